@@ -1,0 +1,87 @@
+"""Settings from YAML and `--set a.b=c`: one loader for every command, so that a misspelt key is always caught."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message is one line that says which key and what to write instead."""
+
+
+def load_settings(kind: type[Settings], path: str | Path | None = None, overrides: Iterable[str] = ()) -> Settings:
+    """Settings of `kind` from a YAML file (may be None) with `a.b=c` overrides (values read as YAML) on top.
+
+    Raises SettingsError for an unreadable file, an unknown key (naming the nearest known one) or a value out of range.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"cannot read the config {path}: {error.strerror}") from None
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        if loaded is not None and not isinstance(loaded, dict):
+            raise SettingsError(f"{path} must hold key: value pairs, not a {type(loaded).__name__}")
+        values = loaded or {}
+    for override in overrides:
+        _apply(values, override)
+    return validate_settings(kind, values)
+
+
+def validate_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
+    """`kind` made from plain values; raises SettingsError with one line for the first thing wrong."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        keys = [str(part) for part in first["loc"]]
+        name = ".".join(keys)
+        if first["type"] == "extra_forbidden":
+            known = _known_keys(kind, keys[:-1])
+            near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
+            raise SettingsError(f"unknown setting {name}; {hint}") from None
+        raise SettingsError(f"setting {name}: {first['msg'].lower()} (got {first.get('input')!r})") from None
+
+
+def dump_settings(settings: BaseModel) -> str:
+    """The resolved settings as YAML: saved beside every output."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise SettingsError(
+            f"--set takes key=value with dots between keys, e.g. --set transcribe.beam_size=1 (got {override!r})"
+        )
+    *parents, last = key.strip().split(".")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"--set {key}: {parent} is a value, not a group of settings")
+    values[last] = value
+
+
+def _known_keys(kind: type[BaseModel], path: list[str]) -> list[str]:
+    for key in path:
+        field = kind.model_fields.get(key)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        kind = inner
+    return list(kind.model_fields)

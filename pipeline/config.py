@@ -1,0 +1,150 @@
+"""Settings of `voxmill prepare`: one group of keys per stage, a profile beneath them, thresholds and the engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from catalogs.thresholds import Thresholds
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from catalogs import models
+from catalogs.settings import SettingsError, load_settings, validate_settings
+from pipeline.engine.base import StageGroup, StageSpec
+from pipeline.stages import stage_class
+
+#: The stages in order; stages on one line share an actor. Decode and separate must: what passes between them is the
+#: native-rate audio, 1.27 GB an hour as float32, and must not go through an object store.
+CHAIN: tuple[tuple[str, ...], ...] = (
+    ("decode", "separate"),
+    ("detect_speech", "segment"),
+    ("transcribe",),
+    ("score_quality",),
+    ("classify_emotion", "embed_speaker", "mine_references"),
+    ("cut_clips",),
+)
+
+STAGE_NAMES: tuple[str, ...] = tuple(name for group in CHAIN for name in group)
+
+#: Keys that change speed, not results: left out of the fingerprint, so that moving to another machine redoes nothing.
+RUNTIME_KEYS = frozenset({"threads", "device", "batch_size", "timeout_s"})
+
+
+class EngineConfig(BaseModel):
+    """How the stages are driven."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    executor: Literal["ray", "inline"] = "ray"
+    address: str | None = None
+    """Ray cluster to join; None starts one on this machine for the run."""
+    actors: dict[str, int] = Field(default_factory=dict)
+    """Actors per group, by the name of the group's first stage, e.g. {transcribe: 2}; 1 where not given."""
+    cpus_per_actor: float = Field(0.2, gt=0)
+    """CPUs promised to each actor: a fraction, as the sum over all actors must stay below the node's CPUs."""
+    gpus: dict[str, float] = Field(default_factory=dict)
+    """GPU share per actor of a group, e.g. {transcribe: 0.5}."""
+    in_flight: int | None = Field(None, ge=1)
+    """Sessions on their way at once; None: actors + 1."""
+    timeout_s: float = Field(3600.0, gt=0)
+    """A stage that has not answered for one session after this long is killed, and that is a strike."""
+
+
+class _PrepareConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: Literal["small", "studio"] = "small"
+    name: str = "corpus"
+    """Name of the corpus, written to corpus.json when it is made."""
+    unit_s: float = Field(600.0, gt=0)
+    """Recorded seconds after which a group of sessions is committed together."""
+    describe: Literal["acoustic", "none"] = "acoustic"
+    """Annotator that describes the kept segments when all is committed; others run later with `voxmill describe`."""
+    thresholds: Thresholds = Field(default_factory=Thresholds)
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+
+    def stage(self, name: str) -> StageSpec:
+        """The stage with its settings."""
+        return StageSpec(name, getattr(self, name))
+
+    def groups(self) -> list[StageGroup]:
+        """The chain as groups of stages, sized by the engine's settings."""
+        known = {group[0] for group in CHAIN}
+        for key, table in (("actors", self.engine.actors), ("gpus", self.engine.gpus)):
+            for name in table:
+                if name not in known:
+                    raise SettingsError(f"setting engine.{key}: no group {name}; groups: {', '.join(sorted(known))}")
+        return [
+            StageGroup(
+                stages=tuple(self.stage(name) for name in group),
+                actors=self.engine.actors.get(group[0], 1),
+                cpus=self.engine.cpus_per_actor,
+                gpus=self.engine.gpus.get(group[0], 0.0),
+                timeout_s=self.engine.timeout_s,
+            )
+            for group in CHAIN
+        ]
+
+    def weights(self) -> list[str]:
+        """Names of all weights the stages will use, each once, in order of use."""
+        names: dict[str, None] = {}
+        for stage in STAGE_NAMES:
+            for name in self.stage(stage).build().weights():
+                names[name] = None
+        return list(names)
+
+    def fingerprint(self) -> str:
+        """16 hex digits over everything that decides what comes out: settings, stage versions, digests of the weights.
+
+        Thresholds are not in it: they are a query over recorded scores.
+        """
+        parts: list[Any] = []
+        for name in STAGE_NAMES:
+            spec = self.stage(name)
+            stage = spec.build()
+            settings = {k: v for k, v in spec.config.model_dump(mode="json").items() if k not in RUNTIME_KEYS}
+            parts.append([name, stage.version, settings, {w: models.digest(w) for w in stage.weights()}])
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stage_fields() -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name in STAGE_NAMES:
+        config_type = stage_class(name).config_type
+        fields[name] = (config_type, Field(default_factory=config_type))
+    return fields
+
+
+PrepareConfig: type[_PrepareConfig] = create_model("PrepareConfig", __base__=_PrepareConfig, **_stage_fields())
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> _PrepareConfig:
+    """Settings from the profile's recipe, then the YAML file, then `--set` overrides; raises SettingsError."""
+    overrides = list(overrides)
+    asked = load_settings(_Anything, path, overrides).model_dump()
+    profile = asked.get("profile", "small")
+    recipe = files("pipeline") / "recipes" / f"{profile}.yaml"
+    if not recipe.is_file():
+        raise SettingsError(f"no profile {profile!r}; profiles: small, studio")
+    return validate_settings(PrepareConfig, _merge(yaml.safe_load(recipe.read_text(encoding="utf-8")) or {}, asked))
+
+
+class _Anything(BaseModel):
+    """Takes every key: the YAML and the overrides are merged onto the recipe first and checked after."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged

@@ -1,0 +1,1 @@
+"""How sessions are driven through the stages: one interface, in one process or over Ray actors."""

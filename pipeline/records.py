@@ -1,0 +1,215 @@
+"""What travels between stages: a session with its recordings, its 16 kHz audio in windows, and its segments.
+
+Never a session as float32: `Window.pcm` is 16 kHz mono int16 and at most ten minutes long (115 MB an hour of audio).
+The native-rate audio stays in the source file and is cut out by offsets in the last stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+WINDOW_S = 600.0
+PCM_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source file as planned: what is known before anything is decoded."""
+
+    source_id: str
+    path: str
+    """Absolute path (or URL) of the file."""
+    relative_path: str
+    session_id: str
+    bytes: int
+    content_sha256: str
+    language: str | None = None
+    text: str | None = None
+    license: str | None = None
+
+
+@dataclass
+class Recording:
+    """One source file after it was opened. `status`: ok, empty (no speech in it) or quarantined."""
+
+    source: Source
+    duration_s: float = 0.0
+    sample_rate: int = 0
+    channels: int = 0
+    codec: str = ""
+    status: str = "ok"
+    silence_s: float = 0.0
+    separated_path: str | None = None
+    """A spooled lossless file of the separated voice at `sample_rate`, when separation was kept for this recording."""
+
+
+@dataclass
+class Window:
+    """16 kHz mono int16 audio of one stretch of a recording; windows of a recording are contiguous and in order."""
+
+    source_id: str
+    start_s: float
+    pcm: np.ndarray
+    separated: bool = False
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + len(self.pcm) / PCM_RATE
+
+
+@dataclass
+class SpeechSpan:
+    """A stretch of detected speech, in seconds of its recording; `p` is the mean speech probability."""
+
+    source_id: str
+    start_s: float
+    end_s: float
+    p: float = 1.0
+
+
+@dataclass
+class Word:
+    """One word with its time in seconds from the start of its segment and its probability."""
+
+    word: str
+    start: float
+    end: float
+    p: float
+
+
+@dataclass
+class Segment:
+    """One utterance cut from a recording. Field names and units are the columns of `catalogs.schema.SEGMENTS`.
+
+    `hard_reasons` are set by the stage that finds them (no_speech, too_short, undecodable): such a segment keeps its
+    row and reasons but no audio, and later stages skip it. Soft reasons are never set here: thresholds give them.
+    """
+
+    source_id: str
+    seq: int
+    start_s: float
+    end_s: float
+    hard_reasons: list[str] = field(default_factory=list)
+    segment_id: str = ""
+    language: str | None = None
+    language_p: float | None = None
+    text: str | None = None
+    text_source: str | None = None
+    words: list[Word] = field(default_factory=list)
+    asr_logprob: float | None = None
+    no_speech_p: float | None = None
+    compression_ratio: float | None = None
+    agreement_cer: float | None = None
+    dnsmos_sig: float | None = None
+    dnsmos_bak: float | None = None
+    dnsmos_ovr: float | None = None
+    snr_db: float | None = None
+    clipping: float | None = None
+    bandwidth_hz: float | None = None
+    loudness_lufs: float | None = None
+    chars_per_s: float | None = None
+    head_silence_s: float | None = None
+    tail_silence_s: float | None = None
+    separated: bool = False
+    speaker: str | None = None
+    speaker_purity: float | None = None
+    gender: str | None = None
+    gender_p: float | None = None
+    age: str | None = None
+    age_p: float | None = None
+    emotion: str | None = None
+    emotion_p: float | None = None
+    expressive_p: float | None = None
+    pitch_hz: float | None = None
+    pitch_range_st: float | None = None
+    rate_sps: float | None = None
+    energy_db: float | None = None
+    embedding: np.ndarray | None = None
+    """Unit-length float32 speaker embedding."""
+    flac: bytes | None = None
+    """The cut clip at the recording's native rate (at most 48 kHz), mono, lossless."""
+    flac_rate: int | None = None
+
+    @property
+    def duration_s(self) -> float:
+        return self.end_s - self.start_s
+
+
+@dataclass
+class Reference:
+    """`reference_id` may serve as the reference clip of `segment_id` (same session, not the clip directly before)."""
+
+    segment_id: str
+    reference_id: str
+    cosine: float
+    gap: int
+
+
+@dataclass
+class Quarantined:
+    """Something that could not be processed: which file, in which stage, why, after how many attempts."""
+
+    path: str
+    source_id: str
+    stage: str
+    error: str
+    attempts: int = 1
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass
+class Session:
+    """The unit that travels whole through the stages: recordings made together and what was found in them."""
+
+    session_id: str
+    fingerprint: str
+    spool: str
+    """A folder under the corpus' tmp/ where stages may put large intermediate files; removed after the commit."""
+    recordings: list[Recording]
+    windows: list[Window] = field(default_factory=list)
+    speech: list[SpeechSpan] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    references: list[Reference] = field(default_factory=list)
+    quarantine: list[Quarantined] = field(default_factory=list)
+    busy_s: dict[str, float] = field(default_factory=dict)
+    """Seconds each stage worked on this session."""
+    notices: list[str] = field(default_factory=list)
+    """Lines a person should see once a run, e.g. that separation was off because its weights are not here."""
+
+    def recording(self, source_id: str) -> Recording:
+        """The recording with this id; KeyError if it is not of this session."""
+        for recording in self.recordings:
+            if recording.source.source_id == source_id:
+                return recording
+        raise KeyError(source_id)
+
+    def usable(self) -> Iterator[Recording]:
+        """The recordings that were not quarantined."""
+        return (recording for recording in self.recordings if recording.status != "quarantined")
+
+    def alive(self) -> Iterator[Segment]:
+        """The segments that no hard rule rejected, in order of recording and time."""
+        return (segment for segment in self.segments if not segment.hard_reasons)
+
+    def pcm(self, source_id: str, start_s: float, end_s: float) -> np.ndarray:
+        """int16 [S] at 16 kHz of a stretch of a recording, joined across windows; shorter where the recording ends."""
+        first, last = round(start_s * PCM_RATE), round(end_s * PCM_RATE)
+        parts = []
+        for window in self.windows:
+            if window.source_id != source_id:
+                continue
+            offset = round(window.start_s * PCM_RATE)
+            low, high = max(first - offset, 0), min(last - offset, len(window.pcm))
+            if low < high:
+                parts.append(window.pcm[low:high])
+        if not parts:
+            return np.zeros(0, dtype=np.int16)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def audio(self, segment: Segment) -> np.ndarray:
+        """float32 [S] in -1..1 at 16 kHz: the audio of one segment."""
+        return self.pcm(segment.source_id, segment.start_s, segment.end_s).astype(np.float32) / 32768.0

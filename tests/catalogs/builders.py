@@ -1,0 +1,131 @@
+"""Small units made of real FLAC clips, as the pipeline would hand them to the commit."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from catalogs.commit import UnitContent
+from catalogs.ids import segment_id, short_hash, source_id, unit_id
+
+FINGERPRINT = "0123456789abcdef"
+RATE = 16_000
+
+
+def tone(seconds: float, pitch_hz: float = 220.0, rate: int = RATE) -> np.ndarray:
+    """int16 [S]: a tone with a little noise."""
+    times = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(round(pitch_hz)).normal(0, 0.01, len(times))
+    return ((0.3 * np.sin(2 * np.pi * pitch_hz * times) + noise) * 32767).clip(-32768, 32767).astype(np.int16)
+
+
+def flac(samples: np.ndarray, rate: int = RATE) -> bytes:
+    """The samples as a FLAC file."""
+    sink = io.BytesIO()
+    soundfile.write(sink, samples, rate, format="FLAC", subtype="PCM_16")
+    return sink.getvalue()
+
+
+def good_row(number: int, source: str, session: str, start_s: float, seconds: float = 1.5) -> dict[str, Any]:
+    """A segment that passes every default threshold."""
+    return {
+        "segment_id": segment_id(source, round(start_s * RATE), round((start_s + seconds) * RATE), FINGERPRINT),
+        "session_id": session,
+        "source_id": source,
+        "seq": number,
+        "start_s": start_s,
+        "end_s": start_s + seconds,
+        "duration_s": seconds,
+        "sample_rate": RATE,
+        "language": "en",
+        "language_p": 0.98,
+        "text": "good evening everyone",
+        "text_source": "asr",
+        "words": [{"word": "good", "start": 0.1, "end": 0.4, "p": 0.9}],
+        "asr_logprob": -0.2,
+        "no_speech_p": 0.01,
+        "compression_ratio": 1.1,
+        "agreement_cer": 0.02,
+        "dnsmos_sig": 3.6,
+        "dnsmos_bak": 4.0,
+        "dnsmos_ovr": 3.2,
+        "snr_db": 35.0,
+        "clipping": 0.0,
+        "bandwidth_hz": 7600.0,
+        "loudness_lufs": -23.0,
+        "chars_per_s": 14.0,
+        "head_silence_s": 0.1,
+        "tail_silence_s": 0.15,
+        "separated": False,
+        "speaker": f"{session}-spk0",
+        "speaker_purity": 0.9,
+        "gender": "female",
+        "gender_p": 0.95,
+        "pitch_hz": 205.0,
+        "pitch_range_st": 6.0,
+        "rate_sps": 4.0,
+        "energy_db": -25.0,
+        "kept": True,
+        "reasons": [],
+        "license": "CC0-1.0",
+        "embedding": np.full(8, 8**-0.5, dtype=np.float32),
+        "audio": flac(tone(seconds, 150.0 + 10 * number)),
+    }
+
+
+def make_unit(name: str = "a", segments: int = 3, seconds: float = 1.5, **changes: Any) -> UnitContent:
+    """A unit of one session, one recording and `segments` clips with half a second of silence after each.
+
+    The last clip is hard-rejected (no audio) when there are at least three.
+    """
+    path = f"{name}/talk.wav"
+    source = source_id(path, name * 8)
+    session = short_hash("session", name)
+    rows = [good_row(n, source, session, n * (seconds + 0.5), seconds) for n in range(segments)]
+    if segments >= 3:
+        rows[-1] |= {"reasons": ["too_short"], "kept": False, "audio": None, "text": None}
+    recording = {
+        "source_id": source,
+        "path": path,
+        "session_id": session,
+        "duration_s": segments * (seconds + 0.5),
+        "sample_rate": RATE,
+        "channels": 1,
+        "codec": "pcm_s16le",
+        "bytes": 1000,
+        "license": "CC0-1.0",
+        "status": "ok" if segments else "empty",
+        "silence_s": segments * 0.5,
+        "content_sha256": name * 8,
+    }
+    references = (
+        [{"segment_id": rows[2]["segment_id"], "reference_id": rows[0]["segment_id"], "cosine": 0.8, "gap": 2}]
+        if segments >= 4
+        else []
+    )
+    content: dict[str, Any] = {
+        "unit_id": unit_id([(source, 1000, name * 8)], FINGERPRINT),
+        "fingerprint": FINGERPRINT,
+        "sessions": [session],
+        "rows": rows,
+        "recordings": [recording],
+        "references": references,
+        "stats": {"busy_s": {"decode": 0.5, "transcribe": 2.0}, "wall_s": 3.0, "settings": "abc"},
+    }
+    return UnitContent(**(content | changes))
+
+
+def verdict(path: str = "a/broken.wav", stage: str = "decode") -> dict[str, Any]:
+    """A quarantine row."""
+    return {
+        "path": path,
+        "source_id": short_hash(path),
+        "stage": stage,
+        "error": "not an audio file",
+        "attempts": 1,
+        "at": datetime.now(UTC),
+    }

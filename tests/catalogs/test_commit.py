@@ -1,0 +1,255 @@
+"""A unit is visible whole or not at all, whatever happens while it is committed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from catalogs import commit
+from catalogs.commit import (
+    CorpusError,
+    UnitContent,
+    commit_unit,
+    committed_units,
+    create_corpus,
+    quarantine_now,
+    read_records,
+    sweep_tmp,
+)
+from catalogs.corpus import Corpus
+from catalogs.fsck import fsck
+from tests.catalogs.builders import make_unit, verdict
+
+UNIT = make_unit("a", 4)
+STEPS = ("fsync", "replace", "link", "mkdir")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the product may catch it."""
+
+
+def _break_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) -> list[int]:
+    """Let the file system fail at call number `step` (and, as for a dead process, at every later call)."""
+    calls = [0]
+
+    def wrap(function):  # type: ignore[no-untyped-def]
+        def call(*arguments, **options):  # type: ignore[no-untyped-def]
+            calls[0] += 1
+            if calls[0] >= step:
+                raise error
+            return function(*arguments, **options)
+
+        return call
+
+    for name in STEPS:
+        monkeypatch.setattr(os, name, wrap(getattr(os, name)))
+    return calls
+
+
+def _count_steps(root: Path) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        calls = _break_at(patch, 10**9, Killed())
+        commit_unit(root, UNIT)
+    return calls[0]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(step=st.integers(1, 40), full=st.booleans())
+def test_a_broken_commit_shows_nothing_and_the_next_one_converges(step: int, full: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "corpus"
+        create_corpus(root)
+        error: BaseException = OSError(28, "No space left on device") if full else Killed()
+        with pytest.MonkeyPatch.context() as patch:
+            _break_at(patch, step, error)
+            try:
+                commit_unit(root, UNIT)
+                finished = True
+            except (Killed, OSError):
+                finished = False
+        visible = committed_units(root)
+        assert visible in (set(), {UNIT.unit_id})
+        if finished:
+            assert visible == {UNIT.unit_id}
+        if visible:
+            assert len(Corpus(root).table("index")) == 4
+        assert [problem for problem in fsck(root) if problem.severity == "error"] == []
+        record = commit_unit(root, UNIT)
+        assert committed_units(root) == {UNIT.unit_id}
+        assert record["segments"] == 4
+        fsck(root, repair=True)
+        assert fsck(root) == []
+        assert len(Corpus(root)) == len(UNIT.rows)
+
+
+def test_every_step_of_the_commit_is_reached_by_the_property(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "c")
+    assert 15 <= _count_steps(tmp_path / "c") <= 40
+
+
+def test_a_second_commit_changes_nothing(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "c")
+    first = commit_unit(tmp_path / "c", UNIT)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "c").rglob("*") if path.is_file()}
+    different = make_unit("a", 4, stats={"wall_s": 99.0})
+    assert commit_unit(tmp_path / "c", different) == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "c").rglob("*") if path.is_file()} == before
+
+
+def test_the_first_record_wins_a_race_and_the_loser_leaves_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "c"
+    create_corpus(root)
+    rows = [dict(row) for row in UNIT.rows]
+    rows[0]["text"] = "another transcript of the same unit"
+    other = make_unit("a", 4, rows=rows)
+    assert other.unit_id == UNIT.unit_id
+    link = commit._link_record
+
+    def overtaken(draft: Path, final: Path) -> dict | None:
+        monkeypatch.setattr(commit, "_link_record", link)
+        commit_unit(root, other)  # The other worker gets there between our files and our record.
+        return link(draft, final)
+
+    monkeypatch.setattr(commit, "_link_record", overtaken)
+    winner = commit_unit(root, UNIT)
+    assert winner == next(read_records(root))
+    assert Corpus(root).table("index").column("text")[0].as_py() == rows[0]["text"]
+    assert fsck(root) == []
+
+
+def test_without_hard_links_the_record_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", no_links)
+    create_corpus(tmp_path / "c")
+    first = commit_unit(tmp_path / "c", UNIT)
+    assert commit_unit(tmp_path / "c", UNIT) == first
+    assert fsck(tmp_path / "c") == []
+
+
+def test_a_really_full_disk_is_an_oserror_with_nothing_visible(tmp_path: Path) -> None:
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mounted)]
+    if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small file system can only be mounted by root")
+    try:
+        create_corpus(mounted / "c")
+        big = make_unit("big", 8, seconds=20.0)
+        with pytest.raises(OSError) as caught:
+            commit_unit(mounted / "c", big)
+        assert caught.value.errno == 28
+        assert committed_units(mounted / "c") == set()
+        assert not any((mounted / "c" / "tmp").iterdir())
+        commit_unit(mounted / "c", make_unit("a", 1))
+        assert fsck(mounted / "c") == []
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+
+
+def test_a_reader_sees_monotone_counts_while_units_are_committed(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    create_corpus(root)
+    units = [make_unit(f"u{n}", 3) for n in range(25)]
+    counts: list[int] = []
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                corpus = Corpus(root)
+                table = corpus.table("index")
+                assert table.num_rows == len(corpus) == 3 * len(corpus.records)
+                counts.append(table.num_rows)
+        except BaseException as error:
+            failures.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for unit in units:
+        commit_unit(root, unit)
+    done.set()
+    reader.join()
+    assert failures == []
+    assert counts == sorted(counts)
+    assert len(Corpus(root)) == 75
+
+
+@pytest.mark.kill
+def test_a_killed_writer_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    create_corpus(root)
+    script = (
+        "import sys; from tests.catalogs.builders import make_unit; from catalogs.commit import commit_unit\n"
+        "print('ready', flush=True)\n"
+        "for n in range(40): commit_unit(sys.argv[1], make_unit(f'k{n}', 3))\n"
+    )
+    repository = Path(__file__).resolve().parents[2]
+    for round_number in range(6):
+        process = subprocess.Popen([sys.executable, "-c", script, root], cwd=repository, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        if round_number < 5:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=0.05 + 0.04 * round_number)
+            process.kill()
+        process.wait()
+        process.stdout.close()
+        assert [problem for problem in fsck(root) if problem.severity == "error"] == []
+    assert len(committed_units(root)) == 40
+    assert len(Corpus(root)) == 120
+    sweep_tmp(root)
+    fsck(root, repair=True)
+    assert fsck(root) == []
+
+
+def test_a_unit_without_speech_is_committed_too(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "c")
+    record = commit_unit(tmp_path / "c", make_unit("silent", 0))
+    assert record["segments"] == 0
+    assert {file["kind"] for file in record["files"]} == {"recordings"}
+    assert fsck(tmp_path / "c") == []
+
+
+def test_a_misspelt_column_is_refused(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "c")
+    unit = make_unit("a", 1)
+    rows = [dict(unit.rows[0], dnsmos_overall=3.0)]
+    with pytest.raises(ValueError, match="dnsmos_overall"):
+        commit_unit(tmp_path / "c", UnitContent(unit.unit_id, unit.fingerprint, unit.sessions, rows, unit.recordings))
+    assert committed_units(tmp_path / "c") == set()
+
+
+def test_a_verdict_is_persisted_at_once_and_once(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "c")
+    first = quarantine_now(tmp_path / "c", verdict())
+    assert quarantine_now(tmp_path / "c", verdict()) == first
+    files = list((tmp_path / "c" / "quarantine").rglob("*.parquet"))
+    assert files == [first]
+    assert pq.read_table(first).column("error").to_pylist() == ["not an audio file"]
+    assert fsck(tmp_path / "c") == []
+
+
+def test_folders_that_are_no_corpus_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(CorpusError, match="not empty"):
+        create_corpus(tmp_path)
+    with pytest.raises(CorpusError, match="not a corpus"):
+        Corpus(tmp_path)
+    create_corpus(tmp_path / "new")
+    (tmp_path / "new" / "corpus.json").write_text('{"schema_version": 99}')
+    with pytest.raises(CorpusError, match="newer"):
+        create_corpus(tmp_path / "new")

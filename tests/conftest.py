@@ -1,0 +1,50 @@
+"""What every test may ask for: the shared folder of real speech and golden numbers, and the offline weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden numbers and labelled speech that stands beside the checkout; skips where it is absent."""
+    folder = Path(os.environ.get("VOXMILL_SHARED", REPOSITORY.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared folder at {folder} (golden numbers and real speech live there)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Path:
+    """The golden vectors (`GOLDEN_DIR`, default ../shared/golden); skips where they are absent."""
+    folder = Path(os.environ.get("GOLDEN_DIR", shared / "golden"))
+    if not (folder / "meta.json").is_file():
+        pytest.skip(f"no golden vectors at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpora(shared: Path) -> Path:
+    """Labelled real speech (../shared/corpora); skips where it is absent."""
+    folder = shared / "corpora"
+    if not (folder / "manifest.jsonl").is_file():
+        pytest.skip(f"no labelled speech at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_node() -> Iterator[None]:
+    """One Ray on this machine for all tests that need it (starting it takes five seconds)."""
+    import ray
+
+    # The workers must find the stand-in stages of tests/fakes.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH", "")])
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()

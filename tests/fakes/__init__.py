@@ -1,0 +1,1 @@
+"""Stand-ins for stages, used by tests only."""

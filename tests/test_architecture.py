@@ -1,0 +1,96 @@
+"""The arrows between packages, the places of heavy libraries, file sizes, and a quick command line."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("catalogs", "voxcpm", "annotators", "pipeline", "trainer", "voxmill")
+
+MAY_IMPORT = {
+    "catalogs": set(),
+    "voxcpm": set(),
+    "annotators": {"catalogs"},
+    "pipeline": {"catalogs", "annotators"},
+    "trainer": {"catalogs", "voxcpm"},
+    "voxmill": set(PACKAGES),
+}
+#: The only files of the pipeline that may import the model.
+MODEL_STAGES = ("pipeline/stages/encode_latents", "pipeline/stages/synthesize_pairs")
+#: Libraries that may be imported in these places only (anywhere in the file), by prefix of the path.
+PLACES = {
+    "ray": ("pipeline/engine/ray_engine.py",),
+    "duckdb": ("catalogs/",),
+    "google": ("annotators/providers/",),
+    "httpx": ("annotators/providers/",),
+    "openai": ("annotators/providers/",),
+}
+#: Never imported at the head of a file, so that importing our packages stays quick; only where they are used.
+LATE = {"ray", "demucs", "speechbrain", "faster_whisper", "google", "onnxruntime", "duckdb", "av", "silero_vad"}
+LATE_EXCEPT = {"ray": ("pipeline/engine/ray_engine.py",)}
+
+
+def sources() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """(module, at the head of the file) for every import statement; `if TYPE_CHECKING` blocks do not count as head."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    head = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in head) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module, id(node) in head
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_keep_to_the_arrows(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    package = name.split("/")[0]
+    for module, at_head in imports(path):
+        top = module.split(".")[0]
+        if top in PACKAGES and top != package:
+            allowed = top in MAY_IMPORT[package] or (top == "voxcpm" and name.startswith(MODEL_STAGES))
+            assert allowed, (
+                f"{name} imports {module}: {package} may import {sorted(MAY_IMPORT[package]) or 'nothing of ours'}"
+            )
+        if top in PLACES:
+            assert name.startswith(PLACES[top]), f"{name} imports {module}; {top} belongs in {PLACES[top]}"
+        if top in LATE and at_head:
+            assert name.startswith(LATE_EXCEPT.get(top, ("-",))), (
+                f"{name} imports {module} at its head; import it where it is used"
+            )
+
+
+def test_no_file_is_too_long() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in sources() if (n := len(p.read_text("utf-8").splitlines())) > 450}
+    assert not long, f"files nobody reads in one sitting: {long}"
+
+
+def test_command_line_starts_without_heavy_libraries() -> None:
+    code = "import sys, voxmill.cli; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    heavy = {"torch", "numpy", "ray", "pyarrow", "duckdb", "datasets", "faster_whisper", "speechbrain", "demucs", "av"}
+    assert not heavy & loaded
+
+
+def test_help_answers_at_once() -> None:
+    # The bound of the contract is 0.7 s on an idle machine; the best of five is taken, as the test machine is not.
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "voxmill.cli", "--help"], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0 and "prepare" in done.stdout
+    assert min(seconds) < 0.7

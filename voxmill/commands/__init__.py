@@ -1,0 +1,1 @@
+"""The commands by subject: project (doctor, models, demo), corpus, train, model."""

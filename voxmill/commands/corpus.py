@@ -1,0 +1,155 @@
+"""Commands that make, inspect and check a corpus: prepare, describe, catalog, query, report, fsck."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from voxmill.terminal import JsonOption, Terminal
+
+CorpusArgument = Annotated[Path, typer.Argument(help="A corpus folder.", metavar="CORPUS")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (prepare, describe, catalog, query, report, fsck):
+        app.command()(command)
+
+
+def prepare(
+    recordings: Annotated[list[str], typer.Argument(help="Folders, files, globs, file lists (.txt) or manifests.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make or to go on with.")],
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, e.g. transcribe.beam_size=1.")] = None,
+    executor: Annotated[str | None, typer.Option(help="ray (default) or inline: all in this process.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join.")] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Process again what was done with other settings.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn recordings into a corpus: separate, find speech, cut, transcribe, score, embed, mine references, commit.
+
+    May be killed at any time; the same command goes on where it stopped. What cannot be processed is in the quarantine
+    with its reason, and never stops the run.
+
+    Example:  voxmill prepare ~/podcasts --out corpus
+    """
+    from pipeline.config import load_config
+    from pipeline.run import prepare as run
+
+    overrides = list(set_ or [])
+    if executor:
+        overrides.append(f"engine.executor={executor}")
+    if address:
+        overrides.append(f"engine.address={address}")
+    settings = load_config(config, overrides)
+    terminal = Terminal(as_json)
+    from voxmill.progress import PrepareProgress
+
+    with PrepareProgress(terminal) as progress:
+        summary = run(recordings, out, settings, progress, redo)
+    progress.summarize(summary)
+    if settings.describe != "none":
+        _describe(out, settings.describe, terminal)
+    from catalogs.views import build_catalog
+
+    path = build_catalog(out)
+    terminal.say(f"catalog: {path}; next: voxmill report {out}")
+    terminal.result(asdict(summary))
+
+
+def describe(
+    corpus: CorpusArgument,
+    annotator: Annotated[
+        str, typer.Option(help="acoustic (offline, from measured scores), gemini or openai.")
+    ] = "acoustic",
+    as_json: JsonOption = False,
+) -> None:
+    """Describe the voices and styles of the kept segments; goes on where it stopped.
+
+    Example:  voxmill describe corpus --annotator acoustic
+    """
+    terminal = Terminal(as_json)
+    terminal.result(_describe(corpus, annotator, terminal))
+
+
+def catalog(
+    corpus: CorpusArgument,
+    as_json: JsonOption = False,
+) -> None:
+    """Make catalog.duckdb anew: views over all that is committed.
+
+    Example:  voxmill catalog corpus
+    """
+    from catalogs.views import build_catalog
+
+    terminal = Terminal(as_json)
+    path = build_catalog(corpus)
+    terminal.say(f'{path}: open it with duckdb, or ask: voxmill query {corpus} "select * from funnel"')
+    terminal.result({"catalog": str(path)})
+
+
+def query(
+    corpus: CorpusArgument,
+    sql: Annotated[str, typer.Argument(help="One SQL statement over the views, e.g. segments, recordings, funnel.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the catalog in SQL.
+
+    Example:  voxmill query corpus "select language, count(*), sum(duration_s) from segments where kept group by 1"
+    """
+    from catalogs.views import query as ask
+
+    terminal = Terminal(as_json)
+    columns, rows = ask(corpus, sql)
+    terminal.table("", columns, rows)
+    terminal.result([dict(zip(columns, row, strict=True)) for row in rows])
+
+
+def report(
+    corpus: CorpusArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page to write; CORPUS/report.html if not given.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one self-contained HTML page: what was kept and why not, histograms, playable clips, voices, quarantine.
+
+    Example:  voxmill report corpus --out report.html
+    """
+    from catalogs.report import build_report
+
+    terminal = Terminal(as_json)
+    path = build_report(corpus, out or corpus / "report.html")
+    terminal.say(f"{path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser, it needs no network")
+    terminal.result({"report": str(path)})
+
+
+def fsck(corpus: CorpusArgument, as_json: JsonOption = False) -> None:
+    """Prove a corpus whole: every file's digest, no segment twice, every second of every recording accounted for.
+
+    Example:  voxmill fsck corpus
+    """
+    from catalogs.fsck import fsck as check
+
+    terminal = Terminal(as_json)
+    problems = check(corpus)
+    for problem in problems:
+        terminal.say(str(problem))
+    errors = [problem for problem in problems if problem.severity == "error"]
+    terminal.say(f"{corpus}: {'whole' if not errors else f'{len(errors)} errors'}")
+    terminal.result([vars(problem) for problem in problems])
+    if errors:
+        raise typer.Exit(1)
+
+
+def _describe(corpus: Path, annotator: str, terminal: Terminal) -> dict[str, object]:
+    from annotators.runner import describe_corpus
+
+    stats = describe_corpus(corpus, annotator)
+    terminal.say(
+        f"described {stats.described} segments with {annotator} ({stats.failed} failed, {stats.already} were done)"
+    )
+    return asdict(stats)

