@@ -112,7 +112,7 @@ def read_records(root: str | Path, superseded: bool = False) -> Iterator[dict[st
 
 
 def committed_sources(root: str | Path) -> set[str]:
-    """Ids of the sources that are in a committed unit under the corpus' present settings: done, not to be done again."""
+    """Ids of the sources in units committed under the corpus' present settings: not to be done again."""
     return {source for record in read_records(root) for source in record["source_ids"]}
 
 
@@ -128,8 +128,8 @@ def adopt_fingerprint(root: str | Path, fingerprint: str, redo: bool = False) ->
         return
     if bound is not None and not redo:
         raise CorpusError(
-            f"{root} was made with other settings or models (see {root}/prepare.yaml): use these, give another --out, or"
-            " process all of it again with --redo (what is there stays on the disk until you remove it)"
+            f"{root} was made with other settings or models (see {root}/prepare.yaml): use these, give another --out, "
+            "or process all of it again with --redo (what is there stays on the disk until you remove it)"
         )
     text = json.dumps(info | {"fingerprint": fingerprint}, indent=2, ensure_ascii=False)
     write_atomically(root / "corpus.json", text.encode(), scratch=root / "tmp")

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalogs.commit import corpus_info, read_records
-from catalogs.schema import INDEX, RECORDINGS, REFERENCES
+from catalogs.schema import DECOUPLED, DESCRIPTIONS, INDEX, RECORDINGS, REFERENCES
 from catalogs.shards import Shard
 
 if TYPE_CHECKING:
@@ -20,6 +20,21 @@ if TYPE_CHECKING:
 
 _OPEN_SHARDS = 256
 _SCHEMAS = {"index": INDEX, "recordings": RECORDINGS, "references": REFERENCES}
+_ANNOTATIONS = {"descriptions": DESCRIPTIONS, "decoupled": DECOUPLED}
+
+
+def annotation_files(root: str | Path, kind: str) -> list[Path]:
+    """Files under annotations/ that hold `descriptions` or `decoupled` rows, of whichever pass, known by their columns."""
+    import pyarrow.parquet as pq
+
+    wanted = set(_ANNOTATIONS[kind].names)
+    base = Path(root) / "annotations"
+    return [
+        path
+        for path in sorted(base.rglob("*.parquet"))
+        if not any(part.startswith((".", "tmp")) for part in path.relative_to(base).parts)
+        and wanted <= set(pq.read_schema(path).names)
+    ]
 
 
 class Corpus:
@@ -55,6 +70,15 @@ class Corpus:
 
         schema = _SCHEMAS[kind]
         parts = [pq.ParquetFile(path).read().cast(schema) for path in self.files(kind)]
+        return pa.concat_tables(parts) if parts else schema.empty_table()
+
+    def annotations(self, kind: str) -> pa.Table:
+        """All rows of `descriptions` or `decoupled` that later passes have made so far, keyed by segment_id."""
+        import pyarrow.parquet as pq
+
+        schema = _ANNOTATIONS[kind]
+        files = annotation_files(self.path, kind)
+        parts = [pq.ParquetFile(path).read(columns=schema.names).select(schema.names).cast(schema) for path in files]
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
     def kept(self, thresholds: Thresholds | None = None) -> pa.Table:

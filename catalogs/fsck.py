@@ -42,13 +42,13 @@ def fsck(
     root = Path(root)
     corpus_info(root)
     try:
-        records = list(read_records(root))
+        records = list(read_records(root, superseded=True))
     except CorpusError as error:
         return [Problem("error", str(root / "units"), str(error))]
     problems: list[Problem] = []
     named: set[str] = set()
     segments: Counter[str] = Counter()
-    sources: Counter[str] = Counter()
+    sources: Counter[tuple[str, str]] = Counter()
     for done, record in enumerate(records):
         named.update(file["path"] for file in record["files"])
         problems += _check_unit(root, record, hashes, segments, sources)
@@ -59,7 +59,7 @@ def fsck(
     ]
     problems += [
         Problem("error", f"source {name}", f"was committed in {count} units: its segments occur more than once")
-        for name, count in sources.items()
+        for (name, _), count in sources.items()
         if count > 1
     ]
     strays = _strays(root, named)
@@ -85,7 +85,7 @@ def _strays(root: Path, named: set[str]) -> list[Path]:
 
 
 def _check_unit(
-    root: Path, record: dict[str, Any], hashes: bool, segments: Counter[str], sources: Counter[str]
+    root: Path, record: dict[str, Any], hashes: bool, segments: Counter[str], sources: Counter[tuple[str, str]]
 ) -> list[Problem]:
     problems = []
     tables: dict[str, pa.Table] = {}
@@ -115,7 +115,8 @@ def _check_unit(
     index = tables.get("index", INDEX.empty_table())
     segments.update(index.column("segment_id").to_pylist())
     recordings = tables.get("recordings", RECORDINGS.empty_table())
-    sources.update(recordings.column("source_id").to_pylist())
+    # Units of older settings may hold the same recordings: they are superseded, not doubled.
+    sources.update((source, record["fingerprint"]) for source in recordings.column("source_id").to_pylist())
     if index.num_rows != record["segments"] and not problems:
         problems.append(Problem("error", f"unit {record['unit_id']}", f"has {index.num_rows} segments in its index"))
     return problems + _check_audio(record, index, tables.get("segments")) + _check_seconds(index, recordings)

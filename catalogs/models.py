@@ -120,13 +120,27 @@ def profile(name: str) -> tuple[str, ...]:
     return tuple(profiles[name])
 
 
+def expand(names: Iterable[str]) -> list[str]:
+    """Names of weights from names and profiles, each once; KeyError naming the nearest for one that is neither."""
+    found: dict[str, None] = {}
+    for name in names:
+        for single in _table()["profiles"].get(name, [name]):
+            found[weights(single).name] = None
+    return list(found)
+
+
+def profiles_of(name: str) -> list[str]:
+    """The profiles that use these weights; empty for weights that are asked for by name only."""
+    return [profile for profile, members in _table()["profiles"].items() if name in members]
+
+
 def weights(name: str) -> Weights:
     """The entry of one model; KeyError naming the nearest known one."""
     known = registry()
     if name not in known:
         import difflib
 
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(name, [*known, *_table()["profiles"]], n=1, cutoff=0.4)
         raise KeyError(f"unknown weights {name!r}; " + (f"did you mean {near[0]}?" if near else ", ".join(known)))
     return known[name]
 

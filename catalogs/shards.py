@@ -130,7 +130,11 @@ class Shard:
     def audio_buffer(self, row: int) -> pa.Buffer:
         """The encoded (FLAC) bytes of one row: a view of the map, nothing is copied."""
         batch, offset = self._locate(row)
-        return batch.column("audio").field("bytes")[offset].as_buffer()
+        values = batch.column("audio").field("bytes")
+        _, ends, data = values.buffers()
+        # A scalar's as_buffer() would copy; the offsets are read by hand to stay a view.
+        first, last = np.frombuffer(ends, dtype=np.int32)[values.offset + offset : values.offset + offset + 2]
+        return data.slice(int(first), int(last - first))
 
     def read_audio(self, row: int, start_s: float = 0.0, stop_s: float | None = None) -> tuple[np.ndarray, int]:
         """float32 [S] mono in -1..1 and the sample rate (Hz) of one row, or of a stretch of it in seconds."""

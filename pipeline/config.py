@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from catalogs.thresholds import Thresholds
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from catalogs import models
 from catalogs.settings import SettingsError, load_settings, validate_settings
+from catalogs.thresholds import Thresholds
 from pipeline.engine.base import StageGroup, StageSpec
 from pipeline.stages import stage_class
 
@@ -66,7 +66,7 @@ class _PrepareConfig(BaseModel):
     describe: Literal["acoustic", "none"] = "acoustic"
     """Annotator that describes the kept segments when all is committed; others run later with `voxmill describe`."""
     thresholds: Thresholds = Field(default_factory=Thresholds)
-    engine: EngineConfig = Field(default_factory=EngineConfig)
+    engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
 
     def stage(self, name: str) -> StageSpec:
         """The stage with its settings."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from catalogs.ids import unit_id
-
 from pipeline.records import Recording, Session, Source
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from catalogs.thresholds import Thresholds
-
 from catalogs.schema import SEGMENTS
+from catalogs.thresholds import Thresholds
 from pipeline.records import Recording, Segment, Session
 
 

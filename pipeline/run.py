@@ -24,7 +24,6 @@ from catalogs.commit import (
     quarantine_now,
     sweep_tmp,
 )
-
 from catalogs.models import WeightsMissing, resolve
 from catalogs.settings import dump_settings
 from pipeline.audio_file import probe_seconds
@@ -105,7 +104,8 @@ def prepare(
         adopt_fingerprint(root, fingerprint, redo)
         sweep_tmp(root)
         (root / "prepare.yaml").write_text(dump_settings(config), encoding="utf-8")
-        sources, refused = find_sources(paths)
+        found = find_sources(paths)
+        sources, refused = found.sources, found.refused
         for row in refused:
             quarantine_now(root, asdict(row))
         if not sources and not refused:
@@ -116,6 +116,7 @@ def prepare(
         seconds = {source.source_id: probe_seconds(source.path) for source in sources}
         units = plan_units(sources, committed, fingerprint, config.unit_s, lambda source: seconds[source.source_id])
         summary = Summary(str(root), len(sources) + len(refused), fingerprint=fingerprint)
+        summary.ignored_files = found.ignored
         summary.already_there = sum(source.source_id in committed for source in sources)
         summary.quarantined = [_refusal(row) for row in refused]
         _announce(watcher, summary, units, sources)

@@ -42,12 +42,13 @@ def main() -> None:
 
 def _explain(error: Exception) -> str:
     """One line: the error's own words where they were written for a person, else what it was and how to see more."""
-    words = " ".join(str(error).split())
+    # A KeyError prints its words in quotes.
+    words = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"the Python package {error.name} is not installed; pip install 'voxmill[all]' brings everything"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
-    if (words and type(error).__module__.split(".")[0] in _OURS) or (isinstance(error, ValueError | OSError) and words):
+    if (words and type(error).__module__.split(".")[0] in _OURS) or (isinstance(error, ValueError | OSError | KeyError) and words):
         return words
     return f"{type(error).__name__}: {words} (unexpected; VOXMILL_DEBUG=1 shows where)"
 

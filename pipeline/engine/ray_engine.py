@@ -6,6 +6,7 @@ outcome. One call per actor at a time means that when a worker dies, exactly one
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -89,7 +90,7 @@ class RayEngine:
         self._in_flight = in_flight or sum(group.actors for group in groups) + 1
         self._own_ray = not ray.is_initialized()
         if self._own_ray:
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         self._check_cpus()
         self._idle: list[list[Any]] = [[] for _ in groups]
 
@@ -226,7 +227,9 @@ class RayEngine:
 
     def _spawn(self, group: int, load: bool) -> Any:
         spec = self._groups[group]
-        actor = _Actor.options(num_cpus=spec.cpus, num_gpus=spec.gpus).remote(spec.stages, str(self._marks))
+        actor = _Actor.options(  # type: ignore[attr-defined]
+            num_cpus=spec.cpus, num_gpus=spec.gpus
+        ).remote(spec.stages, str(self._marks))
         if load:
             self._await_load([actor])
         return actor

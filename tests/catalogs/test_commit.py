@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from corpus_builders import make_unit, verdict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,6 @@ from catalogs.commit import (
 )
 from catalogs.corpus import Corpus
 from catalogs.fsck import fsck
-from tests.catalogs.builders import make_unit, verdict
 
 UNIT = make_unit("a", 4)
 STEPS = ("fsync", "replace", "link", "mkdir")
@@ -193,13 +193,15 @@ def test_a_killed_writer_loses_and_doubles_nothing(tmp_path: Path) -> None:
     root = tmp_path / "c"
     create_corpus(root)
     script = (
-        "import sys; from tests.catalogs.builders import make_unit; from catalogs.commit import commit_unit\n"
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from corpus_builders import make_unit; from catalogs.commit import commit_unit\n"
         "print('ready', flush=True)\n"
         "for n in range(40): commit_unit(sys.argv[1], make_unit(f'k{n}', 3))\n"
     )
-    repository = Path(__file__).resolve().parents[2]
+    here = Path(__file__).resolve().parent
     for round_number in range(6):
-        process = subprocess.Popen([sys.executable, "-c", script, root], cwd=repository, stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", script, root, here, here.parents[1]]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
         if round_number < 5:

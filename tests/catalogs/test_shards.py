@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
+from corpus_builders import RATE, make_unit, tone
 
 from catalogs.commit import commit_unit, create_corpus
 from catalogs.corpus import Corpus
 from catalogs.schema import INDEX, SEGMENTS
 from catalogs.shards import BATCH_ROWS, Shard
-from tests.catalogs.builders import RATE, make_unit, tone
 
 
 @pytest.fixture(scope="module")

@@ -55,15 +55,20 @@ def models_list(as_json: JsonOption = False) -> None:
     from catalogs import models
 
     terminal = Terminal(as_json)
-    small = set(models.profile("small"))
-    rows = []
-    for name, weights in models.registry().items():
-        here = models.available(name)
-        rows.append([name, weights.role, "small" if name in small else "studio", weights.license, here])
-    terminal.table(
-        "", ["name", "role", "profile", "licence", "here"], [[*r[:4], "yes" if r[4] else "no"] for r in rows]
-    )
-    terminal.result([dict(zip(("name", "role", "profile", "license", "here"), row, strict=True)) for row in rows])
+    rows = [
+        {
+            "name": name,
+            "role": weights.role,
+            "profiles": " ".join(models.profiles_of(name)),
+            "license": weights.license,
+            "megabytes": round(weights.bytes / 1e6),
+            "here": models.available(name),
+        }
+        for name, weights in models.registry().items()
+    ]
+    cells = [[*row.values()][:-1] + ["yes" if row["here"] else "no"] for row in rows]
+    terminal.table("", ["name", "role", "profiles", "licence", "MB", "here"], cells)
+    terminal.result(rows)
 
 
 @models_app.command("pull")
@@ -80,7 +85,7 @@ def models_pull(
     terminal = Terminal(as_json)
     wanted = models.expand(names)
     missing = [name for name in wanted if not models.available(name)]
-    models.pull(missing, progress=terminal.say)
+    models.pull(wanted, progress=lambda name, line: terminal.say(f"{name}: {line}"))
     terminal.say(f"{len(wanted)} weights are here ({len(missing)} fetched now)")
     terminal.result({"here": wanted, "fetched": missing})
 
@@ -100,9 +105,12 @@ def models_verify(
 
     terminal = Terminal(as_json)
     wanted = models.expand(names) if names else [name for name in models.registry() if models.available(name)]
-    models.verify(wanted)
-    terminal.say(f"{len(wanted)} weights are whole: {', '.join(wanted)}")
-    terminal.result({"whole": wanted})
+    found = models.verify(wanted)
+    for name, state in found.items():
+        terminal.say(f"{name}: {state}")
+    terminal.result(found)
+    if any(state != "ok" for state in found.values()):
+        raise typer.Exit(1)
 
 
 def demo(

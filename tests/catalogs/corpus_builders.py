@@ -80,7 +80,7 @@ def good_row(number: int, source: str, session: str, start_s: float, seconds: fl
 def make_unit(name: str = "a", segments: int = 3, seconds: float = 1.5, **changes: Any) -> UnitContent:
     """A unit of one session, one recording and `segments` clips with half a second of silence after each.
 
-    The last clip is hard-rejected (no audio) when there are at least three.
+    The last clip is hard-rejected (no audio) when there are at least three; without any, four seconds are silence.
     """
     path = f"{name}/talk.wav"
     source = source_id(path, name * 8)
@@ -92,14 +92,14 @@ def make_unit(name: str = "a", segments: int = 3, seconds: float = 1.5, **change
         "source_id": source,
         "path": path,
         "session_id": session,
-        "duration_s": segments * (seconds + 0.5),
+        "duration_s": segments * (seconds + 0.5) or 4.0,
         "sample_rate": RATE,
         "channels": 1,
         "codec": "pcm_s16le",
         "bytes": 1000,
         "license": "CC0-1.0",
         "status": "ok" if segments else "empty",
-        "silence_s": segments * 0.5,
+        "silence_s": segments * 0.5 or 4.0,
         "content_sha256": name * 8,
     }
     references = (

@@ -1,0 +1,156 @@
+"""The offline describer: words for what was measured. No network, no cost, nothing it did not measure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from annotators.schema import Answer, Attributes, Clip, VoiceDescription
+
+_MEASURES = ("pitch_hz", "rate_sps", "loudness_lufs", "pitch_range_st")
+_ENOUGH = 8
+"""Clips from which a group has quantiles of its own; a smaller one is measured against the whole corpus."""
+# Quantiles below and above which a clip is called low and high: a quarter of the corpus each.
+_LOW, _HIGH = 0.25, 0.75
+# Ordinary adult read speech, used where a corpus is too small to say what is ordinary in it.
+_ORDINARY = {
+    "pitch_hz": (110.0, 220.0),
+    "rate_sps": (3.5, 5.5),
+    "loudness_lufs": (-28.0, -18.0),
+    "pitch_range_st": (4.0, 9.0),
+}
+
+_Level = Literal["low", "mid", "high"]
+
+_PITCH = {"low": ("deep", "low-pitched"), "mid": ("mid-pitched", "medium-pitched"), "high": ("high-pitched", "bright")}
+_RATE = {
+    "low": ("slowly", "at an unhurried pace"),
+    "mid": ("at a moderate pace", "at an even pace"),
+    "high": ("quickly", "at a brisk pace"),
+}
+_ENERGY = {
+    "low": ("softly", "with little force"),
+    "mid": ("at a normal level", "evenly"),
+    "high": ("loudly", "with force"),
+}
+_MELODY = {
+    "low": ("a flat, even melody", "little movement in the voice"),
+    "mid": ("a natural melody", "a moderately moving voice"),
+    "high": ("a lively, widely moving melody", "strong rises and falls"),
+}
+_MOOD = {
+    "low": ("calm and neutral", "matter-of-fact"),
+    "mid": ("engaged", "attentive"),
+    "high": ("very expressive", "animated"),
+}
+
+
+@dataclass(frozen=True)
+class _Band:
+    low: float
+    high: float
+
+    def level(self, value: float | None) -> _Level | None:
+        if value is None:
+            return None
+        return "low" if value < self.low else "high" if value > self.high else "mid"
+
+
+class Acoustic:
+    """Puts measured pitch, rate, level, melody and expressiveness into words.
+
+    High and low are quantiles of the corpus itself, of the clip's gender for pitch and of its language for rate: fixed
+    edges made for one read corpus call every low man on another "high-pitched". Wording varies by segment id, so that the
+    same clip always reads the same. It never sees the transcript.
+    """
+
+    name = "acoustic"
+    model = "acoustic-1"
+    prompt_version = "1"
+    listens = False
+
+    def __init__(self) -> None:
+        self._bands: dict[tuple[str, str | None], _Band] = {}
+
+    def prepare(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Learn the quantiles of the corpus."""
+        groups: dict[tuple[str, str | None], list[float]] = defaultdict(list)
+        for row in rows:
+            for measure in _MEASURES:
+                value = row.get(measure)
+                if value is not None:
+                    groups[measure, None].append(value)
+                    groups[measure, _group(measure, row)].append(value)
+        self._bands = {
+            key: _Band(*(float(q) for q in np.quantile(values, [_LOW, _HIGH])))
+            for key, values in groups.items()
+            if len(values) >= _ENOUGH
+        }
+
+    def describe(self, clips: Sequence[Clip]) -> list[Answer]:
+        """One description a clip."""
+        return [Answer(clip.segment_id, self._describe(clip.row)) for clip in clips]
+
+    def _describe(self, row: dict[str, Any]) -> VoiceDescription:
+        pick = _Picker(str(row["segment_id"]))
+        pitch, rate, energy, melody = (self._level(measure, row) for measure in _MEASURES)
+        expressive = row.get("expressive_p")
+        mood: _Level | None = None
+        if expressive is not None:
+            mood = "low" if expressive < 0.35 else "high" if expressive > 0.65 else "mid"
+        gender = row.get("gender") if (row.get("gender_p") or 0) >= 0.6 else None
+        who = {"male": "man", "female": "woman"}.get(str(gender), "speaker")
+        brief = " ".join(filter(None, [pick(_MOOD, mood), pick(_PITCH, pitch), who]))
+        how = [word for word in (pick(_RATE, rate), pick(_ENERGY, energy)) if word]
+        voice = pick(_PITCH, pitch)
+        full = f"{_article(f'{voice} {who}' if voice else who)} speaks {' and '.join(how) or 'clearly'}"
+        if melody:
+            full += f", with {pick(_MELODY, melody)}"
+        full += "."
+        if mood:
+            full += f" The delivery is {pick(_MOOD, mood)}."
+        return VoiceDescription(
+            brief=brief[:1].upper() + brief[1:],
+            full=full,
+            attributes=Attributes(
+                gender=gender,
+                pitch=pitch,
+                rate={"low": "slow", "mid": "normal", "high": "fast"}.get(rate or ""),  # type: ignore[arg-type]
+                energy={"low": "soft", "mid": "normal", "high": "loud"}.get(energy or ""),  # type: ignore[arg-type]
+                intensity=None if expressive is None else float(expressive),
+            ),
+        )
+
+    def _level(self, measure: str, row: dict[str, Any]) -> _Level | None:
+        band = self._bands.get((measure, _group(measure, row))) or self._bands.get((measure, None))
+        return (band or _Band(*_ORDINARY[measure])).level(row.get(measure))
+
+
+class _Picker:
+    """Chooses among equal wordings by the segment's id."""
+
+    def __init__(self, segment_id: str) -> None:
+        self._seed = segment_id
+
+    def __call__(self, words: dict[str, tuple[str, ...]], level: _Level | None) -> str | None:
+        if level is None:
+            return None
+        choices = words[level]
+        digest = hashlib.sha256(f"{self._seed}{choices[0]}".encode()).digest()
+        return choices[digest[0] % len(choices)]
+
+
+def _group(measure: str, row: dict[str, Any]) -> str | None:
+    """What a measure is compared within: pitch within a gender, rate within a language, else the whole corpus."""
+    if measure == "pitch_hz":
+        return str(row.get("gender"))
+    return str(row.get("language")) if measure == "rate_sps" else None
+
+
+def _article(noun: str) -> str:
+    return f"{'An' if noun[0] in 'aeiou' else 'A'} {noun}"

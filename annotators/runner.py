@@ -1,0 +1,103 @@
+"""The pass over a corpus that describes its segments: resumable, unit by unit, beside the segments and never in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from annotators.providers import provider as provider_named
+from annotators.providers.base import Provider
+from annotators.schema import Answer, Clip
+from catalogs.commit import write_atomically
+from catalogs.corpus import Corpus
+from catalogs.schema import DESCRIPTIONS
+
+
+@dataclass
+class DescribeStats:
+    """What a pass did: segments described now, failed (a later pass tries them again), and done before."""
+
+    annotator: str
+    described: int = 0
+    failed: int = 0
+    already: int = 0
+    cost_usd: float = 0.0
+
+
+def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", batch: int = 16) -> DescribeStats:
+    """Describe the kept segments of a corpus that have no description of this annotator yet.
+
+    Writes annotations/<annotator>/<aa>/<unit>.parquet for each unit, whole or not at all; killed, it goes on with the next
+    unit. Segments that a later threshold brings in are described by the next pass. Raises ValueError for an unknown
+    annotator, CorpusError for a folder that is no corpus.
+    """
+    describer = provider_named(annotator) if isinstance(annotator, str) else annotator
+    corpus = Corpus(root)
+    stats = DescribeStats(describer.name)
+    kept = corpus.kept().to_pylist()
+    describer.prepare(kept)
+    by_unit: dict[str, list[dict[str, Any]]] = {}
+    for row in kept:
+        by_unit.setdefault(Path(row["shard"]).name.split(".")[0], []).append(row)
+    for unit, rows in sorted(by_unit.items()):
+        path = corpus.path / "annotations" / describer.name / unit[:2] / f"{unit}.parquet"
+        done = _done(path)
+        todo = [row for row in rows if row["segment_id"] not in done]
+        stats.already += len(rows) - len(todo)
+        if not todo:
+            continue
+        answers: list[Answer] = []
+        for start in range(0, len(todo), batch):
+            answers += describer.describe([_clip(corpus, row, describer) for row in todo[start : start + batch]])
+        for answer in answers:
+            stats.described += answer.description is not None
+            stats.failed += answer.description is None
+            stats.cost_usd += answer.cost_usd
+        fresh = [_row(answer, describer) for answer in answers]
+        _write(corpus.path, path, [*done.values(), *fresh])
+    return stats
+
+
+def _done(path: Path) -> dict[str, dict[str, Any]]:
+    """Rows of an earlier pass by segment id, without those that failed."""
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return {}
+    rows = pq.ParquetFile(path).read().to_pylist()
+    return {row["segment_id"]: row for row in rows if row["status"] == "ok"}
+
+
+def _clip(corpus: Corpus, row: dict[str, Any], describer: Provider) -> Clip:
+    return Clip(row, corpus.audio_buffer(row["segment_id"]).to_pybytes() if describer.listens else None)
+
+
+def _row(answer: Answer, describer: Provider) -> dict[str, Any]:
+    description = answer.description
+    return {
+        "segment_id": answer.segment_id,
+        "annotator": describer.name,
+        "model": describer.model,
+        "prompt_version": describer.prompt_version,
+        "language": description.language if description else None,
+        "brief": description.brief if description else None,
+        "full": description.full if description else None,
+        "attributes": description.attributes.model_dump() if description else None,
+        # Nothing but measured scores went in, so there is nothing they could disagree with; listeners are checked later.
+        "verdict": "agree" if description and not describer.listens else None,
+        "disagreements": [],
+        "tokens_in": answer.tokens_in,
+        "tokens_out": answer.tokens_out,
+        "cost_usd": answer.cost_usd,
+        "status": "ok" if description else f"failed: {answer.error}",
+    }
+
+
+def _write(root: Path, path: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=DESCRIPTIONS), sink, compression="zstd")
+    write_atomically(path, sink.getvalue().to_pybytes(), scratch=root / "tmp")

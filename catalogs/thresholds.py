@@ -1,0 +1,213 @@
+"""The soft rules: which of the recorded scores keep a segment. Data, not code: changing one costs no model call.
+
+The same rules run in Python (at the commit) and as SQL (in the catalog). A score that was not measured applies no rule.
+Scores are stored as float32, so both sides compare as float32: a score equal to its limit passes before and after
+storage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from catalogs.settings import dump_settings, load_settings, validate_settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`reason` applies when `column` is below (or above) the value of the setting; `words` say it for people."""
+
+    reason: str
+    column: str
+    side: Literal["below", "above"]
+    setting: str
+    words: str
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("too_long", "duration_s", "above", "max_duration_s", "longer than the longest training clip"),
+    Rule("low_dnsmos", "dnsmos_ovr", "below", "min_dnsmos_ovr", "poor overall quality (DNSMOS)"),
+    Rule("noisy", "snr_db", "below", "min_snr_db", "noise too close to the voice"),
+    Rule("clipped", "clipping", "above", "max_clipping", "clipped samples"),
+    Rule("narrow_band", "bandwidth_hz", "below", "min_bandwidth_hz", "telephone bandwidth or less"),
+    Rule("quiet", "loudness_lufs", "below", "min_loudness_lufs", "too quiet"),
+    Rule("asr_unsure", "asr_logprob", "below", "min_asr_logprob", "the recogniser is unsure of the text"),
+    Rule("speech_unsure", "no_speech_p", "above", "max_no_speech_p", "the recogniser hears no speech"),
+    Rule("repetitive_text", "compression_ratio", "above", "max_compression_ratio", "repeating (invented) text"),
+    Rule("texts_disagree", "agreement_cer", "above", "max_agreement_cer", "two transcripts differ"),
+    Rule("language_unsure", "language_p", "below", "min_language_p", "unsure which language it is"),
+    Rule("slow_text", "chars_per_s", "below", "min_chars_per_s", "less text than the time needs (words missing)"),
+    Rule("fast_text", "chars_per_s", "above", "max_chars_per_s", "more text than the time holds (words invented)"),
+    Rule("head_silence", "head_silence_s", "above", "max_head_silence_s", "long silence before the voice"),
+    Rule("tail_silence", "tail_silence_s", "above", "max_tail_silence_s", "long silence after the voice"),
+    Rule("mixed_speakers", "speaker_purity", "below", "min_speaker_purity", "more than one voice"),
+)
+
+EMPTY_TEXT = "empty_text"
+SOFT_REASONS: tuple[str, ...] = (EMPTY_TEXT, *(rule.reason for rule in RULES))
+
+#: What reasons mean, for reports: the soft ones above and the hard ones that stages set.
+REASON_WORDS: dict[str, str] = {
+    EMPTY_TEXT: "no words were recognised",
+    **{rule.reason: rule.words for rule in RULES},
+    "no_speech": "no speech in it",
+    "too_short": "shorter than 0.5 s",
+    "undecodable": "could not be decoded",
+    "no_audio": "has no audio",
+}
+
+Limit = float | None
+
+
+class Thresholds(BaseModel):
+    """Limits of the soft rules; null switches a rule off. Sources of the defaults stand beside them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_duration_s: Limit = Field(default=300.0, gt=0)
+    """Seconds. VoxCPM2's last stage trains on clips of up to five minutes."""
+    min_dnsmos_ovr: Limit = Field(default=2.4, ge=1, le=5)
+    """DNSMOS P.835 overall. Emilia keeps 3.0 and more; but of 147 studio prompts (16 kHz, three languages) that rule drops
+    a third and 2.6 still a tenth; their 5 % quantile is 2.3 to 2.5. Music scores 1.1."""
+    min_snr_db: Limit = Field(default=15.0)
+    """dB. The lowest bin of dataspeech's scale ("very noisy") starts at 17."""
+    max_clipping: Limit = Field(default=0.001, ge=0, le=1)
+    """Share of samples at full scale: one in a thousand is audible as a crackle."""
+    min_bandwidth_hz: Limit = Field(default=3500.0, ge=0)
+    """Hz. A telephone ends at 3,400; the codec needs more than that to learn consonants."""
+    min_loudness_lufs: Limit = Field(default=-45.0)
+    """LUFS. Over 20 dB below broadcast speech (-23): lifting it lifts the recorder's own noise."""
+    min_asr_logprob: Limit = Field(default=-1.0)
+    """Mean log probability of a token: Whisper's own limit for a failed decoding."""
+    max_no_speech_p: Limit = Field(default=0.8, ge=0, le=1)
+    """Whisper's own limit is 0.6 together with a low log probability; alone it needs more."""
+    max_compression_ratio: Limit = Field(default=2.4, gt=0)
+    """gzip ratio of the text: Whisper's own limit for a repetition loop."""
+    max_agreement_cer: Limit = Field(default=0.2, ge=0)
+    """Character error rate between two transcripts. CosyVoice 3 keeps a pairwise word error rate below 0.15."""
+    min_language_p: Limit = Field(default=0.7, ge=0, le=1)
+    """Granary votes with 0.7, Emilia asks 0.8."""
+    min_chars_per_s: Limit = Field(default=2.0, ge=0)
+    """Characters a second. Chinese runs at 4 to 6, English at 12 to 17."""
+    max_chars_per_s: Limit = Field(default=30.0, gt=0)
+    """Characters a second. NeMo Curator calls more than 40 invented; the fastest readers reach 25."""
+    max_head_silence_s: Limit = Field(default=1.0, ge=0)
+    """Seconds. The model copies what it is shown: silence at the head delays speech."""
+    max_tail_silence_s: Limit = Field(default=1.0, ge=0)
+    """Seconds. Long tails teach the stop predictor to stop late."""
+    min_speaker_purity: Limit = Field(default=0.5, ge=-1, le=1)
+    """Cosine between the parts of a clip (speaker embedding); another voice in it falls well below this."""
+    require_text: bool = True
+    """A segment without words cannot be trained on."""
+
+    def limits(self) -> list[tuple[Rule, float]]:
+        """The rules that are switched on, with their limits."""
+        pairs = ((rule, getattr(self, rule.setting)) for rule in RULES)
+        return [(rule, float(limit)) for rule, limit in pairs if limit is not None]
+
+    def reasons(self, row: Mapping[str, Any]) -> list[str]:
+        """The soft reasons against a segment row, in the order of the rules; none means it is kept."""
+        found = [EMPTY_TEXT] if self.require_text and not (row.get("text") or "").strip(" \t\r\n") else []
+        for rule, limit in self.limits():
+            value = row.get(rule.column)
+            if value is None or math.isnan(value):
+                continue
+            score, edge = np.float32(value), np.float32(limit)
+            if (score < edge) if rule.side == "below" else (score > edge):
+                found.append(rule.reason)
+        return found
+
+    def _tests_sql(self) -> list[tuple[str, str]]:
+        """(reason, boolean SQL that is true when it applies) for every rule that is switched on."""
+        tests = [(EMPTY_TEXT, "trim(coalesce(text, ''), ' \t\r\n') = ''")] if self.require_text else []
+        for rule, limit in self.limits():
+            sign = "<" if rule.side == "below" else ">"
+            edge = float(np.float32(limit))
+            tests.append((rule.reason, f"CAST({rule.column} AS FLOAT) {sign} CAST({edge!r} AS FLOAT)"))
+        return tests
+
+    def reasons_sql(self) -> str:
+        """`reasons` as a DuckDB expression of type VARCHAR[] over the columns of a segments row."""
+        cases = ", ".join(f"CASE WHEN {test} THEN '{reason}' END" for reason, test in self._tests_sql()) or "NULL"
+        return f"list_filter(CAST([{cases}] AS VARCHAR[]), lambda reason: reason IS NOT NULL)"
+
+    def all_reasons_sql(self, stored: str = "reasons") -> str:
+        """The reasons of a stored row: its hard ones alone where it has any, else the soft ones by these limits."""
+        hard = f"list_filter({stored}, lambda reason: reason NOT IN ({_SOFT_SQL}))"
+        return f"CASE WHEN {_ONLY_SOFT_SQL.format(stored)} THEN {self.reasons_sql()} ELSE {hard} END"
+
+    def kept_sql(self, stored: str = "reasons") -> str:
+        """Whether a stored row is kept, as a DuckDB expression of type BOOLEAN: no list is built, so it is quick."""
+        tests = [f"coalesce({test}, false)" for _, test in self._tests_sql()]
+        return f"{_ONLY_SOFT_SQL.format(stored)} AND NOT ({' OR '.join(tests) or 'false'})"
+
+
+_SOFT_SQL = ", ".join(f"'{reason}'" for reason in SOFT_REASONS)
+_ONLY_SOFT_SQL = f"coalesce(list_has_all([{_SOFT_SQL}], {{0}}), true)"
+
+
+def apply_thresholds(index: pa.Table, thresholds: Thresholds) -> pa.Table:
+    """INDEX rows with `kept` and `reasons` decided anew by `thresholds`; order and columns stay."""
+    import duckdb
+
+    from catalogs.schema import INDEX
+
+    columns = ", ".join(name for name in INDEX.names if name not in ("kept", "reasons"))
+    sql = f"SELECT {columns}, {thresholds.kept_sql()} AS kept, {thresholds.all_reasons_sql()} AS reasons FROM rows"
+    connection = duckdb.connect()
+    try:
+        connection.register("rows", index)
+        decided = connection.sql(sql).to_arrow_table()
+    finally:
+        connection.close()
+    return decided.select(INDEX.names).cast(INDEX)
+
+
+def thresholds_path(root: str | Path) -> Path:
+    """Where a corpus keeps the thresholds its catalog applies."""
+    return Path(root) / "thresholds.yaml"
+
+
+def save_thresholds(root: str | Path, thresholds: Thresholds) -> None:
+    """Make `thresholds` the ones that the catalog, the report and readers of this corpus apply."""
+    from catalogs.commit import write_atomically
+
+    write_atomically(thresholds_path(root), dump_settings(thresholds).encode())
+
+
+def change_thresholds(root: str | Path, overrides: Iterable[str]) -> Thresholds:
+    """The corpus' thresholds with `name=value` overrides on top, saved as its own; raises SettingsError.
+
+    The catalog applies them when it is built next (`build_catalog`); no model is called.
+    """
+    if not thresholds_path(root).is_file():
+        save_thresholds(root, load_thresholds(root))
+    changed = load_settings(Thresholds, thresholds_path(root), overrides)
+    save_thresholds(root, changed)
+    return changed
+
+
+def load_thresholds(root: str | Path) -> Thresholds:
+    """The thresholds of a corpus: those saved last, else those it was prepared with, else the defaults.
+
+    Raises SettingsError when the file holds something else.
+    """
+    own = thresholds_path(root)
+    if own.is_file():
+        return validate_settings(Thresholds, yaml.safe_load(own.read_text(encoding="utf-8")) or {})
+    prepared = Path(root) / "prepare.yaml"
+    if prepared.is_file():
+        settings = yaml.safe_load(prepared.read_text(encoding="utf-8"))
+        if isinstance(settings, dict) and isinstance(settings.get("thresholds"), dict):
+            return validate_settings(Thresholds, settings["thresholds"])
+    return Thresholds()

@@ -1,0 +1,97 @@
+-- The catalog's views. Filled in by views.py: lists of committed files (or typed empty tables), and the thresholds as SQL.
+
+CREATE VIEW recordings AS
+SELECT $columns_recordings FROM $files_recordings;
+
+CREATE VIEW segments AS
+SELECT $columns_segments
+FROM (
+    SELECT * REPLACE ($kept AS kept, $reasons AS reasons)
+    FROM $files_index
+);
+
+CREATE VIEW reference_pairs AS
+SELECT $columns_references FROM $files_references;
+
+CREATE VIEW descriptions AS
+SELECT $columns_descriptions FROM $files_descriptions;
+
+CREATE VIEW decoupled AS
+SELECT $columns_decoupled FROM $files_decoupled;
+
+-- What was persisted at once (quarantine/now) and came again with its unit is one verdict.
+CREATE VIEW quarantine AS
+SELECT $columns_quarantine
+FROM (SELECT * FROM $files_quarantine)
+QUALIFY row_number() OVER (PARTITION BY source_id, path, stage, error ORDER BY "at") = 1;
+
+CREATE VIEW units AS
+SELECT
+    unit_id,
+    CAST(len(session_ids) AS INTEGER) AS sessions,
+    segments,
+    seconds,
+    fingerprint,
+    "at"
+FROM $files_records;
+
+-- Busy seconds of every stage, added over units and actors.
+CREATE VIEW stages AS
+SELECT busy.key AS stage, sum(CAST(busy.value AS DOUBLE)) AS busy_s, count(*) AS units
+FROM $files_records AS record, json_each(record.stats, '$$.busy_s') AS busy
+GROUP BY ALL;
+
+-- Where every recorded second went: the rows' seconds add up to the recordings' duration. A rejected segment counts once,
+-- under its first reason; `segments_any` and `seconds_any` count it under each of its reasons.
+CREATE VIEW funnel AS
+WITH spoken AS (
+    SELECT source_id, sum(duration_s) AS seconds FROM segments GROUP BY source_id
+),
+accounts AS (
+    SELECT
+        recording.status,
+        recording.duration_s,
+        coalesce(recording.silence_s, 0) AS silence_s,
+        coalesce(spoken.seconds, 0) AS spoken_s
+    FROM recordings AS recording LEFT JOIN spoken USING (source_id)
+),
+by_first AS (
+    SELECT reasons[1] AS reason, count(*) AS segments, sum(duration_s) AS seconds
+    FROM segments WHERE NOT kept GROUP BY ALL
+),
+by_any AS (
+    SELECT reason, count(*) AS segments, sum(duration_s) AS seconds
+    FROM (SELECT unnest(reasons) AS reason, duration_s FROM segments WHERE NOT kept) GROUP BY ALL
+),
+parts AS (
+    SELECT 1 AS step, 'quarantined' AS outcome, 'quarantined' AS reason, 0 AS segments,
+        sum(duration_s - spoken_s) AS seconds, 0 AS segments_any, sum(duration_s - spoken_s) AS seconds_any
+    FROM accounts WHERE status = 'quarantined' HAVING count(*) > 0
+    UNION ALL
+    SELECT 2, 'silence', 'silence', 0, sum(silence_s), 0, sum(silence_s)
+    FROM accounts WHERE status <> 'quarantined' HAVING count(*) > 0
+    UNION ALL
+    SELECT 3, 'rejected', by_any.reason, coalesce(by_first.segments, 0), coalesce(by_first.seconds, 0),
+        by_any.segments, by_any.seconds
+    FROM by_any LEFT JOIN by_first USING (reason)
+    UNION ALL
+    SELECT 4, 'kept', 'kept', count(*), sum(duration_s), count(*), sum(duration_s)
+    FROM segments WHERE kept HAVING count(*) > 0
+    UNION ALL
+    SELECT 5, 'unaccounted', 'unaccounted', 0, sum(duration_s - silence_s - spoken_s), 0,
+        sum(duration_s - silence_s - spoken_s)
+    FROM accounts WHERE status <> 'quarantined' HAVING abs(sum(duration_s - silence_s - spoken_s)) > 0.001
+)
+SELECT
+    outcome,
+    reason,
+    CAST(segments AS BIGINT) AS segments,
+    CAST(seconds AS DOUBLE) AS seconds,
+    CAST(segments_any AS BIGINT) AS segments_any,
+    CAST(seconds_any AS DOUBLE) AS seconds_any,
+    CAST(seconds / nullif(sum(seconds) OVER (), 0) AS DOUBLE) AS share
+FROM parts
+ORDER BY step, seconds DESC, reason;
+
+CREATE VIEW catalog_info AS
+SELECT $state AS state, $root AS root, $version AS schema_version;

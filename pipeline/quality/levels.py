@@ -1,0 +1,69 @@
+"""Levels of a clip: loudness, energy, clipping, signal-to-noise ratio."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.records import PCM_RATE
+
+_FRAME = PCM_RATE // 50
+_FLOOR = 1e-10
+
+
+def frame_power(samples: np.ndarray) -> np.ndarray:
+    """Mean power of each 20 ms of float32 [S] at 16 kHz: float64 [S // 320] (at least one)."""
+    count = max(1, len(samples) // _FRAME)
+    padded = np.pad(samples, (0, max(0, count * _FRAME - len(samples))))[: count * _FRAME]
+    return np.square(padded.astype(np.float64)).reshape(count, _FRAME).mean(axis=1)
+
+
+def decibel(power: float) -> float:
+    """10 log10 of a power, with a floor at -100 dB."""
+    return float(10 * np.log10(max(power, _FLOOR)))
+
+
+def energy_db(speech: np.ndarray) -> float:
+    """Mean power of speech frames (from `frame_power`), in dB relative to full scale."""
+    return decibel(float(speech.mean())) if len(speech) else -100.0
+
+
+def snr_db(speech: np.ndarray, around: np.ndarray) -> float | None:
+    """Power of speech over power of noise in dB, at most 80.
+
+    speech: powers of the frames the VAD calls speech; around: powers of all frames of the segment and of the non-speech
+    beside it. The noise is the mean of the quietest tenth: pauses where there are any, else the gaps between sounds.
+    None where there is nothing to measure.
+    """
+    if not len(speech) or len(around) < 10:
+        return None
+    noise = np.sort(around)[: max(1, len(around) // 10)].mean()
+    return min(80.0, decibel(float(speech.mean())) - decibel(float(noise)))
+
+
+def clipping(samples: np.ndarray) -> float:
+    """Share of samples at full scale in runs of three or more: 0 for clean recordings, above 0.001 audibly clipped.
+
+    Full scale is the clip's own peak where that is above 0.98: a clipped recording may have been turned down a little.
+    """
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak < 0.98:
+        return 0.0
+    flat = np.abs(samples) >= peak * 0.999
+    runs = flat[:-2] & flat[1:-1] & flat[2:]
+    inside = np.zeros(len(samples), dtype=bool)
+    for shift in range(3):
+        inside[shift : len(samples) - 2 + shift] |= runs
+    return float(inside.mean())
+
+
+def loudness_lufs(samples: np.ndarray) -> float | None:
+    """Integrated loudness by ITU-R BS.1770 in LUFS; clips under 0.4 s are repeated to fill one block. None for silence."""
+    import pyloudnorm
+
+    if not np.any(samples):
+        return None
+    block = int(0.4 * PCM_RATE)
+    if len(samples) <= block:
+        samples = np.resize(samples, block + 1)
+    value = pyloudnorm.Meter(PCM_RATE).integrated_loudness(samples.astype(np.float64))
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,88 @@
+"""The GE2E speaker encoder (generalised end-to-end loss): a voice print of 256 values from a light LSTM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.records import PCM_RATE
+
+_N_MELS, _N_FFT, _HOP = 40, 400, 160
+PARTIAL_FRAMES = 160
+"""Frames of one partial: 1.6 s, what the encoder was trained on."""
+_PARTIAL_HOP = 80
+_TARGET_DBFS = -30.0
+
+
+class Ge2e:
+    """LSTM(40, 256) x 3, linear 256, ReLU, unit length; on mel power spectrograms of 25 ms frames, 10 ms apart."""
+
+    width = 256
+
+    def __init__(self, folder: Path) -> None:
+        import torch
+
+        state = torch.load(folder / "pretrained.pt", map_location="cpu", weights_only=True)["model_state"]
+        self._lstm = torch.nn.LSTM(_N_MELS, 256, num_layers=3, batch_first=True)
+        self._linear = torch.nn.Linear(256, 256)
+        self._lstm.load_state_dict({k.removeprefix("lstm."): v for k, v in state.items() if k.startswith("lstm.")})
+        self._linear.load_state_dict(
+            {k.removeprefix("linear."): v for k, v in state.items() if k.startswith("linear.")}
+        )
+        self._filters = torch.from_numpy(mel_filters())
+
+    def partials(self, samples: np.ndarray) -> np.ndarray:
+        """float32 [S] at 16 kHz -> unit-length voice prints of windows of 1.6 s every 0.8 s: float32 [N, 256], N >= 1."""
+        import torch
+
+        mel = self._mel(_louder(samples))
+        starts = list(range(0, max(1, mel.shape[0] - PARTIAL_FRAMES // 4), _PARTIAL_HOP))
+        windows = []
+        for start in starts:
+            window = mel[start : start + PARTIAL_FRAMES]
+            if start and window.shape[0] < PARTIAL_FRAMES * 3 // 4:
+                continue
+            windows.append(torch.nn.functional.pad(window, (0, 0, 0, PARTIAL_FRAMES - window.shape[0])))
+        with torch.inference_mode():
+            _, (hidden, _) = self._lstm(torch.stack(windows))
+            prints = torch.relu(self._linear(hidden[-1]))
+            prints = prints / prints.norm(dim=1, keepdim=True).clamp_min(1e-9)
+        return np.asarray(prints.numpy(), dtype=np.float32)
+
+    def _mel(self, samples: np.ndarray) -> Any:
+        """Mel power spectrogram [frames, 40], frames centred."""
+        import torch
+
+        audio = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
+        window = torch.hann_window(_N_FFT)
+        spectrum = torch.stft(audio, _N_FFT, _HOP, window=window, center=True, pad_mode="constant", return_complex=True)
+        return (self._filters @ spectrum.abs().square()).T
+
+
+def _louder(samples: np.ndarray) -> np.ndarray:
+    """The clip raised to -30 dBFS; a louder one is left as it is, as in the encoder's training."""
+    level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
+    if level <= 0:
+        return samples
+    gain = 10 ** (_TARGET_DBFS / 20) / level
+    return samples * max(gain, 1.0)
+
+
+def mel_filters(n_mels: int = _N_MELS, n_fft: int = _N_FFT, rate: int = PCM_RATE) -> np.ndarray:
+    """Triangular filters of equal area on Slaney's mel scale: float32 [n_mels, n_fft // 2 + 1].
+
+    Slaney's scale is linear below 1 kHz (200/3 Hz a mel) and logarithmic above (27 mels for a factor of 6.4).
+    """
+
+    def to_mel(hz: float) -> float:
+        return hz * 3 / 200 if hz < 1000 else 15 + 27 * np.log(hz / 1000) / np.log(6.4)
+
+    mels = np.linspace(0, to_mel(rate / 2), n_mels + 2)
+    edges = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
+    bins = np.linspace(0, rate / 2, n_fft // 2 + 1)
+    rising = (bins[None] - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins[None]) / np.diff(edges)[1:, None]
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    return (triangles * (2 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)

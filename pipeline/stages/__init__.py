@@ -1,0 +1,32 @@
+"""The stages, one file each. Looked up by name, so that a stage's module is imported only where it runs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from pipeline.stage import Stage
+
+#: name -> "module:Class"
+STAGES: dict[str, str] = {
+    "decode": "pipeline.stages.decode:Decode",
+    "separate": "pipeline.stages.separate:Separate",
+    "detect_speech": "pipeline.stages.detect_speech:DetectSpeech",
+    "segment": "pipeline.stages.segment:CutSegments",
+    "transcribe": "pipeline.stages.transcribe:Transcribe",
+    "score_quality": "pipeline.stages.score_quality:ScoreQuality",
+    "classify_emotion": "pipeline.stages.classify_emotion:ClassifyEmotion",
+    "embed_speaker": "pipeline.stages.embed_speaker:EmbedSpeaker",
+    "mine_references": "pipeline.stages.mine_references:MineReferences",
+    "cut_clips": "pipeline.stages.cut_clips:CutClips",
+}
+
+
+def stage_class(name: str) -> type[Stage[Any]]:
+    """The class of a stage by its name, or by `module:Class` for stages of your own; KeyError names the known ones."""
+    place = STAGES.get(name, name)
+    module, separator, kind = place.partition(":")
+    if not separator:
+        raise KeyError(f"no stage {name!r}; stages: {', '.join(STAGES)}")
+    found: type[Stage[Any]] = getattr(importlib.import_module(module), kind)
+    return found

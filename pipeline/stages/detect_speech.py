@@ -1,0 +1,112 @@
+"""Find speech with Silero VAD."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from catalogs.models import resolve
+from pipeline.records import PCM_RATE, Recording, Session, SpeechSpan
+from pipeline.stage import Resources, Stage, StageConfig
+
+FRAME = 512
+"""Samples a speech probability stands for: 32 ms at 16 kHz."""
+_CONTEXT = 64
+
+
+class DetectSpeechConfig(StageConfig):
+    """Settings of `detect_speech`; times in seconds."""
+
+    threshold: float = Field(0.5, gt=0, lt=1)
+    """Speech begins where the probability is at least this."""
+    leave_threshold: float = Field(0.35, gt=0, lt=1)
+    """Speech ends where it is below this."""
+    min_speech_s: float = Field(0.25, ge=0)
+    """Shorter stretches are no speech (clicks, coughs)."""
+    min_silence_s: float = Field(0.2, ge=0)
+    """Shorter pauses do not end a stretch."""
+
+
+class DetectSpeech(Stage[DetectSpeechConfig]):
+    """Windows -> stretches of speech (`session.speech`), in seconds of their recording.
+
+    The model's state is carried from window to window, so that a recording gives the same spans however it is windowed.
+    A recording without speech gets the status `empty`.
+    """
+
+    name = "detect_speech"
+    version = "1"
+    config_type = DetectSpeechConfig
+    inputs = ("windows",)
+    outputs = ("speech",)
+    resources = Resources(cpus=0.2)
+
+    def weights(self) -> tuple[str, ...]:
+        return ("silero-vad",)
+
+    def load(self) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        path = next(resolve("silero-vad").rglob("silero_vad.onnx"))
+        self._net = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, session: Session) -> Session:
+        self.for_each(session, session.usable(), lambda recording: self._detect(session, recording))
+        return session
+
+    def _detect(self, session: Session, recording: Recording) -> None:
+        source_id = recording.source.source_id
+        pcm = [window.pcm for window in session.windows if window.source_id == source_id]
+        probabilities = speech_probabilities(self._net, pcm)
+        spans = find_spans(probabilities, self.config)
+        duration = sum(map(len, pcm)) / PCM_RATE
+        for first, last, p in spans:
+            end = min(last * FRAME / PCM_RATE, duration)
+            session.speech.append(SpeechSpan(source_id, first * FRAME / PCM_RATE, end, p))
+        if not spans:
+            recording.status = "empty"
+
+
+def speech_probabilities(net: Any, windows: list[np.ndarray]) -> np.ndarray:
+    """float32 [frames]: speech probability of each 32 ms of contiguous int16 windows (the last frame is zero padded)."""
+    state = np.zeros((2, 1, 128), dtype=np.float32)
+    rate = np.array(PCM_RATE, dtype=np.int64)
+    frame = np.zeros((1, _CONTEXT + FRAME), dtype=np.float32)
+    rest = np.zeros(0, dtype=np.float32)
+    found: list[float] = []
+    for index, pcm in enumerate(windows):
+        audio = np.concatenate([rest, pcm.astype(np.float32) / 32768.0])
+        if index == len(windows) - 1 and len(audio) % FRAME:
+            audio = np.concatenate([audio, np.zeros(FRAME - len(audio) % FRAME, dtype=np.float32)])
+        whole = len(audio) // FRAME * FRAME
+        for start in range(0, whole, FRAME):
+            frame[0, _CONTEXT:] = audio[start : start + FRAME]
+            output, state = net.run(None, {"input": frame, "state": state, "sr": rate})
+            frame[0, :_CONTEXT] = frame[0, -_CONTEXT:]
+            found.append(float(output[0, 0]))
+        rest = audio[whole:]
+    return np.array(found, dtype=np.float32)
+
+
+def find_spans(probabilities: np.ndarray, config: DetectSpeechConfig) -> list[tuple[int, int, float]]:
+    """(first frame, last frame + 1, mean probability) of each stretch of speech, by two thresholds with hysteresis."""
+    min_speech = config.min_speech_s * PCM_RATE / FRAME
+    min_silence = config.min_silence_s * PCM_RATE / FRAME
+    spans: list[tuple[int, int, float]] = []
+    start: int | None = None
+    quiet: int | None = None
+    for index, p in enumerate([*probabilities.tolist(), *([0.0] * (int(min_silence) + 2))]):
+        if p >= config.threshold:
+            start = index if start is None else start
+            quiet = None
+        elif start is not None and p < config.leave_threshold:
+            quiet = index if quiet is None else quiet
+            if index - quiet >= min_silence:
+                if quiet - start >= min_speech:
+                    spans.append((start, quiet, float(probabilities[start:quiet].mean())))
+                start = quiet = None
+    return spans

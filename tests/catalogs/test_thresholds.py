@@ -1,0 +1,105 @@
+"""The rules give the same answer in Python and in SQL, before and after storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from corpus_builders import good_row, make_unit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalogs.commit import commit_unit, create_corpus
+from catalogs.corpus import Corpus
+from catalogs.schema import INDEX
+from catalogs.settings import SettingsError, validate_settings
+from catalogs.shards import to_table
+from catalogs.thresholds import (
+    REASON_WORDS,
+    RULES,
+    SOFT_REASONS,
+    Thresholds,
+    apply_thresholds,
+    change_thresholds,
+    load_thresholds,
+    save_thresholds,
+)
+
+COLUMNS = sorted({rule.column for rule in RULES})
+INDEX_ROW = {name: value for name, value in good_row(0, "s", "t", 0.0).items() if name in INDEX.names}
+NEAR_LIMITS = [getattr(Thresholds(), rule.setting) for rule in RULES]
+SCORES = st.one_of(
+    st.none(), st.sampled_from(NEAR_LIMITS), st.floats(-100, 400, width=32), st.floats(-2, 5), st.just(float("nan"))
+)
+LIMITS = st.one_of(st.none(), st.floats(0.01, 1.0))
+TEXTS = st.sampled_from([None, "", "  \n", "x", "\u3000", " gut ", "你好"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.lists(st.fixed_dictionaries({"text": TEXTS, **dict.fromkeys(COLUMNS, SCORES)}), min_size=1, max_size=20),
+    changed=st.fixed_dictionaries(
+        {}, optional={"max_agreement_cer": LIMITS, "min_language_p": LIMITS, "max_clipping": LIMITS}
+    ),
+    require_text=st.booleans(),
+)
+def test_python_and_sql_agree(rows: list[dict], changed: dict, require_text: bool) -> None:
+    thresholds = Thresholds(require_text=require_text, **changed)
+    full = [INDEX_ROW | row for row in rows]
+    decided = apply_thresholds(to_table(full, INDEX), thresholds)
+    expected = [thresholds.reasons(row) for row in full]
+    assert decided.column("reasons").to_pylist() == expected
+    assert decided.column("kept").to_pylist() == [not reasons for reasons in expected]
+
+
+def test_a_score_at_its_limit_passes_and_one_beyond_fails() -> None:
+    thresholds = Thresholds()
+    assert thresholds.reasons(INDEX_ROW) == []
+    for rule, limit in thresholds.limits():
+        beyond = limit - 0.5 if rule.side == "below" else limit + 0.5
+        assert thresholds.reasons(INDEX_ROW | {rule.column: limit}) == []
+        assert rule.reason in thresholds.reasons(INDEX_ROW | {rule.column: beyond})
+        assert rule.reason not in thresholds.reasons(INDEX_ROW | {rule.column: None})
+        off = Thresholds(**{rule.setting: None})
+        assert rule.reason not in off.reasons(INDEX_ROW | {rule.column: beyond})
+
+
+def test_hard_reasons_stay_whatever_the_limits() -> None:
+    rows = [INDEX_ROW | {"reasons": ["too_short"], "text": None}, INDEX_ROW | {"reasons": ["noisy"], "snr_db": 30.0}]
+    decided = apply_thresholds(to_table(rows, INDEX), Thresholds(require_text=False))
+    assert decided.column("reasons").to_pylist() == [["too_short"], []]
+    assert decided.column("kept").to_pylist() == [False, True]
+
+
+def test_every_reason_is_explained_once() -> None:
+    assert len(set(SOFT_REASONS)) == len(SOFT_REASONS)
+    assert set(SOFT_REASONS) < set(REASON_WORDS)
+
+
+def test_a_changed_limit_needs_no_new_run(tmp_path: Path) -> None:
+    create_corpus(tmp_path)
+    commit_unit(tmp_path, make_unit("a", 5))
+    corpus = Corpus(tmp_path)
+    assert corpus.kept().num_rows == 4
+    assert corpus.kept(Thresholds(min_dnsmos_ovr=3.5)).num_rows == 0
+    save_thresholds(tmp_path, Thresholds(min_dnsmos_ovr=3.5))
+    assert load_thresholds(tmp_path).min_dnsmos_ovr == 3.5
+    assert Corpus(tmp_path).kept().num_rows == 0
+
+
+def test_overrides_are_saved_and_mistakes_change_nothing(tmp_path: Path) -> None:
+    create_corpus(tmp_path)
+    assert change_thresholds(tmp_path, ["min_dnsmos_ovr=3.5", "max_clipping=null"]).max_clipping is None
+    with pytest.raises(SettingsError, match="min_snr_db"):
+        change_thresholds(tmp_path, ["min_snr=3"])
+    assert load_thresholds(tmp_path) == Thresholds(min_dnsmos_ovr=3.5, max_clipping=None)
+
+
+def test_thresholds_of_the_run_are_the_corpus_own(tmp_path: Path) -> None:
+    (tmp_path / "prepare.yaml").write_text("profile: small\nthresholds:\n  min_snr_db: 3.0\n")
+    assert load_thresholds(tmp_path) == Thresholds(min_snr_db=3.0)
+
+
+def test_a_misspelt_threshold_names_the_nearest() -> None:
+    with pytest.raises(SettingsError, match="min_snr_db"):
+        validate_settings(Thresholds, {"min_snr": 10})

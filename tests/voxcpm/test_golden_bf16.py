@@ -1,0 +1,75 @@
+"""bfloat16 weights: the exact mode against the reference's bfloat16 (grid and sinusoid exactly, the rest within 0.05)."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from closeness import assert_close, worst
+
+from voxcpm.attention import CAUSAL
+from voxcpm.checkpoint import load_backbone
+from voxcpm.flow import Solver, time_grid, time_steps
+from voxcpm.locdit import sinusoid
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+LOOSE = 0.05
+
+
+@pytest.fixture(scope="module")
+def model(golden_set):
+    backbone = load_backbone(golden_set.checkpoint, "bfloat16")
+    backbone.set_exact(True)
+    return backbone
+
+
+@pytest.fixture
+def reference(golden_set):
+    return golden_set["bf16_reference"]
+
+
+def assert_loose(got: torch.Tensor, wanted: torch.Tensor) -> None:
+    """Within 0.05 of the tensor's largest value (a bfloat16 has steps of 0.016 between 2 and 4)."""
+    assert_close(got, wanted, LOOSE * max(1.0, float(wanted.abs().max())))
+
+
+def test_grid_times_and_sinusoid_are_exact(model, reference) -> None:
+    width = model.feat_decoder.estimator.width
+    for name in [n for n in reference if n.startswith("t_span_n")]:
+        steps = int(name.removeprefix("t_span_n"))
+        assert torch.equal(time_grid(steps, 1.0, torch.bfloat16), reference[name])
+        seen = reference[f"t_seen_n{steps}"]
+        times, _ = time_steps(steps, 1.0, torch.bfloat16)
+        assert torch.equal(torch.tensor(times, dtype=torch.bfloat16)[-len(seen) :], seen)
+        assert torch.equal(sinusoid(seen, width), reference[f"time_sinusoid_n{steps}"])
+
+
+def test_modules(model, reference, golden_set) -> None:
+    given = {name: golden_set["modules"][name].to(torch.bfloat16) for name in golden_set["modules"]}
+    out = model.feat_encoder(given["locenc_in"].flatten(0, 1))
+    assert_loose(out, reference["locenc_out"].flatten(0, 1))
+    for name in ("base_lm", "residual_lm"):
+        assert_loose(model.get_submodule(name)(given[f"{name}_prefill_in"], CAUSAL), reference[f"{name}_prefill_out"])
+    t = given["locdit_t"]
+    x, cond = given["locdit_x"].transpose(1, 2), given["locdit_cond"].transpose(1, 2)
+    out = model.feat_decoder.estimator(x, given["locdit_mu"], t, cond, torch.zeros_like(t))
+    assert_loose(out.transpose(1, 2), reference["locdit_out_dt0"])
+
+
+def test_solutions_and_the_better_default(model, reference, golden_set) -> None:
+    cfm = golden_set["cfm"]
+    mu, cond, noise = (cfm[n].to(torch.bfloat16) for n in ("mu", "cond", "noise"))
+    cond, noise = cond.transpose(1, 2), noise.transpose(1, 2)
+    for name in [n for n in reference if n.startswith("cfm_out_")]:
+        steps, cfg = re.match(r"cfm_out_n(\d+)_cfg([\d.]+)$", name).groups()  # type: ignore[union-attr]
+        solver = Solver(int(steps))
+        assert_loose(model.feat_decoder.solve(mu, cond, noise, float(cfg), solver).transpose(1, 2), reference[name])
+        # In float32 times the bfloat16 model is nearer to the float32 one than the reference's habits are.
+        full = cfm[f"out_n{steps}_cfg{cfg}_zero1_sway1"]
+        model.set_exact(False)
+        try:
+            ours = model.feat_decoder.solve(mu, cond, noise, float(cfg), solver).transpose(1, 2)
+        finally:
+            model.set_exact(True)
+        assert worst(ours, full) < worst(reference[name], full)

@@ -1,0 +1,120 @@
+"""Every module of the backbone against the reference's numbers (tolerance 1e-4)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from closeness import assert_close
+
+from voxcpm.attention import CAUSAL
+from voxcpm.layers import rotary
+from voxcpm.locdit import sinusoid
+from voxcpm.state import KVCache
+
+TOLERANCE = 1e-4
+pytestmark = pytest.mark.usefixtures("no_gradients")
+
+
+@pytest.fixture
+def modules(golden_set):
+    return golden_set["modules"]
+
+
+@pytest.fixture
+def model(golden_backbone):
+    return golden_backbone
+
+
+def test_locenc_and_its_projection(model, modules) -> None:
+    given = modules["locenc_in"]
+    out = model.feat_encoder(given.flatten(0, 1)).unflatten(0, given.shape[:2])
+    assert_close(out, modules["locenc_out"], TOLERANCE)
+    assert_close(model.enc_to_lm_proj(out), modules["enc_to_lm_out"], TOLERANCE)
+    assert_close(model.embed_patches(given.flatten(0, 1)), modules["enc_to_lm_out"].flatten(0, 1), TOLERANCE)
+
+
+def test_fsq_levels_and_output(model, modules) -> None:
+    scale = model.config.scalar_quantization_scale
+    latent = model.fsq_layer.quantise(modules["fsq_in"])
+    assert_close(latent, modules["fsq_latent"], 1e-6)
+    assert_close(latent * scale, (latent * scale).round(), 1e-5)
+    assert_close(model.fsq_layer(modules["fsq_in"]), modules["fsq_out"], TOLERANCE)
+
+
+def test_fsq_passes_gradients_straight_through(model, modules) -> None:
+    with torch.enable_grad():
+        given = modules["fsq_in"].clone().requires_grad_(True)
+        (model.fsq_layer(given) * modules["fsq_grad_weight"]).sum().backward()
+    assert_close(given.grad, modules["fsq_grad_in"], TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["base_lm", "residual_lm"])
+def test_language_model_prefill_cache_and_steps(model, modules, name: str) -> None:
+    tower = model.get_submodule(name)
+    given, steps = modules[f"{name}_prefill_in"], modules[f"{name}_step_in"]
+    length = given.shape[1]
+    cache = KVCache(tower.config, 1, length + len(steps), torch.float32, "cpu")
+    cache.prepare_fill([0], [length])
+    assert_close(tower(given, CAUSAL, cache=cache), modules[f"{name}_prefill_out"], TOLERANCE)
+    for layer in range(tower.config.layers):
+        assert_close(cache.k[layer, :, :, :length], modules[f"{name}_prefill_k{layer}"], TOLERANCE)
+        assert_close(cache.v[layer, :, :, :length], modules[f"{name}_prefill_v{layer}"], TOLERANCE)
+    for i, step in enumerate(steps):
+        position = torch.tensor([length + i])
+        cache.prepare_step([length + i], position)
+        out = tower(step[None], CAUSAL, position[None], cache=cache)
+        assert_close(out[0], modules[f"{name}_step_out"][i], TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["base_lm", "residual_lm"])
+def test_language_model_batch_and_first_block(model, modules, name: str) -> None:
+    tower = model.get_submodule(name)
+    given = modules[f"{name}_batch2_in"]
+    assert_close(tower(given, CAUSAL), modules[f"{name}_batch2_out"], TOLERANCE)
+    rope = rotary(tower.config, given.shape[1], given.device)
+    block = tower.layers[0]
+    normed = block.input_layernorm(given)
+    assert_close(normed, modules[f"{name}_layer0_norm_out"], TOLERANCE)
+    assert_close(block.self_attn(normed, rope, CAUSAL), modules[f"{name}_layer0_attn_out"], TOLERANCE)
+    assert_close(block(given, rope, CAUSAL), modules[f"{name}_layer0_out"], TOLERANCE)
+
+
+def test_longrope_tables(model, modules) -> None:
+    config = model.config.tslm
+    first = modules["rope_cos_first12"].shape[0]
+    cos, sin = rotary(config, first, torch.device("cpu"))
+    assert_close(cos, modules["rope_cos_first12"], TOLERANCE)
+    assert_close(sin, modules["rope_sin_first12"], TOLERANCE)
+    last = torch.tensor([model.config.lm_config.max_position_embeddings - 1])
+    cos, sin = rotary(config, last, torch.device("cpu"))
+    assert_close(cos, modules["rope_cos_last"], TOLERANCE)
+    assert_close(sin, modules["rope_sin_last"], TOLERANCE)
+    with pytest.raises(IndexError):
+        rotary(config, last + 1, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("step", ["dt0", "dt"])
+def test_locdit_velocity(model, modules, step: str) -> None:
+    t = modules["locdit_t"]
+    dt = modules["locdit_dt"] if step == "dt" else torch.zeros_like(t)
+    x, cond = modules["locdit_x"].transpose(1, 2), modules["locdit_cond"].transpose(1, 2)
+    out = model.feat_decoder.estimator(x, modules["locdit_mu"], t, cond, dt)
+    assert_close(out.transpose(1, 2), modules[f"locdit_out_{step}"], TOLERANCE)
+
+
+def test_time_embeddings(model, modules) -> None:
+    estimator = model.feat_decoder.estimator
+    embedded = sinusoid(modules["locdit_t"], estimator.width)
+    assert_close(embedded, modules["time_sinusoid"], TOLERANCE)
+    assert_close(estimator.time_mlp(embedded), modules["time_mlp_out"], TOLERANCE)
+    assert_close(estimator.delta_time_mlp(sinusoid(modules["locdit_dt"], estimator.width)), modules["delta_time_mlp_out"], TOLERANCE)
+
+
+def test_projections_and_stop_head(model, modules) -> None:
+    lm, heard = modules["fusion_in_lm"], modules["fusion_in_feat"]
+    assert_close(model.fusion_concat_proj(torch.cat((lm, heard), -1)), modules["fusion_out"], TOLERANCE)
+    assert_close(model.lm_to_dit_proj(lm), modules["lm_to_dit_out"], TOLERANCE)
+    assert_close(model.res_to_dit_proj(heard), modules["res_to_dit_out"], TOLERANCE)
+    assert_close(model.stop_logits(lm), modules["stop_logits"], TOLERANCE)
+    both = torch.cat((modules["lm_to_dit_out"], model.res_to_dit_proj(heard)), -1)
+    assert_close(model.condition(lm, heard), both, TOLERANCE)

@@ -1,0 +1,143 @@
+"""Grouped-query attention, and which positions may see which.
+
+`attend` is the one place where keys meet queries. Which positions see each other is a value (`Reach`) made outside the model:
+everything (LocEnc, LocDiT), the past, or the past within the own document of a packed row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from voxcpm.config import TowerConfig
+from voxcpm.layers import rotate
+
+if TYPE_CHECKING:
+    from voxcpm.state import KVCache
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Who sees whom: `Reach(causal=False)` everybody, `Reach(causal=True)` the past, with `lengths` the own document's past.
+
+    lengths: sizes of the documents in the row-major sequence of all B*T positions; a document never spans two rows.
+    """
+
+    causal: bool
+    lengths: tuple[int, ...] | None = None
+    offsets: Tensor | None = None  #: [documents + 1] int32 on the device: 0 and the running sums of lengths
+
+    @staticmethod
+    def documents(document_ids: Tensor) -> Reach:
+        """Block-diagonal causal reach of packed rows; document_ids [B, T], a document is a run of one id in one row."""
+        rows, length = document_ids.shape
+        border = torch.ones_like(document_ids, dtype=torch.bool)
+        border[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
+        starts = border.flatten().nonzero().squeeze(1)
+        offsets = torch.cat((starts, starts.new_tensor([rows * length])))
+        return Reach(True, tuple(offsets.diff().tolist()), offsets.to(torch.int32))
+
+
+FULL = Reach(causal=False)
+CAUSAL = Reach(causal=True)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
+    """softmax(q k^T / sqrt(hd)) v. q: [B, h, Tq, hd]; k, v: [B, K, T, hd] -> [B, h, Tq, hd].
+
+    Each kv head serves h / K consecutive query heads. With full reach Tq may be smaller than T.
+    """
+    if reach.lengths is not None and reach.offsets is not None:
+        return _attend_documents(q, k, v, reach.lengths, reach.offsets)
+    if not reach.causal:
+        return attend_all(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Every query sees every key (that `mask` [B, 1, 1, T] allows). Without an order among queries, the query heads of a
+    kv head can stand side by side as queries, so keys and values need not be repeated."""
+    batch, heads, queries, width = q.shape
+    groups = k.shape[1]
+    if groups == heads:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    side_by_side = q.reshape(batch, groups, heads // groups * queries, width)
+    out = F.scaled_dot_product_attention(side_by_side, k, v, attn_mask=mask)
+    return out.view(batch, heads, queries, width)
+
+
+def _attend_documents(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...], offsets: Tensor) -> Tensor:
+    """Causal attention inside each document; no mask is made and no work done across borders."""
+    batch, heads, length, width = q.shape
+    # [B, h, T, hd] -> [B*T, h, hd]: documents are runs of this sequence.
+    flat_q, flat_k, flat_v = (x.transpose(1, 2).reshape(batch * length, x.shape[1], width) for x in (q, k, v))
+    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
+        from torch.nn.attention.varlen import varlen_attn
+
+        longest = max(lengths)
+        out = varlen_attn(
+            flat_q, flat_k, flat_v, offsets, offsets, longest, longest, window_size=(-1, 0), enable_gqa=heads != k.shape[1]
+        )
+    else:
+        pieces = [
+            F.scaled_dot_product_attention(
+                dq.transpose(0, 1)[None],
+                dk.transpose(0, 1)[None],
+                dv.transpose(0, 1)[None],
+                is_causal=True,
+                enable_gqa=heads != k.shape[1],
+            )[0].transpose(0, 1)
+            for dq, dk, dv in zip(
+                flat_q.split(list(lengths)), flat_k.split(list(lengths)), flat_v.split(list(lengths)), strict=True
+            )
+        ]
+        out = torch.cat(pieces)
+    return out.view(batch, length, heads, width).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention without biases; projections are heads x head_dim wide, not the hidden size."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
+        self.q_proj = nn.Linear(config.hidden, self.heads * self.head_dim, bias=False)
+        self.k_proj = nn.Linear(config.hidden, self.kv_heads * self.head_dim, bias=False)
+        self.v_proj = nn.Linear(config.hidden, self.kv_heads * self.head_dim, bias=False)
+        self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden, bias=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor] | None,
+        reach: Reach,
+        keep: slice | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """x: [B, T, H] -> [B, T, H], or only the positions of `keep` (full reach: queries of the others are not needed).
+
+        rope: (cos, sin), broadcastable to [B, heads, T, hd]; cache: where keys and values of earlier positions are, and
+        where these are put.
+        """
+        batch, length, _ = x.shape
+        asked = x if keep is None else x[:, keep]
+        q = self.q_proj(asked).view(batch, -1, self.heads, self.head_dim).transpose(1, 2)
+        k = self.k_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        v = self.v_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        if rope is not None:
+            cos, sin = rope
+            k = rotate(k, cos, sin)
+            q = rotate(q, cos, sin) if keep is None else rotate(q, cos[..., keep, :], sin[..., keep, :])
+        if cache is not None and cache.stepping:
+            k, v = cache.append(layer, k, v)
+            out = attend_all(q, k, v, cache.mask)
+        else:
+            if cache is not None:
+                cache.fill(layer, k, v)
+            out = attend(q, k, v, reach)
+        return self.o_proj(out.transpose(1, 2).reshape(batch, q.shape[2], self.heads * self.head_dim))

@@ -1,0 +1,304 @@
+"""The model's `config.json` as frozen dataclasses; every field of the official file, with the official defaults.
+
+Fields we do not know are kept in `extra` and written back, so that a config survives being loaded and saved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from voxcpm.errors import CheckpointError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of config.json: reads itself from a dict and writes itself back."""
+
+    SECTIONS: ClassVar[Mapping[str, type[Section]]] = {}
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "config.json") -> Self:
+        """Read a section; raises CheckpointError that names a missing required field."""
+        if not isinstance(values, Mapping):
+            raise CheckpointError(f"{where} must be an object, not {type(values).__name__}")
+        known = {f.name: f for f in fields(cls) if f.name != "extra"}
+        required = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
+        if missing := [name for name in required if name not in values]:
+            raise CheckpointError(f"{where} lacks the field(s) {', '.join(missing)}")
+        read: dict[str, Any] = {}
+        for name in known.keys() & values.keys():
+            value = values[name]
+            section = cls.SECTIONS.get(name)
+            if section is not None and value is not None:
+                value = section.from_dict(value, f"{where}: {name}")
+            elif isinstance(value, list):
+                value = tuple(value)
+            read[name] = value
+        return cls(**read, extra={k: v for k, v in values.items() if k not in known})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The section as JSON values, unknown fields included."""
+        written: dict[str, Any] = {}
+        for f in fields(self):
+            if f.name == "extra":
+                continue
+            value = getattr(self, f.name)
+            if isinstance(value, Section):
+                value = value.to_dict()
+            elif isinstance(value, tuple):
+                value = list(value)
+            elif isinstance(value, Mapping):
+                value = dict(value)
+            written[f.name] = value
+        return {**written, **self.extra}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling(Section):
+    """LongRoPE: per-frequency stretching factors for contexts beyond and within the original length."""
+
+    type: str = "longrope"
+    long_factor: tuple[float, ...]
+    short_factor: tuple[float, ...]
+    original_max_position_embeddings: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMConfig(Section):
+    """The MiniCPM4 backbone (TSLM); the other towers take heads, eps, rope and muP from here."""
+
+    SECTIONS: ClassVar[Mapping[str, type[Section]]] = {"rope_scaling": RopeScaling}
+    bos_token_id: int = 1
+    eos_token_id: int = 2
+    hidden_size: int
+    intermediate_size: int
+    max_position_embeddings: int
+    num_attention_heads: int
+    num_hidden_layers: int
+    num_key_value_heads: int
+    rms_norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling | None
+    vocab_size: int
+    use_mup: bool = True
+    scale_emb: float
+    dim_model_base: int
+    scale_depth: float
+    kv_channels: int | None = None
+    no_rope: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalConfig(Section):
+    """Widths of LocEnc and LocDiT, the two towers that see the frames of one patch."""
+
+    hidden_dim: int = 1024
+    ffn_dim: int = 4096
+    num_heads: int = 16
+    num_layers: int = 4
+    kv_channels: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CFMConfig(Section):
+    """Conditional flow matching. `solver`, `sigma_min`, `reg_loss_type`, `inference_cfg_rate` are read by nobody."""
+
+    sigma_min: float = 1e-6
+    solver: str = "euler"
+    t_scheduler: str = "log-norm"
+    training_cfg_rate: float = 0.1
+    inference_cfg_rate: float = 1.0
+    reg_loss_type: str = "l1"
+    ratio_r_neq_t_range: tuple[float, float] = (0.25, 0.75)
+    noise_cond_prob_range: tuple[float, float] = (0.0, 0.0)
+    noise_cond_scale: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig(LocalConfig):
+    """LocDiT and its flow. The official file's `mean_mode` is not the field that is read (`dit_mean_mode` is)."""
+
+    SECTIONS: ClassVar[Mapping[str, type[Section]]] = {"cfm_config": CFMConfig}
+    dit_mean_mode: bool = False
+    cfm_config: CFMConfig = field(default_factory=CFMConfig)
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """One transformer tower, with everything it takes from `lm_config` worked out."""
+
+    hidden: int
+    ffn: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    layers: int
+    eps: float
+    residual_scale: float  #: factor on both residual branches (muP: scale_depth / sqrt(layers), else 1)
+    rope_theta: float | None  #: None: no positions (NoPE)
+    rope_factors: tuple[float, ...]  #: [head_dim / 2]
+    rope_amplitude: float
+    max_positions: int
+    vocab: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoxCPM2Config(Section):
+    """The whole of config.json. Sizes in the paper's words: H = lm hidden, P = patch_size, D = feat_dim."""
+
+    SECTIONS: ClassVar[Mapping[str, type[Section]]] = {
+        "lm_config": LMConfig,
+        "encoder_config": LocalConfig,
+        "dit_config": DiTConfig,
+    }
+    architecture: str = "voxcpm"
+    lm_config: LMConfig
+    patch_size: int = 4
+    feat_dim: int = 64
+    residual_lm_num_layers: int = 8
+    residual_lm_no_rope: bool = False
+    scalar_quantization_latent_dim: int = 512
+    scalar_quantization_scale: int = 9
+    encoder_config: LocalConfig = field(default_factory=LocalConfig)
+    dit_config: DiTConfig = field(default_factory=DiTConfig)
+    audio_vae_config: Mapping[str, Any] = field(default_factory=dict)  #: the codec's; see voxcpm.audiovae
+    max_length: int = 8192
+    device: str = "cuda"
+    dtype: str = "bfloat16"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "config.json") -> Self:
+        """Read and check; raises CheckpointError for another architecture or sizes that cannot fit together."""
+        architecture = str(values.get("architecture", "voxcpm")).lower() if isinstance(values, Mapping) else ""
+        if architecture == "voxcpm":
+            raise CheckpointError(f"{where} describes VoxCPM 0.5B/1.5 (architecture 'voxcpm'); this is VoxCPM2 only")
+        if architecture and architecture != "voxcpm2":
+            raise CheckpointError(f"{where} has architecture {architecture!r}; only 'voxcpm2' is supported")
+        config = super().from_dict(values, where)
+        config.check(where)
+        return config
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read `config.json` of a checkpoint folder; FileNotFoundError where there is none."""
+        path = Path(folder) / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} not found: a VoxCPM2 checkpoint folder holds config.json")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(f"{path} is not JSON: {error}") from None
+        return cls.from_dict(values, str(path))
+
+    def check(self, where: str = "config.json") -> None:
+        """Raise CheckpointError when the sizes cannot fit together."""
+        lm = self.lm_config
+        for name, heads in (
+            ("lm_config", lm.num_attention_heads),
+            ("encoder_config", self.encoder_config.num_heads),
+            ("dit_config", self.dit_config.num_heads),
+        ):
+            if heads % lm.num_key_value_heads:
+                raise CheckpointError(
+                    f"{where}: {name} has {heads} heads, not a multiple of {lm.num_key_value_heads} kv heads"
+                )
+        for name in ("tslm", "ralm", "locenc", "locdit"):
+            tower: TowerConfig = getattr(self, name)
+            if tower.rope_theta is not None and len(tower.rope_factors) != tower.head_dim // 2:
+                raise CheckpointError(
+                    f"{where}: rope_scaling has {len(tower.rope_factors)} factors, {name}'s heads of {tower.head_dim} "
+                    f"need {tower.head_dim // 2}"
+                )
+        if self.dit_config.cfm_config.t_scheduler not in ("log-norm", "uniform"):
+            raise CheckpointError(f"{where}: t_scheduler must be log-norm or uniform")
+
+    @property
+    def tslm(self) -> TowerConfig:
+        """The text-semantic language model (`base_lm`)."""
+        lm = self.lm_config
+        return self._lm_tower(lm.num_hidden_layers, lm.no_rope, lm.vocab_size)
+
+    @property
+    def ralm(self) -> TowerConfig:
+        """The residual acoustic language model (`residual_lm`): the TSLM's widths, its own depth, often no RoPE."""
+        return self._lm_tower(self.residual_lm_num_layers, self.residual_lm_no_rope, 0)
+
+    @property
+    def locenc(self) -> TowerConfig:
+        """The local encoder of P frames (`feat_encoder.encoder`): 1 + P tokens."""
+        return self._local_tower(self.encoder_config, self.patch_size + 1)
+
+    @property
+    def locdit(self) -> TowerConfig:
+        """The local diffusion transformer (`feat_decoder.estimator.decoder`): 2 + 1 + P + P tokens."""
+        return self._local_tower(self.dit_config, 2 * self.patch_size + 3)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the audio the codec encodes."""
+        return int(self.audio_vae_config.get("sample_rate", 16000))
+
+    @property
+    def out_sample_rate(self) -> int:
+        """Hz of the audio the codec makes."""
+        return int(self.audio_vae_config.get("out_sample_rate", 48000))
+
+    @property
+    def patch_samples(self) -> int:
+        """Input samples of a patch (2560 at 16 kHz in the release)."""
+        return self.patch_size * prod(self.audio_vae_config.get("encoder_rates", (2, 5, 8, 8)))
+
+    @property
+    def out_patch_samples(self) -> int:
+        """Output samples of a patch (7680 at 48 kHz in the release)."""
+        return self.patch_size * prod(self.audio_vae_config.get("decoder_rates", (8, 6, 5, 2, 2, 2)))
+
+    def with_dtype(self, dtype: str) -> Self:
+        """The same config with another weight dtype ("float32", "bfloat16", "float16")."""
+        return replace(self, dtype=dtype)
+
+    def _lm_tower(self, layers: int, no_rope: bool, vocab: int) -> TowerConfig:
+        lm = self.lm_config
+        head_dim = lm.kv_channels or lm.hidden_size // lm.num_attention_heads
+        sizes = (lm.hidden_size, lm.intermediate_size, lm.num_attention_heads)
+        return self._tower(*sizes, head_dim, layers, no_rope, lm.max_position_embeddings, vocab)
+
+    def _local_tower(self, local: LocalConfig, tokens: int) -> TowerConfig:
+        head_dim = local.kv_channels or local.hidden_dim // local.num_heads
+        return self._tower(local.hidden_dim, local.ffn_dim, local.num_heads, head_dim, local.num_layers, False, tokens, 0)
+
+    def _tower(
+        self, hidden: int, ffn: int, heads: int, head_dim: int, layers: int, no_rope: bool, positions: int, vocab: int
+    ) -> TowerConfig:
+        from math import log, sqrt
+
+        lm = self.lm_config
+        factors: tuple[float, ...] = (1.0,) * (head_dim // 2)
+        amplitude = 1.0
+        if (scaling := lm.rope_scaling) is not None:
+            original = scaling.original_max_position_embeddings
+            # The choice is made once, from the configured context, whatever the length of a sequence.
+            factors = scaling.long_factor if lm.max_position_embeddings > original else scaling.short_factor
+            amplitude = sqrt(1.0 + log(lm.max_position_embeddings / original) / log(original))
+        return TowerConfig(
+            hidden=hidden,
+            ffn=ffn,
+            heads=heads,
+            kv_heads=lm.num_key_value_heads,
+            head_dim=head_dim,
+            layers=layers,
+            eps=lm.rms_norm_eps,
+            # muP's depth scale uses the tower's own number of layers.
+            residual_scale=lm.scale_depth / sqrt(layers) if lm.use_mup else 1.0,
+            rope_theta=None if no_rope else lm.rope_theta,
+            rope_factors=tuple(factors),
+            rope_amplitude=amplitude,
+            max_positions=positions,
+            vocab=vocab,
+        )

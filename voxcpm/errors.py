@@ -1,0 +1,11 @@
+"""The errors of the model package; each message is one line that says what to do."""
+
+from __future__ import annotations
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used: wrong architecture, missing, unexpected or misshapen tensors, NaN in the weights."""
+
+
+class AudioError(ValueError):
+    """A clip cannot be used: unreadable, silent, or shorter than 0.1 s."""

@@ -1,0 +1,29 @@
+"""Finite scalar quantisation of the TSLM's hidden state: the semantic bottleneck between TSLM and RALM."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FSQ(nn.Module):
+    """q = round(S tanh(in_proj h)) / S, y = out_proj q: 2S + 1 levels a dimension (S = 9 gives 19)."""
+
+    def __init__(self, width: int, latent: int, scale: int) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(width, latent)
+        self.out_proj = nn.Linear(latent, width)
+        self.scale = scale
+
+    def quantise(self, h: Tensor) -> Tensor:
+        """[..., H] -> [..., L] on the grid k/S; gradients pass as if it had not been rounded (straight through).
+
+        Halves are rounded to even. Between levels the gradient is that of tanh, as z + stopgrad(q - z).
+        """
+        z = torch.tanh(self.in_proj(h))
+        q = torch.round(z * self.scale) / self.scale
+        return z + (q - z).detach() if torch.is_grad_enabled() and z.requires_grad else q
+
+    def forward(self, h: Tensor) -> Tensor:
+        """[..., H] -> [..., H]."""
+        return self.out_proj(self.quantise(h))

@@ -1,0 +1,87 @@
+"""Prompt caches: the latents of a voice (reference) and of speech to go on from (prompt), ready to be used again.
+
+A cache is a plain dict, as in the official package, and can be kept in a file:
+    mode            "reference", "continuation" or "ref_continuation"
+    prompt_text     what is said in the prompt, "" without one
+    audio_feat      [Q, P, D] prompt latents, absent without one
+    ref_audio_feat  [R, P, D] reference latents, absent without one
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from voxcpm.errors import CheckpointError
+
+
+class PromptCache(TypedDict, total=False):
+    """See the head of this file."""
+
+    mode: str
+    prompt_text: str
+    audio_feat: Tensor
+    ref_audio_feat: Tensor
+
+
+def make_prompt_cache(prompt_text: str, prompt: Tensor | None, reference: Tensor | None) -> PromptCache:
+    """A cache of latents; raises ValueError when there are none."""
+    if prompt is None and reference is None:
+        raise ValueError("a prompt cache needs a reference clip, or a prompt clip with its text")
+    mode = "reference" if prompt is None else "continuation" if reference is None else "ref_continuation"
+    cache = PromptCache(mode=mode, prompt_text=prompt_text if prompt is not None else "")
+    if prompt is not None:
+        cache["audio_feat"] = prompt
+    if reference is not None:
+        cache["ref_audio_feat"] = reference
+    return cache
+
+
+def merge_prompt_cache(cache: PromptCache | None, new_text: str, new_audio_feat: Tensor) -> PromptCache:
+    """A cache that goes on where the generated patches [n, P, D] of `new_text` ended; the reference is kept."""
+    cache = cache if cache is not None else PromptCache()
+    earlier = cache.get("audio_feat")
+    new = new_audio_feat.detach().float().cpu()
+    prompt = new if earlier is None else torch.cat((earlier.float().cpu(), new))
+    return make_prompt_cache(cache.get("prompt_text", "") + new_text, prompt, cache.get("ref_audio_feat"))
+
+
+def save_prompt_cache(cache: PromptCache, path: str | Path) -> None:
+    """Write a cache to a safetensors file, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: cache[name].detach().cpu().contiguous()  # type: ignore[literal-required]
+        for name in ("audio_feat", "ref_audio_feat")
+        if name in cache
+    }
+    about = {"voxcpm_prompt_cache": json.dumps({"mode": cache["mode"], "prompt_text": cache.get("prompt_text", "")})}
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file(tensors, temporary, metadata=about)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_prompt_cache(path: str | Path) -> PromptCache:
+    """Read a cache; raises FileNotFoundError, and CheckpointError for another file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no prompt cache at {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            about = (file.metadata() or {}).get("voxcpm_prompt_cache")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is no prompt cache ({error})") from None
+    if about is None:
+        raise CheckpointError(f"{path} is a safetensors file, but no prompt cache")
+    text = json.loads(about)["prompt_text"]
+    return make_prompt_cache(text, tensors.get("audio_feat"), tensors.get("ref_audio_feat"))

@@ -1,0 +1,66 @@
+"""Text to token ids: the checkpoint's Llama-format BPE, with multi-character Chinese pieces split into characters."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SPACE_MARK = "\u2581"
+_HAN_ONLY = re.compile(r"[\u4e00-\u9fff]{2,}\Z")
+
+
+class TextTokenizer:
+    """The tokenizer of a checkpoint folder (`tokenizer.json`). No BOS or EOS is ever added, whatever its config says."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._bpe = tokenizer
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        self._ids = vocabulary
+        self._unknown = vocabulary.get("<unk>", 0)
+        self._chinese = frozenset(piece for piece in vocabulary if _HAN_ONLY.match(piece))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> TextTokenizer:
+        """Read `tokenizer.json`; FileNotFoundError where there is none."""
+        path = Path(folder)
+        path = path / "tokenizer.json" if path.is_dir() else path
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} not found: a VoxCPM2 checkpoint folder holds tokenizer.json")
+        return _load(str(path.resolve()), path.stat().st_mtime_ns)
+
+    @property
+    def size(self) -> int:
+        """Entries, added tokens included."""
+        return self._bpe.get_vocab_size(with_added_tokens=True)
+
+    def pieces(self, text: str) -> list[str]:
+        """The pieces after the splitting of Chinese words. A split piece loses its space mark; others stay whole."""
+        pieces: list[str] = []
+        for piece in self._bpe.encode(text, add_special_tokens=False).tokens:
+            bare = piece.replace(SPACE_MARK, "")
+            if bare in self._chinese:
+                pieces.extend(bare)
+            else:
+                pieces.append(piece)
+        return pieces
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids. A character that the vocabulary lacks after splitting is `<unk>` (no byte fallback at that point)."""
+        return [self._ids.get(piece, self._unknown) for piece in self.pieces(text)]
+
+
+@lru_cache(maxsize=8)
+def _load(path: str, _changed: int) -> TextTokenizer:
+    from tokenizers import Tokenizer
+
+    return TextTokenizer(Tokenizer.from_file(path))
+
+
+def collapse_whitespace(text: str) -> str:
+    """Newlines and runs of white space become one space each, at the ends too (the official API does not strip)."""
+    return re.sub(r"\s+", " ", text.replace("\n", " "))

@@ -1,0 +1,146 @@
+"""What a training step takes and gives: padded or packed rows in, the diffusion and the stop loss out.
+
+The arithmetic is in `VoxCPM2.forward` (`model.training_losses(...)`); this file holds the values that cross the border, so
+that a trainer needs nothing else of the model. Shapes: B rows, T positions, P latent frames a patch, D latent channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """Rows of positions, right padded; a row holds one document, or several one after the other (packed).
+
+    A position is a text token, a patch, or padding (both masks zero). Masks may be bool or 0/1 numbers.
+    """
+
+    text_tokens: Tensor  #: [B, T] int64; 0 where the position is not text
+    text_mask: Tensor  #: [B, T]
+    audio_mask: Tensor  #: [B, T]; disjoint from text_mask
+    features: Tensor  #: [B, T, P, D] latent patches; ignored where audio_mask is 0
+    loss_mask: Tensor  #: [B, T]; the patches to be learnt (the references are not); a subset of audio_mask
+    stop_labels: Tensor  #: [B, T] int64; 1 at the last patch to be learnt of a document, else 0
+    position_ids: Tensor | None = None  #: [B, T] int64, from 0 in every document; None: 0..T-1
+    #: [B, T] int64, constant over a document and different from its neighbours'; None: one document a row. Nothing crosses
+    #: a border: neither attention, nor the hidden state or the patch that condition the next one. Padding: any id of its own.
+    document_ids: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TrainingBatch:
+        """The same batch on another device (dtypes are kept)."""
+        moved = {
+            f.name: value.to(device, non_blocking=non_blocking)
+            for f in fields(self)
+            if (value := getattr(self, f.name)) is not None
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class TrainingNoise:
+    """Every random number of a training step, one set a position, so that a step can be repeated exactly.
+
+    Only the entries at loss positions are read. `None` is allowed where the config never reads them: the `cond_noise` pair
+    when `noise_cond_prob_range` is (0, 0), `r_draw` and `rt_mask_uniform` when mean mode is off.
+    """
+
+    cfg_keep_uniform: Tensor  #: [B, T] U(0,1); the condition is kept where it is > training_cfg_rate
+    t_draw: Tensor  #: [B, T]; N(0,1) when t_scheduler is "log-norm", U(0,1) when "uniform"
+    z_normal: Tensor  #: [B, T, P, D] N(0,1); the noise end of the flow
+    cond_noise_uniform: Tensor | None = None  #: [B, T] U(0,1)
+    cond_noise_normal: Tensor | None = None  #: [B, T, P, D] N(0,1)
+    r_draw: Tensor | None = None  #: [B, T], as t_draw
+    rt_mask_uniform: Tensor | None = None  #: [B, T] U(0,1)
+
+    @staticmethod
+    def draw(
+        shape: tuple[int, ...],
+        patch_shape: tuple[int, int],
+        generator: torch.Generator | None = None,
+        log_norm: bool = True,
+        device: torch.device | str = "cpu",
+    ) -> TrainingNoise:
+        """Fresh numbers for positions of `shape` ([B, T] or [T]) and patches of `patch_shape` (P, D), float32.
+
+        The draws are made on the generator's device (the CPU without one), always all seven and in one order, so that they
+        do not depend on the device that computes or on what the config switches off.
+        """
+        source = generator.device if generator is not None else torch.device("cpu")
+
+        def uniform() -> Tensor:
+            return torch.rand(shape, generator=generator, device=source).to(device)
+
+        def normal(*tail: int) -> Tensor:
+            return torch.randn((*shape, *tail), generator=generator, device=source).to(device)
+
+        time: Callable[[], Tensor] = normal if log_norm else uniform
+        keep, cond_uniform, cond_normal = uniform(), uniform(), normal(*patch_shape)
+        r_draw, t_draw = time(), time()
+        rt_mask, z_normal = uniform(), normal(*patch_shape)
+        return TrainingNoise(keep, t_draw, z_normal, cond_uniform, cond_normal, r_draw, rt_mask)
+
+    @staticmethod
+    def for_documents(
+        document_ids: Tensor, seeds: Mapping[tuple[int, int], int], patch_shape: tuple[int, int], log_norm: bool = True
+    ) -> TrainingNoise:
+        """Numbers that belong to the documents, not to their place in the batch.
+
+        document_ids: [B, T]; seeds: (row, document id) -> seed, e.g. a hash of (run seed, step, sample id). Positions whose
+        (row, id) has no seed are padding and get zeros. A document's numbers are those of `draw((length,), ...)` with a CPU
+        generator of its seed, wherever it is packed.
+        """
+        rows, length = document_ids.shape
+        ids = document_ids.cpu()
+        empty = TrainingNoise.draw((rows, length), patch_shape, log_norm=log_norm)
+        target = {f.name: torch.zeros_like(getattr(empty, f.name)) for f in fields(TrainingNoise)}
+        for (row, document), seed in seeds.items():
+            places = (ids[row] == document).nonzero().squeeze(1)
+            own = TrainingNoise.draw(
+                (len(places),), patch_shape, torch.Generator().manual_seed(seed % (1 << 63)), log_norm=log_norm
+            )
+            for name, tensor in target.items():
+                tensor[row, places] = getattr(own, name)
+        return TrainingNoise(**{name: tensor.to(document_ids.device) for name, tensor in target.items()})
+
+    def at(self, rows: Tensor, columns: Tensor, device: torch.device) -> TrainingNoise:
+        """The numbers of N positions (rows, columns: [N]); every field becomes [N, ...]."""
+        chosen = {
+            f.name: None if (value := getattr(self, f.name)) is None else value.to(device)[rows, columns]
+            for f in fields(self)
+        }
+        return TrainingNoise(**chosen)
+
+    def padded(self, missing: int) -> TrainingNoise:
+        """Fields [N, ...] with `missing` zero rows appended."""
+        longer = {
+            f.name: None if (value := getattr(self, f.name)) is None else torch.cat((value, value.new_zeros(missing, *value.shape[1:])))
+            for f in fields(self)
+        }
+        return TrainingNoise(**longer)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The two losses of a batch, as means (to report) and as sums and counts (to normalise over a whole optimiser step).
+
+    diffusion = diffusion_sum / max(diffusion_count, 1), the mean over loss positions and their P frames of the squared velocity
+    error averaged over D; stop = stop_sum / max(stop_count, 1), the mean cross-entropy over loss positions. With gradient
+    accumulation or several ranks, back-propagate `diffusion_sum / total_count` instead of the mean of means, where
+    total_count sums `diffusion_count` (= P x loss positions of the batch, known before the forward pass) over the step.
+    """
+
+    diffusion: Tensor  #: scalar float32, with gradient
+    stop: Tensor  #: scalar float32, with gradient
+    diffusion_sum: Tensor  #: scalar float32, with gradient
+    stop_sum: Tensor  #: scalar float32, with gradient
+    diffusion_count: int  #: loss positions x P
+    stop_count: int  #: loss positions
+    #: [N] float32, no gradient: diffusion loss of each loss position (mean over P and D), in row-major order of loss_mask
+    diffusion_per_position: Tensor
+    t_per_position: Tensor  #: [N] float32: the flow time (1 = noise, 0 = data) at which it was measured
+    stop_logits: Tensor  #: [N, 2] float32, no gradient: class 1 means "this patch is the last one"
