@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,6 +22,9 @@ class Terminal:
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.console = Console(stderr=as_json, quiet=quiet, highlight=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            # Into a file or a pipe goes whole lines: nobody asked for the 80 columns that are assumed there.
+            self.console = Console(stderr=as_json, quiet=quiet, highlight=False, soft_wrap=True, width=400)
 
     def say(self, line: str) -> None:
         """One plain line."""
@@ -33,7 +37,7 @@ class Terminal:
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table; numbers are set flush right."""
         rows = [list(row) for row in rows]
-        table = Table(title=escape(title) if title else None, title_justify="left", header_style="bold")
+        table = Table(title=escape(title) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
         for index, column in enumerate(columns):
             numeric = any(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in rows)
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")

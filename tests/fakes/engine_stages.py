@@ -33,21 +33,21 @@ class Trouble(Stage[TroubleConfig]):
 
     def __call__(self, session: Session) -> Session:
         def work(recording: Recording) -> None:
-            path = recording.source.path
+            path, kind = recording.source.path, Path(recording.source.path).name
             if self.config.log:
                 with Path(self.config.log).open("a") as log:
                     log.write(f"{recording.source.source_id}\n")
             time.sleep(self.config.seconds)
-            if "poison" in path:
+            if "poison" in kind:
                 os.kill(os.getpid(), signal.SIGKILL)
-            if "once" in path and not Path(path + ".died").exists():
+            if "once" in kind and not Path(path + ".died").exists():
                 Path(path + ".died").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            if "hang" in path:
+            if "hang" in kind:
                 time.sleep(3600)
-            if "raise" in path:
+            if "raise" in kind:
                 raise StageError("this recording is bad on purpose")
-            if "full" in path:
+            if "full" in kind:
                 raise OSError(errno.ENOSPC, "no space left on device")
             recording.duration_s = 1.0
 
