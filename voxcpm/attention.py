@@ -79,8 +79,16 @@ def _attend_documents(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...],
         from torch.nn.attention.varlen import varlen_attn
 
         longest = max(lengths)
-        out = varlen_attn(
-            flat_q, flat_k, flat_v, offsets, offsets, longest, longest, window_size=(-1, 0), enable_gqa=heads != k.shape[1]
+        attended = varlen_attn(
+            flat_q,
+            flat_k,
+            flat_v,
+            offsets,
+            offsets,
+            longest,
+            longest,
+            window_size=(-1, 0),
+            enable_gqa=heads != k.shape[1],
         )
     else:
         pieces = [
@@ -95,8 +103,9 @@ def _attend_documents(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...],
                 flat_q.split(list(lengths)), flat_k.split(list(lengths)), flat_v.split(list(lengths)), strict=True
             )
         ]
-        out = torch.cat(pieces)
-    return out.view(batch, length, heads, width).transpose(1, 2)
+        attended = torch.cat(pieces)
+    assert isinstance(attended, Tensor)
+    return attended.view(batch, length, heads, width).transpose(1, 2)
 
 
 class Attention(nn.Module):

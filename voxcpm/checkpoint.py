@@ -43,7 +43,10 @@ def parse_dtype(name: str | torch.dtype) -> torch.dtype:
 
 
 def find_checkpoint(
-    path_or_id: str | Path, cache_dir: str | Path | None = None, local_files_only: bool = False, revision: str | None = None
+    path_or_id: str | Path,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    revision: str | None = None,
 ) -> Path:
     """The folder of a checkpoint: a folder as given, else a hub id, fetched with huggingface_hub.
 
@@ -190,7 +193,10 @@ def save_pretrained(
     fresh.mkdir()
     try:
         save_file(
-            {name: value.detach().to(device="cpu", dtype=wanted).contiguous().clone() for name, value in tensors.items()},
+            {
+                name: value.detach().to(device="cpu", dtype=wanted).contiguous().clone()
+                for name, value in tensors.items()
+            },
             fresh / "model.safetensors",
             metadata={"format": "pt"},
         )

@@ -271,7 +271,9 @@ class VoxCPM2Config(Section):
 
     def _local_tower(self, local: LocalConfig, tokens: int) -> TowerConfig:
         head_dim = local.kv_channels or local.hidden_dim // local.num_heads
-        return self._tower(local.hidden_dim, local.ffn_dim, local.num_heads, head_dim, local.num_layers, False, tokens, 0)
+        return self._tower(
+            local.hidden_dim, local.ffn_dim, local.num_heads, head_dim, local.num_layers, False, tokens, 0
+        )
 
     def _tower(
         self, hidden: int, ffn: int, heads: int, head_dim: int, layers: int, no_rope: bool, positions: int, vocab: int

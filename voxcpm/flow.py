@@ -141,7 +141,9 @@ class FlowMatching(nn.Module):
         if rate <= 0.0 or self.config.noise_cond_scale == 0.0:
             return previous
         if noise.cond_noise_uniform is None or noise.cond_noise_normal is None:
-            raise ValueError("noise_cond_prob_range is on: TrainingNoise needs cond_noise_uniform and cond_noise_normal")
+            raise ValueError(
+                "noise_cond_prob_range is on: TrainingNoise needs cond_noise_uniform and cond_noise_normal"
+            )
         chosen = (noise.cond_noise_uniform > 1 - rate).view(-1, 1, 1)
         return previous + chosen * noise.cond_noise_normal * self.config.noise_cond_scale
 
@@ -164,7 +166,7 @@ class FlowMatching(nn.Module):
 
         one = torch.ones_like(t)
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
-            u, slope = torch.func.jvp(estimate, (y, t, t - r), (velocity, one, one))
+            u, slope = torch.func.jvp(estimate, (y, t, t - r), (velocity, one, one))  # type: ignore[misc]
         return u, velocity - (t - r).view(-1, 1, 1) * slope.detach().float()
 
 

@@ -70,7 +70,9 @@ class LocDiT(nn.Module):
     def time(self, t: Tensor, dt: Tensor) -> Tensor:
         """[N], [N] -> [N, Hd]: time token. dt is the step's length in mean mode, else 0 (still embedded: it has biases)."""
         dtype = self.time_mlp.linear_1.weight.dtype
-        return self.time_mlp(sinusoid(t, self.width).to(dtype)) + self.delta_time_mlp(sinusoid(dt, self.width).to(dtype))
+        return self.time_mlp(sinusoid(t, self.width).to(dtype)) + self.delta_time_mlp(
+            sinusoid(dt, self.width).to(dtype)
+        )
 
     def velocity(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """x: [N, P, D] noisy patch, time: [N, Hd] -> [N, P, D]."""

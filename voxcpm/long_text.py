@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -17,9 +18,12 @@ from voxcpm.clips import PatchStream
 from voxcpm.prompt_cache import PromptCache, make_prompt_cache
 from voxcpm.tts import SpeakOptions, VoxCPM2Model, with_seed
 
-#: Sentence ends: after these (and closing quotes) a piece may end. Latin ones only before white space: 3.5, e.g. U.S.
-_STRONG = re.compile(r"(?<=[。！？…；])[」』”’）]*|(?<=[.!?;])[\"'”’)\]]*(?=\s)|\n+")
-_WEAK = re.compile(r"(?<=[，、：,:])(?=\s|[^\s\d])|(?<=\s)(?=\S)")
+#: Where a piece may end, best first: after sentences (Latin ends only before white space: 3.5, U.S.A), after commas, at spaces.
+_BORDERS = (
+    re.compile(r"(?<=[。！？…；])[」』”’）]*|(?<=[.!?;])[\"'”’)\]]*(?=\s)|\n+"),
+    re.compile(r"(?<=[，、：])|(?<=[,:])(?=\s)"),
+    re.compile(r"(?<=\s)(?=\S)"),
+)
 _DESCRIPTION = re.compile(r"^\s*(\([^()]*\))")
 _DENSE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
@@ -32,35 +36,45 @@ def speaking_length(text: str) -> float:
 
 def _cut(text: str, borders: re.Pattern[str]) -> list[str]:
     ends = [match.end() for match in borders.finditer(text)] + [len(text)]
-    pieces, start = [], 0
-    for end in ends:
-        if end > start:
-            pieces.append(text[start:end])
-            start = end
-    return pieces
+    return [text[start:end] for start, end in pairwise([0, *ends]) if end > start]
 
 
-def split_text(text: str, longest_s: float = 15.0) -> list[str]:
-    """Pieces of at most about `longest_s` seconds of speech: whole sentences together; a longer sentence is cut at commas,
-    then at spaces, then anywhere. Joined, the pieces hold every character of the text except white space at the cuts."""
-    atoms: list[str] = []
-    for sentence in _cut(text, _STRONG):
-        if speaking_length(sentence) <= longest_s:
-            atoms.append(sentence)
-            continue
-        for part in _cut(sentence, _WEAK):
-            while speaking_length(part) > longest_s:
-                size = next(n for n in range(1, len(part) + 1) if speaking_length(part[: n + 1]) > longest_s or n == len(part))
-                atoms.append(part[:size])
-                part = part[size:]
-            atoms.append(part)
+def _atoms(text: str, longest_s: float, level: int = 0) -> list[str]:
+    """Parts of at most `longest_s`, cut at the best borders that do."""
+    if speaking_length(text) <= longest_s:
+        return [text]
+    if level == len(_BORDERS):
+        half = len(text) // 2
+        return [text] if half == 0 else [*_atoms(text[:half], longest_s, level), *_atoms(text[half:], longest_s, level)]
+    return _join(
+        [atom for part in _cut(text, _BORDERS[level]) for atom in _atoms(part, longest_s, level + 1)], longest_s
+    )
+
+
+def _join(atoms: list[str], longest_s: float) -> list[str]:
+    """Neighbours together as long as they fit."""
     pieces: list[str] = []
     for atom in atoms:
         if pieces and speaking_length(pieces[-1] + atom) <= longest_s:
             pieces[-1] += atom
         else:
             pieces.append(atom)
-    return [piece.strip() for piece in pieces if re.search(r"\w", piece)]
+    return pieces
+
+
+def split_text(text: str, longest_s: float = 12.0) -> list[str]:
+    """Pieces of at most about `longest_s` seconds of speech: whole sentences together; a longer sentence is cut at commas,
+    then at spaces, then anywhere. Every character but white space is in one of them; pieces that hold nothing to
+    pronounce go to their neighbour."""
+    pieces: list[str] = []
+    for piece in (part.strip() for part in _atoms(text, longest_s)):
+        if not piece:
+            continue
+        if pieces and not (re.search(r"\w", piece) and re.search(r"\w", pieces[-1])):
+            pieces[-1] += piece
+        else:
+            pieces.append(piece)
+    return pieces
 
 
 def speak_long(
@@ -68,14 +82,12 @@ def speak_long(
     text: str,
     prompt_cache: PromptCache | None,
     options: SpeakOptions,
-    longest_s: float = 15.0,
-    carried_patches: int = 40,
+    longest_s: float = 12.0,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield (piece of the text, its audio [S] float32) one after the other; joined they are one utterance.
 
     A description in parentheses at the head is given to the first piece only: the others hear it in the reference.
-    carried_patches: a piece longer than this (6.4 s) is not continued but only used as the reference, since a long prompt
-    takes the model's context and its own drift with it.
+    Raises ValueError for empty text.
     """
     options = with_seed(options)
     assert options.seed is not None
@@ -96,9 +108,9 @@ def speak_long(
             stream = PatchStream(model.audio_vae, context)
         # One codec stream over all pieces: no clicks where they meet.
         yield piece, stream.push(generation.patches)
-        patches = generation.patches
         if reference is None:
-            reference = patches[: 10 * carried_patches]
-        continued = patches if len(patches) <= carried_patches else None
-        cache = make_prompt_cache(piece if continued is not None else "", continued, reference)
+            reference = generation.patches
+        # A piece that did not end by itself is a bad example to go on from.
+        whole = generation.ending == "stop"
+        cache = make_prompt_cache(piece if whole else "", generation.patches if whole else None, reference)
     model.last_successful_seed = seed

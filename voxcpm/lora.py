@@ -43,7 +43,8 @@ class LoRAConfig:
         """Read `lora_config.json`'s content (with or without its outer `lora_config`); unknown fields are ignored."""
         values = values.get("lora_config", values)
         names = {f.name for f in fields(LoRAConfig)}
-        return LoRAConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names})
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
+        return LoRAConfig(**known)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -53,8 +54,11 @@ class LoRAConfig:
 class LoRALinear(nn.Linear):
     """A linear with an adapter; `weight` and `bias` are the base's own tensors under their own names."""
 
-    lora_A: nn.Parameter
-    lora_B: nn.Parameter
+    lora_A: nn.Parameter  # noqa: N815 (the names are the checkpoint's)
+    lora_B: nn.Parameter  # noqa: N815
+    scale: float
+    dropout: float
+    enabled: bool
 
     @classmethod
     def around(cls, linear: nn.Linear, config: LoRAConfig) -> LoRALinear:
@@ -62,9 +66,9 @@ class LoRALinear(nn.Linear):
         with torch.device("meta"):
             self = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
         self.weight, self.bias = linear.weight, linear.bias
-        kind = {"device": linear.weight.device, "dtype": linear.weight.dtype}
-        self.lora_A = nn.Parameter(torch.empty(config.r, linear.in_features, **kind))  # type: ignore[arg-type]
-        self.lora_B = nn.Parameter(torch.zeros(linear.out_features, config.r, **kind))  # type: ignore[arg-type]
+        device, dtype = linear.weight.device, linear.weight.dtype
+        self.lora_A = nn.Parameter(torch.empty(config.r, linear.in_features, device=device, dtype=dtype))
+        self.lora_B = nn.Parameter(torch.zeros(linear.out_features, config.r, device=device, dtype=dtype))
         if linear.weight.device.type != "meta":
             nn.init.kaiming_uniform_(self.lora_A, a=sqrt(5))
         self.scale = config.alpha / config.r
@@ -201,7 +205,9 @@ def load_lora(model: VoxCPM2, path: str | Path, config: LoRAConfig | None = None
     if settings is not None:
         apply_lora(model, settings)
     elif not adapters(model):
-        raise CheckpointError(f"{path} has no lora_config.json: pass a LoRAConfig (its rank and alpha are not in the weights)")
+        raise CheckpointError(
+            f"{path} has no lora_config.json: pass a LoRAConfig (its rank and alpha are not in the weights)"
+        )
     places = lora_state_dict(model)
     loaded, skipped = [], []
     for key, tensor in tensors.items():
@@ -225,7 +231,9 @@ def save_lora(folder: str | Path, model: nn.Module, config: LoRAConfig, base_mod
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".lora_weights.tmp"
-    save_file({k: v.cpu().contiguous() for k, v in lora_state_dict(model).items()}, temporary, metadata={"format": "pt"})
+    save_file(
+        {k: v.cpu().contiguous() for k, v in lora_state_dict(model).items()}, temporary, metadata={"format": "pt"}
+    )
     temporary.replace(folder / "lora_weights.safetensors")
     text = json.dumps({"base_model": base_model, "lora_config": config.to_dict()}, indent=1) + "\n"
     temporary = folder / ".lora_config.tmp"

@@ -164,7 +164,14 @@ class VoxCPM2(nn.Module):
                             rng.at(rows, columns, h.device), progress)  # fmt: skip
 
     def _losses(
-        self, h: Tensor, r: Tensor, previous: Tensor, data: Tensor, labels: Tensor, noise: TrainingNoise, progress: float
+        self,
+        h: Tensor,
+        r: Tensor,
+        previous: Tensor,
+        data: Tensor,
+        labels: Tensor,
+        noise: TrainingNoise,
+        progress: float,
     ) -> Losses:
         """Losses of N positions. h, r: [N, H], previous, data: [N, P, D], labels: [N]."""
         n = h.shape[0]
@@ -210,7 +217,9 @@ class VoxCPM2(nn.Module):
         positions = torch.cat([torch.arange(n) for n in lengths])[None].to(device)
         ends = torch.tensor(lengths).cumsum(0)
         reach = Reach(True, tuple(lengths), F.pad(ends, (1, 0)).to(device=device, dtype=torch.int32))
-        h, r = self.hidden_states(tokens, ~audio, audio, patches, reach if len(layouts) > 1 else CAUSAL, positions, state)
+        h, r = self.hidden_states(
+            tokens, ~audio, audio, patches, reach if len(layouts) > 1 else CAUSAL, positions, state
+        )
         last = (ends - 1).to(device)
         chosen = slice(first, first + len(layouts))
         state.lm_hidden[chosen] = h[0, last]

@@ -57,10 +57,8 @@ def save_prompt_cache(cache: PromptCache, path: str | Path) -> None:
     """Write a cache to a safetensors file, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: cache[name].detach().cpu().contiguous()  # type: ignore[literal-required]
-        for name in ("audio_feat", "ref_audio_feat")
-        if name in cache
+    tensors: dict[str, Tensor] = {
+        name: value.detach().cpu().contiguous() for name, value in cache.items() if isinstance(value, Tensor)
     }
     about = {"voxcpm_prompt_cache": json.dumps({"mode": cache["mode"], "prompt_text": cache.get("prompt_text", "")})}
     temporary = path.with_name(f".{path.name}.tmp")

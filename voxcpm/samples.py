@@ -1,8 +1,8 @@
 """Training samples: the layouts of training, and rows of a batch made from them.
 
-    plain           text 101 [target] 102
-    with reference  103 [reference] 104 text 101 [target] 102
-    prompt only     text 103 [clip] 104      (nothing is learnt)
+plain           text 101 [target] 102
+with reference  103 [reference] 104 text 101 [target] 102
+prompt only     text 103 [clip] 104      (nothing is learnt)
 """
 
 from __future__ import annotations

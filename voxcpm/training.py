@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,7 +110,7 @@ class TrainingNoise:
 
     def at(self, rows: Tensor, columns: Tensor, device: torch.device) -> TrainingNoise:
         """The numbers of N positions (rows, columns: [N]); every field becomes [N, ...]."""
-        chosen = {
+        chosen: dict[str, Any] = {
             f.name: None if (value := getattr(self, f.name)) is None else value.to(device)[rows, columns]
             for f in fields(self)
         }
@@ -117,10 +118,10 @@ class TrainingNoise:
 
     def padded(self, missing: int) -> TrainingNoise:
         """Fields [N, ...] with `missing` zero rows appended."""
-        longer = {
-            f.name: None if (value := getattr(self, f.name)) is None else torch.cat((value, value.new_zeros(missing, *value.shape[1:])))
-            for f in fields(self)
-        }
+        longer: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            longer[f.name] = None if value is None else torch.cat((value, value.new_zeros(missing, *value.shape[1:])))
         return TrainingNoise(**longer)
 
 

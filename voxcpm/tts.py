@@ -217,7 +217,9 @@ class VoxCPM2Model:
         All options must agree on the flow's settings (steps, sway, CFG-Zero*, temperature); everything else is per request.
         """
         if len({o.solver for o in options}) > 1:
-            raise ValueError("one batch has one inference_timesteps, sway_sampling_coef, use_cfg_zero_star, temperature")
+            raise ValueError(
+                "one batch has one inference_timesteps, sway_sampling_coef, use_cfg_zero_star, temperature"
+            )
         seeds = [draw_seed() if o.seed is None else o.seed for o in options]
         results: list[Generation | None] = [None] * len(layouts)
         waiting = list(range(len(layouts)))

@@ -48,7 +48,9 @@ def _explain(error: Exception) -> str:
         return f"the Python package {error.name} is not installed; pip install 'voxmill[all]' brings everything"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
-    if (words and type(error).__module__.split(".")[0] in _OURS) or (isinstance(error, ValueError | OSError | KeyError) and words):
+    if (words and type(error).__module__.split(".")[0] in _OURS) or (
+        isinstance(error, ValueError | OSError | KeyError) and words
+    ):
         return words
     return f"{type(error).__name__}: {words} (unexpected; VOXMILL_DEBUG=1 shows where)"
 

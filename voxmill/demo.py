@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ QUERIES = (
         "select s.session_id, p.segment_id, p.reference_id, round(max(p.cosine), 3) as cosine, any_value(p.gap) as gap"
         " from reference_pairs p join segments s using (segment_id) group by all order by cosine desc limit 5",
     ),
-    ("what the voices sound like", "select segment_id, brief, \"full\" from descriptions order by segment_id limit 3"),
+    ("what the voices sound like", 'select segment_id, brief, "full" from descriptions order by segment_id limit 3'),
 )
 
 SENTENCE = "The quick brown fox jumps over the lazy dog."

@@ -37,7 +37,9 @@ class Terminal:
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table; numbers are set flush right."""
         rows = [list(row) for row in rows]
-        table = Table(title=escape(title) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+        table = Table(
+            title=escape(title) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD
+        )
         for index, column in enumerate(columns):
             numeric = any(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in rows)
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")

@@ -107,7 +107,11 @@ def test_time_embeddings(model, modules) -> None:
     embedded = sinusoid(modules["locdit_t"], estimator.width)
     assert_close(embedded, modules["time_sinusoid"], TOLERANCE)
     assert_close(estimator.time_mlp(embedded), modules["time_mlp_out"], TOLERANCE)
-    assert_close(estimator.delta_time_mlp(sinusoid(modules["locdit_dt"], estimator.width)), modules["delta_time_mlp_out"], TOLERANCE)
+    assert_close(
+        estimator.delta_time_mlp(sinusoid(modules["locdit_dt"], estimator.width)),
+        modules["delta_time_mlp_out"],
+        TOLERANCE,
+    )
 
 
 def test_projections_and_stop_head(model, modules) -> None:

@@ -87,7 +87,9 @@ def test_losses_after_one_step(golden_set, fresh_backbone: VoxCPM2, batch, noise
     optimizer.step()
     losses = fresh_backbone.training_losses(batch, noise)
     assert_losses(losses, golden_set, "train_after_step")
-    for got, wanted in zip((losses.diffusion, losses.stop), golden_set.meta["train_loss_after_one_adamw_step"], strict=True):
+    for got, wanted in zip(
+        (losses.diffusion, losses.stop), golden_set.meta["train_loss_after_one_adamw_step"], strict=True
+    ):
         assert_relative(got.item(), wanted, 1e-4)
 
 

@@ -1,0 +1,240 @@
+"""AudioVAE: the codec's public face."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from math import ceil
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from voxcpm.audiovae.config import AudioVAEConfig
+from voxcpm.audiovae.decoder import Decoder
+from voxcpm.audiovae.encoder import Encoder
+from voxcpm.audiovae.folded import FoldedDecoder, FoldedEncoder
+from voxcpm.audiovae.state import (
+    DecoderState,
+    EncoderState,
+    Histories,
+    decoder_history_shapes,
+    encoder_history_shapes,
+    zero_histories,
+)
+
+# Latent frames a pass of a long folded call: enough to pay for reading the weights, few enough to stay in the cache.
+PASS_FRAMES = 16
+
+
+class AudioVAE(nn.Module):
+    """AudioVAE V2. Trainable, with the published state-dict keys, until `fold_weight_norm` makes it inference-only.
+
+    Everything is causal: encoding maps `hop_length` samples at `sample_rate` to a latent frame, decoding maps a frame
+    to `decode_hop` samples at `out_sample_rate`, and both can run as streams.
+    """
+
+    encoder: Encoder | FoldedEncoder
+    decoder: Decoder | FoldedDecoder
+
+    def __init__(self, config: AudioVAEConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or AudioVAEConfig()
+        self.encoder = Encoder(self.config)
+        self.decoder = Decoder(self.config)
+
+    @property
+    def sample_rate(self) -> int:
+        """Input sample rate, Hz."""
+        return self.config.sample_rate
+
+    @property
+    def out_sample_rate(self) -> int:
+        """Output sample rate, Hz."""
+        return self.config.out_sample_rate
+
+    @property
+    def folded(self) -> bool:
+        """Whether this is the inference form."""
+        return isinstance(self.decoder, FoldedDecoder)
+
+    @property
+    def decoder_context_frames(self) -> int:
+        """Latent frames before the current one that can still change the output (20 at the published sizes)."""
+        samples = sum(shape.frames * shape.samples for shape in decoder_history_shapes(self.config))
+        return ceil(samples / self.config.decode_hop)
+
+    # Encoding
+
+    def encode(self, wav: Tensor, sample_rate: int | None = None) -> Tensor:
+        """Waveform [B, 1, S] or [B, S] -> latent means [B, D, ceil(S / hop_length)]; zeros are padded on the right.
+
+        ValueError if `sample_rate` (Hz; default: the codec's) is not the rate the codec takes, or on a bad shape.
+        """
+        padded = self._padded(wav, sample_rate)
+        if isinstance(self.encoder, Encoder) or padded.shape[2] <= PASS_FRAMES * self.config.hop_length:
+            mu: Tensor = self.encoder(padded, Histories())
+            return mu
+        state = self.init_encoder_state(padded.shape[0], padded.dtype, padded.device)
+        parts = []
+        for part in padded.split(PASS_FRAMES * self.config.hop_length, dim=2):
+            mu, state = self.encode_stream(part, state)
+            parts.append(mu)
+        return torch.cat(parts, dim=2)
+
+    def encode_heads(self, wav: Tensor, sample_rate: int | None = None) -> tuple[Tensor, Tensor]:
+        """Waveform as in `encode` -> (mean, log variance) of the posterior, both [B, D, F], unbounded."""
+        return self.encoder.heads(self._padded(wav, sample_rate))
+
+    def init_encoder_state(
+        self, batch: int = 1, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> EncoderState:
+        """State of `batch` encoding streams that have heard nothing yet; dtype and device default to the weights'."""
+        return EncoderState(self._zeros(encoder_history_shapes(self.config), batch, dtype, device), self.folded)
+
+    def encode_stream(self, wav: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """Encode the next [B, 1, n * hop_length] samples -> (means [B, D, n], new state); `state` is left as it was."""
+        if wav.dim() != 3 or wav.shape[1] != 1 or wav.shape[2] % self.config.hop_length:
+            raise ValueError(
+                f"encode_stream takes [batch, 1, n * {self.config.hop_length}] samples, got {list(wav.shape)}"
+            )
+        if wav.shape[2] == 0:
+            return wav.new_zeros(wav.shape[0], self.config.latent_dim, 0), state
+        histories = self._resume(state, wav.shape[0])
+        mu: Tensor = self.encoder(wav, histories)
+        return mu, EncoderState(histories.state(), self.folded)
+
+    # Decoding
+
+    def decode(self, z: Tensor, sample_rate: int | Tensor | None = None) -> Tensor:
+        """Latents [B, D, F] -> waveform [B, 1, F * decode_hop] in (-1, 1).
+
+        `sample_rate` (Hz, one or [B]) is the bandwidth the decoder aims at, `out_sample_rate` by default; it never
+        changes the number of samples. Ignored by a codec without rate buckets.
+        """
+        self._check_latents(z)
+        if z.shape[2] == 0:
+            return z.new_zeros(z.shape[0], 1, 0)
+        bucket = self._bucket(sample_rate, z)
+        if isinstance(self.decoder, Decoder) or z.shape[2] <= PASS_FRAMES:
+            wav: Tensor = self.decoder(z, bucket, Histories())
+            return wav
+        state = self.init_decoder_state(z.shape[0], z.dtype, z.device)
+        parts = []
+        for part in z.split(PASS_FRAMES, dim=2):
+            wav, state = self.decode_stream(part, state, sample_rate)
+            parts.append(wav)
+        return torch.cat(parts, dim=2)
+
+    def init_decoder_state(
+        self, batch: int = 1, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> DecoderState:
+        """State of `batch` decoding streams before their first frame; dtype and device default to the weights'."""
+        return DecoderState(self._zeros(decoder_history_shapes(self.config), batch, dtype, device), self.folded)
+
+    def decode_stream(
+        self, z: Tensor, state: DecoderState, sample_rate: int | Tensor | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        """Decode the next latents [B, D, n], any n -> (waveform [B, 1, n * decode_hop], new state).
+
+        The pieces joined equal `decode` of the whole (without the noise block, which draws afresh). `state` is left as
+        it was, so a stream can be forked or replayed. ValueError if it belongs to another batch size or codec form.
+        """
+        self._check_latents(z)
+        if z.shape[2] == 0:
+            return z.new_zeros(z.shape[0], 1, 0), state
+        histories = self._resume(state, z.shape[0])
+        wav: Tensor = self.decoder(z, self._bucket(sample_rate, z), histories)
+        return wav, DecoderState(histories.state(), self.folded)
+
+    @torch.no_grad()
+    def warm_state(self, z_context: Tensor, sample_rate: int | Tensor | None = None) -> DecoderState:
+        """State as after decoding `z_context` [B, D, F] from silence, F >= 0: what a continuation starts from.
+
+        Frames that can no longer be heard (older than `decoder_context_frames`) are not decoded.
+        """
+        self._check_latents(z_context)
+        state = self.init_decoder_state(z_context.shape[0], z_context.dtype, z_context.device)
+        recent = z_context[:, :, -self.decoder_context_frames :]
+        return self.decode_stream(recent, state, sample_rate)[1]
+
+    def rate_bucket(self, sample_rate: int | Tensor) -> int | Tensor:
+        """Index of the condition for an output rate in Hz: the number of boundaries strictly below it."""
+        if isinstance(self.decoder, FoldedDecoder):
+            boundaries = self.decoder.boundaries
+        elif self.decoder.sr_cond_model is not None:
+            boundaries = self.decoder.sr_bin_boundaries.tolist()
+        else:
+            boundaries = None
+        if boundaries is None:
+            return 0
+        if isinstance(sample_rate, Tensor):
+            return torch.bucketize(sample_rate, torch.tensor(boundaries, device=sample_rate.device))
+        return bisect_left(boundaries, sample_rate)
+
+    # Forms
+
+    @torch.no_grad()
+    def fold_weight_norm(self) -> Self:
+        """Turn into the inference form, in place: weights normalised once and laid out for speed; outputs agree to 1e-5.
+
+        No way back, no gradients, and `state_dict` raises; stream states of the two forms do not mix. Doing it twice is
+        harmless. Fold after loading weights and moving to the device.
+        """
+        if isinstance(self.encoder, Encoder):
+            self.encoder = FoldedEncoder(self.encoder)
+        if isinstance(self.decoder, Decoder):
+            self.decoder = FoldedDecoder(self.decoder)
+        return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The published keys; RuntimeError once folded, when those weights are gone."""
+        if self.folded:
+            raise RuntimeError("a folded AudioVAE has no published weights left: take state_dict() before fold_weight_norm()")
+        return super().state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As `nn.Module.load_state_dict`; RuntimeError once folded."""
+        if self.folded:
+            raise RuntimeError("a folded AudioVAE cannot load weights: build AudioVAE(config), load, then fold")
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
+    # Checks and shapes
+
+    def _padded(self, wav: Tensor, sample_rate: int | None) -> Tensor:
+        if sample_rate is not None and sample_rate != self.config.sample_rate:
+            raise ValueError(f"AudioVAE encodes {self.config.sample_rate} Hz audio, got {sample_rate} Hz: resample it first")
+        wav = wav[:, None] if wav.dim() == 2 else wav
+        if wav.dim() != 3 or wav.shape[1] != 1 or wav.shape[2] == 0:
+            raise ValueError(f"AudioVAE encodes mono audio [batch, 1, samples] or [batch, samples], got {list(wav.shape)}")
+        return F.pad(wav, (0, -wav.shape[2] % self.config.hop_length))
+
+    def _check_latents(self, z: Tensor) -> None:
+        if z.dim() != 3 or z.shape[1] != self.config.latent_dim:
+            raise ValueError(f"AudioVAE decodes latents [batch, {self.config.latent_dim}, frames], got {list(z.shape)}")
+
+    def _resume(self, state: EncoderState | DecoderState, batch: int) -> Histories:
+        if state.folded != self.folded:
+            raise ValueError("this stream state was made before fold_weight_norm() changed the codec's form: make a new one")
+        if state.batch != batch:
+            raise ValueError(f"a stream state of {state.batch} rows cannot take a batch of {batch}")
+        return Histories(state)
+
+    def _bucket(self, sample_rate: int | Tensor | None, z: Tensor) -> int | Tensor:
+        bucket = self.rate_bucket(self.config.out_sample_rate if sample_rate is None else sample_rate)
+        if isinstance(bucket, Tensor):
+            bucket = bucket.to(z.device).reshape(-1)
+            if bucket.shape[0] not in (1, z.shape[0]):
+                raise ValueError(f"sample_rate must be one or one a row ({z.shape[0]}), got {bucket.shape[0]}")
+        elif not self.folded:
+            bucket = torch.tensor([bucket], device=z.device)
+        return bucket
+
+    def _zeros(
+        self, shapes: list[Any], batch: int, dtype: torch.dtype | None, device: torch.device | str | None
+    ) -> tuple[Tensor, ...]:
+        like = next(iter(self.parameters()), None)
+        if like is None:
+            like = next(iter(self.buffers()))
+        return zero_histories(shapes, batch, self.folded, dtype or like.dtype, torch.device(device or like.device))

@@ -1,0 +1,120 @@
+"""Text normalisation (`normalize=True`): markdown off, numbers into words. Phoneme input in braces is left as it is.
+
+English and Chinese numbers are spelled out here; with the `wetext` package installed, its rules (dates, units, money) are used.
+Texts in other languages keep their digits, which the model reads itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_PHONEMES = re.compile(r"(\{[^{}]*\})")
+_HAN = re.compile(r"[\u4e00-\u9fff]")
+#: Letters with which English is not written; such a text keeps its digits.
+_NOT_ENGLISH = re.compile(r"[^\W\d_a-zA-Z]")
+_NUMBER = re.compile(r"(?<![\w.])(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(%?)(?!\w)")
+_HAN_NUMBER = re.compile(r"(\d+)(\.\d+)?(%?)")
+_MARKDOWN: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"```.*?```", re.S), " "),
+    (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),
+    (re.compile(r"https?://\S+"), " "),
+    (re.compile(r"(?m)^\s*(#{1,6}|[-*+>]|\d+\.)\s+"), ""),
+    (re.compile(r"(\*\*|__|~~|`)(.+?)\1"), r"\2"),
+    (re.compile(r"(?<!\w)[*_](\S(?:.*?\S)?)[*_](?!\w)"), r"\1"),
+)
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen"
+).split()
+_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SCALES = ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred"))
+_HAN_DIGITS = "零一二三四五六七八九"
+
+
+def normalise_text(text: str) -> str:
+    """The text as it is to be read aloud."""
+    parts = _PHONEMES.split(text)
+    return "".join(part if part.startswith("{") and part.endswith("}") else _normalise(part) for part in parts)
+
+
+def strip_markdown(text: str) -> str:
+    """Without headings, emphasis, links, lists and code."""
+    for pattern, replacement in _MARKDOWN:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _normalise(text: str) -> str:
+    text = strip_markdown(text)
+    chinese = bool(_HAN.search(text))
+    if not chinese and _NOT_ENGLISH.search(text):
+        return text
+    return _rules(chinese)(text)
+
+
+def _rules(chinese: bool) -> Callable[[str], str]:
+    try:
+        from wetext import Normalizer
+    except ImportError:
+        return _spell_chinese if chinese else _spell_english
+    return Normalizer(lang="zh" if chinese else "en", operator="tn").normalize
+
+
+def _spell_english(text: str) -> str:
+    def spell(match: re.Match[str]) -> str:
+        whole, fraction, percent = match.groups()
+        if len(whole) > 1 and whole.startswith("0") or len(whole) > 15:
+            words = " ".join(_ONES[int(d)] for d in whole if d != ",")
+        else:
+            words = english_number(int(whole.replace(",", "")))
+        if fraction:
+            words += " point " + " ".join(_ONES[int(d)] for d in fraction[1:])
+        return words + (" percent" if percent else "")
+
+    return _NUMBER.sub(spell, text)
+
+
+def english_number(n: int) -> str:
+    """0 <= n < 10^15 in words."""
+    if n < 20:
+        return _ONES[n]
+    if n < 100:
+        return _TENS[n // 10] + (f"-{_ONES[n % 10]}" if n % 10 else "")
+    scale, name = next((s, name) for s, name in _SCALES if n >= s)
+    rest = f" {english_number(n % scale)}" if n % scale else ""
+    return f"{english_number(n // scale)} {name}{rest}"
+
+
+def _spell_chinese(text: str) -> str:
+    def spell(match: re.Match[str]) -> str:
+        whole, fraction, percent = match.groups()
+        year = text[match.end() : match.end() + 1] == "年" and len(whole) == 4
+        if year or len(whole) > 1 and whole.startswith("0") or len(whole) > 12:
+            words = "".join(_HAN_DIGITS[int(d)] for d in whole)
+        else:
+            words = chinese_number(int(whole))
+        if fraction:
+            words += "点" + "".join(_HAN_DIGITS[int(d)] for d in fraction[1:])
+        return ("百分之" if percent else "") + words
+
+    return _HAN_NUMBER.sub(spell, text)
+
+
+def chinese_number(n: int) -> str:
+    """0 <= n < 10^12 in characters."""
+    if n < 10:
+        return _HAN_DIGITS[n]
+    for scale, name in ((10**8, "亿"), (10**4, "万")):
+        if n >= scale:
+            rest = n % scale
+            gap = "零" if rest and rest < scale // 10 else ""
+            return chinese_number(n // scale) + name + (gap + chinese_number(rest) if rest else "")
+    words = ""
+    for scale, name in ((1000, "千"), (100, "百"), (10, "十")):
+        digit, n = divmod(n, scale)
+        if digit:
+            words += ("" if name == "十" and digit == 1 and not words else _HAN_DIGITS[digit]) + name
+        elif words and n and not words.endswith("零"):
+            words += "零"
+    return words + (_HAN_DIGITS[n] if n else "")
