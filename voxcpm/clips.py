@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 Side = Literal["left", "right"]
 
 
+def codec_device(codec: AudioVAE) -> torch.device:
+    """Where the codec is (folded, it has buffers only)."""
+    return next(chain(codec.parameters(), codec.buffers())).device
+
+
 def encode_clip(codec: AudioVAE, config: VoxCPM2Config, wav: Tensor, pad: Side) -> Tensor:
     """[S] at the codec's input rate -> [N, P, D] float32 on the CPU, zero padded to whole patches on one side.
 
@@ -24,7 +30,7 @@ def encode_clip(codec: AudioVAE, config: VoxCPM2Config, wav: Tensor, pad: Side) 
     missing = -wav.shape[-1] % config.patch_samples
     wav = F.pad(wav.float(), (missing, 0) if pad == "left" else (0, missing))
     with torch.inference_mode():
-        device = next(codec.parameters()).device
+        device = codec_device(codec)
         z = codec.encode(wav.view(1, 1, -1).to(device))
     # A clone outside inference mode: caches made now may be used in training later.
     return z[0].transpose(0, 1).reshape(-1, config.patch_size, config.feat_dim).float().cpu().clone()
@@ -32,7 +38,7 @@ def encode_clip(codec: AudioVAE, config: VoxCPM2Config, wav: Tensor, pad: Side) 
 
 def _latents(patches: Tensor, codec: AudioVAE) -> Tensor:
     """[n, P, D] -> [1, D, n*P] on the codec's device."""
-    device = next(codec.parameters()).device
+    device = codec_device(codec)
     return patches.reshape(1, -1, patches.shape[-1]).transpose(1, 2).to(device=device, dtype=torch.float32)
 
 

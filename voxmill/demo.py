@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxmill.terminal import Terminal
+
+if TYPE_CHECKING:
+    from pipeline.run import Summary
+    from trainer import TrainResult
+    from voxmill.demo_recordings import DemoSet
+    from voxmill.score import LanguageScore
 
 QUERIES = (
     (
@@ -59,3 +67,145 @@ def run_demo(out: Path, terminal: Terminal, minutes: float, steps: int | None, e
         "spoken": [str(path) for path in spoken],
         "seconds": clock,
     }
+
+
+@contextmanager
+def _step(terminal: Terminal, clock: dict[str, float], name: str, title: str) -> Iterator[None]:
+    """A titled step whose seconds are kept."""
+    terminal.title(title)
+    started = time.perf_counter()
+    yield
+    clock[name] = time.perf_counter() - started
+
+
+def _recordings(out: Path, minutes: float, terminal: Terminal) -> DemoSet:
+    from voxmill.demo_recordings import make_demo_recordings
+
+    out.mkdir(parents=True, exist_ok=True)
+    return make_demo_recordings(out / "recordings", minutes, say=terminal.say)
+
+
+def _prepare(recordings: Path, corpus: Path, executor: str, terminal: Terminal) -> Summary:
+    from annotators.runner import describe_corpus
+    from pipeline.config import load_config
+    from pipeline.run import prepare
+    from voxmill.progress import PrepareProgress
+
+    settings = load_config(None, [f"engine.executor={executor}", "name=demo", "unit_s=240"])
+    with PrepareProgress(terminal) as progress:
+        summary = prepare([str(recordings)], corpus, settings, progress)
+    progress.summarize(summary)
+    stats = describe_corpus(corpus, "acoustic")
+    terminal.say(f"described {stats.described} segments ({stats.already} were done)")
+    return summary
+
+
+def _ask(corpus: Path, terminal: Terminal) -> None:
+    from catalogs.views import build_catalog, query
+
+    terminal.say(f"catalog: {build_catalog(corpus)}")
+    for title, sql in QUERIES:
+        terminal.say(f'$ voxmill query {corpus} "{sql}"')
+        terminal.table(title, *query(corpus, sql))
+
+
+def _train(out: Path, steps: int | None, terminal: Terminal) -> TrainResult:
+    from trainer import load_train_config, train
+
+    overrides = [f"corpus={out / 'corpus'}", f"output={out / 'model'}"]
+    if steps is not None:
+        overrides.append(f"steps={steps}")
+    return train(load_train_config("toy", overrides), say=terminal.say)
+
+
+def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal) -> list[Path]:
+    """One WAV a layout; the clips of a voice come from the corpus itself."""
+    import soundfile
+
+    from catalogs.corpus import Corpus
+    from voxcpm import VoxCPM
+    from voxmill.commands.model import generous_seconds
+
+    folder = out / "spoken"
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus = Corpus(out / "corpus")
+    clips = [row for row in corpus.kept().to_pylist() if 2.0 <= row["duration_s"] <= 6.0]
+    if not clips:
+        terminal.say("no kept clip of 2 to 6 s: only the plain layouts are spoken")
+    voice = VoxCPM.from_pretrained(str(checkpoint), load_denoiser=False, device="cpu")
+    layouts: dict[str, dict[str, Any]] = {"plain": {}, "described": {"text": f"(A calm young woman){SENTENCE}"}}
+    if clips:
+        clip = folder / "a_clip_of_the_corpus.wav"
+        samples, rate = corpus.read_audio(clips[0]["segment_id"])
+        soundfile.write(clip, samples, rate)
+        prompt = {"prompt_wav_path": str(clip), "prompt_text": clips[0]["text"]}
+        reference = {"reference_wav_path": str(clip)}
+        layouts |= {
+            "reference": reference,
+            "reference_described": {"text": f"(slightly faster){SENTENCE}", **reference},
+            "continuation": prompt,
+            "reference_and_continuation": {**reference, **prompt},
+        }
+    spoken = []
+    for name, options in layouts.items():
+        longest = round(generous_seconds(SENTENCE) / 0.16)
+        wav = voice.generate(**{"text": SENTENCE, "seed": 1, "max_len": longest, "retry_badcase": False, **options})
+        path = folder / f"{name}.wav"
+        soundfile.write(path, wav, voice.tts_model.sample_rate, subtype="PCM_16")
+        terminal.say(f"  {path}: {len(wav) / voice.tts_model.sample_rate:.2f} s at {voice.tts_model.sample_rate} Hz")
+        spoken.append(path)
+    return spoken
+
+
+def _scores(corpus: Path, recordings: DemoSet) -> list[LanguageScore]:
+    from voxmill.score import score_corpus
+
+    return score_corpus(corpus, recordings.folder, recordings.gold) if recordings.gold else []
+
+
+def _table(
+    terminal: Terminal,
+    out: Path,
+    page: Path,
+    summary: Summary,
+    scores: list[LanguageScore],
+    trained: TrainResult,
+    spoken: list[Path],
+    clock: dict[str, float],
+) -> None:
+    """Where everything is, and the one honest table."""
+    from catalogs.corpus import Corpus
+
+    corpus = Corpus(out / "corpus")
+    recordings = corpus.table("recordings").to_pylist()
+    segments = corpus.index.to_pylist()
+    kept = {row["segment_id"] for row in corpus.kept().to_pylist()}
+    reasons: dict[str, int] = {}
+    for row in segments:
+        for reason in row["reasons"]:
+            reasons[reason] = reasons.get(reason, 0) + 1
+    rows: list[tuple[str, str]] = [
+        ("files in", str(len(recordings))),
+        ("hours in", f"{sum(row['duration_s'] for row in recordings) / 3600:.3f}"),
+        ("segments kept", f"{len(kept)} of {len(segments)}"),
+        *((f"  rejected: {reason}", str(count)) for reason, count in sorted(reasons.items())),
+        *(
+            (f"WER {score.language}", f"{score.wer:.1%} of {score.words} words, {score.prompts} prompts")
+            for score in scores
+        ),
+        *((f"seconds in {stage}", f"{busy:.1f}") for stage, busy in summary.stage_s.items()),
+        *((f"quarantined {Path(row['path']).name}", f"{row['stage']}: {row['error']}") for row in summary.quarantined),
+        ("training loss", f"{trained.first_loss:.3f} -> {trained.last_loss:.3f} in {trained.steps} steps"),
+        *((f"seconds for {step}", f"{seconds:.0f}") for step, seconds in clock.items()),
+    ]
+    terminal.table("the demo", ["what", "figure"], rows)
+    terminal.say(
+        "WER: prompts over 2 s, whisper-normalizer and numbers spelt out; the transcripts are the packages' own."
+    )
+    terminal.say(f"recordings  {out / 'recordings'}   what is said in them: {out / 'gold.jsonl'}")
+    terminal.say(f'corpus      {out / "corpus"}   ask it: voxmill query {out / "corpus"} "select * from funnel"')
+    terminal.say(f"report      {page}   open it in a browser")
+    terminal.say(f"checkpoint  {trained.checkpoint}")
+    terminal.say(
+        f"spoken      {spoken[0].parent}   noise, as a few dozen steps teach a model nothing: the road is what counts"
+    )

@@ -211,7 +211,7 @@ def _write(path: Path, samples: np.ndarray, kind: str) -> None:
 
     rate = _AV_RATES.get(kind, RATE)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(kind, rate=rate, layout="mono")
+        stream: Any = container.add_stream(kind, rate=rate, layout="mono")
         stream.bit_rate = 96_000
         frame = av.AudioFrame.from_ndarray(np.rint(samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
         frame.sample_rate = RATE

@@ -8,7 +8,7 @@ from torch import Tensor
 def worst(got: Tensor, wanted: Tensor) -> float:
     """Largest absolute difference; shapes must agree."""
     assert got.shape == wanted.shape, f"shape {list(got.shape)}, golden {list(wanted.shape)}"
-    return float((got.float() - wanted.float()).abs().max())
+    return float((got.detach().float() - wanted.detach().float()).abs().max())
 
 
 def assert_close(got: Tensor, wanted: Tensor, tolerance: float) -> None:

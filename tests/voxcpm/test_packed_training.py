@@ -101,7 +101,7 @@ def test_padding_of_the_patch_batches_changes_nothing(multiple: int) -> None:
     assert_close(padded.diffusion, plain.diffusion, 1e-6)
     assert padded.diffusion_per_position.shape == plain.diffusion_per_position.shape
     for name, gradient in wanted.items():
-        assert_close(got[name], gradient, 1e-5)
+        assert_close(got[name], gradient, 1e-4 * max(1.0, float(gradient.abs().max())))
 
 
 def test_a_batch_without_anything_to_learn_still_reaches_every_parameter() -> None:

@@ -25,7 +25,7 @@ from voxcpm.audiovae.state import (
 )
 
 # Latent frames a pass of a long folded call: enough to pay for reading the weights, few enough to stay in the cache.
-PASS_FRAMES = 16
+PASS_FRAMES = 8
 
 
 class AudioVAE(nn.Module):
@@ -161,17 +161,15 @@ class AudioVAE(nn.Module):
 
     def rate_bucket(self, sample_rate: int | Tensor) -> int | Tensor:
         """Index of the condition for an output rate in Hz: the number of boundaries strictly below it."""
-        if isinstance(self.decoder, FoldedDecoder):
-            boundaries = self.decoder.boundaries
-        elif self.decoder.sr_cond_model is not None:
-            boundaries = self.decoder.sr_bin_boundaries.tolist()
-        else:
-            boundaries = None
-        if boundaries is None:
+        if self.config.sr_bin_boundaries is None:
             return 0
+        boundaries = self.decoder.sr_bin_boundaries
+        assert boundaries is not None
         if isinstance(sample_rate, Tensor):
-            return torch.bucketize(sample_rate, torch.tensor(boundaries, device=sample_rate.device))
-        return bisect_left(boundaries, sample_rate)
+            return torch.bucketize(sample_rate.to(boundaries.device), boundaries)
+        host = self.decoder.boundaries if isinstance(self.decoder, FoldedDecoder) else boundaries.tolist()
+        assert host is not None
+        return bisect_left(host, sample_rate)
 
     # Forms
 
@@ -191,7 +189,9 @@ class AudioVAE(nn.Module):
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The published keys; RuntimeError once folded, when those weights are gone."""
         if self.folded:
-            raise RuntimeError("a folded AudioVAE has no published weights left: take state_dict() before fold_weight_norm()")
+            raise RuntimeError(
+                "a folded AudioVAE has no published weights left: take state_dict() before fold_weight_norm()"
+            )
         return super().state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -204,10 +204,14 @@ class AudioVAE(nn.Module):
 
     def _padded(self, wav: Tensor, sample_rate: int | None) -> Tensor:
         if sample_rate is not None and sample_rate != self.config.sample_rate:
-            raise ValueError(f"AudioVAE encodes {self.config.sample_rate} Hz audio, got {sample_rate} Hz: resample it first")
+            raise ValueError(
+                f"AudioVAE encodes {self.config.sample_rate} Hz audio, got {sample_rate} Hz: resample it first"
+            )
         wav = wav[:, None] if wav.dim() == 2 else wav
         if wav.dim() != 3 or wav.shape[1] != 1 or wav.shape[2] == 0:
-            raise ValueError(f"AudioVAE encodes mono audio [batch, 1, samples] or [batch, samples], got {list(wav.shape)}")
+            raise ValueError(
+                f"AudioVAE encodes mono audio [batch, 1, samples] or [batch, samples], got {list(wav.shape)}"
+            )
         return F.pad(wav, (0, -wav.shape[2] % self.config.hop_length))
 
     def _check_latents(self, z: Tensor) -> None:
@@ -216,7 +220,9 @@ class AudioVAE(nn.Module):
 
     def _resume(self, state: EncoderState | DecoderState, batch: int) -> Histories:
         if state.folded != self.folded:
-            raise ValueError("this stream state was made before fold_weight_norm() changed the codec's form: make a new one")
+            raise ValueError(
+                "this stream state was made before fold_weight_norm() changed the codec's form: make a new one"
+            )
         if state.batch != batch:
             raise ValueError(f"a stream state of {state.batch} rows cannot take a batch of {batch}")
         return Histories(state)

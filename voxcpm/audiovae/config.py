@@ -41,8 +41,10 @@ class AudioVAEConfig:
             object.__setattr__(self, "sr_bin_boundaries", tuple(self.sr_bin_boundaries))
             if list(self.sr_bin_boundaries) != sorted(set(self.sr_bin_boundaries)):
                 raise ValueError(f"audio_vae_config.sr_bin_boundaries must rise: {list(self.sr_bin_boundaries)}")
-        if min(self.encoder_rates + self.decoder_rates, default=0) < 1:
-            raise ValueError("audio_vae_config: encoder_rates and decoder_rates must be non-empty lists of positive ints")
+        if min(min(self.encoder_rates, default=0), min(self.decoder_rates, default=0)) < 1:
+            raise ValueError(
+                "audio_vae_config: encoder_rates and decoder_rates must be non-empty lists of positive ints"
+            )
         if self.decoder_dim % 2 ** len(self.decoder_rates):
             raise ValueError(
                 f"audio_vae_config.decoder_dim {self.decoder_dim} must divide by 2^{len(self.decoder_rates)}, "

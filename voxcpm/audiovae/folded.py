@@ -50,6 +50,7 @@ class FoldedDecoder(nn.Module):
     enter_shift: Tensor
     taps: Tensor
     bias: Tensor
+    sr_bin_boundaries: Tensor | None
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
@@ -74,7 +75,10 @@ class FoldedDecoder(nn.Module):
         self.register_buffer("taps", (last.weight().detach()[0] / alpha[:, None]).t().contiguous(), persistent=False)
         self.register_buffer("bias", last.bias.detach().clone(), persistent=False)
         self.history_frames = last.history_frames
-        self.boundaries = decoder.sr_bin_boundaries.tolist() if decoder.sr_cond_model is not None else None
+        has_buckets = decoder.sr_cond_model is not None
+        self.register_buffer("sr_bin_boundaries", decoder.sr_bin_boundaries if has_buckets else None, persistent=False)
+        # The same on the host, so that an ordinary rate costs no device synchronisation.
+        self.boundaries: list[int] | None = decoder.sr_bin_boundaries.tolist() if has_buckets else None
 
     @torch.no_grad()
     def forward(self, z: Tensor, bucket: int | Tensor, histories: Histories) -> Tensor:

@@ -51,7 +51,15 @@ class CausalConv(WeightNorm):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1, bias: bool = True
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
     ) -> None:
         super().__init__((outputs, inputs // groups, kernel), outputs if bias else None)
         self.stride, self.dilation, self.groups = stride, dilation, groups

@@ -138,6 +138,8 @@ def zero_histories(
 ) -> tuple[Tensor, ...]:
     """The histories of `batch` streams that have heard nothing yet."""
     return tuple(
-        torch.zeros((batch, s.frames, s.channels) if folded else (batch, s.channels, s.frames), dtype=dtype, device=device)
+        torch.zeros(
+            (batch, s.frames, s.channels) if folded else (batch, s.channels, s.frames), dtype=dtype, device=device
+        )
         for s in shapes
     )

@@ -77,18 +77,28 @@ def describe(
 
 def catalog(
     corpus: CorpusArgument,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a threshold, e.g. min_snr_db=10 (null: off); calls no model."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make catalog.duckdb anew: views over all that is committed.
+    """Make catalog.duckdb anew: views over all that is committed, under the present or the given thresholds.
 
-    Example:  voxmill catalog corpus
+    Example:  voxmill catalog corpus --set min_dnsmos_ovr=3.0
     """
+    from catalogs.thresholds import change_thresholds
     from catalogs.views import build_catalog
+    from catalogs.views import query as ask
 
     terminal = Terminal(as_json)
+    if set_:
+        change_thresholds(corpus, set_)
     path = build_catalog(corpus)
-    terminal.say(f'{path}: open it with duckdb, or ask: voxmill query {corpus} "select * from funnel"')
-    terminal.result({"catalog": str(path)})
+    _, ((segments, kept),) = ask(corpus, "select count(*), count(*) filter (kept) from segments")
+    terminal.say(f"{path}: {kept} of {segments} segments kept")
+    terminal.say(f'open it with duckdb, or ask: voxmill query {corpus} "select * from funnel"')
+    terminal.result({"catalog": str(path), "segments": segments, "kept": kept})
 
 
 def query(
@@ -127,7 +137,13 @@ def report(
     terminal.result({"report": str(path)})
 
 
-def fsck(corpus: CorpusArgument, as_json: JsonOption = False) -> None:
+def fsck(
+    corpus: CorpusArgument,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove what killed runs left behind; no data is touched.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Prove a corpus whole: every file's digest, no segment twice, every second of every recording accounted for.
 
     Example:  voxmill fsck corpus
@@ -135,7 +151,7 @@ def fsck(corpus: CorpusArgument, as_json: JsonOption = False) -> None:
     from catalogs.fsck import fsck as check
 
     terminal = Terminal(as_json)
-    problems = check(corpus)
+    problems = check(corpus, repair=repair)
     for problem in problems:
         terminal.say(str(problem))
     errors = [problem for problem in problems if problem.severity == "error"]

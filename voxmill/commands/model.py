@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,14 +46,14 @@ def speak(
     started = time.perf_counter()
     voice = VoxCPM.from_pretrained(model, load_denoiser=False, device=device)
     loaded = time.perf_counter()
-    options = {
+    options: dict[str, Any] = {
         "text": f"({describe.strip()}){text}" if describe else text,
         "prompt_wav_path": str(prompt) if prompt else None,
         "prompt_text": prompt_text,
         "reference_wav_path": str(reference) if reference else None,
         "cfg_value": cfg,
         "inference_timesteps": steps,
-        "max_len": max(4, round((max_seconds or _generous_seconds(text)) / 0.16)),
+        "max_len": max(4, round((max_seconds or generous_seconds(text)) / 0.16)),
         "seed": seed,
     }
     rate = voice.tts_model.sample_rate
@@ -90,7 +90,7 @@ def _write_stream(out: Path, rate: int, chunks: object) -> int:
     return samples
 
 
-def _generous_seconds(text: str) -> float:
+def generous_seconds(text: str) -> float:
     """Three times what speaking this text usually takes: a model that does not stop must not go on for minutes.
 
     Usual speed: 14 characters a second, and 4.5 for scripts that write a syllable or more with one character.

@@ -66,7 +66,7 @@ def models_list(as_json: JsonOption = False) -> None:
         }
         for name, weights in models.registry().items()
     ]
-    cells = [[*row.values()][:-1] + ["yes" if row["here"] else "no"] for row in rows]
+    cells = [[*list(row.values())[:-1], "yes" if row["here"] else "no"] for row in rows]
     terminal.table("", ["name", "role", "profiles", "licence", "MB", "here"], cells)
     terminal.result(rows)
 

@@ -1,0 +1,182 @@
+"""Checkpoint folders: round trips, and refusing what is wrong with a message that names it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import tiny_dict, tiny_model
+
+from voxcpm.checkpoint import build_codec, find_checkpoint, load_backbone, load_codec, save_pretrained
+from voxcpm.config import VoxCPM2Config
+from voxcpm.errors import CheckpointError
+from voxcpm.tts import VoxCPM2Model
+
+
+@pytest.fixture
+def copy(golden_set, tmp_path: Path) -> Path:
+    """A checkpoint folder to spoil."""
+    return Path(shutil.copytree(golden_set.checkpoint, tmp_path / "checkpoint", copy_function=shutil.copyfile))
+
+
+def rewrite(folder: Path, change) -> None:  # type: ignore[no-untyped-def]
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_round_trip(golden_set, tmp_path: Path, dtype: str) -> None:
+    model, codec = load_backbone(golden_set.checkpoint), load_codec(golden_set.checkpoint)
+    folder = save_pretrained(tmp_path / "out" / "new", model, model.config, golden_set.checkpoint, codec, dtype)
+    again = load_backbone(folder)
+    assert again.config.dtype == dtype and again.dtype == getattr(torch, dtype)
+    read = again.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(read[name], tensor.to(again.dtype)), name
+    written = load_codec(folder).state_dict()
+    for name, tensor in codec.state_dict().items():
+        assert torch.equal(written[name], tensor), name
+    assert VoxCPM2Model.from_local(folder, device="cpu").generate("Hello", max_len=2, seed=1).shape == (1, 2 * 7680)
+    # Saving over it replaces it whole and leaves nothing beside it.
+    save_pretrained(folder, model.state_dict(), model.config, golden_set.checkpoint)
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["new"]
+    assert (folder / "audiovae.pth").is_file() and not (folder / "audiovae.safetensors").exists()
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(golden_set, tmp_path: Path) -> None:
+    model = load_backbone(golden_set.checkpoint)
+    folder = save_pretrained(tmp_path / "new", model, model.config, golden_set.checkpoint)
+    with pytest.raises(AttributeError):
+        save_pretrained(folder, {"not a tensor": 1}, model.config)  # type: ignore[dict-item]
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+    load_backbone(folder)
+
+
+def test_torch_files_are_read_without_unpickling_code(copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    torch.save({"state_dict": tensors}, copy / "pytorch_model.bin")
+    load_backbone(copy)
+
+    torch.save({"state_dict": tensors, "evil": Evil()}, copy / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_backbone(copy)
+
+
+class Evil:
+    def __reduce__(self):  # type: ignore[no-untyped-def]
+        return (print, ("run",))
+
+
+def test_missing_unexpected_and_misshapen(copy: Path) -> None:
+    rewrite(copy, lambda t: t.update({"stop_heads.weight": t.pop("stop_head.weight")}))
+    with pytest.raises(CheckpointError, match=r"missing: stop_head\.weight; unexpected: stop_heads\.weight"):
+        load_backbone(copy)
+    rewrite(copy, lambda t: t.update({"stop_head.weight": t.pop("stop_heads.weight")[:, :-1].contiguous()}))
+    with pytest.raises(CheckpointError, match=r"stop_head\.weight has shape \[2, 63\], the config asks for \[2, 64\]"):
+        load_backbone(copy)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_not_a_number(copy: Path, value: float) -> None:
+    rewrite(copy, lambda t: t["fsq_layer.in_proj.bias"].__setitem__(3, value))
+    with pytest.raises(CheckpointError, match=r"fsq_layer\.in_proj\.bias holds NaN"):
+        load_backbone(copy)
+
+
+def test_a_spoilt_codec(copy: Path) -> None:
+    tensors = torch.load(copy / "audiovae.pth", weights_only=True)["state_dict"]
+    name = next(iter(tensors))
+    torch.save({k: v for k, v in tensors.items() if k != name}, copy / "audiovae.pth")
+    with pytest.raises(CheckpointError, match="missing"):
+        load_codec(copy)
+    save_file({k: v.contiguous() for k, v in tensors.items()}, copy / "audiovae.safetensors")
+    load_codec(copy)
+    (copy / "audiovae.pth").unlink()
+    (copy / "audiovae.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_codec(copy)
+
+
+@pytest.mark.parametrize("architecture", ["voxcpm", "llama", None])
+def test_other_architectures(copy: Path, architecture: str | None) -> None:
+    values = json.loads((copy / "config.json").read_text())
+    values.pop("architecture")
+    if architecture:
+        values["architecture"] = architecture
+    (copy / "config.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="VoxCPM2 only" if architecture != "llama" else "only 'voxcpm2'"):
+        load_backbone(copy)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "audiovae.pth", "tokenizer.json"])
+def test_files_that_are_not_there(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(FileNotFoundError, match=r"config\.json|model\.safetensors|audiovae|tokenizer\.json"):
+        VoxCPM2Model.from_local(copy)
+
+
+def test_finding_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_checkpoint(tmp_path) == tmp_path
+    for name in ("/nowhere/model", "./nowhere", "nowhere"):
+        with pytest.raises(FileNotFoundError, match="no checkpoint folder"):
+            find_checkpoint(name)
+    with pytest.raises(FileNotFoundError, match=r"openbmb/VoxCPM2 .*local cache"):
+        find_checkpoint("openbmb/VoxCPM2", cache_dir=tmp_path, local_files_only=True)
+
+
+def test_config_round_trip_keeps_what_it_does_not_know() -> None:
+    values = tiny_dict(future=1, lm_config__future={"a": [1]}, dit_config__mean_mode=False)
+    values["dit_config"]["cfm_config"] = {"sigma_min": 1e-6, "later": True}
+    written = VoxCPM2Config.from_dict(values).to_dict()
+
+    def contains(big: object, small: object) -> bool:
+        if isinstance(small, dict):
+            return isinstance(big, dict) and all(k in big and contains(big[k], v) for k, v in small.items())
+        return big == small
+
+    assert contains(written, values)
+    assert VoxCPM2Config.from_dict(json.loads(json.dumps(written))).to_dict() == written
+
+
+def test_config_defaults_and_derived_values() -> None:
+    values = tiny_dict(lm_config__use_mup=True)
+    for name in ("encoder_config", "dit_config", "residual_lm_no_rope", "patch_size"):
+        values.pop(name)
+    values["lm_config"].pop("kv_channels")
+    values["lm_config"].update(hidden_size=256, num_attention_heads=4, rope_scaling={
+        "type": "longrope", "long_factor": [2.0] * 32, "short_factor": [1.0] * 32, "original_max_position_embeddings": 64})  # fmt: skip
+    config = VoxCPM2Config.from_dict(values)
+    assert config.patch_size == 4 and config.ralm.rope_theta is not None
+    assert config.encoder_config.num_layers == 4 and config.locenc.head_dim == 64 == config.tslm.head_dim
+    # 256 positions against 64 original ones: long factors and an amplitude.
+    assert config.tslm.rope_factors == (2.0,) * 32 and config.tslm.rope_amplitude == pytest.approx((1 + 1 / 3) ** 0.5)
+    assert config.tslm.residual_scale == pytest.approx(1.4 / 2**0.5) and config.locdit.residual_scale == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lm_config__num_attention_heads": 3}, "not a multiple"),
+        ({"lm_config__kv_channels": 16}, "factors"),
+        ({"dit_config__cfm_config": {"t_scheduler": "cosine"}}, "t_scheduler"),
+        ({"lm_config": {}}, "lacks the field"),
+        ({"lm_config": 3}, "must be an object"),
+    ],
+)
+def test_configs_that_cannot_be(changes: dict, words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        VoxCPM2Config.from_dict(tiny_dict(**changes))
+
+
+def test_fresh_weights_are_sound_and_repeatable() -> None:
+    model, same, other = tiny_model(1), tiny_model(1), tiny_model(2)
+    for (name, a), b, c in zip(model.named_parameters(), same.parameters(), other.parameters(), strict=True):
+        assert torch.isfinite(a).all() and torch.equal(a, b)
+        assert a.numel() < 2 or "norm" in name or name.endswith("bias") or not torch.equal(a, c), name
+    assert len(build_codec(VoxCPM2Config.from_dict(tiny_dict(audio_vae_config={"encoder_dim": 4, "decoder_dim": 64}))).state_dict())
