@@ -107,9 +107,10 @@ def _probe_soundfile(path: str) -> AudioInfo | None:
         info = soundfile.info(path)
     except (soundfile.LibsndfileError, RuntimeError, TypeError):
         return None
-    bits = 16 if info.subtype in ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW", "VORBIS", "OPUS") else 24
     if info.format == "MP3":
-        bits = 16
+        # libsndfile's MP3 decoder writes its complaints straight to the terminal; FFmpeg reads these files as well.
+        return None
+    bits = 16 if info.subtype in ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW", "VORBIS", "OPUS") else 24
     codec = f"{info.format.lower()}/{info.subtype.lower()}"
     return AudioInfo(info.frames / info.samplerate, info.samplerate, info.channels, codec, bits, "soundfile")
 

@@ -272,7 +272,14 @@ class VoxCPM2Config(Section):
     def _local_tower(self, local: LocalConfig, tokens: int) -> TowerConfig:
         head_dim = local.kv_channels or local.hidden_dim // local.num_heads
         return self._tower(
-            local.hidden_dim, local.ffn_dim, local.num_heads, head_dim, local.num_layers, self.lm_config.no_rope, tokens, 0
+            local.hidden_dim,
+            local.ffn_dim,
+            local.num_heads,
+            head_dim,
+            local.num_layers,
+            self.lm_config.no_rope,
+            tokens,
+            0,
         )
 
     def _tower(

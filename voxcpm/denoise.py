@@ -1,6 +1,6 @@
 """Denoising of reference and prompt clips before they are encoded (`denoise=True`).
 
-Two kinds: a GTCRN model as an .onnx file (MIT, 0.5 MB, needs onnxruntime), or the official package's ZipEnhancer through modelscope.
+Two kinds: a GTCRN model as an .onnx file (MIT, 0.5 MB, needs onnxruntime), or the official package's ZipEnhancer (modelscope).
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class GTCRN:
         try:
             import onnxruntime
         except ImportError:
-            raise RuntimeError("denoise=True with an .onnx model needs 'onnxruntime': pip install onnxruntime") from None
+            raise RuntimeError(
+                "denoise=True with an .onnx model needs 'onnxruntime': pip install onnxruntime"
+            ) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

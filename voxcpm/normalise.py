@@ -24,10 +24,10 @@ _MARKDOWN: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<!\w)[*_](\S(?:.*?\S)?)[*_](?!\w)"), r"\1"),
 )
 _ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen"
-).split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _SCALES = ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred"))
 _HAN_DIGITS = "零一二三四五六七八九"
 
@@ -64,7 +64,7 @@ def _rules(chinese: bool) -> Callable[[str], str]:
 def _spell_english(text: str) -> str:
     def spell(match: re.Match[str]) -> str:
         whole, fraction, percent = match.groups()
-        if len(whole) > 1 and whole.startswith("0") or len(whole) > 15:
+        if (len(whole) > 1 and whole.startswith("0")) or len(whole) > 15:
             words = " ".join(_ONES[int(d)] for d in whole if d != ",")
         else:
             words = english_number(int(whole.replace(",", "")))
@@ -90,7 +90,7 @@ def _spell_chinese(text: str) -> str:
     def spell(match: re.Match[str]) -> str:
         whole, fraction, percent = match.groups()
         year = text[match.end() : match.end() + 1] == "年" and len(whole) == 4
-        if year or len(whole) > 1 and whole.startswith("0") or len(whole) > 12:
+        if year or (len(whole) > 1 and whole.startswith("0")) or len(whole) > 12:
             words = "".join(_HAN_DIGITS[int(d)] for d in whole)
         else:
             words = chinese_number(int(whole))

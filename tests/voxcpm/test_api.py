@@ -77,10 +77,11 @@ def test_importing_the_package_is_light() -> None:
 def test_streaming_is_the_same_audio(voice: VoxCPM, clips, mode: str) -> None:
     options = {**modes(clips)[mode], **QUICK, "retry_badcase": False}
     wav = voice.generate("Hello world", **options)
-    assert wav.dtype == np.float32 and wav.ndim == 1 and len(wav) == 4 * 7680
+    patch = voice.tts_model.config.out_patch_samples
+    assert wav.dtype == np.float32 and wav.ndim == 1 and len(wav) == 4 * patch
     assert voice.last_successful_seed == 7
     chunks = list(voice.generate_streaming("Hello world", **options))
-    assert [len(chunk) for chunk in chunks] == [7680] * 4
+    assert [len(chunk) for chunk in chunks] == [patch] * 4
     np.testing.assert_allclose(np.concatenate(chunks), wav, atol=1e-4)
 
 
@@ -102,13 +103,14 @@ def test_a_batch_gives_each_what_it_gets_alone(voice: VoxCPM, clips) -> None:
         Utterance("the worst", prompt_wav_path=clips["prompt"], prompt_text="It was ", seed=3, max_len=6),
         Utterance("语音克隆。", seed=4, cfg_value=3.0, max_len=4),
     ]
-    together = voice.generate_batch(items, inference_timesteps=3)
-    assert [len(wav) // 7680 for wav in together] == [5, 3, 6, 4]
+    options = {"inference_timesteps": 3, "min_len": 9}
+    together = voice.generate_batch(items, **options)
+    assert [len(wav) / voice.tts_model.config.out_patch_samples for wav in together] == [5, 3, 6, 4]
     for item, wav in zip(items, together, strict=True):
         # The golden audio tolerance: the random codec turns 1e-5 in a latent into 2e-4 (latents: test_generate).
-        np.testing.assert_allclose(voice.generate_batch([item], inference_timesteps=3)[0], wav, atol=2e-3)
+        np.testing.assert_allclose(voice.generate_batch([item], **options)[0], wav, atol=2e-3)
     alone = voice.generate(
-        "(slightly faster)Hello", reference_wav_path=clips["ref"], seed=2, cfg_value=1.0, max_len=3, inference_timesteps=3
+        "(slightly faster)Hello", reference_wav_path=clips["ref"], seed=2, cfg_value=1.0, max_len=3, **options
     )
     np.testing.assert_allclose(alone, together[1], atol=2e-3)
 
@@ -125,7 +127,7 @@ def test_prompt_caches_save_load_and_merge(voice: VoxCPM, clips, tmp_path: Path)
     )
     np.testing.assert_allclose(voice.generate_with_prompt_cache("Hello", again, **QUICK), direct, atol=1e-5)
     wav, ids, patches = voice.tts_model.generate_with_prompt_cache("Hello", again, **QUICK)
-    assert wav.shape == (1, 7680 * len(patches)) and ids.tolist() == voice.tts_model.text_tokenizer.encode("Hello")
+    assert wav.shape == (1, voice.tts_model.config.out_patch_samples * len(patches)) and ids.tolist() == voice.tts_model.text_tokenizer.encode("Hello")
     merged = voice.tts_model.merge_prompt_cache(again, "Hello", patches)
     assert merged["prompt_text"] == text + "Hello" and len(merged["audio_feat"]) == len(cache["audio_feat"]) + len(patches)
     assert torch.equal(merged["ref_audio_feat"], cache["ref_audio_feat"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 
-# The README of the golden set allows 2e-3. These random weights amplify float32 rounding to about 1e-4 in the audio
-# (the reference differs from itself by that between streaming and full decoding), and hardly at all in the latents.
-AUDIO = 5e-4
-LATENT = 5e-5
+# As the README of the golden set has it. Its random weights amplify float32 rounding to about 1e-4 in the audio (the
+# reference differs from itself by that between streaming and full decoding), and hardly at all in the latents.
+AUDIO = 2e-3
+LATENT = 1e-4
 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -64,7 +65,7 @@ def test_encode(codec: AudioVAE, numbers: dict[str, Tensor]) -> None:
     mu, logvar = codec.encode_heads(wav[None])
     assert error(mu, numbers["mu"]) < LATENT
     assert error(logvar, numbers["logvar"]) < LATENT
-    assert error(codec.encode(wav[None, None], sample_rate=16000), numbers["mu"]) < LATENT
+    assert error(codec.encode(wav[None, None], sample_rate=codec.sample_rate), numbers["mu"]) < LATENT
 
 
 def test_encode_as_a_stream(codec: AudioVAE, numbers: dict[str, Tensor]) -> None:
@@ -114,6 +115,8 @@ def test_decode_a_batch(codec: AudioVAE, numbers: dict[str, Tensor]) -> None:
 
 
 def test_rate_condition(codec: AudioVAE, numbers: dict[str, Tensor]) -> None:
+    if codec.config.sr_bin_boundaries is None:
+        pytest.skip("this golden set's codec has no rate condition")
     z = numbers["z"][..., :4]
     expected = {int(key.rsplit("_", 1)[1]): value for key, value in numbers.items() if key.startswith("dec_cond_")}
     assert expected
@@ -125,6 +128,8 @@ def test_rate_condition(codec: AudioVAE, numbers: dict[str, Tensor]) -> None:
 
 
 def test_rate_buckets(codec: AudioVAE, numbers: dict[str, Tensor]) -> None:
+    if codec.config.sr_bin_boundaries is None:
+        pytest.skip("this golden set's codec has no rate condition")
     probe, expected = numbers["sr_probe"], numbers["sr_probe_index"]
     assert torch.equal(torch.as_tensor(codec.rate_bucket(probe)), expected)
     assert [codec.rate_bucket(int(rate)) for rate in probe] == expected.tolist()
@@ -133,12 +138,15 @@ def test_rate_buckets(codec: AudioVAE, numbers: dict[str, Tensor]) -> None:
             assert codec.rate_bucket(int(key.rsplit("_", 1)[1])) == value.item()
 
 
-@pytest.mark.parametrize("chunks", [[1] * 20, [4] * 5, [3, 1, 9, 2, 5], [19, 1]], ids=str)
-def test_decode_as_a_stream(codec: AudioVAE, numbers: dict[str, Tensor], chunks: list[int]) -> None:
-    state, parts = codec.init_decoder_state(), []
-    for part in numbers["z"].split(chunks, dim=2):
-        wav, state = codec.decode_stream(part, state)
+@pytest.mark.parametrize("pattern", [[1], [4], [3, 1, 9, 2], [19, 1]], ids=str)
+def test_decode_as_a_stream(codec: AudioVAE, numbers: dict[str, Tensor], pattern: list[int]) -> None:
+    z, state, parts, start = numbers["z"], codec.init_decoder_state(), [], 0
+    for chunk in itertools.cycle(pattern):
+        wav, state = codec.decode_stream(z[..., start : start + chunk], state)
         parts.append(wav)
+        start += chunk
+        if start >= z.shape[2]:
+            break
     assert error(torch.cat(parts, dim=2), numbers["dec_48k"]) < AUDIO
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from closeness import assert_close
+from tensor_closeness import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_model
+from tiny_voxcpm import tiny_model
 
 from voxcpm.flow import Solver
 from voxcpm.generate import Decoder, GenerationRequest, generate_patches, patch_noise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from closeness import assert_close
+from tensor_closeness import assert_close
 
 from voxcpm.checkpoint import load_codec
 from voxcpm.clips import PatchStream, decode_patches, encode_clip
@@ -25,7 +25,10 @@ def config(golden_backbone):
 
 def test_reference_and_prompt_clips(golden_set, codec, config) -> None:
     stored = golden_set["generation"]
-    for name, wav, side in (("ref_feat_right_padded", "ref_wav_16k", "right"), ("prompt_feat_left_padded", "prompt_wav_16k", "left")):
+    for name, wav, side in (
+        ("ref_feat_right_padded", "ref_wav_16k", "right"),
+        ("prompt_feat_left_padded", "prompt_wav_16k", "left"),
+    ):
         assert_close(encode_clip(codec, config, stored[wav], side), stored[name], LATENTS)
 
 

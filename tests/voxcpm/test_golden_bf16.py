@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from closeness import assert_close, worst
+from tensor_closeness import assert_close, worst
 
 from voxcpm.attention import CAUSAL
 from voxcpm.checkpoint import load_backbone
@@ -61,15 +61,20 @@ def test_solutions_and_the_better_default(model, reference, golden_set) -> None:
     cfm = golden_set["cfm"]
     mu, cond, noise = (cfm[n].to(torch.bfloat16) for n in ("mu", "cond", "noise"))
     cond, noise = cond.transpose(1, 2), noise.transpose(1, 2)
+    ours, theirs = [], []
     for name in [n for n in reference if n.startswith("cfm_out_")]:
         steps, cfg = re.match(r"cfm_out_n(\d+)_cfg([\d.]+)$", name).groups()  # type: ignore[union-attr]
-        solver = Solver(int(steps))
-        assert_loose(model.feat_decoder.solve(mu, cond, noise, float(cfg), solver).transpose(1, 2), reference[name])
-        # In float32 times the bfloat16 model is nearer to the float32 one than the reference's habits are.
+
+        def solve(steps: str = steps, cfg: str = cfg) -> torch.Tensor:
+            return model.feat_decoder.solve(mu, cond, noise, float(cfg), Solver(int(steps))).transpose(1, 2)
+
+        assert_loose(solve(), reference[name])
         full = cfm[f"out_n{steps}_cfg{cfg}_zero1_sway1"]
         model.set_exact(False)
         try:
-            ours = model.feat_decoder.solve(mu, cond, noise, float(cfg), solver).transpose(1, 2)
+            ours.append(worst(solve(), full))
         finally:
             model.set_exact(True)
-        assert worst(ours, full) < worst(reference[name], full)
+        theirs.append(worst(reference[name], full))
+    # With float32 times a bfloat16 model is nearer to the float32 one than with the reference's habits.
+    assert sum(ours) < 0.8 * sum(theirs), (ours, theirs)

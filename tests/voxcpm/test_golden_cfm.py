@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from closeness import assert_close
+from tensor_closeness import assert_close
 
 from voxcpm.flow import Solver, guidance_scale, time_grid
 

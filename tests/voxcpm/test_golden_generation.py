@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from closeness import assert_close
+from tensor_closeness import assert_close
 from test_golden_text import MODES
 
 from voxcpm.checkpoint import load_backbone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from closeness import assert_close
+from tensor_closeness import assert_close
 
 from voxcpm.attention import CAUSAL
 from voxcpm.layers import rotary

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from closeness import assert_close
+from tensor_closeness import assert_close
 
 from voxcpm.lora import adapters, load_lora
 from voxcpm.model import VoxCPM2

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from closeness import assert_close
+from tensor_closeness import assert_close
 from safetensors.torch import load_file, save_file
-from tiny import tiny_model
+from tiny_voxcpm import tiny_model
 
 from voxcpm.errors import CheckpointError
 from voxcpm.lora import LoRAConfig, LoRALinear, adapters, apply_lora, load_lora, lora_state_dict, merge_lora, remove_lora, save_lora

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from closeness import assert_close
+from tensor_closeness import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_model
+from tiny_voxcpm import tiny_model
 
 from voxcpm.attention import CAUSAL, Reach, attend
 from voxcpm.model import VoxCPM2

@@ -105,6 +105,8 @@ class FoldedDecoder(nn.Module):
 class FoldedEncoder(nn.Module):
     """[B, 1, S] -> mean [B, D, S / hop_length], equal to the `Encoder` it was made from up to float rounding."""
 
+    offset: Tensor
+
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         first, *stages = encoder.block

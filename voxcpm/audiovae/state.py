@@ -61,11 +61,11 @@ class EncoderState(_StreamState):
 class Histories:
     """One pass over the layers of a stream: each layer, in turn, takes its history and leaves the new one.
 
-    Without a state the pass starts cold and remembers nothing (a call that decodes or encodes everything at once).
+    Without histories the pass starts cold and remembers nothing (a call that decodes or encodes everything at once).
     """
 
-    def __init__(self, state: _StreamState | None = None) -> None:
-        self._past = None if state is None else iter(state.histories)
+    def __init__(self, past: tuple[Tensor, ...] | None = None) -> None:
+        self._past = None if past is None else iter(past)
         self._kept: list[Tensor] = []
 
     def extend(self, x: Tensor, frames: int) -> Tensor:

@@ -1,0 +1,43 @@
+"""A fresh model learns a sample by heart and then says it: signs, shifts, stop labels and solver fit together."""
+
+from __future__ import annotations
+
+import torch
+from tiny_voxcpm import tiny_model
+
+from voxcpm.flow import Solver
+from voxcpm.generate import GenerationRequest, generate_patches
+from voxcpm.layout import Layout
+from voxcpm.samples import lay_out_sample, pack_rows
+
+
+def test_two_texts_by_heart() -> None:
+    torch.set_num_threads(1)
+    model = tiny_model(3, dit_config__cfm_config={"training_cfg_rate": 0.0})
+    g = torch.Generator().manual_seed(0)
+    texts = [[10, 11, 12], [20, 21, 22, 23]]
+    # Latents of unit size that differ from patch to patch, of different length by text.
+    targets = [torch.randn(n, 2, 6, generator=g) for n in (5, 4)]
+    batch = pack_rows([[lay_out_sample(t, x) for t, x in zip(texts, targets, strict=True)] * 12])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 350)
+    first = last = None
+    for _ in range(350):
+        losses = model.training_losses(batch, g)
+        optimizer.zero_grad()
+        (losses.diffusion + losses.stop).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        first, last = first if first is not None else losses, losses
+    assert first is not None and last is not None
+    assert first.diffusion > 1.5 and last.diffusion < 0.15 * first.diffusion
+    assert last.stop < 0.05
+    none = torch.zeros(0, 2, 6)
+    for text, target in zip(texts, targets, strict=True):
+        ids = torch.tensor([*text, 101])
+        layout = Layout(ids, torch.zeros(len(ids), dtype=torch.bool), none, len(text), 0)
+        request = GenerationRequest(layout, seed=1, cfg=1.0, min_len=0, max_len=20)
+        (said,) = generate_patches(model.eval(), [request], Solver(steps=20, cfg_zero_star=False))
+        assert said.ending == "stop" and len(said.patches) == len(target)
+        assert float((said.patches - target).pow(2).mean()) < 0.15 * float(target.pow(2).mean())
