@@ -85,8 +85,16 @@ def main() -> None:
     seconds = FULL_FRAMES / FRAMES_PER_SECOND
     tasks: dict[str, tuple[float, int, dict[str, Callable[[], torch.Tensor]]]] = {
         "stream, ms per 160 ms chunk": (1e3, arguments.repeats, {n: streamer(c, patch) for n, c in codecs.items()}),
-        "decode 4 s, RTF": (1 / seconds, 3, {n: partial(c.decode, z) for n, c in codecs.items()}),
-        "encode 4 s, RTF": (1 / seconds, 3, {n: partial(c.encode, wav) for n, c in codecs.items()}),
+        "decode 4 s, RTF": (
+            1 / seconds,
+            max(3, arguments.repeats // 2),
+            {n: partial(c.decode, z) for n, c in codecs.items()},
+        ),
+        "encode 4 s, RTF": (
+            1 / seconds,
+            max(3, arguments.repeats // 2),
+            {n: partial(c.encode, wav) for n, c in codecs.items()},
+        ),
     }
     print(
         f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {arguments.threads} thread(s), float32"

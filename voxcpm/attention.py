@@ -6,6 +6,7 @@ everything (LocEnc, LocDiT), the past, or the past within the own document of a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ class Reach:
     causal: bool
     lengths: tuple[int, ...] | None = None
     offsets: Tensor | None = None  #: [documents + 1] int32 on the device: 0 and the running sums of lengths
+    longest: int = 0  #: an upper bound of lengths, rounded up so that a compiler sees few values
 
     @staticmethod
     def documents(document_ids: Tensor) -> Reach:
@@ -39,7 +41,12 @@ class Reach:
         border[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
         starts = border.flatten().nonzero().squeeze(1)
         offsets = torch.cat((starts, starts.new_tensor([rows * length])))
-        return Reach(True, tuple(offsets.diff().tolist()), offsets.to(torch.int32))
+        return Reach.packed(offsets.diff().tolist(), offsets)
+
+    @staticmethod
+    def packed(lengths: Sequence[int], offsets: Tensor) -> Reach:
+        """Documents of these lengths; offsets: [documents + 1], 0 and their running sums, on the device that computes."""
+        return Reach(True, tuple(lengths), offsets.to(torch.int32), -(-max(lengths) // 256) * 256)
 
 
 FULL = Reach(causal=False)
@@ -51,8 +58,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
 
     Each kv head serves h / K consecutive query heads. With full reach Tq may be smaller than T.
     """
-    if reach.lengths is not None and reach.offsets is not None:
-        return _attend_documents(q, k, v, reach.lengths, reach.offsets)
+    if reach.offsets is not None:
+        return _attend_documents(q, k, v, reach)
     if not reach.causal:
         return attend_all(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
@@ -70,15 +77,16 @@ def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> T
     return out.view(batch, heads, queries, width)
 
 
-def _attend_documents(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...], offsets: Tensor) -> Tensor:
+def _attend_documents(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
     """Causal attention inside each document; no mask is made and no work done across borders."""
+    assert reach.offsets is not None
     batch, heads, length, width = q.shape
     # [B, h, T, hd] -> [B*T, h, hd]: documents are runs of this sequence.
     flat_q, flat_k, flat_v = (x.transpose(1, 2).reshape(batch * length, x.shape[1], width) for x in (q, k, v))
     if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
         from torch.nn.attention.varlen import varlen_attn
 
-        longest = max(lengths)
+        offsets, longest = reach.offsets, reach.longest
         attended = varlen_attn(
             flat_q,
             flat_k,
@@ -91,6 +99,7 @@ def _attend_documents(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...],
             enable_gqa=heads != k.shape[1],
         )
     else:
+        lengths = list(reach.lengths or ())
         pieces = [
             F.scaled_dot_product_attention(
                 dq.transpose(0, 1)[None],
@@ -99,9 +108,7 @@ def _attend_documents(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...],
                 is_causal=True,
                 enable_gqa=heads != k.shape[1],
             )[0].transpose(0, 1)
-            for dq, dk, dv in zip(
-                flat_q.split(list(lengths)), flat_k.split(list(lengths)), flat_v.split(list(lengths)), strict=True
-            )
+            for dq, dk, dv in zip(flat_q.split(lengths), flat_k.split(lengths), flat_v.split(lengths), strict=True)
         ]
         attended = torch.cat(pieces)
     assert isinstance(attended, Tensor)

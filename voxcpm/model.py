@@ -216,7 +216,7 @@ class VoxCPM2(nn.Module):
         patches = torch.cat([x.patches for x in layouts]).to(device)
         positions = torch.cat([torch.arange(n) for n in lengths])[None].to(device)
         ends = torch.tensor(lengths).cumsum(0)
-        reach = Reach(True, tuple(lengths), F.pad(ends, (1, 0)).to(device=device, dtype=torch.int32))
+        reach = Reach.packed(lengths, F.pad(ends, (1, 0)).to(device))
         h, r = self.hidden_states(
             tokens, ~audio, audio, patches, reach if len(layouts) > 1 else CAUSAL, positions, state
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch  # noqa: E402
 torch.set_num_threads(int(sys.argv[2]))
 
 from protocol import answer, timed  # noqa: E402
+
 from voxcpm import VoxCPM  # noqa: E402
 
 VOICE: Any = VoxCPM.from_pretrained(sys.argv[1], load_denoiser=False, optimize=False, device="cpu")
@@ -101,7 +103,7 @@ def streaming(request: dict[str, Any]) -> float:
         TEXT, min_len=patches, max_len=patches, cfg_value=request["cfg"], inference_timesteps=request["steps"]
     ):
         stamps.append(time.perf_counter())
-    gaps = sorted(b - a for a, b in zip(stamps[1:-1], stamps[2:], strict=True))
+    gaps = sorted(b - a for a, b in pairwise(stamps[1:]))
     return gaps[len(gaps) // 2]
 
 

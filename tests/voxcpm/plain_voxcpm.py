@@ -66,7 +66,9 @@ def tower(
     return norm(w, f"{prefix}.norm", x, lm["rms_norm_eps"])
 
 
-def hidden_states(w: Weights, config: dict[str, Any], tokens: Tensor, audio: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+def hidden_states(
+    w: Weights, config: dict[str, Any], tokens: Tensor, audio: Tensor, features: Tensor
+) -> tuple[Tensor, Tensor]:
     """tokens, audio: [T], features: [T, P, D] -> h', r [T, H]; LocEnc on every position, as the reference."""
     lm, enc = config["lm_config"], config["encoder_config"]
     heard = []
@@ -84,7 +86,9 @@ def hidden_states(w: Weights, config: dict[str, Any], tokens: Tensor, audio: Ten
     h = quantised * mask + h * (1 - mask)
     fused = linear(w, "fusion_concat_proj", torch.cat((h, embedded), -1))
     free = not config["residual_lm_no_rope"]
-    return h, tower(w, "residual_lm", fused, lm, lm["num_attention_heads"], config["residual_lm_num_layers"], True, free)
+    return h, tower(
+        w, "residual_lm", fused, lm, lm["num_attention_heads"], config["residual_lm_num_layers"], True, free
+    )
 
 
 def sinusoid(t: float | Tensor, width: int, dtype: torch.dtype) -> Tensor:

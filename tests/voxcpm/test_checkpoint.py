@@ -41,7 +41,10 @@ def test_round_trip(golden_set, tmp_path: Path, dtype: str) -> None:
     written = load_codec(folder).state_dict()
     for name, tensor in codec.state_dict().items():
         assert torch.equal(written[name], tensor), name
-    assert VoxCPM2Model.from_local(folder, device="cpu").generate("Hello", max_len=2, seed=1).shape == (1, 2 * model.config.out_patch_samples)
+    assert VoxCPM2Model.from_local(folder, device="cpu").generate("Hello", max_len=2, seed=1).shape == (
+        1,
+        2 * model.config.out_patch_samples,
+    )
     # Saving over it replaces it whole and leaves nothing beside it.
     save_pretrained(folder, model.state_dict(), model.config, golden_set.checkpoint)
     assert sorted(p.name for p in folder.parent.iterdir()) == ["new"]
@@ -78,7 +81,9 @@ def test_missing_unexpected_and_misshapen(copy: Path) -> None:
     with pytest.raises(CheckpointError, match=r"missing: stop_head\.weight; unexpected: stop_heads\.weight"):
         load_backbone(copy)
     rewrite(copy, lambda t: t.update({"stop_head.weight": t.pop("stop_heads.weight")[:, :-1].contiguous()}))
-    with pytest.raises(CheckpointError, match=r"stop_head\.weight has shape \[2, \d+\], the config asks for \[2, \d+\]"):
+    with pytest.raises(
+        CheckpointError, match=r"stop_head\.weight has shape \[2, \d+\], the config asks for \[2, \d+\]"
+    ):
         load_backbone(copy)
 
 
@@ -152,14 +157,21 @@ def test_config_defaults_and_derived_values() -> None:
     for name in ("encoder_config", "dit_config", "residual_lm_no_rope", "patch_size"):
         values.pop(name)
     values["lm_config"].pop("kv_channels")
-    values["lm_config"].update(hidden_size=256, num_attention_heads=4, rope_scaling={
-        "type": "longrope", "long_factor": [2.0] * 32, "short_factor": [1.0] * 32, "original_max_position_embeddings": 64})  # fmt: skip
+    scaling = {
+        "type": "longrope",
+        "long_factor": [2.0] * 32,
+        "short_factor": [1.0] * 32,
+        "original_max_position_embeddings": 64,
+    }
+    values["lm_config"].update(hidden_size=256, num_attention_heads=4, rope_scaling=scaling)
     config = VoxCPM2Config.from_dict(values)
     assert config.patch_size == 4 and config.ralm.rope_theta is not None
     assert config.encoder_config.num_layers == 4 and config.locenc.head_dim == 64 == config.tslm.head_dim
     # 256 positions against 64 original ones: long factors and an amplitude.
     assert config.tslm.rope_factors == (2.0,) * 32 and config.tslm.rope_amplitude == pytest.approx((1 + 1 / 3) ** 0.5)
-    assert config.tslm.residual_scale == pytest.approx(1.4 / 2**0.5) and config.locdit.residual_scale == pytest.approx(0.7)
+    assert config.tslm.residual_scale == pytest.approx(1.4 / 2**0.5) and config.locdit.residual_scale == pytest.approx(
+        0.7
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,4 +194,8 @@ def test_fresh_weights_are_sound_and_repeatable() -> None:
     for (name, a), b, c in zip(model.named_parameters(), same.parameters(), other.parameters(), strict=True):
         assert torch.isfinite(a).all() and torch.equal(a, b)
         assert a.numel() < 2 or "norm" in name or name.endswith("bias") or not torch.equal(a, c), name
-    assert len(build_codec(VoxCPM2Config.from_dict(tiny_dict(audio_vae_config={"encoder_dim": 4, "decoder_dim": 64}))).state_dict())
+    assert len(
+        build_codec(
+            VoxCPM2Config.from_dict(tiny_dict(audio_vae_config={"encoder_dim": 4, "decoder_dim": 64}))
+        ).state_dict()
+    )

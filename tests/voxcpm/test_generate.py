@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tensor_closeness import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensor_closeness import assert_close
 from tiny_voxcpm import tiny_model
 
 from voxcpm.flow import Solver
@@ -52,7 +52,11 @@ def test_a_batch_equals_singles(requests: list[GenerationRequest]) -> None:
     together = generate_patches(model, requests, Solver(steps=4))
     for request, generation in zip(requests, together, strict=True):
         (alone,) = generate_patches(model, [request], Solver(steps=4))
-        assert (alone.ending, len(alone.patches), alone.seed) == (generation.ending, len(generation.patches), request.seed)
+        assert (alone.ending, len(alone.patches), alone.seed) == (
+            generation.ending,
+            len(generation.patches),
+            request.seed,
+        )
         assert_close(generation.patches, alone.patches, 1e-5)
     split = generate_patches(model, requests, Solver(steps=4), max_batch=3)
     for a, b in zip(split, together, strict=True):

@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from tensor_closeness import assert_close
 from safetensors.torch import load_file, save_file
+from tensor_closeness import assert_close
 from tiny_voxcpm import tiny_model
 
 from voxcpm.errors import CheckpointError
-from voxcpm.lora import LoRAConfig, LoRALinear, adapters, apply_lora, load_lora, lora_state_dict, merge_lora, remove_lora, save_lora
+from voxcpm.lora import (
+    LoRAConfig,
+    LoRALinear,
+    adapters,
+    apply_lora,
+    load_lora,
+    lora_state_dict,
+    merge_lora,
+    remove_lora,
+    save_lora,
+)
 
 ALL = LoRAConfig(enable_lm=True, enable_dit=True, enable_proj=True, r=3, alpha=6)
 
@@ -65,7 +75,9 @@ def test_scale_merge_and_dropout_on_the_output() -> None:
         # What is dropped is elements of B A x, so an output is either the base's or has the added part doubled.
         added = linear(x) - base
         whole = (y - base) * 2
-        assert bool((torch.isclose(added, whole, atol=1e-5) | (added.abs() < 1e-6)).all()) and bool((added.abs() < 1e-6).any())
+        assert bool((torch.isclose(added, whole, atol=1e-5) | (added.abs() < 1e-6)).all()) and bool(
+            (added.abs() < 1e-6).any()
+        )
         linear.dropout = 0.0
         merge_lora(model)
         assert_close(model.lm_to_dit_proj(x), y, 1e-5)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from voxcpm.normalise import chinese_number, english_number, normalise_text, strip_markdown
 
 
-
 @pytest.mark.parametrize(
     ("number", "words"),
     [

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tensor_closeness import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensor_closeness import assert_close
 from tiny_voxcpm import tiny_model
 
 from voxcpm.attention import CAUSAL, Reach, attend
@@ -153,7 +153,9 @@ def test_document_attention_equals_a_mask() -> None:
     reach = Reach.documents(ids)
     assert reach.lengths == (3, 2, 3, 1, 5, 2)
     assert_close(attend(q, k, v, reach), wanted, 1e-5)
-    assert_close(attend(q[:1], k[:1], v[:1], Reach.documents(torch.zeros(1, 8))), attend(q[:1], k[:1], v[:1], CAUSAL), 1e-5)
+    assert_close(
+        attend(q[:1], k[:1], v[:1], Reach.documents(torch.zeros(1, 8))), attend(q[:1], k[:1], v[:1], CAUSAL), 1e-5
+    )
 
 
 def test_sample_layouts_are_checked() -> None:
@@ -166,4 +168,8 @@ def test_sample_layouts_are_checked() -> None:
 def test_batches_move_and_keep_their_fields() -> None:
     batch = pack_rows([[make_sample(1)]])
     moved = batch.to("meta")
-    assert isinstance(moved, TrainingBatch) and moved.features.device.type == "meta" and moved.loss_mask.dtype == torch.bool
+    assert (
+        isinstance(moved, TrainingBatch)
+        and moved.features.device.type == "meta"
+        and moved.loss_mask.dtype == torch.bool
+    )

@@ -8,9 +8,9 @@ from typing import Any
 import plain_voxcpm as plain
 import pytest
 import torch
-from tensor_closeness import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensor_closeness import assert_close
 from test_packed_training import make_sample
 from tiny_voxcpm import tiny_dict
 
@@ -86,7 +86,9 @@ def test_losses(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("cfg", [1.0, 2.5])
 @settings(max_examples=8, deadline=None)
-@given(changes=CONFIGS, zero_star=st.booleans(), sway=st.sampled_from([0.0, 1.0, -0.5]), steps=st.sampled_from([1, 3, 7]))
+@given(
+    changes=CONFIGS, zero_star=st.booleans(), sway=st.sampled_from([0.0, 1.0, -0.5]), steps=st.sampled_from([1, 3, 7])
+)
 @torch.no_grad()
 def test_solver(cfg: float, changes: dict[str, Any], zero_star: bool, sway: float, steps: int) -> None:
     model, values, w = build(changes)
@@ -113,7 +115,9 @@ def test_solver(cfg: float, changes: dict[str, Any], zero_star: bool, sway: floa
 @torch.no_grad()
 def test_the_mean_flow_target_by_finite_differences() -> None:
     """du/dt along the flow, with r fixed: y moves with the velocity, t and dt = t - r move together."""
-    model, values, w = build({"dit_config__dit_mean_mode": True, "dit_config__cfm_config": {"ratio_r_neq_t_range": [1.0, 1.0]}})
+    model, values, w = build(
+        {"dit_config__dit_mean_mode": True, "dit_config__cfm_config": {"ratio_r_neq_t_range": [1.0, 1.0]}}
+    )
     sample = make_sample(5, text=3, patches=2)
     batch = pack_rows([[sample]])
     noise = TrainingNoise.draw((1, sample.length), (P, D), torch.Generator().manual_seed(3))

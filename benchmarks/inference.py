@@ -1,0 +1,245 @@
+"""Inference, side by side: this package against the official one, alternating, on one checkpoint with random weights.
+
+    python benchmarks/inference.py --upstream /path/to/venv/bin/python [--rounds 5] [--write docs/benchmarks.md]
+
+The official package has the same import name, so it needs an environment of its own:
+    python3 -m venv up && up/bin/pip install torch==2.13.0 && up/bin/pip install --no-deps voxcpm==2.0.3 torchaudio==2.11.0
+    rm -f up/lib/python3.11/site-packages/torchaudio/lib/*.so      # on a CPU build of torch
+    up/bin/pip install transformers einops pydantic librosa soundfile safetensors tqdm huggingface_hub \\
+        "datasets<4" argbind tensorboardX
+Every figure is the median over rounds in which the sides take turns, so that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+FLOW = {"steps": 10, "cfg": 2.0}
+#: (title, request, what the ratio must reach: issue's bound or None)
+CASES: list[tuple[str, dict[str, Any], float | None]] = [
+    ("streaming codec, 160 ms chunk", {"case": "codec_chunk", "chunks": 4}, 2.8),
+    ("streaming generation, per patch", {"case": "streaming", "patches": 8, **FLOW}, 1.8),
+    ("first chunk of audio", {"case": "first_chunk", **FLOW}, None),
+    ("prefill of 100 text positions", {"case": "prefill", "positions": 100}, 2.8),
+    ("TSLM step, cache 8192, position 64", {"case": "tslm_step", "cache": 8192, "position": 64}, 1.6),
+    ("latents, per patch", {"case": "latents", "patches": 9, **FLOW}, 1.1),
+    ("latents at cfg 1, per patch", {"case": "latents", "patches": 9, "steps": 10, "cfg": 1.0}, None),
+    ("4 requests, 8 patches each", {"case": "many", "batch": 4, "patches": 8, **FLOW}, None),
+    ("8 requests, 8 patches each", {"case": "many", "batch": 8, "patches": 8, **FLOW}, 1.7),
+]
+
+
+class Side:
+    """One package in its own process."""
+
+    def __init__(self, python: str, script: str, checkpoint: Path, threads: int, *options: str) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
+        self._process = subprocess.Popen(
+            [python, str(HERE / "sides" / script), str(checkpoint), str(threads), *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            cwd="/",
+        )
+        self.peak_rss_mb = 0.0
+
+    def ask(self, request: dict[str, Any]) -> float | None:
+        """Seconds; None with a line on standard error where the side cannot do it."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a side ended with status {self._process.wait()}")
+        reply = json.loads(line)
+        if "error" in reply:
+            sys.stderr.write(f"{request['case']}: {reply['error']}\n")
+            return None
+        self.peak_rss_mb = max(self.peak_rss_mb, reply["peak_rss_mb"])
+        return float(reply["value"])
+
+    def close(self) -> None:
+        """Let the process end."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+
+
+def make_checkpoint(folder: Path, dtype: str = "float32") -> Path:
+    """The mid configuration of the published measurements, with the full-width codec and random weights."""
+    import torch
+
+    from trainer.sizes import config_dict
+    from trainer.tokenizer import train_tokenizer
+    from voxcpm.checkpoint import build_codec, save_pretrained
+    from voxcpm.config import VoxCPM2Config
+    from voxcpm.model import VoxCPM2
+
+    values = config_dict("toy", 8192)
+    factors = [1.0] * 32
+    values["lm_config"] |= {
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_attention_heads": 8,
+        "num_hidden_layers": 8,
+        "num_key_value_heads": 2,
+        "kv_channels": 64,
+        "vocab_size": 8192,
+        "rope_scaling": {
+            "type": "longrope",
+            "long_factor": factors,
+            "short_factor": factors,
+            "original_max_position_embeddings": 8192,
+        },
+    }
+    local = {"hidden_dim": 512, "ffn_dim": 2048, "num_heads": 8, "num_layers": 4, "kv_channels": 64}
+    values |= {"residual_lm_num_layers": 4, "scalar_quantization_latent_dim": 256, "max_length": 2048, "dtype": dtype}
+    values |= {"encoder_config": local, "dit_config": {**values["dit_config"], **local}}
+    values["audio_vae_config"] |= {"encoder_dim": 128, "decoder_dim": 2048}
+    config = VoxCPM2Config.from_dict(values)
+    torch.manual_seed(0)
+    codec = build_codec(config)
+    assets = folder.parent / "tokenizer"
+    train_tokenizer((ROOT / "README.md").read_text(encoding="utf-8").splitlines(), 2048, assets)
+    return save_pretrained(
+        folder, VoxCPM2.from_config(config, torch.Generator().manual_seed(0)), config, assets, codec, dtype
+    )
+
+
+def compare(ours: Side, theirs: Side, rounds: int) -> list[dict[str, Any]]:
+    """Median seconds of each case on both sides, taken in turns."""
+    rows = []
+    for title, request, bound in CASES:
+        pairs: list[tuple[float, float]] = []
+        for attempt in range(rounds + 1):
+            times = theirs.ask(request), ours.ask(request)
+            if times[0] is not None and times[1] is not None and attempt:  # the first round warms up
+                pairs.append((times[0], times[1]))
+        if not pairs:
+            continue
+        upstream, own = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio = statistics.median(a / b for a, b in pairs)
+        rows.append({"case": title, "upstream_s": upstream, "ours_s": own, "ratio": ratio, "bound": bound})
+        sys.stderr.write(f"{title}: {upstream * 1e3:.1f} ms, ours {own * 1e3:.1f} ms, {ratio:.2f}x\n")
+    return rows
+
+
+def start_up(python: str, script: str, checkpoint: Path, rounds: int, threads: int) -> tuple[float, float]:
+    """(median seconds from process start to a loaded model, peak RSS in MB after one streamed sentence)."""
+    seconds, peaks = [], []
+    for _ in range(rounds):
+        side = Side(python, script, checkpoint, threads)
+        seconds.append(side.ask({"case": "ready"}) or 0.0)
+        side.ask({"case": "streaming", "patches": 8, **FLOW})
+        peaks.append(side.peak_rss_mb)
+        side.close()
+    return statistics.median(seconds), statistics.median(peaks)
+
+
+def machine() -> str:
+    """Processor, threads and torch, in words."""
+    import torch
+
+    model = platform.processor() or "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":")[1].strip()
+            break
+    return f"{model}, torch {torch.__version__}, {date.today()}"
+
+
+def main() -> None:
+    """Run everything and print (or write) the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--upstream", required=True, help="python of the environment with the official package")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", type=Path, help="markdown file whose inference section is replaced")
+    arguments = parser.parse_args()
+    lines = [f"{machine()}; {arguments.threads} thread, medians of {arguments.rounds} alternating rounds.", ""]
+    with tempfile.TemporaryDirectory() as scratch:
+        for dtype in ("float32", "bfloat16"):
+            checkpoint = make_checkpoint(Path(scratch) / dtype, dtype)
+            theirs = Side(arguments.upstream, "upstream.py", checkpoint, arguments.threads)
+            ours = Side(sys.executable, "ours.py", checkpoint, arguments.threads)
+            rows = compare(ours, theirs, arguments.rounds)
+            lines += _table(f"Mid configuration, {dtype}", rows)
+            if dtype == "float32":
+                lines += _extras(arguments, checkpoint, ours, theirs)
+            ours.close()
+            theirs.close()
+    text = "\n".join(lines)
+    print(text)
+    if arguments.write:
+        _replace_section(arguments.write, "inference", text)
+
+
+def _extras(arguments: argparse.Namespace, checkpoint: Path, ours: Side, theirs: Side) -> list[str]:
+    """Start-up, memory, int8, and the distance to the bare matrix products."""
+    lines = []
+    upstream = start_up(arguments.upstream, "upstream.py", checkpoint, 3, arguments.threads)
+    own = start_up(sys.executable, "ours.py", checkpoint, 3, arguments.threads)
+    lines += [
+        "",
+        "| | upstream | ours | ours / upstream |",
+        "|---|---|---|---|",
+        f"| import and load, s | {upstream[0]:.2f} | {own[0]:.2f} | {own[0] / upstream[0]:.2f} (bound 0.7) |",
+        f"| peak RSS, MB | {upstream[1]:.0f} | {own[1]:.0f} | {own[1] / upstream[1]:.2f} (bound 0.8) |",
+        "",
+    ]
+    request = {"case": "latents", "patches": 9, **FLOW}
+    int8 = Side(sys.executable, "ours.py", checkpoint, arguments.threads, "int8")
+    pairs = [(theirs.ask(request), int8.ask(request)) for _ in range(arguments.rounds + 1)][1:]
+    ratios = [a / b for a, b in pairs if a and b]
+    int8.close()
+    if ratios:
+        lines += [
+            f"int8 (off by default): latents {statistics.median(ratios):.2f}x upstream's float32 (bound 2.5).",
+            "",
+        ]
+    for batch in (1, 16):
+        whole = {"case": "latents", "patches": 5, "batch": batch, **FLOW}
+        bare = {"case": "bare_products", "batch": batch, **FLOW}
+        measured = [(ours.ask(whole), ours.ask(bare)) for _ in range(arguments.rounds + 1)][1:]
+        multiple = statistics.median(a / b for a, b in measured if a and b)
+        lines += [f"Batch {batch}: {multiple:.2f} times the bare matrix products of the same shapes (bound 1.35).", ""]
+    return lines
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> list[str]:
+    lines = [f"**{title}**", "", "| | upstream | ours | ratio | bound |", "|---|---|---|---|---|"]
+    for row in rows:
+        bound = f"{row['bound']:.1f}" if row["bound"] else ""
+        lines.append(
+            f"| {row['case']} | {row['upstream_s'] * 1e3:.1f} ms | {row['ours_s'] * 1e3:.1f} ms | {row['ratio']:.2f} | {bound} |"
+        )
+    return [*lines, ""]
+
+
+def _replace_section(path: Path, name: str, text: str) -> None:
+    """Put `text` between the section's marks."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    page = path.read_text(encoding="utf-8")
+    before, _, rest = page.partition(start)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
