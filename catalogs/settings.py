@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -78,10 +78,11 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _known_keys(kind: type[BaseModel], path: list[str]) -> list[str]:
+    inner: Any = kind
     for key in path:
-        field = kind.model_fields.get(key)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        kind = inner
-    return list(kind.model_fields)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            field = inner.model_fields.get(key)
+            inner = field.annotation if field else None
+        elif get_origin(inner) is dict:
+            inner = get_args(inner)[1]
+    return list(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else []

@@ -5,37 +5,27 @@ Everything here works in chunks, so that a recording of many hours costs no more
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline.stage import StageError
+from pipeline.audio_format import AudioFileError, AudioInfo, StreamReport, what_it_is
+from pipeline.audio_readers import probe_av, probe_soundfile, read_av, read_soundfile
 
-CHUNK_S = 10.0
+__all__ = ["AudioFileError", "AudioInfo", "StreamReport", "probe", "probe_seconds", "stream_mono"]
+
 _MIN_RATE, _MAX_RATE = 4_000, 768_000
-# A mix below this share of the louder channel's energy means that the channels cancel (one has inverted polarity).
+# The channels and the offset are judged by so much audible sound, looked for in so much of the beginning.
+_JUDGED_S, _LOOKED_AT_S = 20.0, 60.0
+_AUDIBLE = 10 ** (-60 / 20)
+# Unrelated channels mix to the mean of their powers over their number. A tenth of it means that they cancel each other:
+# one has inverted polarity.
 _CANCELLED = 0.1
-# Raw streams have no header that FFmpeg could know them by.
-_RAW_FORMATS = {".g722": "g722"}
-
-
-class AudioFileError(StageError):
-    """A file that cannot be used as a recording; the message says in one line what is wrong with it."""
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What a file's header promises. `duration_s` is 0 where it does not say; `bits` is 16 or 24 (what holds it whole)."""
-
-    duration_s: float
-    sample_rate: int
-    channels: int
-    codec: str
-    bits: int
-    reader: str
+# Speech averages to less than a thousandth of full scale over a second; more than this is a fault of the recorder.
+_OFFSET = 0.01
 
 
 def probe(path: str) -> AudioInfo:
@@ -45,7 +35,7 @@ def probe(path: str) -> AudioInfo:
         if file.stat().st_size == 0:
             raise AudioFileError("the file is empty (0 bytes)")
         with file.open("rb") as handle:
-            head = handle.read(64)
+            head = handle.read(512)
     except PermissionError:
         raise AudioFileError("no permission to read the file") from None
     except FileNotFoundError:
@@ -54,7 +44,9 @@ def probe(path: str) -> AudioInfo:
         with file.open("rb") as handle:
             if not any(block.strip(b"\0") for block in iter(lambda: handle.read(1 << 20), b"")):
                 raise AudioFileError("the file holds nothing but zero bytes")
-    info = _probe_soundfile(path) or _probe_av(path)
+    if other := what_it_is(head):
+        raise AudioFileError(other)
+    info = probe_soundfile(path, head) or probe_av(path)
     if info.channels < 1:
         raise AudioFileError("the audio has no channels")
     if not _MIN_RATE <= info.sample_rate <= _MAX_RATE:
@@ -70,127 +62,82 @@ def probe_seconds(path: str) -> float:
         return 0.0
 
 
-def stream_mono(path: str, info: AudioInfo | None = None) -> Iterator[np.ndarray]:
-    """float32 [S] chunks at the native rate, channels mixed; where the mix cancels, the louder channel alone.
+def stream_mono(path: str, info: AudioInfo | None = None, report: StreamReport | None = None) -> Iterator[np.ndarray]:
+    """float32 [S] chunks at the native rate: the channels' mean without a constant offset, within -1..1.
 
-    Raises AudioFileError for what turns out to be unreadable on the way, and for NaN or infinite samples.
+    Where the channels cancel each other, the louder one alone; a floating point file whose peaks pass full scale is
+    turned down as a whole. What was done and what was lost is written to `report`; every pass over a file gives the same
+    samples. Raises AudioFileError for what turns out to be unreadable on the way, and for NaN or infinite samples.
     """
     info = info or probe(path)
-    chunks = _read_soundfile(path, info) if info.reader == "soundfile" else _read_av(path, info)
-    chosen: int | None = None
-    decided = info.channels == 1
-    position = 0
-    for chunk in chunks:
+    report = report if report is not None else StreamReport()
+    if info.is_float:
+        report.gain = 1.0 / max(1.0, _peak(path, info))
+    mixdown: _Mixdown | None = None
+    held: list[np.ndarray] = []
+    for chunk in _finite_chunks(path, info, report):
+        held.append(chunk)
+        if mixdown is None and not _enough(held, info.sample_rate):
+            continue
+        mixdown = mixdown or _Mixdown.judge(held, info.sample_rate, report)
+        yield from (mixdown.apply(part) for part in held)
+        held = []
+    if held:
+        mixdown = _Mixdown.judge(held, info.sample_rate, report)
+        yield from (mixdown.apply(part) for part in held)
+
+
+@dataclass(frozen=True)
+class _Mixdown:
+    """How a file's channels become one: decided once for the whole file, so that no seam is heard."""
+
+    channel: int | None
+    offset: float
+    gain: float
+
+    @classmethod
+    def judge(cls, chunks: list[np.ndarray], rate: int, report: StreamReport) -> _Mixdown:
+        """Decide by the audible part of the beginning, and write the decision to the report."""
+        audio = np.concatenate(chunks)
+        loud = audio[np.abs(audio).max(axis=1) >= _AUDIBLE]
+        if len(loud) and audio.shape[1] > 1:
+            power = np.square(loud, dtype=np.float64).mean(axis=0)
+            mixed = float(np.square(loud.mean(axis=1), dtype=np.float64).mean())
+            if mixed < _CANCELLED * float(power.sum()) / len(power) ** 2:
+                report.channel = int(power.argmax())
+        if len(audio) >= rate:
+            mono = audio.mean(axis=1) if report.channel is None else audio[:, report.channel]
+            offset = float(mono.mean(dtype=np.float64)) * report.gain
+            # A whole number of 16-bit steps: what is taken from a 16-bit recording leaves it exact.
+            report.offset = round(offset * 32768) / 32768 if abs(offset) > _OFFSET else 0.0
+        return cls(report.channel, report.offset, report.gain)
+
+    def apply(self, chunk: np.ndarray) -> np.ndarray:
+        """float32 [S, C] -> float32 [S]."""
+        if chunk.shape[1] == 1:
+            mono = chunk[:, 0]
+        else:
+            mono = chunk.mean(axis=1) if self.channel is None else chunk[:, self.channel]
+        if self.gain != 1.0 or self.offset:
+            mono = np.clip(mono * np.float32(self.gain) - np.float32(self.offset), -1.0, 1.0)
+        return np.ascontiguousarray(mono)
+
+
+def _enough(chunks: list[np.ndarray], rate: int) -> bool:
+    audible = sum(int((np.abs(chunk).max(axis=1) >= _AUDIBLE).sum()) for chunk in chunks)
+    return audible >= _JUDGED_S * rate or sum(map(len, chunks)) >= _LOOKED_AT_S * rate
+
+
+def _finite_chunks(path: str, info: AudioInfo, report: StreamReport) -> Iterator[np.ndarray]:
+    for chunk in (read_soundfile if info.reader == "soundfile" else read_av)(path, info, report):
         finite = np.isfinite(chunk)
         if not finite.all():
-            first = int(np.argmin(finite.all(axis=1)))
-            raise AudioFileError(
-                f"holds samples that are no numbers (NaN or infinite), first at {(position + first) / info.sample_rate:.2f} s"
-            )
-        if not decided and np.any(chunk):
-            chosen, decided = _louder_where_cancelled(chunk), True
-        position += len(chunk)
-        yield chunk[:, 0] if chunk.shape[1] == 1 else chunk.mean(axis=1) if chosen is None else chunk[:, chosen]
+            first = (report.samples + int(np.argmin(finite.all(axis=1)))) / info.sample_rate
+            raise AudioFileError(f"holds samples that are no numbers (NaN or infinite), first at {first:.2f} s")
+        report.samples += len(chunk)
+        yield chunk
 
 
-def _louder_where_cancelled(chunk: np.ndarray) -> int | None:
-    energy = np.square(chunk, dtype=np.float64).mean(axis=0)
-    mixed = float(np.square(chunk.mean(axis=1), dtype=np.float64).mean())
-    loudest = int(energy.argmax())
-    return loudest if mixed < _CANCELLED * energy[loudest] / 4 else None
-
-
-def _probe_soundfile(path: str) -> AudioInfo | None:
-    import soundfile
-
-    try:
-        info = soundfile.info(path)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError):
-        return None
-    if info.format == "MP3":
-        # libsndfile's MP3 decoder writes its complaints straight to the terminal; FFmpeg reads these files as well.
-        return None
-    bits = 16 if info.subtype in ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW", "VORBIS", "OPUS") else 24
-    codec = f"{info.format.lower()}/{info.subtype.lower()}"
-    return AudioInfo(info.frames / info.samplerate, info.samplerate, info.channels, codec, bits, "soundfile")
-
-
-def _read_soundfile(path: str, info: AudioInfo) -> Iterator[np.ndarray]:
-    import soundfile
-
-    size = max(1, int(CHUNK_S * info.sample_rate))
-    try:
-        with soundfile.SoundFile(path) as file:
-            while len(chunk := file.read(size, dtype="float32", always_2d=True)):
-                yield chunk
-    except soundfile.LibsndfileError as error:
-        raise AudioFileError(f"cannot be decoded: {_plain(error)}") from None
-
-
-def _open_av(path: str) -> Any:
-    import av
-
-    av.logging.set_level(av.logging.PANIC)
-    try:
-        return av.open(path, format=_RAW_FORMATS.get(Path(path).suffix.lower()), metadata_errors="ignore")
-    except av.error.FFmpegError as error:
-        raise AudioFileError(f"not audio that can be read ({_plain(error)})") from None
-    except (OSError, ValueError) as error:
-        raise AudioFileError(f"cannot be opened ({_plain(error)})") from None
-
-
-def _audio_stream(container: Any) -> Any:
-    if not container.streams.audio:
-        raise AudioFileError("there is no audio stream in it")
-    return container.streams.audio[0]
-
-
-def _probe_av(path: str) -> AudioInfo:
-    import av
-
-    with _open_av(path) as container:
-        stream = _audio_stream(container)
-        rate, channels = stream.codec_context.sample_rate or 0, stream.codec_context.channels or 0
-        seconds = 0.0
-        if stream.duration is not None and stream.time_base is not None:
-            seconds = float(stream.duration * stream.time_base)
-        elif container.duration is not None:
-            seconds = container.duration / av.time_base
-        codec = f"{container.format.name.split(',')[0]}/{stream.codec_context.name}"
-        return AudioInfo(max(seconds, 0.0), rate, channels, codec, 16, "av")
-
-
-def _read_av(path: str, info: AudioInfo) -> Iterator[np.ndarray]:
-    import av
-
-    size = int(CHUNK_S * info.sample_rate)
-    with _open_av(path) as container:
-        stream = _audio_stream(container)
-        resampler = av.AudioResampler(format="fltp", rate=info.sample_rate)
-        gathered: list[np.ndarray] = []
-        length = 0
-        broken: str | None = None
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError as error:
-                # One damaged packet does not condemn the others; a file of nothing else fails below.
-                broken = _plain(error)
-                continue
-            for frame in frames:
-                for even in resampler.resample(frame):
-                    gathered.append(even.to_ndarray().T)
-                    length += len(gathered[-1])
-            if length >= size:
-                yield np.ascontiguousarray(np.concatenate(gathered))
-                gathered, length = [], 0
-        if length:
-            yield np.ascontiguousarray(np.concatenate(gathered))
-        elif broken:
-            raise AudioFileError(f"cannot be decoded: {broken}")
-
-
-def _plain(error: BaseException) -> str:
-    """A library's error without its prefix, path and line breaks."""
-    text = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
-    return " ".join(str(text).split())[:160].rstrip(".").lower() or type(error).__name__
+def _peak(path: str, info: AudioInfo) -> float:
+    peaks = (float(np.abs(chunk).max(initial=0.0)) for chunk in _finite_chunks(path, info, StreamReport()))
+    return max((peak for peak in peaks if math.isfinite(peak)), default=0.0)

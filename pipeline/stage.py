@@ -19,7 +19,7 @@ from pipeline.records import Quarantined, Recording, Segment, Session
 class StageConfig(BaseModel):
     """Settings of one stage: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
-from pipeline.audio_file import AudioFileError, probe, stream_mono
+import numpy as np
+from pydantic import Field
+
+from pipeline.audio_file import AudioFileError, StreamReport, probe, stream_mono
 from pipeline.records import PCM_RATE, Recording, Session
 from pipeline.stage import Resources, Stage, StageConfig
 from pipeline.windows import WindowMaker
+
+_WORTH_SAYING = 0.99
+"""A file that gives less than this share of its promised duration is named in a notice."""
 
 
 class DecodeConfig(StageConfig):
     """Settings of `decode`."""
 
-    least_decoded: float = 0.9
+    least_decoded: float = Field(0.9, ge=0, le=1)
     """A file that gives less than this share of the duration its header promises is quarantined as truncated."""
 
 
@@ -25,7 +31,7 @@ class Decode(Stage[DecodeConfig]):
     """
 
     name = "decode"
-    version = "1"
+    version = "2"
     config_type = DecodeConfig
     outputs = ("windows",)
     resources = Resources(cpus=0.3)
@@ -39,23 +45,44 @@ class Decode(Stage[DecodeConfig]):
 
         path = recording.source.path
         info = probe(path)
+        if Path(path).stat().st_size != recording.source.bytes:
+            raise AudioFileError("the file has changed since it was listed; run the same command again")
         recording.sample_rate, recording.channels, recording.codec = info.sample_rate, info.channels, info.codec
         resampler = soxr.ResampleStream(info.sample_rate, PCM_RATE, 1, dtype="float32", quality="HQ")
         window = WindowMaker(recording.source.source_id)
-        samples = 0
-        for chunk in stream_mono(path, info):
-            samples += len(chunk)
-            window.add(resampler.resample_chunk(np.ascontiguousarray(chunk)))
+        report = StreamReport()
+        for chunk in stream_mono(path, info, report):
+            window.add(resampler.resample_chunk(chunk))
         window.add(resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
-        recording.duration_s = samples / info.sample_rate
-        if samples == 0:
+        recording.duration_s = report.samples / info.sample_rate
+        if report.samples == 0:
             raise AudioFileError("there are no samples in it")
-        if info.duration_s and recording.duration_s < self.config.least_decoded * info.duration_s:
-            raise AudioFileError(
-                f"truncated: {recording.duration_s:.1f} s of the {info.duration_s:.1f} s its header promises can be decoded"
-            )
-        if info.duration_s and recording.duration_s < 0.99 * info.duration_s:
-            session.notices.append(
-                f"{path}: the last {info.duration_s - recording.duration_s:.1f} s cannot be decoded; the rest is used"
-            )
+        decoded = (report.samples - report.lost) / info.sample_rate
+        whole = max(info.duration_s if info.promised else 0.0, recording.duration_s)
+        if decoded < self.config.least_decoded * whole:
+            fault = "damaged" if report.lost else "truncated"
+            raise AudioFileError(f"{fault}: {decoded:.1f} of {whole:.1f} s decode")
+        if decoded < _WORTH_SAYING * whole or report.stopped:
+            session.notices.append(f"{path}: {_loss(report, whole - decoded)}; the rest is used")
+        session.notices += _repairs(report)
         session.windows.extend(window.finish())
+
+
+def _loss(report: StreamReport, seconds: float) -> str:
+    if report.lost:
+        return f"damaged, {seconds:.1f} s of it are silence now"
+    if seconds >= 0.05:
+        return f"cut short, the last {seconds:.1f} s cannot be decoded"
+    return f"damaged in places ({report.stopped})"
+
+
+def _repairs(report: StreamReport) -> list[str]:
+    """Notices without file names: a fault of a recorder is in all of its files, and is worth saying once."""
+    notices = []
+    if report.channel is not None:
+        notices.append("in some recordings the channels cancel each other: the louder one alone was used")
+    if report.offset:
+        notices.append("some recordings had a constant offset (a recorder's fault): it was taken away")
+    if report.gain != 1.0:
+        notices.append("some floating point recordings had peaks above full scale: they were turned down")
+    return notices

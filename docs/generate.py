@@ -1,0 +1,128 @@
+"""Write the pages that follow from the code's own declarations: docs/stages/*.md and docs/commands.md.
+
+    python docs/generate.py            # write them
+    python docs/generate.py --check    # exit 1 when one is out of date (a test runs this)
+
+What a page says beyond the declarations stands in docs/stages/notes/<stage>.md and is appended as it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
+
+
+def stage_page(name: str, position: int, count: int) -> str:
+    """The page of one stage."""
+    from catalogs import models
+    from pipeline.config import CHAIN
+    from pipeline.stages import stage_class
+
+    kind = stage_class(name)
+    module = inspect.getmodule(kind)
+    assert module is not None
+    partners = next(group for group in CHAIN if name in group)
+    weights = kind(kind.config_type()).weights()
+    lines = [
+        f"# {name}",
+        "",
+        f"Stage {position} of {count} · version {kind.version} · [`{module.__name__.replace('.', '/')}.py`]"
+        f"(../../{module.__name__.replace('.', '/')}.py)",
+        "",
+        inspect.cleandoc(module.__doc__ or ""),
+        "",
+        inspect.cleandoc(kind.__doc__ or ""),
+        "",
+        f"* **reads** {_names(kind.inputs) or 'the recordings'}",
+        f"* **writes** {_names(kind.outputs) or 'nothing but what it removes'}",
+        f"* **shares an actor with** {_names(n for n in partners if n != name) or 'no other stage'}",
+        f"* **asks for** {kind.resources.cpus:g} CPUs, {kind.resources.memory_bytes / 2**20:.0f} MB as a hint",
+    ]
+    for weight in weights:
+        entry = models.weights(weight)
+        lines.append(f"* **weights** `{weight}`: {entry.role}, {entry.license}, {entry.bytes / 1e6:.0f} MB")
+    lines += ["", "## Settings", "", *_settings(name, kind.config_type)]
+    notes = DOCS / "stages" / "notes" / f"{name}.md"
+    if notes.is_file():
+        lines += ["", notes.read_text(encoding="utf-8").strip()]
+    return "\n".join(lines) + "\n"
+
+
+def _settings(name: str, config: Any) -> list[str]:
+    if not config.model_fields:
+        return ["None."]
+    rows = ["| `--set` | default | what it is |", "|---|---|---|"]
+    for key, field in config.model_fields.items():
+        words = " ".join((field.description or "").split())
+        rows.append(f"| `{name}.{key}` | `{field.default}` | {words} |")
+    return rows
+
+
+def _names(names: Any) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def commands_page() -> str:
+    """The page of all commands, from their own help."""
+    import click
+    import typer
+
+    from voxmill.cli import app
+
+    group = typer.main.get_command(app)
+    lines = ["# Commands", "", "Made from the commands' own help. Every command takes `--json` for programs.", ""]
+
+    def add(command: Any, path: str) -> None:
+        if hasattr(command, "commands"):
+            for name, sub in command.commands.items():
+                add(sub, f"{path} {name}")
+            return
+        text, _, example = inspect.cleandoc(command.help or "").partition("Example:")
+        lines.extend([f"## `{path.strip()}`", "", text.strip(), ""])
+        if example:
+            lines.extend(["```console", f"$ {' '.join(example.split())}", "```", ""])
+        rows = []
+        for parameter in command.params:
+            names = ", ".join(f"`{name}`" for name in parameter.opts)
+            if isinstance(parameter, click.Argument) or parameter.param_type_name == "argument":
+                names = f"`{(parameter.metavar or parameter.name or '').upper()}`"
+            words = " ".join((getattr(parameter, "help", "") or "").split())
+            if names != "`--help`":
+                rows.append(f"| {names} | {words} |")
+        lines.extend(["| | |", "|---|---|", *rows, ""])
+
+    add(group, "voxmill")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page with its text."""
+    from pipeline.config import STAGE_NAMES
+
+    found = {
+        DOCS / "stages" / f"{name}.md": stage_page(name, i, len(STAGE_NAMES)) for i, name in enumerate(STAGE_NAMES, 1)
+    }
+    found[DOCS / "commands.md"] = commands_page()
+    return found
+
+
+def main() -> int:
+    """Write or check."""
+    stale = [path for path, text in pages().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    if "--check" in sys.argv:
+        for path in stale:
+            print(f"{path.relative_to(DOCS.parent)} is out of date; run: python docs/generate.py")
+        return bool(stale)
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+    print(f"{len(stale)} pages written anew")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
