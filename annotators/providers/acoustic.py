@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,23 +27,27 @@ _ORDINARY = {
 
 _Level = Literal["low", "mid", "high"]
 
-_PITCH = {"low": ("deep", "low-pitched"), "mid": ("mid-pitched", "medium-pitched"), "high": ("high-pitched", "bright")}
-_RATE = {
+_PITCH: dict[_Level, tuple[str, str]] = {
+    "low": ("deep", "low-pitched"),
+    "mid": ("mid-pitched", "medium-pitched"),
+    "high": ("high-pitched", "bright"),
+}
+_RATE: dict[_Level, tuple[str, str]] = {
     "low": ("slowly", "at an unhurried pace"),
     "mid": ("at a moderate pace", "at an even pace"),
     "high": ("quickly", "at a brisk pace"),
 }
-_ENERGY = {
+_ENERGY: dict[_Level, tuple[str, str]] = {
     "low": ("softly", "with little force"),
     "mid": ("at a normal level", "evenly"),
     "high": ("loudly", "with force"),
 }
-_MELODY = {
+_MELODY: dict[_Level, tuple[str, str]] = {
     "low": ("a flat, even melody", "little movement in the voice"),
     "mid": ("a natural melody", "a moderately moving voice"),
     "high": ("a lively, widely moving melody", "strong rises and falls"),
 }
-_MOOD = {
+_MOOD: dict[_Level, tuple[str, str]] = {
     "low": ("calm and neutral", "matter-of-fact"),
     "mid": ("engaged", "attentive"),
     "high": ("very expressive", "animated"),
@@ -120,8 +124,8 @@ class Acoustic:
             attributes=Attributes(
                 gender=gender,
                 pitch=pitch,
-                rate={"low": "slow", "mid": "normal", "high": "fast"}.get(rate or ""),  # type: ignore[arg-type]
-                energy={"low": "soft", "mid": "normal", "high": "loud"}.get(energy or ""),  # type: ignore[arg-type]
+                rate={"low": "slow", "mid": "normal", "high": "fast"}.get(rate or ""),
+                energy={"low": "soft", "mid": "normal", "high": "loud"}.get(energy or ""),
                 intensity=None if expressive is None else float(expressive),
             ),
         )
@@ -137,7 +141,7 @@ class _Picker:
     def __init__(self, segment_id: str) -> None:
         self._seed = segment_id
 
-    def __call__(self, words: dict[str, tuple[str, ...]], level: _Level | None) -> str | None:
+    def __call__(self, words: Mapping[_Level, tuple[str, ...]], level: _Level | None) -> str | None:
         if level is None:
             return None
         choices = words[level]
