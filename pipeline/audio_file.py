@@ -24,7 +24,8 @@ _AUDIBLE = 10 ** (-60 / 20)
 # Unrelated channels mix to the mean of their powers over their number. A tenth of it means that they cancel each other:
 # one has inverted polarity.
 _CANCELLED = 0.1
-# Speech averages to less than a thousandth of full scale over a second; more than this is a fault of the recorder.
+# Half of all samples lie on each side of zero in any recording; where they do not, the recorder has a fault. (The mean
+# would also take the lopsided peaks of clipped speech for an offset.)
 _OFFSET = 0.01
 
 
@@ -107,7 +108,7 @@ class _Mixdown:
                 report.channel = int(power.argmax())
         if len(audio) >= rate:
             mono = audio.mean(axis=1) if report.channel is None else audio[:, report.channel]
-            offset = float(mono.mean(dtype=np.float64)) * report.gain
+            offset = float(np.median(mono)) * report.gain
             # A whole number of 16-bit steps: what is taken from a 16-bit recording leaves it exact.
             report.offset = round(offset * 32768) / 32768 if abs(offset) > _OFFSET else 0.0
         return cls(report.channel, report.offset, report.gain)

@@ -106,7 +106,9 @@ def _walk_chunks(file: BinaryIO, order: str) -> float | None:
         if name == b"data":
             size = long_size if size == 0xFFFFFFFF and long_size else size
             # Programs that write to a pipe cannot know the size and put zero or a huge number.
-            return None if not byte_rate or size == 0 or (long_size is None and size >= 0x7FFF0000) else size / byte_rate
+            return (
+                None if not byte_rate or size == 0 or (long_size is None and size >= 0x7FFF0000) else size / byte_rate
+            )
         body = file.read(min(size, 64))
         if name == b"ds64" and len(body) >= 16:
             long_size = struct.unpack(order + "Q", body[8:16])[0]

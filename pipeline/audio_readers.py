@@ -102,6 +102,8 @@ def read_av(path: str, info: AudioInfo, report: StreamReport) -> Iterator[np.nda
     length = total = 0
     with _open_av(path) as container:
         stream = _audio_stream(container)
+        # Without it a damaged FLAC frame comes out as loud noise instead of an error.
+        stream.codec_context.options = {"err_detect": "crccheck"}
         gapless = container.format.name.split(",")[0] in _GAPLESS
         even = _Evener(info.sample_rate, info.channels)
         expected: float | None = None
@@ -129,7 +131,8 @@ def read_av(path: str, info: AudioInfo, report: StreamReport) -> Iterator[np.nda
                 block = even(frame)
                 gathered.append(block)
                 length += len(block)
-                expected = None if start is None else start + frame.samples / frame.sample_rate
+                begun = expected if start is None else start
+                expected = None if begun is None else begun + frame.samples / frame.sample_rate
             if length >= size:
                 yield np.concatenate(gathered)
                 total, gathered, length = total + length, [], 0

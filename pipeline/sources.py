@@ -2,107 +2,50 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import hashlib
-import json
 import os
+import re
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from catalogs.ids import source_id
+from pipeline.manifests import MANIFESTS, Entry, SourceError, read_file_list, read_manifest, text_beside
 from pipeline.records import Quarantined, Source
 from pipeline.stage import StageError
 
+__all__ = ["FoundSources", "HashKey", "SourceError", "find_sources"]
+
+_ENDINGS = """
+    txt json jsonl csv tsv parquet arrow md rst pdf html htm xml yaml yml toml ini cfg conf log py sh ipynb
+    srt vtt ass lab textgrid rttm ctm stm trn segments eaf
+    jpg jpeg png gif webp svg bmp ico heic zip gz tar tgz xz 7z rar bz2 zst
+    db sqlite duckdb pkl npy npz pt pth ckpt safetensors onnx nfo m3u m3u8 cue url ds_store lock
+    doc docx xls xlsx ppt pptx odt rtf sha256 md5 sfv torrent part crdownload
+"""
 #: Endings of files that lie beside recordings and are none; anything else is tried, whatever it is called.
-NOT_RECORDINGS = frozenset(
-    "." + ending
-    for ending in [
-        "txt",
-        "json",
-        "jsonl",
-        "csv",
-        "tsv",
-        "parquet",
-        "md",
-        "rst",
-        "pdf",
-        "html",
-        "htm",
-        "xml",
-        "yaml",
-        "yml",
-        "toml",
-        "ini",
-        "cfg",
-        "log",
-        "py",
-        "sh",
-        "srt",
-        "vtt",
-        "lab",
-        "textgrid",
-        "rttm",
-        "ctm",
-        "stm",
-        "jpg",
-        "jpeg",
-        "png",
-        "gif",
-        "webp",
-        "svg",
-        "bmp",
-        "zip",
-        "gz",
-        "tar",
-        "tgz",
-        "xz",
-        "7z",
-        "rar",
-        "bz2",
-        "zst",
-        "db",
-        "sqlite",
-        "pkl",
-        "npy",
-        "npz",
-        "pt",
-        "ckpt",
-        "safetensors",
-        "onnx",
-        "nfo",
-        "m3u",
-        "m3u8",
-        "cue",
-        "url",
-        "ds_store",
-        "lock",
-        "doc",
-        "docx",
-        "xls",
-        "xlsx",
-    ]
-)
-_MANIFESTS = (".jsonl", ".csv", ".parquet")
+NOT_RECORDINGS = frozenset(f".{ending}" for ending in _ENDINGS.split())
 
-
-class SourceError(StageError):
-    """A source argument that cannot be used; the message says which and what to give instead."""
+#: What a content hash is remembered by: path, size in bytes, time of last change in ns.
+HashKey = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
 class _Found:
     """A file before it was hashed: where it is, what it is called within its root, and what a manifest says of it."""
 
-    path: Path
-    relative: str
-    session: str | None = None
-    language: str | None = None
-    text: str | None = None
-    license: str | None = None
+    root: str
+    entry: Entry
+
+    @property
+    def session(self) -> str:
+        """The session by the folder rule: a file's folder within the root; a file at its top is one by itself."""
+        folder = Path(self.entry.name).parent.as_posix()
+        return folder if folder != "." else self.entry.name
 
 
 @dataclass
@@ -112,137 +55,168 @@ class FoundSources:
     sources: list[Source]
     refused: list[Quarantined]
     ignored: int = 0
+    repeated: int = 0
+    """Files that were reached more than once, by links or by overlapping arguments, and are taken once."""
+    notices: list[str] = field(default_factory=list)
+    """Lines for a person, e.g. that a transcript beside a recording cannot be read."""
 
 
-def find_sources(paths: Sequence[str]) -> FoundSources:
-    """All recordings under `paths` (folders, files, globs, `.txt` file lists, `.jsonl`/`.csv`/`.parquet` manifests).
+def find_sources(
+    paths: Sequence[str],
+    *,
+    session: Literal["folder", "file"] = "folder",
+    language: str | None = None,
+    hashes: MutableMapping[HashKey, str] | None = None,
+) -> FoundSources:
+    """All recordings under `paths` (folders, files, globs, `.txt` file lists, `.jsonl`/`.csv`/`.tsv`/`.parquet` manifests).
 
-    A session is the manifest's, else the folder a file lies in; a file at the top of a root is a session of its own.
-    A file that cannot be opened at all (permission, FIFO, broken link) is refused with its reason. Raises SourceError
-    when an argument itself cannot be used.
+    A session is the manifest's, else by `session`: the folder a file lies in within its root (a file at the top of it is a
+    session of its own), or each file. `language` holds where a manifest says nothing. A file that cannot be opened at all
+    (permission, FIFO, broken link) is refused with its reason. `hashes` saves hashing unchanged files again; new ones are
+    added to it. Raises SourceError when an argument itself cannot be used.
     """
-    found: dict[str, _Found] = {}
     result = FoundSources([], [])
-    for argument in paths:
-        for item in _expand(argument, result):
-            found.setdefault(str(item.path), item)
-    for item in sorted(found.values(), key=lambda item: item.relative):
+    found = _once(_Expander(result).expand_all(paths), result)
+    sessions = _session_names(found, session)
+    first: dict[str, str] = {}
+    for item in found:
+        name = sessions[(item.root, item.session if session == "folder" else item.entry.name)]
         try:
-            result.sources.append(_source(item))
+            source = _source(item.entry, name, language, hashes, result)
+            if source.source_id in first:
+                raise SourceError(f"the same name and content as {first[source.source_id]}, which is taken already")
+            first[source.source_id] = source.path
+            result.sources.append(source)
         except (StageError, OSError) as error:
             reason = str(error) if isinstance(error, StageError) else (error.strerror or str(error)).lower()
-            result.refused.append(Quarantined(str(item.path), "", "sources", reason))
+            result.refused.append(Quarantined(_printable(item.entry.path), "", "sources", reason))
     return result
 
 
-def _expand(argument: str, result: FoundSources) -> Iterator[_Found]:
-    path = Path(argument).expanduser()
-    if path.is_dir():
-        yield from _walk(path.resolve(), result)
-    elif path.suffix.lower() in _MANIFESTS and path.is_file():
-        yield from _manifest(path.resolve())
-    elif path.suffix.lower() == ".txt" and path.is_file():
-        yield from _file_list(path.resolve())
-    elif path.exists() or path.is_symlink():
-        yield _Found(path.absolute(), path.name)
-    else:
-        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns
+def _once(found: Iterator[_Found], result: FoundSources) -> list[_Found]:
+    """Each file once, in order of relative path. Of several ways to it a manifest's counts, else the longest name: which
+    one must not depend on the order of arguments, since the name is part of the source's id."""
+    ways: dict[str, list[_Found]] = {}
+    for item in found:
+        ways.setdefault(os.path.realpath(item.entry.path), []).append(item)
+    result.repeated += sum(len(items) - 1 for items in ways.values())
+    best = [min(items, key=lambda i: (i.root != "", -i.entry.name.count("/"), i.entry.name)) for items in ways.values()]
+    return sorted(best, key=lambda item: (item.entry.name, str(item.entry.path)))
+
+
+def _session_names(found: list[_Found], rule: str) -> dict[tuple[str, str], str]:
+    """(root, session within it) -> name. Folders of the same name under different roots are different sessions: then the
+    root's name is put before it, or its whole path where that does not tell them apart either."""
+    pairs = {(item.root, item.session if rule == "folder" else item.entry.name) for item in found}
+    names = {pair: pair[1] for pair in pairs}
+    for longer in (lambda root, name: f"{Path(root).name}/{name}", lambda root, name: f"{root}/{name}"):
+        counts = Counter(names.values())
+        names = {pair: longer(*pair) if counts[name] > 1 else name for pair, name in names.items()}
+    return names
+
+
+class _Expander:
+    """Turns arguments into files; what cannot be listed goes to the result's refused ones."""
+
+    def __init__(self, result: FoundSources) -> None:
+        self._result = result
+
+    def expand_all(self, arguments: Sequence[str]) -> Iterator[_Found]:
+        for argument in arguments:
+            yield from self._expand(argument)
+
+    def _expand(self, argument: str) -> Iterator[_Found]:
+        path = Path(argument).expanduser()
+        if path.is_dir():
+            yield from self._walk(path.absolute())
+        elif path.suffix.lower() in MANIFESTS and path.is_file():
+            yield from (_Found("", entry) for entry in read_manifest(path.absolute()))
+        elif path.suffix.lower() == ".txt" and path.is_file():
+            yield from (_Found(str(path.absolute().parent), entry) for entry in read_file_list(path.absolute()))
+        elif path.exists() or path.is_symlink():
+            yield _Found(str(path.absolute().parent), Entry(path.absolute(), path.name))
+        else:
+            yield from self._glob(path, argument)
+
+    def _glob(self, pattern: Path, argument: str) -> Iterator[_Found]:
+        """Matches of a pattern; their root is the part of it before the first wildcard."""
+        matches = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - absolute patterns
         if not matches:
             raise SourceError(f"{argument}: no such file or folder, and no file matches it as a pattern")
+        fixed = re.split(r"[*?\[]", str(pattern), maxsplit=1)[0]
+        root = Path(fixed if fixed.endswith("/") else os.path.dirname(fixed)).absolute()  # noqa: PTH120 - a cut-off name
         for match in matches:
-            yield from _expand(match, result)
-
-
-def _walk(root: Path, result: FoundSources) -> Iterator[_Found]:
-    """Every file below a folder; links to folders are followed once, hidden files and folders are left alone."""
-    seen: set[tuple[int, int]] = set()
-    for folder, names, files in os.walk(root, followlinks=True, onerror=lambda error: _refuse(result, error)):
-        place = Path(folder).stat()
-        if (place.st_dev, place.st_ino) in seen:
-            names[:] = []
-            continue
-        seen.add((place.st_dev, place.st_ino))
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for name in sorted(files):
-            if name.startswith("."):
+            path = Path(match).absolute()
+            if path.is_dir():
+                # `**` matches folders beside the files in them.
                 continue
-            if Path(name).suffix.lower() in NOT_RECORDINGS:
-                result.ignored += 1
+            if path.suffix.lower() in NOT_RECORDINGS:
+                self._result.ignored += 1
                 continue
-            path = Path(folder) / name
-            yield _Found(path, path.relative_to(root).as_posix())
+            yield _Found(str(root), Entry(path, path.relative_to(root).as_posix()))
 
-
-def _refuse(result: FoundSources, error: OSError) -> None:
-    result.refused.append(
-        Quarantined(str(error.filename), "", "sources", f"cannot be listed: {error.strerror}".lower())
-    )
-
-
-def _file_list(path: Path) -> Iterator[_Found]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
-            file = path.parent / line.strip()
-            yield _Found(file, line.strip())
-
-
-def _manifest(path: Path) -> Iterator[_Found]:
-    for number, row in enumerate(_rows(path), start=1):
-        if not row.get("path"):
-            raise SourceError(f"{path}, row {number}: a manifest needs a `path` in every row")
-        name = str(row["path"])
-        yield _Found(
-            path.parent / name,
-            name,
-            *(
-                str(row[key]) if row.get(key) not in (None, "") else None
-                for key in ("session", "language", "text", "license")
-            ),
-        )
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        yield from pq.read_table(path).to_pylist()
-    elif suffix == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file)
-    else:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if not line.strip():
+    def _walk(self, root: Path) -> Iterator[_Found]:
+        """Every file below a folder; links to folders are followed once, hidden files and folders are left alone."""
+        seen: set[tuple[int, int]] = set()
+        for folder, names, files in os.walk(root, followlinks=True, onerror=self._refuse):
+            place = Path(folder).stat()
+            if (place.st_dev, place.st_ino) in seen:
+                names[:] = []
                 continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise SourceError(f"{path}, line {number}: not JSON ({error.msg})") from None
-            if not isinstance(row, dict):
-                raise SourceError(f"{path}, line {number}: expected an object with a `path`")
-            yield row
+            seen.add((place.st_dev, place.st_ino))
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            for name in sorted(files):
+                if name.startswith("."):
+                    continue
+                if Path(name).suffix.lower() in NOT_RECORDINGS:
+                    self._result.ignored += 1
+                    continue
+                path = Path(folder) / name
+                yield _Found(str(root), Entry(path, path.relative_to(root).as_posix()))
+
+    def _refuse(self, error: OSError) -> None:
+        reason = f"cannot be listed: {error.strerror}".lower()
+        self._result.refused.append(Quarantined(_printable(error.filename), "", "sources", reason))
 
 
-def _source(item: _Found) -> Source:
-    path = item.path
+def _source(
+    entry: Entry,
+    session: str,
+    language: str | None,
+    hashes: MutableMapping[HashKey, str] | None,
+    result: FoundSources,
+) -> Source:
+    path = entry.path
+    if _printable(path) != str(path) or _printable(entry.name) != entry.name:
+        raise SourceError("its name is not valid UTF-8; rename it")
     if path.is_symlink() and not path.exists():
         raise SourceError("a symbolic link that leads nowhere")
-    kind = path.stat().st_mode
-    if not stat.S_ISREG(kind):
-        raise SourceError(f"not a file ({_kind(kind)})")
-    sha256 = _sha256(path)
-    folder = Path(item.relative).parent.as_posix()
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise SourceError(f"not a file ({_kind(state.st_mode)})")
+    key = (str(path), state.st_size, state.st_mtime_ns)
+    sha256 = hashes[key] if hashes is not None and key in hashes else _sha256(path)
+    if hashes is not None:
+        hashes[key] = sha256
+    if entry.text is None:
+        text, notice = text_beside(path)
+        entry = replace(entry, text=text)
+        result.notices += [notice] if notice else []
     return Source(
-        source_id=source_id(item.relative, sha256),
+        source_id=source_id(entry.name, sha256),
         path=str(path),
-        relative_path=item.relative,
-        session_id=item.session or (folder if folder != "." else item.relative),
-        bytes=path.stat().st_size,
+        relative_path=entry.name,
+        session_id=entry.session or session,
+        bytes=state.st_size,
         content_sha256=sha256,
-        language=item.language,
-        text=item.text or _text_beside(path),
-        license=item.license,
+        language=entry.language or language,
+        text=entry.text,
+        license=entry.license,
     )
+
+
+def _printable(path: str | Path) -> str:
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _kind(mode: int) -> str:
@@ -253,14 +227,3 @@ def _kind(mode: int) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _text_beside(path: Path) -> str | None:
-    """The transcript in `name.txt` beside `name.wav`, on one line; None where there is none."""
-    beside = path.with_suffix(".txt")
-    if not beside.is_file():
-        return None
-    try:
-        return " ".join(beside.read_text(encoding="utf-8").split()) or None
-    except UnicodeDecodeError:
-        raise SourceError(f"its transcript {beside.name} is not UTF-8 text") from None

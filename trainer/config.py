@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from catalogs.settings import SettingsError, load_settings
+from catalogs.settings import Settings, SettingsError, load_settings
 
 LAYOUTS = ("basic", "design", "reference", "controllable", "continuation", "reference_continuation")
 
@@ -18,11 +18,13 @@ class TrainError(RuntimeError):
     """Training cannot start or go on; the message is one line that says what to do."""
 
 
-class _Settings(BaseModel):
+class FrozenSettings(BaseModel):
+    """Settings in which an unknown key is an error and nothing changes once read."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class LayoutWeights(_Settings):
+class LayoutWeights(FrozenSettings):
     """How often each sequence layout is chosen among those a segment can serve (relative weights)."""
 
     basic: float = Field(1.0, ge=0)
@@ -36,7 +38,7 @@ class LayoutWeights(_Settings):
     reference_continuation: float = Field(0.5, ge=0)
 
 
-class Phase(_Settings):
+class Phase(FrozenSettings):
     """One stretch of training with its own data, lengths and learning rate."""
 
     steps: int = Field(gt=0)
@@ -53,47 +55,98 @@ class Phase(_Settings):
     """1: languages as they are in the corpus; 0: all equally often."""
     lr: float = Field(1e-4, gt=0)
     warmup: int = Field(0, ge=0)
-    schedule: Literal["cosine", "constant", "linear"] = "cosine"
+    schedule: Literal["cosine", "constant", "linear", "wsd"] = "cosine"
+    """After the warm-up: cosine down to a tenth, constant, linear to zero, or constant with a linear fall at the end (wsd)."""
+    decay: float = Field(0.2, gt=0, le=1)
+    """Share of the phase's steps that the fall of `wsd` takes."""
 
 
-class ModelSettings(_Settings):
+class LoRASettings(FrozenSettings):
+    """Adapters are trained instead of the weights; names and defaults of rank are those of the official recipe."""
+
+    enable_lm: bool = True
+    enable_dit: bool = True
+    enable_proj: bool = False
+    r: int = Field(32, gt=0)
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class ModelSettings(FrozenSettings):
     """What is trained."""
 
     start: str | None = None
-    """A checkpoint folder or hub id to start from; None: from scratch with `size`."""
-    size: Literal["toy", "small"] = "toy"
-    """Widths of a model from scratch (trainer/sizes.py)."""
+    """A checkpoint folder or hub id to start from (with its codec and tokenizer); None: from scratch."""
+    size: Literal["toy", "small", "2b"] = "toy"
+    """Widths of a model from scratch (trainer/sizes.py); 2b is the released model's."""
+    config: dict[str, Any] | None = None
+    """A whole config.json instead of a size; its vocabulary follows the tokenizer, its codec the given one."""
+    tokenizer: str | None = None
+    """From scratch: a folder with tokenizer.json, or the file; None: one is trained on the corpus' texts."""
     vocabulary: int = Field(512, ge=384)
-    """Entries of the tokenizer that is trained on the corpus' texts when starting from scratch."""
+    """Entries of a tokenizer that is trained."""
+    codec: str | None = None
+    """From scratch: a checkpoint folder, or what train-codec made, to take the codec from; None: one is trained shortly."""
     codec_steps: int = Field(60, ge=0)
-    """Steps the codec of a model from scratch is trained for first."""
+    """Steps a codec that is trained here is trained for."""
+    lora: LoRASettings | None = None
+    """With `start`: train adapters only."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelSettings:
+        if self.start is not None and (self.config or self.tokenizer or self.codec):
+            raise ValueError("start brings its own config, tokenizer and codec: leave these out")
+        if self.lora is not None and self.start is None:
+            raise ValueError("lora adapts a trained model: give model.start")
+        return self
 
 
-class OptimSettings(_Settings):
+class OptimSettings(FrozenSettings):
     """AdamW."""
 
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(0.01, ge=0)
     """On matrices only: norms, biases and embeddings are left alone."""
     clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
     stop_weight: float = Field(1.0, ge=0)
     """Weight of the stop loss beside the diffusion loss."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of the weights, which is then what is published; None: off."""
 
 
-class TrainConfig(_Settings):
+class ValidationSettings(FrozenSettings):
+    """Held-out segments, always scored with the same random numbers."""
+
+    every: int | None = Field(None, gt=0)
+    """Steps between validations; None: none, and nothing is held out."""
+    share: float = Field(0.02, gt=0, lt=1)
+    """Share of the segments that is held out, chosen by a hash of their ids (a longer corpus keeps the old choice)."""
+    segments: int = Field(64, gt=0)
+    """Held-out segments that are scored, at most."""
+
+
+class TrainConfig(FrozenSettings):
     """Everything a run is made from; the resolved form is saved beside its checkpoints."""
 
-    corpus: str
+    corpus: str | list[str]
+    """A corpus folder, or several."""
     output: str
     model: ModelSettings = ModelSettings()
     optim: OptimSettings = OptimSettings()
-    phases: dict[str, Phase]
+    phases: dict[str, Phase] = Field(min_length=1)
     """In order; each has a name, so that `--set phases.toy.steps=10` works."""
-    seed: int = 1
+    validation: ValidationSettings = ValidationSettings()
+    steps: int | None = Field(None, gt=0)
+    """End after so many steps in all, whatever the phases say; schedules stay as they are."""
+    seed: int = Field(1, ge=0)
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the arithmetic; weights and optimiser state are always float32."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; None: torch's choice."""
+    latent_cache: str | None = None
+    """A folder for the codec's latents (some 23 MB an hour of speech), so that each clip is encoded once; None: memory only."""
     log_every: int = Field(10, gt=0)
     save_every: int = Field(500, gt=0)
     keep: int = Field(2, gt=0)
@@ -102,25 +155,40 @@ class TrainConfig(_Settings):
     """Steps in a row with a loss or gradient that is no number, after which the run gives up."""
 
     @property
-    def steps(self) -> int:
-        """Steps over all phases."""
-        return sum(phase.steps for phase in self.phases.values())
+    def corpora(self) -> list[str]:
+        """The corpus folders."""
+        return [self.corpus] if isinstance(self.corpus, str) else self.corpus
+
+    @property
+    def total_steps(self) -> int:
+        """Steps over all phases, or `steps` where that is less."""
+        planned = sum(phase.steps for phase in self.phases.values())
+        return planned if self.steps is None else min(planned, self.steps)
 
 
-def recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(item.name.removesuffix(".yaml") for item in (files("trainer") / "recipes").iterdir())
+def recipes(package: str = "trainer") -> list[str]:
+    """Names of the recipes that come with `trainer` (training) or `trainer.codec`."""
+    return sorted(
+        item.name.removesuffix(".yaml")
+        for item in (files(package) / "recipes").iterdir()
+        if item.name.endswith(".yaml")
+    )
+
+
+def load_recipe(
+    kind: type[Settings], package: str, source: str | Path, overrides: Iterable[str] = ()
+) -> Settings:
+    """Settings of `kind` from a YAML file or the name of a package's recipe; raises SettingsError with one line."""
+    path = Path(source)
+    if not path.is_file():
+        recipe = files(package) / "recipes" / f"{source}.yaml"
+        if not recipe.is_file():
+            known = ", ".join(recipes(package))
+            raise SettingsError(f"{source}: no such file, and no recipe of that name; recipes: {known}")
+        path = Path(str(recipe))
+    return load_settings(kind, path, overrides)
 
 
 def load_train_config(source: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Settings from a YAML file or a recipe's name, with `a.b=c` overrides on top; raises SettingsError with one line."""
-    path = Path(source)
-    if not path.is_file():
-        recipe = files("trainer") / "recipes" / f"{source}.yaml"
-        if not recipe.is_file():
-            raise SettingsError(f"{source}: no such file, and no recipe of that name; recipes: {', '.join(recipes())}")
-        path = Path(str(recipe))
-    config = load_settings(TrainConfig, path, overrides)
-    if not config.phases:
-        raise SettingsError("phases is empty: a run needs at least one")
-    return config
+    """Settings of a run from a YAML file or a recipe's name, with `a.b=c` overrides on top; raises SettingsError."""
+    return load_recipe(TrainConfig, "trainer", source, overrides)

@@ -1,23 +1,21 @@
-"""From a choice to a training sample: audio out of the shards, latents through the codec, layout and loss mask."""
+"""From choices to training samples: tokens and lengths first, rows packed from these, audio and latents last."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from catalogs.corpus import Corpus
 from trainer.config import Phase, TrainError
-from trainer.mixture import RATE, Candidate, Choice, Mixture
+from trainer.corpora import RATE, Corpora
+from trainer.latents import Latents
+from trainer.mixture import Choice, Mixture
 from trainer.packing import Packer
 from voxcpm.samples import Sample, lay_out_sample
 
 if TYPE_CHECKING:
-    from voxcpm.audiovae import AudioVAE
     from voxcpm.config import VoxCPM2Config
     from voxcpm.text import TextTokenizer
 
@@ -64,45 +62,68 @@ class Planner:
 
     def patches(self, seconds: float) -> int:
         """Patches a clip of this duration fills, the last one padded."""
-        return ceil(round(seconds * RATE) / self._patch)
+        return max(1, ceil(round(seconds * RATE) / self._patch))
 
 
-def packed_rows(mixture: Mixture, planner: Planner, phase: Phase, skipped: dict[str, int]) -> Iterator[list[Planned]]:
-    """Endless rows of planned samples. A sample longer than a row is not truncated but counted in `skipped` by segment.
+class RowStream:
+    """Endless rows of planned samples; `state` and `seek` let a run go on exactly where it was, at no cost.
 
-    Raises TrainError when everything is too long.
+    A sample longer than a row is not truncated but counted in `skipped`: segment id -> positions it needs.
     """
-    packer: Packer[Planned] = Packer(phase.max_positions)
-    in_a_row = 0
-    for choice in mixture:
-        planned = planner.plan(choice)
-        if planned.length > phase.max_positions:
-            skipped[choice.candidate.segment_id] = planned.length
-            in_a_row += 1
-            if in_a_row > 10_000:
-                raise TrainError(f"no sample fits a row of {phase.max_positions} positions: raise max_positions")
-            continue
+
+    def __init__(self, mixture: Mixture, planner: Planner, phase: Phase, skipped: dict[str, int]) -> None:
+        self._mixture, self._planner = mixture, planner
+        self._packer: Packer[Planned] = Packer(phase.max_positions)
+        self._skipped = skipped
+        self._next = 0
+
+    def state(self) -> dict[str, Any]:
+        """The next choice's number and those of the choices in open rows: all that later rows depend on."""
+        return {"next": self._next, "open": [[item.choice.index for item in row] for row in self._packer.rows]}
+
+    def seek(self, state: dict[str, Any]) -> None:
+        """Go to a place that `state` told."""
+        self._next = state["next"]
+        self._packer.reopen([[self._plan(index) for index in row] for row in state["open"]])
+
+    def __iter__(self) -> RowStream:
+        return self
+
+    def __next__(self) -> list[Planned]:
+        """The next full row. Raises TrainError when a whole epoch's samples are too long for a row."""
         in_a_row = 0
-        row = packer.add(planned)
-        if row is not None:
-            yield row
+        while True:
+            planned = self._plan(self._next)
+            self._next += 1
+            if planned.length > self._packer.positions:
+                self._skipped[planned.choice.candidate.segment_id] = planned.length
+                in_a_row += 1
+                if in_a_row >= min(10_000, 10 * self._mixture.epoch_samples):
+                    raise TrainError(
+                        f"no sample fits a row of {self._packer.positions} positions (the last needs {planned.length}):"
+                        " raise max_positions of the phase"
+                    )
+                continue
+            in_a_row = 0
+            row = self._packer.add(planned)
+            if row is not None:
+                return row
+
+    def _plan(self, index: int) -> Planned:
+        return self._planner.plan(self._mixture.choice(index))
 
 
 class SampleMaker:
-    """Makes samples of plans: reads the clip, resamples to 16 kHz, encodes it (kept in memory), lays it out."""
+    """Makes samples of plans: latents of the clips, laid out; in continuation layouts the beginning is not learnt."""
 
-    def __init__(self, corpus: Corpus, codec: AudioVAE, config: VoxCPM2Config, cached_s: float = 3600.0) -> None:
-        self._corpus = corpus
-        self._codec = codec
-        self._config = config
-        self._cache: dict[str, torch.Tensor] = {}
-        self._room = round(cached_s * RATE / config.patch_samples)
+    def __init__(self, corpora: Corpora, latents: Latents, config: VoxCPM2Config) -> None:
+        self._corpora, self._latents, self._config = corpora, latents, config
 
     def make(self, planned: Planned) -> Sample:
         """The training sample of a plan, as the reference's packer would make it where it has the layout."""
         choice = planned.choice
-        target = self._latents(choice.candidate.segment_id, planned.patches)
-        reference = self._latents(choice.reference, planned.reference_patches) if choice.reference else None
+        target = self._latents.get(choice.candidate.segment_id, planned.patches)
+        reference = self._latents.get(choice.reference, planned.reference_patches) if choice.reference else None
         sample = lay_out_sample(planned.tokens, target, reference)
         if choice.layout in ("continuation", "reference_continuation"):
             return self._hide_beginning(sample, choice, planned.patches)
@@ -112,12 +133,12 @@ class SampleMaker:
         """No loss on the patches up to a word boundary between a fifth and four fifths of the clip.
 
         The paper's continuation layout excludes the given prefix from the loss; the cut is where one word has ended, so
-        that the prefix is what a prompt of somebody's own would be.
+        that the prefix is what a prompt of somebody's own would be. Without word times it is the middle.
         """
         seconds = self._config.patch_samples / RATE
-        words = self._corpus.segment(choice.candidate.segment_id)["words"] or []
+        words = self._corpora.segment(choice.candidate.segment_id)["words"] or []
         low, high = 0.2 * choice.candidate.seconds, 0.8 * choice.candidate.seconds
-        ends = [word["end"] - _PUNCTUATION_ROOM for word in words[:-1] if low <= word["end"] <= high]
+        ends = [word["end"] - _PUNCTUATION_ROOM for word in words[:-1] if low <= (word["end"] or 0.0) <= high]
         dice = np.random.default_rng(choice.seed)
         end = ends[int(dice.integers(len(ends)))] if ends else choice.candidate.seconds / 2
         hidden = min(max(1, round(end / seconds)), patches - 1)
@@ -125,48 +146,3 @@ class SampleMaker:
         first = int(loss.nonzero()[0])
         loss[first : first + hidden] = False
         return replace(sample, loss_mask=loss)
-
-    def _latents(self, segment_id: str, patches: int) -> torch.Tensor:
-        """float32 [A, P, D] of one clip."""
-        if segment_id not in self._cache:
-            if sum(map(len, self._cache.values())) > self._room:
-                self._cache.pop(next(iter(self._cache)))
-            self._cache[segment_id] = encode_clip(
-                self._codec, clip_16k(self._corpus, segment_id), patches, self._config
-            )
-        return self._cache[segment_id]
-
-
-def clip_16k(corpus: Corpus, segment_id: str) -> np.ndarray:
-    """float32 [S] at 16 kHz of one segment; TrainError where its shard is not there."""
-    import soxr
-
-    try:
-        samples, rate = corpus.read_audio(segment_id)
-    except OSError as error:
-        raise TrainError(
-            f"the shard of segment {segment_id} cannot be read ({error}); run: voxmill fsck {corpus.path}"
-        ) from None
-    return samples if rate == RATE else np.asarray(soxr.resample(samples, rate, RATE), dtype=np.float32)
-
-
-@torch.inference_mode()
-def encode_clip(codec: AudioVAE, samples: np.ndarray, patches: int, config: VoxCPM2Config) -> torch.Tensor:
-    """float32 [A, P, D]: latents of a clip, zero padded on the right to `patches` whole patches."""
-    wanted = patches * config.patch_samples
-    padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
-    device = next(codec.parameters()).device
-    mu = codec.encode(torch.from_numpy(padded)[None, None].to(device))
-    return mu[0].T.reshape(patches, config.patch_size, config.feat_dim).float().cpu().clone()
-
-
-def describe_candidates(candidates: list[Candidate]) -> str:
-    """One line: how many segments, hours and languages there are to train on, and what they can serve."""
-    hours = sum(candidate.seconds for candidate in candidates) / 3600
-    languages = sorted({candidate.language for candidate in candidates})
-    described = sum(candidate.description is not None for candidate in candidates)
-    referenced = sum(bool(candidate.references) for candidate in candidates)
-    return (
-        f"{len(candidates)} segments, {hours:.3f} h, languages {' '.join(languages)}; {described} with a description,"
-        f" {referenced} with references"
-    )

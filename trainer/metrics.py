@@ -1,4 +1,4 @@
-"""What is written down while training: one JSON line a log step, and TensorBoard where it is installed."""
+"""What is written down while training: one JSON line a step, and TensorBoard where it is installed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from catalogs.commit import write_atomically
+
 
 class Metrics:
-    """metrics.jsonl always; TensorBoard event files beside it where the package is there."""
+    """metrics.jsonl always; TensorBoard event files beside it where the package is there.
 
-    def __init__(self, output: Path) -> None:
+    first_step: steps from here on are (re)written; what a killed run wrote of them is removed, so that no step is there
+    twice.
+    """
+
+    def __init__(self, output: Path, first_step: int = 1) -> None:
         output.mkdir(parents=True, exist_ok=True)
-        self._file = (output / "metrics.jsonl").open("a", encoding="utf-8")
+        path = output / "metrics.jsonl"
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if (step := _step(line)) is not None and step < first_step]
+            if kept != lines:
+                write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
+        self._file = path.open("a", encoding="utf-8")
         self._board: Any = None
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(output / "tensorboard"))
+            self._board = SummaryWriter(str(output / "tensorboard"), purge_step=first_step)
 
     def __enter__(self) -> Metrics:
         return self
@@ -38,3 +50,17 @@ class Metrics:
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
+
+
+def read_metrics(output: str | Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics.jsonl."""
+    text = (Path(output) / "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _step(line: str) -> int | None:
+    """The step of a line; None for one that a kill has cut."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None

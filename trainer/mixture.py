@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from catalogs.corpus import Corpus
-from catalogs.views import query
-from trainer.config import LAYOUTS, Phase, TrainError
+from trainer.config import LAYOUTS, Phase, TrainError, ValidationSettings
+from trainer.corpora import Corpora
 
-RATE = 16_000
+CONTINUED_SECONDS = 2.0
+"""Shorter clips are not cut in two: there is hardly a word on either side."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,14 @@ class Candidate:
 
     def layouts(self) -> tuple[str, ...]:
         """The layouts it can serve."""
+        long_enough = self.seconds >= CONTINUED_SECONDS
         able = {
             "basic": True,
             "design": self.description is not None,
             "reference": bool(self.references),
             "controllable": self.description is not None and bool(self.references),
-            "continuation": self.seconds >= 2.0,
-            "reference_continuation": self.seconds >= 2.0 and bool(self.references),
+            "continuation": long_enough,
+            "reference_continuation": long_enough and bool(self.references),
         }
         return tuple(name for name in LAYOUTS if able[name])
 
@@ -54,21 +54,27 @@ class Choice:
 
 @dataclass
 class Realised:
-    """What was really trained on, counted as it was packed."""
+    """What was really trained on: samples by layout and by language, seconds of target audio."""
 
-    layouts: Counter[str] = field(default_factory=Counter)
-    languages: Counter[str] = field(default_factory=Counter)
+    layouts: dict[str, int] = field(default_factory=dict)
+    languages: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     def count(self, choice: Choice) -> None:
         """Add one sample."""
-        self.layouts[choice.layout] += 1
-        self.languages[choice.candidate.language] += 1
+        self.layouts[choice.layout] = self.layouts.get(choice.layout, 0) + 1
+        language = choice.candidate.language
+        self.languages[language] = self.languages.get(language, 0) + 1
         self.seconds += choice.candidate.seconds
+
+    def shares(self) -> str:
+        """One line: the layouts in percent of the samples."""
+        total = max(1, sum(self.layouts.values()))
+        return ", ".join(f"{name} {self.layouts[name] / total:.0%}" for name in LAYOUTS if name in self.layouts)
 
 
 class Mixture:
-    """An endless, seekable stream of choices for one phase: choice i depends on (seed, phase, i) and nothing else.
+    """An endless stream of choices for one phase; choice i depends on (seed, phase, i) and nothing else.
 
     An epoch goes through the segments once, in an order of its own, with those of a language repeated (or thinned out)
     by the temperature: its share is in proportion to its segments' number to the power of `language_temperature`.
@@ -78,33 +84,43 @@ class Mixture:
         weights = phase.layouts.model_dump()
         usable = [c for c in candidates if any(weights[layout] > 0 for layout in c.layouts())]
         if not usable:
+            wanted = [layout for layout in LAYOUTS if weights[layout] > 0]
             raise TrainError(
-                f"phase {name}: no segment can serve a layout with a weight above 0; references and descriptions come"
-                " from `voxmill prepare` and `voxmill describe`"
+                f"phase {name}: no segment can serve a layout with a weight above 0 ({', '.join(wanted) or 'none has one'});"
+                " references come from `voxmill prepare`, descriptions from `voxmill describe`"
             )
-        self._candidates = sorted(usable, key=lambda c: c.segment_id)
         self._weights = weights
-        self._temperature = phase.language_temperature
-        self._key = (seed, sum(name.encode()))
+        self._key = (seed, hash_number(name))
+        self._by_language: dict[str, list[Candidate]] = {}
+        for candidate in sorted(usable, key=lambda c: c.segment_id):
+            self._by_language.setdefault(candidate.language, []).append(candidate)
+        sizes = np.array([len(members) for members in self._by_language.values()], dtype=float)
+        shares = sizes**phase.language_temperature
+        self._wanted = np.maximum(1, np.rint(shares / shares.sum() * sizes.sum())).astype(int)
+        self._order: tuple[int, list[Candidate]] = (-1, [])
+
+    @property
+    def epoch_samples(self) -> int:
+        """Choices of one epoch."""
+        return int(self._wanted.sum())
+
+    def choice(self, index: int) -> Choice:
+        """Choice number `index`, from 0; quick where indices rise, as an epoch's order is kept until the next one."""
+        epoch, place = divmod(index, self.epoch_samples)
+        if self._order[0] != epoch:
+            self._order = (epoch, self._epoch(epoch))
+        return self._choose(index, self._order[1][place])
 
     def __iter__(self) -> Iterator[Choice]:
-        index = epoch = 0
+        index = 0
         while True:
-            for candidate in self._epoch(epoch):
-                yield self._choose(index, candidate)
-                index += 1
-            epoch += 1
+            yield self.choice(index)
+            index += 1
 
     def _epoch(self, epoch: int) -> list[Candidate]:
         dice = np.random.default_rng([*self._key, 1, epoch])
-        by_language: dict[str, list[Candidate]] = {}
-        for candidate in self._candidates:
-            by_language.setdefault(candidate.language, []).append(candidate)
-        sizes = np.array([len(members) for members in by_language.values()], dtype=float)
-        shares = sizes**self._temperature
-        wanted = np.maximum(1, np.rint(shares / shares.sum() * sizes.sum())).astype(int)
         chosen: list[Candidate] = []
-        for members, count in zip(by_language.values(), wanted, strict=True):
+        for members, count in zip(self._by_language.values(), self._wanted, strict=True):
             whole, rest = divmod(int(count), len(members))
             chosen += members * whole
             chosen += [members[i] for i in dice.permutation(len(members))[:rest]]
@@ -121,39 +137,72 @@ class Mixture:
         return Choice(index, candidate, layout, reference, int(dice.integers(2**62)))
 
 
-def find_candidates(corpus: Corpus, phase: Phase, name: str) -> list[Candidate]:
-    """The kept segments of a phase with text, descriptions and kept references; TrainError where there are none."""
-    sql = (
-        "select segment_id from segments where kept and row is not null"
-        f" and duration_s <= {phase.max_seconds} and ({phase.where})"
-    )
-    chosen = {row[0] for row in query(corpus.path, sql)[1]}
-    rows: dict[str, dict[str, Any]] = {row["segment_id"]: row for row in corpus.kept().to_pylist()}
-    descriptions = {
-        row["segment_id"]: row["full"]
-        for row in corpus.annotations("descriptions").to_pylist()
-        if row["status"] == "ok" and row["verdict"] != "dropped"
-    }
+def hash_number(*parts: object) -> int:
+    """56 bits that follow from the parts; never negative, the same in every process."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
+
+
+def find_candidates(corpora: Corpora, where: str, max_seconds: float, name: str) -> list[Candidate]:
+    """The kept segments of a phase with text, in order of id, with their descriptions and kept references.
+
+    Raises TrainError where there are none.
+    """
+    rows = corpora.kept()
+    chosen = corpora.chosen(where, name) & rows.keys()
+    descriptions = corpora.descriptions()
     references: dict[str, list[tuple[str, float]]] = {}
-    for pair in corpus.table("references").to_pylist():
-        if pair["reference_id"] in rows:
-            seconds = rows[pair["reference_id"]]["duration_s"]
-            references.setdefault(pair["segment_id"], []).append((pair["reference_id"], seconds))
+    for segment_id, reference_id in corpora.references():
+        if reference_id in rows and reference_id != segment_id:
+            references.setdefault(segment_id, []).append((reference_id, rows[reference_id]["duration_s"]))
     found = [
         Candidate(
             segment_id,
-            rows[segment_id]["language"] or "",
-            rows[segment_id]["text"],
-            rows[segment_id]["duration_s"],
+            row["language"] or "",
+            row["text"],
+            row["duration_s"],
             descriptions.get(segment_id),
             tuple(references.get(segment_id, ())),
         )
-        for segment_id in sorted(chosen & rows.keys())
-        if (rows[segment_id]["text"] or "").strip()
+        for segment_id in sorted(chosen)
+        if (row := rows[segment_id])["duration_s"] <= max_seconds and (row["text"] or "").strip()
     ]
     if not found:
         raise TrainError(
-            f"phase {name}: the corpus {corpus.path} has no kept segment with text up to {phase.max_seconds:g} s where"
-            f' {phase.where}; see: voxmill query {corpus.path} "select * from funnel"'
+            f"phase {name}: {corpora.title} has no kept segment with text of up to {max_seconds:g} s where {where};"
+            f' see what was rejected, and why: voxmill query {corpora.parts[0].path} "select * from funnel"'
         )
     return found
+
+
+def hold_out(candidates: list[Candidate], settings: ValidationSettings) -> tuple[list[Candidate], list[Candidate]]:
+    """(to train on, held out). A held-out clip is not a reference in training either: it is never heard.
+
+    Whether a segment is held out follows from its id alone. Where the share finds none, the one nearest to it is taken.
+    """
+    if settings.every is None or len(candidates) < 2:
+        return candidates, []
+    draws = {c.segment_id: hash_number("held out", c.segment_id) / 2**56 for c in candidates}
+    held = {segment for segment, draw in draws.items() if draw < settings.share} or {min(draws, key=draws.__getitem__)}
+    if len(held) == len(candidates):
+        held.discard(max(held, key=draws.__getitem__))
+    training = [
+        Candidate(
+            c.segment_id, c.language, c.text, c.seconds, c.description,
+            tuple(reference for reference in c.references if reference[0] not in held),
+        )
+        for c in candidates
+        if c.segment_id not in held
+    ]  # fmt: skip
+    return training, [c for c in candidates if c.segment_id in held]
+
+
+def describe_candidates(candidates: list[Candidate]) -> str:
+    """One line: how many segments, hours and languages there are to train on, and what they can serve."""
+    hours = sum(candidate.seconds for candidate in candidates) / 3600
+    languages = sorted({candidate.language or "unknown" for candidate in candidates})
+    described = sum(candidate.description is not None for candidate in candidates)
+    referenced = sum(bool(candidate.references) for candidate in candidates)
+    return (
+        f"{len(candidates)} segments, {hours:.3f} h, languages {' '.join(languages)}; {described} with a description,"
+        f" {referenced} with references"
+    )

@@ -1,31 +1,67 @@
-"""The optimiser and its schedule."""
+"""The optimiser, its schedule, and the moving average of the weights."""
 
 from __future__ import annotations
 
 from math import cos, pi
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.config import OptimSettings, Phase
 
 
 def make_optimizer(model: nn.Module, settings: OptimSettings, lr: float) -> torch.optim.AdamW:
-    """AdamW with decay on matrices of linears only; norms, biases, embeddings and special tokens have none."""
+    """AdamW over what is trained, with decay on matrices of linears only; norms, biases, embeddings and special tokens
+    have none."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        matrix = parameter.dim() == 2 and "embed" not in name
-        (decayed if matrix else plain).append(parameter)
+        if parameter.requires_grad:
+            matrix = parameter.dim() == 2 and "embed" not in name
+            (decayed if matrix else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, betas=settings.betas, foreach=True)
+    on_gpu = next(model.parameters()).is_cuda
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=lr,
+        betas=settings.betas,
+        fused=on_gpu,
+        foreach=not on_gpu,
+    )
 
 
 def learning_rate(phase: Phase, step: int) -> float:
-    """The rate at step 0..steps-1 of a phase: linear warm-up, then as scheduled down to a tenth (cosine) or zero."""
+    """The rate at step 0..steps-1 of a phase: linear warm-up, then as `schedule` says (see `Phase`)."""
     if step < phase.warmup:
         return phase.lr * (step + 1) / phase.warmup
     progress = (step - phase.warmup) / max(1, phase.steps - phase.warmup)
     if phase.schedule == "cosine":
         return phase.lr * (0.1 + 0.9 * 0.5 * (1 + cos(pi * progress)))
-    return phase.lr * (1 - progress) if phase.schedule == "linear" else phase.lr
+    if phase.schedule == "linear":
+        return phase.lr * (1 - progress)
+    if phase.schedule == "wsd":
+        return phase.lr * min(1.0, (phase.steps - step) / max(1.0, phase.decay * phase.steps))
+    return phase.lr
+
+
+class MovingAverage:
+    """An exponential moving average of what is trained, in float32: usual for models of the diffusion family.
+
+    Early on the decay is lower, (1 + n) / (10 + n) after n steps, so that the random start does not linger.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, steps: int) -> None:
+        """Take in the weights after `steps` steps."""
+        weight = 1.0 - min(self.decay, (1 + steps) / (10 + steps))
+        live = [p.detach() for p in model.parameters() if p.requires_grad]
+        torch._foreach_lerp_(list(self.values.values()), live, weight)
+
+    def load(self, values: dict[str, Tensor]) -> None:
+        """Put saved averages back."""
+        for name, value in self.values.items():
+            value.copy_(values[name])

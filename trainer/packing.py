@@ -19,7 +19,9 @@ Item = TypeVar("Item", bound=Sized)
 class Packer(Generic[Item]):
     """Keeps `open_rows` rows and puts each sample into the first it fits; a full row is given out.
 
-    With 16 open rows rows are filled to over 99 % on ordinary length mixes. The order is a function of the input alone.
+    Where no row has room, the fullest is given out, or the oldest once it has waited for `8 * open_rows` others: with clips
+    that are all longer than half a row, one of short ones would otherwise wait for ever. The order is a function of the
+    input alone.
     """
 
     def __init__(self, positions: int, open_rows: int = 16) -> None:
@@ -27,6 +29,18 @@ class Packer(Generic[Item]):
         self._open_rows = open_rows
         self._rows: list[list[Item]] = []
         self._filled: list[int] = []
+        self._opened: list[int] = []
+        self._given_out = 0
+
+    @property
+    def rows(self) -> list[list[Item]]:
+        """The open rows, in order: with the items still to come they decide every row that is given out from here on."""
+        return [list(row) for row in self._rows]
+
+    def reopen(self, rows: Iterable[list[Item]]) -> None:
+        """Put open rows back, as `rows` gave them."""
+        self._rows = [list(row) for row in rows]
+        self._filled = [sum(item.length for item in row) for row in self._rows]
 
     def add(self, item: Item) -> list[Item] | None:
         """Put a sample into a row; a row that has to make room is returned. ValueError for one longer than a row."""
@@ -39,18 +53,27 @@ class Packer(Generic[Item]):
                 return self._take(index) if self._filled[index] == self.positions else None
         full = None
         if len(self._rows) == self._open_rows:
-            full = self._take(max(range(len(self._filled)), key=lambda i: (self._filled[i], -i)))
+            # Rows stand in the order they were opened in: the first is the oldest.
+            waited = self._given_out - self._opened[0]
+            full = self._take(0 if waited >= 8 * self._open_rows else self._fullest())
         self._rows.append([item])
         self._filled.append(item.length)
+        self._opened.append(self._given_out)
+        if item.length == self.positions and full is None:
+            return self._take(len(self._rows) - 1)
         return full
 
     def rest(self) -> Iterator[list[Item]]:
         """The rows that are still open, fullest first; none is open afterwards."""
         while self._rows:
-            yield self._take(max(range(len(self._filled)), key=lambda i: (self._filled[i], -i)))
+            yield self._take(self._fullest())
+
+    def _fullest(self) -> int:
+        return max(range(len(self._filled)), key=lambda i: (self._filled[i], -i))
 
     def _take(self, index: int) -> list[Item]:
-        del self._filled[index]
+        self._given_out += 1
+        del self._filled[index], self._opened[index]
         return self._rows.pop(index)
 
 

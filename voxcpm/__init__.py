@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from voxcpm import official_names
+
 if TYPE_CHECKING:
     from voxcpm.api import VoxCPM
     from voxcpm.config import VoxCPM2Config
@@ -40,6 +42,9 @@ __all__ = [
     "VoxCPM2Config",
     "VoxCPM2Model",
 ]
+
+
+official_names.register()
 
 
 def __getattr__(name: str) -> Any:

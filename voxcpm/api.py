@@ -93,6 +93,8 @@ class VoxCPM:
         **kwargs: Any,
     ) -> VoxCPM:
         """Load a folder, or a hub id (fetched unless `local_files_only`). kwargs: `revision`, and those of the constructor."""
+        if not str(hf_model_id).strip():
+            raise ValueError("hf_model_id is empty: give a checkpoint's folder or a hub id")
         revision = kwargs.pop("revision", None)
         folder = find_checkpoint(hf_model_id, cache_dir, local_files_only, revision)
         return cls(

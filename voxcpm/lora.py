@@ -142,6 +142,14 @@ def remove_lora(model: VoxCPM2) -> None:
         _replace(model, name, module.plain())
 
 
+def reset_lora(model: nn.Module) -> None:
+    """Make the adapters new: A Kaiming uniform, B zero, so that they add nothing."""
+    for module in adapters(model).values():
+        with torch.no_grad():
+            nn.init.kaiming_uniform_(module.lora_A, a=sqrt(5))
+            module.lora_B.zero_()
+
+
 def enable_lora(model: nn.Module, enabled: bool) -> None:
     """Switch the adapters on or off without taking them off."""
     for module in adapters(model).values():
@@ -194,14 +202,16 @@ def read_lora(path: str | Path) -> tuple[LoRAConfig | None, dict[str, Tensor]]:
     return LoRAConfig.from_dict(json.loads(settings.read_text(encoding="utf-8"))), tensors
 
 
-def load_lora(model: VoxCPM2, path: str | Path, config: LoRAConfig | None = None) -> tuple[list[str], list[str]]:
+def load_lora(
+    model: VoxCPM2, path: str | Path, config: LoRAConfig | None = None, override: bool = False
+) -> tuple[list[str], list[str]]:
     """Load adapter weights; returns (loaded keys, skipped keys: those the model has no place for).
 
-    The folder's own lora_config.json decides rank and scale; `config` only where there is none. A model without adapters, or
+    The folder's own lora_config.json decides rank and scale; `config` only where there is none, or with `override`. A model without adapters, or
     with others, is given those of that config. Raises CheckpointError when shapes disagree or nothing fits.
     """
     own, tensors = read_lora(path)
-    settings = own or config
+    settings = (config or own) if override else (own or config)
     if settings is not None:
         apply_lora(model, settings)
     elif not adapters(model):

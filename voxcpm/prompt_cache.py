@@ -2,7 +2,7 @@
 
 A cache is a plain dict, as in the official package, and can be kept in a file:
     mode            "reference", "continuation" or "ref_continuation"
-    prompt_text     what is said in the prompt, "" without one
+    prompt_text     what is said in the prompt, absent without one
     audio_feat      [Q, P, D] prompt latents, absent without one
     ref_audio_feat  [R, P, D] reference latents, absent without one
 """
@@ -36,9 +36,9 @@ def make_prompt_cache(prompt_text: str, prompt: Tensor | None, reference: Tensor
     if prompt is None and reference is None:
         raise ValueError("a prompt cache needs a reference clip, or a prompt clip with its text")
     mode = "reference" if prompt is None else "continuation" if reference is None else "ref_continuation"
-    cache = PromptCache(mode=mode, prompt_text=prompt_text if prompt is not None else "")
+    cache = PromptCache(mode=mode)
     if prompt is not None:
-        cache["audio_feat"] = prompt
+        cache["prompt_text"], cache["audio_feat"] = prompt_text, prompt
     if reference is not None:
         cache["ref_audio_feat"] = reference
     return cache

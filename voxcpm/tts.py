@@ -257,8 +257,11 @@ class VoxCPM2Model:
 
     def generate_with_prompt_cache_streaming(
         self, target_text: str, prompt_cache: PromptCache | None = None, **options: Any
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """For every patch (its audio [1, samples a patch], ids of the text, patches so far [n, P, D]). No retries."""
+    ) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+        """For every patch (its audio [1, samples a patch], ids of the text, the new patches so far, each [1, 1, P, D]).
+
+        Nothing is tried again.
+        """
         chosen = SpeakOptions(**options)
         layout = self.layout(target_text, prompt_cache)
         seed = draw_seed() if chosen.seed is None else chosen.seed
@@ -266,11 +269,11 @@ class VoxCPM2Model:
         context = layout.context(max(chosen.streaming_prefix_len - 1, 0))
         stream = PatchStream(self.audio_vae, context, chosen.cold_start)
 
-        def speak() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        def speak() -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
             patches: list[Tensor] = []
             for (patch,) in Decoder(self.backbone, [chosen.request(layout, seed)], chosen.solver).run():
-                patches.append(patch.latents)
-                yield stream.push(patch.latents[None])[None], ids, torch.stack(patches)
+                patches.append(patch.latents[None, None])
+                yield stream.push(patch.latents[None])[None], ids, list(patches)
             self.last_successful_seed = seed
 
         # The checks above run at the call, not at the first chunk.
@@ -306,6 +309,77 @@ class VoxCPM2Model:
         cache = self._cache(prompt_text, prompt_wav_path, reference_wav_path, trim_silence_vad)
         chunks = self.generate_with_prompt_cache_streaming(target_text, cache, **options)
         return (chunk for chunk, _, _ in chunks)
+
+    # -- the official package's lower-level calls ------------------------------------------------------------------------
+
+    def inference(
+        self, text: Tensor, text_mask: Tensor, feat: Tensor, feat_mask: Tensor, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Go on from a laid-out sequence: ids and masks [1, T], features [1, T, P, D].
+
+        Returns latents [1, D, (C+n)*P] for the codec, led by up to three prompt patches C, and the n new patches [n, P, D].
+        """
+        layout, chosen = self._laid_out(text, feat, feat_mask, options)
+        (generation,) = self.generate_layouts([layout], [chosen])
+        context = layout.context(max(chosen.streaming_prefix_len - 1, 0))
+        frames = torch.cat((context, generation.patches.float())).reshape(1, -1, self.config.feat_dim)
+        return frames.transpose(1, 2).contiguous(), generation.patches
+
+    def inference_streaming(
+        self, text: Tensor, text_mask: Tensor, feat: Tensor, feat_mask: Tensor, **options: Any
+    ) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """As `inference`; for every patch (its latents [1, D, P], the new patches so far, each [1, 1, P, D])."""
+        layout, chosen = self._laid_out(text, feat, feat_mask, options)
+        seed = draw_seed() if chosen.seed is None else chosen.seed
+        patches: list[Tensor] = []
+        for (patch,) in Decoder(self.backbone, [chosen.request(layout, seed)], chosen.solver).run():
+            patches.append(patch.latents[None, None])
+            yield patch.latents.T[None].contiguous(), list(patches)
+        self.last_successful_seed = seed
+
+    def _laid_out(
+        self, text: Tensor, feat: Tensor, feat_mask: Tensor, options: dict[str, Any]
+    ) -> tuple[Layout, SpeakOptions]:
+        if text.dim() != 2 or len(text) != 1:
+            raise ValueError(f"text has shape {list(text.shape)}, expected [1, T]: one sequence a call")
+        chosen = SpeakOptions(**options)
+        audio = feat_mask[0].bool().cpu()
+        tokens = torch.nonzero(~audio)
+        prompt = len(audio) - 1 - int(tokens[-1]) if len(tokens) else len(audio)
+        # As many tokens as patches are allowed: the bound that follows from the text's length is for whole texts.
+        return Layout(text[0].long().cpu(), audio, feat[0].float().cpu()[audio], chosen.max_len, prompt), chosen
+
+    def optimize(self, disable: bool = False) -> VoxCPM2Model:
+        """Fold the codec's weight norm, once; the results stay the same."""
+        if not disable:
+            self.audio_vae.fold_weight_norm()
+        return self
+
+    def load_lora_weights(
+        self, lora_path: str | Path, device: str | torch.device | None = None
+    ) -> tuple[list[str], list[str]]:
+        """See voxcpm.lora.load_lora; the adapters go where the model is."""
+        from voxcpm.lora import load_lora
+
+        return load_lora(self.backbone, lora_path)
+
+    def reset_lora_weights(self) -> None:
+        """Make the adapters new, so that they add nothing; they stay in place."""
+        from voxcpm.lora import reset_lora
+
+        reset_lora(self.backbone)
+
+    def set_lora_enabled(self, enabled: bool) -> None:
+        """Switch the adapters on or off."""
+        from voxcpm.lora import enable_lora
+
+        enable_lora(self.backbone, enabled)
+
+    def get_lora_state_dict(self) -> dict[str, Tensor]:
+        """The adapters' tensors by their official keys."""
+        from voxcpm.lora import lora_state_dict
+
+        return lora_state_dict(self.backbone)
 
     def _cache(
         self, prompt_text: str, prompt_wav_path: str | Path, reference_wav_path: str | Path, trim: bool

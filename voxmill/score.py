@@ -74,7 +74,8 @@ def score_direct(
     texts = []
     for prompt in gold:
         if prompt.path not in sessions:
-            source = Source(prompt.path, str(recordings / prompt.path), prompt.path, "direct", 0, "")
+            path = recordings / prompt.path
+            source = Source(prompt.path, str(path), prompt.path, "direct", path.stat().st_size, "")
             sessions[prompt.path] = Decode(DecodeConfig())(Session("direct", "", "", [Recording(source)]))
         if prompt.end_s - prompt.start_s <= LONGER_THAN_S:
             texts.append("")

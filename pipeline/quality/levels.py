@@ -8,6 +8,10 @@ from pipeline.records import PCM_RATE
 
 _FRAME = PCM_RATE // 50
 _FLOOR = 1e-10
+# Frames below -90 dB are digital silence (a gate, a drop-out, an edit): nobody recorded noise there.
+_RECORDED = 1e-9
+# Values of a clipped top may differ by rounding: one and a half 16-bit steps.
+_STEP = 1.5 / 32768
 
 
 def frame_power(samples: np.ndarray) -> np.ndarray:
@@ -31,9 +35,10 @@ def snr_db(speech: np.ndarray, around: np.ndarray) -> float | None:
     """Power of speech over power of noise in dB, at most 80.
 
     speech: powers of the frames the VAD calls speech; around: powers of all frames of the segment and of the non-speech
-    beside it. The noise is the mean of the quietest tenth: pauses where there are any, else the gaps between sounds.
-    None where there is nothing to measure.
+    beside it. The noise is the mean of the quietest tenth of the frames that are no digital silence: pauses where there
+    are any, else the gaps between sounds. None where there is nothing to measure.
     """
+    around = around[around > _RECORDED]
     if not len(speech) or len(around) < 10:
         return None
     noise = np.sort(around)[: max(1, len(around) // 10)].mean()
@@ -41,18 +46,22 @@ def snr_db(speech: np.ndarray, around: np.ndarray) -> float | None:
 
 
 def clipping(samples: np.ndarray) -> float:
-    """Share of samples at full scale in runs of three or more: 0 for clean recordings, above 0.001 audibly clipped.
+    """Share of samples cut off flat: in runs of three or more at the highest or the lowest value of the clip.
 
-    Full scale is the clip's own peak where that is above 0.98: a clipped recording may have been turned down a little.
+    samples: float32 [S] at the native rate (resampling rounds the flat tops). 0 for clean recordings, above 0.001 audibly
+    clipped. It does not matter whether the clip was turned down afterwards; peaks below 0.1 are not looked at.
     """
-    peak = float(np.abs(samples).max(initial=0.0))
-    if peak < 0.98:
+    if len(samples) < 3:
         return 0.0
-    flat = np.abs(samples) >= peak * 0.999
-    runs = flat[:-2] & flat[1:-1] & flat[2:]
     inside = np.zeros(len(samples), dtype=bool)
-    for shift in range(3):
-        inside[shift : len(samples) - 2 + shift] |= runs
+    for side in (samples, -samples):
+        peak = float(side.max())
+        if peak < 0.1:
+            continue
+        flat = side >= peak - _STEP
+        runs = flat[:-2] & flat[1:-1] & flat[2:]
+        for shift in range(3):
+            inside[shift : len(samples) - 2 + shift] |= runs
     return float(inside.mean())
 
 

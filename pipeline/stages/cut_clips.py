@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 
-from pipeline.audio_file import AudioInfo, probe, stream_mono
+from pipeline.audio_file import AudioFileError, AudioInfo, probe, stream_mono
 from pipeline.quality.bandwidth import bandwidth_hz
+from pipeline.quality.levels import clipping
 from pipeline.records import Recording, Segment, Session
 from pipeline.stage import Resources, Stage, StageConfig
 
@@ -22,14 +24,15 @@ class CutClips(Stage[CutClipsConfig]):
     """Segments -> FLAC clips at the recording's own rate (at most 48 kHz), mono; 16 bit, or 24 where the source has more.
 
     The paper decodes to 48 kHz, so what the recording has above 8 kHz is kept. One streaming pass over each recording, on
-    the same timeline as `decode`. Also writes `bandwidth_hz`, which only the native-rate audio can tell.
+    the same timeline as `decode`. Also writes `bandwidth_hz` (Hz) and `clipping` (share of samples), which only the
+    native-rate audio can tell.
     """
 
     name = "cut_clips"
     version = "1"
     config_type = CutClipsConfig
     inputs = ("segments",)
-    outputs = ("segment.flac", "segment.flac_rate", "segment.bandwidth_hz")
+    outputs = ("segment.flac", "segment.flac_rate", "segment.bandwidth_hz", "segment.clipping")
     resources = Resources(cpus=0.3)
 
     def __call__(self, session: Session) -> Session:
@@ -43,6 +46,8 @@ class CutClips(Stage[CutClipsConfig]):
             return
         path = recording.separated_path or recording.source.path
         info = probe(path)
+        if recording.separated_path is None and Path(path).stat().st_size != recording.source.bytes:
+            raise AudioFileError("the file has changed while it was processed; run the same command again")
         # Segments are in order of time and do not overlap: what lies before the next one's start can be let go.
         held = np.zeros(0, dtype=np.float32)
         held_from = 0
@@ -55,12 +60,13 @@ class CutClips(Stage[CutClipsConfig]):
             start = queue[0][0] if queue else held_from + len(held)
             drop = max(0, min(start - held_from, len(held)))
             held, held_from = held[drop:], held_from + drop
-        for first, last, segment in queue:
-            self._store(segment, held[max(0, first - held_from) : last - held_from], info)
+        if queue:
+            raise AudioFileError("the file has changed while it was processed: it ends before it did at first")
 
     def _store(self, segment: Segment, samples: np.ndarray, info: AudioInfo) -> None:
         import soundfile
 
+        segment.clipping = clipping(samples)
         rate = info.sample_rate
         if rate > MAX_RATE:
             import soxr

@@ -31,7 +31,7 @@ class Decode(Stage[DecodeConfig]):
     """
 
     name = "decode"
-    version = "2"
+    version = "1"
     config_type = DecodeConfig
     outputs = ("windows",)
     resources = Resources(cpus=0.3)

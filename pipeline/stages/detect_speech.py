@@ -8,12 +8,15 @@ import numpy as np
 from pydantic import Field
 
 from catalogs.models import resolve
+from pipeline.quality.levels import decibel, frame_power
 from pipeline.records import PCM_RATE, Recording, Session, SpeechSpan
 from pipeline.stage import Resources, Stage, StageConfig
 
 FRAME = 512
 """Samples a speech probability stands for: 32 ms at 16 kHz."""
 _CONTEXT = 64
+# A recording whose loudest hundredth is below this is heard turned up: the network misses speech under about -60 dB.
+_QUIET_DB, _RAISED_DB, _MOST_DB = -45.0, -25.0, 60.0
 
 
 class DetectSpeechConfig(StageConfig):
@@ -32,8 +35,9 @@ class DetectSpeechConfig(StageConfig):
 class DetectSpeech(Stage[DetectSpeechConfig]):
     """Windows -> stretches of speech (`session.speech`), in seconds of their recording.
 
-    The model's state is carried from window to window, so that a recording gives the same spans however it is windowed.
-    A recording without speech gets the status `empty`.
+    The paper cuts by voice activity. The model's state is carried from window to window, so that a recording gives the
+    same spans however it is windowed. A very quiet recording is heard turned up, as a whole (it is stored as it is). A
+    recording without speech gets the status `empty`.
     """
 
     name = "detect_speech"
@@ -61,7 +65,7 @@ class DetectSpeech(Stage[DetectSpeechConfig]):
     def _detect(self, session: Session, recording: Recording) -> None:
         source_id = recording.source.source_id
         pcm = [window.pcm for window in session.windows if window.source_id == source_id]
-        probabilities = speech_probabilities(self._net, pcm)
+        probabilities = speech_probabilities(self._net, pcm, hearing_gain(pcm))
         spans = find_spans(probabilities, self.config)
         duration = sum(map(len, pcm)) / PCM_RATE
         for first, last, p in spans:
@@ -71,7 +75,14 @@ class DetectSpeech(Stage[DetectSpeechConfig]):
             recording.status = "empty"
 
 
-def speech_probabilities(net: Any, windows: list[np.ndarray]) -> np.ndarray:
+def hearing_gain(windows: list[np.ndarray]) -> float:
+    """Factor for the audio of a recording: 1, or more where even its loudest hundredth is very quiet."""
+    power = np.concatenate([frame_power(pcm / np.float32(32768)) for pcm in windows] or [np.zeros(1)])
+    level = decibel(float(np.sort(power)[-max(1, len(power) // 100) :].mean()))
+    return 1.0 if level >= _QUIET_DB else float(10 ** (min(_RAISED_DB - level, _MOST_DB) / 20))
+
+
+def speech_probabilities(net: Any, windows: list[np.ndarray], gain: float = 1.0) -> np.ndarray:
     """float32 [frames]: speech probability of each 32 ms of contiguous int16 windows (the last frame is zero padded)."""
     state = np.zeros((2, 1, 128), dtype=np.float32)
     rate = np.array(PCM_RATE, dtype=np.int64)
@@ -79,7 +90,7 @@ def speech_probabilities(net: Any, windows: list[np.ndarray]) -> np.ndarray:
     rest = np.zeros(0, dtype=np.float32)
     found: list[float] = []
     for index, pcm in enumerate(windows):
-        audio = np.concatenate([rest, pcm.astype(np.float32) / 32768.0])
+        audio = np.concatenate([rest, np.clip(pcm * np.float32(gain / 32768), -1.0, 1.0)])
         if index == len(windows) - 1 and len(audio) % FRAME:
             audio = np.concatenate([audio, np.zeros(FRAME - len(audio) % FRAME, dtype=np.float32)])
         whole = len(audio) // FRAME * FRAME

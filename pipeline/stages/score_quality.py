@@ -7,7 +7,7 @@ from pydantic import Field
 
 from catalogs.models import resolve
 from pipeline.quality.dnsmos import Dnsmos
-from pipeline.quality.levels import clipping, energy_db, frame_power, loudness_lufs, snr_db
+from pipeline.quality.levels import energy_db, frame_power, loudness_lufs, snr_db
 from pipeline.records import PCM_RATE, Segment, Session, SpeechSpan
 from pipeline.stage import Resources, Stage, StageConfig
 
@@ -24,9 +24,12 @@ class ScoreQualityConfig(StageConfig):
 
 
 class ScoreQuality(Stage[ScoreQualityConfig]):
-    """Segments -> DNSMOS P.835 (1-5), snr_db, clipping (share), loudness_lufs, energy_db, head and tail silence (s).
+    """Segments -> DNSMOS P.835 (1-5), snr_db, loudness_lufs, energy_db, head and tail silence (s).
 
-    The paper filters by a speech quality model first; nothing is dropped here, the scores are recorded.
+    The paper filters by a speech quality model first; nothing is dropped here, the scores are recorded. The signal in
+    `snr_db` and `energy_db` is the frames that the VAD calls speech; the noise is the quietest tenth of all frames of the
+    segment and of up to 0.5 s of non-speech beside it. What only the native-rate audio can tell (`bandwidth_hz`,
+    `clipping`) is measured by `cut_clips`.
     """
 
     name = "score_quality"
@@ -38,7 +41,6 @@ class ScoreQuality(Stage[ScoreQualityConfig]):
         "segment.dnsmos_bak",
         "segment.dnsmos_ovr",
         "segment.snr_db",
-        "segment.clipping",
         "segment.loudness_lufs",
         "segment.energy_db",
         "segment.head_silence_s",
@@ -75,7 +77,6 @@ class ScoreQuality(Stage[ScoreQualityConfig]):
         speech = power[spoken] if spoken.any() else power
         segment.energy_db = energy_db(speech)
         segment.snr_db = snr_db(speech, np.concatenate([power, self._beside(session, segment, spans)]))
-        segment.clipping = clipping(samples)
         segment.loudness_lufs = loudness_lufs(samples)
 
     def _beside(self, session: Session, segment: Segment, spans: list[SpeechSpan]) -> np.ndarray:

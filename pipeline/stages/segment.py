@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from catalogs.ids import segment_id
 from pipeline.records import PCM_RATE, Recording, Segment, Session, SpeechSpan
@@ -15,30 +15,37 @@ class SegmentConfig(StageConfig):
 
     min_s: float = Field(0.5, gt=0)
     """A shorter segment gets the hard reason `too_short`."""
-    max_s: float = Field(30.0, gt=1, le=300)
-    """Longest segment; longer speech is split at its quietest place."""
+    max_s: float = Field(30.0, ge=2, le=300)
+    """Longest segment with its padding; longer speech is split at its quietest place. The paper's curriculum goes up to 300."""
     target_s: float = Field(15.0, gt=0)
     """Neighbouring stretches are joined up to this length."""
     join_s: float = Field(0.6, ge=0)
     """Pauses up to this long are kept inside a segment."""
-    pad_s: float = Field(0.15, ge=0)
+    pad_s: float = Field(0.15, ge=0, le=0.25)
     """Silence kept before and after the speech, as far as there is any."""
     gap_s: float = Field(5.0, gt=0)
     """Stretches without speech of at least this length become rows with the hard reason `no_speech`."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SegmentConfig:
+        if not self.min_s <= self.target_s <= self.max_s or self.min_s > self.max_s / 4:
+            raise ValueError("min_s, target_s and max_s must rise, and min_s be at most a quarter of max_s")
+        return self
 
 
 class CutSegments(Stage[SegmentConfig]):
     """Stretches of speech -> segments, numbered over the session in order of recording and time.
 
-    The paper's clips are single utterances cut at pauses. For each recording, duration_s = silence_s + the sum of its
-    segments, kept and rejected: shorter pauses between segments are added up in `silence_s`.
+    The paper's clips are single utterances cut at pauses. `start_s` and `end_s` lie on samples of the recording's own
+    rate. For each recording, duration_s = silence_s + the sum of its segments, kept and rejected: stretches of five
+    seconds and more without speech are rejected rows, shorter pauses between segments are added up in `silence_s`.
     """
 
     name = "segment"
     version = "1"
     config_type = SegmentConfig
     inputs = ("windows", "speech")
-    outputs = ("segments",)
+    outputs = ("segments", "segment.segment_id", "segment.seq", "segment.separated")
     resources = Resources(cpus=0.1)
 
     def __call__(self, session: Session) -> Session:
@@ -51,42 +58,48 @@ class CutSegments(Stage[SegmentConfig]):
         return session
 
     def _cut(self, session: Session, recording: Recording) -> None:
-        source_id, duration = recording.source.source_id, recording.duration_s
+        source_id, rate = recording.source.source_id, recording.sample_rate
+        length = round(recording.duration_s * rate)
         spans = sorted((s for s in session.speech if s.source_id == source_id), key=lambda span: span.start_s)
         stretches: list[tuple[float, float]] = []
         for start, end in join_spans(spans, self.config):
             stretches += self._split(session, source_id, start, end)
-        segments = []
-        for start, end in pad_stretches(stretches, duration, self.config.pad_s):
-            segment = Segment(source_id, 0, start, end)
+        # A span may pass the recording's end by a 16 kHz sample: the resampler rounds its length up.
+        edges = [(min(round(a * rate), length), min(round(b * rate), length)) for a, b in stretches]
+        pieces = pad_stretches([(a, b) for a, b in edges if a < b], length, round(self.config.pad_s * rate))
+        gaps = self._gaps(pieces, length, rate)
+        used = 0
+        for first, last in sorted(pieces + gaps):
+            segment = Segment(source_id, 0, first / rate, last / rate)
+            if (first, last) in gaps:
+                segment.hard_reasons.append("no_speech")
             segment.separated = recording.separated_path is not None
-            if segment.duration_s < self.config.min_s:
+            if last - first < self.config.min_s * rate:
                 segment.hard_reasons.append("too_short")
-            segments.append(segment)
-        segments += self._gaps(source_id, segments, duration)
-        segments.sort(key=lambda segment: segment.start_s)
-        session.segments += segments
-        recording.silence_s = max(0.0, duration - sum(segment.duration_s for segment in segments))
+            session.segments.append(segment)
+            used += last - first
+        recording.silence_s = (length - used) / rate
 
     def _split(self, session: Session, source_id: str, start: float, end: float) -> list[tuple[float, float]]:
-        """Pieces of at most `max_s`, split at the quietest 100 ms of the later half of what fits."""
+        """Pieces of at most `max_s`, each split off at the quietest 100 ms of the later half of what fits; what is left
+        over for the last one is never less than a quarter of `max_s`."""
+        longest = self.config.max_s - 2 * self.config.pad_s
         pieces = []
-        while end - start > self.config.max_s:
-            low, high = start + self.config.max_s / 2, start + self.config.max_s
+        while end - start > longest:
+            high = min(start + longest, end - longest / 4)
+            low = high - longest / 2
             pcm = session.pcm(source_id, low, high).astype(np.float32)
             cut = low + quietest(pcm) / PCM_RATE
             pieces.append((start, cut))
             start = cut
         return [*pieces, (start, end)]
 
-    def _gaps(self, source_id: str, segments: list[Segment], duration: float) -> list[Segment]:
-        """Long stretches without speech, as rejected rows; a recording without any speech is one such row."""
-        edges = [0.0, *(time for segment in segments for time in (segment.start_s, segment.end_s)), duration]
-        gaps = []
-        for start, end in zip(edges[0::2], edges[1::2], strict=True):
-            if end - start >= self.config.gap_s or (not segments and end > start):
-                gaps.append(Segment(source_id, 0, start, end, hard_reasons=["no_speech"]))
-        return gaps
+    def _gaps(self, pieces: list[tuple[int, int]], length: int, rate: int) -> list[tuple[int, int]]:
+        """Long stretches without speech, in samples; a recording without any speech is one such stretch."""
+        if not pieces:
+            return [(0, length)] if length else []
+        edges = [0, *(edge for piece in pieces for edge in piece), length]
+        return [(a, b) for a, b in zip(edges[0::2], edges[1::2], strict=True) if b - a >= self.config.gap_s * rate]
 
 
 def join_spans(spans: list[SpeechSpan], config: SegmentConfig) -> list[tuple[float, float]]:
@@ -102,13 +115,13 @@ def join_spans(spans: list[SpeechSpan], config: SegmentConfig) -> list[tuple[flo
     return joined
 
 
-def pad_stretches(stretches: list[tuple[float, float]], duration: float, pad_s: float) -> list[tuple[float, float]]:
-    """Stretches with up to `pad_s` before and after; between two neighbours each gets at most half of the pause."""
+def pad_stretches(stretches: list[tuple[int, int]], length: int, pad: int) -> list[tuple[int, int]]:
+    """Stretches with up to `pad` samples more on both sides; two neighbours share the pause between them."""
     padded = []
     for index, (start, end) in enumerate(stretches):
-        before = start if index == 0 else (start - stretches[index - 1][1]) / 2
-        after = duration - end if index == len(stretches) - 1 else (stretches[index + 1][0] - end) / 2
-        padded.append((start - max(0.0, min(pad_s, before)), end + max(0.0, min(pad_s, after))))
+        before = start if index == 0 else (start - stretches[index - 1][1]) // 2
+        after = length - end if index == len(stretches) - 1 else (stretches[index + 1][0] - end) // 2
+        padded.append((start - min(pad, before), end + min(pad, after)))
     return padded
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import pickle
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,9 +13,9 @@ import numpy as np
 from pydantic import Field
 
 from catalogs.models import available, resolve
-from pipeline.audio_file import stream_mono
+from pipeline.audio_file import probe, stream_mono
 from pipeline.records import PCM_RATE, Recording, Session
-from pipeline.stage import LoadError, Resources, Stage, StageConfig
+from pipeline.stage import LoadError, Resources, Stage, StageConfig, one_line
 from pipeline.windows import WindowMaker
 
 _NET_RATE = 44_100
@@ -54,12 +57,7 @@ class Separate(Stage[SeparateConfig]):
         self._net: Any = None
         if not self._active():
             return
-        from demucs.pretrained import get_model
-
-        folder = resolve(self.config.model)
-        signature = next(folder.glob("*.th")).name.split("-")[0]
-        # The digest of this file was checked by `resolve`: only pinned files are ever unpickled.
-        self._net = get_model(signature, repo=folder).to(self.config.device).eval()
+        self._net = load_demucs(next(resolve(self.config.model).glob("*.th"))).to(self.config.device)
         if "vocals" not in self._net.sources:
             raise LoadError(f"the weights {self.config.model} do not separate a voice ({', '.join(self._net.sources)})")
 
@@ -67,7 +65,8 @@ class Separate(Stage[SeparateConfig]):
         if self._net is None:
             if self.config.mode == "auto":
                 session.notices.append(
-                    f"source separation is off: its weights are not here (voxmill models pull {self.config.model})"
+                    f"source separation is off: weights {self.config.model} are not here "
+                    f"(voxmill models pull {self.config.model})"
                 )
             return session
         self.for_each(session, session.usable(), lambda recording: self._separate(session, recording))
@@ -88,7 +87,8 @@ class Separate(Stage[SeparateConfig]):
         to_pcm = soxr.ResampleStream(_NET_RATE, PCM_RATE, 1, dtype="float32", quality="HQ")
         to_native = soxr.ResampleStream(_NET_RATE, rate, 1, dtype="float32", quality="VHQ")
         left = round(recording.duration_s * rate)
-        with soundfile.SoundFile(path, "w", samplerate=rate, channels=1, format="FLAC", subtype="PCM_24") as file:
+        subtype = "PCM_16" if probe(recording.source.path).bits == 16 else "PCM_24"
+        with soundfile.SoundFile(path, "w", samplerate=rate, channels=1, format="FLAC", subtype=subtype) as file:
             for voice, last in _flag_last(self._voices(recording)):
                 windows.add(to_pcm.resample_chunk(voice, last=last))
                 native = to_native.resample_chunk(voice, last=last)[:left]
@@ -134,6 +134,34 @@ class Separate(Stage[SeparateConfig]):
             )
         voice = sources[0, self._net.sources.index("vocals")].mean(dim=0) * deviation + mean
         return np.asarray(voice.cpu().numpy(), dtype=np.float32)
+
+
+def load_demucs(path: Path) -> Any:
+    """A Demucs network, ready to use, from its `.th` file. Raises LoadError with one line where it cannot be had.
+
+    The file is a pickle that names the network's class and arguments beside its weights. Only those few names are let
+    through: anything else in it raises instead of running.
+    """
+    try:
+        import torch
+        from demucs.htdemucs import HTDemucs
+        from demucs.states import load_model
+    except ImportError as error:
+        raise LoadError(f"source separation needs demucs ({error.name}): pip install 'voxmill[separate]'") from None
+    try:
+        with torch.serialization.safe_globals([HTDemucs, Fraction, *_numpy_scalars()]):
+            package = torch.load(path, map_location="cpu", weights_only=True)
+        return load_model(package).eval()
+    except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError) as error:
+        raise LoadError(f"{path.name} is no Demucs network that can be loaded: {one_line(error)[:200]}") from None
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a pickled NumPy number is made of; its constructor had another module in older versions of NumPy."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
+    names = [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+    return [*names, np.dtype, *kinds, codecs.encode]
 
 
 def _flag_last(chunks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:

@@ -29,7 +29,7 @@ def speak(
     steps: Annotated[int, typer.Option(help="Solver steps, 1-100.")] = 10,
     seed: Annotated[int | None, typer.Option(help="Same seed, same audio.")] = None,
     max_seconds: Annotated[
-        float | None, typer.Option(help="Longest audio; three times the usual speaking time if not given.")
+        float | None, typer.Option(help="Longest audio; twice the usual speaking time if not given.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     as_json: JsonOption = False,
@@ -91,9 +91,9 @@ def _write_stream(out: Path, rate: int, chunks: object) -> int:
 
 
 def generous_seconds(text: str) -> float:
-    """Three times what speaking this text usually takes: a model that does not stop must not go on for minutes.
+    """Twice what speaking this text usually takes and two seconds: a model that does not stop must not go on for minutes.
 
     Usual speed: 14 characters a second, and 4.5 for scripts that write a syllable or more with one character.
     """
     dense = sum(ch >= "\u2e80" for ch in text)
-    return 3.0 * ((len(text) - dense) / 14.0 + dense / 4.5) + 1.0
+    return 2.0 * ((len(text) - dense) / 14.0 + dense / 4.5) + 2.0

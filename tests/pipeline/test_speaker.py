@@ -1,0 +1,179 @@
+"""Voice prints, groups of voices, and the pairs mined from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sessions import make_stage, run_stages, session_of, session_of_samples
+
+from pipeline.records import PCM_RATE, Segment, Session
+from pipeline.speaker.clusters import cluster
+from pipeline.speaker.ge2e import mel_filters
+from pipeline.stages.embed_speaker import tell_gender
+from pipeline.stages.mine_references import mine
+
+
+@pytest.fixture(scope="module")
+def ravdess(corpora: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(prints [N, 256], speakers [N]) of the calm and neutral clips of twelve actors."""
+    rows = map(json.loads, (corpora / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
+    chosen = [row for row in rows if row["corpus"] == "RAVDESS" and row["emotion"] in ("neutral", "calm")]
+    decode, embed = make_stage("decode"), make_stage("embed_speaker")
+    prints = []
+    for row in chosen:
+        session = decode(session_of(corpora / row["path"]))
+        recording = session.recordings[0]
+        session.segments = [Segment(recording.source.source_id, 0, 0.5, recording.duration_s - 0.5)]
+        prints.append(embed(session).segments[0].embedding)
+    return np.stack(prints), np.array([row["speaker"] for row in chosen])
+
+
+def test_prints_tell_speakers_apart(ravdess: tuple[np.ndarray, np.ndarray]) -> None:
+    prints, speakers = ravdess
+    assert prints.shape == (36, 256)
+    assert np.allclose(np.linalg.norm(prints, axis=1), 1.0, atol=1e-5)
+    cosine = prints @ prints.T
+    same = speakers[:, None] == speakers[None]
+    upper = np.triu(np.ones_like(same), k=1).astype(bool)
+    own, other = cosine[same & upper], cosine[~same & upper]
+    assert np.median(own) > 0.75 and np.median(other) < 0.6
+    assert (own[:, None] > other[None]).mean() > 0.95
+
+
+def test_the_closest_clip_is_of_the_same_actor(ravdess: tuple[np.ndarray, np.ndarray]) -> None:
+    prints, speakers = ravdess
+    cosine = prints @ prints.T - 2 * np.eye(len(prints))
+    assert (speakers[cosine.argmax(axis=1)] == speakers).mean() > 0.9
+
+
+def test_prints_do_not_depend_on_the_level_and_silence_has_none(corpora: Path) -> None:
+    embed = make_stage("embed_speaker")
+    audio = run_stages(session_of(corpora / "read" / "jfk.flac"), "decode").windows[0].pcm / np.float32(32768)
+    session = session_of_samples(audio * 0.5, audio * 0.05, np.zeros(PCM_RATE))
+    for seq, recording in enumerate(session.recordings):
+        session.segments.append(Segment(recording.source.source_id, seq, 0.0, recording.duration_s))
+    embed(session)
+    loud, soft, silent = (segment.embedding for segment in session.segments)
+    assert loud is not None and soft is not None
+    assert float(loud @ soft) > 0.99
+    assert session.segments[0].speaker == session.segments[1].speaker
+    assert silent is None and session.segments[2].speaker is None
+    assert not session.quarantine
+
+
+def test_purity_is_low_where_two_voices_speak(corpora: Path) -> None:
+    embed = make_stage("embed_speaker")
+    man, woman = (
+        run_stages(session_of(corpora / "ravdess" / actor), "decode").windows[0].pcm[PCM_RATE:-PCM_RATE] / np.float32(32768)
+        for actor in ("actor_09/03-01-01-01-01-01-01.flac", "actor_04/03-01-01-01-01-01-01.flac")
+        if (corpora / "ravdess" / actor).exists()
+    )
+    session = session_of_samples(np.concatenate([man, man]), np.concatenate([man, woman]))
+    for seq, recording in enumerate(session.recordings):
+        session.segments.append(Segment(recording.source.source_id, seq, 0.0, recording.duration_s))
+    embed(session)
+    one, two = (segment.speaker_purity for segment in session.segments)
+    assert one is not None and two is not None and one > two + 0.05
+
+
+def test_mel_filters_have_equal_area() -> None:
+    filters = mel_filters()
+    assert filters.shape == (40, 201) and (filters >= 0).all()
+    # Narrow triangles are sampled coarsely by the bins: only wide ones show their area.
+    assert np.allclose(filters[20:].sum(axis=1) * 40.0, 1.0, atol=0.02)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 3), min_size=1, max_size=30))
+def test_planted_groups_are_found_and_numbered_by_first_appearance(seed: int, groups: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    middles = np.linalg.qr(rng.normal(size=(64, 4)))[0].T
+    prints = middles[groups] + rng.normal(0, 0.03, (len(groups), 64))
+    prints /= np.linalg.norm(prints, axis=1, keepdims=True)
+    labels = cluster(prints.astype(np.float32), 0.6)
+    first: dict[int, int] = {}
+    assert labels.tolist() == [first.setdefault(group, len(first)) for group in groups]
+
+
+def test_clustering_of_nothing_and_of_equals() -> None:
+    assert cluster(np.zeros((0, 8)), 0.7).tolist() == []
+    assert cluster(np.ones((1, 4)) / 2, 0.7).tolist() == [0]
+    assert cluster(np.ones((5, 4), dtype=np.float32) / 2, 1.0).tolist() == [0] * 5
+
+
+@st.composite
+def mined(draw: st.DrawFn) -> list[Segment]:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    segments, now = [], 0.0
+    for seq in range(draw(st.integers(0, 25))):
+        length = draw(st.sampled_from([0.6, 1.4999, 1.5, 3.0, 12.0]))
+        recording = draw(st.sampled_from(["a", "a", "a", "b"])) if seq else "a"
+        segment = Segment(recording, seq, now, now + length, segment_id=f"id{seq}")
+        if draw(st.integers(0, 9)):
+            vector = rng.normal(size=6) + np.array([draw(st.sampled_from([-3.0, 3.0])), 0, 0, 0, 0, 0])
+            segment.embedding = (vector / np.linalg.norm(vector)).astype(np.float32)
+        segments.append(segment)
+        now += length + 0.3
+    return sorted(segments, key=lambda segment: (segment.source_id, segment.seq))
+
+
+@settings(max_examples=150, deadline=None)
+@given(mined(), st.floats(-0.5, 0.95), st.integers(1, 6))
+def test_no_mined_pair_breaks_a_rule(segments: list[Segment], threshold: float, per_segment: int) -> None:
+    by_id = {segment.segment_id: (place, segment) for place, segment in enumerate(segments)}
+    pairs = mine(segments, threshold, 1.5, per_segment)
+    found: dict[str, list[float]] = {}
+    for pair in pairs:
+        place, segment = by_id[pair.segment_id]
+        other, reference = by_id[pair.reference_id]
+        assert segment.embedding is not None and reference.embedding is not None
+        assert pair.cosine == pytest.approx(float(segment.embedding @ reference.embedding), abs=1e-5)
+        assert pair.cosine > threshold
+        assert place != other and pair.gap == place - other and pair.gap != 1
+        assert reference.duration_s >= 1.5
+        found.setdefault(pair.segment_id, []).append(pair.cosine)
+    assert all(len(cosines) <= per_segment and cosines == sorted(cosines, reverse=True) for cosines in found.values())
+    assert len({(pair.segment_id, pair.reference_id) for pair in pairs}) == len(pairs)
+    # Nothing that may be paired is left out while there is room.
+    for place, segment in enumerate(segments):
+        if segment.embedding is None:
+            assert segment.segment_id not in found
+            continue
+        allowed = [
+            other
+            for number, other in enumerate(segments)
+            if number not in (place, place - 1)
+            and other.embedding is not None
+            and other.duration_s >= 1.5
+            and float(segment.embedding @ other.embedding) > threshold + 1e-5
+        ]
+        assert len(found.get(segment.segment_id, [])) >= min(per_segment, len(allowed))
+
+
+def test_mining_leaves_out_what_was_rejected(corpora: Path) -> None:
+    session = Session("s", "0" * 16, "/nowhere", [])
+    print_ = np.array([1.0, 0.0], dtype=np.float32)
+    for seq in range(4):
+        segment = Segment("a", seq, seq * 3.0, seq * 3.0 + 2, segment_id=f"id{seq}", embedding=print_)
+        session.segments.append(segment)
+    session.segments[1].hard_reasons.append("too_short")
+    make_stage("mine_references")(session)
+    assert {(pair.segment_id, pair.reference_id) for pair in session.references} == {
+        ("id0", "id2"),
+        ("id0", "id3"),
+        ("id2", "id3"),
+        ("id3", "id0"),
+    }
+
+
+@pytest.mark.parametrize(("pitches", "expected"), [([100.0, 120.0, 130.0], "male"), ([210.0, 190.0, 400.0], "female")])
+def test_gender_by_the_voice_s_median_pitch(pitches: list[float], expected: str) -> None:
+    voice = [Segment("a", seq, 0.0, 2.0, pitch_hz=pitch) for seq, pitch in enumerate(pitches)]
+    gender, p = tell_gender(voice)
+    assert gender == expected and p is not None and 0.7 < p <= 1
+    assert tell_gender([Segment("a", 0, 0.0, 1.0)]) == (None, None)

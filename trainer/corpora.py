@@ -1,0 +1,103 @@
+"""The corpora of a run as one: rows for the mixture, audio of any segment at 16 kHz."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from catalogs.corpus import Corpus
+from catalogs.views import QueryError, query
+from trainer.config import TrainError
+
+RATE = 16_000
+_USED = ["segment_id", "language", "text", "duration_s"]
+
+
+class Corpora:
+    """One or more corpora; a segment that several hold is taken from the first. Raises CorpusError for a folder that is none."""
+
+    def __init__(self, paths: Iterable[str | Path]) -> None:
+        self.parts = [Corpus(path) for path in paths]
+
+    @property
+    def title(self) -> str:
+        """The folders, for messages."""
+        return ", ".join(str(part.path) for part in self.parts)
+
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """segment_id, language, text, duration_s of every kept segment that has audio, by id."""
+        found: dict[str, dict[str, Any]] = {}
+        for part in reversed(self.parts):
+            table = part.kept()
+            has_audio = table.column("row").is_valid()
+            found |= {row["segment_id"]: row for row in table.filter(has_audio).select(_USED).to_pylist()}
+        return found
+
+    def chosen(self, where: str, name: str) -> set[str]:
+        """Ids of the kept segments for which the SQL condition is true; TrainError names the phase whose SQL is wrong."""
+        ids: set[str] = set()
+        for part in self.parts:
+            try:
+                rows = query(part.path, f"select segment_id from segments where kept and row is not null and ({where})")[1]
+            except QueryError as error:
+                raise TrainError(f"phase {name}: where: {error}") from None
+            ids |= {row[0] for row in rows}
+        return ids
+
+    def descriptions(self) -> dict[str, str]:
+        """The full description of every described segment whose verdict did not drop it, by id."""
+        found: dict[str, str] = {}
+        for part in reversed(self.parts):
+            table = part.annotations("descriptions").select(["segment_id", "full", "status", "verdict"])
+            found |= {
+                row["segment_id"]: row["full"]
+                for row in table.to_pylist()
+                if row["status"] == "ok" and row["verdict"] != "dropped" and (row["full"] or "").strip()
+            }
+        return found
+
+    def references(self) -> list[tuple[str, str]]:
+        """(segment, reference) ids of all mined pairs."""
+        pairs = [
+            (row["segment_id"], row["reference_id"])
+            for part in self.parts
+            for row in part.table("references").select(["segment_id", "reference_id"]).to_pylist()
+        ]
+        return list(dict.fromkeys(pairs))
+
+    def segment(self, segment_id: str) -> dict[str, Any]:
+        """One segment with its words; TrainError where its shard is not there."""
+        part = self._home(segment_id)
+        try:
+            return part.segment(segment_id)
+        except OSError as error:
+            raise _unreadable(segment_id, part, error) from None
+
+    def clip(self, segment_id: str) -> np.ndarray:
+        """float32 [S] at 16 kHz of one segment; TrainError where its shard is not there or its audio is damaged."""
+        import soundfile
+        import soxr
+
+        part = self._home(segment_id)
+        try:
+            samples, rate = part.read_audio(segment_id)
+        except (OSError, soundfile.LibsndfileError, IndexError) as error:
+            raise _unreadable(segment_id, part, error) from None
+        return samples if rate == RATE else np.asarray(soxr.resample(samples, rate, RATE), dtype=np.float32)
+
+    def _home(self, segment_id: str) -> Corpus:
+        for part in self.parts:
+            try:
+                part.place(segment_id)
+            except KeyError:
+                continue
+            return part
+        raise TrainError(f"segment {segment_id} has no audio in {self.title}")
+
+
+def _unreadable(segment_id: str, part: Corpus, error: Exception) -> TrainError:
+    words = " ".join(str(error).split())
+    return TrainError(f"the shard of segment {segment_id} cannot be read ({words}); run: voxmill fsck {part.path}")

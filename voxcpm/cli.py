@@ -1,0 +1,343 @@
+"""The official package's command line: `python -m voxcpm design|clone|batch|validate ...`, with its flags, rules and exit status.
+
+    python -m voxcpm design --text "Good morning." --control "a calm old man" --output morning.wav
+    python -m voxcpm clone --text "Good morning." --reference-audio her.wav --output morning.wav
+
+Exit status: 0 done, 1 the work failed, 2 the call is wrong. No console script is installed, so that the official package's own
+`voxcpm` is never hidden. The old flags without a verb work, with a warning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from voxcpm.errors import AudioError
+from voxcpm.limits import CFG_RANGE, STEPS_RANGE
+
+if TYPE_CHECKING:
+    from voxcpm.api import VoxCPM, Wav
+
+VERBS = ("design", "clone", "batch", "validate")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave with its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = build_parser()
+    options = parser.parse_args(words)
+    if options.verb is None:
+        options.verb = _legacy_verb(parser, options)
+    if options.verb == "validate":
+        from voxcpm.manifest import validate_manifest
+
+        if not options.manifest.is_file():
+            parser.error(f"manifest {options.manifest} does not exist")
+        report = validate_manifest(options.manifest, options.sample_rate, options.max_samples)
+        print(report.text(options.verbose))
+        raise SystemExit(0 if report.valid else 1)
+    check(parser, options)
+    try:
+        raise SystemExit(_batch(options) if options.verb == "batch" else _one(options))
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.stderr.write(f"voxcpm: {' '.join(str(error).split())}\n")
+        raise SystemExit(1) from None
+
+
+# -- flags -------------------------------------------------------------------------------------------------------------
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and flags; the flags of the root are the old ones."""
+    parser = argparse.ArgumentParser(prog="voxcpm", description="Text to speech with VoxCPM2.")
+    # Without a verb everything is optional; what is needed is checked together with the rest.
+    parser.add_argument("--input", "-i", type=Path, help="a file with a text a line")
+    parser.add_argument("--output-dir", "-od", type=Path, help="the folder for a batch")
+    parser.add_argument("--output", "-o", type=Path, help="the WAV to write")
+    _add_text(parser)
+    _add_speech(parser)
+    verbs = parser.add_subparsers(dest="verb", metavar="{design,clone,batch,validate}")
+    for name, words in (
+        ("design", "a voice described in words, or any voice"),
+        ("clone", "the voice of a reference clip, or the continuation of a prompt"),
+    ):
+        verb = verbs.add_parser(name, help=words, description=words)
+        _add_text(verb)
+        _add_speech(verb)
+        verb.add_argument("--output", "-o", type=Path, required=True, help="the WAV to write")
+    batch = verbs.add_parser("batch", help="a file's lines, each into a WAV", description="One WAV a line.")
+    batch.add_argument("--input", "-i", type=Path, required=True, help="a file with a text a line")
+    batch.add_argument("--output-dir", "-od", type=Path, required=True, help="the folder for output_001.wav ...")
+    _add_speech(batch)
+    validate = verbs.add_parser("validate", help="check a training manifest", description="Check a training manifest.")
+    validate.add_argument("--manifest", "-m", type=Path, required=True, help="a JSONL file")
+    validate.add_argument("--sample-rate", type=int, default=16000, help="the rate every clip must have (16000)")
+    validate.add_argument("--max-samples", type=int, default=0, help="check this many lines only (0: all)")
+    validate.add_argument("--verbose", "-v", action="store_true", help="also list what is right")
+    return parser
+
+
+def _add_text(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--text", "-t", help="what to say")
+
+
+def _add_speech(parser: argparse.ArgumentParser) -> None:
+    """Everything that the verbs share."""
+    add = parser.add_argument
+    add("--control", help="the voice or style in words")
+    add("--cfg-value", type=float, default=2.0, help="guidance, 0.1-10 (2.0)")
+    add("--inference-timesteps", type=int, default=10, help="solver steps, 1-100 (10)")
+    add("--normalize", action="store_true", help="write out numbers and the like first")
+    add("--seed", type=int, help="same seed, same audio")
+    add("--prompt-audio", "-pa", help="a clip to continue; needs its text")
+    add("--prompt-text", "-pt", help="what is said in the prompt")
+    add("--prompt-file", help="a file with what is said in the prompt")
+    add("--reference-audio", "-ra", help="a clip whose voice is to be used")
+    add("--denoise", action="store_true", help="clean the clips first")
+    add("--model-path", help="a checkpoint folder")
+    add("--hf-model-id", default="openbmb/VoxCPM2", help="a hub id, where no --model-path is given (openbmb/VoxCPM2)")
+    add("--device", default="auto", help="auto, cpu, mps, cuda, cuda:1 ... (auto)")
+    add("--cache-dir", help="where the hub's files are kept")
+    add("--local-files-only", action="store_true", help="do not use the network")
+    add("--no-denoiser", action="store_true", help="load no denoiser")
+    add("--no-optimize", action="store_true", help="leave the model as it is stored")
+    add("--zipenhancer-path", help="the denoiser: a GTCRN .onnx file or a modelscope id (or ZIPENHANCER_MODEL_PATH)")
+    add("--lora-path", help="a LoRA folder or file")
+    # None, not a number: what is not given comes from the adapter's own lora_config.json.
+    add("--lora-r", type=int, help="rank (lora_config.json's, else the weights')")
+    add("--lora-alpha", type=float, help="alpha (lora_config.json's, else 16)")
+    add("--lora-dropout", type=float, help="dropout (has no effect when speaking)")
+    add("--lora-disable-lm", action="store_true", help="leave out the adapters of the language models")
+    add("--lora-disable-dit", action="store_true", help="leave out the adapters of the diffusion transformer")
+    add("--lora-enable-proj", action="store_true", help="use the adapters of the projections (they are, by lora_config.json)")
+    add("--timestamps", action="store_true", help="align the text with the audio (needs stable-ts)")
+    add("--timestamp-output", type=Path, help="the JSON to write (beside the audio)")
+    add("--timestamp-level", choices=("segment", "word", "char"), default="word", help="how fine (word)")
+    add("--timestamp-backend", choices=("stable-ts",), default="stable-ts", help="what aligns (stable-ts)")
+    add("--timestamp-model", default="base", help="its Whisper model (base)")
+    add("--timestamp-language", help="the language's code (found out if not given)")
+    add("--timestamp-device", help="where it runs")
+    add("--timestamp-strict", action="store_true", help="fail when the alignment fails")
+
+
+def _legacy_verb(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    """The verb that flags without one mean."""
+    if options.input is None and options.text is None:
+        parser.error("give a verb: design, clone, batch or validate (--help shows them)")
+    sys.stderr.write("voxcpm: flags without a verb are deprecated: use design, clone or batch\n")
+    if options.input is not None:
+        if options.text is not None:
+            parser.error("--text and --input exclude each other")
+        if options.output_dir is None:
+            parser.error("--input needs --output-dir")
+        return "batch"
+    if options.output is None:
+        parser.error("--text needs --output")
+    return "clone" if options.reference_audio or options.prompt_audio else "design"
+
+
+def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """The rules between flags; a broken one ends with exit status 2 before any model is loaded."""
+    fail = parser.error
+    if not CFG_RANGE[0] <= options.cfg_value <= CFG_RANGE[1]:
+        fail(f"--cfg-value {options.cfg_value:g} is outside {CFG_RANGE[0]}..{CFG_RANGE[1]:g}")
+    if not STEPS_RANGE[0] <= options.inference_timesteps <= STEPS_RANGE[1]:
+        fail(f"--inference-timesteps {options.inference_timesteps} is outside {STEPS_RANGE[0]}..{STEPS_RANGE[1]}")
+    if options.lora_r is not None and options.lora_r < 1:
+        fail("--lora-r must be at least 1")
+    if options.lora_alpha is not None and options.lora_alpha <= 0:
+        fail("--lora-alpha must be above 0")
+    if options.lora_dropout is not None and not 0 <= options.lora_dropout <= 1:
+        fail("--lora-dropout is outside 0..1")
+    if options.verb == "batch":
+        if not options.input.is_file():
+            fail(f"input {options.input} does not exist")
+    elif not (options.text or "").strip():
+        fail(f"{options.verb} needs --text with something to say")
+    if options.verb == "design" and (
+        options.prompt_audio or options.reference_audio or options.prompt_text or options.prompt_file
+    ):
+        fail("design takes no clips: use clone")
+    if options.prompt_text and options.prompt_file:
+        fail("--prompt-text and --prompt-file exclude each other")
+    words = options.prompt_text or options.prompt_file
+    if options.prompt_audio and not words:
+        fail("--prompt-audio needs --prompt-text or --prompt-file")
+    if words and not options.prompt_audio:
+        fail("a prompt text needs --prompt-audio")
+    if words and options.control:
+        fail("--control and a prompt text exclude each other: the prompt already sets the style")
+    if options.verb == "clone" and not (options.reference_audio or options.prompt_audio):
+        fail("clone needs --reference-audio, or --prompt-audio with its text")
+    for what, path in (
+        ("reference audio", options.reference_audio),
+        ("prompt audio", options.prompt_audio),
+        ("prompt text file", options.prompt_file),
+    ):
+        if path and not Path(path).is_file():
+            fail(f"{what} {path} does not exist")
+    if options.denoise and options.no_denoiser:
+        fail("--denoise and --no-denoiser exclude each other")
+
+
+# -- work --------------------------------------------------------------------------------------------------------------
+
+
+def load(options: argparse.Namespace) -> VoxCPM:
+    """The model with its adapters."""
+    from voxcpm.api import ZIPENHANCER, VoxCPM
+
+    denoiser = options.zipenhancer_path or os.environ.get("ZIPENHANCER_MODEL_PATH") or ZIPENHANCER
+    if options.model_path:
+        # A path is a path: it is never looked up on the hub.
+        folder = Path(options.model_path).expanduser()
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no checkpoint folder at {options.model_path}")
+        source: str | Path = folder
+    else:
+        source = options.hf_model_id
+    model = VoxCPM.from_pretrained(
+        source,
+        load_denoiser=not options.no_denoiser,
+        zipenhancer_model_id=denoiser,
+        cache_dir=options.cache_dir,
+        local_files_only=options.local_files_only,
+        optimize=not options.no_optimize,
+        device=options.device,
+    )
+    if options.lora_path:
+        loaded, skipped = _load_lora(model, options)
+        sys.stderr.write(f"voxcpm: {len(loaded)} LoRA tensors loaded, {len(skipped)} left out\n")
+    return model
+
+
+def _load_lora(model: VoxCPM, options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The adapter's own lora_config.json decides; a flag that is given changes that field only."""
+    from dataclasses import replace
+
+    from voxcpm.lora import LoRAConfig, load_lora, read_lora
+
+    own, tensors = read_lora(options.lora_path)
+    if own is None:
+        has = [any(key.startswith(head) for key in tensors) for head in (("base_lm.", "residual_lm."), "feat_decoder.")]
+        proj = any("." not in key.removesuffix(".lora_A") for key in tensors if key.endswith(".lora_A"))
+        rank = next((len(tensor) for key, tensor in tensors.items() if key.endswith(".lora_A")), 32)
+        own = LoRAConfig(enable_lm=has[0], enable_dit=has[1], enable_proj=proj, r=rank, alpha=16)
+        sys.stderr.write(f"voxcpm: no lora_config.json beside the weights: rank {rank} is theirs, alpha 16 a guess\n")
+    changed: dict[str, Any] = {
+        name: value
+        for name, value in (
+            ("r", options.lora_r),
+            ("alpha", options.lora_alpha),
+            ("dropout", options.lora_dropout),
+            ("enable_lm", False if options.lora_disable_lm else None),
+            ("enable_dit", False if options.lora_disable_dit else None),
+            ("enable_proj", True if options.lora_enable_proj else None),
+        )
+        if value is not None
+    }
+    return load_lora(model.tts_model.backbone, options.lora_path, replace(own, **changed), override=True)
+
+
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `VoxCPM.generate` but for the text."""
+    words = options.prompt_text
+    if options.prompt_file:
+        words = Path(options.prompt_file).read_text(encoding="utf-8").strip()
+        if not words:
+            raise ValueError(f"{options.prompt_file} is empty: it must hold what is said in the prompt")
+    return {
+        "prompt_wav_path": options.prompt_audio,
+        "prompt_text": words,
+        "reference_wav_path": options.reference_audio,
+        "cfg_value": options.cfg_value,
+        "inference_timesteps": options.inference_timesteps,
+        "normalize": options.normalize,
+        "denoise": options.denoise,
+        "seed": options.seed,
+    }
+
+
+def _said(options: argparse.Namespace, text: str) -> str:
+    control = (options.control or "").strip()
+    return f"({control}){text}" if control else text
+
+
+def write_wav(path: Path, wav: Wav, sample_rate: int) -> None:
+    """Write 16-bit PCM, whole or not at all."""
+    import soundfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    soundfile.write(temporary, wav, sample_rate, subtype="PCM_16", format="WAV")
+    temporary.replace(path)
+
+
+def _save(options: argparse.Namespace, model: VoxCPM, wav: Wav, text: str, path: Path) -> None:
+    rate = model.tts_model.sample_rate
+    write_wav(path, wav, rate)
+    print(f"{path}: {len(wav) / rate:.2f} s")
+    if options.timestamps:
+        from voxcpm.timestamps import write_timestamps
+
+        several = options.verb == "batch" or options.timestamp_output is None
+        out = path.with_suffix(".timestamps.json") if several else options.timestamp_output
+        try:
+            write_timestamps(
+                path, text, out, options.timestamp_level, options.timestamp_model,
+                options.timestamp_language, options.timestamp_device,
+            )  # fmt: skip
+            print(f"{out}: timestamps")
+        except (RuntimeError, ValueError, OSError) as error:
+            if options.timestamp_strict:
+                raise
+            sys.stderr.write(f"voxcpm: no timestamps for {path}: {error}\n")
+
+
+def _check_timestamps(options: argparse.Namespace) -> None:
+    """Say at once that the library is missing, not after minutes of speaking."""
+    if options.timestamps and options.timestamp_strict:
+        from voxcpm.timestamps import aligner_library
+
+        aligner_library()
+
+
+def _one(options: argparse.Namespace) -> int:
+    arguments = _arguments(options)
+    _check_timestamps(options)
+    model = load(options)
+    wav = model.generate(_said(options, options.text), **arguments)
+    _save(options, model, wav, options.text, options.output)
+    return 0
+
+
+def _batch(options: argparse.Namespace) -> int:
+    """Each line on its own: one that fails is reported and the others are spoken. 0 where all succeeded."""
+    lines = [line.strip() for line in options.input.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{options.input} holds no text")
+    arguments = _arguments(options)
+    _check_timestamps(options)
+    model = load(options)
+    done = 0
+    for number, line in enumerate(lines, 1):
+        path = options.output_dir / f"output_{number:03d}.wav"
+        try:
+            wav = model.generate(_said(options, line), **arguments)
+        except AudioError:
+            raise  # the clip is every line's
+        except (ValueError, RuntimeError) as error:
+            sys.stderr.write(f"voxcpm: line {number}: {error}\n")
+            continue
+        _save(options, model, wav, line, path)
+        done += 1
+    print(f"{done} of {len(lines)} lines spoken")
+    return 0 if done == len(lines) else 1
+
+
+if __name__ == "__main__":
+    main()
