@@ -1,6 +1,6 @@
 """Word error rates of a demo corpus beside faster-whisper run directly on the same prompts, one by one.
 
-    python benchmarks/wer.py demo            # a folder that `voxmill demo` made
+python benchmarks/wer.py demo            # a folder that `voxmill demo` made
 """
 
 from __future__ import annotations
