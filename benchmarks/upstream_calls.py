@@ -164,7 +164,48 @@ for mistake, arguments in MISTAKES.items():
 
 @call("generate/positional")
 def _positional(s: Setting) -> Any:
-    return s.model.generate("Hello", s.prompt, PROMPT_TEXT, s.ref, 2.0, 3, PATCHES, PATCHES, False, False, False, 3, 6.0)
+    return s.model.generate(
+        "Hello", s.prompt, PROMPT_TEXT, s.ref, 2.0, 3, PATCHES, PATCHES, False, False, False, 3, 6.0
+    )
+
+
+def _clip(s: Setting, name: str, wav: Any, rate: int = 16000) -> str:
+    import soundfile
+
+    soundfile.write(s.folder / name, wav, rate, subtype="FLOAT")
+    return str(s.folder / name)
+
+
+@call("generate/silent_reference")
+def _silent(s: Setting) -> Any:
+    import numpy as np
+
+    return speak(s, reference_wav_path=_clip(s, "silent.wav", np.zeros(16000)))
+
+
+@call("generate/reference_of_50_ms")
+def _short(s: Setting) -> Any:
+    import numpy as np
+
+    return speak(s, reference_wav_path=_clip(s, "short.wav", np.full(800, 0.5)))
+
+
+@call("generate/stereo_reference_at_44100_hz")
+def _stereo(s: Setting) -> Any:
+    import numpy as np
+
+    sweep = np.sin(np.arange(44100) * np.linspace(0.01, 0.2, 44100))
+    return speak(s, reference_wav_path=_clip(s, "stereo.wav", np.stack((sweep, 0.5 * sweep), 1), 44100))
+
+
+@call("generate/error/reference_is_no_audio")
+def _no_audio(s: Setting) -> Any:
+    return speak(s, reference_wav_path=str(s.folder / "lines.txt"))
+
+
+@call("generate/text_beyond_the_context")
+def _beyond(s: Setting) -> Any:
+    return speak(s, text="Hello world " * 300)
 
 
 @call("generate/denoise")
@@ -483,7 +524,9 @@ def _model(s: Setting) -> list[str]:
 
 
 def _design(*more: str, text: str = "Hi", out: str = "out.wav") -> Command:
-    return Command(lambda s: ["design", "--text", text, "--output", str(s.folder / out), *_FEW, *_model(s), *more], (out,))
+    return Command(
+        lambda s: ["design", "--text", text, "--output", str(s.folder / out), *_FEW, *_model(s), *more], (out,)
+    )
 
 
 def _clone(*more: str) -> Command:
@@ -656,7 +699,9 @@ def set_up(golden: Path, folder: Path) -> Setting:
         (folder / name).write_text(text, encoding="utf-8")
     checkpoint = golden / "checkpoint"
     model = _package().VoxCPM.from_pretrained(str(checkpoint), load_denoiser=False, optimize=False, device="cpu")
-    return Setting(model, golden, checkpoint, golden / "lora", str(folder / "ref.wav"), str(folder / "prompt.wav"), folder)
+    return Setting(
+        model, golden, checkpoint, golden / "lora", str(folder / "ref.wav"), str(folder / "prompt.wav"), folder
+    )
 
 
 def answers(golden: Path, pattern: str = "*") -> Iterator[dict[str, Any]]:
@@ -672,7 +717,9 @@ def answers(golden: Path, pattern: str = "*") -> Iterator[dict[str, Any]]:
                 continue
             try:
                 with contextlib.redirect_stdout(silent):
-                    answer: dict[str, Any] = {"result": kind(make(setting)) if not name.startswith("cli/") else make(setting)}
+                    answer: dict[str, Any] = {
+                        "result": kind(make(setting)) if not name.startswith("cli/") else make(setting)
+                    }
             except Exception as error:
                 answer = {"error": error_kind(error)}
                 if os.environ.get("UPSTREAM_CALLS_SHOW"):
@@ -697,7 +744,9 @@ def about(golden: Path) -> dict[str, str]:
 def main() -> None:
     """Print the answers, or record them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--golden", type=Path, required=True, help="the folder with checkpoint/, lora/ and generation.safetensors")
+    parser.add_argument(
+        "--golden", type=Path, required=True, help="the folder with checkpoint/, lora/ and generation.safetensors"
+    )
     parser.add_argument("--only", default="*", help="calls whose name matches this pattern")
     parser.add_argument("--record", type=Path, help="write the answers as one JSON file here")
     options = parser.parse_args()

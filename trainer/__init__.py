@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig, load_train_config
-    from trainer.loop import TrainResult, train
+    from trainer.loop import train
+    from trainer.result import Progress, TrainResult
 
 _HOMES = {
     "TrainConfig": "trainer.config",
     "load_train_config": "trainer.config",
-    "TrainResult": "trainer.loop",
+    "Progress": "trainer.result",
+    "TrainResult": "trainer.result",
     "train": "trainer.loop",
 }
 
-__all__ = ["TrainConfig", "TrainResult", "load_train_config", "train"]
+__all__ = ["Progress", "TrainConfig", "TrainResult", "load_train_config", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
+from typing import Any
 
 import torch
 
-from catalogs.corpus import Corpus
-from trainer.codec import train_codec
+from catalogs.commit import write_atomically
+from trainer.codec.files import read_codec
+from trainer.codec.fit import CodecFit, fit_codec
 from trainer.config import TrainConfig, TrainError
-from trainer.data import clip_16k
+from trainer.corpora import Corpora
+from trainer.mixture import hash_number
 from trainer.sizes import config_dict
 from trainer.tokenizer import train_tokenizer
 from voxcpm.audiovae import AudioVAE
-from voxcpm.checkpoint import build_codec, find_checkpoint, load_backbone, load_codec, save_pretrained
+from voxcpm.checkpoint import TOKENIZER_FILES, build_codec, find_checkpoint, load_backbone, load_codec, save_pretrained
 from voxcpm.config import VoxCPM2Config
+from voxcpm.lora import LoRAConfig, apply_lora
 from voxcpm.model import VoxCPM2
 from voxcpm.text import TextTokenizer
 
@@ -25,45 +31,105 @@ _CODEC_CLIPS = 64
 
 @dataclass
 class Trainee:
-    """Everything that a checkpoint holds; `folder` is where codec and tokenizer files are copied from."""
+    """Everything that a checkpoint holds; `folder` is where tokenizer files are copied from."""
 
     config: VoxCPM2Config
     model: VoxCPM2
     codec: AudioVAE
     tokenizer: TextTokenizer
     folder: Path
+    lora: LoRAConfig | None = None
 
 
-def build(config: TrainConfig, corpus: Corpus, start: Path | None, say: Callable[[str], None]) -> Trainee:
-    """The trainee of a run: from `start` (a checkpoint of this run), from `model.start`, or from scratch.
+def build(config: TrainConfig, corpora: Corpora, resumed: Path | None, say: Callable[[str], None]) -> Trainee:
+    """The trainee of a run: from `resumed` (a checkpoint of this run), from `model.start`, or from scratch.
 
-    Raises TrainError, and what the checkpoint loader raises for a folder that is none.
+    Weights are float32 and in training mode. Raises TrainError, and what the checkpoint loader raises for a folder that is
+    none.
     """
-    if start is None and config.model.start is not None:
-        start = find_checkpoint(config.model.start)
-    if start is None:
-        start = _from_scratch(config, corpus, say)
-    model = load_backbone(start, dtype="float32").requires_grad_(True).train()
-    return Trainee(VoxCPM2Config.load(start), model, load_codec(start), TextTokenizer.load(start), start)
+    settings = config.model
+    if settings.start is not None and (resumed is None or settings.lora is not None):
+        start = find_checkpoint(settings.start)
+    else:
+        start = resumed or _from_scratch(config, corpora, say)
+    model = load_backbone(start, dtype="float32").train()
+    lora = None
+    if settings.lora is not None:
+        lora = LoRAConfig(**settings.lora.model_dump())
+        torch.manual_seed(config.seed)
+        apply_lora(model, lora, train=True)
+        model.train()
+    else:
+        model.requires_grad_(True)
+    return Trainee(VoxCPM2Config.load(start), model, load_codec(start), TextTokenizer.load(start), start, lora)
 
 
-def _from_scratch(config: TrainConfig, corpus: Corpus, say: Callable[[str], None]) -> Path:
-    """A fresh checkpoint folder in the run's output: tokenizer and codec trained on the corpus, random weights."""
-    folder = Path(config.output) / "start"
-    kept = corpus.kept().to_pylist()
-    texts = [row["text"] for row in kept if row["text"]]
-    if not texts:
-        raise TrainError(f"the corpus {corpus.path} has no kept segment with text: a tokenizer needs some")
-    texts += [row["full"] for row in corpus.annotations("descriptions").to_pylist() if row["full"]]
-    assets = Path(config.output) / ".assets"
-    train_tokenizer(texts, config.model.vocabulary, assets)
-    tokenizer = TextTokenizer.load(assets)
-    model_config = VoxCPM2Config.from_dict(config_dict(config.model.size, tokenizer.size))
+def _from_scratch(config: TrainConfig, corpora: Corpora, say: Callable[[str], None]) -> Path:
+    """A fresh checkpoint in the run's output: tokenizer and codec given or trained on the corpus, random weights.
+
+    One that an earlier, interrupted start of the same run has made is taken as it is.
+    """
+    output = Path(config.output)
+    folder, note = output / "start", output / "start.json"
+    kept = corpora.kept()
+    key = {"made_of": hash_number(config.model.model_dump(mode="json"), config.seed, sorted(kept))}
+    if folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8")) == key:
+        say(f"going on from {folder}, which was made before")
+        return folder
+    assets = output / ".assets"
+    tokenizer = _tokenizer(config, corpora, [row["text"] for row in kept.values() if row["text"]], assets, say)
+    given = read_codec(config.model.codec) if config.model.codec is not None else None
+    model_config = _model_config(config, tokenizer.size, given)
     torch.manual_seed(config.seed)
-    codec = build_codec(model_config)
-    chosen = sorted(kept, key=lambda row: row["segment_id"])[:_CODEC_CLIPS]
-    say(f"tokenizer: {tokenizer.size} entries; codec: {config.model.codec_steps} steps on {len(chosen)} clips")
-    clips = [clip_16k(corpus, row["segment_id"]) for row in chosen]
-    train_codec(codec, clips, config.model.codec_steps, config.seed, say)
+    codec = given or _trained_codec(config, corpora, build_codec(model_config), kept, say)
     model = VoxCPM2.from_config(model_config, torch.Generator().manual_seed(config.seed))
-    return save_pretrained(folder, model, model_config, source=assets, codec=codec)
+    say(f"a fresh model: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} million weights")
+    save_pretrained(folder, model, model_config, source=assets, codec=codec)
+    write_atomically(note, json.dumps(key).encode())
+    return folder
+
+
+def _tokenizer(
+    config: TrainConfig, corpora: Corpora, texts: list[str], assets: Path, say: Callable[[str], None]
+) -> TextTokenizer:
+    """The given tokenizer, or one trained on texts and descriptions; its files are put into `assets`."""
+    assets.mkdir(parents=True, exist_ok=True)
+    if config.model.tokenizer is not None:
+        given = Path(config.model.tokenizer).expanduser()
+        folder = given if given.is_dir() else given.parent
+        if not (folder / "tokenizer.json").is_file():
+            raise TrainError(f"model.tokenizer: no tokenizer.json in {folder}")
+        for name in TOKENIZER_FILES:
+            if (folder / name).is_file():
+                copyfile(folder / name, assets / name)
+    else:
+        texts += corpora.descriptions().values()
+        if not texts:
+            raise TrainError(f"{corpora.title} has no kept segment with text: a tokenizer needs some")
+        train_tokenizer(texts, config.model.vocabulary, assets)
+    tokenizer = TextTokenizer.load(assets)
+    say(f"tokenizer: {tokenizer.size} entries")
+    return tokenizer
+
+
+def _model_config(config: TrainConfig, vocabulary: int, codec: AudioVAE | None) -> VoxCPM2Config:
+    values: dict[str, Any] = config.model.config or config_dict(config.model.size, vocabulary)
+    values = json.loads(json.dumps(values))
+    values.setdefault("lm_config", {})["vocab_size"] = vocabulary
+    if codec is not None:
+        values["audio_vae_config"] = codec.config.to_dict()
+    read = VoxCPM2Config.from_dict(values)
+    latent = values.get("audio_vae_config", {}).get("latent_dim", 64)
+    if read.feat_dim != latent:
+        raise TrainError(f"the codec has {latent} latent channels, the model's feat_dim is {read.feat_dim}")
+    return read
+
+
+def _trained_codec(
+    config: TrainConfig, corpora: Corpora, codec: AudioVAE, kept: dict[str, Any], say: Callable[[str], None]
+) -> AudioVAE:
+    chosen = sorted(kept)[:_CODEC_CLIPS]
+    clips = [corpora.clip(segment_id) for segment_id in chosen]
+    say(f"codec: {config.model.codec_steps} steps on {len(clips)} clips")
+    fit_codec(codec, clips, CodecFit(steps=config.model.codec_steps), config.seed, say)
+    return codec

@@ -175,9 +175,7 @@ def recipes(package: str = "trainer") -> list[str]:
     )
 
 
-def load_recipe(
-    kind: type[Settings], package: str, source: str | Path, overrides: Iterable[str] = ()
-) -> Settings:
+def load_recipe(kind: type[Settings], package: str, source: str | Path, overrides: Iterable[str] = ()) -> Settings:
     """Settings of `kind` from a YAML file or the name of a package's recipe; raises SettingsError with one line."""
     path = Path(source)
     if not path.is_file():

@@ -41,7 +41,9 @@ class Corpora:
         ids: set[str] = set()
         for part in self.parts:
             try:
-                rows = query(part.path, f"select segment_id from segments where kept and row is not null and ({where})")[1]
+                rows = query(
+                    part.path, f"select segment_id from segments where kept and row is not null and ({where})"
+                )[1]
             except QueryError as error:
                 raise TrainError(f"phase {name}: where: {error}") from None
             ids |= {row[0] for row in rows}

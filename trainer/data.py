@@ -79,12 +79,14 @@ class RowStream:
 
     def state(self) -> dict[str, Any]:
         """The next choice's number and those of the choices in open rows: all that later rows depend on."""
-        return {"next": self._next, "open": [[item.choice.index for item in row] for row in self._packer.rows]}
+        rows = [[item.choice.index for item in row] for row in self._packer.rows]
+        return {"next": self._next, "open": rows, "waited": self._packer.waited}
 
     def seek(self, state: dict[str, Any]) -> None:
         """Go to a place that `state` told."""
         self._next = state["next"]
-        self._packer.reopen([[self._plan(index) for index in row] for row in state["open"]])
+        rows = [[self._plan(index) for index in row] for row in state["open"]]
+        self._packer.reopen(rows, state["waited"])
 
     def __iter__(self) -> RowStream:
         return self

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -174,26 +175,32 @@ def find_candidates(corpora: Corpora, where: str, max_seconds: float, name: str)
     return found
 
 
-def hold_out(candidates: list[Candidate], settings: ValidationSettings) -> tuple[list[Candidate], list[Candidate]]:
-    """(to train on, held out). A held-out clip is not a reference in training either: it is never heard.
+def hold_out(
+    candidates: dict[str, list[Candidate]], settings: ValidationSettings
+) -> tuple[dict[str, list[Candidate]], list[Candidate]]:
+    """(to train on by phase, held out in every phase). A held-out clip is no reference in training either: it is never heard.
 
-    Whether a segment is held out follows from its id alone. Where the share finds none, the one nearest to it is taken.
+    Whether a segment is held out follows from its id alone; where the share finds none, the one nearest to it is taken.
+    Raises TrainError for a phase of which nothing is left.
     """
-    if settings.every is None or len(candidates) < 2:
+    everything = {c.segment_id: c for found in candidates.values() for c in found}
+    if settings.every is None or not everything:
         return candidates, []
-    draws = {c.segment_id: hash_number("held out", c.segment_id) / 2**56 for c in candidates}
+    draws = {segment: hash_number("held out", segment) / 2**56 for segment in everything}
     held = {segment for segment, draw in draws.items() if draw < settings.share} or {min(draws, key=draws.__getitem__)}
-    if len(held) == len(candidates):
-        held.discard(max(held, key=draws.__getitem__))
-    training = [
-        Candidate(
-            c.segment_id, c.language, c.text, c.seconds, c.description,
-            tuple(reference for reference in c.references if reference[0] not in held),
-        )
-        for c in candidates
-        if c.segment_id not in held
-    ]  # fmt: skip
-    return training, [c for c in candidates if c.segment_id in held]
+    training = {}
+    for name, found in candidates.items():
+        training[name] = [
+            replace(c, references=tuple(reference for reference in c.references if reference[0] not in held))
+            for c in found
+            if c.segment_id not in held
+        ]
+        if not training[name]:
+            raise TrainError(
+                f"phase {name}: all of its segments are held out for validation: lower validation.share, or switch it off"
+                " with --set validation.every=null"
+            )
+    return training, [everything[segment] for segment in sorted(held, key=draws.__getitem__)]
 
 
 def describe_candidates(candidates: list[Candidate]) -> str:
@@ -206,3 +213,15 @@ def describe_candidates(candidates: list[Candidate]) -> str:
         f"{len(candidates)} segments, {hours:.3f} h, languages {' '.join(languages)}; {described} with a description,"
         f" {referenced} with references"
     )
+
+
+def data_key(seed: int, phases: dict[str, Phase], candidates: dict[str, list[Candidate]]) -> str:
+    """What the order of the data follows from: seed, phases (but not how long they are) and what segments offer."""
+    settings = {
+        name: phase.model_dump(exclude={"lr", "warmup", "schedule", "decay", "steps"}) for name, phase in phases.items()
+    }
+    digest = hashlib.sha256(json.dumps([seed, settings], sort_keys=True).encode())
+    for found in candidates.values():
+        for candidate in found:
+            digest.update(repr(candidate).encode())
+    return digest.hexdigest()[:16]

@@ -37,10 +37,16 @@ class Packer(Generic[Item]):
         """The open rows, in order: with the items still to come they decide every row that is given out from here on."""
         return [list(row) for row in self._rows]
 
-    def reopen(self, rows: Iterable[list[Item]]) -> None:
-        """Put open rows back, as `rows` gave them."""
+    @property
+    def waited(self) -> list[int]:
+        """How many rows were given out since each of the open ones was opened."""
+        return [self._given_out - opened for opened in self._opened]
+
+    def reopen(self, rows: Iterable[list[Item]], waited: Iterable[int]) -> None:
+        """Put open rows back, as `rows` and `waited` gave them."""
         self._rows = [list(row) for row in rows]
         self._filled = [sum(item.length for item in row) for row in self._rows]
+        self._opened = [self._given_out - count for count in waited]
 
     def add(self, item: Item) -> list[Item] | None:
         """Put a sample into a row; a row that has to make room is returned. ValueError for one longer than a row."""

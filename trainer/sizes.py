@@ -13,7 +13,14 @@ _TOWERS: dict[str, dict[str, Any]] = {
 
 
 def config_dict(size: str, vocabulary: int) -> dict[str, Any]:
-    """A config.json of a size; heads are 32 or 64 wide in all towers (they share rotary tables)."""
+    """A config.json of a size: toy, small, or 2b (the released model's). Heads are equally wide in all towers of one: they
+    share rotary tables."""
+    if size == "2b":
+        from voxcpm.published import published_dict
+
+        released = published_dict()
+        released["lm_config"]["vocab_size"] = vocabulary
+        return released
     widths = _TOWERS[size]
     head = widths["hidden"] // widths["heads"]
     encoder_dim, decoder_dim = widths["codec"]

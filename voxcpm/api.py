@@ -248,9 +248,15 @@ class VoxCPM:
         prompt_wav_path: str | Path | None = None,
         prompt_text: str | None = None,
         reference_wav_path: str | Path | None = None,
+        denoise: bool = False,
     ) -> PromptCache:
         """Encode a voice once; give it to `generate_with_prompt_cache`, keep it with voxcpm.prompt_cache."""
-        return self.tts_model.build_prompt_cache(prompt_text, prompt_wav_path, reference_wav_path)
+        prompt_wav_path, reference_wav_path = prompt_wav_path or None, reference_wav_path or None
+        check_prompt(prompt_wav_path, prompt_text)
+        encode: Callable[..., Tensor] = self._encode_denoised if denoise else self.tts_model.encode_file
+        prompt = encode(prompt_wav_path, "left") if prompt_wav_path else None
+        reference = encode(reference_wav_path, "right") if reference_wav_path else None
+        return make_prompt_cache(prompt_text or "", prompt, reference)
 
     def generate_with_prompt_cache(self, text: str, prompt_cache: PromptCache | None, **options: Any) -> Wav:
         """Speak with a cached voice; options: the fields of `SpeakOptions`."""
@@ -315,10 +321,7 @@ class VoxCPM:
             text = normalise_text(text)
         if prompt_wav_path is None and reference_wav_path is None:
             return text, None
-        encode: Callable[..., Tensor] = self._encode_denoised if denoise else self.tts_model.encode_file
-        prompt = encode(prompt_wav_path, "left") if prompt_wav_path else None
-        reference = encode(reference_wav_path, "right") if reference_wav_path else None
-        return text, make_prompt_cache(prompt_text or "", prompt, reference)
+        return text, self.build_prompt_cache(prompt_wav_path, prompt_text, reference_wav_path, denoise)
 
     def _encode_denoised(self, path: str | Path, pad: Any) -> Tensor:
         """As `VoxCPM2Model.encode_file`, through the denoiser first."""

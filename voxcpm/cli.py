@@ -113,7 +113,11 @@ def _add_speech(parser: argparse.ArgumentParser) -> None:
     add("--lora-dropout", type=float, help="dropout (has no effect when speaking)")
     add("--lora-disable-lm", action="store_true", help="leave out the adapters of the language models")
     add("--lora-disable-dit", action="store_true", help="leave out the adapters of the diffusion transformer")
-    add("--lora-enable-proj", action="store_true", help="use the adapters of the projections (they are, by lora_config.json)")
+    add(
+        "--lora-enable-proj",
+        action="store_true",
+        help="use the adapters of the projections (they are, by lora_config.json)",
+    )
     add("--timestamps", action="store_true", help="align the text with the audio (needs stable-ts)")
     add("--timestamp-output", type=Path, help="the JSON to write (beside the audio)")
     add("--timestamp-level", choices=("segment", "word", "char"), default="word", help="how fine (word)")

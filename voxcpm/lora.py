@@ -207,8 +207,9 @@ def load_lora(
 ) -> tuple[list[str], list[str]]:
     """Load adapter weights; returns (loaded keys, skipped keys: those the model has no place for).
 
-    The folder's own lora_config.json decides rank and scale; `config` only where there is none, or with `override`. A model without adapters, or
-    with others, is given those of that config. Raises CheckpointError when shapes disagree or nothing fits.
+    The folder's own lora_config.json decides rank and scale; `config` only where there is none, or with `override`. A model
+    without adapters, or with others, is given those of that config. Raises CheckpointError when shapes disagree or nothing
+    fits.
     """
     own, tensors = read_lora(path)
     settings = (config or own) if override else (own or config)

@@ -1,10 +1,10 @@
 """Checking a training manifest of the official trainer: JSON lines with `audio` and `text`, and more if wanted.
 
-    audio, text               required; a relative path is relative to the manifest
-    ref_audio                 a clip of the same voice, or null
-    duration, ref_duration    seconds
-    dataset_id                an integer
-    is_prompt                 true: the sample is context only, nothing of it is learnt
+audio, text               required; a relative path is relative to the manifest
+ref_audio                 a clip of the same voice, or null
+duration, ref_duration    seconds
+dataset_id                an integer
+is_prompt                 true: the sample is context only, nothing of it is learnt
 """
 
 from __future__ import annotations
@@ -14,6 +14,13 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+_OPTIONAL: tuple[tuple[str, tuple[type, ...], str], ...] = (
+    ("duration", (int, float), "a number"),
+    ("ref_duration", (int, float), "a number"),
+    ("dataset_id", (int,), "an integer"),
+    ("is_prompt", (bool,), "true or false"),
+)
 
 
 @dataclass
@@ -36,7 +43,9 @@ class ManifestReport:
 
     def text(self, verbose: bool = False) -> str:
         """For a person."""
-        out = [f"{self.manifest}: {len(self.good)} of {self.lines} lines can be used, {self.references} with a reference"]
+        out = [
+            f"{self.manifest}: {len(self.good)} of {self.lines} lines can be used, {self.references} with a reference"
+        ]
         if self.seconds:
             out.append(
                 f"  audio  {sum(self.seconds) / 3600:.2f} hours; {min(self.seconds):.2f}-{max(self.seconds):.2f} s, "
@@ -86,9 +95,9 @@ def _check_line(report: ManifestReport, number: int, line: str, sample_rate: int
         found.append("text is missing" if text is None else "text is empty" if text == "" else "text holds no words")
     else:
         report.characters.append(len(text))
-    for key, kinds in (("duration", (int, float)), ("ref_duration", (int, float)), ("dataset_id", int), ("is_prompt", bool)):
+    for key, kinds, words in _OPTIONAL:
         if row.get(key) is not None and not isinstance(row[key], kinds):
-            found.append(f"{key} is {row[key]!r}, not a {'number' if key.endswith('duration') else kinds.__name__}")  # type: ignore[attr-defined]
+            found.append(f"{key} is {row[key]!r}, not {words}")
     if row.get("audio") is None:
         found.append("audio is missing")
     else:

@@ -1,36 +1,44 @@
-"""The demo's recordings: studio prompts of Debian's Asterisk packages, joined into sessions whose every word is known."""
+"""The demo's recordings: prompts joined into sessions whose every word and cut point is known, and some odd files."""
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
 import random
 import shutil
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-RATE = 16_000
-LANGUAGES = ("en", "es", "fr", "it", "ru")
+from voxmill.demo_prompts import (
+    LANGUAGES,
+    RATE,
+    DemoRecordingsUnavailable,
+    SpokenPrompt,
+    choose_prompts,
+    unpack_packages,
+)
 
-#: Two recordings a language, each in another container: (ending, soundfile subtype or PyAV codec).
+__all__ = ["DemoRecordingsUnavailable", "DemoSet", "Prompt", "make_demo_recordings"]
+
+#: Two recordings a language, each in another container: (ending, libsndfile's PCM subtype or FFmpeg's encoder).
 _FORMATS = {
     "en": (("wav", "PCM_16"), ("flac", "PCM_16")),
     "es": (("m4a", "aac"), ("wav", "PCM_24")),
-    "fr": (("ogg", "VORBIS"), ("mp3", "MPEG_LAYER_III")),
-    "it": (("mka", "libopus"), ("flac", "PCM_16")),
+    "fr": (("ogg", "libopus"), ("mp3", "libmp3lame")),
+    "it": (("mka", "libopus"), ("g722", "g722")),
     "ru": (("aiff", "PCM_16"), ("mp4", "aac")),
 }
-_AV_RATES = {"libopus": 48_000}
+#: Hz where it is not that of the prompts, and bit/s: so high that the codec costs no words.
+_ENCODER_RATES = {"libopus": 48_000}
+_BIT_RATES = {"aac": 96_000, "libopus": 96_000, "libmp3lame": 128_000, "g722": 64_000}
 
-
-class DemoRecordingsUnavailable(RuntimeError):  # noqa: N818 - a state of the machine, not a fault
-    """The packages cannot be had here; the message says what to put in the folder instead."""
+_PAUSE_S = (0.25, 2.5)
+_ROOM_NOISE_DB = -66.0
+_SETTINGS = "made_with"
 
 
 @dataclass(frozen=True)
@@ -54,188 +62,143 @@ class DemoSet:
     broken: tuple[Path, ...]
     music: tuple[Path, ...]
 
+    @property
+    def gold_file(self) -> Path:
+        """The list of prompts, beside the folder so that it is not taken for a recording's transcript."""
+        return self.folder.parent / "gold.jsonl"
+
 
 def make_demo_recordings(
     folder: Path, minutes_per_language: float = 2.5, seed: int = 7, say: Callable[[str], None] = print
 ) -> DemoSet:
     """Join prompts with varied pauses into one session a language, and add two broken files and one of music.
 
-    Writes `folder` and `gold.jsonl` beside it; a folder that is complete already is used as it is. Raises
+    Writes `folder` and `gold.jsonl` beside it, the same for the same minutes and seed. A folder that has files is used as
+    it is: with the prompts known where this function made it, without where the recordings are somebody's own. Raises
     DemoRecordingsUnavailable where the packages can be had neither from the cache nor from apt.
     """
+    if not 0 < minutes_per_language < 1000:
+        raise ValueError(f"minutes per language must be above 0 and below 1000, not {minutes_per_language}")
+    settings = {"minutes_per_language": minutes_per_language, "seed": seed}
     gold_file = folder.parent / "gold.jsonl"
-    if gold_file.is_file():
-        return _read(folder, gold_file)
     if folder.is_dir() and any(folder.iterdir()):
-        say(f"using the recordings that are in {folder}")
-        return DemoSet(folder, (), (), ())
-    root = _packages(say)
+        return _use(folder, gold_file, settings, say)
+    root = unpack_packages(say)
+    # Made beside its place and renamed last: a folder that is there is whole, and never mistaken for somebody's own.
+    making = folder.with_name(f".{folder.name}.making")
+    shutil.rmtree(making, ignore_errors=True)
     gold: list[Prompt] = []
     for language in LANGUAGES:
-        prompts = _choose(root, language, minutes_per_language * 60, random.Random(f"{seed}{language}"))
-        say(f"  {language}: {len(prompts)} prompts, {sum(len(a) for _, _, a in prompts) / RATE / 60:.1f} minutes")
-        for part, (ending, kind) in enumerate(_FORMATS[language]):
+        prompts = choose_prompts(root, language, minutes_per_language * 60, random.Random(f"{seed}{language}"))
+        say(f"  {language}: {len(prompts)} prompts, {sum(p.duration_s for p in prompts) / 60:.1f} minutes")
+        for part, (ending, encoder) in enumerate(_FORMATS[language]):
             half = prompts[part :: len(_FORMATS[language])]
-            samples, placed = _join(half, random.Random(f"{seed}{language}{part}"))
-            path = folder / language / f"part{part + 1}.{ending}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, samples, kind)
-            relative = path.relative_to(folder).as_posix()
-            gold += [Prompt(relative, language, start, end, text, name) for start, end, text, name in placed]
-    broken, music = _odds(folder, seed)
-    lines = [json.dumps(vars(prompt), ensure_ascii=False) for prompt in gold]
-    lines.append(json.dumps({"broken": [str(p.relative_to(folder)) for p in broken]}))
-    lines.append(json.dumps({"music": [str(p.relative_to(folder)) for p in music]}))
-    # Last: a folder without it is one that was not finished.
+            samples, starts = _join(half, random.Random(f"{seed}{language}{part}"))
+            relative = f"{language}/part{part + 1}.{ending}"
+            _write(making / relative, samples, encoder)
+            gold += [
+                Prompt(relative, language, start, start + prompt.duration_s, prompt.text, prompt.name)
+                for prompt, start in zip(half, starts, strict=True)
+            ]
+    broken, music = _add_odds(making, seed)
+    lines: list[dict[str, Any]] = [
+        *(vars(prompt) for prompt in gold),
+        {"broken": broken},
+        {"music": music},
+        {_SETTINGS: settings},
+    ]
     temporary = gold_file.with_suffix(".tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    temporary.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
     temporary.replace(gold_file)
-    return DemoSet(folder, tuple(gold), tuple(broken), tuple(music))
+    making.replace(folder)
+    return DemoSet(folder, tuple(gold), tuple(folder / name for name in broken), tuple(folder / name for name in music))
 
 
-def _read(folder: Path, gold_file: Path) -> DemoSet:
+def _use(folder: Path, gold_file: Path, settings: dict[str, Any], say: Callable[[str], None]) -> DemoSet:
+    """The recordings that are in the folder, with what `gold.jsonl` knows of the files that are still there."""
     gold: list[Prompt] = []
     odds: dict[str, tuple[Path, ...]] = {"broken": (), "music": ()}
-    for line in gold_file.read_text(encoding="utf-8").splitlines():
+    made_with = settings
+    lines = gold_file.read_text(encoding="utf-8").splitlines() if gold_file.is_file() else []
+    for line in lines:
         row: dict[str, Any] = json.loads(line)
         if "text" in row:
             gold.append(Prompt(**row))
+        elif _SETTINGS in row:
+            made_with = row[_SETTINGS]
         else:
-            odds |= {key: tuple(folder / name for name in names) for key, names in row.items()}
-    return DemoSet(folder, tuple(gold), odds["broken"], odds["music"])
-
-
-def _packages(say: Callable[[str], None]) -> Path:
-    """The unpacked packages, from the cache or with `apt-get download` (which needs no root)."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxmill" / "debian"
-    unpacked = cache / "unpacked"
-    if (unpacked / ".complete").is_file():
-        return unpacked
-    instead = (
-        "put recordings of your own into the folder (any audio or video, one folder a session) and run it again:"
-        " voxmill demo DIR uses DIR/recordings when it is not empty"
+            odds |= {kind: tuple(folder / name for name in names) for kind, names in row.items()}
+    known = {prompt.path for prompt in gold}
+    gone = {path for path in known if not (folder / path).is_file()}
+    if known == gone:
+        say(f"using the recordings that are in {folder}")
+        return DemoSet(folder, (), (), ())
+    if gone:
+        say(f"  {len(gone)} of the demo's recordings are no longer in {folder}: they are left out")
+    if made_with != settings:
+        had = " and ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in made_with.items())
+        say(f"  {folder} was made with {had} and is used as it is; remove it to have another")
+    return DemoSet(
+        folder,
+        tuple(prompt for prompt in gold if prompt.path not in gone),
+        tuple(path for path in odds["broken"] if path.is_file()),
+        tuple(path for path in odds["music"] if path.is_file()),
     )
-    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        raise DemoRecordingsUnavailable(
-            f"the demo's recordings are Debian packages and there is no apt here; {instead}"
-        )
-    cache.mkdir(parents=True, exist_ok=True)
-    names = [
-        name for code in LANGUAGES for name in (f"asterisk-core-sounds-{code}", f"asterisk-core-sounds-{code}-g722")
-    ]
-    say("  fetching asterisk-core-sounds (55 MB, CC-BY-SA-3.0) from Debian")
-    done = _run(["apt-get", "download", *names], cache)
-    if done.returncode and os.geteuid() == 0:
-        # A new machine has no lists of packages yet.
-        _run(["apt-get", "update"], cache)
-        done = _run(["apt-get", "download", *names], cache)
-    archives = sorted(cache.glob("*.deb"))
-    if done.returncode or len(archives) < len(names):
-        why = " ".join(done.stderr.split())[-160:]
-        raise DemoRecordingsUnavailable(f"apt-get cannot download the demo's recordings ({why}); {instead}")
-    for archive in archives:
-        subprocess.run(["dpkg", "-x", str(archive), str(unpacked)], check=True, capture_output=True)
-        archive.unlink()
-    (unpacked / ".complete").touch()
-    return unpacked
 
 
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
-
-
-def _choose(root: Path, language: str, seconds: float, dice: random.Random) -> list[tuple[str, str, np.ndarray]]:
-    """(name, text, float32 samples) of prompts with a clean transcript: mostly longer than 2 s, one in eight shorter."""
-    listing = root / f"usr/share/doc/asterisk-core-sounds-{language}/core-sounds-{language}.txt.gz"
-    texts = {}
-    for line in gzip.decompress(listing.read_bytes()).decode("utf-8", errors="replace").splitlines():
-        name, separator, text = line.partition(":")
-        # Brackets and parentheses mark tones and remarks, angle brackets silence: nothing that is said.
-        if separator and text.strip() and not set("[]()<>\ufffd") & set(text):
-            texts[name.strip()] = " ".join(text.split())
-    voice = next(p for p in sorted((root / "usr/share/asterisk/sounds").iterdir()) if p.name.startswith(f"{language}_"))
-    names = [name for name in sorted(texts) if (voice / f"{name}.g722").is_file()]
-    dice.shuffle(names)
-    long_s, short_s = seconds * 0.95, seconds * 0.05
-    chosen = []
-    for name in names:
-        samples = _g722(voice / f"{name}.g722")
-        length = len(samples) / RATE
-        if length > 2.0 and long_s > 0 and length < 15:
-            long_s -= length
-        elif 0.7 < length <= 2.0 and short_s > 0:
-            short_s -= length
-        else:
-            continue
-        chosen.append((name, texts[name], samples))
-        if long_s <= 0 and short_s <= 0:
-            break
-    dice.shuffle(chosen)
-    return chosen
-
-
-def _g722(path: Path) -> np.ndarray:
-    """float32 [S] at 16 kHz of a raw G.722 file."""
-    import av
-
-    with av.open(str(path), format="g722") as container:
-        frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(container.streams.audio[0])]
-    return np.concatenate(frames).astype(np.float32) / 32768.0
-
-
-def _join(
-    prompts: list[tuple[str, str, np.ndarray]], dice: random.Random
-) -> tuple[np.ndarray, list[tuple[float, float, str, str]]]:
-    """One recording of prompts with pauses of 0.25 to 2.5 s and a faint room noise throughout; where each prompt is."""
+def _join(prompts: Sequence[SpokenPrompt], dice: random.Random) -> tuple[np.ndarray, list[float]]:
+    """One recording [S] of prompts with pauses of 0.25 to 2.5 s and a faint room noise; where (s) each prompt starts."""
     noise = np.random.default_rng(dice.randrange(2**32))
     parts = [np.zeros(round(dice.uniform(0.3, 1.0) * RATE), dtype=np.float32)]
-    placed = []
+    starts = []
     position = len(parts[0])
-    for name, text, samples in prompts:
-        placed.append((position / RATE, (position + len(samples)) / RATE, text, name))
-        pause = np.zeros(round(dice.uniform(0.25, 2.5) * RATE), dtype=np.float32)
-        parts += [samples, pause]
-        position += len(samples) + len(pause)
+    for prompt in prompts:
+        starts.append(position / RATE)
+        pause = np.zeros(round(dice.uniform(*_PAUSE_S) * RATE), dtype=np.float32)
+        parts += [prompt.samples, pause]
+        position += len(prompt.samples) + len(pause)
     joined = np.concatenate(parts)
-    joined += noise.normal(0, 10 ** (-66 / 20), len(joined)).astype(np.float32)
-    return np.clip(joined, -1, 1), placed
+    # Throughout, not in the pauses alone: a noise that stops when somebody speaks is a gate, which no room is.
+    joined += noise.normal(0, 10 ** (_ROOM_NOISE_DB / 20), len(joined)).astype(np.float32)
+    return np.clip(joined, -1, 1), starts
 
 
-def _write(path: Path, samples: np.ndarray, kind: str) -> None:
-    import soundfile
+def _write(path: Path, samples: np.ndarray, encoder: str) -> None:
+    """Mono 16 kHz samples [S] in the container that the ending names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if encoder.startswith("PCM_"):
+        import soundfile
 
-    if kind.isupper() or "_" in kind:
-        soundfile.write(path, samples, RATE, subtype=kind)
+        soundfile.write(path, samples, RATE, subtype=encoder)
         return
     import av
 
-    rate = _AV_RATES.get(kind, RATE)
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(kind, rate=rate, layout="mono")
-        stream.bit_rate = 96_000
+    rate = _ENCODER_RATES.get(encoder, RATE)
+    # Without bitexact the containers hold random serial numbers, and the same seed would give other files.
+    with av.open(str(path), "w", options={"fflags": "bitexact"}) as container:
+        stream: Any = container.add_stream(encoder, rate=rate, layout="mono")
+        stream.bit_rate = _BIT_RATES[encoder]
+        resampler = av.AudioResampler(format=stream.codec_context.format or "fltp", layout="mono", rate=rate)
         frame = av.AudioFrame.from_ndarray(np.rint(samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
-        frame.sample_rate = RATE
-        for resampled in av.AudioResampler(
-            format=stream.codec_context.format or "fltp", layout="mono", rate=rate
-        ).resample(frame):
+        # With times, or MP4 gets no edit list that takes the encoder's delay (64 ms) away again.
+        frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+        for resampled in [*resampler.resample(frame), *resampler.resample(None)]:
             container.mux(stream.encode(resampled))
         container.mux(stream.encode(None))
 
 
-def _odds(folder: Path, seed: int) -> tuple[list[Path], list[Path]]:
-    """Two broken files and one of music."""
+def _add_odds(folder: Path, seed: int) -> tuple[list[str], list[str]]:
+    """Two broken files and one of music, as paths within the folder."""
     import soundfile
 
-    odds = folder / "odds"
-    odds.mkdir(parents=True, exist_ok=True)
-    cut_off = odds / "cut_off.m4a"
+    broken, music = ["odds/cut_off.m4a", "odds/notes.wav"], ["odds/tune.flac"]
+    (folder / "odds").mkdir(parents=True, exist_ok=True)
+    # An MP4's index stands at its end: the rest of a copy that was cut off says nothing.
     whole = (folder / "es" / "part1.m4a").read_bytes()
-    cut_off.write_bytes(whole[: len(whole) // 3])
-    notes = odds / "notes.wav"
-    notes.write_text("These are the notes of the meeting; somebody saved them under the wrong name.\n")
-    music = odds / "tune.flac"
-    soundfile.write(music, _tune(seed), 44_100, subtype="PCM_16")
-    return [cut_off, notes], [music]
+    (folder / broken[0]).write_bytes(whole[: len(whole) // 3])
+    (folder / broken[1]).write_text("These are the notes of the meeting; somebody saved them under the wrong name.\n")
+    soundfile.write(folder / music[0], _tune(seed), 44_100, subtype="PCM_16")
+    return broken, music
 
 
 def _tune(seed: int) -> np.ndarray:
@@ -245,14 +208,11 @@ def _tune(seed: int) -> np.ndarray:
     tune = np.zeros(len(time))
     chords = ((220.0, 261.6, 329.6), (174.6, 220.0, 261.6), (196.0, 246.9, 293.7), (164.8, 196.0, 246.9))
     for beat in range(40):
-        at = time - beat * 0.5
+        at = time[: len(time) - round(beat * 0.5 * rate)]
+        sound = np.zeros(len(at))
         for tone in chords[beat // 4 % 4]:
             for overtone in (1, 2, 3):
-                tune += (
-                    np.where(at >= 0, np.exp(-3 * np.maximum(at, 0)), 0)
-                    * np.sin(2 * np.pi * tone * overtone * at)
-                    / overtone
-                )
-        hit = dice.normal(size=len(time)) * np.where(at >= 0, np.exp(-60 * np.maximum(at, 0)), 0)
-        tune += hit * (1.0 if beat % 2 else 0.4)
+                sound += np.exp(-3 * at) * np.sin(2 * np.pi * tone * overtone * at) / overtone
+        sound += dice.normal(size=len(at)) * np.exp(-60 * at) * (1.0 if beat % 2 else 0.4)
+        tune[len(time) - len(at) :] += sound
     return (0.3 * tune / np.abs(tune).max()).astype(np.float32)

@@ -1,135 +1,183 @@
 """Word error rates of a corpus whose words are known, beside faster-whisper run directly on the same prompts.
 
-Both sides are normalised alike: `whisper-normalizer` (the English one for English, the basic one, which keeps diacritics,
-for the rest), and digits spelt out with num2words in the language, as recognisers write "1" where the prompt says "one".
+How texts are compared is in `score_text`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from voxmill.demo_prompts import LONG_S
 from voxmill.demo_recordings import Prompt
+from voxmill.score_text import compared_units
 
-LONGER_THAN_S = 2.0
-"""Prompts that count: shorter ones ("yes", "pound") say more about the recogniser's mood than about the pipeline."""
+if TYPE_CHECKING:
+    from pipeline.records import Session
+
+_LAST_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True)
 class LanguageScore:
-    """Word error rate of one language: errors over words of the transcripts."""
+    """Error rate of one language: edits over the `words` of the transcripts (characters where `unit` says "char")."""
 
     language: str
     prompts: int
     words: int
     wer: float
-
-
-def normalize(text: str, language: str) -> str:
-    """Text as it is compared: lower case, no punctuation, numbers in words."""
-    from whisper_normalizer.basic import BasicTextNormalizer
-    from whisper_normalizer.english import EnglishTextNormalizer
-
-    if language != "en":
-        return " ".join(str(BasicTextNormalizer(remove_diacritics=False)(_spell(text, language))).split())
-    # The English normaliser writes numbers as digits and mends spelling variants.
-    return " ".join(_spell(str(EnglishTextNormalizer()(text)), "en").split())
+    unit: str = "word"
 
 
 def score_corpus(root: Path, recordings: Path, gold: Sequence[Prompt]) -> list[LanguageScore]:
-    """WER of a corpus by language: its words go to the prompt in whose time (with half the pauses around) they lie."""
-    from catalogs.corpus import Corpus
+    """WER of a corpus by language: its words go to the prompt in whose time (with half the pauses around) they lie.
 
-    corpus = Corpus(root)
-    paths = {row["source_id"]: row["path"] for row in corpus.table("recordings").to_pylist()}
-    words: dict[str, list[tuple[float, str]]] = {}
-    for row in corpus.index.filter(corpus.index.column("row").is_valid()).to_pylist():
-        for word in corpus.segment(row["segment_id"])["words"]:
-            middle = row["start_s"] + (word["start"] + word["end"]) / 2
-            words.setdefault(paths[row["source_id"]], []).append((middle, word["word"]))
-    texts = []
-    for index, prompt in enumerate(gold):
-        before, after = _neighbours(gold, index)
-        heard = sorted(words.get(str((recordings / prompt.path).resolve()), []))
-        texts.append(" ".join(word for middle, word in heard if before <= middle < after))
-    return _scores(gold, texts)
+    Every segment that has audio counts, kept or not; what was not recognised at all counts as words left out. Prompts up to
+    2 s are passed over: they say more about the recogniser's mood than about the pipeline. Raises ValueError where the
+    corpus was not made of these recordings.
+    """
+    return score_texts(gold, corpus_texts(root, recordings, gold))
 
 
 def score_direct(
-    recordings: Path, gold: Sequence[Prompt], model: str = "whisper-base", beam: int = 5
+    recordings: Path, gold: Sequence[Prompt], model: str | Path = "whisper-base", beam: int = 5, detect: bool = False
 ) -> list[LanguageScore]:
-    """WER of faster-whisper on each prompt alone, cut at the known times from the same recording, its language given."""
-    import numpy as np
-    from faster_whisper import WhisperModel
+    """WER of faster-whisper on each prompt alone, cut at the known times from the same recordings.
 
-    from catalogs.models import resolve
-    from pipeline.records import PCM_RATE, Recording, Session, Source
-    from pipeline.stages.decode import Decode, DecodeConfig
-
-    whisper: Any = WhisperModel(str(resolve(model)), device="cpu", compute_type="int8", cpu_threads=2)
-    sessions: dict[str, Session] = {}
-    texts = []
-    for prompt in gold:
-        if prompt.path not in sessions:
-            path = recordings / prompt.path
-            source = Source(prompt.path, str(path), prompt.path, "direct", path.stat().st_size, "")
-            sessions[prompt.path] = Decode(DecodeConfig())(Session("direct", "", "", [Recording(source)]))
-        if prompt.end_s - prompt.start_s <= LONGER_THAN_S:
-            texts.append("")
-            continue
-        pcm = sessions[prompt.path].pcm(prompt.path, prompt.start_s - 0.1, prompt.end_s + 0.1)
-        assert len(pcm) >= PCM_RATE
-        pieces, _ = whisper.transcribe(
-            pcm.astype(np.float32) / 32768.0,
-            language=prompt.language,
-            beam_size=beam,
-            temperature=0.0,
-            condition_on_previous_text=False,
-            word_timestamps=True,
-        )
-        texts.append("".join(piece.text for piece in pieces).strip())
-    return _scores(gold, texts)
+    `model` is a name of models.toml or a folder; the settings are those of the stage `transcribe`. The language is given,
+    which a pipeline has to find by itself; with `detect` it is found prompt by prompt.
+    """
+    return score_texts(gold, direct_texts(recordings, gold, model, beam, detect))
 
 
-def _scores(gold: Sequence[Prompt], texts: Sequence[str]) -> list[LanguageScore]:
+def score_texts(gold: Sequence[Prompt], texts: Sequence[str]) -> list[LanguageScore]:
+    """WER by language of one text for each prompt, over the prompts longer than 2 s."""
     import jiwer
+
+    from catalogs.languages import text_unit
 
     scores = []
     for language in sorted({prompt.language for prompt in gold}):
         pairs = [
-            (normalize(prompt.text, language), normalize(text, language))
+            (" ".join(compared_units(prompt.text, language)), " ".join(compared_units(text, language)))
             for prompt, text in zip(gold, texts, strict=True)
-            if prompt.language == language and prompt.end_s - prompt.start_s > LONGER_THAN_S
+            if prompt.language == language and is_scored(prompt)
         ]
-        pairs = [(reference, heard) for reference, heard in pairs if reference]
+        pairs = [(wanted, heard) for wanted, heard in pairs if wanted]
         if pairs:
-            wer = jiwer.wer([reference for reference, _ in pairs], [heard for _, heard in pairs])
-            count = sum(len(reference.split()) for reference, _ in pairs)
-            scores.append(LanguageScore(language, len(pairs), count, float(wer)))
+            wer = jiwer.wer([wanted for wanted, _ in pairs], [heard for _, heard in pairs])
+            count = sum(len(wanted.split()) for wanted, _ in pairs)
+            scores.append(LanguageScore(language, len(pairs), count, float(wer), text_unit(language)))
     return scores
 
 
-def _neighbours(gold: Sequence[Prompt], index: int) -> tuple[float, float]:
-    """The time that belongs to a prompt: from the middle of the pause before it to the middle of the one after it."""
-    prompt = gold[index]
-    before, after = 0.0, prompt.end_s + 5.0
-    if index and gold[index - 1].path == prompt.path:
-        before = (gold[index - 1].end_s + prompt.start_s) / 2
-    if index + 1 < len(gold) and gold[index + 1].path == prompt.path:
-        after = (prompt.end_s + gold[index + 1].start_s) / 2
-    return before, after
+def is_scored(prompt: Prompt) -> bool:
+    """Whether a prompt is long enough to count."""
+    return prompt.end_s - prompt.start_s > LONG_S
 
 
-def _spell(text: str, language: str) -> str:
-    from num2words import num2words
+def corpus_texts(root: Path, recordings: Path, gold: Sequence[Prompt]) -> list[str]:
+    """What a corpus has for each prompt."""
+    from catalogs.corpus import Corpus
 
-    def spell(match: re.Match[str]) -> str:
-        try:
-            return f" {num2words(int(match.group()), lang=language)} ".replace("-", " ")
-        except (NotImplementedError, OverflowError):
-            return match.group()
+    corpus = Corpus(root)
+    paths = {row["source_id"]: row["path"] for row in corpus.table("recordings").to_pylist()}
+    places = {path: _source(path, recordings, paths) for path in {prompt.path for prompt in gold}}
+    if gold and not any(places.values()):
+        raise ValueError(f"{root} holds none of the recordings in {recordings}: run voxmill prepare {recordings} again")
+    words: dict[str, list[tuple[float, str]]] = {}
+    for row in corpus.index.filter(corpus.index.column("row").is_valid()).to_pylist():
+        segment = corpus.segment(row["segment_id"])
+        heard = words.setdefault(row["source_id"], [])
+        for word, text in zip(segment["words"], spaced_words(segment), strict=True):
+            heard.append((row["start_s"] + (word["start"] + word["end"]) / 2, text))
+    texts = []
+    for prompt, (before, after) in zip(gold, prompt_spans(gold), strict=True):
+        heard = sorted(words.get(places[prompt.path] or "", []), key=lambda item: item[0])
+        texts.append("".join(text for middle, text in heard if before <= middle < after).strip())
+    return texts
 
-    return re.sub(r"\d+", spell, text)
+
+def _source(path: str, recordings: Path, paths: dict[str, str]) -> str | None:
+    """The source id of a recording: by its place, or by the end of its path where the folder has been moved."""
+    here = str((recordings / path).resolve())
+    found = [source for source, known in paths.items() if known == here]
+    found = found or [source for source, known in paths.items() if known.endswith(f"/{recordings.name}/{path}")]
+    return found[0] if len(found) == 1 else None
+
+
+def spaced_words(segment: dict[str, Any]) -> list[str]:
+    """The words of a segment with the spaces that its text has before them.
+
+    Word times come token by token: "1,000" may be "1" and ",000", and a space between them would make two numbers of it.
+    """
+    text, position, spaced = segment["text"] or "", 0, []
+    for word in (word["word"] for word in segment["words"]):
+        at = text.find(word, position)
+        # A transcript that was given is not what the words were recognised as: there, every word stands alone.
+        if at < 0 or text[position:at].strip():
+            spaced.append(f" {word}")
+            continue
+        spaced.append(text[position:at] + word)
+        position = at + len(word)
+    return spaced
+
+
+def prompt_spans(gold: Sequence[Prompt]) -> list[tuple[float, float]]:
+    """The time (s) that belongs to each prompt: from the middle of the pause before it to the middle of the one after it."""
+    starts, ends = [0.0] * len(gold), [prompt.end_s + _LAST_PAUSE_S for prompt in gold]
+    in_time = sorted(range(len(gold)), key=lambda index: (gold[index].path, gold[index].start_s))
+    for this, following in pairwise(in_time):
+        if gold[this].path == gold[following].path:
+            ends[this] = starts[following] = (gold[this].end_s + gold[following].start_s) / 2
+    return list(zip(starts, ends, strict=True))
+
+
+def direct_texts(
+    recordings: Path, gold: Sequence[Prompt], model: str | Path = "whisper-base", beam: int = 5, detect: bool = False
+) -> list[str]:
+    """What faster-whisper has for each prompt longer than 2 s, heard alone ("" for the others)."""
+    import numpy as np
+    from faster_whisper import WhisperModel
+
+    from catalogs.languages import whisper_code
+    from catalogs.models import resolve
+
+    folder = Path(model) if Path(model).is_dir() else resolve(str(model))
+    whisper: Any = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=2, local_files_only=True)
+    decoded: dict[str, Session] = {}
+    texts = []
+    for prompt in gold:
+        if not is_scored(prompt):
+            texts.append("")
+            continue
+        if prompt.path not in decoded:
+            decoded[prompt.path] = _decode(recordings / prompt.path)
+        session = decoded[prompt.path]
+        pcm = session.pcm(session.recordings[0].source.source_id, prompt.start_s, prompt.end_s)
+        pieces: Iterable[Any] = whisper.transcribe(
+            pcm.astype(np.float32) / 32768.0,
+            language=None if detect else whisper_code(prompt.language),
+            beam_size=beam,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            word_timestamps=True,
+            vad_filter=False,
+        )[0]
+        texts.append("".join(piece.text for piece in pieces).strip())
+    return texts
+
+
+def _decode(path: Path) -> Session:
+    """A recording as the pipeline hears it."""
+    from pipeline.records import Recording, Session, Source
+    from pipeline.stages.decode import Decode, DecodeConfig
+
+    source = Source(str(path), str(path), path.name, "direct", path.stat().st_size, "")
+    session = Decode(DecodeConfig())(Session("direct", "", "", [Recording(source)]))
+    if session.quarantine:
+        raise ValueError(f"{path}: {session.quarantine[0].error}")
+    return session

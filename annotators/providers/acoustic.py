@@ -25,6 +25,8 @@ _ORDINARY = {
     "pitch_range_st": (4.0, 9.0),
 }
 
+_FEWEST_WORDS = 10
+
 _Level = Literal["low", "mid", "high"]
 
 _PITCH: dict[_Level, tuple[str, str]] = {
@@ -97,27 +99,37 @@ class Acoustic:
         }
 
     def describe(self, clips: Sequence[Clip]) -> list[Answer]:
-        """One description a clip."""
-        return [Answer(clip.segment_id, self._describe(clip.row)) for clip in clips]
+        """One description a clip; an error for a clip of which nothing was measured."""
+        answers = []
+        for clip in clips:
+            said = self._describe(clip.row)
+            answers.append(Answer(clip.segment_id, said, None if said else "nothing of the voice was measured"))
+        return answers
 
-    def _describe(self, row: dict[str, Any]) -> VoiceDescription:
+    def _describe(self, row: dict[str, Any]) -> VoiceDescription | None:
         pick = _Picker(str(row["segment_id"]))
         pitch, rate, energy, melody = (self._level(measure, row) for measure in _MEASURES)
         expressive = row.get("expressive_p")
         mood: _Level | None = None
         if expressive is not None:
             mood = "low" if expressive < 0.35 else "high" if expressive > 0.65 else "mid"
+        if not any((pitch, rate, energy, melody, mood)):
+            return None
         gender = row.get("gender") if (row.get("gender_p") or 0) >= 0.6 else None
         who = {"male": "man", "female": "woman"}.get(str(gender), "speaker")
         brief = " ".join(filter(None, [pick(_MOOD, mood), pick(_PITCH, pitch), who]))
         how = [word for word in (pick(_RATE, rate), pick(_ENERGY, energy)) if word]
         voice = pick(_PITCH, pitch)
-        full = f"{_article(f'{voice} {who}' if voice else who)} speaks {' and '.join(how) or 'clearly'}"
+        full = f"{_article(f'{voice} {who}' if voice else who)} speaks"
+        if how:
+            full += f" {' and '.join(how)}"
         if melody:
-            full += f", with {pick(_MELODY, melody)}"
+            full += f"{',' if how else ''} with {pick(_MELODY, melody)}"
         full += "."
         if mood:
             full += f" The delivery is {pick(_MOOD, mood)}."
+        if len(full.split()) < _FEWEST_WORDS:
+            full += " The rest of the voice is hard to tell."
         return VoiceDescription(
             brief=brief[:1].upper() + brief[1:],
             full=full,

@@ -62,6 +62,8 @@ def mine(segments: list[Segment], threshold: float, min_s: float, per_segment: i
     allowed[np.arange(count), np.arange(count)] = False
     allowed[np.arange(1, count), np.arange(count - 1)] = False
     allowed[:, [s.duration_s < min_s for s in segments]] = False
+    mute = [s.embedding is None for s in segments]
+    allowed[mute] = allowed[:, mute] = False
     order = np.argsort(np.where(allowed, -cosine, np.inf), axis=1, kind="stable")
     references = []
     for row in range(count):

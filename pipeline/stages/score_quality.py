@@ -9,7 +9,7 @@ from catalogs.models import resolve
 from pipeline.quality.dnsmos import Dnsmos
 from pipeline.quality.levels import energy_db, frame_power, loudness_lufs, snr_db
 from pipeline.records import PCM_RATE, Segment, Session, SpeechSpan
-from pipeline.stage import Resources, Stage, StageConfig
+from pipeline.stage import Resources, Stage, StageConfig, StageError
 
 _BESIDE_S = 0.5
 """Seconds of non-speech beside a segment that its noise is estimated from, too."""
@@ -63,6 +63,8 @@ class ScoreQuality(Stage[ScoreQualityConfig]):
 
     def _score(self, session: Session, segment: Segment, spans: list[SpeechSpan]) -> None:
         samples = session.audio(segment)
+        if not len(samples):
+            raise StageError("there is no audio in this segment")
         ratings = self._dnsmos.rate(samples, self.config.dnsmos_hop_s)
         segment.dnsmos_sig, segment.dnsmos_bak, segment.dnsmos_ovr = ratings
         inside = [s for s in spans if s.end_s > segment.start_s and s.start_s < segment.end_s]

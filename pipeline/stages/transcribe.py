@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from catalogs.languages import text_unit, whisper_code
 from catalogs.models import resolve
 from pipeline.records import PCM_RATE, Recording, Segment, Session, Word
 from pipeline.stage import Resources, Stage, StageConfig
-from pipeline.text import count_characters, count_syllables
+from pipeline.text import count_characters, count_syllables, error_rate, share_out
 
 
 class TranscribeConfig(StageConfig):
@@ -22,6 +23,9 @@ class TranscribeConfig(StageConfig):
     beam_size: int = Field(5, ge=1)
     language_windows: int = Field(4, ge=1)
     """Windows of up to 30 s of speech, spread over a recording, that vote for its language."""
+    given_cer: float = Field(0.5, ge=0)
+    """A given transcript is used where its character error rate against the recognised text is at most this; beyond it the
+    recognised text stays."""
     threads: int = Field(2, ge=1)
     device: str = "cpu"
     compute_type: str = "default"
@@ -33,7 +37,9 @@ class Transcribe(Stage[TranscribeConfig]):
 
     The paper transcribes with Whisper and aligns. Each segment is decoded on its own at temperature 0 and without the text
     before it, so that the same segment always gives the same text and an error cannot spread. The language is that of the
-    recording, by the mean probability over windows of its speech; a language given with the source counts as sure.
+    recording, by the mean probability over windows of its speech; a language given with the source counts as sure. A
+    transcript given with the source is shared out over the recording's segments and takes the place of what was recognised
+    (`text_source` "given"); `agreement_cer` tells how far the two differ.
     `chars_per_s` and `rate_sps` (syllables) are per second of the segment without its head and tail silence as the words
     tell it.
     """
@@ -51,6 +57,7 @@ class Transcribe(Stage[TranscribeConfig]):
         "segment.asr_logprob",
         "segment.no_speech_p",
         "segment.compression_ratio",
+        "segment.agreement_cer",
         "segment.chars_per_s",
         "segment.rate_sps",
     )
@@ -78,13 +85,23 @@ class Transcribe(Stage[TranscribeConfig]):
         self.for_each(session, session.usable(), lambda r: languages.update(self._language(session, r)))
         alive = [s for s in session.alive() if s.source_id in languages]
         self.for_each(session, alive, lambda s: self._transcribe(session, s, *languages[s.source_id]))
+        self.for_each(session, session.usable(), lambda r: self._use_given(session, r))
+        for segment in alive:
+            if segment.words and segment.text:
+                spoken = max(segment.words[-1].end - segment.words[0].start, 0.2)
+                segment.chars_per_s = count_characters(segment.text) / spoken
+                segment.rate_sps = count_syllables(segment.text) / spoken
         return session
 
     def _language(self, session: Session, recording: Recording) -> dict[str, tuple[str, float]]:
         """{source id: (language, probability)}; empty where there is nothing to hear."""
         source = recording.source
-        if source.language:
+        if source.language and whisper_code(source.language) in self._whisper.supported_languages:
             return {source.source_id: (source.language, 1.0)}
+        if source.language:
+            session.notices.append(
+                f"{self.config.model} does not know the language {source.language}: it is detected instead"
+            )
         if not self._whisper.model.is_multilingual:
             return {source.source_id: ("en", 1.0)}
         votes: dict[str, float] = defaultdict(float)
@@ -102,7 +119,7 @@ class Transcribe(Stage[TranscribeConfig]):
         audio = session.audio(segment)
         found, _ = self._whisper.transcribe(
             audio,
-            language=language,
+            language=whisper_code(language),
             beam_size=self.config.beam_size,
             temperature=0.0,
             condition_on_previous_text=False,
@@ -120,14 +137,34 @@ class Transcribe(Stage[TranscribeConfig]):
             segment.compression_ratio = max(piece.compression_ratio for piece in pieces)
         end = segment.duration_s
         segment.words = [
-            Word(word.word.strip(), min(max(word.start, 0.0), end), min(max(word.end, 0.0), end), word.probability)
+            Word(
+                word.word.strip(),
+                float(min(max(word.start, 0.0), end)),
+                float(min(max(word.end, 0.0), end)),
+                float(word.probability),
+            )
             for piece in pieces
             for word in piece.words or []
         ]
-        if segment.words:
-            spoken = max(segment.words[-1].end - segment.words[0].start, 0.2)
-            segment.chars_per_s = count_characters(segment.text) / spoken
-            segment.rate_sps = count_syllables(segment.text) / spoken
+
+    def _use_given(self, session: Session, recording: Recording) -> None:
+        """Share out the transcript that came with a recording over its segments."""
+        source = recording.source
+        segments = [s for s in session.alive() if s.source_id == source.source_id and s.text is not None]
+        if not source.text or not segments:
+            return
+        heard = [str(segment.text) for segment in segments]
+        for segment, text in zip(
+            segments, share_out(source.text, heard, text_unit(segment_language(segments))), strict=True
+        ):
+            segment.agreement_cer = error_rate(str(segment.text), text)
+            if text and segment.agreement_cer <= self.config.given_cer:
+                segment.text, segment.text_source = text, "given"
+
+
+def segment_language(segments: list[Segment]) -> str | None:
+    """The language of a recording's segments."""
+    return next((segment.language for segment in segments if segment.language), None)
 
 
 def speech_windows(session: Session, source_id: str, count: int) -> list[np.ndarray]:

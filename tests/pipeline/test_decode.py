@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soxr
-from fakes.recordings import noise, session_of, tone, write
+from fakes.recordings import noise, tone, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sessions import session_of
 
 from pipeline.records import Session
 from pipeline.stages.decode import Decode, DecodeConfig

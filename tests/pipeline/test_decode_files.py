@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from fakes.recordings import noise, session_of, tone, write
+from fakes.recordings import noise, tone, write
+from sessions import session_of
 
 from pipeline.audio_file import AudioFileError, StreamReport, probe, probe_seconds, stream_mono
 from pipeline.stages.decode import Decode, DecodeConfig
@@ -165,7 +166,9 @@ def test_g722_has_no_header_and_is_known_by_its_name(tmp_path: Path) -> None:
         frame.sample_rate = 16_000
         container.mux([*stream.encode(frame), *stream.encode()])
     samples, _ = mono(tmp_path / "a.g722")
-    assert len(samples) == pytest.approx(16_000, abs=400) and np.sqrt(np.mean(samples**2)) == pytest.approx(0.35, abs=0.03)
+    assert len(samples) == pytest.approx(16_000, abs=400) and np.sqrt(np.mean(samples**2)) == pytest.approx(
+        0.35, abs=0.03
+    )
 
 
 def decoded(path: Path) -> tuple[str, float, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sessions import FINGERPRINT, make_stage, session_of, session_of_samples, source_of
@@ -15,7 +15,6 @@ from sessions import FINGERPRINT, make_stage, session_of, session_of_samples, so
 from pipeline.records import PCM_RATE, Recording, Session, SpeechSpan, Window
 from pipeline.stages.detect_speech import DetectSpeech, DetectSpeechConfig, find_spans, speech_probabilities
 from pipeline.stages.segment import CutSegments, SegmentConfig
-
 
 RATE = 44_100
 SAMPLE = 1 / RATE
@@ -86,9 +85,7 @@ def test_read_speech_is_speech(corpora: Path, detect: DetectSpeech) -> None:
     st.floats(0, 0.5),
     st.floats(0, 0.5),
 )
-def test_spans_keep_the_rules_of_their_settings(
-    values: list[float], min_speech_s: float, min_silence_s: float
-) -> None:
+def test_spans_keep_the_rules_of_their_settings(values: list[float], min_speech_s: float, min_silence_s: float) -> None:
     probabilities = np.array(values, dtype=np.float32)
     config = DetectSpeechConfig(min_speech_s=min_speech_s, min_silence_s=min_silence_s)
     spans = find_spans(probabilities, config)
@@ -99,7 +96,7 @@ def test_spans_keep_the_rules_of_their_settings(
         assert (last - first) * 0.032 >= min_speech_s - 1e-9
         assert p == pytest.approx(float(probabilities[first:last].mean()))
         inside[first:last] = True
-    for (_, last, _), (first, *_) in zip(spans, spans[1:], strict=False):
+    for (_, last, _), (first, *_) in itertools.pairwise(spans):
         assert (first - last) * 0.032 >= min_silence_s - 1e-9
     if min_speech_s == 0:
         assert inside[probabilities >= config.threshold].all()
@@ -178,7 +175,7 @@ def test_every_second_is_accounted_for(
             assert ("too_short" in segment.hard_reasons) == (round(segment.duration_s * RATE) < config.min_s * RATE)
         else:
             assert not any(start < segment.end_s - SAMPLE and end > segment.start_s + SAMPLE for start, end in spans)
-    for before, after in zip(segments, segments[1:], strict=False):
+    for before, after in itertools.pairwise(segments):
         assert before.end_s <= after.start_s + 1e-9
     assert [s.segment_id for s in cut(duration, spans, config).segments] == [s.segment_id for s in segments]
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes.recordings import session_of, write
+from fakes.recordings import write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sessions import session_of
 
 from catalogs.models import available
 from pipeline.records import Session, SpeechSpan
 from pipeline.stages.decode import Decode, DecodeConfig
-from pipeline.stages.detect_speech import DetectSpeech, DetectSpeechConfig, find_spans, hearing_gain, speech_probabilities
+from pipeline.stages.detect_speech import (
+    DetectSpeech,
+    DetectSpeechConfig,
+    find_spans,
+    hearing_gain,
+)
 
 pytestmark = pytest.mark.skipif(not available("silero-vad"), reason="needs the package silero-vad")
 
@@ -57,23 +64,22 @@ def test_very_quiet_speech_is_found_like_loud_speech(stage: DetectSpeech, corpor
     assert share(quiet.speech, loud.speech[0].start_s, loud.speech[-1].end_s) > 0.95
 
 
-def test_turns_that_people_marked_are_found(stage: DetectSpeech, corpora: Path) -> None:
-    for name in ("AMI_pyannote_tests__trn04.flac", "composite__ko_dialogue_3spk.opus"):
-        path = corpora / "world/sessions" / name
-        rttm = Path(f"{path}.rttm") if Path(f"{path}.rttm").is_file() else path.with_suffix(".rttm")
-        session = detect(stage, path)
-        turns = [line.split() for line in rttm.read_text().splitlines() if line.startswith("SPEAKER")]
-        covered = [share(session.speech, float(t[3]), float(t[3]) + float(t[4])) * float(t[4]) for t in turns]
-        assert sum(covered) / sum(float(t[4]) for t in turns) > 0.8, name
-
-
-def test_windows_do_not_change_what_is_found(stage: DetectSpeech, corpora: Path) -> None:
-    session = Decode(DecodeConfig())(session_of(corpora / "long/two_cities.flac"))
-    pcm = session.windows[0].pcm
-    whole = speech_probabilities(stage._net, [pcm])
-    assert len(whole) == -(-len(pcm) // 512)
-    for cuts in ([100, 101, 70_000], [512, 1024], [333_333]):
-        assert np.array_equal(speech_probabilities(stage._net, np.split(pcm, cuts)), whole)
+@pytest.mark.parametrize(
+    "name",
+    ["AMI_pyannote_tests__trn06.flac", "composite__ko_dialogue_3spk.opus", "composite__pl_overlap_2spk_music.mp3"],
+)
+def test_turns_that_people_marked_are_found(stage: DetectSpeech, corpora: Path, name: str) -> None:
+    """Marked turns hold the speakers' pauses, so that not all of them is speech; outside of them nobody speaks."""
+    path = corpora / "world/sessions" / name
+    session = detect(stage, path)
+    frames = np.zeros((2, round(session.recordings[0].duration_s * 100)), dtype=bool)
+    for line in Path(f"{path}.rttm").read_text().splitlines():
+        start, length = (float(field) for field in line.split()[3:5])
+        frames[0, round(start * 100) : round((start + length) * 100)] = True
+    for span in session.speech:
+        frames[1, round(span.start_s * 100) : round(span.end_s * 100)] = True
+    both = (frames[0] & frames[1]).sum()
+    assert both / frames[1].sum() > 0.94 and both / frames[0].sum() > 0.75
 
 
 def test_only_quiet_recordings_are_heard_turned_up() -> None:
@@ -100,7 +106,7 @@ def test_spans_keep_their_rules(runs: list[tuple[float, int]], min_speech: float
     for first, last, mean in spans:
         assert 0 <= first < last <= len(p) and (last - first) * 0.032 >= min_speech
         assert p[first] >= 0.5 and mean == pytest.approx(float(p[first:last].mean()), abs=1e-4)
-    for (_, before, _), (after, _, _) in zip(spans, spans[1:], strict=False):
+    for (_, before, _), (after, _, _) in itertools.pairwise(spans):
         assert (after - before) * 0.032 >= min_silence
     # Whatever is clearly speech for long enough is in a span.
     covered = np.zeros(len(p), dtype=bool)

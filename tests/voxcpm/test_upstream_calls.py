@@ -29,6 +29,22 @@ DIFFERENT: dict[str, tuple[Any, str]] = {
         {"error": "ValueError"},
         "denoise=True on a model loaded without a denoiser: the official package silently leaves the noise in",
     ),
+    "generate/silent_reference": (
+        {"error": "ValueError"},
+        "silence holds no voice; the official package speaks with it",
+    ),
+    "generate/reference_of_50_ms": (
+        {"error": "ValueError"},
+        "nor do 50 ms; the official package pads them with silence",
+    ),
+    "generate/error/reference_is_no_audio": (
+        {"error": "ValueError"},
+        "AudioError, a ValueError that names the file; the official package lets its decoder's own exception through",
+    ),
+    "generate/text_beyond_the_context": (
+        {"error": "ValueError"},
+        "refused with what to do before anything is computed; the official package fails at a table's end (IndexError)",
+    ),
     "generate/repeats_after_manual_seed": (
         {"result": {"type": "bool", "value": False}},
         "ours neither reads nor changes torch's global generator: `seed=` repeats an utterance (2.0.3 has no such argument)",

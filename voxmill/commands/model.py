@@ -1,14 +1,31 @@
-"""`voxmill speak`: text to a WAV with a VoxCPM2 checkpoint, in every layout."""
+"""`voxmill speak`: text to WAV with a VoxCPM2 checkpoint: every layout, streams, long texts, batches, kept voices."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from voxmill.terminal import JsonOption, Terminal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from voxcpm import VoxCPM
+    from voxcpm.prompt_cache import PromptCache
+
+    Wav = NDArray[np.float32]
+
+PATCH_S = 0.16
+#: Utterances of a file that are generated together, and then written.
+BATCH = 32
+DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 def register(app: typer.Typer) -> None:
@@ -17,19 +34,40 @@ def register(app: typer.Typer) -> None:
 
 
 def speak(
-    text: Annotated[str, typer.Argument(help="What to say.")],
     model: Annotated[str, typer.Option("--model", "-m", help="A checkpoint folder or a hub id.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The WAV to write (48 kHz).")],
+    text: Annotated[
+        str | None, typer.Argument(help="What to say; '(a calm old man)Hello' also describes the voice.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The WAV to write (48 kHz); with --file a folder.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="Say every line of this file: 001.wav, 002.wav ...")] = None,
     describe: Annotated[str | None, typer.Option(help="The voice or style in words, e.g. 'A calm old man'.")] = None,
     reference: Annotated[Path | None, typer.Option(help="A clip whose voice is to be used.")] = None,
     prompt: Annotated[Path | None, typer.Option(help="A clip to continue; needs --prompt-text.")] = None,
     prompt_text: Annotated[str | None, typer.Option(help="What is said in the prompt.")] = None,
+    voice: Annotated[Path | None, typer.Option(help="A voice kept with --save-voice, instead of clips.")] = None,
+    save_voice: Annotated[Path | None, typer.Option(help="Keep the clips' voice in this .safetensors file.")] = None,
+    long: Annotated[bool, typer.Option("--long", help="A text of any length: piece by piece, one voice.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Write each 160 ms as soon as it is made.")] = False,
     cfg: Annotated[float, typer.Option(help="Guidance, 0.1-10.")] = 2.0,
     steps: Annotated[int, typer.Option(help="Solver steps, 1-100.")] = 10,
+    sway: Annotated[float, typer.Option(help="Where the steps are dense: 1 near the noise, 0 evenly.")] = 1.0,
+    no_cfg_zero_star: Annotated[bool, typer.Option("--no-cfg-zero-star", help="Plain guidance.")] = False,
+    temperature: Annotated[float, typer.Option(help="Scale of the noise, 0-2.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Same seed, same audio.")] = None,
+    min_seconds: Annotated[float | None, typer.Option(help="Do not stop before.")] = None,
     max_seconds: Annotated[
-        float | None, typer.Option(help="Longest audio; twice the usual speaking time if not given.")
+        float | None, typer.Option(help="Longest audio; three times the usual speaking time if not given.")
+    ] = None,
+    retry: Annotated[int, typer.Option(help="Attempts for an utterance that does not end (not with --stream).")] = 3,
+    normalize: Annotated[bool, typer.Option("--normalize", help="Write out numbers and the like first.")] = False,
+    denoise: Annotated[
+        str | None, typer.Option(help="Clean the clips with this denoiser: a GTCRN .onnx file or a modelscope id.")
+    ] = None,
+    lora: Annotated[Path | None, typer.Option(help="An adapter folder, as `voxmill train` writes it.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16, float16 or int8; the checkpoint's if not given.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     as_json: JsonOption = False,
@@ -38,62 +76,300 @@ def speak(
 
     Example:  voxmill speak "Good morning." --model demo/model/latest -o morning.wav --describe "A calm young woman"
     """
-    from voxcpm import VoxCPM
-
     terminal = Terminal(as_json)
-    if not text.strip():
-        raise ValueError("the text is empty: give something to say")
+    lines = _lines(text, file, save_voice)
+    _check(lines, out, file, stream, describe, reference, prompt, prompt_text, voice, save_voice)
+    _check_numbers(cfg, steps, temperature, sway, min_seconds, max_seconds, retry, dtype)
+    if long and (min_seconds is not None or max_seconds is not None):
+        raise ValueError("--long has no --min-seconds or --max-seconds: each piece is as long as its words ask for")
+    if lora is not None and not lora.exists():
+        raise FileNotFoundError(f"no LoRA adapter at {lora}")
+
+    from voxcpm import VoxCPM
+    from voxcpm.prompt_cache import save_prompt_cache
+
     started = time.perf_counter()
-    voice = VoxCPM.from_pretrained(model, load_denoiser=False, device=device)
+    tts = VoxCPM.from_pretrained(
+        model,
+        load_denoiser=denoise is not None,
+        zipenhancer_model_id=denoise,
+        device=device,
+        lora_weights_path=lora,
+        dtype=dtype,
+    )
     loaded = time.perf_counter()
-    options: dict[str, Any] = {
-        "text": f"({describe.strip()}){text}" if describe else text,
-        "prompt_wav_path": str(prompt) if prompt else None,
-        "prompt_text": prompt_text,
-        "reference_wav_path": str(reference) if reference else None,
-        "cfg_value": cfg,
-        "inference_timesteps": steps,
-        "max_len": max(4, round((max_seconds or generous_seconds(text)) / 0.16)),
-        "seed": seed,
-    }
-    rate = voice.tts_model.sample_rate
-    if stream:
-        samples = _write_stream(out, rate, voice.generate_streaming(**options))
+    cache = _cache(tts, voice, reference, prompt, prompt_text, denoise is not None)
+    if save_voice is not None and cache is not None:
+        save_prompt_cache(cache, save_voice)
+        terminal.say(f"{save_voice}: voice kept ({cache['mode']})")
+    job = _Job(
+        tts,
+        cache,
+        describe.strip() if describe else None,
+        normalize,
+        {
+            "cfg_value": cfg,
+            "inference_timesteps": steps,
+            "sway_sampling_coef": sway,
+            "use_cfg_zero_star": not no_cfg_zero_star,
+            "temperature": temperature,
+            "seed": seed,
+            "retry_badcase": retry > 1,
+            "retry_badcase_max_times": retry,
+        },
+        min_seconds,
+        max_seconds,
+    )
+    if file is not None and out is not None:
+        written = job.many(lines, out, long)
+    elif out is not None:
+        written = [(out, job.streamed(lines[0], out, long) if stream or long else job.one(lines[0], out))]
     else:
-        import soundfile
-
-        wav = voice.generate(**options)
-        samples = len(wav)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(out, wav, rate, subtype="PCM_16")
-    seconds = samples / rate
-    spent = time.perf_counter() - loaded
-    terminal.say(
-        f"{out}: {seconds:.2f} s of audio at {rate} Hz in {spent:.1f} s (real-time factor {spent / seconds:.2f})"
-    )
+        written = []
+    rate, spent = tts.tts_model.sample_rate, time.perf_counter() - loaded
+    seconds = sum(samples for _, samples in written) / rate
+    for path, samples in written:
+        terminal.say(f"{path}: {samples / rate:.2f} s of audio at {rate} Hz")
+    if written:
+        terminal.say(f"{seconds:.2f} s of audio in {spent:.1f} s (real-time factor {spent / seconds:.2f})")
     terminal.result(
-        {"out": str(out), "seconds": seconds, "sample_rate": rate, "load_s": loaded - started, "generate_s": spent}
+        {
+            "out": str(out) if out else None,
+            "seconds": seconds,
+            "sample_rate": rate,
+            "load_s": loaded - started,
+            "generate_s": spent,
+            "seed": tts.last_successful_seed if written else None,
+            "voice": str(save_voice) if save_voice else None,
+            "files": [{"out": str(path), "seconds": samples / rate} for path, samples in written],
+        }
     )
 
 
-def _write_stream(out: Path, rate: int, chunks: object) -> int:
-    """Write chunks as they come; returns the number of samples."""
-    import soundfile
+# -- what may be asked for ---------------------------------------------------------------------------------------------
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    samples = 0
-    with soundfile.SoundFile(out, "w", samplerate=rate, channels=1, subtype="PCM_16") as file:
-        for chunk in chunks:  # type: ignore[attr-defined]
-            file.write(chunk)
-            file.flush()
-            samples += len(chunk)
-    return samples
+
+def _lines(text: str | None, file: Path | None, save_voice: Path | None) -> list[str]:
+    """The texts to say; none where only a voice is to be kept."""
+    if file is None:
+        if text is None and save_voice is not None:
+            return []
+        if text is None or not text.strip():
+            raise ValueError("the text is empty: give something to say")
+        return [text]
+    if text is not None:
+        raise ValueError("give a text or --file, not both")
+    if not file.is_file():
+        raise FileNotFoundError(f"no text file at {file}")
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is not UTF-8 text") from None
+    if not lines:
+        raise ValueError(f"{file} holds no text")
+    return lines
+
+
+def _check(
+    lines: list[str],
+    out: Path | None,
+    file: Path | None,
+    stream: bool,
+    describe: str | None,
+    reference: Path | None,
+    prompt: Path | None,
+    prompt_text: str | None,
+    voice: Path | None,
+    save_voice: Path | None,
+) -> None:
+    """The rules between the options, before anything is loaded."""
+    from voxcpm.limits import check_file, check_prompt
+
+    if lines and out is None:
+        raise ValueError("say where to write the audio: -o speech.wav (with --file a folder)")
+    if file is not None and stream:
+        raise ValueError("--stream is for one text: leave it out with --file")
+    if file is not None and out is not None and out.is_file():
+        raise ValueError(f"{out} is a file: with --file, -o is a folder")
+    if file is None and out is not None and out.is_dir():
+        raise ValueError(f"{out} is a folder: give the WAV's name, as in -o {out / 'speech.wav'}")
+    if voice is not None and (reference or prompt or prompt_text):
+        raise ValueError("--voice stands for the clips: leave out --reference, --prompt and --prompt-text")
+    if voice is not None and not voice.is_file():
+        raise FileNotFoundError(f"no kept voice at {voice}: make one with --save-voice")
+    check_prompt(prompt, prompt_text)
+    check_file(reference)
+    check_file(prompt)
+    if describe and prompt is not None:
+        raise ValueError("--describe and --prompt exclude each other: the prompt already sets the style")
+    if save_voice is not None and not (reference or prompt):
+        raise ValueError("--save-voice needs a clip: --reference, or --prompt with --prompt-text")
+    if save_voice is not None and save_voice.suffix != ".safetensors":
+        raise ValueError(f"--save-voice {save_voice}: the file's name must end in .safetensors")
+
+
+def _check_numbers(
+    cfg: float,
+    steps: int,
+    temperature: float,
+    sway: float,
+    min_seconds: float | None,
+    max_seconds: float | None,
+    retry: int,
+    dtype: str | None,
+) -> None:
+    from voxcpm.limits import check_solver
+
+    check_solver(cfg, steps)
+    if not 0.0 <= temperature <= 2.0:
+        raise ValueError(f"--temperature {temperature:g} is outside 0..2")
+    # Beyond these the time grid is no longer falling from 1 to 0.
+    if not -1.0 <= sway <= 1.75:
+        raise ValueError(f"--sway {sway:g} is outside -1..1.75")
+    for name, value in (("--min-seconds", min_seconds), ("--max-seconds", max_seconds)):
+        if value is not None and not 0.0 < value < math.inf:
+            raise ValueError(f"{name} {value:g} must be above 0")
+    if min_seconds is not None and max_seconds is not None and min_seconds > max_seconds:
+        raise ValueError(f"--min-seconds {min_seconds:g} is above --max-seconds {max_seconds:g}")
+    if retry < 1:
+        raise ValueError(f"--retry {retry} must be at least 1 (1: a single attempt)")
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"--dtype {dtype} is not one of {', '.join(DTYPES)}")
 
 
 def generous_seconds(text: str) -> float:
-    """Twice what speaking this text usually takes and two seconds: a model that does not stop must not go on for minutes.
+    """Three times what speaking this text usually takes: a model that does not stop must not go on for minutes.
 
     Usual speed: 14 characters a second, and 4.5 for scripts that write a syllable or more with one character.
     """
     dense = sum(ch >= "\u2e80" for ch in text)
-    return 2.0 * ((len(text) - dense) / 14.0 + dense / 4.5) + 2.0
+    return 3.0 * ((len(text) - dense) / 14.0 + dense / 4.5) + 1.0
+
+
+# -- speaking ----------------------------------------------------------------------------------------------------------
+
+
+def _cache(
+    tts: VoxCPM, voice: Path | None, reference: Path | None, prompt: Path | None, prompt_text: str | None, denoise: bool
+) -> PromptCache | None:
+    """The voice, encoded once."""
+    if voice is not None:
+        from voxcpm.prompt_cache import load_prompt_cache
+
+        return load_prompt_cache(voice)
+    if reference is None and prompt is None:
+        return None
+    return tts.build_prompt_cache(prompt, prompt_text, reference, denoise)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The voice and the settings that all texts of a call share."""
+
+    tts: VoxCPM
+    cache: PromptCache | None
+    description: str | None
+    normalize: bool
+    options: dict[str, Any]
+    min_seconds: float | None
+    max_seconds: float | None
+
+    def one(self, line: str, out: Path) -> int:
+        """Say one text; returns the number of samples written."""
+        wav = self.tts.generate_with_prompt_cache(self._text(line), self.cache, **self.options, **self._lengths(line))
+        return _write(out, wav, self.tts.tts_model.sample_rate)
+
+    def streamed(self, line: str, out: Path, long: bool) -> int:
+        """Write one text piece by piece, as it is made."""
+        return _write_stream(out, self.tts.tts_model.sample_rate, self._pieces(line) if long else self._chunks(line))
+
+    def many(self, lines: list[str], folder: Path, long: bool) -> list[tuple[Path, int]]:
+        """Say every line into a file of its own, many at once."""
+        from voxcpm.api import Utterance
+
+        width = max(3, len(str(len(lines))))
+        paths = [folder / f"{number:0{width}d}.wav" for number in range(1, len(lines) + 1)]
+        if long:
+            return [(path, self.streamed(line, path, True)) for line, path in zip(lines, paths, strict=True)]
+        written: list[tuple[Path, int]] = []
+        options = {k: v for k, v in self.options.items() if k != "seed"}
+        for start in range(0, len(lines), BATCH):
+            items = []
+            for line in lines[start : start + BATCH]:
+                lengths = self._lengths(line)
+                options["retry_badcase_ratio_threshold"] = max(
+                    lengths["retry_badcase_ratio_threshold"], options.get("retry_badcase_ratio_threshold", 0.0)
+                )
+                items.append(
+                    Utterance(
+                        self._text(line),
+                        prompt_cache=self.cache,
+                        seed=self.options["seed"],
+                        min_len=lengths["min_len"],
+                        max_len=lengths["max_len"],
+                    )
+                )
+            for wav in self.tts.generate_batch(items, **options):
+                path = paths[len(written)]
+                written.append((path, _write(path, wav, self.tts.tts_model.sample_rate)))
+        return written
+
+    def _text(self, line: str) -> str:
+        """The text as the model reads it; the description is not normalised, it is not spoken."""
+        from voxcpm.text import collapse_whitespace
+
+        line = collapse_whitespace(line)
+        if self.normalize:
+            from voxcpm.normalise import normalise_text
+
+            line = normalise_text(line)
+        return f"({self.description}){line}" if self.description else line
+
+    def _lengths(self, line: str) -> dict[str, Any]:
+        """Bounds in patches. The stop head is heard from patch min_len + 2 on."""
+        shortest = math.ceil(self.min_seconds / PATCH_S - 1e-9) if self.min_seconds is not None else 4
+        longest = round((self.max_seconds or generous_seconds(line)) / PATCH_S)
+        longest = max(longest, 1) if self.max_seconds is not None else max(longest, shortest, 4)
+        # The model also bounds the length by the number of tokens, which must not undercut what was asked for.
+        tokens = len(self.tts.tts_model.text_tokenizer.encode(line)) or 1
+        ratio = 6.0 if self.min_seconds is None else max(6.0, shortest / tokens)
+        return {"min_len": max(0, shortest - 2), "max_len": longest, "retry_badcase_ratio_threshold": ratio}
+
+    def _chunks(self, line: str) -> Iterator[Wav]:
+        options = {**self.options, **self._lengths(line)}
+        chunks = self.tts.tts_model.generate_with_prompt_cache_streaming(self._text(line), self.cache, **options)
+        return (chunk.reshape(-1).numpy() for chunk, _, _ in chunks)
+
+    def _pieces(self, line: str) -> Iterator[Wav]:
+        """The bounds of a long text are those of its pieces, which the ratio to the tokens gives."""
+        pieces = self.tts.generate_long_streaming(self._text(line), prompt_cache=self.cache, **self.options)
+        return (wav for _, wav in pieces)
+
+
+def _write(out: Path, wav: Wav, rate: int) -> int:
+    """Write 16-bit PCM, whole or not at all; returns the number of samples."""
+    import soundfile
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.tmp")
+    soundfile.write(temporary, wav, rate, subtype="PCM_16", format="WAV")
+    temporary.replace(out)
+    return len(wav)
+
+
+def _write_stream(out: Path, rate: int, chunks: Iterable[Wav]) -> int:
+    """Write chunks as they come, playable meanwhile; returns the number of samples."""
+    import soundfile
+
+    samples = 0
+    # The first chunk is waited for: a request that is refused must leave no file.
+    chunks = iter(chunks)
+    first = next(chunks, None)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with soundfile.SoundFile(out, "w", samplerate=rate, channels=1, subtype="PCM_16", format="WAV") as file:
+        while first is not None:
+            file.write(first)
+            file.flush()
+            samples += len(first)
+            first = next(chunks, None)
+    return samples

@@ -1,0 +1,191 @@
+"""Describing a corpus: what the words may say, and a pass that goes on where it was broken off."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_builders import make_unit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annotators.providers import provider
+from annotators.providers.acoustic import Acoustic
+from annotators.runner import describe_corpus
+from annotators.schema import Answer, Clip, VoiceDescription
+from catalogs.commit import CorpusError, commit_unit, create_corpus
+from catalogs.corpus import Corpus
+
+SECRET = "xylophone zebra quagmire"
+
+
+def corpus_of(root: Path, *names: str) -> Path:
+    create_corpus(root, name="small")
+    for name in names:
+        unit = make_unit(name, 4)
+        for number, row in enumerate(unit.rows):
+            row |= {"text": SECRET, "pitch_hz": 90.0 + 40 * number, "expressive_p": 0.2 * number}
+        commit_unit(root, unit)
+    return root
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[\w'-]+", text.lower())
+
+
+def annotations(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in (root / "annotations").rglob("*.parquet")}
+
+
+def test_a_pass_describes_every_kept_segment_once(tmp_path: Path) -> None:
+    root = corpus_of(tmp_path / "c", "a", "b")
+    stats = describe_corpus(root)
+    kept = {row["segment_id"] for row in Corpus(root).kept().to_pylist()}
+    rows = Corpus(root).annotations("descriptions").to_pylist()
+    assert (stats.annotator, stats.described, stats.failed, stats.already) == ("acoustic", len(kept), 0, 0)
+    assert len(kept) == 6 and {row["segment_id"] for row in rows} == kept and len(rows) == len(kept)
+    for row in rows:
+        assert 2 <= len(words(row["brief"])) <= 8
+        assert 10 <= len(words(row["full"])) <= 50
+        assert not set(words(SECRET)) & set(words(row["brief"] + " " + row["full"]))
+        assert (row["status"], row["verdict"], row["cost_usd"], row["language"]) == ("ok", "agree", 0.0, "en")
+        assert row["attributes"]["gender"] == "female" and "woman" in row["brief"].lower()
+
+
+def test_a_second_pass_changes_nothing(tmp_path: Path) -> None:
+    root = corpus_of(tmp_path / "c", "a", "b")
+    describe_corpus(root)
+    before = annotations(root)
+    stats = describe_corpus(root)
+    assert (stats.described, stats.already) == (0, 6)
+    assert annotations(root) == before
+
+
+def test_units_committed_later_are_described_and_the_others_left_alone(tmp_path: Path) -> None:
+    root = corpus_of(tmp_path / "c", "a")
+    describe_corpus(root)
+    before = annotations(root)
+    commit_unit(root, make_unit("b", 3))
+    stats = describe_corpus(root)
+    assert (stats.described, stats.already) == (2, 3)
+    assert before.items() <= annotations(root).items()
+
+
+class Moody:
+    """A describer that fails on some clips and breaks off after some batches."""
+
+    name, model, prompt_version, listens = "moody", "moody-1", "1", True
+
+    def __init__(self, refuses: set[int] = frozenset(), breaks_after: int | None = None) -> None:  # type: ignore[assignment]
+        self.refuses, self.breaks_after, self.seen, self.batches = refuses, breaks_after, [], 0  # type: ignore[var-annotated]
+
+    def prepare(self, rows: Sequence[dict[str, Any]]) -> None:
+        pass
+
+    def describe(self, clips: Sequence[Clip]) -> list[Answer]:
+        if self.batches == self.breaks_after:
+            raise ConnectionError("the line is dead")
+        self.batches += 1
+        answers = []
+        for clip in clips:
+            assert clip.flac is not None and clip.flac.startswith(b"fLaC")
+            number = len(self.seen)
+            self.seen.append(clip.segment_id)
+            said = VoiceDescription(brief="A voice", full="A voice says something in some way that is not known here.")
+            answers.append(Answer(clip.segment_id, None if number in self.refuses else said, "busy", cost_usd=0.5))
+        return answers
+
+
+def test_a_broken_pass_goes_on_where_it_was(tmp_path: Path) -> None:
+    root = corpus_of(tmp_path / "c", "a", "b", "d")
+    with pytest.raises(ConnectionError):
+        describe_corpus(root, Moody(breaks_after=2), batch=3)
+    assert len(annotations(root)) == 2
+    second = Moody()
+    stats = describe_corpus(root, second, batch=3)
+    assert (stats.described, stats.already) == (3, 6)
+    assert len(second.seen) == 3
+    assert not [path for path in (root / "tmp").rglob("*") if path.is_file()]
+
+
+def test_what_failed_is_kept_as_failed_and_tried_again(tmp_path: Path) -> None:
+    root = corpus_of(tmp_path / "c", "a")
+    stats = describe_corpus(root, Moody(refuses={1}))
+    assert (stats.described, stats.failed, stats.cost_usd) == (2, 1, 1.5)
+    statuses = sorted(row["status"] for row in Corpus(root).annotations("descriptions").to_pylist())
+    assert statuses == ["failed: busy", "ok", "ok"]
+    stats = describe_corpus(root, Moody())
+    assert (stats.described, stats.failed, stats.already) == (1, 0, 2)
+    rows = Corpus(root).annotations("descriptions").to_pylist()
+    assert [row["status"] for row in rows] == ["ok"] * 3
+    assert len({row["segment_id"] for row in rows}) == 3
+
+
+def test_two_describers_stand_side_by_side(tmp_path: Path) -> None:
+    root = corpus_of(tmp_path / "c", "a")
+    describe_corpus(root)
+    describe_corpus(root, Moody())
+    names = {row["annotator"] for row in Corpus(root).annotations("descriptions").to_pylist()}
+    assert names == {"acoustic", "moody"}
+
+
+def test_errors_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no annotator 'gpt'; annotators: acoustic"):
+        provider("gpt")
+    with pytest.raises(CorpusError):
+        describe_corpus(tmp_path)
+
+
+measured = st.fixed_dictionaries(
+    {"segment_id": st.text("0123456789abcdef", min_size=16, max_size=16)},
+    optional={
+        "pitch_hz": st.one_of(st.none(), st.floats(60, 500)),
+        "rate_sps": st.one_of(st.none(), st.floats(0, 12)),
+        "loudness_lufs": st.one_of(st.none(), st.floats(-60, 0)),
+        "pitch_range_st": st.one_of(st.none(), st.floats(0, 30)),
+        "expressive_p": st.one_of(st.none(), st.floats(0, 1)),
+        "gender": st.sampled_from([None, "male", "female"]),
+        "gender_p": st.one_of(st.none(), st.floats(0, 1)),
+        "language": st.sampled_from([None, "en", "zh"]),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(measured, min_size=1, max_size=12, unique_by=lambda row: row["segment_id"]))
+def test_whatever_was_measured_the_words_keep_their_form(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        row["text"] = SECRET
+    describer = Acoustic()
+    describer.prepare(rows)
+    answers = describer.describe([Clip(row) for row in rows])
+    assert [answer.segment_id for answer in answers] == [row["segment_id"] for row in rows]
+    for row, answer in zip(rows, answers, strict=True):
+        said = answer.description
+        measures = ("pitch_hz", "rate_sps", "loudness_lufs", "pitch_range_st", "expressive_p")
+        if all(row.get(name) is None for name in measures):
+            assert said is None and answer.error == "nothing of the voice was measured"
+            continue
+        assert said is not None and answer.error is None
+        assert 1 <= len(words(said.brief)) <= 8 and 10 <= len(words(said.full)) <= 50
+        assert said.brief[0].isupper() and said.full.endswith(".") and "None" not in said.brief + said.full
+        assert not set(words(SECRET)) & set(words(said.brief + " " + said.full))
+        assert (said.attributes.pitch is None) == (row.get("pitch_hz") is None)
+        if (row.get("gender_p") or 0) < 0.6:
+            assert said.attributes.gender is None and not {"man", "woman"} & set(words(said.full))
+    assert describer.describe([Clip(row) for row in rows]) == answers
+
+
+def test_high_and_low_are_the_corpus_own_within_a_gender() -> None:
+    """120 Hz is high for a man among men and low for nobody's sake: the women of the corpus do not count for it."""
+    men = [{"segment_id": f"m{n}", "pitch_hz": 85.0 + 3 * n, "gender": "male", "gender_p": 0.9} for n in range(12)]
+    women = [{"segment_id": f"w{n}", "pitch_hz": 200.0 + 3 * n, "gender": "female", "gender_p": 0.9} for n in range(12)]
+    describer = Acoustic()
+    describer.prepare([*men, *women])
+    levels = [
+        a.description.attributes.pitch for a in describer.describe([Clip(r) for r in [*men, *women]]) if a.description
+    ]
+    assert levels[0] == levels[12] == "low" and levels[11] == levels[23] == "high" and levels[6] == levels[18] == "mid"

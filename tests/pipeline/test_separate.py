@@ -1,0 +1,177 @@
+"""Separation: off without weights, the real network's shapes with random ones, and times that stay as they were."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from fakes.recordings import noise, tone, write
+from sessions import session_of
+
+from catalogs import models
+from pipeline.audio_file import probe, stream_mono
+from pipeline.records import Session
+from pipeline.stage import LoadError
+from pipeline.stages.cut_clips import CutClips, CutClipsConfig
+from pipeline.stages.decode import Decode, DecodeConfig
+from pipeline.stages.segment import CutSegments, SegmentConfig
+from pipeline.stages.separate import Separate, SeparateConfig, load_demucs
+
+torch = pytest.importorskip("torch")
+
+
+def tiny_package() -> dict[str, Any]:
+    """A small HTDemucs with random weights, as its files hold it."""
+    from demucs.htdemucs import HTDemucs
+
+    torch.manual_seed(0)
+    sizes = {
+        "sources": ["drums", "bass", "other", "vocals"],
+        "channels": 4,
+        "dconv_comp": 2,
+        "t_layers": 1,
+        "t_heads": 2,
+        "segment": Fraction(39, 10),
+    }
+    net = HTDemucs(**sizes)
+    state = {key: value.half() for key, value in net.state_dict().items()}
+    numbers = {"best": np.float64(1.5), "epoch": np.int64(3)}
+    return {"klass": HTDemucs, "args": (), "kwargs": sizes, "state": state, "training_args": numbers}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("demucs")
+    path = tmp_path_factory.mktemp("htdemucs") / "955717e8-00000000.th"
+    torch.save(tiny_package(), path)
+    return path
+
+
+def decoded(path: Path, spool: Path) -> Session:
+    session = session_of(path)
+    session.spool = str(spool)
+    return Decode(DecodeConfig())(session)
+
+
+def ready(config: SeparateConfig, net: Any) -> Separate:
+    stage = Separate(config)
+    stage._net = net
+    return stage
+
+
+def test_it_is_off_with_a_notice_where_its_weights_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.stages.separate.available", lambda name: False)
+    path = write(tmp_path / "a.wav", noise(2, 16_000), 16_000)
+    for mode, notices in (
+        ("auto", ["source separation is off: weights htdemucs are not here (voxmill models pull htdemucs)"]),
+        ("off", []),
+    ):
+        stage = Separate(SeparateConfig(mode=mode))
+        assert stage.weights() == ()
+        stage.load()
+        session = stage(decoded(path, tmp_path / "spool"))
+        assert session.notices == notices
+        assert session.recordings[0].separated_path is None and not session.windows[0].separated
+
+
+def test_always_asks_for_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("XDG_CACHE_HOME", "VOXMILL_MODELS", "HF_HUB_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("VOXMILL_OFFLINE", "1")
+    stage = Separate(SeparateConfig(mode="always"))
+    assert stage.weights() == ("htdemucs",)
+    with pytest.raises(models.WeightsMissing, match="voxmill models pull htdemucs"):
+        stage.load()
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+def test_the_network_gives_a_voice_of_the_same_length(tmp_path: Path, weights: Path, rate: int) -> None:
+    path = write(tmp_path / "a.wav", noise(7.3, rate), rate)
+    config = SeparateConfig(chunk_s=8.5, context_s=0.5)
+    session = ready(config, load_demucs(weights))(decoded(path, tmp_path / "spool"))
+    assert not session.quarantine
+    (recording,), (window,) = session.recordings, session.windows
+    assert window.separated and len(window.pcm) == round(7.3 * 16_000)
+    assert recording.separated_path is not None
+    voice = soundfile.info(recording.separated_path)
+    assert (voice.samplerate, voice.frames, voice.subtype) == (rate, round(7.3 * rate), "PCM_16")
+    samples, _ = soundfile.read(recording.separated_path)
+    assert np.isfinite(samples).all()
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("demucs")
+    package = tiny_package()
+    marker = tmp_path / "ran"
+
+    class Harmful:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (marker,))
+
+    package["training_args"] = Harmful()
+    torch.save(package, tmp_path / "bad.th")
+    with pytest.raises(LoadError, match=r"bad\.th is no Demucs network that can be loaded"):
+        load_demucs(tmp_path / "bad.th")
+    assert not marker.exists()
+    (tmp_path / "worse.th").write_bytes(pickle.dumps({"klass": 1}))
+    with pytest.raises(LoadError, match=r"worse\.th is no Demucs network"):
+        load_demucs(tmp_path / "worse.th")
+
+
+class Unchanged(Separate):
+    """The stage with a network that takes nothing away: what comes out must be what went in, at the same times."""
+
+    longest = 0
+
+    def _voice(self, mono: np.ndarray) -> np.ndarray:
+        self.longest = max(self.longest, len(mono))
+        return mono
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+@pytest.mark.parametrize("seconds", [0.4, 9.0, 31.7])
+def test_nothing_moves_and_no_seam_is_heard(tmp_path: Path, rate: int, seconds: float) -> None:
+    samples = tone(440, seconds, rate, 0.4) + noise(seconds, rate, 0.01)
+    path = write(tmp_path / "a.wav", samples, rate)
+    plain = decoded(path, tmp_path / "spool")
+    stage = Unchanged(SeparateConfig(chunk_s=9.0, context_s=1.0))
+    stage._net = "there"
+    session = stage(decoded(path, tmp_path / "spool"))
+    assert stage.longest <= 11.1 * 44_100, "memory is bounded by the chunk"
+    before, after = plain.windows[0].pcm, session.windows[0].pcm
+    assert len(before) == len(after)
+    assert np.abs(before.astype(int) - after)[200:-200].max() < 32768 * 0.02
+    separated = session.recordings[0].separated_path
+    assert separated is not None
+    native = np.concatenate(list(stream_mono(separated)))
+    assert len(native) == len(samples)
+    # 44.1 kHz is the network's rate: nothing above 22 kHz passes it.
+    error = native - samples
+    assert np.sqrt(np.mean(error[500:-500] ** 2)) < 0.01 and np.corrcoef(native, samples)[0, 1] > 0.999
+
+
+def test_clips_are_cut_from_the_separated_voice(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(300, 4, 16_000) + noise(4, 16_000, 0.01), 16_000)
+
+    class Half(Unchanged):
+        def _voice(self, mono: np.ndarray) -> np.ndarray:
+            return mono / 2
+
+    stage = Half(SeparateConfig())
+    stage._net = "there"
+    session = stage(decoded(path, tmp_path / "spool"))
+    CutSegments(SegmentConfig())(session)
+    session.segments[0].hard_reasons.clear()
+    CutClips(CutClipsConfig())(session)
+    (segment,) = session.segments
+    assert segment.separated and segment.flac is not None
+    clip, rate = soundfile.read(io.BytesIO(segment.flac))
+    source, _ = soundfile.read(path)
+    assert rate == probe(str(path)).sample_rate and len(clip) == len(source)
+    assert np.corrcoef(clip, source)[0, 1] > 0.99 and np.std(clip) / np.std(source) == pytest.approx(0.5, abs=0.02)

@@ -1,0 +1,231 @@
+"""Killed, stopped or changed: what a second call of the same run does."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from speech_corpus import chosen_clips, commit_speaker
+from train_runs import Runs, losses, start_process
+
+from trainer import checkpoint
+from trainer.config import TrainError
+from trainer.loop import train
+
+STEPS = 14
+PHASE = {"steps": STEPS}
+
+
+@pytest.fixture(scope="module")
+def unbroken(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("unbroken") / "out"
+    train(runs.config(output, PHASE), lambda _: None)
+    return output
+
+
+def wait_for_step(process: subprocess.Popen[str], output: Path, step: int) -> None:
+    """Until the process has written that step (it must not have ended)."""
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit:
+        path = output / "metrics.jsonl"
+        if path.is_file() and path.read_text(encoding="utf-8").count("loss/diffusion") >= step:
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    raise AssertionError(f"step {step} was not reached")
+
+
+@pytest.fixture
+def killed() -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that must not outlive the test."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def assert_equal_runs(output: Path, unbroken: Path) -> None:
+    """Every loss of every step, and the last weights, to the bit."""
+    assert losses(output) == losses(unbroken)
+    ours, theirs = (load_file(folder / "latest" / "model.safetensors") for folder in (output, unbroken))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.kill
+def test_killed_at_any_step_it_goes_on_as_if_nothing_had_been(
+    runs: Runs, unbroken: Path, tmp_path: Path, killed: list[subprocess.Popen[str]]
+) -> None:
+    step = random.SystemRandom().randrange(4, STEPS - 2)
+    config = runs.config(tmp_path / "out", PHASE)
+    process = start_process(config, tmp_path)
+    killed.append(process)
+    wait_for_step(process, tmp_path / "out", step)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL, f"killed at step {step}"
+    said: list[str] = []
+    result = train(config, said.append)
+    assert any(line.startswith("going on from") for line in said), f"killed at step {step}: {said}"
+    assert result.steps == STEPS
+    assert_equal_runs(tmp_path / "out", unbroken)
+
+
+@pytest.mark.kill
+def test_asked_to_stop_it_saves_ends_well_and_goes_on(
+    runs: Runs, unbroken: Path, tmp_path: Path, killed: list[subprocess.Popen[str]]
+) -> None:
+    config = runs.config(tmp_path / "out", PHASE, save_every=1000)
+    process = start_process(config, tmp_path)
+    killed.append(process)
+    wait_for_step(process, tmp_path / "out", 5)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, told
+    assert "asked to stop" in told
+    (folder,) = (tmp_path / "out" / "checkpoints").iterdir()
+    assert len(losses(tmp_path / "out")) == int(folder.name.removeprefix("step_")) < STEPS
+    assert train(config, lambda _: None).steps == STEPS
+    assert_equal_runs(tmp_path / "out", unbroken)
+
+
+def test_a_finished_run_does_nothing_more(runs: Runs, unbroken: Path) -> None:
+    before = losses(unbroken)
+    result = train(runs.config(unbroken, PHASE), lambda _: None)
+    assert result.steps == STEPS and result.last_loss == pytest.approx(sum(before[STEPS][:2]))
+    assert losses(unbroken) == before
+
+
+def test_a_longer_run_goes_on_where_the_shorter_one_ended(runs: Runs, unbroken: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    constant = {"schedule": "constant", "warmup": 0}
+    train(runs.config(output, {"steps": 2} | constant), lambda _: None)
+    short = losses(output)
+    train(runs.config(output, {"steps": 4} | constant), lambda _: None)
+    longer = losses(output)
+    assert sorted(longer) == [1, 2, 3, 4] and {step: longer[step] for step in short} == short
+
+
+@pytest.fixture
+def copied(runs: Runs, unbroken: Path, tmp_path: Path) -> Path:
+    """The unbroken run, to be spoilt."""
+    shutil.copytree(unbroken, tmp_path / "out", symlinks=True)
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seed": 2}, {"phase": {"max_positions": 192}}, {"phase": {"where": "language = 'en'"}}]
+)
+def test_other_settings_of_the_data_are_refused(runs: Runs, copied: Path, changes: dict[str, Any]) -> None:
+    phase = PHASE | changes.get("phase", {})
+    others = {name: value for name, value in changes.items() if name != "phase"}
+    with pytest.raises(TrainError, match=r"other data or with other phases.*another output.*model\.start=") as refused:
+        train(runs.config(copied, phase, **others), lambda _: None)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_corpus_that_has_grown_is_refused(runs: Runs, copied: Path, corpora: Path, tmp_path: Path) -> None:
+    grown = tmp_path / "corpus"
+    shutil.copytree(runs.corpus, grown)
+    name, entries = list(chosen_clips(corpora, 4, 3).items())[2]
+    commit_speaker(grown, corpora, name, entries)
+    with pytest.raises(TrainError, match="other data or with other phases"):
+        train(Runs(grown, runs.start, runs.cache).config(copied, PHASE), lambda _: None)
+
+
+def test_a_description_that_has_changed_is_refused(runs: Runs, copied: Path, tmp_path: Path) -> None:
+    """It is in the text that is learnt: the order would be another run's."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    changed = tmp_path / "corpus"
+    shutil.copytree(runs.corpus, changed)
+    path = next((changed / "annotations").rglob("*.parquet"))
+    table = pq.read_table(path)
+    words = pa.array(["A shrill voice."] * len(table))
+    pq.write_table(table.set_column(table.schema.get_field_index("full"), "full", words), path)
+    with pytest.raises(TrainError, match="other data or with other phases"):
+        train(Runs(changed, runs.start, runs.cache).config(copied, PHASE), lambda _: None)
+
+
+def test_a_kill_between_the_two_halves_of_a_checkpoint_leaves_the_pair_before(
+    runs: Runs, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    honest, saves = checkpoint.save_pretrained, iter(range(100))
+
+    def killed_at_the_third(*arguments: Any, **named: Any) -> Path:
+        if next(saves) == 2:
+            raise Killed
+        return honest(*arguments, **named)
+
+    output = tmp_path / "out"
+    monkeypatch.setattr(checkpoint, "save_pretrained", killed_at_the_third)
+    with pytest.raises(Killed):
+        train(runs.config(output, PHASE), lambda _: None)
+    monkeypatch.undo()
+    assert (output / "resume" / "step_0000009.pt").is_file()
+    assert checkpoint.latest(output) == output / "checkpoints" / "step_0000006"
+    assert (output / "latest").resolve() == (output / "checkpoints" / "step_0000006").resolve()
+    assert train(runs.config(output, PHASE), lambda _: None).steps == STEPS
+    assert_equal_runs(output, unbroken)
+
+
+def test_the_oldest_checkpoints_go_and_latest_is_never_one_of_them(runs: Runs, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    train(runs.config(output, {"steps": 5}, save_every=1, keep=2), lambda _: None)
+    names = ["step_0000004", "step_0000005"]
+    assert sorted(path.name for path in (output / "checkpoints").iterdir()) == names
+    assert sorted(path.stem for path in (output / "resume").iterdir()) == names
+    assert (output / "latest").resolve().name == names[-1]
+
+
+def test_latest_holds_when_a_later_checkpoint_cannot_be_resumed(runs: Runs, tmp_path: Path) -> None:
+    """Somebody removed resume/: the run starts anew, and what it saves must stay, however old its number is."""
+    output = tmp_path / "out"
+    train(runs.config(output, {"steps": 6}, save_every=6), lambda _: None)
+    shutil.rmtree(output / "resume")
+    train(runs.config(output, {"steps": 2}, save_every=1, keep=1), lambda _: None)
+    assert (output / "latest" / "model.safetensors").is_file()
+    assert (output / "latest").resolve().name == "step_0000002"
+    assert checkpoint.latest(output) == output / "checkpoints" / "step_0000002"
+    assert (output / "checkpoints" / "step_0000006" / "model.safetensors").is_file()
+
+
+def test_a_damaged_resume_state_is_named(runs: Runs, copied: Path) -> None:
+    newest = sorted((copied / "resume").iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(TrainError, match=rf"{newest.name} cannot be read .*remove .*{newest.stem}"):
+        train(runs.config(copied, PHASE), lambda _: None)
+
+
+def test_steps_that_were_lost_are_not_in_the_metrics_twice(runs: Runs, copied: Path, unbroken: Path) -> None:
+    """Back to an older checkpoint, with a last line that a kill has cut."""
+    newest = sorted((copied / "checkpoints").iterdir())[-1]
+    shutil.rmtree(newest)
+    with (copied / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 15, "loss/diff')
+    train(runs.config(copied, PHASE), lambda _: None)
+    rows = [json.loads(line) for line in (copied / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert_equal_runs(copied, unbroken)
+
+
+def test_two_runs_do_not_write_into_one_folder(runs: Runs, tmp_path: Path) -> None:
+    with (
+        checkpoint.only_run(tmp_path / "out"),
+        pytest.raises(TrainError, match="another run is training into"),
+    ):
+        train(runs.config(tmp_path / "out"), lambda _: None)

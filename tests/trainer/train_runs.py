@@ -1,0 +1,58 @@
+"""Settings of tiny runs, and runs in processes of their own that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer.config import TrainConfig
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Makes settings of runs from the golden checkpoint on the small corpus; latents are shared by all."""
+
+    corpus: Path
+    start: Path
+    cache: Path
+
+    def config(self, output: Path, phase: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
+        """One phase of eight steps of two rows, a checkpoint every three."""
+        basic: dict[str, Any] = {"steps": 8, "max_positions": 160, "rows": 2, "lr": 1e-3, "warmup": 2}
+        values: dict[str, Any] = {
+            "corpus": str(self.corpus), "output": str(output), "model": {"start": str(self.start)},
+            "phases": {"only": basic | (phase or {})}, "threads": 1, "device": "cpu", "save_every": 3,
+            "latent_cache": str(self.cache),
+        }  # fmt: skip
+        return TrainConfig.model_validate(values | changes)
+
+
+def losses(output: Path) -> dict[int, tuple[float, float, float]]:
+    """(diffusion, stop, gradient norm) by step; every step once."""
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if "loss/diffusion" in row]
+    assert len({row["step"] for row in rows}) == len(rows)
+    return {row["step"]: (row["loss/diffusion"], row["loss/stop"], row["optim/grad_norm"]) for row in rows}
+
+
+def start_process(config: TrainConfig, folder: Path) -> subprocess.Popen[str]:
+    """`voxmill train` in a process of its own."""
+    path = folder / f"{Path(config.output).name}.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
+    return subprocess.Popen(
+        [sys.executable, "-m", "voxmill.cli", "train", str(path)],
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

@@ -1,0 +1,45 @@
+"""What `train` tells: after every step, and at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from trainer.step import StepReport
+
+
+@dataclass
+class TrainResult:
+    """Where the run ended. Losses are diffusion + weighted stop of the first and the last step."""
+
+    checkpoint: str
+    """A folder that `speak` loads (after a LoRA run that was stopped: the adapter so far)."""
+    steps: int
+    first_loss: float
+    last_loss: float
+    seconds: float
+    stopped_early: bool = False
+    """By a signal; the same call goes on."""
+    layouts: dict[str, int] = field(default_factory=dict)
+    """Samples by layout, of all steps."""
+    languages: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Segments that fitted no row in some layout, with the positions they needed."""
+    bad_steps: int = 0
+    """Steps that were skipped because their loss or gradient was no number."""
+    audio_h: float = 0.0
+    """Hours of target audio seen, repetitions counted."""
+    validation: dict[str, float] = field(default_factory=dict)
+    """The last validation's metrics."""
+    adapter: str | None = None
+    """With LoRA: the folder with the adapter, which is merged in `checkpoint`."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told after every step."""
+
+    step: int
+    steps: int
+    report: StepReport
+    seconds_left: float
+    """At the speed of this run so far."""

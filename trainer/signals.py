@@ -1,0 +1,29 @@
+"""Stopping in good order."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def flag_on_signal() -> Iterator[Callable[[], bool]]:
+    """SIGTERM and SIGINT only raise a flag: the step is finished and saved, then the run ends."""
+    asked = False
+
+    def raise_flag(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+
+    try:
+        before = {number: signal.signal(number, raise_flag) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: whoever runs us there stops us in their own way
+        yield lambda: asked
+        return
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
