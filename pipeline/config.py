@@ -55,6 +55,17 @@ class EngineConfig(BaseModel):
     """A stage that has not answered for one session after this long is killed, and that is a strike."""
 
 
+class SourceConfig(BaseModel):
+    """What is known of the sources beyond their files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    session: Literal["folder", "file"] = "folder"
+    """Which recordings were made together: those of a folder, or each file for itself. A manifest's word counts first."""
+    language: str | None = None
+    """Language of all sources for which a manifest says nothing; None: found by listening."""
+
+
 class _PrepareConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,6 +74,7 @@ class _PrepareConfig(BaseModel):
     """Name of the corpus, written to corpus.json when it is made."""
     unit_s: float = Field(600.0, gt=0)
     """Recorded seconds after which a group of sessions is committed together."""
+    sources: SourceConfig = Field(default_factory=lambda: SourceConfig())
     describe: Literal["acoustic", "none"] = "acoustic"
     """Annotator that describes the kept segments when all is committed; others run later with `voxmill describe`."""
     thresholds: Thresholds = Field(default_factory=Thresholds)

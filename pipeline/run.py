@@ -23,6 +23,7 @@ from catalogs.commit import (
     create_corpus,
     quarantine_now,
     sweep_tmp,
+    write_atomically,
 )
 from catalogs.models import WeightsMissing, resolve
 from catalogs.settings import dump_settings
@@ -33,7 +34,7 @@ from pipeline.engine.inline import InlineEngine
 from pipeline.plan import PlannedUnit, plan_units
 from pipeline.records import Quarantined, Session, Source
 from pipeline.rows import quarantine_rows, recording_rows, reference_rows, segment_rows
-from pipeline.sources import find_sources
+from pipeline.sources import FoundSources, HashKey, find_sources
 from pipeline.stage import LoadError
 
 
@@ -104,7 +105,7 @@ def prepare(
         adopt_fingerprint(root, fingerprint, redo)
         sweep_tmp(root)
         (root / "prepare.yaml").write_text(dump_settings(config), encoding="utf-8")
-        found = find_sources(paths)
+        found = _find(root, paths, config, watcher)
         sources, refused = found.sources, found.refused
         for row in refused:
             quarantine_now(root, asdict(row))
@@ -127,6 +128,25 @@ def prepare(
         (root / "run.json").write_text(json.dumps(asdict(summary), indent=1), encoding="utf-8")
         shutil.rmtree(root / "tmp", ignore_errors=True)
     return summary
+
+
+def _find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Watcher) -> FoundSources:
+    """The sources; files that have not changed since the last run are not read again for their hash."""
+    known = root / "hashes.json"
+    hashes: dict[HashKey, str] = {}
+    if known.is_file():
+        rows = json.loads(known.read_text(encoding="utf-8"))
+        hashes = {(path, size, changed): sha256 for path, size, changed, sha256 in rows}
+    before = len(hashes)
+    found = find_sources(paths, session=config.sources.session, language=config.sources.language, hashes=hashes)
+    if len(hashes) != before:
+        text = json.dumps([[*key, sha256] for key, sha256 in hashes.items()])
+        write_atomically(known, text.encode(), scratch=root / "tmp")
+    for notice in found.notices:
+        watcher.say(notice)
+    if found.repeated:
+        watcher.say(f"{found.repeated} files were reached more than once and are taken once")
+    return found
 
 
 def _process(root: Path, units: list[PlannedUnit], config: _PrepareConfig, summary: Summary, watcher: Watcher) -> None:

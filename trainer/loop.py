@@ -17,7 +17,7 @@ from trainer.checkpoint import Resumable, RunState, averaged, latest, only_run, 
 from trainer.config import Phase, TrainConfig, TrainError
 from trainer.corpora import Corpora
 from trainer.data import Planner, RowStream, SampleMaker
-from trainer.device import pick_device
+from trainer.device import cpu_threads, pick_device
 from trainer.evaluate import Validator
 from trainer.latents import Latents
 from trainer.metrics import Metrics
@@ -39,15 +39,13 @@ def train(
     """
     started = time.perf_counter()
     output = Path(config.output)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     corpora = Corpora(config.corpora)
     candidates, held = hold_out(
         {name: find_candidates(corpora, p.where, p.max_seconds, name) for name, p in config.phases.items()},
         config.validation,
     )
     device = pick_device(config.device)
-    with only_run(output):
+    with cpu_threads(config.threads), only_run(output):
         write_atomically(output / "train.yaml", dump_settings(config).encode())
         resumed = latest(output)
         trainee = build(config, corpora, resumed, say)

@@ -17,7 +17,7 @@ from trainer.codec.files import read_codec, write_codec
 from trainer.codec.fit import CodecFit, crops, fit_codec, reconstruction
 from trainer.config import TrainError
 from trainer.corpora import Corpora
-from trainer.device import pick_device
+from trainer.device import cpu_threads, pick_device
 from trainer.metrics import Metrics
 from trainer.mixture import hash_number
 from trainer.sizes import config_dict
@@ -47,24 +47,23 @@ def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> Code
     """
     started = time.perf_counter()
     output = Path(config.output)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     corpora = Corpora(config.corpora)
     training, held = _clips(config, corpora)
-    torch.manual_seed(config.seed)
-    codec = _fresh(config) if config.start is None else read_codec(config.start)
-    codec.to(pick_device(config.device))
-    fit = CodecFit(config.steps, config.batch, config.crop_s, config.lr, config.waveform_weight, config.kl_weight)
-    minutes = sum(map(len, training)) / codec.sample_rate / 60
-    say(f"codec: {len(training)} clips, {minutes:.1f} min to train on, {len(held)} held out")
-    before = held_out_distance(codec, held, fit)
-    output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "train-codec.yaml", dump_settings(config).encode())
-    with Metrics(output) as metrics:
-        losses = fit_codec(codec, training, fit, config.seed, say, metrics.write)
-    after = held_out_distance(codec, held, fit)
-    write_codec(output, codec)
-    say(f"held-out mel distance {before:.3f} -> {after:.3f}; use it with --set model.codec={output}")
+    with cpu_threads(config.threads):
+        torch.manual_seed(config.seed)
+        codec = _fresh(config) if config.start is None else read_codec(config.start)
+        codec.to(pick_device(config.device))
+        fit = CodecFit(config.steps, config.batch, config.crop_s, config.lr, config.waveform_weight, config.kl_weight)
+        minutes = sum(map(len, training)) / codec.sample_rate / 60
+        say(f"codec: {len(training)} clips, {minutes:.1f} min to train on, {len(held)} held out")
+        before = held_out_distance(codec, held, fit)
+        output.mkdir(parents=True, exist_ok=True)
+        write_atomically(output / "train-codec.yaml", dump_settings(config).encode())
+        with Metrics(output) as metrics:
+            losses = fit_codec(codec, training, fit, config.seed, say, metrics.write)
+        after = held_out_distance(codec, held, fit)
+        write_codec(output, codec)
+        say(f"held-out mel distance {before:.3f} -> {after:.3f}; use it with --set model.codec={output}")
     return CodecResult(str(output), config.steps, losses[0], losses[-1], before, after, time.perf_counter() - started)
 
 

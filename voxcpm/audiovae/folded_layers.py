@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voxcpm.audiovae.layers import CausalConv, CausalUpsample, NoiseBlock, RateCondition, ResidualUnit, Snake
-from voxcpm.audiovae.packed import PackedLinear
 from voxcpm.audiovae.state import Histories
+from voxcpm.packed import PackedLinear
 
 # A smaller |alpha| is replaced by this: snake differs from x by at most 1e-9 x^2 there, and 1/alpha would overflow.
 SMALLEST_ALPHA = 1e-9
