@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voxcpm.checkpoint import HUB_ID, find_checkpoint
-from voxcpm.limits import check_file, check_prompt, check_text
+from voxcpm.checks import check_file, check_prompt, check_text
 from voxcpm.lora import LoRAConfig, adapters, enable_lora, load_lora, lora_state_dict, remove_lora
 from voxcpm.prompt_cache import PromptCache, make_prompt_cache
 from voxcpm.text import collapse_whitespace

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from voxcpm.errors import AudioError
-from voxcpm.limits import CFG_RANGE, STEPS_RANGE
+from voxcpm.checks import CFG_RANGE, STEPS_RANGE
 
 if TYPE_CHECKING:
     from voxcpm.api import VoxCPM, Wav

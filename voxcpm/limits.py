@@ -1,41 +1,111 @@
-"""The limits of what may be asked for, checked before anything is computed; every message says what to change."""
+"""What no implementation can beat: the bytes a patch must read and the arithmetic it must do, and the times that follow.
+
+A patch is 160 ms of audio. At batch 1 every weight is read once for each pass over it, so time is bytes over bandwidth; at
+large batches it is FLOPs over the peak. Activations, launch gaps and sampling are left out: these are bounds, not forecasts.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
-CFG_RANGE = (0.1, 10.0)
-STEPS_RANGE = (1, 100)
+from voxcpm.config import TowerConfig, VoxCPM2Config
+from voxcpm.flow import Solver
 
-
-def check_text(text: str) -> None:
-    """Raise ValueError for text that is not a string or holds nothing to say."""
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError("the text is empty: give something to say")
-
-
-def check_solver(cfg_value: float, inference_timesteps: int) -> None:
-    """Raise ValueError outside 0.1..10 and 1..100."""
-    if not CFG_RANGE[0] <= cfg_value <= CFG_RANGE[1]:
-        raise ValueError(f"cfg_value {cfg_value:g} is outside {CFG_RANGE[0]}..{CFG_RANGE[1]:g}")
-    if not (isinstance(inference_timesteps, int) and STEPS_RANGE[0] <= inference_timesteps <= STEPS_RANGE[1]):
-        raise ValueError(f"inference_timesteps {inference_timesteps} is outside {STEPS_RANGE[0]}..{STEPS_RANGE[1]}")
+#: GPU -> (memory bandwidth in bytes/s, dense bf16 FLOP/s), as their makers give them.
+GPUS: dict[str, tuple[float, float]] = {
+    "RTX 4090": (1.008e12, 165e12),
+    "RTX 5090": (1.792e12, 209.5e12),
+    "L40S": (0.864e12, 362e12),
+    "A100 80GB": (2.04e12, 312e12),
+    "H20": (4.0e12, 148e12),
+    "H100 SXM": (3.35e12, 989e12),
+    "H200": (4.8e12, 989e12),
+}
 
 
-def check_lengths(min_len: int, max_len: int) -> None:
-    """Raise ValueError for a maximum below one patch or below the minimum."""
-    if min_len < 0 or max_len < 1:
-        raise ValueError(f"min_len {min_len} must be at least 0 and max_len {max_len} at least 1")
+@dataclass(frozen=True)
+class PatchCost:
+    """What one patch of one request costs at batch 1."""
+
+    weight_bytes: float  #: backbone weights, each pass counted
+    codec_bytes: float  #: the codec's decoder, float32
+    cache_bytes: float  #: keys and values of earlier positions
+    flops: float  #: multiply-adds counted as two
+    seconds: float  #: of audio
+
+    @property
+    def bytes(self) -> float:
+        """All bytes that must be read."""
+        return self.weight_bytes + self.codec_bytes + self.cache_bytes
+
+    def real_time_factor(self, bandwidth: float, peak: float) -> float:
+        """The lowest real-time factor at batch 1 on a device with this bandwidth (bytes/s) and peak (FLOP/s)."""
+        return max(self.bytes / bandwidth, self.flops / peak) / self.seconds
+
+    def audio_seconds_per_second(self, peak: float) -> float:
+        """The most audio per second at any batch on a device with this peak (FLOP/s)."""
+        return self.seconds * peak / self.flops
 
 
-def check_prompt(prompt_audio: object | None, prompt_text: str | None) -> None:
-    """Raise ValueError for a prompt without its text or the reverse."""
-    if (prompt_audio is None) != (not prompt_text):
-        given, lacking = ("prompt audio", "its text") if prompt_audio is not None else ("a prompt text", "its audio")
-        raise ValueError(f"{given} was given without {lacking}: give both or none")
+def tower_parameters(tower: TowerConfig) -> int:
+    """Weights of a tower's matrices (norms are nothing beside them), without an embedding."""
+    attention = tower.hidden * tower.head_dim * (2 * tower.heads + 2 * tower.kv_heads)
+    return tower.layers * (attention + 3 * tower.hidden * tower.ffn)
 
 
-def check_file(path: str | Path | None) -> None:
-    """Raise FileNotFoundError for a path that is no file (None is allowed)."""
-    if path is not None and not Path(path).is_file():
-        raise FileNotFoundError(f"no audio file at {path}")
+def patch_cost(
+    config: VoxCPM2Config,
+    positions: int = 500,
+    solver: Solver | None = None,
+    guided: bool = True,
+    bytes_per_weight: float = 2.0,
+) -> PatchCost:
+    """The cost of a patch after `positions` earlier ones; guided: whether guidance needs a second branch."""
+    solver = solver or Solver()
+    calls = solver.steps - solver.zero_steps
+    patch, hidden = config.patch_size, config.lm_config.hidden_size
+    tslm, ralm, locenc, locdit = (
+        tower_parameters(tower) for tower in (config.tslm, config.ralm, config.locenc, config.locdit)
+    )
+    inner = config.dit_config.hidden_dim
+    latent = config.scalar_quantization_latent_dim
+    # enc_to_lm, fusion, FSQ in and out, lm_to_dit, res_to_dit, stop.
+    projections = (
+        config.encoder_config.hidden_dim * hidden
+        + 2 * hidden * hidden
+        + 2 * hidden * latent
+        + 2 * hidden * inner
+        + hidden**2
+    )
+    decoder, decoder_flops = _codec_decoder(config)
+    once = tslm + ralm + locenc + projections
+    tokens = (3 + 2 * patch) * (2 if guided else 1)
+    flops = 2 * (tslm + ralm + projections + (patch + 1) * locenc + calls * tokens * locdit) + patch * decoder_flops
+    per_position = 2 * bytes_per_weight * sum(t.layers * t.kv_heads * t.head_dim for t in (config.tslm, config.ralm))
+    return PatchCost(
+        weight_bytes=bytes_per_weight * (once + calls * locdit),
+        codec_bytes=4.0 * decoder,
+        cache_bytes=positions * per_position,
+        flops=flops,
+        seconds=config.out_patch_samples / config.out_sample_rate,
+    )
+
+
+def _codec_decoder(config: VoxCPM2Config) -> tuple[int, float]:
+    """(weights, FLOPs a latent frame) of the codec's decoder, from its widths and rates."""
+    from voxcpm.audiovae import AudioVAEConfig
+
+    codec = AudioVAEConfig.from_dict(config.audio_vae_config)
+    width = codec.decoder_dim
+    weights = codec.latent_dim * 7 + codec.latent_dim * width
+    flops = 2.0 * weights
+    samples = 1
+    for rate in codec.decoder_rates:
+        upsample = width * (width // 2) * 2 * rate
+        flops += 2.0 * samples * upsample  # every input frame meets every tap once
+        samples *= rate
+        width //= 2
+        unit = 3 * (7 * (1 if codec.depthwise else width) * width + width * width)
+        weights += upsample + unit
+        flops += 2.0 * samples * unit
+    return weights + width * 7, flops + 2.0 * samples * width * 7

@@ -22,7 +22,7 @@ from voxcpm.config import VoxCPM2Config
 from voxcpm.flow import Solver
 from voxcpm.generate import Decoder, Generation, GenerationRequest, generate_patches
 from voxcpm.layout import Layout, build_layout
-from voxcpm.limits import check_lengths, check_prompt, check_solver, check_text
+from voxcpm.checks import check_lengths, check_prompt, check_solver, check_text
 from voxcpm.model import VoxCPM2
 from voxcpm.prompt_cache import PromptCache, make_prompt_cache, merge_prompt_cache
 from voxcpm.text import TextTokenizer

@@ -25,8 +25,8 @@ _APT_TIMEOUT_S = 900
 _G722_BYTES_PER_S = 8_000
 #: Brackets mark tones and remarks and angle brackets silence; the other signs stand for words ("star") nobody wrote down.
 _NOT_WORDS = frozenset("[]()<>*#@=+/\\_\ufffd")
-#: A question mark within or between words of one sentence: a letter with an accent that was lost ("pu? essere").
-_LOST_LETTER = re.compile(r"\w\?\w|\?\s+[^\W\d_A-ZÀ-ÖØ-Þ]|(?:^|\s)\?")
+#: A question mark within a word or before a small letter: a letter with an accent that was lost ("pu? essere").
+_LOST_LETTER = re.compile(r"\w\?\w|\?\s+[^\W\d_A-ZÀ-ÖØ-Þ]")
 #: The name of the next prompt: its line lost its beginning, and both transcripts stand under one name.
 _NEXT_LINE = re.compile(r"\b\w+(?:-\w+)+:")
 

@@ -183,7 +183,7 @@ def _check(
     save_voice: Path | None,
 ) -> None:
     """The rules between the options, before anything is loaded."""
-    from voxcpm.limits import check_file, check_prompt
+    from voxcpm.checks import check_file, check_prompt
 
     if lines and out is None:
         raise ValueError("say where to write the audio: -o speech.wav (with --file a folder)")
@@ -218,7 +218,7 @@ def _check_numbers(
     retry: int,
     dtype: str | None,
 ) -> None:
-    from voxcpm.limits import check_solver
+    from voxcpm.checks import check_solver
 
     check_solver(cfg, steps)
     if not 0.0 <= temperature <= 2.0:

@@ -1,0 +1,37 @@
+"""The floors are those of the published figures' arithmetic, which reads LocDiT's time embedding anew in every solver step.
+
+It need not be: the tokens of the time grid are the same for every patch. That is 2 % of LocDiT, and the bound here.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from voxcpm.flow import Solver
+from voxcpm.limits import GPUS, patch_cost
+from voxcpm.published import published_config
+
+
+def test_published_model_reads_and_computes_what_is_known() -> None:
+    cost = patch_cost(published_config(), positions=0)
+    assert cost.bytes == pytest.approx(7.85e9, rel=0.02)
+    assert cost.flops == pytest.approx(92.3e9, rel=0.02)
+    assert cost.seconds == pytest.approx(0.16)
+
+
+def test_floors_on_known_devices() -> None:
+    cost = patch_cost(published_config(), positions=0)
+    for name, factor, most in (("RTX 4090", 0.0487, 286), ("H100 SXM", 0.0147, 1714)):
+        bandwidth, peak = GPUS[name]
+        assert cost.real_time_factor(bandwidth, peak) == pytest.approx(factor, rel=0.02)
+        assert cost.audio_seconds_per_second(peak) == pytest.approx(most, rel=0.02)
+
+
+def test_fewer_steps_and_no_guidance_cost_less() -> None:
+    config = published_config()
+    full = patch_cost(config)
+    assert patch_cost(config, solver=Solver(steps=6)).bytes < full.bytes
+    unguided = patch_cost(config, guided=False)
+    assert unguided.flops < 0.6 * full.flops and unguided.bytes == full.bytes
+    assert patch_cost(config, bytes_per_weight=1.0).weight_bytes == full.weight_bytes / 2
+    assert patch_cost(config, positions=1000).cache_bytes == 2 * full.cache_bytes

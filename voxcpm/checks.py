@@ -1,0 +1,41 @@
+"""What may be asked for, checked before anything is computed; every message says what to change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CFG_RANGE = (0.1, 10.0)
+STEPS_RANGE = (1, 100)
+
+
+def check_text(text: str) -> None:
+    """Raise ValueError for text that is not a string or holds nothing to say."""
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("the text is empty: give something to say")
+
+
+def check_solver(cfg_value: float, inference_timesteps: int) -> None:
+    """Raise ValueError outside 0.1..10 and 1..100."""
+    if not CFG_RANGE[0] <= cfg_value <= CFG_RANGE[1]:
+        raise ValueError(f"cfg_value {cfg_value:g} is outside {CFG_RANGE[0]}..{CFG_RANGE[1]:g}")
+    if not (isinstance(inference_timesteps, int) and STEPS_RANGE[0] <= inference_timesteps <= STEPS_RANGE[1]):
+        raise ValueError(f"inference_timesteps {inference_timesteps} is outside {STEPS_RANGE[0]}..{STEPS_RANGE[1]}")
+
+
+def check_lengths(min_len: int, max_len: int) -> None:
+    """Raise ValueError for a maximum below one patch or below the minimum."""
+    if min_len < 0 or max_len < 1:
+        raise ValueError(f"min_len {min_len} must be at least 0 and max_len {max_len} at least 1")
+
+
+def check_prompt(prompt_audio: object | None, prompt_text: str | None) -> None:
+    """Raise ValueError for a prompt without its text or the reverse."""
+    if (prompt_audio is None) != (not prompt_text):
+        given, lacking = ("prompt audio", "its text") if prompt_audio is not None else ("a prompt text", "its audio")
+        raise ValueError(f"{given} was given without {lacking}: give both or none")
+
+
+def check_file(path: str | Path | None) -> None:
+    """Raise FileNotFoundError for a path that is no file (None is allowed)."""
+    if path is not None and not Path(path).is_file():
+        raise FileNotFoundError(f"no audio file at {path}")
