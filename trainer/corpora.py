@@ -13,6 +13,8 @@ from catalogs.views import QueryError, query
 from trainer.config import TrainError
 
 RATE = 16_000
+# What Arrow raises for a file that is no Arrow file, or half of one, are ValueErrors.
+_DAMAGED = (OSError, ValueError, IndexError)
 _USED = ["segment_id", "language", "text", "duration_s"]
 
 
@@ -75,7 +77,7 @@ class Corpora:
         part = self._home(segment_id)
         try:
             return part.segment(segment_id)
-        except OSError as error:
+        except _DAMAGED as error:
             raise _unreadable(segment_id, part, error) from None
 
     def clip(self, segment_id: str) -> np.ndarray:
@@ -86,7 +88,7 @@ class Corpora:
         part = self._home(segment_id)
         try:
             samples, rate = part.read_audio(segment_id)
-        except (OSError, soundfile.LibsndfileError, IndexError) as error:
+        except (*_DAMAGED, soundfile.LibsndfileError) as error:
             raise _unreadable(segment_id, part, error) from None
         return samples if rate == RATE else np.asarray(soxr.resample(samples, rate, RATE), dtype=np.float32)
 

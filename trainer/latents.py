@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
     from voxcpm.config import VoxCPM2Config
 
-_SLACK_S = 0.02
+_SLACK_S = 0.005
 """Seconds by which a clip may differ from its index row: times are rounded to samples of the native rate."""
 
 

@@ -2,10 +2,11 @@
 
 Both sides go through them alike, those of the pipeline and those of the recogniser alone:
 
-* English: `whisper-normalizer`'s English rules (case, punctuation, contractions, spelling variants, numbers as digits);
-  other languages its basic rules (case, punctuation, remarks in brackets), with the marks of Brahmic scripts kept.
-* Digits are spelt out in the language with num2words, as recognisers write "1" where a transcript says "one". Where
-  num2words does not know the language, digits stay.
+* English: `whisper-normalizer`'s English rules (case, punctuation, contractions, spelling variants); other languages its basic
+  rules (case, punctuation, remarks in brackets), with the marks of Brahmic scripts kept.
+* Numbers: recognisers write "1" where a transcript says "one". In English both become digits by the English rules ("one two"
+  and "1, 2" are "12", "first" is "1st"); in other languages digits are spelt out with num2words, and stay where it does not
+  know the language.
 * Accents that a language's transcripts write or leave out at will are taken away: all of Spanish ("grabacion" is how the
   demo's own transcripts have it), the graves and acutes of Italian ("e'", "è"), and Russian ё.
 * Languages written without spaces (Chinese, Japanese, Thai ...) are compared by characters, the others by words.
@@ -22,14 +23,17 @@ from catalogs.languages import text_units
 
 _ACUTE, _GRAVE, _DIAERESIS, _TILDE = "\u0301", "\u0300", "\u0308", "\u0303"
 _OPTIONAL_ACCENTS = {"es": _ACUTE + _DIAERESIS + _TILDE, "it": _ACUTE + _GRAVE, "ru": _DIAERESIS}
-_NUMBER = re.compile(r"(\d+)(?:(st|nd|rd|th)\b)?")
+#: A whole number that stands alone: amounts, times, decimals and ordinals are left to the English rules.
+_LONE_NUMBER = re.compile(r"(?<!\S)\d+(?=[.,;:!?]*(?:\s|$))")
+_NUMBER = re.compile(r"\d+")
 
 
 def normalize(text: str, language: str) -> str:
-    """Text as it is compared: lower case, no punctuation, numbers in words, no accents that are optional."""
-    rules = _whisper_rules(language == "en")
-    # The English rules write numbers as digits, whichever way they came: spelt out after them, they come out alike.
-    plain = spell_numbers(rules(text), language) if language == "en" else rules(spell_numbers(text, language))
+    """Text as it is compared: lower case, no punctuation, numbers alike, no accents that are optional."""
+    text = unicodedata.normalize("NFKC", text)
+    # Before the English rules too: they join "one two" to "12", but would leave "1, 2" as they are.
+    spelt = (_LONE_NUMBER if language == "en" else _NUMBER).sub(lambda number: _spell(number[0], language), text)
+    plain = _whisper_rules(language == "en")(spelt)
     if accents := _OPTIONAL_ACCENTS.get(language):
         decomposed = unicodedata.normalize("NFD", plain)
         plain = unicodedata.normalize("NFC", "".join(c for c in decomposed if c not in accents))
@@ -42,20 +46,16 @@ def compared_units(text: str, language: str) -> list[str]:
     return text_units(normalize(text, language), language)
 
 
-def spell_numbers(text: str, language: str) -> str:
-    """Whole numbers (and English ordinals) in words: "press 1" -> "press one", "1st" -> "first"."""
+def _spell(digits: str, language: str) -> str:
+    """A whole number in words, with spaces around; digit by digit where it starts with 0, as nobody says it otherwise."""
     from num2words import num2words
 
-    def spell(match: re.Match[str]) -> str:
-        kind = "ordinal" if match[2] and language == "en" else "cardinal"
-        try:
-            words = str(num2words(int(match[1]), lang=language, to=kind))
-        except (NotImplementedError, OverflowError):
-            return match[0]
-        rest = "" if kind == "ordinal" else match[2] or ""
-        return f" {words} {rest}".replace("-", " ").replace(",", " ")
-
-    return _NUMBER.sub(spell, text)
+    numbers = list(digits) if digits.startswith("0") else [digits]
+    try:
+        words = " ".join(num2words(int(number), lang=language) for number in numbers)
+    except (NotImplementedError, OverflowError):
+        return digits
+    return f" {words} ".replace("-", " ").replace(",", " ")
 
 
 @functools.cache

@@ -149,6 +149,7 @@ def test_a_run_that_was_killed_is_made_again_not_taken_for_somebody_s_own(
         with pytest.raises(KeyboardInterrupt):
             make_demo_recordings(tmp_path / "recordings", 0.1, say=quiet)
     assert not (tmp_path / "recordings").exists()
+    (tmp_path / "recordings").mkdir()
     made = make_demo_recordings(tmp_path / "recordings", 0.1, say=quiet)
     assert made.gold and all((made.folder / prompt.path).is_file() for prompt in made.gold)
     assert {path.name for path in tmp_path.iterdir()} == {"recordings", "gold.jsonl"}

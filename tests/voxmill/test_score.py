@@ -29,6 +29,7 @@ from voxmill.score_text import compared_units, normalize
 
 DEMO_LANGUAGES = ("en", "es", "fr", "it", "ru")
 FINGERPRINT = "0123456789abcdef"
+JFK = "And so, my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,11 @@ FINGERPRINT = "0123456789abcdef"
     [
         ("en", "Press one, or two hundred five.", "press 1 or 205"),
         ("en", "the first message", "The 1st message"),
+        ("en", "dial one two three, zero seven", "dial 1, 2, 3, 0 7"),
+        ("en", "five dollars at seven percent", "$5 at 7%"),
+        ("en", "one thousand messages", "1,000 messages"),
+        ("it", "zero zero sette", "007"),
+        ("fr", "１", "un"),
         ("en", "I'm sorry -- the colour ...", "I am sorry the color"),
         ("es", "Marque uno para aceptar esta grabacion.", "marque 1 para aceptar esta grabación"),
         ("fr", "appuyez sur vingt-et-un", "Appuyez sur 21."),
@@ -83,20 +89,20 @@ def test_a_number_is_the_same_in_digits_and_in_words(number: int, language: str)
 @settings(max_examples=150, deadline=None)
 def test_any_text_can_be_compared(text: str, language: str) -> None:
     for unit in compared_units(text, language):
-        assert unit and not any(c.isspace() or c.isupper() and c.lower() != c for c in unit)
+        assert unit and not any(c.isspace() or (c.isupper() and c.lower() != c) for c in unit)
 
 
 def test_errors_are_counted_over_all_words_of_a_language() -> None:
     gold = [
-        Prompt("a.wav", "en", 0, 3, "one two three four five six", "a"),
-        Prompt("a.wav", "en", 4, 7, "seven eight", "b"),
+        Prompt("a.wav", "en", 0, 3, "we know the number of a friend", "a"),
+        Prompt("a.wav", "en", 4, 7, "press one", "b"),
         Prompt("a.wav", "en", 8, 9.9, "too short to count", "c"),
         Prompt("b.wav", "zh", 0, 3, "你好世界", "d"),
         Prompt("b.wav", "fr", 4, 7, "...", "e"),
     ]
-    scores = score_texts(gold, ["One, 2, three for 5.", "seven eight nine", "nonsense", "你好界", "words"])
-    # "for" is one substitution; "six" is left out; "nine" is put in.
-    assert scores == [LanguageScore("en", 2, 8, 3 / 8), LanguageScore("zh", 1, 4, 1 / 4, "char")]
+    scores = score_texts(gold, ["We no the number of a.", "Press 1 now", "nonsense", "你好界", "words"])
+    # "no" is one substitution; "friend" is left out; "now" is put in.
+    assert scores == [LanguageScore("en", 2, 9, 3 / 9), LanguageScore("zh", 1, 4, 1 / 4, "char")]
 
 
 def test_words_keep_the_spaces_of_their_text() -> None:
@@ -182,7 +188,15 @@ ROWS: list[dict[str, Any]] = [
             (",000.", 6, 7),
         ),
     },
-    {"start_s": 10.0, "end_s": 10.4, "text": None, "words": None, "audio": None, "kept": False, "reasons": ["too_short"]},
+    {
+        "start_s": 10.0,
+        "end_s": 10.4,
+        "text": None,
+        "words": None,
+        "audio": None,
+        "kept": False,
+        "reasons": ["too_short"],
+    },
 ]
 
 
@@ -190,19 +204,19 @@ def test_words_of_a_corpus_go_to_the_prompt_in_whose_time_they_lie(tmp_path: Pat
     recordings = tmp_path / "recordings"
     make_corpus(tmp_path / "corpus", recordings / "en" / "one.wav", ROWS)
     assert corpus_texts(tmp_path / "corpus", recordings, GOLD) == ["Good evening everyone.", "Press 1,000.", ""]
-    # What was not heard at all counts: four of the ten words ("press one thousand").
-    assert score_corpus(tmp_path / "corpus", recordings, GOLD) == [LanguageScore("en", 3, 10, 0.4)]
+    # What was not heard at all counts: four of the nine words.
+    assert score_corpus(tmp_path / "corpus", recordings, GOLD) == [LanguageScore("en", 3, 9, 4 / 9)]
 
 
 def test_a_soft_rejected_segment_still_counts_as_heard(tmp_path: Path) -> None:
     rows = [ROWS[0] | {"kept": False, "reasons": ["low_dnsmos"]}, ROWS[1]]
     make_corpus(tmp_path / "corpus", tmp_path / "recordings" / "en" / "one.wav", rows)
-    assert score_corpus(tmp_path / "corpus", tmp_path / "recordings", GOLD)[0].wer == 0.4
+    assert score_corpus(tmp_path / "corpus", tmp_path / "recordings", GOLD)[0].wer == 4 / 9
 
 
 def test_a_folder_that_was_moved_is_found_and_another_one_refused(tmp_path: Path) -> None:
     make_corpus(tmp_path / "corpus", tmp_path / "old" / "recordings" / "en" / "one.wav", ROWS)
-    assert score_corpus(tmp_path / "corpus", tmp_path / "new" / "recordings", GOLD)[0].wer == 0.4
+    assert score_corpus(tmp_path / "corpus", tmp_path / "new" / "recordings", GOLD)[0].wer == 4 / 9
     with pytest.raises(ValueError, match="holds none of the recordings"):
         score_corpus(tmp_path / "corpus", tmp_path / "others", GOLD)
 
@@ -215,14 +229,14 @@ def whisper() -> str:
 
 
 def test_the_recogniser_alone_hears_a_prompt_cut_at_its_times(whisper: str, corpora: Path, tmp_path: Path) -> None:
-    """LibriSpeech between noise that is louder than it: only the prompt's own time reaches the recogniser."""
-    clip, rate = soundfile.read(corpora / "read" / "2412-153948-0001.flac", dtype="float32")
+    """A speech between noise that is louder than it: only the prompt's own time reaches the recogniser."""
+    clip, rate = soundfile.read(corpora / "read" / "jfk.flac", dtype="float32", always_2d=True)
+    clip = clip.mean(axis=1)
     noise = np.random.default_rng(0).normal(0, 0.3, 3 * rate).astype(np.float32)
     soundfile.write(tmp_path / "talk.flac", np.concatenate([noise, clip, noise]), rate)
-    text = transcript(corpora, "2412-153948-0001.flac")
     gold = [
         Prompt("talk.flac", "en", 0.0, 1.5, "short", "short"),
-        Prompt("talk.flac", "en", 3.0, 3.0 + len(clip) / rate, text, "clip"),
+        Prompt("talk.flac", "en", 3.0, 3.0 + len(clip) / rate, JFK, "clip"),
     ]
     heard = direct_texts(tmp_path, gold, whisper, beam=1)
     assert heard[0] == "" and len(heard[1]) > 20
@@ -232,5 +246,5 @@ def test_the_recogniser_alone_hears_a_prompt_cut_at_its_times(whisper: str, corp
 
 def test_a_recording_that_cannot_be_decoded_is_named(whisper: str, tmp_path: Path) -> None:
     (tmp_path / "broken.wav").write_text("no audio")
-    with pytest.raises(ValueError, match=r"broken\.wav: not audio"):
+    with pytest.raises(ValueError, match=r"broken\.wav: .*not audio"):
         score_direct(tmp_path, [Prompt("broken.wav", "en", 0.0, 3.0, "hello", "a")], whisper)

@@ -1,0 +1,57 @@
+"""Settings: every recipe is valid, what contradicts itself is one line, the resolved form is complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from catalogs.settings import SettingsError, dump_settings
+from trainer.config import TrainConfig, load_train_config, recipes
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_is_valid_and_survives_being_written(name: str, tmp_path: Path) -> None:
+    config = load_train_config(name, ["corpus=c", "output=o"])
+    path = tmp_path / "train.yaml"
+    path.write_text(dump_settings(config), encoding="utf-8")
+    assert load_train_config(path) == config
+    assert config.corpora == ["c"] and config.total_steps > 0
+
+
+def test_the_curriculum_s_stages_are_there() -> None:
+    assert {"toy", "finetune_lora", "stage1", "stage2", "stage3"} <= set(recipes())
+    longest = [max(p.max_seconds for p in load_train_config(f"stage{n}").phases.values()) for n in (1, 2, 3)]
+    positions = [max(p.max_positions for p in load_train_config(f"stage{n}").phases.values()) for n in (1, 2, 3)]
+    assert longest == [60, 180, 300] and positions == [4096, 8192, 8192]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("phases.toy.step=3", r"unknown setting phases\.toy\.step; did you mean steps"),
+        ("phases.toy.layouts.desing=1", r"did you mean design"),
+        ("phases.toy.lr=0", r"phases\.toy\.lr: .*greater than 0"),
+        ("model.start=x\nmodel.codec=y", r"start brings its own"),
+        ("model.lora={}", r"lora adapts a trained model: give model\.start"),
+        ("phases={}", r"setting phases: .*at least 1"),
+        ("model.size=huge", r"setting model\.size"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(setting: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words) as refused:
+        load_train_config("toy", setting.split("\n"))
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_recipe_names_those_there_are() -> None:
+    with pytest.raises(SettingsError, match=r"recipes: finetune_lora, stage1, stage2, stage3, toy"):
+        load_train_config("stage9")
+
+
+def test_steps_shorten_a_run() -> None:
+    values = yaml.safe_load("{corpus: c, output: o, phases: {a: {steps: 5}, b: {steps: 7}}}")
+    assert TrainConfig.model_validate(values).total_steps == 12
+    assert TrainConfig.model_validate(values | {"steps": 6}).total_steps == 6
+    assert TrainConfig.model_validate(values | {"steps": 60}).total_steps == 12

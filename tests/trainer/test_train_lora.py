@@ -1,0 +1,68 @@
+"""LoRA: only adapters are trained, they are published in the official form, and merged they are the same model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from train_runs import Runs, losses
+
+from trainer.loop import train
+from voxcpm.checkpoint import load_backbone
+from voxcpm.lora import load_lora, merge_lora
+
+LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
+
+
+def config(runs: Runs, output: Path, **changes: Any) -> Any:
+    model = {"start": str(runs.start), "lora": LORA}
+    return runs.config(output, {"steps": 6, "lr": 5e-3, "schedule": "constant"}, model=model, **changes)
+
+
+@pytest.fixture(scope="module")
+def trained(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    output = tmp_path_factory.mktemp("lora") / "out"
+    result = train(config(runs, output), lambda _: None)
+    assert result.adapter == str(output / "latest") and result.checkpoint == str(output / "merged")
+    return output
+
+
+def test_the_adapter_is_in_the_official_form_and_small(trained: Path, runs: Runs) -> None:
+    folder = trained / "latest"
+    assert sorted(path.name for path in folder.iterdir()) == ["lora_config.json", "lora_weights.safetensors"]
+    settings = json.loads((folder / "lora_config.json").read_text(encoding="utf-8"))
+    assert settings["base_model"] == str(runs.start) and settings["lora_config"]["r"] == 4
+    tensors = load_file(folder / "lora_weights.safetensors")
+    assert all(name.endswith((".lora_A", ".lora_B")) for name in tensors)
+    assert all(tensor.abs().max() > 0 for name, tensor in tensors.items() if name.endswith("lora_B"))
+
+
+def test_merged_is_the_base_with_the_adapter_and_nothing_else(trained: Path, runs: Runs) -> None:
+    base = load_backbone(runs.start)
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    load_lora(base, trained / "latest")
+    merge_lora(base)
+    merged = load_backbone(trained / "merged").state_dict()
+    assert merged.keys() == before.keys()
+    for name, value in base.state_dict().items():
+        torch.testing.assert_close(merged[name], value, rtol=0, atol=1e-6)
+    adapted = {
+        name.rsplit(".", 1)[0] + ".weight" for name in load_file(trained / "latest" / "lora_weights.safetensors")
+    }
+    changed = {name for name, value in merged.items() if not torch.equal(value, before[name])}
+    assert changed == adapted
+
+
+def test_a_continued_run_is_the_unbroken_one_dropout_included(trained: Path, runs: Runs, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    first = train(config(runs, output, steps=4), lambda _: None)
+    assert first.steps == 4
+    train(config(runs, output), lambda _: None)
+    assert losses(output) == losses(trained)
+    ours, theirs = (load_file(folder / "latest" / "lora_weights.safetensors") for folder in (output, trained))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

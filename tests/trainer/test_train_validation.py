@@ -1,0 +1,131 @@
+"""Held-out segments stay unheard, their losses do not depend on when they are measured, and the moving average is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from train_runs import Runs, losses
+
+from trainer.config import Phase, TrainError, ValidationSettings
+from trainer.corpora import Corpora
+from trainer.loop import train
+from trainer.metrics import read_metrics
+from trainer.mixture import find_candidates, hold_out
+
+VALIDATION = {"every": 2, "share": 0.3, "segments": 3}
+
+
+def test_what_is_held_out_is_never_heard(speech: Path) -> None:
+    candidates = {"all": find_candidates(Corpora([speech]), "true", 60.0, "all")}
+    training, held = hold_out(candidates, ValidationSettings(every=1, share=0.3))
+    ids = {c.segment_id for c in held}
+    assert held and ids.isdisjoint(c.segment_id for c in training["all"])
+    assert len(training["all"]) + len(held) == len(candidates["all"])
+    assert all(reference not in ids for c in training["all"] for reference, _ in c.references)
+
+
+def test_the_choice_follows_from_the_ids_alone(speech: Path) -> None:
+    everything = find_candidates(Corpora([speech]), "true", 60.0, "all")
+    settings = ValidationSettings(every=1, share=0.3)
+    whole = {c.segment_id for c in hold_out({"a": everything}, settings)[1]}
+    half = everything[::2]
+    part = {c.segment_id for c in hold_out({"a": half}, settings)[1]}
+    assert part == whole & {c.segment_id for c in half}
+
+
+def test_a_phase_of_which_all_is_held_out_is_told(speech: Path) -> None:
+    one = find_candidates(Corpora([speech]), "true", 60.0, "all")[:1]
+    with pytest.raises(TrainError, match=r"phase only: all of its segments are held out.*validation\.share"):
+        hold_out({"only": one}, ValidationSettings(every=1))
+
+
+def test_off_nothing_is_held_out(speech: Path) -> None:
+    candidates = {"all": find_candidates(Corpora([speech]), "true", 60.0, "all")}
+    assert hold_out(candidates, ValidationSettings()) == (candidates, [])
+
+
+@pytest.fixture(scope="module")
+def still(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose weights hardly move."""
+    torch.set_num_threads(1)
+    output = tmp_path_factory.mktemp("still") / "out"
+    train(runs.config(output, {"steps": 4, "lr": 1e-12}, validation=VALIDATION), lambda _: None)
+    return output
+
+
+def scores(output: Path) -> list[dict[str, float]]:
+    return [row for row in read_metrics(output) if "validation/diffusion" in row]
+
+
+def test_the_same_weights_have_the_same_validation_loss(still: Path) -> None:
+    first, second = scores(still)
+    assert (first["step"], second["step"]) == (2, 4)
+    assert first["validation/diffusion"] == pytest.approx(second["validation/diffusion"], rel=1e-6)
+    training = [row["loss/diffusion"] for row in read_metrics(still) if "loss/diffusion" in row]
+    assert max(training) - min(training) > 1e-3
+
+
+def test_it_is_split_by_layout_language_and_flow_time(still: Path) -> None:
+    row = scores(still)[0]
+    assert 0 <= row["validation/stop_f1"] <= 1 and row["validation/stop"] > 0
+    quarters = [f"validation/diffusion_t{edges}" for edges in ("0-0.25", "0.25-0.5", "0.5-0.75", "0.75-1")]
+    assert all(row[name] > 0 for name in quarters)
+    assert {name for name in row if name.endswith(("_en", "_de"))}
+
+
+def test_validating_changes_nothing_in_the_training(runs: Runs, still: Path, tmp_path: Path) -> None:
+    rarely = dict(VALIDATION, every=100)
+    train(runs.config(tmp_path / "out", {"steps": 4, "lr": 1e-12}, validation=rarely), lambda _: None)
+    assert losses(tmp_path / "out") == losses(still)
+
+
+def test_the_moving_average_is_published_and_the_live_weights_are_trained(runs: Runs, tmp_path: Path) -> None:
+    phase = {"steps": 4, "schedule": "constant", "warmup": 0}
+    plain = train(runs.config(tmp_path / "plain", phase), lambda _: None)
+    seen: list[dict[str, torch.Tensor]] = []
+    for steps in range(1, 5):
+        result = train(runs.config(tmp_path / "ema", phase, optim={"ema": 0.9}, steps=steps), lambda _: None)
+        seen.append(_live(tmp_path / "ema", steps))
+    assert losses(tmp_path / "ema") == losses(tmp_path / "plain")
+    start = load_file(runs.start / "model.safetensors")
+    published = load_file(Path(result.checkpoint) / "model.safetensors")
+    name = "stop_proj.weight"
+    wanted = start[name]
+    for step, weights in enumerate(seen, 1):
+        decay = min(0.9, (1 + step) / (10 + step))
+        wanted = decay * wanted + (1 - decay) * weights[name]
+    torch.testing.assert_close(published[name], wanted, rtol=0, atol=1e-6)
+    live = load_file(Path(plain.checkpoint) / "model.safetensors")
+    assert torch.equal(seen[-1][name], live[name]) and not torch.equal(published[name], live[name])
+
+
+def _live(output: Path, step: int) -> dict[str, torch.Tensor]:
+    saved: dict[str, Any] = torch.load(output / "resume" / f"step_{step:07d}.pt", weights_only=True)
+    return saved["weights"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "wanted"),
+    [
+        ("constant", [1, 1, 1, 1, 1]),
+        ("linear", [1, 0.75, 0.5, 0.25, 0]),
+        ("cosine", [1, 0.868, 0.55, 0.232, 0.1]),
+        ("wsd", [1, 1, 1, 0.5, 0]),
+    ],
+)
+def test_schedules(schedule: str, wanted: list[float]) -> None:
+    """At the beginning, the quarters and the end of what follows the warm-up (for wsd, of the whole phase)."""
+    from trainer.optim import learning_rate
+
+    warmup = 0 if schedule == "wsd" else 20
+    phase = Phase.model_validate(
+        {"steps": 100 + warmup, "lr": 2.0, "warmup": warmup, "schedule": schedule, "decay": 0.5}
+    )
+    rates = [learning_rate(phase, warmup + at) / 2 for at in (0, 25, 50, 75, 100)]
+    assert rates == pytest.approx(wanted, abs=1e-3)
+    climb = [learning_rate(phase, step) for step in range(warmup)]
+    assert climb == pytest.approx([2.0 * (n + 1) / 20 for n in range(warmup)])
