@@ -44,7 +44,8 @@ def ray_node() -> Iterator[None]:
     import ray
 
     # The workers must find the stand-in stages of tests/fakes.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH", "")])
+    # The repository goes first: tests/pipeline must not be taken for the package pipeline.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from voxcpm.config import VoxCPM2Config
@@ -81,10 +82,15 @@ def find_checkpoint(
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file (memory mapped) or a torch file (`weights_only`, `state_dict` unwrapped)."""
+    """Tensors of a safetensors file or a torch file (`weights_only`, `state_dict` unwrapped).
+
+    Each has memory of its own: with a mapped file the pages of all tensors stay resident while one of them is alive, which
+    would keep the stored weights in memory beside their inference form.
+    """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (it is no dict)
         values: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})") from None
@@ -160,7 +166,8 @@ def load_codec(folder: str | Path, device: torch.device | str = "cpu") -> AudioV
     """
     folder = Path(folder)
     path = _first_file(folder, ("audiovae.safetensors", "audiovae.pth"))
-    codec = build_codec(VoxCPM2Config.load(folder))
+    with torch.device("meta"):  # no time spent on weights that are replaced
+        codec = build_codec(VoxCPM2Config.load(folder))
     tensors = {
         name.removeprefix(CODEC_PREFIX): value.float() if value.is_floating_point() else value
         for name, value in _read_tensors(path).items()

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from voxcpm.errors import AudioError
 from voxcpm.checks import CFG_RANGE, STEPS_RANGE
+from voxcpm.errors import AudioError
 
 if TYPE_CHECKING:
     from voxcpm.api import VoxCPM, Wav

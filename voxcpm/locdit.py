@@ -69,7 +69,7 @@ class LocDiT(nn.Module):
 
     def time(self, t: Tensor, dt: Tensor) -> Tensor:
         """[N], [N] -> [N, Hd]: time token. dt is the step's length in mean mode, else 0 (still embedded: it has biases)."""
-        dtype = self.time_mlp.linear_1.weight.dtype
+        dtype = self.decoder.norm.weight.dtype
         return self.time_mlp(sinusoid(t, self.width).to(dtype)) + self.delta_time_mlp(
             sinusoid(dt, self.width).to(dtype)
         )

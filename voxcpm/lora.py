@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from voxcpm.errors import CheckpointError
 from voxcpm.model import VoxCPM2
+from voxcpm.packed import PackedLinear, unpack_linears
+from voxcpm.quantize import is_quantised
 
 _ATTENTION = ("q_proj", "v_proj", "k_proj", "o_proj")
 _PROJECTIONS = ("enc_to_lm_proj", "lm_to_dit_proj", "res_to_dit_proj", "fusion_concat_proj")
@@ -59,10 +61,13 @@ class LoRALinear(nn.Linear):
     scale: float
     dropout: float
     enabled: bool
+    repack: bool  #: the base was in the CPU's inference form and returns to it when the adapter goes
 
     @classmethod
-    def around(cls, linear: nn.Linear, config: LoRAConfig) -> LoRALinear:
+    def around(cls, linear: nn.Linear | PackedLinear, config: LoRAConfig) -> LoRALinear:
         """Wrap a linear; its weights are shared, not copied. A is Kaiming uniform (a = sqrt 5), B zero."""
+        repack = isinstance(linear, PackedLinear)
+        linear = linear.plain() if isinstance(linear, PackedLinear) else linear
         with torch.device("meta"):
             self = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
         self.weight, self.bias = linear.weight, linear.bias
@@ -74,6 +79,7 @@ class LoRALinear(nn.Linear):
         self.scale = config.alpha / config.r
         self.dropout = config.dropout
         self.enabled = True
+        self.repack = repack
         self.training = linear.training
         return self
 
@@ -96,7 +102,7 @@ class LoRALinear(nn.Linear):
 
 def _targets(model: VoxCPM2, config: LoRAConfig) -> Iterator[str]:
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Linear):
+        if not isinstance(module, (nn.Linear, PackedLinear)):
             continue
         last = name.rsplit(".", 1)[-1]
         if (
@@ -112,6 +118,12 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent) if parent else model, last, module)
 
 
+def _repacked(adapted: LoRALinear, plain: nn.Linear) -> nn.Module:
+    if not adapted.repack:
+        return plain
+    return PackedLinear(plain.weight, plain.bias).train(plain.training)
+
+
 def adapters(model: nn.Module) -> dict[str, LoRALinear]:
     """The adapted linears by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
@@ -122,13 +134,17 @@ def apply_lora(model: VoxCPM2, config: LoRAConfig, train: bool = False) -> list[
 
     train: freeze everything else. Raises ValueError when the config reaches no linear.
     """
+    if is_quantised(model):
+        raise ValueError("an int8 model takes no adapters: load it in float32 or bfloat16")
     remove_lora(model)
+    if train:
+        unpack_linears(model)
     names = list(_targets(model, config))
     if not names:
         raise ValueError("the LoRA config reaches no layer: set enable_lm, enable_dit or enable_proj")
     for name in names:
         linear = model.get_submodule(name)
-        assert isinstance(linear, nn.Linear)
+        assert isinstance(linear, (nn.Linear, PackedLinear))
         _replace(model, name, LoRALinear.around(linear, config))
     for name, parameter in model.named_parameters():
         if train or ".lora_" in name:
@@ -139,7 +155,7 @@ def apply_lora(model: VoxCPM2, config: LoRAConfig, train: bool = False) -> list[
 def remove_lora(model: VoxCPM2) -> None:
     """Take all adapters off; the base weights are as they were."""
     for name, module in adapters(model).items():
-        _replace(model, name, module.plain())
+        _replace(model, name, _repacked(module, module.plain()))
 
 
 def reset_lora(model: nn.Module) -> None:
@@ -164,7 +180,7 @@ def merge_lora(model: VoxCPM2) -> None:
             merged = (module.weight.float() + added).to(module.weight.dtype)
             plain = module.plain()
             plain.weight = nn.Parameter(merged, requires_grad=module.weight.requires_grad)
-        _replace(model, name, plain)
+        _replace(model, name, _repacked(module, plain))
 
 
 def lora_state_dict(model: nn.Module) -> dict[str, Tensor]:

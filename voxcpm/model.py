@@ -60,12 +60,12 @@ class VoxCPM2(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The weights' dtype."""
-        return self.stop_head.weight.dtype
+        return self.base_lm.norm.weight.dtype  # norms keep theirs in every form of the linears
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.stop_head.weight.device
+        return self.base_lm.norm.weight.device
 
     def set_exact(self, exact: bool = True) -> None:
         """Do the reference's low-precision arithmetic: times, sinusoid, solver updates and rotary tables rounded to the weights'

@@ -99,9 +99,7 @@ class PackedLinear(nn.Module):
             self.weight = given.detach().to(device=old.device, dtype=old.dtype, copy=True)
             self._pack()
         rest = {name: value for name, value in state_dict.items() if name.startswith(prefix) and name != key}
-        super()._load_from_state_dict(
-            rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+        super()._load_from_state_dict(rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def __getstate__(self) -> dict[str, Any]:
         # Copying and pickling need the dense weight too.

@@ -17,14 +17,16 @@ from torch import Tensor
 
 from voxcpm.audio import load_audio, trim_silence
 from voxcpm.checkpoint import find_checkpoint, load_backbone, load_codec, parse_dtype
+from voxcpm.checks import check_lengths, check_prompt, check_solver, check_text
 from voxcpm.clips import PatchStream, Side, decode_patches, encode_clip
 from voxcpm.config import VoxCPM2Config
 from voxcpm.flow import Solver
 from voxcpm.generate import Decoder, Generation, GenerationRequest, generate_patches
 from voxcpm.layout import Layout, build_layout
-from voxcpm.checks import check_lengths, check_prompt, check_solver, check_text
 from voxcpm.model import VoxCPM2
+from voxcpm.packed import pack_linears
 from voxcpm.prompt_cache import PromptCache, make_prompt_cache, merge_prompt_cache
+from voxcpm.quantize import quantise_towers
 from voxcpm.text import TextTokenizer
 from voxcpm.training import TrainingBatch
 
@@ -106,7 +108,8 @@ class VoxCPM2Model:
         dtype: str | torch.dtype | None = None,
     ) -> VoxCPM2Model:
         """Load a checkpoint folder. training: float32 weights with gradients, the codec as stored; optimize: fold the
-        codec's weight norm; dtype: of the backbone (None: the config's; float32 on mps unless VOXCPM_MPS_DTYPE says else).
+        codec's weight norm and, on the CPU, lay the backbone's linears out for its kernels; dtype: of the backbone (None: the
+        config's; float32 on mps unless VOXCPM_MPS_DTYPE says else; "int8": 8-bit towers, CPU only, approximate).
 
         Raises FileNotFoundError and CheckpointError.
         """
@@ -117,9 +120,18 @@ class VoxCPM2Model:
             dtype = "float32" if training else config.dtype
             if place.type == "mps" and parse_dtype(dtype) != torch.float32:
                 dtype = os.environ.get("VOXCPM_MPS_DTYPE", "float32")
+        int8 = dtype == "int8"
+        if int8 and (training or lora_config is not None or place.type != "cpu"):
+            raise ValueError("dtype 'int8' is for inference on the CPU without LoRA")
         tokenizer = TextTokenizer.load(folder)
-        backbone = load_backbone(folder, dtype, place)
-        model = cls(backbone, load_codec(folder, place), tokenizer, folder)
+        # The codec first: folding it needs twice its size for a moment, which the backbone's share covers later.
+        codec = load_codec(folder, place)
+        if optimize and not training:
+            codec.fold_weight_norm()
+        backbone = load_backbone(folder, "float32" if int8 else dtype, place)
+        model = cls(backbone, codec, tokenizer, folder)
+        if int8:
+            quantise_towers(backbone)
         if training:
             backbone.train().requires_grad_(True)
         if lora_config is not None:
@@ -127,7 +139,7 @@ class VoxCPM2Model:
 
             apply_lora(backbone, lora_config, train=training)
         if optimize and not training:
-            model.audio_vae.fold_weight_norm()
+            pack_linears(backbone)
         return model
 
     @property
@@ -353,9 +365,10 @@ class VoxCPM2Model:
         return Layout(text[0].long().cpu(), audio, feat[0].float().cpu()[audio], chosen.max_len, prompt), chosen
 
     def optimize(self, disable: bool = False) -> VoxCPM2Model:
-        """Fold the codec's weight norm, once; the results stay the same."""
+        """Put codec and backbone into their inference forms, once; the results stay the same."""
         if not disable:
             self.audio_vae.fold_weight_norm()
+            pack_linears(self.backbone)
         return self
 
     def load_lora_weights(

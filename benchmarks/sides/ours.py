@@ -26,10 +26,15 @@ BACKBONE: Any = MODEL.backbone
 READY = time.perf_counter() - STARTED
 TEXT = "the quick brown fox jumps over the lazy dog and runs away to the far hills"
 
+from voxcpm.attention import CAUSAL  # noqa: E402
 from voxcpm.flow import Solver  # noqa: E402
 from voxcpm.generate import Decoder, GenerationRequest  # noqa: E402
 from voxcpm.layout import build_layout  # noqa: E402
-from voxcpm.state import DecodeState  # noqa: E402
+from voxcpm.packed import PackedLinear  # noqa: E402
+from voxcpm.quantize import QuantisedLinear  # noqa: E402
+from voxcpm.state import DecodeState, KVCache  # noqa: E402
+
+LINEARS = (torch.nn.Linear, PackedLinear, QuantisedLinear)
 
 
 def _run(patches: int, request: dict[str, Any], batch: int = 1) -> None:
@@ -62,17 +67,16 @@ def prefill(request: dict[str, Any]) -> float:
 @torch.inference_mode()
 def tslm_step(request: dict[str, Any]) -> float:
     """One TSLM step at a position with a cache of a given length."""
-    state = DecodeState.allocate(MODEL.config, 1, request["cache"], BACKBONE.dtype, "cpu")
-    from voxcpm.attention import CAUSAL
-
+    # The cache alone: this one may be longer than the model's context.
+    cache = KVCache(MODEL.config.tslm, 1, request["cache"], BACKBONE.dtype, "cpu")
     position = request["position"]
     step = torch.randn(1, 1, MODEL.config.lm_config.hidden_size, dtype=BACKBONE.dtype)
     at = torch.tensor([position])
 
     def work() -> None:
         for _ in range(10):
-            state.tslm.prepare_step([position], at)
-            BACKBONE.base_lm(step, CAUSAL, at.unsqueeze(1), cache=state.tslm)
+            cache.prepare_step([position], at)
+            BACKBONE.base_lm(step, CAUSAL, at.unsqueeze(1), cache=cache)
 
     return timed(work) / 10
 
@@ -139,7 +143,7 @@ def many(request: dict[str, Any]) -> float:
 
 @torch.inference_mode()
 def bare_products(request: dict[str, Any]) -> float:
-    """Seconds of the bare matrix products of one patch at a batch: every linear's shape, weights read, nothing else."""
+    """Seconds of the bare matrix products of one patch at a batch, by the model's own linears and nothing else."""
     batch = request["batch"]
     guided = 2 if request["cfg"] != 1 else 1
     solver = Solver(steps=request["steps"])
@@ -148,27 +152,27 @@ def bare_products(request: dict[str, Any]) -> float:
     p = config.patch_size
     local = {"feat_encoder": (p + 1, 1, batch), "base_lm": (1, 1, batch), "residual_lm": (1, 1, batch)}
     local["feat_decoder"] = (3 + 2 * p, calls, batch * guided)
-    plan: list[tuple[torch.Tensor, torch.Tensor, int]] = []
+    plan: list[tuple[torch.Tensor, torch.nn.Module, int]] = []
     for name, module in BACKBONE.named_modules():
-        if not isinstance(module, torch.nn.Linear) or "time_mlp" in name or name.startswith("stop"):
+        if not isinstance(module, LINEARS) or "time_mlp" in name or name.startswith("stop"):
             continue
         tokens, times, rows = local.get(name.split(".")[0], (1, 1, batch))
         if name.endswith("estimator.cond_proj") or name.endswith("encoder.in_proj"):
             tokens, times = p, 1
         elif name.endswith(("estimator.in_proj", "estimator.out_proj")):
             tokens = p
-        plan.append((torch.randn(rows * tokens, module.in_features, dtype=BACKBONE.dtype), module.weight, times))
+        plan.append((torch.randn(rows * tokens, module.in_features, dtype=BACKBONE.dtype), module, times))
 
     # LocDiT's weights are read over and over in one patch, the others once: the order of reading is that of a patch.
     estimator = [item for item in plan if item[2] > 1]
     rest = [item for item in plan if item[2] == 1]
 
     def in_order() -> None:
-        for x, weight, _ in rest:
-            torch.nn.functional.linear(x, weight)
+        for x, linear, _ in rest:
+            linear(x)
         for _ in range(calls):
-            for x, weight, _ in estimator:
-                torch.nn.functional.linear(x, weight)
+            for x, linear, _ in estimator:
+                linear(x)
 
     return timed(in_order)
 

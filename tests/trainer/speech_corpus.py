@@ -47,7 +47,9 @@ def chosen_clips(corpora: Path, clips: int, speakers: int) -> dict[str, list[dic
     }
 
 
-def commit_speaker(folder: Path, corpora: Path, name: str, entries: list[dict[str, Any]], text: str | None = None) -> None:
+def commit_speaker(
+    folder: Path, corpora: Path, name: str, entries: list[dict[str, Any]], text: str | None = None
+) -> None:
     """Commit one speaker's clips as one unit and describe every other one."""
     session, path = short_hash("session", name), f"{name}/takes.flac"
     source = source_id(path, name)

@@ -60,8 +60,12 @@ def test_rows_are_those_of_the_golden_packer(golden: Path, config: VoxCPM2Config
             return encode_clip(codec, stored[f"{segment_id}_wav_16k"].numpy(), patches, config)
 
     def planned(name: str, reference: str | None) -> Planned:
-        choice = Choice(0, Candidate(name, "en", "", 1.0, None, ()), "reference" if reference else "basic", reference, 0)
-        lengths = [-(-len(stored[f"{clip}_wav_16k"]) // config.patch_samples) if clip else 0 for clip in (name, reference)]
+        choice = Choice(
+            0, Candidate(name, "en", "", 1.0, None, ()), "reference" if reference else "basic", reference, 0
+        )
+        lengths = [
+            -(-len(stored[f"{clip}_wav_16k"]) // config.patch_samples) if clip else 0 for clip in (name, reference)
+        ]
         return Planned(choice, tuple(stored[f"{name}_text_ids"].tolist()), *lengths)
 
     maker = SampleMaker(None, Clips(), config)  # type: ignore[arg-type]

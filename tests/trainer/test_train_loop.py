@@ -134,9 +134,7 @@ def test_bfloat16_arithmetic_keeps_float32_weights(runs: Runs, tmp_path: Path) -
         ({"device": "cuda:99"}, r"cuda"),
     ],
 )
-def test_what_cannot_be_trained_is_one_line(
-    runs: Runs, tmp_path: Path, changes: dict[str, Any], words: str
-) -> None:
+def test_what_cannot_be_trained_is_one_line(runs: Runs, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(TrainError, match=words) as refused:
         train(runs.config(tmp_path / "out", **changes), lambda _: None)
     assert "\n" not in str(refused.value)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 #: (window, mel bands); the hop is a quarter of the window.
 RESOLUTIONS = ((256, 20), (512, 40), (1024, 80), (2048, 160))
-_FLOOR = 1e-5
+_FLOOR = 0.01
 
 
 def mel_distance(a: Tensor, b: Tensor, rate: int) -> Tensor:

@@ -34,8 +34,12 @@ class WeightNorm(nn.Module):
     def __init__(self, shape: tuple[int, int, int], bias: int | None) -> None:
         super().__init__()
         self.bias = None if bias is None else nn.Parameter(torch.zeros(bias))
-        weight = nn.init.trunc_normal_(torch.empty(shape), std=0.02)
-        self.weight_g = nn.Parameter(torch.linalg.vector_norm(weight, dim=(1, 2), keepdim=True))
+        weight = torch.empty(shape)
+        length = torch.empty(shape[0], 1, 1)
+        if not weight.is_meta:  # to be loaded into; drawing there would import torch's tracing machinery (1 s)
+            nn.init.trunc_normal_(weight, std=0.02)
+            length = torch.linalg.vector_norm(weight, dim=(1, 2), keepdim=True)
+        self.weight_g = nn.Parameter(length)
         self.weight_v = nn.Parameter(weight)
 
     def weight(self) -> Tensor:
