@@ -131,5 +131,5 @@ def _trained_codec(
     chosen = sorted(kept)[:_CODEC_CLIPS]
     clips = [corpora.clip(segment_id) for segment_id in chosen]
     say(f"codec: {config.model.codec_steps} steps on {len(clips)} clips")
-    fit_codec(codec, clips, CodecFit(steps=config.model.codec_steps), config.seed, say)
+    fit_codec(codec, clips, CodecFit(steps=config.model.codec_steps), config.seed, say, fresh=True)
     return codec

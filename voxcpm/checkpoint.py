@@ -17,6 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from voxcpm.config import VoxCPM2Config
 from voxcpm.errors import CheckpointError
@@ -130,6 +131,16 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Si
         raise CheckpointError(f"{where}: {'; '.join(problems[:8])}")
 
 
+class _NoInitialisation(TorchFunctionMode):
+    """Inside, torch.nn.init does nothing: the weights are replaced anyway, and drawing some on the meta device imports
+    torch's compiler (1 to 2 s)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def _fill(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
     check_tensors(tensors, {name: value.shape for name, value in module.state_dict().items()}, where)
     module.load_state_dict(tensors, strict=True, assign=True)
@@ -146,7 +157,8 @@ def load_backbone(
     config = VoxCPM2Config.load(folder)
     path = _first_file(folder, ("model.safetensors", "pytorch_model.bin"))
     wanted = parse_dtype(dtype if dtype is not None else config.dtype)
-    model = VoxCPM2.from_config(config, device="meta")
+    with _NoInitialisation():
+        model = VoxCPM2.from_config(config, device="meta")
     tensors = {name: value for name, value in _read_tensors(path).items() if not name.startswith(CODEC_PREFIX)}
     _fill(model, {name: value.to(wanted) for name, value in tensors.items()}, str(path))
     return model.to(device).eval().requires_grad_(False)
@@ -166,7 +178,7 @@ def load_codec(folder: str | Path, device: torch.device | str = "cpu") -> AudioV
     """
     folder = Path(folder)
     path = _first_file(folder, ("audiovae.safetensors", "audiovae.pth"))
-    with torch.device("meta"):  # no time spent on weights that are replaced
+    with torch.device("meta"), _NoInitialisation():
         codec = build_codec(VoxCPM2Config.load(folder))
     tensors = {
         name.removeprefix(CODEC_PREFIX): value.float() if value.is_floating_point() else value

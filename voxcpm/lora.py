@@ -61,12 +61,12 @@ class LoRALinear(nn.Linear):
     scale: float
     dropout: float
     enabled: bool
-    repack: bool  #: the base was in the CPU's inference form and returns to it when the adapter goes
+    _base: PackedLinear | None  #: the base in the CPU's inference form, where it was in that; no part of the state dict
 
     @classmethod
     def around(cls, linear: nn.Linear | PackedLinear, config: LoRAConfig) -> LoRALinear:
         """Wrap a linear; its weights are shared, not copied. A is Kaiming uniform (a = sqrt 5), B zero."""
-        repack = isinstance(linear, PackedLinear)
+        base = linear if isinstance(linear, PackedLinear) else None
         linear = linear.plain() if isinstance(linear, PackedLinear) else linear
         with torch.device("meta"):
             self = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
@@ -79,20 +79,25 @@ class LoRALinear(nn.Linear):
         self.scale = config.alpha / config.r
         self.dropout = config.dropout
         self.enabled = True
-        self.repack = repack
+        # Not a registered submodule. Its kernel goes on being used, so that a disabled adapter changes no bit.
+        object.__setattr__(self, "_base", base)
         self.training = linear.training
         return self
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        y = F.linear(x, self.weight, self.bias)
+        y: Tensor = F.linear(x, self.weight, self.bias) if self._base is None else self._base(x)
         if not self.enabled:
             return y
         added = F.linear(F.linear(x, self.lora_A), self.lora_B)
         return y + F.dropout(added, self.dropout, self.training) * self.scale
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        object.__setattr__(self, "_base", None)  # laid out for where it was
+        return super()._apply(fn, recurse)
+
     def plain(self) -> nn.Linear:
-        """The base linear again."""
+        """The base linear again, not packed."""
         with torch.device("meta"):
             linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
         linear.weight, linear.bias = self.weight, self.bias
@@ -119,7 +124,7 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _repacked(adapted: LoRALinear, plain: nn.Linear) -> nn.Module:
-    if not adapted.repack:
+    if adapted._base is None:
         return plain
     return PackedLinear(plain.weight, plain.bias).train(plain.training)
 
@@ -155,7 +160,7 @@ def apply_lora(model: VoxCPM2, config: LoRAConfig, train: bool = False) -> list[
 def remove_lora(model: VoxCPM2) -> None:
     """Take all adapters off; the base weights are as they were."""
     for name, module in adapters(model).items():
-        _replace(model, name, _repacked(module, module.plain()))
+        _replace(model, name, module._base if module._base is not None else module.plain())
 
 
 def reset_lora(model: nn.Module) -> None:

@@ -58,7 +58,8 @@ class PackedLinear(nn.Module):
         with torch.device("meta"):
             linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
         linear.weight = nn.Parameter(self.dense_weight(), requires_grad=False)
-        linear.bias = None if self.bias is None else nn.Parameter(self.bias, requires_grad=False)
+        if self.bias is not None:
+            linear.bias = nn.Parameter(self.bias, requires_grad=False)
         return linear.train(self.training)
 
     def _pack(self) -> None:

@@ -1,6 +1,7 @@
 """8-bit linears for the CPU (`dtype="int8"`): weights rounded once per output channel, activations per call.
 
-Off by default: the latents change (see `benchmarks/inference.py` for how much). There is no way back to the weights as they
+Off by default: the latents change, by 3 to 6 % over six patches of the golden checkpoint (`tests/voxcpm/test_speed_paths.py`);
+what that does to the sound of the released model is not measured. There is no way back to the weights as they
 were, so a quantised model is neither saved nor adapted.
 """
 

@@ -19,7 +19,7 @@ from protocol import answer, timed  # noqa: E402
 
 from voxcpm import VoxCPM  # noqa: E402
 
-OPTIONS = {"dtype": "int8"} if sys.argv[3:] == ["int8"] else {}
+OPTIONS: dict[str, Any] = {"dtype": "int8"} if sys.argv[3:] == ["int8"] else {}
 VOICE: Any = VoxCPM.from_pretrained(sys.argv[1], load_denoiser=False, device="cpu", **OPTIONS)
 MODEL: Any = VOICE.tts_model
 BACKBONE: Any = MODEL.backbone

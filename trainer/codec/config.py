@@ -26,7 +26,7 @@ class CodecConfig(FrozenSettings):
     """An audio_vae_config instead of a size."""
     where: str = "true"
     """SQL condition over the catalog's `segments`, besides `kept`."""
-    clips: int = Field(1000, gt=1)
+    clips: int = Field(1000, ge=4)
     """Clips that are held in memory at most (64 kB a second)."""
     steps: int = Field(200, gt=0)
     batch: int = Field(4, gt=0)

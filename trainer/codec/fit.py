@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainer.codec.initialise import initialise_codec
 from trainer.codec.losses import mel_distance
 from trainer.config import TrainError
 from voxcpm.audiovae import AudioVAE
@@ -34,19 +35,25 @@ def fit_codec(
     seed: int,
     say: Callable[[str], None],
     report: Callable[[int, dict[str, float]], None] | None = None,
+    fresh: bool = False,
 ) -> list[float]:
     """Train on random crops of 16 kHz clips (float32 [S]); returns the loss of every step.
 
     The loss is the distance of log-mel spectra at four resolutions at 48 kHz (the target is the clip resampled: nothing
     above 8 kHz is asked for), the waveform's, and a light KL that keeps the latents near unit scale, which the model's flow
     starts from. Clips shorter than a crop are padded with silence. The codec is left in evaluation mode without gradients.
-    Raises TrainError for no clips and for a loss that is no number.
+
+    fresh: the codec has random weights, which are first scaled to the clips (see `initialise_codec`). Raises TrainError for no
+    clips and for a loss that is no number.
     """
     if not clips:
         raise TrainError("the codec has no clip to be trained on: the corpus has no kept segment with audio")
     dice = np.random.default_rng(seed)
     noise = torch.Generator().manual_seed(seed)
     device = next(codec.parameters()).device
+    if fresh:
+        some = crops(codec, clips, replace(fit, batch=8), np.random.default_rng([seed, 1]))[0]
+        initialise_codec(codec, some.to(device))
     codec.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(codec.parameters(), lr=fit.lr, betas=(0.8, 0.99))
     losses: list[float] = []

@@ -28,7 +28,7 @@ def initialise_codec(codec: AudioVAE, wav: Tensor) -> None:
     for module in codec.modules():
         if isinstance(module, ResidualUnit):
             targets[module.block[-1]] = _RESIDUAL
-    targets[codec.decoder.model[-2]] = max(float(wav.std()), 1e-3)  # type: ignore[index, union-attr]
+    targets[codec.decoder.model[-2]] = max(float(wav.std()), 1e-3)  # type: ignore[index]
 
     def fit(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         assert isinstance(module, (CausalConv, CausalUpsample))

@@ -11,7 +11,8 @@ from torch import Tensor
 
 #: (window, mel bands); the hop is a quarter of the window.
 RESOLUTIONS = ((256, 20), (512, 40), (1024, 80), (2048, 160))
-_FLOOR = 0.01
+_FLOOR = 1e-4
+"""Of a full-scale sine: -80 dB. What is quieter is not told apart; else the silence above 8 kHz would outweigh the voice."""
 
 
 def mel_distance(a: Tensor, b: Tensor, rate: int) -> Tensor:
@@ -22,13 +23,15 @@ def mel_distance(a: Tensor, b: Tensor, rate: int) -> Tensor:
     total = a.new_zeros(())
     for window, bands in RESOLUTIONS:
         shape = _hann(window, a.device)
+        # A full-scale sine has a magnitude of a quarter of the (Hann) window.
+        floor = _FLOOR * window / 4
         bank = mel_bank(window, bands, rate).to(a.device)
         mels = []
         for x in (a, b):
             spectrum = torch.stft(x, window, window // 4, window=shape, return_complex=True)
             # The square root's slope is infinite at 0: digital silence would give NaN gradients.
             magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()
-            mels.append((bank @ magnitude).clamp_min(_FLOOR).log10())
+            mels.append((bank @ magnitude).clamp_min(floor).log10())
         total = total + F.l1_loss(mels[0], mels[1])
     return total / len(RESOLUTIONS)
 

@@ -14,7 +14,8 @@ from catalogs.commit import write_atomically
 from catalogs.settings import dump_settings
 from trainer.codec.config import CodecConfig
 from trainer.codec.files import read_codec, write_codec
-from trainer.codec.fit import CodecFit, crops, fit_codec, reconstruction
+from trainer.codec.fit import CodecFit, crops, fit_codec
+from trainer.codec.losses import mel_distance
 from trainer.config import TrainError
 from trainer.corpora import Corpora
 from trainer.device import cpu_threads, pick_device
@@ -25,11 +26,15 @@ from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 
 _HELD_OUT = 0.1
 _HELD_OUT_MOST = 32
+_HELD_OUT_LEAST = 4
+_OTHERS = 8
+"""Other clips that each reconstruction is compared with, at most."""
 
 
 @dataclass(frozen=True)
 class CodecResult:
-    """A trained codec. `mel_before`, `mel_after`: distance of held-out clips to their reconstruction, 0.1 is 2 dB."""
+    """A trained codec. Mel distances of reconstructions of held-out clips, 0.1 is 2 dB: `mel_before` and `mel_after` training to
+    the clip itself, `mel_other` after it to another clip. Latents that carry nothing would make the last two equal."""
 
     folder: str
     steps: int
@@ -37,6 +42,7 @@ class CodecResult:
     last_loss: float
     mel_before: float
     mel_after: float
+    mel_other: float
     seconds: float
 
 
@@ -56,40 +62,46 @@ def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> Code
         fit = CodecFit(config.steps, config.batch, config.crop_s, config.lr, config.waveform_weight, config.kl_weight)
         minutes = sum(map(len, training)) / codec.sample_rate / 60
         say(f"codec: {len(training)} clips, {minutes:.1f} min to train on, {len(held)} held out")
-        before = held_out_distance(codec, held, fit)
+        before, _ = held_out_distances(codec, held, fit)
         output.mkdir(parents=True, exist_ok=True)
         write_atomically(output / "train-codec.yaml", dump_settings(config).encode())
         with Metrics(output) as metrics:
-            losses = fit_codec(codec, training, fit, config.seed, say, metrics.write)
-        after = held_out_distance(codec, held, fit)
+            losses = fit_codec(codec, training, fit, config.seed, say, metrics.write, fresh=config.start is None)
+        after, other = held_out_distances(codec, held, fit)
         write_codec(output, codec)
-        say(f"held-out mel distance {before:.3f} -> {after:.3f}; use it with --set model.codec={output}")
-    return CodecResult(str(output), config.steps, losses[0], losses[-1], before, after, time.perf_counter() - started)
+        say(f"held-out mel distance {before:.3f} -> {after:.3f} (to other clips {other:.3f})")
+        say(f"use it with --set model.codec={output}")
+    return CodecResult(
+        str(output), config.steps, losses[0], losses[-1], before, after, other, time.perf_counter() - started
+    )
 
 
 @torch.no_grad()
-def held_out_distance(codec: AudioVAE, clips: list[np.ndarray], fit: CodecFit) -> float:
-    """Mean mel distance of fixed crops of clips to their reconstruction from the mean latents."""
+def held_out_distances(codec: AudioVAE, clips: list[np.ndarray], fit: CodecFit) -> tuple[float, float]:
+    """Mean mel distances of fixed crops' reconstructions (from the mean latents): to the crops, and to those of other clips."""
     was_training = codec.training
     codec.eval()
-    device = next(codec.parameters()).device
-    distances = []
-    for index, clip in enumerate(clips):
-        wav, target = crops(codec, [clip], CodecFit(batch=1, crop_s=fit.crop_s), np.random.default_rng(index))
-        distances.append(float(reconstruction(codec, wav.to(device), target.to(device), None)["mel"]))
+    device, rate = next(codec.parameters()).device, codec.config.out_sample_rate
+    one = CodecFit(batch=1, crop_s=fit.crop_s)
+    pairs = [crops(codec, [clip], one, np.random.default_rng(index)) for index, clip in enumerate(clips)]
+    wanted = torch.cat([target for _, target in pairs]).to(device)
+    made = torch.cat([codec.decode(codec.encode(wav.to(device)))[:, 0] for wav, _ in pairs])
     codec.train(was_training)
-    return sum(distances) / len(distances)
+    shifts = range(1, min(len(clips), _OTHERS + 1))
+    other = [float(mel_distance(made, wanted.roll(shift, dims=0), rate)) for shift in shifts]
+    return float(mel_distance(made, wanted, rate)), sum(other) / len(other)
 
 
 def _clips(config: CodecConfig, corpora: Corpora) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """(to train on, held out); which is which follows from the segments' ids."""
     ids = sorted(corpora.chosen(config.where, "codec"), key=lambda segment: hash_number("codec", segment))
-    if len(ids) < 2:
+    if len(ids) < 4:
         raise TrainError(
-            f"{corpora.title} has {len(ids)} kept segments where {config.where}: a codec needs two at least"
+            f"{corpora.title} has {len(ids)} kept segments where {config.where}: a codec needs four at least, two to be"
+            " measured by"
         )
     chosen = ids[: config.clips]
-    count = min(_HELD_OUT_MOST, max(1, round(len(chosen) * _HELD_OUT)))
+    count = min(_HELD_OUT_MOST, max(min(_HELD_OUT_LEAST, len(chosen) // 2), round(len(chosen) * _HELD_OUT)))
     held, training = chosen[:count], chosen[count:]
     return [corpora.clip(segment) for segment in training], [corpora.clip(segment) for segment in held]
 

@@ -1,0 +1,140 @@
+"""The CPU's inference forms of the backbone: packed linears change no golden number, int8 linears little."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from tensor_closeness import assert_close
+from test_golden_generation import TOLERANCE, stored_layout
+from tiny_voxcpm import tiny_model
+from torch import nn
+
+from voxcpm.attention import CAUSAL
+from voxcpm.checkpoint import load_backbone
+from voxcpm.flow import Solver
+from voxcpm.generate import GenerationRequest, generate_patches
+from voxcpm.lora import LoRAConfig, apply_lora, merge_lora, remove_lora
+from voxcpm.packed import PackedLinear, _onednn_serves, pack_linears, unpack_linears
+from voxcpm.quantize import is_quantised, quantise_towers
+from voxcpm.state import KVCache
+
+needs_kernel = pytest.mark.skipif(not _onednn_serves(torch.zeros(1, 1)), reason="no oneDNN linears on this processor")
+needs_int8 = pytest.mark.skipif(
+    not {"x86", "fbgemm"} & set(torch.backends.quantized.supported_engines), reason="no int8 linears on this processor"
+)
+#: Relative distance of a six-patch run in int8 from float32. Measured on the golden checkpoint's six layouts: 0.034 to 0.061,
+#: single patches up to 0.12. No requirement, a guard against a kernel that breaks (saturating sums, a wrong scale).
+INT8_DISTANCE = 0.1
+
+
+@pytest.fixture(scope="module")
+def packed(golden_set) -> nn.Module:
+    return pack_linears(load_backbone(golden_set.checkpoint, "float32"))
+
+
+def six_patches(model, golden_set, mode: str) -> torch.Tensor:
+    noise = golden_set["generation"][f"{mode}.noise"]
+    n = len(noise)
+    request = GenerationRequest(stored_layout(golden_set, mode), min_len=n, max_len=n, noise=lambda i: noise[i, 0].T)
+    return generate_patches(model, [request])[0].patches
+
+
+@needs_kernel
+def test_every_linear_is_packed_and_the_state_dict_is_the_same(packed, golden_backbone) -> None:
+    assert not [name for name, module in packed.named_modules() if isinstance(module, nn.Linear)]
+    own, plain = packed.state_dict(), golden_backbone.state_dict()
+    assert list(own) == list(plain)
+    for name, value in plain.items():
+        assert torch.equal(own[name], value), name
+
+
+@pytest.mark.parametrize("mode", ["basic", "ref_continuation"])
+def test_packed_generation(packed, golden_set, mode: str) -> None:
+    assert_close(six_patches(packed, golden_set, mode), golden_set["generation"][f"{mode}.patches"], TOLERANCE)
+
+
+@pytest.mark.usefixtures("no_gradients")
+def test_packed_flow(packed, golden_backbone, golden_set) -> None:
+    cfm = golden_set["cfm"]
+    given = cfm["mu"], cfm["cond"].transpose(1, 2), cfm["noise"].transpose(1, 2)
+    for cfg in (1.0, 2.0):
+        own, plain = (model.feat_decoder.solve(*given, cfg, Solver()) for model in (packed, golden_backbone))
+        assert_close(own, plain, 5e-4)
+
+
+@pytest.mark.usefixtures("no_gradients")
+@pytest.mark.parametrize("name", ["base_lm", "residual_lm"])
+def test_packed_steps(packed, golden_set, name: str) -> None:
+    modules, tower = golden_set["modules"], packed.get_submodule(name)
+    given, steps = modules[f"{name}_prefill_in"], modules[f"{name}_step_in"]
+    length = given.shape[1]
+    cache = KVCache(tower.config, 1, length + len(steps), torch.float32, "cpu")
+    cache.prepare_fill([0], [length])
+    assert_close(tower(given, CAUSAL, cache=cache), modules[f"{name}_prefill_out"], 1e-4)
+    for i, step in enumerate(steps):
+        position = torch.tensor([length + i])
+        cache.prepare_step([length + i], position)
+        assert_close(tower(step[None], CAUSAL, position[None], cache=cache)[0], modules[f"{name}_step_out"][i], 1e-4)
+
+
+@needs_kernel
+def test_packing_is_undone_and_survives_copies(no_gradients) -> None:
+    model = tiny_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    twin = copy.deepcopy(pack_linears(model))
+    assert isinstance(twin.stop_proj, PackedLinear)
+    twin.load_state_dict({name: value + 1 for name, value in before.items()})
+    assert torch.equal(twin.state_dict()["stop_proj.weight"], before["stop_proj.weight"] + 1)
+    assert model.to(torch.bfloat16).dtype == torch.bfloat16
+    unpack_linears(twin)
+    assert all(torch.equal(twin.state_dict()[name], value + 1) for name, value in before.items())
+    assert not any(isinstance(module, PackedLinear) for module in twin.modules())
+
+
+@needs_kernel
+def test_packed_linears_refuse_gradients() -> None:
+    model = pack_linears(tiny_model())
+    with pytest.raises(RuntimeError, match="unpack_linears"):
+        model.stop_proj(torch.ones(1, 32, requires_grad=True))
+
+
+@needs_kernel
+def test_adapters_on_packed_linears() -> None:
+    model = pack_linears(tiny_model())
+    config = LoRAConfig(enable_lm=True, enable_dit=True, r=2)
+    packed_before = model.base_lm.layers[0].self_attn.q_proj
+    apply_lora(model, config)
+    assert not any(key.endswith("_base") for key in model.state_dict())
+    remove_lora(model)
+    assert model.base_lm.layers[0].self_attn.q_proj is packed_before
+    apply_lora(model, config)
+    adapted = model.base_lm.layers[0].self_attn.q_proj
+    with torch.no_grad():
+        adapted.lora_B.normal_()
+    x = torch.randn(3, 32)
+    with torch.no_grad():
+        wanted = adapted(x)
+        merge_lora(model)
+        merged = model.base_lm.layers[0].self_attn.q_proj
+        assert isinstance(merged, PackedLinear)
+        assert_close(merged(x), wanted, 1e-4)
+    apply_lora(model, config, train=True)
+    assert not any(isinstance(module, PackedLinear) for module in model.modules())
+
+
+@needs_int8
+def test_int8_stays_near_float32(golden_set) -> None:
+    model = quantise_towers(load_backbone(golden_set.checkpoint, "float32"))
+    assert is_quantised(model)
+    stored = golden_set["generation"]["reference.patches"]
+    off = six_patches(model, golden_set, "reference") - stored
+    distance = float(off.norm() / stored.norm())
+    assert 0 < distance < INT8_DISTANCE, distance
+    with pytest.raises(RuntimeError, match="not saved"):
+        model.state_dict()
+    with pytest.raises(ValueError, match="int8"):
+        apply_lora(model, LoRAConfig(enable_lm=True))
+    with pytest.raises(RuntimeError, match="stays on the CPU"):
+        model.to(torch.bfloat16)
