@@ -58,7 +58,7 @@ def speak(
     seed: Annotated[int | None, typer.Option(help="Same seed, same audio.")] = None,
     min_seconds: Annotated[float | None, typer.Option(help="Do not stop before.")] = None,
     max_seconds: Annotated[
-        float | None, typer.Option(help="Longest audio; three times the usual speaking time if not given.")
+        float | None, typer.Option(help="Longest audio; twice the usual speaking time and 2 s if not given.")
     ] = None,
     retry: Annotated[int, typer.Option(help="Attempts for an utterance that does not end (not with --stream).")] = 3,
     normalize: Annotated[bool, typer.Option("--normalize", help="Write out numbers and the like first.")] = False,
@@ -238,12 +238,12 @@ def _check_numbers(
 
 
 def generous_seconds(text: str) -> float:
-    """Three times what speaking this text usually takes: a model that does not stop must not go on for minutes.
+    """Twice what speaking this text usually takes and two seconds: a model that does not stop must not go on for minutes.
 
     Usual speed: 14 characters a second, and 4.5 for scripts that write a syllable or more with one character.
     """
     dense = sum(ch >= "\u2e80" for ch in text)
-    return 3.0 * ((len(text) - dense) / 14.0 + dense / 4.5) + 1.0
+    return 2.0 * ((len(text) - dense) / 14.0 + dense / 4.5) + 2.0
 
 
 # -- speaking ----------------------------------------------------------------------------------------------------------
