@@ -124,7 +124,7 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
 
     from catalogs.corpus import Corpus
     from voxcpm import VoxCPM
-    from voxmill.commands.model import generous_seconds
+    from voxmill.commands.model import generous_seconds, spare_threads
 
     folder = out / "spoken"
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,6 +132,7 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
     clips = [row for row in corpus.kept().to_pylist() if 2.0 <= row["duration_s"] <= 6.0]
     if not clips:
         terminal.say("no kept clip of 2 to 6 s: only the plain layouts are spoken")
+    spare_threads(str(checkpoint))
     voice = VoxCPM.from_pretrained(str(checkpoint), load_denoiser=False, device="cpu")
     layouts: dict[str, dict[str, Any]] = {"plain": {}, "described": {"text": f"(A calm young woman){SENTENCE}"}}
     if clips:

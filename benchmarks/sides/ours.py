@@ -161,6 +161,12 @@ def bare_products(request: dict[str, Any]) -> float:
             tokens, times = p, 1
         elif name.endswith(("estimator.in_proj", "estimator.out_proj")):
             tokens = p
+        last = {"feat_encoder": config.locenc.layers - 1, "feat_decoder": config.locdit.layers - 1}.get(
+            name.split(".")[0]
+        )
+        if f".layers.{last}." in name and not name.endswith(("k_proj", "v_proj")):
+            # The last block computes the wanted positions only: the products must be those the model really does.
+            tokens = p if name.startswith("feat_decoder") else 1
         plan.append((torch.randn(rows * tokens, module.in_features, dtype=BACKBONE.dtype), module, times))
 
     # LocDiT's weights are read over and over in one patch, the others once: the order of reading is that of a patch.
