@@ -76,6 +76,7 @@ class AudioVAE(nn.Module):
         ValueError if `sample_rate` (Hz; default: the codec's) is not the rate the codec takes, or on a bad shape.
         """
         padded = self._padded(wav, sample_rate)
+        self._fold_encoder()
         if isinstance(self.encoder, Encoder):
             mu: Tensor = self.encoder(padded, Histories())
             return mu
@@ -83,6 +84,7 @@ class AudioVAE(nn.Module):
 
     def encode_heads(self, wav: Tensor, sample_rate: int | None = None) -> tuple[Tensor, Tensor]:
         """Waveform as in `encode` -> (mean, log variance) of the posterior, both [B, D, F], unbounded."""
+        self._fold_encoder()
         return self.encoder.heads(self._padded(wav, sample_rate))
 
     def init_encoder_state(
@@ -100,6 +102,7 @@ class AudioVAE(nn.Module):
         if wav.shape[2] == 0:
             return wav.new_zeros(wav.shape[0], self.config.latent_dim, 0), state
         self._check_state(state, wav.shape[0])
+        self._fold_encoder()
         parts, past = [], state.histories
         for part in wav.split(self._pass_frames(wav) * self.config.hop_length, dim=2):
             histories = Histories(past)
@@ -178,15 +181,19 @@ class AudioVAE(nn.Module):
         """Turn into the inference form, in place: weights normalised once and laid out for speed; outputs agree to 1e-5.
 
         No way back, no gradients, and `state_dict` and `load_state_dict` raise RuntimeError; stream states of the two
-        forms do not mix. Doing it twice is harmless. Fold after loading weights and moving to the device.
+        forms do not mix. Doing it twice is harmless. Fold after loading weights and moving to the device. The encoder is
+        folded when it is first used: plain speech never does, and it is half of the work.
         """
-        if isinstance(self.encoder, Encoder):
-            self.encoder = FoldedEncoder(self.encoder)
         if isinstance(self.decoder, Decoder):
             self.decoder = FoldedDecoder(self.decoder)
             self.register_state_dict_pre_hook(_refuse_to_save)
             self.register_load_state_dict_pre_hook(_refuse_to_load)
         return self
+
+    def _fold_encoder(self) -> None:
+        if self.folded and isinstance(self.encoder, Encoder):
+            with torch.inference_mode(False), torch.no_grad():
+                self.encoder = FoldedEncoder(self.encoder)
 
     # Checks and shapes
 
