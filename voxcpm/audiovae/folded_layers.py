@@ -208,10 +208,11 @@ class FoldedUpsample(nn.Module):
         super().__init__()
         assert conv.bias is not None
         self.stride = conv.stride
-        current, previous = (conv.weight().detach() / alpha[:, None, None]).split(conv.stride, dim=2)
-        # [C, C', s] -> [s C', C]: the s samples of a frame lie one behind the other in a row of the product.
-        halves = [half.permute(2, 1, 0).flatten(0, 1) for half in (previous, current)]
-        self.product = PackedLinear(torch.cat(halves, dim=1))
+        weight = conv.weight().detach() / alpha[:, None, None]
+        # [C, C', 2s] -> rows of C values: one transposition of a matrix, as gathering single values takes four times as long.
+        rows = weight.flatten(1).t().contiguous().view(weight.shape[1], 2, conv.stride, weight.shape[0])
+        # [C', now | before, s, C] -> [s C', before C | now C]: the s samples of a frame lie one behind the other in a row.
+        self.product = PackedLinear(rows.flip(1).permute(2, 0, 1, 3).flatten(2).flatten(0, 1))
         self.offset = conv.bias.detach()
 
     def forward(self, buffer: Tensor) -> Tensor:
