@@ -137,7 +137,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """x: [B, T, H] -> [B, T, H], or only the positions of `keep` (full reach: queries of the others are not needed).
 
-        rope: (cos, sin), broadcastable to [B, heads, T, hd]; cache: where keys and values of earlier positions are, and
+        rope: (cos, signed sin), broadcastable to [B, heads, T, hd]; cache: where keys and values of earlier positions are, and
         where these are put.
         """
         batch, length, _ = x.shape
@@ -149,6 +149,11 @@ class Attention(nn.Module):
             cos, sin = rope
             k = rotate(k, cos, sin)
             q = rotate(q, cos, sin) if keep is None else rotate(q, cos[..., keep, :], sin[..., keep, :])
+        if cache is None and not reach.causal and x.device.type == "cpu":
+            # The CPU's kernel is quicker in float32 (a few positions a row), and the rotated ones are float32 already.
+            q, k, v = q.float(), k.float(), v.float()
+        else:
+            q, k = q.to(x.dtype), k.to(x.dtype)
         if cache is not None and cache.stepping:
             k, v = cache.append(layer, k, v)
             out = attend_all(q, k, v, cache.mask)
@@ -156,4 +161,4 @@ class Attention(nn.Module):
             if cache is not None:
                 cache.fill(layer, k, v)
             out = attend(q, k, v, reach)
-        return self.o_proj(out.transpose(1, 2).reshape(batch, q.shape[2], self.heads * self.head_dim))
+        return self.o_proj(out.transpose(1, 2).reshape(batch, q.shape[2], self.heads * self.head_dim).to(x.dtype))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -82,16 +82,22 @@ def find_checkpoint(
         ) from None
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path, leave_mapped: Callable[[str], bool] = lambda name: False) -> dict[str, Tensor]:
     """Tensors of a safetensors file or a torch file (`weights_only`, `state_dict` unwrapped).
 
-    Each has memory of its own: with a mapped file the pages of all tensors stay resident while one of them is alive, which
-    would keep the stored weights in memory beside their inference form.
+    Each has memory of its own, except those with a name that `leave_mapped` picks: they share a mapping of the file, for a
+    caller who soon replaces all of them by another form. (The pages of all tensors of a mapping stay resident while one
+    of them is alive.)
     """
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            tensors = {}
+            for mapped in (True, False):
+                with safe_open(path, framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118 (it is no dict)
+                        if leave_mapped(name) == mapped:
+                            tensors[name] = file.get_tensor(name) if mapped else file.get_tensor(name).clone()
+            return tensors
         values: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})") from None
@@ -147,10 +153,14 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
 
 
 def load_backbone(
-    folder: str | Path, dtype: str | torch.dtype | None = None, device: torch.device | str = "cpu"
+    folder: str | Path,
+    dtype: str | torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    to_be_packed: bool = False,
 ) -> VoxCPM2:
     """The model of a checkpoint folder in the config's dtype or another; ready for inference, gradients off.
 
+    to_be_packed: `pack_linears` comes next, so that the linears' weights need no memory of their own until then.
     Raises FileNotFoundError and CheckpointError.
     """
     folder = Path(folder)
@@ -159,7 +169,12 @@ def load_backbone(
     wanted = parse_dtype(dtype if dtype is not None else config.dtype)
     with _NoInitialisation():
         model = VoxCPM2.from_config(config, device="meta")
-    tensors = {name: value for name, value in _read_tensors(path).items() if not name.startswith(CODEC_PREFIX)}
+    linears = {f"{name}.weight" for name, module in model.named_modules() if type(module) is nn.Linear and to_be_packed}
+    tensors = {
+        name: value
+        for name, value in _read_tensors(path, linears.__contains__).items()
+        if not name.startswith(CODEC_PREFIX)
+    }
     _fill(model, {name: value.to(wanted) for name, value in tensors.items()}, str(path))
     return model.to(device).eval().requires_grad_(False)
 
@@ -171,9 +186,10 @@ def build_codec(config: VoxCPM2Config) -> AudioVAE:
     return AudioVAE(AudioVAEConfig.from_dict(config.audio_vae_config))
 
 
-def load_codec(folder: str | Path, device: torch.device | str = "cpu") -> AudioVAE:
+def load_codec(folder: str | Path, device: torch.device | str = "cpu", to_be_folded: bool = False) -> AudioVAE:
     """The codec of a checkpoint folder, always float32: `audiovae.safetensors`, else `audiovae.pth`.
 
+    to_be_folded: `fold_weight_norm` comes next, so that the decoder needs no memory of its own until then.
     Raises FileNotFoundError and CheckpointError.
     """
     folder = Path(folder)
@@ -182,7 +198,7 @@ def load_codec(folder: str | Path, device: torch.device | str = "cpu") -> AudioV
         codec = build_codec(VoxCPM2Config.load(folder))
     tensors = {
         name.removeprefix(CODEC_PREFIX): value.float() if value.is_floating_point() else value
-        for name, value in _read_tensors(path).items()
+        for name, value in _read_tensors(path, lambda name: to_be_folded and ".decoder." in f".{name}").items()
     }
     _fill(codec, tensors, str(path))
     return codec.to(device).eval().requires_grad_(False)

@@ -12,7 +12,7 @@ from voxcpm.config import TowerConfig
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last axis; the statistics in float32, the weight applied in x's dtype."""
+    """x / rms(x) * weight over the last axis, computed in float32 and rounded to x's dtype once."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -21,10 +21,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
-        if x.dtype == torch.float32:
-            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-        normed = F.rms_norm(x.float(), self.weight.shape, None, self.eps)
-        return normed.to(x.dtype) * self.weight
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class SwiGLU(nn.Module):
@@ -77,9 +74,16 @@ def rotary(config: TowerConfig, positions: Tensor | int, device: torch.device) -
     return cos[positions], sin[positions]
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn [B, heads, T, hd] by tables that broadcast to it: (x1, x2) -> x cos + (-x2, x1) sin, computed in float32."""
+def signed(sin: Tensor) -> Tensor:
+    """A table of sines [..., hd] as `rotate` takes it: the first half negated, once for all layers."""
+    first, second = sin.chunk(2, dim=-1)
+    return torch.cat((-first, second), dim=-1)
+
+
+def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    """Turn [B, heads, T, hd] by tables that broadcast to it: (x1, x2) -> x cos + (-x2, x1) sin, computed in float32.
+
+    Returns float32, for the caller to round where its kernel wants that.
+    """
     wide = x.float()
-    first, second = wide.chunk(2, dim=-1)
-    turned = wide * cos + torch.cat((-second, first), dim=-1) * sin
-    return turned.to(x.dtype)
+    return torch.addcmul(wide * cos, wide.roll(wide.shape[-1] // 2, -1), signed_sin)

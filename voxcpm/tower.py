@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from voxcpm.attention import Attention, Reach
 from voxcpm.config import TowerConfig
-from voxcpm.layers import RMSNorm, SwiGLU, rotary
+from voxcpm.layers import RMSNorm, SwiGLU, rotary, signed
 
 if TYPE_CHECKING:
     from voxcpm.state import KVCache
@@ -75,6 +75,8 @@ class Tower(nn.Module):
             rope = (rope[0].unsqueeze(1), rope[1].unsqueeze(1))
         if rope is not None and self.exact:
             rope = (rope[0].to(x.dtype), rope[1].to(x.dtype))
+        if rope is not None:
+            rope = (rope[0], signed(rope[1]))
         last = len(self.layers) - 1
         for index, block in enumerate(self.layers):
             x = block(x, rope, reach, keep if index == last else None, cache, index)

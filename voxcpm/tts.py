@@ -125,10 +125,11 @@ class VoxCPM2Model:
             raise ValueError("dtype 'int8' is for inference on the CPU without LoRA")
         tokenizer = TextTokenizer.load(folder)
         # The codec first: folding it needs twice its size for a moment, which the backbone's share covers later.
-        codec = load_codec(folder, place)
-        if optimize and not training:
+        inference = optimize and not training
+        codec = load_codec(folder, place, to_be_folded=inference)
+        if inference:
             codec.fold_weight_norm()
-        backbone = load_backbone(folder, "float32" if int8 else dtype, place)
+        backbone = load_backbone(folder, "float32" if int8 else dtype, place, to_be_packed=inference)
         model = cls(backbone, codec, tokenizer, folder)
         if int8:
             quantise_towers(backbone)

@@ -208,11 +208,16 @@ class FoldedUpsample(nn.Module):
         super().__init__()
         assert conv.bias is not None
         self.stride = conv.stride
-        weight = conv.weight().detach() / alpha[:, None, None]
+        direction = conv.weight_v.detach()
+        scale = conv.weight_g.detach().flatten() / torch.linalg.vector_norm(direction, dim=(1, 2)) / alpha
         # [C, C', 2s] -> rows of C values: one transposition of a matrix, as gathering single values takes four times as long.
-        rows = weight.flatten(1).t().contiguous().view(weight.shape[1], 2, conv.stride, weight.shape[0])
+        rows = direction.flatten(1).t().contiguous().view(direction.shape[1], 2, conv.stride, direction.shape[0])
         # [C', now | before, s, C] -> [s C', before C | now C]: the s samples of a frame lie one behind the other in a row.
-        self.product = PackedLinear(rows.flip(1).permute(2, 0, 1, 3).flatten(2).flatten(0, 1))
+        matrix = torch.empty_like(rows).view(conv.stride, direction.shape[1], 2, direction.shape[0])
+        for half in (0, 1):
+            torch.mul(rows[:, 1 - half].transpose(0, 1), scale, out=matrix[:, :, half])
+        del rows
+        self.product = PackedLinear(matrix.flatten(2).flatten(0, 1))
         self.offset = conv.bias.detach()
 
     def forward(self, buffer: Tensor) -> Tensor:
