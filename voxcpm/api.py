@@ -60,13 +60,21 @@ class VoxCPM:
         lora_config: LoRAConfig | None = None,
         lora_weights_path: str | Path | None = None,
         dtype: str | None = None,
+        compile_towers: bool = False,
     ) -> None:
         """Load a checkpoint folder. The denoiser is loaded when `denoise=True` is first asked for.
+
+        compile_towers: torch.compile with CUDA graphs for the local towers, for GPUs; the first patches take minutes.
 
         Raises FileNotFoundError and CheckpointError, each with one line that says what is wrong.
         """
         self.tts_model = VoxCPM2Model.from_local(
-            voxcpm_model_path, optimize=optimize, device=device, lora_config=None, dtype=dtype
+            voxcpm_model_path,
+            optimize=optimize,
+            device=device,
+            lora_config=None,
+            dtype=dtype,
+            compile_towers=compile_towers,
         )
         self._denoiser_path = zipenhancer_model_path if enable_denoiser else None
         self._denoiser: Denoiser | None = None

@@ -70,13 +70,27 @@ class Tower(nn.Module):
         keep: the positions whose output is wanted (full reach only). The last block computes no others, which changes
         nothing else: the others would only feed a next block.
         """
-        rope = rotary(self.config, x.shape[1] if positions is None else positions, x.device)
-        if rope is not None and positions is not None:
-            rope = (rope[0].unsqueeze(1), rope[1].unsqueeze(1))
-        if rope is not None and self.exact:
-            rope = (rope[0].to(x.dtype), rope[1].to(x.dtype))
-        if rope is not None:
-            rope = (rope[0], signed(rope[1]))
+        return self.run_blocks(x, self.rope(x, positions), reach, keep, cache)
+
+    def rope(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """(cos, signed sin) for the positions of x, as the blocks take them; None for a tower without RoPE."""
+        tables = rotary(self.config, x.shape[1] if positions is None else positions, x.device)
+        if tables is None:
+            return None
+        cos, sin = tables if positions is None else (tables[0].unsqueeze(1), tables[1].unsqueeze(1))
+        if self.exact:
+            cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+        return cos, signed(sin)
+
+    def run_blocks(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor] | None,
+        reach: Reach,
+        keep: slice | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """`forward` when the rotary tables are known."""
         last = len(self.layers) - 1
         for index, block in enumerate(self.layers):
             x = block(x, rope, reach, keep if index == last else None, cache, index)

@@ -106,10 +106,12 @@ class VoxCPM2Model:
         device: str | torch.device | None = None,
         lora_config: LoRAConfig | None = None,
         dtype: str | torch.dtype | None = None,
+        compile_towers: bool = False,
     ) -> VoxCPM2Model:
         """Load a checkpoint folder. training: float32 weights with gradients, the codec as stored; optimize: fold the
         codec's weight norm and, on the CPU, lay the backbone's linears out for its kernels; dtype: of the backbone (None: the
-        config's; float32 on mps unless VOXCPM_MPS_DTYPE says else; "int8": 8-bit towers, CPU only, approximate).
+        config's; float32 on mps unless VOXCPM_MPS_DTYPE says else; "int8": 8-bit towers, CPU only, approximate);
+        compile_towers: see voxcpm.compiled, for GPUs.
 
         Raises FileNotFoundError and CheckpointError.
         """
@@ -123,6 +125,8 @@ class VoxCPM2Model:
         int8 = dtype == "int8"
         if int8 and (training or lora_config is not None or place.type != "cpu"):
             raise ValueError("dtype 'int8' is for inference on the CPU without LoRA")
+        if compile_towers and (int8 or training):
+            raise ValueError("compile_towers is for inference in float32, bfloat16 or float16")
         tokenizer = TextTokenizer.load(folder)
         # The codec first: folding it needs twice its size for a moment, which the backbone's share covers later.
         inference = optimize and not training
@@ -139,7 +143,11 @@ class VoxCPM2Model:
             from voxcpm.lora import apply_lora
 
             apply_lora(backbone, lora_config, train=training)
-        if optimize and not training:
+        if compile_towers:
+            from voxcpm import compiled
+
+            compiled.compile_towers(backbone)
+        elif inference:
             pack_linears(backbone)
         return model
 

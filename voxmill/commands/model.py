@@ -71,6 +71,9 @@ def speak(
         str | None, typer.Option(help="float32, bfloat16, float16 or int8; the checkpoint's if not given.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile for a GPU, with CUDA graphs: minutes once, then faster.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say a text with a checkpoint: plain, described, with a reference voice, continuing a prompt, or both.
@@ -98,6 +101,7 @@ def speak(
         device=device,
         lora_weights_path=lora,
         dtype=dtype,
+        compile_towers=compiled,
     )
     loaded = time.perf_counter()
     cache = _cache(tts, voice, reference, prompt, prompt_text, denoise is not None)
