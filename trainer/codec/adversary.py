@@ -1,0 +1,50 @@
+"""The discriminators' side of codec training: their optimiser, and what they tell the codec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.codec.discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_distance
+
+
+class Adversary:
+    """Discriminators that learn beside the codec; call `learn`, then `judge`, in every step."""
+
+    def __init__(self, width: int, lr: float, device: torch.device | str, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.networks = Discriminators(width).to(device)
+        self._optimizer = torch.optim.AdamW(self.networks.parameters(), lr=lr, betas=(0.8, 0.99))
+        self._base = lr
+
+    def learn(self, real: Tensor, fake: Tensor, rate: float = 1.0) -> Tensor:
+        """One step on speech and the codec's output, both [B, S]; rate: a factor on the learning rate. Returns the loss."""
+        self.networks.requires_grad_(True)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._base * rate
+        loss = discriminator_loss(self.networks(real), self.networks(fake.detach()))
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.networks.parameters(), 10.0)
+        self._optimizer.step()
+        return loss.detach()
+
+    def judge(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """`adversarial` and `features`, the codec's losses on its output [B, S], with gradients to it alone."""
+        self.networks.requires_grad_(False)
+        with torch.no_grad():
+            wanted = self.networks(real)
+        made = self.networks(fake)
+        return {"adversarial": adversarial_loss(made), "features": feature_distance(wanted, made)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and the optimiser's state, to go on later."""
+        return {"networks": self.networks.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.networks.load_state_dict(state["networks"])
+        self._optimizer.load_state_dict(state["optimizer"])
