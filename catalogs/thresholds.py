@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from catalogs.settings import dump_settings, load_settings, validate_settings
 
@@ -53,13 +53,26 @@ RULES: tuple[Rule, ...] = (
     Rule("mixed_speakers", "speaker_purity", "below", "min_speaker_purity", "more than one voice"),
 )
 
+#: What stages may note of a segment (column `flags`), in words for people. A note is a reason where `drop_flags` names it.
+FLAGS: dict[str, str] = {
+    "looping_text": "the recognised text repeats itself",
+    "stock_phrase": "a sentence that recognisers invent (credits of subtitles, farewells)",
+    "unusual_rate": "nobody speaks the language this slowly or this fast",
+    "foreign_language": "a language outside the 30 that VoxCPM2 was trained on",
+    "given_rejected": "the transcript that came with it is not what is said",
+    "given_trimmed": "words at an end of its transcript were not said and were taken away",
+    "given_completed": "words that were said were missing in its transcript and were put in",
+    "language_switch": "another language than most of its recording",
+}
+
 EMPTY_TEXT = "empty_text"
-SOFT_REASONS: tuple[str, ...] = (EMPTY_TEXT, *(rule.reason for rule in RULES))
+SOFT_REASONS: tuple[str, ...] = (EMPTY_TEXT, *(rule.reason for rule in RULES), *FLAGS)
 
 #: What reasons mean, for reports: the soft ones above and the hard ones that stages set.
 REASON_WORDS: dict[str, str] = {
     EMPTY_TEXT: "no words were recognised",
     **{rule.reason: rule.words for rule in RULES},
+    **FLAGS,
     "no_speech": "no speech in it",
     "too_short": "shorter than 0.5 s",
     "undecodable": "could not be decoded",
@@ -109,6 +122,15 @@ class Thresholds(BaseModel):
     """Cosine between the parts of a clip (speaker embedding); another voice in it falls well below this."""
     require_text: bool = True
     """A segment without words cannot be trained on."""
+    drop_flags: tuple[str, ...] = ("looping_text", "stock_phrase", "unusual_rate", "foreign_language")
+    """Notes of the stages (column `flags`) that are a reason against a segment."""
+
+    @field_validator("drop_flags")
+    @classmethod
+    def _known_flags(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in names if name not in FLAGS]:
+            raise ValueError(f"no flag {', '.join(unknown)}; flags: {', '.join(FLAGS)}")
+        return names
 
     def limits(self) -> list[tuple[Rule, float]]:
         """The rules that are switched on, with their limits."""
@@ -125,7 +147,8 @@ class Thresholds(BaseModel):
             score, edge = np.float32(value), np.float32(limit)
             if (score < edge) if rule.side == "below" else (score > edge):
                 found.append(rule.reason)
-        return found
+        noted = row.get("flags") or ()
+        return found + [flag for flag in FLAGS if flag in noted and flag in self.drop_flags]
 
     def _tests_sql(self) -> list[tuple[str, str]]:
         """(reason, boolean SQL that is true when it applies) for every rule that is switched on."""
@@ -134,7 +157,7 @@ class Thresholds(BaseModel):
             sign = "<" if rule.side == "below" else ">"
             edge = float(np.float32(limit))
             tests.append((rule.reason, f"CAST({rule.column} AS FLOAT) {sign} CAST({edge!r} AS FLOAT)"))
-        return tests
+        return tests + [(flag, f"list_contains(flags, '{flag}')") for flag in FLAGS if flag in self.drop_flags]
 
     def reasons_sql(self) -> str:
         """`reasons` as a DuckDB expression of type VARCHAR[] over the columns of a segments row."""

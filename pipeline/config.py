@@ -44,15 +44,17 @@ class EngineConfig(BaseModel):
     address: str | None = None
     """Ray cluster to join; None starts one on this machine for the run."""
     actors: dict[str, int] = Field(default_factory=dict)
-    """Actors per group, by the name of the group's first stage, e.g. {transcribe: 2}; 1 where not given."""
+    """Actors per group, by the name of the group's first stage, e.g. {transcribe: 2}; where not given, as many as the
+    cores and GPUs bear."""
     cpus_per_actor: float = Field(0.2, gt=0)
-    """CPUs promised to each actor: a fraction, as the sum over all actors must stay below the node's CPUs."""
+    """CPUs promised to each actor: a fraction, as the sum over all actors must stay below the node's CPUs (scaled down
+    where it does not)."""
     gpus: dict[str, float] = Field(default_factory=dict)
     """GPU share per actor of a group, e.g. {transcribe: 0.5}."""
     in_flight: int | None = Field(None, ge=1)
     """Sessions on their way at once; None: actors + 1."""
     timeout_s: float = Field(3600.0, gt=0)
-    """A stage that has not answered for one session after this long is killed, and that is a strike."""
+    """A stage that is at one recording or segment for longer than this is killed, and that is a strike."""
 
 
 class SourceConfig(BaseModel):
@@ -94,7 +96,7 @@ class _PrepareConfig(BaseModel):
         return [
             StageGroup(
                 stages=tuple(self.stage(name) for name in group),
-                actors=self.engine.actors.get(group[0], 1),
+                actors=self.engine.actors.get(group[0], 0),
                 cpus=self.engine.cpus_per_actor,
                 gpus=self.engine.gpus.get(group[0], 0.0),
                 timeout_s=self.engine.timeout_s,

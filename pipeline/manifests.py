@@ -1,17 +1,19 @@
-"""Lists of recordings that a person wrote down: file lists, manifests, and the transcripts that lie beside recordings."""
+"""Lists of recordings that a person wrote down: file lists and manifests."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.records import TimedText
 from pipeline.stage import StageError
+from pipeline.transcripts.formats import TranscriptError
+from pipeline.transcripts.objects import spans_of
 
 MANIFESTS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
@@ -39,6 +41,7 @@ class Entry:
     language: str | None = None
     text: str | None = None
     license: str | None = None
+    spans: tuple[TimedText, ...] = ()
 
 
 def read_file_list(path: Path) -> Iterator[Entry]:
@@ -51,8 +54,11 @@ def read_file_list(path: Path) -> Iterator[Entry]:
 def read_manifest(path: Path) -> Iterator[Entry]:
     """One file a row, relative to the manifest's folder, with session, language, text and license where they are given.
 
-    Raises SourceError for a manifest that cannot be read, or a row without a path.
+    A row with a start and an end (or `offset` and `duration`), in seconds, tells what is said in that part of its file; all
+    such rows of one file are one entry. `segments`, a list of objects with start, end and text, does the same in one row.
+    Raises SourceError for a manifest that cannot be read, a row without a path, and times that are impossible.
     """
+    parts: dict[str, tuple[Entry, list[TimedText]]] = {}
     for number, row in enumerate(_rows(path), start=1):
         values = {column: _first(row, names) for column, names in COLUMNS.items()}
         name = values.pop("path")
@@ -60,7 +66,40 @@ def read_manifest(path: Path) -> Iterator[Entry]:
             raise SourceError(
                 f"{path}, row {number}: a manifest needs a `path` in every row (columns: {', '.join(row)})"
             )
-        yield Entry(path.parent / name, Path(name).as_posix(), **values)
+        entry = Entry(
+            path.parent / name,
+            Path(name).as_posix(),
+            session=values["session"],
+            language=values["language"],
+            text=values["text"],
+            license=values["license"],
+        )
+        try:
+            spans = _spans(row)
+        except TranscriptError as error:
+            raise SourceError(f"{path}, row {number}: {error}") from None
+        if spans:
+            parts.setdefault(name, (entry, []))[1].extend(spans)
+        else:
+            yield entry
+    for entry, spans_of_file in parts.values():
+        spans = tuple(sorted(spans_of_file, key=lambda span: (span.start_s, span.end_s)))
+        yield replace(entry, text=" ".join(span.text for span in spans), spans=spans)
+
+
+def _spans(row: dict[str, Any]) -> tuple[TimedText, ...]:
+    """What a row says of parts of its file; nothing where it speaks of the whole."""
+    listed = row.get("segments")
+    if isinstance(listed, str) and listed.lstrip().startswith("["):
+        try:
+            listed = json.loads(listed)
+        except json.JSONDecodeError as error:
+            raise TranscriptError(f"`segments` is no JSON list ({error.msg})") from None
+    if isinstance(listed, list) and listed:
+        return spans_of(listed).spans
+    if _first(row, ("start", "start_s", "offset", "begin")) is None or _first(row, COLUMNS["text"]) is None:
+        return ()
+    return spans_of(row | {"text": _first(row, COLUMNS["text"]), "segments": None, "words": None}).spans
 
 
 def _first(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
@@ -104,26 +143,3 @@ def _text(path: Path) -> str:
         raise SourceError(f"{path} is not UTF-8 text") from None
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}".lower()) from None
-
-
-def text_beside(path: Path) -> tuple[str | None, str | None]:
-    """(transcript of `path` from the file with its name and another ending, notice); None for what there is not."""
-    for suffix, read in _TRANSCRIPTS.items():
-        beside = path.with_suffix(suffix)
-        if beside == path or not beside.is_file():
-            continue
-        try:
-            return read(beside), None
-        except (UnicodeDecodeError, OSError):
-            return None, f"{beside}: this transcript is not UTF-8 text and was left out"
-    return None, None
-
-
-def _plain_text(path: Path) -> str | None:
-    data = path.read_bytes()
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    return " ".join(data.decode(encoding).split()) or None
-
-
-#: Endings of transcripts with what reads them, the best first. Timed ones (.srt, .vtt, .lab, .TextGrid) belong here.
-_TRANSCRIPTS: dict[str, Callable[[Path], str | None]] = {".txt": _plain_text}

@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from catalogs.ids import unit_id
+from pipeline.audio_file import probe_seconds
+from pipeline.containers import is_location
 from pipeline.records import Recording, Session, Source
+
+_GUESSED_BYTES_PER_S = 32_000
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class PlannedUnit:
     @property
     def seconds(self) -> float:
         return sum(session.seconds for session in self.sessions)
+
+
+def promised_seconds(source: Source) -> float:
+    """The duration a source's header promises, in seconds; by its size (as of 16 kHz, 16 bit) where it is still to be fetched."""
+    return source.bytes / _GUESSED_BYTES_PER_S if is_location(source.path) else probe_seconds(source.path)
 
 
 def plan_units(

@@ -17,6 +17,15 @@ PCM_RATE = 16_000
 
 
 @dataclass(frozen=True)
+class TimedText:
+    """A part of a given transcript with its time in seconds of the recording."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Source:
     """One source file as planned: what is known before anything is decoded."""
 
@@ -29,7 +38,10 @@ class Source:
     content_sha256: str
     language: str | None = None
     text: str | None = None
+    """The transcript that came with it."""
     license: str | None = None
+    spans: tuple[TimedText, ...] = ()
+    """The same transcript by time, where times came with it."""
 
 
 @dataclass
@@ -43,8 +55,15 @@ class Recording:
     codec: str = ""
     status: str = "ok"
     silence_s: float = 0.0
+    fetched_path: str | None = None
+    """A copy in the session's spool, of a recording that is in a container or behind a URL."""
     separated_path: str | None = None
     """A spooled lossless file of the separated voice at `sample_rate`, when separation was kept for this recording."""
+
+    @property
+    def path(self) -> str:
+        """The file to read."""
+        return self.fetched_path or self.source.path
 
 
 @dataclass
@@ -104,6 +123,14 @@ class Segment:
     no_speech_p: float | None = None
     compression_ratio: float | None = None
     agreement_cer: float | None = None
+    """Character error rate between two passes of recognition; None where there was one."""
+    other_text: str | None = None
+    """The text that was not used: what was recognised where a given text is used, and the reverse."""
+    given_cer: float | None = None
+    given_gain: float | None = None
+    """Nats a token by which the audio supports the given text (`pipeline.text.match`); None where it was not asked for."""
+    flags: list[str] = field(default_factory=list)
+    """Notes of the stages (`catalogs.thresholds.FLAGS`); whether one drops the segment is a threshold."""
     dnsmos_sig: float | None = None
     dnsmos_bak: float | None = None
     dnsmos_ovr: float | None = None
@@ -190,6 +217,14 @@ class Session:
     def usable(self) -> Iterator[Recording]:
         """The recordings that were not quarantined."""
         return (recording for recording in self.recordings if recording.status != "quarantined")
+
+    def forget(self, source_id: str) -> None:
+        """Drop what was made of a recording: of a quarantined one nothing may become a segment or a reference."""
+        self.windows = [window for window in self.windows if window.source_id != source_id]
+        self.speech = [span for span in self.speech if span.source_id != source_id]
+        self.segments = [segment for segment in self.segments if segment.source_id != source_id]
+        left = {segment.segment_id for segment in self.segments}
+        self.references = [r for r in self.references if r.segment_id in left and r.reference_id in left]
 
     def alive(self) -> Iterator[Segment]:
         """The segments that no hard rule rejected, in order of recording and time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -27,11 +28,12 @@ from catalogs.commit import (
 )
 from catalogs.models import WeightsMissing, resolve
 from catalogs.settings import dump_settings
-from pipeline.audio_file import probe_seconds
 from pipeline.config import _PrepareConfig
-from pipeline.engine.base import DiskFullError, Engine, Outcome
+from pipeline.engine.base import DiskFullError, Engine, EngineError, Outcome
 from pipeline.engine.inline import InlineEngine
-from pipeline.plan import PlannedUnit, plan_units
+from pipeline.engine.progress import Progress
+from pipeline.engine.strikes import Strikes
+from pipeline.plan import PlannedUnit, plan_units, promised_seconds
 from pipeline.records import Quarantined, Session, Source
 from pipeline.rows import quarantine_rows, recording_rows, reference_rows, segment_rows
 from pipeline.sources import FoundSources, HashKey, find_sources
@@ -57,6 +59,9 @@ class Watcher(Protocol):
     def session_done(self, session: Session) -> None:
         """A session came out of the last stage."""
 
+    def progressed(self, progress: Progress) -> None:
+        """The state of the run after each of the above."""
+
 
 @dataclass
 class Summary:
@@ -76,7 +81,16 @@ class Summary:
     """Segments by each of their reasons (a segment may have several)."""
     quarantined: list[dict[str, str]] = field(default_factory=list)
     stage_s: dict[str, float] = field(default_factory=dict)
+    stage_cpu_s: dict[str, float] = field(default_factory=dict)
+    """CPU seconds of the stages: `stage_s` also counts waiting for a core that others use."""
+    stage_audio_s: dict[str, float] = field(default_factory=dict)
+    """Seconds of audio that each stage was busy with: over `stage_s` it is the stage's speed in times real time."""
+    halved: dict[str, int] = field(default_factory=dict)
+    """Batch size that stages came down to because they ran out of memory."""
     wall_s: float = 0.0
+    process_s: float = 0.0
+    """Wall seconds from the engine's start to its end: over `cores`, what `stage_s` leaves of it is overhead."""
+    cores: int = 0
     fingerprint: str = ""
     notices: list[str] = field(default_factory=list)
 
@@ -93,40 +107,45 @@ def prepare(
     Raises PrepareError (nothing to do, another run at work, a model missing, disk full). A file that cannot be
     processed never raises: it is in the corpus' quarantine, with its reason.
     """
-    started = time.perf_counter()
     root = Path(out)
     fingerprint = config.fingerprint()
     _check_weights(config.weights())
-    try:
-        create_corpus(root, name=config.name)
-    except CorpusError as error:
-        raise PrepareError(str(error)) from None
-    with _only_run(root):
-        adopt_fingerprint(root, fingerprint, redo)
-        sweep_tmp(root)
-        (root / "prepare.yaml").write_text(dump_settings(config), encoding="utf-8")
-        found = _find(root, paths, config, watcher)
-        sources, refused = found.sources, found.refused
-        for row in refused:
-            quarantine_now(root, asdict(row))
-        if not sources and not refused:
-            raise PrepareError(
-                f"no recordings in {', '.join(paths)}: give a folder, a file, a glob or a manifest of audio"
-            )
-        committed = committed_sources(root)
-        seconds = {source.source_id: probe_seconds(source.path) for source in sources}
-        units = plan_units(sources, committed, fingerprint, config.unit_s, lambda source: seconds[source.source_id])
-        summary = Summary(str(root), len(sources) + len(refused), fingerprint=fingerprint)
-        summary.ignored_files = found.ignored
-        summary.already_there = sum(source.source_id in committed for source in sources)
-        summary.quarantined = [_refusal(row) for row in refused]
-        _announce(watcher, summary, units, sources)
-        if units:
-            _process(root, units, config, summary, watcher)
-        summary.wall_s = time.perf_counter() - started
-        summary.notices = list(dict.fromkeys(summary.notices))
-        (root / "run.json").write_text(json.dumps(asdict(summary), indent=1), encoding="utf-8")
-        shutil.rmtree(root / "tmp", ignore_errors=True)
+    with _full_disk_said(root):
+        try:
+            create_corpus(root, name=config.name)
+        except CorpusError as error:
+            raise PrepareError(str(error)) from None
+        with _only_run(root):
+            return _prepare(paths, root, config, watcher, redo, fingerprint)
+
+
+def _prepare(
+    paths: Sequence[str], root: Path, config: _PrepareConfig, watcher: Watcher, redo: bool, fingerprint: str
+) -> Summary:
+    started = time.perf_counter()
+    adopt_fingerprint(root, fingerprint, redo)
+    sweep_tmp(root)
+    write_atomically(root / "prepare.yaml", dump_settings(config).encode(), scratch=root / "tmp")
+    found = _find(root, paths, config, watcher)
+    sources, refused = found.sources, found.refused
+    for row in refused:
+        quarantine_now(root, asdict(row))
+    if not sources and not refused:
+        raise PrepareError(f"no recordings in {', '.join(paths)}: give a folder, a file, a glob or a manifest of audio")
+    committed = committed_sources(root)
+    seconds = {source.source_id: promised_seconds(source) for source in sources}
+    units = plan_units(sources, committed, fingerprint, config.unit_s, lambda source: seconds[source.source_id])
+    summary = Summary(str(root), len(sources) + len(refused), fingerprint=fingerprint)
+    summary.ignored_files = found.ignored
+    summary.already_there = sum(source.source_id in committed for source in sources)
+    summary.quarantined = [_refusal(row) for row in refused]
+    _announce(watcher, summary, units, sources)
+    if units:
+        _process(root, units, config, summary, watcher)
+    summary.wall_s = time.perf_counter() - started
+    summary.notices = list(dict.fromkeys(summary.notices))
+    write_atomically(root / "run.json", json.dumps(asdict(summary), indent=1).encode(), scratch=root / "tmp")
+    shutil.rmtree(root / "tmp", ignore_errors=True)
     return summary
 
 
@@ -150,41 +169,59 @@ def _find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Wat
 
 
 def _process(root: Path, units: list[PlannedUnit], config: _PrepareConfig, summary: Summary, watcher: Watcher) -> None:
+    started = time.perf_counter()
     engine = _engine(config, root)
+    progress = Progress(sum(len(unit.sessions) for unit in units), sum(unit.seconds for unit in units))
     unit_of = {session.session_id: unit for unit in units for session in unit.sessions}
     done: dict[str, list[Session]] = {unit.unit_id: [] for unit in units}
     notices: set[str] = set()
 
     def watch(group: str, outcome: Outcome) -> None:
-        for stage, busy in outcome.busy_s.items():
-            summary.stage_s[stage] = summary.stage_s.get(stage, 0.0) + busy
+        progress.stage_done(outcome)
+        for stage, size in outcome.halved.items():
+            if size < summary.halved.get(stage, size + 1):
+                summary.halved[stage] = size
+                watcher.say(f"{stage}: too little memory, going on with batches of {size}")
         for notice in outcome.notices:
             if notice not in notices:
                 notices.add(notice)
                 watcher.say(notice)
         watcher.stage_done(group, outcome)
+        watcher.progressed(progress)
 
     def finish(session: Session) -> None:
         unit = unit_of[session.session_id]
         done[unit.unit_id].append(session)
         summary.notices += session.notices
+        thresholds = config.thresholds
+        speech = [(row["duration_s"], row["kept"]) for row in segment_rows(session, thresholds)]
+        progress.session_done(
+            audio_s=sum(recording.duration_s for recording in session.recordings),
+            speech_s=sum(seconds for seconds, _ in speech),
+            kept_s=sum(seconds for seconds, kept in speech if kept),
+        )
         watcher.session_done(session)
+        watcher.progressed(progress)
         if len(done[unit.unit_id]) == len(unit.sessions):
             _commit(root, unit, done.pop(unit.unit_id), config, summary)
 
     try:
         engine.run(_starts(units, summary.fingerprint, str(root / "tmp" / "spool")), finish, watch)
-    except LoadError as error:
+    except (LoadError, EngineError) as error:
         raise PrepareError(str(error)) from None
-    except (DiskFullError, OSError) as error:
-        if getattr(error, "errno", None) not in (28, 122):
-            raise
-        raise PrepareError(
-            f"no space left on the disk of {root}: free some and run the same command again; "
-            f"{summary.units} of {len(units)} units are committed, nothing is lost"
-        ) from None
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise _disk_full(error, root, f"; {summary.units} of {len(units)} units are committed") from None
+        raise
     finally:
         engine.close()
+        # Only now that no actor writes there any more; after a full disk this is what makes room.
+        shutil.rmtree(root / "tmp", ignore_errors=True)
+        (root / "tmp").mkdir(exist_ok=True)
+        summary.process_s = time.perf_counter() - started
+        summary.cores = len(os.sched_getaffinity(0))
+        summary.stage_s, summary.stage_audio_s = progress.stage_busy_s, progress.stage_audio_s
+        summary.stage_cpu_s = progress.stage_cpu_s
 
 
 def _commit(root: Path, unit: PlannedUnit, sessions: list[Session], config: _PrepareConfig, summary: Summary) -> None:
@@ -201,7 +238,9 @@ def _commit(root: Path, unit: PlannedUnit, sessions: list[Session], config: _Pre
         stats={"busy_s": _added(session.busy_s for session in sessions)},
     )
     commit_unit(root, content)
+    strikes = Strikes(root / "strikes")
     for session in sessions:
+        strikes.clear(session.session_id)
         shutil.rmtree(session.spool, ignore_errors=True)
         summary.audio_s += sum(recording.duration_s for recording in session.recordings)
         summary.quarantined += [_refusal(row) for row in session.quarantine]
@@ -242,6 +281,26 @@ def _check_weights(names: Iterable[str]) -> None:
             resolve(name)
     except WeightsMissing as error:
         raise PrepareError(str(error)) from None
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def _disk_full(error: OSError, root: Path, done: str = "") -> PrepareError:
+    where = "" if isinstance(error, DiskFullError) and error.strerror else f" of {root}"
+    words = error.strerror if where == "" else f"no space left on the disk{where}"
+    return PrepareError(f"{words}: free some and run the same command again{done}; nothing is lost")
+
+
+@contextmanager
+def _full_disk_said(root: Path) -> Iterator[None]:
+    """A disk that is full is one line wherever it is met: before the first unit, at a commit, at the end."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise _disk_full(error, root) from None
 
 
 @contextmanager

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Literal
 
 from catalogs.ids import source_id
-from pipeline.manifests import MANIFESTS, Entry, SourceError, read_file_list, read_manifest, text_beside
+from pipeline.containers import Member, is_container, list_members
+from pipeline.manifests import MANIFESTS, Entry, SourceError, read_file_list, read_manifest
 from pipeline.records import Quarantined, Source
+from pipeline.spoken_language import language_code
 from pipeline.stage import StageError
+from pipeline.transcripts.beside import Beside
 
 __all__ = ["FoundSources", "HashKey", "SourceError", "find_sources"]
 
@@ -40,6 +43,13 @@ class _Found:
 
     root: str
     entry: Entry
+    member: Member | None = None
+    """What it is where it lies in a container or behind a URL; `entry` then has its name only."""
+
+    @property
+    def place(self) -> str:
+        """What tells two ways to one recording from two recordings."""
+        return self.member.location if self.member else os.path.realpath(self.entry.path)
 
     @property
     def session(self) -> str:
@@ -68,7 +78,8 @@ def find_sources(
     language: str | None = None,
     hashes: MutableMapping[HashKey, str] | None = None,
 ) -> FoundSources:
-    """All recordings under `paths` (folders, files, globs, `.txt` file lists, `.jsonl`/`.csv`/`.tsv`/`.parquet` manifests).
+    """All recordings under `paths` (folders, files, globs, `.txt` file lists, `.jsonl`/`.csv`/`.tsv`/`.parquet` manifests,
+    and containers and URLs, see pipeline.containers).
 
     A session is the manifest's, else by `session`: the folder a file lies in within its root (a file at the top of it is a
     session of its own), or each file. `language` holds where a manifest says nothing. A file that cannot be opened at all
@@ -79,17 +90,22 @@ def find_sources(
     found = _once(_Expander(result).expand_all(paths), result)
     sessions = _session_names(found, session)
     first: dict[str, str] = {}
+    beside = Beside()
     for item in found:
         name = sessions[(item.root, item.session if session == "folder" else item.entry.name)]
         try:
-            source = _source(item.entry, name, language, hashes, result)
+            if item.member is not None:
+                source = _member_source(item.member, name, language)
+            else:
+                source = _source(item.entry, name, language, hashes, result, beside)
             if source.source_id in first:
                 raise SourceError(f"the same name and content as {first[source.source_id]}, which is taken already")
             first[source.source_id] = source.path
             result.sources.append(source)
         except (StageError, OSError) as error:
             reason = str(error) if isinstance(error, StageError) else (error.strerror or str(error)).lower()
-            result.refused.append(Quarantined(_printable(item.entry.path), "", "sources", reason))
+            place = item.member.location if item.member else item.entry.path
+            result.refused.append(Quarantined(_printable(place), "", "sources", reason))
     return result
 
 
@@ -98,7 +114,7 @@ def _once(found: Iterator[_Found], result: FoundSources) -> list[_Found]:
     one must not depend on the order of arguments, since the name is part of the source's id."""
     ways: dict[str, list[_Found]] = {}
     for item in found:
-        ways.setdefault(os.path.realpath(item.entry.path), []).append(item)
+        ways.setdefault(item.place, []).append(item)
     result.repeated += sum(len(items) - 1 for items in ways.values())
     best = [min(items, key=lambda i: (i.root != "", -i.entry.name.count("/"), i.entry.name)) for items in ways.values()]
     return sorted(best, key=lambda item: (item.entry.name, str(item.entry.path)))
@@ -127,7 +143,9 @@ class _Expander:
 
     def _expand(self, argument: str) -> Iterator[_Found]:
         path = Path(argument).expanduser()
-        if path.is_dir():
+        if is_container(argument):
+            yield from (_Found("", Entry(Path(m.name), m.name, m.session), m) for m in list_members(argument))
+        elif path.is_dir():
             yield from self._walk(path.absolute())
         elif path.suffix.lower() in MANIFESTS and path.is_file():
             yield from (_Found("", entry) for entry in read_manifest(path.absolute()))
@@ -150,6 +168,9 @@ class _Expander:
             if path.is_dir():
                 # `**` matches folders beside the files in them.
                 continue
+            if is_container(str(path)):
+                yield from self._expand(str(path))
+                continue
             if path.suffix.lower() in NOT_RECORDINGS:
                 self._result.ignored += 1
                 continue
@@ -168,11 +189,21 @@ class _Expander:
             for name in sorted(files):
                 if name.startswith("."):
                     continue
+                if name.lower().endswith(".tar"):
+                    yield from self._container(Path(folder) / name)
+                    continue
                 if Path(name).suffix.lower() in NOT_RECORDINGS:
                     self._result.ignored += 1
                     continue
                 path = Path(folder) / name
                 yield _Found(str(root), Entry(path, path.relative_to(root).as_posix()))
+
+    def _container(self, path: Path) -> Iterator[_Found]:
+        """The recordings of a tar among the files of a folder; one that is no tar is refused and stops nothing."""
+        try:
+            yield from self._expand(str(path))
+        except SourceError as error:
+            self._result.refused.append(Quarantined(_printable(path), "", "sources", str(error)))
 
     def _refuse(self, error: OSError) -> None:
         reason = f"cannot be listed: {error.strerror}".lower()
@@ -185,6 +216,7 @@ def _source(
     language: str | None,
     hashes: MutableMapping[HashKey, str] | None,
     result: FoundSources,
+    beside: Beside,
 ) -> Source:
     path = entry.path
     if _printable(path) != str(path) or _printable(entry.name) != entry.name:
@@ -199,9 +231,10 @@ def _source(
     if hashes is not None:
         hashes[key] = sha256
     if entry.text is None:
-        text, notice = text_beside(path)
-        entry = replace(entry, text=text)
-        result.notices += [notice] if notice else []
+        found, notices = beside.find(path, entry.language or language)
+        result.notices += notices
+        if found:
+            entry = replace(entry, text=found.text, spans=found.spans)
     return Source(
         source_id=source_id(entry.name, sha256),
         path=str(path),
@@ -209,9 +242,36 @@ def _source(
         session_id=entry.session or session,
         bytes=state.st_size,
         content_sha256=sha256,
-        language=entry.language or language,
+        language=_language(entry.language or language, entry.name, result),
         text=entry.text,
         license=entry.license,
+        spans=entry.spans,
+    )
+
+
+def _language(name: str | None, recording: str, result: FoundSources) -> str | None:
+    """The code of a language that a person named; None, with a notice, for a word that names none."""
+    code = language_code(name)
+    if name and code is None:
+        result.notices.append(
+            f"{recording}: no language is called {name!r} here (codes: es, pt-BR, yue ...); it is found by listening"
+        )
+    return code
+
+
+def _member_source(member: Member, session: str, language: str | None) -> Source:
+    if member.fault is not None:
+        raise SourceError(member.fault)
+    return Source(
+        source_id=source_id(member.name, member.sha256),
+        path=member.location,
+        relative_path=member.name,
+        session_id=member.session or session,
+        bytes=member.bytes,
+        content_sha256=member.sha256,
+        language=member.language or language,
+        text=member.text,
+        license=member.license,
     )
 
 

@@ -7,12 +7,16 @@ what is *kept*: soft scores are recorded and thresholds are applied later, as a 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable
+import errno
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.batches import free_memory, is_out_of_memory, length_buckets
 from pipeline.records import Quarantined, Recording, Segment, Session
 
 
@@ -59,7 +63,11 @@ class Stage(abc.ABC, Generic[Config]):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.report_item: Callable[[str], None] = lambda source_id: None
-        """Called with the source id before each item; the engine sets it after a worker died, to find the culprit."""
+        """Called with the source id before each item: the engine sees by it that the stage is not stuck, and finds the
+        culprit when the worker dies."""
+        self.halved: list[int] = []
+        """Batch sizes that this stage came down to for want of memory since the engine last asked."""
+        self._fits: int | None = None
 
     def weights(self) -> tuple[str, ...]:
         """Names in `catalogs/models.toml` of the weights this stage will use; part of the fingerprint."""
@@ -78,24 +86,72 @@ class Stage(abc.ABC, Generic[Config]):
         A failing recording gets the status `quarantined`; a failing segment gets the hard reason `failed_<stage>`.
         """
         for item in list(items):
-            source_id = item.source.source_id if isinstance(item, Recording) else item.source_id
-            self.report_item(source_id)
+            self.report_item(_source_id(item))
             try:
                 work(item)
-            except MemoryError:
-                raise
-            except OSError as error:
-                if error.errno in _STOP_THE_JOB:
-                    raise
-                self._quarantine(session, item, error)
             except Exception as error:
-                self._quarantine(session, item, error)
+                self._fail(session, item, error)
+
+    def for_batches(
+        self,
+        session: Session,
+        items: Iterable[Item],
+        work: Callable[[Sequence[Item]], Any],
+        batch_size: int,
+        length: Callable[[Item], float] = lambda item: item.duration_s,
+    ) -> None:
+        """Run `work` on batches of at most `batch_size` items of like length; `work` sets its results on the items.
+
+        When memory does not suffice (torch's, CTranslate2's or Python's error) the batch is halved and tried again, down
+        to one item, and the size that fitted is kept for the next batches of this actor. A batch that fails otherwise is
+        tried item by item, so that one bad item costs only itself: `work` must be repeatable. Items that fail alone are
+        quarantined as in `for_each`.
+        """
+        waiting = length_buckets(list(items), self._batch_size(batch_size), length)[::-1]
+        while waiting:
+            batch = waiting.pop()
+            self.report_item(_source_id(batch[0]))
+            size = self._batch_size(batch_size)
+            if len(batch) > size:
+                waiting += [batch[start : start + size] for start in range(0, len(batch), size)][::-1]
+                continue
+            try:
+                work(batch)
+                continue
+            except Exception as error:
+                if len(batch) == 1 or _stops_the_job(error):
+                    self._fail(session, batch[0], error)
+                    continue
+                short = is_out_of_memory(error)
+            # Outside of the handler: as long as the exception lives, its frames hold the tensors that did not fit.
+            free_memory()
+            if short:
+                self._fits = (len(batch) + 1) // 2
+                self.halved.append(self._fits)
+                waiting.append(batch)
+            else:
+                waiting += [[item] for item in reversed(batch)]
+
+    def _batch_size(self, asked: int) -> int:
+        return asked if self._fits is None else min(asked, self._fits)
+
+    def _fail(self, session: Session, item: Recording | Segment, error: Exception) -> None:
+        """Quarantine one item for its error, unless the error is the machine's: that one is raised."""
+        if _stops_the_job(error):
+            raise error
+        if not isinstance(error, StageError) and _no_space(session.spool):
+            # libsndfile and FFmpeg say "system error" when the disk is full.
+            raise OSError(errno.ENOSPC, "no space left on the disk") from error
+        self._quarantine(session, item, error)
+        if is_out_of_memory(error):
+            free_memory()
 
     def _quarantine(self, session: Session, item: Recording | Segment, error: Exception) -> None:
-        source_id = item.source.source_id if isinstance(item, Recording) else item.source_id
+        source_id = _source_id(item)
         path = session.recording(source_id).source.path
         if isinstance(item, Recording):
             item.status = "quarantined"
+            session.forget(source_id)
             where = ""
         else:
             item.hard_reasons.append(f"failed_{self.name}")
@@ -104,7 +160,22 @@ class Stage(abc.ABC, Generic[Config]):
 
 
 # ENOSPC, EDQUOT: a full disk is the run's fault, not the recording's; nothing may be quarantined for it.
-_STOP_THE_JOB = (28, 122)
+_STOP_THE_JOB = (errno.ENOSPC, errno.EDQUOT)
+_FULL_BYTES = 64 * 1024
+
+
+def _stops_the_job(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _STOP_THE_JOB
+
+
+def _no_space(spool: str) -> bool:
+    folder = next((f for f in (Path(spool), *Path(spool).parents) if f.is_dir()), Path("/"))
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize < _FULL_BYTES
+
+
+def _source_id(item: Recording | Segment) -> str:
+    return item.source.source_id if isinstance(item, Recording) else item.source_id
 
 
 def one_line(error: BaseException) -> str:

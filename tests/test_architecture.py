@@ -25,7 +25,8 @@ MAY_IMPORT = {
 MODEL_STAGES = ("pipeline/stages/encode_latents", "pipeline/stages/synthesize_pairs")
 #: Libraries that may be imported in these places only (anywhere in the file), by prefix of the path.
 PLACES = {
-    "ray": ("pipeline/engine/ray_engine.py",),
+    # The launcher only places one process a rank; the model and the data never see Ray.
+    "ray": ("pipeline/engine/ray_engine.py", "trainer/launch.py"),
     "duckdb": ("catalogs/",),
     "google": ("annotators/providers/",),
     "httpx": ("annotators/providers/",),

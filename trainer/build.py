@@ -79,12 +79,12 @@ def _from_scratch(config: TrainConfig, corpora: Corpora, say: Callable[[str], No
     assets = output / ".assets"
     tokenizer = _tokenizer(config, corpora, [row["text"] for row in kept.values() if row["text"]], assets, say)
     given = read_codec(config.model.codec) if config.model.codec is not None else None
-    model_config = _model_config(config, tokenizer.size, given)
+    shape = model_config(config, tokenizer.size, given)
     torch.manual_seed(config.seed)
-    codec = given or _trained_codec(config, corpora, build_codec(model_config), kept, say)
-    model = VoxCPM2.from_config(model_config, torch.Generator().manual_seed(config.seed))
+    codec = given or _trained_codec(config, corpora, build_codec(shape), kept, say)
+    model = VoxCPM2.from_config(shape, torch.Generator().manual_seed(config.seed))
     say(f"a fresh model: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} million weights")
-    save_pretrained(folder, model, model_config, source=assets, codec=codec)
+    save_pretrained(folder, model, shape, source=assets, codec=codec)
     write_atomically(note, json.dumps(key).encode())
     return folder
 
@@ -112,7 +112,8 @@ def _tokenizer(
     return tokenizer
 
 
-def _model_config(config: TrainConfig, vocabulary: int, codec: AudioVAE | None) -> VoxCPM2Config:
+def model_config(config: TrainConfig, vocabulary: int, codec: AudioVAE | None) -> VoxCPM2Config:
+    """The shape of a model from scratch. TrainError for a codec with another number of latent channels."""
     values: dict[str, Any] = config.model.config or config_dict(config.model.size, vocabulary)
     values = json.loads(json.dumps(values))
     values.setdefault("lm_config", {})["vocab_size"] = vocabulary

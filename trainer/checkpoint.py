@@ -1,7 +1,8 @@
 """Checkpoints of a run: the official folder that `speak` loads, and beside it what resuming needs.
 
 OUTPUT/checkpoints/step_0000500/   official layout, in the config's dtype (LoRA: lora_weights.safetensors, lora_config.json)
-OUTPUT/resume/step_0000500.pt      float32 weights that are trained, optimiser, moving average, random state, data cursor
+OUTPUT/resume/step_0000500.pt      float32 weights that are trained, optimiser, moving average, data cursor (random numbers follow
+                                   from seed, step and sample); a folder of shards instead where the model is sharded
 OUTPUT/latest                      link to the newest
 """
 
@@ -12,50 +13,87 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import torch
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from trainer.build import Trainee
-from trainer.config import TrainError
-from trainer.mixture import Realised
+from trainer.config import TrainConfig, TrainError
 from trainer.optim import MovingAverage
+from trainer.ranks import Ranks
+from trainer.resume import Resumable, described, run_tensors, step_name
+from trainer.sharded import MARKER, ShardWriter, is_complete
 from voxcpm.checkpoint import save_pretrained
 from voxcpm.lora import merge_lora, save_lora
 from voxcpm.model import VoxCPM2
 
 
-@dataclass
-class RunState:
-    """Where a run is. `rows`: the name of the phase and the place in its stream of rows."""
+class Keeper:
+    """Saves a run's checkpoints; the same calls on all ranks."""
 
-    step: int = 0
-    first_loss: float | None = None
-    last_loss: float | None = None
-    audio_s: float = 0.0
-    bad_steps: int = 0
-    skipped: dict[str, int] = field(default_factory=dict)
-    data_key: str = ""
-    rows: dict[str, Any] = field(default_factory=dict)
-    realised: Realised = field(default_factory=Realised)
+    def __init__(self, output: Path, config: TrainConfig, ranks: Ranks) -> None:
+        self._output, self._config, self._ranks = output, config, ranks
+        self._shards = ShardWriter(ranks, config.async_save) if ranks.sharded else None
+
+    def save(self, run: Resumable, last: bool = False) -> None:
+        """A checkpoint of this step, whole or not at all; the oldest beyond `keep` go. last: of the run, so that it is there
+        on return and in the official layout."""
+        if self._shards is None:
+            with self._ranks.agreed():
+                if self._ranks.first:
+                    save(self._output, run, self._config.keep)
+            return
+        name, keep = step_name(run.state.step), self._config.keep
+        every = self._config.export_every
+        self._shards.write(
+            self._output / "resume" / name,
+            run_tensors(run),
+            described(run),
+            lambda: _prune_shards(self._output, name, keep),
+        )
+        if last or (every is not None and run.state.step % every == 0):
+            self._export(run)
+        if last:
+            self._shards.settle()
+
+    def settle(self, wait: bool = False) -> None:
+        """Complete what was written in the background."""
+        if self._shards is not None:
+            self._shards.settle(wait)
+
+    def _export(self, run: Resumable) -> None:
+        """checkpoints/step_N in the official layout: the whole weights come together on the first rank."""
+        trainee = run.trainee
+        with averaged(trainee.model, run.average):
+            whole = whole_weights(trainee.model, self._ranks)
+        with self._ranks.agreed():
+            if self._ranks.first:
+                folder = self._output / "checkpoints" / step_name(run.state.step)
+                save_pretrained(folder, whole, trainee.config, source=trainee.folder, codec=trainee.codec)
+                _point(self._output / "latest", Path("checkpoints") / folder.name)
+                for old in _mine(self._output, folder.name)[: -self._config.keep]:
+                    _remove(old)
 
 
-@dataclass
-class Resumable:
-    """What is saved and put back together."""
-
-    trainee: Trainee
-    optimizer: torch.optim.Optimizer
-    average: MovingAverage | None
-    state: RunState
+def whole_weights(model: VoxCPM2, ranks: Ranks) -> dict[str, Tensor]:
+    """The whole weights on the first rank's CPU (nothing on the others); all ranks call it."""
+    whole: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        # One after the other: on a GPU only one whole matrix is there at a time.
+        full = value.full_tensor() if isinstance(value, DTensor) else value
+        if ranks.first:
+            whole[name] = full.cpu()
+    return whole
 
 
 def save(output: Path, run: Resumable, keep: int) -> Path:
     """Write checkpoints/step_N whole or not at all, point `latest` at it, and remove the oldest beyond `keep`."""
-    folder = output / "checkpoints" / f"step_{run.state.step:07d}"
+    folder = output / "checkpoints" / step_name(run.state.step)
     _save_resume(output / "resume" / f"{folder.name}.pt", run)
     trainee = run.trainee
     with averaged(trainee.model, run.average):
@@ -69,22 +107,52 @@ def save(output: Path, run: Resumable, keep: int) -> Path:
 
 
 def _prune(output: Path, newest: str, keep: int) -> None:
-    """Remove the oldest checkpoints of this run beyond `keep`.
-
-    Folders with a later step than the newest are another run's (its resume states are gone): they are left alone, and never
-    counted, or what `latest` points at could be taken for old.
-    """
-    mine = sorted(path for path in (output / "checkpoints").glob("step_*") if path.name <= newest)
-    for old in mine[:-keep]:
+    """Remove the oldest checkpoints of this run beyond `keep`."""
+    for old in _mine(output, newest)[:-keep]:
         # Without its resume state a folder is no candidate for resuming, however much of it a kill leaves.
         (output / "resume" / f"{old.name}.pt").unlink(missing_ok=True)
-        rest = old.with_name(f".{old.name}.old")
-        old.rename(rest)
-        shutil.rmtree(rest)
+        _remove(old)
     names = {path.name for path in (output / "checkpoints").glob("step_*")}
     for state in (output / "resume").glob("step_*.pt"):
         if state.stem not in names:
             state.unlink()
+    # Shards of a run that went on with one process.
+    for shards in _shards(output, newest):
+        if shards.name < min(names):
+            _remove_shards(shards)
+
+
+def _prune_shards(output: Path, newest: str, keep: int) -> None:
+    kept = _shards(output, newest)
+    for old in kept[:-keep]:
+        _remove_shards(old)
+    for state in (output / "resume").glob("step_*.pt"):
+        if state.stem < kept[-keep:][0].name:
+            state.unlink()
+
+
+def _remove_shards(folder: Path) -> None:
+    (folder / MARKER).unlink(missing_ok=True)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    rest = folder.with_name(f".{folder.name}.old")
+    folder.rename(rest)
+    shutil.rmtree(rest)
+
+
+def _mine(output: Path, newest: str) -> list[Path]:
+    """This run's official folders, oldest first.
+
+    Those with a later step than the newest are another run's (its resume states are gone): they are left alone, and never
+    counted, or what `latest` points at could be taken for old.
+    """
+    return sorted(path for path in (output / "checkpoints").glob("step_*") if path.name <= newest)
+
+
+def _shards(output: Path, newest: str) -> list[Path]:
+    return sorted(path for path in (output / "resume").glob("step_*") if path.is_dir() and path.name <= newest)
 
 
 def save_merged(output: Path, run: Resumable) -> Path:
@@ -98,62 +166,19 @@ def save_merged(output: Path, run: Resumable) -> Path:
         )
 
 
-def latest(output: Path) -> Path | None:
-    """The newest checkpoint of a run that is whole and can be resumed."""
-    for folder in sorted((output / "checkpoints").glob("step_*"), reverse=True):
-        if (output / "resume" / f"{folder.name}.pt").is_file():
-            return folder
-    return None
-
-
-def restore(output: Path, folder: Path, run: Resumable) -> None:
-    """Put everything back as it was at a checkpoint. TrainError when data or model of the run have changed."""
-    path = output / "resume" / f"{folder.name}.pt"
-    try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        values = dict(saved["state"])
-        state = RunState(**(values | {"realised": Realised(**values["realised"])}))
-    except Exception as error:
-        raise TrainError(
-            f"{path} cannot be read ({type(error).__name__}): remove {folder} to go on from the checkpoint before it"
-        ) from None
-    if state.data_key != run.state.data_key:
-        raise TrainError(
-            f"{output} was trained on other data or with other phases: its order cannot be continued; give another"
-            f" output, or start from its checkpoint with --set model.start={folder}"
-        )
-    trained = {name: p for name, p in run.trainee.model.named_parameters() if p.requires_grad}
-    differing = trained.keys() ^ saved["weights"].keys() or {
-        name for name, p in trained.items() if p.shape != saved["weights"][name].shape
-    }
-    if differing or (run.average is None) != (saved["average"] is None):
-        what = min(differing) if differing else "optim.ema"
-        raise TrainError(
-            f"{output} was trained with other model settings ({what}): give another output, or the settings in"
-            f" {output / 'train.yaml'}"
-        )
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(saved["weights"][name])
-    if run.average is not None:
-        run.average.load(saved["average"])
-    run.optimizer.load_state_dict(saved["optimizer"])
-    torch.set_rng_state(saved["random"]["cpu"])
-    if "cuda" in saved["random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(saved["random"]["cuda"])
-    run.state = state
-
-
 @contextmanager
 def averaged(model: VoxCPM2, average: MovingAverage | None) -> Iterator[None]:
-    """Inside, the trained weights are their moving average (exchanged, not copied); nothing happens without one."""
+    """Inside, the trained weights are their moving average; nothing happens without one."""
     if average is not None:
-        _exchange(model, average)
+        average.exchange(model)
     try:
         yield
     finally:
+        if isinstance(model, FSDPModule):
+            # A forward pass without a backward leaves the root's weights gathered, so that it would be those that change.
+            model.reshard()
         if average is not None:
-            _exchange(model, average)
+            average.exchange(model)
 
 
 @contextmanager
@@ -168,25 +193,18 @@ def only_run(output: Path) -> Iterator[None]:
         for pattern in ("checkpoints/.step_*", ".start.*", ".merged.*", "resume/.step_*"):
             for rest in output.glob(pattern):
                 shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
+        for shards in (output / "resume").glob("step_*"):
+            if shards.is_dir() and not is_complete(shards):
+                shutil.rmtree(shards)
         yield
-
-
-def _exchange(model: VoxCPM2, average: MovingAverage) -> None:
-    for name, parameter in model.named_parameters():
-        if name in average.values:
-            parameter.data, average.values[name] = average.values[name], parameter.data
 
 
 def _save_resume(path: Path, run: Resumable) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    random = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        random["cuda"] = torch.cuda.get_rng_state()
     values = {
         "weights": {name: p.detach() for name, p in run.trainee.model.named_parameters() if p.requires_grad},
         "average": run.average.values if run.average is not None else None,
         "optimizer": run.optimizer.state_dict(),
-        "random": random,
         "state": asdict(run.state),
     }
     draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")

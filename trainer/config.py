@@ -44,12 +44,15 @@ class Phase(FrozenSettings):
     steps: int = Field(gt=0)
     where: str = "true"
     """SQL condition over the catalog's `segments`, besides `kept`."""
+    languages: tuple[str, ...] | None = Field(None, min_length=1)
+    """Only these, and each of them must be there; None: all."""
     max_seconds: float = Field(60.0, gt=0)
     max_positions: int = Field(4096, gt=8)
     """Positions of one packed row: text tokens and patches of several samples."""
     rows: int = Field(1, gt=0)
-    """Rows of one step (of each accumulation part)."""
+    """Rows that go through the model at once."""
     accumulate: int = Field(1, gt=0)
+    """A step is rows x accumulate rows, shared out equally among the ranks: on more of them it is the same step, sooner."""
     layouts: LayoutWeights = LayoutWeights()
     language_temperature: float = Field(1.0, ge=0, le=1)
     """1: languages as they are in the corpus; 0: all equally often."""
@@ -124,6 +127,20 @@ class ValidationSettings(FrozenSettings):
     """Share of the segments that is held out, chosen by a hash of their ids (a longer corpus keeps the old choice)."""
     segments: int = Field(64, gt=0)
     """Held-out segments that are scored, at most."""
+    speak: int = Field(2, ge=0)
+    """Held-out sentences that are spoken at each validation, to be heard in TensorBoard and OUTPUT/heard."""
+
+
+class GuardSettings(FrozenSettings):
+    """What is done when the loss is no number or leaps: the batch is skipped and told; after `max_bad_steps` in a row the
+    weights go back to the last checkpoint from before them, while the data goes on behind them; then the run gives up."""
+
+    spike: float | None = Field(5.0, gt=1)
+    """A loss of more than so many times the median of the last ones is a leap; None: only what is no number is skipped."""
+    window: int = Field(50, ge=5)
+    """Losses in that median; before there are as many, nothing is a leap."""
+    rollbacks: int = Field(1, ge=0)
+    """How often a run goes back."""
 
 
 class TrainConfig(FrozenSettings):
@@ -152,7 +169,25 @@ class TrainConfig(FrozenSettings):
     keep: int = Field(2, gt=0)
     """Checkpoints kept."""
     max_bad_steps: int = Field(10, gt=0)
-    """Steps in a row with a loss or gradient that is no number, after which the run gives up."""
+    """Skipped steps in a row after which the weights go back, or the run gives up (see `guard`)."""
+    guard: GuardSettings = GuardSettings()
+    parallel: Literal["auto", "none", "ddp", "fsdp"] = "auto"
+    """On several ranks: ddp holds the whole model on each, fsdp (FSDP2) a part. auto: ddp for adapters, else fsdp; none with
+    one process."""
+    async_save: bool = False
+    """Sharded runs: write a checkpoint while training goes on (the weights are copied to the CPU's memory first)."""
+    export_every: int | None = Field(None, gt=0)
+    """Sharded runs: steps between exports to the official layout, at checkpoints; None: at the end only."""
+    recompute: bool = False
+    """Activation checkpointing: keep each block's input only and compute the rest again in the backward pass."""
+    compile: bool = False
+    """torch.compile, block by block."""
+    launch: Literal["here", "ray"] = "here"
+    """ray: start `workers` ranks on a Ray cluster; here: this process is one rank (torchrun starts several)."""
+    workers: int = Field(1, gt=0)
+    """Ranks that `launch: ray` starts."""
+    address: str | None = None
+    """Of the Ray cluster; None: a local one."""
 
     @property
     def corpora(self) -> list[str]:

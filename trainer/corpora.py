@@ -72,6 +72,15 @@ class Corpora:
         ]
         return list(dict.fromkeys(pairs))
 
+    def missing_shards(self, segment_ids: Iterable[str]) -> list[tuple[Path, str]]:
+        """(corpus, shard) of every file that segments need and that is not there, or is empty."""
+        needed = {(self._home(i).path, self._home(i).place(i)[0]) for i in segment_ids}
+        return sorted(
+            (folder, name)
+            for folder, name in needed
+            if not (folder / name).is_file() or not (folder / name).stat().st_size
+        )
+
     def segment(self, segment_id: str) -> dict[str, Any]:
         """One segment with its words; TrainError where its shard is not there."""
         part = self._home(segment_id)
@@ -82,15 +91,20 @@ class Corpora:
 
     def clip(self, segment_id: str) -> np.ndarray:
         """float32 [S] at 16 kHz of one segment; TrainError where its shard is not there or its audio is damaged."""
-        import soundfile
         import soxr
+
+        samples, rate = self.native_clip(segment_id)
+        return samples if rate == RATE else np.asarray(soxr.resample(samples, rate, RATE), dtype=np.float32)
+
+    def native_clip(self, segment_id: str) -> tuple[np.ndarray, int]:
+        """(float32 [S], rate in Hz) of one segment as it was recorded; TrainError as `clip`."""
+        import soundfile
 
         part = self._home(segment_id)
         try:
-            samples, rate = part.read_audio(segment_id)
+            return part.read_audio(segment_id)
         except (*_DAMAGED, soundfile.LibsndfileError) as error:
             raise _unreadable(segment_id, part, error) from None
-        return samples if rate == RATE else np.asarray(soxr.resample(samples, rate, RATE), dtype=np.float32)
 
     def _home(self, segment_id: str) -> Corpus:
         for part in self.parts:

@@ -16,6 +16,8 @@ from trainer.packing import Packer
 from voxcpm.samples import Sample, lay_out_sample
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from voxcpm.config import VoxCPM2Config
     from voxcpm.text import TextTokenizer
 
@@ -130,6 +132,11 @@ class SampleMaker:
         if choice.layout in ("continuation", "reference_continuation"):
             return self._hide_beginning(sample, choice, planned.patches)
         return sample
+
+    def reference(self, planned: Planned) -> Tensor:
+        """float32 [R, P, D]: the latents of a plan's reference clip."""
+        assert planned.choice.reference is not None
+        return self._latents.get(planned.choice.reference, planned.reference_patches)
 
     def _hide_beginning(self, sample: Sample, choice: Choice, patches: int) -> Sample:
         """No loss on the patches up to a word boundary between a fifth and four fifths of the clip.

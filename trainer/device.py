@@ -10,16 +10,26 @@ import torch
 from trainer.config import TrainError
 
 
-def pick_device(wanted: str) -> torch.device:
-    """`auto`: a CUDA device where there is one, else the CPU; others as torch names them. TrainError for one that is not here."""
+def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
+    """`auto`: a CUDA device where there is one, else the CPU; others as torch names them. TrainError for one that is not here.
+
+    Where no number is given it is that of the process among those of its machine.
+    """
     if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(wanted)
     except RuntimeError:
         raise TrainError(f"device {wanted!r} is none of auto, cpu, cuda, cuda:1 ...") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise TrainError(f"device {wanted}: no CUDA device is here; use device=cpu or auto")
+    if device.type == "cuda" and device.index is None:
+        count = torch.cuda.device_count()
+        if local_rank >= count:
+            raise TrainError(
+                f"process {local_rank} of this machine has no GPU of its own: {count} are here; start {count}"
+            )
+        device = torch.device("cuda", local_rank)
     return device
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -13,17 +14,21 @@ import torch
 from catalogs.commit import write_atomically
 from catalogs.settings import dump_settings
 from trainer.build import build
-from trainer.checkpoint import Resumable, RunState, averaged, latest, only_run, restore, save, save_merged
+from trainer.checkpoint import Keeper, only_run, save_merged
 from trainer.config import Phase, TrainConfig, TrainError
-from trainer.corpora import Corpora
-from trainer.data import Planner, RowStream, SampleMaker
+from trainer.data import Planned, Planner, RowStream, SampleMaker
 from trainer.device import cpu_threads, pick_device
-from trainer.evaluate import Validator
+from trainer.guard import Guard
 from trainer.latents import Latents
 from trainer.metrics import Metrics
-from trainer.mixture import Candidate, Mixture, data_key, describe_candidates, find_candidates, hold_out
+from trainer.mixture import Candidate, Mixture, describe_candidates
 from trainer.optim import MovingAverage, make_optimizer
+from trainer.parallelize import Parallel, parallelize
+from trainer.preflight import check_all
+from trainer.ranks import Ranks, joined, only_first, planned_ranks
+from trainer.reporting import Reporter
 from trainer.result import Progress, TrainResult
+from trainer.resume import Resumable, RunState, latest, restore, step_name
 from trainer.signals import flag_on_signal
 from trainer.step import Stepper, StepReport
 
@@ -35,66 +40,56 @@ def train(
 ) -> TrainResult:
     """Run all phases; resumes from the newest checkpoint of `output`. Raises TrainError (and the loaders' errors), one line.
 
-    SIGTERM and SIGINT finish the step, save and return with `stopped_early`.
+    Started several times by torchrun, it is one run: see `trainer.ranks`. With `launch: ray` it starts the ranks itself.
+    SIGTERM and SIGINT, on any rank, finish the step, save and return with `stopped_early`.
     """
+    if config.launch == "ray":
+        from trainer.launch import train_on_ray
+
+        return train_on_ray(config, say)
+    ranks = planned_ranks(config)
+    device = pick_device(config.device, ranks.local)
+    with joined(config, ranks, device):
+        return _train(config, ranks, device, only_first(ranks, say), on_step)
+
+
+def _train(
+    config: TrainConfig,
+    ranks: Ranks,
+    device: torch.device,
+    say: Callable[[str], None],
+    on_step: Callable[[Progress], None] | None,
+) -> TrainResult:
     started = time.perf_counter()
     output = Path(config.output)
-    corpora = Corpora(config.corpora)
-    candidates, held = hold_out(
-        {name: find_candidates(corpora, p.where, p.max_seconds, name) for name, p in config.phases.items()},
-        config.validation,
-    )
-    device = pick_device(config.device)
-    with cpu_threads(config.threads), only_run(output):
-        write_atomically(output / "train.yaml", dump_settings(config).encode())
-        resumed = latest(output)
-        trainee = build(config, corpora, resumed, say)
+    with ExitStack() as stack:
+        stack.enter_context(cpu_threads(config.threads))
+        with ranks.agreed():
+            data, resumed = check_all(config)
+            corpora = data.corpora
+            if ranks.first:
+                stack.enter_context(only_run(output))
+                write_atomically(output / "train.yaml", dump_settings(config).encode())
+        ranks.wait()
+        trainee = ranks.in_turn(lambda: build(config, corpora, resumed.folder if resumed else None, say))
         trainee.model.to(device)
         trainee.codec.to(device)
+        parallel = parallelize(trainee.model, config, ranks, device)
         optimizer = make_optimizer(trainee.model, config.optim, next(iter(config.phases.values())).lr)
         average = MovingAverage(trainee.model, config.optim.ema) if config.optim.ema is not None else None
-        state = Resumable(
-            trainee, optimizer, average, RunState(data_key=data_key(config.seed, config.phases, candidates))
-        )
-        torch.manual_seed(config.seed)
+        run = Resumable(trainee, optimizer, average, RunState(data_key=data.key))
         if resumed is not None:
-            restore(output, resumed, state)
-            say(f"going on from {resumed} at step {state.state.step} of {config.total_steps}")
+            with ranks.agreed():
+                restore(output, resumed, run)
+            say(f"going on from {resumed.name} at step {run.state.step} of {config.total_steps}")
         latents = Latents(corpora, trainee.codec, trainee.config, config.latent_cache)
         maker = SampleMaker(corpora, latents, trainee.config)
-        with Metrics(output, state.state.step + 1) as metrics, flag_on_signal() as asked_to_stop:
-            run = _Run(config, state, maker, device, say, on_step, metrics, asked_to_stop)
-            run.all_phases(candidates, held)
-        return _finish(config, state, run, time.perf_counter() - started)
-
-
-def _finish(config: TrainConfig, run: Resumable, done: _Run, seconds: float) -> TrainResult:
-    """The last checkpoint, if it is not there yet, and the result."""
-    output, state = Path(config.output), run.state
-    checkpoint = latest(output)
-    if checkpoint is None or checkpoint.name != f"step_{state.step:07d}":
-        save(output, run, config.keep)
-    for segment, length in sorted(state.skipped.items()):
-        done.say(f"left out: segment {segment} needs {length} positions, more than a row has")
-    finished, adapter = output / "latest", None
-    if run.trainee.lora is not None:
-        adapter = str(finished)
-        finished = finished if done.stopped else save_merged(output, run)
-    return TrainResult(
-        str(finished),
-        state.step,
-        math.nan if state.first_loss is None else state.first_loss,
-        math.nan if state.last_loss is None else state.last_loss,
-        seconds,
-        done.stopped,
-        state.realised.layouts,
-        state.realised.languages,
-        state.skipped,
-        state.bad_steps,
-        state.audio_s / 3600,
-        done.validated,
-        adapter,
-    )
+        metrics = stack.enter_context(Metrics(output, run.state.step + 1)) if ranks.first else None
+        asked_to_stop = stack.enter_context(flag_on_signal())
+        reporter = Reporter(config, run, ranks, maker, data.held, say, on_step, metrics)
+        steps = _Run(config, run, parallel, maker, reporter, asked_to_stop)
+        steps.all_phases(data.candidates)
+        return steps.result(started)
 
 
 class _Run:
@@ -104,110 +99,138 @@ class _Run:
         self,
         config: TrainConfig,
         run: Resumable,
+        parallel: Parallel,
         maker: SampleMaker,
-        device: torch.device,
-        say: Callable[[str], None],
-        on_step: Callable[[Progress], None] | None,
-        metrics: Metrics,
+        reporter: Reporter,
         asked_to_stop: Callable[[], bool],
     ) -> None:
         self._config, self._saved, self._state = config, run, run.state
-        self._maker, self._device, self._metrics = maker, device, metrics
-        self.say, self._on_step, self._asked_to_stop = say, on_step, asked_to_stop
-        self._stepper = Stepper(config, run.trainee, run.optimizer, maker, device)
+        self._output, self._ranks = Path(config.output), parallel.ranks
+        self._reporter, self._asked_to_stop = reporter, asked_to_stop
+        self._guard = Guard(config.guard, run.state.recent, run.state.skipped_steps)
+        device = run.trainee.model.device
+        self._stepper = Stepper(config, run.trainee, run.optimizer, maker, device, parallel, self._guard.accepts)
         self._planner = Planner(run.trainee.tokenizer, run.trainee.config)
-        self._bad_in_a_row = 0
-        self._began, self._began_at = time.perf_counter(), run.state.step
-        self.validated: dict[str, float] = {}
-        self.stopped = False
+        self._keeper = Keeper(self._output, config, self._ranks)
+        self._due = False
+        self._stopped = False
 
-    def all_phases(self, candidates: dict[str, list[Candidate]], held: list[Candidate]) -> None:
+    def all_phases(self, candidates: dict[str, list[Candidate]]) -> None:
         """The phases, or what is left of them."""
-        validator = None
-        if held:
-            validator = Validator(self._config, self._saved.trainee, held, self._maker, self._device)
-            self.say(f"held out: {len(held)} segments, of which {validator.segments} are scored")
         first = 0
         for name, phase in self._config.phases.items():
             last = min(first + phase.steps, self._config.total_steps)
-            if self._state.step < last and not self.stopped:
-                self.say(f"phase {name}: {describe_candidates(candidates[name])}")
-                self._phase(name, phase, candidates[name], first, last, validator)
-                self.say(f"phase {name}, layouts so far: {self._state.realised.shares()}")
+            if self._state.step < last and not self._stopped:
+                self._reporter.say(f"phase {name}: {describe_candidates(candidates[name])}")
+                self._phase(name, phase, candidates[name], first, last)
+                self._reporter.say(f"phase {name}, layouts so far: {self._state.realised.shares()}")
             first += phase.steps
 
-    def _phase(
-        self, name: str, phase: Phase, candidates: list[Candidate], first: int, last: int, validator: Validator | None
-    ) -> None:
-        """Steps `first`..`last` - 1 that are still to be done."""
+    def result(self, started: float) -> TrainResult:
+        """The last checkpoint, if it is not there yet, and the result."""
+        state, run = self._state, self._saved
+        self._keeper.settle(wait=True)
+        saved = latest(self._output)
+        missing = saved is None or saved.step != state.step or saved.folder is None
+        # As the first rank sees it: it may be saving already when the last one looks.
+        if self._ranks.any(self._ranks.first and missing):
+            self._keeper.save(run, last=True)
+        for segment, length in sorted(state.skipped.items()):
+            self._reporter.say(f"left out: segment {segment} needs {length} positions, more than a row has")
+        finished, adapter = self._output / "latest", None
+        if run.trainee.lora is not None:
+            adapter = str(finished)
+            finished = finished if self._stopped else self._merged()
+        return TrainResult(
+            str(finished),
+            state.step,
+            math.nan if state.first_loss is None else state.first_loss,
+            math.nan if state.last_loss is None else state.last_loss,
+            time.perf_counter() - started,
+            self._stopped,
+            state.realised.layouts,
+            state.realised.languages,
+            state.skipped,
+            state.bad_steps,
+            state.audio_s / 3600,
+            self._reporter.validated,
+            adapter,
+        )
+
+    def _merged(self) -> Path:
+        with self._ranks.agreed():
+            return save_merged(self._output, self._saved) if self._ranks.first else self._output / "merged"
+
+    def _phase(self, name: str, phase: Phase, candidates: list[Candidate], first: int, last: int) -> None:
+        """Steps `first`..`last` - 1 that are still to be done.
+
+        Every rank plans all rows of a step, which costs next to nothing, and takes every world-th: the order of the data does
+        not depend on how many ranks there are, nor does its place on a resume.
+        """
         state = self._state
         mixture = Mixture(candidates, phase, name, self._config.seed)
         rows = RowStream(mixture, self._planner, phase, state.skipped)
         if state.rows.get("phase") == name:
             rows.seek(state.rows["at"])
         while state.step < last:
-            if self._asked_to_stop():
-                self.stopped = True
-                self.say(f"asked to stop: saving step {state.step}; the same command goes on from there")
+            if self._ranks.any(self._asked_to_stop()):
+                self._stopped = True
+                self._reporter.say(f"asked to stop: saving step {state.step}; the same command goes on from there")
                 return
             planned = list(islice(rows, phase.rows * phase.accumulate))
-            report = self._stepper.take(phase, state.step - first, state.step, planned)
+            mine = planned[self._ranks.rank :: self._ranks.world]
+            report = self._stepper.take(phase, state.step - first, state.step, mine)
             state.step += 1
             state.rows = {"phase": name, "at": rows.state()}
-            if report.finite:
-                self._bad_in_a_row = 0
-                for item in (item for row in planned for item in row):
-                    state.realised.count(item.choice)
-                    state.audio_s += item.choice.candidate.seconds
-                state.first_loss = report.total if state.first_loss is None else state.first_loss
-                state.last_loss = report.total
-                if self._saved.average is not None:
-                    self._saved.average.update(self._saved.trainee.model, state.step)
-                self._metrics.write(state.step, report.metrics() | {"data/audio_h": state.audio_s / 3600})
+            self._due = self._due or state.step % self._config.save_every == 0
+            if report.taken:
+                self._count(report, planned)
             else:
-                self._skip(name, phase)
-            self._tell(report)
-            if validator is not None and state.step % (self._config.validation.every or 1) == 0:
-                self._validate(validator)
-            if state.step % self._config.save_every == 0:
-                save(Path(self._config.output), self._saved, self._config.keep)
+                self._skip(name, phase, report, planned)
+            self._reporter.step(report)
+            self._reporter.validate_if_due()
+            # Not within a bad stretch: going back must find a checkpoint from before it.
+            if self._due and not state.bad_in_a_row:
+                self._keeper.save(self._saved)
+                self._due = False
+            elif state.step % self._config.log_every == 0:
+                self._keeper.settle()
 
-    def _skip(self, name: str, phase: Phase) -> None:
-        """A step without an update; TrainError after too many in a row."""
-        self._state.bad_steps += 1
-        self._bad_in_a_row += 1
-        self._metrics.write(self._state.step, {"optim/skipped_steps": float(self._state.bad_steps)})
-        self.say(f"step {self._state.step}: loss or gradient is no number; the step is skipped")
-        if self._bad_in_a_row >= self._config.max_bad_steps:
-            checkpoint = latest(Path(self._config.output))
+    def _count(self, report: StepReport, planned: list[list[Planned]]) -> None:
+        """Take note of a step that was taken."""
+        state = self._state
+        state.bad_in_a_row = 0
+        for item in (item for row in planned for item in row):
+            state.realised.count(item.choice)
+            state.audio_s += item.choice.candidate.seconds
+        state.first_loss = report.total if state.first_loss is None else state.first_loss
+        state.last_loss = report.total
+        self._guard.taken(report.total)
+        if self._saved.average is not None:
+            self._saved.average.update(self._saved.trainee.model, state.step)
+
+    def _skip(self, name: str, phase: Phase, report: StepReport, planned: list[list[Planned]]) -> None:
+        """A step without an update; after too many in a row the weights go back, or TrainError."""
+        state, config = self._state, self._config
+        state.bad_steps += 1
+        state.bad_in_a_row += 1
+        self._reporter.skipped(self._guard.refused(state.step, report.total, report.grad_norm, planned))
+        if state.bad_in_a_row < config.max_bad_steps:
+            return
+        self._keeper.settle(wait=True)
+        before = latest(self._output, until=state.step - state.bad_in_a_row)
+        bad = f"{state.bad_in_a_row} steps in a row had a loss that is no number, or leapt"
+        if before is None or state.rollbacks >= config.guard.rollbacks:
             raise TrainError(
-                f"{self._bad_in_a_row} steps in a row had a loss that is no number; lower the learning rate"
-                f" (--set phases.{name}.lr={phase.lr / 3:.1e}) and run again: it goes on from"
-                f" {checkpoint or 'the start'}"
+                f"{bad}; lower the learning rate (--set phases.{name}.lr={phase.lr / 3:.1e}) and run again: it goes on"
+                f" from {before.name if before else 'the start'}"
             )
-
-    def _validate(self, validator: Validator) -> None:
-        with averaged(self._saved.trainee.model, self._saved.average):
-            self.validated = validator.run()
-        self._metrics.write(self._state.step, self.validated)
-        words = ", ".join(
-            f"{key} {self.validated[f'validation/{key}']:.4f}" for key in ("diffusion", "stop", "stop_f1")
+        with self._ranks.agreed():
+            restore(self._output, before, self._saved)
+        # Only the weights and what belongs to them: counting and the data go on.
+        self._saved.state = state
+        state.rollbacks += 1
+        state.bad_in_a_row = 0
+        self._reporter.say(
+            f"step {state.step}: {bad}; weights are those of {step_name(before.step)} again, the data goes on"
         )
-        self.say(f"step {self._state.step}: validation {words}")
-
-    def _tell(self, report: StepReport) -> None:
-        step, steps = self._state.step, self._config.total_steps
-        each = (time.perf_counter() - self._began) / max(1, step - self._began_at)
-        if self._on_step is not None:
-            self._on_step(Progress(step, steps, report, each * (steps - step)))
-        if report.finite and (step % self._config.log_every == 0 or step in (self._began_at + 1, steps)):
-            self.say(
-                f"step {step}/{steps}: diffusion {report.diffusion:.4f}, stop {report.stop:.4f},"
-                f" {report.patches / report.seconds:.0f} patches/s, {_duration(each * (steps - step))} left"
-            )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

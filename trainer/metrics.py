@@ -6,9 +6,12 @@ import importlib.util
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from catalogs.commit import write_atomically
+
+if TYPE_CHECKING:
+    from trainer.listen import Heard
 
 
 class Metrics:
@@ -50,6 +53,16 @@ class Metrics:
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
+
+    def hear(self, step: int, heard: list[Heard]) -> None:
+        """Put spoken sentences and their mels into TensorBoard, if it is there."""
+        if self._board is not None:
+            for item in heard:
+                self._board.add_audio(f"heard/{item.name}", item.audio[None], step, item.rate)
+                # Low frequencies at the bottom.
+                self._board.add_image(f"mel/{item.name}", item.mel.flip(0)[None], step)
+                self._board.add_text(f"heard/{item.name}", item.text, step)
+            self._board.flush()
 
 
 def read_metrics(output: str | Path) -> list[dict[str, float]]:

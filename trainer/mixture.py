@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -143,10 +143,13 @@ def hash_number(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
 
 
-def find_candidates(corpora: Corpora, where: str, max_seconds: float, name: str) -> list[Candidate]:
-    """The kept segments of a phase with text, in order of id, with their descriptions and kept references.
+def find_candidates(
+    corpora: Corpora, where: str, max_seconds: float, name: str, languages: Sequence[str] | None = None
+) -> list[Candidate]:
+    """The kept segments of a phase with text, in order of id, with their descriptions and kept references; of these languages
+    only, where they are given.
 
-    Raises TrainError where there are none.
+    Raises TrainError where there are none, in one of the languages that are asked for or in all.
     """
     rows = corpora.kept()
     chosen = corpora.chosen(where, name) & rows.keys()
@@ -172,6 +175,16 @@ def find_candidates(corpora: Corpora, where: str, max_seconds: float, name: str)
             f"phase {name}: {corpora.title} has no kept segment with text of up to {max_seconds:g} s where {where};"
             f' see what was rejected, and why: voxmill query {corpora.parts[0].path} "select * from funnel"'
         )
+    if languages is not None:
+        there = {candidate.language for candidate in found}
+        missing = [language for language in languages if language not in there]
+        if missing:
+            raise TrainError(
+                f"phase {name}: languages: no kept segment in {', '.join(missing)}; there are some in"
+                f" {', '.join(sorted(filter(None, there))) or 'no known language'}: correct phases.{name}.languages, or prepare"
+                " recordings in it"
+            )
+        found = [candidate for candidate in found if candidate.language in languages]
     return found
 
 
@@ -216,9 +229,11 @@ def describe_candidates(candidates: list[Candidate]) -> str:
 
 
 def data_key(seed: int, phases: dict[str, Phase], candidates: dict[str, list[Candidate]]) -> str:
-    """What the order of the data follows from: seed, phases (but not how long they are) and what segments offer."""
+    """What the order of the data follows from: seed, phases (but not how long they are or how many rows a step takes) and
+    what segments offer."""
     settings = {
-        name: phase.model_dump(exclude={"lr", "warmup", "schedule", "decay", "steps"}) for name, phase in phases.items()
+        name: phase.model_dump(exclude={"lr", "warmup", "schedule", "decay", "steps", "rows", "accumulate"})
+        for name, phase in phases.items()
     }
     digest = hashlib.sha256(json.dumps([seed, settings], sort_keys=True).encode())
     for found in candidates.values():

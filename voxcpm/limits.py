@@ -23,6 +23,15 @@ GPUS: dict[str, tuple[float, float]] = {
 }
 
 
+def find_gpu(name: str) -> tuple[float, float] | None:
+    """(bytes/s, FLOP/s) of a GPU by the name its driver gives, e.g. "NVIDIA H100 80GB HBM3"; None for one that is not listed."""
+    words = set(name.replace("-", " ").split())
+    for known, figures in GPUS.items():
+        if set(known.split()) - {"80GB", "SXM"} <= words:
+            return figures
+    return None
+
+
 @dataclass(frozen=True)
 class PatchCost:
     """What one patch of one request costs at batch 1."""

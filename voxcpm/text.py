@@ -38,6 +38,11 @@ class TextTokenizer:
         """Entries, added tokens included."""
         return self._bpe.get_vocab_size(with_added_tokens=True)
 
+    @property
+    def unknown(self) -> int:
+        """The id of what it does not know."""
+        return self._unknown
+
     def pieces(self, text: str) -> list[str]:
         """The pieces after the splitting of Chinese words. A split piece loses its space mark; others stay whole."""
         pieces: list[str] = []

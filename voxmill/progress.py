@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from types import TracebackType
 
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import (
+    Progress as Bar,
+)
 
 from pipeline.engine.base import Outcome
+from pipeline.engine.progress import Progress
 from pipeline.records import Session
 from pipeline.run import Summary
 from voxmill.terminal import Terminal
@@ -26,7 +28,7 @@ class PrepareProgress:
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -38,10 +40,8 @@ class PrepareProgress:
             disable=not terminal.console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._started = time.monotonic()
-        self._audio_s = 0.0
-        self._sessions = 0
         self._done = 0
+        self._name = ""
 
     def __enter__(self) -> PrepareProgress:
         self._bar.start()
@@ -58,8 +58,6 @@ class PrepareProgress:
 
     def planned(self, sessions: int, audio_s: float) -> None:
         """See `Watcher`."""
-        self._sessions = sessions
-        self._started = time.monotonic()
         self._task = self._bar.add_task("preparing", total=sessions, note="")
 
     def stage_done(self, group: str, outcome: Outcome) -> None:
@@ -69,16 +67,20 @@ class PrepareProgress:
 
     def session_done(self, session: Session) -> None:
         """See `Watcher`."""
-        self._done += 1
-        self._audio_s += sum(recording.duration_s for recording in session.recordings)
-        elapsed = time.monotonic() - self._started
-        note = f"{self._audio_s / 60:.1f} min, {self._audio_s / max(elapsed, 1e-9):.1f}x real time"
+        self._name = session.session_id
         if self._task is not None:
-            self._bar.update(self._task, advance=1, note=note)
-        if not self._terminal.console.is_terminal:
-            left = elapsed / self._done * (self._sessions - self._done)
-            name = session.session_id
-            self.say(f"  {self._done}/{self._sessions} sessions: {name}; {note}, about {left:.0f} s left")
+            self._bar.update(self._task, advance=1)
+
+    def progressed(self, progress: Progress) -> None:
+        """See `Watcher`."""
+        note = _note(progress)
+        if self._task is not None:
+            self._bar.update(self._task, note=note)
+        if not self._terminal.console.is_terminal and progress.sessions_done > self._done:
+            left = "" if progress.left_s is None else f", about {progress.left_s:.0f} s left"
+            count = f"{progress.sessions_done}/{progress.sessions}"
+            self.say(f"  {count} sessions: {self._name}; {note}{left}")
+        self._done = progress.sessions_done
 
     def summarize(self, summary: Summary) -> None:
         """What the run did, in a few lines."""
@@ -96,3 +98,16 @@ class PrepareProgress:
             say(f"quarantined: {row['path']} ({row['stage']}: {row['error']})")
         if summary.stage_s:
             say("seconds per stage: " + ", ".join(f"{name} {busy:.1f}" for name, busy in summary.stage_s.items()))
+
+
+def _note(progress: Progress) -> str:
+    """Hours in, times real time of the run and of its slowest stage, share kept."""
+    done = progress.done_s
+    note = f"{done / 3600:.2f} h" if done >= 3600 else f"{done / 60:.1f} min"
+    note += f", {progress.times_real_time:.1f}x real time"
+    slowest = min(progress.stage_times_real_time.items(), key=lambda item: item[1], default=None)
+    if slowest is not None:
+        note += f" ({slowest[0]} {slowest[1]:.1f}x)"
+    if progress.kept_share is not None:
+        note += f", {progress.kept_share:.0%} kept"
+    return note

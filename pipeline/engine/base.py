@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.engine.marks import mark_path, write_mark
 from pipeline.records import Quarantined, Session
 from pipeline.stage import LoadError, Stage, StageConfig, one_line
 from pipeline.stages import stage_class
@@ -16,6 +17,10 @@ from pipeline.stages import stage_class
 
 class DiskFullError(OSError):
     """No space left for the corpus or its temporary files: the run stops, no data is put into quarantine for it."""
+
+
+class EngineError(RuntimeError):
+    """The machinery under the engine failed, not a stage: the run stops with this one line and can be run again."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,10 @@ class StageSpec:
 
 @dataclass(frozen=True)
 class StageGroup:
-    """Stages that share one actor, how many such actors there are, and what each may use."""
+    """Stages that share one actor, how many such actors there are, and what each may use.
+
+    `actors` 0: as many as the node's cores and GPUs bear (`pools.size_pools`). `timeout_s`: so long may one item take.
+    """
 
     stages: tuple[StageSpec, ...]
     actors: int = 1
@@ -49,8 +57,13 @@ class Outcome:
     """The small answer that comes back beside a processed session, so that the driver need not open the session."""
 
     busy_s: dict[str, float] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    """CPU seconds of all threads of the worker while each stage ran: unlike `busy_s` it does not grow when stages wait
+    for a core."""
     audio_s: float = 0.0
     notices: list[str] = field(default_factory=list)
+    halved: dict[str, int] = field(default_factory=dict)
+    """Batch size that stages came down to because they ran out of memory."""
 
 
 class Engine(Protocol):
@@ -90,13 +103,14 @@ class Worker:
                 raise LoadError(f"{stage.name} cannot start: {one_line(error)}") from error
 
     def run(self, session: Session, marked: bool) -> tuple[Session, Outcome]:
-        """Run the stages on one session. With `marked`, the item at work is noted on disk, in case it kills us."""
+        """Run the stages on one session. With `marked`, the item at work is noted on disk: it tells that we are not stuck,
+        and who was at fault should we die."""
         outcome = Outcome()
         known = len(session.notices)
         for stage in self.stages:
-            stage.report_item = self._marker(session, stage.name) if marked else _ignore
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.process_time()
             try:
+                stage.report_item = self._marker(session, stage.name) if marked else _ignore
                 session = stage(session)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -104,9 +118,13 @@ class Worker:
                 condemn(session, stage.name, one_line(error))
             except Exception as error:
                 condemn(session, stage.name, one_line(error))
+            if stage.halved:
+                outcome.halved[stage.name] = min(stage.halved)
+                stage.halved.clear()
             busy = time.perf_counter() - started
             session.busy_s[stage.name] = session.busy_s.get(stage.name, 0.0) + busy
             outcome.busy_s[stage.name] = busy
+            outcome.cpu_s[stage.name] = time.process_time() - worked
         outcome.audio_s = sum(recording.duration_s for recording in session.usable())
         outcome.notices = session.notices[known:]
         return session, outcome
@@ -114,7 +132,12 @@ class Worker:
     def _marker(self, session: Session, stage: str) -> Callable[[str], None]:
         path = mark_path(self.marks, session.session_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return lambda source_id: _write(path, f"{stage}\n{source_id}")
+
+        def mark(source_id: str) -> None:
+            write_mark(path, stage, source_id)
+
+        mark("")
+        return mark
 
 
 def condemn(session: Session, stage: str, reason: str, attempts: int = 1, only: str | None = None) -> None:
@@ -125,19 +148,7 @@ def condemn(session: Session, stage: str, reason: str, attempts: int = 1, only: 
             continue
         recording.status = "quarantined"
         session.quarantine.append(Quarantined(source.path, source.source_id, stage, reason, attempts))
-        session.windows = [window for window in session.windows if window.source_id != source.source_id]
-        session.segments = [segment for segment in session.segments if segment.source_id != source.source_id]
-    alive = {segment.segment_id for segment in session.segments}
-    session.references = [r for r in session.references if r.segment_id in alive and r.reference_id in alive]
-
-
-def mark_path(marks: Path, session_id: str) -> Path:
-    """Where a worker notes which item of a session it is at."""
-    return marks / f"{session_id.replace('/', '_')[:120]}.mark"
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+        session.forget(source.source_id)
 
 
 def _ignore(source_id: str) -> None:

@@ -1,42 +1,53 @@
 """Sessions over Ray actors: a pool per group of stages, one call at a time on each actor, a bounded number in flight.
 
 The driver moves references, never audio: every actor call returns the session (left in the object store) and a small
-outcome. One call per actor at a time means that when a worker dies, exactly one session was to blame.
+outcome. One call per actor at a time means that when a worker dies, exactly one session was to blame - unless its node
+went down with it, or it died before it began: then nobody was, and the session just goes to another actor.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import (
-    GetTimeoutError,
+    ActorUnschedulableError,
     NodeDiedError,
     ObjectLostError,
+    OutOfDiskError,
     OutOfMemoryError,
-    OwnerDiedError,
     RayActorError,
+    RayError,
     RaySystemError,
     RayTaskError,
     WorkerCrashedError,
 )
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.engine.base import DiskFullError, Outcome, StageGroup, Worker, condemn, mark_path
-from pipeline.engine.strikes import Strikes
+from pipeline.engine.base import DiskFullError, EngineError, Outcome, StageGroup, Worker, condemn
+from pipeline.engine.marks import mark_path, mark_time, read_mark
+from pipeline.engine.pools import fit_promises, size_pools
+from pipeline.engine.strikes import ALONE_AFTER, Strikes
 from pipeline.records import Session
 from pipeline.stage import LoadError
 
-ALONE_AFTER = 2
-"""After this many strikes a session runs alone on a fresh actor; if that dies too, what killed it is quarantined."""
-
-_DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError)
-_LOST = (ObjectLostError, OwnerDiedError)
+_DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ActorUnschedulableError)
+_FREE_LOSSES = 3
+"""So often a session may lose its actor through no fault of its own; after that it is charged, for it may be what takes
+the nodes down."""
+_LOADS = 4
+"""So often in a row may actors of one group die while they load."""
+_LOAD_S = 600.0
+_ROOM_AFTER_S = 60.0
+_ASK_S = 15.0
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)
@@ -46,12 +57,21 @@ class _Actor:
     def __init__(self, stages: tuple[Any, ...], marks: str) -> None:
         self._worker = Worker(stages, marks)
 
+    def where(self) -> str:
+        """The id of the node this is on."""
+        return str(ray.get_runtime_context().get_node_id())
+
     def load(self) -> None:
         self._worker.load()
 
     @ray.method(num_returns=2)
-    def run(self, session: Session, marked: bool) -> tuple[Session, Outcome]:
-        return self._worker.run(session, marked)
+    def run(self, session: Session) -> tuple[Session, Outcome]:
+        return self._worker.run(session, marked=True)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _alive() -> bool:
+    return True
 
 
 @dataclass
@@ -62,19 +82,37 @@ class _Travel:
     state: Any
     group: int = 0
     alone: bool = False
+    losses: int = 0
+
+
+@dataclass(eq=False)
+class _Member:
+    """An actor of a group's pool; `node` is known once Ray has found a place for it."""
+
+    group: int
+    actor: Any
+    born: float = field(default_factory=time.monotonic)
+    node: str = ""
+    loaded: bool = False
+    used: bool = False
 
 
 @dataclass
 class _Call:
+    """A session at work. `seen`: when it last gave a sign of life, `mark` the time of its last mark."""
+
     travel: _Travel
-    actor: Any
+    member: _Member
     state: Any
-    started: float
-    fresh: bool
+    seen: float = field(default_factory=time.monotonic)
+    mark: int = 0
 
 
 class RayEngine:
-    """See `Engine`. `address` is None for this machine alone; `ray.init(address=...)` is all that a cluster changes."""
+    """See `Engine`. `address` is None for this machine alone; `ray.init(address=...)` is all that a cluster changes.
+
+    On a cluster the corpus (with its tmp/) and the sources must be on a file system that all nodes share.
+    """
 
     def __init__(
         self,
@@ -84,15 +122,25 @@ class RayEngine:
         address: str | None = None,
         in_flight: int | None = None,
     ) -> None:
-        self._groups = groups
         self._marks = marks
         self._strikes = Strikes(strikes)
-        self._in_flight = in_flight or sum(group.actors for group in groups) + 1
         self._own_ray = not ray.is_initialized()
         if self._own_ray:
+            # Without "local" Ray would join whatever cluster somebody else has running on this machine.
+            address = address or os.environ.get("RAY_ADDRESS") or "local"
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        self._check_cpus()
-        self._idle: list[list[Any]] = [[] for _ in groups]
+        self._here = str(ray.get_runtime_context().get_node_id())
+        there = ray.cluster_resources()
+        self._groups = size_pools(groups, there.get("CPU", 0.0), there.get("GPU", 0.0))
+        fit_promises(self._groups, there.get("CPU", 0.0), there.get("GPU", 0.0))
+        self._in_flight = in_flight or sum(group.actors for group in self._groups) + 1
+        self._members: list[_Member] = []
+        self._idle: list[list[_Member]] = [[] for _ in groups]
+        self._starting: dict[Any, _Member] = {}
+        self._failed_loads = [0] * len(groups)
+        self._waiting: list[deque[_Travel]] = [deque() for _ in groups]
+        self._loners: deque[_Travel] = deque()
+        self._calls: dict[Any, _Call] = {}
 
     def run(
         self,
@@ -100,173 +148,242 @@ class RayEngine:
         finish: Callable[[Session], None],
         watch: Callable[[str, Outcome], None],
     ) -> None:
-        """See `Engine.run`."""
-        self._start_pools()
-        waiting: list[deque[_Travel]] = [deque() for _ in self._groups]
-        loners: deque[_Travel] = deque()
-        calls: dict[Any, _Call] = {}
-        source = iter(sessions)
+        """See `Engine.run`. Raises EngineError when Ray itself has failed."""
+        try:
+            self._drive(iter(sessions), finish, watch)
+        except OutOfDiskError:
+            raise DiskFullError(errno.ENOSPC, "no space left for Ray's temporary files (/tmp/ray)") from None
+        except RaySystemError as error:
+            raise EngineError(f"Ray has failed ({_why(error)}); run the same command again to go on") from None
+
+    def _drive(
+        self, sessions: Iterator[Session], finish: Callable[[Session], None], watch: Callable[[str, Outcome], None]
+    ) -> None:
+        for index, group in enumerate(self._groups):
+            for _ in range(group.actors):
+                self._spawn(index)
         travelling = 0
         exhausted = False
         while True:
             while not exhausted and travelling < self._in_flight:
-                travel = self._admit(source)
-                if travel is None:
+                session = next(sessions, None)
+                if session is None:
                     exhausted = True
                     break
                 travelling += 1
-                (loners if travel.alone else waiting[0]).append(travel)
-            for index, queue in enumerate(waiting):
-                while queue and self._idle[index]:
-                    self._submit(calls, queue.popleft(), self._idle[index].pop(), fresh=False)
-            # A suspect runs when nothing else does, so that its death can harm nobody.
-            if loners and not calls and not any(waiting):
-                travel = loners.popleft()
-                self._submit(calls, travel, self._spawn(travel.group, load=True), fresh=True)
-            if not calls:
-                if exhausted and not loners and not any(waiting):
-                    return
-                continue
-            ready, _ = ray.wait(list(calls), num_returns=1, timeout=1.0)
-            for status in ready:
-                call = calls.pop(status)
-                after = self._settle(status, call, watch)
-                if after is None:
+                alone = self._strikes.count(session.session_id) >= ALONE_AFTER
+                self._queue(_Travel(session, ray.put(session), alone=alone))
+            if exhausted and not travelling:
+                return
+            self._assign()
+            ready, _ = ray.wait([*self._calls, *self._starting], num_returns=1, timeout=1.0)
+            for ref in ready:
+                if ref in self._starting:
+                    self._started(ref, self._starting.pop(ref))
                     continue
-                if after.group < len(self._groups):
-                    (loners if after.alone else waiting[after.group]).append(after)
+                after = self._settle(ref, self._calls.pop(ref), watch)
+                done = self._fetch(after) if after.group == len(self._groups) else None
+                if done is None:
+                    self._queue(after)
                     continue
-                session = ray.get(after.state)
-                session.windows = []
-                self._strikes.clear(session.session_id)
-                mark_path(self._marks, session.session_id).unlink(missing_ok=True)
-                finish(session)
+                mark_path(self._marks, done.session_id).unlink(missing_ok=True)
+                if not done.quarantine:
+                    # What was condemned keeps its record until it is committed: we may yet be killed ourselves.
+                    self._strikes.clear(done.session_id)
+                finish(done)
                 travelling -= 1
-            for status, call in self._overdue(calls):
-                del calls[status]
-                ray.kill(call.actor)
-                limit = self._groups[call.travel.group].timeout_s
-                after = self._strike(call, f"no answer within {limit:.0f} s")
-                (loners if after.alone else waiting[after.group]).append(after)
+            self._look_after()
 
     def close(self) -> None:
         """Kill the actors; shut Ray down if this engine started it."""
-        for pool in self._idle:
-            for actor in pool:
-                ray.kill(actor)
+        for member in self._members:
+            ray.kill(member.actor)
+        self._members = []
         if self._own_ray and ray.is_initialized():
             ray.shutdown()
 
-    def _admit(self, sessions: Iterator[Session]) -> _Travel | None:
-        session = next(sessions, None)
-        if session is None:
-            return None
-        return _Travel(session, ray.put(session), alone=self._strikes.count(session.session_id) >= ALONE_AFTER)
+    def _queue(self, travel: _Travel) -> None:
+        (self._loners if travel.alone else self._waiting[travel.group]).append(travel)
 
-    def _submit(self, calls: dict[Any, _Call], travel: _Travel, actor: Any, fresh: bool) -> None:
-        marked = travel.alone or self._strikes.count(travel.plan.session_id) > 0
-        state, status = actor.run.remote(travel.state, marked)
-        calls[status] = _Call(travel, actor, state, time.monotonic(), fresh)
+    def _assign(self) -> None:
+        for index, queue in enumerate(self._waiting):
+            while queue and self._idle[index]:
+                self._submit(queue.popleft(), self._idle[index].pop())
+        # A suspect runs when nothing else does, so that its death can harm nobody, and on an actor that nobody used.
+        if self._loners and not self._calls and not any(self._waiting):
+            index = self._loners[0].group
+            fresh = next((member for member in self._idle[index] if not member.used), None)
+            if fresh is not None:
+                self._idle[index].remove(fresh)
+                self._submit(self._loners.popleft(), fresh)
+            elif self._idle[index] and not any(member.group == index for member in self._starting.values()):
+                self._replace(self._idle[index].pop())
 
-    def _settle(self, status: Any, call: _Call, watch: Callable[[str, Outcome], None]) -> _Travel | None:
-        """What a finished call leads to: the session one group on, or started over after a death."""
+    def _submit(self, travel: _Travel, member: _Member) -> None:
+        mark_path(self._marks, travel.plan.session_id).unlink(missing_ok=True)
+        member.used = True
+        state, status = member.actor.run.remote(travel.state)
+        self._calls[status] = _Call(travel, member, state)
+
+    def _settle(self, status: Any, call: _Call, watch: Callable[[str, Outcome], None]) -> _Travel:
+        """What a finished call leads to: the session one group on, or tried again after a death."""
         travel = call.travel
-        group = self._groups[travel.group]
         try:
             outcome: Outcome = ray.get(status)
-        except _LOST:
+        except ObjectLostError:
             # The node that held the session's state is gone; nobody's fault, so no strike.
-            self._give_back(call)
-            return self._restart(travel)
+            self._idle[travel.group].append(call.member)
+            return self._start_over(travel)
         except _DEATHS as error:
-            return self._strike(call, _why(error))
+            return self._died(call, error)
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
-            if isinstance(cause, DiskFullError | LoadError):
+            if isinstance(cause, DiskFullError | LoadError | OutOfDiskError):
                 raise cause from None
+            # What escapes a worker's own handlers (an unpicklable session, ...) would do so again.
             return self._strike(call, " ".join(str(cause).split())[-300:])
-        watch(group.name, outcome)
-        self._give_back(call)
+        watch(self._groups[travel.group].name, outcome)
+        self._idle[travel.group].append(call.member)
         travel.state = call.state
         travel.group += 1
         return travel
 
-    def _strike(self, call: _Call, reason: str) -> _Travel:
-        """A session cost its worker: count it on disk, replace the worker, and start the session over or condemn it."""
-        travel = call.travel
-        group = self._groups[travel.group]
-        session_id = travel.plan.session_id
-        strikes = self._strikes.add(session_id, group.name, reason)
-        if not call.fresh:
-            self._idle[travel.group].append(self._spawn(travel.group, load=True))
-        if strikes > ALONE_AFTER:
-            stage, culprit = self._culprit(session_id)
-            condemn(travel.plan, stage or group.name, f"its worker died: {reason}", strikes, only=culprit)
-        travel.alone = strikes >= ALONE_AFTER
-        return self._restart(travel)
+    def _fetch(self, travel: _Travel) -> Session | None:
+        """The finished session; None (and to be done again) when its node died before it could be fetched."""
+        try:
+            session: Session = ray.get(travel.state)
+        except (ObjectLostError, *_DEATHS):
+            self._start_over(travel)
+            return None
+        session.windows = []
+        return session
 
-    def _culprit(self, session_id: str) -> tuple[str | None, str | None]:
-        """Stage and source id the dead worker had noted, if it came to note any."""
-        path = mark_path(self._marks, session_id)
-        if not path.exists():
-            return None, None
-        stage, _, source_id = path.read_text(encoding="utf-8").partition("\n")
-        path.unlink()
-        return stage, source_id or None
-
-    def _restart(self, travel: _Travel) -> _Travel:
+    def _start_over(self, travel: _Travel) -> _Travel:
         travel.state = ray.put(travel.plan)
         travel.group = 0
         return travel
 
-    def _give_back(self, call: _Call) -> None:
-        if call.fresh:
-            ray.kill(call.actor)
-        else:
-            self._idle[call.travel.group].append(call.actor)
+    def _died(self, call: _Call, error: Exception) -> _Travel:
+        """A session lost its actor: charged if it is to blame for it, else only tried again on another actor."""
+        travel = call.travel
+        began = mark_path(self._marks, travel.plan.session_id).exists()
+        blameless = isinstance(error, NodeDiedError) or not began or not self._node_lives(call.member.node)
+        if blameless and travel.losses < _FREE_LOSSES:
+            travel.losses += 1
+            self._replace(call.member)
+            return travel
+        return self._strike(call, _why(error))
 
-    def _spawn(self, group: int, load: bool) -> Any:
-        spec = self._groups[group]
-        actor = _Actor.options(  # type: ignore[attr-defined]
-            num_cpus=spec.cpus, num_gpus=spec.gpus
-        ).remote(spec.stages, str(self._marks))
-        if load:
-            self._await_load([actor])
-        return actor
+    def _strike(self, call: _Call, reason: str) -> _Travel:
+        """A session cost its worker: count it on disk, replace the worker, and try the session again or condemn it."""
+        travel = call.travel
+        group = self._groups[travel.group]
+        session_id = travel.plan.session_id
+        stage, source_id = read_mark(mark_path(self._marks, session_id))
+        before = self._strikes.last(session_id)
+        strike = self._strikes.add(session_id, stage or group.name, reason, source_id)
+        self._replace(call.member)
+        if strike.condemns(before):
+            error, only = f"its worker died: {reason}", source_id or None
+            condemn(travel.plan, strike.stage, error, strike.strikes, only)
+            self._start_over(travel)
+        travel.alone = strike.strikes >= ALONE_AFTER
+        return travel
 
-    def _start_pools(self) -> None:
-        for index, group in enumerate(self._groups):
-            self._idle[index] = [self._spawn(index, load=False) for _ in range(group.actors)]
-        self._await_load([actor for pool in self._idle for actor in pool])
-
-    def _await_load(self, actors: list[Any]) -> None:
+    def _node_lives(self, node: str) -> bool:
+        """Whether a node still answers. The cluster's books are late by up to half a minute, so the node is asked."""
+        if node == self._here:
+            return True
+        if not any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes()):
+            return False
+        where = NodeAffinitySchedulingStrategy(node, soft=False)
         try:
-            ray.get([actor.load.remote() for actor in actors], timeout=600)
+            return bool(ray.get(_alive.options(scheduling_strategy=where).remote(), timeout=_ASK_S))
+        except RayError:
+            return False
+
+    def _spawn(self, index: int) -> None:
+        """One more actor for a group. It is used as soon as it has loaded; nothing waits for it."""
+        there = ray.cluster_resources()
+        spec = fit_promises(self._groups, there.get("CPU", 0.0), there.get("GPU", 0.0))[index]
+        many = sum(bool(entry["Alive"]) for entry in ray.nodes()) > 1
+        actor = _Actor.options(  # type: ignore[attr-defined]
+            num_cpus=spec.cpus, num_gpus=spec.gpus, scheduling_strategy="SPREAD" if many else "DEFAULT"
+        ).remote(spec.stages, str(self._marks))
+        member = _Member(index, actor)
+        self._members.append(member)
+        self._starting[actor.where.remote()] = member
+
+    def _discard(self, member: _Member) -> None:
+        self._members.remove(member)
+        ray.kill(member.actor)
+
+    def _replace(self, member: _Member) -> None:
+        """Another actor in place of one that died; none when the cluster has shrunk and the group has others."""
+        self._discard(member)
+        try:
+            self._spawn(member.group)
+        except LoadError:
+            if not any(other.group == member.group for other in self._members):
+                raise
+            self._shrink(member.group)
+
+    def _shrink(self, index: int) -> None:
+        group = self._groups[index]
+        self._groups[index] = replace(group, actors=group.actors - 1)
+
+    def _started(self, ref: Any, member: _Member) -> None:
+        """An actor has found its node, or has loaded, or could not."""
+        index = member.group
+        try:
+            answer = ray.get(ref)
+        except _DEATHS as error:
+            lost = bool(member.node) and not self._node_lives(member.node)
+            self._failed_loads[index] += 0 if lost else 1
+            if self._failed_loads[index] > _LOADS:
+                raise LoadError(f"a worker of {self._groups[index].name} could not start: {_why(error)}") from None
+            self._replace(member)
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, LoadError) else LoadError(str(error.cause)) from None
-        except RayActorError as error:
-            raise LoadError(f"a worker could not start: {_why(error)}") from None
-        except GetTimeoutError:
-            raise LoadError("the workers did not start within 10 minutes; is the Ray cluster short of CPUs?") from None
-        except RaySystemError as error:
-            raise LoadError(f"Ray could not start the workers: {_why(error)}") from None
+        else:
+            if not member.node:
+                member.node = answer
+                self._starting[member.actor.load.remote()] = member
+                return
+            member.loaded = True
+            self._failed_loads[index] = 0
+            self._idle[index].append(member)
 
-    def _overdue(self, calls: dict[Any, _Call]) -> list[tuple[Any, _Call]]:
+    def _look_after(self) -> None:
+        """Kill what hangs, and make room for actors that find no place."""
         now = time.monotonic()
-        return [
-            (status, call)
-            for status, call in calls.items()
-            if now - call.started > self._groups[call.travel.group].timeout_s
-        ]
+        for status, call in list(self._calls.items()):
+            mark = mark_time(mark_path(self._marks, call.travel.plan.session_id))
+            limit = self._groups[call.travel.group].timeout_s
+            if mark != call.mark:
+                call.mark, call.seen = mark, now
+            elif now - call.seen > limit and not ray.wait([status], timeout=0)[0]:
+                del self._calls[status]
+                self._queue(self._strike(call, f"no answer within {limit:.0f} s"))
+        working = {member.group for member in self._members if member.loaded}
+        for member in self._starting.values():
+            if member.group in working:
+                continue
+            if now - member.born > _LOAD_S:
+                name = self._groups[member.group].name
+                raise LoadError(f"no worker of {name} started within 10 minutes; is the Ray cluster short of CPUs?")
+            if not member.node and now - member.born > _ROOM_AFTER_S and self._make_room():
+                member.born = now
+                return
 
-    def _check_cpus(self) -> None:
-        # With every CPU promised to an actor, Ray has none left to start the next one on and hangs without a word.
-        asked = sum(group.actors * group.cpus for group in self._groups)
-        there = ray.cluster_resources().get("CPU", 0.0)
-        if asked >= there:
-            raise LoadError(
-                f"the stages ask for {asked:g} CPUs and Ray has {there:g}; lower engine.cpus_per_actor or engine.actors"
-            )
+    def _make_room(self) -> bool:
+        """Let an idle actor go from a group that has several: a group without any would stop everything."""
+        for index, idle in enumerate(self._idle):
+            if idle and sum(member.group == index for member in self._members) > 1:
+                self._discard(idle.pop())
+                self._shrink(index)
+                return True
+        return False
 
 
 def _why(error: BaseException) -> str:

@@ -5,7 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+ALONE_AFTER = 2
+"""After this many strikes a session runs alone on a fresh actor."""
+MOST = 6
+"""So many strikes condemn whatever was at work, even when it was something else each time."""
+
+
+@dataclass(frozen=True)
+class Strike:
+    """The latest death a session cost: how many there were, and the stage and recording that were at work."""
+
+    session_id: str
+    strikes: int = 0
+    stage: str = ""
+    source_id: str = ""
+    reason: str = ""
+
+    def condemns(self, before: Strike) -> bool:
+        """Whether what was at work is to blame: it was so in the death `before` too, or there were too many deaths.
+
+        Two deaths in a row at the same place are no accident; two at different places may well be somebody else's doing
+        (the kernel's when memory is short, an operator's), and an innocent recording must not pay for it.
+        """
+        if self.strikes <= ALONE_AFTER:
+            return False
+        same = (self.stage, self.source_id) == (before.stage, before.source_id)
+        return same or not before.source_id or self.strikes >= MOST
 
 
 class Strikes:
@@ -14,28 +42,32 @@ class Strikes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def last(self, session_id: str) -> Strike:
+        """The session's latest strike; one of count 0 if there is none, or if its file was damaged by a crash."""
+        try:
+            return Strike(**json.loads(self._path(session_id).read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return Strike(session_id)
+
     def count(self, session_id: str) -> int:
         """Strikes of this session so far."""
-        path = self._path(session_id)
-        if not path.exists():
-            return 0
-        return int(json.loads(path.read_text(encoding="utf-8"))["strikes"])
+        return self.last(session_id).strikes
 
-    def add(self, session_id: str, stage: str, reason: str) -> int:
-        """One more strike; returns the new count."""
-        count = self.count(session_id) + 1
+    def add(self, session_id: str, stage: str, reason: str, source_id: str = "") -> Strike:
+        """One more strike; returns it. OSError when it cannot be written."""
+        strike = Strike(session_id, self.count(session_id) + 1, stage, source_id, reason)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(session_id)
         temporary = path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump({"session_id": session_id, "strikes": count, "stage": stage, "reason": reason}, file)
+            json.dump(asdict(strike), file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        return count
+        return strike
 
     def clear(self, session_id: str) -> None:
-        """Forget a session that came through or was condemned."""
+        """Forget a session that was committed."""
         self._path(session_id).unlink(missing_ok=True)
 
     def _path(self, session_id: str) -> Path:

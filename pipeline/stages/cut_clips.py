@@ -44,7 +44,7 @@ class CutClips(Stage[CutClipsConfig]):
         wanted = [s for s in session.alive() if s.source_id == source_id]
         if not wanted:
             return
-        path = recording.separated_path or recording.source.path
+        path = recording.separated_path or recording.path
         info = probe(path)
         if recording.separated_path is None and Path(path).stat().st_size != recording.source.bytes:
             raise AudioFileError("the file has changed while it was processed; run the same command again")

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.audio_file import AudioFileError, StreamReport, probe, stream_mono
+from pipeline.containers import fetch, is_location
 from pipeline.records import PCM_RATE, Recording, Session
 from pipeline.stage import Resources, Stage, StageConfig
 from pipeline.windows import WindowMaker
@@ -43,9 +44,16 @@ class Decode(Stage[DecodeConfig]):
     def _decode(self, session: Session, recording: Recording) -> None:
         import soxr
 
-        path = recording.source.path
+        if is_location(recording.source.path):
+            try:
+                recording.fetched_path = str(fetch(recording.source.path, session.spool))
+            except OSError as error:
+                if error.errno is not None:
+                    raise  # no fault of the recording's: a full disk and the like
+                raise AudioFileError(str(error)) from None
+        path = recording.path
         info = probe(path)
-        if Path(path).stat().st_size != recording.source.bytes:
+        if recording.source.bytes and Path(path).stat().st_size != recording.source.bytes:
             raise AudioFileError("the file has changed since it was listed; run the same command again")
         recording.sample_rate, recording.channels, recording.codec = info.sample_rate, info.channels, info.codec
         resampler = soxr.ResampleStream(info.sample_rate, PCM_RATE, 1, dtype="float32", quality="HQ")
@@ -63,7 +71,7 @@ class Decode(Stage[DecodeConfig]):
             fault = "damaged" if report.lost else "truncated"
             raise AudioFileError(f"{fault}: {decoded:.1f} of {whole:.1f} s decode")
         if decoded < _WORTH_SAYING * whole or report.stopped:
-            session.notices.append(f"{path}: {_loss(report, whole - decoded)}; the rest is used")
+            session.notices.append(f"{recording.source.path}: {_loss(report, whole - decoded)}; the rest is used")
         session.notices += _repairs(report)
         session.windows.extend(window.finish())
 

@@ -87,7 +87,7 @@ class Separate(Stage[SeparateConfig]):
         to_pcm = soxr.ResampleStream(_NET_RATE, PCM_RATE, 1, dtype="float32", quality="HQ")
         to_native = soxr.ResampleStream(_NET_RATE, rate, 1, dtype="float32", quality="VHQ")
         left = round(recording.duration_s * rate)
-        subtype = "PCM_16" if probe(recording.source.path).bits == 16 else "PCM_24"
+        subtype = "PCM_16" if probe(recording.path).bits == 16 else "PCM_24"
         with soundfile.SoundFile(path, "w", samplerate=rate, channels=1, format="FLAC", subtype=subtype) as file:
             for voice, last in _flag_last(self._voices(recording)):
                 windows.add(to_pcm.resample_chunk(voice, last=last))
@@ -106,7 +106,7 @@ class Separate(Stage[SeparateConfig]):
         resampler = soxr.ResampleStream(recording.sample_rate, _NET_RATE, 1, dtype="float32", quality="VHQ")
         held = np.zeros(0, dtype=np.float32)
         before = 0
-        for part, last in _flag_last(stream_mono(recording.source.path)):
+        for part, last in _flag_last(stream_mono(recording.path)):
             held = np.concatenate([held, resampler.resample_chunk(np.ascontiguousarray(part), last=last)])
             while len(held) >= before + chunk + context:
                 yield self._voice(held[: before + chunk + context])[before : before + chunk]

@@ -1,18 +1,30 @@
-"""Find the language, the words and their times with Whisper."""
+"""Find the language, the words and their times with Whisper; use the transcript that came with a recording where it fits."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Any
+import itertools
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from catalogs.languages import text_unit, whisper_code
-from catalogs.models import resolve
-from pipeline.records import PCM_RATE, Recording, Segment, Session, Word
+from catalogs.languages import language as known_language
+from catalogs.languages import text_unit
+from pipeline.recogniser import WINDOW_S, Heard, Recogniser
+from pipeline.records import PCM_RATE, Recording, Segment, Session
+from pipeline.spoken_language import LEAST_S, Spoken, of_segment, speech_windows, vote
 from pipeline.stage import Resources, Stage, StageConfig
-from pipeline.text import count_characters, count_syllables, error_rate, share_out
+from pipeline.text.align import share_out
+from pipeline.text.compare import error_rate
+from pipeline.text.counts import count_characters, count_syllables
+from pipeline.text.given import share_transcript
+from pipeline.text.invented import signs_of_invention
+from pipeline.text.match import MatchRules, Support, judge
+from pipeline.text.timing import time_words
+
+# One window of speech for every two minutes votes: a talk may change its language after an hour.
+_VOTE_EVERY_S, _MOST_WINDOWS = 120.0, 24
+_CHUNK_S = 25.0
 
 
 class TranscribeConfig(StageConfig):
@@ -21,11 +33,26 @@ class TranscribeConfig(StageConfig):
     model: str = "whisper-base"
     """Name of the CTranslate2 weights in models.toml."""
     beam_size: int = Field(5, ge=1)
+    """Hypotheses followed at once; 1 decodes greedily, twice as fast and about a point worse."""
     language_windows: int = Field(4, ge=1)
-    """Windows of up to 30 s of speech, spread over a recording, that vote for its language."""
+    """Windows of up to 30 s of speech, spread over a recording, that vote for its language; more in recordings over eight
+    minutes, one for every two minutes."""
+    language_switch_p: float = Field(0.8, ge=0, le=1)
+    """A segment is in another language than its recording where it alone says so with this probability. Asked where the
+    windows disagree or the recogniser is in doubt; 1.01 is not possible, so 1 practically switches it off."""
+    unknown_below: float = Field(0.3, ge=0, le=1)
+    """A language found with less probability is recorded as unknown (null); the text stays."""
     given_cer: float = Field(0.5, ge=0)
-    """A given transcript is used where its character error rate against the recognised text is at most this; beyond it the
-    recognised text stays."""
+    """Where the fit of a given transcript cannot be measured, it is used up to this character error rate."""
+    given_gain: float = Field(1.5)
+    """Nats a token that a given transcript must gain from the audio. Right ones gain 2.5 to 9, wrong ones up to 1.3."""
+    second_pass: str = "greedy"
+    """What recognises a segment again for `agreement_cer`: `off`, `greedy` (the same model, without a beam and shifted by a
+    quarter of a second), or the name of another model."""
+    second_pass_on: Literal["doubtful", "all"] = "doubtful"
+    """Which segments are recognised again: those the first pass was in doubt about, or all with a recognised text."""
+    doubtful_logprob: float = -0.5
+    """A mean log probability below this is doubt, as are a compression ratio above 2 and any sign of invention."""
     threads: int = Field(2, ge=1)
     device: str = "cpu"
     compute_type: str = "default"
@@ -36,16 +63,22 @@ class Transcribe(Stage[TranscribeConfig]):
     """Segments -> language, text, words with times (from the segment's start), and how sure the recogniser is.
 
     The paper transcribes with Whisper and aligns. Each segment is decoded on its own at temperature 0 and without the text
-    before it, so that the same segment always gives the same text and an error cannot spread. The language is that of the
-    recording, by the mean probability over windows of its speech; a language given with the source counts as sure. A
-    transcript given with the source is shared out over the recording's segments and takes the place of what was recognised
-    (`text_source` "given"); `agreement_cer` tells how far the two differ.
+    before it, so that the same segment always gives the same text and an error cannot spread.
+
+    * **Language**: that of the recording, by the mean probability over windows of its speech; a language given with the
+      source counts as sure. Where windows disagree, or the recogniser is in doubt, the segment itself may say another.
+    * **Given transcripts come first**: shared out over the segments by their times or by alignment, judged by how much the
+      audio supports their words, trimmed or completed at the ends, and used (`text_source` "given" or "repaired");
+      otherwise the recognised text stays ("asr"). `other_text` keeps the text that was not used.
+    * **A second pass** gives `agreement_cer`; signs of invention, a switch of language and what was done with a given
+      transcript become `flags`. Nothing is dropped here.
+
     `chars_per_s` and `rate_sps` (syllables) are per second of the segment without its head and tail silence as the words
     tell it.
     """
 
     name = "transcribe"
-    version = "1"
+    version = "2"
     config_type = TranscribeConfig
     inputs = ("windows", "speech", "segments")
     outputs = (
@@ -53,135 +86,187 @@ class Transcribe(Stage[TranscribeConfig]):
         "segment.language_p",
         "segment.text",
         "segment.text_source",
+        "segment.other_text",
         "segment.words",
         "segment.asr_logprob",
         "segment.no_speech_p",
         "segment.compression_ratio",
         "segment.agreement_cer",
+        "segment.given_cer",
+        "segment.given_gain",
+        "segment.flags",
         "segment.chars_per_s",
         "segment.rate_sps",
     )
     resources = Resources(cpus=1.0, memory_bytes=1024**3)
 
     def weights(self) -> tuple[str, ...]:
-        return (self.config.model,)
+        second = self.config.second_pass
+        return tuple(dict.fromkeys((self.config.model, *(() if second in ("off", "greedy") else (second,)))))
 
     def load(self) -> None:
-        from faster_whisper import WhisperModel
+        models = [self._recogniser(name) for name in self.weights()]
+        self.first, self.second = models[0], models[-1]
 
-        compute_type = self.config.compute_type
-        if compute_type == "default":
-            compute_type = "int8" if self.config.device == "cpu" else "float16"
-        self._whisper: Any = WhisperModel(
-            str(resolve(self.config.model)),
-            device=self.config.device,
-            compute_type=compute_type,
-            cpu_threads=self.config.threads,
-            local_files_only=True,
-        )
+    def _recogniser(self, name: str) -> Recogniser:
+        return Recogniser(name, self.config.device, self.config.compute_type, self.config.threads)
 
     def __call__(self, session: Session) -> Session:
-        languages: dict[str, tuple[str, float]] = {}
-        self.for_each(session, session.usable(), lambda r: languages.update(self._language(session, r)))
-        alive = [s for s in session.alive() if s.source_id in languages]
-        self.for_each(session, alive, lambda s: self._transcribe(session, s, *languages[s.source_id]))
-        self.for_each(session, session.usable(), lambda r: self._use_given(session, r))
-        for segment in alive:
-            if segment.words and segment.text:
-                spoken = max(segment.words[-1].end - segment.words[0].start, 0.2)
-                segment.chars_per_s = count_characters(segment.text) / spoken
-                segment.rate_sps = count_syllables(segment.text) / spoken
+        languages: dict[str, Spoken] = {}
+        self.for_each(session, session.usable(), lambda recording: self._hear_language(session, recording, languages))
+        alive = [segment for segment in session.alive() if segment.source_id in languages]
+        heard: dict[int, Heard] = {}
+        self.for_each(session, alive, lambda s: self._recognise(session, s, languages[s.source_id], heard))
+        alive = [segment for segment in alive if id(segment) in heard]
+        self.for_each(session, session.usable(), lambda recording: self.use_given(session, recording, heard))
+        self.for_each(session, alive, lambda segment: self._check(session, segment, heard[id(segment)]))
         return session
 
-    def _language(self, session: Session, recording: Recording) -> dict[str, tuple[str, float]]:
-        """{source id: (language, probability)}; empty where there is nothing to hear."""
+    def _hear_language(self, session: Session, recording: Recording, languages: dict[str, Spoken]) -> None:
+        """Adds {source id: language}; nothing where there is nothing to hear."""
         source = recording.source
-        if source.language and whisper_code(source.language) in self._whisper.supported_languages:
-            return {source.source_id: (source.language, 1.0)}
+        if source.language and self.first.code(source.language):
+            languages[source.source_id] = Spoken(source.language, 1.0, given=True)
+            return
         if source.language:
             session.notices.append(
                 f"{self.config.model} does not know the language {source.language}: it is detected instead"
             )
-        if not self._whisper.model.is_multilingual:
-            return {source.source_id: ("en", 1.0)}
-        votes: dict[str, float] = defaultdict(float)
-        windows = speech_windows(session, source.source_id, self.config.language_windows)
-        for window in windows:
-            _, _, probabilities = self._whisper.detect_language(audio=window)
-            for language, p in probabilities:
-                votes[language] += p / len(windows)
-        if not votes:
-            return {}
-        language = max(votes, key=lambda name: votes[name])
-        return {source.source_id: (language, votes[language])}
+        if not self.first.multilingual:
+            languages[source.source_id] = Spoken("en", 1.0, given=True)
+            return
+        spoken_s = sum(s.duration_s for s in session.alive() if s.source_id == source.source_id)
+        count = min(max(self.config.language_windows, round(spoken_s / _VOTE_EVERY_S)), _MOST_WINDOWS)
+        voted = vote(speech_windows(session, source.source_id, count), self.first.languages)
+        if voted:
+            languages[source.source_id] = voted
 
-    def _transcribe(self, session: Session, segment: Segment, language: str, p: float) -> None:
+    def _recognise(self, session: Session, segment: Segment, spoken: Spoken, heard: dict[int, Heard]) -> None:
+        """The segment's own words, in its recording's language or in the one it is clearly in."""
         audio = session.audio(segment)
-        found, _ = self._whisper.transcribe(
-            audio,
-            language=whisper_code(language),
-            beam_size=self.config.beam_size,
-            temperature=0.0,
-            condition_on_previous_text=False,
-            word_timestamps=True,
-            vad_filter=False,
-        )
-        pieces = list(found)
-        segment.language, segment.language_p = language, p
-        segment.text = "".join(piece.text for piece in pieces).strip()
-        segment.text_source = "asr"
-        if pieces:
-            weights = [max(len(piece.tokens), 1) for piece in pieces]
-            segment.asr_logprob = float(np.average([piece.avg_logprob for piece in pieces], weights=weights))
-            segment.no_speech_p = max(piece.no_speech_prob for piece in pieces)
-            segment.compression_ratio = max(piece.compression_ratio for piece in pieces)
-        end = segment.duration_s
-        segment.words = [
-            Word(
-                word.word.strip(),
-                float(min(max(word.start, 0.0), end)),
-                float(min(max(word.end, 0.0), end)),
-                float(word.probability),
-            )
-            for piece in pieces
-            for word in piece.words or []
-        ]
+        ask = not spoken.given and segment.duration_s >= LEAST_S and self.first.multilingual
+        here = spoken
+        if ask and spoken.mixed:
+            here = of_segment(spoken, self.first.languages(audio), self.config.language_switch_p)
+        found = self.first.transcribe(audio, here.language, self.config.beam_size)
+        if ask and not spoken.mixed and self._is_doubtful(found, here.language):
+            other = of_segment(spoken, self.first.languages(audio), self.config.language_switch_p)
+            if other is not spoken:
+                again = self.first.transcribe(audio, other.language, self.config.beam_size)
+                if (again.logprob or -9.0) > (found.logprob or -9.0):
+                    here, found = other, again
+        heard[id(segment)] = found
+        if here is not spoken:
+            segment.flags.append("language_switch")
+        segment.language = here.language if here.p >= self.config.unknown_below else None
+        segment.language_p = here.p
+        segment.text, segment.text_source, segment.words = found.text, "asr", found.words
+        segment.asr_logprob, segment.no_speech_p = found.logprob, found.no_speech_p
+        segment.compression_ratio = found.compression_ratio
 
-    def _use_given(self, session: Session, recording: Recording) -> None:
-        """Share out the transcript that came with a recording over its segments."""
+    def _is_doubtful(self, heard: Heard, language: str | None) -> bool:
+        if heard.logprob is None or heard.logprob < self.config.doubtful_logprob or (heard.compression_ratio or 0) > 2:
+            return True
+        return bool(signs_of_invention(heard.text, language, _spoken_s(heard), heard.logprob, heard.no_speech_p))
+
+    def use_given(self, session: Session, recording: Recording, heard: dict[int, Heard]) -> None:
+        """Share out the transcript that came with a recording over its segments, and use what fits of it.
+
+        `heard`: by `id(segment)`, what was recognised in each segment.
+        """
         source = recording.source
-        segments = [s for s in session.alive() if s.source_id == source.source_id and s.text is not None]
+        segments = [s for s in session.alive() if s.source_id == source.source_id and id(s) in heard]
         if not source.text or not segments:
             return
-        heard = [str(segment.text) for segment in segments]
-        for segment, text in zip(
-            segments, share_out(source.text, heard, text_unit(segment_language(segments))), strict=True
+        shares = share_transcript(source, segments, [heard[id(segment)].text for segment in segments])
+        letters, used = count_characters(source.text), sum(map(count_characters, shares))
+        if used < 0.9 * letters:
+            session.notices.append(
+                f"{source.relative_path}: {1 - used / letters:.0%} of its transcript lies where no speech was found"
+            )
+        rules = MatchRules(least_gain=self.config.given_gain, fallback_cer=self.config.given_cer)
+        for segment, given in zip(segments, shares, strict=True):
+            if given:
+                self._judge(session, segment, heard[id(segment)], given, rules)
+
+    def _judge(self, session: Session, segment: Segment, heard: Heard, given: str, rules: MatchRules) -> None:
+        language = heard.language
+
+        def support(text: str) -> list[Support] | None:
+            return self._support(session, segment, heard, text)
+
+        match = judge(given, heard.text, heard.words, language, support, rules)
+        segment.given_cer, segment.given_gain = match.cer, match.gain
+        segment.flags += match.flags
+        if match.source == "asr":
+            segment.other_text = given
+            return
+        segment.text, segment.text_source, segment.other_text = match.text, match.source, heard.text
+        segment.words = time_words(match.text, heard.words, language, segment.duration_s)
+
+    def _support(self, session: Session, segment: Segment, heard: Heard, text: str) -> list[Support] | None:
+        """What the audio says to a text, chunk by chunk where the segment is longer than the model hears at once."""
+        audio, language = session.audio(segment), heard.language
+        if segment.duration_s <= WINDOW_S:
+            return self.first.support(audio, text, language)
+        cuts = _chunks(heard, segment.duration_s)
+        texts = [
+            " ".join(word.word for word in heard.words if a <= (word.start + word.end) / 2 < b)
+            for a, b in itertools.pairwise(cuts)
+        ]
+        found: list[Support] = []
+        for (a, b), share in zip(
+            itertools.pairwise(cuts), share_out(text, texts, text_unit(language, text)), strict=True
         ):
-            segment.agreement_cer = error_rate(str(segment.text), text)
-            if text and segment.agreement_cer <= self.config.given_cer:
-                segment.text, segment.text_source = text, "given"
+            part = (
+                self.first.support(audio[round(a * PCM_RATE) : round(b * PCM_RATE)], share, language) if share else []
+            )
+            if part is None:
+                return None
+            found += part
+        return found
+
+    def _check(self, session: Session, segment: Segment, heard: Heard) -> None:
+        """Rates, flags and the second pass of a segment whose text is decided."""
+        text, language = str(segment.text), segment.language
+        if language and known_language(language) is None:
+            segment.flags.append("foreign_language")
+        if segment.words and text:
+            spoken = max(segment.words[-1].end - segment.words[0].start, 0.2)
+            segment.chars_per_s = count_characters(text) / spoken
+            segment.rate_sps = count_syllables(text) / spoken
+            signs = signs_of_invention(text, language, spoken, segment.asr_logprob, segment.no_speech_p)
+            # A person's words may say anything; only their rate is still a sign, of words that belong elsewhere.
+            segment.flags += signs if segment.text_source == "asr" else [s for s in signs if s == "unusual_rate"]
+        if segment.text_source == "asr":
+            self._hear_again(session, segment, heard.language)
+
+    def _hear_again(self, session: Session, segment: Segment, language: str | None) -> None:
+        """The second pass: `agreement_cer` of a recognised text."""
+        config = self.config
+        if config.second_pass == "off" or not (
+            self.second.multilingual or known_language(segment.language) == known_language("en")
+        ):
+            return
+        doubtful = (segment.asr_logprob or -9.0) < config.doubtful_logprob or (segment.compression_ratio or 0.0) > 2
+        if config.second_pass_on == "doubtful" and not doubtful and not set(segment.flags) - {"given_rejected"}:
+            return
+        audio, beam = session.audio(segment), config.beam_size
+        if config.second_pass == "greedy":
+            # The same audio at another place of the window: what the model guesses changes, what it hears stays.
+            audio, beam = np.concatenate([np.zeros(PCM_RATE // 4, dtype=np.float32), audio]), 1
+        again = self.second.transcribe(audio, language, beam)
+        segment.agreement_cer = error_rate(again.text, str(segment.text), segment.language)
 
 
-def segment_language(segments: list[Segment]) -> str | None:
-    """The language of a recording's segments."""
-    return next((segment.language for segment in segments if segment.language), None)
+def _spoken_s(heard: Heard) -> float:
+    return heard.words[-1].end - heard.words[0].start if heard.words else 0.0
 
 
-def speech_windows(session: Session, source_id: str, count: int) -> list[np.ndarray]:
-    """Up to `count` windows of at most 30 s of a recording's speech, evenly spread: float32 [S] at 16 kHz."""
-    segments = [segment for segment in session.alive() if segment.source_id == source_id]
-    if not segments:
-        return []
-    chosen = sorted({round(i) for i in np.linspace(0, len(segments) - 1, min(count, len(segments)))})
-    windows = []
-    for index in chosen:
-        parts: list[np.ndarray] = []
-        length = 0
-        # A short segment says little about its language: what follows it is added.
-        for segment in segments[index:]:
-            if length >= 8 * PCM_RATE:
-                break
-            parts.append(session.audio(segment))
-            length += len(parts[-1])
-        windows.append(np.concatenate(parts)[: 30 * PCM_RATE])
-    return windows
+def _chunks(heard: Heard, end_s: float) -> list[float]:
+    """Times that cut a long segment into chunks the model hears at once: where it ended its own pieces, if near enough."""
+    cuts = [0.0]
+    while end_s - cuts[-1] > _CHUNK_S:
+        fitting = [end for end in heard.ends if cuts[-1] + 1.0 < end <= cuts[-1] + _CHUNK_S]
+        cuts.append(max(fitting, default=cuts[-1] + _CHUNK_S))
+    return [*cuts, end_s]

@@ -15,6 +15,7 @@ from catalogs.schema import INDEX
 from catalogs.settings import SettingsError, validate_settings
 from catalogs.shards import to_table
 from catalogs.thresholds import (
+    FLAGS,
     REASON_WORDS,
     RULES,
     SOFT_REASONS,
@@ -32,14 +33,25 @@ SCORES = st.one_of(
     st.none(), st.sampled_from(NEAR_LIMITS), st.floats(-100, 400, width=32), st.floats(-2, 5), st.just(float("nan"))
 )
 LIMITS = st.one_of(st.none(), st.floats(0.01, 1.0))
+NOTES = st.one_of(st.none(), st.lists(st.sampled_from([*FLAGS, "something_new"]), unique=True))
 TEXTS = st.sampled_from([None, "", "  \n", "x", "\u3000", " gut ", "你好"])
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rows=st.lists(st.fixed_dictionaries({"text": TEXTS, **dict.fromkeys(COLUMNS, SCORES)}), min_size=1, max_size=20),
+    rows=st.lists(
+        st.fixed_dictionaries({"text": TEXTS, "flags": NOTES, **dict.fromkeys(COLUMNS, SCORES)}),
+        min_size=1,
+        max_size=20,
+    ),
     changed=st.fixed_dictionaries(
-        {}, optional={"max_agreement_cer": LIMITS, "min_language_p": LIMITS, "max_clipping": LIMITS}
+        {},
+        optional={
+            "max_agreement_cer": LIMITS,
+            "min_language_p": LIMITS,
+            "max_clipping": LIMITS,
+            "drop_flags": st.lists(st.sampled_from(sorted(FLAGS)), unique=True).map(tuple),
+        },
     ),
     require_text=st.booleans(),
 )
@@ -62,6 +74,14 @@ def test_a_score_at_its_limit_passes_and_one_beyond_fails() -> None:
         assert rule.reason not in thresholds.reasons(INDEX_ROW | {rule.column: None})
         off = Thresholds(**{rule.setting: None})
         assert rule.reason not in off.reasons(INDEX_ROW | {rule.column: beyond})
+
+
+def test_a_flag_drops_only_where_it_is_named() -> None:
+    row = INDEX_ROW | {"flags": ["given_rejected", "stock_phrase"]}
+    assert Thresholds().reasons(row) == ["stock_phrase"]
+    assert Thresholds(drop_flags=("given_rejected",)).reasons(row) == ["given_rejected"]
+    with pytest.raises(SettingsError, match="no flag loud; flags: looping_text"):
+        validate_settings(Thresholds, {"drop_flags": ["loud"]})
 
 
 def test_hard_reasons_stay_whatever_the_limits() -> None:

@@ -6,9 +6,10 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.records import Recording, Session
+from pipeline.records import Recording, Segment, Session, SpeechSpan
 from pipeline.stage import LoadError, Stage, StageConfig, StageError
 
 
@@ -18,6 +19,8 @@ class TroubleConfig(StageConfig):
     log: str = ""
     seconds: float = 0.0
     load: str = "fine"
+    harmless: bool = False
+    """No recording meets its fate: what an unbroken run of the same recordings gives."""
 
 
 class Trouble(Stage[TroubleConfig]):
@@ -38,6 +41,9 @@ class Trouble(Stage[TroubleConfig]):
                 with Path(self.config.log).open("a") as log:
                     log.write(f"{recording.source.source_id}\n")
             time.sleep(self.config.seconds)
+            recording.duration_s = recording.duration_s or 1.0
+            if self.config.harmless:
+                return
             if "poison" in kind:
                 os.kill(os.getpid(), signal.SIGKILL)
             if "once" in kind and not Path(path + ".died").exists():
@@ -49,7 +55,6 @@ class Trouble(Stage[TroubleConfig]):
                 raise StageError("this recording is bad on purpose")
             if "full" in kind:
                 raise OSError(errno.ENOSPC, "no space left on device")
-            recording.duration_s = 1.0
 
         self.for_each(session, session.usable(), work)
         return session
@@ -59,3 +64,66 @@ class Second(Trouble):
     """The same stage under another name, to have two groups."""
 
     name = "second"
+
+
+class SpeechThroughout(Stage[TroubleConfig]):
+    """Calls every recording speech from its first to its last sample, in stretches of 1.4 s with pauses of 0.8 s."""
+
+    name = "speech_throughout"
+    version = "1"
+    config_type = TroubleConfig
+
+    def __call__(self, session: Session) -> Session:
+        def listen(recording: Recording) -> None:
+            start = 0.2
+            while start + 1.4 < recording.duration_s:
+                session.speech.append(SpeechSpan(recording.source.source_id, start, start + 1.4, 1.0))
+                start += 2.2
+
+        self.for_each(session, session.usable(), listen)
+        return session
+
+
+class BatchConfig(StageConfig):
+    """`fits`: batches of more segments than this do not fit; `error`: how that is said."""
+
+    batch_size: int = 16
+    fits: int = 16
+    error: str = "torch"
+    seconds_fit: float = 1e9
+    """A segment longer than this does not fit even alone."""
+
+
+class Batches(Stage[BatchConfig]):
+    """Sets the text of the segments, in batches, as long as the memory suffices."""
+
+    name = "batches"
+    version = "1"
+    config_type = BatchConfig
+
+    def load(self) -> None:
+        self.seen: list[list[float]] = []
+
+    def __call__(self, session: Session) -> Session:
+        self.for_batches(session, session.alive(), self._write, self.config.batch_size)
+        return session
+
+    def _write(self, segments: Sequence[Segment]) -> None:
+        if len(segments) > self.config.fits or max(s.duration_s for s in segments) > self.config.seconds_fit:
+            raise out_of_memory(self.config.error)
+        if any(segment.text == "bad" for segment in segments):
+            raise StageError("this segment is bad on purpose")
+        self.seen.append([segment.duration_s for segment in segments])
+        for segment in segments:
+            segment.text = "written"
+
+
+def out_of_memory(kind: str) -> Exception:
+    """The error of running out of memory as different libraries raise it."""
+    if kind == "torch":
+        import torch
+
+        return torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+    if kind == "python":
+        return MemoryError()
+    return RuntimeError("CUDA failed with error out of memory")

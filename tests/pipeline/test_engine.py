@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.engine_stages import TroubleConfig
+from fakes.engine_stages import BatchConfig, Batches, TroubleConfig
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.engine.base import DiskFullError, Engine, StageGroup, StageSpec
+from pipeline.batches import length_buckets
+from pipeline.engine.base import DiskFullError, Engine, Outcome, StageGroup, StageSpec, Worker
 from pipeline.engine.inline import InlineEngine
-from pipeline.records import Recording, Session, Source
+from pipeline.engine.pools import fit_promises, size_pools
+from pipeline.engine.progress import Progress
+from pipeline.engine.strikes import Strike, Strikes
+from pipeline.records import Recording, Segment, Session, Source
 from pipeline.stage import LoadError
+from pipeline.stages import stage_class
 
 TROUBLE = "fakes.engine_stages:Trouble"
 SECOND = "fakes.engine_stages:Second"
@@ -116,8 +127,6 @@ def test_a_stage_that_hangs_is_killed_and_its_item_quarantined(ray_engine: Any, 
 
 
 def test_strikes_of_an_earlier_run_are_remembered(ray_engine: Any, tmp_path: Path) -> None:
-    from pipeline.engine.strikes import Strikes
-
     log = tmp_path / "log"
     for _ in range(2):
         Strikes(tmp_path / "strikes").add("s", "trouble", "died")
@@ -129,3 +138,169 @@ def test_strikes_of_an_earlier_run_are_remembered(ray_engine: Any, tmp_path: Pat
 def test_actors_that_would_fill_the_node_are_refused(ray_engine: Any) -> None:
     with pytest.raises(LoadError, match="CPUs"):
         ray_engine([StageGroup((StageSpec(TROUBLE, TroubleConfig()),), actors=50, cpus=1.0)])
+
+
+def test_a_gpu_that_is_not_there_is_said_at_once(ray_engine: Any) -> None:
+    with pytest.raises(LoadError, match="GPUs and Ray has 0"):
+        ray_engine([StageGroup((StageSpec(TROUBLE, TroubleConfig()),), gpus=0.5)])
+
+
+def test_an_idle_worker_that_dies_is_nobodys_fault(ray_node: None, tmp_path: Path) -> None:
+    from pipeline.engine.ray_engine import RayEngine
+
+    engine = RayEngine(groups(), tmp_path / "marks", tmp_path / "strikes")
+    done: list[str] = []
+
+    def sessions() -> Iterator[Session]:
+        yield session("s0", "a.wav", folder=tmp_path)
+        while not done:
+            # The engine asks for more sessions than it has through: only the first may come before the deaths.
+            yield session(f"early{time.monotonic_ns()}", "a.wav", folder=tmp_path)
+        for member in list(engine._members):
+            os.kill(pid_of(member.actor), signal.SIGKILL)
+        yield session("s1", "a.wav", folder=tmp_path)
+
+    import ray
+
+    def pid_of(actor: Any) -> int:
+        return int(ray.get(actor.__ray_call__.remote(lambda self: os.getpid())))
+
+    blamed: list[str] = []
+    add = engine._strikes.add
+    engine._strikes.add = lambda *a, **k: blamed.append(a[0]) or add(*a, **k)  # type: ignore[method-assign, func-returns-value]
+    try:
+        engine.run(sessions(), lambda s: done.append(s.session_id), lambda group, outcome: None)
+    finally:
+        engine.close()
+    assert "s1" in done and len(done) == len(set(done)) and blamed == []
+
+
+def test_a_stage_that_goes_on_is_not_taken_for_one_that_hangs(ray_engine: Any, tmp_path: Path) -> None:
+    names = [f"{i}.wav" for i in range(5)]
+    done = drive(ray_engine(groups(timeout_s=2.0, seconds=0.8)), [session("s", *names, folder=tmp_path)])
+    assert set(statuses(done["s"]).values()) == {"ok"}, "four seconds in all, but never two at one recording"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "condemned"),
+    [
+        (Strike("s", 1, "a", "x"), Strike("s", 2, "a", "x"), False),
+        (Strike("s", 2, "a", "x"), Strike("s", 3, "a", "x"), True),
+        (Strike("s", 2, "a", "x"), Strike("s", 3, "a", "y"), False),
+        (Strike("s", 2, "a", "x"), Strike("s", 3, "b", "x"), False),
+        (Strike("s", 2), Strike("s", 3, "a", "x"), True),
+        (Strike("s", 5, "a", "x"), Strike("s", 6, "b", "y"), True),
+    ],
+)
+def test_only_the_same_place_twice_condemns(before: Strike, now: Strike, condemned: bool) -> None:
+    assert now.condemns(before) is condemned
+
+
+def test_a_damaged_strike_file_is_no_strike(tmp_path: Path) -> None:
+    strikes = Strikes(tmp_path)
+    strikes.add("s", "stage", "died", "x")
+    next(tmp_path.glob("*.json")).write_text('{"session_id": ')
+    assert strikes.count("s") == 0 and strikes.add("s", "stage", "died", "x").strikes == 1
+
+
+def batches(segments: list[float], **config: Any) -> tuple[Session, Outcome, list[list[float]]]:
+    """A session of one recording with segments of these lengths, after the stage that works in batches."""
+    stage = StageSpec("fakes.engine_stages:Batches", BatchConfig(**config))
+    worker = Worker((stage,), "marks")
+    worker.load()
+    one = session("s", "a.wav", folder=Path("/"))
+    source = one.recordings[0].source.source_id
+    one.segments = [Segment(source, i, 0.0, seconds, segment_id=str(i)) for i, seconds in enumerate(segments)]
+    one, outcome = worker.run(one, marked=False)
+    return one, outcome, worker.stages[0].seen  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("error", ["torch", "python", "text"])
+def test_out_of_memory_halves_the_batch_until_it_fits(error: str) -> None:
+    lengths = [float(1 + i % 7) for i in range(40)]
+    one, outcome, seen = batches(lengths, batch_size=16, fits=3, error=error)
+    assert all(segment.text == "written" for segment in one.segments) and not one.quarantine
+    assert [x for batch in seen for x in batch] == sorted(lengths, reverse=True), "each once, the longest first"
+    assert max(map(len, seen)) == 2 and outcome.halved == {"batches": 2}, "16, 8 and 4 do not fit, 2 does"
+
+
+def test_what_does_not_fit_alone_is_quarantined_alone() -> None:
+    one, outcome, _ = batches([1.0, 2.0, 30.0, 3.0], batch_size=4, seconds_fit=20.0)
+    assert [segment.text for segment in one.segments] == ["written", "written", None, "written"]
+    assert one.segments[2].hard_reasons == ["failed_batches"]
+    (row,) = one.quarantine
+    assert "out of memory" in row.error and outcome.halved == {"batches": 1}
+
+
+def test_one_bad_item_of_a_batch_costs_only_itself() -> None:
+    stage = Batches(BatchConfig(batch_size=4))
+    stage.load()
+    one = session("s", "a.wav", folder=Path("/"))
+    one.segments = [Segment(one.recordings[0].source.source_id, i, 0.0, 1.0) for i in range(4)]
+    one.segments[2].text = "bad"
+    stage(one)
+    assert [bool(segment.hard_reasons) for segment in one.segments] == [False, False, True, False]
+    assert "bad on purpose" in one.quarantine[0].error and not stage.halved
+
+
+@given(st.lists(st.floats(0.1, 60.0), max_size=60), st.integers(1, 17))
+def test_length_buckets_lose_and_mix_nothing(lengths: list[float], size: int) -> None:
+    buckets = length_buckets(lengths, size, lambda x: x)
+    assert sorted(x for bucket in buckets for x in bucket) == sorted(lengths)
+    assert all(0 < len(bucket) <= size for bucket in buckets)
+    assert all(min(a) >= max(b) for a, b in itertools.pairwise(buckets))
+
+
+def test_a_recording_that_fails_late_leaves_no_segments() -> None:
+    stage = Batches(BatchConfig())
+    one = session("s", "a.wav", "b.wav", folder=Path("/"))
+    one.segments = [Segment(r.source.source_id, i, 0.0, 1.0, segment_id=str(i)) for i, r in enumerate(one.recordings)]
+
+    def work(recording: Recording) -> None:
+        if recording.source.relative_path == "a.wav":
+            raise MemoryError
+
+    stage.for_each(one, one.usable(), work)
+    assert statuses(one) == {"a.wav": "quarantined", "b.wav": "ok"}
+    assert [segment.segment_id for segment in one.segments] == ["1"]
+
+
+def chain(*actors: int, gpus: float = 0.0, cpus: float = 0.2) -> list[StageGroup]:
+    names = ("decode", "transcribe", "cut_clips")
+    specs = [StageSpec(name, stage_class(name).config_type()) for name in names]
+    shares = (0.0, gpus, 0.0)
+    return [StageGroup((s,), n, cpus, g) for s, n, g in zip(specs, actors, shares, strict=True)]
+
+
+def test_pools_grow_with_the_node() -> None:
+    assert [group.actors for group in size_pools(chain(0, 0, 0), 2, 0)] == [1, 1, 1]
+    many = size_pools(chain(0, 0, 0), 32, 0)
+    assert many[1].actors > 2 * many[0].actors > 2, "transcribe is the slowest and gets most"
+    assert sum(group.actors for group in many) <= 2 * 32
+    assert [group.actors for group in size_pools(chain(2, 3, 4), 32, 0)] == [2, 3, 4], "what was said stays"
+    assert size_pools(chain(0, 0, 0, gpus=0.5), 8, 4)[1].actors == 8, "two share a GPU, and there are four"
+
+
+def test_promises_never_take_the_whole_node() -> None:
+    fitted = fit_promises(chain(1, 1, 1, cpus=0.5), 1, 0)
+    assert 0 < sum(group.actors * group.cpus for group in fitted) <= 0.9
+    assert fit_promises(chain(1, 1, 1), 2, 0) == chain(1, 1, 1)
+    with pytest.raises(LoadError, match=r"lower engine\.actors"):
+        fit_promises(chain(50, 1, 1, cpus=1.0), 4, 0)
+    with pytest.raises(LoadError, match="2 GPUs and Ray has 1"):
+        fit_promises(chain(1, 4, 1, gpus=0.5), 64, 1)
+
+
+def test_progress_tells_speed_time_left_and_share_kept() -> None:
+    now = [0.0]
+    progress = Progress(sessions=4, audio_s=400.0, clock=lambda: now[0])
+    assert progress.left_s is None and progress.kept_share is None
+    now[0] = 10.0
+    for _ in range(2):
+        progress.stage_done(Outcome(busy_s={"fast": 1.0}, audio_s=100.0))
+    progress.stage_done(Outcome(busy_s={"slow": 9.0}, audio_s=100.0))
+    progress.session_done(audio_s=100.0, speech_s=80.0, kept_s=60.0)
+    assert progress.times_real_time == 10.0 and progress.kept_share == 0.75
+    assert progress.stage_times_real_time == {"fast": 100.0, "slow": pytest.approx(100 / 9)}
+    # 11 busy seconds of the 4 + 36 that it will take: 10 s for 27.5 %.
+    assert progress.left_s == pytest.approx(10 * 29 / 11)

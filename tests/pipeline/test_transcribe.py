@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from sessions import make_stage, run_stages, session_of
+from sessions import make_stage, run_stages, session_of, session_of_samples
 
-from pipeline.records import Segment, Session
+from pipeline.records import Segment, Session, TimedText
+from pipeline.spoken_language import speech_windows
 from pipeline.stage import Stage
-from pipeline.stages.transcribe import Transcribe, speech_windows
-from pipeline.text import count_characters, count_syllables, error_rate, share_out
+from pipeline.text import count_characters, error_rate
 
 JFK = "And so, my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
 
@@ -42,7 +41,7 @@ def test_english_is_found_and_its_words_are_right(jfk: Session) -> None:
     assert error_rate(" ".join(str(s.text) for s in segments), JFK) < 0.05
     for segment in segments:
         assert segment.language == "en" and segment.language_p is not None and segment.language_p > 0.8
-        assert segment.text_source == "asr" and segment.agreement_cer is None
+        assert segment.text_source == "asr" and segment.other_text is None and segment.given_cer is None
         assert segment.asr_logprob is not None and -1 < segment.asr_logprob < 0
     chars = [float(segment.chars_per_s or 0) for segment in segments]
     rates = [float(segment.rate_sps or 0) for segment in segments]
@@ -79,29 +78,92 @@ def test_a_language_the_model_does_not_know_is_said_and_detected(whisper: Stage[
     assert any("tlh" in notice for notice in session.notices)
 
 
-def with_given(whisper: Stage[Any], session: Session, text: str) -> list[Segment]:
-    """The session's segments after a transcript was shared out over them."""
-    assert isinstance(whisper, Transcribe)
-    session = copy.deepcopy(session)
-    recording = session.recordings[0]
-    recording.source = dataclasses.replace(recording.source, text=text)
-    whisper._use_given(session, recording)
-    return list(session.alive())
+def texts(session: Session) -> str:
+    return " ".join(str(segment.text) for segment in session.alive())
 
 
-def test_a_given_transcript_takes_the_place_of_the_recognised_one(whisper: Stage[Any], jfk: Session) -> None:
+def test_a_given_transcript_takes_the_place_of_the_recognised_one(whisper: Stage[Any], corpora: Path) -> None:
     given = JFK.replace("Americans", "Américans")
-    segments = with_given(whisper, jfk, given)
-    assert " ".join(str(s.text) for s in segments) == given
-    assert {s.text_source for s in segments} == {"given"}
-    assert all(s.agreement_cer is not None and s.agreement_cer < 0.2 for s in segments)
+    session = heard(whisper, corpora / "read" / "jfk.flac", "en", given)
+    assert texts(session) == given
+    for segment in session.alive():
+        assert segment.text_source == "given" and segment.agreement_cer is None and not segment.flags
+        assert segment.given_cer is not None and segment.given_cer < 0.2
+        assert segment.other_text and error_rate(segment.other_text, str(segment.text)) == pytest.approx(
+            segment.given_cer
+        )
+        assert " ".join(word.word for word in segment.words) == segment.text
 
 
-def test_a_wrong_transcript_is_not_believed(whisper: Stage[Any], jfk: Session) -> None:
+def test_times_given_with_a_transcript_decide_which_words_a_segment_gets(whisper: Stage[Any], corpora: Path) -> None:
+    session = session_of(corpora / "read" / "jfk.flac", language="en")
+    spans = (TimedText(0.0, 2.6, "And so, my fellow Americans,"), TimedText(3.0, 11.0, JFK.split(", ", 2)[2]))
+    recording = session.recordings[0]
+    recording.source = dataclasses.replace(recording.source, text=" ".join(s.text for s in spans), spans=spans)
+    session = whisper(run_stages(session, "decode", "detect_speech", "segment"))
+    assert texts(session) == JFK and {s.text_source for s in session.alive()} == {"given"}
+
+
+def test_a_wrong_transcript_is_not_believed_and_not_lost(whisper: Stage[Any], jfk: Session, corpora: Path) -> None:
     given = "The quick brown fox jumps over the lazy dog, and nothing else happens in this story at all today."
-    for segment, before in zip(with_given(whisper, jfk, given), jfk.alive(), strict=True):
+    session = heard(whisper, corpora / "read" / "jfk.flac", "en", given)
+    for segment, before in zip(session.alive(), jfk.alive(), strict=True):
         assert (segment.text_source, segment.text) == ("asr", before.text)
-        assert segment.agreement_cer is not None and segment.agreement_cer > 0.5
+        assert segment.flags == ["given_rejected"] and segment.given_cer is not None and segment.given_cer > 0.5
+        assert segment.given_gain is not None and segment.given_gain < 1.5
+    assert " ".join(str(segment.other_text) for segment in session.alive()) == given
+
+
+def test_words_that_are_not_said_are_trimmed_and_words_that_miss_are_put_in(whisper: Stage[Any], corpora: Path) -> None:
+    path = corpora / "read" / "jfk.flac"
+    longer = heard(whisper, path, "en", f"{JFK} The committee will meet again on Thursday afternoon.")
+    assert error_rate(texts(longer), JFK) < 0.02 and "given_trimmed" in [f for s in longer.alive() for f in s.flags]
+    shorter = heard(whisper, path, "en", JFK.removesuffix(" for your country."))
+    assert error_rate(texts(shorter), JFK) < 0.02 and "given_completed" in [f for s in shorter.alive() for f in s.flags]
+    assert "repaired" in {segment.text_source for segment in shorter.alive()}
+
+
+def test_a_second_pass_agrees_on_clear_speech_and_not_on_noise(corpora: Path) -> None:
+    stage = make_stage("transcribe", threads=1, beam_size=1, second_pass_on="all")
+    clear = heard(stage, corpora / "read" / "jfk.flac", "en")
+    assert all(s.agreement_cer is not None and s.agreement_cer < 0.1 for s in clear.alive())
+    noise = np.random.default_rng(0).normal(0, 0.1, 3 * 16_000).astype(np.float32)
+    session = session_of_samples(noise)
+    session.segments = [Segment(session.recordings[0].source.source_id, 0, 0.0, 3.0)]
+    (segment,) = stage(session).segments
+    doubt = segment.flags or (segment.agreement_cer or 0) > 0.2 or (segment.asr_logprob or 0) < -0.7
+    assert doubt or not segment.text
+    off = make_stage("transcribe", threads=1, beam_size=1, second_pass="off")
+    assert all(s.agreement_cer is None for s in heard(off, corpora / "read" / "jfk.flac", "en").alive())
+
+
+def test_a_segment_in_another_language_than_its_recording_says_so(whisper: Stage[Any], corpora: Path) -> None:
+    """Three English clips and a Chinese one in one recording."""
+    rate = 16_000
+    clips = [
+        session.pcm(session.recordings[0].source.source_id, 0, 10).astype(np.float32) / 32768
+        for name in ("read/jfk.flac", "multi/cosyvoice_zh.flac", "read/LJ002-0020.flac")
+        for session in [run_stages(session_of(corpora / name), "decode")]
+    ]
+    session = session_of_samples(np.concatenate(clips))
+    source = session.recordings[0].source.source_id
+    edges = [0.0, *(float(sum(len(c) for c in clips[: i + 1]) / rate) for i in range(len(clips)))]
+    session.segments = [Segment(source, i, a, b) for i, (a, b) in enumerate(itertools.pairwise(edges))]
+    first, second, third = whisper(session).segments
+    assert (first.language, second.language, third.language) == ("en", "zh", "en")
+    assert second.flags == ["language_switch"] and not first.flags
+    assert any("\u4e00" <= letter <= "\u9fff" for letter in str(second.text))
+
+
+def test_dialects_are_heard_as_chinese_and_stay_what_they_are(whisper: Stage[Any], corpora: Path) -> None:
+    session = heard(whisper, corpora / "multi" / "cosyvoice_zh.flac", language="wuu")
+    segment = next(session.alive())
+    assert (segment.language, segment.language_p) == ("wuu", 1.0) and not session.notices and not segment.flags
+
+
+def test_a_language_outside_the_thirty_is_recorded_and_flagged(whisper: Stage[Any], corpora: Path) -> None:
+    segment = next(heard(whisper, corpora / "read" / "LJ002-0020.flac", language="cy").alive())
+    assert segment.language == "cy" and "foreign_language" in segment.flags
 
 
 def test_a_short_clip_keeps_the_transcript_that_came_with_it(whisper: Stage[Any], corpora: Path) -> None:
@@ -119,51 +181,3 @@ def test_windows_for_the_language_are_at_most_thirty_seconds(corpora: Path) -> N
     assert 1 <= len(windows) <= 4
     assert all(0 < len(window) <= 30 * 16_000 for window in windows)
     assert speech_windows(session, "another", 4) == []
-
-
-words = st.lists(st.sampled_from(["one", "two", "three", "four", "five", "six"]), min_size=0, max_size=12)
-
-
-@given(st.lists(words, min_size=1, max_size=6))
-def test_a_perfect_transcript_is_shared_out_as_recognised(parts: list[list[str]]) -> None:
-    recognised = [" ".join(part) for part in parts]
-    assert share_out(" ".join(text for text in recognised if text).upper(), recognised) == [
-        text.upper() for text in recognised
-    ]
-
-
-@given(st.lists(words, min_size=1, max_size=6), words, st.sampled_from(["word", "char"]))
-def test_nothing_of_a_transcript_is_lost_or_doubled(parts: list[list[str]], given_words: list[str], unit: str) -> None:
-    shares = share_out(" ".join(given_words), [" ".join(part) for part in parts], unit)
-    assert len(shares) == len(parts)
-    assert "".join(shares).replace(" ", "") == "".join(given_words)
-
-
-def test_share_out_bears_errors_near_the_border() -> None:
-    given = "Good evening, everyone. My name is Allison; please hold the line."
-    shares = share_out(given, ["good evening every one", "my name's Alison", "please hold a line"])
-    assert shares == ["Good evening, everyone.", "My name is Allison;", "please hold the line."]
-    assert share_out("你好世界", ["你好", "世界"], "char") == ["你好", "世界"]
-
-
-@pytest.mark.parametrize(
-    ("text", "syllables", "characters"),
-    [
-        ("Kids are talking by the door.", 7, 23),
-        ("南洋大厦停车场", 7, 7),
-        ("こんにちは きょう", 7, 8),
-        ("안녕하세요", 5, 5),
-        ("Я иду домой", 5, 9),
-        ("", 0, 0),
-        ("... !", 0, 0),
-    ],
-)
-def test_counts(text: str, syllables: int, characters: int) -> None:
-    assert count_characters(text) == characters
-    assert count_syllables(text) == pytest.approx(syllables, abs=1)
-
-
-def test_error_rate() -> None:
-    assert error_rate("Good Evening!", "good evening") == 0.0
-    assert error_rate("god evening", "good evening") == pytest.approx(1 / 11)
-    assert error_rate("", "abc") == 1.0 and error_rate("", "...") == 0.0 and error_rate("x", "") == 1.0

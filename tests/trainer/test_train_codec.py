@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,13 @@ from train_runs import Runs
 
 from catalogs.settings import SettingsError
 from trainer.codec import CodecConfig, load_codec_config, train_codec
+from trainer.codec.clips import CodecClip, bandwidths, crops
+from trainer.codec.config import AdversarySettings
 from trainer.codec.files import read_codec
-from trainer.codec.fit import CodecFit, crops, fit_codec
+from trainer.codec.fit import CodecFit, CodecTrainer, fit_codec
 from trainer.codec.initialise import initialise_codec
-from trainer.codec.losses import RESOLUTIONS, mel_bank, mel_distance
+from trainer.codec.losses import RESOLUTIONS, mel_bank, mel_distance, resolutions
+from trainer.codec.normalise import normalise_latents
 from trainer.config import TrainError, recipes
 from trainer.loop import train
 from trainer.metrics import read_metrics
@@ -104,16 +109,137 @@ def test_crops_line_up_at_both_rates() -> None:
     codec = AudioVAE(AudioVAEConfig(encoder_dim=4, decoder_dim=64))
     times = np.arange(48_000) / 16_000
     clip = (0.5 * np.sin(2 * np.pi * 1000 * times)).astype(np.float32)
-    wav, target = crops(codec, [clip], CodecFit(batch=3, crop_s=0.96), np.random.default_rng(1))
-    assert wav.shape == (3, 15_360) and target.shape == (3, 46_080)
+    wav, target, rates = crops(codec, [clip], CodecFit(batch=3, crop_s=0.96), np.random.default_rng(1))
+    assert wav.shape == (3, 15_360) and target.shape == (3, 46_080) and rates.tolist() == [16_000] * 3
     # Every third sample at 48 kHz is one at 16 kHz; the ends ring.
     assert (target[:, ::3] - wav)[:, 400:-400].abs().max() < 1e-3
 
 
 def test_a_clip_shorter_than_a_crop_is_padded() -> None:
     codec = AudioVAE(AudioVAEConfig(encoder_dim=4, decoder_dim=64))
-    wav, target = crops(codec, [np.ones(1000, dtype=np.float32)], CodecFit(batch=1), np.random.default_rng(1))
+    wav, target, _ = crops(codec, [np.ones(1000, dtype=np.float32)], CodecFit(batch=1), np.random.default_rng(1))
     assert wav.shape == (1, 15_360) and target.shape == (1, 46_080) and wav[0, 1000:].abs().max() == 0
+
+
+def test_a_clip_of_48_khz_keeps_its_treble_and_narrowed_crops_lose_it() -> None:
+    """The target is the clip itself; the decoder is told a lower rate exactly where the target was cut to it."""
+    codec = AudioVAE(AudioVAEConfig(encoder_dim=4, decoder_dim=64))
+    hiss = np.random.default_rng(1).standard_normal(96_000).astype(np.float32) * 0.1
+    clip = CodecClip(hiss, 48_000)
+
+    def top(wave: torch.Tensor, above: float) -> torch.Tensor:
+        spectrum = torch.fft.rfft(wave).abs().square()
+        return spectrum[:, int(above / 24_000 * spectrum.shape[1]) :].mean(dim=1) / spectrum.mean(dim=1)
+
+    wav, target, rates = crops(codec, [clip], CodecFit(batch=2), np.random.default_rng(1))
+    assert wav.shape == (2, 15_360) and target.shape == (2, 46_080) and rates.tolist() == [48_000] * 2
+    assert (top(target, 16_000) > 0.9).all()
+    _, target, rates = crops(codec, [clip], CodecFit(batch=24, narrowed=1.0), np.random.default_rng(1))
+    assert set(rates.tolist()) == set(bandwidths(codec)) - {48_000} == {20_000, 30_000, 40_000}
+    for wave, rate in zip(target, rates.tolist(), strict=True):
+        assert float(top(wave[None], rate / 2 + 500)) < 1e-3 and float(top(wave[None], rate / 2 - 4000)) > 0.02
+    assert sorted({int(codec.rate_bucket(rate)) for rate in bandwidths(codec)}) == [0, 1, 2, 3], "one for each bucket"
+
+
+def test_latents_of_unit_scale_decode_to_the_same_speech(corpora: Path) -> None:
+    paths = sorted((corpora / "emodb").rglob("*.flac"))[:3]
+    clips = [soundfile.read(path, dtype="float32")[0][:30_720] for path in paths]
+    for depthwise in (True, False):
+        codec = AudioVAE(AudioVAEConfig(encoder_dim=4, decoder_dim=64, depthwise=depthwise)).requires_grad_(False)
+        initialise_codec(codec, torch.from_numpy(clips[0])[None])
+        codec.encoder.fc_mu.weight_g.mul_(torch.linspace(0.3, 5, 64).view(-1, 1, 1))  # type: ignore[operator]
+        wav = torch.from_numpy(clips[1])[None, None]
+        before, spread = codec.decode(codec.encode(wav)), codec.encode_heads(wav)
+        normalise_latents(codec, clips)
+        latents = torch.cat([codec.encode(torch.from_numpy(clip)[None, None])[0] for clip in clips], dim=1)
+        torch.testing.assert_close(latents.std(dim=1), torch.ones(64))
+        assert float(latents.mean(dim=1).abs().max()) < 1e-4
+        # Past the start, where padding is no longer the old zero, nothing sounds different.
+        after = codec.decode(codec.encode(wav))
+        past = codec.decoder_context_frames * codec.config.decode_hop
+        torch.testing.assert_close(after[..., past:], before[..., past:], atol=2e-4, rtol=0)
+        mu, logvar = codec.encode_heads(wav)
+        scale = (spread[0] - spread[0].mean()).std() / (mu - mu.mean()).std()
+        assert float(scale) > 1, "the channels were wider before"
+        torch.testing.assert_close(
+            (0.5 * logvar).exp() / mu.std(dim=2, keepdim=True),
+            (0.5 * spread[1]).exp() / spread[0].std(dim=2, keepdim=True),
+        )
+
+
+def test_a_decoder_alone_learns_and_the_latents_stay(trained: Path, speech: Path, tmp_path: Path) -> None:
+    more = settings(speech, tmp_path / "out", start=str(trained), config=None, steps=20, decoder_only=True, held_out=0)
+    result = train_codec(more, lambda _: None)
+    old, new = read_codec(trained).state_dict(), read_codec(tmp_path / "out").state_dict()
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed and all(name.startswith("decoder.") for name in changed)
+    assert result.mel_after < result.mel_before
+
+
+def test_a_killed_run_goes_on_as_if_unbroken(speech: Path, tmp_path: Path) -> None:
+    """With an adversary and a schedule: weights after 2 + 2 steps are those after 4."""
+    changes = {"schedule": "cosine", "warmup": 1, "save_every": 2, "narrowed": 0.5, "adversary": {"width": 1}}
+    whole = train_codec(settings(speech, tmp_path / "whole", steps=4, **changes), lambda _: None)
+
+    def kill(line: str) -> None:
+        if "step 1/" in line:
+            raise KeyboardInterrupt
+
+    broken = settings(speech, tmp_path / "broken", steps=4, **changes)
+    with pytest.raises(KeyboardInterrupt):
+        train_codec(broken, kill)
+    lines: list[str] = []
+
+    def kill_later(line: str) -> None:
+        lines.append(line)
+        if "step 4/" in line:
+            raise KeyboardInterrupt
+
+    # Killed within step 4, after the save of step 2 (and, being the last, of step 4 before the line is said).
+    state = tmp_path / "broken" / "resume.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train_codec(broken, kill_later)
+    assert state.is_file()
+    result = train_codec(broken, lines.append)
+    assert any(line.startswith("going on from step") for line in lines)
+    assert [row["step"] for row in read_metrics(tmp_path / "broken")] == [1, 2, 3, 4]
+    one, other = (read_codec(tmp_path / name).state_dict() for name in ("whole", "broken"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert result.last_loss == whole.last_loss
+    with pytest.raises(TrainError, match="other settings"):
+        train_codec(settings(speech, tmp_path / "broken", steps=4, **changes | {"lr": 5e-4}), lambda _: None)
+
+
+def test_a_state_between_two_steps_is_all_that_counts() -> None:
+    """Two trainers, one of which took its first steps from another's state, take the same third step."""
+    clip = CodecClip(0.1 * np.random.default_rng(1).standard_normal(24_000).astype(np.float32), 24_000)
+    fit = CodecFit(
+        steps=9, batch=2, crop_s=0.2, schedule="cosine", narrowed=0.5, adversary=AdversarySettings(width=1, start=1)
+    )
+
+    def trainer(seed: int) -> CodecTrainer:
+        torch.manual_seed(1)
+        return CodecTrainer(AudioVAE(AudioVAEConfig(encoder_dim=2, decoder_dim=64)), [clip], fit, seed, fresh=True)
+
+    first, second = trainer(1), trainer(2)
+    assert "loss/adversarial" not in first.step() and "loss/adversarial" in first.step()
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert first.step() == second.step()
+
+
+def test_the_schedule_warms_up_and_falls() -> None:
+    fit = CodecFit(steps=100, warmup=10, schedule="cosine")
+    rates = [fit.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0) and rates[-1] < 0.03
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+    assert {CodecFit(steps=9).rate(step) for step in range(9)} == {1.0}
+
+
+def test_windows_last_as_long_at_every_rate() -> None:
+    assert resolutions(48_000) == RESOLUTIONS
+    assert [window / 16_000 for window, _ in resolutions(16_000)] == pytest.approx(
+        [window / 48_000 for window, _ in RESOLUTIONS], rel=0.51
+    )
 
 
 @pytest.mark.parametrize("db", [6.0, -20.0])

@@ -21,6 +21,7 @@ from train_runs import Runs, losses, start_process
 from trainer import checkpoint
 from trainer.config import TrainError
 from trainer.loop import train
+from trainer.resume import latest
 
 STEPS = 14
 PHASE = {"steps": STEPS}
@@ -177,7 +178,8 @@ def test_a_kill_between_the_two_halves_of_a_checkpoint_leaves_the_pair_before(
         train(runs.config(output, PHASE), lambda _: None)
     monkeypatch.undo()
     assert (output / "resume" / "step_0000009.pt").is_file()
-    assert checkpoint.latest(output) == output / "checkpoints" / "step_0000006"
+    saved = latest(output)
+    assert saved is not None and saved.folder == output / "checkpoints" / "step_0000006"
     assert (output / "latest").resolve() == (output / "checkpoints" / "step_0000006").resolve()
     assert train(runs.config(output, PHASE), lambda _: None).steps == STEPS
     assert_equal_runs(output, unbroken)
@@ -200,7 +202,8 @@ def test_latest_holds_when_a_later_checkpoint_cannot_be_resumed(runs: Runs, tmp_
     train(runs.config(output, {"steps": 2}, save_every=1, keep=1), lambda _: None)
     assert (output / "latest" / "model.safetensors").is_file()
     assert (output / "latest").resolve().name == "step_0000002"
-    assert checkpoint.latest(output) == output / "checkpoints" / "step_0000002"
+    saved = latest(output)
+    assert saved is not None and saved.folder == output / "checkpoints" / "step_0000002"
     assert (output / "checkpoints" / "step_0000006" / "model.safetensors").is_file()
 
 

@@ -11,6 +11,20 @@ from pydantic import Field
 from trainer.config import FrozenSettings, load_recipe
 
 
+class AdversarySettings(FrozenSettings):
+    """Discriminators of waveform periods and of spectrogram bands, which learn to tell speech from the codec's output."""
+
+    width: int = Field(32, gt=0)
+    """Channels of their first layers: 32 as published, fewer are cheaper."""
+    start: int = Field(0, ge=0)
+    """Steps the codec takes alone first: what is still a hum teaches them nothing."""
+    lr: float = Field(1e-4, gt=0)
+    weight: float = Field(0.07, ge=0)
+    """Of their verdict, beside the mel distance at 1 (published: 1 beside 15)."""
+    features: float = Field(0.13, ge=0)
+    """Of the distance of their activations (published: 2 beside 15)."""
+
+
 class CodecConfig(FrozenSettings):
     """A codec from scratch or from another one, on the audio of a corpus."""
 
@@ -27,14 +41,33 @@ class CodecConfig(FrozenSettings):
     where: str = "true"
     """SQL condition over the catalog's `segments`, besides `kept`."""
     clips: int = Field(1000, ge=4)
-    """Clips that are held in memory at most (64 kB a second)."""
+    """Clips that are held in memory at most (64 to 192 kB a second)."""
     steps: int = Field(200, gt=0)
     batch: int = Field(4, gt=0)
     crop_s: float = Field(0.96, gt=0.04)
     """Seconds of each crop; rounded to whole latent frames."""
     lr: float = Field(1e-3, gt=0)
+    warmup: int = Field(0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    """After the warm-up: constant, or cosine down to a fiftieth."""
+    decoder_only: bool = False
+    """The encoder stays as it is, so that latents made before, and models trained on them, remain valid; needs `start`."""
+    normalise: bool = False
+    """At the end every latent channel is given mean 0 and variance 1 over the clips (the weights take the change up, nothing
+    sounds different): what a flow that starts from unit noise learns best."""
+    held_out: int | None = Field(None, ge=0)
+    """Clips that are kept from training to measure it by; None: a tenth. 0: it is measured on what it was trained on."""
+    save_every: int | None = Field(None, gt=0)
+    """Steps after which the codec so far is written, with what it takes to go on from there when the run is killed; None: at
+    the end only, and a killed run starts anew."""
+    narrowed: float = Field(0.0, ge=0, le=1)
+    """Share of crops whose target is cut to a lower bandwidth, which the decoder is told: how it learns all of its rates."""
+    adversary: AdversarySettings | None = None
+    """None: spectra and waveform alone, which leave some buzz."""
     waveform_weight: float = Field(5.0, ge=0)
     kl_weight: float = Field(1e-3, ge=0)
+    floor_db: float = Field(-80.0, le=0)
+    """Level, below a full-scale sine, under which the spectra of the loss are not told apart."""
     seed: int = Field(1, ge=0)
     device: str = "auto"
     threads: int | None = Field(None, ge=1)

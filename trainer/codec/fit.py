@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import cos, pi
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from trainer.codec.clips import CodecClip, crops
+from trainer.codec.encoded import EncodedClips
 from trainer.codec.initialise import initialise_codec
-from trainer.codec.losses import mel_distance
+from trainer.codec.losses import FLOOR_DB, mel_distance
 from trainer.config import TrainError
 from voxcpm.audiovae import AudioVAE
+
+if TYPE_CHECKING:
+    from trainer.codec.adversary import Adversary
+    from trainer.codec.config import AdversarySettings
+
+_LAST_RATE = 0.02
+"""Share of the learning rate that a cosine schedule ends with."""
+_SNAKE_SHARE = 0.1
+"""Of the learning rate, for Snake's frequencies."""
 
 
 @dataclass(frozen=True)
@@ -26,87 +39,181 @@ class CodecFit:
     lr: float = 1e-3
     waveform_weight: float = 5.0
     kl_weight: float = 1e-3
+    warmup: int = 0
+    schedule: str = "constant"
+    decoder_only: bool = False
+    floor_db: float = FLOOR_DB
+    narrowed: float = 0.0
+    adversary: AdversarySettings | None = None
+
+    def rate(self, step: int) -> float:
+        """The share of the learning rate at step 0..steps-1."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if self.schedule == "constant":
+            return 1.0
+        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + cos(pi * progress))
+
+
+class CodecTrainer:
+    """A codec with its optimiser, its adversary and its dice: everything that later steps depend on is in `state_dict`."""
+
+    def __init__(
+        self, codec: AudioVAE, clips: Sequence[CodecClip | np.ndarray], fit: CodecFit, seed: int, fresh: bool = False
+    ) -> None:
+        """fresh: the codec has random weights, which are first scaled to the clips (see `initialise_codec`)."""
+        if not clips:
+            raise TrainError("the codec has no clip to be trained on: the corpus has no kept segment with audio")
+        self.codec, self._clips, self.fit = codec, clips, fit
+        self._device = next(codec.parameters()).device
+        self._dice = np.random.default_rng(seed)
+        self._noise = torch.Generator().manual_seed(seed)
+        if fresh:
+            some = crops(codec, clips, replace(fit, batch=8), np.random.default_rng([seed, 1]))
+            initialise_codec(codec, some.wav.to(self._device))
+        codec.requires_grad_(True).train()
+        self._encoded: EncodedClips | None = None
+        if fit.decoder_only:
+            codec.encoder.requires_grad_(False)
+            self._encoded = EncodedClips.make(codec, clips)
+        self._optimizer = make_codec_optimizer(codec, fit.lr)
+        self._trained = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        self._adversary: Adversary | None = None
+        if fit.adversary is not None:
+            from trainer.codec.adversary import Adversary
+
+            self._adversary = Adversary(fit.adversary.width, fit.adversary.lr, self._device, seed)
+        self.taken = 0
+
+    def step(self) -> dict[str, float]:
+        """One step; returns its metrics. Raises TrainError for a loss that is no number."""
+        fit, parts = self.fit, self._reconstruction()
+        out, target = parts.pop("out"), parts.pop("target")
+        loss = parts["mel"] + fit.waveform_weight * parts["waveform"] + fit.kl_weight * parts["kl"]
+        values: dict[str, float] = {}
+        if fit.adversary is not None and self._adversary is not None and self.taken >= fit.adversary.start:
+            values["loss/discriminators"] = float(self._adversary.learn(target, out, fit.rate(self.taken)))
+            parts |= self._adversary.judge(target, out)
+            loss = loss + fit.adversary.weight * parts["adversarial"] + fit.adversary.features * parts["features"]
+        for group in self._optimizer.param_groups:
+            group["lr"] = fit.lr * fit.rate(self.taken) * group["share"]
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
+        total = float(loss.detach())
+        if not (np.isfinite(total) and torch.isfinite(norm)):
+            raise TrainError(f"the codec's loss is no number at step {self.taken + 1}: lower its lr (now {fit.lr:g})")
+        self._optimizer.step()
+        self.taken += 1
+        values |= {f"loss/{name}": float(value.detach()) for name, value in parts.items()}
+        return values | {"loss/total": total, "optim/grad_norm": float(norm)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimisers and random numbers."""
+        return {
+            "taken": self.taken,
+            "codec": self.codec.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "adversary": None if self._adversary is None else self._adversary.state_dict(),
+            "dice": self._dice.bit_generator.state,
+            "noise": self._noise.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`, exactly."""
+        self.taken = state["taken"]
+        self.codec.load_state_dict(state["codec"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._adversary is not None:
+            self._adversary.load_state_dict(state["adversary"])
+        self._dice.bit_generator.state = state["dice"]
+        self._noise.set_state(state["noise"])
+
+    def _reconstruction(self) -> dict[str, Tensor]:
+        if self._encoded is not None:
+            return self._encoded.reconstruction(self.codec, self.fit, self._dice, self._noise)
+        batch = crops(self.codec, self._clips, self.fit, self._dice)
+        wav, target, rates = (value.to(self._device) for value in batch)
+        return reconstruction(self.codec, wav, target, self._noise, self.fit.floor_db, rates)
 
 
 def fit_codec(
     codec: AudioVAE,
-    clips: Sequence[np.ndarray],
+    clips: Sequence[CodecClip | np.ndarray],
     fit: CodecFit,
     seed: int,
     say: Callable[[str], None],
     report: Callable[[int, dict[str, float]], None] | None = None,
     fresh: bool = False,
 ) -> list[float]:
-    """Train on random crops of 16 kHz clips (float32 [S]); returns the loss of every step.
+    """Train on random crops of clips (arrays: float32 [S] at 16 kHz); returns the loss of every step.
 
-    The loss is the distance of log-mel spectra at four resolutions at 48 kHz (the target is the clip resampled: nothing
-    above 8 kHz is asked for), the waveform's, and a light KL that keeps the latents near unit scale, which the model's flow
-    starts from. Clips shorter than a crop are padded with silence. The codec is left in evaluation mode without gradients.
+    The loss is the distance of log-mel spectra at four resolutions, the waveform's, and a light KL that keeps the latents near
+    unit scale, which the model's flow starts from; with `fit.adversary`, what discriminators see besides. The codec is left
+    in evaluation mode without gradients.
 
-    fresh: the codec has random weights, which are first scaled to the clips (see `initialise_codec`). Raises TrainError for no
-    clips and for a loss that is no number.
+    fresh: the codec has random weights (see `CodecTrainer`). Raises TrainError for no clips and for a loss that is no number.
     """
-    if not clips:
-        raise TrainError("the codec has no clip to be trained on: the corpus has no kept segment with audio")
-    dice = np.random.default_rng(seed)
-    noise = torch.Generator().manual_seed(seed)
-    device = next(codec.parameters()).device
-    if fresh:
-        some = crops(codec, clips, replace(fit, batch=8), np.random.default_rng([seed, 1]))[0]
-        initialise_codec(codec, some.to(device))
-    codec.requires_grad_(True).train()
-    optimizer = torch.optim.AdamW(codec.parameters(), lr=fit.lr, betas=(0.8, 0.99))
-    losses: list[float] = []
-    for step in range(fit.steps):
-        wav, target = crops(codec, clips, fit, dice)
-        parts = reconstruction(codec, wav.to(device), target.to(device), noise)
-        loss = parts["mel"] + fit.waveform_weight * parts["waveform"] + fit.kl_weight * parts["kl"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
-        losses.append(float(loss.detach()))
-        if not (np.isfinite(losses[-1]) and torch.isfinite(norm)):
-            raise TrainError(f"the codec's loss is no number at step {step + 1}: lower its lr (now {fit.lr:g})")
-        optimizer.step()
-        if report is not None:
-            values = {f"loss/{name}": float(value.detach()) for name, value in parts.items()}
-            report(step + 1, values | {"loss/total": losses[-1], "optim/grad_norm": float(norm)})
-        if (step + 1) % 20 == 0 or step in (0, fit.steps - 1):
-            say(f"  codec step {step + 1}/{fit.steps}: loss {losses[-1]:.3f}")
+    trainer = CodecTrainer(codec, clips, fit, seed, fresh)
+    losses = run_steps(trainer, say, report)
     codec.requires_grad_(False).eval()
     return losses
 
 
-def crops(
-    codec: AudioVAE, clips: Sequence[np.ndarray], fit: CodecFit, dice: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """(wav [B, S] at the codec's rate, target [B, S'] at its output rate) of random crops of random clips."""
-    import soxr
-
-    config = codec.config
-    size = max(1, round(fit.crop_s * config.sample_rate / config.hop_length)) * config.hop_length
-    chosen = []
-    for _ in range(fit.batch):
-        clip = clips[int(dice.integers(len(clips)))]
-        clip = np.pad(clip, (0, max(0, size - len(clip))))
-        start = int(dice.integers(len(clip) - size + 1))
-        chosen.append(np.ascontiguousarray(clip[start : start + size], dtype=np.float32))
-    length = size // config.hop_length * config.decode_hop
-    targets = [soxr.resample(crop, config.sample_rate, config.out_sample_rate) for crop in chosen]
-    fitted = [np.pad(target, (0, max(0, length - len(target))))[:length] for target in targets]
-    return torch.from_numpy(np.stack(chosen)), torch.from_numpy(np.stack(fitted).astype(np.float32))
+def run_steps(
+    trainer: CodecTrainer,
+    say: Callable[[str], None],
+    report: Callable[[int, dict[str, float]], None] | None = None,
+) -> list[float]:
+    """The steps that are still to be taken; returns their losses."""
+    losses, steps = [], trainer.fit.steps
+    while trainer.taken < steps:
+        values = trainer.step()
+        losses.append(values["loss/total"])
+        if report is not None:
+            report(trainer.taken, values)
+        if trainer.taken % 20 == 0 or trainer.taken in (1, steps):
+            say(f"  codec step {trainer.taken}/{steps}: loss {losses[-1]:.3f}")
+    return losses
 
 
-def reconstruction(codec: AudioVAE, wav: Tensor, target: Tensor, noise: torch.Generator | None) -> dict[str, Tensor]:
-    """`mel`, `waveform` and `kl` of [B, S] through the codec against [B, S']; noise None: the mean latents, no sampling."""
+def make_codec_optimizer(module: nn.Module, lr: float) -> torch.optim.AdamW:
+    """AdamW over what is trained; the frequencies of Snake learn ten times slower.
+
+    Snake is x + sin(a x)^2 / a with a = 1 at the start: at the rate of the weights, some a come near 0 within a few hundred
+    steps, where 1 / a explodes. Each group's rate is `lr` times its `share`.
+    """
+    groups: dict[float, list[nn.Parameter]] = {1.0: [], _SNAKE_SHARE: []}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups[_SNAKE_SHARE if name.endswith("alpha") else 1.0].append(parameter)
+    chosen = [{"params": found, "lr": lr * share, "share": share} for share, found in groups.items() if found]
+    return torch.optim.AdamW(chosen, lr=lr, betas=(0.8, 0.99))
+
+
+def reconstruction(
+    codec: AudioVAE,
+    wav: Tensor,
+    target: Tensor,
+    noise: torch.Generator | None,
+    floor_db: float = FLOOR_DB,
+    rates: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """`mel`, `waveform` and `kl` of [B, S] through the codec against [B, S'], with both waves as `out` and `target`.
+
+    noise None: the mean latents, no sampling. rates: bandwidth that each output is asked to have, in Hz of sample rate.
+    """
     mu, logvar = codec.encode_heads(wav[:, None])
     logvar = logvar.clamp(-20, 5)
     z = mu
     if noise is not None:
         z = mu + torch.randn(mu.shape, generator=noise).to(mu.device) * (0.5 * logvar).exp()
-    out = codec.decode(z)[:, 0]
+    out = codec.decode(z, rates)[:, 0]
     return {
-        "mel": mel_distance(out, target, codec.config.out_sample_rate),
+        "mel": mel_distance(out, target, codec.config.out_sample_rate, floor_db),
         "waveform": F.l1_loss(out, target),
         "kl": 0.5 * (mu.square() + logvar.exp() - 1 - logvar).mean(),
+        "out": out,
+        "target": target,
     }

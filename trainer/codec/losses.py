@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from math import log10
+from math import log2, log10
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: (window, mel bands); the hop is a quarter of the window.
+#: (window, mel bands) at 48 kHz; the hop is a quarter of the window.
 RESOLUTIONS = ((256, 20), (512, 40), (1024, 80), (2048, 160))
-_FLOOR = 1e-4
-"""Of a full-scale sine: -80 dB. What is quieter is not told apart; else the silence above 8 kHz would outweigh the voice."""
+FLOOR_DB = -80.0
+"""Below a full-scale sine. Without a floor the silence above 8 kHz would outweigh the voice."""
 
 
-def mel_distance(a: Tensor, b: Tensor, rate: int) -> Tensor:
+def resolutions(rate: int) -> tuple[tuple[int, int], ...]:
+    """(window, mel bands) at a rate: windows last as long as those of RESOLUTIONS at 48 kHz, rounded to powers of two."""
+    halvings = max(0, round(log2(48_000 / rate)))
+    return tuple((window >> halvings, bands) for window, bands in RESOLUTIONS)
+
+
+def mel_distance(a: Tensor, b: Tensor, rate: int, floor_db: float = FLOOR_DB) -> Tensor:
     """Mean absolute difference of log10 mel magnitudes over the four resolutions; a, b: float32 [B, S] at `rate` Hz.
 
-    0.1 is 2 dB. Short windows see clicks and onsets, long ones harmonics: one alone leaves the other smeared.
+    0.1 is 2 dB. Short windows see clicks and onsets, long ones harmonics: one alone leaves the other smeared. Magnitudes below
+    `floor_db` (of a full-scale sine's) are not told apart.
     """
     total = a.new_zeros(())
-    for window, bands in RESOLUTIONS:
+    for window, bands in resolutions(rate):
         shape = _hann(window, a.device)
         # A full-scale sine has a magnitude of a quarter of the (Hann) window.
-        floor = _FLOOR * window / 4
+        floor = 10 ** (floor_db / 20) * window / 4
         bank = mel_bank(window, bands, rate).to(a.device)
         mels = []
         for x in (a, b):

@@ -7,19 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from catalogs.commit import write_atomically
 from catalogs.settings import dump_settings
+from trainer.codec.clips import CodecClip, at_input_rate
 from trainer.codec.config import CodecConfig
 from trainer.codec.files import read_codec, write_codec
-from trainer.codec.fit import CodecFit, crops, fit_codec
-from trainer.codec.losses import mel_distance
+from trainer.codec.fit import CodecFit, CodecTrainer, run_steps
+from trainer.codec.measure import held_out_distances
+from trainer.codec.normalise import normalise_latents
+from trainer.codec.resume import read_state, write_state
 from trainer.config import TrainError
 from trainer.corpora import Corpora
 from trainer.device import cpu_threads, pick_device
-from trainer.metrics import Metrics
+from trainer.metrics import Metrics, read_metrics
 from trainer.mixture import hash_number
 from trainer.sizes import config_dict
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
@@ -27,8 +29,6 @@ from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 _HELD_OUT = 0.1
 _HELD_OUT_MOST = 32
 _HELD_OUT_LEAST = 4
-_OTHERS = 8
-"""Other clips that each reconstruction is compared with, at most."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class CodecResult:
 def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> CodecResult:
     """Train and write a codec; a tenth of the clips is held out to measure it. Raises TrainError with one line.
 
-    The folder is written at the end, whole or not at all: a run that is killed starts anew.
+    With `save_every` a run that is killed goes on exactly where it saved last; without, it starts anew.
     """
     started = time.perf_counter()
     output = Path(config.output)
@@ -59,40 +59,58 @@ def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> Code
         torch.manual_seed(config.seed)
         codec = _fresh(config) if config.start is None else read_codec(config.start)
         codec.to(pick_device(config.device))
-        fit = CodecFit(config.steps, config.batch, config.crop_s, config.lr, config.waveform_weight, config.kl_weight)
-        minutes = sum(map(len, training)) / codec.sample_rate / 60
+        minutes = sum(len(clip.samples) / clip.rate for clip in training) / 60
         say(f"codec: {len(training)} clips, {minutes:.1f} min to train on, {len(held)} held out")
-        before, _ = held_out_distances(codec, held, fit)
+        before, _ = held_out_distances(codec, held, config.crop_s)
+        trainer = CodecTrainer(codec, training, fit_of(config), config.seed, fresh=config.start is None)
         output.mkdir(parents=True, exist_ok=True)
+        state = read_state(output, config)
+        if state is not None:
+            trainer.load_state_dict(state)
+            say(f"going on from step {trainer.taken} of {config.steps}")
         write_atomically(output / "train-codec.yaml", dump_settings(config).encode())
-        with Metrics(output) as metrics:
-            losses = fit_codec(codec, training, fit, config.seed, say, metrics.write, fresh=config.start is None)
-        after, other = held_out_distances(codec, held, fit)
+        with Metrics(output, trainer.taken + 1) as metrics:
+
+            def report(step: int, values: dict[str, float]) -> None:
+                metrics.write(step, values)
+                if config.save_every is not None and (step % config.save_every == 0 or step == config.steps):
+                    # The state last: with it there, the codec beside it is of the same step.
+                    write_codec(output, codec)
+                    write_state(output, config, trainer.state_dict())
+
+            run_steps(trainer, say, report)
+        codec.requires_grad_(False).eval()
+        if config.normalise:
+            normalise_latents(codec, [at_input_rate(clip, codec.sample_rate) for clip in training])
+        after, other = held_out_distances(codec, held, config.crop_s)
         write_codec(output, codec)
         say(f"held-out mel distance {before:.3f} -> {after:.3f} (to other clips {other:.3f})")
         say(f"use it with --set model.codec={output}")
+    losses = [row["loss/total"] for row in read_metrics(output)]
     return CodecResult(
         str(output), config.steps, losses[0], losses[-1], before, after, other, time.perf_counter() - started
     )
 
 
-@torch.no_grad()
-def held_out_distances(codec: AudioVAE, clips: list[np.ndarray], fit: CodecFit) -> tuple[float, float]:
-    """Mean mel distances of fixed crops' reconstructions (from the mean latents): to the crops, and to those of other clips."""
-    was_training = codec.training
-    codec.eval()
-    device, rate = next(codec.parameters()).device, codec.config.out_sample_rate
-    one = CodecFit(batch=1, crop_s=fit.crop_s)
-    pairs = [crops(codec, [clip], one, np.random.default_rng(index)) for index, clip in enumerate(clips)]
-    wanted = torch.cat([target for _, target in pairs]).to(device)
-    made = torch.cat([codec.decode(codec.encode(wav.to(device)))[:, 0] for wav, _ in pairs])
-    codec.train(was_training)
-    shifts = range(1, min(len(clips), _OTHERS + 1))
-    other = [float(mel_distance(made, wanted.roll(shift, dims=0), rate)) for shift in shifts]
-    return float(mel_distance(made, wanted, rate)), sum(other) / len(other)
+def fit_of(config: CodecConfig) -> CodecFit:
+    """How the codec is fitted, from the settings."""
+    return CodecFit(
+        steps=config.steps,
+        batch=config.batch,
+        crop_s=config.crop_s,
+        lr=config.lr,
+        waveform_weight=config.waveform_weight,
+        kl_weight=config.kl_weight,
+        warmup=config.warmup,
+        schedule=config.schedule,
+        decoder_only=config.decoder_only,
+        floor_db=config.floor_db,
+        narrowed=config.narrowed,
+        adversary=config.adversary,
+    )
 
 
-def _clips(config: CodecConfig, corpora: Corpora) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _clips(config: CodecConfig, corpora: Corpora) -> tuple[list[CodecClip], list[CodecClip]]:
     """(to train on, held out); which is which follows from the segments' ids."""
     ids = sorted(corpora.chosen(config.where, "codec"), key=lambda segment: hash_number("codec", segment))
     if len(ids) < 4:
@@ -102,8 +120,11 @@ def _clips(config: CodecConfig, corpora: Corpora) -> tuple[list[np.ndarray], lis
         )
     chosen = ids[: config.clips]
     count = min(_HELD_OUT_MOST, max(min(_HELD_OUT_LEAST, len(chosen) // 2), round(len(chosen) * _HELD_OUT)))
-    held, training = chosen[:count], chosen[count:]
-    return [corpora.clip(segment) for segment in training], [corpora.clip(segment) for segment in held]
+    if config.held_out is not None:
+        count = min(config.held_out, len(chosen) - 2)
+    clips = [CodecClip(*corpora.native_clip(segment)) for segment in chosen]
+    held, training = clips[:count], clips[count:]
+    return training, held or training[:_HELD_OUT_MOST]
 
 
 def _fresh(config: CodecConfig) -> AudioVAE:

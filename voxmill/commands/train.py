@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -20,17 +21,40 @@ def register(app: typer.Typer) -> None:
 def train(
     config: Annotated[Path, typer.Argument(help="YAML with settings, or the name of a recipe: toy, stage1, ...")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, e.g. seed=1.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and tell the plan: data, steps, memory, disk.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train VoxCPM2 on a corpus; saves checkpoints that `speak` loads. Killed, the same command goes on exactly.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m voxmill.cli train stage1 ... (see docs/training.md).
 
     Example:  voxmill train toy --set corpus=demo/corpus --set output=demo/model
     """
     from trainer import load_train_config
     from trainer import train as run
+    from trainer.ranks import PeerError
 
     terminal = Terminal(as_json)
-    result = run(load_train_config(config, set_ or []), say=terminal.say)
+    settings = load_train_config(config, set_ or [])
+    if dry_run:
+        from trainer.plan import plan
+
+        planned = plan(settings)
+        if os.environ.get("RANK", "0") != "0":
+            return
+        for line in planned.lines():
+            terminal.say(line)
+        terminal.result(planned.as_dict())
+        return
+    try:
+        result = run(settings, say=terminal.say)
+    except PeerError:
+        # The rank that failed has said why.
+        raise typer.Exit(1) from None
+    if os.environ.get("RANK", "0") != "0":
+        return
     terminal.say(f"checkpoint: {result.checkpoint}; loss {result.first_loss:.3f} -> {result.last_loss:.3f}")
     terminal.result(asdict(result))
 

@@ -1,0 +1,236 @@
+"""The proof that it learns to speak: a small codec and a small model from scratch, on two dozen real utterances.
+
+    python benchmarks/overfit.py WORK [--shared ../shared] [--docs docs/overfit]
+
+The real road: recordings -> `voxmill prepare` -> `voxmill train-codec` (encoder and decoder, then the decoder alone, beside
+`voxmill train`) -> `VoxCPM.generate` -> Whisper and GE2E. What is done is not done again: after an interruption the same
+command goes on. Exits with 1 where Whisper's WER on training sentences is above 30 %, or a reference clip does not move
+the voice toward its own. Needs about half an hour on two idle cores, and the weights of the profile small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(HERE), str(ROOT)]
+
+WER_LIMIT = 0.30
+STEPS = ("prepare", "codec", "learn", "checkpoints", "speak")
+
+
+def main() -> None:
+    """Run what is not done yet, print the table, write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path, help="a folder for everything that is made")
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="the folder with corpora/ravdess")
+    parser.add_argument("--docs", type=Path, help="also write curves, tables and three samples there")
+    parser.add_argument("--set", action="append", default=[], metavar="RUN.SETTING=VALUE",
+                        help="a setting of codec, decoder or model, e.g. model.phases.all.steps=100")  # fmt: skip
+    arguments = parser.parse_args()
+    work: Path = arguments.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    overrides: dict[str, list[str]] = {"codec": [], "decoder": [], "model": []}
+    for setting in arguments.set:
+        run, _, rest = setting.partition(".")
+        if run not in overrides or "=" not in rest:
+            parser.error(f"--set {setting}: give codec., decoder. or model. and a setting")
+        overrides[run].append(rest)
+    clock = Clock(work / "minutes.json")
+
+    from overfit.recordings import make_recordings
+
+    make_recordings(work / "recordings", arguments.shared)
+    with clock("prepare") as wanted:
+        if wanted:
+            prepare(work)
+    with clock("codec") as wanted:
+        if wanted:
+            wait(start(work, "train-codec", "codec", overrides["codec"]))
+    with clock("learn") as wanted:
+        if wanted:
+            learn(work, overrides)
+    give_decoder(work)
+    result = listen(work, clock)
+    report(result, clock)
+    if arguments.docs:
+        write_docs(work, result, clock, arguments.docs)
+    sys.exit(verdict(result["summary"]))
+
+
+class Clock:
+    """Minutes that each step took, kept in a file: a step with minutes is done."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.minutes: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def __call__(self, step: str) -> Clock:
+        self._step = step
+        return self
+
+    def __enter__(self) -> bool:
+        """Whether the step is still to be done."""
+        self._started = time.perf_counter()
+        return self._step not in self.minutes
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._step not in self.minutes:
+            self.minutes[self._step] = round((time.perf_counter() - self._started) / 60, 1)
+            self._path.write_text(json.dumps(self.minutes))
+
+
+def start(work: Path, command: str, run: str, overrides: list[str]) -> subprocess.Popen[bytes]:
+    """`voxmill train` or `train-codec` with this experiment's settings, one thread, in the folder of the work."""
+    arguments = [sys.executable, "-m", "voxmill.cli", command, str(HERE / "overfit" / f"{run}.yaml")]
+    for setting in overrides:
+        arguments += ["--set", setting]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    log = (work / f"{run}.log").open("ab")
+    print(f"$ voxmill {command} {run}.yaml {' '.join(overrides)} (log: {work / run}.log)", flush=True)
+    return subprocess.Popen(arguments, cwd=work, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a run; CalledProcessError where it failed."""
+    if process.wait():
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+
+
+def prepare(work: Path) -> None:
+    """`voxmill prepare` on the recordings. Sessions are of one voice each here, so that a milder likeness is enough."""
+    source = str(work / "recordings" / "lines.jsonl")
+    arguments = [sys.executable, "-m", "voxmill.cli", "prepare", source, "--out", str(work / "corpus")]
+    arguments += ["--set", "mine_references.threshold=0.6"]
+    subprocess.run(arguments, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+
+
+def learn(work: Path, overrides: dict[str, list[str]]) -> None:
+    """The decoder and the model side by side: both learn from the latents of the same, finished encoder."""
+    decoder = start(work, "train-codec", "decoder", overrides["decoder"])
+    model = start(work, "train", "model", overrides["model"])
+    try:
+        wait(model)
+        wait(decoder)
+    finally:
+        for process in (decoder, model):
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+
+
+def give_decoder(work: Path) -> None:
+    """Put the finished decoder into every checkpoint of the model. ValueError where it belongs to another encoder."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(work / "decoder" / "audiovae.safetensors")
+    for checkpoint in checkpoints(work):
+        old = load_file(checkpoint / "audiovae.safetensors")
+        for name, tensor in old.items():
+            if name.startswith("encoder.") and not tensor.equal(tensors[name]):
+                raise ValueError(f"{checkpoint} was trained on the latents of another encoder: remove {work}/model")
+        shutil.copyfile(work / "decoder" / "audiovae.safetensors", checkpoint / "audiovae.safetensors")
+
+
+def checkpoints(work: Path) -> list[Path]:
+    """Those of the model, oldest first."""
+    return sorted((work / "model" / "checkpoints").glob("step_*"))
+
+
+def listen(work: Path, clock: Clock) -> dict[str, Any]:
+    """Everything that is measured, from result.json where it is there."""
+    from overfit.listening import Ears
+    from overfit.speaking import (
+        as_rows,
+        every_pairing,
+        learnt_pairing,
+        speak,
+        summary,
+        through_codec,
+        training_clips,
+    )
+
+    path = work / "result.json"
+    if path.is_file():
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    ears, clips = Ears(), training_clips(work / "corpus")
+    heard = []
+    with clock("checkpoints"):
+        for checkpoint in checkpoints(work):
+            said = speak(checkpoint, clips, learnt_pairing(clips), work / "spoken" / checkpoint.name, ears)
+            heard.append({"step": float(checkpoint.name.removeprefix("step_")), **summary(said)})
+            print(f"{checkpoint.name}: WER {heard[-1]['wer_reference']:.1%}", flush=True)
+    with clock("speak"):
+        last = checkpoints(work)[-1]
+        said = speak(last, clips, every_pairing(clips), work / "spoken" / "all", ears)
+        result = {
+            "clips": len(clips),
+            "seconds": round(sum(len(clip.samples) for clip in clips) / 16_000, 1),
+            "codec": through_codec(last, clips, ears),
+            "checkpoints": heard,
+            "summary": summary(said),
+            "said": as_rows(said),
+        }
+    path.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return result
+
+
+def similarity_table(said: list[dict[str, Any]], learnt: bool | None = None) -> dict[str, dict[str, float]]:
+    """{reference given ("none" for none): {voice: mean GE2E cosine of what was said}}."""
+    table: dict[str, dict[str, float]] = {}
+    for given in dict.fromkeys(one["reference"] for one in said):
+        chosen = [one for one in said if one["reference"] == given and learnt in (None, one["learnt"])]
+        if chosen:
+            voices = chosen[0]["similarity"]
+            means = {voice: sum(one["similarity"][voice] for one in chosen) / len(chosen) for voice in voices}
+            table[given or "none"] = means
+    return table
+
+
+def report(result: dict[str, Any], clock: Clock) -> None:
+    """The figures, in lines."""
+    print(f"{result['clips']} clips, {result['seconds']} s; minutes: {clock.minutes}")
+    for name, value in {**result["codec"], **result["summary"]}.items():
+        print(f"  {name:40} {value:.3f}")
+    for given, row in similarity_table(result["said"]).items():
+        print(f"  given {given:10}" + "".join(f"  {voice} {value:.3f}" for voice, value in row.items()))
+
+
+def write_docs(work: Path, result: dict[str, Any], clock: Clock, docs: Path) -> None:
+    """Curves, tables and three samples."""
+    import soundfile
+    from overfit.figures import draw_codec, draw_model, draw_similarity
+
+    docs.mkdir(parents=True, exist_ok=True)
+    draw_codec([("encoder and decoder", work / "codec"), ("decoder alone", work / "decoder")], docs)
+    draw_model(work / "model", result["checkpoints"], docs)
+    draw_similarity(similarity_table(result["said"]), docs)
+    (docs / "result.json").write_text(json.dumps({**result, "minutes": clock.minutes}, indent=1), encoding="utf-8")
+    learnt = [one for one in result["said"] if one["reference"] and one["learnt"]]
+    for voice in dict.fromkeys(one["reference"] for one in learnt):
+        best = min((one for one in learnt if one["reference"] == voice), key=lambda one: (one["wer"], -one["seconds"]))
+        samples, rate = soundfile.read(work / "spoken" / "all" / best["file"])
+        soundfile.write(docs / f"{Path(best['file']).stem}.flac", samples, rate, subtype="PCM_16")
+
+
+def verdict(found: dict[str, float]) -> int:
+    """0 where both are reached: the words, and the voice."""
+    words = found["wer_reference"] <= WER_LIMIT
+    voice = found["similarity_to_reference_learnt"] > found["similarity_to_other_voices_learnt"]
+    print(f"WER of training sentences {found['wer_reference']:.1%} ({'reached' if words else 'not reached'}: <= 30 %)")
+    print(f"the reference moves the voice toward its own: {'yes' if voice else 'no'}")
+    return 0 if words and voice else 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""`voxmill prepare` beside the script people write today, in turns on the same recordings with the same models.
+
+    python benchmarks/pipeline.py [--minutes 30] [--rounds 3] [--write docs/benchmarks.md]
+
+The input: sessions of the Debian prompts in five languages, two minutes a file. Measured: wall seconds of both from process
+start to end, and for ours the stages' own CPU seconds (all threads, from run.json) over wall x cores: what is missing to 1 is
+start-up, loading, Ray, commits and idle cores. The bound of the stages' own time is that sum over the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from inference import _replace_section, machine  # noqa: E402
+
+from voxmill.demo_prompts import LANGUAGES, RATE, choose_prompts, unpack_packages  # noqa: E402
+from voxmill.demo_recordings import _join  # noqa: E402
+
+
+def make_recordings(folder: Path, minutes: float) -> list[Path]:
+    """Two-minute recordings, languages in turn, each a session of its own."""
+    import random
+
+    import soundfile
+
+    folder.mkdir(parents=True)
+    root = unpack_packages(lambda line: None)
+    files, made = [], 0.0
+    waiting = {}
+    for language in LANGUAGES:
+        waiting[language] = list(choose_prompts(root, language, minutes * 60 / len(LANGUAGES), random.Random(language)))
+    while made < minutes * 60 and any(waiting.values()):
+        for language, prompts in waiting.items():
+            some, length = [], 0.0
+            while prompts and length < 120:
+                some.append(prompts.pop())
+                length += some[-1].duration_s + 1.4
+            if some:
+                samples, _ = _join(some, random.Random(f"{language}{made}"))
+                path = folder / f"{language}{len(files):02d}.wav"
+                soundfile.write(path, samples, RATE, subtype="PCM_16")
+                files.append(path)
+                made += len(samples) / RATE
+    return files
+
+
+def run(command: list[str]) -> tuple[float, str]:
+    """(wall seconds, standard output) of a process; ends the benchmark where it fails."""
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command[:4])} ... failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return time.perf_counter() - started, done.stdout
+
+
+def ours(files: list[Path], corpus: Path, settings: list[str]) -> dict[str, Any]:
+    """One run of `voxmill prepare`: its run.json and the wall seconds of the whole process."""
+    shutil.rmtree(corpus, ignore_errors=True)
+    command = [
+        sys.executable,
+        "-m",
+        "voxmill.cli",
+        "prepare",
+        *map(str, files),
+        "-o",
+        str(corpus),
+        "--set",
+        "describe=none",
+    ]
+    for setting in settings:
+        command += ["--set", setting]
+    wall, _ = run(command)
+    report: dict[str, Any] = json.loads((corpus / "run.json").read_text())
+    return report | {"whole_s": wall}
+
+
+def plain(files: list[Path], out: Path) -> dict[str, Any]:
+    """One run of the plain script."""
+    shutil.rmtree(out, ignore_errors=True)
+    wall, printed = run([sys.executable, str(ROOT / "benchmarks/pipeline_sides/plain.py"), str(out), *map(str, files)])
+    report: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return report | {"whole_s": wall}
+
+
+def main() -> None:
+    """Run both in turns and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--set", action="append", default=[], dest="settings", help="a setting of ours, as for prepare")
+    parser.add_argument("--ours-only", action="store_true")
+    parser.add_argument("--write", type=Path, help="markdown file whose pipeline section is replaced")
+    arguments = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        files = make_recordings(scratch / "recordings", arguments.minutes)
+        pairs = []
+        for number in range(arguments.rounds):
+            other = {"whole_s": float("nan"), "segments": 0} if arguments.ours_only else plain(files, scratch / "plain")
+            own = ours(files, scratch / "corpus", arguments.settings)
+            pairs.append((other, own))
+            busy = sum(own["stage_cpu_s"].values())
+            sys.stderr.write(
+                f"round {number + 1}: plain {other['whole_s']:.0f} s, ours {own['whole_s']:.0f} s, "
+                f"stages {busy:.0f} CPU s, {busy / own['whole_s'] / cores:.2f} of {cores} cores\n"
+            )
+    wall = statistics.median(own["whole_s"] for _, own in pairs)
+    busy = statistics.median(sum(own["stage_cpu_s"].values()) for _, own in pairs)
+    share = statistics.median(sum(own["stage_cpu_s"].values()) / own["whole_s"] / cores for _, own in pairs)
+    ratio = statistics.median(other["whole_s"] / own["whole_s"] for other, own in pairs)
+    other, own = pairs[-1]
+    lines = [
+        f"{machine()}; {cores} cores, {own['audio_s'] / 60:.0f} minutes in {len(files)} recordings; medians of "
+        f"{arguments.rounds} rounds in turns.",
+        "",
+        "| | plain script | voxmill | ratio | bound |",
+        "|---|---|---|---|---|",
+        f"| wall, s | {statistics.median(o['whole_s'] for o, _ in pairs):.0f} | {wall:.0f} | {ratio:.2f} | 1.3 |",
+        f"| times real time | {own['audio_s'] / statistics.median(o['whole_s'] for o, _ in pairs):.1f} "
+        f"| {own['audio_s'] / wall:.1f} | | |",
+        f"| segments | {other['segments']} | {own['segments']} | | |",
+        f"| stages' CPU s / (wall x cores) | | {share:.2f} | | 0.85 |",
+        f"| wall / (stages' CPU s / cores) | | {wall / (busy / cores):.2f} | | 1.15 |",
+        "",
+        "Stages' CPU seconds: "
+        + ", ".join(
+            f"{stage} {worked:.0f}" for stage, worked in sorted(own["stage_cpu_s"].items(), key=lambda i: -i[1])
+        )
+        + ".",
+    ]
+    text = "\n".join(lines)
+    print(text)
+    if arguments.write:
+        _replace_section(arguments.write, "pipeline", text)
+
+
+if __name__ == "__main__":
+    main()

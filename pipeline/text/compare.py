@@ -1,0 +1,99 @@
+"""Whether two texts are the same words: what is no difference in a language, and error rates over the rest."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+import numpy as np
+
+from catalogs.languages import language as known_language
+from catalogs.languages import text_units
+
+# Marks that writers leave out at will: Arabic and Hebrew vowel points, tatweel.
+_POINTS = re.compile(
+    "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed]"
+)
+_ONE_LETTER = str.maketrans("أإآٱىةؤئё", "اااايهوىе") | {ord("ß"): "ss", ord("œ"): "oe", ord("æ"): "ae", ord("ı"): "i"}
+_COMBINING = re.compile("[\u0300-\u036f]")
+#: Languages whose accents are left out in careless writing and change no word's sound beyond doubt.
+_LOOSE_ACCENTS = frozenset({"es", "it", "fr", "pt", "el", "vi", "tr"})
+_MOST_WORDS_A_NUMBER = 8
+
+
+def comparable(text: str, language: str | None = None) -> str:
+    """The text in lower case, without punctuation and without what a writer of the language may leave out.
+
+    Spelling stays: this is for comparing, never for training. Vowel points of Arabic and Hebrew, forms of alef and ё go
+    for every language, accents where the language is known for loose ones.
+    """
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = _POINTS.sub("", text).translate(_ONE_LETTER)
+    known = known_language(language)
+    if known and known.code in _LOOSE_ACCENTS:
+        text = unicodedata.normalize("NFC", _COMBINING.sub("", unicodedata.normalize("NFD", text)))
+    # An apostrophe joins ("don't"), a hyphen separates ("peut-être"): recognisers and people differ in the hyphens most.
+    text = re.sub(r"(?<=\w)['’ʼ`´](?=\w)", "", text)
+    return " ".join("".join(c if unicodedata.category(c)[0] in "LNM" else " " for c in text).split())
+
+
+def error_rate(text: str, wanted: str, language: str | None = None) -> float:
+    """Character error rate: edits over the characters wanted, without spaces (1 if nothing was wanted but something is there).
+
+    A number in digits and the same place in words are no difference: which of them was said is not in the digits.
+    """
+    ours, theirs = _without_numbers(comparable(text, language).split(), comparable(wanted, language).split())
+    return _rate("".join(ours), "".join(theirs))
+
+
+def word_error_rate(text: str, wanted: str, language: str | None = None) -> float:
+    """Edits over the words wanted; over the characters in languages that are written without spaces."""
+    ours, theirs = (text_units(comparable(one, language), language) for one in (text, wanted))
+    return _rate(*_without_numbers(ours, theirs))
+
+
+def _rate(ours: Sequence[str], theirs: Sequence[str]) -> float:
+    if not theirs:
+        return 1.0 if ours else 0.0
+    return edit_distance(ours, theirs) / len(theirs)
+
+
+def edit_distance(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """Fewest insertions, deletions and replacements that turn one sequence into the other."""
+    if not ours or not theirs:
+        return max(len(ours), len(theirs))
+    numbers: dict[str, int] = {}
+    a = np.array([numbers.setdefault(item, len(numbers)) for item in ours])
+    b = np.array([numbers.setdefault(item, len(numbers)) for item in theirs])
+    places = np.arange(len(b) + 1)
+    row = places.copy()
+    for i, item in enumerate(a, start=1):
+        best = np.minimum(row[1:] + 1, row[:-1] + (b != item))
+        # Insertions run along the row: the least of all ways to come here from the left, at one a step.
+        row = np.minimum.accumulate(np.concatenate([[i], best]) - places) + places
+    return int(row[-1])
+
+
+def _without_numbers(ours: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:
+    """Both without the places where one has digits and the other a few words instead."""
+    if not any(c.isdigit() for word in (*ours, *theirs) for c in word):
+        return ours, theirs
+    kept: tuple[list[str], list[str]] = ([], [])
+    for kind, a, b, c, d in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+        mine, yours = ours[a:b], theirs[c:d]
+        if kind == "replace" and _is_number_and_words(mine, yours):
+            continue
+        kept[0].extend(mine)
+        kept[1].extend(yours)
+    return kept
+
+
+def _is_number_and_words(mine: list[str], yours: list[str]) -> bool:
+    digits = [sum(any(c.isdigit() for c in word) for word in words) for words in (mine, yours)]
+    if (digits[0] > 0) == (digits[1] > 0):
+        return False
+    few, many = (mine, yours) if digits[0] else (yours, mine)
+    letters = sum(c.isdigit() for word in few for c in word)
+    return len(few) == max(digits) and len(many) <= min(_MOST_WORDS_A_NUMBER * len(few), 3 * letters + 1)

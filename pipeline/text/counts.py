@@ -1,0 +1,68 @@
+"""Characters and syllables of a text, and how many a second a speaker of the language can say."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from catalogs.languages import language as known_language
+
+# One character of these is (at least) one syllable: Han, kana, Hangul syllables, Yi, and the syllabic Ethiopic.
+_SYLLABIC = re.compile(r"[\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\ua000-\ua48f\u1200-\u137f]")
+_SMALL_KANA = re.compile(r"[ぁぃぅぇぉゃゅょゎァィゥェォャュョヮー]")
+_VOWELS = re.compile(
+    "[aeiouyæøœıаеёиоуыэюяєіїαεηιουωአ]+|[\u05b0-\u05bb]|[\u064b-\u0650اويىأإآ]|[\u0904-\u0914\u093e-\u094c]",
+    re.IGNORECASE,
+)
+
+#: Letters a second by script, slowest and fastest: about a third of, and twice, what readers of such languages do. Marks
+#: are no letters (Thai, Hindi), and Arabic and Hebrew leave their vowels out.
+_RATES: dict[str, tuple[float, float]] = {
+    "Latn": (4.0, 28.0),
+    "Cyrl": (4.0, 28.0),
+    "Grek": (4.0, 28.0),
+    "Arab": (3.0, 22.0),
+    "Hebr": (3.0, 22.0),
+    "Deva": (3.0, 22.0),
+    "Thai": (3.0, 24.0),
+    "Laoo": (3.0, 24.0),
+    "Khmr": (3.0, 24.0),
+    "Mymr": (2.5, 22.0),
+    "Hani": (1.5, 10.0),
+    "Kore": (1.8, 12.0),
+    "Jpan": (2.5, 16.0),
+}
+_LEAST_LETTERS, _LEAST_S = 6, 0.8
+
+
+def count_characters(text: str) -> int:
+    """Letters and digits of a text (marks that change a letter are not counted): what chars_per_s counts."""
+    return sum(unicodedata.category(character)[0] in "LN" for character in text)
+
+
+def count_syllables(text: str) -> int:
+    """Syllables, roughly: groups of vowels in alphabetic scripts, one a character in syllabic ones (small kana: none).
+
+    Letters without any vowel sign (abbreviations, digits, abjads without marks) count one syllable a word at least.
+    """
+    syllabic = len(_SYLLABIC.findall(text)) - len(_SMALL_KANA.findall(text))
+    rest = _SYLLABIC.sub(" ", text)
+    plain = "".join(c for c in unicodedata.normalize("NFD", rest) if not "\u0300" <= c <= "\u036f")
+    return syllabic + sum(
+        max(1, len(_VOWELS.findall(word))) for word in plain.split() if any(c.isalnum() for c in word)
+    )
+
+
+def rate_is_unusual(text: str, spoken_s: float, language: str | None) -> bool:
+    """Whether nobody says this text in this time (seconds of voice, without head and tail silence).
+
+    Never where it cannot be told: short texts, languages outside the 30, and digits, which are more than their letters.
+    """
+    known = known_language(language)
+    letters = count_characters(text)
+    if known is None or known.script not in _RATES or spoken_s < _LEAST_S or letters < _LEAST_LETTERS:
+        return False
+    if sum(c.isdigit() for c in text) * 5 > letters:
+        return False
+    slowest, fastest = _RATES[known.script]
+    return not slowest <= letters / spoken_s <= fastest

@@ -1,0 +1,97 @@
+"""Signs that a recogniser invented its text: loops, sentences it knows from subtitles, and speech nobody can speak.
+
+Each sign has a name, which becomes a flag of the segment; none of them deletes anything. Numbers that have a column of
+their own (compression ratio, no-speech probability, log probability) are judged by the thresholds.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+
+from catalogs.languages import language as known_language
+from catalogs.languages import text_unit
+from pipeline.text.compare import comparable
+from pipeline.text.counts import rate_is_unusual
+from pipeline.text.stock_phrases import CREDITS, FAREWELLS
+
+#: How often a run of so many words (or characters) may follow itself: people do say "no, no, no, no" and "ha ha ha".
+_REPEATS = {"word": ((1, 6), (2, 4), (4, 3), (12, 2)), "char": ((1, 9), (2, 6), (4, 4), (7, 3), (20, 2))}
+#: "aaaaaaaaaaaaa": up to four letters that follow themselves eleven times and more without a space.
+_WITHIN_A_WORD = re.compile(r"([^\W\d]{1,4}?)\1{11,}")
+_DOUBTFUL_NO_SPEECH, _DOUBTFUL_LOGPROB = 0.3, -0.7
+
+
+def signs_of_invention(
+    text: str,
+    language: str | None,
+    spoken_s: float,
+    logprob: float | None = None,
+    no_speech_p: float | None = None,
+) -> list[str]:
+    """Flags of a recognised text: `looping_text`, `stock_phrase`, `unusual_rate`; none for a text without words."""
+    plain = comparable(text, language)
+    if not plain:
+        return []
+    doubtful = (no_speech_p or 0.0) > _DOUBTFUL_NO_SPEECH or (logprob is not None and logprob < _DOUBTFUL_LOGPROB)
+    signs = {
+        "looping_text": loops(text, language),
+        "stock_phrase": is_credit(plain, language) or (doubtful and is_farewell(plain, language)),
+        "unusual_rate": rate_is_unusual(text, spoken_s, language),
+    }
+    return [name for name, found in signs.items() if found]
+
+
+def loops(text: str, language: str | None = None) -> bool:
+    """Whether a run of words (characters, where words are not separated) follows itself more often than people repeat.
+
+    The limits: 7 times one word, 5 times two or three, 4 times four to eleven, 3 times twelve or more. Digits are free:
+    "0 0 0 0 0 0 0" is a number.
+    """
+    unit = text_unit(language, text)
+    plain = comparable(text, language)
+    if _WITHIN_A_WORD.search(plain):
+        return True
+    units = plain.split() if unit == "word" else list(plain.replace(" ", ""))
+    for length in range(1, len(units) // 3 + 1):
+        allowed = next(times for least, times in reversed(_REPEATS[unit]) if length >= least)
+        if _most_repeats(units, length) > allowed:
+            return True
+    return False
+
+
+def _most_repeats(units: Sequence[str], length: int) -> int:
+    """How many times in a row some run of `length` units occurs, at most; runs of digits alone are not counted."""
+    most = run = 0
+    for index in range(length, len(units)):
+        # A digit never continues a run: numbers may say anything over and over.
+        run = run + 1 if units[index] == units[index - length] and not units[index].isdigit() else 0
+        most = max(most, run)
+    return most // length + 1
+
+
+def is_credit(plain: str, language: str | None) -> bool:
+    """Whether a comparable text holds a credit of subtitles, in its language or in any."""
+    return any(phrase in f" {plain} " for phrase in _phrases(_code(language))[0])
+
+
+def is_farewell(plain: str, language: str | None) -> bool:
+    """Whether a comparable text is nothing but a sentence that videos end with, once or several times."""
+    phrases = _phrases(_code(language))[1]
+    return any(plain.replace(phrase, "").strip() == "" for phrase in phrases if phrase in plain)
+
+
+def _code(language: str | None) -> str:
+    known = known_language(language)
+    return known.code if known else ""
+
+
+@functools.cache
+def _phrases(code: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(credits, farewells) of a language as `comparable` gives them."""
+    credits = (*CREDITS["*"], *CREDITS.get(code, ()))
+    return (
+        tuple(f" {comparable(phrase, code)}" if phrase.isascii() else comparable(phrase, code) for phrase in credits),
+        tuple(comparable(phrase, code) for phrase in FAREWELLS.get(code, ())),
+    )

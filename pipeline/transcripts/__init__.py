@@ -1,0 +1,1 @@
+"""Transcripts that lie beside recordings: subtitles, label files, TextGrids, JSON and plain text."""

@@ -1,0 +1,71 @@
+"""`prepare` on a Ray cluster of three nodes, one of which goes down in the middle: the same segments, nobody blamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes.processes import family, gone
+from fakes.recordings import noise, write
+
+from catalogs.corpus import Corpus
+from catalogs.fsck import fsck
+
+pytestmark = [pytest.mark.kill, pytest.mark.slow]
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+def run(module: str, *arguments: str) -> str:
+    """Standard output of a module that must come to a good end within four minutes; nothing of it is left running."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=REPOSITORY,
+    )
+    try:
+        out, err = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        relatives = family(process.pid)
+        process.kill()
+        out, err = process.communicate()
+        for relative in gone(relatives, within_s=15):
+            relative.kill()
+        pytest.fail(f"no end after four minutes:\n{out}\n{err}")
+    assert process.returncode == 0, out + err
+    return out
+
+
+def ids(corpus: Path) -> list[str]:
+    return sorted(Corpus(corpus).index.column("segment_id").to_pylist())
+
+
+def test_a_node_that_goes_down_costs_nothing(tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    for index in range(12):
+        for take in range(2):
+            samples = noise(4.6, 16_000, seed=10 * index + take)
+            write(sources / f"session{index:02d}" / f"take{take}.wav", samples, 16_000)
+    run("fakes.chaos_run", str(sources), str(tmp_path / "alone"), 'executor="inline"')
+
+    out = run("fakes.cluster_run", str(sources), str(tmp_path / "cluster"), "worker")
+    lines = out.splitlines()
+    assert "nodes before 3" in lines
+    (taken,) = [line for line in lines if line.startswith("taking away a node with ")]
+    assert int(taken.split()[5]) > 0, f"the node had no work: {taken}"
+    assert not [line for line in lines if line.startswith("STRIKE")], "a node's death is nobody's fault"
+    summary = json.loads(lines[-1])
+    assert summary["sessions"] == 12 and summary["quarantined"] == []
+    assert ids(tmp_path / "cluster") == ids(tmp_path / "alone")
+    assert [problem for problem in fsck(tmp_path / "cluster") if problem.severity == "error"] == []

@@ -1,0 +1,86 @@
+"""The real `prepare` over Ray with cheap stages in the place of the models: what the tests of kills run as a process.
+
+    python -m fakes.chaos_run SOURCES CORPUS [key=value ...]
+
+Keys are those of `TroubleConfig`, and: executor, address, timeout_s, unit_s, actors. The last line is the summary as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fakes.engine_stages import TroubleConfig
+from pipeline.config import PrepareConfig, _PrepareConfig
+from pipeline.engine.base import Outcome, StageGroup, StageSpec
+from pipeline.engine.progress import Progress
+from pipeline.records import Session
+from pipeline.run import PrepareError, prepare
+
+
+class CheapConfig(PrepareConfig):
+    """Settings of a run whose middle stages call no model; decode, segment and cut_clips are the real ones."""
+
+    trouble: TroubleConfig = TroubleConfig()
+
+    def groups(self) -> list[StageGroup]:
+        """decode | speech everywhere, segment | trouble | cut_clips."""
+        speech = StageSpec("fakes.engine_stages:SpeechThroughout", TroubleConfig())
+        trouble = StageSpec("fakes.engine_stages:Trouble", self.trouble)
+        chain = [(self.stage("decode"),), (speech, self.stage("segment")), (trouble,), (self.stage("cut_clips"),)]
+        engine = self.engine
+        return [
+            StageGroup(
+                tuple(stages), engine.actors.get(stages[0].name, 1), engine.cpus_per_actor, 0.0, engine.timeout_s
+            )
+            for stages in chain
+        ]
+
+    def weights(self) -> list[str]:
+        """None."""
+        return []
+
+    def fingerprint(self) -> str:
+        """Always the same: only the order of deaths differs between the runs."""
+        return "c0ffee" + 10 * "0"
+
+
+class Lines:
+    """A watcher that prints."""
+
+    def say(self, line: str) -> None:
+        print(line, flush=True)
+
+    def planned(self, sessions: int, audio_s: float) -> None:
+        print(f"planned {sessions} sessions", flush=True)
+
+    def stage_done(self, group: str, outcome: Outcome) -> None:
+        print(f"{group} done", flush=True)
+
+    def session_done(self, session: Session) -> None:
+        print(f"session {session.session_id} done", flush=True)
+
+    def progressed(self, progress: Progress) -> None:
+        assert progress.left_s is None or progress.left_s >= 0
+
+
+def main(sources: str, corpus: str, *settings: str) -> int:
+    """Run; 1 and one line on standard error when it could not."""
+    values: dict[str, Any] = {key: json.loads(value) for key, _, value in (s.partition("=") for s in settings)}
+    engine = {key: values.pop(key) for key in ("executor", "address", "timeout_s", "actors") if key in values}
+    unit_s = values.pop("unit_s", 6.0)
+    config: _PrepareConfig = CheapConfig(unit_s=unit_s, engine=engine, describe="none", trouble=TroubleConfig(**values))
+    try:
+        summary = prepare([sources], Path(corpus), config, Lines())
+    except PrepareError as error:
+        print(f"voxmill: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(asdict(summary)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))

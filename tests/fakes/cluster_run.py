@@ -1,0 +1,87 @@
+"""Three Ray nodes on this machine, one of which goes down while `prepare` is at work: run as a process by the tests.
+
+    python -m fakes.cluster_run SOURCES CORPUS NODE
+
+NODE: `worker` to lose one that does work, `none` to lose nobody. Prints what happened; the summary is the last line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+from fakes import chaos_run
+from pipeline.engine.strikes import Strike, Strikes
+
+SESSIONS_BEFORE = 2
+
+
+def main(sources: str, corpus: str, lose: str) -> int:
+    """Start the nodes, join them through `engine.address`, take one away after the first sessions came through."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    # Both are read when a node starts: it is dead after seconds and not after half a minute.
+    system = {
+        "health_check_initial_delay_ms": 1000,
+        "health_check_period_ms": 1000,
+        "health_check_failure_threshold": 3,
+    }
+    arguments = {"num_cpus": 1, "object_store_memory": 100 * 1024**2, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=arguments | {"_system_config": system})
+    nodes = [cluster.add_node(num_cpus=1, object_store_memory=100 * 1024**2) for _ in range(2)]
+    cluster.wait_for_nodes()
+    seen = chaos_run.Lines.session_done
+    done: list[str] = []
+    thieves: list[threading.Thread] = []
+
+    def session_done(self: chaos_run.Lines, session: object) -> None:
+        seen(self, session)  # type: ignore[arg-type]
+        done.append("")
+        if lose != "none" and len(done) == SESSIONS_BEFORE:
+            print("nodes before", sum(node["Alive"] for node in ray.nodes()), flush=True)
+            thieves.append(threading.Thread(target=take_away))
+            thieves[0].start()
+
+    def take_away() -> None:
+        from ray._private import state
+
+        time.sleep(0.3)
+        here = ray.get_runtime_context().get_node_id()
+        homes = [actor["Address"]["NodeID"] for actor in state.actors().values() if actor["State"] == "ALIVE"]
+        # The one with most actors that is not the driver's own.
+        node = max((n for n in nodes if n.node_id != here), key=lambda n: homes.count(n.node_id))
+        print(f"taking away a node with {homes.count(node.node_id)} of {len(homes)} actors", flush=True)
+        cluster.remove_node(node, allow_graceful=False)
+
+    charge = Strikes.add
+
+    def add(self: Strikes, session_id: str, stage: str, reason: str, source_id: str = "") -> Strike:
+        print(f"STRIKE {session_id}: {reason}", flush=True)
+        return charge(self, session_id, stage, reason, source_id)
+
+    Strikes.add = add  # type: ignore[method-assign]
+    chaos_run.Lines.session_done = session_done  # type: ignore[method-assign]
+    try:
+        status = chaos_run.main(
+            sources,
+            corpus,
+            f'address="{cluster.address}"',
+            "seconds=0.5",
+            "unit_s=16",
+            'actors={"decode": 2, "trouble": 3}',
+        )
+        for thief in thieves:
+            thief.join()
+        return status
+    finally:
+        if ray.is_initialized():
+            ray.shutdown()
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("RAY_grpc_keepalive_time_ms", "2000")
+    raise SystemExit(main(*sys.argv[1:]))

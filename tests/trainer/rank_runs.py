@@ -1,0 +1,104 @@
+"""Runs of several ranks: processes with torchrun's variables, or torchrun itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from train_runs import REPOSITORY
+
+from trainer.config import TrainConfig
+
+
+def free_port() -> int:
+    """A port of the loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_config(config: TrainConfig, folder: Path) -> Path:
+    """The settings as a YAML file."""
+    path = folder / f"{Path(config.output).name}.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
+    return path
+
+
+class RankProcesses:
+    """The ranks of one run, each a process of its own; output goes to files."""
+
+    def __init__(self, config: TrainConfig, folder: Path, world: int = 2) -> None:
+        path = write_config(config, folder)
+        shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        self._logs = [folder / f"{path.stem}.{rank}.{time.monotonic_ns()}.log" for rank in range(world)]
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "voxmill.cli", "train", str(path)],
+                cwd=REPOSITORY,
+                env=os.environ
+                | shared
+                | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+                stdout=log.open("w"),
+                stderr=subprocess.STDOUT,
+            )
+            for rank, log in enumerate(self._logs)
+        ]
+        self._output = Path(config.output)
+
+    def said(self, rank: int = 0) -> str:
+        """What a rank has written to its terminal."""
+        return self._logs[rank].read_text(encoding="utf-8")
+
+    def wait_for_step(self, step: int) -> None:
+        """Until so many steps are in metrics.jsonl."""
+        limit = time.monotonic() + 120
+        path = self._output / "metrics.jsonl"
+        while time.monotonic() < limit:
+            if path.is_file() and path.read_text(encoding="utf-8").count("loss/diffusion") >= step:
+                return
+            assert all(process.poll() is None for process in self.processes), self.said()
+            time.sleep(0.005)
+        raise AssertionError(f"step {step} was not reached: {self.said()}")
+
+    def finish(self, seconds: float = 120) -> list[int]:
+        """Exit statuses, once all have ended."""
+        limit = time.monotonic() + seconds
+        return [process.wait(max(0.1, limit - time.monotonic())) for process in self.processes]
+
+    def kill(self) -> None:
+        """SIGKILL to all that still run."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+        for process in self.processes:
+            process.wait(30)
+
+
+def torchrun(config: TrainConfig, folder: Path, world: int = 2, more: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """`torchrun ... voxmill train`."""
+    path = write_config(config, folder)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(world),
+        "--master-addr",
+        "127.0.0.1",
+    ]
+    command += ["--master-port", str(free_port()), "-m", "voxmill.cli", "train", str(path), *more]
+    return subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

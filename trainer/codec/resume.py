@@ -1,0 +1,42 @@
+"""What it takes to go on with a codec's training after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from catalogs.commit import write_atomically
+from trainer.codec.config import CodecConfig
+from trainer.config import TrainError
+
+_NAME = "resume.pt"
+#: What may change between two calls of a run: where it ends, how often it saves, and how it is computed.
+_FREE = {"steps", "save_every", "output", "threads", "device"}
+
+
+def write_state(folder: Path, config: CodecConfig, state: dict[str, Any]) -> None:
+    """Write the state of a run, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save({"settings": _key(config), **state}, buffer)
+    write_atomically(folder / _NAME, buffer.getvalue())
+
+
+def read_state(folder: Path, config: CodecConfig) -> dict[str, Any] | None:
+    """The state that a run of these settings left, None where there is none. TrainError for one of other settings."""
+    path = folder / _NAME
+    if config.save_every is None or not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state["settings"] != _key(config):
+        raise TrainError(
+            f"{folder} holds a run with other settings: give another output, or remove {path} to start anew"
+        )
+    return state
+
+
+def _key(config: CodecConfig) -> str:
+    return hashlib.sha256(config.model_dump_json(exclude=_FREE).encode()).hexdigest()[:16]

@@ -1,0 +1,84 @@
+"""Speech of the model in training: the same held-out sentences at every validation, with the same random numbers, to be heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from catalogs.commit import write_atomically
+from trainer.build import Trainee
+from trainer.codec.losses import mel_bank
+from trainer.data import Planner, SampleMaker
+from trainer.mixture import Candidate, Choice
+from voxcpm.model import VoxCPM2
+from voxcpm.tts import SpeakOptions, VoxCPM2Model
+
+_WINDOW, _BANDS = 2048, 80
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One spoken sentence. audio: float32 [S] in -1..1; mel: float32 [bands, frames], 0 (-80 dB) to 1 (0 dB)."""
+
+    name: str
+    text: str
+    audio: Tensor
+    rate: int
+    mel: Tensor
+
+
+class Listener:
+    """Speaks a few held-out sentences: every other one with a reference clip, where its segment has one."""
+
+    def __init__(self, trainee: Trainee, held: list[Candidate], maker: SampleMaker, count: int) -> None:
+        self._trainee, self._maker, self._held = trainee, maker, held[:count]
+        self._planner = Planner(trainee.tokenizer, trainee.config)
+
+    def listen(self, model: VoxCPM2) -> list[Heard]:
+        """Speak with these weights (whole, on one device); the model is left in the mode it was in."""
+        training = model.training
+        voice = VoxCPM2Model(model.eval(), self._trainee.codec, self._trainee.tokenizer)
+        try:
+            return [self._speak(voice, number, candidate) for number, candidate in enumerate(self._held)]
+        finally:
+            model.train(training)
+
+    def _speak(self, voice: VoxCPM2Model, number: int, candidate: Candidate) -> Heard:
+        reference = candidate.references[0][0] if candidate.references and number % 2 else None
+        planned = self._planner.plan(
+            Choice(number, candidate, "reference" if reference else "basic", reference, number)
+        )
+        cache = {"ref_audio_feat": self._maker.reference(planned)} if reference else None
+        layout = voice.layout(candidate.text, cache)  # type: ignore[arg-type]
+        # Twice as long as the original: a model that does not stop yet must not hold up the training.
+        options = SpeakOptions(max_len=2 * planned.patches, seed=number)
+        (generation,) = voice.generate_layouts([layout], [options])
+        with torch.inference_mode():
+            audio = voice.decode(generation.patches, layout, options)[0].float().cpu()
+        name = f"{number}_{candidate.language or 'unknown'}_{'reference' if reference else 'text'}"
+        rate = voice.sample_rate
+        return Heard(name, candidate.text, audio.clamp(-1, 1), rate, log_mel(audio, rate))
+
+
+def log_mel(audio: Tensor, rate: int) -> Tensor:
+    """float32 [80, frames] of audio [S]: 0 is -80 dB under a full-scale sine, 1 is 0 dB; a quarter window between frames."""
+    if len(audio) < _WINDOW:
+        audio = torch.nn.functional.pad(audio, (0, _WINDOW - len(audio)))
+    spectrum = torch.stft(audio, _WINDOW, _WINDOW // 4, window=torch.hann_window(_WINDOW), return_complex=True).abs()
+    decibel = 20 * torch.log10((mel_bank(_WINDOW, _BANDS, rate) @ spectrum / (_WINDOW / 4)).clamp_min(1e-4))
+    return (1 + decibel / 80).clamp(0, 1)
+
+
+def write_heard(folder: Path, heard: list[Heard]) -> None:
+    """Each as a FLAC file of its name."""
+    from io import BytesIO
+
+    import soundfile
+
+    for item in heard:
+        buffer = BytesIO()
+        soundfile.write(buffer, item.audio.numpy(), item.rate, format="FLAC")
+        write_atomically(folder / f"{item.name}.flac", buffer.getvalue())

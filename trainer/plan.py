@@ -1,0 +1,250 @@
+"""What a run would do, before it does it: `voxmill train --dry-run`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from trainer.config import LAYOUTS, Phase, TrainConfig, TrainError
+from trainer.data import Planner, RowStream
+from trainer.device import pick_device
+from trainer.memory import Memory, PartSize, memory_needed, training_flops
+from trainer.mixture import Mixture, Realised, describe_candidates
+from trainer.preflight import Data, ModelFacts, check_disk, check_output, disk_needed, look_at_model, read_data
+from trainer.ranks import Ranks, check_shares, chosen_ranks, planned_ranks
+from voxcpm.config import VoxCPM2Config
+from voxcpm.text import TextTokenizer
+
+_LAID_OUT = 20_000
+"""Samples of a phase that are laid out as training would; a longer phase is extrapolated from these."""
+_CHARACTERS_A_TOKEN = 3
+_SPEED = 400e12
+"""FLOP/s of one GPU in the plan's hours: 40 % of an H100's peak in bfloat16."""
+
+
+@dataclass
+class PhasePlan:
+    """One phase. Samples, positions, hours and epochs are those of all its steps."""
+
+    name: str
+    steps: int
+    rows: int
+    segments: int
+    hours: float
+    samples: int = 0
+    layouts: dict[str, int] = field(default_factory=dict)
+    languages: dict[str, int] = field(default_factory=dict)
+    text_tokens: int = 0
+    patches: int = 0
+    learnt: int = 0
+    positions: int = 0
+    filled: float = 0.0
+    audio_h: float = 0.0
+    epochs: float = 0.0
+    too_long: dict[str, int] = field(default_factory=dict)
+    exact: bool = True
+    """Whether all steps were laid out; else the numbers are extrapolated."""
+
+
+@dataclass
+class TrainPlan:
+    """What `--dry-run` tells."""
+
+    ranks: int
+    parallel: str
+    steps: int
+    resumed: str | None
+    origin: str
+    weights: int
+    trained: int
+    phases: list[PhasePlan]
+    memory: Memory
+    exaflops: float
+    checkpoint_bytes: float
+    disk_bytes: float
+    disk_free: float
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self) | {"memory": asdict(self.memory) | {"total": self.memory.total}}
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        found = [f"model: {self.origin}; {parameter_words(self.weights, self.trained)}"]
+        found.append(
+            f"ranks: {self.ranks}"
+            + (f", {self.parallel}" if self.ranks > 1 else "")
+            + f"; {self.steps} steps"
+            + (f", going on from {self.resumed}" if self.resumed else "")
+        )
+        for phase in self.phases:
+            found += _phase_lines(phase)
+        memory = self.memory
+        parts = [
+            f"{words} {value / 1e9:.2f}"
+            for words, value in (
+                ("weights", memory.weights), ("gradients", memory.gradients), ("optimiser", memory.optimizer),
+                ("average", memory.average), ("activations", memory.activations),
+            )
+            if value
+        ]  # fmt: skip
+        found.append(f"memory a rank: about {memory.total / 1e9:.2f} GB ({', '.join(parts)})")
+        hours = self.exaflops * 1e18 / _SPEED / 3600
+        found.append(
+            f"arithmetic: {self.exaflops * 1e6:,.3g} TFLOP, or {hours:,.2g} GPU hours at {_SPEED / 1e12:.0f} TFLOP/s"
+        )
+        found.append(
+            f"disk: {self.checkpoint_bytes / 1e9:.2f} GB a checkpoint, {self.disk_bytes / 1e9:.2f} GB at most;"
+            f" {self.disk_free / 1e9:.0f} GB are free"
+        )
+        return [*found, *(f"note: {note}" for note in self.notes)]
+
+
+def plan(config: TrainConfig) -> TrainPlan:
+    """The plan of a run. Nothing is written, fetched or computed; every check of `train` is made. Raises TrainError (and the
+    loaders' errors), one line."""
+    ranks = planned_ranks(config)
+    if config.launch == "ray":
+        ranks = chosen_ranks(config, 0, config.workers, 0)
+    check_shares(config, ranks)
+    pick_device(config.device)
+    data = read_data(config)
+    resumed = check_output(config, data.key)
+    facts = look_at_model(config, data.corpora, resumed)
+    if facts is None:
+        raise TrainError(
+            f"{config.model.start} is not here yet: fetch it first, with: hf download {config.model.start}"
+        )
+    free = check_disk(config, facts)
+    phases = []
+    first = 0
+    for name, phase in config.phases.items():
+        steps = max(0, min(phase.steps, config.total_steps - first))
+        phases.append(_plan_phase(name, phase, steps, data, facts, config.seed))
+        first += phase.steps
+    each, most = disk_needed(config, facts)
+    return TrainPlan(
+        ranks.world,
+        ranks.mode,
+        config.total_steps,
+        str(resumed.name) if resumed else None,
+        facts.origin,
+        facts.weights,
+        facts.trained,
+        phases,
+        _memory(config, facts, phases, ranks),
+        sum(training_flops(facts.config, p.positions - p.patches, p.patches, p.learnt) for p in phases) / 1e18,
+        each,
+        most,
+        free,
+        _notes(facts, phases, data),
+    )
+
+
+class _RoughTokenizer(TextTokenizer):
+    """Stands in for one that has yet to be trained or fetched: only lengths are needed."""
+
+    def __init__(self) -> None:
+        pass
+
+    def encode(self, text: str) -> list[int]:
+        return [0] * (1 + len(text) // _CHARACTERS_A_TOKEN)
+
+
+def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFacts, seed: int) -> PhasePlan:
+    candidates = data.candidates[name]
+    mixture = Mixture(candidates, phase, name, seed)
+    found = PhasePlan(
+        name, steps, phase.rows * phase.accumulate, len(candidates), sum(c.seconds for c in candidates) / 3600
+    )
+    rows = RowStream(mixture, Planner(facts.tokenizer or _RoughTokenizer(), facts.config), phase, found.too_long)
+    realised, laid_out, wanted = Realised(), 0, steps * found.rows
+    while laid_out < wanted and found.samples < _LAID_OUT:
+        row = next(rows)
+        laid_out += 1
+        for item in row:
+            realised.count(item.choice)
+            found.samples += 1
+            found.text_tokens += len(item.tokens)
+            found.patches += item.patches + item.reference_patches
+            # The beginning that a continuation is given is half of the clip on average.
+            found.learnt += item.patches // (2 if "continuation" in item.choice.layout else 1)
+            found.positions += item.length
+    found.layouts, found.languages = realised.layouts, realised.languages
+    found.audio_h = realised.seconds / 3600
+    found.filled = found.positions / max(1, laid_out * phase.max_positions)
+    if laid_out < wanted:
+        _extrapolate(found, wanted / laid_out)
+    found.epochs = found.samples / mixture.epoch_samples
+    return found
+
+
+def _extrapolate(found: PhasePlan, times: float) -> None:
+    found.exact = False
+    for name in ("samples", "text_tokens", "patches", "learnt", "positions"):
+        setattr(found, name, round(getattr(found, name) * times))
+    found.audio_h *= times
+    found.layouts = {name: round(count * times) for name, count in found.layouts.items()}
+    found.languages = {name: round(count * times) for name, count in found.languages.items()}
+
+
+def parameter_words(weights: int, trained: int) -> str:
+    """How many weights there are, and how many are trained, in words."""
+    words = f"{weights / 1e6:,.1f} million weights"
+    return words if trained == weights else f"{words}, of which {trained / 1e6:,.1f} million are trained"
+
+
+def _phase_lines(phase: PhasePlan) -> list[str]:
+    about = "" if phase.exact else "about "
+    layouts = ", ".join(f"{name} {phase.layouts[name]:,}" for name in LAYOUTS if name in phase.layouts)
+    languages = ", ".join(f"{name or 'unknown'} {count:,}" for name, count in sorted(phase.languages.items()))
+    return [
+        f"phase {phase.name}: {phase.steps:,} steps of {phase.rows} rows; {phase.segments:,} segments, {phase.hours:.3f} h;"
+        f" {about}{phase.samples:,} samples ({phase.epochs:.1f} epochs), {phase.audio_h:.2f} h of audio",
+        f"  by layout: {layouts}",
+        f"  by language: {languages}",
+        f"  {about}{phase.positions:,} positions ({phase.text_tokens:,} text tokens, {phase.patches:,} patches, of which"
+        f" {phase.learnt:,} are learnt); rows are {phase.filled:.0%} full",
+    ]
+
+
+def _memory(config: TrainConfig, facts: ModelFacts, phases: list[PhasePlan], ranks: Ranks) -> Memory:
+    """Of the phase that needs most."""
+    shape: VoxCPM2Config = facts.config
+    needed = []
+    for planned, phase in zip(phases, config.phases.values(), strict=True):
+        at_once = min(phase.rows, phase.rows * phase.accumulate // ranks.world) * phase.max_positions
+        share = at_once / max(1, planned.positions)
+        part = PartSize(at_once, planned.patches * share, planned.learnt * share)
+        needed.append(
+            memory_needed(
+                facts.weights,
+                facts.trained,
+                shape,
+                part,
+                ranks.world,
+                ranks.sharded,
+                config.optim.ema is not None,
+                config.dtype == "bfloat16",
+                config.recompute,
+            )
+        )
+    return max(needed, key=lambda memory: memory.total)
+
+
+def _notes(facts: ModelFacts, phases: list[PhasePlan], data: Data) -> list[str]:
+    found = [f"held out for validation: {len(data.held)} segments"] if data.held else []
+    if facts.tokenizer is None:
+        found.append(
+            f"text tokens are estimated at {_CHARACTERS_A_TOKEN} characters each: the tokenizer comes with the run"
+        )
+    for phase in phases:
+        if phase.too_long:
+            segment, length = max(phase.too_long.items(), key=lambda item: item[1])
+            found.append(
+                f"phase {phase.name}: {len(phase.too_long)} segments are too long for a row in some layout and are left out of"
+                f" it (the longest, {segment}, needs {length} positions): raise max_positions to have them"
+            )
+        found.append(f"phase {phase.name}: {describe_candidates(data.candidates[phase.name])}")
+    return found

@@ -1,0 +1,254 @@
+"""What can be known to be wrong before anything is spent: corpora, data, model, codec, tokenizer, output and disk.
+
+Each check raises TrainError with one line that says what to do. `train` runs them all, and so does `--dry-run`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from trainer.build import model_config
+from trainer.codec.files import read_codec
+from trainer.config import TrainConfig, TrainError
+from trainer.corpora import RATE, Corpora
+from trainer.data import Planner, RowStream
+from trainer.memory import checkpoint_bytes
+from trainer.mixture import Candidate, Mixture, data_key, find_candidates, hold_out
+from trainer.resume import Saved, latest, refuse_other_data, saved_state
+from voxcpm.audiovae import AudioVAEConfig
+from voxcpm.checkpoint import HUB_ID, find_checkpoint, parse_dtype
+from voxcpm.config import VoxCPM2Config
+from voxcpm.layout import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
+from voxcpm.lora import LoRAConfig, apply_lora
+from voxcpm.model import VoxCPM2
+from voxcpm.text import TextTokenizer
+
+_MARKS = {AUDIO_START, AUDIO_END, REFERENCE_START, REFERENCE_END}
+_TEXTS = 200
+"""Texts that the tokenizer is tried on."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data of a run: what is trained on by phase, what is held out, and the key of its order."""
+
+    corpora: Corpora
+    candidates: dict[str, list[Candidate]]
+    held: list[Candidate]
+    key: str
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of the model before its weights are read."""
+
+    origin: str
+    config: VoxCPM2Config
+    tokenizer: TextTokenizer | None
+    """None: it is trained, or fetched, when the run starts."""
+    weights: int
+    trained: int
+
+
+def read_data(config: TrainConfig) -> Data:
+    """The corpora and their candidates; every phase has a mixture, and every segment's shard is there."""
+    corpora = Corpora(config.corpora)
+    found = {
+        name: find_candidates(corpora, phase.where, phase.max_seconds, name, phase.languages)
+        for name, phase in config.phases.items()
+    }
+    candidates, held = hold_out(found, config.validation)
+    for name, phase in config.phases.items():
+        Mixture(candidates[name], phase, name, config.seed)
+    _check_shards(corpora, {c.segment_id: c for listed in found.values() for c in listed}.values())
+    return Data(corpora, candidates, held, data_key(config.seed, config.phases, candidates))
+
+
+def check_output(config: TrainConfig, key: str) -> Saved | None:
+    """The checkpoint that the run goes on from. TrainError for a folder that cannot be written, or that holds a run on other
+    data."""
+    output = Path(config.output)
+    there = _nearest(output)
+    try:
+        if not there.is_dir():
+            raise NotADirectoryError(20, "Not a directory", str(there))
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise TrainError(
+            f"output {output}: cannot write into {there} ({error.strerror}): give another with --set output=DIR"
+        ) from None
+    resumed = latest(output)
+    if resumed is not None:
+        refuse_other_data(output, resumed, saved_state(resumed), key)
+        _refuse_other_model(config, output)
+    return resumed
+
+
+def _refuse_other_model(config: TrainConfig, output: Path) -> None:
+    """TrainError where the model, its codec or its tokenizer is another than the run was begun with: a checkpoint's own would be
+    taken, and the change passed over in silence."""
+    written = output / "train.yaml"
+    if not written.is_file():
+        return
+    try:
+        before = TrainConfig.model_validate(yaml.safe_load(written.read_text(encoding="utf-8"))).model
+    except (ValueError, yaml.YAMLError):
+        return  # by another version, or by hand: the weights' shapes are compared when they are read
+    # Where to start from is no longer read, unless adapters are trained on it.
+    left_out = set() if config.model.lora is not None else {"start"}
+    mine, theirs = (settings.model_dump(exclude=left_out) for settings in (config.model, before))
+    changed = [name for name in mine if mine[name] != theirs[name]]
+    if changed:
+        raise TrainError(
+            f"{output} was trained with other model settings (model.{changed[0]}: {theirs[changed[0]]}, now"
+            f" {mine[changed[0]]}): give another output, or the settings in {written}"
+        )
+
+
+def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) -> ModelFacts | None:
+    """The model's shape, with codec and tokenizer checked against it; None for a hub id that has yet to be fetched."""
+    settings = config.model
+    tokenizer: TextTokenizer | None = None
+    if settings.start is not None:
+        try:
+            folder = find_checkpoint(settings.start, local_files_only=True)
+            shape, tokenizer, origin = VoxCPM2Config.load(folder), TextTokenizer.load(folder), str(folder)
+        except FileNotFoundError:
+            if settings.start.startswith(("/", ".", "~")) or settings.start.count("/") != 1:
+                raise
+            if Path(settings.start).is_dir():
+                raise
+            if settings.start != HUB_ID:
+                return None
+            from voxcpm.published import published_dict
+
+            shape, origin = VoxCPM2Config.from_dict(published_dict()), f"{HUB_ID}, which has yet to be fetched"
+    elif resumed is not None and resumed.folder is not None:
+        shape, tokenizer = VoxCPM2Config.load(resumed.folder), TextTokenizer.load(resumed.folder)
+        origin = str(resumed.folder)
+    else:
+        if settings.tokenizer is not None:
+            tokenizer = TextTokenizer.load(Path(settings.tokenizer).expanduser())
+        codec = read_codec(settings.codec) if settings.codec is not None else None
+        shape = model_config(config, tokenizer.size if tokenizer else settings.vocabulary, codec)
+        origin = f"from scratch, size {'of model.config' if settings.config else settings.size}"
+    _check_codec(shape, origin)
+    if tokenizer is not None:
+        _check_tokenizer(tokenizer, shape, origin, corpora)
+    for name, phase in config.phases.items():
+        if phase.max_positions > shape.tslm.max_positions:
+            raise TrainError(
+                f"phase {name}: max_positions is {phase.max_positions}, the model ({origin}) knows {shape.tslm.max_positions}:"
+                f" set phases.{name}.max_positions={shape.tslm.max_positions}"
+            )
+    with torch.device("meta"):
+        model = VoxCPM2(shape)
+        weights = trained = sum(p.numel() for p in model.parameters())
+        if settings.lora is not None:
+            apply_lora(model, LoRAConfig(**settings.lora.model_dump()), train=True)
+            trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return ModelFacts(origin, shape, tokenizer, weights, trained)
+
+
+def disk_needed(config: TrainConfig, facts: ModelFacts) -> tuple[float, float]:
+    """(bytes of one checkpoint, bytes at most: those that are kept, and one that is being written)."""
+    width = parse_dtype(facts.config.dtype).itemsize
+    if config.model.lora is not None:
+        each = checkpoint_bytes(facts.trained, facts.trained, 4, config.optim.ema is not None)
+        return each, each * (config.keep + 1) + facts.weights * width
+    each = checkpoint_bytes(facts.weights, facts.trained, width, config.optim.ema is not None)
+    return each, each * (config.keep + 1)
+
+
+def check_disk(config: TrainConfig, facts: ModelFacts) -> float:
+    """Free bytes where the output goes; TrainError where the checkpoints do not fit."""
+    output = Path(config.output)
+    free = float(shutil.disk_usage(_nearest(output)).free)
+    there = sum(p.stat().st_size for p in output.rglob("*") if p.is_file()) if output.is_dir() else 0
+    needed = disk_needed(config, facts)[1]
+    if needed > free + there:
+        raise TrainError(
+            f"output {output}: {config.keep} checkpoints and one being written need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are"
+            " free: give another output, or keep fewer with --set keep=1"
+        )
+    return free
+
+
+def check_all(config: TrainConfig) -> tuple[Data, Saved | None]:
+    """Every check; the data, and the checkpoint to go on from."""
+    data = read_data(config)
+    resumed = check_output(config, data.key)
+    facts = look_at_model(config, data.corpora, resumed)
+    if facts is not None:
+        check_disk(config, facts)
+        if facts.tokenizer is not None:
+            for name, phase in config.phases.items():
+                # Raises where no sample fits a row.
+                mixture = Mixture(data.candidates[name], phase, name, config.seed)
+                next(RowStream(mixture, Planner(facts.tokenizer, facts.config), phase, {}))
+    return data, resumed
+
+
+def _nearest(path: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    path = path.expanduser().absolute()
+    while not os.path.lexists(path):
+        path = path.parent
+    return path
+
+
+def _check_shards(corpora: Corpora, candidates: Iterable[Candidate]) -> None:
+    wanted = {i for c in candidates for i in (c.segment_id, *(reference for reference, _ in c.references))}
+    missing = corpora.missing_shards(wanted)
+    if missing:
+        path, shard = missing[0]
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise TrainError(
+            f"corpus {path}: the shard {shard}{more} is not there; run: voxmill fsck {path} (it says what is lost), or prepare"
+            " that part again"
+        )
+
+
+def _check_codec(shape: VoxCPM2Config, origin: str) -> None:
+    codec = AudioVAEConfig.from_dict(shape.audio_vae_config)
+    if codec.latent_dim != shape.feat_dim:
+        raise TrainError(
+            f"model ({origin}): the codec has {codec.latent_dim} latent channels, feat_dim is {shape.feat_dim}: give the"
+            " codec it was trained with"
+        )
+    if codec.sample_rate != RATE:
+        raise TrainError(
+            f"model ({origin}): the codec encodes {codec.sample_rate} Hz, training reads {RATE} Hz: give a codec of VoxCPM2"
+        )
+
+
+def _check_tokenizer(tokenizer: TextTokenizer, shape: VoxCPM2Config, origin: str, corpora: Corpora) -> None:
+    entries = shape.lm_config.vocab_size
+    if tokenizer.size > entries:
+        raise TrainError(
+            f"model ({origin}): the tokenizer has {tokenizer.size} entries, the model {entries}: give the tokenizer it was"
+            " trained with"
+        )
+    texts = [row["text"] for _, row in zip(range(_TEXTS), corpora.kept().values(), strict=False) if row["text"]]
+    ids = [number for text in texts for number in tokenizer.encode(text)]
+    marks = sorted(_MARKS & set(ids))
+    if marks:
+        raise TrainError(
+            f"model ({origin}): the tokenizer gives text the ids {marks}, which mark where audio begins and ends: it is not"
+            " one of VoxCPM2"
+        )
+    unknown = sum(number == tokenizer.unknown for number in ids)
+    if ids and unknown > len(ids) / 2:
+        raise TrainError(
+            f"model ({origin}): the tokenizer does not know {unknown / len(ids):.0%} of the corpus' text: give one that was"
+            " made for these languages"
+        )

@@ -1,0 +1,176 @@
+"""The processes of one run, as torchrun (or Ray, or anything that sets its variables) starts them, and what they tell each other.
+
+RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are read from the environment; without WORLD_SIZE there is one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from trainer.config import TrainConfig, TrainError
+
+T = TypeVar("T")
+_PATIENCE = timedelta(hours=2)
+"""How long a rank waits for the others: the first may train a codec and a tokenizer before anything else begins."""
+
+
+class PeerError(TrainError):
+    """Another rank has failed, and has said why: this one ends without a line of its own."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run. `mode`: none, ddp or fsdp."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    mode: str = "none"
+
+    @property
+    def first(self) -> bool:
+        """Whether this process speaks and writes what is written once."""
+        return self.rank == 0
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each rank holds a part of every weight only."""
+        return self.mode == "fsdp"
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """The values added up over the ranks, in float64 (exact for counts)."""
+        if self.world == 1:
+            return list(values)
+        vector = torch.tensor(list(values), dtype=torch.float64)
+        dist.all_reduce(vector)
+        return list(map(float, vector))
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so on any rank."""
+        return self.sums([float(flag)])[0] > 0
+
+    def gathered(self, value: Any) -> list[Any]:
+        """One picklable value of each rank, by rank."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.world > 1:
+            self.sums([0.0])
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """What fails inside on one rank ends all of them, instead of leaving the others waiting.
+
+        The lowest rank that failed raises its own error, the others PeerError. Nothing inside may wait for other ranks.
+        """
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as caught:  # it is raised again below, once everybody knows
+            error = caught
+        failed = [rank for rank, bad in enumerate(self.gathered(error is not None)) if bad]
+        if error is not None and failed[0] == self.rank:
+            raise error
+        if failed:
+            raise PeerError(f"rank {failed[0]} has failed")
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """Rank 0 works first and alone, then the others: for work of which the first leaves a result on the disk."""
+        found: list[T] = []
+        for turn in (self.first, not self.first):
+            with self.agreed():
+                if turn:
+                    found.append(work())
+        return found[0]
+
+
+def planned_ranks(config: TrainConfig) -> Ranks:
+    """This process by the environment, before anything is joined. Raises TrainError where config and environment differ."""
+    try:
+        rank, world, local = (int(os.environ.get(name, default)) for name, default in _NAMES)
+    except ValueError:
+        raise TrainError(
+            "RANK, WORLD_SIZE and LOCAL_RANK must be numbers: start with torchrun, or unset them"
+        ) from None
+    if not 0 <= rank < world:
+        raise TrainError(f"RANK is {rank}, WORLD_SIZE {world}: start with torchrun, or unset both")
+    return chosen_ranks(config, rank, world, local)
+
+
+def chosen_ranks(config: TrainConfig, rank: int, world: int, local: int) -> Ranks:
+    """One of `world` processes, with what `parallel` means for them. Raises TrainError where it cannot be."""
+    if world == 1:
+        return Ranks(0, 1, local)
+    if config.parallel == "none":
+        raise TrainError(f"{world} processes were started, but parallel is none: set parallel=fsdp, ddp or auto")
+    if config.parallel == "fsdp" and config.model.lora is not None:
+        raise TrainError("parallel is fsdp, but adapters are trained: their gradients are small, set parallel=ddp")
+    if config.parallel != "auto":
+        return Ranks(rank, world, local, config.parallel)
+    # Adapters' gradients and optimiser state are small: sharding them would gather the frozen weights in every pass.
+    return Ranks(rank, world, local, "ddp" if config.model.lora is not None else "fsdp")
+
+
+_NAMES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+
+
+def check_shares(config: TrainConfig, ranks: Ranks) -> None:
+    """TrainError for a step whose rows cannot be shared out equally."""
+    for name, phase in config.phases.items():
+        rows = phase.rows * phase.accumulate
+        if rows % ranks.world:
+            better = -(-rows // ranks.world) * ranks.world
+            setting = (
+                f"phases.{name}.accumulate={better // phase.rows}"
+                if better % phase.rows == 0
+                else f"phases.{name}.rows={better} phases.{name}.accumulate=1"
+            )
+            raise TrainError(
+                f"phase {name}: the {rows} rows of a step (rows x accumulate) cannot be shared by {ranks.world} processes:"
+                f" set {setting}"
+            )
+
+
+@contextmanager
+def joined(config: TrainConfig, ranks: Ranks, device: torch.device) -> Iterator[None]:
+    """Inside, the processes of the run can talk: gloo, and nccl for what is on GPUs. One that has joined before stays joined."""
+    if ranks.world == 1:
+        yield
+        return
+    check_shares(config, ranks)
+    mine = not dist.is_initialized()
+    if mine:
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        if missing:
+            raise TrainError(
+                f"{' and '.join(missing)} not set: start with torchrun --nproc-per-node N -m voxmill.cli train ..."
+            )
+        on_gpu = device.type == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(device)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo", rank=ranks.rank, world_size=ranks.world, timeout=_PATIENCE
+        )
+    try:
+        yield
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+def only_first(ranks: Ranks, say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say` on rank 0; the others are silent."""
+    return say if ranks.first else lambda _: None

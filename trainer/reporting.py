@@ -1,0 +1,131 @@
+"""What a run tells while it goes on: lines, metrics, validations, spoken sentences."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from trainer.checkpoint import averaged, whole_weights
+from trainer.config import TrainConfig
+from trainer.data import SampleMaker
+from trainer.evaluate import Validator
+from trainer.listen import Listener, write_heard
+from trainer.memory import training_flops
+from trainer.metrics import Metrics
+from trainer.mixture import Candidate
+from trainer.ranks import Ranks
+from trainer.result import Progress
+from trainer.resume import Resumable, step_name
+from trainer.step import StepReport
+from voxcpm.limits import find_gpu
+from voxcpm.model import VoxCPM2
+
+
+class Reporter:
+    """Tells of steps; all ranks call it, the first one writes."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: Resumable,
+        ranks: Ranks,
+        maker: SampleMaker,
+        held: list[Candidate],
+        say: Callable[[str], None],
+        on_step: Callable[[Progress], None] | None,
+        metrics: Metrics | None,
+    ) -> None:
+        """held: the segments that are held out; metrics: None on all ranks but the first."""
+        self._config, self._run, self._ranks, self._metrics = config, run, ranks, metrics
+        self.say, self._on_step = say, on_step
+        self._output = Path(config.output)
+        self._device = run.trainee.model.device
+        self._began, self._began_at = time.perf_counter(), run.state.step
+        gpu = find_gpu(torch.cuda.get_device_name(self._device)) if self._device.type == "cuda" else None
+        self._peak = gpu[1] * ranks.world if gpu is not None else None
+        self.validated: dict[str, float] = {}
+        self._validator: Validator | None = None
+        self._listener: Listener | None = None
+        if held:
+            self._validator = Validator(config, run.trainee, held, maker, self._device)
+            say(f"held out: {len(held)} segments, of which {self._validator.segments} are scored")
+            count = config.validation.speak
+            self._listener = Listener(run.trainee, held, maker, count) if count else None
+
+    def step(self, report: StepReport) -> None:
+        """A step was taken, or not; `skipped` has told why not."""
+        state = self._run.state
+        step, steps = state.step, self._config.total_steps
+        if report.taken:
+            self._write(report.metrics() | self._speed(report) | {"data/audio_h": state.audio_s / 3600})
+        each = (time.perf_counter() - self._began) / max(1, step - self._began_at)
+        if self._on_step is not None and self._ranks.first:
+            self._on_step(Progress(step, steps, report, each * (steps - step)))
+        if report.taken and (step % self._config.log_every == 0 or step in (self._began_at + 1, steps)):
+            self.say(
+                f"step {step}/{steps}: diffusion {report.diffusion:.4f}, stop {report.stop:.4f},"
+                f" {report.patches / report.seconds:.0f} patches/s, {_duration(each * (steps - step))} left"
+            )
+
+    def skipped(self, reason: str) -> None:
+        """A step was not taken: skipped.jsonl gets the last entry of the state's list."""
+        state = self._run.state
+        self._write({"optim/skipped_steps": float(state.bad_steps)})
+        if self._ranks.first:
+            with (self._output / "skipped.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(state.skipped_steps[-1]) + "\n")
+        self.say(f"step {state.step}: {reason}; the step is skipped")
+
+    def validate_if_due(self) -> None:
+        """Score and speak the held-out segments with the moving average, where the config asks for it at this step."""
+        step = self._run.state.step
+        if self._validator is None or step % (self._config.validation.every or 1):
+            return
+        with averaged(self._run.trainee.model, self._run.average):
+            self.validated = self._validator.run()
+            if self._listener is not None:
+                self._hear(self._listener)
+        self._write(self.validated)
+        words = ", ".join(
+            f"{key} {self.validated[f'validation/{key}']:.4f}" for key in ("diffusion", "stop", "stop_f1")
+        )
+        self.say(f"step {step}: validation {words}")
+
+    def _hear(self, listener: Listener) -> None:
+        """Speak on the first rank alone; shards come together there for it."""
+        step, model = self._run.state.step, self._run.trainee.model
+        if self._ranks.sharded:
+            model.reshard()  # type: ignore[operator]
+            weights = whole_weights(model, self._ranks)
+        with self._ranks.agreed():
+            if self._ranks.first:
+                if self._ranks.sharded:
+                    model = VoxCPM2.from_config(self._run.trainee.config, device="meta")
+                    model.load_state_dict(weights, assign=True)
+                    model.to(self._device)
+                heard = listener.listen(model)
+                write_heard(self._output / "heard" / step_name(step), heard)
+                if self._metrics is not None:
+                    self._metrics.hear(step, heard)
+
+    def _speed(self, report: StepReport) -> dict[str, float]:
+        """Useful arithmetic a second (no padding, nothing recomputed), and its share of the GPUs' peak where that is known."""
+        text = report.positions - report.audio
+        config = self._run.trainee.config
+        speed = training_flops(config, text, report.audio, report.patches) / report.seconds
+        found = {"speed/tflops": speed / 1e12}
+        return found if self._peak is None else found | {"speed/mfu": speed / self._peak}
+
+    def _write(self, values: dict[str, float]) -> None:
+        if self._metrics is not None:
+            self._metrics.write(self._run.state.step, values)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

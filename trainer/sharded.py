@@ -1,0 +1,140 @@
+"""Resume states of sharded runs: every rank writes its shards by torch.distributed.checkpoint, any number of ranks reads them.
+
+OUTPUT/resume/step_0000500/   *.distcp and .metadata (torch's format), and complete.json: the state of the run, written last.
+Without complete.json the folder does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+
+from catalogs.commit import write_atomically
+from trainer.config import TrainError
+from trainer.ranks import Ranks
+
+MARKER = "complete.json"
+
+
+class ShardWriter:
+    """Writes resume states, at once or (`background`) while training goes on; one at a time."""
+
+    def __init__(self, ranks: Ranks, background: bool) -> None:
+        self._ranks, self._background = ranks, background
+        # A group of its own: what the background sends must not meet the steps' own exchanges.
+        self._group: Any = dist.new_group(backend="gloo") if background else None
+        self._pending: tuple[Future[Any], Callable[[], None]] | None = None
+
+    def write(self, folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], then: Callable[[], None]) -> None:
+        """Write tensors (sharded or the same on all ranks) and `state`; called by all ranks.
+
+        then: called by the first once the state counts; in the background that is at a later `settle`.
+        """
+        self.settle()
+
+        def finish() -> None:
+            if self._ranks.first:
+                write_atomically(folder / MARKER, json.dumps(state).encode())
+                then()
+
+        if self._ranks.first and folder.exists():
+            # Left by a kill, or by a run that was begun anew: the marker goes first.
+            (folder / MARKER).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        self._ranks.wait()
+        writer = FileSystemWriter(folder, sync_files=True)
+        if self._background:
+            future = dcp.async_save(tensors, storage_writer=writer, process_group=self._group)
+            assert isinstance(future, Future)
+            self._pending = (future, finish)
+            return
+        with _one_error():
+            dcp.save(tensors, storage_writer=writer)
+        finish()
+        self._ranks.wait()
+
+    def settle(self, wait: bool = True) -> None:
+        """Complete what is written in the background: all of it, or only what is done already. Raises what writing raised."""
+        if self._pending is not None and (wait or self._pending[0].done()):
+            future, finish = self._pending
+            self._pending = None
+            with _one_error():
+                future.result()
+            finish()
+        if wait:
+            self._ranks.wait()
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state of the run, as `write` was given it."""
+    found: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    return found
+
+
+def read_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Fill the tensors, whole or sharded over any number of ranks, with what was written under their names. Every rank reads
+    for itself."""
+    with _one_error(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        dcp.load(tensors, storage_reader=_Reader(folder), no_dist=True)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a resume state counts."""
+    return (folder / MARKER).is_file()
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """The error of one rank instead of torch's table of all ranks' tracebacks (which is no Exception)."""
+    try:
+        yield
+    except CheckpointException as error:
+        first = next(iter(error.failures.values()), (None,))[0]
+        words = " ".join(str(first).split()) or type(first).__name__
+        raise TrainError(f"{words}; see that the disk is neither full nor damaged") from None
+
+
+class _Reader(FileSystemReader):
+    """Unpickles nothing in `.metadata` but what describes tensors: a run folder may come from somebody else."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        metadata: Metadata = _Metadata(BytesIO((Path(self.path) / ".metadata").read_bytes())).load()
+        if getattr(metadata, "storage_meta", None) is None:
+            metadata.storage_meta = StorageMeta()
+        assert metadata.storage_meta is not None
+        metadata.storage_meta.load_id = self.load_id
+        return metadata
+
+
+class _Metadata(pickle.Unpickler):
+    _HARMLESS: ClassVar = {
+        ("torch", "Size"), ("torch.serialization", "_get_layout"), ("torch._utils", "_rebuild_dtype"),
+        ("collections", "OrderedDict"), ("pathlib", "PosixPath"), ("pathlib", "Path"),
+    }  # fmt: skip
+    _DESCRIBING = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = (
+            super().find_class(module, name) if module.split(".")[0] in ("torch", "collections", "pathlib") else None
+        )
+        describing = module in self._DESCRIBING and isinstance(found, type) and not name.startswith("FileSystem")
+        if describing or (module, name) in self._HARMLESS or isinstance(found, torch.dtype):
+            return found
+        raise pickle.UnpicklingError(f".metadata holds {module}.{name}, which describes no tensor")
