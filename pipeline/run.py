@@ -109,7 +109,7 @@ def prepare(
     """
     root = Path(out)
     fingerprint = config.fingerprint()
-    _check_weights(config.weights())
+    check_weights(config.weights())
     with _full_disk_said(root):
         try:
             create_corpus(root, name=config.name)
@@ -149,18 +149,23 @@ def _prepare(
     return summary
 
 
+def known_hashes(root: Path) -> dict[HashKey, str]:
+    """Hashes of the files that earlier runs into a corpus have read."""
+    known = root / "hashes.json"
+    if not known.is_file():
+        return {}
+    rows = json.loads(known.read_text(encoding="utf-8"))
+    return {(path, size, changed): sha256 for path, size, changed, sha256 in rows}
+
+
 def _find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Watcher) -> FoundSources:
     """The sources; files that have not changed since the last run are not read again for their hash."""
-    known = root / "hashes.json"
-    hashes: dict[HashKey, str] = {}
-    if known.is_file():
-        rows = json.loads(known.read_text(encoding="utf-8"))
-        hashes = {(path, size, changed): sha256 for path, size, changed, sha256 in rows}
+    hashes = known_hashes(root)
     before = len(hashes)
     found = find_sources(paths, session=config.sources.session, language=config.sources.language, hashes=hashes)
     if len(hashes) != before:
         text = json.dumps([[*key, sha256] for key, sha256 in hashes.items()])
-        write_atomically(known, text.encode(), scratch=root / "tmp")
+        write_atomically(root / "hashes.json", text.encode(), scratch=root / "tmp")
     for notice in found.notices:
         watcher.say(notice)
     if found.repeated:
@@ -275,7 +280,8 @@ def _engine(config: _PrepareConfig, root: Path) -> Engine:
         raise PrepareError(f"no Ray cluster at {config.engine.address}: {' '.join(str(error).split())}") from None
 
 
-def _check_weights(names: Iterable[str]) -> None:
+def check_weights(names: Iterable[str]) -> None:
+    """Raise PrepareError that says how to get them where weights are not here."""
     try:
         for name in names:
             resolve(name)

@@ -27,6 +27,10 @@ def prepare(
     executor: Annotated[str | None, typer.Option(help="ray (default) or inline: all in this process.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join.")] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Process again what was done with other settings.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only forecast time, kept hours and disk, from a few minutes of audio.")
+    ] = False,
+    sample_minutes: Annotated[float, typer.Option(help="Audio that --dry-run goes through.", min=0.5)] = 4.0,
     as_json: JsonOption = False,
 ) -> None:
     """Turn recordings into a corpus: separate, find speech, cut, transcribe, score, embed, mine references, commit.
@@ -46,6 +50,11 @@ def prepare(
         overrides.append(f"engine.address={address}")
     settings = load_config(config, overrides)
     terminal = Terminal(as_json)
+    if dry_run:
+        from voxmill.forecast import show_forecast
+
+        show_forecast(recordings, out, settings, sample_minutes * 60, terminal)
+        return
     from voxmill.progress import PrepareProgress
 
     with PrepareProgress(terminal) as progress:

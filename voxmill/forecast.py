@@ -1,0 +1,57 @@
+"""`voxmill prepare --dry-run` for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voxmill.terminal import Terminal
+
+if TYPE_CHECKING:
+    from pipeline.config import _PrepareConfig
+    from pipeline.forecast import Estimate
+
+
+def show_forecast(
+    recordings: Sequence[str], out: Path, config: _PrepareConfig, sample_s: float, terminal: Terminal
+) -> None:
+    """Forecast a run and print it as a table (or JSON). Writes nothing. Raises ValueError where there is nothing to do."""
+    from pipeline.forecast import forecast, list_recordings
+    from pipeline.run import check_weights
+
+    check_weights(config.weights())
+    found = list_recordings(recordings, out, config)
+    terminal.say(f"{len(found.sources)} recordings found; running the stages over {sample_s / 60:.0f} minutes of them")
+    result = forecast(found, out, config, sample_s, say=terminal.say)
+    rows = [
+        _row("time", result.wall_s, _hours),
+        _row("kept", result.kept_s, _hours),
+        _row("segments", result.segments, lambda value: f"{value:,.0f}"),
+        _row("disk", result.disk_bytes, _size),
+    ]
+    terminal.table(
+        f"{_hours(result.audio_s)} in {result.recordings} recordings, {result.unreadable} unreadable; "
+        f"from {result.excerpts} excerpts, {result.sampled_s / 60:.1f} minutes",
+        ("", "forecast", "four times out of five between", "and"),
+        rows,
+    )
+    slow = sorted(result.stage_cpu_s.items(), key=lambda item: -item[1])[:4]
+    terminal.say("core time: " + ", ".join(f"{stage} {_hours(seconds)}" for stage, seconds in slow))
+    terminal.say("nothing was written; the same command without --dry-run does the work")
+    terminal.result(asdict(result))
+
+
+def _row(name: str, estimate: Estimate, shown: Callable[[float], str]) -> tuple[str, str, str, str]:
+    return name, shown(estimate.value), shown(estimate.low), shown(estimate.high)
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
