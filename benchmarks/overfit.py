@@ -22,7 +22,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path[:0] = [str(HERE), str(ROOT)]
+sys.path[:0] = [str(ROOT), str(HERE)]
 
 WER_LIMIT = 0.30
 STEPS = ("prepare", "codec", "learn", "checkpoints", "speak")

@@ -25,36 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from inference import _replace_section, machine  # noqa: E402
-
-from voxmill.demo_prompts import LANGUAGES, RATE, choose_prompts, unpack_packages  # noqa: E402
-from voxmill.demo_recordings import _join  # noqa: E402
-
-
-def make_recordings(folder: Path, minutes: float) -> list[Path]:
-    """Two-minute recordings, languages in turn, each a session of its own."""
-    import random
-
-    import soundfile
-
-    folder.mkdir(parents=True)
-    root = unpack_packages(lambda line: None)
-    files, made = [], 0.0
-    waiting = {}
-    for language in LANGUAGES:
-        waiting[language] = list(choose_prompts(root, language, minutes * 60 / len(LANGUAGES), random.Random(language)))
-    while made < minutes * 60 and any(waiting.values()):
-        for language, prompts in waiting.items():
-            some, length = [], 0.0
-            while prompts and length < 120:
-                some.append(prompts.pop())
-                length += some[-1].duration_s + 1.4
-            if some:
-                samples, _ = _join(some, random.Random(f"{language}{made}"))
-                path = folder / f"{language}{len(files):02d}.wav"
-                soundfile.write(path, samples, RATE, subtype="PCM_16")
-                files.append(path)
-                made += len(samples) / RATE
-    return files
+from prompt_recordings import make_recordings  # noqa: E402
 
 
 def run(command: list[str]) -> tuple[float, str]:

@@ -73,7 +73,7 @@ def create_corpus(root: str | Path, name: str | None = None, license: str | None
 
 
 def corpus_info(root: str | Path) -> dict[str, Any]:
-    """corpus.json of a corpus; CorpusError when the folder is none or was written by a newer version."""
+    """corpus.json of a corpus; CorpusError when the folder is none or was written by a newer or older version."""
     try:
         info = json.loads((Path(root) / "corpus.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -82,6 +82,11 @@ def corpus_info(root: str | Path) -> dict[str, Any]:
         raise CorpusError(f"{root}/corpus.json is damaged; run: voxmill fsck {root}") from None
     if info.get("schema_version", 0) > SCHEMA_VERSION:
         raise CorpusError(f"{root} has format {info['schema_version']}, newer than {SCHEMA_VERSION}: update voxmill")
+    if info.get("schema_version", 0) < SCHEMA_VERSION:
+        raise CorpusError(
+            f"{root} has format {info.get('schema_version', 0)} of an older voxmill, this one reads {SCHEMA_VERSION}: "
+            "prepare the recordings into another folder"
+        )
     return info
 
 

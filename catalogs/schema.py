@@ -10,7 +10,8 @@ import json
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Raised when columns change. 1: development before the columns of given transcripts, flags and duplicates."""
 
 WORD = pa.struct([("word", pa.string()), ("start", pa.float32()), ("end", pa.float32()), ("p", pa.float32())])
 # `binary`, not `large_binary`: with large_binary `datasets` silently degrades the Audio feature to a plain struct.

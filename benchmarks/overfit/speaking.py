@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -16,7 +17,7 @@ from voxcpm import VoxCPM
 from voxcpm.api import Utterance
 
 #: Solver steps and guidance of all speech that is measured; the defaults of the API.
-SPEECH = {"inference_timesteps": 10, "cfg_value": 2.0, "retry_badcase": False}
+SPEECH: dict[str, Any] = {"inference_timesteps": 10, "cfg_value": 2.0, "retry_badcase": False}
 
 
 @dataclass(frozen=True)

@@ -258,3 +258,6 @@ def test_folders_that_are_no_corpus_are_refused(tmp_path: Path) -> None:
     (tmp_path / "new" / "corpus.json").write_text('{"schema_version": 99}')
     with pytest.raises(CorpusError, match="newer"):
         create_corpus(tmp_path / "new")
+    (tmp_path / "new" / "corpus.json").write_text('{"schema_version": 1}')
+    with pytest.raises(CorpusError, match="older voxmill"):
+        Corpus(tmp_path / "new")

@@ -1,6 +1,6 @@
 """Training of AudioVAE: what turns speech into the latents that the model speaks in.
 
-So far the short recipe (spectra, waveform, KL) for models from scratch; there is no adversary yet.
+Recipes: `toy` (spectra, waveform, KL: a minute, for models from scratch) and `v2` (the published widths, with discriminators).
 """
 
 from __future__ import annotations

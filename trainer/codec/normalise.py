@@ -26,7 +26,7 @@ def normalise_latents(codec: AudioVAE, clips: Sequence[np.ndarray]) -> None:
     mean, scale = latents.mean(dim=1), latents.std(dim=1)
     scale = scale.clamp_min(_LEAST_SCALE * float(scale.max()))
     mu, logvar = codec.encoder.fc_mu, codec.encoder.fc_logvar
-    first = codec.decoder.model[0]
+    first = codec.decoder.model[0]  # type: ignore[index]
     assert isinstance(mu, CausalConv) and isinstance(logvar, CausalConv) and isinstance(first, CausalConv)
     assert mu.bias is not None and logvar.bias is not None and first.bias is not None
     mu.bias.sub_(mean)

@@ -1,0 +1,77 @@
+"""`prepare --dry-run` against the run it forecasts, on two inputs.
+
+    python benchmarks/forecast.py [--minutes 30] [--write docs/benchmarks.md]
+
+The inputs: two-minute recordings of prompts in five languages, and read, acted and long recordings of ../shared/corpora in
+their own formats (where they are). Each is forecast, then done; the bound is 25 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from inference import _replace_section, machine  # noqa: E402
+from prompt_recordings import make_recordings  # noqa: E402
+
+
+def voxmill(*arguments: str) -> Any:
+    """The JSON result of a command; ends the benchmark where it fails."""
+    done = subprocess.run([sys.executable, "-m", "voxmill.cli", *arguments, "--json"], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"voxmill {' '.join(arguments[:3])} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout)
+
+
+def compare(name: str, sources: list[str], corpus: Path) -> list[str]:
+    """Table rows of one input: forecast, interval, real, error."""
+    same = ["prepare", *sources, "-o", str(corpus), "--set", "describe=none"]
+    forecast = voxmill(*same, "--dry-run")
+    real = voxmill(*same)
+    size = sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file())
+    measured = {"wall_s": real["wall_s"], "kept_s": real["kept_s"], "segments": real["segments"], "disk_bytes": size}
+    rows = []
+    for key, value in measured.items():
+        estimate = forecast[key]
+        scale, unit = (1e6, "MB") if key == "disk_bytes" else (1, "" if key == "segments" else "s")
+        rows.append(
+            f"| {name} | {key.split('_')[0]} {unit} | {estimate['value'] / scale:.0f} "
+            f"| {estimate['low'] / scale:.0f} - {estimate['high'] / scale:.0f} | {value / scale:.0f} "
+            f"| {estimate['value'] / value - 1:+.0%} |"
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    """Both inputs, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--write", type=Path, help="markdown file whose forecast section is replaced")
+    arguments = parser.parse_args()
+    lines = [machine(), "", "| input | | forecast | 80 % interval | real | error |", "|---|---|---|---|---|---|"]
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        files = make_recordings(scratch / "prompts", arguments.minutes)
+        lines += compare("prompts", [str(file) for file in files], scratch / "one")
+        corpora = ROOT.parent / "shared" / "corpora"
+        if corpora.is_dir():
+            folders = [
+                str(corpora / part) for part in ("read", "long", "multi", "ravdess") if (corpora / part).is_dir()
+            ]
+            lines += compare("corpora", folders, scratch / "two")
+    text = "\n".join(lines)
+    if arguments.write:
+        _replace_section(arguments.write, "forecast", text)
+
+
+if __name__ == "__main__":
+    main()
