@@ -14,8 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-from voxmill.demo_recordings import make_demo_recordings
-from voxmill.score import LanguageScore, score_corpus, score_direct
+# This folder's pipeline.py must not be taken for the package.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from voxmill.demo_recordings import make_demo_recordings  # noqa: E402
+from voxmill.score import LanguageScore, score_corpus, score_direct  # noqa: E402
 
 
 def main() -> None:

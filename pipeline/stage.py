@@ -28,7 +28,8 @@ class StageConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Resources:
-    """What one actor of a stage needs. `cpus` may be a fraction; `memory_bytes` is a hint for the scheduler."""
+    """What a stage needs. `cpus`: its share of the cores' time beside the others' (`transcribe` on the CPU is 1), by which
+    pools are sized; `memory_bytes` of one actor is a hint for the scheduler."""
 
     cpus: float = 0.2
     gpus: float = 0.0

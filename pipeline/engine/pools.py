@@ -27,7 +27,7 @@ def size_pools(groups: Sequence[StageGroup], cpus: float, gpus: float) -> list[S
     on_gpu = sum(group.gpus for group in groups) or 1.0
     sized = []
     for need, group in zip(needs, groups, strict=True):
-        actors = group.actors or max(1, int(gpus / on_gpu if group.gpus else need * cpus / on_cpu))
+        actors = group.actors or max(1, int(gpus / on_gpu) if group.gpus else round(need * cpus / on_cpu))
         sized.append(replace(group, actors=actors))
     return sized
 

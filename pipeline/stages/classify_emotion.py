@@ -40,7 +40,7 @@ class ClassifyEmotion(Stage[ClassifyEmotionConfig]):
     config_type = ClassifyEmotionConfig
     inputs = ("windows", "segments")
     outputs = ("segment.pitch_hz", "segment.pitch_range_st", "segment.expressive_p")
-    resources = Resources(cpus=0.2)
+    resources = Resources(cpus=0.02)
 
     def __call__(self, session: Session) -> Session:
         found: list[tuple[Segment, Prosody]] = []

@@ -33,7 +33,7 @@ class CutClips(Stage[CutClipsConfig]):
     config_type = CutClipsConfig
     inputs = ("segments",)
     outputs = ("segment.flac", "segment.flac_rate", "segment.bandwidth_hz", "segment.clipping")
-    resources = Resources(cpus=0.3)
+    resources = Resources(cpus=0.02)
 
     def __call__(self, session: Session) -> Session:
         self.for_each(session, session.usable(), lambda recording: self._cut(session, recording))

@@ -35,7 +35,7 @@ class Decode(Stage[DecodeConfig]):
     version = "1"
     config_type = DecodeConfig
     outputs = ("windows",)
-    resources = Resources(cpus=0.3)
+    resources = Resources(cpus=0.02)
 
     def __call__(self, session: Session) -> Session:
         self.for_each(session, session.usable(), lambda recording: self._decode(session, recording))

@@ -45,7 +45,7 @@ class DetectSpeech(Stage[DetectSpeechConfig]):
     config_type = DetectSpeechConfig
     inputs = ("windows",)
     outputs = ("speech",)
-    resources = Resources(cpus=0.2)
+    resources = Resources(cpus=0.02)
 
     def weights(self) -> tuple[str, ...]:
         return ("silero-vad",)

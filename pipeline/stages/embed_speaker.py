@@ -43,7 +43,7 @@ class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
     config_type = EmbedSpeakerConfig
     inputs = ("windows", "segments", "segment.pitch_hz")
     outputs = ("segment.embedding", "segment.speaker", "segment.speaker_purity", "segment.gender", "segment.gender_p")
-    resources = Resources(cpus=0.3, memory_bytes=1024**3)
+    resources = Resources(cpus=0.03, memory_bytes=1024**3)
 
     def weights(self) -> tuple[str, ...]:
         return (self.config.encoder,)

@@ -36,7 +36,7 @@ class MineReferences(Stage[MineReferencesConfig]):
     config_type = MineReferencesConfig
     inputs = ("segments", "segment.embedding")
     outputs = ("references",)
-    resources = Resources(cpus=0.1)
+    resources = Resources(cpus=0.01)
 
     def __call__(self, session: Session) -> Session:
         threshold = self.config.threshold

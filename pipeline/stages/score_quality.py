@@ -46,7 +46,7 @@ class ScoreQuality(Stage[ScoreQualityConfig]):
         "segment.head_silence_s",
         "segment.tail_silence_s",
     )
-    resources = Resources(cpus=0.3)
+    resources = Resources(cpus=0.15)
 
     def weights(self) -> tuple[str, ...]:
         return ("dnsmos",)

@@ -46,7 +46,7 @@ class CutSegments(Stage[SegmentConfig]):
     config_type = SegmentConfig
     inputs = ("windows", "speech")
     outputs = ("segments", "segment.segment_id", "segment.seq", "segment.separated")
-    resources = Resources(cpus=0.1)
+    resources = Resources(cpus=0.01)
 
     def __call__(self, session: Session) -> Session:
         self.for_each(session, session.usable(), lambda recording: self._cut(session, recording))

@@ -48,7 +48,7 @@ class Separate(Stage[SeparateConfig]):
     config_type = SeparateConfig
     inputs = ("windows",)
     outputs = ("windows", "segment.separated")
-    resources = Resources(cpus=0.5, memory_bytes=2 * 1024**3)
+    resources = Resources(cpus=0.05, memory_bytes=2 * 1024**3)
 
     def weights(self) -> tuple[str, ...]:
         return (self.config.model,) if self._active() else ()

@@ -53,7 +53,8 @@ class TranscribeConfig(StageConfig):
     """Which segments are recognised again: those the first pass was in doubt about, or all with a recognised text."""
     doubtful_logprob: float = -0.5
     """A mean log probability below this is doubt, as are a compression ratio above 2 and any sign of invention."""
-    threads: int = Field(2, ge=1)
+    threads: int = Field(1, ge=1)
+    """CPU threads of one actor. Two actors of one thread do a third more than one of two."""
     device: str = "cpu"
     compute_type: str = "default"
     """CTranslate2's; default: int8 on the CPU, float16 on a GPU."""

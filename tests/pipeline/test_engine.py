@@ -273,9 +273,10 @@ def chain(*actors: int, gpus: float = 0.0, cpus: float = 0.2) -> list[StageGroup
 
 
 def test_pools_grow_with_the_node() -> None:
-    assert [group.actors for group in size_pools(chain(0, 0, 0), 2, 0)] == [1, 1, 1]
+    assert [group.actors for group in size_pools(chain(0, 0, 0), 1, 0)] == [1, 1, 1]
+    assert [group.actors for group in size_pools(chain(0, 0, 0), 2, 0)] == [1, 2, 1]
     many = size_pools(chain(0, 0, 0), 32, 0)
-    assert many[1].actors > 2 * many[0].actors > 2, "transcribe is the slowest and gets most"
+    assert many[1].actors > 20 * many[0].actors > 0, "transcribe is the slowest and gets most"
     assert sum(group.actors for group in many) <= 2 * 32
     assert [group.actors for group in size_pools(chain(2, 3, 4), 32, 0)] == [2, 3, 4], "what was said stays"
     assert size_pools(chain(0, 0, 0, gpus=0.5), 8, 4)[1].actors == 8, "two share a GPU, and there are four"

@@ -1,0 +1,112 @@
+"""This package's trainer, run in its own environment: `python ours.py CHECKPOINT THREADS DATA [lora]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [
+    str(Path(__file__).resolve().parent.parent / "sides"),
+    str(Path(__file__).resolve().parent.parent.parent),
+]
+
+import torch  # noqa: E402
+
+torch.set_num_threads(int(sys.argv[2]))
+
+from protocol import answer, timed  # noqa: E402
+
+from trainer.build import build  # noqa: E402
+from trainer.config import Phase, TrainConfig  # noqa: E402
+from trainer.corpora import Corpora  # noqa: E402
+from trainer.data import Planned, Planner, SampleMaker  # noqa: E402
+from trainer.latents import Latents  # noqa: E402
+from trainer.mixture import Candidate, Choice  # noqa: E402
+from trainer.optim import make_optimizer  # noqa: E402
+from trainer.step import Stepper, document_noise  # noqa: E402
+
+DATA, BATCH = Path(sys.argv[3]), 4
+PHASE = Phase(steps=1_000_000, schedule="constant", lr=1e-4)
+MODEL_SETTINGS: dict[str, Any] = {"start": sys.argv[1]}
+if "lora" in sys.argv:
+    MODEL_SETTINGS["lora"] = {"r": 32, "alpha": 32}
+CONFIG = TrainConfig.model_validate(
+    {"corpus": str(DATA / "corpus"), "output": str(DATA / "output"), "model": MODEL_SETTINGS,
+     "phases": {"only": PHASE.model_dump()}}
+)  # fmt: skip
+CORPORA = Corpora(CONFIG.corpora)
+TRAINEE = build(CONFIG, CORPORA, None, lambda line: None)
+OPTIMIZER = make_optimizer(TRAINEE.model, CONFIG.optim, PHASE.lr)
+PLANNER = Planner(TRAINEE.tokenizer, TRAINEE.config)
+WARM = Latents(CORPORA, TRAINEE.codec, TRAINEE.config)
+STEPS = [0]
+PLANS: dict[str, list[Planned]] = {}
+
+
+def _row(name: str, batch: int) -> list[Planned]:
+    """The clips of a batch: one packed row."""
+    if name not in PLANS:
+        clips = map(json.loads, (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
+        PLANS[name] = [
+            PLANNER.plan(
+                Choice(i, Candidate(c["segment_id"], "en", c["text"], c["seconds"], None, ()), "basic", None, i)
+            )
+            for i, c in enumerate(clips)
+        ]
+    return PLANS[name][batch * BATCH : (batch + 1) * BATCH]
+
+
+def _latents(how: str) -> Latents:
+    """warm: in memory; stored: what `voxmill encode` wrote, read again; encode: through the codec."""
+    if how == "warm":
+        return WARM
+    if how == "stored":
+        return Latents(CORPORA, TRAINEE.codec, TRAINEE.config, memory_s=0.0)
+    return Latents(Corpora([DATA / "plain"]), TRAINEE.codec, TRAINEE.config, memory_s=0.0)
+
+
+def _step(row: list[Planned], how: str, lr: float) -> None:
+    maker = SampleMaker(CORPORA, _latents(how), TRAINEE.config)
+    stepper = Stepper(CONFIG, TRAINEE, OPTIMIZER, maker, torch.device("cpu"))
+    report = stepper.take(PHASE.model_copy(update={"lr": lr}), STEPS[0], STEPS[0], [row])
+    assert report.taken
+    STEPS[0] += 1
+
+
+def step(request: dict[str, Any]) -> float:
+    """Seconds of one optimiser step; `latents`: warm, stored or encode."""
+    row = _row(request["set"], request["batch"])
+    if request["latents"] == "warm":
+        for item in row:
+            WARM.get(item.choice.candidate.segment_id, item.patches)
+    return timed(lambda: _step(row, request["latents"], request.get("lr", 1e-4)))
+
+
+@torch.no_grad()
+def loss(request: dict[str, Any]) -> float:
+    """Mean diffusion loss over `batches` batches, with random numbers that are the same each time."""
+    maker = SampleMaker(CORPORA, WARM, TRAINEE.config)
+    stepper = Stepper(CONFIG, TRAINEE, OPTIMIZER, maker, torch.device("cpu"))
+    found = []
+    for number in range(request["batches"]):
+        row = _row(request["set"], number)
+        batch = stepper.batch([row])
+        noise = document_noise(TRAINEE, batch, {(0, i): 1000 * number + i for i in range(len(row))})
+        found.append(float(TRAINEE.model.training_losses(batch, noise).diffusion))
+    return sum(found) / len(found)
+
+
+def targets(request: dict[str, Any]) -> float:
+    """Target patches of a batch."""
+    return float(sum(item.patches for item in _row(request["set"], request["batch"])))
+
+
+def positions(request: dict[str, Any]) -> float:
+    """Positions of a batch that are computed, padding included."""
+    return float(sum(item.length for item in _row(request["set"], request["batch"])))
+
+
+if __name__ == "__main__":
+    answer({"ready": lambda request: 0.0, "step": step, "loss": loss, "targets": targets, "positions": positions})
