@@ -53,6 +53,8 @@ class TranscribeConfig(StageConfig):
     """Which segments are recognised again: those the first pass was in doubt about, or all with a recognised text."""
     doubtful_logprob: float = -0.5
     """A mean log probability below this is doubt, as are a compression ratio above 2 and any sign of invention."""
+    window_margin_s: float | None = Field(6.0, ge=0)
+    """How much of the empty rest of Whisper's 30 s window is computed after a clip; null: all of it."""
     threads: int = Field(1, ge=1)
     """CPU threads of one actor. Two actors of one thread do a third more than one of two."""
     device: str = "cpu"
@@ -110,7 +112,8 @@ class Transcribe(Stage[TranscribeConfig]):
         self.first, self.second = models[0], models[-1]
 
     def _recogniser(self, name: str) -> Recogniser:
-        return Recogniser(name, self.config.device, self.config.compute_type, self.config.threads)
+        config = self.config
+        return Recogniser(name, config.device, config.compute_type, config.threads, config.window_margin_s)
 
     def __call__(self, session: Session) -> Session:
         languages: dict[str, Spoken] = {}

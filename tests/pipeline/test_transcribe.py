@@ -65,7 +65,8 @@ def test_chinese_is_found(whisper: Stage[Any], corpora: Path) -> None:
     assert count_characters(str(segment.text)) > 5
 
 
-def test_a_given_language_is_honoured_even_when_it_is_another(whisper: Stage[Any], corpora: Path) -> None:
+def test_a_given_language_is_honoured_even_when_it_is_another(corpora: Path) -> None:
+    whisper = make_stage("transcribe", threads=1, beam_size=1, window_margin_s=None)
     segment = next(heard(whisper, corpora / "read" / "LJ002-0020.flac", language="ru").alive())
     assert segment.language == "ru"
     assert any("\u0400" <= letter <= "\u04ff" for letter in str(segment.text))
@@ -181,3 +182,38 @@ def test_windows_for_the_language_are_at_most_thirty_seconds(corpora: Path) -> N
     assert 1 <= len(windows) <= 4
     assert all(0 < len(window) <= 30 * 16_000 for window in windows)
     assert speech_windows(session, "another", 4) == []
+
+
+def test_the_empty_rest_of_the_window_is_not_computed_and_the_words_are_the_same(
+    corpora: Path, monkeypatch: Any
+) -> None:
+    """With a margin the encoder gets as much as the clip has; a result in doubt is made again with the whole window."""
+    from catalogs import models
+    from pipeline.recogniser import _DOUBT, Recogniser
+
+    if not models.available("whisper-base"):
+        pytest.skip("the weights whisper-base are not here (voxmill models pull whisper-base)")
+    audio = session_of(corpora / "read" / "jfk.flac")
+    decoded = run_stages(audio, "decode")
+    clip = decoded.pcm(decoded.recordings[0].source.source_id, 0.0, 11.0).astype(np.float32) / 32768
+    whole, near = Recogniser("whisper-base"), Recogniser("whisper-base", window_margin_s=6.0)
+    heard = near.transcribe(clip, "en", beam_size=1)
+    assert error_rate(heard.text, JFK) < 0.05 and error_rate(whole.transcribe(clip, "en", 1).text, JFK) < 0.05
+    features = np.zeros((80, 3000), np.float32)
+    features[:, :1100] = 1.0
+    near._whisper.margin_frames = 600
+    assert near._whisper.encode(features).shape[1] == 850, "17 s of 20 ms steps, not 30"
+    near._whisper.margin_frames = None
+    assert near._whisper.encode(features).shape[1] == 1500
+
+    calls: list[int | None] = []
+    real = Recogniser._transcribe
+
+    def doubtful(self: Recogniser, *rest: Any) -> Any:
+        calls.append(self._whisper.margin_frames)
+        return dataclasses.replace(real(self, *rest), logprob=_DOUBT - 0.1)
+
+    monkeypatch.setattr(Recogniser, "_transcribe", doubtful)
+    near.transcribe(clip, "en", beam_size=1)
+    whole.transcribe(clip, "en", beam_size=1)
+    assert calls == [600, None, None]
