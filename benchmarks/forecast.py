@@ -45,7 +45,7 @@ def compare(name: str, sources: list[str], corpus: Path) -> list[str]:
         rows.append(
             f"| {name} | {key.split('_')[0]} {unit} | {estimate['value'] / scale:.0f} "
             f"| {estimate['low'] / scale:.0f} - {estimate['high'] / scale:.0f} | {value / scale:.0f} "
-            f"| {estimate['value'] / value - 1:+.0%} |"
+            f"| {estimate['value'] / max(value, 1e-9) - 1:+.0%} |"
         )
         print(rows[-1], flush=True)
     return rows

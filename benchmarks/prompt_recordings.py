@@ -15,7 +15,8 @@ def make_recordings(folder: Path, minutes: float) -> list[Path]:
     """Two-minute recordings, languages in turn, each a session of its own."""
     folder.mkdir(parents=True)
     root = unpack_packages(lambda line: None)
-    files, made = [], 0.0
+    files: list[Path] = []
+    made = 0.0
     waiting = {}
     for language in LANGUAGES:
         waiting[language] = list(choose_prompts(root, language, minutes * 60 / len(LANGUAGES), random.Random(language)))

@@ -160,6 +160,8 @@ class TrainConfig(FrozenSettings):
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the arithmetic; weights and optimiser state are always float32."""
+    history_noise: float = Field(0.0, ge=0)
+    """Noise (of the latents' scale, up to this) on the audio that the model hears as its past while it is trained."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; None: torch's choice."""
     latent_cache: str | None = None

@@ -1,6 +1,6 @@
 """What people write today: one process, one file after another, the libraries in order. `python plain.py OUT FILE...`.
 
-The same models with the same settings as profile small and every library's own choice of threads; one bad file would end it.
+The same models as profile small with the libraries' usual settings and their own choice of threads; one bad file would end it.
 Prints a line of JSON: wall seconds and segments.
 """
 
@@ -51,7 +51,8 @@ def main() -> None:
     whisper = WhisperModel(str(resolve("whisper-base")), device="cpu", compute_type="int8")
     dnsmos = onnxruntime.InferenceSession(str(next(resolve("dnsmos").rglob("sig_bak_ovr.onnx"))))
     speaker = Ge2e(resolve("ge2e"))
-    rows, prints = [], []
+    rows: list[dict[str, object]] = []
+    prints = []
     for path in sys.argv[2:]:
         audio = decode_audio(path, sampling_rate=RATE)
         spans = merge(get_speech_timestamps(audio, vad, return_seconds=True), len(audio) / RATE)
