@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalogs.commit import corpus_info, read_records
+from catalogs.duplicates import lay_over, read_duplicates
 from catalogs.schema import DECOUPLED, DESCRIPTIONS, INDEX, RECORDINGS, REFERENCES
 from catalogs.shards import Shard
 
@@ -70,7 +71,8 @@ class Corpus:
 
         schema = _SCHEMAS[kind]
         parts = [pq.ParquetFile(path).read().cast(schema) for path in self.files(kind)]
-        return pa.concat_tables(parts) if parts else schema.empty_table()
+        found = pa.concat_tables(parts) if parts else schema.empty_table()
+        return lay_over(found, read_duplicates(self.path)) if kind == "index" else found
 
     def annotations(self, kind: str) -> pa.Table:
         """All rows of `descriptions` or `decoupled` that later passes have made so far, keyed by segment_id."""
@@ -130,7 +132,13 @@ class Corpus:
         shard, row = self.place(segment_id)
         return self.shard(shard).audio_buffer(row)
 
-    def read_audio(self, segment_id: str) -> tuple[np.ndarray, int]:
-        """float32 [S] in -1..1 and the native sample rate (Hz) of one segment."""
+    def read_audio(self, segment_id: str, level: bool = False) -> tuple[np.ndarray, int]:
+        """float32 [S] in -1..1 and the native sample rate (Hz) of one segment, as it was recorded.
+
+        With `level`, at the loudness that its recorded `gain_db` brings it to (unchanged where it has none); dividing by the
+        same gain gives the recording back.
+        """
         shard, row = self.place(segment_id)
-        return self.shard(shard).read_audio(row)
+        samples, rate = self.shard(shard).read_audio(row)
+        gain = self.shard(shard).column(row, "gain_db") if level else None
+        return (samples if gain is None else samples * np.float32(10 ** (gain / 20))), rate

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from catalogs.commit import CorpusError, corpus_info, read_records, sweep_tmp
+from catalogs.companions import latent_problems
 from catalogs.models import file_sha256
 from catalogs.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SEGMENTS
 
@@ -62,6 +63,7 @@ def fsck(
         for (name, _), count in sources.items()
         if count > 1
     ]
+    problems += [Problem(*found) for found in latent_problems(root, segments.keys(), hashes)]
     strays = _strays(root, named)
     if repair:
         for path in strays:

@@ -10,8 +10,9 @@ import json
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
-"""Raised when columns change. 1: development before the columns of given transcripts, flags and duplicates."""
+SCHEMA_VERSION = 3
+"""Raised when columns change. 1: development before the columns of given transcripts and flags; 2: before those of
+duplicates, gain, reverberation, edges and clicks."""
 
 WORD = pa.struct([("word", pa.string()), ("start", pa.float32()), ("end", pa.float32()), ("p", pa.float32())])
 # `binary`, not `large_binary`: with large_binary `datasets` silently degrades the Audio feature to a plain struct.
@@ -47,6 +48,9 @@ _SEGMENT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("chars_per_s", pa.float32()),
     ("head_silence_s", pa.float32()),
     ("tail_silence_s", pa.float32()),
+    ("head_edge", pa.float32()),
+    ("tail_edge", pa.float32()),
+    ("clicks_per_s", pa.float32()),
     ("separated", pa.bool_()),
     ("speaker", pa.string()),
     ("speaker_purity", pa.float32()),
@@ -61,6 +65,12 @@ _SEGMENT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("pitch_range_st", pa.float32()),
     ("rate_sps", pa.float32()),
     ("energy_db", pa.float32()),
+    ("gain_db", pa.float32()),
+    ("reverb_s", pa.float32()),
+    ("audio_sha256", pa.string()),
+    ("duplicate_of", pa.string()),
+    ("duplicate_kind", pa.string()),
+    ("duplicate_group", pa.string()),
     ("flags", pa.list_(pa.string())),
     ("kept", pa.bool_()),
     ("reasons", pa.list_(pa.string())),
@@ -76,6 +86,7 @@ SEGMENTS = pa.schema(
         *_SEGMENT_FIELDS,
         ("words", pa.list_(WORD)),
         ("embedding", pa.list_(pa.float32())),
+        ("audio_print", pa.binary()),
         ("audio", AUDIO),
     ]
 )
@@ -152,6 +163,18 @@ DECOUPLED = pa.schema(
         ("cer", pa.float32()),
         ("cosine", pa.float32()),
         ("accepted", pa.bool_()),
+    ]
+)
+
+#: What the pass over all of a corpus found twice; laid over the columns of the same names in the index, which are empty there.
+#: `duplicate_of`: the first segment with this audio (or text), null for a first itself; `duplicate_kind`: exact | reencode |
+#: part | same_text; `duplicate_group`: the first of all that are linked in any way, which a split must keep on one side.
+DUPLICATES = pa.schema(
+    [
+        ("segment_id", pa.string()),
+        ("duplicate_of", pa.string()),
+        ("duplicate_kind", pa.string()),
+        ("duplicate_group", pa.string()),
     ]
 )
 

@@ -23,10 +23,12 @@ import pyarrow as pa
 
 from catalogs.commit import corpus_info, read_records, record_path
 from catalogs.corpus import annotation_files
+from catalogs.duplicates import duplicates_path
 from catalogs.ids import short_hash
 from catalogs.schema import (
     DECOUPLED,
     DESCRIPTIONS,
+    DUPLICATES,
     INDEX,
     QUARANTINE,
     RECORDINGS,
@@ -67,6 +69,7 @@ _SCHEMAS = {
     "descriptions": DESCRIPTIONS,
     "decoupled": DECOUPLED,
     "quarantine": QUARANTINE,
+    "duplicates": DUPLICATES,
     "records": _RECORD,
 }
 
@@ -157,6 +160,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     files["quarantine"] += sorted((root / "quarantine" / "now").glob("*.parquet"))
     for kind in ("descriptions", "decoupled"):
         files[kind] = annotation_files(root, kind)
+    files["duplicates"] = [path for path in (duplicates_path(root),) if path.is_file()]
     return files
 
 

@@ -6,9 +6,11 @@ SELECT $columns_recordings FROM $files_recordings;
 CREATE VIEW segments AS
 SELECT $columns_segments
 FROM (
-    SELECT * REPLACE ($kept AS kept, $reasons AS reasons)
+    SELECT * EXCLUDE (duplicate_of, duplicate_kind, duplicate_group)
+        REPLACE ($kept AS kept, $reasons AS reasons)
     FROM $files_index
-);
+)
+LEFT JOIN (SELECT $columns_duplicates FROM $files_duplicates) USING (segment_id);
 
 CREATE VIEW reference_pairs AS
 SELECT $columns_references FROM $files_references;

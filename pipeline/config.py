@@ -24,8 +24,8 @@ CHAIN: tuple[tuple[str, ...], ...] = (
     ("decode", "separate"),
     ("detect_speech", "segment"),
     ("transcribe",),
-    ("score_quality",),
-    ("classify_emotion", "embed_speaker", "mine_references"),
+    ("embed_speaker", "refine_cuts"),
+    ("score_quality", "classify_emotion", "fingerprint_audio", "mine_references"),
     ("cut_clips",),
 )
 

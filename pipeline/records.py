@@ -141,6 +141,9 @@ class Segment:
     chars_per_s: float | None = None
     head_silence_s: float | None = None
     tail_silence_s: float | None = None
+    head_edge: float | None = None
+    tail_edge: float | None = None
+    clicks_per_s: float | None = None
     separated: bool = False
     speaker: str | None = None
     speaker_purity: float | None = None
@@ -155,6 +158,11 @@ class Segment:
     pitch_range_st: float | None = None
     rate_sps: float | None = None
     energy_db: float | None = None
+    gain_db: float | None = None
+    reverb_s: float | None = None
+    audio_sha256: str | None = None
+    audio_print: np.ndarray | None = None
+    """uint16, see `pipeline.duplicates.audio_print`."""
     embedding: np.ndarray | None = None
     """Unit-length float32 speaker embedding."""
     flac: bytes | None = None

@@ -57,6 +57,7 @@ def _segment_row(session: Session, recording: Recording, segment: Segment, thres
         "license": recording.source.license,
         "words": [asdict(word) for word in segment.words],
         "embedding": None if segment.embedding is None else segment.embedding.tolist(),
+        "audio_print": None if segment.audio_print is None else segment.audio_print.astype("<u2").tobytes(),
         "audio": None,
     }
     hard = list(dict.fromkeys(segment.hard_reasons))

@@ -27,8 +27,10 @@ from catalogs.commit import (
     write_atomically,
 )
 from catalogs.models import WeightsMissing, resolve
+from catalogs.models import weights as weights_of
 from catalogs.settings import dump_settings
 from pipeline.config import _PrepareConfig
+from pipeline.duplicates.mark import mark_duplicates
 from pipeline.engine.base import DiskFullError, Engine, EngineError, Outcome
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.progress import Progress
@@ -85,6 +87,8 @@ class Summary:
     """CPU seconds of the stages: `stage_s` also counts waiting for a core that others use."""
     stage_audio_s: dict[str, float] = field(default_factory=dict)
     """Seconds of audio that each stage was busy with: over `stage_s` it is the stage's speed in times real time."""
+    duplicates: dict[str, int] = field(default_factory=dict)
+    """Segments of the whole corpus that are marked as a duplicate of another, by kind."""
     halved: dict[str, int] = field(default_factory=dict)
     """Batch size that stages came down to because they ran out of memory."""
     wall_s: float = 0.0
@@ -142,11 +146,27 @@ def _prepare(
     _announce(watcher, summary, units, sources)
     if units:
         _process(root, units, config, summary, watcher)
+    summary.duplicates = _mark_duplicates(root, config, watcher)
     summary.wall_s = time.perf_counter() - started
     summary.notices = list(dict.fromkeys(summary.notices))
     write_atomically(root / "run.json", json.dumps(asdict(summary), indent=1).encode(), scratch=root / "tmp")
     shutil.rmtree(root / "tmp", ignore_errors=True)
     return summary
+
+
+def _mark_duplicates(root: Path, config: _PrepareConfig, watcher: Watcher) -> dict[str, int]:
+    """Over all that is committed, this run's and earlier ones': a copy may be of an earlier run's segment."""
+    encoder = config.stage("embed_speaker").config.encoder  # type: ignore[attr-defined]
+    try:
+        marked = mark_duplicates(root, weights_of(encoder).cosine_threshold or 0.7)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise _disk_full(error, root, "; all units are committed") from None
+    if marked.done and marked.kinds:
+        found = ", ".join(f"{count} {kind}" for kind, count in marked.kinds.items())
+        watcher.say(f"duplicates marked, none removed: {found}")
+    return marked.kinds
 
 
 def known_hashes(root: Path) -> dict[HashKey, str]:

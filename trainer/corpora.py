@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from catalogs.corpus import Corpus
+from catalogs.duplicates import read_duplicates
 from catalogs.views import QueryError, query
 from trainer.config import TrainError
 
@@ -71,6 +72,14 @@ class Corpora:
             for row in part.table("references").select(["segment_id", "reference_id"]).to_pylist()
         ]
         return list(dict.fromkeys(pairs))
+
+    def duplicate_groups(self) -> dict[str, str]:
+        """Of every segment that is linked to others (copies, excerpts, the same words of the same voice): its group's name."""
+        found: dict[str, str] = {}
+        for part in reversed(self.parts):
+            table = read_duplicates(part.path)
+            found |= zip(*(table.column(name).to_pylist() for name in ("segment_id", "duplicate_group")), strict=True)
+        return found
 
     def missing_shards(self, segment_ids: Iterable[str]) -> list[tuple[Path, str]]:
         """(corpus, shard) of every file that segments need and that is not there, or is empty."""

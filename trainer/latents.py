@@ -1,8 +1,7 @@
-"""Latents of clips: through the codec once, then from memory or from a folder."""
+"""Latents of clips: stored beside the corpus by `voxmill encode`, else through the codec once, then from memory or a folder."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -13,21 +12,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from catalogs.companions import StoredLatents, stored_codecs
 from trainer.config import TrainError
 from trainer.corpora import RATE, Corpora
+from trainer.encoder import ClipEncoder, codec_digest, from_bits, latent_form
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
     from voxcpm.config import VoxCPM2Config
+
+__all__ = ["Latents", "check_length", "codec_digest", "encode_clip"]
 
 _SLACK_S = 0.005
 """Seconds by which a clip may differ from its index row: times are rounded to samples of the native rate."""
 
 
 class Latents:
-    """Latents of segments, float32 [A, P, D]: the least recently used of `memory_s` seconds of audio stay in memory.
+    """Latents of segments, float32 [A, P, D]: those stored beside a corpus (bfloat16) where they are of this very codec, else
+    encoded; the least recently used of `memory_s` seconds of audio stay in memory.
+
+    Clips are encoded one by one: what a clip is encoded with must not change its last bits, or a resumed run would not repeat an
+    unbroken one.
 
     folder: also kept on the disk, by codec, so that a later run does not encode again (written whole or not at all).
+    notes: lines for the user, e.g. that stored latents are of another codec.
     """
 
     def __init__(
@@ -38,38 +46,64 @@ class Latents:
         folder: str | Path | None = None,
         memory_s: float = 3600.0,
     ) -> None:
-        self._corpora, self._codec, self._config = corpora, codec, config
+        """Raises TrainError where stored latents of this codec cannot be read."""
+        self._corpora, self._config = corpora, config
         self._memory: OrderedDict[str, Tensor] = OrderedDict()
         self._held = 0
         self._room = round(memory_s * RATE / config.patch_samples)
+        self._encode = ClipEncoder(codec, config.patch_size)
+        self._stored: list[StoredLatents] = []
+        self.notes: list[str] = []
+        self.encoded_s = 0.0
+        """Seconds of audio that went through the codec so far."""
+        self._look_beside(corpora, codec)
         self._folder = Path(folder) / codec_digest(codec) if folder is not None else None
+
+    def _look_beside(self, corpora: Corpora, codec: AudioVAE) -> None:
+        """Find what `voxmill encode` has stored."""
+        homes = [part.path for part in corpora.parts] if corpora is not None else []
+        there = {home: found for home in homes if (found := stored_codecs(home))}
+        if not there:
+            return
+        form = latent_form(codec, self._config.patch_size)
+        for home, codecs in there.items():
+            if form.codec in codecs:
+                try:
+                    self._stored.append(StoredLatents(home, form))
+                except ValueError as error:
+                    raise TrainError(str(error)) from None
+            else:
+                self.notes.append(
+                    f"{home} has latents of another codec ({', '.join(codecs)}), not of the model's ({form.codec}): clips are"
+                    f" encoded as they come; voxmill encode {home} --codec with this model makes latents that fit"
+                )
 
     def get(self, segment_id: str, patches: int) -> Tensor:
         """float32 [patches, P, D] of one segment. TrainError when its audio is not as long as the index says."""
+        for stored in self._stored:
+            bits = stored.get(segment_id)
+            if bits is not None:
+                if len(bits) != patches:
+                    raise TrainError(
+                        f"segment {segment_id} has stored latents of {len(bits)} patches, its index row speaks of {patches}; run:"
+                        f" voxmill fsck {stored.root}"
+                    )
+                return from_bits(bits)
         if segment_id in self._memory:
             self._memory.move_to_end(segment_id)
             return self._memory[segment_id]
         latents = self._read(segment_id, patches)
         if latents is None:
             samples = self._corpora.clip(segment_id)
-            self._check(segment_id, samples, patches)
-            latents = encode_clip(self._codec, samples, patches, self._config)
+            check_length(segment_id, len(samples), patches, self._config.patch_samples, self._corpora.parts[0].path)
+            latents = self._encode(samples, patches)
+            self.encoded_s += len(samples) / RATE
             self._write(segment_id, latents)
         self._memory[segment_id] = latents
         self._held += len(latents)
         while self._held > self._room and len(self._memory) > 1:
             self._held -= len(self._memory.popitem(last=False)[1])
         return latents
-
-    def _check(self, segment_id: str, samples: np.ndarray, patches: int) -> None:
-        """Rather than cut a clip silently, or pad it with seconds of nothing."""
-        size, slack = self._config.patch_samples, round(_SLACK_S * RATE)
-        if not (patches - 1) * size - slack <= len(samples) <= patches * size + slack:
-            raise TrainError(
-                f"segment {segment_id} has {len(samples) / RATE:.2f} s of audio, its index row speaks of"
-                f" {(patches - 1) * size / RATE:.2f} to {patches * size / RATE:.2f} s; run: voxmill fsck"
-                f" {self._corpora.parts[0].path}"
-            )
 
     def _file(self, segment_id: str) -> Path | None:
         return None if self._folder is None else self._folder / segment_id[:2] / f"{segment_id}.npy"
@@ -98,21 +132,17 @@ class Latents:
         draft.replace(path)
 
 
-@torch.no_grad()
+def check_length(segment_id: str, samples: int, patches: int, patch_samples: int, corpus: str | Path) -> None:
+    """TrainError where a clip has not the samples that its patches stand for: rather than cut it silently, or pad it with
+    seconds of nothing."""
+    slack = round(_SLACK_S * RATE)
+    if not (patches - 1) * patch_samples - slack <= samples <= patches * patch_samples + slack:
+        raise TrainError(
+            f"segment {segment_id} has {samples / RATE:.2f} s of audio, its index row speaks of"
+            f" {(patches - 1) * patch_samples / RATE:.2f} to {patches * patch_samples / RATE:.2f} s; run: voxmill fsck {corpus}"
+        )
+
+
 def encode_clip(codec: AudioVAE, samples: np.ndarray, patches: int, config: VoxCPM2Config) -> Tensor:
     """float32 [A, P, D] on the CPU: latents of a 16 kHz clip (float32 [S]), zero padded on the right to whole patches."""
-    wanted = patches * config.patch_samples
-    padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
-    device = next(codec.parameters()).device
-    mu = codec.encode(torch.from_numpy(padded)[None, None].to(device))
-    return mu[0].T.reshape(patches, config.patch_size, config.feat_dim).float().cpu().clone()
-
-
-def codec_digest(codec: AudioVAE) -> str:
-    """A short hash of the encoder's weights: latents of different encoders never mix."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(codec.state_dict().items()):
-        if name.startswith("encoder."):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return ClipEncoder(codec, config.patch_size)(samples, patches)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from trainer.config import LAYOUTS, Phase, TrainError, ValidationSettings
 from trainer.corpora import Corpora
+
+_LARGEST_HELD = 20
+"""Segments of the largest group of duplicates that may be held out."""
 
 CONTINUED_SECONDS = 2.0
 """Shorter clips are not cut in two: there is hardly a word on either side."""
@@ -189,22 +193,28 @@ def find_candidates(
 
 
 def hold_out(
-    candidates: dict[str, list[Candidate]], settings: ValidationSettings
+    candidates: dict[str, list[Candidate]], settings: ValidationSettings, groups: Mapping[str, str] | None = None
 ) -> tuple[dict[str, list[Candidate]], list[Candidate]]:
     """(to train on by phase, held out in every phase). A held-out clip is no reference in training either: it is never heard.
 
-    Whether a segment is held out follows from its id alone; where the share finds none, the one nearest to it is taken.
-    Raises TrainError for a phase of which nothing is left.
+    Whether a segment is held out follows from its id alone, or where it is linked to others (`groups`: copies, excerpts, the
+    same words of the same voice) from its group's name: they are held out together, and none of them is heard. A group of more
+    than twenty is trained on: it is a jingle, and one draw must not decide over hours. Where the share finds none, the one
+    nearest to it is taken. Raises TrainError for a phase of which nothing is left.
     """
     everything = {c.segment_id: c for found in candidates.values() for c in found}
     if settings.every is None or not everything:
         return candidates, []
-    draws = {segment: hash_number("held out", segment) / 2**56 for segment in everything}
-    held = {segment for segment, draw in draws.items() if draw < settings.share} or {min(draws, key=draws.__getitem__)}
+    groups = groups or {}
+    sizes = Counter(groups.values())
+    draws = {name: hash_number("held out", name) / 2**56 for name in (groups.get(s, s) for s in everything)}
+    draws = {name: 1.0 if sizes[name] > _LARGEST_HELD else draw for name, draw in draws.items()}
+    taken = {name for name, draw in draws.items() if draw < settings.share} or {min(draws, key=draws.__getitem__)}
+    held = {segment for segment in everything if groups.get(segment, segment) in taken}
     training = {}
     for name, found in candidates.items():
         training[name] = [
-            replace(c, references=tuple(reference for reference in c.references if reference[0] not in held))
+            replace(c, references=tuple(r for r in c.references if groups.get(r[0], r[0]) not in taken))
             for c in found
             if c.segment_id not in held
         ]
@@ -213,7 +223,8 @@ def hold_out(
                 f"phase {name}: all of its segments are held out for validation: lower validation.share, or switch it off"
                 " with --set validation.every=null"
             )
-    return training, [everything[segment] for segment in sorted(held, key=draws.__getitem__)]
+    order = sorted(held, key=lambda segment: (draws[groups.get(segment, segment)], segment))
+    return training, [everything[segment] for segment in order]
 
 
 def describe_candidates(candidates: list[Candidate]) -> str:

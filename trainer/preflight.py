@@ -65,7 +65,7 @@ def read_data(config: TrainConfig) -> Data:
         name: find_candidates(corpora, phase.where, phase.max_seconds, name, phase.languages)
         for name, phase in config.phases.items()
     }
-    candidates, held = hold_out(found, config.validation)
+    candidates, held = hold_out(found, config.validation, corpora.duplicate_groups())
     for name, phase in config.phases.items():
         Mixture(candidates[name], phase, name, config.seed)
     _check_shards(corpora, {c.segment_id: c for listed in found.values() for c in listed}.values())

@@ -111,3 +111,36 @@ def _note(progress: Progress) -> str:
     if progress.kept_share is not None:
         note += f", {progress.kept_share:.0%} kept"
     return note
+
+
+class EncodeProgress:
+    """The progress of `encode` on a terminal: segments, times real time, time left."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._bar = Bar(
+            TextColumn("encode"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=terminal.console,
+            transient=True,
+            disable=not terminal.console.is_terminal,
+        )
+        self._task = self._bar.add_task("", note="")
+
+    def __enter__(self) -> EncodeProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, of: int, speech_s: float) -> None:
+        """See `trainer.encode.Watch`."""
+        elapsed = self._bar.tasks[0].elapsed or 0.0
+        note = f"{speech_s / elapsed:.0f}x real time" if elapsed else ""
+        self._bar.update(self._task, completed=done, total=of, note=note)

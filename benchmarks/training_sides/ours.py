@@ -41,6 +41,7 @@ TRAINEE = build(CONFIG, CORPORA, None, lambda line: None)
 OPTIMIZER = make_optimizer(TRAINEE.model, CONFIG.optim, PHASE.lr)
 PLANNER = Planner(TRAINEE.tokenizer, TRAINEE.config)
 WARM = Latents(CORPORA, TRAINEE.codec, TRAINEE.config)
+FRESH: list[Latents] = []
 STEPS = [0]
 PLANS: dict[str, list[Planned]] = {}
 
@@ -64,12 +65,15 @@ def _latents(how: str) -> Latents:
         return WARM
     if how == "stored":
         return Latents(CORPORA, TRAINEE.codec, TRAINEE.config, memory_s=0.0)
-    return Latents(Corpora([DATA / "plain"]), TRAINEE.codec, TRAINEE.config, memory_s=0.0)
+    if not FRESH:
+        FRESH.append(Latents(Corpora([DATA / "plain"]), TRAINEE.codec, TRAINEE.config, memory_s=0.0))
+    return FRESH[0]
 
 
-def _step(row: list[Planned], how: str, lr: float) -> None:
+def _step(row: list[Planned], how: str, lr: float, dtype: str) -> None:
+    config = CONFIG.model_copy(update={"dtype": dtype})
     maker = SampleMaker(CORPORA, _latents(how), TRAINEE.config)
-    stepper = Stepper(CONFIG, TRAINEE, OPTIMIZER, maker, torch.device("cpu"))
+    stepper = Stepper(config, TRAINEE, OPTIMIZER, maker, torch.device("cpu"))
     report = stepper.take(PHASE.model_copy(update={"lr": lr}), STEPS[0], STEPS[0], [row])
     assert report.taken
     STEPS[0] += 1
@@ -81,7 +85,8 @@ def step(request: dict[str, Any]) -> float:
     if request["latents"] == "warm":
         for item in row:
             WARM.get(item.choice.candidate.segment_id, item.patches)
-    return timed(lambda: _step(row, request["latents"], request.get("lr", 1e-4)))
+    dtype = request.get("dtype", "float32")
+    return timed(lambda: _step(row, request["latents"], request.get("lr", 1e-4), dtype))
 
 
 @torch.no_grad()

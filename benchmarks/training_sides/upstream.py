@@ -12,12 +12,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "sides"))
 
-import torch  # noqa: E402
+import torch
 
 torch.set_num_threads(int(sys.argv[2]))
 
 from protocol import answer, timed  # noqa: E402
 from voxcpm.model.voxcpm2 import LoRAConfig, VoxCPM2Model  # noqa: E402
+
 from voxcpm.training import (  # noqa: E402
     Accelerator,
     BatchProcessor,
@@ -30,9 +31,7 @@ LORA = LoRAConfig(enable_lm=True, enable_dit=True, enable_proj=False, r=32, alph
 MODEL: Any = VoxCPM2Model.from_local(sys.argv[1], optimize=False, training=True, device="cpu", lora_config=LORA)
 ACCELERATOR = Accelerator(amp=False)
 TOKENIZER = MODEL.text_tokenizer
-PROCESSOR = BatchProcessor(
-    config=MODEL.config, audio_vae=MODEL.audio_vae, dataset_cnt=1, device=torch.device("cpu")
-)
+PROCESSOR = BatchProcessor(config=MODEL.config, audio_vae=MODEL.audio_vae, dataset_cnt=1, device=torch.device("cpu"))
 del MODEL.audio_vae
 MODEL.train()
 OPTIMIZER = torch.optim.AdamW([p for p in MODEL.parameters() if p.requires_grad], lr=1e-4, weight_decay=0.01)

@@ -76,3 +76,9 @@ def loudness_lufs(samples: np.ndarray) -> float | None:
         samples = np.resize(samples, block + 1)
     value = pyloudnorm.Meter(PCM_RATE).integrated_loudness(samples.astype(np.float64))
     return float(value) if np.isfinite(value) else None
+
+
+def gain_db(samples: np.ndarray, lufs: float, target_lufs: float, peak_dbfs: float) -> float:
+    """dB that bring a clip of `lufs` to `target_lufs`, or as near as its peak stays below `peak_dbfs`; float32 [S]."""
+    peak = float(np.abs(samples).max())
+    return min(target_lufs - lufs, peak_dbfs - 20 * float(np.log10(max(peak, 1e-10))))

@@ -15,8 +15,10 @@ STAGES: dict[str, str] = {
     "segment": "pipeline.stages.segment:CutSegments",
     "transcribe": "pipeline.stages.transcribe:Transcribe",
     "score_quality": "pipeline.stages.score_quality:ScoreQuality",
-    "classify_emotion": "pipeline.stages.classify_emotion:ClassifyEmotion",
     "embed_speaker": "pipeline.stages.embed_speaker:EmbedSpeaker",
+    "refine_cuts": "pipeline.stages.refine_cuts:RefineCuts",
+    "classify_emotion": "pipeline.stages.classify_emotion:ClassifyEmotion",
+    "fingerprint_audio": "pipeline.stages.fingerprint_audio:FingerprintAudio",
     "mine_references": "pipeline.stages.mine_references:MineReferences",
     "cut_clips": "pipeline.stages.cut_clips:CutClips",
 }

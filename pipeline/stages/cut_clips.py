@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.audio_file import AudioFileError, AudioInfo, probe, stream_mono
-from pipeline.quality.bandwidth import bandwidth_hz
+from pipeline.quality.bandwidth import bandwidth_hz, wall_hz
 from pipeline.quality.levels import clipping
 from pipeline.records import Recording, Segment, Session
 from pipeline.stage import Resources, Stage, StageConfig
@@ -24,15 +24,15 @@ class CutClips(Stage[CutClipsConfig]):
     """Segments -> FLAC clips at the recording's own rate (at most 48 kHz), mono; 16 bit, or 24 where the source has more.
 
     The paper decodes to 48 kHz, so what the recording has above 8 kHz is kept. One streaming pass over each recording, on
-    the same timeline as `decode`. Also writes `bandwidth_hz` (Hz) and `clipping` (share of samples), which only the
-    native-rate audio can tell.
+    the same timeline as `decode`. Also writes `bandwidth_hz` (Hz), `clipping` (share of samples) and the flag `upsampled`,
+    which only the native-rate audio can tell.
     """
 
     name = "cut_clips"
-    version = "1"
+    version = "2"
     config_type = CutClipsConfig
     inputs = ("segments",)
-    outputs = ("segment.flac", "segment.flac_rate", "segment.bandwidth_hz", "segment.clipping")
+    outputs = ("segment.flac", "segment.flac_rate", "segment.bandwidth_hz", "segment.clipping", "segment.flags")
     resources = Resources(cpus=0.02)
 
     def __call__(self, session: Session) -> Session:
@@ -73,6 +73,8 @@ class CutClips(Stage[CutClipsConfig]):
 
             samples, rate = soxr.resample(samples, rate, MAX_RATE, quality="VHQ"), MAX_RATE
         segment.bandwidth_hz = bandwidth_hz(samples, rate)
+        if wall_hz(samples, rate) is not None:
+            segment.flags.append("upsampled")
         buffer = io.BytesIO()
         # A mix of channels or a decoder's overshoot may pass full scale by a hair: FLAC has integers only.
         subtype = "PCM_16" if info.bits == 16 else "PCM_24"

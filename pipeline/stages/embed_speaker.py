@@ -9,15 +9,8 @@ from pydantic import Field
 
 from catalogs.models import resolve
 from pipeline.records import Segment, Session
-from pipeline.speaker.clusters import cluster
+from pipeline.speaker.clusters import ONE_VOICE, cluster
 from pipeline.stage import Resources, Stage, StageConfig
-
-# Logistic in the octaves of a voice's median pitch above 165 Hz, about where adult men and women part.
-_BORDER_HZ, _PER_OCTAVE = 165.0, 9.0
-# GE2E: measured on sessions of two voices each. 0.64 keeps the groups 99 % (nEMO), 96 % (RAVDESS), 91 % (read prompts) and
-# 86 % (EmoDB) pure; one voice that only reads stays whole, one that acts seven moods falls into two or three groups. 0.68
-# splits single acted voices in half for 1-4 % more purity. ECAPA's is what its users cluster with, not measured here.
-_ONE_VOICE = {"ge2e": 0.64, "ecapa": 0.45}
 
 
 class EmbedSpeakerConfig(StageConfig):
@@ -25,24 +18,24 @@ class EmbedSpeakerConfig(StageConfig):
 
     encoder: Literal["ge2e", "ecapa"] = "ge2e"
     cluster_threshold: float | None = Field(None, ge=-1, le=1)
-    """Mean cosine from which two groups are one voice; None: the encoder's (0.64 for GE2E, 0.45 for ECAPA)."""
+    """Mean cosine from which two groups are one voice; None: the encoder's (0.72 for GE2E, 0.45 for ECAPA)."""
     device: str = "cpu"
 
 
 class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
-    """Segments -> `embedding` (unit length), `speaker`, `speaker_purity`, `gender`, `gender_p`.
+    """Segments -> `embedding` (unit length), `speaker`, `speaker_purity`.
 
-    The paper mines references by the cosine of speaker embeddings. `speaker` names a cluster within the session;
-    `speaker_purity` is the smallest cosine between a window of the segment and the segment's own print: low where a second
-    voice speaks. Gender is told from the median pitch of the voice's segments (needs `classify_emotion` before it); a
-    child's voice is called female by this measure. Age needs an expert and is left open.
+    The paper mines references by the cosine of speaker embeddings. `speaker` names a cluster within the session by the
+    session and the first of its segments: recordings that are added to a session later are clustered by themselves, and their
+    names cannot be taken for those that are there. `speaker_purity` is the smallest cosine between a window of the segment and
+    the segment's own print: low where a second voice speaks.
     """
 
     name = "embed_speaker"
-    version = "1"
+    version = "2"
     config_type = EmbedSpeakerConfig
-    inputs = ("windows", "segments", "segment.pitch_hz")
-    outputs = ("segment.embedding", "segment.speaker", "segment.speaker_purity", "segment.gender", "segment.gender_p")
+    inputs = ("windows", "segments")
+    outputs = ("segment.embedding", "segment.speaker", "segment.speaker_purity")
     resources = Resources(cpus=0.03, memory_bytes=1024**3)
 
     def weights(self) -> tuple[str, ...]:
@@ -70,14 +63,12 @@ class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
             return session
         threshold = self.config.cluster_threshold
         if threshold is None:
-            threshold = _ONE_VOICE[self.config.encoder]
+            threshold = ONE_VOICE[self._encoder.width]
         labels = cluster(np.stack([np.asarray(segment.embedding) for segment in segments]), threshold)
         for label in sorted(set(labels.tolist())):
             voice = [segment for segment, own in zip(segments, labels, strict=True) if own == label]
-            gender, p = tell_gender(voice)
             for segment in voice:
-                segment.speaker = f"{session.session_id}:spk{label}"
-                segment.gender, segment.gender_p = gender, p
+                segment.speaker = speaker_name(session.session_id, voice[0].segment_id)
         return session
 
     def _embed(self, session: Session, segment: Segment) -> None:
@@ -94,14 +85,9 @@ class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
         segment.speaker_purity = float((prints @ segment.embedding).min())
 
 
-def tell_gender(voice: list[Segment]) -> tuple[str | None, float | None]:
-    """(male | female, probability) of one voice from the duration-weighted median of its segments' pitch."""
-    pitched = [(s.pitch_hz, s.duration_s) for s in voice if s.pitch_hz]
-    if not pitched:
-        return None, None
-    pitch, weight = (np.array(values) for values in zip(*pitched, strict=True))
-    order = np.argsort(pitch)
-    middle = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
-    octaves = float(np.log2(pitch[order][min(middle, len(order) - 1)] / _BORDER_HZ))
-    female = float(1 / (1 + np.exp(-_PER_OCTAVE * octaves)))
-    return ("female", female) if female >= 0.5 else ("male", 1 - female)
+def speaker_name(session_id: str, first_segment_id: str) -> str:
+    """The name of a voice: its session and, of the id of the first segment it speaks, the first ten digits.
+
+    A number (the first voice, the second) would mean another person when a later run adds recordings to the session.
+    """
+    return f"{session_id}:spk-{first_segment_id[:10]}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 from pydantic import Field
 
 from catalogs.models import weights as weights_of
-from pipeline.records import Reference, Segment, Session
+from pipeline.records import Session
+from pipeline.speaker.references import ReferenceQuality, mine
 from pipeline.stage import Resources, Stage, StageConfig
 
 
@@ -20,21 +20,28 @@ class MineReferencesConfig(StageConfig):
     min_s: float = Field(1.5, ge=0)
     """Shortest reference, in seconds."""
     per_segment: int = Field(4, ge=1)
-    """References kept for each segment at most, the best ones."""
+    """References kept for each segment at most, the closest ones, no two of which say the same."""
+    min_dnsmos_ovr: float | None = Field(2.4, ge=1, le=5)
+    """Overall DNSMOS of a reference; null asks for none. What was not measured is no objection."""
+    min_snr_db: float | None = 15.0
+    """Signal-to-noise ratio of a reference, in dB."""
+    min_speaker_purity: float | None = Field(0.6, ge=-1, le=1)
+    """Cosine between the parts of a reference and the whole: one voice only."""
 
 
 class MineReferences(Stage[MineReferencesConfig]):
-    """Segments with embeddings -> reference pairs.
+    """Segments with embeddings -> reference pairs, up to four a segment, the closest first.
 
     The paper's rule: same session, cosine above the threshold, never the clip directly preceding. "Preceding" is the
     segment before in the same recording's order of time among the segments that are alive: a rejected cough between two
-    clips does not make them strangers.
+    clips does not make them strangers. Beyond the paper's: the same `speaker`, a minimum length and quality, neither the same
+    audio nor the same words as the segment, and no two references of a segment that say the same.
     """
 
     name = "mine_references"
-    version = "1"
+    version = "2"
     config_type = MineReferencesConfig
-    inputs = ("segments", "segment.embedding")
+    inputs = ("segments", "segment.embedding", "segment.speaker", "segment.audio_print")
     outputs = ("references",)
     resources = Resources(cpus=0.01)
 
@@ -43,33 +50,6 @@ class MineReferences(Stage[MineReferencesConfig]):
         if threshold is None:
             threshold = weights_of(self.config.encoder).cosine_threshold or 0.7
         segments = sorted(session.alive(), key=lambda segment: segment.seq)
-        session.references = mine(segments, threshold, self.config.min_s, self.config.per_segment)
+        quality = ReferenceQuality(self.config.min_dnsmos_ovr, self.config.min_snr_db, self.config.min_speaker_purity)
+        session.references = mine(segments, threshold, self.config.min_s, self.config.per_segment, quality)
         return session
-
-
-def mine(segments: list[Segment], threshold: float, min_s: float, per_segment: int) -> list[Reference]:
-    """Pairs among `segments` (one session's, in order of time); `gap` counts alive segments, 1 is the one directly before.
-
-    Vectorised: one matrix product of the embeddings, whole rows masked.
-    """
-    if len(segments) < 2:
-        return []
-    width = next((len(s.embedding) for s in segments if s.embedding is not None), 0)
-    prints = np.stack([np.zeros(width) if s.embedding is None else s.embedding for s in segments]).astype(np.float32)
-    cosine = prints @ prints.T
-    count = len(segments)
-    allowed = cosine > threshold
-    allowed[np.arange(count), np.arange(count)] = False
-    allowed[np.arange(1, count), np.arange(count - 1)] = False
-    allowed[:, [s.duration_s < min_s for s in segments]] = False
-    mute = [s.embedding is None for s in segments]
-    allowed[mute] = allowed[:, mute] = False
-    order = np.argsort(np.where(allowed, -cosine, np.inf), axis=1, kind="stable")
-    references = []
-    for row in range(count):
-        for column in order[row, : min(per_segment, int(allowed[row].sum()))]:
-            segment, reference = segments[row], segments[int(column)]
-            references.append(
-                Reference(segment.segment_id, reference.segment_id, float(cosine[row, column]), row - int(column))
-            )
-    return references

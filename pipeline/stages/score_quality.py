@@ -7,7 +7,8 @@ from pydantic import Field
 
 from catalogs.models import resolve
 from pipeline.quality.dnsmos import Dnsmos
-from pipeline.quality.levels import energy_db, frame_power, loudness_lufs, snr_db
+from pipeline.quality.levels import energy_db, frame_power, gain_db, loudness_lufs, snr_db
+from pipeline.quality.reverberation import reverb_s
 from pipeline.records import PCM_RATE, Segment, Session, SpeechSpan
 from pipeline.stage import Resources, Stage, StageConfig, StageError
 
@@ -21,19 +22,25 @@ class ScoreQualityConfig(StageConfig):
     dnsmos_hop_s: float = Field(9.01, gt=0)
     """Hop of the DNSMOS window in seconds; scores differ with it. 9.01 is no overlap (25x real time a core), 1 is the
     reference's (2.8x)."""
+    target_lufs: float = Field(-23.0, le=0)
+    """Loudness to which `gain_db` brings a clip, in LUFS (EBU R 128)."""
+    peak_dbfs: float = Field(-1.0, le=0)
+    """Peak that `gain_db` stays below, in dB of full scale: a loud tick must not be clipped for a soft voice's sake."""
 
 
 class ScoreQuality(Stage[ScoreQualityConfig]):
-    """Segments -> DNSMOS P.835 (1-5), snr_db, loudness_lufs, energy_db, head and tail silence (s).
+    """Segments -> DNSMOS P.835 (1-5), snr_db, loudness_lufs, gain_db, reverb_s, energy_db, head and tail silence (s).
 
     The paper filters by a speech quality model first; nothing is dropped here, the scores are recorded. The signal in
     `snr_db` and `energy_db` is the frames that the VAD calls speech; the noise is the quietest tenth of all frames of the
-    segment and of up to 0.5 s of non-speech beside it. What only the native-rate audio can tell (`bandwidth_hz`,
+    segment and of up to 0.5 s of non-speech beside it. `gain_db` is what would bring the clip to -23 LUFS without its peak
+    passing -1 dBFS; the stored audio keeps its level, readers apply it (`Corpus.read_audio(id, level=True)`). `reverb_s` is
+    the time in which falling levels would fall by 60 dB. What only the native-rate audio can tell (`bandwidth_hz`,
     `clipping`) is measured by `cut_clips`.
     """
 
     name = "score_quality"
-    version = "1"
+    version = "2"
     config_type = ScoreQualityConfig
     inputs = ("windows", "speech", "segments")
     outputs = (
@@ -42,6 +49,8 @@ class ScoreQuality(Stage[ScoreQualityConfig]):
         "segment.dnsmos_ovr",
         "segment.snr_db",
         "segment.loudness_lufs",
+        "segment.gain_db",
+        "segment.reverb_s",
         "segment.energy_db",
         "segment.head_silence_s",
         "segment.tail_silence_s",
@@ -80,6 +89,9 @@ class ScoreQuality(Stage[ScoreQualityConfig]):
         segment.energy_db = energy_db(speech)
         segment.snr_db = snr_db(speech, np.concatenate([power, self._beside(session, segment, spans)]))
         segment.loudness_lufs = loudness_lufs(samples)
+        if segment.loudness_lufs is not None:
+            segment.gain_db = gain_db(samples, segment.loudness_lufs, self.config.target_lufs, self.config.peak_dbfs)
+        segment.reverb_s = reverb_s(samples)
 
     def _beside(self, session: Session, segment: Segment, spans: list[SpeechSpan]) -> np.ndarray:
         """Frame powers of the non-speech just before and after the segment."""

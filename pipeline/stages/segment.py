@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from catalogs.ids import segment_id
+from pipeline.cuts.quiet import quietest, settle
 from pipeline.records import PCM_RATE, Recording, Segment, Session, SpeechSpan
 from pipeline.stage import Resources, Stage, StageConfig
 
@@ -23,6 +24,8 @@ class SegmentConfig(StageConfig):
     """Pauses up to this long are kept inside a segment."""
     pad_s: float = Field(0.15, ge=0, le=0.25)
     """Silence kept before and after the speech, as far as there is any."""
+    reach_s: float = Field(0.3, ge=0, le=1)
+    """How much further an end is moved to a quiet place where the voice is still heard at it."""
     gap_s: float = Field(5.0, gt=0)
     """Stretches without speech of at least this length become rows with the hard reason `no_speech`."""
 
@@ -39,10 +42,11 @@ class CutSegments(Stage[SegmentConfig]):
     The paper's clips are single utterances cut at pauses. `start_s` and `end_s` lie on samples of the recording's own
     rate. For each recording, duration_s = silence_s + the sum of its segments, kept and rejected: stretches of five
     seconds and more without speech are rejected rows, shorter pauses between segments are added up in `silence_s`.
+    Where the voice is still heard at an end, the end is moved to the nearest quiet place of its pause.
     """
 
     name = "segment"
-    version = "1"
+    version = "2"
     config_type = SegmentConfig
     inputs = ("windows", "speech")
     outputs = ("segments", "segment.segment_id", "segment.seq", "segment.separated")
@@ -66,7 +70,9 @@ class CutSegments(Stage[SegmentConfig]):
             stretches += self._split(session, source_id, start, end)
         # A span may pass the recording's end by a 16 kHz sample: the resampler rounds its length up.
         edges = [(min(round(a * rate), length), min(round(b * rate), length)) for a, b in stretches]
-        pieces = pad_stretches([(a, b) for a, b in edges if a < b], length, round(self.config.pad_s * rate))
+        edges = [(a, b) for a, b in edges if a < b]
+        pieces = pad_stretches(edges, length, round(self.config.pad_s * rate))
+        pieces = self._settle(session, recording, edges, pieces)
         gaps = self._gaps(pieces, length, rate)
         used = 0
         for first, last in sorted(pieces + gaps):
@@ -93,6 +99,48 @@ class CutSegments(Stage[SegmentConfig]):
             pieces.append((start, cut))
             start = cut
         return [*pieces, (start, end)]
+
+    def _settle(
+        self, session: Session, recording: Recording, speech: list[tuple[int, int]], pieces: list[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """The pieces, their ends moved where the voice is still heard at them (a soft consonant that the detector missed).
+
+        An end stays within the pause it lies in: it never comes into speech or another piece, nor makes a piece longer
+        than `max_s`. Two pieces that share a pause share the cut.
+        """
+        rate, source_id = recording.sample_rate, recording.source.source_id
+        reach, longest = round(self.config.reach_s * rate), round(self.config.max_s * rate)
+        edges = [edge for piece in pieces for edge in piece]
+        # What lies on both sides of each edge: the last speech before it and the first one after it.
+        spoken = [edge for stretch in speech for edge in stretch]
+
+        def moved(index: int, low: int, high: int, first: int, last: int) -> int:
+            wanted = edges[index]
+            low, high = min(low, wanted), max(high, wanted)
+            if low == high:
+                return wanted
+            first, last = min(first, low), max(last, high)
+            samples = session.pcm(source_id, first / rate, last / rate).astype(np.float32) / 32768.0
+            places = [round((place - first) * PCM_RATE / rate) for place in (wanted, low, high)]
+            place = settle(samples, *places)
+            return wanted if place == places[0] else min(max(round(first + place * rate / PCM_RATE), low), high)
+
+        end = round(recording.duration_s * rate)
+        for index in range(len(edges)):
+            is_tail, own = index % 2, index // 2 * 2
+            if is_tail and index + 1 < len(edges) and edges[index] == edges[index + 1]:
+                low = max(spoken[index], edges[index + 2] - longest)
+                high = min(spoken[index + 1], edges[own] + longest)
+                edges[index] = edges[index + 1] = moved(index, low, high, edges[own], edges[index + 2])
+            elif is_tail:
+                after = edges[index + 1] if index + 1 < len(edges) else end
+                high = min(edges[index] + reach, after, edges[own] + longest)
+                edges[index] = moved(index, spoken[index], high, edges[own], high)
+            elif not index or edges[index] != edges[index - 1]:
+                before = edges[index - 1] if index else 0
+                low = max(edges[index] - reach, before, edges[own + 1] - longest)
+                edges[index] = moved(index, low, spoken[index], low, edges[own + 1])
+        return list(zip(edges[0::2], edges[1::2], strict=True))
 
     def _gaps(self, pieces: list[tuple[int, int]], length: int, rate: int) -> list[tuple[int, int]]:
         """Long stretches without speech, in samples; a recording without any speech is one such stretch."""
@@ -123,10 +171,3 @@ def pad_stretches(stretches: list[tuple[int, int]], length: int, pad: int) -> li
         after = length - end if index == len(stretches) - 1 else (stretches[index + 1][0] - end) // 2
         padded.append((start - min(pad, before), end + min(pad, after)))
     return padded
-
-
-def quietest(pcm: np.ndarray, width: int = PCM_RATE // 10) -> int:
-    """Index of the middle of the quietest `width` samples."""
-    power = np.concatenate([[0.0], np.cumsum(np.square(pcm, dtype=np.float64))])
-    width = min(width, len(pcm))
-    return int(np.argmin(power[width:] - power[:-width])) + width // 2

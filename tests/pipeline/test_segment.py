@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pipeline.cuts.quiet import quietest
 from pipeline.records import PCM_RATE, Recording, Session, Source, SpeechSpan, Window
-from pipeline.stages.segment import CutSegments, SegmentConfig, quietest
+from pipeline.stages.segment import CutSegments, SegmentConfig
 
 
 def session(seconds: float, rate: int, speech: list[tuple[float, float]], name: str = "a") -> Session:

@@ -14,8 +14,8 @@ from sessions import make_stage, run_stages, session_of, session_of_samples
 from pipeline.records import PCM_RATE, Segment, Session
 from pipeline.speaker.clusters import cluster
 from pipeline.speaker.ge2e import mel_filters
-from pipeline.stages.embed_speaker import tell_gender
-from pipeline.stages.mine_references import mine
+from pipeline.speaker.gender import tell_gender
+from pipeline.speaker.references import mine
 
 
 @pytest.fixture(scope="module")

@@ -90,19 +90,25 @@ def catalog(
         list[str] | None,
         typer.Option("--set", help="Change a threshold, e.g. min_snr_db=10 (null: off); calls no model."),
     ] = None,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option("--thresholds", help="YAML of thresholds to change, e.g. min_snr_db: 10; --set goes on top."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make catalog.duckdb anew: views over all that is committed, under the present or the given thresholds.
 
-    Example:  voxmill catalog corpus --set min_dnsmos_ovr=3.0
+    Which segments are kept, and why not, is computed from the recorded scores: no model is called, no audio is read.
+
+    Example:  voxmill catalog corpus --thresholds strict.yaml --set min_dnsmos_ovr=3.0
     """
     from catalogs.thresholds import change_thresholds
     from catalogs.views import build_catalog
     from catalogs.views import query as ask
 
     terminal = Terminal(as_json)
-    if set_:
-        change_thresholds(corpus, set_)
+    if set_ or thresholds:
+        change_thresholds(corpus, set_ or (), thresholds)
     path = build_catalog(corpus)
     _, ((segments, kept),) = ask(corpus, "select count(*), count(*) filter (kept) from segments")
     terminal.say(f"{path}: {kept} of {segments} segments kept")

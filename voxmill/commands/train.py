@@ -1,4 +1,4 @@
-"""`voxmill train` and `voxmill train-codec`."""
+"""`voxmill train`, `voxmill train-codec` and `voxmill encode`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(train)
     app.command(name="train-codec")(train_codec)
+    app.command()(encode)
 
 
 def train(
@@ -78,3 +79,38 @@ def train_codec(
         f" (to other clips {result.mel_other:.3f})"
     )
     terminal.result(asdict(result))
+
+
+def encode(
+    corpus: Annotated[Path, typer.Argument(help="A corpus folder.", metavar="CORPUS")],
+    codec: Annotated[
+        str,
+        typer.Option(
+            "--codec", "--model", help="The checkpoint to be trained (folder or hub id), or a codec of train-codec."
+        ),
+    ],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1 ...")] = "auto",
+    batch_s: Annotated[float, typer.Option(help="Seconds of audio that a GPU encodes at once.", min=1.0)] = 240.0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice if not given.", min=1)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Store the codec's latents of the kept segments beside the corpus, so that training does not encode: 12 MB an hour.
+
+    May be killed at any time; the same command goes on where it stopped, and does what has come since. Training uses them by
+    itself where they are of the model's own codec.
+
+    Example:  voxmill encode demo/corpus --codec demo/model/latest
+    """
+    from trainer.device import cpu_threads
+    from trainer.encode import encode_corpus
+    from voxmill.progress import EncodeProgress
+
+    terminal = Terminal(as_json)
+    with EncodeProgress(terminal) as progress, cpu_threads(threads):
+        stats = encode_corpus(corpus, codec, device, batch_s, terminal.say, progress)
+    rate = f", {stats.speech_s / stats.seconds:.0f} times real time" if stats.encoded else ""
+    terminal.say(
+        f"{corpus}: {stats.encoded} segments encoded ({stats.speech_s / 3600:.3f} h{rate}), {stats.already} were done;"
+        f" codec {stats.codec}"
+    )
+    terminal.result(asdict(stats))

@@ -1,0 +1,250 @@
+"""Is anything cut within a word? Where the pipeline cuts sessions of known words, and how many planted cuts are noticed.
+
+    python benchmarks/quality/cuts.py                     # five languages, three minutes each; about four minutes of work
+    python benchmarks/quality/cuts.py --write             # and put the tables into docs/benchmarks.md
+
+**Where the pipeline cuts.** Debian's studio prompts (en, es, fr, it, ru) joined into one session a language, once with pauses
+of 0.3 to 2 s and once with pauses of 0.03 to 0.2 s, which are no pauses to a detector of speech and make a session one
+stretch that has to be split. They go through detect_speech and segment. Each end of a segment is held against the words of
+the prompt it lies in, whose times Whisper gives for the prompt alone, cut at its true times: *in a word* is an end more than
+30 ms within one, *with voice* those of them at which 30 ms of the prompt are above 0.3 on the scale of `measure_edges` (whose
+words' times are wrong by more than the pauses are long, and a word may lie over a pause). *Speech lost* is what is louder
+than that and in no segment.
+
+**Planted cuts.** Segments of the first sessions are cut again within a word (in its middle half; words of 0.15 s and more
+that Whisper gives a probability of 0.5), half of them at the tail and half at the head. Caught is what `measure_edges` gives
+more than the limit of the thresholds; the false alarms are the ends that the pipeline cut. The same is tried with noise put
+over all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.quality.words import session_of, stage
+from catalogs.thresholds import Thresholds
+from pipeline.quality.edges import Levels, measure_edges, measure_levels
+from pipeline.records import PCM_RATE, Session, Source, Word
+from voxmill.demo_prompts import LANGUAGES, SpokenPrompt, choose_prompts, unpack_packages
+
+_MARKS = ("<!-- cuts -->", "<!-- /cuts -->")
+_DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+PAUSES = {"0.3 to 2 s": (0.3, 2.0), "0.03 to 0.2 s": (0.03, 0.2)}
+NOISES_DB = (None, 30.0, 20.0, 10.0)
+_WITHIN_S = 0.03
+
+
+@dataclass
+class Placed:
+    """A prompt in a session: where it is (s), its samples and its words with times from its start."""
+
+    start_s: float
+    samples: np.ndarray
+    words: list[Word]
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + len(self.samples) / PCM_RATE
+
+
+@dataclass
+class Cuts:
+    """What became of the ends of one session's segments."""
+
+    language: str
+    pauses: str
+    segments: int = 0
+    ends: int = 0
+    in_prompt: int = 0
+    in_word: int = 0
+    with_voice: int = 0
+    speech_s: float = 0.0
+    lost_s: float = 0.0
+
+
+@dataclass
+class Tables:
+    """Everything that is measured."""
+
+    cuts: list[Cuts] = field(default_factory=list)
+    edges: list[tuple[str, float | None, bool, float | None]] = field(default_factory=list)
+    """(language, noise, whether it was planted, the measure)."""
+
+
+def join(
+    prompts: Sequence[SpokenPrompt], pauses: tuple[float, float], dice: random.Random
+) -> tuple[np.ndarray, list[float]]:
+    """float32 [S] at 16 kHz of prompts with pauses (s) between and a faint noise; where (s) each starts."""
+    parts, starts = [np.zeros(PCM_RATE // 2, dtype=np.float32)], []
+    for prompt in prompts:
+        starts.append(sum(map(len, parts)) / PCM_RATE)
+        parts += [prompt.samples, np.zeros(round(dice.uniform(*pauses) * PCM_RATE), dtype=np.float32)]
+    joined = np.concatenate(parts)
+    noise = np.random.default_rng(dice.randrange(2**32)).normal(0, 10 ** (-66 / 20), len(joined))
+    return np.clip(joined + noise.astype(np.float32), -1, 1), starts
+
+
+def loud(samples: np.ndarray, levels: Levels, place: int, limit: float) -> bool:
+    """Whether 30 ms around a place of float32 [S] have more voice in them than the limit."""
+    half = round(0.015 * PCM_RATE)
+    return (levels.place(samples[max(0, place - half) : place + half]) or 0.0) > limit
+
+
+def judge_cuts(session: Session, samples: np.ndarray, prompts: Sequence[Placed], limit: float, cuts: Cuts) -> None:
+    """Fill in where the ends of a session's segments lie."""
+    inside = np.zeros(len(samples), dtype=bool)
+    for segment in session.alive():
+        inside[round(segment.start_s * PCM_RATE) : round(segment.end_s * PCM_RATE)] = True
+        cuts.segments += 1
+        for end in (segment.start_s, segment.end_s):
+            cuts.ends += 1
+            prompt = next((p for p in prompts if p.start_s < end < p.end_s), None)
+            if prompt is None:
+                continue
+            cuts.in_prompt += 1
+            at = end - prompt.start_s
+            if any(word.start + _WITHIN_S < at < word.end - _WITHIN_S for word in prompt.words):
+                cuts.in_word += 1
+                cuts.with_voice += loud(prompt.samples, measure_levels(prompt.samples), round(at * PCM_RATE), limit)
+    for prompt in prompts:
+        levels, start = measure_levels(prompt.samples), round(prompt.start_s * PCM_RATE)
+        for place in range(0, len(prompt.samples) - 160, 160):
+            if (levels.place(prompt.samples[place : place + 160]) or 0.0) > limit:
+                cuts.speech_s += 0.01
+                cuts.lost_s += 0.01 * (not inside[start + place : start + place + 160].all())
+
+
+def planted(session: Session, prompts: Sequence[Placed], dice: random.Random) -> Iterator[tuple[np.ndarray, bool]]:
+    """(samples, whether the cut is at the tail) of segments cut again within words."""
+    for prompt in prompts:
+        words = [word for word in prompt.words if word.end - word.start >= 0.15 and word.p >= 0.5]
+        for word in words:
+            if dice.random() > 0.4:
+                continue
+            at = prompt.start_s + word.start + (word.end - word.start) * dice.uniform(0.25, 0.75)
+            for segment in session.alive():
+                if segment.start_s + 0.3 < at < segment.end_s - 0.3:
+                    audio, place = session.audio(segment), round((at - segment.start_s) * PCM_RATE)
+                    is_tail = dice.random() < 0.5
+                    yield (audio[:place] if is_tail else audio[place:]), is_tail
+
+
+def measure(seconds: float, seed: int, model: str, limit: float, tables: Tables) -> Iterator[None]:
+    """Both measurements; yields after each language."""
+    from pipeline.recogniser import Recogniser
+
+    root = unpack_packages(lambda line: print(line, file=sys.stderr))
+    recogniser = Recogniser(model, "cpu", "default", 1, 6.0)
+    detect, segment = stage("detect_speech"), stage("segment")
+    for language in LANGUAGES:
+        dice = random.Random(f"cuts{seed}{language}")
+        chosen = choose_prompts(root, language, seconds, dice)
+        words = [recogniser.transcribe(prompt.samples, language, 5).words for prompt in chosen]
+        for name, pauses in PAUSES.items():
+            samples, starts = join(chosen, pauses, dice)
+            session = session_of(language, [samples], [Source(language, f"/{language}", language, language, 0, "")])
+            session = segment(detect(session))
+            prompts = [Placed(start, p.samples, heard) for start, p, heard in zip(starts, chosen, words, strict=True)]
+            tables.cuts.append(Cuts(language, name))
+            judge_cuts(session, samples, prompts, limit, tables.cuts[-1])
+            if pauses == PAUSES["0.3 to 2 s"]:
+                tables.edges += list(_edges(language, session, prompts, dice))
+        print(f"  {language}: {tables.cuts[-2]}", file=sys.stderr)
+        yield
+
+
+def _edges(
+    language: str, session: Session, prompts: Sequence[Placed], dice: random.Random
+) -> Iterator[tuple[str, float | None, bool, float | None]]:
+    """Rows of `Tables.edges` of one session, clean and with noise."""
+    wrong = list(planted(session, prompts, dice))
+    right = [session.audio(segment) for segment in session.alive()]
+    for snr in NOISES_DB:
+        rng = np.random.default_rng(dice.randrange(2**32))
+        for audio in right:
+            yield from ((language, snr, False, end) for end in measure_edges(_noisy(audio, snr, rng)))
+        for audio, is_tail in wrong:
+            yield language, snr, True, measure_edges(_noisy(audio, snr, rng))[is_tail]
+
+
+def _noisy(audio: np.ndarray, snr_db: float | None, rng: np.random.Generator) -> np.ndarray:
+    if snr_db is None:
+        return audio
+    level = 10 ** ((measure_levels(audio).speech_db - snr_db) / 20)
+    return audio + rng.normal(0, level, len(audio)).astype(np.float32)
+
+
+def report(tables: Tables, limit: float) -> str:
+    """The tables as Markdown."""
+    lines = [
+        "| language | pauses | segments | ends | within a prompt | in a word | with voice | speech lost |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in PAUSES:
+        rows = [row for row in tables.cuts if row.pauses == name]
+        total = Cuts("**all**", name)
+        for row in rows:
+            for key in ("segments", "ends", "in_prompt", "in_word", "with_voice", "speech_s", "lost_s"):
+                setattr(total, key, getattr(total, key) + getattr(row, key))
+        for row in (*rows, total):
+            lines.append(
+                f"| {row.language} | {name} | {row.segments} | {row.ends} | {row.in_prompt} | {row.in_word} "
+                f"| {row.with_voice} | {row.lost_s:.2f} of {row.speech_s:.0f} s |"
+            )
+    lines += [
+        "",
+        f"| planted cuts (limit {limit:g}) | cut within a word | caught | ends in pauses | false alarms |",
+        "|---|---|---|---|---|",
+    ]
+    groups = [(language, None) for language in LANGUAGES] + [("all", snr) for snr in NOISES_DB]
+    for language, snr in groups:
+        rows_ = [row for row in tables.edges if row[1] == snr and language in (row[0], "all")]
+        wrong, right = ([(row[3] or 0.0) > limit for row in rows_ if row[2] is kind] for kind in (True, False))
+        if wrong and right:
+            name = language if snr is None else f"{language}, noise {snr:g} dB below the speech"
+            lines.append(
+                f"| {name} | {len(wrong)} | {np.mean(wrong):.1%} | {len(right)} | {sum(right)} ({np.mean(right):.1%}) |"
+            )
+    return "\n".join(lines)
+
+
+def write(text: str) -> None:
+    """Put the tables between their marks in docs/benchmarks.md, at its end where there are no marks yet."""
+    page = _DOCS.read_text(encoding="utf-8")
+    if _MARKS[0] not in page:
+        page = f"{page.rstrip()}\n\n## The cuts\n\n{_MARKS[0]}\n{_MARKS[1]}\n"
+    before, rest = page.split(_MARKS[0], 1)
+    after = rest.split(_MARKS[1], 1)[1]
+    _DOCS.write_text(f"{before}{_MARKS[0]}\n{text}\n{_MARKS[1]}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=180, help="speech a language")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--model", default="whisper-base")
+    parser.add_argument("--limit", type=float, default=getattr(Thresholds(), "max_head_edge", None) or 0.3)
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
+    arguments = parser.parse_args()
+    tables = Tables()
+    for _ in measure(arguments.seconds, arguments.seed, arguments.model, arguments.limit, tables):
+        # After each language: a run that is broken off has something to show.
+        print(report(tables, arguments.limit), file=sys.stderr)
+    text = report(tables, arguments.limit)
+    print(text)
+    if arguments.write:
+        write(text)
+
+
+if __name__ == "__main__":
+    main()

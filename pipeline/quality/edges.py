@@ -1,0 +1,64 @@
+"""The ends of a clip: whether somebody was still speaking where it was cut, and clicks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.records import PCM_RATE
+
+EDGE_S = 0.03
+"""What counts as the very end of a clip."""
+_FRAME = PCM_RATE // 100
+# Speech is what lies within 25 dB of the loudest twentieth of the frames.
+_SPEECH_RANGE = 10**-2.5
+_FLOOR = 1e-10
+# With less between speech and background than this an end cannot be told from a middle.
+_LEAST_CONTRAST_DB = 6.0
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Level of speech and of the background of a stretch of audio, dB relative to full scale."""
+
+    speech_db: float
+    floor_db: float
+
+    def place(self, samples: np.ndarray) -> float | None:
+        """Where the level of float32 [S] lies between the background (0) and the speech (1), in dB; None where the two
+        are less than 6 dB apart."""
+        contrast = self.speech_db - self.floor_db
+        if contrast < _LEAST_CONTRAST_DB or not len(samples):
+            return None
+        return float((_decibel(float(np.mean(np.square(samples, dtype=np.float64)))) - self.floor_db) / contrast)
+
+
+def measure_levels(samples: np.ndarray) -> Levels:
+    """Levels of float32 [S] at 16 kHz, by frames of 10 ms: the quietest tenth is the background."""
+    count = max(1, len(samples) // _FRAME)
+    padded = np.pad(samples, (0, max(0, count * _FRAME - len(samples))))[: count * _FRAME]
+    power = np.sort(np.square(padded, dtype=np.float64).reshape(count, _FRAME).mean(axis=1))
+    loudest = power[-max(1, count // 20) :].mean()
+    return Levels(
+        _decibel(float(power[power >= loudest * _SPEECH_RANGE].mean())),
+        _decibel(float(power[: max(1, count // 10)].mean())),
+    )
+
+
+def measure_edges(samples: np.ndarray) -> tuple[float | None, float | None]:
+    """(head, tail) of float32 [S] at 16 kHz: how much of the voice is in the first and the last 30 ms.
+
+    0 is the clip's own background, 1 the level of its speech, on a scale of dB; a clip that was cut in a pause has about
+    0, one that was cut within a word 0.3 and more (`benchmarks/quality/cuts.py`). None where the clip is shorter than
+    0.2 s or speech and background are less than 6 dB apart.
+    """
+    width = round(EDGE_S * PCM_RATE)
+    if len(samples) < 6 * width:
+        return None, None
+    levels = measure_levels(samples)
+    return levels.place(samples[:width]), levels.place(samples[-width:])
+
+
+def _decibel(power: float) -> float:
+    return float(10 * np.log10(max(power, _FLOOR)))

@@ -1,0 +1,97 @@
+"""Reference pairs: which clips of a session may serve as another's reference, by rules on whole rows of a cosine matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.duplicates.groups import exact_links, join
+from pipeline.duplicates.match import match_prints
+from pipeline.records import Reference, Segment
+
+_ROWS = 1024
+"""Rows of the matrix held at once: 40 MB in a session of ten thousand segments."""
+_SPARE = 8
+"""Candidates looked at for each reference wanted, the best ones: of those that say the same only one is taken."""
+
+
+@dataclass(frozen=True)
+class ReferenceQuality:
+    """What a reference clip must have; a score that was not measured is no objection, None asks for nothing."""
+
+    min_dnsmos_ovr: float | None = None
+    min_snr_db: float | None = None
+    min_speaker_purity: float | None = None
+
+    def passes(self, segment: Segment) -> bool:
+        """Whether a segment is good enough to show how its speaker sounds."""
+        asked = (
+            (segment.dnsmos_ovr, self.min_dnsmos_ovr),
+            (segment.snr_db, self.min_snr_db),
+            (segment.speaker_purity, self.min_speaker_purity),
+        )
+        return all(value is None or least is None or value >= least for value, least in asked)
+
+
+def mine(
+    segments: Sequence[Segment],
+    threshold: float,
+    min_s: float,
+    per_segment: int,
+    quality: ReferenceQuality | None = None,
+) -> list[Reference]:
+    """Pairs among `segments` (one session's, in order of time); `gap` counts alive segments, 1 is the one directly before.
+
+    A reference has a cosine above `threshold`, is not the clip directly before, is of the same speaker, lasts `min_s` and
+    passes `quality`. It is neither a copy of the segment nor says the same words: a model would learn to copy. Of several
+    candidates that say the same only the closest is taken. Up to `per_segment` each, the closest first.
+    """
+    places = [place for place, segment in enumerate(segments) if segment.embedding is not None]
+    if len(places) < 2:
+        return []
+    quality = quality or ReferenceQuality()
+    prints = np.stack([np.asarray(segments[place].embedding, dtype=np.float32) for place in places])
+    position = np.array(places)
+    speaker = _numbers([segments[place].speaker for place in places])
+    said = contents([segments[place] for place in places])
+    fit = np.array([segments[p].duration_s >= min_s and quality.passes(segments[p]) for p in places])
+    references = []
+    for start in range(0, len(places), _ROWS):
+        rows = slice(start, start + _ROWS)
+        cosine = prints[rows] @ prints.T
+        allowed = (cosine > threshold) & fit & (speaker[rows, None] == speaker) & (said[rows, None] != said)
+        # The segment itself says what it says, so that it is out already.
+        allowed &= position[rows, None] - position != 1
+        ranked = np.where(allowed, cosine, -np.inf)
+        few = min(per_segment * _SPARE, len(places))
+        best = np.argsort(-ranked, axis=1, kind="stable")[:, :few]
+        for row, columns in enumerate(best):
+            columns = columns[allowed[row, columns]]
+            # The first of each content, in order of cosine.
+            firsts = np.sort(np.unique(said[columns], return_index=True)[1])[:per_segment]
+            here = int(position[start + row])
+            for column in columns[firsts].tolist():
+                there = int(position[column])
+                references.append(
+                    Reference(
+                        segments[here].segment_id, segments[there].segment_id, float(cosine[row, column]), here - there
+                    )
+                )
+    return references
+
+
+def contents(segments: Sequence[Segment]) -> np.ndarray:
+    """int [N]: a number for what is said; the same where texts are the same letters or the audio is the same, in part or whole."""
+    texts = ["".join(c for c in (segment.text or "").casefold() if c.isalnum()) or None for segment in segments]
+    pairs = [(link.first, link.second) for link in exact_links([s.audio_sha256 for s in segments]) + exact_links(texts)]
+    empty = np.zeros(0, dtype=np.uint16)
+    matches = match_prints([empty if s.audio_print is None else s.audio_print for s in segments])
+    pairs += [(match.first, match.second) for match in matches]
+    return join(np.arange(len(segments)), pairs)
+
+
+def _numbers(names: Sequence[str | None]) -> np.ndarray:
+    known: dict[str | None, int] = {}
+    return np.array([known.setdefault(name, len(known)) for name in names])

@@ -1,0 +1,108 @@
+"""Measure the ends of segments, and join neighbours of one voice into the longer clips that a mix of lengths asks for."""
+
+from __future__ import annotations
+
+import itertools
+
+from pydantic import Field, field_validator
+
+from catalogs.ids import segment_id
+from pipeline.cuts.join import fit_together, is_sound, joined
+from pipeline.cuts.lengths import draw_runs
+from pipeline.quality.clicks import clicks_per_s
+from pipeline.quality.edges import measure_edges
+from pipeline.records import Recording, Segment, Session
+from pipeline.stage import Resources, Stage, StageConfig, StageError
+
+
+class RefineCutsConfig(StageConfig):
+    """Settings of `refine_cuts`."""
+
+    lengths: dict[float, float] = Field(default_factory=lambda: {0.0: 1.0})
+    """Shares of the time in clips of up to so many seconds (each class begins where the next smaller one ends); 0: segments
+    as they were cut. The default joins nothing; {0: 0.8, 60: 0.1, 180: 0.07, 300: 0.03} serves the paper's three stages."""
+    join_pause_s: float = Field(1.2, ge=0)
+    """Longest silence left out between two segments that is put back when they are joined, in seconds."""
+    join_logprob: float = Field(-0.8, le=0)
+    """A segment the recogniser was less sure of than this stays alone: one wrong sentence would spoil a long clip."""
+    cut_off: float = Field(0.3, ge=0, le=1)
+    """Segments that meet with more voice than this at their ends are not joined: a word may be cut in two there."""
+
+    @field_validator("lengths")
+    @classmethod
+    def _sensible(cls, lengths: dict[float, float]) -> dict[float, float]:
+        if not lengths or min(lengths.values()) < 0 or sum(lengths.values()) <= 0:
+            raise ValueError("lengths must give shares of 0 and more, one of them above 0")
+        if min(lengths) < 0 or max(lengths) > 300:
+            raise ValueError("lengths go from 0 (as they were cut) to 300 seconds")
+        return lengths
+
+
+class RefineCuts(Stage[RefineCutsConfig]):
+    """Segments -> `head_edge`, `tail_edge`, `clicks_per_s`, and some neighbours joined into longer clips.
+
+    The paper's curriculum trains on clips of up to 60 s, then 3 minutes, then 2 s to 5 minutes: far more than a recogniser
+    hears at once. Neighbours with text become one clip where one voice speaks them in one language, the pause between is
+    short and nothing speaks against either; their words keep their times. Edges: 0 is the background, 1 the level of the
+    speech (`pipeline.quality.edges`); above 0.3 a word was cut off. Segments are numbered anew, and what was silence between
+    two of a clip is taken out of the recording's `silence_s`.
+    """
+
+    name = "refine_cuts"
+    version = "1"
+    config_type = RefineCutsConfig
+    inputs = ("windows", "segments", "segment.text", "segment.words", "segment.speaker")
+    outputs = ("segments", "segment.head_edge", "segment.tail_edge", "segment.clicks_per_s")
+    resources = Resources(cpus=0.02)
+
+    def __call__(self, session: Session) -> Session:
+        self.for_each(session, session.alive(), lambda segment: self._measure(session, segment))
+        self.for_each(session, session.usable(), lambda recording: self._join(session, recording))
+        for seq, segment in enumerate(session.segments):
+            rate = session.recording(segment.source_id).sample_rate
+            segment.seq = seq
+            first, last = round(segment.start_s * rate), round(segment.end_s * rate)
+            segment.segment_id = segment_id(segment.source_id, first, last, session.fingerprint)
+        return session
+
+    def _measure(self, session: Session, segment: Segment) -> None:
+        samples = session.audio(segment)
+        segment.head_edge, segment.tail_edge = measure_edges(samples)
+        segment.clicks_per_s = clicks_per_s(samples)
+
+    def _join(self, session: Session, recording: Recording) -> None:
+        source_id, config = recording.source.source_id, self.config
+        if {limit for limit, share in config.lengths.items() if share > 0} == {0.0}:
+            return
+        own = [segment for segment in session.segments if segment.source_id == source_id]
+        clips: list[Segment] = []
+        for number, run in enumerate(self._runs(own)):
+            pauses = [max(0.0, b.start_s - a.end_s) for a, b in itertools.pairwise(run)]
+            sizes = draw_runs([s.duration_s for s in run], pauses, config.lengths, f"{source_id} {number}")
+            ends = list(itertools.accumulate(sizes))
+            for size, end in zip(sizes, ends, strict=True):
+                parts = run[end - size : end]
+                clips.append(parts[0] if size == 1 else joined(parts))
+        put_back = sum(clip.duration_s for clip in clips) - sum(segment.duration_s for segment in own)
+        if put_back < -1e-6 or put_back > recording.silence_s + 1e-6:
+            raise StageError(f"joined clips hold {put_back:.2f} s more than their segments")
+        recording.silence_s = max(0.0, recording.silence_s - put_back)
+        place = next((i for i, s in enumerate(session.segments) if s.source_id == source_id), 0)
+        others = [segment for segment in session.segments if segment.source_id != source_id]
+        session.segments = [*others[:place], *clips, *others[place:]]
+
+    def _runs(self, segments: list[Segment]) -> list[list[Segment]]:
+        """Neighbours in order of time that may be one clip, as long as they may; what may not stands alone."""
+        runs: list[list[Segment]] = []
+        for segment in segments:
+            last = runs[-1][-1] if runs else None
+            if (
+                last is not None
+                and is_sound(last, self.config.join_logprob)
+                and is_sound(segment, self.config.join_logprob)
+                and fit_together(last, segment, self.config.join_pause_s, self.config.cut_off)
+            ):
+                runs[-1].append(segment)
+            else:
+                runs.append([segment])
+        return runs

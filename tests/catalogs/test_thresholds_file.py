@@ -1,0 +1,93 @@
+"""`voxmill catalog --thresholds FILE`: limits from a YAML file, and one line for whatever is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from corpus_builders import make_unit
+from typer.testing import CliRunner
+
+from catalogs.commit import commit_unit, create_corpus
+from catalogs.settings import SettingsError
+from catalogs.thresholds import Thresholds, change_thresholds, load_thresholds, save_thresholds, thresholds_path
+from catalogs.views import build_catalog, query
+from voxmill.cli import app
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    create_corpus(tmp_path / "corpus")
+    unit = make_unit("a", 6)
+    for number, row in enumerate(unit.rows):
+        row["snr_db"] = 20.0 + 5 * number
+    commit_unit(tmp_path / "corpus", unit)
+    return tmp_path / "corpus"
+
+
+def kept(corpus: Path) -> int:
+    return query(corpus, "select count(*) from segments where kept")[1][0][0]
+
+
+def test_the_file_changes_what_it_names_and_overrides_come_after_it(corpus: Path, tmp_path: Path) -> None:
+    save_thresholds(corpus, Thresholds(max_clipping=0.5))
+    file = tmp_path / "strict.yaml"
+    file.write_text("min_snr_db: 28\nmax_tail_silence_s: null\n", encoding="utf-8")
+    assert kept(corpus) == 5
+    before = json.loads(json.dumps(query(corpus, "select segment_id, snr_db from segments order by seq")[1]))
+    changed = change_thresholds(corpus, ["min_dnsmos_ovr=3.0"], file)
+    assert changed == Thresholds(max_clipping=0.5, min_snr_db=28, max_tail_silence_s=None, min_dnsmos_ovr=3.0)
+    assert load_thresholds(corpus) == changed
+    build_catalog(corpus)
+    rows = query(corpus, "select segment_id, snr_db, kept, reasons from segments order by seq")[1]
+    assert [row[:2] for row in rows] == [tuple(row) for row in before]
+    assert [row[3] for row in rows] == [["noisy"], ["noisy"], [], [], [], ["too_short"]]
+    assert change_thresholds(corpus, ["min_snr_db=22"], file).min_snr_db == 22
+
+
+def test_a_prepare_config_serves_as_it_is(corpus: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prepare.yaml"
+    file.write_text("thresholds:\n  min_snr_db: 33\n", encoding="utf-8")
+    assert change_thresholds(corpus, file=file).min_snr_db == 33
+
+
+def test_an_empty_file_changes_nothing(corpus: Path, tmp_path: Path) -> None:
+    file = tmp_path / "empty.yaml"
+    file.write_text("# nothing yet\n", encoding="utf-8")
+    assert change_thresholds(corpus, file=file) == Thresholds()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("min_snr: 3", "unknown setting min_snr; did you mean min_snr_db?"),
+        ("thresholds:\n  min_snr: 3", "unknown setting min_snr; did you mean min_snr_db?"),
+        ("min_dnsmos_ovr: 9", "setting min_dnsmos_ovr: input should be less than or equal to 5"),
+        ("min_snr_db: loud", "setting min_snr_db"),
+        ("drop_flags: [loud]", "no flag loud"),
+        ("- min_snr_db", "must hold key: value pairs"),
+        ("thresholds: 3", "must hold name: value pairs"),
+        ("min_snr_db: [", "is not valid YAML"),
+        (None, "cannot read the config"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_file_and_changes_nothing(
+    corpus: Path, tmp_path: Path, text: str | None, words: str
+) -> None:
+    file = tmp_path / "limits.yaml"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        change_thresholds(corpus, ["min_snr_db=1"], file)
+    message = str(caught.value)
+    assert words in message and "limits.yaml" in message and "\n" not in message
+    assert not thresholds_path(corpus).exists()
+
+
+def test_the_command_says_how_many_are_kept(corpus: Path, tmp_path: Path) -> None:
+    file = tmp_path / "strict.yaml"
+    file.write_text("min_snr_db: 38\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["catalog", str(corpus), "--thresholds", str(file), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["kept"] == 1 and kept(corpus) == 1

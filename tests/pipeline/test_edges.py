@@ -1,0 +1,117 @@
+"""Ends of clips: words that were cut are heard, pauses and noise are not; clicks stand out, voices do not."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sessions import run_stages, session_of
+
+from pipeline.cuts.quiet import settle
+from pipeline.quality.clicks import clicks_per_s
+from pipeline.quality.edges import measure_edges
+from pipeline.records import PCM_RATE, Session
+
+
+@pytest.fixture(scope="module")
+def spoken(corpora: Path) -> Session:
+    """Read and acted clips with pauses around them, cut into segments."""
+    rows = [json.loads(line) for line in (corpora / "manifest.jsonl").read_text().splitlines()]
+    paths = [corpora / r["path"] for r in rows if r.get("corpus") in ("EmoDB", "RAVDESS")][::12]
+    return run_stages(session_of(*paths, corpora / "read" / "jfk.flac"), "decode", "detect_speech", "segment")
+
+
+def cut_in_speech(samples: np.ndarray, dice: np.random.Generator) -> int | None:
+    """A place with a loud 100 ms on both sides of it, found without the measure under test."""
+    power = np.square(samples.astype(np.float64))
+    power = np.convolve(power, np.ones(1600) / 1600, "same")
+    loud = np.flatnonzero(power > np.quantile(power, 0.7))
+    loud = loud[(loud > 8000) & (loud < len(samples) - 8000)]
+    return int(dice.choice(loud)) if len(loud) else None
+
+
+def test_cuts_in_speech_are_told_from_cuts_in_pauses(spoken: Session) -> None:
+    dice = np.random.default_rng(0)
+    proper, cut = [], []
+    for segment in spoken.alive():
+        audio = spoken.audio(segment)
+        proper += [edge for edge in measure_edges(audio) if edge is not None]
+        place = cut_in_speech(audio, dice)
+        if place is not None:
+            cut += [measure_edges(audio[:place])[1], measure_edges(audio[place:])[0]]
+    assert len(proper) > 40 and len(cut) > 40
+    caught = np.mean([(edge or 0.0) > 0.3 for edge in cut])
+    alarms = np.mean([edge > 0.3 for edge in proper])
+    # Acted clips were cut by people, some of them tightly, before we got them.
+    assert caught >= 0.9 and alarms <= 0.12, (caught, alarms)
+
+
+def test_level_and_polarity_do_not_matter(spoken: Session) -> None:
+    # A broadcast with noise in its pauses: those of a studio clip lie at the measure's own floor of -100 dB.
+    audio = spoken.audio(list(spoken.alive())[-1])
+    for changed in (audio * 0.1, -audio):
+        assert measure_edges(changed) == pytest.approx(measure_edges(audio), abs=0.02)
+    assert measure_edges(audio[::-1]) == pytest.approx(measure_edges(audio)[::-1], abs=0.05)
+
+
+def test_what_has_no_speech_has_no_edges() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, PCM_RATE).astype(np.float32)
+    for samples in (noise, np.zeros(PCM_RATE, np.float32), noise[:1000], noise[:0]):
+        assert measure_edges(samples) == (None, None)
+
+
+def test_a_cut_moves_to_the_next_pause_and_stays_where_it_is_quiet() -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 0.1, 4 * PCM_RATE).astype(np.float32)
+    samples[: PCM_RATE // 2] *= 0.001
+    samples[2 * PCM_RATE : 2 * PCM_RATE + 3200] *= 0.001
+    place = settle(samples, 2 * PCM_RATE - 1000, PCM_RATE, 3 * PCM_RATE)
+    assert 2 * PCM_RATE < place < 2 * PCM_RATE + 800, "the near side of the pause"
+    assert settle(samples, 2 * PCM_RATE + 1600, PCM_RATE, 3 * PCM_RATE) == 2 * PCM_RATE + 1600
+    assert settle(samples, 3 * PCM_RATE, 3 * PCM_RATE, 3 * PCM_RATE) == 3 * PCM_RATE
+    steady = rng.normal(0, 0.1, PCM_RATE).astype(np.float32)
+    assert settle(steady, 5000, 0, 16_000) == 5000, "no pause to be told from speech"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 16_000), st.integers(0, 16_000), st.integers(0, 16_000))
+def test_a_cut_stays_within_its_limits(seed: int, a: int, b: int, c: int) -> None:
+    low, wanted, high = sorted((a, b, c))
+    rng = np.random.default_rng(seed)
+    samples = rng.normal(0, 1, 16_000) * np.repeat(10 ** rng.uniform(-4, 0, 40), 400)
+    assert low <= settle(samples.astype(np.float32), wanted, low, high) <= high
+
+
+def test_soft_ends_are_within_the_segments(spoken: Session) -> None:
+    """No end of a segment has voice at it where the recording itself goes on with a pause."""
+    for recording in spoken.usable():
+        own = [s for s in spoken.alive() if s.source_id == recording.source.source_id]
+        for before, after in itertools.pairwise(own):
+            for edge in (measure_edges(spoken.audio(before))[1], measure_edges(spoken.audio(after))[0]):
+                assert edge is None or edge < 0.3
+
+
+def test_voices_do_not_click_and_clicks_do(spoken: Session) -> None:
+    dice = np.random.default_rng(1)
+    plain, planted = [], []
+    for segment in spoken.alive():
+        audio = spoken.audio(segment)
+        plain.append(clicks_per_s(audio))
+        crackling = audio.copy()
+        places = dice.choice(len(audio) - 100, round(2 * segment.duration_s) + 1, replace=False) + 50
+        crackling[places] += (0.5 * np.abs(audio).max() * dice.choice([-1, 1], len(places))).astype(np.float32)
+        planted.append(clicks_per_s(crackling))
+    assert np.mean(np.array(plain) > 0.5) < 0.1
+    assert np.mean(np.array(planted) > 0.5) > 0.9
+
+
+def test_a_file_of_clicks(corpora: Path) -> None:
+    samples, rate = soundfile.read(corpora / "world/broken/impulse_clicks.wav", dtype="float32")
+    assert rate == PCM_RATE and clicks_per_s(samples) >= 1
+    assert clicks_per_s(np.zeros(16_000, np.float32)) == 0.0 and clicks_per_s(samples[:100]) == 0.0
