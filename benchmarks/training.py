@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from inference import Side, _replace_section, machine, make_checkpoint  # noqa: E402
 from training_sides.clips import equal_batches, natural_batches, read_clips, write_sets  # noqa: E402

@@ -35,7 +35,7 @@ def session_of(segments: list[Segment], seconds: float) -> Session:
 
 
 def refined(segments: list[Segment], seconds: float, **config: object) -> Session:
-    return RefineCuts(RefineCutsConfig(**config))(session_of(segments, seconds))  # type: ignore[arg-type]
+    return RefineCuts(RefineCutsConfig(**config))(session_of(segments, seconds))
 
 
 def row(count: int, length: float = 8.0, pause: float = 0.5, **facts: object) -> list[Segment]:
