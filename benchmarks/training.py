@@ -87,8 +87,8 @@ def make_data(folder: Path, corpora: Path) -> Path:
     return checkpoint
 
 
-def speeds(sides: Sides, rounds: int) -> list[dict[str, Any]]:
-    """Target patches a second of each case on both sides, taken in turns."""
+def speeds(sides: Sides, rounds: int, only: str = "") -> list[dict[str, Any]]:
+    """Target patches a second of each case (whose title has `only` in it) on both sides, taken in turns."""
     patches = {
         (name, batch): sides.ask(sides.ours, {"case": "targets", "set": name, "batch": batch})
         for name, count in BATCHES.items()
@@ -100,6 +100,8 @@ def speeds(sides: Sides, rounds: int) -> list[dict[str, Any]]:
             raise SystemExit(f"{name} batch {batch}: upstream learns {found:.0f} patches, ours {wanted:.0f}")
     rows = []
     for title, name, encode, own_way, bound in CASES:
+        if only not in title:
+            continue
         learnt = sum(patches[name, batch] for batch in range(BATCHES[name]))
         pairs = []
         for attempt in range(rounds + 1):
@@ -187,6 +189,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=15, help="of the learning curve; 0: none")
+    parser.add_argument(
+        "--only", default="", help="measure the cases with these words in their title, and nothing else"
+    )
     parser.add_argument("--corpora", type=Path, default=HERE.parent.parent / "shared" / "corpora")
     parser.add_argument("--data", type=Path, help="keep checkpoint and clips here, and take them from here")
     parser.add_argument("--write", type=Path, help="markdown file whose training section is replaced")
@@ -200,14 +205,15 @@ def main() -> None:
         checkpoint, data = folder / "model", folder / "data"
         where = (arguments.upstream, checkpoint, data, arguments.threads)
         sides = Sides(*where)
-        rows = speeds(sides, arguments.rounds)
+        rows = speeds(sides, arguments.rounds, arguments.only)
         note = wasted(sides)
         sides.close()
         lines = [f"{machine()}; {arguments.threads} thread, medians of {arguments.rounds} alternating rounds.", ""]
         lines += _table(rows)
         lines += [note, ""]
-        lines += _memory_table(where)
-        if arguments.steps:
+        if not arguments.only:
+            lines += _memory_table(where)
+        if arguments.steps and not arguments.only:
             lines += _curve_table(curves(*where, arguments.steps))
     text = "\n".join(lines)
     print(text)

@@ -182,9 +182,11 @@ def test_a_part_goes_to_one_group_of_places_only(parts: list[tuple[float, float]
     places = list(itertools.pairwise(edges))
     shares = share_spans(spans, places, ["x y z"] * len(places))
     said = " ".join(share for share in shares if share).split()
-    assert len(said) == len(set(said)) and said == sorted(said, key=lambda word: int(word[1:]))
     inside = [span.text for span in spans if places and span.start_s < edges[-1]]
-    assert said == inside
+    assert sorted(said) == sorted(inside)
+    # Parts shown at the same time may change places: the shorter belongs to one place, the longer to the one after it.
+    if all(a.end_s <= b.start_s for a, b in itertools.pairwise(spans)):
+        assert said == inside
 
 
 def words_of(text: str, p: float = 0.9) -> list[Word]:

@@ -243,7 +243,11 @@ def test_upstream_loads_what_two_ranks_export(unbroken: Path) -> None:
         "print('weights', sum(float(p.double().abs().sum()) for p in m.base_lm.parameters()))"
     )
     done = subprocess.run(
-        [str(UPSTREAM), "-c", code, str((unbroken / "latest").resolve())], cwd="/", capture_output=True, text=True
+        # -I: without PYTHONPATH, which may lead to our package of the same name.
+        [str(UPSTREAM), "-I", "-c", code, str((unbroken / "latest").resolve())],
+        cwd="/",
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     tensors = load_file(unbroken / "latest" / "model.safetensors")
