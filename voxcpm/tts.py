@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,8 +68,8 @@ class SpeakOptions:
 
 
 def draw_seed() -> int:
-    """A fresh seed from the system; the global generators are left alone."""
-    return secrets.randbelow(2**31)
+    """A fresh seed, drawn from torch's global generator: code that calls `torch.manual_seed` repeats what it said."""
+    return int(torch.randint(2**31, ()))
 
 
 def choose_device(wanted: str | torch.device | None, configured: str) -> torch.device:

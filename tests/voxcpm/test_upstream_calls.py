@@ -45,10 +45,6 @@ DIFFERENT: dict[str, tuple[Any, str]] = {
         {"error": "ValueError"},
         "refused with what to do before anything is computed; the official package fails at a table's end (IndexError)",
     ),
-    "generate/repeats_after_manual_seed": (
-        {"result": {"type": "bool", "value": False}},
-        "ours neither reads nor changes torch's global generator: `seed=` repeats an utterance (2.0.3 has no such argument)",
-    ),
     "lora/load_into_a_model_without_adapters": (
         {"result": {"type": "tuple", "items": [{"type": "int", "value": 56}, {"type": "int", "value": 0}]}},
         "lora_config.json says which layers to adapt; the official package wants a LoRAConfig at construction (RuntimeError)",
