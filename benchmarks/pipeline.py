@@ -121,6 +121,8 @@ def main() -> None:
     print(text)
     if arguments.write:
         _replace_section(arguments.write, "pipeline", text)
+    missed = share < 0.85 or (not arguments.ours_only and ratio < 1.3)
+    sys.exit("a bound is missed" if missed else 0)
 
 
 if __name__ == "__main__":

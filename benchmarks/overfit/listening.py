@@ -50,7 +50,7 @@ class Ears:
 
     def voice(self, samples: np.ndarray, rate: int) -> np.ndarray:
         """The voice print of samples [S]: float32 [256] of length 1, the mean over windows as in `embed_speaker`."""
-        mean = self._ge2e.partials(at_16k(samples, rate)).mean(axis=0)
+        mean = self._ge2e.partials([at_16k(samples, rate)])[0].mean(axis=0)
         return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)
 
 

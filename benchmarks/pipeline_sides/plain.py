@@ -71,7 +71,7 @@ def main() -> None:
             language = language or info.language
             raw = np.concatenate([dnsmos.run(None, {"input_1": w[None]})[0] for w in windows(clip, WINDOW / RATE)])
             loudness = pyloudnorm.Meter(RATE).integrated_loudness(clip) if len(clip) > 0.4 * RATE else None
-            voice = speaker.partials(clip).mean(axis=0)
+            voice = speaker.partials([clip])[0].mean(axis=0)
             prints.append(voice / np.linalg.norm(voice))
             name = f"{Path(path).stem}_{len(rows):05d}.flac"
             soundfile.write(out / name, clip, RATE)

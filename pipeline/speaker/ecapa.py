@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,21 @@ class Ecapa:
             overrides={"pretrained_path": str(folder)},
         )
 
-    def partials(self, samples: np.ndarray) -> np.ndarray:
-        """float32 [S] at 16 kHz -> unit-length voice prints of windows of 3 s every 1.5 s: float32 [N, 192], N >= 1."""
+    def partials(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Clips, float32 [S] at 16 kHz, in one batch -> of each, unit-length voice prints of its windows of 3 s every
+        1.5 s: float32 [N, 192], N >= 1."""
         import torch
 
         size, hop = int(_PARTIAL_S * PCM_RATE), int(_HOP_S * PCM_RATE)
-        starts = range(0, max(1, len(samples) - size // 2), hop)
-        windows = [samples[start : start + size] for start in starts]
+        windows: list[np.ndarray] = []
+        counts = []
+        for samples in clips:
+            starts = range(0, max(1, len(samples) - size // 2), hop)
+            windows += [samples[start : start + size] for start in starts]
+            counts.append(len(starts))
         lengths = torch.tensor([len(window) / size for window in windows]).clamp(max=1.0)
         batch = torch.from_numpy(np.stack([np.pad(w, (0, size - len(w))) for w in windows]).astype(np.float32))
         with torch.inference_mode():
             prints = self._net.encode_batch(batch, lengths)[:, 0].cpu().numpy()
-        return np.asarray(prints / np.linalg.norm(prints, axis=1, keepdims=True).clip(1e-9), dtype=np.float32)
+        prints = np.asarray(prints / np.linalg.norm(prints, axis=1, keepdims=True).clip(1e-9), dtype=np.float32)
+        return np.split(prints, np.cumsum(counts)[:-1])

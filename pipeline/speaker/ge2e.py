@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,20 @@ class Ge2e:
         )
         self._filters = torch.from_numpy(mel_filters())
 
-    def partials(self, samples: np.ndarray) -> np.ndarray:
-        """float32 [S] at 16 kHz -> unit-length voice prints of windows of 1.6 s every 0.8 s: float32 [N, 256], N >= 1."""
+    def partials(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Clips, float32 [S] at 16 kHz, in one batch -> of each, unit-length voice prints of its windows of 1.6 s every
+        0.8 s: float32 [N, 256], N >= 1."""
+        import torch
+
+        parts = [self._windows(samples) for samples in clips]
+        with torch.inference_mode():
+            _, (hidden, _) = self._lstm(torch.cat(parts))
+            prints = torch.relu(self._linear(hidden[-1]))
+            prints = prints / prints.norm(dim=1, keepdim=True).clamp_min(1e-9)
+        return [np.asarray(own.numpy(), dtype=np.float32) for own in prints.split([len(part) for part in parts])]
+
+    def _windows(self, samples: np.ndarray) -> Any:
+        """Mel frames of the windows of one clip: [N, 160, 40]."""
         import torch
 
         mel = self._mel(_louder(samples))
@@ -45,11 +58,7 @@ class Ge2e:
             if start and window.shape[0] < PARTIAL_FRAMES * 3 // 4:
                 continue
             windows.append(torch.nn.functional.pad(window, (0, 0, 0, PARTIAL_FRAMES - window.shape[0])))
-        with torch.inference_mode():
-            _, (hidden, _) = self._lstm(torch.stack(windows))
-            prints = torch.relu(self._linear(hidden[-1]))
-            prints = prints / prints.norm(dim=1, keepdim=True).clamp_min(1e-9)
-        return np.asarray(prints.numpy(), dtype=np.float32)
+        return torch.stack(windows)
 
     def _mel(self, samples: np.ndarray) -> Any:
         """Mel power spectrogram [frames, 40], frames centred."""

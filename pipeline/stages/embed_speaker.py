@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ class EmbedSpeakerConfig(StageConfig):
     encoder: Literal["ge2e", "ecapa"] = "ge2e"
     cluster_threshold: float | None = Field(None, ge=-1, le=1)
     """Mean cosine from which two groups are one voice; None: the encoder's (0.72 for GE2E, 0.45 for ECAPA)."""
+    batch_size: int = Field(16, gt=0)
+    """Segments through the encoder at once; halved by itself where the memory does not suffice."""
     device: str = "cpu"
 
 
@@ -57,7 +60,7 @@ class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
             self._encoder = Ecapa(folder, self.config.device)
 
     def __call__(self, session: Session) -> Session:
-        self.for_each(session, session.alive(), lambda segment: self._embed(session, segment))
+        self.for_batches(session, session.alive(), lambda batch: self._embed(session, batch), self.config.batch_size)
         segments = [segment for segment in session.alive() if segment.embedding is not None]
         if not segments:
             return session
@@ -71,18 +74,18 @@ class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
                 segment.speaker = speaker_name(session.session_id, voice[0].segment_id)
         return session
 
-    def _embed(self, session: Session, segment: Segment) -> None:
-        samples = session.audio(segment)
-        if not np.any(samples):
-            # The network gives even digital silence a print.
+    def _embed(self, session: Session, batch: Sequence[Segment]) -> None:
+        clips = [session.audio(segment) for segment in batch]
+        # The network gives even digital silence a print.
+        heard = [(segment, samples) for segment, samples in zip(batch, clips, strict=True) if np.any(samples)]
+        if not heard:
             return
-        prints = self._encoder.partials(samples)
-        mean = prints.mean(axis=0)
-        length = float(np.linalg.norm(mean))
-        if length < 1e-6:
-            return
-        segment.embedding = (mean / length).astype(np.float32)
-        segment.speaker_purity = float((prints @ segment.embedding).min())
+        for (segment, _), prints in zip(heard, self._encoder.partials([samples for _, samples in heard]), strict=True):
+            mean = prints.mean(axis=0)
+            length = float(np.linalg.norm(mean))
+            if length >= 1e-6:
+                segment.embedding = (mean / length).astype(np.float32)
+                segment.speaker_purity = float((prints @ segment.embedding).min())
 
 
 def speaker_name(session_id: str, first_segment_id: str) -> str:
