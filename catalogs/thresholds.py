@@ -130,8 +130,8 @@ class Thresholds(BaseModel):
     those in a pause (docs/benchmarks.md, cuts)."""
     max_tail_edge: Limit = Field(default=0.3)
     """The same for the last 30 ms."""
-    max_clicks_per_s: Limit = Field(default=0.5, ge=0)
-    """A click or two in a clip are a mouth's; a damaged recording has several in each second."""
+    max_clicks_per_s: Limit = Field(default=2.0, ge=0)
+    """A click or two in a clip are a mouth's (one in each eighth clip of EmoDB); a damaged recording has several a second."""
     min_speaker_purity: Limit = Field(default=0.5, ge=-1, le=1)
     """Cosine between the parts of a clip (speaker embedding); another voice in it falls well below this."""
     require_text: bool = True
