@@ -77,7 +77,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], dest="settings", help="a setting of ours, as for prepare")
     parser.add_argument("--ours-only", action="store_true")
-    parser.add_argument("--write", type=Path, help="markdown file whose pipeline section is replaced")
+    parser.add_argument("--write", type=Path, help="markdown file whose section is replaced")
+    parser.add_argument("--section", default="pipeline", help="of that file: `<!-- NAME -->` to `<!-- /NAME -->`")
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as name:
@@ -120,7 +121,7 @@ def main() -> None:
     text = "\n".join(lines)
     print(text)
     if arguments.write:
-        _replace_section(arguments.write, "pipeline", text)
+        _replace_section(arguments.write, arguments.section, text)
     missed = share < 0.85 or (not arguments.ours_only and ratio < 1.3)
     sys.exit("a bound is missed" if missed else 0)
 
