@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ MOST_PROMISED = 0.9
 """Share of the CPUs that may be promised to actors. With every CPU promised, Ray has none left to start the next worker
 on and hangs without a word."""
 _ACTORS_PER_CPU = 4
+_SPARE = 0.1
+"""Part of an actor that a group may want for: one too many costs its memory, one too few leaves a core idle."""
 
 
 def size_pools(groups: Sequence[StageGroup], cpus: float, gpus: float) -> list[StageGroup]:
@@ -27,7 +30,7 @@ def size_pools(groups: Sequence[StageGroup], cpus: float, gpus: float) -> list[S
     on_gpu = sum(group.gpus for group in groups) or 1.0
     sized = []
     for need, group in zip(needs, groups, strict=True):
-        actors = group.actors or max(1, int(gpus / on_gpu) if group.gpus else round(need * cpus / on_cpu))
+        actors = group.actors or max(1, int(gpus / on_gpu) if group.gpus else math.ceil(need * cpus / on_cpu - _SPARE))
         sized.append(replace(group, actors=actors))
     return sized
 

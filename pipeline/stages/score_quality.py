@@ -55,7 +55,7 @@ class ScoreQuality(Stage[ScoreQualityConfig]):
         "segment.head_silence_s",
         "segment.tail_silence_s",
     )
-    resources = Resources(cpus=0.15)
+    resources = Resources(cpus=0.3)
 
     def weights(self) -> tuple[str, ...]:
         return ("dnsmos",)
