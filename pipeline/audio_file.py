@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.audio_format import AudioFileError, AudioInfo, StreamReport, what_it_is
 from pipeline.audio_readers import probe_av, probe_soundfile, read_av, read_soundfile
 
-__all__ = ["AudioFileError", "AudioInfo", "StreamReport", "probe", "probe_seconds", "stream_mono"]
+__all__ = ["AudioFileError", "AudioInfo", "StreamReport", "probe", "probe_seconds", "read_chunks", "stream_mono"]
 
 _MIN_RATE, _MAX_RATE = 4_000, 768_000
 # The channels and the offset are judged by so much audible sound, looked for in so much of the beginning.
@@ -63,12 +63,20 @@ def probe_seconds(path: str) -> float:
         return 0.0
 
 
-def stream_mono(path: str, info: AudioInfo | None = None, report: StreamReport | None = None) -> Iterator[np.ndarray]:
+def read_chunks(path: str, info: AudioInfo) -> Iterator[np.ndarray]:
+    """float32 [S, C] chunks at the native rate, as they are in the file. Raises AudioFileError as `stream_mono` does."""
+    return _finite_chunks(path, info, StreamReport())
+
+
+def stream_mono(
+    path: str, info: AudioInfo | None = None, report: StreamReport | None = None, channel: int | None = None
+) -> Iterator[np.ndarray]:
     """float32 [S] chunks at the native rate: the channels' mean without a constant offset, within -1..1.
 
-    Where the channels cancel each other, the louder one alone; a floating point file whose peaks pass full scale is
-    turned down as a whole. What was done and what was lost is written to `report`; every pass over a file gives the same
-    samples. Raises AudioFileError for what turns out to be unreadable on the way, and for NaN or infinite samples.
+    With `channel`, that channel alone; else, where the channels cancel each other, the louder one alone. A floating point
+    file whose peaks pass full scale is turned down as a whole. What was done and what was lost is written to `report`; every
+    pass over a file gives the same samples. Raises AudioFileError for what turns out to be unreadable on the way, and for NaN
+    or infinite samples.
     """
     info = info or probe(path)
     report = report if report is not None else StreamReport()
@@ -80,11 +88,11 @@ def stream_mono(path: str, info: AudioInfo | None = None, report: StreamReport |
         held.append(chunk)
         if mixdown is None and not _enough(held, info.sample_rate):
             continue
-        mixdown = mixdown or _Mixdown.judge(held, info.sample_rate, report)
+        mixdown = mixdown or _Mixdown.judge(held, info.sample_rate, report, channel)
         yield from (mixdown.apply(part) for part in held)
         held = []
     if held:
-        mixdown = _Mixdown.judge(held, info.sample_rate, report)
+        mixdown = _Mixdown.judge(held, info.sample_rate, report, channel)
         yield from (mixdown.apply(part) for part in held)
 
 
@@ -97,21 +105,21 @@ class _Mixdown:
     gain: float
 
     @classmethod
-    def judge(cls, chunks: list[np.ndarray], rate: int, report: StreamReport) -> _Mixdown:
+    def judge(cls, chunks: list[np.ndarray], rate: int, report: StreamReport, channel: int | None) -> _Mixdown:
         """Decide by the audible part of the beginning, and write the decision to the report."""
         audio = np.concatenate(chunks)
         loud = audio[np.abs(audio).max(axis=1) >= _AUDIBLE]
-        if len(loud) and audio.shape[1] > 1:
+        if channel is None and len(loud) and audio.shape[1] > 1:
             power = np.square(loud, dtype=np.float64).mean(axis=0)
             mixed = float(np.square(loud.mean(axis=1), dtype=np.float64).mean())
             if mixed < _CANCELLED * float(power.sum()) / len(power) ** 2:
-                report.channel = int(power.argmax())
+                channel = report.channel = int(power.argmax())
         if len(audio) >= rate:
-            mono = audio.mean(axis=1) if report.channel is None else audio[:, report.channel]
+            mono = audio.mean(axis=1) if channel is None else audio[:, channel]
             offset = float(np.median(mono)) * report.gain
             # A whole number of 16-bit steps: what is taken from a 16-bit recording leaves it exact.
             report.offset = round(offset * 32768) / 32768 if abs(offset) > _OFFSET else 0.0
-        return cls(report.channel, report.offset, report.gain)
+        return cls(channel, report.offset, report.gain)
 
     def apply(self, chunk: np.ndarray) -> np.ndarray:
         """float32 [S, C] -> float32 [S]."""

@@ -7,7 +7,7 @@ The native-rate audio stays in the source file and is cut out by offsets in the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -57,13 +57,30 @@ class Recording:
     silence_s: float = 0.0
     fetched_path: str | None = None
     """A copy in the session's spool, of a recording that is in a container or behind a URL."""
+    channel: int | None = None
+    """The one channel this recording is, where each channel of its file is a recording; None: all of them, mixed."""
     separated_path: str | None = None
-    """A spooled lossless file of the separated voice at `sample_rate`, when separation was kept for this recording."""
+    """A spooled lossless file at `sample_rate` with the voice alone in the stretches of `separation.kept`, where there are any."""
+    separation: Separation = field(default_factory=lambda: Separation())
 
     @property
     def path(self) -> str:
         """The file to read."""
         return self.fetched_path or self.source.path
+
+
+@dataclass
+class Separation:
+    """What source separation did to a recording: seconds that went through the network, the stretches (start, end in
+    seconds) whose separated version is used, and by how much DNSMOS OVRL rose in each."""
+
+    tried_s: float = 0.0
+    kept: list[tuple[float, float]] = field(default_factory=list)
+    gains: list[float] = field(default_factory=list)
+
+    def touches(self, start_s: float, end_s: float) -> bool:
+        """Whether a stretch of the recording has a separated part."""
+        return any(start < end_s and start_s < end for start, end in self.kept)
 
 
 @dataclass
@@ -237,6 +254,18 @@ class Session:
     def alive(self) -> Iterator[Segment]:
         """The segments that no hard rule rejected, in order of recording and time."""
         return (segment for segment in self.segments if not segment.hard_reasons)
+
+    def put_pcm(self, source_id: str, start_s: float, samples: np.ndarray) -> None:
+        """Replace a stretch of a recording's windows by float32 [S] at 16 kHz; what passes the recording's end is left out."""
+        pcm = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+        first = round(start_s * PCM_RATE)
+        for index, window in enumerate(self.windows):
+            offset = round(window.start_s * PCM_RATE)
+            low, high = max(first, offset), min(first + len(pcm), offset + len(window.pcm))
+            if window.source_id == source_id and low < high:
+                new = window.pcm.copy()
+                new[low - offset : high - offset] = pcm[low - first : high - first]
+                self.windows[index] = replace(window, pcm=new, separated=True)
 
     def pcm(self, source_id: str, start_s: float, end_s: float) -> np.ndarray:
         """int16 [S] at 16 kHz of a stretch of a recording, joined across windows; shorter where the recording ends."""

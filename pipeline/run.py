@@ -89,6 +89,9 @@ class Summary:
     """Seconds of audio that each stage was busy with: over `stage_s` it is the stage's speed in times real time."""
     duplicates: dict[str, int] = field(default_factory=dict)
     """Segments of the whole corpus that are marked as a duplicate of another, by kind."""
+    separation: dict[str, float] = field(default_factory=dict)
+    """Seconds that source separation was tried on (`tried_s`) and is used for (`used_s`), and by how much DNSMOS OVRL rose on
+    the mean of what is used (`gain`)."""
     halved: dict[str, int] = field(default_factory=dict)
     """Batch size that stages came down to because they ran out of memory."""
     wall_s: float = 0.0
@@ -218,6 +221,7 @@ def _process(root: Path, units: list[PlannedUnit], config: _PrepareConfig, summa
         unit = unit_of[session.session_id]
         done[unit.unit_id].append(session)
         summary.notices += session.notices
+        _add_separation(summary.separation, session)
         thresholds = config.thresholds
         speech = [(row["duration_s"], row["kept"]) for row in segment_rows(session, thresholds)]
         progress.session_done(
@@ -276,6 +280,18 @@ def _commit(root: Path, unit: PlannedUnit, sessions: list[Session], config: _Pre
     summary.segments += len(rows)
     summary.kept += sum(row["kept"] for row in rows)
     summary.kept_s += sum(row["duration_s"] for row in rows if row["kept"])
+
+
+def _add_separation(sums: dict[str, float], session: Session) -> None:
+    for separation in (recording.separation for recording in session.recordings):
+        if separation.tried_s:
+            used, before = sum(end - start for start, end in separation.kept), sums.get("used_s", 0.0)
+            gain = sum(
+                (end - start) * rise for (start, end), rise in zip(separation.kept, separation.gains, strict=True)
+            )
+            sums["tried_s"] = sums.get("tried_s", 0.0) + separation.tried_s
+            sums["used_s"] = before + used
+            sums["gain"] = (before * sums.get("gain", 0.0) + gain) / max(before + used, 1e-9)
 
 
 def _starts(units: list[PlannedUnit], fingerprint: str, spool: str) -> Iterator[Session]:

@@ -94,6 +94,13 @@ class PrepareProgress:
         if summary.rejected:
             reasons = ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items())
             say(f"rejected, by reason: {reasons}")
+        if summary.separation:
+            tried, used, gain = (summary.separation[key] for key in ("tried_s", "used_s", "gain"))
+            whole = max(summary.audio_s, 1e-9)
+            say(
+                f"source separation: tried on {tried / whole:.0%} of the audio, used for {used / whole:.0%}, "
+                f"where DNSMOS rose by {gain:.2f}"
+            )
         for row in summary.quarantined:
             say(f"quarantined: {row['path']} ({row['stage']}: {row['error']})")
         if summary.stage_s:

@@ -52,7 +52,9 @@ class CutClips(Stage[CutClipsConfig]):
         held = np.zeros(0, dtype=np.float32)
         held_from = 0
         queue = [(round(s.start_s * info.sample_rate), round(s.end_s * info.sample_rate), s) for s in wanted]
-        for chunk in stream_mono(path, info):
+        # The separated voice is one channel already.
+        channel = None if recording.separated_path else recording.channel
+        for chunk in stream_mono(path, info, channel=channel):
             held = np.concatenate([held, chunk])
             while queue and queue[0][1] <= held_from + len(held):
                 first, last, segment = queue.pop(0)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from catalogs.ids import short_hash
 from pipeline.audio_file import AudioFileError, StreamReport, probe, stream_mono
+from pipeline.channels import is_one_speaker_a_channel
 from pipeline.containers import fetch, is_location
-from pipeline.records import PCM_RATE, Recording, Session
+from pipeline.records import PCM_RATE, Recording, Separation, Session
 from pipeline.stage import Resources, Stage, StageConfig
 from pipeline.windows import WindowMaker
 
@@ -22,28 +26,32 @@ class DecodeConfig(StageConfig):
 
     least_decoded: float = Field(0.9, ge=0, le=1)
     """A file that gives less than this share of the duration its header promises is quarantined as truncated."""
+    channels: Literal["auto", "mix", "split"] = "auto"
+    """mix: all channels become one; split: each of two channels is a recording of its own; auto: split where a speaker is on
+    each (one of them 20 dB above the other most of the time), as in telephone calls and interviews."""
 
 
 class Decode(Stage[DecodeConfig]):
     """Recordings -> facts about them and 16 kHz mono int16 windows of at most ten minutes.
 
     The paper works on 16 kHz speech for all analysis; the native-rate audio is left where it is and cut out at the end.
-    Writes `duration_s` (s), `sample_rate` (Hz), `channels`, `codec` of each recording.
+    A stereo file with a speaker on each channel becomes two recordings, so that nobody talks over the other. Writes
+    `duration_s` (s), `sample_rate` (Hz), `channels`, `codec` of each recording.
     """
 
     name = "decode"
-    version = "1"
+    version = "2"
     config_type = DecodeConfig
     outputs = ("windows",)
     resources = Resources(cpus=0.02)
 
     def __call__(self, session: Session) -> Session:
+        self.for_each(session, session.usable(), lambda recording: self._open(session, recording))
         self.for_each(session, session.usable(), lambda recording: self._decode(session, recording))
         return session
 
-    def _decode(self, session: Session, recording: Recording) -> None:
-        import soxr
-
+    def _open(self, session: Session, recording: Recording) -> None:
+        """Fetch and probe a file, and make two recordings of it where its channels are two speakers."""
         if is_location(recording.source.path):
             try:
                 recording.fetched_path = str(fetch(recording.source.path, session.spool))
@@ -56,10 +64,27 @@ class Decode(Stage[DecodeConfig]):
         if recording.source.bytes and Path(path).stat().st_size != recording.source.bytes:
             raise AudioFileError("the file has changed since it was listed; run the same command again")
         recording.sample_rate, recording.channels, recording.codec = info.sample_rate, info.channels, info.codec
+        if info.channels != 2 or self.config.channels == "mix":
+            return
+        if self.config.channels == "split" or is_one_speaker_a_channel(path, info):
+            recording.channel = 0
+            # The first channel keeps the file's id, by which a later run knows that the file is done.
+            other = replace(recording.source, source_id=short_hash("channel", recording.source.source_id, 1))
+            twin = replace(recording, source=other, channel=1, separation=Separation())
+            session.recordings.insert(session.recordings.index(recording) + 1, twin)
+            session.notices.append(
+                "some recordings have a speaker on each channel: each channel is a recording of its own"
+            )
+
+    def _decode(self, session: Session, recording: Recording) -> None:
+        import soxr
+
+        path = recording.path
+        info = probe(path)
         resampler = soxr.ResampleStream(info.sample_rate, PCM_RATE, 1, dtype="float32", quality="HQ")
         window = WindowMaker(recording.source.source_id)
         report = StreamReport()
-        for chunk in stream_mono(path, info, report):
+        for chunk in stream_mono(path, info, report, recording.channel):
             window.add(resampler.resample_chunk(chunk))
         window.add(resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
         recording.duration_s = report.samples / info.sample_rate

@@ -79,7 +79,7 @@ class CutSegments(Stage[SegmentConfig]):
             segment = Segment(source_id, 0, first / rate, last / rate)
             if (first, last) in gaps:
                 segment.hard_reasons.append("no_speech")
-            segment.separated = recording.separated_path is not None
+            segment.separated = recording.separation.touches(segment.start_s, segment.end_s)
             if last - first < self.config.min_s * rate:
                 segment.hard_reasons.append("too_short")
             session.segments.append(segment)

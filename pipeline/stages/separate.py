@@ -1,11 +1,8 @@
-"""Take music and noise away from the voice with Demucs, where its weights are."""
+"""Take music and noise away from the voice with Demucs, where they are and where it helps."""
 
 from __future__ import annotations
 
-import codecs
-import pickle
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +11,11 @@ from pydantic import Field
 
 from catalogs.models import available, resolve
 from pipeline.audio_file import probe, stream_mono
+from pipeline.demucs_net import load_demucs
+from pipeline.quality.backing import backing_db
+from pipeline.quality.dnsmos import Dnsmos
 from pipeline.records import PCM_RATE, Recording, Session
-from pipeline.stage import LoadError, Resources, Stage, StageConfig, one_line
-from pipeline.windows import WindowMaker
+from pipeline.stage import LoadError, Resources, Stage, StageConfig
 
 _NET_RATE = 44_100
 
@@ -28,38 +27,52 @@ class SeparateConfig(StageConfig):
     """auto: where the weights are here, else off with a notice; always: the run stops without the weights."""
     model: str = "htdemucs"
     """Name of the weights in models.toml."""
-    chunk_s: float = Field(60.0, gt=8)
-    """Seconds separated at once: bounds the memory (44.1 kHz stereo float32 of four sources, 85 MB a minute)."""
+    gate_db: float | None = 30.0
+    """Chunks whose quiet lies further below their loud than this have nothing to take away and are left alone; None: the
+    network hears everything."""
+    min_gain: float | None = 0.1
+    """Rise of DNSMOS OVRL from which the separated chunk is used; None: always."""
+    chunk_s: float = Field(15.0, gt=8)
+    """Seconds that are judged and separated at once: bounds the memory (44.1 kHz stereo float32 of four sources, 21 MB)."""
     context_s: float = Field(2.0, ge=0)
     """Seconds of audio on both sides that each chunk is given beside its own."""
+    fade_s: float = Field(0.02, ge=0, le=1)
+    """Cross-fade between separated and untouched audio, inside the separated."""
     overlap: float = Field(0.25, ge=0, lt=1)
     """Overlap of the network's own 7.8 s windows."""
     device: str = "cpu"
 
 
 class Separate(Stage[SeparateConfig]):
-    """Windows -> windows of the voice alone (`separated=True`) and a lossless file of it at the recording's rate.
+    """Windows -> windows with the voice alone where that sounds better, and a lossless file of it at the recording's rate.
 
-    The paper separates sources before anything else. Without weights nothing is changed and `separated` stays false.
+    The paper separates sources before anything else. Here a chunk goes through the network only where something lies under
+    the voice (`gate_db`), and what comes out is used only where DNSMOS OVRL rises by `min_gain`: all else stays as it was
+    recorded, to the bit. `separated` is true of segments that have a separated part. Without weights nothing is changed.
     """
 
     name = "separate"
-    version = "1"
+    version = "2"
     config_type = SeparateConfig
     inputs = ("windows",)
     outputs = ("windows", "segment.separated")
     resources = Resources(cpus=0.05, memory_bytes=2 * 1024**3)
 
     def weights(self) -> tuple[str, ...]:
-        return (self.config.model,) if self._active() else ()
+        if not self._active():
+            return ()
+        return (self.config.model,) if self.config.min_gain is None else (self.config.model, "dnsmos")
 
     def load(self) -> None:
         self._net: Any = None
+        self._dnsmos: Dnsmos | None = None
         if not self._active():
             return
         self._net = load_demucs(next(resolve(self.config.model).glob("*.th"))).to(self.config.device)
         if "vocals" not in self._net.sources:
             raise LoadError(f"the weights {self.config.model} do not separate a voice ({', '.join(self._net.sources)})")
+        if self.config.min_gain is not None:
+            self._dnsmos = Dnsmos(resolve("dnsmos"))
 
     def __call__(self, session: Session) -> Session:
         if self._net is None:
@@ -77,43 +90,125 @@ class Separate(Stage[SeparateConfig]):
 
     def _separate(self, session: Session, recording: Recording) -> None:
         import soundfile
-        import soxr
 
-        source_id, rate = recording.source.source_id, recording.sample_rate
+        rate, chunk_s = recording.sample_rate, self.config.chunk_s
+        times = [index * chunk_s for index in range(int(np.ceil(recording.duration_s / chunk_s)))]
+        gated = [self._gate(session.pcm(recording.source.source_id, at, at + chunk_s)) for at in times]
+        if not any(gated):
+            return
         folder = Path(session.spool)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{source_id}.flac"
-        windows = WindowMaker(source_id, separated=True)
-        to_pcm = soxr.ResampleStream(_NET_RATE, PCM_RATE, 1, dtype="float32", quality="HQ")
-        to_native = soxr.ResampleStream(_NET_RATE, rate, 1, dtype="float32", quality="VHQ")
+        path = folder / f"{recording.source.source_id}.flac"
         left = round(recording.duration_s * rate)
         subtype = "PCM_16" if probe(recording.path).bits == 16 else "PCM_24"
         with soundfile.SoundFile(path, "w", samplerate=rate, channels=1, format="FLAC", subtype=subtype) as file:
-            for voice, last in _flag_last(self._voices(recording)):
-                windows.add(to_pcm.resample_chunk(voice, last=last))
-                native = to_native.resample_chunk(voice, last=last)[:left]
-                left -= len(native)
-                file.write(np.clip(native, -1.0, 1.0))
+            for native in self._chunks(session, recording, gated):
+                file.write(np.clip(native[:left], -1.0, 1.0))
+                left -= len(native[:left])
             file.write(np.zeros(left, dtype=np.float32))
-        session.windows = [w for w in session.windows if w.source_id != source_id] + windows.finish()
-        recording.separated_path = str(path)
+        if recording.separation.kept:
+            recording.separated_path = str(path)
+        else:
+            path.unlink()
 
-    def _voices(self, recording: Recording) -> Iterator[np.ndarray]:
-        """The voice at 44.1 kHz mono, chunk by chunk, each computed with context on both sides."""
+    def _gate(self, pcm: np.ndarray) -> bool:
+        """Whether something may lie under the voice of int16 [S]."""
+        if self.config.gate_db is None:
+            return True
+        backing = backing_db(pcm.astype(np.float32) / 32768.0)
+        return backing is not None and backing < self.config.gate_db
+
+    def _chunks(self, session: Session, recording: Recording, gated: list[bool]) -> Iterator[np.ndarray]:
+        """The recording at its own rate, float32, chunk by chunk, with the voice alone where that was better.
+
+        A chunk is given out when the decision on the next one is known: it says whether there is a seam between them.
+        """
+        found = recording.separation
+        before_kept = False
+        waiting: tuple[float, np.ndarray, np.ndarray | None] | None = None
+        for index, (native, left, right) in enumerate(self._with_context(recording)):
+            at, own = index * self.config.chunk_s, native[left : len(native) - right]
+            voice = None
+            if index < len(gated) and gated[index]:
+                voice = self._voice_at(native, recording.sample_rate)[left : len(native) - right]
+                found.tried_s += len(own) / recording.sample_rate
+                gain = self._gain(own, voice, recording.sample_rate)
+                if self.config.min_gain is None or gain >= self.config.min_gain:
+                    found.kept.append((at, at + len(own) / recording.sample_rate))
+                    found.gains.append(gain)
+                else:
+                    voice = None
+            if waiting is not None:
+                yield self._settle(session, recording, waiting, before_kept, voice is not None)
+                before_kept = waiting[2] is not None
+            waiting = (at, own, voice)
+        if waiting is not None:
+            yield self._settle(session, recording, waiting, before_kept, True)
+
+    def _with_context(self, recording: Recording) -> Iterator[tuple[np.ndarray, int, int]]:
+        """(samples at the recording's rate, how many of them are context before, and after), one a chunk."""
+        rate = recording.sample_rate
+        chunk, context = round(self.config.chunk_s * rate), round(self.config.context_s * rate)
+        held, before = np.zeros(0, dtype=np.float32), 0
+        for part in stream_mono(recording.path, channel=recording.channel):
+            held = np.concatenate([held, part])
+            while len(held) >= before + chunk + context:
+                yield held[: before + chunk + context], before, context
+                drop = before + chunk - context
+                held, before = (held[drop:], context) if drop > 0 else (held, before + chunk)
+        while len(held) > before:
+            after = min(context, max(0, len(held) - before - chunk))
+            yield held[: before + chunk + after], before, after
+            before += chunk
+
+    def _voice_at(self, native: np.ndarray, rate: int) -> np.ndarray:
+        """The voice of float32 [S] at `rate`: [S] at the same rate."""
         import soxr
 
-        chunk, context = round(self.config.chunk_s * _NET_RATE), round(self.config.context_s * _NET_RATE)
-        resampler = soxr.ResampleStream(recording.sample_rate, _NET_RATE, 1, dtype="float32", quality="VHQ")
-        held = np.zeros(0, dtype=np.float32)
-        before = 0
-        for part, last in _flag_last(stream_mono(recording.path)):
-            held = np.concatenate([held, resampler.resample_chunk(np.ascontiguousarray(part), last=last)])
-            while len(held) >= before + chunk + context:
-                yield self._voice(held[: before + chunk + context])[before : before + chunk]
-                held = held[before + chunk - context :]
-                before = context
-        if len(held) > before:
-            yield self._voice(held)[before:]
+        voice = self._voice(np.asarray(soxr.resample(native, rate, _NET_RATE, quality="VHQ"), dtype=np.float32))
+        back = np.asarray(soxr.resample(voice, _NET_RATE, rate, quality="VHQ"), dtype=np.float32)
+        return np.pad(back, (0, max(0, len(native) - len(back))))[: len(native)]
+
+    def _gain(self, own: np.ndarray, voice: np.ndarray, rate: int) -> float:
+        """By how much DNSMOS OVRL rises; 0 where nothing is rated."""
+        import soxr
+
+        if self._dnsmos is None:
+            return 0.0
+        old, new = (self._dnsmos.rate(soxr.resample(audio, rate, PCM_RATE), 9.01)[2] for audio in (own, voice))
+        return new - old
+
+    def _settle(
+        self,
+        session: Session,
+        recording: Recording,
+        chunk: tuple[float, np.ndarray, np.ndarray | None],
+        before_kept: bool,
+        after_kept: bool,
+    ) -> np.ndarray:
+        """The chunk as it is used, and the same put into the session's windows."""
+        import soxr
+
+        at, own, voice = chunk
+        if voice is None:
+            return own
+        # At the recording's start there is nothing to fade from.
+        weight = self._fades(len(own), recording.sample_rate, at > 0 and not before_kept, not after_kept)
+        mixed = own + weight * (voice - own)
+        at_16k = soxr.resample(mixed, recording.sample_rate, PCM_RATE, quality="HQ")
+        session.put_pcm(recording.source.source_id, at, at_16k)
+        return np.asarray(mixed, dtype=np.float32)
+
+    def _fades(self, length: int, rate: int, at_start: bool, at_end: bool) -> np.ndarray:
+        """Weight of the voice: 1, and straight from and to 0 where untouched audio comes before or after."""
+        weight = np.ones(length, dtype=np.float32)
+        fade = min(round(self.config.fade_s * rate), length // 2)
+        ramp = np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
+        if at_start:
+            weight[:fade] = ramp
+        if at_end:
+            weight[length - fade :] = ramp[::-1]
+        return weight
 
     def _voice(self, mono: np.ndarray) -> np.ndarray:
         """float32 [S] at 44.1 kHz -> float32 [S]: the `vocals` source of the network."""
@@ -134,42 +229,3 @@ class Separate(Stage[SeparateConfig]):
             )
         voice = sources[0, self._net.sources.index("vocals")].mean(dim=0) * deviation + mean
         return np.asarray(voice.cpu().numpy(), dtype=np.float32)
-
-
-def load_demucs(path: Path) -> Any:
-    """A Demucs network, ready to use, from its `.th` file. Raises LoadError with one line where it cannot be had.
-
-    The file is a pickle that names the network's class and arguments beside its weights. Only those few names are let
-    through: anything else in it raises instead of running.
-    """
-    try:
-        import torch
-        from demucs.htdemucs import HTDemucs
-        from demucs.states import load_model
-    except ImportError as error:
-        raise LoadError(f"source separation needs demucs ({error.name}): pip install 'voxmill[separate]'") from None
-    try:
-        with torch.serialization.safe_globals([HTDemucs, Fraction, *_numpy_scalars()]):
-            package = torch.load(path, map_location="cpu", weights_only=True)
-        return load_model(package).eval()
-    except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError) as error:
-        raise LoadError(f"{path.name} is no Demucs network that can be loaded: {one_line(error)[:200]}") from None
-
-
-def _numpy_scalars() -> list[Any]:
-    """What a pickled NumPy number is made of; its constructor had another module in older versions of NumPy."""
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
-    names = [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
-    return [*names, np.dtype, *kinds, codecs.encode]
-
-
-def _flag_last(chunks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
-    """(chunk, whether it is the last one): a resampler must be told when to empty itself."""
-    held: np.ndarray | None = None
-    for chunk in chunks:
-        if held is not None:
-            yield held, False
-        held = chunk
-    if held is not None:
-        yield held, True

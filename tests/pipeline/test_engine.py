@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.batches import length_buckets
+from pipeline.config import load_config
 from pipeline.engine.base import DiskFullError, Engine, Outcome, StageGroup, StageSpec, Worker
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.pools import fit_promises, size_pools
@@ -280,6 +281,12 @@ def test_pools_grow_with_the_node() -> None:
     assert sum(group.actors for group in many) <= 2 * 32
     assert [group.actors for group in size_pools(chain(2, 3, 4), 32, 0)] == [2, 3, 4], "what was said stays"
     assert size_pools(chain(0, 0, 0, gpus=0.5), 8, 4)[1].actors == 8, "two share a GPU, and there are four"
+
+
+def test_two_cores_get_two_recognisers_of_the_whole_chain() -> None:
+    """With one, which computes with one thread, nothing else fills the second core."""
+    sized = {group.stages[0].name: group.actors for group in size_pools(load_config().groups(), 2, 0)}
+    assert sized.pop("transcribe") == 2 and set(sized.values()) == {1}
 
 
 def test_promises_never_take_the_whole_node() -> None:

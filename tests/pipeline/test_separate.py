@@ -11,17 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from fakes.recordings import noise, tone, write
 from sessions import session_of
 
 from catalogs import models
 from pipeline.audio_file import probe, stream_mono
+from pipeline.demucs_net import load_demucs
+from pipeline.quality.backing import backing_db
+from pipeline.quality.dnsmos import Dnsmos
 from pipeline.records import Session
 from pipeline.stage import LoadError
 from pipeline.stages.cut_clips import CutClips, CutClipsConfig
 from pipeline.stages.decode import Decode, DecodeConfig
 from pipeline.stages.segment import CutSegments, SegmentConfig
-from pipeline.stages.separate import Separate, SeparateConfig, load_demucs
+from pipeline.stages.separate import Separate, SeparateConfig
 
 torch = pytest.importorskip("torch")
 
@@ -59,10 +63,18 @@ def decoded(path: Path, spool: Path) -> Session:
     return Decode(DecodeConfig())(session)
 
 
-def ready(config: SeparateConfig, net: Any) -> Separate:
-    stage = Separate(config)
-    stage._net = net
+def ready(config: SeparateConfig, net: Any, kind: type[Separate] = Separate) -> Separate:
+    """A loaded stage with a network of the test's."""
+    stage = kind(config)
+    stage._net, stage._dnsmos = net, None
+    if config.min_gain is not None:
+        if not models.available("dnsmos"):
+            pytest.skip("the weights dnsmos are not here: voxmill models pull dnsmos")
+        stage._dnsmos = Dnsmos(models.resolve("dnsmos"))
     return stage
+
+
+EVERYTHING = {"gate_db": None, "min_gain": None}
 
 
 def test_it_is_off_with_a_notice_where_its_weights_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +97,8 @@ def test_always_asks_for_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("VOXMILL_OFFLINE", "1")
     stage = Separate(SeparateConfig(mode="always"))
-    assert stage.weights() == ("htdemucs",)
+    assert stage.weights() == ("htdemucs", "dnsmos")
+    assert Separate(SeparateConfig(mode="always", min_gain=None)).weights() == ("htdemucs",)
     with pytest.raises(models.WeightsMissing, match="voxmill models pull htdemucs"):
         stage.load()
 
@@ -93,7 +106,7 @@ def test_always_asks_for_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
 def test_the_network_gives_a_voice_of_the_same_length(tmp_path: Path, weights: Path, rate: int) -> None:
     path = write(tmp_path / "a.wav", noise(7.3, rate), rate)
-    config = SeparateConfig(chunk_s=8.5, context_s=0.5)
+    config = SeparateConfig(chunk_s=8.5, context_s=0.5, **EVERYTHING)
     session = ready(config, load_demucs(weights))(decoded(path, tmp_path / "spool"))
     assert not session.quarantine
     (recording,), (window,) = session.recordings, session.windows
@@ -140,10 +153,9 @@ def test_nothing_moves_and_no_seam_is_heard(tmp_path: Path, rate: int, seconds: 
     samples = tone(440, seconds, rate, 0.4) + noise(seconds, rate, 0.01)
     path = write(tmp_path / "a.wav", samples, rate)
     plain = decoded(path, tmp_path / "spool")
-    stage = Unchanged(SeparateConfig(chunk_s=9.0, context_s=1.0))
-    stage._net = "there"
+    stage = ready(SeparateConfig(chunk_s=9.0, context_s=1.0, **EVERYTHING), "there", Unchanged)
     session = stage(decoded(path, tmp_path / "spool"))
-    assert stage.longest <= 11.1 * 44_100, "memory is bounded by the chunk"
+    assert isinstance(stage, Unchanged) and stage.longest <= 11.1 * 44_100, "memory is bounded by the chunk"
     before, after = plain.windows[0].pcm, session.windows[0].pcm
     assert len(before) == len(after)
     assert np.abs(before.astype(int) - after)[200:-200].max() < 32768 * 0.02
@@ -163,9 +175,7 @@ def test_clips_are_cut_from_the_separated_voice(tmp_path: Path) -> None:
         def _voice(self, mono: np.ndarray) -> np.ndarray:
             return mono / 2
 
-    stage = Half(SeparateConfig())
-    stage._net = "there"
-    session = stage(decoded(path, tmp_path / "spool"))
+    session = ready(SeparateConfig(**EVERYTHING), "there", Half)(decoded(path, tmp_path / "spool"))
     CutSegments(SegmentConfig())(session)
     session.segments[0].hard_reasons.clear()
     CutClips(CutClipsConfig())(session)
@@ -175,3 +185,102 @@ def test_clips_are_cut_from_the_separated_voice(tmp_path: Path) -> None:
     source, _ = soundfile.read(path)
     assert rate == probe(str(path)).sample_rate and len(clip) == len(source)
     assert np.corrcoef(clip, source)[0, 1] > 0.99 and np.std(clip) / np.std(source) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def lines(corpora: Path) -> list[np.ndarray]:
+    """Lines of actors in a quiet studio, at 16 kHz."""
+    found = []
+    for path in sorted((corpora / "ravdess").rglob("*.flac"))[::4]:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        found.append(np.asarray(soxr.resample(samples.mean(axis=1), rate, 16_000), dtype=np.float32))
+    return found
+
+
+@pytest.fixture(scope="module")
+def speech(lines: list[np.ndarray]) -> np.ndarray:
+    """Forty seconds of them."""
+    return np.concatenate(lines)[: 40 * 16_000]
+
+
+@pytest.fixture(scope="module")
+def music(corpora: Path) -> np.ndarray:
+    samples, rate = soundfile.read(
+        corpora / "world/music/librosa-data__sugar_plum.ogg", dtype="float32", always_2d=True
+    )
+    mono = np.asarray(soxr.resample(samples.mean(axis=1), rate, 16_000), dtype=np.float32)
+    return np.resize(mono[20 * 16_000 :], 40 * 16_000)  # It begins so softly that nobody would take it away.
+
+
+def test_music_and_noise_lie_closer_under_the_voice_than_a_studio(lines: list[np.ndarray], music: np.ndarray) -> None:
+    limit = SeparateConfig().gate_db
+    assert limit is not None and len(lines) >= 40
+
+    def tried(added: float, other: np.ndarray) -> float:
+        found = [backing_db(line + added * line.std() * np.roll(other, -index * 16_000)[: len(line)] / other.std())
+                 for index, line in enumerate(lines)]  # fmt: skip
+        return sum(value is not None and value < limit for value in found) / len(found)
+
+    hiss = np.random.default_rng(1).normal(0, 1, 40 * 16_000).astype(np.float32)
+    assert tried(0.0, hiss) <= 0.05, "a voice alone"
+    assert tried(0.5, music) >= 0.9 and tried(0.1, hiss) >= 0.9, "music 6 dB below it, hiss 20 dB below it"
+    assert backing_db(np.zeros(32_000, np.float32)) is None and backing_db(lines[0][:4000]) is None
+
+
+def mixed_session(tmp_path: Path, parts: list[np.ndarray]) -> tuple[Session, np.ndarray]:
+    samples = np.clip(np.concatenate(parts), -1, 1).astype(np.float32)
+    path = write(tmp_path / "show.wav", samples, 16_000)
+    return decoded(path, tmp_path / "spool"), np.concatenate(list(stream_mono(str(path))))
+
+
+def test_only_what_has_music_is_heard_and_only_what_gets_better_is_used(
+    tmp_path: Path, speech: np.ndarray, music: np.ndarray
+) -> None:
+    """20 s of voice, 20 s of voice over music: the first is not even tried, the second is used and fades in and out."""
+    clean = speech[: 20 * 16_000]
+    loud = 0.7 * music[: 20 * 16_000] * clean.std() / music.std()
+    session, whole = mixed_session(tmp_path, [clean, clean + loud])
+    truth = soxr.resample(np.concatenate([clean, clean]), 16_000, 44_100)
+
+    class Perfect(Separate):
+        """Knows the voice: where what it is given lies is found by its second half, which is the voice with music."""
+
+        heard = 0
+
+        def _voice(self, mono: np.ndarray) -> np.ndarray:
+            self.heard += 1
+            start = [round((at - 2 if at else 0) * 44_100) for at in (20, 30)][self.heard - 1]
+            return np.resize(truth[start : start + len(mono)], len(mono)).astype(np.float32)
+
+    before = session.windows[0].pcm.copy()
+    stage = ready(SeparateConfig(chunk_s=10.0, context_s=2.0, fade_s=0.05), "there", Perfect)
+    session = stage(session)
+    (recording,) = session.recordings
+    assert not session.quarantine and isinstance(stage, Perfect) and stage.heard == 2
+    assert recording.separation.tried_s == pytest.approx(20.0)
+    assert recording.separation.kept == [(20.0, 30.0), (30.0, 40.0)] and min(recording.separation.gains) > 0.3
+    assert recording.separation.touches(29.0, 31.0) and not recording.separation.touches(0.0, 20.0)
+    pcm, middle = session.windows[0].pcm, 20 * 16_000
+    assert np.array_equal(pcm[:middle], before[:middle]), "what was not separated stays to the bit"
+    voice = np.concatenate([clean, clean])
+    assert np.abs(pcm[middle + 800 :] / 32768 - voice[middle + 800 :])[:-200].max() < 0.02, "the music is gone"
+    assert recording.separated_path is not None
+    native, _ = soundfile.read(recording.separated_path, dtype="float32")
+    assert len(native) == len(whole) and np.abs(native[:middle] - whole[:middle]).max() <= 1 / 32768
+
+
+def test_a_network_that_makes_it_worse_changes_nothing(tmp_path: Path, speech: np.ndarray, music: np.ndarray) -> None:
+    session, _ = mixed_session(
+        tmp_path, [speech[: 12 * 16_000] + 0.2 * music[: 12 * 16_000] * speech.std() / music.std()]
+    )
+
+    class Harmful(Separate):
+        def _voice(self, mono: np.ndarray) -> np.ndarray:
+            return (mono + np.random.default_rng(0).normal(0, mono.std(), len(mono))).astype(np.float32)
+
+    before = session.windows[0].pcm.copy()
+    session = ready(SeparateConfig(gate_db=None), "there", Harmful)(session)
+    (recording,) = session.recordings
+    assert recording.separation.tried_s == pytest.approx(12.0) and not recording.separation.kept
+    assert recording.separated_path is None and not list((tmp_path / "spool").glob("*.flac"))
+    assert np.array_equal(session.windows[0].pcm, before) and not session.windows[0].separated

@@ -1,0 +1,41 @@
+"""Reading a Demucs network from its file, which is a pickle, without running anything in it."""
+
+from __future__ import annotations
+
+import codecs
+import pickle
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.stage import LoadError, one_line
+
+
+def load_demucs(path: Path) -> Any:
+    """A Demucs network, ready to use, from its `.th` file. Raises LoadError with one line where it cannot be had.
+
+    The file is a pickle that names the network's class and arguments beside its weights. Only those few names are let
+    through: anything else in it raises instead of running.
+    """
+    try:
+        import torch
+        from demucs.htdemucs import HTDemucs
+        from demucs.states import load_model
+    except ImportError as error:
+        raise LoadError(f"source separation needs demucs ({error.name}): pip install 'voxmill[separate]'") from None
+    try:
+        with torch.serialization.safe_globals([HTDemucs, Fraction, *_numpy_scalars()]):
+            package = torch.load(path, map_location="cpu", weights_only=True)
+        return load_model(package).eval()
+    except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError) as error:
+        raise LoadError(f"{path.name} is no Demucs network that can be loaded: {one_line(error)[:200]}") from None
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a pickled NumPy number is made of; its constructor had another module in older versions of NumPy."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
+    names = [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+    return [*names, np.dtype, *kinds, codecs.encode]
