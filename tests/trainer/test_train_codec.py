@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
 from train_runs import Runs
 
@@ -20,6 +21,7 @@ from trainer.codec.files import read_codec
 from trainer.codec.fit import CodecFit, CodecTrainer, fit_codec
 from trainer.codec.initialise import initialise_codec
 from trainer.codec.losses import RESOLUTIONS, mel_bank, mel_distance, resolutions
+from trainer.codec.measure import measure
 from trainer.codec.normalise import normalise_latents
 from trainer.config import TrainError, recipes
 from trainer.loop import train
@@ -37,16 +39,19 @@ def settings(corpus: Path, output: Path, **changes: object) -> CodecConfig:
 @pytest.fixture(scope="module")
 def trained(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("codec") / "out"
-    result = train_codec(settings(speech, output), lambda _: None)
-    assert result.mel_after < 0.9 * result.mel_before, "clips that were not trained on come back no better"
+    result = train_codec(settings(speech, output, measure_every=20), lambda _: None)
+    assert result.after.mel < 0.9 * result.before.mel, "clips that were not trained on come back no better"
     # The mean spectrum alone would fit every clip equally well.
-    assert result.mel_after < 0.75 * result.mel_other, "the latents carry nothing"
+    assert result.after.mel < 0.75 * result.after.mel_other, "the latents carry nothing"
     assert result.last_loss < result.first_loss
     return output
 
 
 def test_everything_is_written_down(trained: Path) -> None:
     assert [row["step"] for row in read_metrics(trained)] == list(range(1, 41))
+    measured = {row["step"]: row for row in read_metrics(trained) if "held_out/mel_48k" in row}
+    assert list(measured) == [20, 40] and measured[40]["held_out/mel_48k"] < measured[20]["held_out/mel_48k"]
+    assert measured[40]["held_out/mel_16k"] < measured[40]["held_out/mel_other"]
     assert (trained / "train-codec.yaml").is_file()
     codec = read_codec(trained)
     assert codec.config.encoder_dim == 4 and not codec.training
@@ -65,6 +70,39 @@ def test_training_goes_on_from_another_codec(trained: Path, speech: Path, tmp_pa
     result = train_codec(more, lambda _: None)
     first = train_codec(settings(speech, tmp_path / "anew", steps=1), lambda _: None)
     assert result.first_loss < 0.7 * first.first_loss
+
+
+class Passing(AudioVAE):
+    """Gives back what it is given: noise of a level is all that is lost."""
+
+    noise = 0.0
+
+    def encode(self, wav: torch.Tensor, **_: object) -> torch.Tensor:
+        return wav
+
+    def decode(self, z: torch.Tensor, *_: object) -> torch.Tensor:
+        threefold = torch.from_numpy(soxr.resample(z.numpy().T, 16_000, 48_000).T.copy())[:, None]
+        return threefold + self.noise * torch.randn(threefold.shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_stoi_and_pesq_say_how_much_noise_is_added(corpora: Path) -> None:
+    pytest.importorskip("pystoi")
+    pytest.importorskip("pesq")
+    clips = [
+        CodecClip(*soundfile.read(path, dtype="float32")) for path in sorted((corpora / "emodb").rglob("*.flac"))[:4]
+    ]
+    assert {clip.rate for clip in clips} == {16_000}
+    codec, found = Passing(AudioVAEConfig(encoder_dim=4, decoder_dim=64)), []
+    for codec.noise in (0.0, 0.003, 0.03):
+        found.append(measure(codec, clips, 0.96))
+    assert found[0].stoi == pytest.approx(1.0, abs=1e-3) and found[0].pesq == pytest.approx(4.64, abs=0.02)
+    assert found[0].mel_16k < 0.01 and found[0].mel_other > 10 * found[0].mel
+    for worse, better in pairwise(reversed(found)):
+        assert worse.stoi is not None and better.stoi is not None and worse.stoi < better.stoi
+        assert worse.pesq is not None and better.pesq is not None and worse.pesq < better.pesq
+        assert worse.mel > better.mel and worse.mel_16k > better.mel_16k
+    silent = measure(codec, [CodecClip(np.zeros(32_000, np.float32), 16_000)] * 2, 0.96)
+    assert silent.stoi is None and silent.pesq is None
 
 
 def test_a_folder_without_a_codec_is_one_line(tmp_path: Path) -> None:
@@ -173,7 +211,7 @@ def test_a_decoder_alone_learns_and_the_latents_stay(trained: Path, speech: Path
     old, new = read_codec(trained).state_dict(), read_codec(tmp_path / "out").state_dict()
     changed = {name for name in old if not torch.equal(old[name], new[name])}
     assert changed and all(name.startswith("decoder.") for name in changed)
-    assert result.mel_after < result.mel_before
+    assert result.after.mel < result.before.mel
 
 
 def test_a_killed_run_goes_on_as_if_unbroken(speech: Path, tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ class CodecConfig(FrozenSettings):
     save_every: int | None = Field(None, gt=0)
     """Steps after which the codec so far is written, with what it takes to go on from there when the run is killed; None: at
     the end only, and a killed run starts anew."""
+    measure_every: int | None = Field(None, gt=0)
+    """Steps after which the held-out clips are measured (mel distance at the output rate and at 16 kHz, STOI, PESQ); at the end
+    they are in any case."""
     narrowed: float = Field(0.0, ge=0, le=1)
     """Share of crops whose target is cut to a lower bandwidth, which the decoder is told: how it learns all of its rates."""
     adversary: AdversarySettings | None = None

@@ -15,7 +15,7 @@ from trainer.config import TrainError
 
 _NAME = "resume.pt"
 #: What may change between two calls of a run: where it ends, how often it saves, and how it is computed.
-_FREE = {"steps", "save_every", "output", "threads", "device"}
+_FREE = {"steps", "save_every", "measure_every", "output", "threads", "device"}
 
 
 def write_state(folder: Path, config: CodecConfig, state: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from trainer.codec.clips import CodecClip, at_input_rate
 from trainer.codec.config import CodecConfig
 from trainer.codec.files import read_codec, write_codec
 from trainer.codec.fit import CodecFit, CodecTrainer, run_steps
-from trainer.codec.measure import held_out_distances
+from trainer.codec.measure import CodecMeasures, measure, missing_packages
 from trainer.codec.normalise import normalise_latents
 from trainer.codec.resume import read_state, write_state
 from trainer.config import TrainError
@@ -33,16 +33,14 @@ _HELD_OUT_LEAST = 4
 
 @dataclass(frozen=True)
 class CodecResult:
-    """A trained codec. Mel distances of reconstructions of held-out clips, 0.1 is 2 dB: `mel_before` and `mel_after` training to
-    the clip itself, `mel_other` after it to another clip. Latents that carry nothing would make the last two equal."""
+    """A trained codec, and how near its reconstructions of held-out clips were before and after."""
 
     folder: str
     steps: int
     first_loss: float
     last_loss: float
-    mel_before: float
-    mel_after: float
-    mel_other: float
+    before: CodecMeasures
+    after: CodecMeasures
     seconds: float
 
 
@@ -61,7 +59,9 @@ def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> Code
         codec.to(pick_device(config.device))
         minutes = sum(len(clip.samples) / clip.rate for clip in training) / 60
         say(f"codec: {len(training)} clips, {minutes:.1f} min to train on, {len(held)} held out")
-        before, _ = held_out_distances(codec, held, config.crop_s)
+        before = measure(codec, held, config.crop_s)
+        if missing := missing_packages():
+            say(f"STOI and PESQ are not measured: pip install {' '.join(missing)}")
         trainer = CodecTrainer(codec, training, fit_of(config), config.seed, fresh=config.start is None)
         output.mkdir(parents=True, exist_ok=True)
         state = read_state(output, config)
@@ -69,9 +69,14 @@ def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> Code
             trainer.load_state_dict(state)
             say(f"going on from step {trainer.taken} of {config.steps}")
         write_atomically(output / "train-codec.yaml", dump_settings(config).encode())
+        measured: dict[int, CodecMeasures] = {}
         with Metrics(output, trainer.taken + 1) as metrics:
 
             def report(step: int, values: dict[str, float]) -> None:
+                if step == config.steps or (config.measure_every is not None and step % config.measure_every == 0):
+                    measured[step] = measure(codec, held, config.crop_s)
+                    say(f"  held out, step {step}: {measured[step]}")
+                    values |= measured[step].values(codec.config.out_sample_rate)
                 metrics.write(step, values)
                 if config.save_every is not None and (step % config.save_every == 0 or step == config.steps):
                     # The state last: with it there, the codec beside it is of the same step.
@@ -82,14 +87,14 @@ def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> Code
         codec.requires_grad_(False).eval()
         if config.normalise:
             normalise_latents(codec, [at_input_rate(clip, codec.sample_rate) for clip in training])
-        after, other = held_out_distances(codec, held, config.crop_s)
+            measured.clear()  # It should sound the same: the codec that is written is measured again.
+        after = measured.get(config.steps) or measure(codec, held, config.crop_s)
         write_codec(output, codec)
-        say(f"held-out mel distance {before:.3f} -> {after:.3f} (to other clips {other:.3f})")
+        say(f"held-out mel distance {before.mel:.3f} -> {after.mel:.3f} (to other clips {after.mel_other:.3f})")
         say(f"use it with --set model.codec={output}")
     losses = [row["loss/total"] for row in read_metrics(output)]
-    return CodecResult(
-        str(output), config.steps, losses[0], losses[-1], before, after, other, time.perf_counter() - started
-    )
+    seconds = time.perf_counter() - started
+    return CodecResult(str(output), config.steps, losses[0], losses[-1], before, after, seconds)
 
 
 def fit_of(config: CodecConfig) -> CodecFit:
