@@ -22,7 +22,7 @@ from pipeline.stages import stage_class
 #: native-rate audio, 1.27 GB an hour as float32, and must not go through an object store.
 CHAIN: tuple[tuple[str, ...], ...] = (
     ("decode", "separate"),
-    ("detect_speech", "segment"),
+    ("detect_speech", "find_turns", "segment"),
     ("transcribe",),
     ("embed_speaker", "refine_cuts"),
     ("score_quality", "classify_emotion", "fingerprint_audio", "mine_references"),

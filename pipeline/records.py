@@ -99,12 +99,14 @@ class Window:
 
 @dataclass
 class SpeechSpan:
-    """A stretch of detected speech, in seconds of its recording; `p` is the mean speech probability."""
+    """A stretch of detected speech, in seconds of its recording; `p` is the mean speech probability, `turn` says that another
+    voice begins with it."""
 
     source_id: str
     start_s: float
     end_s: float
     p: float = 1.0
+    turn: bool = False
 
 
 @dataclass

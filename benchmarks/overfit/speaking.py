@@ -146,6 +146,21 @@ def summary(said: Sequence[Said]) -> dict[str, float]:
             )
             nearest = [max(one.similarity, key=one.similarity.__getitem__) == one.reference for one in group]
             found[f"nearest_is_reference_{name}"] = _mean([float(hit) for hit in nearest])
+    moved = moves(learnt)
+    if moved:
+        found["similarity_moved_by_reference"] = _mean(moved)
+    return found
+
+
+def moves(learnt: Sequence[Said]) -> list[float]:
+    """For each sentence that several voices said: how much nearer to a voice its own reference brings it than another's.
+
+    The same words, so that nothing but the reference clip tells whose they should be: 0 where it is not listened to.
+    """
+    found = []
+    for one in learnt:
+        others = [other for other in learnt if other.text == one.text and other.reference != one.reference]
+        found += [one.similarity[str(one.reference)] - other.similarity[str(one.reference)] for other in others]
     return found
 
 

@@ -145,7 +145,7 @@ def measure(seconds: float, seed: int, model: str, limit: float, tables: Tables)
 
     root = unpack_packages(lambda line: print(line, file=sys.stderr))
     recogniser = Recogniser(model, "cpu", "default", 1, 6.0)
-    detect, segment = stage("detect_speech"), stage("segment")
+    steps = [stage(name) for name in ("detect_speech", "find_turns", "segment")]
     for language in LANGUAGES:
         dice = random.Random(f"cuts{seed}{language}")
         chosen = choose_prompts(root, language, seconds, dice)
@@ -153,7 +153,8 @@ def measure(seconds: float, seed: int, model: str, limit: float, tables: Tables)
         for name, pauses in PAUSES.items():
             samples, starts = join(chosen, pauses, dice)
             session = session_of(language, [samples], [Source(language, f"/{language}", language, language, 0, "")])
-            session = segment(detect(session))
+            for step in steps:
+                session = step(session)
             prompts = [Placed(start, p.samples, heard) for start, p, heard in zip(starts, chosen, words, strict=True)]
             tables.cuts.append(Cuts(language, name))
             judge_cuts(session, samples, prompts, limit, tables.cuts[-1])

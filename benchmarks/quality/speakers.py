@@ -5,8 +5,8 @@
 
 Sessions of several voices in turns, one utterance after the other with pauses of 0.3 to 2 s: the five voices of Debian's
 prompts (five languages), and actors of the labelled corpora, who play every mood: four of RAVDESS, the five of EmoDB, four of
-nEMO. They go through detect_speech, segment, embed_speaker and mine_references as they are set by default. A segment's true
-speaker is who speaks most of it.
+nEMO. They go through detect_speech, find_turns, segment, embed_speaker and mine_references as they are set by default. The true
+speaker of a segment is who speaks most of it.
 
 *Pure*: the share of the segments' seconds that belong to the voice which has most of their cluster. *Found together*: the
 share of each voice's seconds that lie in its largest cluster. *Pairs*: reference clips of the segment's own voice. Exits with
@@ -123,7 +123,7 @@ def hear(
     noise = np.random.default_rng(dice.randrange(2**32)).normal(0, 10 ** (-66 / 20), len(joined))
     samples = np.clip(joined + noise.astype(np.float32), -1, 1)
     session = session_of(name, [samples], [Source(name, f"/{name}", name, None, 0, "")])
-    for step in ("detect_speech", "segment", "embed_speaker", "mine_references"):
+    for step in ("detect_speech", "find_turns", "segment", "embed_speaker", "mine_references"):
         session = stage(step)(session)
     return session, said
 

@@ -12,6 +12,7 @@ STAGES: dict[str, str] = {
     "decode": "pipeline.stages.decode:Decode",
     "separate": "pipeline.stages.separate:Separate",
     "detect_speech": "pipeline.stages.detect_speech:DetectSpeech",
+    "find_turns": "pipeline.stages.find_turns:FindTurns",
     "segment": "pipeline.stages.segment:CutSegments",
     "transcribe": "pipeline.stages.transcribe:Transcribe",
     "score_quality": "pipeline.stages.score_quality:ScoreQuality",

@@ -21,7 +21,7 @@ class SegmentConfig(StageConfig):
     target_s: float = Field(15.0, gt=0)
     """Neighbouring stretches are joined up to this length."""
     join_s: float = Field(0.6, ge=0)
-    """Pauses up to this long are kept inside a segment."""
+    """Pauses up to this long are kept inside a segment, unless another voice begins after them."""
     pad_s: float = Field(0.15, ge=0, le=0.25)
     """Silence kept before and after the speech, as far as there is any."""
     reach_s: float = Field(0.3, ge=0, le=1)
@@ -46,7 +46,7 @@ class CutSegments(Stage[SegmentConfig]):
     """
 
     name = "segment"
-    version = "2"
+    version = "3"
     config_type = SegmentConfig
     inputs = ("windows", "speech")
     outputs = ("segments", "segment.segment_id", "segment.seq", "segment.separated")
@@ -151,12 +151,12 @@ class CutSegments(Stage[SegmentConfig]):
 
 
 def join_spans(spans: list[SpeechSpan], config: SegmentConfig) -> list[tuple[float, float]]:
-    """Neighbouring spans joined over short pauses, as long as the whole stays within the target length."""
+    """Neighbouring spans joined over short pauses, unless another voice begins or the whole gets longer than the target."""
     joined: list[tuple[float, float]] = []
     for span in spans:
         if joined:
             start, end = joined[-1]
-            if span.start_s - end <= config.join_s and span.end_s - start <= config.target_s:
+            if not span.turn and span.start_s - end <= config.join_s and span.end_s - start <= config.target_s:
                 joined[-1] = (start, span.end_s)
                 continue
         joined.append((span.start_s, span.end_s))

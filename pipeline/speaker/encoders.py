@@ -1,0 +1,36 @@
+"""The speaker encoders by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+
+from catalogs.models import resolve
+
+EncoderName = Literal["ge2e", "ecapa"]
+
+
+class SpeakerEncoder(Protocol):
+    """Makes voice prints."""
+
+    width: int
+
+    def partials(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Clips, float32 [S] at 16 kHz -> of each, unit-length prints of its windows: float32 [N, width], N >= 1."""
+
+
+def load_encoder(name: EncoderName, device: str) -> SpeakerEncoder:
+    """The encoder from its weights; WeightsMissing where they are not here. GE2E always runs on one core."""
+    folder = resolve(name)
+    if name == "ecapa":
+        from pipeline.speaker.ecapa import Ecapa
+
+        return Ecapa(folder, device)
+    import torch
+
+    from pipeline.speaker.ge2e import Ge2e
+
+    torch.set_num_threads(1)
+    return Ge2e(folder)
