@@ -104,8 +104,9 @@ def test_planted_errors_and_offsets_are_measured(seed: int, length: int, shift: 
     one = whole[20 : 20 + length]
     two = np.maximum(whole ^ flips.astype(np.uint16), 1)[20 + shift : 20 + shift + length]
     match = compare(one, two, shift)
-    if length - abs(shift) < 10:
-        assert match is None
+    overlap = length - abs(shift)
+    if overlap < 10 or (overlap < 24 and overlap < 0.7 * length):
+        assert match is None, "less than 0.65 s, or a part of 0.8 s that is not most of either clip, says nothing"
         return
     if share < 0.05:
         assert match is not None and match.offset == shift
