@@ -192,7 +192,11 @@ def main() -> None:
     for tally in tallies:
         total.add(tally)
     head = ["sessions", "number", "voices", "minutes", "clusters", "pure", "found together", "pairs", "of one voice"]
-    text = table(head, [tally.row() for tally in (*tallies, total)])
+    text = (
+        "`benchmarks/quality/speakers.py`: sessions of several voices in turns. *Pure*: seconds of the voice that has most of its"
+        " cluster; *found together*: a voice's seconds in its largest cluster.\n\n"
+    )
+    text += table(head, [tally.row() for tally in (*tallies, total)])
     print(text)
     if arguments.write:
         write_between("speakers", "The voices", text)
