@@ -1,7 +1,7 @@
 """What a run will cost and give, from a few minutes of the recordings: `voxmill prepare --dry-run`.
 
-Excerpts are drawn over all recordings by their share of the time, in strata of folder and format, and go through the
-real stages in this process. Nothing is written to the corpus.
+Excerpts (`excerpts.py`) are drawn over all recordings by their share of the time, in strata of folder and format, and go through
+the real stages in this process. Nothing is written to the corpus.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,20 +20,17 @@ from pathlib import Path
 import numpy as np
 
 from catalogs.commit import committed_sources
-from pipeline.audio_file import AudioFileError, probe, stream_mono
+from pipeline.audio_file import probe
 from pipeline.config import _PrepareConfig
-from pipeline.containers import fetch, is_location
 from pipeline.engine.base import Worker
 from pipeline.engine.pools import size_pools
+from pipeline.excerpts import Piece, draw_excerpts, write_piece
 from pipeline.plan import promised_seconds
 from pipeline.records import Recording, Session, Source
 from pipeline.rows import segment_rows
 from pipeline.run import known_hashes
 from pipeline.sources import FoundSources, HashKey, find_sources
 
-EXCERPT_S = 40.0
-_LONGEST_SKIP_S = 1800.0
-"""Excerpts come from the first half hour of a file that can only be read from its beginning."""
 _ROW_BYTES = 6_000
 """A segment's row without its audio: words, embedding, scores, and its share of the indexes."""
 _RAY_START_S = 7.0
@@ -125,7 +122,7 @@ def forecast(
         raise ValueError(f"none of the {len(waiting)} recordings can be read")
     total = sum(length for _, length in readable)
     dice = random.Random(seed)
-    places = draw_places(readable, sample_s, dice)
+    drawn = draw_excerpts(readable, sample_s, dice)
     with tempfile.TemporaryDirectory(prefix="voxmill-forecast-") as scratch:
         started = time.perf_counter()
         workers = [Worker(group.stages, scratch) for group in config.groups()]
@@ -133,92 +130,37 @@ def forecast(
             worker.load()
         load_s = time.perf_counter() - started
         excerpts = []
-        for number, (source, start) in enumerate(places, start=1):
-            path = Path(scratch) / f"{number}.wav"
-            title = f"  excerpt {number} of {len(places)}: {source.relative_path} at {start / 60:.1f} min"
-            if (length := _cut(source, start, path, Path(scratch))) > 0.5:
-                excerpts.append(_run(workers, source, path, length, config, Path(scratch) / f"spool{number}"))
+        for number, pieces in enumerate(drawn, start=1):
+            title = f"  excerpt {number} of {len(drawn)}: {pieces[0].source.relative_path}"
+            title += f" and {len(pieces) - 1} more" if len(pieces) > 1 else f" at {pieces[0].start_s / 60:.1f} min"
+            folder = Path(scratch) / str(number)
+            folder.mkdir()
+            read = [(piece, folder / f"{i}.wav") for i, piece in enumerate(pieces)]
+            read = [(piece, path) for piece, path in read if write_piece(piece, path, Path(scratch)) > 0.5]
+            if read:
+                excerpts.append(_run(workers, read, config, folder / "spool"))
                 say(title)
             else:
                 # As in the real run: it costs next to nothing and gives nothing.
-                excerpts.append(_Excerpt(EXCERPT_S))
+                excerpts.append(_Excerpt(sum(piece.length_s for piece in pieces)))
                 say(f"{title}: cannot be decoded")
-            path.unlink(missing_ok=True)
+            shutil.rmtree(folder)
     if not any(excerpt.cpu_s for excerpt in excerpts):
         raise ValueError("no excerpt of these recordings could be decoded")
     return _scale(excerpts, total, len(waiting), len(waiting) - len(readable) + len(found.refused), load_s, config)
 
 
-def draw_places(
-    recordings: Sequence[tuple[Source, float]], sample_s: float, dice: random.Random
-) -> list[tuple[Source, float]]:
-    """(recording, start in seconds) of excerpts. Each stratum (folder, ending) gets its share of the seconds by largest
-    remainder; within it the starts are spread evenly over its recordings laid end to end, at a random phase."""
-    strata: dict[tuple[str, str], list[tuple[Source, float]]] = defaultdict(list)
-    for source, length in recordings:
-        name = Path(source.relative_path)
-        strata[(name.parts[0] if len(name.parts) > 1 else "", name.suffix.lower())].append((source, length))
-    total = sum(length for _, length in recordings)
-    count = max(3, round(min(sample_s, total) / EXCERPT_S))
-    shares = {key: count * sum(length for _, length in items) / total for key, items in strata.items()}
-    given = {key: int(share) for key, share in shares.items()}
-    for key in sorted(shares, key=lambda k: (given[k] - shares[k], k))[: count - sum(given.values())]:
-        given[key] += 1
-    places = []
-    for key in sorted(strata):
-        items = sorted(strata[key], key=lambda item: dice.random())
-        length = sum(seconds for _, seconds in items)
-        phase = dice.random()
-        for index in range(given[key]):
-            at = (index + phase) * length / given[key]
-            for source, seconds in items:
-                if at < seconds:
-                    # An excerpt may not reach over the end, or the ends would be heard too seldom.
-                    places.append((source, max(0.0, min(at, seconds - EXCERPT_S))))
-                    break
-                at -= seconds
-    return places
-
-
-def _cut(source: Source, start: float, path: Path, scratch: Path) -> float:
-    """Write one excerpt at its native rate; its length in seconds, 0 where it cannot be read."""
-    import soundfile
-
-    try:
-        file = str(fetch(source.path, scratch)) if is_location(source.path) else source.path
-        info = probe(file)
-        rate = info.sample_rate
-        wanted = round(EXCERPT_S * rate)
-        if info.reader == "soundfile":
-            with soundfile.SoundFile(file) as sound:
-                sound.seek(min(round(start * rate), max(0, sound.frames - wanted)))
-                audio = sound.read(wanted, dtype="float32", always_2d=True).mean(axis=1)
-        else:
-            skip = round(min(start, _LONGEST_SKIP_S) * rate)
-            parts, have = [], 0
-            for chunk in stream_mono(file, info):
-                have += len(chunk)
-                parts.append(chunk)
-                if have >= skip + wanted:
-                    break
-            audio = np.concatenate(parts or [np.zeros(0, np.float32)])[skip : skip + wanted] if have > skip else None
-        if audio is None or not len(audio):
-            return 0.0
-        soundfile.write(path, np.clip(audio, -1.0, 1.0), rate, subtype="PCM_16")
-    except (AudioFileError, OSError, RuntimeError):
-        return 0.0
-    return len(audio) / rate
-
-
-def _run(
-    workers: list[Worker], source: Source, path: Path, length: float, config: _PrepareConfig, spool: Path
-) -> _Excerpt:
-    excerpt = _Excerpt(length)
-    part = Source(
-        source.source_id, str(path), source.relative_path, source.session_id, path.stat().st_size, "",
-        language=source.language, license=source.license,
-    )  # fmt: skip
-    session = Session(source.session_id, "forecast", str(spool), [Recording(part)])
+def _run(workers: list[Worker], read: Sequence[tuple[Piece, Path]], config: _PrepareConfig, spool: Path) -> _Excerpt:
+    """Put pieces, written as files, through the stages as one session."""
+    recordings = []
+    for piece, path in read:
+        one = piece.source
+        recordings.append(Recording(Source(
+            one.source_id, str(path), one.relative_path, one.session_id, path.stat().st_size, "",
+            language=one.language, license=one.license,
+        )))  # fmt: skip
+    excerpt = _Excerpt(sum(probe(str(path)).duration_s for _, path in read))
+    session = Session(recordings[0].source.session_id, "forecast", str(spool), recordings)
     for worker in workers:
         session, outcome = worker.run(session, marked=False)
         excerpt.cpu_s |= outcome.cpu_s

@@ -6,14 +6,17 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
-from fakes.recordings import noise, write
+import soundfile
+from fakes.recordings import noise, tone, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs import models
 from pipeline.config import load_config
-from pipeline.forecast import EXCERPT_S, draw_places, forecast, list_recordings
+from pipeline.excerpts import EXCERPT_S, Piece, draw_excerpts, write_piece
+from pipeline.forecast import forecast, list_recordings
 from pipeline.records import Source
 
 
@@ -34,17 +37,40 @@ def test_places_lie_in_the_recordings_and_strata_get_their_share(
 ) -> None:
     recordings = [(source(f"{folder}/{i}.{ending}"), length) for i, (folder, ending, length) in enumerate(items)]
     lengths = {s.source_id: length for s, length in recordings}
-    places = draw_places(recordings, sample_s, random.Random(seed))
+    excerpts = draw_excerpts(recordings, sample_s, random.Random(seed))
     total = sum(lengths.values())
     count = max(3, round(min(sample_s, total) / EXCERPT_S))
-    assert len(places) == count
-    for chosen, start in places:
-        assert 0 <= start <= max(0.0, lengths[chosen.source_id] - EXCERPT_S)
+    assert len(excerpts) == count
+    for pieces in excerpts:
+        assert 0 < sum(piece.length_s for piece in pieces) <= 1.25 * EXCERPT_S
+        assert len({piece.source.source_id for piece in pieces}) == len(pieces), "none is heard twice"
+        for piece in pieces:
+            assert piece.start_s >= 0 and piece.start_s + piece.length_s <= lengths[piece.source.source_id] + 1e-6
+            assert len(pieces) == 1 or piece.length_s == lengths[piece.source.source_id], "short ones are heard whole"
     stratum = {s.source_id: (folder, ending) for (s, _), (folder, ending, _) in zip(recordings, items, strict=True)}
-    got = Counter(stratum[chosen.source_id] for chosen, _ in places)
+    got = Counter(stratum[pieces[0].source.source_id] for pieces in excerpts)
     for key in set(stratum.values()):
         share = count * sum(length for s, length in lengths.items() if stratum[s] == key) / total
         assert abs(got[key] - share) < 1.0 + 1e-6
+
+
+@pytest.mark.parametrize("ending", ["wav", "mp3"])
+def test_excerpts_begin_and_end_in_pauses(tmp_path: Path, ending: str) -> None:
+    """Two seconds of tone, half a second of quiet, and so on: both ends of an excerpt are quiet, wherever it was drawn."""
+    rate = 16_000
+    one = np.concatenate([tone(300, 2.0, rate, 0.3), np.zeros(rate // 2, np.float32)])
+    path = write(tmp_path / f"a.{ending}", np.tile(one, 40), rate)
+    chosen = Source("a", str(path), path.name, "s", 1, "")
+    for start in (0.0, 11.3, 40.0, 60.0):
+        length = write_piece(Piece(chosen, start, 30.0), tmp_path / "out.wav", tmp_path)
+        samples, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+        assert length == pytest.approx(len(samples) / rate) and 29.9 <= length <= 38.1
+        ends = ([] if start == 0 else [samples[:800]]) + ([samples[-800:]] if start + 30 < 99 else [])
+        assert all(np.abs(end).max() < 0.02 for end in ends), f"cut within a tone at {start}"
+    assert (
+        write_piece(Piece(Source("b", str(tmp_path / "none.wav"), "none.wav", "s", 1, ""), 0.0, 30.0), path, tmp_path)
+        == 0
+    )
 
 
 def test_a_forecast_of_silence_and_of_nothing(tmp_path: Path) -> None:
