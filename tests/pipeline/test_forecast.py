@@ -59,7 +59,8 @@ def test_excerpts_begin_and_end_in_pauses(tmp_path: Path, ending: str) -> None:
     """Two seconds of tone, half a second of quiet, and so on: both ends of an excerpt are quiet, wherever it was drawn."""
     rate = 16_000
     one = np.concatenate([tone(300, 2.0, rate, 0.3), np.zeros(rate // 2, np.float32)])
-    path = write(tmp_path / f"a.{ending}", np.tile(one, 40), rate)
+    subtype = {"wav": "PCM_16", "mp3": "MPEG_LAYER_III"}[ending]
+    path = write(tmp_path / f"a.{ending}", np.tile(one, 40), rate, subtype)
     chosen = Source("a", str(path), path.name, "s", 1, "")
     for start in (0.0, 11.3, 40.0, 60.0):
         length = write_piece(Piece(chosen, start, 30.0), tmp_path / "out.wav", tmp_path)
