@@ -1,0 +1,64 @@
+"""Everything that people give by mistake, through the whole chain: all of it accounted for, and nothing stops the run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from fakes.bad_inputs import EMPTY, KINDS, LEFT, REFUSED, USED, make_bad_inputs, make_zip_bomb
+
+from catalogs import models
+from catalogs.fsck import fsck
+from pipeline.config import load_config
+
+SETTINGS = ["engine.executor=inline", "describe=none"]
+
+
+def test_every_kind_is_accounted_for_and_none_stops_the_run(corpora: Path, tmp_path: Path) -> None:
+    if missing := [name for name in load_config(None, SETTINGS).weights() if not models.available(name)]:
+        pytest.skip(f"the weights {', '.join(missing)} are not here (voxmill models pull small)")
+    samples, rate = soundfile.read(corpora / "read" / "jfk.flac", dtype="float32", always_2d=True)
+    speech = np.asarray(soxr.resample(samples[: 4 * rate].mean(axis=1), rate, 16_000), dtype=np.float32)
+    fates = make_bad_inputs(tmp_path / "in", speech)
+    assert len(KINDS) >= 45
+    bomb = make_zip_bomb(tmp_path / "bomb.zip")
+    command = [
+        sys.executable,
+        "-m",
+        "voxmill.cli",
+        "prepare",
+        str(tmp_path / "in"),
+        str(bomb),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    for setting in SETTINGS:
+        command += ["--set", setting]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=900, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stdout + done.stderr
+    found = dict.fromkeys(fates, LEFT)
+    with duckdb.connect(str(tmp_path / "out" / "catalog.duckdb"), read_only=True) as database:
+        for path, status, spoken in database.execute(
+            "select path, status, (select count(*) from segments s where s.source_id = r.source_id"
+            " and not list_contains(reasons, 'no_speech')) from recordings r"
+        ).fetchall():
+            if path.startswith(f"{tmp_path}/in/"):
+                found[path.removeprefix(f"{tmp_path}/in/")] = {"ok": USED, "empty": EMPTY}.get(status, status)
+                assert (spoken > 0) == (status == "ok"), f"{path}: {status} with {spoken} segments"
+        for path, error in database.execute("select path, error from quarantine").fetchall():
+            assert error and "\n" not in error and len(error) < 200, f"{path}: {error}"
+            found[path.removeprefix(f"{tmp_path}/in/")] = REFUSED
+    wrong = {name: f"{found[name]}, should be {fate}" for name, fate in fates.items() if found[name] != fate}
+    assert not wrong, wrong
+    assert not list(tmp_path.rglob("escaped.wav")), "a zip wrote outside of its folder"
+    assert [str(problem) for problem in fsck(tmp_path / "out")] == []
