@@ -162,6 +162,9 @@ class TrainConfig(FrozenSettings):
     """Of the arithmetic; weights and optimiser state are always float32."""
     history_noise: float = Field(0.0, ge=0)
     """Noise (of the latents' scale, up to this) on the audio that the model hears as its past while it is trained."""
+    history_drop: float = Field(0.0, ge=0, lt=1)
+    """Share of the samples that hear nothing of their past while they are trained, so that each patch, not just the first, is
+    told from text and reference."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; None: torch's choice."""
     latent_cache: str | None = None

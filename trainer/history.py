@@ -1,38 +1,41 @@
-"""Noise on what a model has said so far, so that it learns to recover from its own mistakes."""
+"""What a model hears of its own past while it is trained: with noise, or not at all, so that it asks text and reference."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
 
-from voxcpm.model import VoxCPM2
+from trainer.mixture import hash_number
+from voxcpm.training import TrainingBatch
 
 
-def add_history_noise(model: VoxCPM2, scale: float) -> None:
-    """While training, LocEnc hears every target patch with Gaussian noise of a standard deviation drawn evenly from [0, scale].
+def blur_history(
+    batch: TrainingBatch, seeds: Mapping[tuple[int, int], int], noise: float = 0.0, drop: float = 0.0
+) -> TrainingBatch:
+    """The batch with `heard` set: patches to be learnt are heard as a model hears what it has said so far, not exactly.
 
     Patches of the past are exact in training, while those a model speaks are its own: a small model follows the recording it
-    has heard rather than the text and the reference, and is lost after its first mistake. References and given beginnings
-    stay exact, as they are when it speaks, and so does what is to be predicted. The numbers come from torch's global
-    generator, which the trainer seeds in every step.
+    has heard rather than the text and the reference, and is lost after its first mistake. Two remedies, for batches of packed
+    rows. noise: each patch gets Gaussian noise of a standard deviation drawn evenly from [0, noise] (of the latents' scale).
+    drop: that share of the documents hears nothing of its past (zeros), so that every patch, and not just the first, has to
+    be told from text and reference. What is given (references, beginnings) stays exact, as it is when the model speaks, and
+    so does what is to be predicted.
+
+    seeds: (row, document id) -> seed; a document's numbers follow from its own, wherever it is packed.
     """
-    heard: list[Tensor] = []
-
-    def remember(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        batch = inputs[0]
-        heard[:] = [batch.loss_mask.bool()[batch.audio_mask.bool()]]
-
-    def disturb(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if not module.training or not heard:
-            return None
-        patches: Tensor = inputs[0]
-        targets = heard.pop()
-        strength = scale * torch.rand(len(patches), 1, 1, device=patches.device, dtype=patches.dtype)
-        strength[len(targets) :] = 0.0  # padding
-        strength[: len(targets)] *= targets.view(-1, 1, 1)
-        return (patches + strength * torch.randn_like(patches), *inputs[1:])
-
-    model.register_forward_pre_hook(remember)
-    model.feat_encoder.register_forward_pre_hook(disturb)
+    if not (noise or drop):
+        return batch
+    assert batch.document_ids is not None
+    heard = batch.features.clone()
+    learnt = batch.loss_mask.bool()
+    for (row, document), seed in seeds.items():
+        places = ((batch.document_ids[row] == document) & learnt[row]).nonzero().squeeze(1)
+        generator = torch.Generator().manual_seed(hash_number(seed, "history"))
+        if float(torch.rand((), generator=generator)) < drop:
+            heard[row, places] = 0.0
+        elif noise:
+            strength = noise * torch.rand(len(places), 1, 1, generator=generator)
+            heard[row, places] += strength * torch.randn(len(places), *heard.shape[2:], generator=generator)
+    return replace(batch, heard=heard)

@@ -19,7 +19,6 @@ from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data import Planned, Planner, RowStream, SampleMaker
 from trainer.device import cpu_threads, pick_device
 from trainer.guard import Guard
-from trainer.history import add_history_noise
 from trainer.latents import Latents
 from trainer.metrics import Metrics
 from trainer.mixture import Candidate, Mixture, describe_candidates
@@ -75,8 +74,6 @@ def _train(
         trainee = ranks.in_turn(lambda: build(config, corpora, resumed.folder if resumed else None, say))
         trainee.model.to(device)
         trainee.codec.to(device)
-        if config.history_noise:
-            add_history_noise(trainee.model, config.history_noise)
         parallel = parallelize(trainee.model, config, ranks, device)
         optimizer = make_optimizer(trainee.model, config.optim, next(iter(config.phases.values())).lr)
         average = MovingAverage(trainee.model, config.optim.ema) if config.optim.ema is not None else None

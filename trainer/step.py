@@ -13,6 +13,7 @@ from trainer.build import Trainee
 from trainer.config import Phase, TrainConfig
 from trainer.cpu_linear import use_cpu_linears
 from trainer.data import Planned, SampleMaker
+from trainer.history import blur_history
 from trainer.mixture import hash_number
 from trainer.optim import clip_gradients, learning_rate
 from trainer.parallelize import Parallel
@@ -114,10 +115,12 @@ class Stepper:
         weight = self._config.optim.stop_weight
         progress = step / self._config.total_steps
         for number, (batch, rows) in enumerate(batches):
-            noise = self._noise(batch, rows, step)
+            seeds = self._seeds(rows, step)
+            noise = document_noise(self._trainee, batch, seeds)
+            heard = blur_history(batch, seeds, self._config.history_noise, self._config.history_drop)
             with self._parallel.part(last=number == len(batches) - 1):
                 with autocast(self._config, self._device):
-                    losses = self._parallel.losses(batch.to(self._device), noise, progress)
+                    losses = self._parallel.losses(heard.to(self._device), noise, progress)
                 mine = losses.diffusion_sum / frames, losses.stop_sum / patches
                 # Gradients are averaged over the ranks; their sum is wanted.
                 (ranks.world * (mine[0] + weight * mine[1])).backward()
@@ -152,14 +155,13 @@ class Stepper:
         """Rows of planned samples with their audio."""
         return pack_rows([[self._maker.make(item) for item in row] for row in rows])
 
-    def _noise(self, batch: TrainingBatch, rows: list[list[Planned]], step: int) -> TrainingNoise:
-        """Random numbers that belong to (seed, step, sample), wherever the sample was packed."""
-        seeds = {
+    def _seeds(self, rows: list[list[Planned]], step: int) -> dict[tuple[int, int], int]:
+        """A number for each (row, document): it belongs to (seed, step, sample), wherever the sample was packed."""
+        return {
             (row, document): hash_number(self._config.seed, step, item.choice.seed)
             for row, items in enumerate(rows)
             for document, item in enumerate(items)
         }
-        return document_noise(self._trainee, batch, seeds)
 
 
 @dataclass

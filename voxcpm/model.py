@@ -149,7 +149,8 @@ class VoxCPM2(nn.Module):
             rng = TrainingNoise.draw(tuple(loss.shape), patch_shape, rng, log_norm)
         reach = CAUSAL if batch.document_ids is None else Reach.documents(batch.document_ids)
         positions = batch.position_ids
-        h, r = self.hidden_states(batch.text_tokens, text, audio, batch.features[audio], reach, positions)
+        heard = batch.features if batch.heard is None else batch.heard
+        h, r = self.hidden_states(batch.text_tokens, text, audio, heard[audio], reach, positions)
         rows, columns = loss.nonzero(as_tuple=True)
         before = (columns - 1).clamp(min=0)
         starts = columns == 0
@@ -159,7 +160,7 @@ class VoxCPM2(nn.Module):
         h, r = (x[rows, before] * inside.unsqueeze(-1).to(x.dtype) for x in (h, r))
         heard_before = inside & audio[rows, before]
         # where, not a product: features of positions that are not audio may be anything, NaN included.
-        previous = torch.where(heard_before.view(-1, 1, 1), batch.features[rows, before], 0.0)
+        previous = torch.where(heard_before.view(-1, 1, 1), heard[rows, before], 0.0)
         return self._losses(h, r, previous, batch.features[rows, columns], batch.stop_labels[rows, columns],
                             rng.at(rows, columns, h.device), progress)  # fmt: skip
 

@@ -31,6 +31,9 @@ class TrainingBatch:
     #: [B, T] int64, constant over a document and different from its neighbours'; None: one document a row. Nothing crosses
     #: a border: neither attention, nor the hidden state or the patch that condition the next one. Padding: any id of its own.
     document_ids: Tensor | None = None
+    #: [B, T, P, D]: what is heard of the audio (LocEnc, and the patch before the one that LocDiT makes) where that is not
+    #: `features`, which stay what is to be predicted; None: the features themselves.
+    heard: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TrainingBatch:
         """The same batch on another device (dtypes are kept)."""

@@ -1,36 +1,99 @@
-"""Noise on the past: on what the model is to say itself, not on references, and only while it is trained."""
+"""What is heard of the past in training: with noise or not at all, references exactly, what is to be said exactly."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "voxcpm"))
 from tiny_voxcpm import tiny_model
 
-from trainer.history import add_history_noise
-from voxcpm.training import TrainingBatch
+from trainer.history import blur_history
+from voxcpm.samples import Sample, lay_out_sample, pack_rows
+from voxcpm.training import TrainingBatch, TrainingNoise
+
+SEEDS = {(0, 0): 11, (0, 1): 12, (1, 0): 13}
 
 
-def test_targets_are_heard_with_noise_and_references_exactly() -> None:
-    model = tiny_model()
-    shape = (1, 8, model.config.patch_size, model.config.feat_dim)
-    audio = torch.tensor([[False, True, True, False, False, True, True, True]])
-    loss = torch.tensor([[False, False, False, False, False, True, True, True]])
-    features = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * audio[..., None, None]
-    batch = TrainingBatch(
-        torch.full((1, 8), 7), ~audio, audio, features, loss, torch.zeros(1, 8, dtype=torch.long), torch.arange(8)[None]
+def samples() -> list[Sample]:
+    """Three: with a reference of two patches, without one, and with one of three."""
+    config = tiny_model().config
+    numbers = torch.Generator().manual_seed(0)
+
+    def patches(count: int) -> torch.Tensor:
+        return torch.randn(count, config.patch_size, config.feat_dim, generator=numbers)
+
+    return [
+        lay_out_sample([7, 8], patches(4), patches(2)),
+        lay_out_sample([9], patches(3)),
+        lay_out_sample([5, 6], patches(5), patches(3)),
+    ]
+
+
+@pytest.fixture
+def batch() -> TrainingBatch:
+    first, second, third = samples()
+    return pack_rows([[first, second], [third]])
+
+
+def test_noise_is_on_the_past_alone(batch: TrainingBatch) -> None:
+    blurred = blur_history(batch, SEEDS, noise=2.0)
+    assert blurred.heard is not None
+    learnt = batch.loss_mask.bool()
+    assert torch.equal(blurred.heard[~learnt], batch.features[~learnt])
+    assert ((blurred.heard - batch.features)[learnt].abs().mean(dim=(1, 2)) > 1e-3).all()
+    assert torch.equal(blurred.features, batch.features)
+
+
+def test_a_document_that_is_dropped_hears_its_reference_and_nothing_of_its_past(batch: TrainingBatch) -> None:
+    blurred = blur_history(batch, SEEDS, drop=1.0)
+    assert blurred.heard is not None
+    learnt = batch.loss_mask.bool()
+    assert not blurred.heard[learnt].any()
+    given = batch.audio_mask.bool() & ~learnt
+    assert given.sum() == 5
+    assert torch.equal(blurred.heard[given], batch.features[given])
+
+
+def test_the_share_that_is_dropped(batch: TrainingBatch) -> None:
+    dropped = 0
+    for seed in range(300):
+        heard = blur_history(batch, {(0, 0): seed}, noise=1.0, drop=0.3).heard
+        assert heard is not None
+        learnt = batch.loss_mask.bool()[0] & (batch.document_ids[0] == 0)  # type: ignore[index]
+        dropped += not heard[0, learnt].any()
+    assert 65 <= dropped <= 115  # 90 and three standard deviations
+
+
+def test_the_numbers_belong_to_the_document_not_to_its_place(batch: TrainingBatch) -> None:
+    first, second, third = samples()
+    one = blur_history(batch, SEEDS, noise=1.0, drop=0.4)
+    other = blur_history(
+        pack_rows([[second], [third, first]]), {(0, 0): 12, (1, 0): 13, (1, 1): 11}, noise=1.0, drop=0.4
     )
-    add_history_noise(model, 2.0)
-    heard: list[torch.Tensor] = []
-    model.feat_encoder.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[0].clone()))
-    torch.manual_seed(1)
-    losses = model.train().training_losses(batch, torch.Generator().manual_seed(2))
-    model.eval().training_losses(batch, torch.Generator().manual_seed(2))
-    given = features[audio]
-    assert torch.equal(heard[0][:2], given[:2])
-    assert ((heard[0][2:] - given[2:]).abs().mean(dim=(1, 2)) > 0.01).all()
-    assert torch.equal(heard[1], given), "what is spoken is heard as it is"
-    assert torch.isfinite(losses.diffusion)
+    assert one.heard is not None and other.heard is not None
+    assert torch.equal(one.heard[0, first.length :][: second.length], other.heard[0, : second.length])
+    assert torch.equal(one.heard[0, : first.length], other.heard[1, third.length :][: first.length])
+
+
+def test_predictions_follow_what_is_heard_and_targets_do_not(batch: TrainingBatch) -> None:
+    model = tiny_model()
+    noise = TrainingNoise.draw(tuple(batch.loss_mask.shape), tuple(batch.features.shape[2:]), torch.Generator())  # type: ignore[arg-type]
+    exact = model.training_losses(batch, noise)
+    assert torch.equal(
+        exact.diffusion, model.training_losses(replace(batch, heard=batch.features.clone()), noise).diffusion
+    )
+    dropped = blur_history(batch, SEEDS, drop=1.0)
+    deaf = model.training_losses(dropped, noise)
+    assert torch.isfinite(deaf.diffusion) and not torch.equal(exact.diffusion, deaf.diffusion)
+    # A model that hears nothing of its past cannot tell two pasts apart: only a patch's own target counts.
+    changed = dropped.features.clone()
+    places = dropped.loss_mask.bool()[0].nonzero().squeeze(1)
+    changed[0, places[0]] += 1.0
+    moved = model.training_losses(replace(dropped, features=changed), noise).diffusion_per_position
+    assert moved[0] != deaf.diffusion_per_position[0]
+    assert torch.equal(moved[1:], deaf.diffusion_per_position[1:])
