@@ -18,8 +18,6 @@ SENTENCES = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by t
 ACTORS = ("01", "02", "03", "04")
 #: Emotion and intensity, as in the file names: neutral, calm (both) and sad; loud feelings would be other sentences to learn.
 READINGS = ("01-01", "02-01", "02-02", "04-01")
-#: Voices the model learns (model.yaml chooses the same); the codec hears all of them.
-LEARNT = ("actor_01", "actor_02", "allison")
 #: Prompts of Debian's asterisk-core-sounds-en, all of one voice.
 PROMPTS = (
     "all-circuits-busy-now",

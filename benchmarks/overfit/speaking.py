@@ -12,7 +12,6 @@ import soundfile
 
 from catalogs.corpus import Corpus
 from overfit.listening import RATE, Ears, at_16k, word_errors
-from overfit.recordings import LEARNT
 from voxcpm import VoxCPM
 from voxcpm.api import Utterance
 
@@ -46,15 +45,13 @@ class Said:
 
 
 def training_clips(corpus: Path) -> list[Clip]:
-    """The kept segments of the voices that the model learns; a voice is the folder of its recordings."""
+    """The kept segments; a voice is the folder of its recordings."""
     root = Corpus(corpus)
     voices = {row["source_id"]: Path(row["path"]).parent.name for row in root.table("recordings").to_pylist()}
     clips = []
     for row in sorted(
         root.kept().to_pylist(), key=lambda row: (voices[row["source_id"]], row["text"], row["segment_id"])
     ):
-        if voices[row["source_id"]] not in LEARNT:
-            continue
         samples, rate = root.read_audio(row["segment_id"])
         clips.append(Clip(row["segment_id"], voices[row["source_id"]], row["text"], at_16k(samples, rate)))
     return clips
