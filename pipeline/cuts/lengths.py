@@ -5,6 +5,25 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
+#: Mixes for the paper's three stages, each up to what the stage trains on at most (60 s, 3 minutes, 5 minutes): shares of the
+#: time by longest length (s). Every mix keeps segments as they were cut, for most of what a model is asked to say is a sentence or
+#: two; stage 3 has fewest of them, as it alone is to learn minutes. What is under its 2 s is left to the trainer (`where`).
+LENGTH_MIXES: dict[str, dict[float, float]] = {
+    "as_cut": {0.0: 1.0},
+    "stage1": {0.0: 0.7, 60.0: 0.3},
+    "stage2": {0.0: 0.6, 60.0: 0.2, 180.0: 0.2},
+    "stage3": {0.0: 0.4, 60.0: 0.2, 180.0: 0.2, 300.0: 0.2},
+}
+
+
+def named_mix(lengths: object) -> object:
+    """The mix of that name; what is not a name is given back as it is. ValueError names the mixes there are."""
+    if not isinstance(lengths, str):
+        return lengths
+    if lengths not in LENGTH_MIXES:
+        raise ValueError(f"no mix of lengths {lengths!r}; mixes: {', '.join(LENGTH_MIXES)}")
+    return LENGTH_MIXES[lengths]
+
 
 def draw_runs(
     durations: Sequence[float], pauses: Sequence[float], lengths: Mapping[float, float], seed: str

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from catalogs.ids import segment_id
 from pipeline.cuts.join import fit_together, is_sound, joined
-from pipeline.cuts.lengths import draw_runs
+from pipeline.cuts.lengths import draw_runs, named_mix
 from pipeline.quality.clicks import clicks_per_s
 from pipeline.quality.edges import measure_edges
 from pipeline.records import Recording, Segment, Session
@@ -20,13 +20,19 @@ class RefineCutsConfig(StageConfig):
 
     lengths: dict[float, float] = Field(default_factory=lambda: {0.0: 1.0})
     """Shares of the time in clips of up to so many seconds (each class begins where the next smaller one ends); 0: segments
-    as they were cut. The default joins nothing; {0: 0.8, 60: 0.1, 180: 0.07, 300: 0.03} serves the paper's three stages."""
+    as they were cut. Or a mix by name: `stage1` (up to 60 s), `stage2` (up to 3 minutes), `stage3` (up to 5 minutes), for the
+    paper's stages; `as_cut`, the default, joins nothing."""
     join_pause_s: float = Field(1.2, ge=0)
     """Longest silence left out between two segments that is put back when they are joined, in seconds."""
     join_logprob: float = Field(-0.8, le=0)
     """A segment the recogniser was less sure of than this stays alone: one wrong sentence would spoil a long clip."""
     cut_off: float = Field(0.3, ge=0, le=1)
     """Segments that meet with more voice than this at their ends are not joined: a word may be cut in two there."""
+
+    @field_validator("lengths", mode="before")
+    @classmethod
+    def _by_name(cls, lengths: object) -> object:
+        return named_mix(lengths)
 
     @field_validator("lengths")
     @classmethod
