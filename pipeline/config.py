@@ -64,6 +64,9 @@ class SourceConfig(BaseModel):
 
     session: Literal["folder", "file"] = "folder"
     """Which recordings were made together: those of a folder, or each file for itself. A manifest's word counts first."""
+    session_s: float = Field(7200.0, gt=0)
+    """Seconds of recordings that go through the stages together at most: a longer session is done in parts (`talks`,
+    `talks#2` ...), in order of file names. The audio of one is held in memory whole, 115 MB an hour."""
     language: str | None = None
     """Language of all sources for which a manifest says nothing; None: found by listening."""
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from catalogs.ids import unit_id
 from pipeline.audio_file import probe_seconds
 from pipeline.containers import is_location
 from pipeline.records import Recording, Session, Source
 
-_GUESSED_BYTES_PER_S = 32_000
+#: What a second weighs in a file whose header cannot be read yet: 16 kHz of 16 bit, and 64 kbit/s where it is compressed.
+_BYTES_PER_S, _COMPRESSED_BYTES_PER_S = 32_000, 8_000
+_COMPRESSED = frozenset({".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma", ".amr", ".spx"})
 
 
 @dataclass(frozen=True)
 class PlannedSession:
-    """Recordings made together; `seconds` is what their headers promise."""
+    """Recordings made together, or a part of them where there are too many; `seconds` is what their headers promise."""
 
     session_id: str
     sources: tuple[Source, ...]
@@ -41,8 +45,11 @@ class PlannedUnit:
 
 
 def promised_seconds(source: Source) -> float:
-    """The duration a source's header promises, in seconds; by its size (as of 16 kHz, 16 bit) where it is still to be fetched."""
-    return source.bytes / _GUESSED_BYTES_PER_S if is_location(source.path) else probe_seconds(source.path)
+    """The duration a source's header promises, in seconds; guessed from size and ending where it is still to be fetched."""
+    if not is_location(source.path):
+        return probe_seconds(source.path)
+    ending = PurePosixPath(source.relative_path).suffix.lower()
+    return source.bytes / (_COMPRESSED_BYTES_PER_S if ending in _COMPRESSED else _BYTES_PER_S)
 
 
 def plan_units(
@@ -51,8 +58,12 @@ def plan_units(
     fingerprint: str,
     unit_s: float,
     seconds_of: Callable[[Source], float],
+    session_s: float = math.inf,
 ) -> list[PlannedUnit]:
     """Group the sources that are not committed yet into sessions and these into units of about `unit_s` seconds.
+
+    A session of more than `session_s` seconds is done in parts of at most so much (a recording is never cut). The parts are
+    those of all its sources, committed or not: a run that was broken off goes on with the same ones.
 
     The anti-join is by source and not by unit: after new recordings were added, or a run was broken off, what is left
     groups differently, and nothing that was committed may be done twice for it. Units come in an order that only their
@@ -60,19 +71,49 @@ def plan_units(
     """
     by_session: dict[str, list[Source]] = {}
     for source in sources:
-        if source.source_id not in committed:
-            by_session.setdefault(source.session_id, []).append(source)
+        by_session.setdefault(source.session_id, []).append(source)
+    taken = set(by_session)
     units: list[PlannedUnit] = []
     gathered: list[PlannedSession] = []
     for name in sorted(by_session):
-        members = sorted(by_session[name], key=lambda source: source.relative_path)
-        gathered.append(PlannedSession(name, tuple(members), sum(seconds_of(source) for source in members)))
-        if sum(session.seconds for session in gathered) >= unit_s:
-            units.append(_unit(gathered, fingerprint))
-            gathered = []
+        members = sorted(by_session[name], key=lambda source: (source.relative_path, source.source_id))
+        for number, part in enumerate(split_session(members, seconds_of, session_s), start=1):
+            part_name = name if number == 1 else _part_name(name, number, taken)
+            waiting = tuple(source for source in part if source.source_id not in committed)
+            if not waiting:
+                continue
+            gathered.append(PlannedSession(part_name, waiting, sum(seconds_of(source) for source in waiting)))
+            if sum(session.seconds for session in gathered) >= unit_s:
+                units.append(_unit(gathered, fingerprint))
+                gathered = []
     if gathered:
         units.append(_unit(gathered, fingerprint))
     return sorted(units, key=lambda unit: unit.unit_id)
+
+
+def split_session(
+    members: Sequence[Source], seconds_of: Callable[[Source], float], session_s: float
+) -> list[list[Source]]:
+    """The sources of a session in order, in parts of at most `session_s` seconds; one that is longer is a part by itself."""
+    parts: list[list[Source]] = []
+    filled = 0.0
+    for source in members:
+        seconds = seconds_of(source)
+        if not parts or filled + seconds > session_s:
+            parts.append([])
+            filled = 0.0
+        parts[-1].append(source)
+        filled += seconds
+    return parts
+
+
+def _part_name(name: str, number: int, taken: set[str]) -> str:
+    """`name#2` for the second part: strikes, spools and speakers are kept by the session's name, so no two may share one."""
+    part = f"{name}#{number}"
+    while part in taken:
+        part = f"{part}#"
+    taken.add(part)
+    return part
 
 
 def _unit(sessions: list[PlannedSession], fingerprint: str) -> PlannedUnit:

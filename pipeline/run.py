@@ -141,7 +141,14 @@ def _prepare(
         raise PrepareError(f"no recordings in {', '.join(paths)}: give a folder, a file, a glob or a manifest of audio")
     committed = committed_sources(root)
     seconds = {source.source_id: promised_seconds(source) for source in sources}
-    units = plan_units(sources, committed, fingerprint, config.unit_s, lambda source: seconds[source.source_id])
+    units = plan_units(
+        sources,
+        committed,
+        fingerprint,
+        config.unit_s,
+        lambda source: seconds[source.source_id],
+        config.sources.session_s,
+    )
     summary = Summary(str(root), len(sources) + len(refused), fingerprint=fingerprint)
     summary.ignored_files = found.ignored
     summary.already_there = sum(source.source_id in committed for source in sources)

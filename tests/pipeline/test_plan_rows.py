@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
+import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from fakes.recordings import noise, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs.schema import INDEX, RECORDINGS, SEGMENTS
 from catalogs.thresholds import Thresholds
-from pipeline.plan import plan_units
+from pipeline.plan import PlannedSession, plan_units, promised_seconds
 from pipeline.records import Quarantined, Recording, Reference, Segment, Session, Source, Word
 from pipeline.rows import quarantine_rows, recording_rows, reference_rows, segment_rows
+from pipeline.sources import find_sources
+from pipeline.stages.decode import Decode, DecodeConfig
 
 
 def source(name: str, session: str) -> Source:
@@ -48,6 +54,87 @@ def test_every_open_source_is_planned_once_with_its_session_whole(
     shuffled = list(found)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert plan(shuffled) == list(units)
+
+
+def in_order(found: list[Source], done: set[str], session_s: float) -> dict[str, list[PlannedSession]]:
+    """The planned parts of each session by its name, in order of their numbers."""
+    units = plan_units(found, done, "f" * 16, 1.0, seconds_of, session_s)
+    parts = sorted((part for unit in units for part in unit.sessions), key=lambda part: part_number(part.session_id))
+    return {name: [p for p in parts if p.sources[0].session_id == name] for name in {s.session_id for s in found}}
+
+
+def part_number(name: str) -> int:
+    return int(name.rstrip("#").rpartition("#")[2]) if "#" in name else 1
+
+
+def seconds_of(item: Source) -> float:
+    return float(int(item.content_sha256[:2], 16))
+
+
+@settings(max_examples=200, deadline=None)
+@given(sources, st.floats(1, 600))
+def test_a_long_session_is_planned_in_parts(found: list[Source], session_s: float) -> None:
+    names = []
+    for session_id, parts in in_order(found, set(), session_s).items():
+        wanted = sorted((item for item in found if item.session_id == session_id), key=lambda item: item.relative_path)
+        assert [item for part in parts for item in part.sources] == wanted
+        for part in parts:
+            assert part.seconds == sum(map(seconds_of, part.sources))
+            assert part.seconds <= session_s or len(part.sources) == 1
+        # No part is smaller than it need be: the next recording would not have fitted.
+        for part, after in itertools.pairwise(parts):
+            assert part.seconds + seconds_of(after.sources[0]) > session_s
+        assert parts[0].session_id == session_id
+        names += [part.session_id for part in parts]
+    assert len(names) == len(set(names))
+
+
+@settings(max_examples=100, deadline=None)
+@given(sources, st.floats(1, 600), st.data())
+def test_a_run_that_was_broken_off_goes_on_with_the_same_parts(
+    found: list[Source], session_s: float, data: st.DataObject
+) -> None:
+    whole = [part for parts in in_order(found, set(), session_s).values() for part in parts]
+    done = data.draw(st.sets(st.sampled_from(whole))) if whole else set()
+    committed = {item.source_id for part in done for item in part.sources}
+    left = [part for parts in in_order(found, committed, session_s).values() for part in parts]
+    assert {part.session_id: part.sources for part in left} == {
+        part.session_id: part.sources for part in whole if part not in done
+    }
+
+
+@settings(max_examples=50, deadline=None)
+@given(sources)
+def test_sessions_below_the_cap_are_planned_as_if_there_were_none(found: list[Source]) -> None:
+    assert plan_units(found, set(), "f" * 16, 100.0, seconds_of, 31 * 255.0) == plan_units(
+        found, set(), "f" * 16, 100.0, seconds_of, math.inf
+    )
+
+
+def test_a_part_takes_no_name_that_another_session_has() -> None:
+    found = [source(f"talks/{i}.wav", "talks") for i in range(3)] + [source("talks#2/x.wav", "talks#2")]
+    units = plan_units(found, set(), "f" * 16, 1.0, lambda item: 10.0, 10.0)
+    names = sorted(part.session_id for unit in units for part in unit.sessions)
+    assert names == ["talks", "talks#2", "talks#2#", "talks#3"]
+
+
+def test_what_a_part_decodes_to_stays_below_the_cap(tmp_path: Path) -> None:
+    for i in range(6):
+        write(tmp_path / "in" / "talks" / f"{i}.wav", noise(4.0, 16_000, seed=i), 16_000)
+    found = find_sources([str(tmp_path / "in")]).sources
+    units = plan_units(found, set(), "f" * 16, 1.0, promised_seconds, 10.0)
+    parts = [part.start("f" * 16, str(tmp_path / "spool")) for unit in units for part in unit.sessions]
+    assert sorted(len(part.recordings) for part in parts) == [2, 2, 2]
+    assert len({part.spool for part in parts}) == 3
+    for part in parts:
+        Decode(DecodeConfig())(part)
+        assert sum(len(window.pcm) for window in part.windows) == 8 * 16_000
+
+
+def test_a_compressed_file_that_is_still_to_be_fetched_is_taken_for_longer() -> None:
+    far = dataclasses.replace(source("x.wav", "s"), path="s3://b/x.wav", bytes=3_200_000)
+    assert promised_seconds(far) == 100.0
+    assert promised_seconds(dataclasses.replace(far, relative_path="x.MP3")) == 400.0
 
 
 def session() -> Session:
