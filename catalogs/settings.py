@@ -45,6 +45,9 @@ def validate_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         keys = [str(part) for part in first["loc"]]
+        if not keys and "error" in first.get("ctx", {}):
+            # Said of several settings together: the validator's own words name them.
+            raise SettingsError(str(first["ctx"]["error"])) from None
         name = ".".join(keys)
         if first["type"] == "extra_forbidden":
             known = _known_keys(kind, keys[:-1])

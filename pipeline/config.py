@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from catalogs import models
 from catalogs.settings import SettingsError, load_settings, validate_settings
 from catalogs.thresholds import Thresholds
 from pipeline.engine.base import StageGroup, StageSpec
+from pipeline.speaker.encoders import EncoderName
 from pipeline.stages import stage_class
 
 #: The stages in order; stages on one line share an actor. Decode and separate must: what passes between them is the
@@ -30,6 +31,9 @@ CHAIN: tuple[tuple[str, ...], ...] = (
 )
 
 STAGE_NAMES: tuple[str, ...] = tuple(name for group in CHAIN for name in group)
+
+#: Stages that make or judge voice prints. One encoder for all: a threshold means nothing for another encoder's cosines.
+ENCODER_STAGES: tuple[str, ...] = ("find_turns", "embed_speaker", "mine_references")
 
 #: Keys that change speed, not results: left out of the fingerprint, so that moving to another machine redoes nothing.
 RUNTIME_KEYS = frozenset({"threads", "device", "batch_size", "timeout_s"})
@@ -79,11 +83,33 @@ class _PrepareConfig(BaseModel):
     """Name of the corpus, written to corpus.json when it is made."""
     unit_s: float = Field(600.0, gt=0)
     """Recorded seconds after which a group of sessions is committed together."""
+    speaker_encoder: EncoderName = "ge2e"
+    """What makes the voice prints of all stages; every threshold on their cosines follows from it."""
     sources: SourceConfig = Field(default_factory=lambda: SourceConfig())
     describe: Literal["acoustic", "none"] = "acoustic"
     """Annotator that describes the kept segments when all is committed; others run later with `voxmill describe`."""
     thresholds: Thresholds = Field(default_factory=Thresholds)
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_out_encoder(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        encoder = values.get("speaker_encoder", cls.model_fields["speaker_encoder"].default)
+        stages = {name: values.get(name) or {} for name in ENCODER_STAGES}
+        return values | {n: {"encoder": encoder} | own if isinstance(own, dict) else own for n, own in stages.items()}
+
+    @model_validator(mode="after")
+    def _one_encoder(self) -> _PrepareConfig:
+        for name in ENCODER_STAGES:
+            own = getattr(self, name).encoder if hasattr(self, name) else self.speaker_encoder
+            if own != self.speaker_encoder:
+                raise ValueError(
+                    f"{name}.encoder is {own}, the other stages' is {self.speaker_encoder}: all stages compare the same "
+                    f"voice prints; set speaker_encoder: {own} instead"
+                )
+        return self
 
     def stage(self, name: str) -> StageSpec:
         """The stage with its settings."""
@@ -96,6 +122,7 @@ class _PrepareConfig(BaseModel):
             for name in table:
                 if name not in known:
                     raise SettingsError(f"setting engine.{key}: no group {name}; groups: {', '.join(sorted(known))}")
+        self._check_devices()
         return [
             StageGroup(
                 stages=tuple(self.stage(name) for name in group),
@@ -106,6 +133,17 @@ class _PrepareConfig(BaseModel):
             )
             for group in CHAIN
         ]
+
+    def _check_devices(self) -> None:
+        """Raise SettingsError where a stage insists on a GPU that its actors would not be given."""
+        if self.engine.executor != "ray":
+            return
+        for group in CHAIN:
+            asking = [name for name in group if getattr(getattr(self, name), "device", "auto") == "cuda"]
+            if asking and not self.engine.gpus.get(group[0]):
+                raise SettingsError(
+                    f"setting {asking[0]}.device: cuda needs a share of a GPU; give one with engine.gpus.{group[0]}=0.2"
+                )
 
     def weights(self) -> list[str]:
         """Names of all weights the stages will use, each once, in order of use."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from catalogs.languages import dialect, whisper_code
 from catalogs.models import resolve
+from pipeline.devices import Device, pick_device
 from pipeline.records import PCM_RATE, Word
 from pipeline.text.match import Support
 
@@ -43,7 +44,7 @@ class Recogniser:
     def __init__(
         self,
         model: str,
-        device: str = "cpu",
+        device: Device = "auto",
         compute_type: str = "default",
         threads: int = 1,
         window_margin_s: float | None = None,
@@ -51,10 +52,17 @@ class Recogniser:
         """window_margin_s: see `transcribe`."""
         self.model = model
         self._margin_s = window_margin_s
+        import ctranslate2
+
+        self.device = pick_device(device, ctranslate2.get_cuda_device_count)
         if compute_type == "default":
-            compute_type = "int8" if device == "cpu" else "float16"
+            compute_type = "int8" if self.device == "cpu" else "float16"
         self._whisper: Any = _model_class()(
-            str(resolve(model)), device=device, compute_type=compute_type, cpu_threads=threads, local_files_only=True
+            str(resolve(model)),
+            device=self.device,
+            compute_type=compute_type,
+            cpu_threads=threads,
+            local_files_only=True,
         )
         self._silence: Any = None
 

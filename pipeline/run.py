@@ -166,9 +166,8 @@ def _prepare(
 
 def _mark_duplicates(root: Path, config: _PrepareConfig, watcher: Watcher) -> dict[str, int]:
     """Over all that is committed, this run's and earlier ones': a copy may be of an earlier run's segment."""
-    encoder = config.stage("embed_speaker").config.encoder  # type: ignore[attr-defined]
     try:
-        marked = mark_duplicates(root, weights_of(encoder).cosine_threshold or 0.7)
+        marked = mark_duplicates(root, weights_of(config.speaker_encoder).cosine_threshold or 0.7)
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise

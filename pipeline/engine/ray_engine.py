@@ -55,6 +55,9 @@ class _Actor:
     """A `Worker` in a process of its own."""
 
     def __init__(self, stages: tuple[Any, ...], marks: str) -> None:
+        if not ray.get_gpu_ids():
+            # Ray leaves an actor without a share all GPUs to see, and `device: auto` would take one.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._worker = Worker(stages, marks)
 
     def where(self) -> str:

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from catalogs.models import resolve
+from pipeline.devices import Device, pick_device
 
 EncoderName = Literal["ge2e", "ecapa"]
 
@@ -21,13 +22,13 @@ class SpeakerEncoder(Protocol):
         """Clips, float32 [S] at 16 kHz -> of each, unit-length prints of its windows: float32 [N, width], N >= 1."""
 
 
-def load_encoder(name: EncoderName, device: str) -> SpeakerEncoder:
-    """The encoder from its weights; WeightsMissing where they are not here. GE2E always runs on one core."""
+def load_encoder(name: EncoderName, device: Device) -> SpeakerEncoder:
+    """The encoder from its weights; WeightsMissing where they are not here. GE2E always runs on one core of the CPU."""
     folder = resolve(name)
     if name == "ecapa":
         from pipeline.speaker.ecapa import Ecapa
 
-        return Ecapa(folder, device)
+        return Ecapa(folder, pick_device(device))
     import torch
 
     from pipeline.speaker.ge2e import Ge2e

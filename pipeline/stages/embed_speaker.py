@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
+from pipeline.devices import Device
 from pipeline.records import Segment, Session
 from pipeline.speaker.clusters import ONE_VOICE, cluster
 from pipeline.speaker.encoders import EncoderName, load_encoder
@@ -17,11 +18,13 @@ class EmbedSpeakerConfig(StageConfig):
     """Settings of `embed_speaker`."""
 
     encoder: EncoderName = "ge2e"
+    """What makes the prints: that of all stages, set by `speaker_encoder`."""
     cluster_threshold: float | None = Field(None, ge=-1, le=1)
     """Mean cosine from which two groups are one voice; None: the encoder's (0.78 for GE2E, 0.45 for ECAPA)."""
     batch_size: int = Field(16, gt=0)
     """Segments through the encoder at once; halved by itself where the memory does not suffice."""
-    device: str = "cpu"
+    device: Device = "auto"
+    """`auto`: the actor's share of a GPU (`engine.gpus`) where it has one, else the CPU; GE2E always the CPU."""
 
 
 class EmbedSpeaker(Stage[EmbedSpeakerConfig]):

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from pydantic import Field
 
+from pipeline.devices import Device
 from pipeline.records import PCM_RATE, Recording, Session, SpeechSpan
 from pipeline.speaker.clusters import ANOTHER_VOICE
 from pipeline.speaker.encoders import EncoderName, load_encoder
@@ -23,6 +24,7 @@ class FindTurnsConfig(StageConfig):
     """Settings of `find_turns`; times in seconds."""
 
     encoder: EncoderName = "ge2e"
+    """What makes the prints: that of all stages, set by `speaker_encoder`."""
     threshold: float | None = Field(None, ge=-1, le=1)
     """Cosine of the prints on both sides of a pause below which another voice begins; None: the encoder's (0.72 for GE2E, 0.45
     for ECAPA), and lower where a side has less than 1.6 s of speech. -1: none ever does."""
@@ -32,7 +34,8 @@ class FindTurnsConfig(StageConfig):
     """Speech before the pause that is compared, since the last turn."""
     after_s: float = Field(0.8, gt=0)
     """Speech after the pause that is compared: as many stretches as it takes."""
-    device: str = "cpu"
+    device: Device = "auto"
+    """`auto`: the actor's share of a GPU (`engine.gpus`) where it has one, else the CPU; GE2E always the CPU."""
 
 
 @dataclass

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from catalogs.models import weights as weights_of
 from pipeline.records import Session
+from pipeline.speaker.encoders import EncoderName
 from pipeline.speaker.references import ReferenceQuality, mine
 from pipeline.stage import Resources, Stage, StageConfig
 
@@ -15,8 +16,8 @@ class MineReferencesConfig(StageConfig):
 
     threshold: float | None = Field(None, ge=-1, le=1)
     """Cosine a pair must pass; None: the encoder's own (the paper's 0.7 belongs to ECAPA)."""
-    encoder: str = "ge2e"
-    """Encoder whose threshold is used when none is given; the same as embed_speaker's."""
+    encoder: EncoderName = "ge2e"
+    """Whose prints are compared: that of all stages, set by `speaker_encoder`."""
     min_s: float = Field(1.5, ge=0)
     """Shortest reference, in seconds."""
     per_segment: int = Field(4, ge=1)
@@ -46,10 +47,13 @@ class MineReferences(Stage[MineReferencesConfig]):
     resources = Resources(cpus=0.01)
 
     def __call__(self, session: Session) -> Session:
-        threshold = self.config.threshold
-        if threshold is None:
-            threshold = weights_of(self.config.encoder).cosine_threshold or 0.7
         segments = sorted(session.alive(), key=lambda segment: segment.seq)
         quality = ReferenceQuality(self.config.min_dnsmos_ovr, self.config.min_snr_db, self.config.min_speaker_purity)
-        session.references = mine(segments, threshold, self.config.min_s, self.config.per_segment, quality)
+        session.references = mine(segments, self.least_cosine(), self.config.min_s, self.config.per_segment, quality)
         return session
+
+    def least_cosine(self) -> float:
+        """Cosine that a pair must pass: the one that is set, else the encoder's own of models.toml."""
+        if self.config.threshold is not None:
+            return self.config.threshold
+        return weights_of(self.config.encoder).cosine_threshold or 0.7

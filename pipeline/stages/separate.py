@@ -12,6 +12,7 @@ from pydantic import Field
 from catalogs.models import available, resolve
 from pipeline.audio_file import probe, stream_mono
 from pipeline.demucs_net import load_demucs
+from pipeline.devices import Device, pick_device
 from pipeline.quality.backing import backing_db
 from pipeline.quality.dnsmos import Dnsmos
 from pipeline.records import PCM_RATE, Recording, Session
@@ -40,7 +41,8 @@ class SeparateConfig(StageConfig):
     """Cross-fade between separated and untouched audio, inside the separated."""
     overlap: float = Field(0.25, ge=0, lt=1)
     """Overlap of the network's own 7.8 s windows."""
-    device: str = "cpu"
+    device: Device = "auto"
+    """`auto`: the actor's share of a GPU (`engine.gpus`) where it has one, else the CPU."""
 
 
 class Separate(Stage[SeparateConfig]):
@@ -68,7 +70,7 @@ class Separate(Stage[SeparateConfig]):
         self._dnsmos: Dnsmos | None = None
         if not self._active():
             return
-        self._net = load_demucs(next(resolve(self.config.model).glob("*.th"))).to(self.config.device)
+        self._net = load_demucs(next(resolve(self.config.model).glob("*.th"))).to(pick_device(self.config.device))
         if "vocals" not in self._net.sources:
             raise LoadError(f"the weights {self.config.model} do not separate a voice ({', '.join(self._net.sources)})")
         if self.config.min_gain is not None:
@@ -225,7 +227,7 @@ class Separate(Stage[SeparateConfig]):
                 shifts=0,
                 split=True,
                 overlap=self.config.overlap,
-                device=self.config.device,
+                device=pick_device(self.config.device),
             )
         voice = sources[0, self._net.sources.index("vocals")].mean(dim=0) * deviation + mean
         return np.asarray(voice.cpu().numpy(), dtype=np.float32)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from catalogs.languages import language as known_language
 from catalogs.languages import text_unit
+from pipeline.devices import Device
 from pipeline.recogniser import WINDOW_S, Heard, Recogniser
 from pipeline.records import PCM_RATE, Recording, Segment, Session
 from pipeline.spoken_language import LEAST_S, Spoken, of_segment, speech_windows, vote
@@ -57,7 +58,8 @@ class TranscribeConfig(StageConfig):
     """How much of the empty rest of Whisper's 30 s window is computed after a clip; null: all of it."""
     threads: int = Field(1, ge=1)
     """CPU threads of one actor. Two actors of one thread do a third more than one of two."""
-    device: str = "cpu"
+    device: Device = "auto"
+    """`auto`: the actor's share of a GPU (`engine.gpus`) where it has one, else the CPU."""
     compute_type: str = "default"
     """CTranslate2's; default: int8 on the CPU, float16 on a GPU."""
 
