@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """`reason` applies when `column` is below (or above) the value of the setting; `words` say it for people."""
+    """`reason` applies when `column` is below (or above) the value of the setting, unless the row has the flag `unless`;
+    `words` say it for people."""
 
     reason: str
     column: str
     side: Literal["below", "above"]
     setting: str
     words: str
+    unless: str | None = None
 
 
 RULES: tuple[Rule, ...] = (
@@ -51,8 +53,8 @@ RULES: tuple[Rule, ...] = (
     Rule("fast_text", "chars_per_s", "above", "max_chars_per_s", "more text than the time holds (words invented)"),
     Rule("head_silence", "head_silence_s", "above", "max_head_silence_s", "long silence before the voice"),
     Rule("tail_silence", "tail_silence_s", "above", "max_tail_silence_s", "long silence after the voice"),
-    Rule("head_cut_off", "head_edge", "above", "max_head_edge", "a word is cut off at its start"),
-    Rule("tail_cut_off", "tail_edge", "above", "max_tail_edge", "a word is cut off at its end"),
+    Rule("head_cut_off", "head_edge", "above", "max_head_edge", "a word is cut off at its start", "file_head"),
+    Rule("tail_cut_off", "tail_edge", "above", "max_tail_edge", "a word is cut off at its end", "file_tail"),
     Rule("clicks", "clicks_per_s", "above", "max_clicks_per_s", "clicks"),
     Rule("mixed_speakers", "speaker_purity", "below", "min_speaker_purity", "more than one voice"),
 )
@@ -67,6 +69,8 @@ FLAGS: dict[str, str] = {
     "given_trimmed": "words at an end of its transcript were not said and were taken away",
     "given_completed": "words that were said were missing in its transcript and were put in",
     "language_switch": "another language than most of its recording",
+    "file_head": "begins where its file begins, and the voice rises there: cut closely, not within a word",
+    "file_tail": "ends where its file ends, and the voice falls there: cut closely, not within a word",
     "upsampled": "nothing above some frequency that its sample rate promises (up-sampled, or a lossy codec)",
 }
 
@@ -127,7 +131,7 @@ class Thresholds(BaseModel):
     """Seconds. Long tails teach the stop predictor to stop late."""
     max_head_edge: Limit = Field(default=0.3)
     """Voice in the first 30 ms: 0 is the background, 1 the level of the speech. Finds 95 % of cuts within a word, and 0.7 % of
-    those in a pause (docs/benchmarks.md, cuts)."""
+    those in a pause (docs/benchmarks.md, cuts). Not applied where a file begins with a whole word (flag `file_head`)."""
     max_tail_edge: Limit = Field(default=0.3)
     """The same for the last 30 ms."""
     max_clicks_per_s: Limit = Field(default=2.0, ge=0)
@@ -154,14 +158,14 @@ class Thresholds(BaseModel):
     def reasons(self, row: Mapping[str, Any]) -> list[str]:
         """The soft reasons against a segment row, in the order of the rules; none means it is kept."""
         found = [EMPTY_TEXT] if self.require_text and not (row.get("text") or "").strip(" \t\r\n") else []
+        noted = row.get("flags") or ()
         for rule, limit in self.limits():
             value = row.get(rule.column)
-            if value is None or math.isnan(value):
+            if value is None or math.isnan(value) or rule.unless in noted:
                 continue
             score, edge = np.float32(value), np.float32(limit)
             if (score < edge) if rule.side == "below" else (score > edge):
                 found.append(rule.reason)
-        noted = row.get("flags") or ()
         return found + [flag for flag in FLAGS if flag in noted and flag in self.drop_flags]
 
     def _tests_sql(self) -> list[tuple[str, str]]:
@@ -170,7 +174,10 @@ class Thresholds(BaseModel):
         for rule, limit in self.limits():
             sign = "<" if rule.side == "below" else ">"
             edge = float(np.float32(limit))
-            tests.append((rule.reason, f"CAST({rule.column} AS FLOAT) {sign} CAST({edge!r} AS FLOAT)"))
+            test = f"CAST({rule.column} AS FLOAT) {sign} CAST({edge!r} AS FLOAT)"
+            if rule.unless is not None:
+                test = f"({test} AND NOT coalesce(list_contains(flags, '{rule.unless}'), false))"
+            tests.append((rule.reason, test))
         return tests + [(flag, f"list_contains(flags, '{flag}')") for flag in FLAGS if flag in self.drop_flags]
 
     def reasons_sql(self) -> str:

@@ -11,8 +11,8 @@ from catalogs.languages import text_unit
 from pipeline.records import Segment, Word
 from pipeline.text.counts import count_characters, count_syllables
 
-#: Notes that do not speak against a clip: what was done with a transcript that came with it.
-_HARMLESS = frozenset({"given_trimmed", "given_completed"})
+#: Notes that do not speak against a clip: what was done with a transcript that came with it, and where its file ends.
+_HARMLESS = frozenset({"given_trimmed", "given_completed", "file_head", "file_tail"})
 
 
 def is_sound(segment: Segment, least_logprob: float) -> bool:

@@ -16,6 +16,8 @@ _SPEECH_RANGE = 10**-2.5
 _FLOOR = 1e-10
 # With less between speech and background than this an end cannot be told from a middle.
 _LEAST_CONTRAST_DB = 6.0
+# A word that begins is below this, on the scale of `measure_edges`, in its first 10 ms, and rises by this within 30 ms more.
+_ONSET_BELOW, _ONSET_RISE, _ONSET_FRAMES = 0.5, 0.1, 4
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,22 @@ def measure_edges(samples: np.ndarray) -> tuple[float | None, float | None]:
         return None, None
     levels = measure_levels(samples)
     return levels.place(samples[:width]), levels.place(samples[-width:])
+
+
+def begins_softly(samples: np.ndarray) -> bool:
+    """Whether the voice rises from the first 10 ms of float32 [S] at 16 kHz as a word does that begins there; given the
+    samples in reverse, whether it falls at the end.
+
+    For ends that somebody else cut, close to the voice: within 30 ms a whole word may have begun, and `measure_edges` hears
+    voice there. A word that was cut in two is near its full level from the first sample, or falls from there. False where
+    `measure_edges` gives None.
+    """
+    if len(samples) < 6 * round(EDGE_S * PCM_RATE):
+        return False
+    levels = measure_levels(samples)
+    frames = [levels.place(samples[i * _FRAME : (i + 1) * _FRAME]) for i in range(_ONSET_FRAMES)]
+    first, *others = (-np.inf if frame is None else frame for frame in frames)
+    return bool(first < _ONSET_BELOW and max(others) >= first + _ONSET_RISE)
 
 
 def _decibel(power: float) -> float:

@@ -10,9 +10,12 @@ from catalogs.ids import segment_id
 from pipeline.cuts.join import fit_together, is_sound, joined
 from pipeline.cuts.lengths import draw_runs, named_mix
 from pipeline.quality.clicks import clicks_per_s
-from pipeline.quality.edges import measure_edges
+from pipeline.quality.edges import begins_softly, measure_edges
 from pipeline.records import Recording, Segment, Session
 from pipeline.stage import Resources, Stage, StageConfig, StageError
+
+# An end no further than this from its recording's own was cut by whoever made the recording.
+_FILE_END_S = 0.05
 
 
 class RefineCutsConfig(StageConfig):
@@ -50,15 +53,17 @@ class RefineCuts(Stage[RefineCutsConfig]):
     The paper's curriculum trains on clips of up to 60 s, then 3 minutes, then 2 s to 5 minutes: far more than a recogniser
     hears at once. Neighbours with text become one clip where one voice speaks them in one language, the pause between is
     short and nothing speaks against either; their words keep their times. Edges: 0 is the background, 1 the level of the
-    speech (`pipeline.quality.edges`); above 0.3 a word was cut off. Segments are numbered anew, and what was silence between
+    speech (`pipeline.quality.edges`); above 0.3 a word was cut off. Corpora that come cut begin close to the voice: an end
+    within 50 ms of its recording's own, where the voice rises (or falls) as at the edge of a word, is noted as `file_head`
+    (`file_tail`), and such an end rejects nothing. Segments are numbered anew, and what was silence between
     two of a clip is taken out of the recording's `silence_s`.
     """
 
     name = "refine_cuts"
-    version = "1"
+    version = "2"
     config_type = RefineCutsConfig
     inputs = ("windows", "segments", "segment.text", "segment.words", "segment.speaker")
-    outputs = ("segments", "segment.head_edge", "segment.tail_edge", "segment.clicks_per_s")
+    outputs = ("segments", "segment.head_edge", "segment.tail_edge", "segment.clicks_per_s", "segment.flags")
     resources = Resources(cpus=0.02)
 
     def __call__(self, session: Session) -> Session:
@@ -75,6 +80,11 @@ class RefineCuts(Stage[RefineCutsConfig]):
         samples = session.audio(segment)
         segment.head_edge, segment.tail_edge = measure_edges(samples)
         segment.clicks_per_s = clicks_per_s(samples)
+        after = session.recording(segment.source_id).duration_s - segment.end_s
+        if segment.start_s <= _FILE_END_S and begins_softly(samples):
+            segment.flags.append("file_head")
+        if after <= _FILE_END_S and begins_softly(samples[::-1]):
+            segment.flags.append("file_tail")
 
     def _join(self, session: Session, recording: Recording) -> None:
         source_id, config = recording.source.source_id, self.config

@@ -76,6 +76,14 @@ def test_a_score_at_its_limit_passes_and_one_beyond_fails() -> None:
         assert rule.reason not in off.reasons(INDEX_ROW | {rule.column: beyond})
 
 
+def test_a_file_s_own_end_is_not_a_word_cut_off() -> None:
+    row = INDEX_ROW | {"head_edge": 0.9, "tail_edge": 0.9}
+    assert Thresholds().reasons(row) == ["head_cut_off", "tail_cut_off"]
+    assert Thresholds().reasons(row | {"flags": ["file_head"]}) == ["tail_cut_off"]
+    assert Thresholds().reasons(row | {"flags": ["file_head", "file_tail"]}) == []
+    assert Thresholds(drop_flags=("file_head",)).reasons(row | {"flags": ["file_head", "file_tail"]}) == ["file_head"]
+
+
 def test_a_flag_drops_only_where_it_is_named() -> None:
     row = INDEX_ROW | {"flags": ["given_rejected", "stock_phrase"]}
     assert Thresholds().reasons(row) == ["stock_phrase"]

@@ -11,12 +11,13 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sessions import run_stages, session_of
+from sessions import make_stage, run_stages, session_of, session_of_samples
 
+from catalogs.thresholds import Thresholds
 from pipeline.cuts.quiet import settle
 from pipeline.quality.clicks import clicks_per_s
-from pipeline.quality.edges import measure_edges
-from pipeline.records import PCM_RATE, Session
+from pipeline.quality.edges import begins_softly, measure_edges
+from pipeline.records import PCM_RATE, Segment, Session
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,72 @@ def test_soft_ends_are_within_the_segments(spoken: Session) -> None:
         for before, after in itertools.pairwise(own):
             for edge in (measure_edges(spoken.audio(before))[1], measure_edges(spoken.audio(after))[0]):
                 assert edge is None or edge < 0.3
+
+
+def cut_reasons(session: Session) -> list[list[str]]:
+    """The reasons of each segment that say a word was cut off."""
+    found = (Thresholds().reasons(vars(segment)) for segment in make_stage("refine_cuts")(session).alive())
+    return [[reason for reason in reasons if reason.endswith("cut_off")] for reasons in found]
+
+
+@pytest.fixture(scope="module")
+def tightly_cut(corpora: Path) -> list[Path]:
+    """Clips of corpora that come cut within 30 ms of the voice."""
+    rows = [json.loads(line) for line in (corpora / "world" / "manifest.jsonl").read_text().splitlines()]
+    paths = [corpora / "world" / r["path"] for r in rows if r["corpus"] in ("LJSpeech", "TESS") and not r.get("fault")]
+    assert len(paths) >= 20
+    return paths
+
+
+def test_corpora_that_come_cut_are_kept(tightly_cut: list[Path]) -> None:
+    session = run_stages(session_of(*tightly_cut), "decode", "detect_speech", "segment")
+    reasons = cut_reasons(session)
+    voiced, rejected = 0, 0
+    for segment, found in zip(session.alive(), reasons, strict=True):
+        after = session.recording(segment.source_id).duration_s - segment.end_s
+        if segment.start_s <= 0.05:
+            voiced += (segment.head_edge or 0) > 0.3
+            rejected += "head_cut_off" in found
+        if after <= 0.05:
+            voiced += (segment.tail_edge or 0) > 0.3
+            rejected += "tail_cut_off" in found
+    assert voiced >= 15, "the measure hears voice at their ends"
+    assert rejected == 0
+
+
+def test_files_that_were_cut_in_a_word_are_still_noticed(tightly_cut: list[Path], spoken: Session) -> None:
+    dice = np.random.default_rng(2)
+    whole = run_stages(session_of(*tightly_cut), "decode")
+    clips = [window.pcm / np.float32(32768) for window in whole.windows] + [spoken.audio(s) for s in spoken.alive()]
+    heads, tails = [], []
+    for clip in clips:
+        place = cut_in_speech(clip, dice)
+        if place is not None:
+            heads.append(clip[place:])
+            tails.append(clip[:place])
+    found = []
+    for reason, cut in (("head_cut_off", heads), ("tail_cut_off", tails)):
+        session = session_of_samples(*cut)
+        for number, recording in enumerate(session.recordings):
+            session.segments.append(Segment(recording.source.source_id, number, 0.0, recording.duration_s))
+        found += [reason in reasons for reasons in cut_reasons(session)]
+    assert len(found) > 60 and np.mean(found) >= 0.85, np.mean(found)
+
+
+def test_only_the_ends_of_the_file_are_excused(tightly_cut: list[Path]) -> None:
+    path = next(path for path in tightly_cut if "LJSpeech" in path.name)
+    (window,) = run_stages(session_of(path), "decode").windows
+    clip = window.pcm / np.float32(32768)
+    assert begins_softly(clip) and not begins_softly(clip[:1000])
+    # The same samples in the midst of a recording: there it is the pipeline that cut, and there was more before.
+    session = session_of_samples(clip, np.concatenate([clip, clip]))
+    first, second = session.recordings
+    half = first.duration_s
+    session.segments = [
+        Segment(first.source.source_id, 0, 0.0, half),
+        Segment(second.source.source_id, 1, half, 2 * half),
+    ]
+    assert cut_reasons(session) == [[], ["head_cut_off"]]
 
 
 def test_voices_do_not_click_and_clicks_do(spoken: Session) -> None:
