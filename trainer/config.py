@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,7 +25,7 @@ class FrozenSettings(BaseModel):
 
 
 class LayoutWeights(FrozenSettings):
-    """How often each sequence layout is chosen among those a segment can serve (relative weights)."""
+    """How often each sequence layout is drawn, in samples (relative weights), among those that any segment can serve."""
 
     basic: float = Field(1.0, ge=0)
     design: float = Field(1.0, ge=0)
@@ -54,14 +54,33 @@ class Phase(FrozenSettings):
     accumulate: int = Field(1, gt=0)
     """A step is rows x accumulate rows, shared out equally among the ranks: on more of them it is the same step, sooner."""
     layouts: LayoutWeights = LayoutWeights()
+    layouts_from: LayoutWeights | None = None
+    """Weights to begin with: they go over into `layouts` in a straight line. None: `layouts` from the first sample on."""
+    ramp: float = Field(1.0, gt=0, le=1)
+    """With `layouts_from`: share of the phase's samples (their number is estimated from the segments' lengths) that it takes."""
+    max_repeats: float = Field(8.0, ge=1)
+    """How often a segment may be taken in one layout while all segments are gone through once: a layout that few segments can
+    serve gets a smaller share than was asked for beyond this, and so does a language."""
+    decoupled: float = Field(0.0, ge=0, le=1)
+    """Share of the `controllable` samples that are content-decoupled ones, where the corpus has such."""
+    brief: float = Field(0.5, ge=0, le=1)
+    """Share of the descriptions that are given in a few words ("a calm young woman"), as people write them, not in sentences."""
     language_temperature: float = Field(1.0, ge=0, le=1)
-    """1: languages as they are in the corpus; 0: all equally often."""
+    """Exponent of the languages' hours: 1: as they are in the corpus; 0: equally many of each."""
+    language_weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """Factors on these shares, 1 for a language that is not named, 0 leaves one out. At temperature 0 the shares themselves."""
     lr: float = Field(1e-4, gt=0)
     warmup: int = Field(0, ge=0)
     schedule: Literal["cosine", "constant", "linear", "wsd"] = "cosine"
     """After the warm-up: cosine down to a tenth, constant, linear to zero, or constant with a linear fall at the end (wsd)."""
     decay: float = Field(0.2, gt=0, le=1)
     """Share of the phase's steps that the fall of `wsd` takes."""
+
+    @model_validator(mode="after")
+    def _ramp_from_somewhere(self) -> Phase:
+        if self.layouts_from is None and "ramp" in self.model_fields_set and self.ramp != 1:
+            raise ValueError("ramp goes from layouts_from to layouts: give layouts_from")
+        return self
 
 
 class LoRASettings(FrozenSettings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,17 @@ RATE = 16_000
 # What Arrow raises for a file that is no Arrow file, or half of one, are ValueErrors.
 _DAMAGED = (OSError, ValueError, IndexError)
 _USED = ["segment_id", "language", "text", "duration_s"]
+
+
+class Decoupled(NamedTuple):
+    """Speech that a model made of a text, one segment's description and another's timbre: what is said and how it is said have
+    nothing to do with each other (the paper's content-decoupled data)."""
+
+    described_id: str
+    timbre_id: str
+    text: str
+    accepted: bool
+    """Whether what is heard is the text in that voice."""
 
 
 class Corpora:
@@ -52,16 +63,27 @@ class Corpora:
             ids |= {row[0] for row in rows}
         return ids
 
-    def descriptions(self) -> dict[str, str]:
-        """The full description of every described segment whose verdict did not drop it, by id."""
+    def descriptions(self, form: Literal["full", "brief"] = "full") -> dict[str, str]:
+        """The description of every described segment whose verdict did not drop it, by id: in a sentence or two, or in a few
+        words."""
         found: dict[str, str] = {}
         for part in reversed(self.parts):
-            table = part.annotations("descriptions").select(["segment_id", "full", "status", "verdict"])
+            table = part.annotations("descriptions").select(["segment_id", form, "status", "verdict"])
             found |= {
-                row["segment_id"]: row["full"]
+                row["segment_id"]: row[form]
                 for row in table.to_pylist()
-                if row["status"] == "ok" and row["verdict"] != "dropped" and (row["full"] or "").strip()
+                if row["status"] == "ok" and row["verdict"] != "dropped" and (row[form] or "").strip()
             }
+        return found
+
+    def decoupled(self) -> dict[str, Decoupled]:
+        """The content-decoupled samples of all corpora, accepted or not, by the id of the segment that holds their audio."""
+        found: dict[str, Decoupled] = {}
+        for part in reversed(self.parts):
+            for row in part.annotations("decoupled").to_pylist():
+                found[row["segment_id"]] = Decoupled(
+                    row["described_id"], row["timbre_id"], row["text"] or "", bool(row["accepted"])
+                )
         return found
 
     def references(self) -> list[tuple[str, str]]:

@@ -53,7 +53,7 @@ class Planner:
         candidate = choice.candidate
         text = candidate.text
         if choice.layout in ("design", "controllable"):
-            text = f"({candidate.description}){text}"
+            text = f"({choice.description or candidate.description}){text}"
         reference = next((s for i, s in candidate.references if i == choice.reference), 0.0)
         return Planned(
             choice,

@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from trainer.config import LAYOUTS, Phase, TrainConfig, TrainError
+from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data import Planner, RowStream
 from trainer.device import pick_device
 from trainer.memory import Memory, PartSize, memory_needed, training_flops
-from trainer.mixture import Mixture, Realised, describe_candidates
+from trainer.mixture import Mixture, describe_candidates
 from trainer.preflight import Data, ModelFacts, check_disk, check_output, disk_needed, look_at_model, read_data
 from trainer.ranks import Ranks, check_shares, chosen_ranks, planned_ranks
+from trainer.realised import Realised, layout_words
 from voxcpm.config import VoxCPM2Config
 from voxcpm.text import TextTokenizer
 
 _LAID_OUT = 20_000
 """Samples of a phase that are laid out as training would; a longer phase is extrapolated from these."""
 _CHARACTERS_A_TOKEN = 3
+_LONG_S = 60
+"""Seconds; a phase for clips of this length and more expects some that are joined."""
 _SPEED = 400e12
 """FLOP/s of one GPU in the plan's hours: 40 % of an H100's peak in bfloat16."""
 
@@ -33,6 +36,12 @@ class PhasePlan:
     hours: float
     samples: int = 0
     layouts: dict[str, int] = field(default_factory=dict)
+    asked: dict[str, float] = field(default_factory=dict)
+    """Shares of the layouts, by the phase's weights."""
+    rounds: dict[str, float] = field(default_factory=dict)
+    """How often each segment that can serve a layout is taken in it."""
+    decoupled: int = 0
+    """Content-decoupled samples among them."""
     languages: dict[str, int] = field(default_factory=dict)
     text_tokens: int = 0
     patches: int = 0
@@ -44,6 +53,7 @@ class PhasePlan:
     too_long: dict[str, int] = field(default_factory=dict)
     exact: bool = True
     """Whether all steps were laid out; else the numbers are extrapolated."""
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -171,18 +181,34 @@ def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFac
             # The beginning that a continuation is given is half of the clip on average.
             found.learnt += item.patches // (2 if "continuation" in item.choice.layout else 1)
             found.positions += item.length
-    found.layouts, found.languages = realised.layouts, realised.languages
+    found.layouts, found.languages, found.decoupled = realised.layouts, realised.languages, realised.decoupled
     found.audio_h = realised.seconds / 3600
     found.filled = found.positions / max(1, laid_out * phase.max_positions)
     if laid_out < wanted:
         _extrapolate(found, wanted / laid_out)
+        if mixture.shares.ramp:
+            expected = mixture.shares.expected(found.samples)
+            found.layouts = {layout: round(share * found.samples) for layout, share in expected.items()}
     found.epochs = found.samples / mixture.epoch_samples
+    found.asked, found.rounds = mixture.shares.asked(found.samples), mixture.rounds(found.layouts)
+    found.notes = [*mixture.notes(), *_short_clips(name, phase, max(c.seconds for c in candidates))]
     return found
+
+
+def _short_clips(name: str, phase: Phase, longest: float) -> list[str]:
+    """A line where a phase is laid out for clips much longer than there are: the pipeline joins none unless it is asked to."""
+    if phase.max_seconds < _LONG_S or longest > phase.max_seconds / 2:
+        return []
+    fitting = "stage1" if phase.max_seconds <= 60 else "stage2" if phase.max_seconds <= 180 else "stage3"
+    return [
+        f"phase {name}: the longest segment has {longest:.0f} s, max_seconds is {phase.max_seconds:g}: for longer clips prepare"
+        f" with --set refine_cuts.lengths={fitting}"
+    ]
 
 
 def _extrapolate(found: PhasePlan, times: float) -> None:
     found.exact = False
-    for name in ("samples", "text_tokens", "patches", "learnt", "positions"):
+    for name in ("samples", "decoupled", "text_tokens", "patches", "learnt", "positions"):
         setattr(found, name, round(getattr(found, name) * times))
     found.audio_h *= times
     found.layouts = {name: round(count * times) for name, count in found.layouts.items()}
@@ -197,12 +223,12 @@ def parameter_words(weights: int, trained: int) -> str:
 
 def _phase_lines(phase: PhasePlan) -> list[str]:
     about = "" if phase.exact else "about "
-    layouts = ", ".join(f"{name} {phase.layouts[name]:,}" for name in LAYOUTS if name in phase.layouts)
+    made = f"; {phase.decoupled:,} content-decoupled" if phase.decoupled else ""
     languages = ", ".join(f"{name or 'unknown'} {count:,}" for name, count in sorted(phase.languages.items()))
     return [
         f"phase {phase.name}: {phase.steps:,} steps of {phase.rows} rows; {phase.segments:,} segments, {phase.hours:.3f} h;"
         f" {about}{phase.samples:,} samples ({phase.epochs:.1f} epochs), {phase.audio_h:.2f} h of audio",
-        f"  by layout: {layouts}",
+        f"  by layout: {layout_words(phase.layouts, phase.asked, phase.rounds)}{made}",
         f"  by language: {languages}",
         f"  {about}{phase.positions:,} positions ({phase.text_tokens:,} text tokens, {phase.patches:,} patches, of which"
         f" {phase.learnt:,} are learnt); rows are {phase.filled:.0%} full",
@@ -247,4 +273,5 @@ def _notes(facts: ModelFacts, phases: list[PhasePlan], data: Data) -> list[str]:
                 f" it (the longest, {segment}, needs {length} positions): raise max_positions to have them"
             )
         found.append(f"phase {phase.name}: {describe_candidates(data.candidates[phase.name])}")
+        found += phase.notes
     return found

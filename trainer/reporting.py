@@ -16,10 +16,12 @@ from trainer.evaluate import Validator
 from trainer.listen import Listener, write_heard
 from trainer.memory import training_flops
 from trainer.metrics import Metrics
-from trainer.mixture import Candidate
+from trainer.mixture import Candidate, Mixture
 from trainer.ranks import Ranks
+from trainer.realised import layout_words
 from trainer.result import Progress
 from trainer.resume import Resumable, step_name
+from trainer.signals import never
 from trainer.step import StepReport
 from voxcpm.limits import find_gpu
 from voxcpm.model import VoxCPM2
@@ -38,10 +40,14 @@ class Reporter:
         say: Callable[[str], None],
         on_step: Callable[[Progress], None] | None,
         metrics: Metrics | None,
+        asked_to_stop: Callable[[], bool] = never,
     ) -> None:
-        """held: the segments that are held out; metrics: None on all ranks but the first."""
+        """held: the segments that are held out; metrics: None on all ranks but the first; asked_to_stop: whether this rank is
+        asked to, which ends a validation."""
         self._config, self._run, self._ranks, self._metrics = config, run, ranks, metrics
         self.say, self._on_step = say, on_step
+        # All ranks must leave a validation at the same row.
+        self._stopping = lambda: ranks.any(asked_to_stop())
         self._output = Path(config.output)
         self._device = run.trainee.model.device
         self._began, self._began_at = time.perf_counter(), run.state.step
@@ -50,26 +56,42 @@ class Reporter:
         self.validated: dict[str, float] = {}
         self._validator: Validator | None = None
         self._listener: Listener | None = None
+        if run.state.reordered_at == run.state.step:
+            say(
+                f"step {run.state.step}: begun by an earlier version; from here on the data comes in the order of this one"
+            )
         if held:
-            self._validator = Validator(config, run.trainee, held, maker, self._device)
+            self._validator = Validator(config, run.trainee, held, maker, self._device, self._stopping)
             say(f"held out: {len(held)} segments, of which {self._validator.segments} are scored")
-            count = config.validation.speak
-            self._listener = Listener(run.trainee, held, maker, count) if count else None
+            if config.validation.speak:
+                self._listener = Listener(config, run.trainee, held, maker, asked_to_stop)
 
     def step(self, report: StepReport) -> None:
         """A step was taken, or not; `skipped` has told why not."""
         state = self._run.state
         step, steps = state.step, self._config.total_steps
+        told = step % self._config.log_every == 0 or step in (self._began_at + 1, steps)
         if report.taken:
-            self._write(report.metrics() | self._speed(report) | {"data/audio_h": state.audio_s / 3600})
+            values = report.metrics() | self._speed(report) | {"data/audio_h": state.audio_s / 3600}
+            self._write(values | state.phase.metrics() if told else values)
         each = (time.perf_counter() - self._began) / max(1, step - self._began_at)
         if self._on_step is not None and self._ranks.first:
             self._on_step(Progress(step, steps, report, each * (steps - step)))
-        if report.taken and (step % self._config.log_every == 0 or step in (self._began_at + 1, steps)):
+        if report.taken and told:
             self.say(
                 f"step {step}/{steps}: diffusion {report.diffusion:.4f}, stop {report.stop:.4f},"
                 f" {report.patches / report.seconds:.0f} patches/s, {_duration(each * (steps - step))} left"
             )
+
+    def phase_ended(self, name: str, mixture: Mixture) -> None:
+        """Tell what the phase was trained on, beside what was asked for."""
+        realised = self._run.state.phases.get(name)
+        if realised is None or not realised.samples:
+            return
+        asked, rounds = mixture.shares.asked(realised.samples), mixture.rounds(realised.layouts)
+        made = f"; {realised.decoupled:,} content-decoupled" if realised.decoupled else ""
+        self.say(f"phase {name}, by layout: {layout_words(realised.layouts, asked, rounds)}{made}")
+        self.say(f"phase {name}, by language: {realised.language_words()}")
 
     def skipped(self, reason: str) -> None:
         """A step was not taken: skipped.jsonl gets the last entry of the state's list."""
@@ -81,14 +103,21 @@ class Reporter:
         self.say(f"step {state.step}: {reason}; the step is skipped")
 
     def validate_if_due(self) -> None:
-        """Score and speak the held-out segments with the moving average, where the config asks for it at this step."""
+        """Score and speak the held-out segments with the moving average, where the config asks for it at this step.
+
+        A run that is asked to stop has little time left to save: it leaves out what of this is still to be done.
+        """
         step = self._run.state.step
         if self._validator is None or step % (self._config.validation.every or 1):
             return
         with averaged(self._run.trainee.model, self._run.average):
-            self.validated = self._validator.run()
-            if self._listener is not None:
+            found = self._validator.run()
+            if found and self._listener is not None:
                 self._hear(self._listener)
+        if not found:
+            self.say(f"step {step}: asked to stop, no validation")
+            return
+        self.validated = found
         self._write(self.validated)
         words = ", ".join(
             f"{key} {self.validated[f'validation/{key}']:.4f}" for key in ("diffusion", "stop", "stop_f1")

@@ -13,8 +13,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.build import Trainee
 from trainer.config import TrainError
-from trainer.mixture import Realised
+from trainer.mixture import Choice
 from trainer.optim import MovingAverage
+from trainer.realised import Realised
 from trainer.sharded import is_complete, read_shards, read_state
 
 T = TypeVar("T")
@@ -39,6 +40,21 @@ class RunState:
     data_key: str = ""
     rows: dict[str, Any] = field(default_factory=dict)
     realised: Realised = field(default_factory=Realised)
+    """Of all phases."""
+    phases: dict[str, Realised] = field(default_factory=dict)
+    """Of each phase that was begun; of the later part alone where the run was begun before these were kept."""
+    reordered_at: int | None = None
+    """The step from which on the data comes in another order than before: the run was begun by rules of an earlier version."""
+
+    @property
+    def phase(self) -> Realised:
+        """Of the phase that the run is in."""
+        return self.phases.setdefault(self.rows.get("phase", ""), Realised())
+
+    def count(self, choice: Choice) -> None:
+        """Take note of a sample of the phase that the run is in."""
+        self.realised.count(choice)
+        self.phase.count(choice)
 
 
 @dataclass
@@ -89,6 +105,8 @@ def restore(output: Path, saved: Saved, run: Resumable) -> None:
     have changed."""
     state, values = _read(saved, run)
     refuse_other_data(output, saved, state, run.state.data_key)
+    if state.data_key != run.state.data_key:
+        _go_on_by_other_rules(state, run.state.data_key)
     mine = run_tensors(run)
     differing = sorted(mine.keys() ^ values.keys()) or [
         name for name, value in sorted(values.items()) if value is not None and value.shape != mine[name].shape
@@ -118,12 +136,25 @@ def restore(output: Path, saved: Saved, run: Resumable) -> None:
 
 
 def refuse_other_data(output: Path, saved: Saved, state: RunState, key: str) -> None:
-    """TrainError where a run's data, or what its order follows from, is not that of its checkpoint."""
-    if state.data_key != key:
+    """TrainError where a run's data, or what its order follows from, is not that of its checkpoint. Keys of other rules cannot be
+    compared: such a run goes on (`_go_on_by_other_rules`)."""
+    if state.data_key != key and _rules(state.data_key) == _rules(key):
         raise TrainError(
             f"{output} was trained on other data or with other phases: its order cannot be continued; give another"
             f" output, or start from its checkpoint with --set model.start={saved.name}"
         )
+
+
+def _rules(key: str) -> str:
+    """The version of the rules that a data key is of; "" for the first, which did not say so."""
+    return key.rpartition(":")[0]
+
+
+def _go_on_by_other_rules(state: RunState, key: str) -> None:
+    """Let a run that was begun by an earlier version go on from the same number in today's order; open rows are given up."""
+    if "at" in state.rows:
+        state.rows["at"] = {"next": state.rows["at"]["next"], "open": [], "waited": []}
+    state.data_key, state.reordered_at = key, state.step
 
 
 def saved_state(saved: Saved) -> RunState:
@@ -139,7 +170,8 @@ def saved_state(saved: Saved) -> RunState:
 
 def _state(found: dict[str, Any]) -> RunState:
     values = found["state"]
-    return RunState(**(values | {"realised": Realised(**values["realised"])}))
+    phases = {name: Realised(**counts) for name, counts in values.get("phases", {}).items()}
+    return RunState(**(values | {"realised": Realised(**values["realised"]), "phases": phases}))
 
 
 def _read(saved: Saved, run: Resumable) -> tuple[RunState, dict[str, Tensor | None]]:

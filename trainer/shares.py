@@ -1,0 +1,144 @@
+"""How the samples of a phase are shared out among the layouts: as is asked for, within what the data can bear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from trainer.config import LAYOUTS, LayoutWeights, Phase, TrainError
+
+Kind = tuple[str, bool]
+"""What is drawn: a layout, and whether from content-decoupled samples."""
+
+DECOUPLED: Kind = ("controllable", True)
+"""The one layout that content-decoupled samples serve."""
+
+KINDS: tuple[Kind, ...] = (*((layout, False) for layout in LAYOUTS), DECOUPLED)
+
+
+def limited(asked: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """float64 [N] shares that add up to 1, in proportion to `asked` but none above its `room`.
+
+    asked: weights of 0 and more, one of them above 0. room: the largest share each may have. What is above goes to the
+    others in proportion to what they ask for. Where all that ask have no room for everything, they share it in proportion to
+    their room: something has to be drawn.
+    """
+    wants = (asked > 0) & (room > 0)
+    if not wants.any():
+        raise ValueError("nothing that is asked for has any room")
+    total = float(room[wants].sum())
+    if total <= 1.0:
+        return np.where(wants, room / total, 0.0)
+    shares = np.zeros(len(asked))
+    full = np.zeros(len(asked), dtype=bool)
+    while True:
+        free = wants & ~full
+        shares[full] = room[full]
+        shares[free] = asked[free] / asked[free].sum() * (1.0 - shares[full].sum())
+        over = free & (shares > room)
+        if not over.any():
+            return shares / shares.sum()
+        full |= over
+
+
+class Shares:
+    """The share of each kind at each choice of a phase: `first` to begin with, in a straight line to `last` over `ramp` choices."""
+
+    def __init__(self, phase: Phase, name: str, able: Mapping[Kind, int], segments: int) -> None:
+        """able: segments of each kind; segments: all there are to choose from. TrainError where none serves what is asked for."""
+        self._phase, self._name, self._able, self._segments = phase, name, able, segments
+        last = layout_weights(phase.layouts)
+        first = last if phase.layouts_from is None else layout_weights(phase.layouts_from)
+        self._asked = first / max(first.sum(), 1e-9), last / max(last.sum(), 1e-9)
+        self.kinds = [kind for kind in KINDS if able.get(kind)]
+        """Those that some segment can serve."""
+        self.first, self.last = self._limited(first), self._limited(last)
+        """float64 [kinds]"""
+        self.ramp = 0
+
+    def able(self, layout: str) -> int:
+        """Segments that can serve a layout."""
+        return sum(count for kind, count in self._able.items() if kind[0] == layout)
+
+    def at(self, start: int, count: int) -> np.ndarray:
+        """float64 [count or 1, kinds]: the shares at choices start..start + count - 1; one row where they are all alike."""
+        if start >= self.ramp:
+            return self.last[None]
+        done = np.minimum(1.0, (start + np.arange(count)) / self.ramp)
+        return np.asarray(self.first + done[:, None] * (self.last - self.first))
+
+    def asked(self, count: int) -> dict[str, float]:
+        """Shares of the layouts that were asked for, over the first `count` choices."""
+        return self._over(count, *self._asked)
+
+    def expected(self, count: int) -> dict[str, float]:
+        """Shares that they will have, as far as the data can bear it, over the first `count` choices."""
+        return self._over(count, self._by_layout(self.first), self._by_layout(self.last))
+
+    def notes(self) -> list[str]:
+        """Lines on what is asked for and cannot be had, and on the ramp."""
+        found = []
+        for number, layout in enumerate(LAYOUTS):
+            asked = max(shares[number] for shares in self._asked)
+            gets = max(self._by_layout(shares)[number] for shares in (self.first, self.last))
+            if asked and not self.able(layout):
+                found.append(f"{layout} is asked for, and no segment can serve it: the others share its {asked:.1%}")
+            elif gets < 0.99 * asked:
+                found.append(
+                    f"{layout} is asked for at {asked:.1%} and gets {gets:.1%}: {self.able(layout)} segments can serve it, and"
+                    f" none is taken in it more than {self._phase.max_repeats:g} times a pass over all (max_repeats)"
+                )
+        controllable = max(shares[LAYOUTS.index("controllable")] for shares in self._asked)
+        if self._phase.decoupled and controllable and not self._able.get(DECOUPLED):
+            found.append(
+                "decoupled is asked for, and there are no accepted content-decoupled samples: controllable ones are recordings"
+            )
+        if self.ramp:
+            found.append(f"weights go from layouts_from to layouts over the first {self.ramp:,} samples")
+        return [f"phase {self._name}: {line}" for line in found]
+
+    def _limited(self, weights: np.ndarray) -> np.ndarray:
+        """float64 [kinds]: the share of each kind for these weights of the layouts."""
+        most = self._phase.max_repeats / max(1, self._segments)
+        # Where there is but one of the two, it serves alone.
+        recorded, decoupled = (self._able.get(("controllable", made), 0) for made in (False, True))
+        split = self._phase.decoupled if recorded and decoupled else float(decoupled > 0)
+        counts = np.array([self.able(layout) for layout in LAYOUTS], dtype=float)
+        counts[LAYOUTS.index("controllable")] = recorded * (split < 1) + decoupled * (split > 0)
+        if not ((weights > 0) & (counts > 0)).any():
+            wanted = [layout for layout, weight in zip(LAYOUTS, weights, strict=True) if weight > 0]
+            raise TrainError(
+                f"phase {self._name}: no segment can serve a layout with a weight above 0 ({', '.join(wanted) or 'none has one'});"
+                " references come from `voxmill prepare`, descriptions from `voxmill describe`"
+            )
+        shares = dict(zip(LAYOUTS, limited(weights, most * counts).tolist(), strict=True))
+        share = shares["controllable"]
+        parts = np.zeros(2)
+        if share:
+            room = most * np.array([recorded, decoupled]) / share
+            parts = share * limited(np.array([1 - split, split]), room)
+        return np.array(
+            [parts[int(made)] if layout == "controllable" else shares[layout] for layout, made in self.kinds]
+        )
+
+    def _over(self, count: int, first: np.ndarray, last: np.ndarray) -> dict[str, float]:
+        """The mean over choices 0..count - 1 of shares of layouts that go from first to last."""
+        done = 1.0
+        if self.ramp:
+            rising = min(max(1, count), self.ramp)
+            done = (rising * (rising - 1) / 2 / self.ramp + max(1, count) - rising) / max(1, count)
+        mean = first + done * (last - first)
+        return {layout: float(share) for layout, share in zip(LAYOUTS, mean, strict=True) if share > 0}
+
+    def _by_layout(self, shares: np.ndarray) -> np.ndarray:
+        """float64 [layouts] of shares of kinds."""
+        found = np.zeros(len(LAYOUTS))
+        for (layout, _), share in zip(self.kinds, shares, strict=True):
+            found[LAYOUTS.index(layout)] += share
+        return found
+
+
+def layout_weights(layouts: LayoutWeights) -> np.ndarray:
+    """float64 [layouts], in the order of LAYOUTS."""
+    return np.array([getattr(layouts, layout) for layout in LAYOUTS])
