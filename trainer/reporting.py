@@ -21,7 +21,6 @@ from trainer.ranks import Ranks
 from trainer.realised import layout_words
 from trainer.result import Progress
 from trainer.resume import Resumable, step_name
-from trainer.signals import never
 from trainer.step import StepReport
 from voxcpm.limits import find_gpu
 from voxcpm.model import VoxCPM2
@@ -40,14 +39,10 @@ class Reporter:
         say: Callable[[str], None],
         on_step: Callable[[Progress], None] | None,
         metrics: Metrics | None,
-        asked_to_stop: Callable[[], bool] = never,
     ) -> None:
-        """held: the segments that are held out; metrics: None on all ranks but the first; asked_to_stop: whether this rank is
-        asked to, which ends a validation."""
+        """held: the segments that are held out; metrics: None on all ranks but the first."""
         self._config, self._run, self._ranks, self._metrics = config, run, ranks, metrics
         self.say, self._on_step = say, on_step
-        # All ranks must leave a validation at the same row.
-        self._stopping = lambda: ranks.any(asked_to_stop())
         self._output = Path(config.output)
         self._device = run.trainee.model.device
         self._began, self._began_at = time.perf_counter(), run.state.step
@@ -61,10 +56,10 @@ class Reporter:
                 f"step {run.state.step}: begun by an earlier version; from here on the data comes in the order of this one"
             )
         if held:
-            self._validator = Validator(config, run.trainee, held, maker, self._device, self._stopping)
+            self._validator = Validator(config, run.trainee, held, maker, self._device)
             say(f"held out: {len(held)} segments, of which {self._validator.segments} are scored")
-            if config.validation.speak:
-                self._listener = Listener(config, run.trainee, held, maker, asked_to_stop)
+            count = config.validation.speak
+            self._listener = Listener(run.trainee, held, maker, count) if count else None
 
     def step(self, report: StepReport) -> None:
         """A step was taken, or not; `skipped` has told why not."""
@@ -103,21 +98,14 @@ class Reporter:
         self.say(f"step {state.step}: {reason}; the step is skipped")
 
     def validate_if_due(self) -> None:
-        """Score and speak the held-out segments with the moving average, where the config asks for it at this step.
-
-        A run that is asked to stop has little time left to save: it leaves out what of this is still to be done.
-        """
+        """Score and speak the held-out segments with the moving average, where the config asks for it at this step."""
         step = self._run.state.step
         if self._validator is None or step % (self._config.validation.every or 1):
             return
         with averaged(self._run.trainee.model, self._run.average):
-            found = self._validator.run()
-            if found and self._listener is not None:
+            self.validated = self._validator.run()
+            if self._listener is not None:
                 self._hear(self._listener)
-        if not found:
-            self.say(f"step {step}: asked to stop, no validation")
-            return
-        self.validated = found
         self._write(self.validated)
         words = ", ".join(
             f"{key} {self.validated[f'validation/{key}']:.4f}" for key in ("diffusion", "stop", "stop_f1")
