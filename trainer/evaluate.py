@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,7 @@ from trainer.config import TrainConfig
 from trainer.data import Planned, Planner, SampleMaker
 from trainer.mixture import Candidate, Choice, hash_number
 from trainer.packing import pack
+from trainer.signals import never
 from trainer.step import autocast, document_noise
 from voxcpm.samples import pack_rows
 
@@ -23,8 +25,16 @@ class Validator:
     """Scores held-out segments, each in one layout that it can serve and that the phases use."""
 
     def __init__(
-        self, config: TrainConfig, trainee: Trainee, held: list[Candidate], maker: SampleMaker, device: torch.device
+        self,
+        config: TrainConfig,
+        trainee: Trainee,
+        held: list[Candidate],
+        maker: SampleMaker,
+        device: torch.device,
+        asked_to_stop: Callable[[], bool] = never,
     ) -> None:
+        """asked_to_stop: looked at before each row; on several ranks it must tell all of them the same."""
+        self._asked_to_stop = asked_to_stop
         self._config, self._trainee, self._maker, self._device = config, trainee, maker, device
         used = {
             name
@@ -56,13 +66,17 @@ class Validator:
     def run(self) -> dict[str, float]:
         """Metrics `validation/...`: both losses, stop F1, the diffusion loss by layout, language and quarter of flow time.
 
-        Nothing is dropped for guidance, the noise belongs to the segment. The model is left in training mode.
+        Nothing is dropped for guidance, the noise belongs to the segment. The model is left in training mode. Asked to stop,
+        it returns nothing at all: scores of some rows are not those of all.
         """
         model = self._trainee.model.eval()
         errors: dict[str, list[float]] = defaultdict(list)
         crossed: list[Tensor] = []
         hits = claimed = wanted = 0
         for row in self._rows:
+            if self._asked_to_stop():
+                model.train()
+                return {}
             batch = pack_rows([[self._maker.make(item) for item in row]])
             assert batch.document_ids is not None
             seeds = {(0, i): item.choice.seed for i, item in enumerate(row)}

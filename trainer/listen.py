@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from torch import Tensor
 from catalogs.commit import write_atomically
 from trainer.build import Trainee
 from trainer.codec.losses import mel_bank
+from trainer.config import TrainConfig
 from trainer.data import Planner, SampleMaker
 from trainer.mixture import Candidate, Choice
+from trainer.signals import never
+from trainer.step import autocast
 from voxcpm.model import VoxCPM2
 from voxcpm.tts import SpeakOptions, VoxCPM2Model
 
@@ -33,16 +37,31 @@ class Heard:
 class Listener:
     """Speaks a few held-out sentences: every other one with a reference clip, where its segment has one."""
 
-    def __init__(self, trainee: Trainee, held: list[Candidate], maker: SampleMaker, count: int) -> None:
-        self._trainee, self._maker, self._held = trainee, maker, held[:count]
+    def __init__(
+        self,
+        config: TrainConfig,
+        trainee: Trainee,
+        held: list[Candidate],
+        maker: SampleMaker,
+        asked_to_stop: Callable[[], bool] = never,
+    ) -> None:
+        """asked_to_stop: looked at before each sentence."""
+        self._config, self._asked_to_stop = config, asked_to_stop
+        self._trainee, self._maker, self._held = trainee, maker, held[: config.validation.speak]
         self._planner = Planner(trainee.tokenizer, trainee.config)
 
     def listen(self, model: VoxCPM2) -> list[Heard]:
-        """Speak with these weights (whole, on one device); the model is left in the mode it was in."""
+        """Speak with these weights (whole, on one device); the model is left in the mode it was in. Asked to stop, it ends with
+        the sentence it is at."""
         training = model.training
+        heard: list[Heard] = []
         voice = VoxCPM2Model(model.eval(), self._trainee.codec, self._trainee.tokenizer)
         try:
-            return [self._speak(voice, number, candidate) for number, candidate in enumerate(self._held)]
+            for number, candidate in enumerate(self._held):
+                if self._asked_to_stop():
+                    break
+                heard.append(self._speak(voice, number, candidate))
+            return heard
         finally:
             model.train(training)
 
@@ -55,7 +74,9 @@ class Listener:
         layout = voice.layout(candidate.text, cache)  # type: ignore[arg-type]
         # Twice as long as the original: a model that does not stop yet must not hold up the training.
         options = SpeakOptions(max_len=2 * planned.patches, seed=number)
-        (generation,) = voice.generate_layouts([layout], [options])
+        # As in a step: adapters are float32, the frozen weights beside them may be bfloat16.
+        with autocast(self._config, voice.device):
+            (generation,) = voice.generate_layouts([layout], [options])
         with torch.inference_mode():
             audio = voice.decode(generation.patches, layout, options)[0].float().cpu()
         name = f"{number}_{candidate.language or 'unknown'}_{'reference' if reference else 'text'}"

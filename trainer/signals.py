@@ -11,6 +11,11 @@ from types import FrameType
 _ASKED = threading.Event()
 
 
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
 def ask_to_stop() -> None:
     """As a signal does, for a run in a thread of this process."""
     _ASKED.set()

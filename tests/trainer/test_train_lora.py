@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from train_runs import Runs, losses
 
 from trainer.loop import train
+from trainer.metrics import read_metrics
 from voxcpm.checkpoint import load_backbone
 from voxcpm.lora import load_lora, merge_lora
 
@@ -66,3 +68,23 @@ def test_a_continued_run_is_the_unbroken_one_dropout_included(trained: Path, run
     assert losses(output) == losses(trained)
     ours, theirs = (load_file(folder / "latest" / "lora_weights.safetensors") for folder in (output, trained))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_over_frozen_weights_in_bfloat16_it_validates_and_speaks(runs: Runs, tmp_path: Path) -> None:
+    """As the released checkpoint is adapted on a GPU: frozen matrices stay bfloat16, adapters are float32."""
+    start = tmp_path / "start"
+    shutil.copytree(runs.start, start)
+    values = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps(values | {"dtype": "bfloat16"}))
+    settings = runs.config(
+        tmp_path / "out",
+        {"steps": 2, "rows": 1},
+        model={"start": str(start), "lora": LORA},
+        dtype="bfloat16",
+        validation={"every": 2, "share": 0.3, "speak": 2},
+    )
+    train(settings, lambda _: None)
+    (row,) = [row for row in read_metrics(tmp_path / "out") if "validation/diffusion" in row]
+    assert 0 < row["validation/diffusion"] < 100
+    spoken = sorted((tmp_path / "out" / "heard" / "step_0000002").iterdir())
+    assert len(spoken) == 2 and all(path.stat().st_size > 1000 for path in spoken)

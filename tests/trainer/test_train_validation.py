@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,13 @@ import torch
 from safetensors.torch import load_file
 from train_runs import Runs, losses
 
+from trainer.build import build
 from trainer.config import Phase, TrainError, ValidationSettings
 from trainer.corpora import Corpora
+from trainer.data import SampleMaker
+from trainer.evaluate import Validator
+from trainer.latents import Latents
+from trainer.listen import Listener
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.mixture import find_candidates, hold_out
@@ -106,6 +114,39 @@ def test_the_moving_average_is_published_and_the_live_weights_are_trained(runs: 
 def _live(output: Path, step: int) -> dict[str, torch.Tensor]:
     saved: dict[str, Any] = torch.load(output / "resume" / f"step_{step:07d}.pt", weights_only=True)
     return saved["weights"]
+
+
+def test_asked_to_stop_no_validation_stands_before_the_save(runs: Runs, tmp_path: Path) -> None:
+    """What a cluster grants between SIGTERM and SIGKILL may be shorter than a validation with speech."""
+    said: list[str] = []
+    config = runs.config(tmp_path / "out", {"steps": 4}, validation=VALIDATION | {"speak": 1}, save_every=100)
+
+    def after_step(progress: Any) -> None:
+        if progress.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    result = train(config, said.append, after_step)
+    assert result.stopped_early and result.steps == 2 and not scores(tmp_path / "out"), said
+    assert (tmp_path / "out" / "resume" / "step_0000002.pt").is_file() and not (tmp_path / "out" / "heard").exists()
+    assert train(config, lambda _: None).steps == 4
+    assert [row["step"] for row in scores(tmp_path / "out")] == [4]
+
+
+def test_asked_to_stop_it_ends_with_the_row_and_the_sentence_it_is_at(runs: Runs, tmp_path: Path) -> None:
+    config = runs.config(tmp_path / "out", validation={"every": 1, "share": 0.5, "speak": 3})
+    corpora = Corpora(config.corpora)
+    held = hold_out({"a": find_candidates(corpora, "true", 60.0, "a")}, config.validation)[1]
+    trainee = build(config, corpora, None, lambda _: None)
+    maker = SampleMaker(corpora, Latents(corpora, trainee.codec, trainee.config, config.latent_cache), trainee.config)
+
+    def after(calls: int) -> Callable[[], bool]:
+        asked = iter(range(calls + 1))
+        return lambda: next(asked) == calls
+
+    validator = Validator(config, trainee, held, maker, torch.device("cpu"), after(1))
+    assert validator.segments > 1 and validator.run() == {} and trainee.model.training
+    heard = Listener(config, trainee, held, maker, after(2)).listen(trainee.model)
+    assert len(heard) == 2 and trainee.model.training
 
 
 @pytest.mark.parametrize(
