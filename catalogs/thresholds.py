@@ -136,8 +136,9 @@ class Thresholds(BaseModel):
     """The same for the last 30 ms."""
     max_clicks_per_s: Limit = Field(default=2.0, ge=0)
     """A click or two in a clip are a mouth's (one in each eighth clip of EmoDB); a damaged recording has several a second."""
-    min_speaker_purity: Limit = Field(default=0.5, ge=-1, le=1)
-    """Cosine between the parts of a clip (speaker embedding); another voice in it falls well below this."""
+    min_speaker_purity: Limit = Field(default=0.7, ge=-1, le=1)
+    """Cosine between the part of a clip that differs most and the rest, on the scale of GE2E (`prepare` sets another encoder's
+    where it is used). Finds nine of ten clips of two voices in turn, and one of a hundred of one (docs/benchmarks.md, speakers)."""
     require_text: bool = True
     """A segment without words cannot be trained on."""
     drop_flags: tuple[str, ...] = ("looping_text", "stock_phrase", "unusual_rate", "foreign_language")

@@ -17,6 +17,7 @@ from catalogs.settings import SettingsError, load_settings, validate_settings
 from catalogs.thresholds import Thresholds
 from pipeline.engine.base import StageGroup, StageSpec
 from pipeline.speaker.encoders import EncoderName
+from pipeline.speaker.purity import LEAST_PURITY
 from pipeline.stages import stage_class
 
 #: The stages in order; stages on one line share an actor. Decode and separate must: what passes between them is the
@@ -98,6 +99,9 @@ class _PrepareConfig(BaseModel):
             return values
         encoder = values.get("speaker_encoder", cls.model_fields["speaker_encoder"].default)
         stages = {name: values.get(name) or {} for name in ENCODER_STAGES}
+        limits = values.get("thresholds") or {}
+        if encoder in LEAST_PURITY and isinstance(limits, dict):
+            values = values | {"thresholds": {"min_speaker_purity": LEAST_PURITY[encoder]} | limits}
         return values | {n: {"encoder": encoder} | own if isinstance(own, dict) else own for n, own in stages.items()}
 
     @model_validator(mode="after")

@@ -11,6 +11,8 @@ speaker of a segment is who speaks most of it.
 *Pure*: the share of the segments' seconds that belong to the voice which has most of their cluster. *Found together*: the
 share of each voice's seconds that lie in its largest cluster. *Pairs*: reference clips of the segment's own voice. Exits with
 1 where clusters are less than 95 % pure or pairs less than 98 % right.
+
+Two voices in one clip without a pause between are planted and counted by `mixed_voices.py`, which has bounds of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import soxr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from benchmarks.quality.mixed_voices import corpus_clips, report_mixed
 from benchmarks.quality.tables import table, write_between
 from benchmarks.quality.words import session_of, stage
 from pipeline.records import PCM_RATE, Segment, Session, Source
@@ -171,6 +174,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=90, help="speech of each prompt voice")
     parser.add_argument("--clips", type=int, default=15, help="of each actor, at most")
+    parser.add_argument(
+        "--mixed", type=int, default=60, help="clips of each corpus, half as many as planted ones of each kind"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     arguments = parser.parse_args()
@@ -197,10 +203,15 @@ def main() -> None:
         " cluster; *found together*: a voice's seconds in its largest cluster.\n\n"
     )
     text += table(head, [tally.row() for tally in (*tallies, total)])
+    mixed, met = report_mixed(corpus_clips(arguments.mixed, dice), 2 * arguments.mixed, dice)
+    text += (
+        "\n\nTwo voices in one clip (`mixed_voices.py`): `speaker_purity` of segments of one voice, and of clips in which a second"
+        f" one was planted without a pause, half of them with both voices of one corpus.\n\n{mixed}"
+    )
     print(text)
     if arguments.write:
         write_between("speakers", "The voices", text)
-    missed = total.pure_s < _PURE * total.all_s or total.right < _PAIRS * total.pairs
+    missed = not met or total.pure_s < _PURE * total.all_s or total.right < _PAIRS * total.pairs
     sys.exit("a bound is missed" if missed else 0)
 
 

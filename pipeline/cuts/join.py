@@ -90,12 +90,14 @@ def _average(found: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _voice(parts: Sequence[Segment]) -> tuple[np.ndarray | None, float | None]:
-    """Print and purity: the mean by duration, and the smallest part's purity in it."""
+    """Print and purity: the mean by duration, and the smallest of the parts' purities.
+
+    That the parts are of one voice is what their common speaker says: the short ones among them have prints too unsure to
+    hold against the others.
+    """
     prints = [(np.asarray(part.embedding), part) for part in parts if part.embedding is not None]
     if not prints:
         return None, None
     mean = np.sum([own * part.duration_s for own, part in prints], axis=0)
     mean = (mean / max(float(np.linalg.norm(mean)), 1e-9)).astype(np.float32)
-    # The prints of the windows are gone: what is farthest from its own segment is so much farther from the whole.
-    purities = [float(own @ mean) * part.speaker_purity for own, part in prints if part.speaker_purity is not None]
-    return mean, min(purities, default=None)
+    return mean, min((part.speaker_purity for part in parts if part.speaker_purity is not None), default=None)

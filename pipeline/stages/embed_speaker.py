@@ -11,6 +11,7 @@ from pipeline.devices import Device
 from pipeline.records import Segment, Session
 from pipeline.speaker.clusters import ONE_VOICE, cluster
 from pipeline.speaker.encoders import EncoderName, load_encoder
+from pipeline.speaker.purity import purity
 from pipeline.stage import Resources, Stage, StageConfig
 
 
@@ -32,12 +33,13 @@ class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
 
     The paper mines references by the cosine of speaker embeddings. `speaker` names a cluster within the session by the
     session and the first of its segments: recordings that are added to a session later are clustered by themselves, and their
-    names cannot be taken for those that are there. `speaker_purity` is the smallest cosine between a window of the segment and
-    the segment's own print: low where a second voice speaks.
+    names cannot be taken for those that are there. `speaker_purity` is the cosine between the part of the segment that
+    differs most from the rest and that rest (`pipeline.speaker.purity`): low where a second voice has a part to itself. It is
+    not measured in segments of one window (2 s and less, with GE2E).
     """
 
     name = "embed_speaker"
-    version = "3"
+    version = "4"
     config_type = EmbedSpeakerConfig
     inputs = ("windows", "segments")
     outputs = ("segment.embedding", "segment.speaker", "segment.speaker_purity")
@@ -75,7 +77,7 @@ class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
             length = float(np.linalg.norm(mean))
             if length >= 1e-6:
                 segment.embedding = (mean / length).astype(np.float32)
-                segment.speaker_purity = float((prints @ segment.embedding).min())
+                segment.speaker_purity = purity(prints)
 
 
 def speaker_name(session_id: str, first_segment_id: str) -> str:

@@ -7,6 +7,7 @@ from pydantic import Field
 from catalogs.models import weights as weights_of
 from pipeline.records import Session
 from pipeline.speaker.encoders import EncoderName
+from pipeline.speaker.purity import LEAST_PURITY
 from pipeline.speaker.references import ReferenceQuality, mine
 from pipeline.stage import Resources, Stage, StageConfig
 
@@ -26,8 +27,8 @@ class MineReferencesConfig(StageConfig):
     """Overall DNSMOS of a reference; null asks for none. What was not measured is no objection."""
     min_snr_db: float | None = 15.0
     """Signal-to-noise ratio of a reference, in dB."""
-    min_speaker_purity: float | None = Field(0.6, ge=-1, le=1)
-    """Cosine between the parts of a reference and the whole: one voice only."""
+    min_speaker_purity: float | None = Field(None, ge=-1, le=1)
+    """Cosine between the parts of a reference: one voice only. None: the encoder's (0.7 for GE2E, 0.35 for ECAPA); -1: any."""
 
 
 class MineReferences(Stage[MineReferencesConfig]):
@@ -40,7 +41,7 @@ class MineReferences(Stage[MineReferencesConfig]):
     """
 
     name = "mine_references"
-    version = "2"
+    version = "3"
     config_type = MineReferencesConfig
     inputs = ("segments", "segment.embedding", "segment.speaker", "segment.audio_print")
     outputs = ("references",)
@@ -48,7 +49,10 @@ class MineReferences(Stage[MineReferencesConfig]):
 
     def __call__(self, session: Session) -> Session:
         segments = sorted(session.alive(), key=lambda segment: segment.seq)
-        quality = ReferenceQuality(self.config.min_dnsmos_ovr, self.config.min_snr_db, self.config.min_speaker_purity)
+        least = self.config.min_speaker_purity
+        if least is None:
+            least = LEAST_PURITY[self.config.encoder]
+        quality = ReferenceQuality(self.config.min_dnsmos_ovr, self.config.min_snr_db, least)
         session.references = mine(segments, self.least_cosine(), self.config.min_s, self.config.per_segment, quality)
         return session
 

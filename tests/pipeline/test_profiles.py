@@ -52,6 +52,16 @@ def test_one_setting_changes_the_encoder_everywhere() -> None:
     assert least_cosine(config) == 0.7
 
 
+def test_the_purity_that_is_asked_for_is_the_encoder_s_unless_it_is_set() -> None:
+    for profile, least in (("small", 0.7), ("studio", 0.35)):
+        assert load_config(None, [f"profile={profile}"]).thresholds.min_speaker_purity == least
+        given = [f"profile={profile}", "thresholds.min_speaker_purity=0.6"]
+        assert load_config(None, given).thresholds.min_speaker_purity == 0.6
+        others = load_config(None, [f"profile={profile}", "thresholds.min_snr_db=5"]).thresholds
+        assert (others.min_speaker_purity, others.min_snr_db) == (least, 5)
+    assert load_config(None, ["thresholds.min_speaker_purity=null"]).thresholds.min_speaker_purity is None
+
+
 @pytest.mark.parametrize("stage", ENCODER_STAGES)
 def test_stages_that_disagree_about_the_encoder_are_told_so(stage: str) -> None:
     with pytest.raises(SettingsError) as told:

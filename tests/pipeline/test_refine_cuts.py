@@ -136,13 +136,13 @@ def test_what_is_known_of_the_parts_is_known_of_the_whole() -> None:
     first, second = segment(1.0, 5.0), segment(5.5, 9.0)
     first.flags, second.flags = ["given_trimmed"], ["given_trimmed", "given_completed"]
     first.compression_ratio, second.compression_ratio = 1.0, 1.4
-    second.embedding = np.array([0.6, 0.8, 0, 0], dtype=np.float32)
+    second.embedding, second.speaker_purity = np.array([0.6, 0.8, 0, 0], dtype=np.float32), 0.7
     whole = joined([first, second])
     assert (whole.start_s, whole.end_s, whole.text) == (1.0, 9.0, "Some words. Some words.")
     assert whole.words[2].start == pytest.approx(4.7) and whole.words[3].end == pytest.approx(7.8)
     assert whole.flags == ["given_trimmed", "given_completed"] and whole.compression_ratio == 1.4
     assert whole.embedding is not None and np.linalg.norm(whole.embedding) == pytest.approx(1)
-    assert whole.speaker_purity is not None and 0.6 < whole.speaker_purity < 0.8
+    assert whole.speaker_purity == 0.7
     assert whole.chars_per_s == pytest.approx(len("Somewords.Somewords.") / 7.6, rel=0.15)
     with pytest.raises(ValueError, match="two segments or more"):
         joined([first])

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions import make_stage, run_stages, session_of, session_of_samples
 
+from catalogs.thresholds import Thresholds
 from pipeline.records import PCM_RATE, Segment, Session
 from pipeline.speaker.clusters import cluster
 from pipeline.speaker.ge2e import mel_filters
 from pipeline.speaker.gender import tell_gender
+from pipeline.speaker.purity import LEAST_PURITY, purity
 from pipeline.speaker.references import mine
 
 
@@ -79,6 +81,72 @@ def test_purity_is_low_where_two_voices_speak(corpora: Path) -> None:
     embed(session)
     one, two = (segment.speaker_purity for segment in session.segments)
     assert one is not None and two is not None and one > two + 0.05
+
+
+def voices_of(corpora: Path) -> dict[str, list[np.ndarray]]:
+    """Two utterances of 2.5 to 6 s of each reader, at one level and without the silence around them."""
+    rows = map(json.loads, (corpora / "world" / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
+    paths: dict[str, list[Path]] = {}
+    for row in rows:
+        if row["corpus"] in ("AISHELL-3", "LibriSpeech", "KAIST-Selvas-Main", "VCTK") and not row.get("fault"):
+            paths.setdefault(str(row["speaker"]), []).append(corpora / "world" / row["path"])
+    found = {}
+    for speaker, own in paths.items():
+        session = run_stages(session_of(*own), "decode", "detect_speech", "segment")
+        longer = [session.audio(s)[: 6 * PCM_RATE] for s in session.alive() if s.duration_s > 2.5]
+        if len(longer) >= 2:
+            found[speaker] = [clip * (0.05 / np.sqrt(np.mean(np.square(clip)))) for clip in longer[:2]]
+    return found
+
+
+def purities(clips: list[np.ndarray]) -> np.ndarray:
+    session = session_of_samples(*clips)
+    for seq, recording in enumerate(session.recordings):
+        session.segments.append(Segment(recording.source.source_id, seq, 0.0, recording.duration_s))
+    make_stage("embed_speaker")(session)
+    assert [reason for s in session.segments for reason in Thresholds(require_text=False).reasons(vars(s))] == [
+        "mixed_speakers" for s in session.segments if (s.speaker_purity or 1) < LEAST_PURITY["ge2e"]
+    ]
+    return np.array([segment.speaker_purity for segment in session.segments])
+
+
+def test_a_second_voice_without_a_pause_is_noticed(corpora: Path) -> None:
+    voices = voices_of(corpora)
+    assert len(voices) >= 6
+    names = sorted(voices)
+    following = {name: names[(i + 1) % len(names)] for i, name in enumerate(names)}
+    half = PCM_RATE // 2
+    spliced, overlapped = [], []
+    for name in names:
+        first, second = voices[name][0], voices[following[name]][1]
+        spliced.append(np.concatenate([first, second]))
+        both = first[-half:] + second[:half]
+        overlapped.append(np.concatenate([first[:-half], both, second[half:]]))
+    least = LEAST_PURITY["ge2e"]
+    single = purities([clip for own in voices.values() for clip in own])
+    assert (single < least).mean() <= 0.05
+    assert (purities(spliced) < least).mean() >= 0.7
+    assert (purities(overlapped) < least).mean() >= 0.7
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9))
+def test_purity_is_the_worst_cosine_over_all_runs_of_windows(seed: int, count: int) -> None:
+    prints = np.abs(np.random.default_rng(seed).normal(size=(count, 12))).astype(np.float32)
+    prints /= np.linalg.norm(prints, axis=1, keepdims=True)
+    found = []
+    for first in range(count):
+        for last in range(first + 1, count + 1):
+            if last - first < count:
+                run, rest = prints[first:last].sum(axis=0), np.delete(prints, np.s_[first:last], axis=0).sum(axis=0)
+                found.append(run @ rest / np.linalg.norm(run) / np.linalg.norm(rest))
+    assert purity(prints) == pytest.approx(min(found), abs=1e-5)
+
+
+def test_purity_of_one_window_is_not_known() -> None:
+    assert purity(np.ones((1, 4)) / 2) is None
+    assert purity(np.ones((3, 4)) / 2) == pytest.approx(1.0)
+    assert purity(np.eye(2)) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_mel_filters_have_equal_area() -> None:
