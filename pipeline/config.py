@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
@@ -60,6 +60,8 @@ class EngineConfig(BaseModel):
     """Sessions on their way at once; None: actors + 1."""
     timeout_s: float = Field(3600.0, gt=0)
     """A stage that is at one recording or segment for longer than this is killed, and that is a strike."""
+    timeouts: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """The same for single stages, by name, e.g. {transcribe: 600}."""
 
 
 class SourceConfig(BaseModel):
@@ -126,6 +128,9 @@ class _PrepareConfig(BaseModel):
             for name in table:
                 if name not in known:
                     raise SettingsError(f"setting engine.{key}: no group {name}; groups: {', '.join(sorted(known))}")
+        for name in self.engine.timeouts:
+            if name not in STAGE_NAMES:
+                raise SettingsError(f"setting engine.timeouts: no stage {name}; stages: {', '.join(STAGE_NAMES)}")
         self._check_devices()
         return [
             StageGroup(
@@ -134,6 +139,7 @@ class _PrepareConfig(BaseModel):
                 cpus=self.engine.cpus_per_actor,
                 gpus=self.engine.gpus.get(group[0], 0.0),
                 timeout_s=self.engine.timeout_s,
+                timeouts={n: limit for n, limit in self.engine.timeouts.items() if n in group},
             )
             for group in CHAIN
         ]

@@ -40,6 +40,7 @@ from pipeline.records import Quarantined, Session, Source
 from pipeline.rows import quarantine_rows, recording_rows, reference_rows, segment_rows
 from pipeline.sources import FoundSources, HashKey, find_sources
 from pipeline.stage import LoadError
+from pipeline.stages import stage_class
 
 
 class PrepareError(RuntimeError):
@@ -62,7 +63,7 @@ class Watcher(Protocol):
         """A session came out of the last stage."""
 
     def progressed(self, progress: Progress) -> None:
-        """The state of the run after each of the above."""
+        """The state of the run after each of the above, and whenever a stage went on to its next item."""
 
 
 @dataclass
@@ -205,7 +206,9 @@ def _find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Wat
 def _process(root: Path, units: list[PlannedUnit], config: _PrepareConfig, summary: Summary, watcher: Watcher) -> None:
     started = time.perf_counter()
     engine = _engine(config, root)
-    progress = Progress(sum(len(unit.sessions) for unit in units), sum(unit.seconds for unit in units))
+    progress = Progress(
+        sum(len(unit.sessions) for unit in units), sum(unit.seconds for unit in units), costs=_costs(config)
+    )
     unit_of = {session.session_id: unit for unit in units for session in unit.sessions}
     done: dict[str, list[Session]] = {unit.unit_id: [] for unit in units}
     notices: set[str] = set()
@@ -221,6 +224,10 @@ def _process(root: Path, units: list[PlannedUnit], config: _PrepareConfig, summa
                 notices.add(notice)
                 watcher.say(notice)
         watcher.stage_done(group, outcome)
+        watcher.progressed(progress)
+
+    def moved(session_id: str, stage: str, done_s: float) -> None:
+        progress.moved(session_id, stage, done_s)
         watcher.progressed(progress)
 
     def finish(session: Session) -> None:
@@ -241,7 +248,7 @@ def _process(root: Path, units: list[PlannedUnit], config: _PrepareConfig, summa
             _commit(root, unit, done.pop(unit.unit_id), config, summary)
 
     try:
-        engine.run(_starts(units, summary.fingerprint, str(root / "tmp" / "spool")), finish, watch)
+        engine.run(_starts(units, summary.fingerprint, str(root / "tmp" / "spool")), finish, watch, moved)
     except (LoadError, EngineError) as error:
         raise PrepareError(str(error)) from None
     except OSError as error:
@@ -306,6 +313,12 @@ def _starts(units: list[PlannedUnit], fingerprint: str, spool: str) -> Iterator[
             yield session.start(fingerprint, spool)
 
 
+def _costs(config: _PrepareConfig) -> dict[str, float]:
+    """What the stages declare to cost beside each other. Of those on a GPU nothing is known that holds for every GPU."""
+    kinds = [stage_class(spec.name) for group in config.groups() if not group.gpus for spec in group.stages]
+    return {kind.name: kind.resources.cpus for kind in kinds}
+
+
 def _engine(config: _PrepareConfig, root: Path) -> Engine:
     marks = root / "tmp" / "marks"
     if config.engine.executor == "inline":
@@ -319,7 +332,12 @@ def _engine(config: _PrepareConfig, root: Path) -> Engine:
     except LoadError as error:
         raise PrepareError(str(error)) from None
     except ConnectionError as error:
-        raise PrepareError(f"no Ray cluster at {config.engine.address}: {' '.join(str(error).split())}") from None
+        raise no_cluster(config.engine.address, error) from None
+
+
+def no_cluster(address: str | None, error: ConnectionError) -> PrepareError:
+    """What is said where Ray cannot join a cluster."""
+    return PrepareError(f"no Ray cluster at {address}: {' '.join(str(error).split())}")
 
 
 def check_weights(names: Iterable[str]) -> None:

@@ -63,9 +63,9 @@ class Stage(abc.ABC, Generic[Config]):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.report_item: Callable[[str], None] = lambda source_id: None
-        """Called with the source id before each item: the engine sees by it that the stage is not stuck, and finds the
-        culprit when the worker dies."""
+        self.report_item: Callable[[str, float], None] = lambda source_id, done_s: None
+        """Called before each item with its source id and the seconds of the session's audio that the stage is through with:
+        the engine sees by it that the stage is not stuck, finds the culprit when the worker dies, and tells the time left."""
         self.halved: list[int] = []
         """Batch sizes that this stage came down to for want of memory since the engine last asked."""
         self._fits: int | None = None
@@ -86,12 +86,15 @@ class Stage(abc.ABC, Generic[Config]):
 
         A failing recording gets the status `quarantined`; a failing segment gets the hard reason `failed_<stage>`.
         """
-        for item in list(items):
-            self.report_item(_source_id(item))
+        items = list(items)
+        share, done_s = _audio_share(session, items), 0.0
+        for item in items:
+            self.report_item(_source_id(item), done_s * share)
             try:
                 work(item)
             except Exception as error:
                 self._fail(session, item, error)
+            done_s += item.duration_s
 
     def for_batches(
         self,
@@ -108,20 +111,24 @@ class Stage(abc.ABC, Generic[Config]):
         tried item by item, so that one bad item costs only itself: `work` must be repeatable. Items that fail alone are
         quarantined as in `for_each`.
         """
-        waiting = length_buckets(list(items), self._batch_size(batch_size), length)[::-1]
+        items = list(items)
+        share, done_s = _audio_share(session, items), 0.0
+        waiting = length_buckets(items, self._batch_size(batch_size), length)[::-1]
         while waiting:
             batch = waiting.pop()
-            self.report_item(_source_id(batch[0]))
+            self.report_item(_source_id(batch[0]), done_s * share)
             size = self._batch_size(batch_size)
             if len(batch) > size:
                 waiting += [batch[start : start + size] for start in range(0, len(batch), size)][::-1]
                 continue
             try:
                 work(batch)
+                done_s += sum(item.duration_s for item in batch)
                 continue
             except Exception as error:
                 if len(batch) == 1 or _stops_the_job(error):
                     self._fail(session, batch[0], error)
+                    done_s += batch[0].duration_s
                     continue
                 short = is_out_of_memory(error)
             # Outside of the handler: as long as the exception lives, its frames hold the tensors that did not fit.
@@ -177,6 +184,17 @@ def _no_space(spool: str) -> bool:
 
 def _source_id(item: Recording | Segment) -> str:
     return item.source.source_id if isinstance(item, Recording) else item.source_id
+
+
+def _audio_share(session: Session, items: Sequence[Recording | Segment]) -> float:
+    """Seconds of the session's audio that a second of the items stands for. 0 where they tell nothing: a stage that has
+    segments spends its time on them, and its rounds over the recordings are short."""
+    if not items or (session.segments and isinstance(items[0], Recording)):
+        return 0.0
+    if isinstance(items[0], Recording):
+        return 1.0
+    whole_s = sum(recording.duration_s for recording in session.usable())
+    return whole_s / max(sum(item.duration_s for item in items), 1e-9)
 
 
 def one_line(error: BaseException) -> str:

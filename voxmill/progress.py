@@ -1,20 +1,19 @@
-"""The progress of `prepare` on a terminal: sessions, hours in, times real time, time left."""
+"""The progress of `prepare` and `encode` on a terminal: hours in and done, times real time, share kept, time left."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import (
-    Progress as Bar,
-)
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 
 from pipeline.engine.base import Outcome
 from pipeline.engine.progress import Progress
@@ -22,35 +21,29 @@ from pipeline.records import Session
 from pipeline.run import Summary
 from voxmill.terminal import Terminal
 
+_REDRAW_S = 0.5
+_SAY_AGAIN_S = 60.0
+"""Where there is no terminal, a line is said at least so often: one recording of hours is one session."""
+
 
 class PrepareProgress:
-    """A `pipeline.run.Watcher` that draws on the terminal (plain lines where it is not one)."""
+    """A `pipeline.run.Watcher` that draws a live table on the terminal (plain lines where it is not one)."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, clock: Callable[[], float] = time.monotonic) -> None:
         self._terminal = terminal
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=terminal.console,
-            transient=True,
-            disable=not terminal.console.is_terminal,
-        )
-        self._task: TaskID | None = None
+        self._clock = clock
+        self._live = Live(console=terminal.console, transient=True, refresh_per_second=2)
+        self._drawn = self._said = -1e9
         self._done = 0
         self._name = ""
 
     def __enter__(self) -> PrepareProgress:
-        self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     def say(self, line: str) -> None:
         """See `Watcher`."""
@@ -58,28 +51,29 @@ class PrepareProgress:
 
     def planned(self, sessions: int, audio_s: float) -> None:
         """See `Watcher`."""
-        self._task = self._bar.add_task("preparing", total=sessions, note="")
+        self._said = self._clock()
+        if self._terminal.console.is_terminal and sessions:
+            self._live.start()
 
     def stage_done(self, group: str, outcome: Outcome) -> None:
         """See `Watcher`."""
-        if self._task is not None:
-            self._bar.update(self._task, description=group.split("+")[-1])
 
     def session_done(self, session: Session) -> None:
         """See `Watcher`."""
         self._name = session.session_id
-        if self._task is not None:
-            self._bar.update(self._task, advance=1)
 
     def progressed(self, progress: Progress) -> None:
         """See `Watcher`."""
-        note = _note(progress)
-        if self._task is not None:
-            self._bar.update(self._task, note=note)
-        if not self._terminal.console.is_terminal and progress.sessions_done > self._done:
-            left = "" if progress.left_s is None else f", about {progress.left_s:.0f} s left"
+        now, finished = self._clock(), progress.sessions_done > self._done
+        if self._live.is_started and (finished or now - self._drawn >= _REDRAW_S):
+            # Drawn here and not when the terminal refreshes: that is another thread, and the counts change under it.
+            self._live.update(Group(_Headline(progress), escape(note(progress, slowest=False)), stage_table(progress)))
+            self._drawn = now
+        elif not self._live.is_started and (finished or now - self._said >= _SAY_AGAIN_S):
             count = f"{progress.sessions_done}/{progress.sessions}"
-            self.say(f"  {count} sessions: {self._name}; {note}{left}")
+            said = f"{self._name}; {note(progress)}" if finished else f"{note(progress)}; at {_working(progress)}"
+            self.say(f"  {count} sessions: {said}")
+            self._said = now
         self._done = progress.sessions_done
 
     def summarize(self, summary: Summary) -> None:
@@ -107,17 +101,74 @@ class PrepareProgress:
             say("seconds per stage: " + ", ".join(f"{name} {busy:.1f}" for name, busy in summary.stage_s.items()))
 
 
-def _note(progress: Progress) -> str:
-    """Hours in, times real time of the run and of its slowest stage, share kept."""
-    done = progress.done_s
-    note = f"{done / 3600:.2f} h" if done >= 3600 else f"{done / 60:.1f} min"
-    note += f", {progress.times_real_time:.1f}x real time"
-    slowest = min(progress.stage_times_real_time.items(), key=lambda item: item[1], default=None)
-    if slowest is not None:
-        note += f" ({slowest[0]} {slowest[1]:.1f}x)"
+class _Headline:
+    """Share done, sessions and the clock; made anew at every refresh, so that the clock goes on while a stage is silent."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._elapsed_s = progress.elapsed_s
+        self._drawn = time.monotonic()
+        self._share = progress.share
+        self._sessions = f"{progress.sessions_done}/{progress.sessions} sessions"
+
+    def __rich__(self) -> RenderableType:
+        line = Table.grid(padding=(0, 1))
+        elapsed = hours(self._elapsed_s + time.monotonic() - self._drawn)
+        bar = ProgressBar(total=1.0, completed=self._share or 0.0, width=20)
+        line.add_row(bar, "  ?" if self._share is None else f"{self._share:4.0%}", self._sessions, f"in {elapsed}")
+        return line
+
+
+def stage_table(progress: Progress) -> Table:
+    """Of each stage that has begun: hours done and times real time of one actor; bold while it is at work."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in ("stage", "done", "speed") * 2:
+        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
+    speeds, at_work = progress.stage_times_real_time, progress.at_work
+    cells = [
+        (f"[bold]{stage}[/bold]" if stage in at_work else stage, hours(audio), _times(speeds.get(stage)))
+        for stage, (audio, _) in progress.stages.items()
+    ]
+    # Two stages a line: a dozen lines would push everything else off a small terminal.
+    half = (len(cells) + 1) // 2
+    for index, left in enumerate(cells[:half]):
+        right = cells[half + index] if half + index < len(cells) else ("", "", "")
+        table.add_row(*left, *right)
+    return table
+
+
+def _times(speed: float | None) -> str:
+    return "" if speed is None else f"{speed:.1f}x" if speed < 100 else f"{speed:.0f}x"
+
+
+def note(progress: Progress, slowest: bool = True) -> str:
+    """Hours done of those to do, times real time of the run (and of its slowest stage), share kept, time left.
+
+    Half-done sessions count by the share of their work that is done.
+    """
+    share = progress.share
+    done_s = progress.done_s if share is None else max(progress.done_s, share * progress.audio_s)
+    parts = [f"{hours(done_s)} of {hours(progress.audio_s)} done", f"{progress.times_real_time:.1f}x real time"]
+    slow = min(progress.stage_times_real_time.items(), key=lambda item: item[1], default=None)
+    if slowest and slow is not None:
+        parts[-1] += f" ({slow[0]} {_times(slow[1])})"
     if progress.kept_share is not None:
-        note += f", {progress.kept_share:.0%} kept"
-    return note
+        parts.append(f"{progress.kept_share:.0%} kept")
+    if progress.left_s is not None:
+        parts.append(f"about {hours(progress.left_s)} left")
+    return ", ".join(parts)
+
+
+def hours(seconds: float) -> str:
+    """Seconds as a person says them: `40 s`, `12.5 min`, `3.25 h`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
+
+
+def _working(progress: Progress) -> str:
+    """The stages at work, each with what it is through with."""
+    done = progress.stages
+    return ", ".join(f"{stage} ({hours(done[stage][0])})" for stage in progress.at_work) or "nothing"
 
 
 class EncodeProgress:

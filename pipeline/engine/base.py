@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,10 @@ class EngineError(RuntimeError):
     """The machinery under the engine failed, not a stage: the run stops with this one line and can be run again."""
 
 
+#: Told of a session at work: its id, the stage, and the seconds of its audio that the stage is through with.
+Moved = Callable[[str, str, float], None]
+
+
 @dataclass(frozen=True)
 class StageSpec:
     """A stage by name with its settings: what travels to an actor instead of the stage itself."""
@@ -38,7 +42,8 @@ class StageSpec:
 class StageGroup:
     """Stages that share one actor, how many such actors there are, and what each may use.
 
-    `actors` 0: as many as the node's cores and GPUs bear (`pools.size_pools`). `timeout_s`: so long may one item take.
+    `actors` 0: as many as the node's cores and GPUs bear (`pools.size_pools`). `timeout_s`: so long may one item take, in a
+    stage that `timeouts` does not name.
     """
 
     stages: tuple[StageSpec, ...]
@@ -46,16 +51,22 @@ class StageGroup:
     cpus: float = 0.2
     gpus: float = 0.0
     timeout_s: float = 1800.0
+    timeouts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return "+".join(stage.name for stage in self.stages)
+
+    def limit_s(self, stage: str) -> float:
+        """Seconds that one item may take in a stage."""
+        return self.timeouts.get(stage, self.timeout_s)
 
 
 @dataclass
 class Outcome:
     """The small answer that comes back beside a processed session, so that the driver need not open the session."""
 
+    session_id: str = ""
     busy_s: dict[str, float] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
     """CPU seconds of all threads of the worker while each stage ran: unlike `busy_s` it does not grow when stages wait
@@ -74,8 +85,10 @@ class Engine(Protocol):
         sessions: Iterable[Session],
         finish: Callable[[Session], None],
         watch: Callable[[str, Outcome], None],
+        moved: Moved | None = None,
     ) -> None:
-        """Process every session and hand each to `finish` once, in any order; `watch` sees each group's outcome.
+        """Process every session and hand each to `finish` once, in any order; `watch` sees each group's outcome, `moved`
+        how far the sessions at work are.
 
         A session that cannot be processed comes to `finish` too, with its recordings quarantined. Raises LoadError when
         a stage's model cannot be loaded and DiskFullError when there is no space; no data is quarantined for these.
@@ -102,16 +115,17 @@ class Worker:
             except Exception as error:
                 raise LoadError(f"{stage.name} cannot start: {one_line(error)}") from error
 
-    def run(self, session: Session, marked: bool) -> tuple[Session, Outcome]:
+    def run(self, session: Session, marked: bool, moved: Moved | None = None) -> tuple[Session, Outcome]:
         """Run the stages on one session. With `marked`, the item at work is noted on disk: it tells that we are not stuck,
-        and who was at fault should we die."""
-        outcome = Outcome()
+        and who was at fault should we die. `moved` is told before every item."""
+        outcome = Outcome(session.session_id)
         known = len(session.notices)
         for stage in self.stages:
             started, worked = time.perf_counter(), time.process_time()
             try:
-                stage.report_item = self._marker(session, stage.name) if marked else _ignore
+                stage.report_item = self._reporter(session, stage.name, marked, moved)
                 session = stage(session)
+                stage.report_item("", sum(recording.duration_s for recording in session.usable()))
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise DiskFullError(error.errno, f"no space left on the disk ({stage.name})") from error
@@ -129,15 +143,26 @@ class Worker:
         outcome.notices = session.notices[known:]
         return session, outcome
 
-    def _marker(self, session: Session, stage: str) -> Callable[[str], None]:
+    def _reporter(
+        self, session: Session, stage: str, marked: bool, moved: Moved | None
+    ) -> Callable[[str, float], None]:
+        """What a stage calls before each item."""
         path = mark_path(self.marks, session.session_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if marked:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        furthest = 0.0
 
-        def mark(source_id: str) -> None:
-            write_mark(path, stage, source_id)
+        def report(source_id: str, done_s: float) -> None:
+            nonlocal furthest
+            # A stage may go over its items more than once; the first round is the long one.
+            furthest = max(furthest, done_s)
+            if marked:
+                write_mark(path, stage, source_id, furthest)
+            if moved is not None:
+                moved(session.session_id, stage, furthest)
 
-        mark("")
-        return mark
+        report("", 0.0)
+        return report
 
 
 def condemn(session: Session, stage: str, reason: str, attempts: int = 1, only: str | None = None) -> None:
@@ -149,7 +174,3 @@ def condemn(session: Session, stage: str, reason: str, attempts: int = 1, only: 
         recording.status = "quarantined"
         session.quarantine.append(Quarantined(source.path, source.source_id, stage, reason, attempts))
         session.forget(source.source_id)
-
-
-def _ignore(source_id: str) -> None:
-    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipeline.engine.base import Outcome, StageGroup, Worker
+from pipeline.engine.base import Moved, Outcome, StageGroup, Worker
 from pipeline.records import Session
 
 
@@ -20,13 +20,14 @@ class InlineEngine:
         sessions: Iterable[Session],
         finish: Callable[[Session], None],
         watch: Callable[[str, Outcome], None],
+        moved: Moved | None = None,
     ) -> None:
         """See `Engine.run`."""
         for _, worker in self._workers:
             worker.load()
         for session in sessions:
             for name, worker in self._workers:
-                session, outcome = worker.run(session, marked=False)
+                session, outcome = worker.run(session, marked=False, moved=moved)
                 watch(name, outcome)
             session.windows = []
             finish(session)

@@ -11,21 +11,24 @@ def mark_path(marks: Path, session_id: str) -> Path:
     return marks / f"{hashlib.sha256(session_id.encode()).hexdigest()[:24]}.mark"
 
 
-def write_mark(path: Path, stage: str, source_id: str) -> None:
-    """Note the item at work (source id "" before the first one); OSError when it cannot be written."""
+def write_mark(path: Path, stage: str, source_id: str, done_s: float = 0.0) -> None:
+    """Note the item at work (source id "" before the first one) and the seconds of audio the stage is through with.
+
+    OSError when it cannot be written.
+    """
     # Replaced whole: who is killed in the middle of it must not leave an empty mark that blames nobody.
     draft = path.with_suffix(".new")
-    draft.write_text(f"{stage}\n{source_id}", encoding="utf-8")
+    draft.write_text(f"{stage}\n{source_id}\n{done_s:.3f}", encoding="utf-8")
     draft.replace(path)
 
 
-def read_mark(path: Path) -> tuple[str, str]:
-    """(stage, source id) that were at work; empty where nothing was noted."""
+def read_mark(path: Path) -> tuple[str, str, float]:
+    """(stage, source id, seconds of audio done) that were at work; empty and 0 where nothing was noted."""
     try:
-        stage, _, source_id = path.read_text(encoding="utf-8").partition("\n")
+        stage, source_id, done_s = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
-        return "", ""
-    return stage, source_id
+        return "", "", 0.0
+    return stage, source_id, float(done_s)
 
 
 def mark_time(path: Path) -> int:

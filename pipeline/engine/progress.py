@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.engine.base import Outcome
 
+_ENOUGH_S = 20.0
+"""Seconds of audio after which a stage's pace counts."""
+_KNOWN = 0.5
+"""Share of the stages' declared costs that must have a measured pace before the rest is reckoned from the declaration."""
+
+
+@dataclass
+class _AtWork:
+    """A stage on a session: seconds of the session's audio it is through with, when it began, and ended (clock)."""
+
+    done_s: float
+    since: float
+    until: float | None = None
+
 
 @dataclass
 class Progress:
-    """Counts of a run; seconds of audio unless said otherwise. `sessions` and `audio_s` are what is to be done."""
+    """Counts of a run; seconds of audio unless said otherwise. `sessions` and `audio_s` are what is to be done.
+
+    `costs`: what each stage declares to cost beside the others (`Resources.cpus`), for those not measured yet.
+    """
 
     sessions: int
     audio_s: float
     clock: Callable[[], float] = time.monotonic
+    costs: Mapping[str, float] = field(default_factory=dict)
     sessions_done: int = 0
     done_s: float = 0.0
     speech_s: float = 0.0
@@ -28,9 +46,25 @@ class Progress:
 
     def __post_init__(self) -> None:
         self.started = self.clock()
+        self._began: float | None = None
+        self._at_work: dict[str, dict[str, _AtWork]] = {}
+
+    def moved(self, session_id: str, stage: str, done_s: float) -> None:
+        """A stage is through with so many seconds of a session it is at."""
+        now = self.clock()
+        if self._began is None:
+            # Until now models were loaded: none of the rest will take part in that.
+            self._began = now
+        stages = self._at_work.setdefault(session_id, {})
+        if stage not in stages:
+            for before in stages.values():
+                before.until = before.until or now
+            stages[stage] = _AtWork(done_s, now)
+        stages[stage].done_s = done_s
 
     def stage_done(self, outcome: Outcome) -> None:
         """A group of stages has finished with a session."""
+        self._at_work.pop(outcome.session_id, None)
         for stage, worked in outcome.cpu_s.items():
             self.stage_cpu_s[stage] = self.stage_cpu_s.get(stage, 0.0) + worked
         for stage, busy in outcome.busy_s.items():
@@ -50,34 +84,66 @@ class Progress:
         return self.clock() - self.started
 
     @property
+    def at_work(self) -> dict[str, int]:
+        """How many sessions each stage is at."""
+        counts: dict[str, int] = {}
+        for stages in self._at_work.values():
+            for stage, at in stages.items():
+                counts[stage] = counts.get(stage, 0) + (at.until is None)
+        return {stage: count for stage, count in counts.items() if count}
+
+    @property
+    def stages(self) -> dict[str, tuple[float, float]]:
+        """Of each stage that has begun: (seconds of audio it is through with, seconds it was busy), with those at work."""
+        now = self.clock()
+        found = {stage: (self.stage_audio_s[stage], busy) for stage, busy in self.stage_busy_s.items()}
+        for stages in self._at_work.values():
+            for stage, at in stages.items():
+                audio, busy = found.get(stage, (0.0, 0.0))
+                found[stage] = (audio + at.done_s, busy + (now if at.until is None else at.until) - at.since)
+        return found
+
+    @property
     def times_real_time(self) -> float:
-        """Seconds of finished audio per wall second."""
-        return self.done_s / max(self.elapsed_s, 1e-9)
+        """Seconds of audio per wall second: of the share that is done, or else of finished sessions."""
+        share = self.share
+        done = self.done_s if share is None else max(self.done_s, share * self.audio_s)
+        return done / max(self.elapsed_s, 1e-9)
 
     @property
     def stage_times_real_time(self) -> dict[str, float]:
         """Per stage, seconds of audio per second that one actor of it was busy."""
-        return {stage: self.stage_audio_s[stage] / busy for stage, busy in self.stage_busy_s.items() if busy > 0}
+        return {stage: audio / busy for stage, (audio, busy) in self.stages.items() if audio > 0 and busy > 0}
+
+    @property
+    def share(self) -> float | None:
+        """Share of the work that is done, 0 to 1; None before that can be told.
+
+        It is the share of the busy seconds: what each stage has spent, to what it will have spent on all of the audio. So
+        half-done sessions count, the half-done one of a run over a single recording too, and each stage counts by its cost.
+        Stages that have not begun cost what they declare, in proportion to those that have.
+        """
+        if self.sessions_done >= self.sessions:
+            return 1.0
+        stages = self.stages
+        pace = {stage: busy / audio for stage, (audio, busy) in stages.items() if audio >= min(_ENOUGH_S, self.audio_s)}
+        declared, measured = sum(self.costs.values()), sum(self.costs.get(stage, 0.0) for stage in pace)
+        if not self.sessions_done and (not declared or measured < _KNOWN * declared):
+            return None
+        scale = sum(pace[stage] for stage in pace if stage in self.costs) / measured if measured else 0.0
+        expected = {stage: cost * scale for stage, cost in self.costs.items()} | pace
+        spent = {stage: busy for stage, (_, busy) in stages.items()}
+        whole = sum(max(spent.get(stage, 0.0), cost * self.audio_s) for stage, cost in expected.items())
+        return min(sum(spent.values()) / whole, 1.0) if whole > 0 else self.sessions_done / self.sessions
 
     @property
     def left_s(self) -> float | None:
-        """Wall seconds that the rest will take at the pace so far; None before a session has come through.
-
-        The share done is that of the busy seconds: what each stage has spent, to what it will have spent on all of the
-        audio. So half-done sessions count, and each stage counts by its cost.
-        """
-        if not self.sessions_done:
+        """Wall seconds that the rest will take at the pace so far; None before that can be told."""
+        share = self.share
+        if not share:
             return None
-        if self.sessions_done >= self.sessions:
-            return 0.0
-        whole = sum(
-            busy * max(1.0, self.audio_s / self.stage_audio_s[stage])
-            for stage, busy in self.stage_busy_s.items()
-            if self.stage_audio_s[stage] > 0
-        )
-        busy = sum(self.stage_busy_s.values())
-        share = min(busy / whole, 1.0) if whole > 0 else self.sessions_done / self.sessions
-        return self.elapsed_s * (1.0 - share) / share if share > 0 else None
+        worked = self.clock() - (self.started if self._began is None else self._began)
+        return worked * (1.0 - share) / share
 
     @property
     def kept_share(self) -> float | None:

@@ -13,7 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,11 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.engine.base import DiskFullError, EngineError, Outcome, StageGroup, Worker, condemn
+from pipeline.engine.base import DiskFullError, EngineError, Moved, Outcome, StageGroup, Worker, condemn
 from pipeline.engine.marks import mark_path, mark_time, read_mark
 from pipeline.engine.pools import fit_promises, size_pools
 from pipeline.engine.strikes import ALONE_AFTER, Strikes
+from pipeline.engine.travel import Call, Member, Travel
 from pipeline.records import Session
 from pipeline.stage import LoadError
 
@@ -77,40 +78,6 @@ def _alive() -> bool:
     return True
 
 
-@dataclass
-class _Travel:
-    """A session on its way: which group is next and where its latest state lies. `plan` is what to start over from."""
-
-    plan: Session
-    state: Any
-    group: int = 0
-    alone: bool = False
-    losses: int = 0
-
-
-@dataclass(eq=False)
-class _Member:
-    """An actor of a group's pool; `node` is known once Ray has found a place for it."""
-
-    group: int
-    actor: Any
-    born: float = field(default_factory=time.monotonic)
-    node: str = ""
-    loaded: bool = False
-    used: bool = False
-
-
-@dataclass
-class _Call:
-    """A session at work. `seen`: when it last gave a sign of life, `mark` the time of its last mark."""
-
-    travel: _Travel
-    member: _Member
-    state: Any
-    seen: float = field(default_factory=time.monotonic)
-    mark: int = 0
-
-
 class RayEngine:
     """See `Engine`. `address` is None for this machine alone; `ray.init(address=...)` is all that a cluster changes.
 
@@ -127,31 +94,30 @@ class RayEngine:
     ) -> None:
         self._marks = marks
         self._strikes = Strikes(strikes)
-        self._own_ray = not ray.is_initialized()
-        if self._own_ray:
-            # Without "local" Ray would join whatever cluster somebody else has running on this machine.
-            address = address or os.environ.get("RAY_ADDRESS") or "local"
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        self._own_ray = _join(address)
         self._here = str(ray.get_runtime_context().get_node_id())
         there = ray.cluster_resources()
         self._groups = size_pools(groups, there.get("CPU", 0.0), there.get("GPU", 0.0))
         fit_promises(self._groups, there.get("CPU", 0.0), there.get("GPU", 0.0))
         self._in_flight = in_flight or sum(group.actors for group in self._groups) + 1
-        self._members: list[_Member] = []
-        self._idle: list[list[_Member]] = [[] for _ in groups]
-        self._starting: dict[Any, _Member] = {}
+        self._members: list[Member] = []
+        self._idle: list[list[Member]] = [[] for _ in groups]
+        self._starting: dict[Any, Member] = {}
         self._failed_loads = [0] * len(groups)
-        self._waiting: list[deque[_Travel]] = [deque() for _ in groups]
-        self._loners: deque[_Travel] = deque()
-        self._calls: dict[Any, _Call] = {}
+        self._waiting: list[deque[Travel]] = [deque() for _ in groups]
+        self._loners: deque[Travel] = deque()
+        self._calls: dict[Any, Call] = {}
+        self._moved: Moved | None = None
 
     def run(
         self,
         sessions: Iterable[Session],
         finish: Callable[[Session], None],
         watch: Callable[[str, Outcome], None],
+        moved: Moved | None = None,
     ) -> None:
         """See `Engine.run`. Raises EngineError when Ray itself has failed."""
+        self._moved = moved
         try:
             self._drive(iter(sessions), finish, watch)
         except OutOfDiskError:
@@ -175,7 +141,7 @@ class RayEngine:
                     break
                 travelling += 1
                 alone = self._strikes.count(session.session_id) >= ALONE_AFTER
-                self._queue(_Travel(session, ray.put(session), alone=alone))
+                self._queue(Travel(session, ray.put(session), alone=alone))
             if exhausted and not travelling:
                 return
             self._assign()
@@ -205,7 +171,7 @@ class RayEngine:
         if self._own_ray and ray.is_initialized():
             ray.shutdown()
 
-    def _queue(self, travel: _Travel) -> None:
+    def _queue(self, travel: Travel) -> None:
         (self._loners if travel.alone else self._waiting[travel.group]).append(travel)
 
     def _assign(self) -> None:
@@ -222,13 +188,13 @@ class RayEngine:
             elif self._idle[index] and not any(member.group == index for member in self._starting.values()):
                 self._replace(self._idle[index].pop())
 
-    def _submit(self, travel: _Travel, member: _Member) -> None:
+    def _submit(self, travel: Travel, member: Member) -> None:
         mark_path(self._marks, travel.plan.session_id).unlink(missing_ok=True)
         member.used = True
         state, status = member.actor.run.remote(travel.state)
-        self._calls[status] = _Call(travel, member, state)
+        self._calls[status] = Call(travel, member, state)
 
-    def _settle(self, status: Any, call: _Call, watch: Callable[[str, Outcome], None]) -> _Travel:
+    def _settle(self, status: Any, call: Call, watch: Callable[[str, Outcome], None]) -> Travel:
         """What a finished call leads to: the session one group on, or tried again after a death."""
         travel = call.travel
         try:
@@ -251,7 +217,7 @@ class RayEngine:
         travel.group += 1
         return travel
 
-    def _fetch(self, travel: _Travel) -> Session | None:
+    def _fetch(self, travel: Travel) -> Session | None:
         """The finished session; None (and to be done again) when its node died before it could be fetched."""
         try:
             session: Session = ray.get(travel.state)
@@ -261,12 +227,12 @@ class RayEngine:
         session.windows = []
         return session
 
-    def _start_over(self, travel: _Travel) -> _Travel:
+    def _start_over(self, travel: Travel) -> Travel:
         travel.state = ray.put(travel.plan)
         travel.group = 0
         return travel
 
-    def _died(self, call: _Call, error: Exception) -> _Travel:
+    def _died(self, call: Call, error: Exception) -> Travel:
         """A session lost its actor: charged if it is to blame for it, else only tried again on another actor."""
         travel = call.travel
         began = mark_path(self._marks, travel.plan.session_id).exists()
@@ -277,12 +243,12 @@ class RayEngine:
             return travel
         return self._strike(call, _why(error))
 
-    def _strike(self, call: _Call, reason: str) -> _Travel:
+    def _strike(self, call: Call, reason: str) -> Travel:
         """A session cost its worker: count it on disk, replace the worker, and try the session again or condemn it."""
         travel = call.travel
         group = self._groups[travel.group]
         session_id = travel.plan.session_id
-        stage, source_id = read_mark(mark_path(self._marks, session_id))
+        stage, source_id, _ = read_mark(mark_path(self._marks, session_id))
         before = self._strikes.last(session_id)
         strike = self._strikes.add(session_id, stage or group.name, reason, source_id)
         self._replace(call.member)
@@ -313,15 +279,15 @@ class RayEngine:
         actor = _Actor.options(  # type: ignore[attr-defined]
             num_cpus=spec.cpus, num_gpus=spec.gpus, scheduling_strategy="SPREAD" if many else "DEFAULT"
         ).remote(spec.stages, str(self._marks))
-        member = _Member(index, actor)
+        member = Member(index, actor)
         self._members.append(member)
         self._starting[actor.where.remote()] = member
 
-    def _discard(self, member: _Member) -> None:
+    def _discard(self, member: Member) -> None:
         self._members.remove(member)
         ray.kill(member.actor)
 
-    def _replace(self, member: _Member) -> None:
+    def _replace(self, member: Member) -> None:
         """Another actor in place of one that died; none when the cluster has shrunk and the group has others."""
         self._discard(member)
         try:
@@ -335,7 +301,7 @@ class RayEngine:
         group = self._groups[index]
         self._groups[index] = replace(group, actors=group.actors - 1)
 
-    def _started(self, ref: Any, member: _Member) -> None:
+    def _started(self, ref: Any, member: Member) -> None:
         """An actor has found its node, or has loaded, or could not."""
         index = member.group
         try:
@@ -361,10 +327,14 @@ class RayEngine:
         """Kill what hangs, and make room for actors that find no place."""
         now = time.monotonic()
         for status, call in list(self._calls.items()):
-            mark = mark_time(mark_path(self._marks, call.travel.plan.session_id))
-            limit = self._groups[call.travel.group].timeout_s
+            session_id = call.travel.plan.session_id
+            mark = mark_time(mark_path(self._marks, session_id))
+            limit = self._groups[call.travel.group].limit_s(call.stage)
             if mark != call.mark:
                 call.mark, call.seen = mark, now
+                call.stage, _, done_s = read_mark(mark_path(self._marks, session_id))
+                if self._moved is not None and call.stage:
+                    self._moved(session_id, call.stage, done_s)
             elif now - call.seen > limit and not ray.wait([status], timeout=0)[0]:
                 del self._calls[status]
                 self._queue(self._strike(call, f"no answer within {limit:.0f} s"))
@@ -387,6 +357,27 @@ class RayEngine:
                 self._shrink(index)
                 return True
         return False
+
+
+def cluster_resources(address: str) -> tuple[float, float]:
+    """(CPUs, GPUs) of the cluster at an address. Raises ConnectionError where there is none."""
+    joined = _join(address)
+    try:
+        there = ray.cluster_resources()
+    finally:
+        if joined:
+            ray.shutdown()
+    return there.get("CPU", 0.0), there.get("GPU", 0.0)
+
+
+def _join(address: str | None) -> bool:
+    """Start or join Ray, unless this process has; whether that was done."""
+    if ray.is_initialized():
+        return False
+    # Without "local" Ray would join whatever cluster somebody else has running on this machine.
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    return True
 
 
 def _why(error: BaseException) -> str:

@@ -1,0 +1,74 @@
+"""What a person sees of a run: a live table on a terminal, lines where there is none."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from pipeline.engine.base import Outcome
+from pipeline.engine.progress import Progress
+from voxmill.progress import PrepareProgress, hours, note
+from voxmill.terminal import Terminal
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def half_way(clock: Clock) -> Progress:
+    """One session of three hours, decoded, its transcripts half done after half an hour."""
+    progress = Progress(sessions=1, audio_s=10_800.0, clock=clock, costs={"decode": 0.02, "transcribe": 1.0})
+    progress.moved("talk.wav", "decode", 0.0)
+    clock.now = 36.0
+    progress.stage_done(Outcome("talk.wav", busy_s={"decode": 36.0}, audio_s=10_800.0))
+    progress.moved("talk.wav", "transcribe", 0.0)
+    clock.now = 1836.0
+    progress.moved("talk.wav", "transcribe", 5400.0)
+    return progress
+
+
+def terminal(is_terminal: bool) -> tuple[Terminal, io.StringIO]:
+    told = Terminal()
+    out = io.StringIO()
+    told.console = Console(file=out, force_terminal=is_terminal, width=80, highlight=False, soft_wrap=True)
+    return told, out
+
+
+def test_one_long_recording_shows_hours_speed_and_time_left() -> None:
+    assert note(half_way(Clock())) == "1.51 h of 3.00 h done, 3.0x real time (transcribe 3.0x), about 30.0 min left"
+
+
+def test_a_terminal_gets_a_table_of_the_stages() -> None:
+    clock = Clock()
+    told, out = terminal(True)
+    with PrepareProgress(told, clock) as shown:
+        shown.planned(1, 10_800.0)
+        shown.progressed(half_way(clock))
+        shown._live.refresh()
+    text = out.getvalue()
+    for words in ("0/1 sessions", "50%", "about 30.0 min left", "decode", "3.00 h", "300x", "transcribe", "1.50 h"):
+        assert words in text, words
+
+
+def test_without_a_terminal_a_line_is_said_every_minute() -> None:
+    clock = Clock()
+    told, out = terminal(False)
+    with PrepareProgress(told, clock) as shown:
+        shown.planned(1, 10_800.0)
+        progress = half_way(clock)
+        for _ in range(3):
+            shown.progressed(progress)
+        clock.now += 61.0
+        shown.progressed(progress)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2 and all("at transcribe (1.50 h)" in line and "min left" in line for line in lines)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (90.0, "1.5 min"), (5400.0, "1.50 h")])
+def test_seconds_are_said_as_a_person_does(seconds: float, said: str) -> None:
+    assert hours(seconds) == said
