@@ -12,6 +12,7 @@ import random
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,13 +23,14 @@ import numpy as np
 from catalogs.commit import committed_sources
 from pipeline.audio_file import probe
 from pipeline.config import _PrepareConfig
+from pipeline.devices import count_gpus
 from pipeline.engine.base import Worker
 from pipeline.engine.pools import size_pools
 from pipeline.excerpts import Piece, draw_excerpts, write_piece
 from pipeline.plan import promised_seconds
 from pipeline.records import Recording, Session, Source
 from pipeline.rows import segment_rows
-from pipeline.run import known_hashes
+from pipeline.run import known_hashes, no_cluster
 from pipeline.sources import FoundSources, HashKey, find_sources
 
 _ROW_BYTES = 6_000
@@ -67,6 +69,13 @@ class Forecast:
     load_s: float
     stage_cpu_s: dict[str, float]
     """CPU seconds each stage would take."""
+    rejected: dict[str, float]
+    """Of each reason, the share of all segments' seconds that it speaks against (several may against one), largest first."""
+    cpus: float
+    gpus: float
+    """What the run would have: this machine's, or the cluster's that it would join."""
+    notes: list[str]
+    """What the figures leave out."""
 
 
 class _NotHashed(dict[HashKey, str]):
@@ -96,6 +105,8 @@ class _Excerpt:
     busy_s: dict[str, float] = field(default_factory=dict)
     kept_s: float = 0.0
     segments: int = 0
+    segments_s: float = 0.0
+    rejected_s: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
 
 
@@ -120,6 +131,7 @@ def forecast(
     readable = [(source, length) for source, length in zip(waiting, seconds, strict=True) if length > 0]
     if not readable:
         raise ValueError(f"none of the {len(waiting)} recordings can be read")
+    machine = machine_of(config)
     total = sum(length for _, length in readable)
     dice = random.Random(seed)
     drawn = draw_excerpts(readable, sample_s, dice)
@@ -147,7 +159,24 @@ def forecast(
             shutil.rmtree(folder)
     if not any(excerpt.cpu_s for excerpt in excerpts):
         raise ValueError("no excerpt of these recordings could be decoded")
-    return _scale(excerpts, total, len(waiting), len(waiting) - len(readable) + len(found.refused), load_s, config)
+    unreadable = len(waiting) - len(readable) + len(found.refused)
+    return _scale(excerpts, total, len(waiting), unreadable, load_s, config, machine)
+
+
+def machine_of(config: _PrepareConfig) -> tuple[float, float]:
+    """(CPUs, GPUs) that a run would have: this machine's, or those of the Ray cluster that it would join.
+
+    Raises PrepareError where there is no such cluster.
+    """
+    address = config.engine.address or os.environ.get("RAY_ADDRESS")
+    if config.engine.executor == "ray" and address:
+        from pipeline.engine.ray_engine import cluster_resources
+
+        try:
+            return cluster_resources(address)
+        except ConnectionError as error:
+            raise no_cluster(address, error) from None
+    return float(len(os.sched_getaffinity(0))), float(count_gpus()) if config.engine.gpus else 0.0
 
 
 def _run(workers: list[Worker], read: Sequence[tuple[Piece, Path]], config: _PrepareConfig, spool: Path) -> _Excerpt:
@@ -168,13 +197,23 @@ def _run(workers: list[Worker], read: Sequence[tuple[Piece, Path]], config: _Pre
     rows = segment_rows(session, config.thresholds)
     excerpt.segments = len(rows)
     excerpt.kept_s = sum(row["duration_s"] for row in rows if row["kept"])
+    excerpt.segments_s = sum(row["duration_s"] for row in rows)
+    for row in rows:
+        excerpt.rejected_s.update(dict.fromkeys(row["reasons"], row["duration_s"]))
     excerpt.bytes = sum(len(segment.flac) for segment in session.segments if segment.flac)
     return excerpt
 
 
 def _scale(
-    excerpts: list[_Excerpt], total: float, recordings: int, unreadable: int, load_s: float, config: _PrepareConfig
+    excerpts: list[_Excerpt],
+    total: float,
+    recordings: int,
+    unreadable: int,
+    load_s: float,
+    config: _PrepareConfig,
+    machine: tuple[float, float],
 ) -> Forecast:
+    cpus, gpus = machine
     dice = np.random.default_rng(1)
     draws = dice.integers(len(excerpts), size=(_RESAMPLED, len(excerpts)))
     audio = np.array([excerpt.audio_s for excerpt in excerpts])
@@ -190,18 +229,19 @@ def _scale(
         return Estimate(finish(middle * total), low, high)
 
     inline = config.engine.executor == "inline"
-    cores = 1 if inline else len(os.sched_getaffinity(0))
-    start = load_s if inline else _RAY_START_S + load_s / cores
+    start = load_s if inline else _RAY_START_S + load_s / cpus
     if inline:
         slowest = [sum(excerpt.busy_s.values()) for excerpt in excerpts]
         wall = estimate(slowest, lambda busy: start + busy)
     else:
         # Either the cores are full, or one group of stages has too few actors and all others wait for it.
-        limits = [[sum(excerpt.cpu_s.values()) / (cores * _BUSY_SHARE) for excerpt in excerpts]]
-        for group in size_pools(config.groups(), cores, 0.0):
+        limits = [[sum(excerpt.cpu_s.values()) / (cpus * _BUSY_SHARE) for excerpt in excerpts]]
+        for group in size_pools(config.groups(), cpus, gpus):
             names = [stage.name for stage in group.stages]
             limits.append([sum(excerpt.busy_s.get(name, 0.0) for name in names) / group.actors for excerpt in excerpts])
         wall = estimate(max(limits, key=sum), lambda busy: start + busy)
+    segments_s = sum(excerpt.segments_s for excerpt in excerpts)
+    rejected_s = sum((excerpt.rejected_s for excerpt in excerpts), Counter())
     stages = {name for excerpt in excerpts for name in excerpt.cpu_s}
     return Forecast(
         recordings=recordings,
@@ -218,4 +258,22 @@ def _scale(
             name: sum(excerpt.cpu_s.get(name, 0.0) for excerpt in excerpts) / float(audio.sum()) * total
             for name in sorted(stages)
         },
+        rejected={reason: seconds / segments_s for reason, seconds in rejected_s.most_common()},
+        cpus=cpus,
+        gpus=gpus,
+        notes=_notes(config),
     )
+
+
+def _notes(config: _PrepareConfig) -> list[str]:
+    notes = []
+    if config.engine.executor == "ray" and config.engine.address:
+        notes.append("the time is that of the cluster's CPUs and GPUs, were they as fast as this machine's")
+    if config.engine.gpus and not count_gpus():
+        shares = ", ".join(config.engine.gpus)
+        notes.append(
+            f"there is no GPU here: what is to run on one ({shares}) was timed on the CPU, and takes less time"
+        )
+    priced = {"none": "no descriptions are asked for", "acoustic": "descriptions are made here and cost nothing"}
+    notes.append(priced.get(config.describe, f"descriptions by {config.describe} are not priced"))
+    return notes

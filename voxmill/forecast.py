@@ -18,6 +18,7 @@ def show_forecast(
     recordings: Sequence[str], out: Path, config: _PrepareConfig, sample_s: float, terminal: Terminal
 ) -> None:
     """Forecast a run and print it as a table (or JSON). Writes nothing. Raises ValueError where there is nothing to do."""
+    from catalogs.thresholds import REASON_WORDS
     from pipeline.forecast import forecast, list_recordings
     from pipeline.run import check_weights
 
@@ -37,8 +38,19 @@ def show_forecast(
         ("", "forecast", "four times out of five between", "and"),
         rows,
     )
+    if result.rejected:
+        reasons = [
+            f"{reason} ({REASON_WORDS.get(reason, reason)}) {share:.0%}" for reason, share in result.rejected.items()
+        ]
+        terminal.say("rejected, by the seconds of all segments: " + ", ".join(reasons[:3]))
+    elif not result.segments.value:
+        terminal.say("nothing is kept, for no speech was found")
     slow = sorted(result.stage_cpu_s.items(), key=lambda item: -item[1])[:4]
     terminal.say("core time: " + ", ".join(f"{stage} {_hours(seconds)}" for stage, seconds in slow))
+    gpus = f", {result.gpus:g} GPUs" if result.gpus else ""
+    terminal.say(f"reckoned for {result.cpus:g} CPUs{gpus}")
+    for note in result.notes:
+        terminal.say(note)
     terminal.say("nothing was written; the same command without --dry-run does the work")
     terminal.result(asdict(result))
 

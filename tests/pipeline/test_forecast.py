@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from catalogs import models
 from pipeline.config import load_config
 from pipeline.excerpts import EXCERPT_S, Piece, draw_excerpts, write_piece
-from pipeline.forecast import forecast, list_recordings
+from pipeline.forecast import forecast, list_recordings, machine_of
 from pipeline.records import Source
+from voxmill.terminal import Terminal
 
 
 def source(name: str) -> Source:
@@ -89,6 +91,8 @@ def test_a_forecast_of_silence_and_of_nothing(tmp_path: Path) -> None:
     assert (result.recordings, result.unreadable) == (3, 1)
     assert result.audio_s == pytest.approx(60.0)
     assert result.kept_s.value == result.kept_s.high == 0.0
+    assert result.rejected == {"no_speech": 1.0}, "that nothing is kept is explained"
+    assert "descriptions are made here and cost nothing" in result.notes
     assert 0 < result.wall_s.low <= result.wall_s.value <= result.wall_s.high
     assert result.stage_cpu_s["detect_speech"] > 0
     assert not out.exists()
@@ -96,3 +100,32 @@ def test_a_forecast_of_silence_and_of_nothing(tmp_path: Path) -> None:
     (folder / "1.wav").unlink()
     with pytest.raises(ValueError, match="none of the 1 recordings can be read"):
         forecast(list_recordings([str(folder)], out, config), out, config)
+
+
+def test_a_forecast_for_a_cluster_reckons_with_its_cores(ray_node: None) -> None:
+    """The Ray of the tests has four CPUs and no GPU, whatever this machine has."""
+    assert machine_of(load_config(None, ["engine.address=auto"])) == (4.0, 0.0)
+    assert machine_of(load_config(None, ["engine.executor=inline"]))[0] == len(os.sched_getaffinity(0))
+
+
+def test_a_person_is_told_why_nothing_is_kept(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The three reasons that most of the audio is rejected for, with their shares and words, and what has no price."""
+    import pipeline.forecast as made
+    import voxmill.forecast as shown
+    from pipeline.forecast import Estimate, Forecast
+    from pipeline.sources import FoundSources
+
+    nothing, some = Estimate(0.0, 0.0, 0.0), Estimate(90.0, 80.0, 100.0)
+    rejected = {"low_snr": 0.9, "low_dnsmos": 0.62, "no_speech": 0.1, "slow_text": 0.01}
+    result = Forecast(
+        1, 0, 90.0, 90.0, 3, some, nothing, some, some, 1.0, {"transcribe": 9.0}, rejected, 8.0, 2.0, ["not priced"]
+    )
+    monkeypatch.setattr(made, "forecast", lambda *a, **k: result)
+    monkeypatch.setattr(made, "list_recordings", lambda *a: FoundSources([], []))
+    monkeypatch.setattr("pipeline.run.check_weights", lambda names: None)
+    shown.show_forecast(["in"], Path("out"), load_config(), 60.0, Terminal())
+    said = capsys.readouterr().out
+    assert "low_snr" in said and "90%, low_dnsmos" in said and "62%, no_speech (no speech in it) 10%" in said
+    assert "slow_text" not in said and "reckoned for 8 CPUs, 2 GPUs" in said and "not priced" in said
