@@ -56,8 +56,8 @@ class Phase(FrozenSettings):
     layouts: LayoutWeights = LayoutWeights()
     layouts_from: LayoutWeights | None = None
     """Weights to begin with: they go over into `layouts` in a straight line. None: `layouts` from the first sample on."""
-    ramp: float = Field(1.0, gt=0, le=1)
-    """With `layouts_from`: share of the phase's samples (their number is estimated from the segments' lengths) that it takes."""
+    ramp: float = Field(0.5, gt=0, le=1)
+    """With `layouts_from`: share of the phase's samples that this takes; their number is estimated from the segments' lengths."""
     max_repeats: float = Field(8.0, ge=1)
     """How often a segment may be taken in one layout while all segments are gone through once: a layout that few segments can
     serve gets a smaller share than was asked for beyond this, and so does a language."""
@@ -78,7 +78,7 @@ class Phase(FrozenSettings):
 
     @model_validator(mode="after")
     def _ramp_from_somewhere(self) -> Phase:
-        if self.layouts_from is None and "ramp" in self.model_fields_set and self.ramp != 1:
+        if self.layouts_from is None and self.ramp != type(self).model_fields["ramp"].default:
             raise ValueError("ramp goes from layouts_from to layouts: give layouts_from")
         return self
 

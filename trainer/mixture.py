@@ -211,10 +211,10 @@ class Mixture:
 
 
 def rough_positions(candidate: Candidate, layout: str) -> float:
-    """Positions of a sample before its text is tokenised: three characters a token, patches of the published model."""
-    found = 4 + len(candidate.text) / 3 + candidate.seconds / PATCH_SECONDS
+    """Positions of a sample before its text is tokenised: three bytes a token, patches of the published model."""
+    found = 4 + len(candidate.text.encode()) / 3 + candidate.seconds / PATCH_SECONDS
     if layout in ("design", "controllable"):
-        found += len(candidate.description or "") / 3
+        found += len((candidate.description or "").encode()) / 3
     if layout in ("reference", "controllable", "reference_continuation"):
         found += float(np.mean([seconds for _, seconds in candidate.references])) / PATCH_SECONDS
     return found

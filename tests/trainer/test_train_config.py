@@ -27,6 +27,19 @@ def test_the_curriculum_s_stages_are_there() -> None:
     assert longest == [60, 180, 300] and positions == [4096, 8192, 8192]
 
 
+def test_the_stages_leave_copies_out_bring_control_in_and_begin_gently() -> None:
+    stages = [phase for n in (1, 2, 3) for phase in load_train_config(f"stage{n}").phases.values()]
+    assert len(stages) == 3
+    for number, phase in enumerate(stages, 1):
+        assert "duplicate_of is null" in phase.where and phase.warmup > 0
+        assert load_train_config(f"stage{number}").export_every
+    first, joint, annealing = stages
+    assert joint.layouts_from == first.layouts and joint.ramp < 1
+    assert joint.decoupled > annealing.decoupled > first.decoupled == 0
+    assert annealing.language_temperature < first.language_temperature
+    assert annealing.layouts.controllable > joint.layouts.controllable > first.layouts.controllable == 0
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -35,6 +48,9 @@ def test_the_curriculum_s_stages_are_there() -> None:
         ("phases.toy.lr=0", r"phases\.toy\.lr: .*greater than 0"),
         ("model.start=x\nmodel.codec=y", r"start brings its own"),
         ("model.lora={}", r"lora adapts a trained model: give model\.start"),
+        ("phases.toy.ramp=0.7", r"give layouts_from"),
+        ("phases.toy.language_weights={en: -1}", r"language_weights.*greater than or equal to 0"),
+        ("phases.toy.max_repeats=0.5", r"max_repeats"),
         ("phases={}", r"setting phases: .*at least 1"),
         ("model.size=huge", r"setting model\.size"),
     ],

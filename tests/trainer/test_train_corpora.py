@@ -6,9 +6,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from catalogs.schema import DECOUPLED
 from trainer.config import TrainError
 from trainer.corpora import RATE, Corpora
 from trainer.latents import Latents
@@ -67,6 +70,48 @@ def test_a_damaged_shard_is_one_line(copy: Path, first: str, left: float) -> Non
     with pytest.raises(TrainError, match=rf"shard of segment {first} cannot be read .*voxmill fsck") as told:
         Corpora([copy]).clip(first)
     assert "\n" not in str(told.value)
+
+
+def decouple(corpus: Path) -> str:
+    """Mark two kept segments as made of other segments' descriptions and timbres; the id of the accepted one is returned."""
+    corpora = Corpora([corpus])
+    described = sorted(corpora.descriptions())
+    plain = sorted(corpora.kept().keys() - corpora.descriptions().keys())
+    rows = [
+        {"segment_id": made, "described_id": described[0], "timbre_id": described[1], "text": "something else", "accepted": ok}
+        for made, ok in zip(plain[:2], (True, False), strict=True)
+    ]  # fmt: skip
+    path = corpus / "annotations" / "decoupled" / "one.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=DECOUPLED), path)
+    return plain[0]
+
+
+def test_content_decoupled_samples_serve_as_such_alone(copy: Path) -> None:
+    before = {c.segment_id: c for c in find_candidates(Corpora([copy]), "true", 60.0, "a")}
+    made = decouple(copy)
+    corpora = Corpora([copy])
+    (rejected,) = corpora.decoupled().keys() - {made}
+    found = {c.segment_id: c for c in find_candidates(corpora, "true", 60.0, "a")}
+    assert found.keys() == before.keys() - {rejected}
+    sample, told = found[made], corpora.decoupled()[made]
+    assert sample.layouts() == ("controllable",) and sample.text == "something else"
+    assert sample.description == corpora.descriptions()[told.described_id]
+    assert [reference for reference, _ in sample.references] == [told.timbre_id]
+    assert sample.seconds == corpora.kept()[made]["duration_s"]
+    for segment_id, candidate in found.items():
+        if segment_id != made:
+            assert candidate.described_id is None
+            assert not {made, rejected} & {reference for reference, _ in candidate.references}
+    assert not any(c.described_id for c in find_candidates(corpora, f"segment_id <> '{made}'", 60.0, "a"))
+
+
+def test_descriptions_come_in_two_lengths(speech: Path) -> None:
+    corpora = Corpora([speech])
+    full, brief = corpora.descriptions(), corpora.descriptions("brief")
+    assert full.keys() == brief.keys() and set(brief.values()) == {"a calm voice"}
+    candidates = find_candidates(corpora, "true", 60.0, "a")
+    assert {(c.description, c.brief) for c in candidates} == {("A calm voice, not loud.", "a calm voice"), (None, None)}
 
 
 @pytest.fixture(scope="module")
