@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.audio_file import AudioFileError, probe, stream_mono
-from pipeline.containers import fetch, is_location
+from pipeline.containers.spool import fetch
 from pipeline.cuts.quiet import quietest
+from pipeline.places import is_location
 from pipeline.records import Source
 
 EXCERPT_S = 40.0
@@ -98,7 +99,7 @@ def _read(piece: Piece, scratch: Path) -> tuple[np.ndarray, int, int]:
     """(the piece with margins where the recording goes on, float32 [S]; rate; samples of the margin before it)."""
     import soundfile
 
-    file = str(fetch(piece.source.path, scratch)) if is_location(piece.source.path) else piece.source.path
+    file = str(fetch(piece.source, scratch)) if is_location(piece.source.path) else piece.source.path
     info = probe(file)
     rate = info.sample_rate
     if info.reader == "soundfile":

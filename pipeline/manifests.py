@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.places import bare, beside_list, is_location, local_path
 from pipeline.records import TimedText
 from pipeline.stage import StageError
 from pipeline.transcripts.formats import TranscriptError
@@ -33,7 +34,7 @@ class SourceError(StageError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a list: where it is, what it is called there, and what the list says of it."""
+    """One recording of a list: where it is, what it is called there, and what the list says of it."""
 
     path: Path
     name: str
@@ -42,17 +43,27 @@ class Entry:
     text: str | None = None
     license: str | None = None
     spans: tuple[TimedText, ...] = ()
+    location: str | None = None
+    """Its URL, where the list has one instead of a path."""
+
+
+def _entry(folder: Path, written: str) -> Entry:
+    """The recording that a list in `folder` writes down as a path or URL."""
+    place = beside_list(written, folder)
+    if is_location(place):
+        return Entry(Path(bare(place)), bare(place), location=place)
+    return Entry(Path(place), Path(local_path(written)).as_posix())
 
 
 def read_file_list(path: Path) -> Iterator[Entry]:
-    """One file a line, relative to the list's own folder; empty lines and lines that begin with # are left out."""
+    """One path (relative to the list's own folder) or URL a line; empty lines and lines that begin with # are left out."""
     for line in _text(path).split("\n"):
         if line.strip() and not line.startswith("#"):
-            yield Entry(path.parent / line.strip(), Path(line.strip()).as_posix())
+            yield _entry(path.parent, line.strip())
 
 
 def read_manifest(path: Path) -> Iterator[Entry]:
-    """One file a row, relative to the manifest's folder, with session, language, text and license where they are given.
+    """One path (relative to the manifest's folder) or URL a row, with session, language, text and license where they are given.
 
     A row with a start and an end (or `offset` and `duration`), in seconds, tells what is said in that part of its file; all
     such rows of one file are one entry. `segments`, a list of objects with start, end and text, does the same in one row.
@@ -66,16 +77,15 @@ def read_manifest(path: Path) -> Iterator[Entry]:
             raise SourceError(
                 f"{path}, row {number}: a manifest needs a `path` in every row (columns: {', '.join(row)})"
             )
-        entry = Entry(
-            path.parent / name,
-            Path(name).as_posix(),
+        entry = replace(
+            _entry(path.parent, name),
             session=values["session"],
             language=values["language"],
             text=values["text"],
             license=values["license"],
         )
         try:
-            spans = _spans(row)
+            spans = row_spans(row)
         except TranscriptError as error:
             raise SourceError(f"{path}, row {number}: {error}") from None
         if spans:
@@ -87,8 +97,8 @@ def read_manifest(path: Path) -> Iterator[Entry]:
         yield replace(entry, text=" ".join(span.text for span in spans), spans=spans)
 
 
-def _spans(row: dict[str, Any]) -> tuple[TimedText, ...]:
-    """What a row says of parts of its file; nothing where it speaks of the whole."""
+def row_spans(row: Mapping[str, Any]) -> tuple[TimedText, ...]:
+    """What a row says of parts of its file; nothing where it speaks of the whole. Raises TranscriptError for impossible times."""
     listed = row.get("segments")
     if isinstance(listed, str) and listed.lstrip().startswith("["):
         try:
@@ -99,10 +109,10 @@ def _spans(row: dict[str, Any]) -> tuple[TimedText, ...]:
         return spans_of(listed).spans
     if _first(row, ("start", "start_s", "offset", "begin")) is None or _first(row, COLUMNS["text"]) is None:
         return ()
-    return spans_of(row | {"text": _first(row, COLUMNS["text"]), "segments": None, "words": None}).spans
+    return spans_of({**row, "text": _first(row, COLUMNS["text"]), "segments": None, "words": None}).spans
 
 
-def _first(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
+def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     return next((str(row[name]) for name in names if row.get(name) not in (None, "")), None)
 
 

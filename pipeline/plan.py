@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from catalogs.ids import unit_id
 from pipeline.audio_file import probe_seconds
-from pipeline.containers import is_location
+from pipeline.places import is_location
 from pipeline.records import Recording, Session, Source
 
 #: What a second weighs in a file whose header cannot be read yet: 16 kHz of 16 bit, and 64 kbit/s where it is compressed.

@@ -42,6 +42,8 @@ class Source:
     license: str | None = None
     spans: tuple[TimedText, ...] = ()
     """The same transcript by time, where times came with it."""
+    extent: tuple[int, int] | None = None
+    """(offset, size) in bytes of its content in an uncompressed tar."""
 
 
 @dataclass

@@ -198,6 +198,8 @@ def _find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Wat
         write_atomically(root / "hashes.json", text.encode(), scratch=root / "tmp")
     for notice in found.notices:
         watcher.say(notice)
+    if line := found.passed_over():
+        watcher.say(line)
     if found.repeated:
         watcher.say(f"{found.repeated} files were reached more than once and are taken once")
     return found

@@ -12,7 +12,8 @@ from pydantic import Field
 from catalogs.ids import short_hash
 from pipeline.audio_file import AudioFileError, StreamReport, probe, stream_mono
 from pipeline.channels import is_one_speaker_a_channel
-from pipeline.containers import fetch, is_location
+from pipeline.containers.spool import Spool
+from pipeline.places import is_location
 from pipeline.records import PCM_RATE, Recording, Separation, Session
 from pipeline.stage import Resources, Stage, StageConfig
 from pipeline.windows import WindowMaker
@@ -46,15 +47,17 @@ class Decode(Stage[DecodeConfig]):
     resources = Resources(cpus=0.02)
 
     def __call__(self, session: Session) -> Session:
-        self.for_each(session, session.usable(), lambda recording: self._open(session, recording))
+        elsewhere = [r.source for r in session.usable() if is_location(r.source.path)]
+        spool = Spool(session.spool, elsewhere, self.report_item)
+        self.for_each(session, session.usable(), lambda recording: self._open(session, recording, spool))
         self.for_each(session, session.usable(), lambda recording: self._decode(session, recording))
         return session
 
-    def _open(self, session: Session, recording: Recording) -> None:
+    def _open(self, session: Session, recording: Recording, spool: Spool) -> None:
         """Fetch and probe a file, and make two recordings of it where its channels are two speakers."""
         if is_location(recording.source.path):
             try:
-                recording.fetched_path = str(fetch(recording.source.path, session.spool))
+                recording.fetched_path = str(spool.fetch(recording.source))
             except OSError as error:
                 if error.errno is not None:
                     raise  # no fault of the recording's: a full disk and the like

@@ -15,7 +15,8 @@ import pytest
 import soundfile
 from fakes.recordings import noise, write
 
-from pipeline.containers import fetch, is_container, list_members
+from pipeline.containers.listing import is_container, list_members
+from pipeline.containers.spool import fetch
 from pipeline.manifests import SourceError
 from pipeline.plan import promised_seconds
 from pipeline.records import Recording, Session
@@ -60,7 +61,7 @@ def test_a_webdataset_shard_is_a_session_with_its_texts(shard: Path, wavs: list[
     assert (source.text, source.language, source.session_id) == ("words 1", "en", "shard-000.tar/a")
     assert found.sources[3].text == "said"
     assert source.content_sha256 == hashlib.sha256(wavs[1].read_bytes()).hexdigest()
-    assert fetch(source.path, tmp_path / "spool").read_bytes() == wavs[1].read_bytes()
+    assert fetch(source, tmp_path / "spool").read_bytes() == wavs[1].read_bytes()
     assert promised_seconds(source) == pytest.approx(1.5, abs=0.01)
 
 
@@ -94,20 +95,20 @@ def test_a_zip_and_a_url(wavs: list[Path], tmp_path: Path) -> None:
         archive.writestr("readme.txt", "hello")
     found = find_sources([str(path)]).sources
     assert [s.relative_path for s in found] == ["all.zip/1.wav", "all.zip/deep/0.wav"]
-    assert fetch(found[1].path, tmp_path / "spool").read_bytes() == wavs[0].read_bytes()
+    assert fetch(found[1], tmp_path / "spool").read_bytes() == wavs[0].read_bytes()
     memory = fsspec.filesystem("memory")
     memory.pipe("/bucket/talks/1.wav", wavs[1].read_bytes())
     memory.pipe("/bucket/talks/notes.txt", b"-")
     (source,) = find_sources(["memory://bucket/talks"]).sources
     assert (source.path, source.relative_path) == ("memory:///bucket/talks/1.wav", "talks/1.wav")
-    assert fetch(source.path, tmp_path / "spool").read_bytes() == wavs[1].read_bytes()
+    assert fetch(source, tmp_path / "spool").read_bytes() == wavs[1].read_bytes()
     with pytest.raises(SourceError, match="nothing is there"):
         find_sources(["memory://bucket/none"])
     with pytest.raises(SourceError, match="cannot be opened"):
         find_sources(["gopher://x/y.wav"])
     memory.rm("/bucket/talks/1.wav")
     with pytest.raises(OSError, match="cannot be fetched"):
-        fetch(source.path, tmp_path / "other")
+        fetch(source, tmp_path / "other")
     assert not list((tmp_path / "other").iterdir())
 
 
@@ -130,7 +131,7 @@ def test_a_table_of_the_datasets_library(kind: str, wavs: list[Path], tmp_path: 
     assert [s.text for s in found if "/test/" not in s.relative_path] == ["a", "b", "c"]
     assert len(found) == (4 if kind == "splits" else 3)
     last = found[-1]
-    samples, rate = soundfile.read(fetch(last.path, tmp_path / "spool"))
+    samples, rate = soundfile.read(fetch(last, tmp_path / "spool"))
     assert rate == RATE
     assert np.array_equal(samples, soundfile.read(wavs[2])[0])
 

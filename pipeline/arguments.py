@@ -1,0 +1,155 @@
+"""What a person gave as sources - folders, files, globs, lists, containers, URLs - as files and members one by one."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.containers.listing import Located, is_container, list_members
+from pipeline.containers.members import Aside, Member
+from pipeline.manifests import MANIFESTS, Entry, SourceError, read_file_list, read_manifest
+from pipeline.places import is_location, is_no_recording, is_other_archive, local_path
+from pipeline.records import Quarantined
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file before it was hashed: where it is, what it is called within its root, and what a manifest says of it."""
+
+    root: str
+    entry: Entry
+    member: Member | None = None
+    """What it is where it lies in a container or behind a URL; `entry` then has its name only."""
+    listed: bool = False
+    """Whether a manifest speaks of it."""
+
+    @property
+    def place(self) -> str:
+        """What tells two ways to one recording from two recordings."""
+        return self.member.location if self.member else os.path.realpath(self.entry.path)
+
+    @property
+    def session(self) -> str:
+        """The session by the folder rule: a file's folder within the root; a file at its top is one by itself."""
+        folder = Path(self.entry.name).parent.as_posix()
+        return folder if folder != "." else self.entry.name
+
+
+class Expander:
+    """Turns arguments into files; what cannot be listed goes to `refused`, what is passed over to `aside`."""
+
+    def __init__(self, refused: list[Quarantined], aside: Aside, language: str | None = None) -> None:
+        self._refused, self._aside, self._language = refused, aside, language
+        self._located = Located(language, aside)
+
+    def expand_all(self, arguments: Sequence[str]) -> Iterator[Found]:
+        """All files of all arguments. Raises SourceError for an argument that cannot be used at all."""
+        for argument in arguments:
+            yield from self._expand(argument)
+
+    def _expand(self, argument: str) -> Iterator[Found]:
+        argument = local_path(argument)
+        if is_location(argument):
+            # Folders of one name in two stores are two folders.
+            yield from self._members(argument, argument.rstrip("/").rpartition("/")[0])
+            return
+        path = Path(argument).expanduser()
+        if is_container(argument):
+            yield from self._members(argument, str(path.absolute().parent))
+        elif path.is_dir():
+            yield from self._walk(path.absolute())
+        elif path.suffix.lower() in MANIFESTS and path.is_file():
+            for entry in read_manifest(path.absolute()):
+                yield self._entry("", entry, listed=True)
+        elif path.suffix.lower() == ".txt" and path.is_file():
+            for entry in read_file_list(path.absolute()):
+                yield self._entry(str(path.absolute().parent), entry)
+        elif path.exists() or path.is_symlink():
+            yield Found(str(path.absolute().parent), Entry(path.absolute(), path.name))
+        else:
+            yield from self._glob(path, argument)
+
+    def _entry(self, root: str, entry: Entry, listed: bool = False) -> Found:
+        """A list's entry; where it is a URL, with what its store says where the list says nothing."""
+        if entry.location is None:
+            return Found(root, entry, listed=listed)
+        member = self._located.find(entry.location)
+        if entry.text:
+            member = replace(member, text=entry.text, spans=entry.spans)
+        member = replace(
+            member,
+            session=entry.session or member.session,
+            language=entry.language or member.language,
+            license=entry.license or member.license,
+        )
+        return Found(root, replace(entry, name=member.name), member, listed)
+
+    def _members(self, argument: str, root: str, title: str | None = None) -> Iterator[Found]:
+        for member in list_members(argument, self._language, self._aside, title):
+            yield Found(root, Entry(Path(member.name), member.name, member.session), member)
+
+    def _glob(self, pattern: Path, argument: str) -> Iterator[Found]:
+        """Matches of a pattern; their root is the part of it before the first wildcard."""
+        matches = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - absolute patterns
+        if not matches:
+            raise SourceError(f"{argument}: no such file or folder, and no file matches it as a pattern")
+        fixed = re.split(r"[*?\[]", str(pattern), maxsplit=1)[0]
+        root = Path(fixed if fixed.endswith("/") else os.path.dirname(fixed)).absolute()  # noqa: PTH120 - a cut-off name
+        for match in matches:
+            path = Path(match).absolute()
+            # `**` matches folders beside the files in them.
+            if not path.is_dir() or is_container(str(path)):
+                yield from self._file(root, path)
+
+    def _walk(self, root: Path) -> Iterator[Found]:
+        """Every file below a folder, and what its containers hold; links to folders are followed once, hidden files and folders
+        are left alone."""
+        seen: set[tuple[int, int]] = set()
+        for folder, names, files in os.walk(root, followlinks=True, onerror=self._refuse):
+            place = Path(folder).stat()
+            if (place.st_dev, place.st_ino) in seen:
+                names[:] = []
+                continue
+            seen.add((place.st_dev, place.st_ino))
+            if is_container(folder):
+                names[:] = []
+                yield from self._container(root, Path(folder))
+                continue
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            for name in sorted(files):
+                if not name.startswith("."):
+                    yield from self._file(root, Path(folder) / name)
+
+    def _file(self, root: Path, path: Path) -> Iterator[Found]:
+        """A file that a walk or a pattern has come to."""
+        if is_container(str(path)):
+            yield from self._container(root, path)
+        elif is_no_recording(path.name):
+            self._aside.leave(path.name)
+            if is_other_archive(path.name):
+                self._aside.unopened.append(path.relative_to(root).as_posix())
+        else:
+            yield Found(str(root), Entry(path, path.relative_to(root).as_posix()))
+
+    def _container(self, root: Path, path: Path) -> Iterator[Found]:
+        """The recordings of a container among the files of a folder; one that cannot be read is refused and stops nothing.
+
+        It is called by its path within the root: two shards of one name in two folders are two.
+        """
+        try:
+            yield from self._members(str(path), str(root), printable(path.relative_to(root)))
+        except (SourceError, OSError) as error:
+            self._refused.append(Quarantined(printable(path), "", "sources", str(error)))
+
+    def _refuse(self, error: OSError) -> None:
+        reason = f"cannot be listed: {error.strerror}".lower()
+        self._refused.append(Quarantined(printable(error.filename), "", "sources", reason))
+
+
+def printable(path: str | Path) -> str:
+    """A path as text that can be written down, whatever bytes are in it."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,88 @@
+"""Which arguments are containers, and what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from pipeline.containers.members import Aside, Member
+from pipeline.containers.stores import find_one, list_folder, list_url
+from pipeline.containers.tables import audio_column, is_dataset, list_dataset, list_parquet
+from pipeline.containers.tars import list_tar
+from pipeline.manifests import SourceError
+from pipeline.places import bare, is_location, is_tar, is_zip
+
+
+def is_container(argument: str) -> bool:
+    """Whether an argument names recordings that are no files: a URL, a tar, a zip, a `datasets` folder, a Parquet file
+    with an audio column."""
+    if is_location(argument):
+        return True
+    path = Path(argument).expanduser()
+    if path.is_dir():
+        return is_dataset(path)
+    if path.suffix.lower() == ".parquet" and path.is_file():
+        return audio_column(path) is not None
+    return (is_tar(path.name) or is_zip(path.name)) and path.is_file()
+
+
+def list_members(
+    argument: str, language: str | None = None, aside: Aside | None = None, title: str | None = None
+) -> Iterator[Member]:
+    """All recordings of a container, in its order. Raises SourceError where it cannot be opened at all.
+
+    `language` is that of recordings of which the container says nothing, `title` what a container on this machine is called
+    (its name), `aside` takes what is passed over.
+    """
+    aside = aside if aside is not None else Aside()
+    if is_location(argument):
+        yield from list_url(argument, language, aside)
+        return
+    path = Path(argument).expanduser().absolute()
+    title = title or path.name
+    if path.is_dir():
+        yield from list_dataset(path, title, aside)
+    elif path.suffix.lower() == ".parquet":
+        yield from list_parquet(path, title, aside)
+    elif is_zip(path.name):
+        yield from list_folder(f"zip://::file://{path}", title, language, aside)
+    else:
+        with path.open("rb") as file:
+            yield from list_tar(file, f"file://{path}", title, language, aside)
+
+
+class Located:
+    """Finds the recordings that lists name by a URL; an archive that holds some of them is read once for all."""
+
+    def __init__(self, language: str | None, aside: Aside) -> None:
+        self._language, self._aside = language, aside
+        self._archives: dict[str, dict[str, Member]] = {}
+
+    def find(self, url: str) -> Member:
+        """The recording; a Member with a fault where there is none. Never raises for what the store answers."""
+        inner, _, outer = url.partition("::")
+        protocol = inner.partition("://")[0]
+        if not outer or protocol not in ("tar", "zip"):
+            return find_one(url, self._language, self._aside)
+        name = bare(url)
+        try:
+            members = self._members(protocol, outer)
+        except (SourceError, OSError) as error:
+            return Member(url, name, fault=str(error))
+        return members.get(name) or Member(url, name, fault="the archive has no such member")
+
+    def _members(self, protocol: str, outer: str) -> dict[str, Member]:
+        """{name: member} of an archive."""
+        key = f"{protocol}::{outer}"
+        if key not in self._archives:
+            import fsspec
+
+            # What is passed over belongs to no list: its archive is no source of its own.
+            title, aside = bare(outer), Aside(notices=self._aside.notices)
+            if protocol == "zip":
+                members = list(list_folder(f"zip://::{outer}", title, self._language, aside))
+            else:
+                with fsspec.open(outer, "rb") as file:
+                    members = list(list_tar(file, outer, title, self._language, aside))
+            self._archives[key] = {PurePosixPath(member.name).as_posix(): member for member in members}
+        return self._archives[key]
