@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).resolve().parent
+
+#: Which paper a stage's words speak of. Its text is not in this repository: rules are given by what they say, not by section.
+PAPER = "*The paper* is the VoxCPM2 technical report, [arXiv:2606.06928](https://arxiv.org/abs/2606.06928)."
 sys.path.insert(0, str(DOCS.parent))
 
 
@@ -38,6 +41,8 @@ def stage_page(name: str, position: int, count: int) -> str:
         "",
         inspect.cleandoc(kind.__doc__ or ""),
         "",
+        PAPER,
+        "",
         f"* **reads** {_names(kind.inputs) or 'the recordings'}",
         f"* **writes** {_names(kind.outputs) or 'nothing but what it removes'}",
         f"* **shares an actor with** {_names(n for n in partners if n != name) or 'no other stage'}",
@@ -59,7 +64,10 @@ def _settings(name: str, config: Any) -> list[str]:
     rows = ["| `--set` | default | what it is |", "|---|---|---|"]
     for key, field in config.model_fields.items():
         words = " ".join((field.description or "").split())
-        rows.append(f"| `{name}.{key}` | `{field.default}` | {words} |")
+        if not words:
+            raise ValueError(f"the setting {name}.{key} has no words: write a docstring under it")
+        default = field.get_default(call_default_factory=True)
+        rows.append(f"| `{name}.{key}` | `{'null' if default is None else default}` | {words} |")
     return rows
 
 

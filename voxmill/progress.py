@@ -137,7 +137,9 @@ def stage_table(progress: Progress) -> Table:
 
 
 def _times(speed: float | None) -> str:
-    return "" if speed is None else f"{speed:.1f}x" if speed < 100 else f"{speed:.0f}x"
+    if speed is None:
+        return ""
+    return f"{speed:.1f}x" if speed < 100 else f"{speed:.0f}x" if speed < 1000 else ">1000x"
 
 
 def note(progress: Progress, slowest: bool = True) -> str:
