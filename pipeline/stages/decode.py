@@ -48,7 +48,7 @@ class Decode(Stage[DecodeConfig]):
 
     def __call__(self, session: Session) -> Session:
         elsewhere = [r.source for r in session.usable() if is_location(r.source.path)]
-        spool = Spool(session.spool, elsewhere, self.report_item)
+        spool = Spool(session.spool, elsewhere, lambda source_id: self.report_item(source_id, 0.0))
         self.for_each(session, session.usable(), lambda recording: self._open(session, recording, spool))
         self.for_each(session, session.usable(), lambda recording: self._decode(session, recording))
         return session

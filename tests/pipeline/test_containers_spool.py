@@ -196,7 +196,7 @@ def test_decode_fetches_a_session_at_once_and_quarantines_what_cannot_be_had(
     session = Session("s", "f", str(tmp_path / "spool"), [Recording(source) for source in sources])
     worked: list[str] = []
     decode = Decode(DecodeConfig())
-    decode.report_item = worked.append
+    decode.report_item = lambda source_id, done_s: worked.append(source_id)
     decode(session)
     assert [len(row.path) > 0 and row.stage for row in session.quarantine] == ["decode"]
     assert np.isclose(sorted(r.duration_s for r in session.usable()), [0.2 + i / 100 for i in range(8) if i != 3]).all()
