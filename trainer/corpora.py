@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from catalogs.corpus import Corpus
 from catalogs.duplicates import read_duplicates
@@ -16,7 +18,17 @@ from trainer.config import TrainError
 RATE = 16_000
 # What Arrow raises for a file that is no Arrow file, or half of one, are ValueErrors.
 _DAMAGED = (OSError, ValueError, IndexError)
+_LOOKS_AT_ONCE = 16
+"""Shards that are looked at side by side."""
 _USED = ["segment_id", "language", "text", "duration_s"]
+
+
+class SegmentError(TrainError):
+    """One segment's audio, words or latents are damaged; all others may be whole."""
+
+    def __init__(self, segment_id: str, message: str) -> None:
+        super().__init__(message)
+        self.segment_id = segment_id
 
 
 class Decoupled(NamedTuple):
@@ -105,15 +117,46 @@ class Corpora:
 
     def missing_shards(self, segment_ids: Iterable[str]) -> list[tuple[Path, str]]:
         """(corpus, shard) of every file that segments need and that is not there, or is empty."""
-        needed = {(self._home(i).path, self._home(i).place(i)[0]) for i in segment_ids}
-        return sorted(
+        return [
             (folder, name)
-            for folder, name in needed
+            for folder, name in self._shards(segment_ids)
             if not (folder / name).is_file() or not (folder / name).stat().st_size
-        )
+        ]
+
+    def damaged_shards(self, segment_ids: Iterable[str]) -> list[tuple[Path, str, str]]:
+        """(corpus, shard, reason) of every file that segments need and that is cut off, or no Arrow file any more. Sizes and the
+        files' ends alone are looked at: damage within a clip shows when it is read."""
+        written = {
+            (part.path, file["path"]): file["bytes"]
+            for part in self.parts
+            for record in part.records
+            for file in record["files"]
+        }
+
+        def reason(place: tuple[Path, str]) -> str | None:
+            path = place[0] / place[1]
+            try:
+                size, wanted = path.stat().st_size, written.get(place)
+                if wanted is not None and size != wanted:
+                    return f"has {size} bytes of {wanted}"
+                # A map of its own: thousands of files must not stay open.
+                with pa.memory_map(str(path)) as mapped:
+                    pa.ipc.open_file(mapped)
+            except _DAMAGED as error:
+                return f"cannot be read ({' '.join(str(error).split())})"
+            return None
+
+        places = self._shards(segment_ids)
+        # On a network's file system each look is a wait.
+        with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+            return [(*place, why) for place, why in zip(places, pool.map(reason, places), strict=True) if why]
+
+    def _shards(self, segment_ids: Iterable[str]) -> list[tuple[Path, str]]:
+        """(corpus, shard) of the files that segments are in, in order."""
+        return sorted({(self._home(i).path, self._home(i).place(i)[0]) for i in segment_ids})
 
     def segment(self, segment_id: str) -> dict[str, Any]:
-        """One segment with its words; TrainError where its shard is not there."""
+        """One segment with its words; SegmentError where its shard is not there."""
         part = self._home(segment_id)
         try:
             return part.segment(segment_id)
@@ -121,14 +164,14 @@ class Corpora:
             raise _unreadable(segment_id, part, error) from None
 
     def clip(self, segment_id: str) -> np.ndarray:
-        """float32 [S] at 16 kHz of one segment; TrainError where its shard is not there or its audio is damaged."""
+        """float32 [S] at 16 kHz of one segment; SegmentError where its shard is not there or its audio is damaged."""
         import soxr
 
         samples, rate = self.native_clip(segment_id)
         return samples if rate == RATE else np.asarray(soxr.resample(samples, rate, RATE), dtype=np.float32)
 
     def native_clip(self, segment_id: str) -> tuple[np.ndarray, int]:
-        """(float32 [S], rate in Hz) of one segment as it was recorded; TrainError as `clip`."""
+        """(float32 [S], rate in Hz) of one segment as it was recorded; SegmentError as `clip`."""
         import soundfile
 
         part = self._home(segment_id)
@@ -147,6 +190,8 @@ class Corpora:
         raise TrainError(f"segment {segment_id} has no audio in {self.title}")
 
 
-def _unreadable(segment_id: str, part: Corpus, error: Exception) -> TrainError:
+def _unreadable(segment_id: str, part: Corpus, error: Exception) -> SegmentError:
     words = " ".join(str(error).split())
-    return TrainError(f"the shard of segment {segment_id} cannot be read ({words}); run: voxmill fsck {part.path}")
+    return SegmentError(
+        segment_id, f"the shard of segment {segment_id} cannot be read ({words}); run: voxmill fsck {part.path}"
+    )

@@ -14,6 +14,7 @@ from trainer.config import TrainConfig
 from trainer.data import Planned, Planner, SampleMaker
 from trainer.mixture import Candidate, Choice, hash_number
 from trainer.packing import pack
+from trainer.readable import make_readable
 from trainer.signals import never
 from trainer.step import autocast, document_noise
 from voxcpm.samples import pack_rows
@@ -56,6 +57,8 @@ class Validator:
             if item.length <= positions:
                 planned.append(item)
         self._rows = list(pack(planned, positions))
+        self.unreadable: dict[str, str] = {}
+        """Held-out segments that turned out to be damaged, and why: they are not scored."""
 
     @property
     def segments(self) -> int:
@@ -77,7 +80,9 @@ class Validator:
             if self._asked_to_stop():
                 model.train()
                 return {}
-            batch = pack_rows([[self._maker.make(item) for item in row]])
+            samples, unreadable = make_readable(self._maker, [row], self._trainee.config)
+            self.unreadable |= unreadable
+            batch = pack_rows(samples)
             assert batch.document_ids is not None
             seeds = {(0, i): item.choice.seed for i, item in enumerate(row)}
             noise = document_noise(self._trainee, batch, seeds)
@@ -102,6 +107,7 @@ class Validator:
                     errors[group].append(error)
         model.train()
         return {
+            "validation/diffusion": float("nan"),  # where no segment can be read
             **{name: sum(values) / len(values) for name, values in sorted(errors.items())},
             "validation/stop": float(torch.cat(crossed).mean()) if crossed else float("nan"),
             "validation/stop_f1": 2 * hits / max(1, claimed + wanted),

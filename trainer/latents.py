@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from catalogs.companions import StoredLatents, stored_codecs
 from trainer.config import TrainError
-from trainer.corpora import RATE, Corpora
+from trainer.corpora import RATE, Corpora, SegmentError
 from trainer.encoder import ClipEncoder, codec_digest, from_bits, latent_form
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Latents:
         self._held = 0
         self._room = round(memory_s * RATE / config.patch_samples)
         self._encode = ClipEncoder(codec, config.patch_size)
+        self._one_at_a_time = Lock()
         self._stored: list[StoredLatents] = []
         self.notes: list[str] = []
         self.encoded_s = 0.0
@@ -79,14 +81,30 @@ class Latents:
                 )
 
     def get(self, segment_id: str, patches: int) -> Tensor:
-        """float32 [patches, P, D] of one segment. TrainError when its audio is not as long as the index says."""
+        """float32 [patches, P, D] of one segment. SegmentError when its audio, or what is stored of it, is damaged or not as
+        long as the index says.
+
+        May be called from several threads.
+        """
+        with self._one_at_a_time:
+            return self._get(segment_id, patches)
+
+    def _get(self, segment_id: str, patches: int) -> Tensor:
         for stored in self._stored:
-            bits = stored.get(segment_id)
+            try:
+                bits = stored.get(segment_id)
+            except (OSError, ValueError, IndexError) as error:
+                raise SegmentError(
+                    segment_id,
+                    f"the stored latents of segment {segment_id} cannot be read ({' '.join(str(error).split())}); run: voxmill"
+                    f" fsck {stored.root}",
+                ) from None
             if bits is not None:
                 if len(bits) != patches:
-                    raise TrainError(
+                    raise SegmentError(
+                        segment_id,
                         f"segment {segment_id} has stored latents of {len(bits)} patches, its index row speaks of {patches}; run:"
-                        f" voxmill fsck {stored.root}"
+                        f" voxmill fsck {stored.root}",
                     )
                 return from_bits(bits)
         if segment_id in self._memory:
@@ -133,13 +151,14 @@ class Latents:
 
 
 def check_length(segment_id: str, samples: int, patches: int, patch_samples: int, corpus: str | Path) -> None:
-    """TrainError where a clip has not the samples that its patches stand for: rather than cut it silently, or pad it with
+    """SegmentError where a clip has not the samples that its patches stand for: rather than cut it silently, or pad it with
     seconds of nothing."""
     slack = round(_SLACK_S * RATE)
     if not (patches - 1) * patch_samples - slack <= samples <= patches * patch_samples + slack:
-        raise TrainError(
+        raise SegmentError(
+            segment_id,
             f"segment {segment_id} has {samples / RATE:.2f} s of audio, its index row speaks of"
-            f" {(patches - 1) * patch_samples / RATE:.2f} to {patches * patch_samples / RATE:.2f} s; run: voxmill fsck {corpus}"
+            f" {(patches - 1) * patch_samples / RATE:.2f} to {patches * patch_samples / RATE:.2f} s; run: voxmill fsck {corpus}",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from catalogs.commit import write_atomically
 from trainer.build import Trainee
 from trainer.codec.losses import mel_bank
 from trainer.config import TrainConfig
+from trainer.corpora import SegmentError
 from trainer.data import Planner, SampleMaker
 from trainer.mixture import Candidate, Choice
 from trainer.signals import never
@@ -60,7 +62,9 @@ class Listener:
             for number, candidate in enumerate(self._held):
                 if self._asked_to_stop():
                     break
-                heard.append(self._speak(voice, number, candidate))
+                # A reference that is damaged is named by the validation that goes before.
+                with suppress(SegmentError):
+                    heard.append(self._speak(voice, number, candidate))
             return heard
         finally:
             model.train(training)

@@ -216,6 +216,14 @@ def _check_shards(corpora: Corpora, candidates: Iterable[Candidate]) -> None:
             f"corpus {path}: the shard {shard}{more} is not there; run: voxmill fsck {path} (it says what is lost), or prepare"
             " that part again"
         )
+    damaged = corpora.damaged_shards(wanted)
+    if damaged:
+        path, shard, reason = damaged[0]
+        more = f" (and {len(damaged) - 1} more are damaged)" if len(damaged) > 1 else ""
+        raise TrainError(
+            f"corpus {path}: the shard {shard} {reason}{more}; run: voxmill fsck {path} (it says what is lost), or prepare that"
+            " part again"
+        )
 
 
 def _check_codec(shape: VoxCPM2Config, origin: str) -> None:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +22,7 @@ from trainer.ranks import Ranks
 from trainer.realised import layout_words
 from trainer.result import Progress
 from trainer.resume import Resumable, step_name
+from trainer.signals import never
 from trainer.step import StepReport
 from voxcpm.limits import find_gpu
 from voxcpm.model import VoxCPM2
@@ -39,10 +41,14 @@ class Reporter:
         say: Callable[[str], None],
         on_step: Callable[[Progress], None] | None,
         metrics: Metrics | None,
+        asked_to_stop: Callable[[], bool] = never,
     ) -> None:
-        """held: the segments that are held out; metrics: None on all ranks but the first."""
+        """held: the segments that are held out; metrics: None on all ranks but the first; asked_to_stop: whether this rank is
+        asked to, which ends a validation."""
         self._config, self._run, self._ranks, self._metrics = config, run, ranks, metrics
         self.say, self._on_step = say, on_step
+        # All ranks must leave a validation at the same row.
+        self._stopping = lambda: ranks.any(asked_to_stop())
         self._output = Path(config.output)
         self._device = run.trainee.model.device
         self._began, self._began_at = time.perf_counter(), run.state.step
@@ -56,10 +62,10 @@ class Reporter:
                 f"step {run.state.step}: begun by an earlier version; from here on the data comes in the order of this one"
             )
         if held:
-            self._validator = Validator(config, run.trainee, held, maker, self._device)
+            self._validator = Validator(config, run.trainee, held, maker, self._device, self._stopping)
             say(f"held out: {len(held)} segments, of which {self._validator.segments} are scored")
-            count = config.validation.speak
-            self._listener = Listener(run.trainee, held, maker, count) if count else None
+            if config.validation.speak:
+                self._listener = Listener(config, run.trainee, held, maker, asked_to_stop)
 
     def step(self, report: StepReport) -> None:
         """A step was taken, or not; `skipped` has told why not."""
@@ -92,20 +98,34 @@ class Reporter:
         """A step was not taken: skipped.jsonl gets the last entry of the state's list."""
         state = self._run.state
         self._write({"optim/skipped_steps": float(state.bad_steps)})
-        if self._ranks.first:
-            with (self._output / "skipped.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(state.skipped_steps[-1]) + "\n")
+        self._append(state.skipped_steps[-1])
         self.say(f"step {state.step}: {reason}; the step is skipped")
 
+    def left_out(self, unreadable: dict[str, str]) -> None:
+        """Segments turned out to be damaged (id -> reason): each is named once, and has a line of skipped.jsonl."""
+        for segment, reason in unreadable.items():
+            self.say(f"step {self._run.state.step}: left out: {reason}")
+            self._append({"step": self._run.state.step, "reason": reason, "segments": [segment]})
+
     def validate_if_due(self) -> None:
-        """Score and speak the held-out segments with the moving average, where the config asks for it at this step."""
+        """Score and speak the held-out segments with the moving average, where the config asks for it at this step.
+
+        A run that is asked to stop has little time left to save: it leaves out what of this is still to be done.
+        """
         step = self._run.state.step
         if self._validator is None or step % (self._config.validation.every or 1):
             return
         with averaged(self._run.trainee.model, self._run.average):
-            self.validated = self._validator.run()
-            if self._listener is not None:
+            found = self._validator.run()
+            if found and self._listener is not None:
                 self._hear(self._listener)
+        if not found:
+            self.say(f"step {step}: asked to stop, no validation")
+            return
+        state, damaged = self._run.state, self._validator.unreadable
+        self.left_out({segment: reason for segment, reason in damaged.items() if segment not in state.unreadable})
+        state.unreadable |= damaged
+        self.validated = found
         self._write(self.validated)
         words = ", ".join(
             f"{key} {self.validated[f'validation/{key}']:.4f}" for key in ("diffusion", "stop", "stop_f1")
@@ -136,6 +156,12 @@ class Reporter:
         speed = training_flops(config, text, report.audio, report.patches) / report.seconds
         found = {"speed/tflops": speed / 1e12}
         return found if self._peak is None else found | {"speed/mfu": speed / self._peak}
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        """One line of skipped.jsonl."""
+        if self._ranks.first:
+            with (self._output / "skipped.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
 
     def _write(self, values: dict[str, float]) -> None:
         if self._metrics is not None:

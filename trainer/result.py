@@ -32,6 +32,8 @@ class TrainResult:
     """The last validation's metrics."""
     adapter: str | None = None
     """With LoRA: the folder with the adapter, which is merged in `checkpoint`."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Segments that were left out because they are damaged, and what was wrong."""
 
 
 @dataclass(frozen=True)

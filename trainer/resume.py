@@ -37,6 +37,10 @@ class RunState:
     skipped_steps: list[dict[str, Any]] = field(default_factory=list)
     """The last steps that were not taken: step, reason, segments."""
     skipped: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Segments that were left out because they are damaged, and what was wrong."""
+    unreadable_in_a_row: int = 0
+    """Samples that were left out since the last one that could be read."""
     data_key: str = ""
     rows: dict[str, Any] = field(default_factory=dict)
     realised: Realised = field(default_factory=Realised)
