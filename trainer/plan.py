@@ -189,6 +189,7 @@ def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFac
         if mixture.shares.ramp:
             expected = mixture.shares.expected(found.samples)
             found.layouts = {layout: round(share * found.samples) for layout, share in expected.items()}
+            found.decoupled = round(found.layouts.get("controllable", 0) * mixture.shares.decoupled)
     found.epochs = found.samples / mixture.epoch_samples
     found.asked, found.rounds = mixture.shares.asked(found.samples), mixture.rounds(found.layouts)
     found.notes = [*mixture.notes(), *_short_clips(name, phase, max(c.seconds for c in candidates))]

@@ -58,7 +58,7 @@ def layout_words(layouts: Mapping[str, int], asked: Mapping[str, float], rounds:
     came round."""
     total = max(1, sum(layouts.values()))
     return ", ".join(
-        f"{name} {count:,} ({count / total:.1%}, asked {asked.get(name, 0.0):.1%}, {rounds.get(name, 0.0):.1f} rounds)"
+        f"{name} {count:,} ({count / total:.1%}, asked {asked.get(name, 0.0):.1%}, {rounds.get(name, 0.0):,.1f} rounds)"
         for name in LAYOUTS
         if (count := layouts.get(name, 0)) or asked.get(name)
     )

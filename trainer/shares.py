@@ -76,6 +76,14 @@ class Shares:
         """Shares that they will have, as far as the data can bear it, over the first `count` choices."""
         return self._over(count, self._by_layout(self.first), self._by_layout(self.last))
 
+    @property
+    def decoupled(self) -> float:
+        """Share of the controllable samples that are content-decoupled, at the end of the ramp."""
+        controllable = {
+            kind: share for kind, share in zip(self.kinds, self.last, strict=True) if kind[0] == DECOUPLED[0]
+        }
+        return float(controllable.get(DECOUPLED, 0.0) / max(sum(controllable.values()), 1e-9))
+
     def notes(self) -> list[str]:
         """Lines on what is asked for and cannot be had, and on the ramp."""
         found = []

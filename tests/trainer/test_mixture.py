@@ -260,6 +260,7 @@ def test_content_decoupled_samples_are_their_share_of_the_controllable_ones() ->
     for choice in chosen:
         realised.count(choice)
     assert realised.decoupled == len(made)
+    assert Mixture(both, phase(layouts=weights, decoupled=0.7), "joint", 1).shares.decoupled == pytest.approx(0.7)
     off = Mixture(both, phase(layouts=weights), "joint", 1)
     assert off.epoch_samples == 2000 and all(c.candidate.described_id is None for c in islice(off, 2000))
 
