@@ -1,7 +1,8 @@
 """What a run needs of memory and disk, from the config alone, and the arithmetic of a step. Bytes, decimal units.
 
-weights, gradients, Adam's two moments and the moving average: 4 bytes each for what is trained, 4 for what is not; divided by
-the ranks when sharded (FSDP2 holds one block and the root gathered besides).
+weights, gradients, Adam's two moments and the moving average: 4 bytes each for what is trained; weights that are not (adapters
+are) 4, or 2 where they are kept in bfloat16; divided by the ranks when sharded (FSDP2 holds one block and the root gathered
+besides).
 
 activations: a block of width h, n query and k key heads of width d and inner width f keeps for each of its positions
     4 h + 2 (n + k) d + 4 f   numbers
@@ -80,9 +81,15 @@ def memory_needed(
     average: bool = False,
     half: bool = False,
     recompute: bool = False,
+    frozen_width: int | None = None,
 ) -> Memory:
-    """The estimate for one rank of a run with so many weights, of which so many are trained."""
+    """The estimate for one rank of a run with so many weights, of which so many are trained.
+
+    frozen_width: bytes of each of the `weights` where they are not trained, and adapters (`trained`) come on top; None: the
+    weights are what is trained.
+    """
     share = world if sharded else 1
+    held = weights * FLOAT if frozen_width is None else weights * frozen_width + trained * FLOAT
     gathered = 0.0
     if sharded:
         blocks = [tower_parameters(tower) / max(1, tower.layers) for tower in _towers(config)]
@@ -90,7 +97,7 @@ def memory_needed(
         # The root and two blocks, one in use and one on its way.
         gathered = (weights - in_blocks + 2 * max(blocks)) * (2 if half else FLOAT)
     return Memory(
-        weights * FLOAT / share + gathered,
+        held / share + gathered,
         trained * FLOAT / share,
         2 * trained * FLOAT / share,
         trained * FLOAT / share if average else 0.0,

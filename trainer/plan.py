@@ -5,12 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data import Planner, RowStream
 from trainer.device import pick_device
-from trainer.memory import Memory, PartSize, memory_needed, training_flops
+from trainer.memory import FLOAT, Memory, PartSize, memory_needed, training_flops
 from trainer.mixture import Mixture, describe_candidates
-from trainer.preflight import Data, ModelFacts, check_disk, check_output, disk_needed, look_at_model, read_data
+from trainer.preflight import (
+    Data,
+    ModelFacts,
+    check_disk,
+    check_output,
+    disk_needed,
+    free_bytes,
+    keeps_half,
+    look_at_model,
+    read_data,
+)
 from trainer.ranks import Ranks, check_shares, chosen_ranks, planned_ranks
 from trainer.realised import Realised, layout_words
 from voxcpm.config import VoxCPM2Config
@@ -21,6 +33,8 @@ _LAID_OUT = 20_000
 _CHARACTERS_A_TOKEN = 3
 _LONG_S = 60
 """Seconds; a phase for clips of this length and more expects some that are joined."""
+_ROOM = 1.15
+"""Memory that is really taken, by the estimate: libraries and fragments come on top."""
 _SPEED = 400e12
 """FLOP/s of one GPU in the plan's hours: 40 % of an H100's peak in bfloat16."""
 
@@ -74,6 +88,8 @@ class TrainPlan:
     disk_bytes: float
     disk_free: float
     notes: list[str] = field(default_factory=list)
+    problem: str | None = None
+    """Why the run cannot be begun all the same, in one line."""
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -113,12 +129,12 @@ class TrainPlan:
 
 def plan(config: TrainConfig) -> TrainPlan:
     """The plan of a run. Nothing is written, fetched or computed; every check of `train` is made. Raises TrainError (and the
-    loaders' errors), one line."""
+    loaders' errors), one line; a disk that is too small is the plan's `problem`, since the plan says what to do about it."""
     ranks = planned_ranks(config)
     if config.launch == "ray":
         ranks = chosen_ranks(config, 0, config.workers, 0)
     check_shares(config, ranks)
-    pick_device(config.device)
+    device = pick_device(config.device)
     data = read_data(config)
     resumed = check_output(config, data.key)
     facts = look_at_model(config, data.corpora, resumed)
@@ -126,7 +142,11 @@ def plan(config: TrainConfig) -> TrainPlan:
         raise TrainError(
             f"{config.model.start} is not here yet: fetch it first, with: hf download {config.model.start}"
         )
-    free = check_disk(config, facts)
+    problem = None
+    try:
+        check_disk(config, facts)
+    except TrainError as error:
+        problem = str(error)
     phases = []
     first = 0
     for name, phase in config.phases.items():
@@ -134,6 +154,7 @@ def plan(config: TrainConfig) -> TrainPlan:
         phases.append(_plan_phase(name, phase, steps, data, facts, config.seed))
         first += phase.steps
     each, most = disk_needed(config, facts)
+    memory = _memory(config, facts, phases, ranks)
     return TrainPlan(
         ranks.world,
         ranks.mode,
@@ -143,12 +164,13 @@ def plan(config: TrainConfig) -> TrainPlan:
         facts.weights,
         facts.trained,
         phases,
-        _memory(config, facts, phases, ranks),
+        memory,
         sum(training_flops(facts.config, p.positions - p.patches, p.patches, p.learnt) for p in phases) / 1e18,
         each,
         most,
-        free,
-        _notes(facts, phases, data),
+        free_bytes(config),
+        [*_device_notes(memory, device), *_notes(facts, phases, data)],
+        problem,
     )
 
 
@@ -255,9 +277,21 @@ def _memory(config: TrainConfig, facts: ModelFacts, phases: list[PhasePlan], ran
                 config.optim.ema is not None,
                 config.dtype == "bfloat16",
                 config.recompute,
+                None if config.model.lora is None else 2 if keeps_half(config, shape) else FLOAT,
             )
         )
     return max(needed, key=lambda memory: memory.total)
+
+
+def _device_notes(memory: Memory, device: torch.device) -> list[str]:
+    """A line that compares the estimate with what the device has, where it is a GPU."""
+    if device.type != "cuda":
+        return []
+    about = torch.cuda.get_device_properties(device)
+    words = f"{about.name} has {about.total_memory / 1e9:.1f} GB, the estimate is {memory.total / 1e9:.1f} GB"
+    if memory.total * _ROOM > about.total_memory:
+        words += ": too little with libraries and fragments; fewer rows and more accumulate, recompute=true or more ranks need less"
+    return [words]
 
 
 def _notes(facts: ModelFacts, phases: list[PhasePlan], data: Data) -> list[str]:

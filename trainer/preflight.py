@@ -23,8 +23,9 @@ from trainer.data import Planner, RowStream
 from trainer.memory import checkpoint_bytes
 from trainer.mixture import Candidate, Mixture, data_key, find_candidates, hold_out
 from trainer.resume import Saved, latest, refuse_other_data, saved_state
+from trainer.start import fetch_start, local_start
 from voxcpm.audiovae import AudioVAEConfig
-from voxcpm.checkpoint import HUB_ID, find_checkpoint, parse_dtype
+from voxcpm.checkpoint import HUB_ID, parse_dtype
 from voxcpm.config import VoxCPM2Config
 from voxcpm.layout import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
 from voxcpm.lora import LoRAConfig, apply_lora
@@ -114,21 +115,24 @@ def _refuse_other_model(config: TrainConfig, output: Path) -> None:
         )
 
 
+def start_of(config: TrainConfig, resumed: Saved | None) -> str | None:
+    """The checkpoint that weights or shape are read from besides the run's own: none where the run's own has everything."""
+    own = resumed is not None and resumed.folder is not None and config.model.lora is None
+    return None if own else config.model.start
+
+
 def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) -> ModelFacts | None:
     """The model's shape, with codec and tokenizer checked against it; None for a hub id that has yet to be fetched."""
     settings = config.model
     tokenizer: TextTokenizer | None = None
-    if settings.start is not None:
-        try:
-            folder = find_checkpoint(settings.start, local_files_only=True)
+    start = start_of(config, resumed)
+    if start is not None:
+        folder = local_start(start)
+        if folder is not None:
             shape, tokenizer, origin = VoxCPM2Config.load(folder), TextTokenizer.load(folder), str(folder)
-        except FileNotFoundError:
-            if settings.start.startswith(("/", ".", "~")) or settings.start.count("/") != 1:
-                raise
-            if Path(settings.start).is_dir():
-                raise
-            if settings.start != HUB_ID:
-                return None
+        elif start != HUB_ID:
+            return None
+        else:
             from voxcpm.published import published_dict
 
             shape, origin = VoxCPM2Config.from_dict(published_dict()), f"{HUB_ID}, which has yet to be fetched"
@@ -169,10 +173,14 @@ def disk_needed(config: TrainConfig, facts: ModelFacts) -> tuple[float, float]:
     return each, each * (config.keep + 1)
 
 
-def check_disk(config: TrainConfig, facts: ModelFacts) -> float:
-    """Free bytes where the output goes; TrainError where the checkpoints do not fit."""
-    output = Path(config.output)
-    free = float(shutil.disk_usage(_nearest(output)).free)
+def free_bytes(config: TrainConfig) -> float:
+    """Free bytes where the output goes."""
+    return float(shutil.disk_usage(_nearest(Path(config.output))).free)
+
+
+def check_disk(config: TrainConfig, facts: ModelFacts) -> None:
+    """TrainError where the checkpoints do not fit."""
+    output, free = Path(config.output), free_bytes(config)
     there = sum(p.stat().st_size for p in output.rglob("*") if p.is_file()) if output.is_dir() else 0
     needed = disk_needed(config, facts)[1]
     if needed > free + there:
@@ -180,13 +188,21 @@ def check_disk(config: TrainConfig, facts: ModelFacts) -> float:
             f"output {output}: {config.keep} checkpoints and one being written need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are"
             " free: give another output, or keep fewer with --set keep=1"
         )
-    return free
+
+
+def keeps_half(config: TrainConfig, shape: VoxCPM2Config) -> bool:
+    """Whether the frozen weights beside adapters are kept in bfloat16 (see `trainer.build`)."""
+    return config.model.lora is not None and config.dtype == shape.dtype == "bfloat16"
 
 
 def check_all(config: TrainConfig) -> tuple[Data, Saved | None]:
-    """Every check; the data, and the checkpoint to go on from."""
+    """Every check; the data, and the checkpoint to go on from. Fetches what the run starts from; nothing is written to the
+    output."""
     data = read_data(config)
     resumed = check_output(config, data.key)
+    start = start_of(config, resumed)
+    if start is not None:
+        fetch_start(start)
     facts = look_at_model(config, data.corpora, resumed)
     if facts is not None:
         check_disk(config, facts)

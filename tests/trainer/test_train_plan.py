@@ -16,8 +16,10 @@ from train_runs import Runs
 
 from trainer.config import LAYOUTS, TrainConfig
 from trainer.loop import train
-from trainer.memory import PartSize, activation_bytes
-from trainer.plan import plan
+from trainer.memory import Memory, PartSize, activation_bytes
+from trainer.plan import _device_notes, plan
+from trainer.start import is_hub_id
+from voxcpm.checkpoint import HUB_ID
 from voxmill import cli
 
 Ask = Callable[..., tuple[int, str, str]]
@@ -120,7 +122,8 @@ def other_channels(values: dict[str, Any]) -> None:
         ({"change": fewer_words}, "the tokenizer has "),
         ({"change": other_rate}, "the codec encodes 24000 Hz"),
         ({"change": other_channels}, "latent channels"),
-        ({"model": {"start": "/no/such/folder"}}, "no checkpoint folder"),
+        ({"model": {"start": "/no/such/folder"}}, "no checkpoint at /no/such/folder"),
+        ({"model": {"start": "model/latest"}}, "no checkpoint at model/latest: train it first"),
         ({"corpus": "/no/such/corpus"}, "/no/such/corpus"),
         ({"device": "cuda:99"}, "cuda"),
     ],
@@ -172,7 +175,61 @@ def test_a_place_that_cannot_be_written_and_a_full_disk(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("trainer.preflight.shutil.disk_usage", lambda path: usage(10**7, 10**7 - 10**6, 10**6))
     status, _, err = ask(runs.config(tmp_path / "out"))
-    assert status == 1 and "GB are free" in err and len(err.splitlines()) == 1
+    assert status == 1 and "GB are free" in err and len(err.splitlines()) == 1 and not (tmp_path / "out").exists()
+    status, out, err = ask(runs.config(tmp_path / "out"), "--dry-run")
+    assert status == 1 and "need" in err and len(err.splitlines()) == 1
+    assert "memory a rank" in out and "disk:" in out, "the plan says what is too large"
+
+
+def test_what_is_a_checkpoint_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert is_hub_id(HUB_ID) and is_hub_id("somebody/VoxCPM2-mine")
+    for start in ("model/latest", "model/step_0000500", "mine/model", "./a", "/a/b", "~/a", "a/b/c", "alone", "a/../b"):
+        assert not is_hub_id(start), start
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_and_nothing_is_written(
+    runs: Runs, tmp_path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object, local_files_only: bool = False, **__: object) -> Path:
+        raise FileNotFoundError("not in the cache") if local_files_only else ConnectionError("no route to host")
+
+    monkeypatch.setattr("trainer.start.find_checkpoint", no_network)
+    config = runs.config(tmp_path / "out", model={"start": "somebody/VoxCPM2-mine"})
+    status, _, err = ask(config, "--dry-run")
+    assert status == 1 and "fetch it first, with: hf download somebody/VoxCPM2-mine" in err
+    status, _, err = ask(config)
+    assert status == 1 and "could not be fetched (no route to host)" in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_goes_on_without_what_it_started_from(runs: Runs, tmp_path: Path, ask: Ask) -> None:
+    """The stage before may be cleared away once a checkpoint of this one is there."""
+    start = tmp_path / "before"
+    shutil.copytree(runs.start, start)
+    train(runs.config(tmp_path / "out", {"steps": 2}, model={"start": str(start)}, steps=1), lambda _: None)
+    shutil.rmtree(start)
+    config = runs.config(tmp_path / "out", {"steps": 2}, model={"start": str(start)})
+    assert ask(config, "--dry-run")[0] == 0 and train(config, lambda _: None).steps == 2
+
+
+def test_frozen_weights_in_bfloat16_take_half(runs: Runs, tmp_path: Path) -> None:
+    start = copied_start(runs, tmp_path, lambda values: values.update(dtype="bfloat16"))
+    adapters = {"start": start, "lora": {"r": 4}}
+    held = [plan(runs.config(tmp_path / "out", model=adapters, dtype=t)) for t in ("bfloat16", "float32")]
+    trained = held[0].trained
+    assert trained and held[0].memory.weights == 2 * held[0].weights + 4 * trained
+    assert held[1].memory.weights == 4 * (held[1].weights + trained)
+    assert plan(runs.config(tmp_path / "out")).memory.weights == 4 * held[0].weights
+
+
+def test_the_estimate_is_compared_with_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = namedtuple("gpu", "name total_memory")
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: gpu("A card", 24e9))
+    needs = [_device_notes(Memory(size, 0, 0, 0, 0), torch.device("cuda")) for size in (10e9, 23e9)]
+    assert needs[0] == ["A card has 24.0 GB, the estimate is 10.0 GB"]
+    assert "too little" in needs[1][0] and not _device_notes(Memory(1, 0, 0, 0, 0), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("recompute", [False, True])

@@ -35,6 +35,7 @@ def train(
     """
     from trainer import load_train_config
     from trainer import train as run
+    from trainer.config import TrainError
     from trainer.ranks import PeerError
 
     terminal = Terminal(as_json)
@@ -48,6 +49,8 @@ def train(
         for line in planned.lines():
             terminal.say(line)
         terminal.result(planned.as_dict())
+        if planned.problem is not None:
+            raise TrainError(planned.problem)
         return
     try:
         result = run(settings, say=terminal.say)
