@@ -28,6 +28,8 @@ ORDER_VERSION = 2
 """Raised when choices follow from the same settings by other rules. 1: the segment first, then a layout that it can serve;
 keys had no version then."""
 
+_MEASURED = 10_000
+"""Segments of a layout whose lengths the estimate of a ramp's samples rests on."""
 _BLOCK = 4096
 """Choices whose layouts are drawn at once."""
 
@@ -108,6 +110,7 @@ class Mixture:
             and not used.isdisjoint(c.layouts())
             and (phase.decoupled > 0 or c.described_id is None)
         ]
+        self._seconds = np.array([c.seconds for c in self._candidates])
         members = self._members(used)
         able = {kind: sum(map(len, found.values())) for kind, found in members.items()}
         self.shares = Shares(phase, name, able, len(self._candidates))
@@ -134,7 +137,7 @@ class Mixture:
         return self.shares.notes() + ([missing] if absent else [])
 
     def choice(self, index: int) -> Choice:
-        """Choice number `index`, from 0; quick where indices rise, some seconds for the first one beyond a hundred million."""
+        """Choice number `index`, from 0; quick where indices rise; the first takes a second for every ten million before it."""
         block, place = divmod(index, _BLOCK)
         if self._block[0] != block:
             self._block = (block, *self._draw(block))
@@ -172,7 +175,7 @@ class Mixture:
     def _pool(self, number: int, members: dict[str, np.ndarray]) -> Pool:
         """The order of one kind's segments, with its languages' shares."""
         counts = np.array([len(found) for found in members.values()], dtype=float)
-        seconds = np.array([sum(self._candidates[i].seconds for i in found) for found in members.values()])
+        seconds = np.array([self._seconds[found].sum() for found in members.values()])
         weights = np.array([self._language_weights.get(language, 1.0) for language in members])
         # Shares of the audio are hours ** temperature; in samples, by the language's mean length.
         asked = weights * counts * (seconds / seconds.sum()) ** (self._phase.language_temperature - 1)
@@ -202,10 +205,11 @@ class Mixture:
     def _ramp(self) -> int:
         """Choices over which the weights change: a share of those the phase's positions have room for, roughly."""
         phase = self._phase
-        lengths = [
-            float(np.mean([rough_positions(self._candidates[i], layout) for i in np.concatenate(pool.members)]))
-            for (layout, _), pool in zip(self.shares.kinds, self._pools, strict=True)
-        ]
+        lengths = []
+        for (layout, _), pool in zip(self.shares.kinds, self._pools, strict=True):
+            numbers = np.concatenate(pool.members)
+            some = numbers[:: 1 + len(numbers) // _MEASURED].tolist()
+            lengths.append(sum(rough_positions(self._candidates[i], layout) for i in some) / len(some))
         positions = phase.steps * phase.rows * phase.accumulate * phase.max_positions
         return max(1, round(phase.ramp * positions / float(np.dot(self.shares.last, lengths))))
 
@@ -216,7 +220,7 @@ def rough_positions(candidate: Candidate, layout: str) -> float:
     if layout in ("design", "controllable"):
         found += len((candidate.description or "").encode()) / 3
     if layout in ("reference", "controllable", "reference_continuation"):
-        found += float(np.mean([seconds for _, seconds in candidate.references])) / PATCH_SECONDS
+        found += sum(seconds for _, seconds in candidate.references) / len(candidate.references) / PATCH_SECONDS
     return found
 
 

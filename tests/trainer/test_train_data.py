@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainer.config import Phase
+from trainer.config import LayoutWeights, Phase
 from trainer.corpora import Corpora
 from trainer.data import Planned, Planner, RowStream, SampleMaker
 from trainer.latents import Latents, encode_clip
@@ -108,6 +108,8 @@ def test_descriptions_stand_in_brackets_before_the_text(
     tokenizer = TextTokenizer.load(golden / "checkpoint")
     described = next(candidate for candidate in candidates if candidate.description)
     plan = planner.plan(Choice(0, described, "design", None, 0))
+    short = planner.plan(Choice(0, described, "design", None, 0, described.brief))
+    assert list(short.tokens) == tokenizer.encode(f"({described.brief}){described.text}")
     assert list(plan.tokens) == tokenizer.encode(f"({described.description}){described.text}")
     assert list(planner.plan(Choice(0, described, "basic", None, 0)).tokens) == tokenizer.encode(described.text)
 
@@ -154,8 +156,10 @@ def test_the_shortest_continued_clip_keeps_a_patch_on_either_side(
         assert 1 <= int(sample.loss_mask.sum()) < plan.patches
 
 
-def test_a_stream_goes_on_where_its_state_says(planner: Planner, candidates: list[Candidate]) -> None:
-    phase = Phase(steps=1, max_positions=160)
+@pytest.mark.parametrize("ramp", [False, True])
+def test_a_stream_goes_on_where_its_state_says(planner: Planner, candidates: list[Candidate], ramp: bool) -> None:
+    start = LayoutWeights(design=0, reference=0, controllable=0, reference_continuation=0) if ramp else None
+    phase = Phase(steps=40, max_positions=160, layouts_from=start)
 
     def stream() -> RowStream:
         return RowStream(Mixture(candidates, phase, "a", 1), planner, phase, {})
