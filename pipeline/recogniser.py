@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +40,7 @@ class Heard:
 
 
 class Recogniser:
-    """CTranslate2's Whisper with weights of models.toml. The same clip always gives the same text: no call sees another's."""
+    """CTranslate2's Whisper with weights of models.toml. No clip sees the text of another."""
 
     def __init__(
         self,
@@ -54,10 +55,12 @@ class Recogniser:
         self._margin_s = window_margin_s
         import ctranslate2
 
+        from pipeline.whisper_model import Model
+
         self.device = pick_device(device, ctranslate2.get_cuda_device_count)
         if compute_type == "default":
             compute_type = "int8" if self.device == "cpu" else "float16"
-        self._whisper: Any = _model_class()(
+        self._whisper: Any = Model(
             str(resolve(model)),
             device=self.device,
             compute_type=compute_type,
@@ -78,6 +81,13 @@ class Recogniser:
             if code in known:
                 return code
         return None
+
+    def together(self, jobs: Sequence[Callable[[], Any]]) -> None:
+        """Run jobs, each of which uses this recogniser for a clip of its own, so that the network computes for all at once.
+
+        Raises the first of their errors, when all have ended. On a CPU this gains nothing.
+        """
+        self._whisper.together(jobs)
 
     def languages(self, audio: np.ndarray) -> dict[str, float]:
         """Probability of each language (the model's codes) in float32 [S] at 16 kHz, of which the first 30 s are heard."""
@@ -167,22 +177,3 @@ class Recogniser:
             found.append(Support(word, float(gains[place : place + len(part)].sum()), len(part)))
             place += len(part)
         return found
-
-
-def _model_class() -> Any:
-    """faster-whisper's model, with `margin_frames`: how much of the padding after a clip its encoder computes (None: all)."""
-    from faster_whisper import WhisperModel
-
-    class Model(WhisperModel):
-        margin_frames: int | None = None
-
-        def encode(self, features: np.ndarray) -> Any:
-            if self.margin_frames is not None:
-                # Padding is exactly 0 in every band; a frame of audio, silent or not, never is.
-                filled = np.flatnonzero(features.any(axis=tuple(range(features.ndim - 1))))
-                length = (int(filled[-1]) + 1 if len(filled) else 0) + self.margin_frames
-                # In steps of half a second: every new length costs the library a moment of preparation.
-                features = np.ascontiguousarray(features[..., : -(-length // 50) * 50])
-            return super().encode(features)
-
-    return Model

@@ -34,7 +34,8 @@ PLACES = {
 }
 #: Never imported at the head of a file, so that importing our packages stays quick; only where they are used.
 LATE = {"ray", "demucs", "speechbrain", "faster_whisper", "google", "onnxruntime", "duckdb", "av", "silero_vad"}
-LATE_EXCEPT = {"ray": ("pipeline/engine/ray_engine.py",)}
+#: Files that are themselves imported only where they are used.
+LATE_EXCEPT = {"ray": ("pipeline/engine/ray_engine.py",), "faster_whisper": ("pipeline/whisper_model.py",)}
 
 
 def sources() -> list[Path]:

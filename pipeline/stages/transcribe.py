@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -26,6 +28,8 @@ from pipeline.text.timing import time_words
 # One window of speech for every two minutes votes: a talk may change its language after an hour.
 _VOTE_EVERY_S, _MOST_WINDOWS = 120.0, 24
 _CHUNK_S = 25.0
+# Segments at once on a GPU, to begin with: where they do not fit into its memory the batch is halved.
+_AT_ONCE = 16
 
 
 class TranscribeConfig(StageConfig):
@@ -56,6 +60,9 @@ class TranscribeConfig(StageConfig):
     """A mean log probability below this is doubt, as are a compression ratio above 2 and any sign of invention."""
     window_margin_s: float | None = Field(6.0, ge=0)
     """How much of the empty rest of Whisper's 30 s window is computed after a clip; null: all of it."""
+    batch_size: int | None = Field(None, ge=1)
+    """Segments through the model at once; halved by itself where the memory does not suffice. null: 16 on a GPU, 1 on the
+    CPU, where more gain nothing."""
     threads: int = Field(1, ge=1)
     """CPU threads of one actor. Two actors of one thread do a third more than one of two."""
     device: Device = "auto"
@@ -122,11 +129,29 @@ class Transcribe(Stage[TranscribeConfig]):
         self.for_each(session, session.usable(), lambda recording: self._hear_language(session, recording, languages))
         alive = [segment for segment in session.alive() if segment.source_id in languages]
         heard: dict[int, Heard] = {}
-        self.for_each(session, alive, lambda s: self._recognise(session, s, languages[s.source_id], heard))
+        self._for_together(
+            session, self.first, alive, lambda s: self._recognise(session, s, languages[s.source_id], heard)
+        )
         alive = [segment for segment in alive if id(segment) in heard]
         self.for_each(session, session.usable(), lambda recording: self.use_given(session, recording, heard))
-        self.for_each(session, alive, lambda segment: self._check(session, segment, heard[id(segment)]))
+        self.for_each(session, alive, lambda segment: self._check(segment))
+        again = [s for s in alive if not s.hard_reasons and self._is_heard_again(s)]
+        self._for_together(session, self.second, again, lambda s: self._hear_again(session, s, heard[id(s)].language))
         return session
+
+    def _for_together(
+        self, session: Session, recogniser: Recogniser, segments: list[Segment], work: Callable[[Segment], None]
+    ) -> None:
+        """`for_each`, or where the recogniser can do more at once, batches of segments. `work` must be repeatable."""
+        size = self.config.batch_size or (_AT_ONCE if recogniser.device == "cuda" else 1)
+        if size == 1:
+            self.for_each(session, segments, work)
+            return
+
+        def work_together(batch: Sequence[Segment]) -> None:
+            recogniser.together([partial(work, segment) for segment in batch])
+
+        self.for_batches(session, segments, work_together, size)
 
     def _hear_language(self, session: Session, recording: Recording, languages: dict[str, Spoken]) -> None:
         """Adds {source id: language}; nothing where there is nothing to hear."""
@@ -162,7 +187,7 @@ class Transcribe(Stage[TranscribeConfig]):
                 if (again.logprob or -9.0) > (found.logprob or -9.0):
                     here, found = other, again
         heard[id(segment)] = found
-        if here is not spoken:
+        if here is not spoken and "language_switch" not in segment.flags:
             segment.flags.append("language_switch")
         segment.language = here.language if here.p >= self.config.unknown_below else None
         segment.language_p = here.p
@@ -232,8 +257,8 @@ class Transcribe(Stage[TranscribeConfig]):
             found += part
         return found
 
-    def _check(self, session: Session, segment: Segment, heard: Heard) -> None:
-        """Rates, flags and the second pass of a segment whose text is decided."""
+    def _check(self, segment: Segment) -> None:
+        """Rates and flags of a segment whose text is decided."""
         text, language = str(segment.text), segment.language
         if language and known_language(language) is None:
             segment.flags.append("foreign_language")
@@ -244,19 +269,20 @@ class Transcribe(Stage[TranscribeConfig]):
             signs = signs_of_invention(text, language, spoken, segment.asr_logprob, segment.no_speech_p)
             # A person's words may say anything; only their rate is still a sign, of words that belong elsewhere.
             segment.flags += signs if segment.text_source == "asr" else [s for s in signs if s == "unusual_rate"]
-        if segment.text_source == "asr":
-            self._hear_again(session, segment, heard.language)
+
+    def _is_heard_again(self, segment: Segment) -> bool:
+        """Whether a second pass is made of a segment: of a recognised text, where it is in doubt or all are."""
+        config = self.config
+        if segment.text_source != "asr" or config.second_pass == "off":
+            return False
+        if not (self.second.multilingual or known_language(segment.language) == known_language("en")):
+            return False
+        doubtful = (segment.asr_logprob or -9.0) < config.doubtful_logprob or (segment.compression_ratio or 0.0) > 2
+        return config.second_pass_on == "all" or doubtful or bool(set(segment.flags) - {"given_rejected"})
 
     def _hear_again(self, session: Session, segment: Segment, language: str | None) -> None:
         """The second pass: `agreement_cer` of a recognised text."""
         config = self.config
-        if config.second_pass == "off" or not (
-            self.second.multilingual or known_language(segment.language) == known_language("en")
-        ):
-            return
-        doubtful = (segment.asr_logprob or -9.0) < config.doubtful_logprob or (segment.compression_ratio or 0.0) > 2
-        if config.second_pass_on == "doubtful" and not doubtful and not set(segment.flags) - {"given_rejected"}:
-            return
         audio, beam = session.audio(segment), config.beam_size
         if config.second_pass == "greedy":
             # The same audio at another place of the window: what the model guesses changes, what it hears stays.

@@ -1,0 +1,106 @@
+"""Segments through the recogniser side by side: the same words, times and scores as one by one; halved without memory."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sessions import make_stage, run_stages, session_of
+
+from pipeline.gathering import Gathering
+from pipeline.records import Session
+from pipeline.stage import Stage
+
+CLIPS = (
+    "read/jfk.flac",
+    "read/LJ002-0020.flac",
+    "multi/cosyvoice_zh.flac",
+    "ravdess/actor_02/03-01-01-01-01-01-02.flac",
+)
+
+
+def transcribed(corpora: Path, **settings: Any) -> tuple[Session, Stage[Any]]:
+    stage = make_stage("transcribe", threads=1, beam_size=2, second_pass_on="all", **settings)
+    session = session_of(*(corpora / name for name in CLIPS))
+    return stage(run_stages(session, "decode", "detect_speech", "segment")), stage
+
+
+@pytest.mark.parametrize("margin_s", [6.0, None])
+def test_segments_side_by_side_are_heard_as_they_are_one_by_one(
+    corpora: Path, margin_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real clips of two languages and several lengths, three at once: texts, words with times, scores and the second pass."""
+    alone, _ = transcribed(corpora, batch_size=1, window_margin_s=margin_s)
+    sizes: list[int] = []
+    compute = Gathering._answer
+    monkeypatch.setattr(Gathering, "_answer", lambda self, calls: sizes.append(len(calls)) or compute(self, calls))  # type: ignore[func-returns-value]
+    together, _ = transcribed(corpora, batch_size=3, window_margin_s=margin_s)
+    # With a margin only clips of like length have windows of one length.
+    assert max(sizes) == (3 if margin_s is None else 2), "the network was given several clips at once"
+    assert not together.quarantine and len(list(alone.alive())) >= 5
+    for one, other in zip(alone.alive(), together.alive(), strict=True):
+        assert (one.text, one.language, one.flags) == (other.text, other.language, other.flags)
+        assert [word.word for word in one.words] == [word.word for word in other.words]
+        times = [[(word.start, word.end) for word in segment.words] for segment in (one, other)]
+        assert np.allclose(times[0], times[1], atol=0.041), "within two of the model's steps of 20 ms"
+        for name in ("asr_logprob", "no_speech_p", "compression_ratio", "language_p", "agreement_cer"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=0.01), name
+
+
+def test_a_batch_that_does_not_fit_is_halved(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.whisper_model import Model
+
+    compute = Model._compute
+
+    def short(self: Model, key: Any, calls: list[Any]) -> Any:
+        if len(calls) > 2:
+            raise RuntimeError("CUDA failed with error out of memory")
+        return compute(self, key, calls)
+
+    monkeypatch.setattr(Model, "_compute", short)
+    session, stage = transcribed(corpora, batch_size=4, window_margin_s=None)
+    assert stage.halved and min(stage.halved) == 2
+    assert not session.quarantine and all(segment.text for segment in session.alive())
+
+
+def test_jobs_are_answered_together_and_in_order() -> None:
+    batches: list[tuple[Any, list[int]]] = []
+
+    def compute(key: Any, values: list[int]) -> list[int]:
+        batches.append((key, sorted(values)))
+        return [10 * value for value in values]
+
+    gathering = Gathering(compute)
+    found: dict[int, list[int]] = {}
+
+    def job(number: int) -> None:
+        # The second one is through after one call, the others go on without it.
+        first = gathering.call("a", number)
+        found[number] = [first] if number == 1 else [first, gathering.call("a" if number else "b", first)]
+
+    gathering.run([lambda n=n: job(n) for n in range(4)])  # type: ignore[misc]
+    assert found == {0: [0, 0], 1: [10], 2: [20, 200], 3: [30, 300]}
+    assert batches[0] == ("a", [0, 1, 2, 3]) and sorted(batches[1:], key=str) == [("a", [20, 30]), ("b", [0])]
+    assert not gathering.in_job
+
+
+def test_an_error_of_a_batch_reaches_its_jobs_and_the_caller() -> None:
+    def compute(key: Any, values: list[int]) -> list[int]:
+        raise MemoryError(key)
+
+    gathering = Gathering(compute)
+    ended: list[int] = []
+
+    def job() -> None:
+        try:
+            gathering.call("a", 1)
+        finally:
+            ended.append(threading.get_ident())
+
+    with pytest.raises(MemoryError):
+        gathering.run([job] * 3)
+    assert len(set(ended)) == 3, "all have ended before the error is raised"
+    gathering.run([])
