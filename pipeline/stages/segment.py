@@ -46,7 +46,7 @@ class CutSegments(Stage[SegmentConfig]):
     """
 
     name = "segment"
-    version = "3"
+    version = "4"
     config_type = SegmentConfig
     inputs = ("windows", "speech")
     outputs = ("segments", "segment.segment_id", "segment.seq", "segment.separated")

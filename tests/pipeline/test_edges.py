@@ -50,7 +50,7 @@ def test_cuts_in_speech_are_told_from_cuts_in_pauses(spoken: Session) -> None:
     caught = np.mean([(edge or 0.0) > 0.3 for edge in cut])
     alarms = np.mean([edge > 0.3 for edge in proper])
     # Acted clips were cut by people, some of them tightly, before we got them.
-    assert caught >= 0.9 and alarms <= 0.12, (caught, alarms)
+    assert caught >= 0.9 and alarms <= 0.05, (caught, alarms)
 
 
 def test_level_and_polarity_do_not_matter(spoken: Session) -> None:
@@ -76,6 +76,12 @@ def test_a_cut_moves_to_the_next_pause_and_stays_where_it_is_quiet() -> None:
     assert 2 * PCM_RATE < place < 2 * PCM_RATE + 800, "the near side of the pause"
     assert settle(samples, 2 * PCM_RATE + 1600, PCM_RATE, 3 * PCM_RATE) == 2 * PCM_RATE + 1600
     assert settle(samples, 3 * PCM_RATE, 3 * PCM_RATE, 3 * PCM_RATE) == 3 * PCM_RATE
+    # A pause that is long enough for one side only, and another one that is for both.
+    samples[3 * PCM_RATE : 3 * PCM_RATE + 640] *= 0.001
+    assert 2 * PCM_RATE < settle(samples, 3 * PCM_RATE - 200, PCM_RATE, 4 * PCM_RATE) < 2 * PCM_RATE + 3200
+    assert settle(samples, 3 * PCM_RATE - 200, 3 * PCM_RATE - 400, 4 * PCM_RATE) == pytest.approx(
+        3 * PCM_RATE + 320, abs=100
+    )
     steady = rng.normal(0, 0.1, PCM_RATE).astype(np.float32)
     assert settle(steady, 5000, 0, 16_000) == 5000, "no pause to be told from speech"
 
