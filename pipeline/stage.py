@@ -38,6 +38,8 @@ class Resources:
 
 Config = TypeVar("Config", bound=StageConfig)
 Item = TypeVar("Item", Recording, Segment)
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class StageError(RuntimeError):
@@ -139,6 +141,28 @@ class Stage(abc.ABC, Generic[Config]):
                 waiting.append(batch)
             else:
                 waiting += [[item] for item in reversed(batch)]
+
+    def in_batches(
+        self, items: Sequence[Given], work: Callable[[Sequence[Given]], Sequence[Made]], batch_size: int
+    ) -> list[Made]:
+        """What `work` makes of the items, in order, in batches that are halved as in `for_batches`.
+
+        Raises what `work` raises, but for want of memory only where not even one item fits.
+        """
+        made: list[Made] = []
+        while len(made) < len(items):
+            batch = items[len(made) : len(made) + self._batch_size(batch_size)]
+            try:
+                made += work(batch)
+                continue
+            except Exception as error:
+                if len(batch) == 1 or not is_out_of_memory(error):
+                    raise
+            # Outside of the handler, as in for_batches.
+            free_memory()
+            self._fits = (len(batch) + 1) // 2
+            self.halved.append(self._fits)
+        return made
 
     def _batch_size(self, asked: int) -> int:
         return asked if self._fits is None else min(asked, self._fits)

@@ -82,15 +82,15 @@ class FindTurns(Stage[FindTurnsConfig]):
                 self._compare(spans[first:last], self._hear(session, spans[first:last]))
 
     def _hear(self, session: Session, spans: Sequence[SpeechSpan]) -> list[_Heard]:
-        assert self._encoder is not None
-        found = []
-        for start in range(0, len(spans), _AT_ONCE):
-            some = spans[start : start + _AT_ONCE]
+        encoder = self._encoder
+        assert encoder is not None
+
+        def hear(some: Sequence[SpeechSpan]) -> list[_Heard]:
             clips = [session.pcm(s.source_id, s.start_s, s.end_s).astype(np.float32) / 32768.0 for s in some]
-            for clip, prints in zip(clips, self._encoder.partials(clips), strict=True):
-                seconds = len(clip) / PCM_RATE
-                found.append(_Heard(prints.mean(axis=0) * seconds, seconds))
-        return found
+            seconds = [len(clip) / PCM_RATE for clip in clips]
+            return [_Heard(p.mean(axis=0) * s, s) for p, s in zip(encoder.partials(clips), seconds, strict=True)]
+
+        return self.in_batches(spans, hear, _AT_ONCE)
 
     def _compare(self, spans: Sequence[SpeechSpan], heard: Sequence[_Heard]) -> None:
         """Set `turn` of spans that follow each other after short pauses."""

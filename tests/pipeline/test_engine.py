@@ -7,12 +7,12 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.engine_stages import BatchConfig, Batches, TroubleConfig
+from fakes.engine_stages import BatchConfig, Batches, TroubleConfig, out_of_memory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -250,6 +250,32 @@ def test_length_buckets_lose_and_mix_nothing(lengths: list[float], size: int) ->
     assert sorted(x for bucket in buckets for x in bucket) == sorted(lengths)
     assert all(0 < len(bucket) <= size for bucket in buckets)
     assert all(min(a) >= max(b) for a, b in itertools.pairwise(buckets))
+
+
+@pytest.mark.parametrize("kind", ["torch", "python", "ctranslate2"])
+def test_what_comes_of_batches_is_in_order_however_often_they_are_halved(kind: str) -> None:
+    stage = Batches(BatchConfig())
+    sizes: list[int] = []
+
+    def work(items: Sequence[int]) -> list[int]:
+        sizes.append(len(items))
+        if len(items) > 3:
+            raise out_of_memory(kind)
+        return [10 * item for item in items]
+
+    assert stage.in_batches(range(12), work, 8) == [10 * i for i in range(12)]
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 2] and stage.halved == [4, 2]
+
+    def hopeless(items: Sequence[int]) -> list[int]:
+        raise out_of_memory(kind)
+
+    def broken(items: Sequence[int]) -> list[int]:
+        raise ValueError("not the memory")
+
+    with pytest.raises(type(out_of_memory(kind))):
+        stage.in_batches([1, 2], hopeless, 2)
+    with pytest.raises(ValueError, match="not the memory"):
+        stage.in_batches([1, 2], broken, 2)
 
 
 def test_a_recording_that_fails_late_leaves_no_segments() -> None:
