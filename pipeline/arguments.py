@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.containers.listing import Located, is_container, list_members
 from pipeline.containers.members import Aside, Member
 from pipeline.manifests import MANIFESTS, Entry, SourceError, read_file_list, read_manifest
-from pipeline.places import is_location, is_no_recording, is_other_archive, local_path
+from pipeline.places import is_location, is_no_recording, is_other_archive, local_path, printable
 from pipeline.records import Quarantined
 
 
@@ -148,8 +148,3 @@ class Expander:
     def _refuse(self, error: OSError) -> None:
         reason = f"cannot be listed: {error.strerror}".lower()
         self._refused.append(Quarantined(printable(error.filename), "", "sources", reason))
-
-
-def printable(path: str | Path) -> str:
-    """A path as text that can be written down, whatever bytes are in it."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

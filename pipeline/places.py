@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 _ENDINGS = """
     txt json jsonl csv tsv parquet arrow md rst pdf html htm xml yaml yml toml ini cfg conf log py sh ipynb
@@ -29,6 +29,11 @@ def local_path(argument: str) -> str:
         if argument.startswith(protocol) and "::" not in argument:
             return argument.removeprefix(protocol)
     return argument
+
+
+def printable(path: str | PurePath) -> str:
+    """A path as text that can be written down, whatever bytes are in it."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_tar(name: str) -> bool:

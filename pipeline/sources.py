@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from catalogs.ids import source_id
-from pipeline.arguments import Expander, Found, printable
+from pipeline.arguments import Expander, Found
 from pipeline.containers.members import Aside, Member
 from pipeline.manifests import Entry, SourceError
+from pipeline.places import printable
 from pipeline.records import Quarantined, Source
 from pipeline.spoken_language import language_code
 from pipeline.stage import StageError
@@ -169,6 +170,8 @@ def _language(name: str | None, recording: str, result: FoundSources) -> str | N
 def _member_source(member: Member, session: str, language: str | None, result: FoundSources) -> Source:
     if member.fault is not None:
         raise SourceError(member.fault)
+    if printable(member.name) != member.name:
+        raise SourceError("its name is not valid UTF-8; rename it")
     return Source(
         source_id=source_id(member.name, member.sha256),
         path=member.location,

@@ -11,6 +11,7 @@ from pipeline.containers.tables import audio_column, is_dataset, list_dataset, l
 from pipeline.containers.tars import list_tar
 from pipeline.manifests import SourceError
 from pipeline.places import bare, is_location, is_tar, is_zip
+from pipeline.transcripts.beside import Beside
 
 
 def is_container(argument: str) -> bool:
@@ -57,13 +58,14 @@ class Located:
     def __init__(self, language: str | None, aside: Aside) -> None:
         self._language, self._aside = language, aside
         self._archives: dict[str, dict[str, Member]] = {}
+        self._folders: dict[str, Beside] = {}
 
     def find(self, url: str) -> Member:
         """The recording; a Member with a fault where there is none. Never raises for what the store answers."""
         inner, _, outer = url.partition("::")
         protocol = inner.partition("://")[0]
         if not outer or protocol not in ("tar", "zip"):
-            return find_one(url, self._language, self._aside)
+            return find_one(url, self._language, self._aside, self._folders)
         name = bare(url)
         try:
             members = self._members(protocol, outer)

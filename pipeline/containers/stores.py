@@ -15,7 +15,7 @@ from pipeline.places import bare, is_hidden, is_no_recording, is_other_archive, 
 from pipeline.transcripts.beside import LARGEST_BYTES, Beside, may_be_transcript
 from pipeline.transcripts.formats import TranscriptError
 
-_LISTS_PAGES = ("http", "https")
+_PAGES = ("http", "https")
 """Protocols without folders: what fsspec lists there are the links of a web page."""
 
 
@@ -98,11 +98,14 @@ def list_url(url: str, language: str | None, aside: Aside) -> Iterator[Member]:
     elif is_zip(plain):
         yield from list_folder(f"zip://::{url}", title, language, aside)
     else:
-        yield _alone(system, path, url, title, language, aside)
+        yield _alone(system, path, url, title, language, aside, {})
 
 
-def find_one(url: str, language: str | None, aside: Aside) -> Member:
-    """The one recording at a URL, called by its path in the store; a Member with a fault where there is none."""
+def find_one(url: str, language: str | None, aside: Aside, folders: dict[str, Beside]) -> Member:
+    """The one recording at a URL, called by its path in the store; a Member with a fault where there is none.
+
+    `folders` remembers what lies in the folders that were looked into.
+    """
     import fsspec
 
     try:
@@ -113,22 +116,30 @@ def find_one(url: str, language: str | None, aside: Aside) -> Member:
             return Member(url, bare(url), fault="a folder, not a recording: give it as a source of its own")
     except Exception as error:
         return Member(url, bare(url), fault=f"cannot be opened ({one_line(error)})")
-    return _alone(system, path, url, bare(url), language, aside)
+    return _alone(system, path, url, bare(url), language, aside, folders)
 
 
-def _alone(system: Any, path: str, url: str, name: str, language: str | None, aside: Aside) -> Member:
+def _alone(
+    system: Any,
+    path: str,
+    url: str,
+    name: str,
+    language: str | None,
+    aside: Aside,
+    folders: dict[str, Beside],
+) -> Member:
     """One file, with the transcript beside it where its store has folders."""
     protocols = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
-    infos: list[Mapping[str, Any]] = []
+    folder = str(PurePosixPath(path).parent)
+    key = f"{protocols[0]}://{folder}"
     try:
         info = system.info(path)
-        if not set(protocols) & set(_LISTS_PAGES):
-            # A file system remembers its listings: many files of a folder cost one request.
-            infos = system.ls(str(PurePosixPath(path).parent), detail=True)
+        if key not in folders:
+            infos = [] if set(protocols) & set(_PAGES) else system.ls(folder, detail=True)
+            folders[key] = Beside(_Objects(system, infos), system.unstrip_protocol)
     except Exception as error:
         return Member(url, name, fault=f"cannot be read ({one_line(error)})")
-    beside = Beside(_Objects(system, infos), system.unstrip_protocol)
-    return _with_text(_file(system, path, info, url, name), beside, path, language, aside)
+    return _with_text(_file(system, path, info, url, name), folders[key], path, language, aside)
 
 
 def _archive(system: Any, name: str, called: str, language: str | None, aside: Aside) -> Iterator[Member]:

@@ -115,8 +115,10 @@ def _parquet_rows(path: Path, numbers: list[int]) -> Iterator[tuple[str, int, Ma
 
 def _splits(path: Path) -> Iterator[tuple[str, Any, str]]:
     """(split or "", rows with undecoded audio, the audio's column) of a folder that `save_to_disk` wrote."""
-    import datasets
-
+    try:
+        import datasets
+    except ImportError:
+        raise SourceError(f"{path}: a `datasets` folder needs that package: pip install 'voxmill[hf]'") from None
     try:
         loaded = datasets.load_from_disk(str(path))
     except Exception as error:

@@ -12,11 +12,26 @@ from typing import Any
 
 from pipeline.containers.members import Aside, Member, known_facts, one_line
 from pipeline.manifests import SourceError
-from pipeline.places import is_hidden, is_no_recording, is_other_archive, is_tar, is_zip
+from pipeline.places import is_hidden, is_no_recording, is_other_archive, is_tar, is_zip, printable
 from pipeline.transcripts.beside import LARGEST_BYTES, Beside, may_be_transcript
 from pipeline.transcripts.formats import TranscriptError
 
+_PROPER_ENDS = ("EOFHeaderError", "EmptyHeaderError")
+"""What the standard library raises at a tar's end mark, and where a tar ends without one."""
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header. `tarfile` takes one that is damaged for the end of the tar; here it is an error."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _Header:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.HeaderError as error:
+            if type(error).__name__ in _PROPER_ENDS:
+                raise
+            raise tarfile.ReadError(str(error)) from None
 
 
 class _Texts:
@@ -54,7 +69,7 @@ def list_tar(stream: Any, url: str, title: str, language: str | None, aside: Asi
     fault = None
     plain = _is_plain(stream)
     try:
-        with tarfile.open(fileobj=stream, mode="r|*") as tar:
+        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as tar:
             for item in tar:
                 path = PurePosixPath(item.name)
                 if item.isdir() or is_hidden(item.name):
@@ -62,7 +77,7 @@ def list_tar(stream: Any, url: str, title: str, language: str | None, aside: Asi
                 if is_no_recording(path.name):
                     _keep_text(tar, item, texts, facts)
                     if is_tar(path.name) or is_zip(path.name) or is_other_archive(path.name):
-                        aside.unopened.append(f"{title}/{item.name}")
+                        aside.unopened.append(printable(f"{title}/{item.name}"))
                     aside.leave(path.name)
                     continue
                 audio.append(_member(tar, item, url, title, plain))
@@ -70,7 +85,7 @@ def list_tar(stream: Any, url: str, title: str, language: str | None, aside: Asi
         if not audio:
             raise SourceError(f"{title}: not a tar that can be read ({one_line(error)})") from None
         fault = f"the tar is damaged after this many recordings: {len(audio)} ({one_line(error)})"
-    beside = Beside(texts, lambda path: f"{title}/{path}", by_key=True)
+    beside = Beside(texts, lambda path: printable(f"{title}/{path}"), by_key=True)
     for member in audio:
         path = PurePosixPath(member.name.removeprefix(f"{title}/"))
         known = facts.get(_key(path), {})

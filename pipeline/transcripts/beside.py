@@ -124,7 +124,7 @@ class Beside:
         """{recording: text} of all lists in a folder; what is wrong with one is said once."""
         if folder not in self._lists:
             self._lists[folder] = {}
-            for name in sorted(name for names in self._listing(folder).values() for name in names):
+            for name in sorted({name for names in self._listing(folder).values() for name in names}):
                 if name not in lists.NAMES and not name.endswith(".trans.txt"):
                     continue
                 try:

@@ -31,7 +31,8 @@ def spans_of(value: Any) -> Transcript:
     """The transcript in a parsed JSON value: timed where every part has a start and an end (or a duration), in seconds."""
     if isinstance(value, Mapping):
         for name in _LISTS:
-            if isinstance(value.get(name), list) and value[name]:
+            # `words` may also be a list of strings, beside the text itself.
+            if isinstance(value.get(name), list) and any(_says_something(item) for item in value[name]):
                 return spans_of(value[name])
         value = [value]
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
@@ -43,6 +44,10 @@ def spans_of(value: Any) -> Transcript:
     if all(times is not None for said, times in parts if said):
         return timed(TimedText(*times, " ".join(str(said).split())) for said, times in parts if said and times)
     return Transcript(" ".join(texts))
+
+
+def _says_something(item: Any) -> bool:
+    return isinstance(item, Mapping) and _first(item, _TEXT) is not None
 
 
 def _time(item: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -95,6 +95,29 @@ def test_a_link_in_a_tar_is_refused_and_not_left_out(tmp_path: Path) -> None:
     assert [row.error for row in found.refused] == ["a link within the tar; pack the files themselves (tar -h)"] * 2
 
 
+def test_a_name_that_is_no_text_is_refused_and_stops_nothing(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", encoding="latin-1", format=tarfile.USTAR_FORMAT) as tar:
+        for name in ("café.wav", "café.srt", "café.7z", "a.wav"):
+            add(tar, name, name.encode())
+    found = find_sources([str(tmp_path / "a.tar")])
+    assert [source.relative_path for source in found.sources] == ["a.tar/a.wav"]
+    assert [row.error for row in found.refused] == ["its name is not valid UTF-8; rename it"]
+    assert all(line.encode() for line in [*found.notices, found.refused[0].path]) and len(found.notices) == 2
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "tar"])
+def test_a_tar_that_is_damaged_in_the_middle_gives_what_is_before(kind: str, tmp_path: Path) -> None:
+    path = Path(pack(make_folder(tmp_path), kind, tmp_path / "in"))
+    data = bytearray(path.read_bytes())
+    # In a plain tar the header of a member, else whatever lies in the middle.
+    middle = data.index(b"vtt.wav") if kind == "tar" else len(data) // 2
+    data[middle : middle + 400] = b"\xff" * 400
+    path.write_bytes(data)
+    found = find_sources([str(path)])
+    assert 0 < len(found.sources) < len(STEMS)
+    assert [row.path for row in found.refused] == [f"file://{path}"] and "damaged after" in found.refused[0].error
+
+
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
     """A folder with recordings in every kind of container, and with some that cannot be opened."""

@@ -213,6 +213,7 @@ def test_what_recognisers_write_as_json() -> None:
     lines = '{"offset": 1.0, "duration": 1.5, "text": "Good evening, everyone."}\n'
     assert read_objects(lines).spans == WANTED[:1]
     assert read_objects('{"id": "x", "text": "hello", "duration": 3}') == read_objects('{"transcript": "hello"}')
+    assert read_objects('{"text": "hello there", "words": ["hello", "there"], "segments": []}').text == "hello there"
 
 
 @pytest.mark.parametrize("ending", sorted(READERS))
