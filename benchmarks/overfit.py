@@ -6,7 +6,8 @@ The real road: recordings -> `voxmill prepare` -> `voxmill train-codec` (encoder
 `voxmill train`) -> `VoxCPM.generate` -> Whisper and GE2E. What is done is not done again: after an interruption the same
 command goes on. Exits with 1 where Whisper's WER on training sentences is above 30 %, or where of sentences that several
 voices said a reference clip does not bring the voice nearer to its own (by 0.1 of GE2E's cosine, against the other voice's
-clip). Needs about an hour on two idle cores, and the weights of the profile small.
+clip). Needs about two hours on two idle cores or some minutes of a GPU, and the weights of the profile small. `--until prepare`
+and `--until say` part the road where a GPU machine takes WORK over and gives it back.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 WER_LIMIT = 0.30
 MOVED = 0.1
-STEPS = ("prepare", "codec", "learn", "checkpoints", "speak")
+#: What a GPU gets instead of the YAML files' settings for two CPU cores: more of everything.
+ON_GPU = {
+    "codec": ["steps=1200", "batch=16", "crop_s=0.96", "config.encoder_dim=16", "config.decoder_dim=384"],
+    "decoder": ["steps=2500", "batch=16", "crop_s=0.96"],
+    "model": ["phases.all.steps=1600", "phases.all.max_positions=2048", "phases.all.lr=0.0005", "phases.all.warmup=200",
+              "save_every=200"],
+}  # fmt: skip
 
 
 def main() -> None:
@@ -36,37 +43,56 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="a folder for everything that is made")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="the folder with corpora/ravdess")
     parser.add_argument("--docs", type=Path, help="also write curves, tables and three samples there")
+    parser.add_argument("--until", choices=("prepare", "say"),
+                        help="stop after it; the same command goes on, on another machine too")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="RUN.SETTING=VALUE",
                         help="a setting of codec, decoder or model, e.g. model.phases.all.steps=100")  # fmt: skip
     arguments = parser.parse_args()
     work: Path = arguments.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    overrides: dict[str, list[str]] = {"codec": [], "decoder": [], "model": []}
+    device, overrides = settings_here()
     for setting in arguments.set:
         run, _, rest = setting.partition(".")
         if run not in overrides or "=" not in rest:
             parser.error(f"--set {setting}: give codec., decoder. or model. and a setting")
         overrides[run].append(rest)
     clock = Clock(work / "minutes.json")
-
-    from overfit.recordings import make_recordings
-
-    make_recordings(work / "recordings", arguments.shared)
     with clock("prepare") as wanted:
         if wanted:
+            from overfit.recordings import make_recordings
+
+            make_recordings(work / "recordings", arguments.shared)
             prepare(work)
+    if arguments.until == "prepare":
+        return
     with clock("codec") as wanted:
         if wanted:
+            (work / "device").write_text(device, encoding="utf-8")
             wait(start(work, "train-codec", "codec", overrides["codec"]))
     with clock("learn") as wanted:
         if wanted:
             learn(work, overrides)
-    give_decoder(work)
-    result = listen(work, clock)
+    with clock("say") as wanted:
+        if wanted:
+            give_decoder(work)
+            say_all(work)
+    if arguments.until == "say":
+        return
+    with clock("listen"):
+        result = listen(work)
     report(result, clock)
     if arguments.docs:
         write_docs(work, result, clock, arguments.docs)
     sys.exit(verdict(result["summary"]))
+
+
+def settings_here() -> tuple[str, dict[str, list[str]]]:
+    """The device that will be used, and the settings of codec, decoder and model that differ from their files on it."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(), {run: list(settings) for run, settings in ON_GPU.items()}
+    return "two CPU cores", {run: [] for run in ON_GPU}
 
 
 class Clock:
@@ -96,10 +122,15 @@ def start(work: Path, command: str, run: str, overrides: list[str]) -> subproces
     arguments = [sys.executable, "-m", "voxmill.cli", command, str(HERE / "overfit" / f"{run}.yaml")]
     for setting in overrides:
         arguments += ["--set", setting]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     log = (work / f"{run}.log").open("ab")
     print(f"$ voxmill {command} {run}.yaml {' '.join(overrides)} (log: {work / run}.log)", flush=True)
-    return subprocess.Popen(arguments, cwd=work, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    return subprocess.Popen(arguments, cwd=work, env=environment(), stdout=log, stderr=subprocess.STDOUT)
+
+
+def environment() -> dict[str, str]:
+    """For voxmill's commands: this checkout's code, one thread."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 
 def wait(process: subprocess.Popen[bytes]) -> None:
@@ -113,7 +144,7 @@ def prepare(work: Path) -> None:
     source = str(work / "recordings" / "lines.jsonl")
     arguments = [sys.executable, "-m", "voxmill.cli", "prepare", source, "--out", str(work / "corpus")]
     arguments += ["--set", "mine_references.threshold=0.6"]
-    subprocess.run(arguments, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    subprocess.run(arguments, check=True, env=environment())
 
 
 def learn(work: Path, overrides: dict[str, list[str]]) -> None:
@@ -148,18 +179,22 @@ def checkpoints(work: Path) -> list[Path]:
     return sorted((work / "model" / "checkpoints").glob("step_*"))
 
 
-def listen(work: Path, clock: Clock) -> dict[str, Any]:
+def say_all(work: Path) -> None:
+    """Every checkpoint says what it was trained on; the last one every text with every voice's reference."""
+    from overfit.speaking import every_pairing, learnt_pairing, say, training_clips
+
+    clips = training_clips(work / "corpus")
+    for checkpoint in checkpoints(work):
+        say(checkpoint, clips, learnt_pairing(clips), work / "spoken" / checkpoint.name)
+        print(f"{checkpoint.name} has spoken", flush=True)
+    say(checkpoints(work)[-1], clips, every_pairing(clips), work / "spoken" / "all")
+
+
+def listen(work: Path) -> dict[str, Any]:
     """Everything that is measured, from result.json where it is there."""
+    from overfit.judging import as_rows, hear, summary, through_codec
     from overfit.listening import Ears
-    from overfit.speaking import (
-        as_rows,
-        every_pairing,
-        learnt_pairing,
-        speak,
-        summary,
-        through_codec,
-        training_clips,
-    )
+    from overfit.speaking import training_clips
 
     path = work / "result.json"
     if path.is_file():
@@ -167,22 +202,19 @@ def listen(work: Path, clock: Clock) -> dict[str, Any]:
         return found
     ears, clips = Ears(), training_clips(work / "corpus")
     heard = []
-    with clock("checkpoints"):
-        for checkpoint in checkpoints(work):
-            said = speak(checkpoint, clips, learnt_pairing(clips), work / "spoken" / checkpoint.name, ears)
-            heard.append({"step": float(checkpoint.name.removeprefix("step_")), **summary(said)})
-            print(f"{checkpoint.name}: WER {heard[-1]['wer_reference']:.1%}", flush=True)
-    with clock("speak"):
-        last = checkpoints(work)[-1]
-        said = speak(last, clips, every_pairing(clips), work / "spoken" / "all", ears)
-        result = {
-            "clips": len(clips),
-            "seconds": round(sum(len(clip.samples) for clip in clips) / 16_000, 1),
-            "codec": through_codec(last, clips, ears),
-            "checkpoints": heard,
-            "summary": summary(said),
-            "said": as_rows(said),
-        }
+    for folder in sorted((work / "spoken").glob("step_*")):
+        heard.append({"step": float(folder.name.removeprefix("step_")), **summary(hear(folder, clips, ears))})
+        print(f"{folder.name}: WER {heard[-1]['wer_reference']:.1%}", flush=True)
+    said = hear(work / "spoken" / "all", clips, ears)
+    result = {
+        "clips": len(clips),
+        "seconds": round(sum(len(clip.samples) for clip in clips) / 16_000, 1),
+        "device": (work / "device").read_text(encoding="utf-8"),
+        "codec": through_codec(work / "decoder", clips, ears),
+        "checkpoints": heard,
+        "summary": summary(said),
+        "said": as_rows(said),
+    }
     path.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
 

@@ -10,6 +10,7 @@ from shutil import copyfile
 from typing import Any
 
 import torch
+from torch import nn
 
 from catalogs.commit import write_atomically
 from trainer.codec.files import read_codec
@@ -44,8 +45,8 @@ class Trainee:
 def build(config: TrainConfig, corpora: Corpora, resumed: Path | None, say: Callable[[str], None]) -> Trainee:
     """The trainee of a run: from `resumed` (a checkpoint of this run), from `model.start`, or from scratch.
 
-    Weights are float32 and in training mode. Raises TrainError, and what the checkpoint loader raises for a folder that is
-    none.
+    Weights are float32 (frozen ones bfloat16 where the checkpoint and the arithmetic are) and in training mode. Raises
+    TrainError, and what the checkpoint loader raises for a folder that is none.
     """
     settings = config.model
     if settings.start is not None and (resumed is None or settings.lora is not None):
@@ -53,15 +54,29 @@ def build(config: TrainConfig, corpora: Corpora, resumed: Path | None, say: Call
     else:
         start = resumed or _from_scratch(config, corpora, say)
     model = load_backbone(start, dtype="float32").train()
+    shape = VoxCPM2Config.load(start)
     lora = None
     if settings.lora is not None:
         lora = LoRAConfig(**settings.lora.model_dump())
         torch.manual_seed(config.seed)
         apply_lora(model, lora, train=True)
         model.train()
+        if config.dtype == shape.dtype == "bfloat16":
+            keep_in_half(model)
     else:
         model.requires_grad_(True)
-    return Trainee(VoxCPM2Config.load(start), model, load_codec(start), TextTokenizer.load(start), start, lora)
+    return Trainee(shape, model, load_codec(start), TextTokenizer.load(start), start, lora)
+
+
+def keep_in_half(model: VoxCPM2) -> None:
+    """Turn the frozen matrices of linears and embeddings into bfloat16, in place: half the memory, and nothing is lost where
+    that is what the checkpoint holds and what they are multiplied in."""
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            for name in ("weight", "bias"):
+                value = getattr(module, name, None)
+                if value is not None and not value.requires_grad:
+                    value.data = value.data.to(torch.bfloat16)
 
 
 def _from_scratch(config: TrainConfig, corpora: Corpora, say: Callable[[str], None]) -> Path:

@@ -6,13 +6,13 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 
 import torch
 
 from catalogs.commit import write_atomically
 from catalogs.settings import dump_settings
+from trainer.ahead import Ahead
 from trainer.build import build
 from trainer.checkpoint import Keeper, only_run, save_merged
 from trainer.config import Phase, TrainConfig, TrainError
@@ -26,11 +26,12 @@ from trainer.optim import MovingAverage, make_optimizer
 from trainer.parallelize import Parallel, parallelize
 from trainer.preflight import check_all
 from trainer.ranks import Ranks, joined, only_first, planned_ranks
+from trainer.readable import is_readable, note_unreadable
 from trainer.reporting import Reporter
 from trainer.result import Progress, TrainResult
 from trainer.resume import Resumable, RunState, latest, restore, step_name
 from trainer.signals import flag_on_signal
-from trainer.step import Stepper, StepReport
+from trainer.step import Part, Stepper, StepReport
 
 
 def train(
@@ -86,8 +87,9 @@ def _train(
         maker = SampleMaker(corpora, latents, trainee.config)
         metrics = stack.enter_context(Metrics(output, run.state.step + 1)) if ranks.first else None
         asked_to_stop = stack.enter_context(flag_on_signal())
-        reporter = Reporter(config, run, ranks, maker, data.held, say, on_step, metrics)
-        steps = _Run(config, run, parallel, maker, reporter, asked_to_stop)
+        reporter = Reporter(config, run, ranks, maker, data.held, say, on_step, metrics, asked_to_stop)
+        ahead = stack.enter_context(Ahead(device.type == "cuda"))
+        steps = _Run(config, run, parallel, maker, reporter, ahead, asked_to_stop)
         steps.all_phases(data.candidates)
         return steps.result(started)
 
@@ -102,11 +104,12 @@ class _Run:
         parallel: Parallel,
         maker: SampleMaker,
         reporter: Reporter,
+        ahead: Ahead,
         asked_to_stop: Callable[[], bool],
     ) -> None:
         self._config, self._saved, self._state = config, run, run.state
         self._output, self._ranks = Path(config.output), parallel.ranks
-        self._reporter, self._asked_to_stop = reporter, asked_to_stop
+        self._reporter, self._ahead, self._asked_to_stop = reporter, ahead, asked_to_stop
         self._guard = Guard(config.guard, run.state.recent, run.state.skipped_steps)
         device = run.trainee.model.device
         self._stepper = Stepper(config, run.trainee, run.optimizer, maker, device, parallel, self._guard.accepts)
@@ -123,7 +126,6 @@ class _Run:
             if self._state.step < last and not self._stopped:
                 self._reporter.say(f"phase {name}: {describe_candidates(candidates[name])}")
                 self._phase(name, phase, candidates[name], first, last)
-                self._reporter.say(f"phase {name}, layouts so far: {self._state.realised.shares()}")
             first += phase.steps
 
     def result(self, started: float) -> TrainResult:
@@ -137,6 +139,8 @@ class _Run:
             self._keeper.save(run, last=True)
         for segment, length in sorted(state.skipped.items()):
             self._reporter.say(f"left out: segment {segment} needs {length} positions, more than a row has")
+        for reason in state.unreadable.values():
+            self._reporter.say(f"left out: {reason}")
         finished, adapter = self._output / "latest", None
         if run.trainee.lora is not None:
             adapter = str(finished)
@@ -155,6 +159,7 @@ class _Run:
             state.audio_s / 3600,
             self._reporter.validated,
             adapter,
+            state.unreadable,
         )
 
     def _merged(self) -> Path:
@@ -169,24 +174,29 @@ class _Run:
         """
         state = self._state
         mixture = Mixture(candidates, phase, name, self._config.seed)
+        for note in mixture.notes():
+            self._reporter.say(note)
         rows = RowStream(mixture, self._planner, phase, state.skipped)
         if state.rows.get("phase") == name:
             rows.seek(state.rows["at"])
-        while state.step < last:
+
+        def prepare(step: int, planned: list[list[Planned]]) -> list[Part]:
+            return self._stepper.prepare(phase, step, planned[self._ranks.rank :: self._ranks.world])
+
+        for now in self._ahead.steps(rows, phase.rows * phase.accumulate, range(state.step, last), prepare):
             if self._ranks.any(self._asked_to_stop()):
                 self._stopped = True
                 self._reporter.say(f"asked to stop: saving step {state.step}; the same command goes on from there")
                 return
-            planned = list(islice(rows, phase.rows * phase.accumulate))
-            mine = planned[self._ranks.rank :: self._ranks.world]
-            report = self._stepper.take(phase, state.step - first, state.step, mine)
+            report = self._stepper.take(phase, state.step - first, state.step, now.parts)
             state.step += 1
-            state.rows = {"phase": name, "at": rows.state()}
+            state.rows = {"phase": name, "at": now.after}
             self._due = self._due or state.step % self._config.save_every == 0
+            self._reporter.left_out(note_unreadable(state, report.unreadable, now.planned, len(candidates)))
             if report.taken:
-                self._count(report, planned)
-            else:
-                self._skip(name, phase, report, planned)
+                self._count(report, now.planned)
+            elif report.patches:
+                self._skip(name, phase, report, now.planned)
             self._reporter.step(report)
             self._reporter.validate_if_due()
             # Not within a bad stretch: going back must find a checkpoint from before it.
@@ -195,13 +205,14 @@ class _Run:
                 self._due = False
             elif state.step % self._config.log_every == 0:
                 self._keeper.settle()
+        self._reporter.phase_ended(name, mixture)
 
     def _count(self, report: StepReport, planned: list[list[Planned]]) -> None:
         """Take note of a step that was taken."""
         state = self._state
         state.bad_in_a_row = 0
-        for item in (item for row in planned for item in row):
-            state.realised.count(item.choice)
+        for item in (item for row in planned for item in row if is_readable(item, report.unreadable)):
+            state.count(item.choice)
             state.audio_s += item.choice.candidate.seconds
         state.first_loss = report.total if state.first_loss is None else state.first_loss
         state.last_loss = report.total

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
+import numpy as np
 import torch
 
 from trainer.build import Trainee
@@ -14,10 +15,11 @@ from trainer.config import Phase, TrainConfig
 from trainer.cpu_linear import use_cpu_linears
 from trainer.data import Planned, SampleMaker
 from trainer.history import blur_history
-from trainer.mixture import hash_number
+from trainer.mixture import Choice, hash_number
 from trainer.optim import clip_gradients, learning_rate
 from trainer.parallelize import Parallel
 from trainer.ranks import Ranks
+from trainer.readable import make_readable
 from voxcpm.samples import pack_rows
 from voxcpm.training import TrainingBatch, TrainingNoise
 
@@ -47,7 +49,9 @@ class StepReport:
     groups: dict[str, float] = field(default_factory=dict)
     """The diffusion loss by layout and by language: "layout_basic", "language_en" ..."""
     taken: bool = True
-    """Whether the weights were changed: not where the loss is no number, or the guard refuses it."""
+    """Whether the weights were changed: not where nothing was learnt, the loss is no number, or the guard refuses it."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Segments that are damaged, and why: the samples that need them were left out."""
 
     @property
     def finite(self) -> bool:
@@ -93,44 +97,48 @@ class Stepper:
             use_cpu_linears(trainee.model)
         self._trained = [p for p in trainee.model.parameters() if p.requires_grad]
 
-    def take(self, phase: Phase, step_in_phase: int, step: int, planned: list[list[Planned]]) -> StepReport:
-        """One step over this rank's rows of planned samples; `step` counts over all phases, from 0. The report is of all ranks
-        together. The weights stay as they are when it is not `taken`."""
+    def prepare(self, phase: Phase, step: int, planned: list[list[Planned]]) -> list[Part]:
+        """This rank's rows of planned samples with their audio and random numbers, on the device, `phase.rows` at a time.
+
+        It touches neither weights nor the global random numbers: it may run in a thread of its own while a step is computed.
+        """
+        parts = [planned[at : at + phase.rows] for at in range(0, len(planned), phase.rows)]
+        return [self._part(rows, step) for rows in parts]
+
+    def take(self, phase: Phase, step_in_phase: int, step: int, prepared: Callable[[], list[Part]]) -> StepReport:
+        """One step over the parts that `prepared` gives (see `prepare`); `step` counts over all phases, from 0. The report is of
+        all ranks together. The weights stay as they are when it is not `taken`."""
         started = time.perf_counter()
         ranks = self._parallel.ranks
+        with ranks.agreed():
+            parts = prepared()
+        waited = time.perf_counter() - started
         # What is drawn from the global generator (dropout) follows from step and rank, so that no state of it is kept.
         torch.manual_seed(hash_number(self._config.seed, step, ranks.rank))
-        parts = [planned[at : at + phase.rows] for at in range(0, len(planned), phase.rows)]
-        with ranks.agreed():
-            batches = [(self.batch(rows), rows) for rows in parts]
-        waited = time.perf_counter() - started
         # Normalised over the whole step, so that how it is split into parts and among ranks changes nothing.
-        patches = max(1, round(ranks.sums([sum(int(batch.loss_mask.sum()) for batch, _ in batches)])[0]))
+        learnt = round(ranks.sums([sum(part.patches for part in parts)])[0])
+        patches = max(1, learnt)
         frames = patches * self._trainee.config.patch_size
         rate = learning_rate(phase, step_in_phase)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
-        own = _Share()
         weight = self._config.optim.stop_weight
         progress = step / self._config.total_steps
-        for number, (batch, rows) in enumerate(batches):
-            seeds = self._seeds(rows, step)
-            noise = document_noise(self._trainee, batch, seeds)
-            heard = blur_history(batch, seeds, self._config.history_noise, self._config.history_drop)
-            with self._parallel.part(last=number == len(batches) - 1):
+        # Read when all is under way: reading a value waits for the device.
+        found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        for number, part in enumerate(parts):
+            with self._parallel.part(last=number == len(parts) - 1):
                 with autocast(self._config, self._device):
-                    losses = self._parallel.losses(heard.to(self._device), noise, progress)
+                    losses = self._parallel.losses(part.batch, part.noise, progress)
                 mine = losses.diffusion_sum / frames, losses.stop_sum / patches
                 # Gradients are averaged over the ranks; their sum is wanted.
                 (ranks.world * (mine[0] + weight * mine[1])).backward()
-            own.diffusion += float(mine[0].detach())
-            own.stop += float(mine[1].detach())
-            own.slots += batch.text_tokens.numel()
-            own.audio += int(batch.audio_mask.sum())
-            own.positions += sum(item.length for row in rows for item in row)
-            own.count(batch, rows, losses.diffusion_per_position)
+            found.append((mine[0].detach(), mine[1].detach(), losses.diffusion_per_position))
         norm = clip_gradients(self._trained, self._config.optim.clip)
+        own = _Share()
+        for part, (diffusion, stop, errors) in zip(parts, found, strict=True):
+            own.add(part, float(diffusion), float(stop), errors)
         whole = _Share.together([_Share(**values) for values in ranks.gathered(asdict(own))])
         report = StepReport(
             whole.diffusion,
@@ -140,28 +148,78 @@ class Stepper:
             rate,
             positions=whole.positions,
             slots=whole.slots,
-            patches=patches,
+            patches=learnt,
             audio=whole.audio,
             seconds=time.perf_counter() - started,
             waited_s=waited,
             groups={name: total / whole.counts[name] for name, total in sorted(whole.totals.items())},
+            unreadable=whole.unreadable,
         )
-        taken = report.finite and self._accepts(report.total)
+        taken = learnt > 0 and report.finite and self._accepts(report.total)
         if taken:
             self._optimizer.step()
         return replace(report, taken=taken)
 
     def batch(self, rows: list[list[Planned]]) -> TrainingBatch:
-        """Rows of planned samples with their audio."""
+        """Rows of planned samples with their audio, on the CPU."""
         return pack_rows([[self._maker.make(item) for item in row] for row in rows])
 
-    def _seeds(self, rows: list[list[Planned]], step: int) -> dict[tuple[int, int], int]:
-        """A number for each (row, document): it belongs to (seed, step, sample), wherever the sample was packed."""
-        return {
+    def _part(self, rows: list[list[Planned]], step: int) -> Part:
+        # A number for each (row, document): it belongs to (seed, step, sample), wherever the sample was packed.
+        seeds = {
             (row, document): hash_number(self._config.seed, step, item.choice.seed)
             for row, items in enumerate(rows)
             for document, item in enumerate(items)
         }
+        samples, unreadable = make_readable(self._maker, rows, self._trainee.config)
+        batch = pack_rows(samples)
+        assert batch.document_ids is not None
+        heard = blur_history(batch, seeds, self._config.history_noise, self._config.history_drop)
+        learnt = batch.loss_mask
+        return Part(
+            heard.to(self._device),
+            document_noise(self._trainee, batch, seeds).to(self._device),
+            tuple(item.choice for row in rows for item in row),
+            torch.stack((learnt.nonzero()[:, 0], batch.document_ids[learnt])).numpy(),
+            tuple(len(row) for row in rows),
+            positions=sum(sample.length for row in samples for sample in row),
+            slots=batch.text_tokens.numel(),
+            patches=int(learnt.sum()),
+            audio=int(batch.audio_mask.sum()),
+            unreadable=unreadable,
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """What goes through the model at once, with its random numbers, on the device."""
+
+    batch: TrainingBatch
+    noise: TrainingNoise
+    choices: tuple[Choice, ...]
+    """Of all documents, row by row."""
+    learnt: np.ndarray
+    """[2, N] int64: row and document of each position that is learnt."""
+    documents: tuple[int, ...]
+    """Documents in each row."""
+    positions: int
+    slots: int
+    patches: int
+    audio: int
+    unreadable: dict[str, str]
+    """Segments that are damaged, and why; in their samples' place there is nothing to learn."""
+
+    def groups(self, errors: np.ndarray) -> Iterator[tuple[str, float, int]]:
+        """(name, sum, count) of the errors [N] at learnt positions, for each layout and each language."""
+        first = np.concatenate(([0], np.cumsum(self.documents)))[self.learnt[0]]
+        of_document = first + self.learnt[1]
+        totals = np.bincount(of_document, errors, len(self.choices))
+        counts = np.bincount(of_document, minlength=len(self.choices))
+        for choice, total, count in zip(self.choices, totals.tolist(), counts.tolist(), strict=True):
+            if not count:
+                continue
+            for name in (f"layout_{choice.layout}", f"language_{choice.candidate.language or 'unknown'}"):
+                yield name, total, count
 
 
 @dataclass
@@ -175,17 +233,19 @@ class _Share:
     audio: int = 0
     totals: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
-    def count(self, batch: TrainingBatch, rows: list[list[Planned]], errors: torch.Tensor) -> None:
-        """Add the errors at the batch's loss positions to their groups."""
-        assert batch.document_ids is not None
-        learnt = batch.loss_mask.nonzero()[:, 0].tolist()
-        documents = batch.document_ids[batch.loss_mask].tolist()
-        for row, document, error in zip(learnt, documents, errors.cpu().tolist(), strict=True):
-            choice = rows[row][document].choice
-            for name in (f"layout_{choice.layout}", f"language_{choice.candidate.language or 'unknown'}"):
-                self.totals[name] = self.totals.get(name, 0.0) + error
-                self.counts[name] = self.counts.get(name, 0) + 1
+    def add(self, part: Part, diffusion: float, stop: float, errors: torch.Tensor) -> None:
+        """Add a part, its losses, and the errors at its learnt positions to their groups."""
+        self.diffusion += diffusion
+        self.stop += stop
+        self.positions += part.positions
+        self.slots += part.slots
+        self.audio += part.audio
+        self.unreadable |= part.unreadable
+        for name, total, count in part.groups(errors.double().cpu().numpy()):
+            self.totals[name] = self.totals.get(name, 0.0) + total
+            self.counts[name] = self.counts.get(name, 0) + count
 
     @staticmethod
     def together(shares: list[_Share]) -> _Share:
@@ -197,6 +257,7 @@ class _Share:
             whole.positions += share.positions
             whole.slots += share.slots
             whole.audio += share.audio
+            whole.unreadable |= share.unreadable
             for name, total in share.totals.items():
                 whole.totals[name] = whole.totals.get(name, 0.0) + total
                 whole.counts[name] = whole.counts.get(name, 0) + share.counts[name]

@@ -6,19 +6,26 @@ everything (LocEnc, LocDiT), the past, or the past within the own document of a 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 
 from voxcpm.config import TowerConfig
 from voxcpm.layers import rotate
 
 if TYPE_CHECKING:
     from voxcpm.state import KVCache
+
+# varlen_attn's arguments changed with torch 2.11 (how causality is said) and 2.12 (fewer key than query heads).
+_KNOWN = inspect.signature(varlen_attn).parameters
+_IS_CAUSAL: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in _KNOWN else {"is_causal": True}
+_SHARES_HEADS = "enable_gqa" in _KNOWN
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Reach:
     causal: bool
     lengths: tuple[int, ...] | None = None
     offsets: Tensor | None = None  #: [documents + 1] int32 on the device: 0 and the running sums of lengths
-    longest: int = 0  #: an upper bound of lengths, rounded up so that a compiler sees few values
+    longest: int = 0  #: an upper bound of lengths, a power of two so that a compiler sees few values
 
     @staticmethod
     def documents(document_ids: Tensor) -> Reach:
@@ -46,7 +53,8 @@ class Reach:
     @staticmethod
     def packed(lengths: Sequence[int], offsets: Tensor) -> Reach:
         """Documents of these lengths; offsets: [documents + 1], 0 and their running sums, on the device that computes."""
-        return Reach(True, tuple(lengths), offsets.to(torch.int32), -(-max(lengths) // 256) * 256)
+        longest = 1 << max(8, (max(lengths) - 1).bit_length())
+        return Reach(True, tuple(lengths), offsets.to(torch.int32), longest)
 
 
 FULL = Reach(causal=False)
@@ -74,7 +82,8 @@ def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> T
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     side_by_side = q.reshape(batch, groups, heads // groups * queries, width)
     out = F.scaled_dot_product_attention(side_by_side, k, v, attn_mask=mask)
-    return out.view(batch, heads, queries, width)
+    # Not a view: the kernels differ in the layout of what they give.
+    return out.reshape(batch, heads, queries, width)
 
 
 def _attend_documents(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
@@ -84,20 +93,7 @@ def _attend_documents(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
     # [B, h, T, hd] -> [B*T, h, hd]: documents are runs of this sequence.
     flat_q, flat_k, flat_v = (x.transpose(1, 2).reshape(batch * length, x.shape[1], width) for x in (q, k, v))
     if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
-        from torch.nn.attention.varlen import varlen_attn
-
-        offsets, longest = reach.offsets, reach.longest
-        attended = varlen_attn(
-            flat_q,
-            flat_k,
-            flat_v,
-            offsets,
-            offsets,
-            longest,
-            longest,
-            window_size=(-1, 0),
-            enable_gqa=heads != k.shape[1],
-        )
+        attended = _flash_documents(flat_q, flat_k, flat_v, reach.offsets, reach.longest)
     else:
         lengths = list(reach.lengths or ())
         pieces = [
@@ -111,8 +107,19 @@ def _attend_documents(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
             for dq, dk, dv in zip(flat_q.split(lengths), flat_k.split(lengths), flat_v.split(lengths), strict=True)
         ]
         attended = torch.cat(pieces)
-    assert isinstance(attended, Tensor)
     return attended.view(batch, length, heads, width).transpose(1, 2)
+
+
+def _flash_documents(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, longest: int) -> Tensor:
+    """torch's flash attention inside documents of one row. q: [T, h, hd], k, v: [T, K, hd] -> [T, h, hd]."""
+    groups = q.shape[1] // k.shape[1]
+    if _SHARES_HEADS:
+        attended = varlen_attn(q, k, v, offsets, offsets, longest, longest, enable_gqa=groups > 1, **_IS_CAUSAL)
+    else:
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+        attended = varlen_attn(q, k, v, offsets, offsets, longest, longest, **_IS_CAUSAL)
+    assert isinstance(attended, Tensor)
+    return attended
 
 
 class Attention(nn.Module):
@@ -153,7 +160,8 @@ class Attention(nn.Module):
             # The CPU's kernel is quicker in float32 (a few positions a row), and the rotated ones are float32 already.
             q, k, v = q.float(), k.float(), v.float()
         else:
-            q, k = q.to(x.dtype), k.to(x.dtype)
+            # The values' dtype, not x's: under autocast x may be float32 where the projections are not.
+            q, k = q.to(v.dtype), k.to(v.dtype)
         if cache is not None and cache.stepping:
             k, v = cache.append(layer, k, v)
             out = attend_all(q, k, v, cache.mask)

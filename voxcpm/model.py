@@ -150,8 +150,9 @@ class VoxCPM2(nn.Module):
         reach = CAUSAL if batch.document_ids is None else Reach.documents(batch.document_ids)
         positions = batch.position_ids
         heard = batch.features if batch.heard is None else batch.heard
-        h, r = self.hidden_states(batch.text_tokens, text, audio, heard[audio], reach, positions)
+        # Before the towers, since a GPU's queue is waited for here.
         rows, columns = loss.nonzero(as_tuple=True)
+        h, r = self.hidden_states(batch.text_tokens, text, audio, heard[audio], reach, positions)
         before = (columns - 1).clamp(min=0)
         starts = columns == 0
         if batch.document_ids is not None:

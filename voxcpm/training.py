@@ -100,8 +100,10 @@ class TrainingNoise:
         """
         rows, length = document_ids.shape
         ids = document_ids.cpu()
-        empty = TrainingNoise.draw((rows, length), patch_shape, log_norm=log_norm)
-        target = {f.name: torch.zeros_like(getattr(empty, f.name)) for f in fields(TrainingNoise)}
+        target = {
+            f.name: torch.zeros(rows, length, *(patch_shape if f.name in _PATCH_FIELDS else ()))
+            for f in fields(TrainingNoise)
+        }
         for (row, document), seed in seeds.items():
             places = (ids[row] == document).nonzero().squeeze(1)
             own = TrainingNoise.draw(
@@ -119,6 +121,14 @@ class TrainingNoise:
         }
         return TrainingNoise(**chosen)
 
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TrainingNoise:
+        """The same numbers on another device."""
+        moved: dict[str, Any] = {
+            f.name: None if (value := getattr(self, f.name)) is None else value.to(device, non_blocking=non_blocking)
+            for f in fields(self)
+        }
+        return TrainingNoise(**moved)
+
     def padded(self, missing: int) -> TrainingNoise:
         """Fields [N, ...] with `missing` zero rows appended."""
         longer: dict[str, Any] = {}
@@ -126,6 +136,10 @@ class TrainingNoise:
             value = getattr(self, f.name)
             longer[f.name] = None if value is None else torch.cat((value, value.new_zeros(missing, *value.shape[1:])))
         return TrainingNoise(**longer)
+
+
+_PATCH_FIELDS = ("z_normal", "cond_noise_normal")
+"""Fields of TrainingNoise with numbers for every value of a patch; the others have one a position."""
 
 
 @dataclass(frozen=True)

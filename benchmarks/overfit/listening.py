@@ -8,13 +8,11 @@ from typing import Any
 
 import jiwer
 import numpy as np
-import soxr
 
 from catalogs.models import resolve
+from overfit.speaking import RATE, at_16k
 from pipeline.speaker.ge2e import Ge2e
 from voxmill.score_text import compared_units
-
-RATE = 16_000
 
 
 class Ears:
@@ -52,11 +50,6 @@ class Ears:
         """The voice print of samples [S]: float32 [256] of length 1, the mean over windows as in `embed_speaker`."""
         mean = self._ge2e.partials([at_16k(samples, rate)])[0].mean(axis=0)
         return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)
-
-
-def at_16k(samples: np.ndarray, rate: int) -> np.ndarray:
-    """float32 [S] at 16 kHz."""
-    return np.asarray(samples if rate == RATE else soxr.resample(samples, rate, RATE), dtype=np.float32)
 
 
 def word_errors(wanted: Sequence[str], heard: Sequence[str]) -> float:

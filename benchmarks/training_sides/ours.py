@@ -74,7 +74,8 @@ def _step(row: list[Planned], how: str, lr: float, dtype: str) -> None:
     config = CONFIG.model_copy(update={"dtype": dtype})
     maker = SampleMaker(CORPORA, _latents(how), TRAINEE.config)
     stepper = Stepper(config, TRAINEE, OPTIMIZER, maker, torch.device("cpu"))
-    report = stepper.take(PHASE.model_copy(update={"lr": lr}), STEPS[0], STEPS[0], [row])
+    phase, number = PHASE.model_copy(update={"lr": lr}), STEPS[0]
+    report = stepper.take(phase, number, number, lambda: stepper.prepare(phase, number, [row]))
     assert report.taken
     STEPS[0] += 1
 
