@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.containers.listing import Located, is_container, list_members
-from pipeline.containers.members import Aside, Member
+from pipeline.containers.members import Aside, HashKey, Member
 from pipeline.manifests import MANIFESTS, Entry, SourceError, read_file_list, read_manifest
 from pipeline.places import is_location, is_no_recording, is_other_archive, local_path, printable
 from pipeline.records import Quarantined
@@ -42,9 +42,15 @@ class Found:
 class Expander:
     """Turns arguments into files; what cannot be listed goes to `refused`, what is passed over to `aside`."""
 
-    def __init__(self, refused: list[Quarantined], aside: Aside, language: str | None = None) -> None:
-        self._refused, self._aside, self._language = refused, aside, language
-        self._located = Located(language, aside)
+    def __init__(
+        self,
+        refused: list[Quarantined],
+        aside: Aside,
+        language: str | None = None,
+        hashes: MutableMapping[HashKey, str] | None = None,
+    ) -> None:
+        self._refused, self._aside, self._language, self._hashes = refused, aside, language, hashes
+        self._located = Located(language, aside, hashes)
 
     def expand_all(self, arguments: Sequence[str]) -> Iterator[Found]:
         """All files of all arguments. Raises SourceError for an argument that cannot be used at all."""
@@ -89,8 +95,11 @@ class Expander:
         return Found(root, replace(entry, name=member.name), member, listed)
 
     def _members(self, argument: str, root: str, title: str | None = None) -> Iterator[Found]:
-        for member in list_members(argument, self._language, self._aside, title):
-            yield Found(root, Entry(Path(member.name), member.name, member.session), member)
+        try:
+            for member in list_members(argument, self._language, self._aside, title, self._hashes):
+                yield Found(root, Entry(Path(member.name), member.name, member.session), member)
+        except OSError as error:
+            raise SourceError(f"{argument}: cannot be read: {str(error.strerror or error).lower()}") from None
 
     def _glob(self, pattern: Path, argument: str) -> Iterator[Found]:
         """Matches of a pattern; their root is the part of it before the first wildcard."""
@@ -142,7 +151,7 @@ class Expander:
         """
         try:
             yield from self._members(str(path), str(root), printable(path.relative_to(root)))
-        except (SourceError, OSError) as error:
+        except SourceError as error:
             self._refused.append(Quarantined(printable(path), "", "sources", str(error)))
 
     def _refuse(self, error: OSError) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from catalogs.ids import source_id
 from pipeline.arguments import Expander, Found
-from pipeline.containers.members import Aside, Member
+from pipeline.containers.members import Aside, HashKey, Member
 from pipeline.manifests import Entry, SourceError
 from pipeline.places import printable
 from pipeline.records import Quarantined, Source
@@ -21,9 +21,6 @@ from pipeline.stage import StageError
 from pipeline.transcripts.beside import Beside
 
 __all__ = ["FoundSources", "HashKey", "SourceError", "find_sources"]
-
-#: What a content hash is remembered by: path, size in bytes, time of last change in ns.
-HashKey = tuple[str, int, int]
 
 
 @dataclass
@@ -50,7 +47,7 @@ class FoundSources:
         """One line that counts the files that are no recordings, by their endings; empty where there are none."""
         kinds = ", ".join(f"{count} {ending}" for ending, count in self.aside.left.most_common(5))
         more = ", ..." if len(self.aside.left) > 5 else ""
-        return f"{self.ignored} files are no recordings (or tell of some): {kinds}{more}" if self.ignored else ""
+        return f"other files, left alone or read as transcripts: {kinds}{more}" if kinds else ""
 
 
 def find_sources(
@@ -69,7 +66,7 @@ def find_sources(
     added to it. Raises SourceError when an argument itself cannot be used.
     """
     result = FoundSources()
-    found = _once(Expander(result.refused, result.aside, language).expand_all(paths), result)
+    found = _once(Expander(result.refused, result.aside, language, hashes).expand_all(paths), result)
     sessions = _session_names(found, session)
     first: dict[str, str] = {}
     beside = Beside()

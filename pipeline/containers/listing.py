@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path, PurePosixPath
 
-from pipeline.containers.members import Aside, Member
+from pipeline.containers.members import Aside, HashKey, Member, MemberHashes
 from pipeline.containers.stores import find_one, list_folder, list_url
 from pipeline.containers.tables import audio_column, is_dataset, list_dataset, list_parquet
 from pipeline.containers.tars import list_tar
 from pipeline.manifests import SourceError
-from pipeline.places import bare, is_location, is_tar, is_zip
+from pipeline.places import bare, is_location, is_tar, is_zip, local_path
 from pipeline.transcripts.beside import Beside
 
 
@@ -28,12 +28,16 @@ def is_container(argument: str) -> bool:
 
 
 def list_members(
-    argument: str, language: str | None = None, aside: Aside | None = None, title: str | None = None
+    argument: str,
+    language: str | None = None,
+    aside: Aside | None = None,
+    title: str | None = None,
+    hashes: MutableMapping[HashKey, str] | None = None,
 ) -> Iterator[Member]:
     """All recordings of a container, in its order. Raises SourceError where it cannot be opened at all.
 
     `language` is that of recordings of which the container says nothing, `title` what a container on this machine is called
-    (its name), `aside` takes what is passed over.
+    (its name), `aside` takes what is passed over. `hashes` saves reading tars and zips that have not changed again.
     """
     aside = aside if aside is not None else Aside()
     if is_location(argument):
@@ -46,17 +50,17 @@ def list_members(
     elif path.suffix.lower() == ".parquet":
         yield from list_parquet(path, title, aside)
     elif is_zip(path.name):
-        yield from list_folder(f"zip://::file://{path}", title, language, aside)
+        yield from list_folder(f"zip://::file://{path}", title, language, aside, MemberHashes(hashes, path))
     else:
         with path.open("rb") as file:
-            yield from list_tar(file, f"file://{path}", title, language, aside)
+            yield from list_tar(file, f"file://{path}", title, language, aside, MemberHashes(hashes, path))
 
 
 class Located:
     """Finds the recordings that lists name by a URL; an archive that holds some of them is read once for all."""
 
-    def __init__(self, language: str | None, aside: Aside) -> None:
-        self._language, self._aside = language, aside
+    def __init__(self, language: str | None, aside: Aside, hashes: MutableMapping[HashKey, str] | None = None) -> None:
+        self._language, self._aside, self._hashes = language, aside, hashes
         self._archives: dict[str, dict[str, Member]] = {}
         self._folders: dict[str, Beside] = {}
 
@@ -81,10 +85,12 @@ class Located:
 
             # What is passed over belongs to no list: its archive is no source of its own.
             title, aside = bare(outer), Aside(notices=self._aside.notices)
+            file_here = local_path(outer)
+            hashes = MemberHashes() if is_location(file_here) else MemberHashes(self._hashes, Path(file_here))
             if protocol == "zip":
-                members = list(list_folder(f"zip://::{outer}", title, self._language, aside))
+                members = list(list_folder(f"zip://::{outer}", title, self._language, aside, hashes))
             else:
                 with fsspec.open(outer, "rb") as file:
-                    members = list(list_tar(file, outer, title, self._language, aside))
+                    members = list(list_tar(file, outer, title, self._language, aside, hashes))
             self._archives[key] = {PurePosixPath(member.name).as_posix(): member for member in members}
         return self._archives[key]

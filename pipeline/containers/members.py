@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.manifests import COLUMNS
 from pipeline.records import TimedText
+
+#: What a content hash is remembered by: path or location, size in bytes and time of last change in ns of the file.
+HashKey = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,24 @@ class Aside:
     def leave(self, name: str) -> None:
         """Count a file that is no recording."""
         self.left[PurePosixPath(name).suffix.lower()] += 1
+
+
+class MemberHashes:
+    """Content hashes of the members of one container; those that an earlier run has read are not read again, as long as the
+    container's size and date are the same. Without a file on this machine or a memory, every member is read."""
+
+    def __init__(self, known: MutableMapping[HashKey, str] | None = None, container: Path | None = None) -> None:
+        state = container.stat() if known is not None and container is not None else None
+        self._known = known if known is not None and state else {}
+        self._state = (state.st_size, state.st_mtime_ns) if state else (0, 0)
+
+    def of(self, location: str, opened: Callable[[], Any]) -> str:
+        """The sha256 of a member's content; `opened` opens it for reading."""
+        key = (location, *self._state)
+        if key not in self._known:
+            with opened() as stream:
+                self._known[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+        return self._known[key]
 
 
 def known_facts(row: Mapping[str, Any]) -> dict[str, str]:

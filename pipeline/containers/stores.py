@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import PurePath, PurePosixPath
 from typing import Any
 
-from pipeline.containers.members import Aside, Member, one_line
+from pipeline.containers.members import Aside, Member, MemberHashes, one_line
 from pipeline.containers.tars import list_tar
 from pipeline.manifests import SourceError
 from pipeline.places import bare, is_hidden, is_no_recording, is_other_archive, is_tar, is_zip
@@ -45,7 +45,9 @@ class _Objects:
             raise OSError(one_line(error)) from None
 
 
-def list_folder(url: str, title: str, language: str | None, aside: Aside) -> Iterator[Member]:
+def list_folder(
+    url: str, title: str, language: str | None, aside: Aside, hashes: MemberHashes | None = None
+) -> Iterator[Member]:
     """The recordings below a folder of a store, or in a zip (`zip://::file:///data/a.zip`), and in the tars and zips of the
     folder. Raises SourceError where it cannot be listed."""
     import fsspec
@@ -71,7 +73,7 @@ def list_folder(url: str, title: str, language: str | None, aside: Aside) -> Ite
                 aside.unopened.append(called)
         else:
             location = f"{protocol}://{name}{chain}{rest}" if chain else system.unstrip_protocol(name)
-            member = _file(system, name, infos[name], location, called)
+            member = _file(system, name, infos[name], location, called, hashes or MemberHashes())
             yield _with_text(member, beside, name, language, aside)
 
 
@@ -139,7 +141,7 @@ def _alone(
             folders[key] = Beside(_Objects(system, infos), system.unstrip_protocol)
     except Exception as error:
         return Member(url, name, fault=f"cannot be read ({one_line(error)})")
-    return _with_text(_file(system, path, info, url, name), folders[key], path, language, aside)
+    return _with_text(_file(system, path, info, url, name, MemberHashes()), folders[key], path, language, aside)
 
 
 def _archive(system: Any, name: str, called: str, language: str | None, aside: Aside) -> Iterator[Member]:
@@ -155,13 +157,12 @@ def _archive(system: Any, name: str, called: str, language: str | None, aside: A
         yield Member(url, called, fault=one_line(error))
 
 
-def _file(system: Any, path: str, info: Mapping[str, Any], location: str, name: str) -> Member:
+def _file(system: Any, path: str, info: Mapping[str, Any], location: str, name: str, hashes: MemberHashes) -> Member:
     """The content's hash is the store's version tag where reading it would mean a download."""
     size = int(info.get("size") or 0)
     try:
         if system.protocol in ("zip", "tar") or getattr(system, "local_file", False):
-            with system.open(path, "rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = hashes.of(location, lambda: system.open(path, "rb"))
         else:
             digest = hashlib.sha256(f"{location}\0{system.ukey(path)}".encode()).hexdigest()
     except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,7 @@ from dataclasses import replace
 from pathlib import PurePath, PurePosixPath
 from typing import Any
 
-from pipeline.containers.members import Aside, Member, known_facts, one_line
+from pipeline.containers.members import Aside, Member, MemberHashes, known_facts, one_line
 from pipeline.manifests import SourceError
 from pipeline.places import is_hidden, is_no_recording, is_other_archive, is_tar, is_zip, printable
 from pipeline.transcripts.beside import LARGEST_BYTES, Beside, may_be_transcript
@@ -57,7 +56,9 @@ class _Texts:
         return content
 
 
-def list_tar(stream: Any, url: str, title: str, language: str | None, aside: Aside) -> Iterator[Member]:
+def list_tar(
+    stream: Any, url: str, title: str, language: str | None, aside: Aside, hashes: MemberHashes | None = None
+) -> Iterator[Member]:
     """The recordings of a tar, compressed or not, in its order; `url` is where it is, `title` what it is called.
 
     `.json` members tell the session, language and license of those they belong to; the text comes from the same kinds of
@@ -68,8 +69,9 @@ def list_tar(stream: Any, url: str, title: str, language: str | None, aside: Asi
     texts = _Texts()
     fault = None
     plain = _is_plain(stream)
+    hashes = hashes or MemberHashes()
     try:
-        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as tar:
+        with tarfile.open(fileobj=stream, mode="r:" if plain else "r|*", tarinfo=_Header) as tar:
             for item in tar:
                 path = PurePosixPath(item.name)
                 if item.isdir() or is_hidden(item.name):
@@ -80,7 +82,7 @@ def list_tar(stream: Any, url: str, title: str, language: str | None, aside: Asi
                         aside.unopened.append(printable(f"{title}/{item.name}"))
                     aside.leave(path.name)
                     continue
-                audio.append(_member(tar, item, url, title, plain))
+                audio.append(_member(tar, item, url, title, plain, hashes))
     except (tarfile.TarError, EOFError, OSError) as error:
         if not audio:
             raise SourceError(f"{title}: not a tar that can be read ({one_line(error)})") from None
@@ -107,7 +109,9 @@ def _is_plain(stream: Any) -> bool:
     return not head.startswith(_COMPRESSED)
 
 
-def _member(tar: tarfile.TarFile, item: tarfile.TarInfo, url: str, title: str, plain: bool) -> Member:
+def _member(
+    tar: tarfile.TarFile, item: tarfile.TarInfo, url: str, title: str, plain: bool, hashes: MemberHashes
+) -> Member:
     name = f"{title}/{item.name}"
     content = tar.extractfile(item) if item.isfile() else None
     if content is None:
@@ -116,9 +120,10 @@ def _member(tar: tarfile.TarFile, item: tarfile.TarInfo, url: str, title: str, p
     # fsspec cuts chained URLs at `::`; such a name could not be opened again.
     if "::" in item.name:
         return Member(f"{url}#{item.name}", name, item.size, fault="its name holds `::`; rename it in the tar")
-    digest = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+    location = f"tar://{item.name}::{url}"
+    digest = hashes.of(location, lambda: content)
     extent = (item.offset_data, item.size) if plain and not item.issparse() else None
-    return Member(f"tar://{item.name}::{url}", name, item.size, digest, extent=extent)
+    return Member(location, name, item.size, digest, extent=extent)
 
 
 def _keep_text(tar: tarfile.TarFile, item: tarfile.TarInfo, texts: _Texts, facts: dict[str, dict[str, str]]) -> None:

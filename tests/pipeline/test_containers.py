@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -85,6 +86,17 @@ def test_a_broken_shard_gives_what_is_whole_and_is_named(shard: Path) -> None:
         find_sources([str(shard)])
     beside = find_sources([str(shard.parent)])
     assert [q.path for q in beside.refused] == [str(shard)]
+
+
+def test_a_container_that_cannot_be_read_is_one_line(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(SourceError, match=r"/shard-000\.tar: cannot be read: permission denied"):
+            find_sources([str(shard)])
+        assert [row.path for row in find_sources([str(shard.parent)]).refused] == [str(shard)]
 
 
 def test_a_zip_and_a_url(wavs: list[Path], tmp_path: Path) -> None:

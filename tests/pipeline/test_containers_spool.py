@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import random
 import tarfile
@@ -17,7 +19,10 @@ import pytest
 from fakes.recordings import noise, write
 from packed import RATE, add
 
+from pipeline.config import load_config
 from pipeline.containers.spool import Spool, fetch
+from pipeline.excerpts import Piece, write_piece
+from pipeline.forecast import list_recordings
 from pipeline.records import Recording, Session, Source
 from pipeline.sources import find_sources
 from pipeline.stages.decode import Decode, DecodeConfig
@@ -201,6 +206,35 @@ def test_decode_fetches_a_session_at_once_and_quarantines_what_cannot_be_had(
     assert [len(row.path) > 0 and row.stage for row in session.quarantine] == ["decode"]
     assert np.isclose(sorted(r.duration_s for r in session.usable()), [0.2 + i / 100 for i in range(8) if i != 3]).all()
     assert set(worked) == {source.source_id for source in sources}
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
+def test_a_container_that_has_not_changed_is_not_read_again_for_its_hashes(
+    kind: str, wavs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pack(wavs, kind, tmp_path)
+    rows = [json.dumps({"path": f"{kind.partition('.')[0]}://{wav.name}::{path.name}"}) for wav in wavs]
+    (tmp_path / "m.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    hashes: dict[tuple[str, int, int], str] = {}
+    first = find_sources([str(path)], hashes=hashes)
+    assert sorted(hashes.values()) == sorted(source.content_sha256 for source in first.sources)
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+        again = find_sources([str(path)], hashes=hashes)
+        assert len(find_sources([f"{tmp_path}/m.jsonl"], hashes=hashes).sources) == COUNT
+    assert again.sources == first.sources
+    wavs[5].write_bytes(wavs[6].read_bytes())
+    os.utime(pack(wavs, kind, tmp_path), ns=(1, 1))
+    assert find_sources([str(path)], hashes=hashes).sources[5].source_id != first.sources[5].source_id
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_forecast_reads_what_it_hears_and_no_more_for_the_hashes(kind: str, wavs: list[Path], tmp_path: Path) -> None:
+    path = pack(wavs, kind, tmp_path)
+    found = list_recordings([str(path)], tmp_path / "no corpus", load_config())
+    assert len(found.sources) == COUNT and len({source.source_id for source in found.sources}) == COUNT
+    piece = Piece(found.sources[7], 0.0, found.sources[7].bytes / 32_000)
+    assert write_piece(piece, tmp_path / "piece.wav", tmp_path / "scratch") == pytest.approx(0.27, abs=0.01)
 
 
 def test_one_recording_by_itself(wavs: list[Path], tmp_path: Path) -> None:

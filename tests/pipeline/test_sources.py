@@ -57,7 +57,7 @@ def test_other_files_are_counted_and_hidden_ones_left_alone(tmp_path: Path) -> N
     put(tmp_path, "a.wav", "a.json", "notes.MD", "cover.jpg", ".hidden.wav", ".git/x.wav", "no_extension")
     found = find_sources([str(tmp_path)])
     assert names(found) == ["a.wav", "no_extension"] and found.ignored == 3 and not found.refused
-    assert found.passed_over() == "3 files are no recordings (or tell of some): 1 .json, 1 .jpg, 1 .md"
+    assert found.passed_over() == "other files, left alone or read as transcripts: 1 .json, 1 .jpg, 1 .md"
     (tmp_path / "a.json").unlink()
     assert find_sources([str(tmp_path / "a.wav")]).passed_over() == ""
 
