@@ -11,7 +11,7 @@ import pytest
 import torch
 from rank_runs import RankProcesses
 from safetensors.torch import load_file
-from train_runs import Runs, losses
+from train_runs import Runs, damage, losses
 
 from catalogs.corpus import Corpus
 from trainer import readable
@@ -25,16 +25,6 @@ from trainer.mixture import Choice, find_candidates, hold_out
 from trainer.readable import make_readable
 from trainer.step import document_noise
 from voxcpm.samples import pack_rows
-
-
-def damage(corpus: Path, segment: str) -> None:
-    """Zero a clip's FLAC bytes behind its head, in place: the shard stays a whole Arrow file."""
-    opened = Corpus(corpus)
-    data = bytes(opened.audio_buffer(segment))
-    shard = corpus / opened.place(segment)[0]
-    before = shard.read_bytes()
-    at = before.index(data)
-    shard.write_bytes(before[: at + 200] + bytes(len(data) - 200) + before[at + len(data) :])
 
 
 @pytest.fixture

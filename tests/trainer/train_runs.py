@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from catalogs.corpus import Corpus
 from trainer.config import TrainConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -56,3 +57,13 @@ def start_process(config: TrainConfig, folder: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def damage(corpus: Path, segment: str) -> None:
+    """Zero a clip's FLAC bytes behind its head, in place: the shard stays a whole Arrow file."""
+    opened = Corpus(corpus)
+    data = bytes(opened.audio_buffer(segment))
+    shard = corpus / opened.place(segment)[0]
+    before = shard.read_bytes()
+    at = before.index(data)
+    shard.write_bytes(before[: at + 200] + bytes(len(data) - 200) + before[at + len(data) :])

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from trainer.config import TrainError
+from trainer.corpora import SegmentError
+from trainer.readable import IN_A_ROW
 from voxcpm.audiovae import AudioVAE
 
 if TYPE_CHECKING:
     from trainer.codec.fit import CodecFit
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,20 +47,38 @@ def crops(codec: AudioVAE, clips: Sequence[CodecClip | np.ndarray], fit: CodecFi
     frames = max(1, round(fit.crop_s * config.sample_rate / config.hop_length))
     wavs, targets, rates = [], [], []
     for _ in range(fit.batch):
-        clip = as_clip(clips[int(dice.integers(len(clips)))], config.sample_rate)
+        clip = as_clip(draw_clip(len(clips), clips.__getitem__, dice), config.sample_rate)
         size = round(frames * config.hop_length * clip.rate / config.sample_rate)
         samples = np.pad(clip.samples, (0, max(0, size - len(clip.samples))))
         start = int(dice.integers(len(samples) - size + 1))
         crop = np.ascontiguousarray(samples[start : start + size], dtype=np.float32)
-        rate = min(clip.rate, config.out_sample_rate)
-        lower = [wanted for wanted in bandwidths(codec) if config.sample_rate <= wanted < rate]
-        if lower and dice.random() < fit.narrowed:
-            rate = lower[int(dice.integers(len(lower)))]
+        rate = draw_bandwidth(codec, clip.rate, fit.narrowed, dice)
         narrow = resampled(crop, clip.rate, rate)
         wavs.append(_fitted(resampled(crop, clip.rate, config.sample_rate), frames * config.hop_length))
         targets.append(_fitted(resampled(narrow, rate, config.out_sample_rate), frames * config.decode_hop))
         rates.append(rate)
     return Crops(torch.from_numpy(np.stack(wavs)), torch.from_numpy(np.stack(targets)), torch.tensor(rates))
+
+
+def draw_clip(count: int, get: Callable[[int], T], dice: np.random.Generator) -> T:
+    """One of `count` clips, each as likely; damaged ones are passed over. TrainError where nothing but these comes."""
+    for _ in range(IN_A_ROW):
+        try:
+            return get(int(dice.integers(count)))
+        except SegmentError as caught:
+            error = caught
+    raise TrainError(f"{IN_A_ROW} clips in a row cannot be read (the last: {error})")
+
+
+def draw_bandwidth(codec: AudioVAE, rate: int, narrowed: float, dice: np.random.Generator) -> int:
+    """The rate (Hz) whose bandwidth a target of a clip at `rate` has: the clip's, or for a share `narrowed` a lower one that the
+    codec knows."""
+    config = codec.config
+    rate = min(rate, config.out_sample_rate)
+    lower = [wanted for wanted in bandwidths(codec) if config.sample_rate <= wanted < rate]
+    if lower and dice.random() < narrowed:
+        return lower[int(dice.integers(len(lower)))]
+    return rate
 
 
 def as_clip(clip: CodecClip | np.ndarray, rate: int) -> CodecClip:

@@ -40,8 +40,10 @@ class CodecConfig(FrozenSettings):
     """An audio_vae_config instead of a size."""
     where: str = "true"
     """SQL condition over the catalog's `segments`, besides `kept`."""
-    clips: int = Field(1000, ge=4)
-    """Clips that are held in memory at most (64 to 192 kB a second)."""
+    clips: int | None = Field(None, ge=4)
+    """Only so many clips, chosen by a hash of their ids; None: all."""
+    memory_gb: float = Field(4.0, gt=0)
+    """Of audio that stays in memory (64 to 192 kB a second): what was drawn last. The rest is read again when it is drawn."""
     steps: int = Field(200, gt=0)
     batch: int = Field(4, gt=0)
     crop_s: float = Field(0.96, gt=0.04)
@@ -59,7 +61,7 @@ class CodecConfig(FrozenSettings):
     """Clips that are kept from training to measure it by; None: a tenth. 0: it is measured on what it was trained on."""
     save_every: int | None = Field(None, gt=0)
     """Steps after which the codec so far is written, with what it takes to go on from there when the run is killed; None: at
-    the end only, and a killed run starts anew."""
+    the end and when it is asked to stop (SIGTERM), and a killed run starts anew."""
     measure_every: int | None = Field(None, gt=0)
     """Steps after which the held-out clips are measured (mel distance at the output rate and at 16 kHz, STOI, PESQ); at the end
     they are in any case."""

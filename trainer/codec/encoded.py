@@ -1,79 +1,114 @@
-"""Clips whose latents are made once: for training a decoder alone."""
+"""Clips with their latents, for training a decoder alone: the encoder does not change, so each clip is encoded once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.codec.clips import CodecClip, as_clip, at_input_rate, resampled
+from trainer.codec.clips import CodecClip, as_clip, at_input_rate, draw_bandwidth, draw_clip, resampled
 from trainer.codec.losses import mel_distance
+from trainer.codec.source import Recent
 from voxcpm.audiovae import AudioVAE
 
 if TYPE_CHECKING:
     from trainer.codec.fit import CodecFit
 
 
+class EncodedClip(NamedTuple):
+    """What the encoder makes of a clip, on the codec's device, and what is to come out, on the CPU."""
+
+    mean: Tensor  #: [D, F]
+    log_variance: Tensor  #: [D, F]
+    target: np.ndarray  #: float32 [F * decode_hop]
+    rate: int  #: Hz of the clip
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return 2 * self.mean.nbytes + self.target.nbytes
+
+
 @dataclass(frozen=True)
-class EncodedClips:
-    """What the encoder, which does not change, makes of each clip: mean and log variance [D, F]; the wave [F * decode_hop] that
-    is to come out, and the rate (Hz) whose bandwidth it has."""
+class EncodedCrops:
+    """A batch of crops that begin and end with a latent frame; shorter ones are those of clips that are shorter."""
 
-    means: list[Tensor]
+    means: list[Tensor]  #: [D, F] each
     log_variances: list[Tensor]
-    targets: list[Tensor]
-    rates: list[int]
+    targets: Tensor  #: float32 [B, S], padded with silence
+    rates: Tensor  #: int64 [B], Hz
 
-    @classmethod
-    @torch.no_grad()
-    def make(cls, codec: AudioVAE, clips: Sequence[CodecClip | np.ndarray]) -> EncodedClips:
-        """From clips (arrays: at the codec's input rate), encoded whole as for a model that is trained on them."""
-        config = codec.config
-        device = next(codec.parameters()).device
+
+class EncodedClips:
+    """Clips whose latents are made when they are first drawn; those drawn last stay in memory."""
+
+    def __init__(self, codec: AudioVAE, clips: Sequence[CodecClip | np.ndarray], memory_bytes: float) -> None:
+        """clips: arrays are at the codec's input rate. memory_bytes: of latents and targets that are held, at most."""
+        self._codec, self._clips = codec, clips
+        self._recent: Recent[EncodedClip] = Recent(memory_bytes, lambda clip: clip.nbytes)
+
+    def crops(self, fit: CodecFit, dice: np.random.Generator) -> EncodedCrops:
+        """Random crops of random clips; for a share `fit.narrowed` the target is cut to a lower bandwidth."""
+        config = self._codec.config
+        frames, hop = frames_of_crop(self._codec, fit.crop_s), config.decode_hop
         means, variances, targets, rates = [], [], [], []
-        for given in clips:
-            clip = as_clip(given, config.sample_rate)
-            heard = torch.from_numpy(at_input_rate(clip, config.sample_rate))
-            mu, logvar = codec.encode_heads(heard[None, None].to(device))
-            wave = resampled(clip.samples, clip.rate, config.out_sample_rate)
-            length = mu.shape[2] * config.decode_hop
-            means.append(mu[0])
-            variances.append(logvar[0].clamp(-20, 5))
-            targets.append(torch.from_numpy(np.pad(wave, (0, max(0, length - len(wave))))[:length]).to(device))
-            rates.append(min(clip.rate, config.out_sample_rate))
-        return cls(means, variances, targets, rates)
-
-    def reconstruction(
-        self, codec: AudioVAE, fit: CodecFit, dice: np.random.Generator, noise: torch.Generator
-    ) -> dict[str, Tensor]:
-        """`mel`, `waveform` and `kl` of a batch of random crops of random clips, which begin and end with a latent frame; with
-        the waves as `out` and `target` [B, S]."""
-        config = codec.config
-        frames = max(1, round(fit.crop_s * config.sample_rate / config.hop_length))
-        latents, targets, divergence, rates = [], [], [], []
         for _ in range(fit.batch):
-            index = int(dice.integers(len(self.means)))
-            mu, logvar, wave = self.means[index], self.log_variances[index], self.targets[index]
-            start = int(dice.integers(max(1, mu.shape[1] - frames + 1)))
-            mu, logvar = mu[:, start : start + frames], logvar[:, start : start + frames]
-            z = mu + torch.randn(mu.shape, generator=noise).to(mu.device) * (0.5 * logvar).exp()
-            wave = wave[start * config.decode_hop : (start + frames) * config.decode_hop]
-            missing = frames - mu.shape[1]
-            latents.append(F.pad(z, (0, missing)))
-            targets.append(F.pad(wave, (0, missing * config.decode_hop)))
-            rates.append(self.rates[index])
-            divergence.append(0.5 * (mu.square() + logvar.exp() - 1 - logvar).mean())
-        target = torch.stack(targets)
-        out = codec.decode(torch.stack(latents), torch.tensor(rates, device=target.device))[:, 0]
-        return {
-            "mel": mel_distance(out, target, config.out_sample_rate, fit.floor_db),
-            "waveform": F.l1_loss(out, target),
-            "kl": torch.stack(divergence).mean(),
-            "out": out,
-            "target": target,
-        }
+            clip = draw_clip(len(self._clips), self._get, dice)
+            start = int(dice.integers(max(1, clip.mean.shape[1] - frames + 1)))
+            rate = draw_bandwidth(self._codec, clip.rate, fit.narrowed, dice)
+            wave = clip.target[start * hop : (start + frames) * hop]
+            if rate < min(clip.rate, config.out_sample_rate):
+                narrow = resampled(wave, config.out_sample_rate, rate)
+                wave = resampled(narrow, rate, config.out_sample_rate)
+            means.append(clip.mean[:, start : start + frames])
+            variances.append(clip.log_variance[:, start : start + frames])
+            targets.append(np.pad(wave, (0, max(0, frames * hop - len(wave))))[: frames * hop])
+            rates.append(rate)
+        return EncodedCrops(means, variances, torch.from_numpy(np.stack(targets)), torch.tensor(rates))
+
+    def _get(self, index: int) -> EncodedClip:
+        return self._recent.get(index, lambda: self._encoded(index))
+
+    @torch.no_grad()
+    def _encoded(self, index: int) -> EncodedClip:
+        """One clip, encoded whole as for a model that is trained on it."""
+        codec, config = self._codec, self._codec.config
+        clip = as_clip(self._clips[index], config.sample_rate)
+        heard = torch.from_numpy(at_input_rate(clip, config.sample_rate))
+        mu, logvar = codec.encode_heads(heard[None, None].to(next(codec.parameters()).device))
+        wave = resampled(clip.samples, clip.rate, config.out_sample_rate)
+        length = mu.shape[2] * config.decode_hop
+        target = np.pad(wave, (0, max(0, length - len(wave))))[:length]
+        return EncodedClip(mu[0], logvar[0].clamp(-20, 5), target, clip.rate)
+
+
+def frames_of_crop(codec: AudioVAE, crop_s: float) -> int:
+    """Latent frames of a crop of so many seconds."""
+    return max(1, round(crop_s * codec.config.sample_rate / codec.config.hop_length))
+
+
+def decoder_reconstruction(
+    codec: AudioVAE, batch: EncodedCrops, fit: CodecFit, noise: torch.Generator
+) -> dict[str, Tensor]:
+    """`mel`, `waveform` and `kl` of a batch, with the waves as `out` and `target` [B, S]."""
+    config = codec.config
+    frames = frames_of_crop(codec, fit.crop_s)
+    latents, divergence = [], []
+    for mu, logvar in zip(batch.means, batch.log_variances, strict=True):
+        z = mu + torch.randn(mu.shape, generator=noise).to(mu.device) * (0.5 * logvar).exp()
+        latents.append(F.pad(z, (0, frames - mu.shape[1])))
+        divergence.append(0.5 * (mu.square() + logvar.exp() - 1 - logvar).mean())
+    target = batch.targets.to(latents[0].device)
+    out = codec.decode(torch.stack(latents), batch.rates.to(target.device))[:, 0]
+    return {
+        "mel": mel_distance(out, target, config.out_sample_rate, fit.floor_db),
+        "waveform": F.l1_loss(out, target),
+        "kl": torch.stack(divergence).mean(),
+        "out": out,
+        "target": target,
+    }

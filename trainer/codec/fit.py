@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.codec.clips import CodecClip, crops
-from trainer.codec.encoded import EncodedClips
+from trainer.codec.batches import Batches
+from trainer.codec.clips import CodecClip, Crops, crops
+from trainer.codec.encoded import EncodedClips, EncodedCrops, decoder_reconstruction
 from trainer.codec.initialise import initialise_codec
 from trainer.codec.losses import FLOOR_DB, mel_distance
 from trainer.config import TrainError
+from trainer.signals import never
 from voxcpm.audiovae import AudioVAE
 
 if TYPE_CHECKING:
@@ -60,23 +62,38 @@ class CodecTrainer:
     """A codec with its optimiser, its adversary and its dice: everything that later steps depend on is in `state_dict`."""
 
     def __init__(
-        self, codec: AudioVAE, clips: Sequence[CodecClip | np.ndarray], fit: CodecFit, seed: int, fresh: bool = False
+        self,
+        codec: AudioVAE,
+        clips: Sequence[CodecClip | np.ndarray],
+        fit: CodecFit,
+        seed: int,
+        fresh: bool = False,
+        memory_bytes: float = 4e9,
+        in_background: bool | None = None,
     ) -> None:
-        """fresh: the codec has random weights, which are first scaled to the clips (see `initialise_codec`)."""
+        """fresh: the codec has random weights, which are first scaled to the clips (see `initialise_codec`). memory_bytes: of
+        latents that a decoder alone is trained on. in_background: whether crops are made while a step is computed; None: where
+        that is on a GPU, since on a CPU the cores are what a step is short of."""
         if not clips:
             raise TrainError("the codec has no clip to be trained on: the corpus has no kept segment with audio")
-        self.codec, self._clips, self.fit = codec, clips, fit
+        self.codec, self.fit = codec, fit
         self._device = next(codec.parameters()).device
-        self._dice = np.random.default_rng(seed)
         self._noise = torch.Generator().manual_seed(seed)
         if fresh:
             some = crops(codec, clips, replace(fit, batch=8), np.random.default_rng([seed, 1]))
             initialise_codec(codec, some.wav.to(self._device))
         codec.requires_grad_(True).train()
-        self._encoded: EncodedClips | None = None
+        encoded: EncodedClips | None = None
         if fit.decoder_only:
             codec.encoder.requires_grad_(False)
-            self._encoded = EncodedClips.make(codec, clips)
+            encoded = EncodedClips(codec, clips, memory_bytes)
+
+        def make(dice: np.random.Generator) -> Crops | EncodedCrops:
+            return crops(codec, clips, fit, dice) if encoded is None else encoded.crops(fit, dice)
+
+        if in_background is None:
+            in_background = self._device.type == "cuda"
+        self._batches = Batches(make, seed, in_background)
         self._optimizer = make_codec_optimizer(codec, fit.lr)
         self._trained = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         self._adversary: Adversary | None = None
@@ -116,7 +133,7 @@ class CodecTrainer:
             "codec": self.codec.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "adversary": None if self._adversary is None else self._adversary.state_dict(),
-            "dice": self._dice.bit_generator.state,
+            "dice": dict(self._batches.state),
             "noise": self._noise.get_state(),
         }
 
@@ -127,13 +144,17 @@ class CodecTrainer:
         self._optimizer.load_state_dict(state["optimizer"])
         if self._adversary is not None:
             self._adversary.load_state_dict(state["adversary"])
-        self._dice.bit_generator.state = state["dice"]
+        self._batches.seek(state["dice"])
         self._noise.set_state(state["noise"])
 
+    def close(self) -> None:
+        """End what runs in the background; no step can follow."""
+        self._batches.close()
+
     def _reconstruction(self) -> dict[str, Tensor]:
-        if self._encoded is not None:
-            return self._encoded.reconstruction(self.codec, self.fit, self._dice, self._noise)
-        batch = crops(self.codec, self._clips, self.fit, self._dice)
+        batch = self._batches.draw()
+        if isinstance(batch, EncodedCrops):
+            return decoder_reconstruction(self.codec, batch, self.fit, self._noise)
         wav, target, rates = (value.to(self._device) for value in batch)
         return reconstruction(self.codec, wav, target, self._noise, self.fit.floor_db, rates)
 
@@ -156,7 +177,10 @@ def fit_codec(
     fresh: the codec has random weights (see `CodecTrainer`). Raises TrainError for no clips and for a loss that is no number.
     """
     trainer = CodecTrainer(codec, clips, fit, seed, fresh)
-    losses = run_steps(trainer, say, report)
+    try:
+        losses = run_steps(trainer, say, report)
+    finally:
+        trainer.close()
     codec.requires_grad_(False).eval()
     return losses
 
@@ -165,10 +189,11 @@ def run_steps(
     trainer: CodecTrainer,
     say: Callable[[str], None],
     report: Callable[[int, dict[str, float]], None] | None = None,
+    asked_to_stop: Callable[[], bool] = never,
 ) -> list[float]:
-    """The steps that are still to be taken; returns their losses."""
+    """The steps that are still to be taken, or those until it is asked to stop; returns their losses."""
     losses, steps = [], trainer.fit.steps
-    while trainer.taken < steps:
+    while trainer.taken < steps and not asked_to_stop():
         values = trainer.step()
         losses.append(values["loss/total"])
         if report is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ _LEAST_SCALE = 1e-3
 
 
 @torch.no_grad()
-def normalise_latents(codec: AudioVAE, clips: Sequence[np.ndarray]) -> None:
+def normalise_latents(codec: AudioVAE, clips: Iterable[np.ndarray]) -> None:
     """Give every latent channel mean 0 and variance 1 over 16 kHz clips (float32 [S]); what is decoded stays the same.
 
     Heads and the decoder's first convolution take the change up: z' = (z - m) / s, decoded from s z' + m. The first frames

@@ -14,8 +14,8 @@ from trainer.codec.config import CodecConfig
 from trainer.config import TrainError
 
 _NAME = "resume.pt"
-#: What may change between two calls of a run: where it ends, how often it saves, and how it is computed.
-_FREE = {"steps", "save_every", "measure_every", "output", "threads", "device"}
+#: What may change between two calls of a run: where it ends, how often it saves, and how and in how much memory it is computed.
+_FREE = {"steps", "save_every", "measure_every", "output", "threads", "device", "memory_gb"}
 
 
 def write_state(folder: Path, config: CodecConfig, state: dict[str, Any]) -> None:
@@ -25,10 +25,15 @@ def write_state(folder: Path, config: CodecConfig, state: dict[str, Any]) -> Non
     write_atomically(folder / _NAME, buffer.getvalue())
 
 
+def remove_state(folder: Path) -> None:
+    """Leave nothing to go on from."""
+    (folder / _NAME).unlink(missing_ok=True)
+
+
 def read_state(folder: Path, config: CodecConfig) -> dict[str, Any] | None:
     """The state that a run of these settings left, None where there is none. TrainError for one of other settings."""
     path = folder / _NAME
-    if config.save_every is None or not path.is_file():
+    if not path.is_file():
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if state["settings"] != _key(config):

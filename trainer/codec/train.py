@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,24 +13,29 @@ import torch
 
 from catalogs.commit import write_atomically
 from catalogs.settings import dump_settings
+from trainer.checkpoint import only_run
 from trainer.codec.clips import CodecClip, at_input_rate
 from trainer.codec.config import CodecConfig
 from trainer.codec.files import read_codec, write_codec
 from trainer.codec.fit import CodecFit, CodecTrainer, run_steps
 from trainer.codec.measure import CodecMeasures, measure, missing_packages
 from trainer.codec.normalise import normalise_latents
-from trainer.codec.resume import read_state, write_state
+from trainer.codec.resume import read_state, remove_state, write_state
+from trainer.codec.source import CorpusClips, read_all
 from trainer.config import TrainError
 from trainer.corpora import Corpora
 from trainer.device import cpu_threads, pick_device
 from trainer.metrics import Metrics, read_metrics
 from trainer.mixture import hash_number
+from trainer.signals import flag_on_signal
 from trainer.sizes import config_dict
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 
 _HELD_OUT = 0.1
 _HELD_OUT_MOST = 32
 _HELD_OUT_LEAST = 4
+_NORMALISED_BY = 1000
+"""Clips that latents are normalised over, at most."""
 
 
 @dataclass(frozen=True)
@@ -42,59 +49,120 @@ class CodecResult:
     before: CodecMeasures
     after: CodecMeasures
     seconds: float
+    stopped_early: bool = False
+    """By a signal; the same call goes on. `after` is then of the last measurement."""
 
 
 def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> CodecResult:
     """Train and write a codec; a tenth of the clips is held out to measure it. Raises TrainError with one line.
 
-    With `save_every` a run that is killed goes on exactly where it saved last; without, it starts anew.
+    With `save_every` a run that is killed goes on exactly where it saved last; without, it starts anew. SIGTERM and SIGINT
+    finish the step, save and return with `stopped_early`.
     """
-    started = time.perf_counter()
     output = Path(config.output)
     corpora = Corpora(config.corpora)
-    training, held = _clips(config, corpora)
-    with cpu_threads(config.threads):
+    training, held, minutes = _clips(config, corpora)
+    with ExitStack() as stack:
+        stack.enter_context(cpu_threads(config.threads))
         torch.manual_seed(config.seed)
         codec = _fresh(config) if config.start is None else read_codec(config.start)
         codec.to(pick_device(config.device))
-        minutes = sum(len(clip.samples) / clip.rate for clip in training) / 60
+        stack.enter_context(only_run(output))
+        asked_to_stop = stack.enter_context(flag_on_signal())
         say(f"codec: {len(training)} clips, {minutes:.1f} min to train on, {len(held)} held out")
-        before = measure(codec, held, config.crop_s)
         if missing := missing_packages():
             say(f"STOI and PESQ are not measured: pip install {' '.join(missing)}")
-        trainer = CodecTrainer(codec, training, fit_of(config), config.seed, fresh=config.start is None)
-        output.mkdir(parents=True, exist_ok=True)
-        state = read_state(output, config)
+        return _Run(config, codec, training, held, say, asked_to_stop).result()
+
+
+class _Run:
+    """One call of `train_codec`."""
+
+    def __init__(
+        self,
+        config: CodecConfig,
+        codec: AudioVAE,
+        training: CorpusClips,
+        held: Sequence[CodecClip],
+        say: Callable[[str], None],
+        asked_to_stop: Callable[[], bool],
+    ) -> None:
+        self._config, self._codec, self._clips, self._held, self._say = config, codec, training, held, say
+        self._asked_to_stop, self._output = asked_to_stop, Path(config.output)
+        self._measured: dict[int, CodecMeasures] = {}
+
+    def result(self) -> CodecResult:
+        """The steps that are left, a last measurement, and the codec written."""
+        started = time.perf_counter()
+        config, codec, output = self._config, self._codec, self._output
+        before = measure(codec, self._held, config.crop_s)
+        fit, memory = fit_of(config), config.memory_gb * 1e9
+        trainer = CodecTrainer(codec, self._clips, fit, config.seed, config.start is None, memory)
+        try:
+            self._steps(trainer)
+        finally:
+            trainer.close()
+        stopped = trainer.taken < config.steps
+        codec.requires_grad_(False).eval()
+        if stopped:
+            after = self._measured.get(trainer.taken, before)
+            self._say(f"asked to stop: step {trainer.taken} is saved; the same command goes on from there")
+        else:
+            after = self._finish()
+            self._say(
+                f"held-out mel distance {before.mel:.3f} -> {after.mel:.3f} (to other clips {after.mel_other:.3f})"
+            )
+            self._say(f"use it with --set model.codec={output}")
+        for reason in self._clips.unreadable.values():
+            self._say(f"left out: {reason}")
+        losses = [row["loss/total"] for row in read_metrics(output)] or [math.nan]
+        seconds = time.perf_counter() - started
+        return CodecResult(str(output), trainer.taken, losses[0], losses[-1], before, after, seconds, stopped)
+
+    def _steps(self, trainer: CodecTrainer) -> None:
+        state = read_state(self._output, self._config)
         if state is not None:
             trainer.load_state_dict(state)
-            say(f"going on from step {trainer.taken} of {config.steps}")
-        write_atomically(output / "train-codec.yaml", dump_settings(config).encode())
-        measured: dict[int, CodecMeasures] = {}
-        with Metrics(output, trainer.taken + 1) as metrics:
+            self._say(f"going on from step {trainer.taken} of {self._config.steps}")
+        write_atomically(self._output / "train-codec.yaml", dump_settings(self._config).encode())
+        every = self._config.save_every
+        with Metrics(self._output, trainer.taken + 1) as metrics:
 
             def report(step: int, values: dict[str, float]) -> None:
-                if step == config.steps or (config.measure_every is not None and step % config.measure_every == 0):
-                    measured[step] = measure(codec, held, config.crop_s)
-                    say(f"  held out, step {step}: {measured[step]}")
-                    values |= measured[step].values(codec.config.out_sample_rate)
-                metrics.write(step, values)
-                if config.save_every is not None and (step % config.save_every == 0 or step == config.steps):
-                    # The state last: with it there, the codec beside it is of the same step.
-                    write_codec(output, codec)
-                    write_state(output, config, trainer.state_dict())
+                metrics.write(step, values | self._measure(step))
+                if every is not None and (step % every == 0 or step == self._config.steps):
+                    self._save(trainer)
 
-            run_steps(trainer, say, report)
-        codec.requires_grad_(False).eval()
+            run_steps(trainer, self._say, report, self._asked_to_stop)
+        if trainer.taken < self._config.steps:
+            self._save(trainer)
+
+    def _measure(self, step: int) -> dict[str, float]:
+        """Metrics of the held-out clips where the config asks for them at this step; asked to stop, there is no time for it."""
+        every = self._config.measure_every
+        due = step == self._config.steps or (every is not None and step % every == 0)
+        if not due or self._asked_to_stop():
+            return {}
+        self._measured[step] = measure(self._codec, self._held, self._config.crop_s)
+        self._say(f"  held out, step {step}: {self._measured[step]}")
+        return self._measured[step].values(self._codec.config.out_sample_rate)
+
+    def _save(self, trainer: CodecTrainer) -> None:
+        # The state last: with it there, the codec beside it is of the same step.
+        write_codec(self._output, self._codec)
+        write_state(self._output, self._config, trainer.state_dict())
+
+    def _finish(self) -> CodecMeasures:
+        config, codec = self._config, self._codec
         if config.normalise:
-            normalise_latents(codec, [at_input_rate(clip, codec.sample_rate) for clip in training])
-            measured.clear()  # It should sound the same: the codec that is written is measured again.
-        after = measured.get(config.steps) or measure(codec, held, config.crop_s)
-        write_codec(output, codec)
-        say(f"held-out mel distance {before.mel:.3f} -> {after.mel:.3f} (to other clips {after.mel_other:.3f})")
-        say(f"use it with --set model.codec={output}")
-    losses = [row["loss/total"] for row in read_metrics(output)]
-    seconds = time.perf_counter() - started
-    return CodecResult(str(output), config.steps, losses[0], losses[-1], before, after, seconds)
+            some = read_all(self._clips, _NORMALISED_BY)
+            normalise_latents(codec, [at_input_rate(clip, codec.sample_rate) for clip in some])
+            self._measured.clear()  # It should sound the same: the codec that is written is measured again.
+        after = self._measured.get(config.steps) or measure(codec, self._held, config.crop_s)
+        write_codec(self._output, codec)
+        if config.save_every is None:
+            remove_state(self._output)
+        return after
 
 
 def fit_of(config: CodecConfig) -> CodecFit:
@@ -115,8 +183,8 @@ def fit_of(config: CodecConfig) -> CodecFit:
     )
 
 
-def _clips(config: CodecConfig, corpora: Corpora) -> tuple[list[CodecClip], list[CodecClip]]:
-    """(to train on, held out); which is which follows from the segments' ids."""
+def _clips(config: CodecConfig, corpora: Corpora) -> tuple[CorpusClips, Sequence[CodecClip], float]:
+    """(to train on, held out, minutes of the first); which is which follows from the segments' ids."""
     ids = sorted(corpora.chosen(config.where, "codec"), key=lambda segment: hash_number("codec", segment))
     if len(ids) < 4:
         raise TrainError(
@@ -127,9 +195,15 @@ def _clips(config: CodecConfig, corpora: Corpora) -> tuple[list[CodecClip], list
     count = min(_HELD_OUT_MOST, max(min(_HELD_OUT_LEAST, len(chosen) // 2), round(len(chosen) * _HELD_OUT)))
     if config.held_out is not None:
         count = min(config.held_out, len(chosen) - 2)
-    clips = [CodecClip(*corpora.native_clip(segment)) for segment in chosen]
-    held, training = clips[:count], clips[count:]
-    return training, held or training[:_HELD_OUT_MOST]
+    memory = config.memory_gb * 1e9
+    training = CorpusClips(corpora, chosen[count:], memory)
+    held = read_all(CorpusClips(corpora, chosen[:count], memory) if count else training, count or _HELD_OUT_MOST)
+    if len(held) < 2:
+        raise TrainError(
+            f"{corpora.title}: of the clips to measure by {len(held)} can be read; run: voxmill fsck on the corpus"
+        )
+    kept = corpora.kept()
+    return training, held, sum(kept[segment]["duration_s"] for segment in chosen[count:]) / 60
 
 
 def _fresh(config: CodecConfig) -> AudioVAE:

@@ -77,6 +77,9 @@ def train_codec(
 
     terminal = Terminal(as_json)
     result = run(load_codec_config(config, set_ or []), say=terminal.say)
+    if result.stopped_early:
+        terminal.result(asdict(result))
+        return
     terminal.say(
         f"codec: {result.folder}; held-out clips: {result.after} (mel distance before {result.before.mel:.3f}, to other"
         f" clips {result.after.mel_other:.3f})"

@@ -1,0 +1,86 @@
+"""Clips of a corpus as they are asked for: all of them may be drawn, a bounded number of bytes stays in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar, overload
+
+from trainer.codec.clips import CodecClip
+from trainer.config import TrainError
+from trainer.corpora import Corpora, SegmentError
+from trainer.readable import ALWAYS, SHARE
+
+T = TypeVar("T")
+
+
+class Recent(Generic[T]):
+    """What was asked for last, up to `room` bytes (one value at least)."""
+
+    def __init__(self, room: float, size: Callable[[T], int]) -> None:
+        """size: bytes of a value."""
+        self._room, self._size = room, size
+        self._values: OrderedDict[int, T] = OrderedDict()
+        self.held = 0
+        """Bytes."""
+
+    def get(self, key: int, make: Callable[[], T]) -> T:
+        """The value of a key, made where it is not here."""
+        if key in self._values:
+            self._values.move_to_end(key)
+            return self._values[key]
+        value = self._values[key] = make()
+        self.held += self._size(value)
+        while self.held > self._room and len(self._values) > 1:
+            self.held -= self._size(self._values.popitem(last=False)[1])
+        return value
+
+
+class CorpusClips(Sequence[CodecClip]):
+    """The clips of segments at their native rate, read when they are asked for. Whether one was in memory changes nothing but
+    the time it takes."""
+
+    def __init__(self, corpora: Corpora, segments: Sequence[str], memory_bytes: float) -> None:
+        """memory_bytes: of decoded audio, at most."""
+        self._corpora, self._segments = corpora, segments
+        self._recent: Recent[CodecClip] = Recent(memory_bytes, lambda clip: clip.samples.nbytes)
+        self.unreadable: dict[str, str] = {}
+        """Segments that turned out to be damaged, and why."""
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    @overload
+    def __getitem__(self, index: int) -> CodecClip: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[CodecClip]: ...
+    def __getitem__(self, index: int | slice) -> CodecClip | Sequence[CodecClip]:
+        """A clip; SegmentError for one that is damaged, TrainError once these are more than 1 % (and more than a few)."""
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        segment = self._segments[index]
+        try:
+            return self._recent.get(index, lambda: CodecClip(*self._corpora.native_clip(segment)))
+        except SegmentError as error:
+            self.unreadable[segment] = str(error)
+            if len(self.unreadable) > max(ALWAYS, round(SHARE * len(self))):
+                raise TrainError(
+                    f"{len(self.unreadable)} of {len(self)} segments cannot be read (the last: {error})"
+                ) from None
+            raise
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of decoded audio that is held."""
+        return self._recent.held
+
+
+def read_all(clips: CorpusClips, most: int) -> list[CodecClip]:
+    """The first `most` clips, without those that are damaged."""
+    found = []
+    for index in range(min(most, len(clips))):
+        try:
+            found.append(clips[index])
+        except SegmentError:
+            continue
+    return found
