@@ -236,7 +236,7 @@ def report(result: dict[str, Any], clock: Clock) -> None:
     print(f"{result['clips']} clips, {result['seconds']} s; minutes: {clock.minutes}")
     for name, value in {**result["codec"], **result["summary"]}.items():
         print(f"  {name:40} {value:.3f}")
-    for given, row in similarity_table(result["said"]).items():
+    for given, row in similarity_table(result["said"], learnt=True).items():
         print(f"  given {given:10}" + "".join(f"  {voice} {value:.3f}" for voice, value in row.items()))
 
 
@@ -248,7 +248,7 @@ def write_docs(work: Path, result: dict[str, Any], clock: Clock, docs: Path) -> 
     docs.mkdir(parents=True, exist_ok=True)
     draw_codec([("encoder and decoder", work / "codec"), ("decoder alone", work / "decoder")], docs)
     draw_model(work / "model", result["checkpoints"], docs)
-    draw_similarity(similarity_table(result["said"]), docs)
+    draw_similarity(similarity_table(result["said"], learnt=True), docs)
     (docs / "result.json").write_text(json.dumps({**result, "minutes": clock.minutes}, indent=1), encoding="utf-8")
     learnt = [one for one in result["said"] if one["reference"] and one["learnt"]]
     for voice in dict.fromkeys(one["reference"] for one in learnt):

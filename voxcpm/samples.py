@@ -81,20 +81,22 @@ def pack_rows(rows: Sequence[Sequence[Sample]], length: int | None = None) -> Tr
     length = longest if length is None else length
     if longest > length:
         raise ValueError(f"a row of {longest} positions does not fit {length}")
-    patch_shape = rows[0][0].patches.shape[1:]
     count = len(rows)
     tokens, labels, positions = (torch.zeros(count, length, dtype=torch.int64) for _ in range(3))
     text, audio, loss = (torch.zeros(count, length, dtype=torch.bool) for _ in range(3))
     documents = torch.full((count, length), -1, dtype=torch.int64)
-    features = torch.zeros(count, length, *patch_shape)
     for i, row in enumerate(rows):
-        start = 0
-        for document, sample in enumerate(row):
-            here = slice(start, start + sample.length)
-            tokens[i, here], labels[i, here] = sample.text_tokens, sample.stop_labels
-            text[i, here], audio[i, here], loss[i, here] = ~sample.audio_mask, sample.audio_mask, sample.loss_mask
-            positions[i, here] = torch.arange(sample.length)
-            documents[i, here] = document
-            features[i, here][sample.audio_mask] = sample.patches
-            start += sample.length
+        filled = slice(0, sum(sample.length for sample in row))
+        tokens[i, filled] = torch.cat([sample.text_tokens for sample in row])
+        labels[i, filled] = torch.cat([sample.stop_labels for sample in row])
+        audio[i, filled] = torch.cat([sample.audio_mask for sample in row])
+        loss[i, filled] = torch.cat([sample.loss_mask for sample in row])
+        text[i, filled] = ~audio[i, filled]
+        lengths = torch.tensor([sample.length for sample in row])
+        documents[i, filled] = torch.arange(len(row)).repeat_interleave(lengths)
+        starts = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+        positions[i, filled] = torch.arange(len(starts)) - starts
+    features = torch.zeros(count, length, *rows[0][0].patches.shape[1:])
+    # Row by row, and within a row sample by sample: the order of the mask's positions.
+    features[audio] = torch.cat([sample.patches for row in rows for sample in row]).float()
     return TrainingBatch(tokens, text, audio, features, loss, labels, positions, documents)

@@ -6,8 +6,9 @@ that a trainer needs nothing else of the model. Shapes: B rows, T positions, P l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -75,18 +76,12 @@ class TrainingNoise:
         do not depend on the device that computes or on what the config switches off.
         """
         source = generator.device if generator is not None else torch.device("cpu")
-
-        def uniform() -> Tensor:
-            return torch.rand(shape, generator=generator, device=source).to(device)
-
-        def normal(*tail: int) -> Tensor:
-            return torch.randn((*shape, *tail), generator=generator, device=source).to(device)
-
-        time: Callable[[], Tensor] = normal if log_norm else uniform
-        keep, cond_uniform, cond_normal = uniform(), uniform(), normal(*patch_shape)
-        r_draw, t_draw = time(), time()
-        rt_mask, z_normal = uniform(), normal(*patch_shape)
-        return TrainingNoise(keep, t_draw, z_normal, cond_uniform, cond_normal, r_draw, rt_mask)
+        places = {
+            f.name: torch.empty(*shape, *(patch_shape if f.name in _PATCH_FIELDS else ()), device=source)
+            for f in fields(TrainingNoise)
+        }
+        _draw_into(places, generator, log_norm)
+        return TrainingNoise(**places).to(device)
 
     @staticmethod
     def for_documents(
@@ -104,13 +99,12 @@ class TrainingNoise:
             f.name: torch.zeros(rows, length, *(patch_shape if f.name in _PATCH_FIELDS else ()))
             for f in fields(TrainingNoise)
         }
-        for (row, document), seed in seeds.items():
-            places = (ids[row] == document).nonzero().squeeze(1)
-            own = TrainingNoise.draw(
-                (len(places),), patch_shape, torch.Generator().manual_seed(seed % (1 << 63)), log_norm=log_norm
-            )
-            for name, tensor in target.items():
-                tensor[row, places] = getattr(own, name)
+        for row, start, stop in _runs(ids):
+            seed = seeds.get((row, int(ids[row, start])))
+            if seed is not None:
+                source = torch.Generator().manual_seed(seed % (1 << 63))
+                places = {name: tensor[row, start:stop] for name, tensor in target.items()}
+                _draw_into(places, source, log_norm)
         return TrainingNoise(**{name: tensor.to(document_ids.device) for name, tensor in target.items()})
 
     def at(self, rows: Tensor, columns: Tensor, device: torch.device) -> TrainingNoise:
@@ -140,6 +134,23 @@ class TrainingNoise:
 
 _PATCH_FIELDS = ("z_normal", "cond_noise_normal")
 """Fields of TrainingNoise with numbers for every value of a patch; the others have one a position."""
+
+
+def _draw_into(places: Mapping[str, Tensor], generator: torch.Generator | None, log_norm: bool) -> None:
+    """Fill the fields' tensors (contiguous), always all seven and in one order."""
+    times = ("r_draw", "t_draw")
+    for name in ("cfg_keep_uniform", "cond_noise_uniform", "cond_noise_normal", *times, "rt_mask_uniform", "z_normal"):
+        if name in _PATCH_FIELDS or (name in times and log_norm):
+            places[name].normal_(generator=generator)
+        else:
+            places[name].uniform_(generator=generator)
+
+
+def _runs(ids: Tensor) -> Iterator[tuple[int, int, int]]:
+    """(row, start, stop) of every run of one document id in ids [B, T], on the CPU."""
+    for row, line in enumerate(ids):
+        borders = (line.diff().nonzero().squeeze(1) + 1).tolist()
+        yield from ((row, start, stop) for start, stop in pairwise((0, *borders, len(line))))
 
 
 @dataclass(frozen=True)
