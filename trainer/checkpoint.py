@@ -12,9 +12,11 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import torch
@@ -29,7 +31,7 @@ from trainer.ranks import Ranks
 from trainer.resume import Resumable, described, run_tensors, step_name
 from trainer.sharded import MARKER, ShardWriter, is_complete
 from voxcpm.checkpoint import save_pretrained
-from voxcpm.lora import merge_lora, save_lora
+from voxcpm.lora import LoRAConfig, lora_state_dict, merge_lora, save_lora
 from voxcpm.model import VoxCPM2
 
 
@@ -39,14 +41,17 @@ class Keeper:
     def __init__(self, output: Path, config: TrainConfig, ranks: Ranks) -> None:
         self._output, self._config, self._ranks = output, config, ranks
         self._shards = ShardWriter(ranks, config.async_save) if ranks.sharded else None
+        self._thread = ThreadPoolExecutor(1, "save") if config.async_save and not ranks.sharded else None
+        self._pending: Future[Path] | None = None
 
     def save(self, run: Resumable, last: bool = False) -> None:
         """A checkpoint of this step, whole or not at all; the oldest beyond `keep` go. last: of the run, so that it is there
         on return and in the official layout."""
         if self._shards is None:
+            self.settle(wait=True)
             with self._ranks.agreed():
                 if self._ranks.first:
-                    save(self._output, run, self._config.keep)
+                    self._save_whole(run, last)
             return
         name, keep = step_name(run.state.step), self._config.keep
         every = self._config.export_every
@@ -62,9 +67,28 @@ class Keeper:
             self._shards.settle()
 
     def settle(self, wait: bool = False) -> None:
-        """Complete what was written in the background."""
+        """Complete what was written in the background (wait: all of it). Raises what writing raised, on all ranks."""
         if self._shards is not None:
             self._shards.settle(wait)
+        elif self._thread is not None:
+            with self._ranks.agreed():
+                pending = self._pending
+                if pending is not None and (wait or pending.done()):
+                    self._pending = None
+                    pending.result()
+
+    def close(self) -> None:
+        """Wait for what is being written, whatever has happened: the folder is held until then."""
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def _save_whole(self, run: Resumable, last: bool) -> None:
+        """Not sharded: at once, or from a copy in the CPU's memory while training goes on."""
+        keep = self._config.keep
+        if self._thread is None or last:
+            _Checkpoint.of(run).write(self._output, keep)
+        else:
+            self._pending = self._thread.submit(_Checkpoint.of(run, copied=True).write, self._output, keep)
 
     def _export(self, run: Resumable) -> None:
         """checkpoints/step_N in the official layout: the whole weights come together on the first rank."""
@@ -91,19 +115,57 @@ def whole_weights(model: VoxCPM2, ranks: Ranks) -> dict[str, Tensor]:
     return whole
 
 
-def save(output: Path, run: Resumable, keep: int) -> Path:
-    """Write checkpoints/step_N whole or not at all, point `latest` at it, and remove the oldest beyond `keep`."""
-    folder = output / "checkpoints" / step_name(run.state.step)
-    _save_resume(output / "resume" / f"{folder.name}.pt", run)
-    trainee = run.trainee
-    with averaged(trainee.model, run.average):
+@dataclass(frozen=True)
+class _Checkpoint:
+    """What a checkpoint of an unsharded run is written from."""
+
+    resume: dict[str, Any]
+    published: dict[str, Tensor]
+    """The whole model's weights, or the adapter's; their moving average where there is one."""
+    trainee: Trainee
+
+    @classmethod
+    def of(cls, run: Resumable, copied: bool = False) -> _Checkpoint:
+        """The run's own tensors, or `copied` into the CPU's memory, so that training may go on."""
+        trainee, average = run.trainee, run.average.values if run.average is not None else {}
+        model = trainee.model
+        own = model.state_dict() if trainee.lora is None else lora_state_dict(model)
+        resume = {
+            "weights": {name: p.detach() for name, p in model.named_parameters() if p.requires_grad},
+            "average": average if run.average is not None else None,
+            "optimizer": run.optimizer.state_dict(),
+            "state": asdict(run.state),
+        }
+        published = {name: average.get(name, value) for name, value in own.items()}
+        if copied:
+            resume, published = _copied((resume, published), {})
+        return cls(resume, published, trainee)
+
+    def write(self, output: Path, keep: int) -> Path:
+        """Write checkpoints/step_N whole or not at all, point `latest` at it, and remove the oldest beyond `keep`."""
+        folder, trainee = output / "checkpoints" / step_name(self.resume["state"]["step"]), self.trainee
+        _save_resume(output / "resume" / f"{folder.name}.pt", self.resume)
         if trainee.lora is None:
-            save_pretrained(folder, trainee.model, trainee.config, source=trainee.folder, codec=trainee.codec)
+            save_pretrained(folder, self.published, trainee.config, source=trainee.folder, codec=trainee.codec)
         else:
-            _save_adapter(folder, trainee)
-    _point(output / "latest", Path("checkpoints") / folder.name)
-    _prune(output, folder.name, keep)
-    return folder
+            _save_adapter(folder, self.published, trainee.lora, trainee.folder)
+        _point(output / "latest", Path("checkpoints") / folder.name)
+        _prune(output, folder.name, keep)
+        return folder
+
+
+def _copied(value: Any, done: dict[tuple[Any, ...], Tensor]) -> Any:
+    """Copies of all tensors in dicts, lists and tuples in the CPU's memory; what is the same memory stays so (`done`)."""
+    if isinstance(value, Tensor):
+        key = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        if key not in done:
+            done[key] = value.detach().to("cpu", copy=True)
+        return done[key]
+    if isinstance(value, dict):
+        return {name: _copied(item, done) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(item, done) for item in value)
+    return value
 
 
 def _prune(output: Path, newest: str, keep: int) -> None:
@@ -199,14 +261,8 @@ def only_run(output: Path) -> Iterator[None]:
         yield
 
 
-def _save_resume(path: Path, run: Resumable) -> None:
+def _save_resume(path: Path, values: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = {
-        "weights": {name: p.detach() for name, p in run.trainee.model.named_parameters() if p.requires_grad},
-        "average": run.average.values if run.average is not None else None,
-        "optimizer": run.optimizer.state_dict(),
-        "state": asdict(run.state),
-    }
     draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     with draft.open("wb") as file:
         torch.save(values, file)
@@ -216,10 +272,9 @@ def _save_resume(path: Path, run: Resumable) -> None:
     _fsync(path.parent)
 
 
-def _save_adapter(folder: Path, trainee: Trainee) -> None:
-    assert trainee.lora is not None
+def _save_adapter(folder: Path, tensors: dict[str, Tensor], lora: LoRAConfig, base: Path) -> None:
     fresh = folder.parent / f".{folder.name}.{uuid4().hex[:8]}"
-    save_lora(fresh, trainee.model, trainee.lora, str(trainee.folder))
+    save_lora(fresh, tensors, lora, str(base))
     for path in fresh.iterdir():
         _fsync(path)
     if folder.exists():

@@ -199,7 +199,7 @@ class TrainConfig(FrozenSettings):
     """On several ranks: ddp holds the whole model on each, fsdp (FSDP2) a part. auto: ddp for adapters, else fsdp; none with
     one process."""
     async_save: bool = False
-    """Sharded runs: write a checkpoint while training goes on (the weights are copied to the CPU's memory first)."""
+    """Write a checkpoint while training goes on: what belongs to it is copied to the CPU's memory first."""
     export_every: int | None = Field(None, gt=0)
     """Sharded runs: steps between exports to the official layout, at checkpoints; None: at the end only."""
     recompute: bool = False

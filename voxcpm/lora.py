@@ -258,14 +258,16 @@ def load_lora(
     return loaded, skipped
 
 
-def save_lora(folder: str | Path, model: nn.Module, config: LoRAConfig, base_model: str = "") -> None:
-    """Write `lora_weights.safetensors` and `lora_config.json` (each whole or not at all)."""
+def save_lora(
+    folder: str | Path, model: nn.Module | Mapping[str, Tensor], config: LoRAConfig, base_model: str = ""
+) -> None:
+    """Write `lora_weights.safetensors` and `lora_config.json` (each whole or not at all). model: a model or its
+    `lora_state_dict`."""
+    tensors = lora_state_dict(model) if isinstance(model, nn.Module) else model
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".lora_weights.tmp"
-    save_file(
-        {k: v.cpu().contiguous() for k, v in lora_state_dict(model).items()}, temporary, metadata={"format": "pt"}
-    )
+    save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata={"format": "pt"})
     temporary.replace(folder / "lora_weights.safetensors")
     text = json.dumps({"base_model": base_model, "lora_config": config.to_dict()}, indent=1) + "\n"
     temporary = folder / ".lora_config.tmp"

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from trainer.config import TrainError
 from trainer.loop import train
 from trainer.resume import latest
 
-STEPS = 14
+STEPS = 29
 PHASE = {"steps": STEPS}
 
 
@@ -65,19 +66,23 @@ def assert_equal_runs(output: Path, unbroken: Path) -> None:
 
 
 @pytest.mark.kill
-def test_killed_at_any_step_it_goes_on_as_if_nothing_had_been(
-    runs: Runs, unbroken: Path, tmp_path: Path, killed: list[subprocess.Popen[str]]
+@pytest.mark.parametrize("async_save", [False, True])
+def test_killed_at_any_step_the_next_twenty_are_as_if_nothing_had_been(
+    runs: Runs, unbroken: Path, tmp_path: Path, killed: list[subprocess.Popen[str]], async_save: bool
 ) -> None:
-    step = random.SystemRandom().randrange(4, STEPS - 2)
-    config = runs.config(tmp_path / "out", PHASE)
+    step = random.SystemRandom().randrange(4, 7)
+    config = runs.config(tmp_path / "out", PHASE, async_save=async_save)
     process = start_process(config, tmp_path)
     killed.append(process)
     wait_for_step(process, tmp_path / "out", step)
     process.send_signal(signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL, f"killed at step {step}"
+    saved = latest(tmp_path / "out")
+    assert (0 if saved is None else saved.step) <= STEPS - 20
     said: list[str] = []
     result = train(config, said.append)
-    assert any(line.startswith("going on from") for line in said), f"killed at step {step}: {said}"
+    # What is written in the background may not have been there yet.
+    assert async_save or any(line.startswith("going on from") for line in said), f"killed at step {step}: {said}"
     assert result.steps == STEPS
     assert_equal_runs(tmp_path / "out", unbroken)
 
@@ -185,6 +190,51 @@ def test_a_kill_between_the_two_halves_of_a_checkpoint_leaves_the_pair_before(
     assert_equal_runs(output, unbroken)
 
 
+@pytest.mark.parametrize("lora", [None, {"r": 4}])
+def test_a_checkpoint_written_meanwhile_is_of_the_step_it_was_begun_at(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict[str, int] | None
+) -> None:
+    """With the writing held up for some steps, files are those of a run that waits for them."""
+    honest, writers = checkpoint._save_resume, []
+
+    def slow(*arguments: Any) -> None:
+        writers.append(threading.current_thread())
+        time.sleep(0.5)
+        honest(*arguments)
+
+    monkeypatch.setattr(checkpoint, "_save_resume", slow)
+    model = {"start": str(runs.start), "lora": lora}
+    common = {"model": model, "optim": {"ema": 0.9}, "save_every": 4, "log_every": 1, "keep": 5}
+    for name, background in (("waits", False), ("meanwhile", True)):
+        train(runs.config(tmp_path / name, async_save=background, **common), lambda _: None)
+    # The last one is waited for in any case.
+    assert [writer is threading.main_thread() for writer in writers] == [True, True, False, False]
+    for step in (4, 8):
+        states = [
+            torch.load(tmp_path / name / "resume" / f"step_{step:07d}.pt", weights_only=True)
+            for name in ("waits", "meanwhile")
+        ]
+        assert states[0].pop("state") == states[1].pop("state")
+        torch.testing.assert_close(states[1], states[0], rtol=0, atol=0)
+        files = [
+            {path.name: path.read_bytes() for path in (tmp_path / name / "checkpoints" / f"step_{step:07d}").iterdir()}
+            for name in ("waits", "meanwhile")
+        ]
+        assert files[0] == files[1]
+
+
+def test_what_fails_in_the_background_ends_the_run(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_pretrained", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(runs.config(tmp_path / "out", async_save=True), lambda _: None)
+    monkeypatch.undo()
+    assert latest(tmp_path / "out") is None
+    assert train(runs.config(tmp_path / "out", async_save=True), lambda _: None).steps == 8
+
+
 def test_the_oldest_checkpoints_go_and_latest_is_never_one_of_them(runs: Runs, tmp_path: Path) -> None:
     output = tmp_path / "out"
     train(runs.config(output, {"steps": 5}, save_every=1, keep=2), lambda _: None)
@@ -219,7 +269,7 @@ def test_steps_that_were_lost_are_not_in_the_metrics_twice(runs: Runs, copied: P
     newest = sorted((copied / "checkpoints").iterdir())[-1]
     shutil.rmtree(newest)
     with (copied / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"step": 15, "loss/diff')
+        file.write(f'{{"step": {STEPS + 1}, "loss/diff')
     train(runs.config(copied, PHASE), lambda _: None)
     rows = [json.loads(line) for line in (copied / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
