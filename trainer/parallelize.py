@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from trainer.config import TrainConfig
+from trainer.device import is_compiled
 from trainer.ranks import Ranks
 from voxcpm.attention import Reach
 from voxcpm.model import VoxCPM2
@@ -54,7 +55,7 @@ def parallelize(model: VoxCPM2, config: TrainConfig, ranks: Ranks, device: torch
     Weights stay float32. With FSDP2 in bfloat16 they travel and compute in bfloat16 and gradients are summed in float32.
     """
     blocks = [module for module in model.modules() if isinstance(module, Block)]
-    if config.compile:
+    if is_compiled(config, device):
         model.row_multiple = _COMPILED_ROWS
         _compile(model)
     if config.recompute:

@@ -14,6 +14,7 @@ from trainer.build import Trainee
 from trainer.config import Phase, TrainConfig
 from trainer.cpu_linear import use_cpu_linears
 from trainer.data import Planned, SampleMaker
+from trainer.device import is_compiled
 from trainer.history import blur_history
 from trainer.mixture import Choice, hash_number
 from trainer.optim import clip_gradients, learning_rate
@@ -93,7 +94,7 @@ class Stepper:
         self._config, self._trainee, self._optimizer = config, trainee, optimizer
         self._maker, self._device = maker, device
         mean_flow = trainee.config.dit_config.dit_mean_mode  # differentiates forwards, through torch's own linears
-        if device.type == "cpu" and config.dtype == "float32" and not config.compile and not mean_flow:
+        if device.type == "cpu" and config.dtype == "float32" and not is_compiled(config, device) and not mean_flow:
             use_cpu_linears(trainee.model)
         self._trained = [p for p in trainee.model.parameters() if p.requires_grad]
 
