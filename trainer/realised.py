@@ -34,11 +34,6 @@ class Realised:
         self.seconds += choice.candidate.seconds
         self.decoupled += choice.candidate.described_id is not None
 
-    def shares(self) -> str:
-        """One line: the layouts in percent of the samples."""
-        total = max(1, self.samples)
-        return ", ".join(f"{name} {self.layouts[name] / total:.0%}" for name in LAYOUTS if name in self.layouts)
-
     def language_words(self) -> str:
         """One line: samples of each language and the share they are."""
         total = max(1, self.samples)
