@@ -1,11 +1,12 @@
 # make demo   from nothing to a corpus, a trained toy and a spoken WAV
 # make test   all checks and tests
+# make upstream-venv   the official package in an environment of its own, for comparisons (its import name is ours)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   ?= demo
 
-.PHONY: install demo test lint format clean
+.PHONY: install demo test lint format clean upstream-venv
 
 install: $(VENV)/.installed
 
@@ -36,5 +37,17 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The versions that figures were measured against. torchaudio's libraries look for CUDA, which a CPU build of torch has not.
+# Tests find it by VOXMILL_UPSTREAM_PYTHON, or at this place.
+UPSTREAM := .upstream-venv
+upstream-venv: $(UPSTREAM)/.installed
+$(UPSTREAM)/.installed:
+	test -x $(UPSTREAM)/bin/python || $(PYTHON) -m venv $(UPSTREAM)
+	$(UPSTREAM)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(UPSTREAM)/bin/pip install --quiet --disable-pip-version-check --no-deps voxcpm==2.0.3 torchaudio==2.11.0
+	$(UPSTREAM)/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is None)' || rm -f $(UPSTREAM)/lib/python3*/site-packages/torchaudio/lib/*.so
+	$(UPSTREAM)/bin/pip install --quiet --disable-pip-version-check transformers einops pydantic librosa soundfile safetensors tqdm huggingface_hub 'datasets<4' argbind tensorboardX
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(UPSTREAM) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

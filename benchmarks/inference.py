@@ -2,11 +2,8 @@
 
     python benchmarks/inference.py --upstream /path/to/venv/bin/python [--rounds 5] [--write docs/benchmarks.md]
 
-The official package has the same import name, so it needs an environment of its own:
-    python3 -m venv up && up/bin/pip install torch==2.13.0 && up/bin/pip install --no-deps voxcpm==2.0.3 torchaudio==2.11.0
-    rm -f up/lib/python3.11/site-packages/torchaudio/lib/*.so      # on a CPU build of torch
-    up/bin/pip install transformers einops pydantic librosa soundfile safetensors tqdm huggingface_hub \\
-        "datasets<4" argbind tensorboardX
+The official package has the same import name, so it needs an environment of its own: `make upstream-venv` makes it in
+.upstream-venv.
 Every figure is the median over rounds in which the sides take turns, so that a machine that slows down slows both.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -76,6 +76,32 @@ def test_losses_and_gradients(golden_set, fresh_backbone: VoxCPM2, batch, noise)
     torch.nn.utils.clip_grad_norm_(fresh_backbone.parameters(), 1.0)
     for key in [k for k in stored if k.startswith("train.grad.")]:
         assert_close(parameters[key.removeprefix("train.grad.")].grad, stored[key], 1e-4)
+
+
+def test_packed_into_one_row_it_is_the_same(golden_set, fresh_backbone: VoxCPM2, batch, noise) -> None:
+    """The padded batch's documents one after the other in one row, each with the random numbers it had: losses, and every
+    gradient's norm, to 1e-4."""
+    lengths = [
+        int((text | audio).nonzero().max()) + 1
+        for text, audio in zip(batch.text_mask.bool(), batch.audio_mask.bool(), strict=True)
+    ]
+    assert len(set(lengths)) == len(lengths) == 3, "padding goes away"
+
+    def packed(value: torch.Tensor | None) -> torch.Tensor | None:
+        return None if value is None else torch.cat([row[:n] for row, n in zip(value, lengths, strict=True)])[None]
+
+    def each(values: TrainingBatch | TrainingNoise) -> dict[str, torch.Tensor | None]:
+        return {field.name: packed(getattr(values, field.name)) for field in fields(values)}
+
+    documents = torch.cat([torch.full((n,), i) for i, n in enumerate(lengths)])[None]
+    row = TrainingBatch(**each(batch) | {"document_ids": documents})
+    losses = fresh_backbone.training_losses(row, TrainingNoise(**each(noise)))
+    assert row.text_tokens.shape == (1, sum(lengths))
+    assert_losses(losses, golden_set, "train")
+    (losses.diffusion + losses.stop).backward()
+    parameters = dict(fresh_backbone.named_parameters())
+    for name, wanted in golden_set.meta["train_grad_norms"].items():
+        assert_relative(parameters[name].grad.norm().item(), wanted, 1e-4, name)
 
 
 def test_losses_after_one_step(golden_set, fresh_backbone: VoxCPM2, batch, noise) -> None:
