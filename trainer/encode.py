@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from catalogs.companions import StoredLatents, stored_codecs, write_latents
 from trainer.codec.files import read_codec
 from trainer.config import TrainError
-from trainer.corpora import RATE, Corpora
+from trainer.corpora import RATE, Corpora, SegmentError
 from trainer.device import pick_device
 from trainer.encoder import ClipEncoder, latent_form, to_bits
 from trainer.latents import check_length
+from trainer.readable import refuse_many
 from voxcpm.checkpoint import find_checkpoint
 from voxcpm.config import VoxCPM2Config
 
@@ -36,6 +39,8 @@ class EncodeStats:
     """Of what was encoded now."""
     bytes: int = 0
     seconds: float = 0.0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Segments that were left out because they are damaged, and what is wrong."""
 
 
 Watch = Callable[[int, int, float], None]
@@ -53,8 +58,8 @@ def encode_corpus(
     """Store the latents of every kept segment that has none of this codec yet.
 
     codec: a checkpoint folder or hub id, or what train-codec made. batch_s: seconds of audio, padding included, that a GPU encodes
-    at once. Segments that later thresholds bring in are encoded by the next pass; a killed pass goes on where it was. Raises
-    TrainError, CheckpointError and CorpusError, in one line.
+    at once. Segments that later thresholds bring in are encoded by the next pass; a killed pass goes on where it was.
+    Damaged clips are left out and named. Raises TrainError, CheckpointError and CorpusError, in one line.
     """
     started = time.perf_counter()
     corpora = Corpora([corpus])
@@ -77,17 +82,41 @@ def encode_corpus(
         for part in _parts(todo, _COMMIT_S):
             made = []
             for group in _batches(part, encoder.patch_samples, batch_s if chosen.type != "cpu" else 0.0):
-                clips = [corpora.clip(row["segment_id"]) for row, _ in group]
-                for clip, (row, patches) in zip(clips, group, strict=True):
-                    check_length(row["segment_id"], len(clip), patches, encoder.patch_samples, corpus)
+                clips, group = _readable(corpora, group, encoder.patch_samples, stats, total)
+                if not clips:
+                    continue
                 latents = encoder.encode_all(clips, [patches for _, patches in group])
                 made += [(row["segment_id"], to_bits(x)) for (row, _), x in zip(group, latents, strict=True)]
                 stats.speech_s += sum(len(clip) for clip in clips) / RATE
-                watch(stats.already + stats.encoded + len(made), total, stats.speech_s)
+                done = stats.already + stats.encoded + len(made) + len(stats.unreadable)
+                watch(done, total, stats.speech_s)
+            if not made:
+                continue
             stats.bytes += write_latents(corpus, form, unit, sorted(made, key=lambda pair: pair[0]))[1]
             stats.encoded += len(made)
+    for reason in stats.unreadable.values():
+        say(f"left out: {reason}")
     stats.seconds = time.perf_counter() - started
     return stats
+
+
+def _readable(
+    corpora: Corpora, group: list[tuple[dict[str, Any], int]], patch_samples: int, stats: EncodeStats, total: int
+) -> tuple[list[np.ndarray], list[tuple[dict[str, Any], int]]]:
+    """(clips, rows with their patches) of a group without those that are damaged, which are noted. TrainError for many."""
+    clips, kept = [], []
+    for row, patches in group:
+        segment = row["segment_id"]
+        try:
+            clip = corpora.clip(segment)
+            check_length(segment, len(clip), patches, patch_samples, corpora.title)
+        except SegmentError as error:
+            stats.unreadable[segment] = str(error)
+            refuse_many(len(stats.unreadable), total, str(error))
+            continue
+        clips.append(clip)
+        kept.append((row, patches))
+    return clips, kept
 
 
 def _read(path_or_id: str | Path) -> tuple[Any, int]:

@@ -67,14 +67,17 @@ def note_unreadable(
         return new
     read = [is_readable(item, unreadable) for row in planned for item in row]
     state.unreadable_in_a_row = 0 if any(read) else state.unreadable_in_a_row + len(read)
-    most = max(ALWAYS, round(SHARE * segments))
-    if state.unreadable_in_a_row >= IN_A_ROW or len(state.unreadable) > most:
-        reason = next(iter(unreadable.values()))
-        raise TrainError(
-            f"{len(state.unreadable)} of {segments} segments cannot be read, {state.unreadable_in_a_row} samples in a row"
-            f" (the last: {reason})"
-        )
+    reason = next(iter(unreadable.values()))
+    if state.unreadable_in_a_row >= IN_A_ROW:
+        raise TrainError(f"{state.unreadable_in_a_row} samples in a row cannot be read (the last: {reason})")
+    refuse_many(len(state.unreadable), segments, reason)
     return new
+
+
+def refuse_many(unreadable: int, segments: int, reason: str) -> None:
+    """TrainError where so many of the segments cannot be read (the last for this reason) that it is no longer single clips."""
+    if unreadable > max(ALWAYS, round(SHARE * segments)):
+        raise TrainError(f"{unreadable} of {segments} segments cannot be read (the last: {reason})")
 
 
 def _nothing(config: VoxCPM2Config) -> Sample:

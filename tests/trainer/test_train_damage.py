@@ -19,6 +19,7 @@ from trainer.build import build
 from trainer.config import TrainError, ValidationSettings
 from trainer.corpora import Corpora
 from trainer.data import Planner, SampleMaker
+from trainer.encode import encode_corpus
 from trainer.latents import Latents
 from trainer.loop import train
 from trainer.mixture import Choice, find_candidates, hold_out
@@ -118,6 +119,17 @@ def test_held_out_clips_may_be_damaged_too(runs: Runs, tmp_path: Path) -> None:
     assert result.validation["validation/diffusion"] != whole.validation["validation/diffusion"]
 
 
+def test_encode_leaves_it_out_and_training_on_stored_latents_too(spoilt: tuple[Runs, str], tmp_path: Path) -> None:
+    runs, segment = spoilt
+    said: list[str] = []
+    stats = encode_corpus(runs.corpus, runs.start, "cpu", say=said.append)
+    assert list(stats.unreadable) == [segment] and stats.encoded == 15
+    assert any(line.startswith(f"left out: the shard of segment {segment}") for line in said)
+    assert encode_corpus(runs.corpus, runs.start, "cpu").already == 15
+    result = train(runs.config(tmp_path / "out", latent_cache=None), lambda _: None)
+    assert list(result.unreadable) == [segment]
+
+
 def test_more_than_a_few_end_the_run_with_one_line(
     spoilt: tuple[Runs, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +139,7 @@ def test_more_than_a_few_end_the_run_with_one_line(
         if other != segment:
             damage(runs.corpus, other)
     monkeypatch.setattr(readable, "IN_A_ROW", 12)
-    with pytest.raises(TrainError, match=r"segments cannot be read.* samples in a row .*voxmill fsck") as refused:
+    with pytest.raises(TrainError, match=r"^1[2-9] samples in a row cannot be read .*voxmill fsck") as refused:
         train(runs.config(tmp_path / "out"), lambda _: None)
     assert "\n" not in str(refused.value)
     monkeypatch.setattr(readable, "ALWAYS", 2)

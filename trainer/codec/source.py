@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, overload
 
 from trainer.codec.clips import CodecClip
-from trainer.config import TrainError
 from trainer.corpora import Corpora, SegmentError
-from trainer.readable import ALWAYS, SHARE
+from trainer.readable import refuse_many
 
 T = TypeVar("T")
 
@@ -63,10 +62,7 @@ class CorpusClips(Sequence[CodecClip]):
             return self._recent.get(index, lambda: CodecClip(*self._corpora.native_clip(segment)))
         except SegmentError as error:
             self.unreadable[segment] = str(error)
-            if len(self.unreadable) > max(ALWAYS, round(SHARE * len(self))):
-                raise TrainError(
-                    f"{len(self.unreadable)} of {len(self)} segments cannot be read (the last: {error})"
-                ) from None
+            refuse_many(len(self.unreadable), len(self), str(error))
             raise
 
     @property
