@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,8 @@ class Side:
 
     def __init__(self, python: str, script: str, checkpoint: Path, threads: int, *options: str) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
+        # The process runs elsewhere: a relative path is one of here.
+        python = str(Path(shutil.which(python) or python).absolute())
         self._process = subprocess.Popen(
             [python, str(HERE / "sides" / script), str(checkpoint), str(threads), *options],
             stdin=subprocess.PIPE,
