@@ -90,6 +90,7 @@ def _train(
         reporter = Reporter(config, run, ranks, maker, data.held, say, on_step, metrics, asked_to_stop)
         ahead = stack.enter_context(Ahead(device.type == "cuda"))
         steps = _Run(config, run, parallel, maker, reporter, ahead, asked_to_stop)
+        stack.callback(steps.close)
         steps.all_phases(data.candidates)
         return steps.result(started)
 
@@ -117,6 +118,10 @@ class _Run:
         self._keeper = Keeper(self._output, config, self._ranks)
         self._due = False
         self._stopped = False
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._keeper.close()
 
     def all_phases(self, candidates: dict[str, list[Candidate]]) -> None:
         """The phases, or what is left of them."""
