@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +41,15 @@ def _times(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """[R, I], [O, I] -> [R, O]."""
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return y
+
+
+def is_quicker_here() -> bool:
+    """Whether oneDNN is the quicker one on this processor: not on Intel's, where the BLAS, which is Intel's too, is as quick
+    forwards and a fifth quicker for gradients of weights (a Xeon with AMX: 150 against 125 GFLOP/s on a thread)."""
+    try:
+        return "GenuineIntel" not in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return True
 
 
 class CpuLinear(nn.Linear):

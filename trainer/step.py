@@ -12,7 +12,7 @@ import torch
 
 from trainer.build import Trainee
 from trainer.config import Phase, TrainConfig
-from trainer.cpu_linear import use_cpu_linears
+from trainer.cpu_linear import is_quicker_here, use_cpu_linears
 from trainer.data import Planned, SampleMaker
 from trainer.device import is_compiled
 from trainer.history import blur_history
@@ -94,7 +94,8 @@ class Stepper:
         self._config, self._trainee, self._optimizer = config, trainee, optimizer
         self._maker, self._device = maker, device
         mean_flow = trainee.config.dit_config.dit_mean_mode  # differentiates forwards, through torch's own linears
-        if device.type == "cpu" and config.dtype == "float32" and not is_compiled(config, device) and not mean_flow:
+        plain = device.type == "cpu" and config.dtype == "float32" and not is_compiled(config, device)
+        if plain and not mean_flow and is_quicker_here():
             use_cpu_linears(trainee.model)
         self._trained = [p for p in trainee.model.parameters() if p.requires_grad]
 

@@ -4,7 +4,7 @@
     python benchmarks/quality/words.py --write             # and put the tables into docs/benchmarks.md
 
 **Word error rates.** Debian's studio prompts (en, es, fr, it, ru) joined with random pauses into one session a language go
-through detect_speech, segment and transcribe. Whisper alone hears each prompt cut at its true times and is told the
+through detect_speech, find_turns, segment and transcribe. Whisper alone hears each prompt cut at its true times and is told the
 language. Texts are compared as in `voxmill.score_text`.
 
 **Planted transcripts.** The same sessions with a transcript by time, half of whose parts are wrong: another prompt's text of
@@ -166,7 +166,7 @@ def measure_prompts(seconds: float, seed: int, rounds: int, tables: Tables, stag
             for p, start in zip(prompts, starts, strict=True)
         ]
         session = session_of(language, [samples], [Source(language, f"/{language}", language, language, 0, "")])
-        for name in ("detect_speech", "segment", "transcribe"):
+        for name in ("detect_speech", "find_turns", "segment", "transcribe"):
             session = stages[name](session)
         direct = []
         for prompt in gold:
@@ -235,7 +235,7 @@ def measure_clips(count: int, seed: int, tables: Tables, stages: dict[str, Any])
             path = _CLIPS / row["path"]
             source = Source(row["path"], str(path), row["path"], "clips", path.stat().st_size, "", language)
             session = Decode(DecodeConfig())(Session("clips", "words", "/nowhere", [Recording(source)]))
-            for name in ("detect_speech", "segment", "transcribe"):
+            for name in ("detect_speech", "find_turns", "segment", "transcribe"):
                 session = stages[name](session)
             kind = KINDS[number % len(KINDS)]
             for name, offered in (("right", truth), (kind, plant(kind, truth, texts, foreign, dice))):
@@ -326,6 +326,7 @@ def main() -> None:
     arguments = parser.parse_args()
     stages = {
         "detect_speech": stage("detect_speech"),
+        "find_turns": stage("find_turns"),
         "segment": stage("segment"),
         "transcribe": stage("transcribe", model=arguments.model, threads=arguments.threads, second_pass="off"),
     }

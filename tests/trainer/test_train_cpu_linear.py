@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from train_runs import Runs
 
 from trainer.config import TrainConfig
 from trainer.cpu_linear import CpuLinear, use_cpu_linears
@@ -101,10 +104,20 @@ def test_adapters_and_other_linears_are_left_alone() -> None:
 
 @needs_onednn
 @pytest.mark.parametrize(("changes", "used"), [({}, True), ({"dtype": "bfloat16"}, False), ({"compile": True}, False)])
-def test_steps_on_a_cpu_in_float32_take_them(golden: Path, runs, tmp_path: Path, changes: dict, used: bool) -> None:  # type: ignore[no-untyped-def, type-arg]
-    from types import SimpleNamespace
-
+def test_steps_on_a_cpu_in_float32_take_them(
+    golden: Path, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], used: bool
+) -> None:
+    monkeypatch.setattr("trainer.step.is_quicker_here", lambda: True)
     config: TrainConfig = runs.config(tmp_path, **changes)
     model = load_backbone(golden / "checkpoint", dtype="float32")
     Stepper(config, SimpleNamespace(model=model, config=model.config), None, None, torch.device("cpu"))  # type: ignore[arg-type]
     assert any(isinstance(module, CpuLinear) for module in model.modules()) == used
+
+
+def test_none_on_a_processor_whose_blas_is_quicker(
+    golden: Path, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.step.is_quicker_here", lambda: False)
+    model = load_backbone(golden / "checkpoint", dtype="float32")
+    Stepper(runs.config(tmp_path), SimpleNamespace(model=model, config=model.config), None, None, torch.device("cpu"))  # type: ignore[arg-type]
+    assert not any(isinstance(module, CpuLinear) for module in model.modules())
