@@ -61,11 +61,16 @@ def build(config: TrainConfig, corpora: Corpora, resumed: Path | None, say: Call
         torch.manual_seed(config.seed)
         apply_lora(model, lora, train=True)
         model.train()
-        if config.dtype == shape.dtype == "bfloat16":
+        if keeps_half(config, shape):
             keep_in_half(model)
     else:
         model.requires_grad_(True)
     return Trainee(shape, model, load_codec(start), TextTokenizer.load(start), start, lora)
+
+
+def keeps_half(config: TrainConfig, shape: VoxCPM2Config) -> bool:
+    """Whether frozen weights beside adapters are kept in bfloat16: where they come in it and are multiplied in it."""
+    return config.model.lora is not None and config.dtype == shape.dtype == "bfloat16"
 
 
 def keep_in_half(model: VoxCPM2) -> None:

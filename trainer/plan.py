@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from trainer.build import keeps_half
 from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data import Planner, RowStream
 from trainer.device import pick_device
@@ -19,7 +20,6 @@ from trainer.preflight import (
     check_output,
     disk_needed,
     free_bytes,
-    keeps_half,
     look_at_model,
     read_data,
 )

@@ -190,11 +190,6 @@ def check_disk(config: TrainConfig, facts: ModelFacts) -> None:
         )
 
 
-def keeps_half(config: TrainConfig, shape: VoxCPM2Config) -> bool:
-    """Whether the frozen weights beside adapters are kept in bfloat16 (see `trainer.build`)."""
-    return config.model.lora is not None and config.dtype == shape.dtype == "bfloat16"
-
-
 def check_all(config: TrainConfig) -> tuple[Data, Saved | None]:
     """Every check; the data, and the checkpoint to go on from. Fetches what the run starts from; nothing is written to the
     output."""
