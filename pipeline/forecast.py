@@ -15,10 +15,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from catalogs.commit import committed_sources
 from pipeline.audio_file import probe
@@ -27,7 +30,7 @@ from pipeline.devices import count_gpus
 from pipeline.engine.base import Worker
 from pipeline.engine.pools import size_pools
 from pipeline.excerpts import Piece, draw_excerpts, write_piece
-from pipeline.plan import promised_seconds
+from pipeline.plan import plan_units, promised_seconds
 from pipeline.records import Recording, Session, Source
 from pipeline.rows import segment_rows
 from pipeline.run import known_hashes, no_cluster
@@ -132,10 +135,11 @@ def forecast(
     if not readable:
         raise ValueError(f"none of the {len(waiting)} recordings can be read")
     machine = machine_of(config)
-    total = sum(length for _, length in readable)
+    lengths = {source.source_id: length for source, length in readable}
+    total = sum(lengths.values())
     dice = random.Random(seed)
     drawn = draw_excerpts(readable, sample_s, dice)
-    with tempfile.TemporaryDirectory(prefix="voxmill-forecast-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="voxmill-forecast-") as scratch, _threads_as_in_the_run(config):
         started = time.perf_counter()
         workers = [Worker(group.stages, scratch) for group in config.groups()]
         for worker in workers:
@@ -150,7 +154,8 @@ def forecast(
             read = [(piece, folder / f"{i}.wav") for i, piece in enumerate(pieces)]
             read = [(piece, path) for piece, path in read if write_piece(piece, path, Path(scratch)) > 0.5]
             if read:
-                excerpts.append(_run(workers, read, config, folder / "spool"))
+                share = pieces[0].length_s / lengths[pieces[0].source.source_id] if len(pieces) == 1 else 1.0
+                excerpts.append(_run(workers, read, config, folder / "spool", share))
                 say(title)
             else:
                 # As in the real run: it costs next to nothing and gives nothing.
@@ -160,7 +165,10 @@ def forecast(
     if not any(excerpt.cpu_s for excerpt in excerpts):
         raise ValueError("no excerpt of these recordings could be decoded")
     unreadable = len(waiting) - len(readable) + len(found.refused)
-    return _scale(excerpts, total, len(waiting), unreadable, load_s, config, machine)
+    sources = [source for source, _ in readable]
+    units = plan_units(sources, set(), "", config.unit_s, lambda s: lengths[s.source_id], config.sources.session_s)
+    longest = max(session.seconds for unit in units for session in unit.sessions)
+    return _scale(excerpts, total, longest, len(waiting), unreadable, load_s, config, machine)
 
 
 def machine_of(config: _PrepareConfig) -> tuple[float, float]:
@@ -179,8 +187,16 @@ def machine_of(config: _PrepareConfig) -> tuple[float, float]:
     return float(len(os.sched_getaffinity(0))), float(count_gpus()) if config.engine.gpus else 0.0
 
 
-def _run(workers: list[Worker], read: Sequence[tuple[Piece, Path]], config: _PrepareConfig, spool: Path) -> _Excerpt:
-    """Put pieces, written as files, through the stages as one session."""
+def _threads_as_in_the_run(config: _PrepareConfig) -> AbstractContextManager[Any]:
+    """One thread for BLAS and OpenMP, as Ray has it in its actors: threads that look out for work cost CPU time, do none."""
+    return threadpool_limits(1) if config.engine.executor == "ray" else nullcontext()
+
+
+def _run(
+    workers: list[Worker], read: Sequence[tuple[Piece, Path]], config: _PrepareConfig, spool: Path, share: float
+) -> _Excerpt:
+    """Put pieces, written as files, through the stages as one session. Of what a stage does once a recording, whatever
+    its length, they bear only `share`: their part of the recording."""
     recordings = []
     for piece, path in read:
         one = piece.source
@@ -191,9 +207,12 @@ def _run(workers: list[Worker], read: Sequence[tuple[Piece, Path]], config: _Pre
     excerpt = _Excerpt(sum(probe(str(path)).duration_s for _, path in read))
     session = Session(recordings[0].source.session_id, "forecast", str(spool), recordings)
     for worker in workers:
+        before = [stage.once_s for stage in worker.stages]
         session, outcome = worker.run(session, marked=False)
-        excerpt.cpu_s |= outcome.cpu_s
-        excerpt.busy_s |= outcome.busy_s
+        for stage, once_s in zip(worker.stages, before, strict=True):
+            others_s = (stage.once_s - once_s) * (1.0 - share)
+            excerpt.cpu_s[stage.name] = max(0.0, outcome.cpu_s[stage.name] - others_s)
+            excerpt.busy_s[stage.name] = max(0.0, outcome.busy_s[stage.name] - others_s)
     rows = segment_rows(session, config.thresholds)
     excerpt.segments = len(rows)
     excerpt.kept_s = sum(row["duration_s"] for row in rows if row["kept"])
@@ -207,6 +226,7 @@ def _run(workers: list[Worker], read: Sequence[tuple[Piece, Path]], config: _Pre
 def _scale(
     excerpts: list[_Excerpt],
     total: float,
+    longest_session: float,
     recordings: int,
     unreadable: int,
     load_s: float,
@@ -234,11 +254,13 @@ def _scale(
         slowest = [sum(excerpt.busy_s.values()) for excerpt in excerpts]
         wall = estimate(slowest, lambda busy: start + busy)
     else:
-        # Either the cores are full, or one group of stages has too few actors and all others wait for it.
+        # Either the cores are full, or one group of stages has too few actors and all others wait for it, or the longest
+        # session is still on its way when all else is done: it goes from stage to stage, and no two work on it at once.
         limits = [[sum(excerpt.cpu_s.values()) / (cpus * _BUSY_SHARE) for excerpt in excerpts]]
         for group in size_pools(config.groups(), cpus, gpus):
             names = [stage.name for stage in group.stages]
             limits.append([sum(excerpt.busy_s.get(name, 0.0) for name in names) / group.actors for excerpt in excerpts])
+        limits.append([sum(excerpt.busy_s.values()) * longest_session / total for excerpt in excerpts])
         wall = estimate(max(limits, key=sum), lambda busy: start + busy)
     segments_s = sum(excerpt.segments_s for excerpt in excerpts)
     rejected_s = sum((excerpt.rejected_s for excerpt in excerpts), Counter())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -28,8 +29,6 @@ from pipeline.text.timing import time_words
 # One window of speech for every two minutes votes: a talk may change its language after an hour.
 _VOTE_EVERY_S, _MOST_WINDOWS = 120.0, 24
 _CHUNK_S = 25.0
-# Segments at once on a GPU, to begin with: where they do not fit into its memory the batch is halved.
-_AT_ONCE = 16
 
 
 class TranscribeConfig(StageConfig):
@@ -60,9 +59,9 @@ class TranscribeConfig(StageConfig):
     """A mean log probability below this is doubt, as are a compression ratio above 2 and any sign of invention."""
     window_margin_s: float | None = Field(6.0, ge=0)
     """How much of the empty rest of Whisper's 30 s window is computed after a clip; null: all of it."""
-    batch_size: int | None = Field(None, ge=1)
-    """Segments through the model at once; halved by itself where the memory does not suffice. null: 16 on a GPU, 1 on the
-    CPU, where more gain nothing."""
+    batch_size: int = Field(1, ge=1)
+    """Segments through the model at once; halved by itself where the memory does not suffice. More gain nothing on a CPU, and
+    whisper-base on a GPU is slower for it."""
     threads: int = Field(1, ge=1)
     """CPU threads of one actor. Two actors of one thread do a third more than one of two."""
     device: Device = "auto"
@@ -143,7 +142,7 @@ class Transcribe(Stage[TranscribeConfig]):
         self, session: Session, recogniser: Recogniser, segments: list[Segment], work: Callable[[Segment], None]
     ) -> None:
         """`for_each`, or where the recogniser can do more at once, batches of segments. `work` must be repeatable."""
-        size = self.config.batch_size or (_AT_ONCE if recogniser.device == "cuda" else 1)
+        size = self.config.batch_size
         if size == 1:
             self.for_each(session, segments, work)
             return
@@ -168,7 +167,9 @@ class Transcribe(Stage[TranscribeConfig]):
             return
         spoken_s = sum(s.duration_s for s in session.alive() if s.source_id == source.source_id)
         count = min(max(self.config.language_windows, round(spoken_s / _VOTE_EVERY_S)), _MOST_WINDOWS)
+        started = time.perf_counter()
         voted = vote(speech_windows(session, source.source_id, count), self.first.languages)
+        self.once_s += time.perf_counter() - started
         if voted:
             languages[source.source_id] = voted
 

@@ -6,6 +6,7 @@ import os
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ import soundfile
 from fakes.recordings import noise, tone, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sessions import make_stage
 
 from catalogs import models
 from pipeline.config import load_config
+from pipeline.engine.base import Outcome
 from pipeline.excerpts import EXCERPT_S, Piece, draw_excerpts, write_piece
-from pipeline.forecast import forecast, list_recordings, machine_of
-from pipeline.records import Source
+from pipeline.forecast import _Excerpt, _run, _scale, forecast, list_recordings, machine_of
+from pipeline.records import Session, Source
 from voxmill.terminal import Terminal
 
 
@@ -100,6 +103,42 @@ def test_a_forecast_of_silence_and_of_nothing(tmp_path: Path) -> None:
     (folder / "1.wav").unlink()
     with pytest.raises(ValueError, match="none of the 1 recordings can be read"):
         forecast(list_recordings([str(folder)], out, config), out, config)
+
+
+class Timed:
+    """A worker of one stage that says it took 10 s, 8 of them for what is done once a recording."""
+
+    def __init__(self) -> None:
+        self.stages = [make_stage("segment")]
+
+    def run(self, session: Session, marked: bool) -> tuple[Session, Outcome]:
+        self.stages[0].once_s += 8.0
+        return session, Outcome(session.session_id, {"segment": 10.0}, {"segment": 9.0})
+
+
+@pytest.mark.parametrize(("share", "busy_s", "cpu_s"), [(1.0, 10.0, 9.0), (0.25, 4.0, 3.0)])
+def test_an_excerpt_bears_its_share_of_what_is_done_once_a_recording(
+    tmp_path: Path, share: float, busy_s: float, cpu_s: float
+) -> None:
+    """Four windows vote for a recording's language, of an hour or of a minute: an excerpt of it may not pay for all four."""
+    path = write(tmp_path / "a.wav", noise(1.0, 16_000), 16_000)
+    workers: Any = [Timed()]
+    for _ in range(2):  # The stage's clock runs on from one excerpt to the next.
+        piece = Piece(Source("a", str(path), "a.wav", "s", 1, ""), 0.0, 1.0)
+        excerpt = _run(workers, [(piece, path)], load_config(), tmp_path / "spool", share)
+        assert excerpt.busy_s == {"segment": pytest.approx(busy_s)} and excerpt.cpu_s == {
+            "segment": pytest.approx(cpu_s)
+        }
+
+
+def test_a_session_that_is_most_of_the_work_is_waited_for() -> None:
+    """A hundred cores do not help with one session of two hours: it takes the stages' own time for it, and no more."""
+    one = _Excerpt(40.0, {"transcribe": 8.0}, {"transcribe": 10.0})
+    found = [
+        _scale([one, one, one], 36_000.0, longest, 9, 0, 3.0, load_config(), (100.0, 0.0)).wall_s.value
+        for longest in (60.0, 7200.0)
+    ]
+    assert found[0] < 150 and found[1] == pytest.approx(7200 / 4, rel=0.02)
 
 
 def test_a_forecast_for_a_cluster_reckons_with_its_cores(ray_node: None) -> None:

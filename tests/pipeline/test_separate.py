@@ -118,6 +118,18 @@ def test_the_network_gives_a_voice_of_the_same_length(tmp_path: Path, weights: P
     assert np.isfinite(samples).all()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_separates_as_the_cpu_does(tmp_path: Path, weights: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(300, 9.0, 44_100, 0.2) + noise(9.0, 44_100, 0.05), 44_100)
+    heard = []
+    for device in ("cpu", "cuda"):
+        stage = ready(SeparateConfig(device=device, **EVERYTHING), load_demucs(weights).to(device))
+        (window,) = stage(decoded(path, tmp_path / device)).windows
+        heard.append(window.pcm.astype(float) / 32768)
+    difference = np.sqrt(np.mean((heard[0] - heard[1]) ** 2)) / np.sqrt(np.mean(heard[0] ** 2))
+    assert 0 < difference < 0.02
+
+
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("demucs")
     package = tiny_package()

@@ -28,16 +28,26 @@ def transcribed(corpora: Path, **settings: Any) -> tuple[Session, Stage[Any]]:
     return stage(run_stages(session, "decode", "detect_speech", "segment")), stage
 
 
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """Both devices, where CTranslate2 has a GPU."""
+    import ctranslate2
+
+    if request.param == "cuda" and not ctranslate2.get_cuda_device_count():
+        pytest.skip("CTranslate2 has no GPU here")
+    return str(request.param)
+
+
 @pytest.mark.parametrize("margin_s", [6.0, None])
 def test_segments_side_by_side_are_heard_as_they_are_one_by_one(
-    corpora: Path, margin_s: float | None, monkeypatch: pytest.MonkeyPatch
+    corpora: Path, margin_s: float | None, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real clips of two languages and several lengths, three at once: texts, words with times, scores and the second pass."""
-    alone, _ = transcribed(corpora, batch_size=1, window_margin_s=margin_s)
+    alone, _ = transcribed(corpora, batch_size=1, window_margin_s=margin_s, device=device)
     sizes: list[int] = []
     compute = Gathering._answer
     monkeypatch.setattr(Gathering, "_answer", lambda self, calls: sizes.append(len(calls)) or compute(self, calls))  # type: ignore[func-returns-value]
-    together, _ = transcribed(corpora, batch_size=3, window_margin_s=margin_s)
+    together, _ = transcribed(corpora, batch_size=3, window_margin_s=margin_s, device=device)
     # With a margin only clips of like length have windows of one length.
     assert max(sizes) == (3 if margin_s is None else 2), "the network was given several clips at once"
     assert not together.quarantine and len(list(alone.alive())) >= 5
