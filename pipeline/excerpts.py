@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.audio_file import AudioFileError, probe, stream_mono
+from pipeline.audio_file import AudioFileError, probe, read_chunks
+from pipeline.audio_format import AudioInfo
 from pipeline.containers.spool import fetch
 from pipeline.cuts.quiet import quietest
 from pipeline.places import is_location
@@ -22,6 +23,8 @@ _LONGEST_SKIP_S = 1800.0
 _MARGIN_S, _PAUSE_S = 4.0, 0.25
 """How far around an excerpt its cut is looked for, and how long a pause should be there. Cut within words, the pieces at the ends
 would be more segments than there are, of worse quality, and heard twice by the recogniser for its doubts."""
+_STRETCHES, _STRETCH_S = 4, 10.0
+"""What a recording is surveyed by: as many stretches as windows vote for its language."""
 
 
 @dataclass(frozen=True)
@@ -79,44 +82,72 @@ def _excerpt_at(items: Sequence[tuple[Source, float]], at: float) -> list[Piece]
 
 
 def write_piece(piece: Piece, path: Path, scratch: Path) -> float:
-    """Write a piece as a WAV at its native rate, its ends moved into pauses; its length in seconds, 0 where it cannot be read."""
+    """Write a piece as a WAV with the rate and channels of its file, its ends moved into pauses; its length in seconds, 0 where
+    it cannot be read."""
     import soundfile
 
     try:
-        audio, rate, lead = _read(piece, scratch)
-        if not len(audio):
+        file, info = _open(piece.source, scratch)
+        rate = info.sample_rate
+        start_s = min(piece.start_s, max(0.0, _reach_s(info) - piece.length_s))
+        lead_s = min(start_s, _MARGIN_S)
+        (audio,) = _read(file, info, [(start_s - lead_s, start_s + piece.length_s + _MARGIN_S)])
+        lead = round(lead_s * rate)
+        if len(audio) <= lead:
             return 0.0
-        first = quietest(audio[:lead], round(_PAUSE_S * rate)) if lead else 0
+        mono = audio.mean(axis=1)
+        first = quietest(mono[:lead], round(_PAUSE_S * rate)) if lead else 0
         end = lead + round(piece.length_s * rate)
-        last = end + quietest(audio[end:], round(_PAUSE_S * rate)) if len(audio) - end > _PAUSE_S * rate else len(audio)
+        last = end + quietest(mono[end:], round(_PAUSE_S * rate)) if len(mono) - end > _PAUSE_S * rate else len(mono)
         soundfile.write(path, np.clip(audio[first:last], -1.0, 1.0), rate, subtype="PCM_16")
     except (AudioFileError, OSError, RuntimeError):
         return 0.0
     return (last - first) / rate
 
 
-def _read(piece: Piece, scratch: Path) -> tuple[np.ndarray, int, int]:
-    """(the piece with margins where the recording goes on, float32 [S]; rate; samples of the margin before it)."""
+def write_survey(source: Source, length_s: float, path: Path, scratch: Path) -> bool:
+    """Write four stretches from all over a recording of `length_s` seconds as one WAV; False where they cannot be read."""
     import soundfile
 
-    file = str(fetch(piece.source, scratch)) if is_location(piece.source.path) else piece.source.path
-    info = probe(file)
-    rate = info.sample_rate
+    try:
+        file, info = _open(source, scratch)
+        step_s = min(length_s, _reach_s(info)) / _STRETCHES
+        starts = [max(0.0, (index + 0.5) * step_s - _STRETCH_S / 2) for index in range(_STRETCHES)]
+        audio = np.concatenate(_read(file, info, [(start, start + min(step_s, _STRETCH_S)) for start in starts]))
+        soundfile.write(path, np.clip(audio, -1.0, 1.0), info.sample_rate, subtype="PCM_16")
+    except (AudioFileError, OSError, RuntimeError):
+        return False
+    return len(audio) > 0
+
+
+def _open(source: Source, scratch: Path) -> tuple[str, AudioInfo]:
+    file = str(fetch(source, scratch)) if is_location(source.path) else source.path
+    return file, probe(file)
+
+
+def _reach_s(info: AudioInfo) -> float:
+    """How far into a file it is worth going, in seconds."""
+    return info.duration_s if info.reader == "soundfile" else _LONGEST_SKIP_S
+
+
+def _read(file: str, info: AudioInfo, spans: Sequence[tuple[float, float]]) -> list[np.ndarray]:
+    """float32 [S, C] of each span, (start, end) in seconds in the order of their starts, as far as the file goes."""
+    import soundfile
+
+    places = [(round(start * info.sample_rate), round(end * info.sample_rate)) for start, end in spans]
     if info.reader == "soundfile":
         with soundfile.SoundFile(file) as sound:
-            wanted = min(round(piece.start_s * rate), max(0, sound.frames - round(piece.length_s * rate)))
-            lead = min(wanted, round(_MARGIN_S * rate))
-            sound.seek(wanted - lead)
-            count = lead + round((piece.length_s + _MARGIN_S) * rate)
-            return sound.read(count, dtype="float32", always_2d=True).mean(axis=1), rate, lead
-    skip = round(min(piece.start_s, _LONGEST_SKIP_S) * rate)
-    lead = min(skip, round(_MARGIN_S * rate))
-    end = skip + round((piece.length_s + _MARGIN_S) * rate)
-    parts, have = [np.zeros(0, np.float32)], 0
-    for chunk in stream_mono(file, info):
+            found = []
+            for first, last in places:
+                sound.seek(min(first, sound.frames))
+                found.append(sound.read(last - first, dtype="float32", always_2d=True))
+            return found
+    parts: list[list[np.ndarray]] = [[np.zeros((0, info.channels), np.float32)] for _ in places]
+    have = 0
+    for chunk in read_chunks(file, info):
+        for part, (first, last) in zip(parts, places, strict=True):
+            part.append(chunk[max(0, first - have) : max(0, last - have)])
         have += len(chunk)
-        parts.append(chunk)
-        if have >= end:
+        if have >= places[-1][1]:
             break
-    audio = np.concatenate(parts)[skip - lead : end]
-    return (audio, rate, lead) if len(audio) > lead else (audio[:0], rate, 0)
+    return [np.concatenate(part) for part in parts]

@@ -9,32 +9,25 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from catalogs.commit import committed_sources
-from pipeline.audio_file import probe
 from pipeline.config import _PrepareConfig
 from pipeline.devices import count_gpus
-from pipeline.engine.base import Worker
 from pipeline.engine.pools import size_pools
-from pipeline.excerpts import Piece, draw_excerpts, write_piece
+from pipeline.excerpts import draw_excerpts
 from pipeline.plan import plan_units, promised_seconds
-from pipeline.records import Recording, Session, Source
-from pipeline.rows import segment_rows
 from pipeline.run import known_hashes, no_cluster
 from pipeline.sources import FoundSources, HashKey, find_sources
+from pipeline.trials import Trial, Trials
 
 _ROW_BYTES = 6_000
 """A segment's row without its audio: words, embedding, scores, and its share of the indexes."""
@@ -99,20 +92,6 @@ def list_recordings(paths: Sequence[str], root: Path, config: _PrepareConfig) ->
     return find_sources(paths, session=config.sources.session, language=config.sources.language, hashes=hashes)
 
 
-@dataclass
-class _Excerpt:
-    """What became of one excerpt."""
-
-    audio_s: float
-    cpu_s: dict[str, float] = field(default_factory=dict)
-    busy_s: dict[str, float] = field(default_factory=dict)
-    kept_s: float = 0.0
-    segments: int = 0
-    segments_s: float = 0.0
-    rejected_s: Counter[str] = field(default_factory=Counter)
-    bytes: int = 0
-
-
 def forecast(
     found: FoundSources,
     root: Path,
@@ -139,29 +118,16 @@ def forecast(
     total = sum(lengths.values())
     dice = random.Random(seed)
     drawn = draw_excerpts(readable, sample_s, dice)
-    with tempfile.TemporaryDirectory(prefix="voxmill-forecast-") as scratch, _threads_as_in_the_run(config):
+    with tempfile.TemporaryDirectory(prefix="voxmill-forecast-") as scratch, Trials(config, Path(scratch)) as trials:
         started = time.perf_counter()
-        workers = [Worker(group.stages, scratch) for group in config.groups()]
-        for worker in workers:
-            worker.load()
+        trials.load()
         load_s = time.perf_counter() - started
         excerpts = []
         for number, pieces in enumerate(drawn, start=1):
             title = f"  excerpt {number} of {len(drawn)}: {pieces[0].source.relative_path}"
             title += f" and {len(pieces) - 1} more" if len(pieces) > 1 else f" at {pieces[0].start_s / 60:.1f} min"
-            folder = Path(scratch) / str(number)
-            folder.mkdir()
-            read = [(piece, folder / f"{i}.wav") for i, piece in enumerate(pieces)]
-            read = [(piece, path) for piece, path in read if write_piece(piece, path, Path(scratch)) > 0.5]
-            if read:
-                share = pieces[0].length_s / lengths[pieces[0].source.source_id] if len(pieces) == 1 else 1.0
-                excerpts.append(_run(workers, read, config, folder / "spool", share))
-                say(title)
-            else:
-                # As in the real run: it costs next to nothing and gives nothing.
-                excerpts.append(_Excerpt(sum(piece.length_s for piece in pieces)))
-                say(f"{title}: cannot be decoded")
-            shutil.rmtree(folder)
+            excerpts.append(trials.run(pieces, lengths))
+            say(title if excerpts[-1].cpu_s else f"{title}: cannot be decoded")
     if not any(excerpt.cpu_s for excerpt in excerpts):
         raise ValueError("no excerpt of these recordings could be decoded")
     unreadable = len(waiting) - len(readable) + len(found.refused)
@@ -187,44 +153,8 @@ def machine_of(config: _PrepareConfig) -> tuple[float, float]:
     return float(len(os.sched_getaffinity(0))), float(count_gpus()) if config.engine.gpus else 0.0
 
 
-def _threads_as_in_the_run(config: _PrepareConfig) -> AbstractContextManager[Any]:
-    """One thread for BLAS and OpenMP, as Ray has it in its actors: threads that look out for work cost CPU time, do none."""
-    return threadpool_limits(1) if config.engine.executor == "ray" else nullcontext()
-
-
-def _run(
-    workers: list[Worker], read: Sequence[tuple[Piece, Path]], config: _PrepareConfig, spool: Path, share: float
-) -> _Excerpt:
-    """Put pieces, written as files, through the stages as one session. Of what a stage does once a recording, whatever
-    its length, they bear only `share`: their part of the recording."""
-    recordings = []
-    for piece, path in read:
-        one = piece.source
-        recordings.append(Recording(Source(
-            one.source_id, str(path), one.relative_path, one.session_id, path.stat().st_size, "",
-            language=one.language, license=one.license,
-        )))  # fmt: skip
-    excerpt = _Excerpt(sum(probe(str(path)).duration_s for _, path in read))
-    session = Session(recordings[0].source.session_id, "forecast", str(spool), recordings)
-    for worker in workers:
-        before = [stage.once_s for stage in worker.stages]
-        session, outcome = worker.run(session, marked=False)
-        for stage, once_s in zip(worker.stages, before, strict=True):
-            others_s = (stage.once_s - once_s) * (1.0 - share)
-            excerpt.cpu_s[stage.name] = max(0.0, outcome.cpu_s[stage.name] - others_s)
-            excerpt.busy_s[stage.name] = max(0.0, outcome.busy_s[stage.name] - others_s)
-    rows = segment_rows(session, config.thresholds)
-    excerpt.segments = len(rows)
-    excerpt.kept_s = sum(row["duration_s"] for row in rows if row["kept"])
-    excerpt.segments_s = sum(row["duration_s"] for row in rows)
-    for row in rows:
-        excerpt.rejected_s.update(dict.fromkeys(row["reasons"], row["duration_s"]))
-    excerpt.bytes = sum(len(segment.flac) for segment in session.segments if segment.flac)
-    return excerpt
-
-
 def _scale(
-    excerpts: list[_Excerpt],
+    excerpts: list[Trial],
     total: float,
     longest_session: float,
     recordings: int,

@@ -70,9 +70,6 @@ class Stage(abc.ABC, Generic[Config]):
         the engine sees by it that the stage is not stuck, finds the culprit when the worker dies, and tells the time left."""
         self.halved: list[int] = []
         """Batch sizes that this stage came down to for want of memory since the engine last asked."""
-        self.once_s = 0.0
-        """Seconds spent so far on what a recording needs once, however long it is; a forecast from parts of recordings may
-        not multiply them."""
         self._fits: int | None = None
 
     def weights(self) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -119,13 +118,15 @@ class Transcribe(Stage[TranscribeConfig]):
         models = [self._recogniser(name) for name in self.weights()]
         self.first, self.second = models[0], models[-1]
 
+        self.known_languages: dict[str, Spoken] = {}
+        """By source id. A forecast hears parts of recordings; what they speak is found from all over them."""
+
     def _recogniser(self, name: str) -> Recogniser:
         config = self.config
         return Recogniser(name, config.device, config.compute_type, config.threads, config.window_margin_s)
 
     def __call__(self, session: Session) -> Session:
-        languages: dict[str, Spoken] = {}
-        self.for_each(session, session.usable(), lambda recording: self._hear_language(session, recording, languages))
+        languages = self.find_languages(session)
         alive = [segment for segment in session.alive() if segment.source_id in languages]
         heard: dict[int, Heard] = {}
         self._for_together(
@@ -137,6 +138,12 @@ class Transcribe(Stage[TranscribeConfig]):
         again = [s for s in alive if not s.hard_reasons and self._is_heard_again(s)]
         self._for_together(session, self.second, again, lambda s: self._hear_again(session, s, heard[id(s)].language))
         return session
+
+    def find_languages(self, session: Session) -> dict[str, Spoken]:
+        """The language of each recording that has speech, by its source id."""
+        languages: dict[str, Spoken] = {}
+        self.for_each(session, session.usable(), lambda recording: self._hear_language(session, recording, languages))
+        return languages
 
     def _for_together(
         self, session: Session, recogniser: Recogniser, segments: list[Segment], work: Callable[[Segment], None]
@@ -155,6 +162,9 @@ class Transcribe(Stage[TranscribeConfig]):
     def _hear_language(self, session: Session, recording: Recording, languages: dict[str, Spoken]) -> None:
         """Adds {source id: language}; nothing where there is nothing to hear."""
         source = recording.source
+        if source.source_id in self.known_languages:
+            languages[source.source_id] = self.known_languages[source.source_id]
+            return
         if source.language and self.first.code(source.language):
             languages[source.source_id] = Spoken(source.language, 1.0, given=True)
             return
@@ -167,9 +177,7 @@ class Transcribe(Stage[TranscribeConfig]):
             return
         spoken_s = sum(s.duration_s for s in session.alive() if s.source_id == source.source_id)
         count = min(max(self.config.language_windows, round(spoken_s / _VOTE_EVERY_S)), _MOST_WINDOWS)
-        started = time.perf_counter()
         voted = vote(speech_windows(session, source.source_id, count), self.first.languages)
-        self.once_s += time.perf_counter() - started
         if voted:
             languages[source.source_id] = voted
 

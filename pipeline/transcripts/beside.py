@@ -104,7 +104,7 @@ class Beside:
             except (OSError, ValueError, OverflowError, RecursionError) as error:
                 reason = getattr(error, "strerror", None) or error
                 notices.append(
-                    f"{self._called(beside)}: this transcript cannot be read and was left out: {reason}".lower()
+                    f"{self._called(beside)}: this transcript cannot be read and was left out: {str(reason).lower()}"
                 )
         for folder in (path.parent, path.parent.parent):
             listed = self._listed(folder, notices)

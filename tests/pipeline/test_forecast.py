@@ -6,22 +6,23 @@ import os
 import random
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from fakes.recordings import noise, tone, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sessions import make_stage
 
 from catalogs import models
 from pipeline.config import load_config
-from pipeline.engine.base import Outcome
-from pipeline.excerpts import EXCERPT_S, Piece, draw_excerpts, write_piece
-from pipeline.forecast import _Excerpt, _run, _scale, forecast, list_recordings, machine_of
-from pipeline.records import Session, Source
+from pipeline.excerpts import EXCERPT_S, Piece, draw_excerpts, write_piece, write_survey
+from pipeline.forecast import _scale, forecast, list_recordings, machine_of
+from pipeline.records import Source
+from pipeline.spoken_language import Spoken
+from pipeline.stages.transcribe import Transcribe
+from pipeline.trials import Trial, Trials
 from voxmill.terminal import Terminal
 
 
@@ -105,35 +106,56 @@ def test_a_forecast_of_silence_and_of_nothing(tmp_path: Path) -> None:
         forecast(list_recordings([str(folder)], out, config), out, config)
 
 
-class Timed:
-    """A worker of one stage that says it took 10 s, 8 of them for what is done once a recording."""
+def test_an_excerpt_speaks_the_language_of_its_recording(corpora: Path, tmp_path: Path) -> None:
+    """Two thirds of a recording are English and the last is Chinese: in the run its segments are sure of English, or not, as a
+    whole. Its excerpts are heard as what all of it speaks, and bear their share of the time to find that."""
+    parts = []
+    for name in ("read/jfk.flac", "read/LJ002-0020.flac", "read/LJ002-0035.flac", "multi/cosyvoice_zh.flac"):
+        samples, rate = soundfile.read(corpora / name, dtype="float32", always_2d=True)
+        parts += [soxr.resample(samples.mean(axis=1), rate, 16_000), np.zeros(8_000, np.float32)]
+    path = write(tmp_path / "talk.wav", np.concatenate([*parts[:-2], *parts[:-2], *parts]), 16_000)
+    whole_s = soundfile.info(path).duration
+    config = load_config(None, ["engine.executor=inline", "describe=none"])
+    talk = Source("talk", str(path), path.name, "s", path.stat().st_size, "")
+    with Trials(config, tmp_path / "scratch") as trials:
+        (tmp_path / "scratch").mkdir()
+        trials.load()
+        transcribe = trials._stage("transcribe")
+        assert isinstance(transcribe, Transcribe)
+        heard: list[Spoken] = []
+        find = transcribe.find_languages
+        transcribe.find_languages = lambda session: heard.extend((found := find(session)).values()) or found  # type: ignore[func-returns-value, method-assign]
+        for start_s in (0.0, whole_s - 15.0):
+            trial = trials.run([Piece(talk, start_s, 15.0)], {"talk": whole_s})
+            assert trial.segments and trial.audio_s > 14
+        survey, first, last = heard
+        assert survey.language == "en" and survey == first == last, "once for the recording, used for each excerpt"
+        least = trials._surveyed["talk"] * 15.0 / whole_s
+        assert 0 < least < trial.busy_s["transcribe"]
 
-    def __init__(self) -> None:
-        self.stages = [make_stage("segment")]
 
-    def run(self, session: Session, marked: bool) -> tuple[Session, Outcome]:
-        self.stages[0].once_s += 8.0
-        return session, Outcome(session.session_id, {"segment": 10.0}, {"segment": 9.0})
-
-
-@pytest.mark.parametrize(("share", "busy_s", "cpu_s"), [(1.0, 10.0, 9.0), (0.25, 4.0, 3.0)])
-def test_an_excerpt_bears_its_share_of_what_is_done_once_a_recording(
-    tmp_path: Path, share: float, busy_s: float, cpu_s: float
-) -> None:
-    """Four windows vote for a recording's language, of an hour or of a minute: an excerpt of it may not pay for all four."""
-    path = write(tmp_path / "a.wav", noise(1.0, 16_000), 16_000)
-    workers: Any = [Timed()]
-    for _ in range(2):  # The stage's clock runs on from one excerpt to the next.
-        piece = Piece(Source("a", str(path), "a.wav", "s", 1, ""), 0.0, 1.0)
-        excerpt = _run(workers, [(piece, path)], load_config(), tmp_path / "spool", share)
-        assert excerpt.busy_s == {"segment": pytest.approx(busy_s)} and excerpt.cpu_s == {
-            "segment": pytest.approx(cpu_s)
-        }
+def test_a_survey_is_from_all_over_a_recording(tmp_path: Path) -> None:
+    """Of every kind of file: ten seconds of each quarter, with both channels."""
+    rate = 16_000
+    left = np.concatenate([tone(200 * (1 + quarter), 30.0, rate, 0.3) for quarter in range(4)])
+    for ending, subtype in (("wav", "PCM_16"), ("mp3", "MPEG_LAYER_III")):
+        path = tmp_path / f"a.{ending}"
+        soundfile.write(path, np.stack([left, 0.1 * left], axis=1), rate, subtype=subtype)
+        source = Source("a", str(path), path.name, "s", 1, "")
+        assert write_survey(source, 120.0, tmp_path / "survey.wav", tmp_path)
+        samples, _ = soundfile.read(tmp_path / "survey.wav", dtype="float32")
+        assert samples.shape == (40 * rate, 2) and np.std(samples[:, 1]) == pytest.approx(
+            0.1 * np.std(samples[:, 0]), rel=0.05
+        )
+        for quarter in range(4):
+            spectrum = np.abs(np.fft.rfft(samples[(quarter * 10 + 2) * rate : (quarter * 10 + 8) * rate, 0]))
+            assert np.argmax(spectrum) / 6 == pytest.approx(200 * (1 + quarter), abs=2)
+    assert not write_survey(Source("b", str(tmp_path / "none.wav"), "b", "s", 1, ""), 60.0, path, tmp_path)
 
 
 def test_a_session_that_is_most_of_the_work_is_waited_for() -> None:
     """A hundred cores do not help with one session of two hours: it takes the stages' own time for it, and no more."""
-    one = _Excerpt(40.0, {"transcribe": 8.0}, {"transcribe": 10.0})
+    one = Trial(40.0, {"transcribe": 8.0}, {"transcribe": 10.0})
     found = [
         _scale([one, one, one], 36_000.0, longest, 9, 0, 3.0, load_config(), (100.0, 0.0)).wall_s.value
         for longest in (60.0, 7200.0)
