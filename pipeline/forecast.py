@@ -1,7 +1,7 @@
 """What a run will cost and give, from a few minutes of the recordings: `voxmill prepare --dry-run`.
 
 Excerpts (`excerpts.py`) are drawn over all recordings by their share of the time, in strata of folder and format, and go through
-the real stages in this process. Nothing is written to the corpus.
+the real stages (`trials.py`). Nothing is written to the corpus.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import os
 import random
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,13 +26,16 @@ from pipeline.excerpts import draw_excerpts
 from pipeline.plan import plan_units, promised_seconds
 from pipeline.run import known_hashes, no_cluster
 from pipeline.sources import FoundSources, HashKey, find_sources
-from pipeline.trials import Trial, Trials
+from pipeline.trials import Trial, run_trials
 
 _ROW_BYTES = 6_000
 """A segment's row without its audio: words, embedding, scores, and its share of the indexes."""
 _RAY_START_S = 7.0
 _BUSY_SHARE = 0.93
 """Of the cores' time, what the stages get of it once all of them have work."""
+_LEAST_S, _MOST_S = 120.0, 480.0
+"""How much is heard where nobody says. Recordings differ from each other by half of what they cost and give: six excerpts of 15
+recordings were off by up to a quarter, and twelve take no minute of two cores."""
 _RESAMPLED = 2000
 _INTERVAL = (10.0, 90.0)
 _T90 = {1: 3.078, 2: 1.886, 3: 1.638, 4: 1.533, 5: 1.476}
@@ -96,11 +98,12 @@ def forecast(
     found: FoundSources,
     root: Path,
     config: _PrepareConfig,
-    sample_s: float = 240.0,
+    sample_s: float | None = None,
     seed: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> Forecast:
-    """Run the stages over about `sample_s` seconds of what is not in the corpus `root` yet, and scale up.
+    """Run the stages over about `sample_s` seconds of what is not in the corpus `root` yet, and scale up. None: a third of
+    it, two minutes at least and eight at most.
 
     Raises ValueError where there is nothing to do or no readable recording among what there is.
     """
@@ -117,17 +120,17 @@ def forecast(
     lengths = {source.source_id: length for source, length in readable}
     total = sum(lengths.values())
     dice = random.Random(seed)
+    sample_s = sample_s or min(_MOST_S, max(_LEAST_S, total / 3))
     drawn = draw_excerpts(readable, sample_s, dice)
-    with tempfile.TemporaryDirectory(prefix="voxmill-forecast-") as scratch, Trials(config, Path(scratch)) as trials:
-        started = time.perf_counter()
-        trials.load()
-        load_s = time.perf_counter() - started
-        excerpts = []
-        for number, pieces in enumerate(drawn, start=1):
-            title = f"  excerpt {number} of {len(drawn)}: {pieces[0].source.relative_path}"
+    say(f"running the stages over {min(sample_s, total) / 60:.0f} minutes of them")
+    excerpts = []
+    with tempfile.TemporaryDirectory(prefix="voxmill-forecast-") as scratch:
+        for pieces, trial in zip(drawn, run_trials(config, drawn, lengths, Path(scratch)), strict=True):
+            excerpts.append(trial)
+            title = f"  excerpt {len(excerpts)} of {len(drawn)}: {pieces[0].source.relative_path}"
             title += f" and {len(pieces) - 1} more" if len(pieces) > 1 else f" at {pieces[0].start_s / 60:.1f} min"
-            excerpts.append(trials.run(pieces, lengths))
-            say(title if excerpts[-1].cpu_s else f"{title}: cannot be decoded")
+            say(title if trial.cpu_s else f"{title}: cannot be decoded")
+    load_s = max(trial.load_s for trial in excerpts)
     if not any(excerpt.cpu_s for excerpt in excerpts):
         raise ValueError("no excerpt of these recordings could be decoded")
     unreadable = len(waiting) - len(readable) + len(found.refused)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from threadpoolctl import threadpool_limits
-
 from pipeline.audio_file import probe
 from pipeline.config import _PrepareConfig
+from pipeline.devices import count_gpus
 from pipeline.engine.base import Worker
 from pipeline.excerpts import Piece, write_piece, write_survey
 from pipeline.records import Recording, Session, Source
@@ -23,6 +26,7 @@ from pipeline.stage import Stage
 from pipeline.stages.transcribe import Transcribe
 
 _LEAST_S = 0.5
+_MOST_PROCESSES = 4
 
 
 @dataclass
@@ -37,36 +41,90 @@ class Trial:
     segments_s: float = 0.0
     rejected_s: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
+    load_s: float = 0.0
+    """Seconds that its process took to load the models."""
+
+
+def run_trials(
+    config: _PrepareConfig, excerpts: Sequence[Sequence[Piece]], lengths: Mapping[str, float], scratch: Path
+) -> Iterator[Trial]:
+    """What becomes of each excerpt, in order. `lengths`: seconds of the recordings by their source ids.
+
+    Where the run has actors, the trials are in processes with as many threads as those, and as many at a time as there are
+    cores (up to four): side by side on all cores, everything takes longer than alone. Raises LoadError, and ValueError where
+    a process died of an excerpt.
+    """
+    if config.engine.executor == "inline":
+        trials = Trials(config, scratch)
+        yield from (trials.run(pieces, lengths) for pieces in excerpts)
+        return
+    # Processes that share a GPU would not have the shares of it that actors have.
+    on_gpu = bool(config.engine.gpus) and count_gpus() > 0
+    processes = 1 if on_gpu else min(_MOST_PROCESSES, len(os.sched_getaffinity(0)), len(excerpts))
+    surroundings = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    if not config.engine.gpus:
+        surroundings["CUDA_VISIBLE_DEVICES"] = ""
+    with _environment(surroundings), ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        waiting = [
+            pool.submit(
+                _run_here, config, scratch, pieces, {p.source.source_id: lengths[p.source.source_id] for p in pieces}
+            )
+            for pieces in excerpts
+        ]
+        try:
+            for future in waiting:
+                yield future.result()
+        except BrokenProcessPool:
+            raise ValueError(
+                "a stage died on one of the excerpts, of its audio or for want of memory; "
+                "without --dry-run such a recording is found and put into quarantine"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """What processes begun here find in their environment, as the engine's actors do: one thread for BLAS and OpenMP (more of
+    them, looking out for work, take CPU time and do none), and no GPU where they have no share of one."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+_trials: Trials | None = None
+"""Of this process, where it is one of the pool's."""
+
+
+def _run_here(config: _PrepareConfig, scratch: Path, pieces: Sequence[Piece], lengths: Mapping[str, float]) -> Trial:
+    global _trials
+    _trials = _trials or Trials(config, scratch)
+    return _trials.run(pieces, lengths)
 
 
 class Trials:
-    """The stages of a run, in this process, with the threads that they would have there."""
+    """The stages of a run, in this process. Loads all models; raises LoadError."""
 
     def __init__(self, config: _PrepareConfig, scratch: Path) -> None:
         self._config, self._scratch = config, scratch
         self._workers = [Worker(group.stages, str(scratch)) for group in config.groups()]
-        self._threads = ExitStack()
         self._surveyed: dict[str, float] = {}
         """Seconds that it took to find a recording's language, by its source id."""
-
-    def __enter__(self) -> Trials:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._threads.close()
-
-    def load(self) -> None:
-        """Load all models; raises LoadError."""
+        started = time.perf_counter()
         for worker in self._workers:
             worker.load()
-        if self._config.engine.executor == "ray":
-            # As Ray has it in its actors. More threads of BLAS, looking out for work, take CPU time and do none. Only libraries
-            # that are loaded by now can be told.
-            self._threads.enter_context(threadpool_limits(1))
+        self.load_s = time.perf_counter() - started
 
     def run(self, pieces: Sequence[Piece], lengths: Mapping[str, float]) -> Trial:
         """Put an excerpt through the stages as one session. `lengths`: seconds of the recordings by their source ids."""
-        folder = self._scratch / "trial"
+        folder = self._scratch / f"trial-{os.getpid()}"
         folder.mkdir()
         read = [(piece, folder / f"{i}.wav") for i, piece in enumerate(pieces)]
         read = [(piece, path) for piece, path in read if write_piece(piece, path, self._scratch) > _LEAST_S]
@@ -75,6 +133,7 @@ class Trials:
             trial = Trial(sum(piece.length_s for piece in pieces))
         else:
             trial = self._run(read, lengths, folder)
+        trial.load_s = self.load_s
         shutil.rmtree(folder)
         return trial
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show_forecast(
-    recordings: Sequence[str], out: Path, config: _PrepareConfig, sample_s: float, terminal: Terminal
+    recordings: Sequence[str], out: Path, config: _PrepareConfig, sample_s: float | None, terminal: Terminal
 ) -> None:
     """Forecast a run and print it as a table (or JSON). Writes nothing. Raises ValueError where there is nothing to do."""
     from catalogs.thresholds import REASON_WORDS
@@ -24,7 +24,7 @@ def show_forecast(
 
     check_weights(config.weights())
     found = list_recordings(recordings, out, config)
-    terminal.say(f"{len(found.sources)} recordings found; running the stages over {sample_s / 60:.0f} minutes of them")
+    terminal.say(f"{len(found.sources)} recordings found")
     result = forecast(found, out, config, sample_s, say=terminal.say)
     rows = [
         _row("time", result.wall_s, _hours),

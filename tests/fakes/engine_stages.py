@@ -31,6 +31,8 @@ class Trouble(Stage[TroubleConfig]):
     config_type = TroubleConfig
 
     def load(self) -> None:
+        if self.config.load == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.config.load == "fail":
             raise LoadError("trouble's model is not here: voxmill models pull trouble")
 

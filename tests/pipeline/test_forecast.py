@@ -11,18 +11,21 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from fakes.engine_stages import TroubleConfig
 from fakes.recordings import noise, tone, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs import models
 from pipeline.config import load_config
+from pipeline.engine.base import StageGroup, StageSpec
 from pipeline.excerpts import EXCERPT_S, Piece, draw_excerpts, write_piece, write_survey
 from pipeline.forecast import _scale, forecast, list_recordings, machine_of
 from pipeline.records import Source
 from pipeline.spoken_language import Spoken
+from pipeline.stage import LoadError
 from pipeline.stages.transcribe import Transcribe
-from pipeline.trials import Trial, Trials
+from pipeline.trials import Trial, Trials, run_trials
 from voxmill.terminal import Terminal
 
 
@@ -117,21 +120,48 @@ def test_an_excerpt_speaks_the_language_of_its_recording(corpora: Path, tmp_path
     whole_s = soundfile.info(path).duration
     config = load_config(None, ["engine.executor=inline", "describe=none"])
     talk = Source("talk", str(path), path.name, "s", path.stat().st_size, "")
-    with Trials(config, tmp_path / "scratch") as trials:
-        (tmp_path / "scratch").mkdir()
-        trials.load()
-        transcribe = trials._stage("transcribe")
-        assert isinstance(transcribe, Transcribe)
-        heard: list[Spoken] = []
-        find = transcribe.find_languages
-        transcribe.find_languages = lambda session: heard.extend((found := find(session)).values()) or found  # type: ignore[func-returns-value, method-assign]
-        for start_s in (0.0, whole_s - 15.0):
-            trial = trials.run([Piece(talk, start_s, 15.0)], {"talk": whole_s})
-            assert trial.segments and trial.audio_s > 14
-        survey, first, last = heard
-        assert survey.language == "en" and survey == first == last, "once for the recording, used for each excerpt"
-        least = trials._surveyed["talk"] * 15.0 / whole_s
-        assert 0 < least < trial.busy_s["transcribe"]
+    (tmp_path / "scratch").mkdir()
+    trials = Trials(config, tmp_path / "scratch")
+    transcribe = trials._stage("transcribe")
+    assert isinstance(transcribe, Transcribe)
+    heard: list[Spoken] = []
+    find = transcribe.find_languages
+    transcribe.find_languages = lambda session: heard.extend((found := find(session)).values()) or found  # type: ignore[func-returns-value, method-assign]
+    for start_s in (0.0, whole_s - 15.0):
+        trial = trials.run([Piece(talk, start_s, 15.0)], {"talk": whole_s})
+        assert trial.segments and trial.audio_s > 14
+    survey, first, last = heard
+    assert survey.language == "en" and survey == first == last, "once for the recording, used for each excerpt"
+    least = trials._surveyed["talk"] * 15.0 / whole_s
+    assert 0 < least < trial.busy_s["transcribe"]
+
+
+class Chain:
+    """Settings of another chain of stages."""
+
+    engine = load_config().engine
+    thresholds = load_config().thresholds
+
+    def __init__(self, load: str) -> None:
+        self._load = load
+
+    def groups(self) -> list[StageGroup]:
+        return [StageGroup((StageSpec("fakes.engine_stages:Trouble", TroubleConfig(load=self._load)),))]
+
+
+@pytest.mark.parametrize(
+    ("load", "error", "words"),
+    [("die", ValueError, "a stage died on one of the excerpts"), ("fail", LoadError, "voxmill models pull trouble")],
+)
+def test_a_trial_that_dies_or_cannot_begin_is_one_line(
+    tmp_path: Path, load: str, error: type[Exception], words: str
+) -> None:
+    path = write(tmp_path / "a.wav", noise(2.0, 16_000), 16_000)
+    pieces = [Piece(Source("a", str(path), path.name, "s", 1, ""), 0.0, 2.0)]
+    before = dict(os.environ)
+    with pytest.raises(error, match=words):
+        list(run_trials(Chain(load), [pieces, pieces], {"a": 2.0}, tmp_path))  # type: ignore[arg-type]
+    assert dict(os.environ) == before
 
 
 def test_a_survey_is_from_all_over_a_recording(tmp_path: Path) -> None:

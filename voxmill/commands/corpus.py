@@ -30,7 +30,10 @@ def prepare(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only forecast time, kept hours and disk, from a few minutes of audio.")
     ] = False,
-    sample_minutes: Annotated[float, typer.Option(help="Audio that --dry-run goes through.", min=0.5)] = 4.0,
+    sample_minutes: Annotated[
+        float | None,
+        typer.Option(help="Audio that --dry-run goes through; without it, a third of all, up to 8 minutes.", min=0.5),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Turn recordings into a corpus: separate, find speech, cut, transcribe, score, embed, mine references, commit.
@@ -53,7 +56,7 @@ def prepare(
     if dry_run:
         from voxmill.forecast import show_forecast
 
-        show_forecast(recordings, out, settings, sample_minutes * 60, terminal)
+        show_forecast(recordings, out, settings, sample_minutes and sample_minutes * 60, terminal)
         return
     from voxmill.progress import PrepareProgress
 
