@@ -41,8 +41,9 @@ def draw_excerpts(
 ) -> list[list[Piece]]:
     """Excerpts of about 40 s of recordings with their lengths; short recordings make one together.
 
-    Each stratum (folder, ending) gets its share of the seconds by largest remainder; within it the starts are spread evenly
-    over its recordings laid end to end, at a random phase.
+    Places are spread evenly, at a random phase, over all recordings laid end to end, those of one stratum (folder, ending) side
+    by side: each stratum gets its share of the seconds to within one excerpt, and one that is too small for an excerpt is as
+    likely to get it as it is large.
     """
     strata: dict[tuple[str, str], list[tuple[Source, float]]] = defaultdict(list)
     for source, length in recordings:
@@ -50,16 +51,14 @@ def draw_excerpts(
         strata[(name.parts[0] if len(name.parts) > 1 else "", name.suffix.lower())].append((source, length))
     total = sum(length for _, length in recordings)
     count = max(3, round(min(sample_s, total) / EXCERPT_S))
-    shares = {key: count * sum(length for _, length in items) / total for key, items in strata.items()}
-    given = {key: int(share) for key, share in shares.items()}
-    for key in sorted(shares, key=lambda k: (given[k] - shares[k], k))[: count - sum(given.values())]:
-        given[key] += 1
-    excerpts = []
+    phase = dice.random()
+    places = [(index + phase) * total / count for index in range(count)]
+    excerpts, before = [], 0.0
     for key in sorted(strata):
         items = sorted(strata[key], key=lambda item: dice.random())
         length = sum(seconds for _, seconds in items)
-        phase = dice.random()
-        excerpts += [_excerpt_at(items, (index + phase) * length / given[key]) for index in range(given[key])]
+        excerpts += [_excerpt_at(items, at - before) for at in places if before <= at < before + length]
+        before += length
     return excerpts
 
 
@@ -75,9 +74,11 @@ def _excerpt_at(items: Sequence[tuple[Source, float]], at: float) -> list[Piece]
         return [Piece(source, max(0.0, min(at, seconds - EXCERPT_S)), EXCERPT_S)]
     pieces: list[Piece] = []
     for source, seconds in [*items[index:], *items[:index]]:
-        if sum(piece.length_s for piece in pieces) + seconds > 1.25 * EXCERPT_S:
+        have = sum(piece.length_s for piece in pieces)
+        if have >= EXCERPT_S:
             break
-        pieces.append(Piece(source, 0.0, seconds))
+        if have + seconds <= 1.25 * EXCERPT_S:
+            pieces.append(Piece(source, 0.0, seconds))
     return pieces
 
 
