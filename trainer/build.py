@@ -28,17 +28,20 @@ from voxcpm.model import VoxCPM2
 from voxcpm.text import TextTokenizer
 
 _CODEC_CLIPS = 64
+_ASSETS = ".assets"
 
 
 @dataclass
 class Trainee:
-    """Everything that a checkpoint holds; `folder` is where tokenizer files are copied from."""
+    """Everything that a checkpoint holds. `folder` is what the run went on or started from, which may be removed meanwhile as one
+    of its oldest checkpoints; `assets` are the tokenizer's files, kept as long as the run's output."""
 
     config: VoxCPM2Config
     model: VoxCPM2
     codec: AudioVAE
     tokenizer: TextTokenizer
     folder: Path
+    assets: Path
     lora: LoRAConfig | None = None
 
 
@@ -65,7 +68,17 @@ def build(config: TrainConfig, corpora: Corpora, resumed: Path | None, say: Call
             keep_in_half(model)
     else:
         model.requires_grad_(True)
-    return Trainee(shape, model, load_codec(start), TextTokenizer.load(start), start, lora)
+    tokenizer = TextTokenizer.load(start)
+    assets = _keep_tokenizer(start, Path(config.output) / _ASSETS)
+    return Trainee(shape, model, load_codec(start), tokenizer, start, assets, lora)
+
+
+def _keep_tokenizer(start: Path, assets: Path) -> Path:
+    """Copy the tokenizer's files of a checkpoint to where every later one takes them from."""
+    for name in TOKENIZER_FILES:
+        if (start / name).is_file():
+            write_atomically(assets / name, (start / name).read_bytes())
+    return assets
 
 
 def keeps_half(config: TrainConfig, shape: VoxCPM2Config) -> bool:
@@ -96,7 +109,7 @@ def _from_scratch(config: TrainConfig, corpora: Corpora, say: Callable[[str], No
     if folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8")) == key:
         say(f"going on from {folder}, which was made before")
         return folder
-    assets = output / ".assets"
+    assets = output / _ASSETS
     tokenizer = _tokenizer(config, corpora, [row["text"] for row in kept.values() if row["text"]], assets, say)
     given = read_codec(config.model.codec) if config.model.codec is not None else None
     shape = model_config(config, tokenizer.size, given)

@@ -98,7 +98,7 @@ class Keeper:
         with self._ranks.agreed():
             if self._ranks.first:
                 folder = self._output / "checkpoints" / step_name(run.state.step)
-                save_pretrained(folder, whole, trainee.config, source=trainee.folder, codec=trainee.codec)
+                save_pretrained(folder, whole, trainee.config, source=trainee.assets, codec=trainee.codec)
                 _point(self._output / "latest", Path("checkpoints") / folder.name)
                 for old in _mine(self._output, folder.name)[: -self._config.keep]:
                     _remove(old)
@@ -146,7 +146,7 @@ class _Checkpoint:
         folder, trainee = output / "checkpoints" / step_name(self.resume["state"]["step"]), self.trainee
         _save_resume(output / "resume" / f"{folder.name}.pt", self.resume)
         if trainee.lora is None:
-            save_pretrained(folder, self.published, trainee.config, source=trainee.folder, codec=trainee.codec)
+            save_pretrained(folder, self.published, trainee.config, source=trainee.assets, codec=trainee.codec)
         else:
             _save_adapter(folder, self.published, trainee.lora, trainee.folder)
         _point(output / "latest", Path("checkpoints") / folder.name)
@@ -224,7 +224,7 @@ def save_merged(output: Path, run: Resumable) -> Path:
     with averaged(model, run.average):
         merge_lora(model)
         return save_pretrained(
-            output / "merged", model, run.trainee.config, source=run.trainee.folder, codec=run.trainee.codec
+            output / "merged", model, run.trainee.config, source=run.trainee.assets, codec=run.trainee.codec
         )
 
 

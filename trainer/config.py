@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from catalogs.settings import Settings, SettingsError, load_settings
 
@@ -162,12 +163,20 @@ class GuardSettings(FrozenSettings):
     """How often a run goes back."""
 
 
+def _at_home(path: str) -> str:
+    """`~/x` as the folder it means: no shell has seen what stands in YAML, or after `--set output=`."""
+    return os.path.expanduser(path)  # noqa: PTH111 - `x/` stays `x/`
+
+
+FolderName = Annotated[str, AfterValidator(_at_home)]
+
+
 class TrainConfig(FrozenSettings):
     """Everything a run is made from; the resolved form is saved beside its checkpoints."""
 
-    corpus: str | list[str]
+    corpus: FolderName | list[FolderName]
     """A corpus folder, or several."""
-    output: str
+    output: FolderName
     model: ModelSettings = ModelSettings()
     optim: OptimSettings = OptimSettings()
     phases: dict[str, Phase] = Field(min_length=1)
@@ -206,7 +215,7 @@ class TrainConfig(FrozenSettings):
     """Activation checkpointing: keep each block's input only and compute the rest again in the backward pass."""
     compile: bool | Literal["auto"] = False
     """torch.compile, block by block: on an H100 2.6 times as fast at the released size, after a minute or two of compiling. auto:
-    on a GPU only."""
+    on a GPU in bfloat16 only (elsewhere every number of documents in a row is compiled anew)."""
     launch: Literal["here", "ray"] = "here"
     """ray: start `workers` ranks on a Ray cluster; here: this process is one rank (torchrun starts several)."""
     workers: int = Field(1, gt=0)

@@ -35,7 +35,10 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
 
 def is_compiled(config: TrainConfig, device: torch.device) -> bool:
     """Whether blocks are compiled there."""
-    return device.type == "cuda" if config.compile == "auto" else config.compile
+    if config.compile == "auto":
+        # In float32 there is no attention over packed documents in one call, and every number of them is compiled anew.
+        return device.type == "cuda" and config.dtype == "bfloat16"
+    return config.compile
 
 
 @contextmanager

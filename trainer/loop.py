@@ -68,6 +68,8 @@ def _train(
         with ranks.agreed():
             data, resumed = check_all(config)
             corpora = data.corpora
+        # When all have looked: the first one tidies up now, and the others may not look meanwhile.
+        with ranks.agreed():
             if ranks.first:
                 stack.enter_context(only_run(output))
                 write_atomically(output / "train.yaml", dump_settings(config).encode())
@@ -144,7 +146,8 @@ class _Run:
             self._keeper.save(run, last=True)
         for segment, length in sorted(state.skipped.items()):
             self._reporter.say(f"left out: segment {segment} needs {length} positions, more than a row has")
-        for reason in state.unreadable.values():
+        unreadable = self._reporter.held_unreadable | state.unreadable
+        for reason in unreadable.values():
             self._reporter.say(f"left out: {reason}")
         finished, adapter = self._output / "latest", None
         if run.trainee.lora is not None:
@@ -164,7 +167,7 @@ class _Run:
             state.audio_s / 3600,
             self._reporter.validated,
             adapter,
-            state.unreadable,
+            unreadable,
         )
 
     def _merged(self) -> Path:

@@ -90,11 +90,11 @@ def check_output(config: TrainConfig, key: str) -> Saved | None:
     resumed = latest(output)
     if resumed is not None:
         refuse_other_data(output, resumed, saved_state(resumed), key)
-        _refuse_other_model(config, output)
+        _refuse_other_model(config, output, resumed)
     return resumed
 
 
-def _refuse_other_model(config: TrainConfig, output: Path) -> None:
+def _refuse_other_model(config: TrainConfig, output: Path, resumed: Saved) -> None:
     """TrainError where the model, its codec or its tokenizer is another than the run was begun with: a checkpoint's own would be
     taken, and the change passed over in silence."""
     written = output / "train.yaml"
@@ -104,8 +104,8 @@ def _refuse_other_model(config: TrainConfig, output: Path) -> None:
         before = TrainConfig.model_validate(yaml.safe_load(written.read_text(encoding="utf-8"))).model
     except (ValueError, yaml.YAMLError):
         return  # by another version, or by hand: the weights' shapes are compared when they are read
-    # Where to start from is no longer read, unless adapters are trained on it.
-    left_out = set() if config.model.lora is not None else {"start"}
+    # Where to start from is no longer read, unless adapters are trained on it or there are shards only, without a codec.
+    left_out = {"start"} if start_of(config, resumed) is None else set()
     mine, theirs = (settings.model_dump(exclude=left_out) for settings in (config.model, before))
     changed = [name for name in mine if mine[name] != theirs[name]]
     if changed:

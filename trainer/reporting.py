@@ -55,6 +55,8 @@ class Reporter:
         gpu = find_gpu(torch.cuda.get_device_name(self._device)) if self._device.type == "cuda" else None
         self._peak = gpu[1] * ranks.world if gpu is not None else None
         self.validated: dict[str, float] = {}
+        self.held_unreadable: dict[str, str] = {}
+        """Held-out segments that could not be read, with the reasons. Not counted with those of the steps: ranks may differ."""
         self._validator: Validator | None = None
         self._listener: Listener | None = None
         if run.state.reordered_at == run.state.step:
@@ -122,9 +124,9 @@ class Reporter:
         if not found:
             self.say(f"step {step}: asked to stop, no validation")
             return
-        state, damaged = self._run.state, self._validator.unreadable
-        self.left_out({segment: reason for segment, reason in damaged.items() if segment not in state.unreadable})
-        state.unreadable |= damaged
+        damaged = self._validator.unreadable
+        self.left_out({segment: reason for segment, reason in damaged.items() if segment not in self.held_unreadable})
+        self.held_unreadable |= damaged
         self.validated = found
         self._write(self.validated)
         words = ", ".join(

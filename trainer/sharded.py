@@ -71,12 +71,12 @@ class ShardWriter:
 
     def settle(self, wait: bool = True) -> None:
         """Complete what is written in the background: all of it, or only what is done already. Raises what writing raised."""
-        if self._pending is not None and (wait or self._pending[0].done()):
+        if self._pending is not None and (wait or not self._ranks.any(not self._pending[0].done())):
             future, finish = self._pending
             self._pending = None
-            with _one_error():
+            with self._ranks.agreed(), _one_error():
                 future.result()
-            finish()
+                finish()
         if wait:
             self._ranks.wait()
 

@@ -65,6 +65,15 @@ def assert_equal_runs(output: Path, unbroken: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_resumed_run_may_outlive_the_checkpoint_it_went_on_from(runs: Runs, tmp_path: Path) -> None:
+    """The tokenizer comes from there, and the folder is removed as one of the oldest: later ones must have it all the same."""
+    for steps in (4, 10, 12):
+        config = runs.config(tmp_path / "out", PHASE, steps=steps, save_every=2, keep=1)
+        assert train(config, lambda _: None).steps == steps
+        kept = [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()]
+        assert len(kept) == 1 and (tmp_path / "out" / "latest" / "tokenizer.json").is_file(), steps
+
+
 @pytest.mark.kill
 @pytest.mark.parametrize("async_save", [False, True])
 def test_killed_at_any_step_the_next_twenty_are_as_if_nothing_had_been(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from trainer.config import FrozenSettings, load_recipe
+from trainer.config import FolderName, FrozenSettings, load_recipe
 
 
 class AdversarySettings(FrozenSettings):
@@ -28,9 +28,9 @@ class AdversarySettings(FrozenSettings):
 class CodecConfig(FrozenSettings):
     """A codec from scratch or from another one, on the audio of a corpus."""
 
-    corpus: str | list[str]
+    corpus: FolderName | list[FolderName]
     """A corpus folder, or several."""
-    output: str
+    output: FolderName
     """A folder for config.json, audiovae.safetensors, train-codec.yaml and metrics.jsonl; give it as model.codec."""
     start: str | None = None
     """A checkpoint folder whose codec is trained on; None: from scratch with `size` or `config`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar, overload
 
 from trainer.codec.clips import CodecClip
@@ -71,12 +71,11 @@ class CorpusClips(Sequence[CodecClip]):
         return self._recent.held
 
 
-def read_all(clips: CorpusClips, most: int) -> list[CodecClip]:
-    """The first `most` clips, without those that are damaged."""
-    found = []
+def read_each(clips: CorpusClips, most: int) -> Iterator[CodecClip]:
+    """The first `most` clips one by one, without those that are damaged."""
     for index in range(min(most, len(clips))):
         try:
-            found.append(clips[index])
+            clip = clips[index]
         except SegmentError:
             continue
-    return found
+        yield clip

@@ -21,7 +21,7 @@ from trainer.codec.fit import CodecFit, CodecTrainer, run_steps
 from trainer.codec.measure import CodecMeasures, measure, missing_packages
 from trainer.codec.normalise import normalise_latents
 from trainer.codec.resume import read_state, remove_state, write_state
-from trainer.codec.source import CorpusClips, read_all
+from trainer.codec.source import CorpusClips, read_each
 from trainer.config import TrainError
 from trainer.corpora import Corpora
 from trainer.device import cpu_threads, pick_device
@@ -96,7 +96,7 @@ class _Run:
         started = time.perf_counter()
         config, codec, output = self._config, self._codec, self._output
         before = measure(codec, self._held, config.crop_s)
-        fit, memory = fit_of(config), config.memory_gb * 1e9
+        fit, memory = fit_of(config), _memory(config)
         trainer = CodecTrainer(codec, self._clips, fit, config.seed, config.start is None, memory)
         try:
             self._steps(trainer)
@@ -105,7 +105,7 @@ class _Run:
         stopped = trainer.taken < config.steps
         codec.requires_grad_(False).eval()
         if stopped:
-            after = self._measured.get(trainer.taken, before)
+            after = self._measured[max(self._measured)] if self._measured else before
             self._say(f"asked to stop: step {trainer.taken} is saved; the same command goes on from there")
         else:
             after = self._finish()
@@ -155,14 +155,19 @@ class _Run:
     def _finish(self) -> CodecMeasures:
         config, codec = self._config, self._codec
         if config.normalise:
-            some = read_all(self._clips, _NORMALISED_BY)
-            normalise_latents(codec, [at_input_rate(clip, codec.sample_rate) for clip in some])
+            some = read_each(self._clips, _NORMALISED_BY)
+            normalise_latents(codec, (at_input_rate(clip, codec.sample_rate) for clip in some))
             self._measured.clear()  # It should sound the same: the codec that is written is measured again.
         after = self._measured.get(config.steps) or measure(codec, self._held, config.crop_s)
         write_codec(self._output, codec)
         if config.save_every is None:
             remove_state(self._output)
         return after
+
+
+def _memory(config: CodecConfig) -> float:
+    """Bytes for clips that are held; where only the decoder is trained, as much again is for what is made of them."""
+    return config.memory_gb * 1e9 / (2 if config.decoder_only else 1)
 
 
 def fit_of(config: CodecConfig) -> CodecFit:
@@ -195,9 +200,9 @@ def _clips(config: CodecConfig, corpora: Corpora) -> tuple[CorpusClips, Sequence
     count = min(_HELD_OUT_MOST, max(min(_HELD_OUT_LEAST, len(chosen) // 2), round(len(chosen) * _HELD_OUT)))
     if config.held_out is not None:
         count = min(config.held_out, len(chosen) - 2)
-    memory = config.memory_gb * 1e9
+    memory = _memory(config)
     training = CorpusClips(corpora, chosen[count:], memory)
-    held = read_all(CorpusClips(corpora, chosen[:count], memory) if count else training, count or _HELD_OUT_MOST)
+    held = list(read_each(CorpusClips(corpora, chosen[:count], memory) if count else training, count or _HELD_OUT_MOST))
     if len(held) < 2:
         raise TrainError(
             f"{corpora.title}: of the clips to measure by {len(held)} can be read; run: voxmill fsck on the corpus"
