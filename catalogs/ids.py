@@ -24,6 +24,11 @@ def short_hash(*parts: str | int) -> str:
     return state.hexdigest()[:_LENGTH]
 
 
+def other_channel_id(source: str) -> str:
+    """The id of a file's second channel, where each channel is a recording of its own; the first keeps the file's id."""
+    return short_hash("channel", source, 1)
+
+
 def source_id(relative_path: str, content_sha256: str) -> str:
     """Id of one source file: its path within the sources and its content (two copies of a file are two sources)."""
     return short_hash("source", relative_path, content_sha256)

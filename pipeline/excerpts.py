@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import random
+import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ _LONGEST_SKIP_S = 1800.0
 _MARGIN_S, _PAUSE_S = 4.0, 0.25
 """How far around an excerpt its cut is looked for, and how long a pause should be there. Cut within words, the pieces at the ends
 would be more segments than there are, of worse quality, and heard twice by the recogniser for its doubts."""
+_FULL_BYTES = 64 * 1024
 _STRETCHES, _STRETCH_S = 4, 10.0
 """What a recording is surveyed by: as many stretches as windows vote for its language."""
 
@@ -90,7 +93,7 @@ def write_piece(piece: Piece, path: Path, scratch: Path) -> float:
     try:
         file, info = _open(piece.source, scratch)
         rate = info.sample_rate
-        start_s = min(piece.start_s, max(0.0, _reach_s(info) - piece.length_s))
+        start_s = _within(piece, _reach_s(info))
         lead_s = min(start_s, _MARGIN_S)
         (audio,) = _read(file, info, [(start_s - lead_s, start_s + piece.length_s + _MARGIN_S)])
         lead = round(lead_s * rate)
@@ -101,7 +104,8 @@ def write_piece(piece: Piece, path: Path, scratch: Path) -> float:
         end = lead + round(piece.length_s * rate)
         last = end + quietest(mono[end:], round(_PAUSE_S * rate)) if len(mono) - end > _PAUSE_S * rate else len(mono)
         soundfile.write(path, np.clip(audio[first:last], -1.0, 1.0), rate, subtype="PCM_16")
-    except (AudioFileError, OSError, RuntimeError):
+    except (AudioFileError, OSError, RuntimeError) as error:
+        _refuse_full_disk(error, path.parent)
         return 0.0
     return (last - first) / rate
 
@@ -116,9 +120,22 @@ def write_survey(source: Source, length_s: float, path: Path, scratch: Path) -> 
         starts = [max(0.0, (index + 0.5) * step_s - _STRETCH_S / 2) for index in range(_STRETCHES)]
         audio = np.concatenate(_read(file, info, [(start, start + min(step_s, _STRETCH_S)) for start in starts]))
         soundfile.write(path, np.clip(audio, -1.0, 1.0), info.sample_rate, subtype="PCM_16")
-    except (AudioFileError, OSError, RuntimeError):
+    except (AudioFileError, OSError, RuntimeError) as error:
+        _refuse_full_disk(error, path.parent)
         return False
     return len(audio) > 0
+
+
+def _refuse_full_disk(error: Exception, folder: Path) -> None:
+    """ValueError where it is no fault of the recording's. libsndfile and FFmpeg say "system error" of a full disk."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or shutil.disk_usage(folder).free < _FULL_BYTES:
+        raise ValueError(f"no space left in {folder} for excerpts: set TMPDIR to a folder with some") from None
+
+
+def _within(piece: Piece, reach_s: float) -> float:
+    """Where a piece is read from: places that lie further than it is worth going are folded back, so that they stay apart."""
+    room_s = max(0.0, reach_s - piece.length_s)
+    return piece.start_s if piece.start_s <= room_s else piece.start_s % room_s if room_s > 0 else 0.0
 
 
 def _open(source: Source, scratch: Path) -> tuple[str, AudioInfo]:

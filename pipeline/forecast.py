@@ -128,7 +128,7 @@ def forecast(
         for pieces, trial in zip(drawn, run_trials(config, drawn, lengths, Path(scratch)), strict=True):
             excerpts.append(trial)
             title = f"  excerpt {len(excerpts)} of {len(drawn)}: {pieces[0].source.relative_path}"
-            title += f" and {len(pieces) - 1} more" if len(pieces) > 1 else f" at {pieces[0].start_s / 60:.1f} min"
+            title += f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
             say(title if trial.cpu_s else f"{title}: cannot be decoded")
     load_s = max(trial.load_s for trial in excerpts)
     if not any(excerpt.cpu_s for excerpt in excerpts):

@@ -16,6 +16,7 @@ from pipeline.stage import StageError
 from pipeline.transcripts.formats import TranscriptError
 from pipeline.transcripts.objects import spans_of
 
+LARGEST_FIELD = 64 * 1024**2
 MANIFESTS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 #: Columns of a manifest, each with the names that other tools give it; the first one found counts.
@@ -129,9 +130,13 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     elif suffix in (".csv", ".tsv"):
         # Quotes mean nothing in a .tsv (Common Voice writes sentences with single ones).
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if suffix == ".csv" else csv.QUOTE_NONE
-        yield from csv.DictReader(
-            io.StringIO(_text(path)), delimiter="," if suffix == ".csv" else "\t", quoting=quoting
-        )
+        # What is said in hours of a recording is one field.
+        csv.field_size_limit(LARGEST_FIELD)
+        reader = csv.DictReader(io.StringIO(_text(path)), delimiter="," if suffix == ".csv" else "\t", quoting=quoting)
+        try:
+            yield from reader
+        except csv.Error as error:
+            raise SourceError(f"{path}, line {reader.line_num}: no table that can be read ({error})") from None
     else:
         # Not splitlines(): it would also split at U+2028 and U+0085, which a name or a sentence may hold.
         for number, line in enumerate(_text(path).split("\n"), start=1):

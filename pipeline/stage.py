@@ -70,6 +70,8 @@ class Stage(abc.ABC, Generic[Config]):
         the engine sees by it that the stage is not stuck, finds the culprit when the worker dies, and tells the time left."""
         self.halved: list[int] = []
         """Batch sizes that this stage came down to for want of memory since the engine last asked."""
+        self.one_by_one = False
+        """No batches: somebody in this session costs workers, and it must be seen who."""
         self._fits: int | None = None
 
     def weights(self) -> tuple[str, ...]:
@@ -165,6 +167,8 @@ class Stage(abc.ABC, Generic[Config]):
         return made
 
     def _batch_size(self, asked: int) -> int:
+        if self.one_by_one:
+            return 1
         return asked if self._fits is None else min(asked, self._fits)
 
     def _fail(self, session: Session, item: Recording | Segment, error: Exception) -> None:

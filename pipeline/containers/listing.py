@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path, PurePosixPath
 
-from pipeline.containers.members import Aside, HashKey, Member, MemberHashes
+from pipeline.containers.members import Aside, HashKey, Member, MemberHashes, one_line
 from pipeline.containers.stores import find_one, list_folder, list_url
 from pipeline.containers.tables import audio_column, is_dataset, list_dataset, list_parquet
 from pipeline.containers.tars import list_tar
-from pipeline.manifests import SourceError
 from pipeline.places import bare, is_location, is_tar, is_zip, local_path
 from pipeline.transcripts.beside import Beside
 
@@ -61,7 +60,8 @@ class Located:
 
     def __init__(self, language: str | None, aside: Aside, hashes: MutableMapping[HashKey, str] | None = None) -> None:
         self._language, self._aside, self._hashes = language, aside, hashes
-        self._archives: dict[str, dict[str, Member]] = {}
+        self._archives: dict[str, dict[str, Member] | str] = {}
+        """Members by name, or why there are none."""
         self._folders: dict[str, Beside] = {}
 
     def find(self, url: str) -> Member:
@@ -71,26 +71,28 @@ class Located:
         if not outer or protocol not in ("tar", "zip"):
             return find_one(url, self._language, self._aside, self._folders)
         name = bare(url)
-        try:
-            members = self._members(protocol, outer)
-        except (SourceError, OSError) as error:
-            return Member(url, name, fault=str(error))
+        key = f"{protocol}::{outer}"
+        if key not in self._archives:
+            try:
+                self._archives[key] = self._members(protocol, outer)
+            except Exception as error:
+                self._archives[key] = one_line(error)
+        members = self._archives[key]
+        if isinstance(members, str):
+            return Member(url, name, fault=members)
         return members.get(name) or Member(url, name, fault="the archive has no such member")
 
     def _members(self, protocol: str, outer: str) -> dict[str, Member]:
         """{name: member} of an archive."""
-        key = f"{protocol}::{outer}"
-        if key not in self._archives:
-            import fsspec
+        import fsspec
 
-            # What is passed over belongs to no list: its archive is no source of its own.
-            title, aside = bare(outer), Aside(notices=self._aside.notices)
-            file_here = local_path(outer)
-            hashes = MemberHashes() if is_location(file_here) else MemberHashes(self._hashes, Path(file_here))
-            if protocol == "zip":
-                members = list(list_folder(f"zip://::{outer}", title, self._language, aside, hashes))
-            else:
-                with fsspec.open(outer, "rb") as file:
-                    members = list(list_tar(file, outer, title, self._language, aside, hashes))
-            self._archives[key] = {PurePosixPath(member.name).as_posix(): member for member in members}
-        return self._archives[key]
+        # What is passed over belongs to no list: its archive is no source of its own.
+        title, aside = bare(outer), Aside(notices=self._aside.notices)
+        file_here = local_path(outer)
+        hashes = MemberHashes() if is_location(file_here) else MemberHashes(self._hashes, Path(file_here))
+        if protocol == "zip":
+            members = list(list_folder(f"zip://::{outer}", title, self._language, aside, hashes))
+        else:
+            with fsspec.open(outer, "rb") as file:
+                members = list(list_tar(file, outer, title, self._language, aside, hashes))
+        return {PurePosixPath(member.name).as_posix(): member for member in members}

@@ -50,7 +50,9 @@ class Spool:
         target = self._target(source)
         if not target.is_file() and source.path not in self._faults:
             container = _container(source.path)
-            wanted = self._waiting.pop(container, {}) | {source.path: source}
+            wanted = self._waiting.pop(container, {})
+            wanted.pop(source.path, None)
+            wanted[source.path] = source
             self._copy(container, [one for one in wanted.values() if not self._target(one).is_file()])
         if target.is_file():
             return target
@@ -61,11 +63,14 @@ class Spool:
         return self._folder / (hashlib.sha256(source.path.encode()).hexdigest()[:16] + PurePosixPath(name).suffix)
 
     def _copy(self, container: str, sources: Sequence[Source]) -> None:
-        """Copy recordings of one container; what went wrong with which is noted."""
+        """Copy recordings of one container, the last of them the one that is asked for; what went wrong with which is noted.
+
+        Where the pass itself breaks, only the one that is asked for has had its try: each of the others gets a pass of its own.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
-        why = "it is not there any more"
+        why, asked_for = "it is not there any more", sources[-1:]
         try:
-            self._working(sources[0].source_id)
+            self._working(asked_for[0].source_id)
             for source, blocks in _read(container, sources):
                 self._working(source.source_id)
                 try:
@@ -77,7 +82,7 @@ class Spool:
         except Exception as error:
             if _is_full_disk(error):
                 raise
-            why = one_line(error)
+            why, sources = one_line(error), asked_for
         for source in sources:
             if not self._target(source).is_file():
                 self._faults.setdefault(source.path, why)

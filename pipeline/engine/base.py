@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from catalogs.ids import other_channel_id
 from pipeline.engine.marks import mark_path, write_mark
 from pipeline.records import Quarantined, Session
 from pipeline.stage import LoadError, Stage, StageConfig, one_line
@@ -115,14 +116,18 @@ class Worker:
             except Exception as error:
                 raise LoadError(f"{stage.name} cannot start: {one_line(error)}") from error
 
-    def run(self, session: Session, marked: bool, moved: Moved | None = None) -> tuple[Session, Outcome]:
+    def run(
+        self, session: Session, marked: bool, moved: Moved | None = None, one_by_one: bool = False
+    ) -> tuple[Session, Outcome]:
         """Run the stages on one session. With `marked`, the item at work is noted on disk: it tells that we are not stuck,
-        and who was at fault should we die. `moved` is told before every item."""
+        and who was at fault should we die; of a batch it is the first, hence `one_by_one` for a session under suspicion.
+        `moved` is told before every item."""
         outcome = Outcome(session.session_id)
         known = len(session.notices)
         for stage in self.stages:
             started, worked = time.perf_counter(), time.process_time()
             try:
+                stage.one_by_one = one_by_one
                 stage.report_item = self._reporter(session, stage.name, marked, moved)
                 session = stage(session)
                 stage.report_item("", sum(recording.duration_s for recording in session.usable()))
@@ -169,7 +174,8 @@ def condemn(session: Session, stage: str, reason: str, attempts: int = 1, only: 
     """Quarantine a session's usable recordings (or `only` that one) and drop what was made of them."""
     for recording in list(session.usable()):
         source = recording.source
-        if only is not None and source.source_id != only:
+        # Before it is decoded a file whose channels are two recordings is one: the second one's fault is the file's.
+        if only is not None and only not in (source.source_id, other_channel_id(source.source_id)):
             continue
         recording.status = "quarantined"
         session.quarantine.append(Quarantined(source.path, source.source_id, stage, reason, attempts))

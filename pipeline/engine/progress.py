@@ -125,8 +125,11 @@ class Progress:
         """
         if self.sessions_done >= self.sessions:
             return 1.0
+        if self.audio_s <= 0:
+            return self.sessions_done / self.sessions if self.sessions_done else None
         stages = self.stages
-        pace = {stage: busy / audio for stage, (audio, busy) in stages.items() if audio >= min(_ENOUGH_S, self.audio_s)}
+        enough_s = min(_ENOUGH_S, self.audio_s)
+        pace = {stage: busy / audio for stage, (audio, busy) in stages.items() if audio >= enough_s}
         declared, measured = sum(self.costs.values()), sum(self.costs.get(stage, 0.0) for stage in pace)
         if not self.sessions_done and (not declared or measured < _KNOWN * declared):
             return None

@@ -69,8 +69,8 @@ class _Actor:
         self._worker.load()
 
     @ray.method(num_returns=2)
-    def run(self, session: Session) -> tuple[Session, Outcome]:
-        return self._worker.run(session, marked=True)
+    def run(self, session: Session, one_by_one: bool) -> tuple[Session, Outcome]:
+        return self._worker.run(session, marked=True, one_by_one=one_by_one)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -191,7 +191,7 @@ class RayEngine:
     def _submit(self, travel: Travel, member: Member) -> None:
         mark_path(self._marks, travel.plan.session_id).unlink(missing_ok=True)
         member.used = True
-        state, status = member.actor.run.remote(travel.state)
+        state, status = member.actor.run.remote(travel.state, travel.alone)
         self._calls[status] = Call(travel, member, state)
 
     def _settle(self, status: Any, call: Call, watch: Callable[[str, Outcome], None]) -> Travel:

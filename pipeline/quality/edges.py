@@ -74,6 +74,8 @@ def begins_softly(samples: np.ndarray) -> bool:
         return False
     levels = measure_levels(samples)
     frames = [levels.place(samples[i * _FRAME : (i + 1) * _FRAME]) for i in range(_ONSET_FRAMES)]
+    if frames[0] is None:
+        return False
     first, *others = (-np.inf if frame is None else frame for frame in frames)
     return bool(first < _ONSET_BELOW and max(others) >= first + _ONSET_RISE)
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from catalogs.ids import short_hash
+from catalogs.ids import other_channel_id
 from pipeline.audio_file import AudioFileError, StreamReport, probe, stream_mono
 from pipeline.channels import is_one_speaker_a_channel
 from pipeline.containers.spool import Spool
@@ -72,7 +72,7 @@ class Decode(Stage[DecodeConfig]):
         if self.config.channels == "split" or is_one_speaker_a_channel(path, info):
             recording.channel = 0
             # The first channel keeps the file's id, by which a later run knows that the file is done.
-            other = replace(recording.source, source_id=short_hash("channel", recording.source.source_id, 1))
+            other = replace(recording.source, source_id=other_channel_id(recording.source.source_id))
             twin = replace(recording, source=other, channel=1, separation=Separation())
             session.recordings.insert(session.recordings.index(recording) + 1, twin)
             session.notices.append(

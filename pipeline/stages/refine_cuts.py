@@ -60,7 +60,7 @@ class RefineCuts(Stage[RefineCutsConfig]):
     """
 
     name = "refine_cuts"
-    version = "2"
+    version = "3"
     config_type = RefineCutsConfig
     inputs = ("windows", "segments", "segment.text", "segment.words", "segment.speaker")
     outputs = ("segments", "segment.head_edge", "segment.tail_edge", "segment.clicks_per_s", "segment.flags")

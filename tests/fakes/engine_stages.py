@@ -7,8 +7,10 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from catalogs.ids import other_channel_id
 from pipeline.records import Recording, Segment, Session, SpeechSpan
 from pipeline.stage import LoadError, Stage, StageConfig, StageError
 
@@ -59,6 +61,41 @@ class Trouble(Stage[TroubleConfig]):
                 raise OSError(errno.ENOSPC, "no space left on device")
 
         self.for_each(session, session.usable(), work)
+        return session
+
+
+class SplitsChannels(Trouble):
+    """Makes two recordings of each file, as `decode` does of a call with a speaker on each channel; the second one kills."""
+
+    name = "splits_channels"
+
+    def __call__(self, session: Session) -> Session:
+        for recording in list(session.usable()):
+            other = replace(recording.source, source_id=other_channel_id(recording.source.source_id))
+            session.recordings.append(replace(recording, source=other, channel=1))
+
+        def work(recording: Recording) -> None:
+            recording.duration_s = 1.0
+            if recording.channel == 1 and "poison" in Path(recording.source.path).name:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        self.for_each(session, session.usable(), work)
+        return session
+
+
+class BatchesOfRecordings(Trouble):
+    """Works on all recordings at once; a poisonous one kills the worker, whoever is the first of its batch."""
+
+    name = "batches_of_recordings"
+
+    def __call__(self, session: Session) -> Session:
+        def work(batch: Sequence[Recording]) -> None:
+            for recording in batch:
+                recording.duration_s = 1.0
+            if any("poison" in Path(recording.source.path).name for recording in batch):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        self.for_batches(session, session.usable(), work, 8)
         return session
 
 

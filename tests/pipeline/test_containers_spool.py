@@ -9,7 +9,7 @@ import os
 import random
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from fakes.recordings import noise, write
 from packed import RATE, add
 
 from pipeline.config import load_config
+from pipeline.containers import spool as spool_module
 from pipeline.containers.spool import Spool, fetch
 from pipeline.excerpts import Piece, write_piece
 from pipeline.forecast import list_recordings
@@ -121,6 +122,30 @@ def test_some_of_a_containers_recordings_are_copied_and_no_others(kind: str, wav
     for source in some:
         assert spool.fetch(source).stat().st_size == source.bytes
     assert len(list((tmp_path / "spool").iterdir())) == 7
+
+
+def test_a_pass_that_breaks_costs_only_the_recording_that_was_asked_for(
+    wavs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = find_sources([str(pack(wavs, "tar.gz", tmp_path))]).sources[:5]
+    read, passes = spool_module._read, []
+
+    def lost_once(container: str, wanted: Sequence[Source]) -> Iterator[tuple[Source, Iterator[bytes]]]:
+        passes.append(len(wanted))
+        for item in read(container, wanted):
+            yield item
+            if len(passes) == 1:
+                raise OSError("connection lost")
+
+    monkeypatch.setattr(spool_module, "_read", lost_once)
+    spool = Spool(tmp_path / "spool", sources)
+    fetched = []
+    for source in sources:
+        try:
+            fetched.append(spool.fetch(source))
+        except OSError as error:
+            assert "connection lost" in str(error) and not fetched
+    assert len(fetched) >= 4 and passes[0] == 5 and set(passes[1:]) == {1}
 
 
 def test_a_compressed_tar_is_read_no_further_than_the_last_recording_that_is_wanted(

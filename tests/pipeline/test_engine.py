@@ -118,6 +118,16 @@ def test_poison_is_found_out_and_quarantined_alone(ray_engine: Any, tmp_path: Pa
     assert all(set(statuses(done[f"t{i}"]).values()) == {"ok"} for i in range(4))
 
 
+@pytest.mark.parametrize("stage", ["SplitsChannels", "BatchesOfRecordings"])
+def test_poison_is_found_in_a_second_channel_and_in_a_batch(ray_engine: Any, tmp_path: Path, stage: str) -> None:
+    """Of a batch the first is noted as at work, of a split file a recording that the plan does not know."""
+    spec = StageSpec(f"fakes.engine_stages:{stage}", TroubleConfig())
+    sessions = [session("s", "good.wav", "poison.wav", "well.wav", folder=tmp_path)]
+    done = drive(ray_engine([StageGroup((spec,))]), sessions)["s"]
+    assert [row.path for row in done.quarantine] == [str(tmp_path / "poison.wav")]
+    assert {r.source.relative_path for r in done.usable()} == {"good.wav", "well.wav"}
+
+
 def test_a_stage_that_hangs_is_killed_and_its_item_quarantined(ray_engine: Any, tmp_path: Path) -> None:
     sessions = [session("s", "hang.wav", folder=tmp_path), session("t", "a.wav", folder=tmp_path)]
     done = drive(ray_engine(groups(timeout_s=2.0)), sessions)

@@ -58,6 +58,16 @@ def test_one_recording_of_hours_has_a_time_left_as_soon_as_its_slow_stage_is_und
     assert (progress.share, progress.left_s) == (1.0, 0.0)
 
 
+def test_recordings_that_promise_no_length_have_progress_too() -> None:
+    """A broken file dropped into a finished corpus is all there is to do: 0 s of audio, as far as anybody knows."""
+    progress = Progress(sessions=2, audio_s=0.0, costs=COSTS)
+    progress.moved("a", "decode", 0.0)
+    assert progress.share is None and not progress.stage_times_real_time
+    progress.stage_done(Outcome("a", busy_s={"decode": 1.0}))
+    progress.session_done(0.0, 0.0, 0.0)
+    assert progress.share == 0.5
+
+
 def test_sessions_at_work_count_beside_those_that_are_done() -> None:
     clock = Clock()
     progress = Progress(sessions=4, audio_s=400.0, clock=clock, costs={"a": 1.0})
