@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import random
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pipeline.audio_file import AudioFileError, probe, read_chunks
 from pipeline.audio_format import AudioInfo
 from pipeline.containers.spool import fetch
 from pipeline.cuts.quiet import quietest
+from pipeline.disk import has_no_space, is_full_disk
 from pipeline.places import is_location
 from pipeline.records import Source
 
@@ -25,7 +24,6 @@ _LONGEST_SKIP_S = 1800.0
 _MARGIN_S, _PAUSE_S = 4.0, 0.25
 """How far around an excerpt its cut is looked for, and how long a pause should be there. Cut within words, the pieces at the ends
 would be more segments than there are, of worse quality, and heard twice by the recogniser for its doubts."""
-_FULL_BYTES = 64 * 1024
 _STRETCHES, _STRETCH_S = 4, 10.0
 """What a recording is surveyed by: as many stretches as windows vote for its language."""
 
@@ -127,8 +125,8 @@ def write_survey(source: Source, length_s: float, path: Path, scratch: Path) -> 
 
 
 def _refuse_full_disk(error: Exception, folder: Path) -> None:
-    """ValueError where it is no fault of the recording's. libsndfile and FFmpeg say "system error" of a full disk."""
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or shutil.disk_usage(folder).free < _FULL_BYTES:
+    """ValueError where it is no fault of the recording's."""
+    if is_full_disk(error) or has_no_space(folder):
         raise ValueError(f"no space left in {folder} for excerpts: set TMPDIR to a folder with some") from None
 
 

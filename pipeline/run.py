@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -30,6 +29,7 @@ from catalogs.models import WeightsMissing, resolve
 from catalogs.models import weights as weights_of
 from catalogs.settings import dump_settings
 from pipeline.config import _PrepareConfig
+from pipeline.disk import is_full_disk
 from pipeline.duplicates.mark import mark_duplicates
 from pipeline.engine.base import DiskFullError, Engine, EngineError, Outcome
 from pipeline.engine.inline import InlineEngine
@@ -170,7 +170,7 @@ def _mark_duplicates(root: Path, config: _PrepareConfig, watcher: Watcher) -> di
     try:
         marked = mark_duplicates(root, weights_of(config.speaker_encoder).cosine_threshold or 0.7)
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        if not is_full_disk(error):
             raise
         raise _disk_full(error, root, "; all units are committed") from None
     if marked.done and marked.kinds:
@@ -254,7 +254,7 @@ def _process(root: Path, units: list[PlannedUnit], config: _PrepareConfig, summa
     except (LoadError, EngineError) as error:
         raise PrepareError(str(error)) from None
     except OSError as error:
-        if error.errno in _NO_SPACE:
+        if is_full_disk(error):
             raise _disk_full(error, root, f"; {summary.units} of {len(units)} units are committed") from None
         raise
     finally:
@@ -351,9 +351,6 @@ def check_weights(names: Iterable[str]) -> None:
         raise PrepareError(str(error)) from None
 
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
 def _disk_full(error: OSError, root: Path, done: str = "") -> PrepareError:
     where = "" if isinstance(error, DiskFullError) and error.strerror else f" of {root}"
     words = error.strerror if where == "" else f"no space left on the disk{where}"
@@ -366,7 +363,7 @@ def _full_disk_said(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        if not is_full_disk(error):
             raise
         raise _disk_full(error, root) from None
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import abc
 import errno
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.batches import free_memory, is_out_of_memory, length_buckets
+from pipeline.disk import has_no_space, is_full_disk
 from pipeline.records import Quarantined, Recording, Segment, Session
 
 
@@ -130,7 +129,7 @@ class Stage(abc.ABC, Generic[Config]):
                 done_s += sum(item.duration_s for item in batch)
                 continue
             except Exception as error:
-                if len(batch) == 1 or _stops_the_job(error):
+                if len(batch) == 1 or is_full_disk(error):
                     self._fail(session, batch[0], error)
                     done_s += batch[0].duration_s
                     continue
@@ -173,10 +172,9 @@ class Stage(abc.ABC, Generic[Config]):
 
     def _fail(self, session: Session, item: Recording | Segment, error: Exception) -> None:
         """Quarantine one item for its error, unless the error is the machine's: that one is raised."""
-        if _stops_the_job(error):
+        if is_full_disk(error):
             raise error
-        if not isinstance(error, StageError) and _no_space(session.spool):
-            # libsndfile and FFmpeg say "system error" when the disk is full.
+        if not isinstance(error, StageError) and has_no_space(session.spool):
             raise OSError(errno.ENOSPC, "no space left on the disk") from error
         self._quarantine(session, item, error)
         if is_out_of_memory(error):
@@ -193,21 +191,6 @@ class Stage(abc.ABC, Generic[Config]):
             item.hard_reasons.append(f"failed_{self.name}")
             where = f" (at {item.start_s:.2f}-{item.end_s:.2f} s)"
         session.quarantine.append(Quarantined(path, source_id, self.name, one_line(error) + where))
-
-
-# ENOSPC, EDQUOT: a full disk is the run's fault, not the recording's; nothing may be quarantined for it.
-_STOP_THE_JOB = (errno.ENOSPC, errno.EDQUOT)
-_FULL_BYTES = 64 * 1024
-
-
-def _stops_the_job(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in _STOP_THE_JOB
-
-
-def _no_space(spool: str) -> bool:
-    folder = next((f for f in (Path(spool), *Path(spool).parents) if f.is_dir()), Path("/"))
-    state = os.statvfs(folder)
-    return state.f_bavail * state.f_frsize < _FULL_BYTES
 
 
 def _source_id(item: Recording | Segment) -> str:

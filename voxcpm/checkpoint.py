@@ -215,10 +215,12 @@ def save_pretrained(
     """Write a checkpoint in the official layout; it appears whole or not at all, an older one at the place is replaced.
 
     model: a model or its full state dict; codec: a codec or its state dict (None: copied from `source`); source: the checkpoint
-    folder the tokenizer (and codec) files are copied from; dtype: of the written weights (None: the config's, which is
-    written with it). Returns the folder.
+    folder the tokenizer (and codec) files are copied from, ValueError where it has no tokenizer; dtype: of the written weights
+    (None: the config's, which is written with it). Returns the folder.
     """
     folder = Path(folder)
+    if source is not None and not (Path(source) / "tokenizer.json").is_file():
+        raise ValueError(f"{source} has no tokenizer.json for the checkpoint {folder}")
     wanted = parse_dtype(dtype if dtype is not None else config.dtype)
     config = config.with_dtype(str(wanted).removeprefix("torch."))
     tensors = model.state_dict() if isinstance(model, nn.Module) else model

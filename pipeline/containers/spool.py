@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -15,10 +14,10 @@ from urllib.parse import urlsplit
 
 from pipeline.containers.members import one_line
 from pipeline.containers.tables import read_rows
+from pipeline.disk import is_full_disk
 from pipeline.records import Source
 
 _BLOCK = 1 << 20
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Spool:
@@ -76,11 +75,11 @@ class Spool:
                 try:
                     self._write(source, blocks)
                 except Exception as error:
-                    if _is_full_disk(error):
+                    if is_full_disk(error):
                         raise
                     self._faults[source.path] = one_line(error)
         except Exception as error:
-            if _is_full_disk(error):
+            if is_full_disk(error):
                 raise
             why, sources = one_line(error), asked_for
         for source in sources:
@@ -183,7 +182,3 @@ def _member(source: Source) -> str:
 def _inner(name: str) -> str:
     """A member's name as different tools write it: without `./` before it."""
     return PurePosixPath(name).as_posix().lstrip("/")
-
-
-def _is_full_disk(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in _NO_SPACE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from catalogs.ids import other_channel_id
+from pipeline.disk import is_full_disk
 from pipeline.engine.marks import mark_path, write_mark
 from pipeline.records import Quarantined, Session
 from pipeline.stage import LoadError, Stage, StageConfig, one_line
@@ -132,7 +132,7 @@ class Worker:
                 session = stage(session)
                 stage.report_item("", sum(recording.duration_s for recording in session.usable()))
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if is_full_disk(error):
                     raise DiskFullError(error.errno, f"no space left on the disk ({stage.name})") from error
                 condemn(session, stage.name, one_line(error))
             except Exception as error:

@@ -117,7 +117,6 @@ class Transcribe(Stage[TranscribeConfig]):
     def load(self) -> None:
         models = [self._recogniser(name) for name in self.weights()]
         self.first, self.second = models[0], models[-1]
-
         self.known_languages: dict[str, Spoken] = {}
         """By source id. A forecast hears parts of recordings; what they speak is found from all over them."""
 
