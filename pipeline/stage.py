@@ -45,6 +45,11 @@ class StageError(RuntimeError):
     """One item could not be processed, for a reason a person can act on; its text becomes the quarantine reason."""
 
 
+class StoreError(OSError):
+    """A store (a web server, an object store) did not give what it was asked for: a time-out, an error of the server, a
+    connection that broke, a refused login. It is not the recording's fault; the same request may succeed later."""
+
+
 class LoadError(RuntimeError):
     """A stage's model cannot be loaded: the whole run stops with this one line, which says how to get the model."""
 
