@@ -11,7 +11,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from catalogs.ids import short_hash
+from catalogs.locks import own_scratch, sweep_scratch
 from catalogs.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SCHEMA_VERSION
 from catalogs.shards import has_audio, index_rows, to_table, write_shard
 
@@ -149,16 +149,12 @@ def commit_unit(root: str | Path, unit: UnitContent) -> dict[str, Any]:
     final = record_path(root, unit.unit_id)
     if final.is_file():
         return json.loads(final.read_text(encoding="utf-8"))
-    attempt = root / "tmp" / f"{unit.unit_id}.{uuid.uuid4().hex[:8]}"
-    attempt.mkdir(parents=True)
-    try:
+    with own_scratch(root / "tmp") as attempt:
         files = _write_files(root, unit, attempt)
         record = _record(unit, files)
         draft = attempt / "record.json"
         _write_durably(draft, lambda sink: sink.write(json.dumps(record, indent=1, ensure_ascii=False).encode()))
         winner = _link_record(draft, final)
-    finally:
-        shutil.rmtree(attempt, ignore_errors=True)
     if winner is None:
         return record
     kept = {file["path"] for file in winner["files"]}
@@ -259,28 +255,27 @@ def quarantine_now(root: str | Path, row: Mapping[str, Any]) -> Path:
     return final
 
 
-def sweep_tmp(root: str | Path, older_than_s: float = 0.0) -> int:
-    """Remove what killed writers left in tmp/ (at the start of a run, when no other writer is at work); bytes freed."""
-    freed = 0
-    oldest = datetime.now(UTC).timestamp() - older_than_s
-    for entry in (Path(root) / "tmp").glob("*"):
-        if entry.stat().st_mtime > oldest:
-            continue
-        inside = [entry] if entry.is_file() else [path for path in entry.rglob("*") if path.is_file()]
-        freed += sum(path.stat().st_size for path in inside)
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-    return freed
+def sweep_tmp(root: str | Path) -> int:
+    """Remove what killed writers left in tmp/; return the bytes freed. What living writers have there stays."""
+    return sweep_scratch(Path(root) / "tmp")
 
 
 def write_atomically(final: Path, data: bytes, scratch: Path | None = None) -> None:
-    """Put `data` at `final`, whole or not at all, and on the disk when this returns. `scratch`: same file system."""
+    """Put `data` at `final`, whole or not at all, and on the disk when this returns.
+
+    `scratch`: the tmp folder of a corpus, on the same file system, where the draft gets a folder of its own; by default the
+    draft is a hidden file beside `final`.
+    """
     final.parent.mkdir(parents=True, exist_ok=True)
-    folder = scratch or final.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{final.name}.{uuid.uuid4().hex[:8]}"
+    if scratch is None:
+        _write_and_rename(final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}"), final, data)
+    else:
+        with own_scratch(scratch) as folder:
+            _write_and_rename(folder / final.name, final, data)
+    _fsync_folder(final.parent)
+
+
+def _write_and_rename(draft: Path, final: Path, data: bytes) -> None:
     try:
         _write_durably(draft, lambda sink: sink.write(data))
         os.replace(draft, final)  # noqa: PTH105
@@ -288,7 +283,6 @@ def write_atomically(final: Path, data: bytes, scratch: Path | None = None) -> N
         with suppress(OSError):
             draft.unlink()
         raise
-    _fsync_folder(final.parent)
 
 
 class _HashingSink:

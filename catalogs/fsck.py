@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from catalogs.commit import CorpusError, corpus_info, read_records, sweep_tmp
 from catalogs.companions import latent_problems
+from catalogs.locks import dead_scratch
 from catalogs.models import file_sha256
 from catalogs.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SEGMENTS
 
@@ -82,8 +83,8 @@ def _strays(root: Path, named: set[str]) -> list[Path]:
             relative = path.relative_to(root).as_posix()
             if path.is_file() and relative not in named and not relative.startswith("quarantine/now/"):
                 found.append(path)
-    tmp = [path for path in (root / "tmp").rglob("*") if path.is_file()] if (root / "tmp").is_dir() else []
-    return found + sorted(tmp)
+    dead = (path for entry in dead_scratch(root / "tmp") for path in (entry, *entry.rglob("*")))
+    return found + sorted(path for path in dead if path.is_file())
 
 
 def _check_unit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from catalogs.commit import (
     sweep_tmp,
     write_atomically,
 )
+from catalogs.locks import CorpusBusy, only_run, own_scratch
 from catalogs.models import WeightsMissing, resolve
 from catalogs.models import weights as weights_of
 from catalogs.settings import dump_settings
@@ -123,8 +123,11 @@ def prepare(
             create_corpus(root, name=config.name)
         except CorpusError as error:
             raise PrepareError(str(error)) from None
-        with _only_run(root):
-            return _prepare(paths, root, config, watcher, redo, fingerprint)
+        try:
+            with only_run(root):
+                return _prepare(paths, root, config, watcher, redo, fingerprint)
+        except CorpusBusy as error:
+            raise PrepareError(str(error)) from None
 
 
 def _prepare(
@@ -161,7 +164,6 @@ def _prepare(
     summary.wall_s = time.perf_counter() - started
     summary.notices = list(dict.fromkeys(summary.notices))
     write_atomically(root / "run.json", json.dumps(asdict(summary), indent=1).encode(), scratch=root / "tmp")
-    shutil.rmtree(root / "tmp", ignore_errors=True)
     return summary
 
 
@@ -206,8 +208,16 @@ def _find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Wat
 
 
 def _process(root: Path, units: list[PlannedUnit], config: _PrepareConfig, summary: Summary, watcher: Watcher) -> None:
+    # Of this run alone, for no other writer's drafts may go with it; it is removed after no actor writes there any more.
+    with own_scratch(root / "tmp") as scratch:
+        _process_in(scratch, root, units, config, summary, watcher)
+
+
+def _process_in(
+    scratch: Path, root: Path, units: list[PlannedUnit], config: _PrepareConfig, summary: Summary, watcher: Watcher
+) -> None:
     started = time.perf_counter()
-    engine = _engine(config, root)
+    engine = _engine(config, root, scratch / "marks")
     progress = Progress(
         sum(len(unit.sessions) for unit in units), sum(unit.seconds for unit in units), costs=_costs(config)
     )
@@ -250,7 +260,7 @@ def _process(root: Path, units: list[PlannedUnit], config: _PrepareConfig, summa
             _commit(root, unit, done.pop(unit.unit_id), config, summary)
 
     try:
-        engine.run(_starts(units, summary.fingerprint, str(root / "tmp" / "spool")), finish, watch, moved)
+        engine.run(_starts(units, summary.fingerprint, str(scratch / "spool")), finish, watch, moved)
     except (LoadError, EngineError) as error:
         raise PrepareError(str(error)) from None
     except OSError as error:
@@ -259,9 +269,6 @@ def _process(root: Path, units: list[PlannedUnit], config: _PrepareConfig, summa
         raise
     finally:
         engine.close()
-        # Only now that no actor writes there any more; after a full disk this is what makes room.
-        shutil.rmtree(root / "tmp", ignore_errors=True)
-        (root / "tmp").mkdir(exist_ok=True)
         summary.process_s = time.perf_counter() - started
         summary.cores = len(os.sched_getaffinity(0))
         summary.stage_s, summary.stage_audio_s = progress.stage_busy_s, progress.stage_audio_s
@@ -321,16 +328,13 @@ def _costs(config: _PrepareConfig) -> dict[str, float]:
     return {kind.name: kind.resources.cpus for kind in kinds}
 
 
-def _engine(config: _PrepareConfig, root: Path) -> Engine:
-    marks = root / "tmp" / "marks"
+def _engine(config: _PrepareConfig, root: Path, marks: Path) -> Engine:
     if config.engine.executor == "inline":
         return InlineEngine(config.groups(), marks)
     from pipeline.engine.ray_engine import RayEngine
 
     try:
-        return RayEngine(
-            config.groups(), marks.absolute(), root / "strikes", config.engine.address, config.engine.in_flight
-        )
+        return RayEngine(config.groups(), marks, root / "strikes", config.engine.address, config.engine.in_flight)
     except LoadError as error:
         raise PrepareError(str(error)) from None
     except ConnectionError as error:
@@ -366,21 +370,6 @@ def _full_disk_said(root: Path) -> Iterator[None]:
         if not is_full_disk(error):
             raise
         raise _disk_full(error, root) from None
-
-
-@contextmanager
-def _only_run(root: Path) -> Iterator[None]:
-    """Two runs at work on one corpus would sweep each other's files: the second one is told so."""
-    with (root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PrepareError(
-                f"another `voxmill prepare` is at work on {root}; wait for it or stop it first"
-            ) from None
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def _announce(watcher: Watcher, summary: Summary, units: list[PlannedUnit], sources: list[Source]) -> None:

@@ -1,0 +1,135 @@
+"""Who is at work on a corpus: one run at a time, and a scratch folder for each writer that nobody else sweeps.
+
+Both are `flock` locks, which the system releases when a process dies: a lock that is held means a living owner.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+_LOCK = ".lock"
+
+
+class CorpusBusy(RuntimeError):
+    """Another process is at work on the corpus; the message is one line that says what to do."""
+
+
+@contextmanager
+def only_run(root: str | Path) -> Iterator[None]:
+    """Hold the run lock of a corpus: `prepare` and `fsck --repair` never work on it at the same time.
+
+    Raises CorpusBusy while another process holds the lock.
+    """
+    with (Path(root) / _LOCK).open("a+") as lock:
+        if not _taken_alone(lock):
+            raise CorpusBusy(
+                f"another run is at work on {root} (prepare or fsck --repair); wait for it or stop it first"
+            )
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def run_at_work(root: str | Path) -> bool:
+    """Return True if a run holds the lock of the corpus now. Works on a read-only corpus."""
+    return _held(Path(root) / _LOCK)
+
+
+@contextmanager
+def own_scratch(tmp: str | Path) -> Iterator[Path]:
+    """A folder of one writer below `tmp` (absolute path), removed at the end.
+
+    The file `<name>.lock` beside it is locked as long as the writer lives: `sweep_scratch` leaves a folder with a held lock
+    alone. The lock is taken before the folder is made and removed after it, so a folder without a lock has no owner.
+    """
+    tmp = Path(tmp).absolute()
+    folder, lock = _locked_name(tmp)
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            _lock_of(folder).unlink()
+        lock.close()
+
+
+def _locked_name(tmp: Path) -> tuple[Path, IO[bytes]]:
+    """A new name below `tmp` and its lock file, held."""
+    while True:
+        tmp.mkdir(parents=True, exist_ok=True)
+        folder = tmp / f"w-{uuid.uuid4().hex[:12]}"
+        path = _lock_of(folder)
+        with suppress(FileNotFoundError):
+            lock = path.open("wb")
+            # A sweep may have met the file between its creation and its lock, and removed it: then another name is tried.
+            if _taken(lock) and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                return folder, lock
+            lock.close()
+
+
+def dead_scratch(tmp: str | Path) -> list[Path]:
+    """Entries of `tmp` without a living owner: folders of killed writers and what older versions left there."""
+    return [entry for entry in sorted(Path(tmp).glob("*")) if not _held(_lock_of(entry))]
+
+
+def sweep_scratch(tmp: str | Path) -> int:
+    """Remove what killed writers left in `tmp`; return the bytes freed. What a living writer owns stays."""
+    return sum(_sweep(entry) for entry in dead_scratch(tmp))
+
+
+def _sweep(entry: Path) -> int:
+    path = _lock_of(entry)
+    lock = path.open("r+b") if path.is_file() else None
+    try:
+        # Held while its file is removed: a writer that is just creating this lock then sees that it has to take another name.
+        if lock is not None and not _taken(lock):
+            return 0
+        inside = [path for path in (entry, *entry.rglob("*")) if path.is_file() and not path.is_symlink()]
+        freed = sum(path.stat().st_size for path in inside)
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+        return freed
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+def _lock_of(entry: Path) -> Path:
+    return entry if entry.suffix == ".lock" else entry.with_name(f"{entry.name}.lock")
+
+
+def _held(lock: Path) -> bool:
+    """Return True if a living process holds this lock file. A file that is not there is not held."""
+    try:
+        with lock.open("rb") as file:
+            return not _taken(file, fcntl.LOCK_SH)
+    except OSError:
+        return False
+
+
+def _taken(lock: IO[bytes] | IO[str], kind: int = fcntl.LOCK_EX) -> bool:
+    """Take a lock without waiting; it ends when the file is closed. Return False if somebody else holds it."""
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _taken_alone(lock: IO[str]) -> bool:
+    """Take the exclusive lock. A shared one, which is held for a moment by who only looks, is no reason to give up."""
+    while not _taken(lock):
+        if not _taken(lock, fcntl.LOCK_SH):
+            return False
+    return True

@@ -1,0 +1,101 @@
+"""Drafts of living writers are never swept, those of dead ones always, and one run at a time works on a corpus."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from catalogs.commit import create_corpus, sweep_tmp, write_atomically
+from catalogs.locks import CorpusBusy, dead_scratch, only_run, own_scratch, run_at_work
+
+_WRITER = """
+import sys
+from catalogs.locks import own_scratch
+with own_scratch(sys.argv[1]) as folder:
+    (folder / "draft").write_bytes(b"12345")
+    print(folder, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def _writer(tmp: Path) -> tuple[subprocess.Popen[str], Path]:
+    """Another process with a draft of five bytes, and its scratch folder."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp)], text=True, **pipes)  # type: ignore[call-overload]
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_a_living_writer_keeps_its_drafts_and_a_killed_one_is_swept(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "c")
+    tmp = tmp_path / "c" / "tmp"
+    living, folder = _writer(tmp)
+    try:
+        killed, abandoned = _writer(tmp)
+        assert sweep_tmp(tmp_path / "c") == 0 and (abandoned / "draft").is_file()
+        killed.kill()
+        killed.communicate()
+        assert {path.name for path in dead_scratch(tmp)} == {abandoned.name, f"{abandoned.name}.lock"}
+        assert sweep_tmp(tmp_path / "c") == 5
+        assert {path.name for path in tmp.iterdir()} == {folder.name, f"{folder.name}.lock"}
+        assert (folder / "draft").read_bytes() == b"12345"
+    finally:
+        living.communicate("\n")
+    assert living.returncode == 0
+    assert list(tmp.iterdir()) == []
+
+
+def test_what_has_no_lock_has_no_owner(tmp_path: Path) -> None:
+    """Older versions left files and folders without a lock."""
+    create_corpus(tmp_path / "c")
+    tmp = tmp_path / "c" / "tmp"
+    (tmp / "half").write_bytes(b"x" * 7)
+    (tmp / "spool" / "s").mkdir(parents=True)
+    (tmp / "spool" / "s" / "a.wav").write_bytes(b"y" * 11)
+    with own_scratch(tmp) as folder:
+        assert sweep_tmp(tmp_path / "c") == 18
+        assert folder.is_dir()
+    assert list(tmp.iterdir()) == []
+
+
+def test_writers_and_sweepers_do_not_disturb_each_other(tmp_path: Path) -> None:
+    tmp = tmp_path / "tmp"
+    tmp.mkdir()
+    done = threading.Event()
+    failures: list[BaseException] = []
+
+    def sweep() -> None:
+        try:
+            while not done.is_set():
+                sweep_tmp(tmp_path)
+        except BaseException as error:
+            failures.append(error)
+
+    sweepers = [threading.Thread(target=sweep) for _ in range(2)]
+    for sweeper in sweepers:
+        sweeper.start()
+    try:
+        for number in range(150):
+            write_atomically(tmp_path / "annotations" / str(number), b"words", scratch=tmp)
+    finally:
+        done.set()
+        for sweeper in sweepers:
+            sweeper.join()
+    assert failures == []
+    assert len(list((tmp_path / "annotations").iterdir())) == 150
+
+
+def test_a_second_run_is_refused_and_a_look_at_the_lock_refuses_nobody(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "c")
+    assert not run_at_work(tmp_path / "c")
+    with only_run(tmp_path / "c"):
+        assert run_at_work(tmp_path / "c")
+        with pytest.raises(CorpusBusy, match="at work on .*c .*wait for it"), only_run(tmp_path / "c"):
+            pass
+    assert not run_at_work(tmp_path / "c")
+    with only_run(tmp_path / "c"):
+        pass
