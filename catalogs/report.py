@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from catalogs import models
 from catalogs.charts import Histogram, duration_text, histogram_svg, number_text
 from catalogs.clips import ClipMaker
 from catalogs.commit import corpus_info, write_atomically
 from catalogs.corpus import Corpus
 from catalogs.languages import language, language_name
+from catalogs.settings import read_yaml
 from catalogs.thresholds import REASON_WORDS, Thresholds, load_thresholds
 from catalogs.views import connect
 
@@ -272,8 +271,7 @@ def _stages(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 def _settings(root: Path) -> dict[str, Any]:
     path = root / "prepare.yaml"
-    loaded = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return loaded if isinstance(loaded, dict) else {}
+    return read_yaml(path) if path.is_file() else {}
 
 
 def _weights(settings: dict[str, Any]) -> list[models.Weights]:

@@ -1,4 +1,4 @@
-"""Settings from YAML and `--set a.b=c`: one loader for every command, so that a misspelt key is always caught."""
+"""Settings from YAML and `--set a.b=c`: one loader for every command, so that a misspelled key is always caught."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+
+from catalogs import yaml12
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -22,20 +24,32 @@ def load_settings(kind: type[Settings], path: str | Path | None = None, override
 
     Raises SettingsError for an unreadable file, an unknown key (naming the nearest known one) or a value out of range.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SettingsError(f"cannot read the config {path}: {error.strerror}") from None
-        except yaml.YAMLError as error:
-            raise SettingsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-        if loaded is not None and not isinstance(loaded, dict):
-            raise SettingsError(f"{path} must hold key: value pairs, not a {type(loaded).__name__}")
-        values = loaded or {}
+    values = {} if path is None else read_yaml(path)
     for override in overrides:
         _apply(values, override)
     return validate_settings(kind, values)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The `key: value` pairs of a YAML 1.2 file, {} for an empty one; raises SettingsError with one line."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"cannot read the config {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, name: str | Path) -> dict[str, Any]:
+    """The same for text that was read from `name`."""
+    try:
+        loaded = yaml12.load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+    if loaded is not None and not isinstance(loaded, dict):
+        raise SettingsError(f"{name} must hold key: value pairs, not a {type(loaded).__name__}")
+    return loaded or {}
 
 
 def validate_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
@@ -54,12 +68,22 @@ def validate_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
             near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise SettingsError(f"unknown setting {name}; {hint}") from None
-        raise SettingsError(f"setting {name}: {first['msg'].lower()} (got {first.get('input')!r})") from None
+        how = _how_to_write(keys[-1] if keys else "", first["type"], first.get("input"))
+        raise SettingsError(f"setting {name}: {first['msg'].lower()} (got {first.get('input')!r}){how}") from None
+
+
+def _how_to_write(key: str, fault: str, given: Any) -> str:
+    """What to write instead, for a value of the wrong kind."""
+    if fault in ("list_type", "tuple_type", "set_type") and not isinstance(given, dict):
+        return f"; write a list in brackets: {key}=[{'a,b' if given is None else given}]"
+    if fault == "string_type" and isinstance(given, bool | int | float):
+        return f"; put text that looks like a number or true/false in quotes: {key}='\"{given}\"'"
+    return ""
 
 
 def dump_settings(settings: BaseModel) -> str:
     """The resolved settings as YAML: saved beside every output."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml12.dump(settings.model_dump(mode="json"))
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -70,7 +94,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         )
     *parents, last = key.strip().split(".")
     try:
-        value = yaml.safe_load(text)
+        value = yaml12.load(text)
     except yaml.YAMLError:
         value = text
     for parent in parents:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from catalogs.settings import SettingsError, dump_settings, load_settings, validate_settings
+from catalogs.settings import SettingsError, dump_settings, load_settings, read_yaml, validate_settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -273,10 +272,10 @@ def load_thresholds(root: str | Path) -> Thresholds:
     """
     own = thresholds_path(root)
     if own.is_file():
-        return validate_settings(Thresholds, yaml.safe_load(own.read_text(encoding="utf-8")) or {})
+        return validate_settings(Thresholds, read_yaml(own))
     prepared = Path(root) / "prepare.yaml"
     if prepared.is_file():
-        settings = yaml.safe_load(prepared.read_text(encoding="utf-8"))
-        if isinstance(settings, dict) and isinstance(settings.get("thresholds"), dict):
+        settings = read_yaml(prepared)
+        if isinstance(settings.get("thresholds"), dict):
             return validate_settings(Thresholds, settings["thresholds"])
     return Thresholds()

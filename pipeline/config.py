@@ -9,11 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from catalogs import models
-from catalogs.settings import SettingsError, load_settings, validate_settings
+from catalogs.settings import SettingsError, load_settings, parse_yaml, validate_settings
 from catalogs.thresholds import Thresholds
 from pipeline.engine.base import StageGroup, StageSpec
 from pipeline.speaker.encoders import EncoderName
@@ -196,7 +195,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     recipe = files("pipeline") / "recipes" / f"{profile}.yaml"
     if not recipe.is_file():
         raise SettingsError(f"no profile {profile!r}; profiles: small, studio")
-    return validate_settings(PrepareConfig, _merge(yaml.safe_load(recipe.read_text(encoding="utf-8")) or {}, asked))
+    return validate_settings(PrepareConfig, _merge(parse_yaml(recipe.read_text(encoding="utf-8"), recipe.name), asked))
 
 
 class _Anything(BaseModel):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 
+from catalogs.settings import read_yaml
 from trainer.build import model_config
 from trainer.codec.files import read_codec
 from trainer.config import TrainConfig, TrainError
@@ -101,8 +101,8 @@ def _refuse_other_model(config: TrainConfig, output: Path, resumed: Saved) -> No
     if not written.is_file():
         return
     try:
-        before = TrainConfig.model_validate(yaml.safe_load(written.read_text(encoding="utf-8"))).model
-    except (ValueError, yaml.YAMLError):
+        before = TrainConfig.model_validate(read_yaml(written)).model
+    except ValueError:
         return  # by another version, or by hand: the weights' shapes are compared when they are read
     # Where to start from is no longer read, unless adapters are trained on it or there are shards only, without a codec.
     left_out = {"start"} if start_of(config, resumed) is None else set()

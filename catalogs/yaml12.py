@@ -1,0 +1,81 @@
+"""YAML 1.2 (core schema) for every file and every `--set`: only `true` and `false` are booleans.
+
+PyYAML reads YAML 1.1, where `off`, `no`, `on` and `yes` are booleans (`no` is also Norwegian), `010` is eight, `1:30` is ninety
+and `2024-01-01` is a date. Here all of these are text, except that `010` is ten.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
+_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
+_FLOAT = re.compile(
+    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+_BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
+_RULES = (
+    ("tag:yaml.org,2002:null", _NULL, ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:bool", _BOOL, list("tTfF")),
+    ("tag:yaml.org,2002:int", _INT, list("-+0123456789")),
+    ("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789.")),
+    ("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"]),
+)
+
+
+def load(text: str) -> Any:
+    """The one document in `text` as plain values; raises yaml.YAMLError for anything that cannot be read."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+    except ValueError as error:
+        # Python refuses integers of more than 4,300 digits.
+        raise yaml.YAMLError(str(error)) from None
+
+
+def dump(values: Any) -> str:
+    """Plain values as YAML that readers of version 1.1 and 1.2 understand alike; `load` gives them back."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """Refuse a key that is written twice: PyYAML would drop the first value without a word."""
+        node = super().compose_mapping_node(anchor)
+        written: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in written:
+                raise yaml.composer.ComposerError(None, None, f"the key {key.value} stands twice", key.start_mark)
+            written.add(name)
+        return node
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        """Decimal with or without leading zeros, `0o17` or `0xff`."""
+        text = str(self.construct_scalar(node))
+        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+        return int(text if base == 10 else text[2:], base)
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper quotes what a 1.1 reader would take for something other than text; the rules below add 1.2's."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """Escape the line breaks of Unicode: written plainly they are read back as spaces."""
+        style = '"' if _BREAKS.search(text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+for _tag, _pattern, _first in _RULES:
+    _Loader.add_implicit_resolver(_tag, _pattern, _first)
+    _Dumper.add_implicit_resolver(_tag, _pattern, _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:merge", yaml.SafeLoader.construct_yaml_str)
+_Dumper.add_representer(str, _Dumper.represent_text)
