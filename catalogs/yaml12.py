@@ -63,6 +63,10 @@ class _Loader(yaml.SafeLoader):
         base = {"0o": 8, "0x": 16}.get(text[:2], 10)
         return int(text if base == 10 else text[2:], base)
 
+    def construct_merge(self, node: yaml.ScalarNode) -> str:
+        """`<<` that stands as a value is text."""
+        return str(self.construct_scalar(node))
+
 
 class _Dumper(yaml.SafeDumper):
     """SafeDumper quotes what a 1.1 reader would take for something other than text; the rules below add 1.2's."""
@@ -77,5 +81,5 @@ for _tag, _pattern, _first in _RULES:
     _Loader.add_implicit_resolver(_tag, _pattern, _first)
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:merge", lambda loader, node: loader.construct_scalar(node))
+_Loader.add_constructor("tag:yaml.org,2002:merge", _Loader.construct_merge)
 _Dumper.add_representer(str, _Dumper.represent_text)
