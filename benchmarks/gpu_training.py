@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from inference import _replace_section  # noqa: E402
 
-from trainer.ahead import Ahead  # noqa: E402
+from trainer.ahead import Ahead, step_maker  # noqa: E402
 from trainer.build import keep_in_half  # noqa: E402
 from trainer.config import TrainConfig  # noqa: E402
 from trainer.data import Planned  # noqa: E402
@@ -165,9 +165,8 @@ def measure(way: Way, config: VoxCPM2Config, device: torch.device, steps: int, p
     with Ahead(device.type == "cuda") as ahead:
         source: Any = Rows(way.positions)
         each = way.rows * way.accumulate
-        for number, now in enumerate(
-            ahead.steps(source, each, range(warm + steps + 1), partial(stepper.prepare, phase))
-        ):
+        make = step_maker(source, each, partial(stepper.prepare, phase))
+        for number, made in enumerate(ahead.steps(make, range(warm + steps + 1))):
             last = number == warm + steps
             if number == warm:
                 _settle(device)
@@ -176,9 +175,9 @@ def measure(way: Way, config: VoxCPM2Config, device: torch.device, steps: int, p
                 _settle(device)
                 seconds = time.perf_counter() - started
             if last and profile is not None:
-                _profiled(partial(stepper.take, phase, number, number, now.parts), profile, way)
+                _profiled(partial(stepper.take, phase, number, number, lambda made=made: made().parts), profile, way)
                 break
-            report = stepper.take(phase, number, number, now.parts)
+            report = stepper.take(phase, number, number, lambda made=made: made().parts)
             if number >= warm and not last:
                 reports.append(report)
     total = {

@@ -12,7 +12,7 @@ import torch
 
 from catalogs.commit import write_atomically
 from catalogs.settings import dump_settings
-from trainer.ahead import Ahead
+from trainer.ahead import Ahead, step_maker
 from trainer.build import build
 from trainer.checkpoint import Keeper, only_run, save_merged
 from trainer.config import Phase, TrainConfig, TrainError
@@ -177,26 +177,31 @@ class _Run:
     def _phase(self, name: str, phase: Phase, candidates: list[Candidate], first: int, last: int) -> None:
         """Steps `first`..`last` - 1 that are still to be done.
 
-        Every rank plans all rows of a step, which costs next to nothing, and takes every world-th: the order of the data does
-        not depend on how many ranks there are, nor does its place on a resume.
+        Every rank plans all rows of a step and takes every world-th: the order of the data does not depend on how many ranks
+        there are, nor does its place on a resume. Planning is part of what is done ahead, and of the time a step waits.
         """
         state = self._state
         mixture = Mixture(candidates, phase, name, self._config.seed)
         for note in mixture.notes():
             self._reporter.say(note)
-        rows = RowStream(mixture, self._planner, phase, state.skipped)
+        too_long: dict[str, int] = {}
+        rows = RowStream(mixture, self._planner, phase, too_long)
         if state.rows.get("phase") == name:
             rows.seek(state.rows["at"])
 
         def prepare(step: int, planned: list[list[Planned]]) -> list[Part]:
             return self._stepper.prepare(phase, step, planned[self._ranks.rank :: self._ranks.world])
 
-        for now in self._ahead.steps(rows, phase.rows * phase.accumulate, range(state.step, last), prepare):
+        make = step_maker(rows, phase.rows * phase.accumulate, prepare, too_long)
+        self._stepper.begin()
+        for made in self._ahead.steps(make, range(state.step, last)):
             if self._ranks.any(self._asked_to_stop()):
                 self._stopped = True
                 self._reporter.say(f"asked to stop: saving step {state.step}; the same command goes on from there")
                 return
-            report = self._stepper.take(phase, state.step - first, state.step, now.parts)
+            report = self._stepper.take(phase, state.step - first, state.step, lambda made=made: made().parts)
+            now = made()
+            state.skipped |= now.skipped
             state.step += 1
             state.rows = {"phase": name, "at": now.after}
             self._due = self._due or state.step % self._config.save_every == 0
@@ -206,13 +211,15 @@ class _Run:
             elif report.patches:
                 self._skip(name, phase, report, now.planned)
             self._reporter.step(report)
-            self._reporter.validate_if_due()
-            # Not within a bad stretch: going back must find a checkpoint from before it.
-            if self._due and not state.bad_in_a_row:
-                self._keeper.save(self._saved)
-                self._due = False
-            elif state.step % self._config.log_every == 0:
-                self._keeper.settle()
+            with self._stepper.aside():
+                self._reporter.validate_if_due()
+                # Not within a bad stretch: going back must find a checkpoint from before it.
+                if self._due and not state.bad_in_a_row:
+                    self._keeper.save(self._saved)
+                    self._due = False
+                elif state.step % self._config.log_every == 0:
+                    self._keeper.settle()
+            del made, now  # and with them the samples of this step
         self._reporter.phase_ended(name, mixture)
 
     def _count(self, report: StepReport, planned: list[list[Planned]]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -45,8 +46,9 @@ class StepReport:
     audio: int
     """All patches: targets, given beginnings, references."""
     seconds: float
+    """From the report before it to this one: with everything between two steps but validation and checkpoints."""
     waited_s: float
-    """Seconds of these until the samples were there (audio, codec, packing)."""
+    """Seconds of these until the samples were there (planning, audio, codec, packing)."""
     groups: dict[str, float] = field(default_factory=dict)
     """The diffusion loss by layout and by language: "layout_basic", "language_en" ..."""
     taken: bool = True
@@ -69,6 +71,7 @@ class StepReport:
             "optim/lr": self.lr,
             "speed/positions_per_s": self.positions / self.seconds,
             "speed/patches_per_s": self.patches / self.seconds,
+            "speed/step_s": self.seconds,
             "speed/waited_share": self.waited_s / self.seconds,
             "data/pad_share": 1 - self.positions / self.slots,
             **{f"loss/{name}": value for name, value in self.groups.items()},
@@ -98,6 +101,21 @@ class Stepper:
         if plain and not mean_flow and is_quicker_here():
             use_cpu_linears(trainee.model)
         self._trained = [p for p in trainee.model.parameters() if p.requires_grad]
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        """Start the clock of the next step: what came before belongs to none."""
+        self._began = perf_counter()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave what is done in this context out of the next step's time."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            if self._began is not None:
+                self._began += perf_counter() - started
 
     def prepare(self, phase: Phase, step: int, planned: list[list[Planned]]) -> list[Part]:
         """This rank's rows of planned samples with their audio and random numbers, on the device, `phase.rows` at a time.
@@ -109,12 +127,13 @@ class Stepper:
 
     def take(self, phase: Phase, step_in_phase: int, step: int, prepared: Callable[[], list[Part]]) -> StepReport:
         """One step over the parts that `prepared` gives (see `prepare`); `step` counts over all phases, from 0. The report is of
-        all ranks together. The weights stay as they are when it is not `taken`."""
-        started = time.perf_counter()
+        all ranks together. The weights stay as they are when it is not `taken`. Its time runs from the report before it."""
+        started = perf_counter()
+        began = started if self._began is None else self._began
         ranks = self._parallel.ranks
         with ranks.agreed():
             parts = prepared()
-        waited = time.perf_counter() - started
+        waited = perf_counter() - started
         # What is drawn from the global generator (dropout) follows from step and rank, so that no state of it is kept.
         torch.manual_seed(hash_number(self._config.seed, step, ranks.rank))
         # Normalised over the whole step, so that how it is split into parts and among ranks changes nothing.
@@ -142,6 +161,7 @@ class Stepper:
         for part, (diffusion, stop, errors) in zip(parts, found, strict=True):
             own.add(part, float(diffusion), float(stop), errors)
         whole = _Share.together([_Share(**values) for values in ranks.gathered(asdict(own))])
+        self._began = perf_counter()
         report = StepReport(
             whole.diffusion,
             whole.stop,
@@ -152,7 +172,7 @@ class Stepper:
             slots=whole.slots,
             patches=learnt,
             audio=whole.audio,
-            seconds=time.perf_counter() - started,
+            seconds=self._began - began,
             waited_s=waited,
             groups={name: total / whole.counts[name] for name, total in sorted(whole.totals.items())},
             unreadable=whole.unreadable,
