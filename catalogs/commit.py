@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from catalogs.attempts import newest_records
 from catalogs.ids import short_hash
 from catalogs.locks import own_scratch, sweep_scratch
 from catalogs.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SCHEMA_VERSION
@@ -37,6 +38,8 @@ class UnitContent:
 
     `rows`: SEGMENTS columns for every segment, kept or rejected; `audio` is FLAC bytes, or None after a hard rule.
     `stats`: busy seconds per stage (`busy_s`), wall seconds (`wall_s`), digest of the settings; kept in the record.
+    `generation`: 0 for sources that no record lists yet, else one more than the highest of the records that list them; of two
+    records that list a source the one of the higher generation counts (`catalogs.attempts`).
     """
 
     unit_id: str
@@ -47,6 +50,7 @@ class UnitContent:
     references: Sequence[Mapping[str, Any]] = ()
     quarantine: Sequence[Mapping[str, Any]] = ()
     stats: Mapping[str, Any] = field(default_factory=dict)
+    generation: int = 0
 
 
 def create_corpus(root: str | Path, name: str | None = None, license: str | None = None) -> dict[str, Any]:
@@ -104,21 +108,24 @@ def read_records(root: str | Path, superseded: bool = False) -> Iterator[dict[st
     """The commit records of a corpus, in order of unit id. CorpusError for one that cannot be read.
 
     Units made under other settings than the corpus' present ones (`prepare --redo`) are left out unless `superseded`:
-    they stay on the disk, but nobody may mix them with their successors.
+    they stay on the disk, but nobody may mix them with their successors. The same holds for units whose sources were all
+    processed again; of a unit where only some were, the record has their ids under `superseded` (not on the disk).
     """
-    current = None if superseded else corpus_info(root).get("fingerprint")
-    for path in sorted((Path(root) / "units").glob("*/*.json")):
+    if superseded:
+        yield from _all_records(Path(root))
+        return
+    current = corpus_info(root).get("fingerprint")
+    records = _all_records(Path(root))
+    yield from newest_records([r for r in records if current is None or r["fingerprint"] == current])
+
+
+def _all_records(root: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted((root / "units").glob("*/*.json")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError):
             raise CorpusError(f"the record {path} is damaged; run: voxmill fsck {root}") from None
-        if current is None or record["fingerprint"] == current:
-            yield record
-
-
-def committed_sources(root: str | Path) -> set[str]:
-    """Ids of the sources in units committed under the corpus' present settings: not to be done again."""
-    return {source for record in read_records(root) for source in record["source_ids"]}
+        yield record
 
 
 def adopt_fingerprint(root: str | Path, fingerprint: str, redo: bool = False) -> None:
@@ -211,6 +218,7 @@ def _record(unit: UnitContent, files: list[dict[str, Any]]) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "unit_id": unit.unit_id,
         "fingerprint": unit.fingerprint,
+        "generation": unit.generation,
         "session_ids": list(unit.sessions),
         "source_ids": [recording["source_id"] for recording in unit.recordings],
         "segments": len(unit.rows),
@@ -239,15 +247,18 @@ def _link_record(draft: Path, final: Path) -> dict[str, Any] | None:
     return None
 
 
-def quarantine_now(root: str | Path, row: Mapping[str, Any]) -> Path:
+def quarantine_now(root: str | Path, row: Mapping[str, Any], arguments: Sequence[str] = ()) -> Path:
     """Persist one quarantine verdict at once, outside of any unit: a driver killed later must not forget it.
 
-    The same verdict (path, source, stage, error) written again replaces itself.
+    The same verdict (path, source, stage, error) written again replaces itself. `arguments`: the sources that were asked for,
+    by which a later run knows whether it has looked at the same place.
     """
     import pyarrow.parquet as pq
 
     name = short_hash("quarantine", *(str(row.get(key)) for key in ("path", "source_id", "stage", "error")))
     table = to_table([row], QUARANTINE)
+    if arguments:
+        table = table.replace_schema_metadata({b"voxmill": json.dumps({"arguments": list(arguments)}).encode()})
     final = Path(root) / "quarantine" / "now" / f"{name}.parquet"
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")

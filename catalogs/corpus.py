@@ -57,7 +57,10 @@ class Corpus:
             self.__dict__.pop(name, None)
 
     def files(self, kind: str) -> list[Path]:
-        """Committed files of a kind: segments, index, recordings, references or quarantine."""
+        """Committed files of a kind: segments, index, recordings, references or quarantine.
+
+        A file may hold rows of sources that were processed again since: `table` leaves these out.
+        """
         return [self.path / file["path"] for record in self.records for file in record["files"] if file["kind"] == kind]
 
     @cached_property
@@ -66,13 +69,39 @@ class Corpus:
         return self.table("index")
 
     def table(self, kind: str) -> pa.Table:
-        """All committed rows of `index`, `recordings` or `references`."""
+        """All committed rows of `index`, `recordings` or `references`: the newest attempt at each source."""
+        schema = _SCHEMAS[kind]
+        parts = [
+            self._read(file, record.get("superseded"))
+            for record in self.records
+            for file in record["files"]
+            if file["kind"] == kind
+        ]
+        found = pa.concat_tables(parts) if parts else schema.empty_table()
+        if kind == "references" and self.partly_superseded:
+            found = self._between_present(found)
+        return lay_over(found, read_duplicates(self.path)) if kind == "index" else found
+
+    @property
+    def partly_superseded(self) -> bool:
+        """Whether some unit holds sources that were processed again in another unit."""
+        return any(record.get("superseded") for record in self.records)
+
+    def _read(self, file: dict[str, Any], superseded: list[str] | None) -> pa.Table:
+        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        schema = _SCHEMAS[kind]
-        parts = [pq.ParquetFile(path).read().cast(schema) for path in self.files(kind)]
-        found = pa.concat_tables(parts) if parts else schema.empty_table()
-        return lay_over(found, read_duplicates(self.path)) if kind == "index" else found
+        table = pq.ParquetFile(self.path / file["path"]).read().cast(_SCHEMAS[file["kind"]])
+        if superseded and "source_id" in table.schema.names:
+            table = table.filter(pc.invert(pc.is_in(table.column("source_id"), pa.array(superseded, pa.string()))))
+        return table
+
+    def _between_present(self, references: pa.Table) -> pa.Table:
+        """The pairs both of whose segments are there, each once: a pair of both attempts at a source is one."""
+        present = set(self.table("index").column("segment_id").to_pylist())
+        ids = zip(*(references.column(name).to_pylist() for name in ("segment_id", "reference_id")), strict=True)
+        rows = {pair: row for row, pair in enumerate(ids) if present.issuperset(pair)}
+        return references.take(pa.array(sorted(rows.values()), pa.int64()))
 
     def annotations(self, kind: str) -> pa.Table:
         """All rows of `descriptions` or `decoupled` that later passes have made so far, keyed by segment_id."""
@@ -91,6 +120,8 @@ class Corpus:
         return table.filter(table.column("kept"))
 
     def __len__(self) -> int:
+        if self.partly_superseded:
+            return self.index.num_rows
         return sum(record["segments"] for record in self.records)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -111,6 +142,10 @@ class Corpus:
         if shard is None or row is None:
             raise KeyError(f"segment {segment_id} has no audio: it failed a hard rule")
         return shard, row
+
+    def shard_of(self, segment_id: str) -> str | None:
+        """The shard of a segment's audio; None where there is no such segment or it has no audio."""
+        return self._places.get(segment_id, (None, None))[0]
 
     def shard(self, name: str) -> Shard:
         """The opened shard with this name (the `shard` column: a path within the corpus)."""

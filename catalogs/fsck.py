@@ -10,11 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from catalogs.attempts import older_sources
 from catalogs.commit import CorpusError, corpus_info, read_records, sweep_tmp
 from catalogs.companions import latent_problems
 from catalogs.locks import dead_scratch
 from catalogs.models import file_sha256
-from catalogs.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SEGMENTS
+from catalogs.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SEGMENTS, is_readable
 
 _TOLERANCE_S = 0.05
 _SCHEMAS = {"index": INDEX, "recordings": RECORDINGS, "references": REFERENCES, "quarantine": QUARANTINE}
@@ -51,9 +52,10 @@ def fsck(
     named: set[str] = set()
     segments: Counter[str] = Counter()
     sources: Counter[tuple[str, str]] = Counter()
+    older = _older_sources(records)
     for done, record in enumerate(records):
         named.update(file["path"] for file in record["files"])
-        problems += _check_unit(root, record, hashes, segments, sources)
+        problems += _check_unit(root, record, hashes, segments, sources, older.get(record["unit_id"], set()))
         if progress:
             progress(done + 1, len(records))
     problems += [
@@ -87,8 +89,21 @@ def _strays(root: Path, named: set[str]) -> list[Path]:
     return found + sorted(path for path in dead if path.is_file())
 
 
+def _older_sources(records: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """Of each unit: its sources that were processed again in a newer unit of the same settings."""
+    by_settings: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in records:
+        by_settings[record["fingerprint"]].append(record)
+    return {unit: sources for group in by_settings.values() for unit, sources in older_sources(group).items()}
+
+
 def _check_unit(
-    root: Path, record: dict[str, Any], hashes: bool, segments: Counter[str], sources: Counter[tuple[str, str]]
+    root: Path,
+    record: dict[str, Any],
+    hashes: bool,
+    segments: Counter[str],
+    sources: Counter[tuple[str, str]],
+    older: set[str],
 ) -> list[Problem]:
     problems = []
     tables: dict[str, pa.Table] = {}
@@ -111,15 +126,17 @@ def _check_unit(
         if table.num_rows != file["rows"]:
             problems.append(Problem("error", file["path"], f"has {table.num_rows} rows, not {file['rows']}"))
         expected = SEGMENTS if file["kind"] == "segments" else _SCHEMAS[file["kind"]]
-        if not table.schema.equals(expected) and file["kind"] != "segments":
+        if file["kind"] != "segments" and not is_readable(table.schema, expected):
             problems.append(Problem("error", file["path"], "does not have the columns of this corpus format"))
             continue
         tables[file["kind"]] = table
     index = tables.get("index", INDEX.empty_table())
-    segments.update(index.column("segment_id").to_pylist())
+    for segment, source in zip(*(index.column(name).to_pylist() for name in ("segment_id", "source_id")), strict=True):
+        segments[segment] += source not in older
     recordings = tables.get("recordings", RECORDINGS.empty_table())
     # Units of older settings may hold the same recordings: they are superseded, not doubled.
-    sources.update((source, record["fingerprint"]) for source in recordings.column("source_id").to_pylist())
+    committed = (source for source in recordings.column("source_id").to_pylist() if source not in older)
+    sources.update((source, record["fingerprint"]) for source in committed)
     if index.num_rows != record["segments"] and not problems:
         problems.append(Problem("error", f"unit {record['unit_id']}", f"has {index.num_rows} segments in its index"))
     return problems + _check_audio(record, index, tables.get("segments")) + _check_seconds(index, recordings)

@@ -178,6 +178,8 @@ DUPLICATES = pa.schema(
     ]
 )
 
+#: `cause`: data | machine | bug (`catalogs.attempts`). `attempts`: workers it cost in one run, else 1. `runs`: runs in a row that
+#: ended with this cause. `version`: of the code that failed. `log`: the traceback, relative to the corpus.
 QUARANTINE = pa.schema(
     [
         ("path", pa.string()),
@@ -186,8 +188,23 @@ QUARANTINE = pa.schema(
         ("error", pa.string()),
         ("attempts", pa.int32()),
         ("at", pa.timestamp("ms", tz="UTC")),
+        ("cause", pa.string()),
+        ("runs", pa.int32()),
+        ("version", pa.string()),
+        ("log", pa.string()),
     ]
 )
+
+LATER_COLUMNS = frozenset({"cause", "runs", "version", "log"})
+"""Columns that files of this format from before may lack: readers fill them with null."""
+
+
+def is_readable(found: pa.Schema, expected: pa.Schema) -> bool:
+    """Return True if a table has the columns of a schema, or lacks only columns that were added later."""
+    missing = set(expected.names) - set(found.names)
+    if not missing <= LATER_COLUMNS:
+        return False
+    return found.equals(pa.schema([field for field in expected if field.name not in missing]))
 
 UNITS = pa.schema(
     [

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from catalogs.attempts import cause_sql
 from catalogs.commit import corpus_info, read_records, record_path
 from catalogs.corpus import annotation_files
 from catalogs.duplicates import duplicates_path
+from catalogs.history import replaced_sources
 from catalogs.ids import short_hash
 from catalogs.schema import (
     DECOUPLED,
@@ -128,25 +130,68 @@ def _sql(connection: duckdb.DuckDBPyConnection, root: Path, files: dict[str, lis
         "root": _quote(str(root)),
         "version": str(SCHEMA_VERSION),
         "columns_segments": _columns(INDEX.names),
+        "cause": cause_sql(),
+        "replaced": f"CAST({_list(replaced_sources(root))} AS VARCHAR[])",
     }
+    older = _superseded(root)
     for kind, schema in _SCHEMAS.items():
-        values[f"files_{kind}"] = _source(connection, kind, schema, files[kind])
+        values[f"files_{kind}"] = _source(connection, kind, schema, files[kind], older)
         values[f"columns_{kind}"] = _columns(schema.names)
+    if older:
+        values["files_references"] = _present_pairs(values["files_references"], values["files_index"])
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     return Template(template).substitute(values)
 
 
-def _source(connection: duckdb.DuckDBPyConnection, kind: str, schema: pa.Schema, files: list[Path]) -> str:
-    """What a view reads from: the committed files, or a typed table without rows where there is none."""
+def _source(
+    connection: duckdb.DuckDBPyConnection, kind: str, schema: pa.Schema, files: list[Path], older: dict[str, list[str]]
+) -> str:
+    """What a view reads from: the committed files, or a typed table without rows where there is none.
+
+    `older`: of each file with rows of sources that were processed again in another unit, the ids of these sources.
+    """
     empty = connection.from_arrow(schema.empty_table())
     types = dict(zip(empty.columns, [str(kind) for kind in empty.types], strict=True))
+    nothing = "SELECT " + ", ".join(f'CAST(NULL AS {types[name]}) AS "{name}"' for name in types) + " WHERE false"
     if not files:
-        return "(SELECT " + ", ".join(f'CAST(NULL AS {types[name]}) AS "{name}"' for name in types) + " WHERE false)"
-    listed = "[" + ", ".join(_quote(str(path)) for path in files) + "]"
+        return f"({nothing})"
+    listed = _list(str(path) for path in files)
     if kind != "records":
-        return f"read_parquet({listed})"
+        # Only the quarantine has columns that older files lack; asking it of all would open every file's footer.
+        by_name = ", union_by_name = true" if kind == "quarantine" else ""
+        gone = [(str(path), source) for path in files for source in older.get(str(path), ())]
+        if gone and "source_id" in schema.names:
+            pairs = ", ".join(f"({_quote(path)}, {_quote(source)})" for path, source in gone)
+            rows = (
+                f"SELECT * EXCLUDE (filename) FROM read_parquet({listed}, filename = true{by_name}) AS rows "
+                f"ANTI JOIN (VALUES {pairs}) AS gone(filename, source_id) USING (filename, source_id)"
+            )
+        else:
+            rows = f"SELECT * FROM read_parquet({listed}{by_name})"
+        if by_name:
+            return f"({nothing} UNION ALL BY NAME {rows})"
+        return f"({rows})" if gone else f"read_parquet({listed})"
     columns = ", ".join(f'"{name}": {_quote("JSON" if name == "stats" else types[name])}' for name in types)
     return f"read_json({listed}, format = 'auto', records = true, columns = {{{columns}}})"
+
+
+def _superseded(root: Path) -> dict[str, list[str]]:
+    """Of each file with rows of sources that were processed again in another unit, the ids of these sources."""
+    return {
+        str(root / file["path"]): record["superseded"]
+        for record in read_records(root)
+        if "superseded" in record
+        for file in record["files"]
+    }
+
+
+def _present_pairs(references: str, index: str) -> str:
+    """Reference pairs both of whose segments are there, each once: a pair of both attempts at a source is one."""
+    present = f"(SELECT segment_id FROM {index})"
+    return (
+        f"(SELECT DISTINCT ON (segment_id, reference_id) * FROM {references} "
+        f"WHERE segment_id IN {present} AND reference_id IN {present})"
+    )
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
@@ -168,7 +213,7 @@ def _state(root: Path, files: dict[str, list[Path]], limits: Thresholds) -> str:
     """A hash of everything the views were built from: another one means that they are out of date."""
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     listed = "\n".join(str(path) for kind in sorted(files) for path in files[kind])
-    return short_hash(str(root), listed, limits.model_dump_json(), template)
+    return short_hash(str(root), listed, limits.model_dump_json(), template, *replaced_sources(root))
 
 
 def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
@@ -254,6 +299,10 @@ def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
 def _columns(names: Iterable[str]) -> str:
     """Column names for a SELECT, quoted: `full` is a word of SQL."""
     return ", ".join(f'"{name}"' for name in names)
+
+
+def _list(texts: Iterable[str]) -> str:
+    return "[" + ", ".join(_quote(text) for text in texts) + "]"
 
 
 def _quote(text: str) -> str:

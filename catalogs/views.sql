@@ -21,10 +21,12 @@ SELECT $columns_descriptions FROM $files_descriptions;
 CREATE VIEW decoupled AS
 SELECT $columns_decoupled FROM $files_decoupled;
 
--- What was persisted at once (quarantine/now) and came again with its unit is one verdict.
+-- What was persisted at once (quarantine/now) and came again with its unit is one verdict. A row of before there were causes gets
+-- one from its error. Failed sources in whose place another file lies by now are left out.
 CREATE VIEW quarantine AS
 SELECT $columns_quarantine
-FROM (SELECT * FROM $files_quarantine)
+FROM (SELECT * REPLACE ($cause AS cause) FROM $files_quarantine)
+WHERE NOT list_contains($replaced, coalesce(source_id, ''))
 QUALIFY row_number() OVER (PARTITION BY source_id, path, stage, error ORDER BY "at") = 1;
 
 CREATE VIEW units AS

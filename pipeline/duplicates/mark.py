@@ -82,6 +82,8 @@ def _segments(corpus: Corpus) -> _Segments:
             if file["kind"] == "segments":
                 table = corpus.shard(file["path"]).table().select(["segment_id", "audio_print"])
                 for segment, words in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                    if record.get("superseded") and corpus.shard_of(segment) != file["path"]:
+                        continue  # Of a source that was processed again: its row in the newer unit counts.
                     prints[segment] = np.frombuffer(words, dtype="<u2") if words else _NOTHING
     columns = ["session_id", "seq", "segment_id", "text", "audio_sha256"]
     rows = sorted(
