@@ -38,23 +38,25 @@ def record_order(record: Mapping[str, Any]) -> tuple[int, str, str]:
     return record.get("generation") or 0, record["at"], record["unit_id"]
 
 
-def older_sources(records: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
+def older_sources(records: Sequence[Mapping[str, Any]], by_clock: bool = True) -> dict[str, set[str]]:
     """Of each unit that has some: the ids of its sources that a newer one of these records lists.
 
-    The records are of one fingerprint: units of other settings are superseded as a whole.
+    The records are of one fingerprint: units of other settings are superseded as a whole. Without `by_clock` only a higher
+    generation is newer: two records of one generation for a source are a fault that fsck reports.
     """
     counts = Counter(source for record in records for source in record["source_ids"])
     if len(counts) == counts.total():
         return {}
+    order = record_order if by_clock else lambda record: (record_order(record)[0], "", "")
     newest: dict[str, tuple[int, str, str]] = {}
     for record in records:
         for source in record["source_ids"]:
             if counts[source] > 1:
-                newest[source] = max(newest.get(source, (-1, "", "")), record_order(record))
+                newest[source] = max(newest.get(source, (-1, "", "")), order(record))
     found = {}
     for record in records:
         own = set(record["source_ids"])
-        older = {source for source in own if source in newest and newest[source] != record_order(record)}
+        older = {source for source in own if source in newest and newest[source] != order(record)}
         # A file whose channels were two recordings may be one in its next attempt.
         older |= own & {other_channel_id(source) for source in older}
         if older:

@@ -94,7 +94,11 @@ def _older_sources(records: list[dict[str, Any]]) -> dict[str, set[str]]:
     by_settings: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         by_settings[record["fingerprint"]].append(record)
-    return {unit: sources for group in by_settings.values() for unit, sources in older_sources(group).items()}
+    return {
+        unit: sources
+        for group in by_settings.values()
+        for unit, sources in older_sources(group, by_clock=False).items()
+    }
 
 
 def _check_unit(

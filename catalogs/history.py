@@ -30,11 +30,7 @@ class History:
 
     def done(self, again: Again) -> set[str]:
         """The committed sources that are not to be tried again."""
-        return {
-            source
-            for source in self.generations
-            if not any(again(row) for row in self.failures.get(source, ()))
-        }
+        return {source for source in self.generations if not any(again(row) for row in self.failures.get(source, ()))}
 
     def runs(self, source: str, cause: str) -> int:
         """How many runs in a row have ended with this cause for a source."""

@@ -206,6 +206,7 @@ def is_readable(found: pa.Schema, expected: pa.Schema) -> bool:
         return False
     return found.equals(pa.schema([field for field in expected if field.name not in missing]))
 
+
 UNITS = pa.schema(
     [
         ("unit_id", pa.string()),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from catalogs.commit import committed_sources
+from catalogs.history import committed_sources
 from pipeline.config import _PrepareConfig
 from pipeline.devices import count_gpus
 from pipeline.engine.pools import size_pools

@@ -18,12 +18,12 @@ from catalogs.commit import (
     UnitContent,
     adopt_fingerprint,
     commit_unit,
-    committed_sources,
     create_corpus,
     quarantine_now,
     sweep_tmp,
     write_atomically,
 )
+from catalogs.history import committed_sources
 from catalogs.locks import CorpusBusy, only_run, own_scratch
 from catalogs.models import WeightsMissing, resolve
 from catalogs.models import weights as weights_of
