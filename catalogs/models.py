@@ -28,6 +28,28 @@ class DigestMismatch(RuntimeError):  # noqa: N818 - a state, not a fault
     """A file is not the one that is pinned; it must not be loaded."""
 
 
+class NotPinned(RuntimeError):  # noqa: N818 - a state, not a fault
+    """A file that can run code has no pinned digest; it must not be loaded."""
+
+
+RUNS_CODE = (
+    ".bin",
+    ".ckpt",
+    ".joblib",
+    ".npy",
+    ".npz",
+    ".pickle",
+    ".pkl",
+    ".pt",
+    ".pth",
+    ".py",
+    ".th",
+    ".yaml",
+    ".yml",
+)
+"""Endings of files whose loaders unpickle or build objects by name: pickles, Python, YAML with tags."""
+
+
 @dataclass(frozen=True)
 class WeightFile:
     """One file: its path in the folder, its size in bytes (0 = not known) and its sha256 (empty = not pinned)."""
@@ -71,7 +93,7 @@ class Weights:
 
     @property
     def pinned(self) -> bool:
-        """Whether every file has a sha256: only then may anything of it be unpickled."""
+        """Whether every file has a sha256. `resolve` hands out nothing of RUNS_CODE otherwise."""
         return all(file.sha256 for file in self.files)
 
     @property
@@ -200,9 +222,10 @@ def resolve(name: str, fetch: bool | None = None) -> Path:
     """The folder that holds the files of `name`, checked against their pins.
 
     Absent files are fetched from the mirror or the hub unless `fetch` is False or `VOXMILL_OFFLINE=1` (or
-    `HF_HUB_OFFLINE=1`) is set. Raises WeightsMissing or DigestMismatch, one line each.
+    `HF_HUB_OFFLINE=1`) is set. Raises WeightsMissing, DigestMismatch or NotPinned, one line each.
     """
     entry = weights(name)
+    _refuse_unpinned(entry)
     folder = _present(entry)
     if folder is None:
         if fetch is None:
@@ -213,6 +236,21 @@ def resolve(name: str, fetch: bool | None = None) -> Path:
         folder = cache_folder() / name
     check(entry, folder)
     return folder
+
+
+def resolve_file(name: str, ending: str) -> Path:
+    """The one file of `name` with this ending, checked as by `resolve`. Other files of its folder are never looked at."""
+    (path,) = (file.path for file in weights(name).files if file.path.endswith(ending))
+    return resolve(name) / path
+
+
+def _refuse_unpinned(entry: Weights) -> None:
+    for file in entry.files:
+        if not file.sha256 and file.path.lower().endswith(RUNS_CODE):
+            raise NotPinned(
+                f"the weights {entry.name} are not loaded: {file.path} can run code and its sha256 is not known;"
+                " add it to catalogs/models.toml"
+            )
 
 
 def _offline() -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +23,19 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    _MEM_FORMAT_ENCODING,
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+from torch.distributed.checkpoint.planner import ReadItem
+from torch.serialization import _get_layout
 
 from catalogs.commit import write_atomically
 from trainer.config import TrainError
@@ -92,7 +104,7 @@ def read_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
     for itself."""
     with _one_error(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.load(tensors, storage_reader=_Reader(folder), no_dist=True)
+        dcp.load(tensors, storage_reader=_Reader(folder), planner=_Planner(), no_dist=True)
 
 
 def is_complete(folder: Path) -> bool:
@@ -112,29 +124,54 @@ def _one_error() -> Iterator[None]:
 
 
 class _Reader(FileSystemReader):
-    """Unpickles nothing in `.metadata` but what describes tensors: a run folder may come from somebody else."""
+    """Reads the shards of a run folder that somebody else may have written."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        metadata: Metadata = _Metadata(BytesIO((Path(self.path) / ".metadata").read_bytes())).load()
-        if getattr(metadata, "storage_meta", None) is None:
+        metadata = _Metadata(BytesIO((Path(self.path) / ".metadata").read_bytes())).load()
+        if not isinstance(metadata, Metadata):
+            raise pickle.UnpicklingError(".metadata does not describe tensors")
+        for stored in metadata.storage_data.values():
+            name = stored.relative_path
+            if name == ".." or Path(name).name != name:
+                raise pickle.UnpicklingError(f".metadata names the file {name!r}, which is not in this folder")
+        if metadata.storage_meta is None:
             metadata.storage_meta = StorageMeta()
-        assert metadata.storage_meta is not None
         metadata.storage_meta.load_id = self.load_id
         return metadata
 
 
+class _Planner(DefaultLoadPlanner):
+    """Loads tensors only. torch unpickles every other value without `weights_only`."""
+
+    def load_bytes(self, read_item: ReadItem, value: BytesIO) -> None:
+        raise pickle.UnpicklingError(f"{read_item.dest_index.fqn} is not stored as a tensor")
+
+
 class _Metadata(pickle.Unpickler):
-    _HARMLESS: ClassVar = {
-        ("torch", "Size"), ("torch.serialization", "_get_layout"), ("torch._utils", "_rebuild_dtype"),
-        ("collections", "OrderedDict"), ("pathlib", "PosixPath"), ("pathlib", "Path"),
-    }  # fmt: skip
-    _DESCRIBING = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
+    """Reads torch's `.metadata`. Nothing is imported or looked up by the file's names: each must be one of this list."""
+
+    _KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
+        ("torch.distributed.checkpoint.metadata", "Metadata"): Metadata,
+        ("torch.distributed.checkpoint.metadata", "MetadataIndex"): MetadataIndex,
+        ("torch.distributed.checkpoint.metadata", "ChunkStorageMetadata"): ChunkStorageMetadata,
+        ("torch.distributed.checkpoint.metadata", "TensorStorageMetadata"): TensorStorageMetadata,
+        ("torch.distributed.checkpoint.metadata", "TensorProperties"): TensorProperties,
+        ("torch.distributed.checkpoint.metadata", "StorageMeta"): StorageMeta,
+        ("torch.distributed.checkpoint.metadata", "_MEM_FORMAT_ENCODING"): _MEM_FORMAT_ENCODING,
+        ("torch.distributed.checkpoint.filesystem", "_StorageInfo"): _StorageInfo,
+        ("torch.serialization", "_get_layout"): _get_layout,
+        ("torch", "Size"): torch.Size,
+        # The folder's path, which nothing here reads. Python 3.13 writes another module's name.
+        ("pathlib", "PosixPath"): PurePosixPath,
+        ("pathlib._local", "PosixPath"): PurePosixPath,
+    } | {
+        ("torch", str(dtype).removeprefix("torch.")): dtype
+        for dtype in vars(torch).values()
+        if isinstance(dtype, torch.dtype)
+    }
 
     def find_class(self, module: str, name: str) -> Any:
-        found = (
-            super().find_class(module, name) if module.split(".")[0] in ("torch", "collections", "pathlib") else None
-        )
-        describing = module in self._DESCRIBING and isinstance(found, type) and not name.startswith("FileSystem")
-        if describing or (module, name) in self._HARMLESS or isinstance(found, torch.dtype):
-            return found
-        raise pickle.UnpicklingError(f".metadata holds {module}.{name}, which describes no tensor")
+        try:
+            return self._KNOWN[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f".metadata holds {module}.{name}, which describes no tensor") from None

@@ -82,7 +82,7 @@ def find_checkpoint(
         ) from None
 
 
-def _read_tensors(path: Path, leave_mapped: Callable[[str], bool] = lambda name: False) -> dict[str, Tensor]:
+def read_tensors(path: Path, leave_mapped: Callable[[str], bool] = lambda name: False) -> dict[str, Tensor]:
     """Tensors of a safetensors file or a torch file (`weights_only`, `state_dict` unwrapped).
 
     Each has memory of its own, except those with a name that `leave_mapped` picks: they share a mapping of the file, for a
@@ -172,7 +172,7 @@ def load_backbone(
     linears = {f"{name}.weight" for name, module in model.named_modules() if type(module) is nn.Linear and to_be_packed}
     tensors = {
         name: value
-        for name, value in _read_tensors(path, linears.__contains__).items()
+        for name, value in read_tensors(path, linears.__contains__).items()
         if not name.startswith(CODEC_PREFIX)
     }
     _fill(model, {name: value.to(wanted) for name, value in tensors.items()}, str(path))
@@ -198,7 +198,7 @@ def load_codec(folder: str | Path, device: torch.device | str = "cpu", to_be_fol
         codec = build_codec(VoxCPM2Config.load(folder))
     tensors = {
         name.removeprefix(CODEC_PREFIX): value.float() if value.is_floating_point() else value
-        for name, value in _read_tensors(path, lambda name: to_be_folded and ".decoder." in f".{name}").items()
+        for name, value in read_tensors(path, lambda name: to_be_folded and ".decoder." in f".{name}").items()
     }
     _fill(codec, tensors, str(path))
     return codec.to(device).eval().requires_grad_(False)

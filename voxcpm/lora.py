@@ -202,7 +202,7 @@ def read_lora(path: str | Path) -> tuple[LoRAConfig | None, dict[str, Tensor]]:
 
     Raises FileNotFoundError and CheckpointError.
     """
-    from voxcpm.checkpoint import _read_tensors
+    from voxcpm.checkpoint import read_tensors
 
     path = Path(path)
     folder = path if path.is_dir() else path.parent
@@ -213,7 +213,7 @@ def read_lora(path: str | Path) -> tuple[LoRAConfig | None, dict[str, Tensor]]:
         path = found[0]
     elif not path.is_file():
         raise FileNotFoundError(f"no LoRA weights at {path}")
-    tensors = _read_tensors(path)
+    tensors = read_tensors(path)
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: {name} holds NaN or infinite values")

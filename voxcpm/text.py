@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxcpm.errors import CheckpointError
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -26,7 +28,7 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> TextTokenizer:
-        """Read `tokenizer.json`; FileNotFoundError where there is none."""
+        """Read `tokenizer.json`. Raises FileNotFoundError, and CheckpointError for a file that holds something else."""
         path = Path(folder)
         path = path / "tokenizer.json" if path.is_dir() else path
         if not path.is_file():
@@ -63,7 +65,10 @@ class TextTokenizer:
 def _load(path: str, _changed: int) -> TextTokenizer:
     from tokenizers import Tokenizer
 
-    return TextTokenizer(Tokenizer.from_file(path))
+    try:
+        return TextTokenizer(Tokenizer.from_file(path))
+    except Exception as error:  # The library raises Exception itself.
+        raise CheckpointError(f"{path} is not a tokenizer that can be read ({' '.join(str(error).split())})") from None
 
 
 def collapse_whitespace(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.records import PCM_RATE
+from pipeline.stage import LoadError
 
 _N_MELS, _N_FFT, _HOP = 40, 400, 160
 PARTIAL_FRAMES = 160
@@ -23,9 +24,14 @@ class Ge2e:
     width = 256
 
     def __init__(self, folder: Path) -> None:
+        """Raises LoadError where the file holds something else."""
         import torch
 
-        state = torch.load(folder / "pretrained.pt", map_location="cpu", weights_only=True)["model_state"]
+        path = folder / "pretrained.pt"
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+        except Exception as error:
+            raise LoadError(f"{path} is not the GE2E speaker encoder ({type(error).__name__})") from None
         self._lstm = torch.nn.LSTM(_N_MELS, 256, num_layers=3, batch_first=True)
         self._linear = torch.nn.Linear(256, 256)
         self._lstm.load_state_dict({k.removeprefix("lstm."): v for k, v in state.items() if k.startswith("lstm.")})

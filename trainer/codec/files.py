@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from catalogs.commit import write_atomically
 from trainer.config import TrainError
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
-from voxcpm.checkpoint import check_tensors, find_checkpoint, load_codec
+from voxcpm.checkpoint import check_tensors, find_checkpoint, load_codec, read_tensors
 
 
 def write_codec(folder: str | Path, codec: AudioVAE) -> Path:
@@ -39,7 +39,7 @@ def read_codec(path_or_id: str | Path) -> AudioVAE:
     weights = folder / "audiovae.safetensors"
     if not weights.is_file():
         raise TrainError(f"{folder} holds no codec: no {weights.name}")
-    tensors = load_file(weights)
+    tensors = read_tensors(weights)
     check_tensors(tensors, {name: value.shape for name, value in codec.state_dict().items()}, str(weights))
     codec.load_state_dict(tensors)
     return codec.eval().requires_grad_(False)

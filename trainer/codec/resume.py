@@ -35,8 +35,14 @@ def read_state(folder: Path, config: CodecConfig) -> dict[str, Any] | None:
     path = folder / _NAME
     if not path.is_file():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    if state["settings"] != _key(config):
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        settings = state["settings"]
+    except Exception as error:
+        raise TrainError(
+            f"{path} cannot be read ({type(error).__name__}): remove it to start this codec's training from the beginning"
+        ) from None
+    if settings != _key(config):
         raise TrainError(
             f"{folder} holds a run with other settings: give another output, or remove {path} to start anew"
         )
