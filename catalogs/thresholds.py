@@ -8,6 +8,7 @@ storage.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from catalogs.settings import SettingsError, dump_settings, load_settings, read_yaml, validate_settings
+from catalogs import yaml12
+from catalogs.settings import SettingsError, load_settings, read_yaml, validate_settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -143,11 +145,19 @@ class Thresholds(BaseModel):
     drop_flags: tuple[str, ...] = ("looping_text", "stock_phrase", "unusual_rate", "foreign_language")
     """Notes of the stages (column `flags`) that are a reason against a segment."""
 
+    @field_validator("drop_flags", mode="before")
+    @classmethod
+    def _one_flag(cls, names: Any) -> Any:
+        """A word alone is a list of one."""
+        return (names,) if isinstance(names, str) else names
+
     @field_validator("drop_flags")
     @classmethod
     def _known_flags(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [name for name in names if name not in FLAGS]:
-            raise ValueError(f"no flag {', '.join(unknown)}; flags: {', '.join(FLAGS)}")
+            raise ValueError(
+                f"no flag {', '.join(unknown)}; flags: {', '.join(FLAGS)}; write several as drop_flags=[looping_text,stock_phrase]"
+            )
         return names
 
     def limits(self) -> list[tuple[Rule, float]]:
@@ -217,6 +227,10 @@ def apply_thresholds(index: pa.Table, thresholds: Thresholds) -> pa.Table:
     return decided.select(INDEX.names).cast(INDEX)
 
 
+DEFAULT = "default"
+"""Value that takes a threshold back to what the corpus was prepared with: `--set min_snr_db=default`."""
+
+
 def thresholds_path(root: str | Path) -> Path:
     """Where a corpus keeps the thresholds its catalog applies."""
     return Path(root) / "thresholds.yaml"
@@ -224,23 +238,40 @@ def thresholds_path(root: str | Path) -> Path:
 
 def save_thresholds(root: str | Path, thresholds: Thresholds) -> None:
     """Make `thresholds` the ones that the catalog, the report and readers of this corpus apply."""
+    base, chosen = prepared_thresholds(root).model_dump(mode="json"), thresholds.model_dump(mode="json")
+    _save(root, {name: value for name, value in chosen.items() if value != base[name]})
+
+
+def _save(root: str | Path, chosen: dict[str, Any]) -> None:
+    """Write what was chosen for the corpus; without a choice there is no file."""
     from catalogs.commit import write_atomically
 
-    write_atomically(thresholds_path(root), dump_settings(thresholds).encode())
+    if chosen:
+        write_atomically(thresholds_path(root), yaml12.dump(chosen).encode())
+    else:
+        thresholds_path(root).unlink(missing_ok=True)
 
 
-def change_thresholds(root: str | Path, overrides: Iterable[str] = (), file: str | Path | None = None) -> Thresholds:
+def change_thresholds(
+    root: str | Path, overrides: Iterable[str] = (), file: str | Path | None = None, reset: bool = False
+) -> Thresholds:
     """The corpus' thresholds with those of a YAML `file` and then `name=value` overrides on top, saved as its own.
 
     The file holds `name: value` pairs, at its top or under `thresholds:` as in a prepare config; what it does not name stays
-    as it is. The catalog applies them when it is built next (`build_catalog`); no model is called. Raises SettingsError, with
+    as it is, or with `reset` goes back to what the corpus was prepared with. The value `default` takes a single one back.
+    The catalog applies them when it is built next (`build_catalog`); no model is called. Raises SettingsError, with
     nothing saved, for a file that cannot be read, an unknown name (naming the nearest) or a value out of range.
     """
-    present = load_thresholds(root).model_dump(mode="json")
+    base = prepared_thresholds(root).model_dump(mode="json")
+    saved = {} if reset else _saved(root)
     given = {} if file is None else _read_thresholds(Path(file))
     asked = load_settings(_AnyThresholds, None, overrides).model_dump()
-    changed = validate_settings(Thresholds, present | given | asked)
-    save_thresholds(root, changed)
+    chosen = saved | given | asked
+    returned = {name for name, value in chosen.items() if value == DEFAULT and name in base}
+    chosen = {name: value for name, value in chosen.items() if name not in returned}
+    changed = validate_settings(Thresholds, base | chosen)
+    values = changed.model_dump(mode="json")
+    _save(root, {name: values[name] for name in chosen})
     return changed
 
 
@@ -259,23 +290,59 @@ def _read_thresholds(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: thresholds must hold name: value pairs, not a {type(inner).__name__}")
     try:
         # Checked by itself first: the message then names the file that the mistake stands in.
-        validate_settings(Thresholds, inner or {})
+        validate_settings(Thresholds, {name: value for name, value in (inner or {}).items() if value != DEFAULT})
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
     return inner or {}
 
 
+def prepared_thresholds(root: str | Path) -> Thresholds:
+    """The thresholds a corpus was prepared with: the defaults, unless `prepare` was given others."""
+    prepared = Path(root) / "prepare.yaml"
+    values = read_yaml(prepared).get("thresholds") if prepared.is_file() else None
+    return validate_settings(Thresholds, values) if isinstance(values, dict) else Thresholds()
+
+
+def _saved(root: str | Path) -> dict[str, Any]:
+    own = thresholds_path(root)
+    return read_yaml(own) if own.is_file() else {}
+
+
 def load_thresholds(root: str | Path) -> Thresholds:
-    """The thresholds of a corpus: those saved last, else those it was prepared with, else the defaults.
+    """The thresholds of a corpus: each as it was saved last, or else as the corpus was prepared.
 
     Raises SettingsError when the file holds something else.
     """
-    own = thresholds_path(root)
-    if own.is_file():
-        return validate_settings(Thresholds, read_yaml(own))
-    prepared = Path(root) / "prepare.yaml"
-    if prepared.is_file():
-        settings = read_yaml(prepared)
-        if isinstance(settings.get("thresholds"), dict):
-            return validate_settings(Thresholds, settings["thresholds"])
-    return Thresholds()
+    return apply_saved(root, prepared_thresholds(root))
+
+
+def apply_saved(root: str | Path, base: Thresholds) -> Thresholds:
+    """`base` with what was chosen for the corpus by `voxmill catalog` on top."""
+    return validate_settings(Thresholds, base.model_dump(mode="json") | _saved(root))
+
+
+def saved_wins(root: str | Path, asked: Thresholds) -> str | None:
+    """One line for a run of `prepare` whose thresholds differ from the saved ones: which apply, why, and the way back."""
+    applied = apply_saved(root, asked)
+    differ = [f"{name} {now} (not {then})" for name, then, now in changes(asked, applied)]
+    if not differ:
+        return None
+    folder = shlex.quote(str(root))
+    return (
+        f"thresholds: {', '.join(differ)}: what `voxmill catalog` saved in {thresholds_path(root)} wins over prepare's settings, "
+        f"so that resuming does not undo it; go back with: voxmill catalog {folder} --reset"
+    )
+
+
+def changes(before: Thresholds, after: Thresholds) -> list[tuple[str, str, str]]:
+    """(name, value before, value after) of the thresholds that differ, as text for people."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    return [(name, _words(old[name]), _words(new[name])) for name in old if old[name] != new[name]]
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "off"
+    return (
+        f"[{','.join(value)}]" if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+    )

@@ -268,6 +268,12 @@ def query(root: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
             raise QueryError(_explain(connection, error)) from None
 
 
+def count_kept(root: str | Path, *limits: Thresholds) -> list[int]:
+    """Segments that would be kept under each of the given thresholds, in one scan; no model is called."""
+    counts = ", ".join(f"count(*) FILTER ({limit.kept_sql()})" for limit in limits)
+    return list(query(root, f"SELECT {counts} FROM segments")[1][0])
+
+
 def _plain(table: pa.Table) -> Iterable[dict[str, Any]]:
     unique = table.rename_columns([str(n) for n in range(table.num_columns)])
     for batch in unique.to_batches(max_chunksize=4096):

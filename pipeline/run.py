@@ -28,6 +28,7 @@ from catalogs.locks import CorpusBusy, only_run, own_scratch
 from catalogs.models import WeightsMissing, resolve
 from catalogs.models import weights as weights_of
 from catalogs.settings import dump_settings
+from catalogs.thresholds import apply_saved, saved_wins
 from pipeline.config import _PrepareConfig
 from pipeline.disk import is_full_disk
 from pipeline.duplicates.mark import mark_duplicates
@@ -137,6 +138,9 @@ def _prepare(
     adopt_fingerprint(root, fingerprint, redo)
     sweep_tmp(root)
     write_atomically(root / "prepare.yaml", dump_settings(config).encode(), scratch=root / "tmp")
+    if line := saved_wins(root, config.thresholds):
+        watcher.say(line)
+    config = config.model_copy(update={"thresholds": apply_saved(root, config.thresholds)})
     found = _find(root, paths, config, watcher)
     sources, refused = found.sources, found.refused
     for row in refused:

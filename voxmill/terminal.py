@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -51,6 +52,11 @@ class Terminal:
         """The machine-readable result: printed only with `--json`."""
         if self.as_json:
             sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str, indent=1) + "\n")
+
+
+def quoted(value: object) -> str:
+    """A path or name as it must be typed in a shell: for every command that is printed."""
+    return shlex.quote(str(value))
 
 
 def shown(value: Any) -> str:

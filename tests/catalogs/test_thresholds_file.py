@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpus_builders import make_unit
 from typer.testing import CliRunner
 
 from catalogs.commit import commit_unit, create_corpus
-from catalogs.settings import SettingsError
-from catalogs.thresholds import Thresholds, change_thresholds, load_thresholds, save_thresholds, thresholds_path
+from catalogs.settings import SettingsError, dump_settings
+from catalogs.thresholds import (
+    Thresholds,
+    apply_saved,
+    change_thresholds,
+    load_thresholds,
+    save_thresholds,
+    saved_wins,
+    thresholds_path,
+)
 from catalogs.views import build_catalog, query
 from voxmill.cli import app
 
@@ -50,6 +59,60 @@ def test_a_prepare_config_serves_as_it_is(corpus: Path, tmp_path: Path) -> None:
     file = tmp_path / "prepare.yaml"
     file.write_text("thresholds:\n  min_snr_db: 33\n", encoding="utf-8")
     assert change_thresholds(corpus, file=file).min_snr_db == 33
+
+
+def say(*arguments: str | Path) -> dict[str, Any]:
+    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_what_differs_from_the_defaults_is_listed_with_what_it_costs(corpus: Path) -> None:
+    found = say("catalog", corpus, "--set", "min_snr_db=28", "--set", "min_dnsmos_ovr=3.0")
+    assert (found["kept_before"], found["kept"]) == (5, 3)
+    assert [row["threshold"] for row in found["thresholds"]] == ["min_dnsmos_ovr", "min_snr_db"]
+    assert found["thresholds"][1] == {
+        **{"threshold": "min_snr_db", "default": "15", "now": "28", "set by": "catalog", "kept at the default": 5}
+    }
+    assert say("catalog", corpus)["thresholds"] == found["thresholds"]
+
+
+def test_reset_goes_back_whole_or_by_name(corpus: Path) -> None:
+    (corpus / "prepare.yaml").write_text("thresholds: {min_snr_db: 22}\n", encoding="utf-8")
+    assert kept(corpus) == 4
+    say("catalog", corpus, "--set", "min_snr_db=33", "--set", "max_clipping=0.5")
+    found = say("catalog", corpus, "--set", "min_snr_db=default")
+    assert found["kept"] == 4 and load_thresholds(corpus) == Thresholds(min_snr_db=22, max_clipping=0.5)
+    assert {row["threshold"]: row["set by"] for row in found["thresholds"]} == {
+        "min_snr_db": "prepare",
+        "max_clipping": "catalog",
+    }
+    assert say("catalog", corpus, "--reset", "--set", "min_snr_db=28")["kept"] == 3
+    assert say("catalog", corpus, "--reset")["kept"] == 4 and not thresholds_path(corpus).exists()
+
+
+def test_what_was_saved_wins_over_a_later_prepare_name_by_name_and_is_said(corpus: Path) -> None:
+    change_thresholds(corpus, ["min_snr_db=40"])
+    asked = Thresholds(min_snr_db=5, max_clipping=0.5)
+    line = saved_wins(corpus, asked)
+    assert line is not None and "min_snr_db 40 (not 5)" in line and "--reset" in line and "max_clipping" not in line
+    assert apply_saved(corpus, asked) == Thresholds(min_snr_db=40, max_clipping=0.5)
+    assert saved_wins(corpus, Thresholds(min_snr_db=40)) is None
+
+
+def test_a_file_that_holds_all_of_them_is_still_read(corpus: Path) -> None:
+    thresholds_path(corpus).write_text(dump_settings(Thresholds(min_snr_db=33)), encoding="utf-8")
+    assert load_thresholds(corpus) == Thresholds(min_snr_db=33)
+    assert say("catalog", corpus, "--reset")["kept"] == 5
+
+
+def test_a_list_may_be_one_word_and_a_wrong_one_says_how_to_write_it(corpus: Path) -> None:
+    assert change_thresholds(corpus, ["drop_flags=upsampled"]).drop_flags == ("upsampled",)
+    with pytest.raises(SettingsError, match=r"no flag clipped; flags: .*drop_flags=\[looping_text,stock_phrase\]"):
+        change_thresholds(corpus, ["drop_flags=clipped"])
+    with pytest.raises(SettingsError, match=r"in brackets: drop_flags=\[3\]"):
+        change_thresholds(corpus, ["drop_flags=3"])
 
 
 def test_an_empty_file_changes_nothing(corpus: Path, tmp_path: Path) -> None:

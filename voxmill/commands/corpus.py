@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxmill.terminal import JsonOption, Terminal
+from voxmill.terminal import JsonOption, Terminal, quoted
+
+if TYPE_CHECKING:
+    from catalogs.thresholds import Thresholds
 
 CorpusArgument = Annotated[Path, typer.Argument(help="A corpus folder.", metavar="CORPUS")]
 
@@ -68,7 +71,7 @@ def prepare(
     from catalogs.views import build_catalog
 
     path = build_catalog(out)
-    terminal.say(f"catalog: {path}; next: voxmill report {out}")
+    terminal.say(f"catalog: {path}; next: voxmill report {quoted(out)}")
     terminal.result(asdict(summary))
 
 
@@ -91,32 +94,70 @@ def catalog(
     corpus: CorpusArgument,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a threshold, e.g. min_snr_db=10 (null: off); calls no model."),
+        typer.Option(
+            "--set", help="Change a threshold, e.g. min_snr_db=10 (null: off, default: as prepared); calls no model."
+        ),
     ] = None,
     thresholds: Annotated[
         Path | None,
         typer.Option("--thresholds", help="YAML of thresholds to change, e.g. min_snr_db: 10; --set goes on top."),
     ] = None,
+    reset: Annotated[
+        bool,
+        typer.Option("--reset", help="Drop all saved thresholds first; for one alone: --set min_snr_db=default."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make catalog.duckdb anew: views over all that is committed, under the present or the given thresholds.
+    """Rebuild catalog.duckdb: views over all that is committed, under the present or the given thresholds.
 
     Which segments are kept, and why not, is computed from the recorded scores: no model is called, no audio is read.
+    Thresholds given here are saved in CORPUS/thresholds.yaml, and win over those of `prepare`. Thresholds that differ from the
+    defaults are listed, each with the number of segments that would be kept under its default.
 
     Example:  voxmill catalog corpus --thresholds strict.yaml --set min_dnsmos_ovr=3.0
     """
-    from catalogs.thresholds import change_thresholds
-    from catalogs.views import build_catalog
+    from catalogs.thresholds import change_thresholds, load_thresholds
+    from catalogs.views import build_catalog, count_kept
     from catalogs.views import query as ask
 
     terminal = Terminal(as_json)
-    if set_ or thresholds:
-        change_thresholds(corpus, set_ or (), thresholds)
+    before = load_thresholds(corpus)
+    present = change_thresholds(corpus, set_ or (), thresholds, reset) if set_ or thresholds or reset else before
     path = build_catalog(corpus)
-    _, ((segments, kept),) = ask(corpus, "select count(*), count(*) filter (kept) from segments")
-    terminal.say(f"{path}: {kept} of {segments} segments kept")
-    terminal.say(f'open it with duckdb, or ask: voxmill query {corpus} "select * from funnel"')
-    terminal.result({"catalog": str(path), "segments": segments, "kept": kept})
+    (segments,) = ask(corpus, "select count(*) from segments")[1][0]
+    was, kept = count_kept(corpus, before, present)
+    moved = f" ({was} before)" if present != before else ""
+    terminal.say(f"{path}: {kept} of {segments} segments kept{moved}")
+    differ = _differing(corpus, present)
+    if differ:
+        terminal.table(
+            "thresholds that differ from the defaults", list(differ[0]), [list(row.values()) for row in differ]
+        )
+    terminal.say(f'open it with duckdb, or ask: voxmill query {quoted(corpus)} "select * from funnel"')
+    terminal.result(
+        {"catalog": str(path), "segments": segments, "kept": kept, "kept_before": was, "thresholds": differ}
+    )
+
+
+def _differing(corpus: Path, present: Thresholds) -> list[dict[str, object]]:
+    """The thresholds that are not the defaults: by whom they were set, and what would be kept under the default."""
+    from catalogs.thresholds import Thresholds, changes, prepared_thresholds
+    from catalogs.views import count_kept
+
+    default, prepared = Thresholds(), prepared_thresholds(corpus)
+    by_prepare = {name for name, _, _ in changes(default, prepared)} - {
+        name for name, _, _ in changes(prepared, present)
+    }
+    differ = changes(default, present)
+    if not differ:
+        return []
+    singly = [present.model_copy(update={name: getattr(default, name)}) for name, _, _ in differ]
+    counts = count_kept(corpus, *singly)
+    return [
+        {"threshold": name, "default": old, "now": new, "set by": "prepare" if name in by_prepare else "catalog"}
+        | {"kept at the default": count}
+        for (name, old, new), count in zip(differ, counts, strict=True)
+    ]
 
 
 def query(
