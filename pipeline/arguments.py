@@ -5,14 +5,15 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.containers.access import DEFAULT, Stores
 from pipeline.containers.listing import Located, is_container, list_members
-from pipeline.containers.members import Aside, HashKey, Member
-from pipeline.manifests import MANIFESTS, Entry, SourceError, read_file_list, read_manifest
-from pipeline.places import is_location, is_no_recording, is_other_archive, local_path, printable
+from pipeline.containers.members import Aside, HashKey, Member, one_line
+from pipeline.manifests import MANIFESTS, Entry, MissingLibraryError, SourceError, read_file_list, read_manifest
+from pipeline.places import is_location, is_no_recording, is_other_archive, local_path, printable, public
 from pipeline.records import Quarantined
 
 
@@ -48,9 +49,11 @@ class Expander:
         aside: Aside,
         language: str | None = None,
         hashes: MutableMapping[HashKey, str] | None = None,
+        stores: Stores = DEFAULT,
     ) -> None:
+        self._stores = stores
         self._refused, self._aside, self._language, self._hashes = refused, aside, language, hashes
-        self._located = Located(language, aside, hashes)
+        self._located = Located(language, aside, hashes, stores)
 
     def expand_all(self, arguments: Sequence[str]) -> Iterator[Found]:
         """All files of all arguments. Raises SourceError for an argument that cannot be used at all."""
@@ -69,21 +72,26 @@ class Expander:
         elif path.is_dir():
             yield from self._walk(path.absolute())
         elif path.suffix.lower() in MANIFESTS and path.is_file():
-            for entry in read_manifest(path.absolute()):
-                yield self._entry("", entry, listed=True)
+            yield from self._entries("", read_manifest(path.absolute()), listed=True)
         elif path.suffix.lower() == ".txt" and path.is_file():
-            for entry in read_file_list(path.absolute()):
-                yield self._entry(str(path.absolute().parent), entry)
+            yield from self._entries(str(path.absolute().parent), read_file_list(path.absolute()))
         elif path.exists() or path.is_symlink():
             yield Found(str(path.absolute().parent), Entry(path.absolute(), path.name))
         else:
             yield from self._glob(path, argument)
 
-    def _entry(self, root: str, entry: Entry, listed: bool = False) -> Found:
-        """A list's entry; where it is a URL, with what its store says where the list says nothing."""
-        if entry.location is None:
-            return Found(root, entry, listed=listed)
-        member = self._located.find(entry.location)
+    def _entries(self, root: str, entries: Iterable[Entry], listed: bool = False) -> Iterator[Found]:
+        """A list's entries; those that are URLs with what their store says where the list says nothing."""
+        entries = list(entries)
+        members = self._located.find([entry.location for entry in entries if entry.location is not None])
+        for entry in entries:
+            yield (
+                Found(root, entry, listed=listed)
+                if entry.location is None
+                else self._told(root, entry, next(members), listed)
+            )
+
+    def _told(self, root: str, entry: Entry, member: Member, listed: bool) -> Found:
         if entry.text:
             member = replace(member, text=entry.text, spans=entry.spans)
         member = replace(
@@ -96,10 +104,12 @@ class Expander:
 
     def _members(self, argument: str, root: str, title: str | None = None) -> Iterator[Found]:
         try:
-            for member in list_members(argument, self._language, self._aside, title, self._hashes):
+            for member in list_members(argument, self._language, self._aside, title, self._hashes, self._stores):
                 yield Found(root, Entry(Path(member.name), member.name, member.session), member)
         except OSError as error:
-            raise SourceError(f"{argument}: cannot be read: {str(error.strerror or error).lower()}") from None
+            raise SourceError(
+                f"{public(argument)}: cannot be read: {(error.strerror or one_line(error)).lower()}"
+            ) from None
 
     def _glob(self, pattern: Path, argument: str) -> Iterator[Found]:
         """Matches of a pattern; their root is the part of it before the first wildcard."""
@@ -151,6 +161,8 @@ class Expander:
         """
         try:
             yield from self._members(str(path), str(root), printable(path.relative_to(root)))
+        except MissingLibraryError:
+            raise
         except SourceError as error:
             self._refused.append(Quarantined(printable(path), "", "sources", str(error)))
 

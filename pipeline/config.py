@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from catalogs import models
 from catalogs.settings import SettingsError, load_settings, parse_yaml, validate_settings
 from catalogs.thresholds import Thresholds
+from pipeline.containers.access import Stores
 from pipeline.engine.base import StageGroup, StageSpec
 from pipeline.speaker.encoders import EncoderName
 from pipeline.speaker.purity import LEAST_PURITY
@@ -36,7 +37,7 @@ STAGE_NAMES: tuple[str, ...] = tuple(name for group in CHAIN for name in group)
 ENCODER_STAGES: tuple[str, ...] = ("find_turns", "embed_speaker", "mine_references")
 
 #: Keys that change speed, not results: left out of the fingerprint, so that moving to another machine redoes nothing.
-RUNTIME_KEYS = frozenset({"threads", "device", "batch_size", "timeout_s"})
+RUNTIME_KEYS = frozenset({"threads", "device", "batch_size", "timeout_s", "store_timeout_s", "store_tries"})
 
 
 class EngineConfig(BaseModel):
@@ -119,6 +120,11 @@ class _PrepareConfig(BaseModel):
     def stage(self, name: str) -> StageSpec:
         """The stage with its settings."""
         return StageSpec(name, getattr(self, name))
+
+    def stores(self) -> Stores:
+        """How stores are asked, by the settings of `decode`."""
+        stores: Stores = self.decode.stores()  # type: ignore[attr-defined]
+        return stores
 
     def groups(self) -> list[StageGroup]:
         """The chain as groups of stages, sized by the engine's settings."""

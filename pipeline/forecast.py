@@ -91,7 +91,13 @@ def list_recordings(paths: Sequence[str], root: Path, config: _PrepareConfig) ->
     hashes: dict[HashKey, str] = _NotHashed()
     if (root / "corpus.json").is_file():
         hashes = known_hashes(root)
-    return find_sources(paths, session=config.sources.session, language=config.sources.language, hashes=hashes)
+    return find_sources(
+        paths,
+        session=config.sources.session,
+        language=config.sources.language,
+        hashes=hashes,
+        stores=config.stores(),
+    )
 
 
 def forecast(

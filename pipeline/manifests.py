@@ -33,6 +33,10 @@ class SourceError(StageError):
     """A source argument that cannot be used; the message says which and what to give instead."""
 
 
+class MissingLibraryError(SourceError):
+    """A source needs a library that is not installed, or a protocol that does not exist: the run stops before it starts."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One recording of a list: where it is, what it is called there, and what the list says of it."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path, PurePath, PurePosixPath
+from urllib.parse import unquote
 
 _ENDINGS = """
     txt json jsonl csv tsv parquet arrow md rst pdf html htm xml yaml yml toml ini cfg conf log py sh ipynb
@@ -16,6 +19,16 @@ NOT_RECORDINGS = frozenset(f".{ending}" for ending in _ENDINGS.split())
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _OTHER_ARCHIVES = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>]+")
+#: Names of query parameters that let their bearer in: signatures of S3, Google and Azure, tokens, keys and passwords.
+_SECRET = re.compile(
+    r"^x-(amz|goog|oss|ms)-|^(se|sp|sv|sr|spr|st|sip|skoid|sktid|skt|ske|sks|skv)$|"
+    r"sig|token|secret|passw|pwd|auth|cred|session|expires|policy|(api|access|account|subscription)[-_]?key|key-?(pair-?)?id",
+    re.IGNORECASE,
+)
+_LONG = 24
+"""A query value of so many characters may be a secret under any name."""
 
 
 def is_location(path: str) -> bool:
@@ -34,6 +47,46 @@ def local_path(argument: str) -> str:
 def printable(path: str | PurePath) -> str:
     """A path as text that can be written down, whatever bytes are in it."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def public(url: str) -> str:
+    """A path or URL without what lets its reader in: no user and password, no signatures and tokens in the query.
+
+    Two URLs of one object that were signed at different times are the same afterwards. A long value of any other name is
+    replaced by a short digest.
+    """
+    if not is_location(url):
+        return url
+    return "::".join(_public(part) if is_location(part) else part for part in url.split("::"))
+
+
+def redacted(text: str) -> str:
+    """Text for a person or a log, each URL in it made public."""
+    return _URL.sub(lambda match: public(match[0]), text) if "://" in text else text
+
+
+def _public(url: str) -> str:
+    protocol, _, rest = url.partition("://")
+    place, mark, query = rest.partition("?")
+    host, slash, path = place.partition("/")
+    pairs = []
+    for pair in query.partition("#")[0].split("&") if mark else ():
+        name, equals, value = pair.partition("=")
+        if not _SECRET.search(name):
+            digest = hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()[:8]
+            pairs.append(f"{name}{equals}{value if len(value) < _LONG else '~' + digest}")
+    kept = "?" + "&".join(pairs) if any(pairs) else ""
+    return f"{protocol}://{host.rpartition('@')[2]}{slash}{path}{kept}"
+
+
+def is_page(url: str) -> bool:
+    """Whether this is a URL of a web server."""
+    return url.startswith(("http://", "https://"))
+
+
+def without_query(url: str) -> str:
+    """The URL of a web server without its query, by whose ending files are told apart; anything else as it is."""
+    return url.partition("?")[0].partition("#")[0] if is_page(url) else url
 
 
 def is_tar(name: str) -> bool:
@@ -64,7 +117,9 @@ def is_hidden(path: str) -> bool:
 def bare(url: str) -> str:
     """What a recording is called that a list names by a URL: its path in the store, `bucket/talks/1.wav`, and of a member of an
     archive the archive's path before it."""
-    inner, _, outer = url.partition("::")
+    inner, _, outer = public(url).partition("::")
+    if is_page(inner):
+        inner = unquote(inner)
     path = PurePosixPath(inner.partition("://")[2] if is_location(inner) else inner).as_posix().strip("/")
     return f"{bare(outer)}/{path}" if outer else path
 

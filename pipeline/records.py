@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from pipeline.places import public, redacted
+
 WINDOW_S = 600.0
 PCM_RATE = 16_000
 
@@ -215,6 +217,10 @@ class Quarantined:
     error: str
     attempts: int = 1
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        # These rows are shown, kept and handed on: nobody's password or signature may be in them.
+        self.path, self.error = public(self.path), redacted(self.error)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Any
 
 from catalogs.schema import SEGMENTS
 from catalogs.thresholds import Thresholds
+from pipeline.places import public
 from pipeline.records import Recording, Segment, Session
 
 
@@ -21,7 +22,7 @@ def recording_rows(session: Session) -> list[dict[str, Any]]:
     return [
         {
             "source_id": recording.source.source_id,
-            "path": recording.source.path,
+            "path": public(recording.source.path),
             "session_id": session.session_id,
             "duration_s": recording.duration_s,
             "sample_rate": recording.sample_rate,

@@ -198,7 +198,13 @@ def _find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Wat
     """The sources; files that have not changed since the last run are not read again for their hash."""
     hashes = known_hashes(root)
     before = len(hashes)
-    found = find_sources(paths, session=config.sources.session, language=config.sources.language, hashes=hashes)
+    found = find_sources(
+        paths,
+        session=config.sources.session,
+        language=config.sources.language,
+        hashes=hashes,
+        stores=config.stores(),
+    )
     if len(hashes) != before:
         text = json.dumps([[*key, sha256] for key, sha256 in hashes.items()])
         write_atomically(root / "hashes.json", text.encode(), scratch=root / "tmp")

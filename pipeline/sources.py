@@ -12,12 +12,13 @@ from typing import Literal
 
 from catalogs.ids import source_id
 from pipeline.arguments import Expander, Found
+from pipeline.containers.access import DEFAULT, Stores
 from pipeline.containers.members import Aside, HashKey, Member
 from pipeline.manifests import Entry, SourceError
 from pipeline.places import printable
 from pipeline.records import Quarantined, Source
 from pipeline.spoken_language import language_code
-from pipeline.stage import StageError
+from pipeline.stage import StageError, StoreError
 from pipeline.transcripts.beside import Beside
 
 __all__ = ["FoundSources", "HashKey", "SourceError", "find_sources"]
@@ -56,6 +57,7 @@ def find_sources(
     session: Literal["folder", "file"] = "folder",
     language: str | None = None,
     hashes: MutableMapping[HashKey, str] | None = None,
+    stores: Stores = DEFAULT,
 ) -> FoundSources:
     """All recordings under `paths` (folders, files, globs, `.txt` file lists, `.jsonl`/`.csv`/`.tsv`/`.parquet` manifests,
     and containers and URLs, see pipeline.containers; lists and manifests may name URLs too).
@@ -66,7 +68,7 @@ def find_sources(
     added to it. Raises SourceError when an argument itself cannot be used.
     """
     result = FoundSources()
-    found = _once(Expander(result.refused, result.aside, language, hashes).expand_all(paths), result)
+    found = _once(Expander(result.refused, result.aside, language, hashes, stores).expand_all(paths), result)
     sessions = _session_names(found, session)
     first: dict[str, str] = {}
     beside = Beside()
@@ -82,7 +84,8 @@ def find_sources(
             first[source.source_id] = source.path
             result.sources.append(source)
         except (StageError, OSError) as error:
-            reason = str(error) if isinstance(error, StageError) else (error.strerror or str(error)).lower()
+            own = isinstance(error, StageError | StoreError)
+            reason = str(error) if own else (getattr(error, "strerror", None) or str(error)).lower()
             place = item.member.location if item.member else item.entry.path
             result.refused.append(Quarantined(printable(place), "", "sources", reason))
     if unopened := result.aside.unopened:
@@ -166,7 +169,7 @@ def _language(name: str | None, recording: str, result: FoundSources) -> str | N
 
 def _member_source(member: Member, session: str, language: str | None, result: FoundSources) -> Source:
     if member.fault is not None:
-        raise SourceError(member.fault)
+        raise StoreError(member.fault) if member.unreachable else SourceError(member.fault)
     if printable(member.name) != member.name:
         raise SourceError("its name is not valid UTF-8; rename it")
     return Source(

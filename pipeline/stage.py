@@ -214,6 +214,6 @@ def _audio_share(session: Session, items: Sequence[Recording | Segment]) -> floa
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one readable line: its own words for a StageError, else with the kind of error before them."""
+    """An exception as one readable line: its own words for a StageError or StoreError, else with the kind of error before them."""
     words = " ".join(str(error).split()) or type(error).__name__
-    return words if isinstance(error, StageError) else f"{type(error).__name__}: {words}"
+    return words if isinstance(error, StageError | StoreError) else f"{type(error).__name__}: {words}"

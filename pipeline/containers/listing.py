@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from pipeline.containers.members import Aside, HashKey, Member, MemberHashes, one_line
-from pipeline.containers.stores import find_one, list_folder, list_url
+from pipeline.containers.access import DEFAULT, Stores, check_url
+from pipeline.containers.members import Aside, HashKey, Member, MemberHashes, faulty
+from pipeline.containers.stores import list_folder, list_url, look, take_one
 from pipeline.containers.tables import audio_column, is_dataset, list_dataset, list_parquet
 from pipeline.containers.tars import list_tar
 from pipeline.places import bare, is_location, is_tar, is_zip, local_path
@@ -32,6 +34,7 @@ def list_members(
     aside: Aside | None = None,
     title: str | None = None,
     hashes: MutableMapping[HashKey, str] | None = None,
+    stores: Stores = DEFAULT,
 ) -> Iterator[Member]:
     """All recordings of a container, in its order. Raises SourceError where it cannot be opened at all.
 
@@ -40,7 +43,8 @@ def list_members(
     """
     aside = aside if aside is not None else Aside()
     if is_location(argument):
-        yield from list_url(argument, language, aside)
+        check_url(argument)
+        yield from list_url(argument, language, aside, stores)
         return
     path = Path(argument).expanduser().absolute()
     title = title or path.name
@@ -49,7 +53,7 @@ def list_members(
     elif path.suffix.lower() == ".parquet":
         yield from list_parquet(path, title, aside)
     elif is_zip(path.name):
-        yield from list_folder(f"zip://::file://{path}", title, language, aside, MemberHashes(hashes, path))
+        yield from list_folder(f"zip://::file://{path}", title, language, aside, stores, MemberHashes(hashes, path))
     else:
         with path.open("rb") as file:
             yield from list_tar(file, f"file://{path}", title, language, aside, MemberHashes(hashes, path))
@@ -58,41 +62,59 @@ def list_members(
 class Located:
     """Finds the recordings that lists name by a URL; an archive that holds some of them is read once for all."""
 
-    def __init__(self, language: str | None, aside: Aside, hashes: MutableMapping[HashKey, str] | None = None) -> None:
-        self._language, self._aside, self._hashes = language, aside, hashes
-        self._archives: dict[str, dict[str, Member] | str] = {}
-        """Members by name, or why there are none."""
+    def __init__(
+        self,
+        language: str | None,
+        aside: Aside,
+        hashes: MutableMapping[HashKey, str] | None = None,
+        stores: Stores = DEFAULT,
+    ) -> None:
+        self._language, self._aside, self._hashes, self._stores = language, aside, hashes, stores
+        self._archives: dict[str, dict[str, Member] | Member] = {}
+        """Members by name, or what is wrong with the archive."""
         self._folders: dict[str, Beside] = {}
 
-    def find(self, url: str) -> Member:
-        """The recording; a Member with a fault where there is none. Never raises for what the store answers."""
+    def find(self, urls: Sequence[str]) -> Iterator[Member]:
+        """The recordings, in order; a Member with a fault where there is none. Raises SourceError where no answer can be had
+        from a store at all, and for a URL that cannot be opened here."""
+        for url in urls:
+            check_url(url)
+        alone = [url for url in urls if not _in_archive(url)]
+        looked = self._stores.look_at(alone, lambda url: look(self._stores, url))
+        for url in urls:
+            if _in_archive(url):
+                yield self._in_archive(url)
+            else:
+                yield take_one(url, next(looked), self._stores, self._language, self._aside, self._folders)
+
+    def _in_archive(self, url: str) -> Member:
         inner, _, outer = url.partition("::")
-        protocol = inner.partition("://")[0]
-        if not outer or protocol not in ("tar", "zip"):
-            return find_one(url, self._language, self._aside, self._folders)
-        name = bare(url)
+        protocol, name = inner.partition("://")[0], bare(url)
         key = f"{protocol}::{outer}"
         if key not in self._archives:
             try:
                 self._archives[key] = self._members(protocol, outer)
             except Exception as error:
-                self._archives[key] = one_line(error)
+                self._archives[key] = faulty(outer, bare(outer), error, "")
         members = self._archives[key]
-        if isinstance(members, str):
-            return Member(url, name, fault=members)
+        if isinstance(members, Member):
+            return replace(members, location=url, name=name)
         return members.get(name) or Member(url, name, fault="the archive has no such member")
 
     def _members(self, protocol: str, outer: str) -> dict[str, Member]:
         """{name: member} of an archive."""
-        import fsspec
-
         # What is passed over belongs to no list: its archive is no source of its own.
         title, aside = bare(outer), Aside(notices=self._aside.notices)
         file_here = local_path(outer)
         hashes = MemberHashes() if is_location(file_here) else MemberHashes(self._hashes, Path(file_here))
         if protocol == "zip":
-            members = list(list_folder(f"zip://::{outer}", title, self._language, aside, hashes))
+            members = list(list_folder(f"zip://::{outer}", title, self._language, aside, self._stores, hashes))
         else:
-            with fsspec.open(outer, "rb") as file:
+            with self._stores.open(*self._stores.locate(outer)) as file:
                 members = list(list_tar(file, outer, title, self._language, aside, hashes))
         return {PurePosixPath(member.name).as_posix(): member for member in members}
+
+
+def _in_archive(url: str) -> bool:
+    inner, _, outer = url.partition("::")
+    return bool(outer) and inner.partition("://")[0] in ("tar", "zip")

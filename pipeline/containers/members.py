@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.manifests import COLUMNS
+from pipeline.places import redacted
 from pipeline.records import TimedText
+from pipeline.stage import StoreError
 
 #: What a content hash is remembered by: path or location, size in bytes and time of last change in ns of the file.
 HashKey = tuple[str, int, int]
@@ -35,6 +37,8 @@ class Member:
     extent: tuple[int, int] | None = None
     """(offset, size) in bytes of its content in an uncompressed tar."""
     fault: str | None = None
+    unreachable: bool = False
+    """With a fault: it is that of a store, and the recording may be had another time."""
 
 
 @dataclass
@@ -84,5 +88,11 @@ def known_facts(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line; its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What an error says, in one line without anybody's password; its kind where it says nothing."""
+    return redacted(" ".join(str(error).split())) or type(error).__name__
+
+
+def faulty(location: str, name: str, error: Exception, does: str = "cannot be read") -> Member:
+    """A recording (or container) that an error kept from us."""
+    words = f"{does} ({one_line(error)})" if does else one_line(error)
+    return Member(location, name, fault=words, unreachable=isinstance(error, StoreError))

@@ -12,12 +12,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.containers.access import DEFAULT, Stores, store_error
 from pipeline.containers.members import one_line
 from pipeline.containers.tables import read_rows
 from pipeline.disk import is_full_disk
+from pipeline.places import without_query
 from pipeline.records import Source
+from pipeline.stage import StoreError
 
-_BLOCK = 1 << 20
+_BLOCK = 4 << 20
 
 
 class Spool:
@@ -25,7 +28,7 @@ class Spool:
     or a Parquet file cannot be entered in the middle, and a zip's table of contents would be read for every member.
 
     `working` is called with the source id before each copy. `compare`: whether a member of a tar must have the hash it was listed
-    with.
+    with. `stores`: how long and how often stores are asked.
     """
 
     def __init__(
@@ -34,18 +37,20 @@ class Spool:
         sources: Iterable[Source],
         working: Callable[[str], None] = lambda source_id: None,
         compare: bool = True,
+        stores: Stores = DEFAULT,
     ) -> None:
         self._folder = Path(folder)
         self._compare = compare
+        self._stores = stores
         self._working = working
         self._waiting: dict[str, dict[str, Source]] = {}
-        self._faults: dict[str, str] = {}
+        self._faults: dict[str, OSError] = {}
         for source in sources:
             self._waiting.setdefault(_container(source.path), {})[source.path] = source
 
     def fetch(self, source: Source) -> Path:
         """The copy of a recording; one that is there already is used again. Raises OSError with one line where it cannot be had,
-        and the system's own where the disk is full."""
+        StoreError where its store failed, and the system's own where the disk is full."""
         target = self._target(source)
         if not target.is_file() and source.path not in self._faults:
             container = _container(source.path)
@@ -55,10 +60,11 @@ class Spool:
             self._copy(container, [one for one in wanted.values() if not self._target(one).is_file()])
         if target.is_file():
             return target
-        raise OSError(f"cannot be fetched ({self._faults[source.path]})")
+        raise self._faults[source.path]
 
     def _target(self, source: Source) -> Path:
-        name = urlsplit(source.path).path if source.path.startswith("rows://") else source.path.split("::")[0]
+        inner = without_query(source.path.split("::")[0])
+        name = urlsplit(source.path).path if source.path.startswith("rows://") else inner
         return self._folder / (hashlib.sha256(source.path.encode()).hexdigest()[:16] + PurePosixPath(name).suffix)
 
     def _copy(self, container: str, sources: Sequence[Source]) -> None:
@@ -67,21 +73,21 @@ class Spool:
         Where the pass itself breaks, only the one that is asked for has had its try: each of the others gets a pass of its own.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        why, asked_for = "it is not there any more", sources[-1:]
+        why, asked_for = _cannot(OSError("it is not there any more")), sources[-1:]
         try:
             self._working(asked_for[0].source_id)
-            for source, blocks in _read(container, sources):
+            for source, blocks in _read(container, sources, self._stores):
                 self._working(source.source_id)
                 try:
                     self._write(source, blocks)
                 except Exception as error:
                     if is_full_disk(error):
                         raise
-                    self._faults[source.path] = one_line(error)
+                    self._faults[source.path] = _cannot(error)
         except Exception as error:
             if is_full_disk(error):
                 raise
-            why, sources = one_line(error), asked_for
+            why, sources = _cannot(error), asked_for
         for source in sources:
             if not self._target(source).is_file():
                 self._faults.setdefault(source.path, why)
@@ -103,12 +109,18 @@ class Spool:
             partial.unlink(missing_ok=True)
 
 
-def fetch(source: Source, folder: str | Path) -> Path:
+def _cannot(error: Exception) -> OSError:
+    fault = store_error(error)
+    kind = StoreError if fault or isinstance(error, ImportError) else OSError
+    return kind(f"cannot be fetched ({one_line(fault or error)})")
+
+
+def fetch(source: Source, folder: str | Path, stores: Stores = DEFAULT) -> Path:
     """Copy one recording into `folder` and return the copy. Raises OSError with one line where it cannot be had.
 
     Its hash may be anything: a forecast, which hears a few excerpts, does not read everything for it.
     """
-    return Spool(folder, [source], compare=False).fetch(source)
+    return Spool(folder, [source], compare=False, stores=stores).fetch(source)
 
 
 def _container(location: str) -> str:
@@ -120,25 +132,26 @@ def _container(location: str) -> str:
     return f"{protocol}::{outer}" if outer and protocol in ("tar", "zip") else location
 
 
-def _read(container: str, sources: Sequence[Source]) -> Iterator[tuple[Source, Iterator[bytes]]]:
+def _read(container: str, sources: Sequence[Source], stores: Stores) -> Iterator[tuple[Source, Iterator[bytes]]]:
     """Recordings of one container with their content, each to be read before the next is asked for."""
-    import fsspec
-
     if container.startswith("rows://"):
         by_location = {source.path: source for source in sources}
         for location, data in read_rows(container, by_location):
             yield by_location[location], iter([data])
     elif container.startswith("tar::"):
-        with fsspec.open(container.removeprefix("tar::"), "rb") as file:
-            yield from _read_places(file, sources) if all(s.extent for s in sources) else _read_tar(file, sources)
+        placed = all(source.extent for source in sources)
+        with stores.open(*stores.locate(container.removeprefix("tar::")), ahead=not placed) as file:
+            placed = placed and file.seekable()
+            yield from _read_places(file, sources) if placed else _read_tar(file, sources)
     elif container.startswith("zip::"):
-        with fsspec.open(container.removeprefix("zip::"), "rb") as file, zipfile.ZipFile(file) as archive:
+        place = stores.locate(container.removeprefix("zip::"))
+        with stores.open(*place) as file, zipfile.ZipFile(file) as archive:
             there = {_inner(name): name for name in archive.namelist()}
             for source in sources:
                 if name := there.get(_inner(_member(source))):
                     yield source, _zip_blocks(archive, name)
     else:
-        with fsspec.open(container, "rb") as file:
+        with stores.open(*stores.locate(container), ahead=False) as file:
             yield sources[0], _blocks(file)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pipeline.containers.members import Aside, Member, known_facts, one_line
-from pipeline.manifests import SourceError, row_spans
+from pipeline.manifests import MissingLibraryError, SourceError, row_spans
 from pipeline.transcripts.formats import TranscriptError
 
 _ROWS_AT_ONCE = 16
@@ -118,7 +118,9 @@ def _splits(path: Path) -> Iterator[tuple[str, Any, str]]:
     try:
         import datasets
     except ImportError:
-        raise SourceError(f"{path}: a `datasets` folder needs that package: pip install 'voxmill[hf]'") from None
+        raise MissingLibraryError(
+            f"{path}: a `datasets` folder needs that package: pip install 'voxmill[hf]'"
+        ) from None
     try:
         loaded = datasets.load_from_disk(str(path))
     except Exception as error:

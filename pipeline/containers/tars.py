@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.containers.members import Aside, Member, MemberHashes, known_facts, one_line
 from pipeline.manifests import SourceError
 from pipeline.places import is_hidden, is_no_recording, is_other_archive, is_tar, is_zip, printable
+from pipeline.stage import StoreError
 from pipeline.transcripts.beside import LARGEST_BYTES, Beside, may_be_transcript
 from pipeline.transcripts.formats import TranscriptError
 
@@ -83,6 +84,8 @@ def list_tar(
                     aside.leave(path.name)
                     continue
                 audio.append(_member(tar, item, url, title, plain, hashes))
+    except StoreError:
+        raise
     except (tarfile.TarError, EOFError, OSError) as error:
         if not audio:
             raise SourceError(f"{title}: not a tar that can be read ({one_line(error)})") from None

@@ -12,10 +12,11 @@ from pydantic import Field
 from catalogs.ids import other_channel_id
 from pipeline.audio_file import AudioFileError, StreamReport, probe, stream_mono
 from pipeline.channels import is_one_speaker_a_channel
+from pipeline.containers.access import Stores
 from pipeline.containers.spool import Spool
-from pipeline.places import is_location
+from pipeline.places import is_location, public
 from pipeline.records import PCM_RATE, Recording, Separation, Session
-from pipeline.stage import Resources, Stage, StageConfig
+from pipeline.stage import Resources, Stage, StageConfig, StoreError
 from pipeline.windows import WindowMaker
 
 _WORTH_SAYING = 0.99
@@ -30,6 +31,14 @@ class DecodeConfig(StageConfig):
     channels: Literal["auto", "mix", "split"] = "auto"
     """mix: all channels become one; split: each of two channels is a recording of its own; auto: split where a speaker is on
     each (one of them 20 dB above the other most of the time), as in telephone calls and interviews."""
+    store_timeout_s: float = Field(60.0, gt=0)
+    """Sources behind URLs: seconds to wait for a store's connection and for its next bytes."""
+    store_tries: int = Field(3, ge=1)
+    """Sources behind URLs: how often a request is made in all before it counts as failed."""
+
+    def stores(self) -> Stores:
+        """How stores are asked."""
+        return Stores(self.store_timeout_s, self.store_tries)
 
 
 class Decode(Stage[DecodeConfig]):
@@ -48,7 +57,8 @@ class Decode(Stage[DecodeConfig]):
 
     def __call__(self, session: Session) -> Session:
         elsewhere = [r.source for r in session.usable() if is_location(r.source.path)]
-        spool = Spool(session.spool, elsewhere, lambda source_id: self.report_item(source_id, 0.0))
+        working = lambda source_id: self.report_item(source_id, 0.0)  # noqa: E731
+        spool = Spool(session.spool, elsewhere, working, stores=self.config.stores())
         self.for_each(session, session.usable(), lambda recording: self._open(session, recording, spool))
         self.for_each(session, session.usable(), lambda recording: self._decode(session, recording))
         return session
@@ -58,6 +68,8 @@ class Decode(Stage[DecodeConfig]):
         if is_location(recording.source.path):
             try:
                 recording.fetched_path = str(spool.fetch(recording.source))
+            except StoreError:
+                raise
             except OSError as error:
                 if error.errno is not None:
                     raise  # no fault of the recording's: a full disk and the like
@@ -99,7 +111,9 @@ class Decode(Stage[DecodeConfig]):
             fault = "damaged" if report.lost else "truncated"
             raise AudioFileError(f"{fault}: {decoded:.1f} of {whole:.1f} s decode")
         if decoded < _WORTH_SAYING * whole or report.stopped:
-            session.notices.append(f"{recording.source.path}: {_loss(report, whole - decoded)}; the rest is used")
+            session.notices.append(
+                f"{public(recording.source.path)}: {_loss(report, whole - decoded)}; the rest is used"
+            )
         session.notices += _repairs(report)
         session.windows.extend(window.finish())
 

@@ -207,6 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
         file = (folder / self._path).resolve()
         if not file.is_relative_to(folder) or not file.exists():
             self._send(404, b"not found\n", "text/plain")
+        elif file.is_dir() and self._path and not self._path.endswith("/"):
+            self._send(301, b"", "text/plain", None, {"Location": f"/{quote(self._path)}/"})
         elif file.is_dir():
             self._send(200, self._page(file), "text/html; charset=utf-8", fault)
         else:
@@ -214,9 +216,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _page(self, folder: Path) -> bytes:
         names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
-        base = "" if not self._path or self._path.endswith("/") else f"{folder.name}/"
-        links = "".join(f'<li><a href="{quote(base + name)}">{html.escape(name)}</a></li>\n' for name in names)
-        return f"<!DOCTYPE html><title>files</title><ul>\n{links}</ul>\n".encode()
+        links = "".join(f'<li><a href="{quote(name)}">{html.escape(name)}</a></li>\n' for name in names)
+        # Web servers put such links above their lists.
+        usual = '<a href="?C=N;O=D">Name</a> <a href="/">Top</a> <a href="../">Parent</a>'
+        return f"<!DOCTYPE html><title>files</title>{usual}<ul>\n{links}</ul>\n".encode()
 
     def _send_file(self, file: Path, fault: Fault | None) -> None:
         content, size = file.read_bytes(), file.stat().st_size

@@ -21,6 +21,7 @@ from packed import RATE, add
 
 from pipeline.config import load_config
 from pipeline.containers import spool as spool_module
+from pipeline.containers.access import Stores
 from pipeline.containers.spool import Spool, fetch
 from pipeline.excerpts import Piece, write_piece
 from pipeline.forecast import list_recordings
@@ -82,13 +83,12 @@ def test_a_container_is_opened_once_for_all_recordings_of_a_session(
     kind: str, wavs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets
-    import fsspec
 
     sources = find_sources([str(pack(wavs, kind, tmp_path))]).sources
     assert len(sources) == COUNT
     calls = count_calls(
         monkeypatch,
-        (fsspec, "open"),
+        (Stores, "open"),
         (tarfile, "open"),
         (zipfile.ZipFile, "_RealGetContents"),
         (pq, "ParquetFile"),
@@ -130,9 +130,9 @@ def test_a_pass_that_breaks_costs_only_the_recording_that_was_asked_for(
     sources = find_sources([str(pack(wavs, "tar.gz", tmp_path))]).sources[:5]
     read, passes = spool_module._read, []
 
-    def lost_once(container: str, wanted: Sequence[Source]) -> Iterator[tuple[Source, Iterator[bytes]]]:
+    def lost_once(container: str, wanted: Sequence[Source], stores: Stores) -> Iterator[tuple[Source, Iterator[bytes]]]:
         passes.append(len(wanted))
-        for item in read(container, wanted):
+        for item in read(container, wanted, stores):
             yield item
             if len(passes) == 1:
                 raise OSError("connection lost")
