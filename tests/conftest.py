@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import os
+import random
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+_SEED_NAME = "VOXMILL_TEST_SEED"
+_SEED = int(os.environ.get(_SEED_NAME) or secrets.randbelow(2**31))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give Hypothesis the run's seed, unless it has one of its own."""
+    if getattr(config.option, "hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = str(_SEED)
+
+
+def pytest_report_header() -> str:
+    """The seed, in the head of the report."""
+    return _seed_words()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The seed again at the end: the head is not printed with -q."""
+    terminalreporter.write_line(_seed_words())
+
+
+def _seed_words() -> str:
+    return f"seed of all random choices: {_SEED} (the same again: {_SEED_NAME}={_SEED})"
+
+
+@pytest.fixture
+def dice(request: pytest.FixtureRequest) -> random.Random:
+    """Random numbers of one test: they follow from the run's seed and the test's name."""
+    return random.Random(f"{_SEED} {request.node.nodeid}")
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +76,9 @@ def ray_node() -> Iterator[None]:
 
     # The workers must find the stand-in stages of tests/fakes.
     # The repository goes first: tests/pipeline must not be taken for the package pipeline.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+    # Back again afterwards: what other tests start does not depend on whether they come after this.
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        yield
+        ray.shutdown()

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 from trainer.config import TrainConfig, TrainError
-from trainer.ranks import check_shares, chosen_ranks
-from trainer.result import TrainResult
+from trainer.ranks import check_shares, chosen_ranks, open_rendezvous
+from trainer.result import Progress, TrainResult
 from trainer.signals import ask_to_stop, flag_on_signal
 
+T = TypeVar("T")
 _POLL_S = 0.5
 _PLACING_S = 600.0
 
@@ -26,34 +28,33 @@ class _Rank:
     """One worker: an actor on a machine of the cluster. `run` and `heard` may be called at the same time."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._told: SimpleQueue[str | Progress] = SimpleQueue()
+        self._rendezvous: Any = None
 
-    def address(self) -> tuple[str, int]:
-        """The address of its machine, and a port that is free there now."""
+    def rendezvous(self) -> dict[str, str]:
+        """Open the place where the ranks meet, on this machine; the environment that leads there."""
         import ray
 
-        host = ray.util.get_node_ip_address()
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            return host, int(probe.getsockname()[1])
+        self._rendezvous, environment = open_rendezvous(ray.util.get_node_ip_address())
+        return environment
 
-    def heard(self) -> list[str]:
-        """What was said since the last call."""
-        lines, self._lines = self._lines, []
-        return lines
+    def heard(self) -> list[str | Progress]:
+        """What was said, and the steps that were taken, since the last call."""
+        return drained(self._told)
 
     def stop(self) -> None:
         """As SIGTERM does elsewhere."""
         ask_to_stop()
 
-    def run(self, values: dict[str, Any], environment: dict[str, str]) -> tuple[str, Any]:
-        """("done", the result's fields) or ("failed" | "peer", one line)."""
+    def run(self, values: dict[str, Any], environment: dict[str, str], each_step: bool) -> tuple[str, Any]:
+        """("done", the result's fields) or ("failed" | "peer", one line). each_step: whether `heard` returns steps, too."""
         from trainer.loop import train
         from trainer.ranks import PeerError
 
         os.environ.update(environment)
         try:
-            return "done", asdict(train(TrainConfig.model_validate(values), lambda line: self._lines.append(line)))
+            on_step = self._told.put if each_step else None
+            return "done", asdict(train(TrainConfig.model_validate(values), self._told.put, on_step))
         except PeerError as error:
             return "peer", str(error)
         except Exception as error:  # it crosses to the driver as words: its class may not be there
@@ -63,8 +64,20 @@ class _Rank:
             return "failed", str(error) if ours else f"{type(error).__name__}: {error}"
 
 
-def train_on_ray(config: TrainConfig, say: Callable[[str], None]) -> TrainResult:
+def drained(queue: SimpleQueue[T]) -> list[T]:
+    """Take all that is in a queue now, in order. A thread may put more meanwhile: nothing is lost."""
+    found: list[T] = []
+    with suppress(Empty):
+        while True:
+            found.append(queue.get_nowait())
+    return found
+
+
+def train_on_ray(
+    config: TrainConfig, say: Callable[[str], None], on_step: Callable[[Progress], None] | None = None
+) -> TrainResult:
     """Train with `config.workers` ranks on a cluster; the paths in the config must be seen by all its machines.
+    `on_step` is called here, up to half a second after the step.
 
     SIGTERM and SIGINT here stop all ranks in good order. Raises TrainError when a rank fails or its machine dies (the same call
     goes on from the last checkpoint), or when the cluster has no room.
@@ -102,11 +115,18 @@ def train_on_ray(config: TrainConfig, say: Callable[[str], None]) -> TrainResult
             ).remote()
             for rank in range(config.workers)
         ]
-        host, port = ray.get(actors[0].address.remote())
+        shared = ray.get(actors[0].rendezvous.remote()) | {"WORLD_SIZE": str(config.workers), "LOCAL_RANK": "0"}
         values = config.model_copy(update={"launch": "here"}).model_dump(mode="json")
-        shared = {"WORLD_SIZE": str(config.workers), "MASTER_ADDR": host, "MASTER_PORT": str(port), "LOCAL_RANK": "0"}
-        calls = [actor.run.remote(values, shared | {"RANK": str(rank)}) for rank, actor in enumerate(actors)]
-        return TrainResult(**_follow(ray, actors, calls, say))
+        each_step = on_step is not None
+        calls = [actor.run.remote(values, shared | {"RANK": str(rank)}, each_step) for rank, actor in enumerate(actors)]
+
+        def tell(told: str | Progress) -> None:
+            if isinstance(told, str):
+                say(told)
+            elif on_step is not None:
+                on_step(told)
+
+        return TrainResult(**_follow(ray, actors, calls, tell))
     except RayError as error:
         words = str(error).strip().splitlines()[0]
         raise TrainError(f"a rank was lost ({words}); run again: it goes on from the last checkpoint") from None
@@ -127,15 +147,15 @@ def _check_room(config: TrainConfig, bundle: dict[str, float], there: dict[str, 
             )
 
 
-def _follow(ray: Any, actors: list[Any], calls: list[Any], say: Callable[[str], None]) -> dict[str, Any]:
-    """Pass on what the first rank says until all have ended; returns its result."""
+def _follow(ray: Any, actors: list[Any], calls: list[Any], tell: Callable[[str | Progress], None]) -> dict[str, Any]:
+    """Pass on what the first rank says and which steps it takes until all have ended; returns its result."""
     waiting, told_to_stop = list(calls), False
     answers: dict[Any, tuple[str, Any]] = {}
     with flag_on_signal() as asked:
         while waiting:
             done, waiting = ray.wait(waiting, num_returns=1, timeout=_POLL_S)
-            for line in ray.get(actors[0].heard.remote()):
-                say(line)
+            for told in ray.get(actors[0].heard.remote()):
+                tell(told)
             if asked() and not told_to_stop:
                 told_to_stop = True
                 ray.get([actor.stop.remote() for actor in actors])
@@ -145,7 +165,7 @@ def _follow(ray: Any, actors: list[Any], calls: list[Any], say: Callable[[str], 
                     # The others learn of it by themselves unless it was too early for them to have met.
                     time.sleep(_POLL_S)
                     raise TrainError(f"rank {calls.index(call)}: {answers[call][1]}")
-    for line in ray.get(actors[0].heard.remote()):
-        say(line)
+    for told in ray.get(actors[0].heard.remote()):
+        tell(told)
     result: dict[str, Any] = answers[calls[0]][1]
     return result

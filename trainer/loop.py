@@ -47,7 +47,7 @@ def train(
     if config.launch == "ray":
         from trainer.launch import train_on_ray
 
-        return train_on_ray(config, say)
+        return train_on_ray(config, say, on_step)
     ranks = planned_ranks(config)
     device = pick_device(config.device, ranks.local)
     with joined(config, ranks, device):

@@ -18,6 +18,8 @@ import torch.distributed as dist
 from trainer.config import TrainConfig, TrainError
 
 T = TypeVar("T")
+_AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE"
+"""torch's variable: the store at MASTER_ADDR:MASTER_PORT is there already, no rank opens it."""
 _PATIENCE = timedelta(hours=2)
 """How long a rank waits for the others: the first may train a codec and a tokenizer before anything else begins."""
 
@@ -142,6 +144,16 @@ def check_shares(config: TrainConfig, ranks: Ranks) -> None:
                 f"phase {name}: the {rows} rows of a step (rows x accumulate) cannot be shared by {ranks.world} processes:"
                 f" set {setting}"
             )
+
+
+def open_rendezvous(host: str) -> tuple[dist.TCPStore, dict[str, str]]:
+    """(store, environment): where ranks meet, and the variables that lead them there.
+
+    The kernel chooses the port, and the store keeps it as long as the returned object lives: a port that is only probed may be
+    taken by another process before the first rank opens it.
+    """
+    store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+    return store, {"MASTER_ADDR": host, "MASTER_PORT": str(store.port), _AGENT_STORE: str(True)}
 
 
 @contextmanager

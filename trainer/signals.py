@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _ASKED = threading.Event()
+_KILLED_BY_INTERRUPT = 128 + signal.SIGINT
+_AT_ONCE = 3
+"""Interrupts after which the process ends even if Python never gets to run its handlers."""
+_FIRST_INTERRUPT = (
+    b"\nstopping: this step is finished and saved first; Ctrl-C again ends the run now (the same command goes on from the"
+    b" last checkpoint), and once more ends it even if it hangs\n"
+)
 
 
 def never() -> bool:
@@ -17,27 +26,69 @@ def never() -> bool:
 
 
 def ask_to_stop() -> None:
-    """As a signal does, for a run in a thread of this process."""
+    """As a signal does, for a run in a thread of this process. It may come before the run is ready to look at it."""
     _ASKED.set()
 
 
 @contextmanager
 def flag_on_signal() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and SIGINT only raise a flag: the step is finished and saved, then the run ends."""
-    asked = False
-    _ASKED.clear()
+    """SIGTERM and the first SIGINT only raise a flag: the step is finished and saved, then the run ends.
+
+    The second SIGINT raises KeyboardInterrupt; the third ends the process from a thread, for a main thread that hangs outside of
+    Python. `ask_to_stop` is forgotten at the end and not at the beginning: it may come while the run is being built.
+    """
+    interrupted = asked = False
 
     def raise_flag(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
+        nonlocal asked, interrupted
         asked = True
+        if number == signal.SIGINT:
+            if interrupted:
+                raise KeyboardInterrupt
+            interrupted = True
 
     try:
         before = {number: signal.signal(number, raise_flag) for number in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # not the main thread: whoever runs us there stops us in their own way
-        yield lambda: asked or _ASKED.is_set()
-        return
+        before = {}
     try:
-        yield lambda: asked or _ASKED.is_set()
+        with _watched_interrupts(bool(before)):
+            yield lambda: asked or _ASKED.is_set()
     finally:
+        _ASKED.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _watched_interrupts(in_main_thread: bool) -> Iterator[None]:
+    """A thread that sees each SIGINT when it arrives: it answers the first, and ends the process at the third."""
+    if not in_main_thread:
+        yield
+        return
+    reads, writes = socket.socketpair()
+    writes.setblocking(False)
+    thread = threading.Thread(target=_watch, args=(reads,), name="interrupts", daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writes.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        writes.close()
+        thread.join()
+        reads.close()
+
+
+def _watch(arrivals: socket.socket) -> None:
+    seen = 0
+    while received := arrivals.recv(1):
+        if received[0] != signal.SIGINT:
+            continue
+        seen += 1
+        # Straight to the terminal: print may be what the main thread is in the middle of. One rank of several speaks.
+        if seen == 1 and os.environ.get("RANK", "0") == "0":
+            with suppress(OSError):
+                os.write(2, _FIRST_INTERRUPT)
+        if seen >= _AT_ONCE:
+            os._exit(_KILLED_BY_INTERRUPT)

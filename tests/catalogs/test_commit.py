@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -201,13 +200,15 @@ def test_a_killed_writer_loses_and_doubles_nothing(tmp_path: Path) -> None:
     )
     here = Path(__file__).resolve().parent
     killed = 0
-    for wait_s in (0.03, 0.05, 0.07, 0.09, 60.0):
+    for more in (1, 5, 8, 12, 60):
+        wanted = len(committed_units(root)) + more
         command = [sys.executable, "-c", script, root, here, here.parents[1]]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=wait_s)
+        # Somewhere in the unit after the last of them: the reading of the folder takes its time, too.
+        while process.poll() is None and len(committed_units(root)) < wanted:
+            pass
         killed += process.poll() is None
         process.kill()
         process.wait()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes.processes import family, gone
+from fakes.processes import PATIENCE_S, family, gone
 from fakes.recordings import noise, write
 
 from catalogs.corpus import Corpus
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 def run(module: str, *arguments: str) -> str:
-    """Standard output of a module that must come to a good end within four minutes; nothing of it is left running."""
+    """Standard output of a module that must come to a good end; nothing of it is left running."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
         "OMP_NUM_THREADS": "1",
@@ -35,14 +35,14 @@ def run(module: str, *arguments: str) -> str:
         cwd=REPOSITORY,
     )
     try:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:
         relatives = family(process.pid)
         process.kill()
         out, err = process.communicate()
-        for relative in gone(relatives, within_s=15):
+        for relative in gone(relatives, within_s=60):
             relative.kill()
-        pytest.fail(f"no end after four minutes:\n{out}\n{err}")
+        pytest.fail(f"no end after {PATIENCE_S:.0f} s:\n{out}\n{err}")
     assert process.returncode == 0, out + err
     return out
 

@@ -9,6 +9,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+PATIENCE_S = 900.0
+"""Seconds that a test waits for a process before it takes it for hung. No test measures speed: a busy machine may take long."""
+
 
 @dataclass(frozen=True)
 class Process:

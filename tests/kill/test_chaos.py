@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from fakes.processes import Process, family, gone
+from fakes.processes import PATIENCE_S, Process, family, gone
 from fakes.recordings import noise, write
 
 from catalogs.corpus import Corpus
@@ -25,7 +25,6 @@ pytestmark = [pytest.mark.kill, pytest.mark.slow]
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 KILLS = ["driver"] * 4 + ["actor"] * 8
-LIMIT_S = 240
 
 
 def start(sources: Path, corpus: Path, *settings: str) -> subprocess.Popen[str]:
@@ -39,7 +38,7 @@ def start(sources: Path, corpus: Path, *settings: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], limit_s: float = LIMIT_S) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], limit_s: float = PATIENCE_S) -> tuple[int, str, str]:
     """(exit status, standard output, standard error) of a run that is left alone."""
     try:
         out, err = process.communicate(timeout=limit_s)
@@ -50,12 +49,12 @@ def finish(process: subprocess.Popen[str], limit_s: float = LIMIT_S) -> tuple[in
 
 
 def end(process: subprocess.Popen[str]) -> list[str]:
-    """SIGKILL a driver; the workers that outlive it by more than ten seconds. What Ray left of its own is killed, too."""
+    """SIGKILL a driver; the workers that outlive it by more than a minute. What Ray left of its own is killed, too."""
     relatives = family(process.pid)
     workers = actors(process)
     process.kill()
     process.communicate()
-    left = [worker.title for worker in gone(workers, within_s=10)]
+    left = [worker.title for worker in gone(workers, within_s=60)]
     for relative in relatives:
         # Ray's agents notice only after a while that they are alone.
         relative.kill()

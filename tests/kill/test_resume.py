@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fakes.processes import PATIENCE_S
 
 from catalogs import models
 from catalogs.corpus import Corpus
@@ -51,7 +52,7 @@ def kill_when(recordings: Path, corpus: Path, moment: str) -> None:
     """Start `prepare` and SIGKILL its driver at a moment: while models load, after the first or the third commit."""
     process = subprocess.Popen(command(recordings, corpus), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     there = committed(corpus) if corpus.exists() else 0
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + PATIENCE_S
     started = time.monotonic()
     while process.poll() is None and time.monotonic() < deadline:
         if moment == "start" and time.monotonic() - started > 5:

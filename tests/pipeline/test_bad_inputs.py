@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import soxr
 from fakes.bad_inputs import EMPTY, KINDS, LEFT, REFUSED, USED, make_bad_inputs, make_zip_bomb
+from fakes.processes import PATIENCE_S
 
 from catalogs import models
 from catalogs.fsck import fsck
@@ -42,7 +43,7 @@ def test_every_kind_is_accounted_for_and_none_stops_the_run(corpora: Path, tmp_p
     for setting in SETTINGS:
         command += ["--set", setting]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=900, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command, capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Traceback" not in done.stdout + done.stderr

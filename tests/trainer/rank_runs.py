@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,16 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+from fakes.processes import PATIENCE_S
 from train_runs import REPOSITORY
 
 from trainer.config import TrainConfig
-
-
-def free_port() -> int:
-    """A port of the loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from trainer.ranks import open_rendezvous
 
 
 def write_config(config: TrainConfig, folder: Path) -> Path:
@@ -36,7 +30,9 @@ class RankProcesses:
 
     def __init__(self, config: TrainConfig, folder: Path, world: int = 2) -> None:
         path = write_config(config, folder)
-        shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        # Held by this process for as long as the ranks run: no port is given back and taken by somebody else meanwhile.
+        self._rendezvous, shared = open_rendezvous("127.0.0.1")
+        shared |= {"WORLD_SIZE": str(world)}
         self._logs = [folder / f"{path.stem}.{rank}.{time.monotonic_ns()}.log" for rank in range(world)]
         self.processes = [
             subprocess.Popen(
@@ -58,7 +54,7 @@ class RankProcesses:
 
     def wait_for_step(self, step: int) -> None:
         """Until so many steps are in metrics.jsonl."""
-        limit = time.monotonic() + 120
+        limit = time.monotonic() + PATIENCE_S
         path = self._output / "metrics.jsonl"
         while time.monotonic() < limit:
             if path.is_file() and path.read_text(encoding="utf-8").count("loss/diffusion") >= step:
@@ -67,7 +63,7 @@ class RankProcesses:
             time.sleep(0.005)
         raise AssertionError(f"step {step} was not reached: {self.said()}")
 
-    def finish(self, seconds: float = 120) -> list[int]:
+    def finish(self, seconds: float = PATIENCE_S) -> list[int]:
         """Exit statuses, once all have ended."""
         limit = time.monotonic() + seconds
         return [process.wait(max(0.1, limit - time.monotonic())) for process in self.processes]
@@ -78,7 +74,7 @@ class RankProcesses:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
         for process in self.processes:
-            process.wait(30)
+            process.wait(PATIENCE_S)
 
 
 def torchrun(config: TrainConfig, folder: Path, world: int = 2, more: Sequence[str] = ()) -> subprocess.Popen[str]:
@@ -90,10 +86,13 @@ def torchrun(config: TrainConfig, folder: Path, world: int = 2, more: Sequence[s
         "torch.distributed.run",
         "--nproc-per-node",
         str(world),
-        "--master-addr",
-        "127.0.0.1",
+        # torchrun's own store takes a port that the kernel chooses, and keeps it.
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "localhost:0",
     ]
-    command += ["--master-port", str(free_port()), "-m", "voxmill.cli", "train", str(path), *more]
+    command += ["-m", "voxmill.cli", "train", str(path), *more]
     return subprocess.Popen(
         command,
         cwd=REPOSITORY,

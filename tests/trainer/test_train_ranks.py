@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.processes import PATIENCE_S
 from rank_runs import RankProcesses, torchrun
 from safetensors.torch import load_file
 from train_runs import REPOSITORY, Runs, losses
@@ -67,7 +68,7 @@ def unbroken(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two ranks, sharded, by torchrun."""
     folder = tmp_path_factory.mktemp("ranks")
     process = torchrun(settings(runs, folder / "out", keep=10, validation=VALIDATION | {"speak": 1}), folder)
-    told = process.communicate(timeout=180)[0]
+    told = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 0, told
     assert told.count("phase only:") == 1, "only the first rank speaks"
     (spoken,) = (folder / "out" / "heard" / f"step_{STEPS:07d}").iterdir()
@@ -118,9 +119,9 @@ def test_copies_on_two_ranks_are_the_same_run_too(
 
 @pytest.mark.kill
 def test_killed_at_any_step_the_next_losses_are_those_of_an_unbroken_run(
-    runs: Runs, unbroken: Path, tmp_path: Path, started: list[RankProcesses]
+    runs: Runs, unbroken: Path, tmp_path: Path, started: list[RankProcesses], dice: random.Random
 ) -> None:
-    step = random.SystemRandom().randrange(4, STEPS - 20 + 1)
+    step = dice.randrange(4, STEPS - 20 + 1)
     config = settings(runs, tmp_path / "out", async_save=True, recompute=True)  # neither changes a bit
     started.append(RankProcesses(config, tmp_path))
     started[0].wait_for_step(step)

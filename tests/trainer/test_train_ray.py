@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from train_runs import Runs, losses
 
 from trainer.config import TrainError
+from trainer.launch import drained
 from trainer.loop import train
+from trainer.result import Progress
 from trainer.resume import latest
 from trainer.signals import ask_to_stop
 
@@ -17,14 +21,28 @@ from trainer.signals import ask_to_stop
 def test_two_workers_are_the_same_run_as_one_rank(runs: Runs, tmp_path: Path) -> None:
     phase = {"steps": 4}
     said: list[str] = []
-    result = train(runs.config(tmp_path / "ray", phase, launch="ray", workers=2, parallel="fsdp"), said.append)
+    steps: list[Progress] = []
+    config = runs.config(tmp_path / "ray", phase, launch="ray", workers=2, parallel="fsdp")
+    result = train(config, said.append, steps.append)
     train(runs.config(tmp_path / "alone", phase), lambda _: None)
     mine, theirs = losses(tmp_path / "ray"), losses(tmp_path / "alone")
     assert result.steps == 4 and mine.keys() == theirs.keys()
     for step in theirs:
         assert mine[step] == pytest.approx(theirs[step], rel=1e-5)
     assert any("step 4/4" in line for line in said)
+    assert [told.step for told in steps] == [1, 2, 3, 4], "on_step is called here as it is without Ray"
+    assert [told.report.diffusion for told in steps] == [losses(tmp_path / "ray")[step][0] for step in (1, 2, 3, 4)]
     assert (tmp_path / "ray" / "latest" / "model.safetensors").is_file()
+
+
+def test_nothing_that_a_thread_says_meanwhile_is_lost() -> None:
+    queue: SimpleQueue[int] = SimpleQueue()
+    speaker = threading.Thread(target=lambda: [queue.put(number) for number in range(20_000)])
+    speaker.start()
+    heard: list[int] = []
+    while speaker.is_alive():
+        heard += drained(queue)
+    assert heard + drained(queue) == list(range(20_000))
 
 
 @pytest.mark.usefixtures("ray_node")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.processes import PATIENCE_S
 from safetensors.torch import load_file
 from speech_corpus import chosen_clips, commit_speaker
 from train_runs import Runs, losses, start_process
@@ -22,6 +23,7 @@ from train_runs import Runs, losses, start_process
 from trainer import checkpoint
 from trainer.config import TrainError
 from trainer.loop import train
+from trainer.result import Progress
 from trainer.resume import latest
 
 STEPS = 29
@@ -37,7 +39,7 @@ def unbroken(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def wait_for_step(process: subprocess.Popen[str], output: Path, step: int) -> None:
     """Until the process has written that step (it must not have ended)."""
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + PATIENCE_S
     while time.monotonic() < limit:
         path = output / "metrics.jsonl"
         if path.is_file() and path.read_text(encoding="utf-8").count("loss/diffusion") >= step:
@@ -77,15 +79,20 @@ def test_a_resumed_run_may_outlive_the_checkpoint_it_went_on_from(runs: Runs, tm
 @pytest.mark.kill
 @pytest.mark.parametrize("async_save", [False, True])
 def test_killed_at_any_step_the_next_twenty_are_as_if_nothing_had_been(
-    runs: Runs, unbroken: Path, tmp_path: Path, killed: list[subprocess.Popen[str]], async_save: bool
+    runs: Runs,
+    unbroken: Path,
+    tmp_path: Path,
+    killed: list[subprocess.Popen[str]],
+    async_save: bool,
+    dice: random.Random,
 ) -> None:
-    step = random.SystemRandom().randrange(4, 7)
+    step = dice.randrange(4, 7)
     config = runs.config(tmp_path / "out", PHASE, async_save=async_save)
     process = start_process(config, tmp_path)
     killed.append(process)
     wait_for_step(process, tmp_path / "out", step)
     process.send_signal(signal.SIGKILL)
-    assert process.wait(30) == -signal.SIGKILL, f"killed at step {step}"
+    assert process.wait(PATIENCE_S) == -signal.SIGKILL, f"killed at step {step}"
     saved = latest(tmp_path / "out")
     assert (0 if saved is None else saved.step) <= STEPS - 20
     said: list[str] = []
@@ -105,7 +112,7 @@ def test_asked_to_stop_it_saves_ends_well_and_goes_on(
     killed.append(process)
     wait_for_step(process, tmp_path / "out", 5)
     process.send_signal(signal.SIGTERM)
-    told = process.communicate(timeout=60)[0]
+    told = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 0, told
     assert "asked to stop" in told
     (folder,) = (tmp_path / "out" / "checkpoints").iterdir()
@@ -204,18 +211,24 @@ def test_a_checkpoint_written_meanwhile_is_of_the_step_it_was_begun_at(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict[str, int] | None
 ) -> None:
     """With the writing held up for some steps, files are those of a run that waits for them."""
-    honest, writers = checkpoint._save_resume, []
+    honest, writers, may_write = checkpoint._save_resume, [], threading.Event()
 
-    def slow(*arguments: Any) -> None:
+    def held_up(*arguments: Any) -> None:
         writers.append(threading.current_thread())
-        time.sleep(0.5)
+        if threading.current_thread() is not threading.main_thread():
+            assert may_write.wait(PATIENCE_S)
         honest(*arguments)
 
-    monkeypatch.setattr(checkpoint, "_save_resume", slow)
+    def after_step(progress: Progress) -> None:
+        if progress.step == 6:
+            may_write.set()
+
+    monkeypatch.setattr(checkpoint, "_save_resume", held_up)
     model = {"start": str(runs.start), "lora": lora}
     common = {"model": model, "optim": {"ema": 0.9}, "save_every": 4, "log_every": 1, "keep": 5}
     for name, background in (("waits", False), ("meanwhile", True)):
-        train(runs.config(tmp_path / name, async_save=background, **common), lambda _: None)
+        may_write.clear()
+        train(runs.config(tmp_path / name, async_save=background, **common), lambda _: None, after_step)
     # The last one is waited for in any case.
     assert [writer is threading.main_thread() for writer in writers] == [True, True, False, False]
     for step in (4, 8):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.processes import PATIENCE_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORDED = json.loads((Path(__file__).parent / "upstream_calls.json").read_text(encoding="utf-8"))
@@ -74,7 +75,7 @@ def ours(golden: Path) -> dict[str, Any]:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]

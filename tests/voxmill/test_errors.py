@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from fakes.processes import PATIENCE_S
 
 
 def complain(*arguments: str, cwd: Path) -> str:
     """What `voxmill` says on standard error, checked to be one line."""
     command = [sys.executable, "-m", "voxmill.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=PATIENCE_S)
     assert done.returncode == 1, done.stdout + done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1 and lines[0].startswith("voxmill: "), done.stderr
