@@ -11,6 +11,7 @@ from annotators.providers.base import Provider
 from annotators.schema import Answer, Clip
 from catalogs.commit import write_atomically
 from catalogs.corpus import Corpus
+from catalogs.damage import reading
 from catalogs.schema import DESCRIPTIONS
 
 
@@ -65,7 +66,8 @@ def _done(path: Path) -> dict[str, dict[str, Any]]:
 
     if not path.is_file():
         return {}
-    rows = pq.ParquetFile(path).read().to_pylist()
+    with reading(path):
+        rows = pq.ParquetFile(path).read().to_pylist()
     return {row["segment_id"]: row for row in rows if row["status"] == "ok"}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from catalogs.charts import waveform_path
 from catalogs.corpus import Corpus
+from catalogs.damage import reading
 from catalogs.shards import decode
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ class ClipMaker:
     def _clip(self, row: dict[str, Any]) -> Clip | None:
         if row["segment_id"] in self._made:
             return self._made[row["segment_id"]]
-        data = self._corpus.shard(row["shard"]).audio_buffer(row["row"])
-        audio, rate = decode(data, 0.0, _LONGEST_S)
+        with reading(self._corpus.path / row["shard"]):
+            data = self._corpus.shard(row["shard"]).audio_buffer(row["row"])
+            audio, rate = decode(data, 0.0, _LONGEST_S)
         kind, encoded = encode_small(audio, rate)
         if len(encoded) > self._left:
             return None

@@ -159,9 +159,7 @@ def commit_unit(root: str | Path, unit: UnitContent) -> dict[str, Any]:
     with own_scratch(root / "tmp") as attempt:
         files = _write_files(root, unit, attempt)
         record = _record(unit, files)
-        draft = attempt / "record.json"
-        _write_durably(draft, lambda sink: sink.write(json.dumps(record, indent=1, ensure_ascii=False).encode()))
-        winner = _link_record(draft, final)
+        winner = _link_record(_write_record(attempt, record), final)
     if winner is None:
         return record
     kept = {file["path"] for file in winner["files"]}
@@ -169,6 +167,18 @@ def commit_unit(root: str | Path, unit: UnitContent) -> dict[str, Any]:
         if file["path"] not in kept:
             (root / file["path"]).unlink(missing_ok=True)
     return winner
+
+
+def commit_record(root: str | Path, record: Mapping[str, Any]) -> None:
+    """Commit a unit whose files are all in place, by its record alone; nothing happens if the unit has a record."""
+    with own_scratch(Path(root) / "tmp") as attempt:
+        _link_record(_write_record(attempt, record), record_path(root, record["unit_id"]))
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> Path:
+    draft = folder / "record.json"
+    _write_durably(draft, lambda sink: sink.write(json.dumps(record, indent=1, ensure_ascii=False).encode()))
+    return draft
 
 
 def _write_files(root: Path, unit: UnitContent, attempt: Path) -> list[dict[str, Any]]:
@@ -193,11 +203,24 @@ def _write_files(root: Path, unit: UnitContent, attempt: Path) -> list[dict[str,
         "references": to_table(unit.references, REFERENCES),
         "quarantine": to_table(unit.quarantine, QUARANTINE),
     }
+    rows = {"segments": len(with_audio)} | {kind: table.num_rows for kind, table in tables.items()}
+    about = unit_about(unit, {kind: count for kind, count in rows.items() if count})
     for kind, table in tables.items():
         if table.num_rows:
-            entry = _place(root, unit.unit_id, kind, "parquet", attempt, parquet(table))
+            told = table.replace_schema_metadata({b"voxmill": json.dumps(about, ensure_ascii=False).encode()})
+            entry = _place(root, unit.unit_id, kind, "parquet", attempt, parquet(told))
             files.append(entry | {"rows": table.num_rows})
     return files
+
+
+def unit_about(unit: UnitContent, rows: Mapping[str, int]) -> dict[str, Any]:
+    """What each Parquet file of a unit says of the whole unit in its metadata: enough to rebuild a record that was lost."""
+    return {
+        "unit_id": unit.unit_id,
+        "fingerprint": unit.fingerprint,
+        "session_ids": list(unit.sessions),
+        "rows": dict(rows),
+    }
 
 
 def _place(

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalogs.commit import write_atomically
+from catalogs.damage import reading
 from catalogs.shards import BATCH_ROWS
 
 _OPEN_FILES = 256
@@ -124,8 +125,9 @@ class StoredLatents:
             if len(self._tables) > _OPEN_FILES:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(number)
-        value = self._tables[number].column("latents")[row].as_buffer()
-        return np.frombuffer(value, dtype="<u2").reshape(-1, self.form.patch_size, self.form.feat_dim)
+        with reading(self._files[number]):
+            value = self._tables[number].column("latents")[row].as_buffer()
+            return np.frombuffer(value, dtype="<u2").reshape(-1, self.form.patch_size, self.form.feat_dim)
 
 
 def latent_problems(root: Path, segments: Collection[str], hashes: bool = True) -> Iterator[tuple[str, str, str]]:
@@ -158,12 +160,10 @@ def latent_problems(root: Path, segments: Collection[str], hashes: bool = True) 
 
 
 def _open(path: Path) -> pa.Table:
-    try:
+    with reading(path):
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
-    if table.schema.names != LATENTS.names or b"voxmill" not in (table.schema.metadata or {}):
-        raise ValueError(f"{path} does not have the columns of latents")
+        if table.schema.names != LATENTS.names or b"voxmill" not in (table.schema.metadata or {}):
+            raise ValueError("it does not have the columns of latents")
     return table
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalogs.commit import corpus_info, read_records
+from catalogs.damage import reading
 from catalogs.duplicates import lay_over, read_duplicates
 from catalogs.schema import DECOUPLED, DESCRIPTIONS, INDEX, RECORDINGS, REFERENCES
 from catalogs.shards import Shard
@@ -30,16 +31,28 @@ def annotation_files(root: str | Path, kind: str) -> list[Path]:
 
     wanted = set(_ANNOTATIONS[kind].names)
     base = Path(root) / "annotations"
-    return [
-        path
-        for path in sorted(base.rglob("*.parquet"))
-        if not any(part.startswith((".", "tmp")) for part in path.relative_to(base).parts)
-        and wanted <= set(pq.read_schema(path).names)
-    ]
+    found = []
+    for path in sorted(base.rglob("*.parquet")):
+        if not any(part.startswith((".", "tmp")) for part in path.relative_to(base).parts):
+            with reading(path):
+                if wanted <= set(pq.read_schema(path).names):
+                    found.append(path)
+    return found
+
+
+def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` of one Parquet file of a corpus. DamagedFile if it cannot be read."""
+    import pyarrow.parquet as pq
+
+    with reading(path):
+        return pq.ParquetFile(path).read(columns=schema.names).select(schema.names).cast(schema)
 
 
 class Corpus:
-    """A corpus as it was when it was opened: `refresh` sees units committed since. Safe to pickle to data workers."""
+    """A corpus as it was when it was opened: `refresh` sees units committed since. Safe to pickle to data workers.
+
+    Whatever reads a file raises DamagedFile, one line with the command that repairs it, for one that is not what was committed.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -89,9 +102,8 @@ class Corpus:
 
     def _read(self, file: dict[str, Any], superseded: list[str] | None) -> pa.Table:
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
-        table = pq.ParquetFile(self.path / file["path"]).read().cast(_SCHEMAS[file["kind"]])
+        table = read_rows(self.path / file["path"], _SCHEMAS[file["kind"]])
         if superseded and "source_id" in table.schema.names:
             table = table.filter(pc.invert(pc.is_in(table.column("source_id"), pa.array(superseded, pa.string()))))
         return table
@@ -105,11 +117,8 @@ class Corpus:
 
     def annotations(self, kind: str) -> pa.Table:
         """All rows of `descriptions` or `decoupled` that later passes have made so far, keyed by segment_id."""
-        import pyarrow.parquet as pq
-
         schema = _ANNOTATIONS[kind]
-        files = annotation_files(self.path, kind)
-        parts = [pq.ParquetFile(path).read(columns=schema.names).select(schema.names).cast(schema) for path in files]
+        parts = [read_rows(path, schema) for path in annotation_files(self.path, kind)]
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
     def kept(self, thresholds: Thresholds | None = None) -> pa.Table:
@@ -160,12 +169,14 @@ class Corpus:
     def segment(self, segment_id: str) -> dict[str, Any]:
         """One segment with its words and embedding, without audio."""
         shard, row = self.place(segment_id)
-        return self.shard(shard).row(row) | {"shard": shard, "row": row}
+        with reading(self.path / shard):
+            return self.shard(shard).row(row) | {"shard": shard, "row": row}
 
     def audio_buffer(self, segment_id: str) -> pa.Buffer:
         """The FLAC bytes of one segment, as a view of the shard."""
         shard, row = self.place(segment_id)
-        return self.shard(shard).audio_buffer(row)
+        with reading(self.path / shard):
+            return self.shard(shard).audio_buffer(row)
 
     def read_audio(self, segment_id: str, level: bool = False) -> tuple[np.ndarray, int]:
         """float32 [S] in -1..1 and the native sample rate (Hz) of one segment, as it was recorded.
@@ -174,6 +185,7 @@ class Corpus:
         same gain gives the recording back.
         """
         shard, row = self.place(segment_id)
-        samples, rate = self.shard(shard).read_audio(row)
-        gain = self.shard(shard).column(row, "gain_db") if level else None
+        with reading(self.path / shard):
+            samples, rate = self.shard(shard).read_audio(row)
+            gain = self.shard(shard).column(row, "gain_db") if level else None
         return (samples if gain is None else samples * np.float32(10 ** (gain / 20))), rate

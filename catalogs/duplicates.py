@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from catalogs.commit import write_atomically
+from catalogs.damage import reading
 from catalogs.schema import DUPLICATES, INDEX
 from catalogs.shards import to_table
 
@@ -33,7 +34,10 @@ def read_duplicates(root: str | Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     path = duplicates_path(root)
-    return pq.ParquetFile(path).read().cast(DUPLICATES) if path.is_file() else DUPLICATES.empty_table()
+    if not path.is_file():
+        return DUPLICATES.empty_table()
+    with reading(path):
+        return pq.ParquetFile(path).read().cast(DUPLICATES)
 
 
 def duplicates_state(root: str | Path) -> str | None:
@@ -43,7 +47,8 @@ def duplicates_state(root: str | Path) -> str | None:
     path = duplicates_path(root)
     if not path.is_file():
         return None
-    about = (pq.read_schema(path).metadata or {}).get(b"voxmill")
+    with reading(path):
+        about = (pq.read_schema(path).metadata or {}).get(b"voxmill")
     return json.loads(about)["state"] if about else None
 
 

@@ -15,7 +15,7 @@ from catalogs.corpus import Corpus
 from catalogs.languages import language, language_name
 from catalogs.settings import read_yaml
 from catalogs.thresholds import REASON_WORDS, Thresholds, load_thresholds
-from catalogs.views import connect
+from catalogs.views import asking, connect
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,7 +54,7 @@ def build_report(root: str | Path, out: str | Path | None = None, audio_bytes: i
     root = Path(root)
     target = Path(out) if out is not None else root / "report.html"
     corpus_info(root)
-    with connect(root) as connection:
+    with connect(root) as connection, asking(root):
         page = _render(_gather(root, connection, audio_bytes))
     write_atomically(target, page.encode())
     return target

@@ -134,6 +134,9 @@ class Shard:
         _, ends, data = values.buffers()
         # A scalar's as_buffer() would copy; the offsets are read by hand to stay a view.
         first, last = np.frombuffer(ends, dtype=np.int32)[values.offset + offset : values.offset + offset + 2]
+        # Buffer.slice does not look: flipped bits in the offsets would read outside of the map.
+        if not 0 <= first <= last <= data.size:
+            raise ValueError(f"row {row} of {self.path} is said to end at byte {last} of {data.size}")
         return data.slice(int(first), int(last - first))
 
     def read_audio(self, row: int, start_s: float = 0.0, stop_s: float | None = None) -> tuple[np.ndarray, int]:

@@ -14,7 +14,8 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,11 @@ import pyarrow as pa
 from catalogs.attempts import cause_sql
 from catalogs.commit import corpus_info, read_records, record_path
 from catalogs.corpus import annotation_files
+from catalogs.damage import DamagedFile, one_line
 from catalogs.duplicates import duplicates_path
 from catalogs.history import replaced_sources
 from catalogs.ids import short_hash
+from catalogs.models import file_sha256
 from catalogs.schema import (
     DECOUPLED,
     DESCRIPTIONS,
@@ -104,11 +107,12 @@ def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Pat
     draft = root / f".catalog-{uuid.uuid4().hex[:8]}" / "catalog.duckdb"
     draft.parent.mkdir()
     try:
-        connection = duckdb.connect(str(draft))
-        try:
-            connection.execute(_sql(connection, root, files, limits))
-        finally:
-            connection.close()
+        with asking(root):
+            connection = duckdb.connect(str(draft))
+            try:
+                connection.execute(_sql(connection, root, files, limits))
+            finally:
+                connection.close()
         os.replace(draft, catalog_path(root))  # noqa: PTH105 - atomic, and said so
     finally:
         shutil.rmtree(draft.parent, ignore_errors=True)
@@ -243,7 +247,8 @@ def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
         # Somebody else's corpus, or a read-only disk: the same views in memory.
         limits = load_thresholds(root)
         connection = duckdb.connect()
-        connection.execute(_sql(connection, root, _files(root), limits))
+        with asking(root):
+            connection.execute(_sql(connection, root, _files(root), limits))
     connection.execute("SET TimeZone = 'UTC'")
     return connection
 
@@ -265,6 +270,7 @@ def query(root: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
             names = list(result.columns)
             return names, [tuple(row.values()) for row in _plain(result.to_arrow_table())]
         except duckdb.Error as error:
+            refuse_damage(root, error)
             raise QueryError(_explain(connection, error)) from None
 
 
@@ -272,6 +278,52 @@ def count_kept(root: str | Path, *limits: Thresholds) -> list[int]:
     """Segments that would be kept under each of the given thresholds, in one scan; no model is called."""
     counts = ", ".join(f"count(*) FILTER ({limit.kept_sql()})" for limit in limits)
     return list(query(root, f"SELECT {counts} FROM segments")[1][0])
+
+
+@contextmanager
+def asking(root: str | Path) -> Iterator[None]:
+    """Raise DamagedFile or a full disk's OSError for what DuckDB says of a corpus' files; other errors of DuckDB pass."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        refuse_damage(root, error)
+        raise
+
+
+def refuse_damage(root: str | Path, error: Exception) -> None:
+    """Raise DamagedFile if a file of the corpus is at fault for an error of DuckDB, OSError if a full disk is.
+
+    DuckDB names the file only in some of its messages, so the files are compared with their records.
+    """
+    import duckdb
+
+    wrong_query = duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException | duckdb.ConversionException
+    # A view that cannot be bound is the query's fault too, unless the message names a file.
+    if isinstance(error, wrong_query) and ".parquet" not in str(error):
+        return
+    if "No space left" in str(error):
+        raise OSError(errno.ENOSPC, "no space left on the disk", str(root)) from None
+    for path, record in _expected(Path(root)):
+        if not path.is_file():
+            raise DamagedFile(path, "is missing") from None
+        if record is not None and path.stat().st_size != record["bytes"]:
+            raise DamagedFile(path, f"has {path.stat().st_size} bytes of {record['bytes']}") from None
+        if record is not None and file_sha256(path) != record["sha256"]:
+            raise DamagedFile(path, "has changed since it was committed") from None
+        if record is None and str(path) in str(error):
+            raise DamagedFile(path, f"is damaged ({one_line(error)})") from None
+
+
+def _expected(root: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """Every file behind the views, with its entry in a record if a record names it."""
+    for record in read_records(root):
+        for file in record["files"]:
+            if file["kind"] in _SCHEMAS:
+                yield root / file["path"], file
+    for path in [*(root / "quarantine" / "now").glob("*.parquet"), *(root / "annotations").rglob("*.parquet")]:
+        yield path, None
 
 
 def _plain(table: pa.Table) -> Iterable[dict[str, Any]]:

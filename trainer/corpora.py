@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalogs.corpus import Corpus
+from catalogs.damage import one_line, repair_command
 from catalogs.duplicates import read_duplicates
 from catalogs.views import QueryError, query
 from trainer.config import TrainError
@@ -191,7 +192,7 @@ class Corpora:
 
 
 def _unreadable(segment_id: str, part: Corpus, error: Exception) -> SegmentError:
-    words = " ".join(str(error).split())
     return SegmentError(
-        segment_id, f"the shard of segment {segment_id} cannot be read ({words}); run: voxmill fsck {part.path}"
+        segment_id,
+        f"the shard of segment {segment_id} cannot be read ({one_line(error)}); run: {repair_command(part.path)}",
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from catalogs.companions import StoredLatents, stored_codecs
+from catalogs.damage import one_line, repair_command
 from trainer.config import TrainError
 from trainer.corpora import RATE, Corpora, SegmentError
 from trainer.encoder import ClipEncoder, codec_digest, from_bits, latent_form
@@ -96,15 +97,15 @@ class Latents:
             except (OSError, ValueError, IndexError) as error:
                 raise SegmentError(
                     segment_id,
-                    f"the stored latents of segment {segment_id} cannot be read ({' '.join(str(error).split())}); run: voxmill"
-                    f" fsck {stored.root}",
+                    f"the stored latents of segment {segment_id} cannot be read ({one_line(error)}); run:"
+                    f" {repair_command(stored.root)}",
                 ) from None
             if bits is not None:
                 if len(bits) != patches:
                     raise SegmentError(
                         segment_id,
                         f"segment {segment_id} has stored latents of {len(bits)} patches, its index row speaks of {patches}; run:"
-                        f" voxmill fsck {stored.root}",
+                        f" {repair_command(stored.root)}",
                     )
                 return from_bits(bits)
         if segment_id in self._memory:
@@ -158,7 +159,8 @@ def check_length(segment_id: str, samples: int, patches: int, patch_samples: int
         raise SegmentError(
             segment_id,
             f"segment {segment_id} has {samples / RATE:.2f} s of audio, its index row speaks of"
-            f" {(patches - 1) * patch_samples / RATE:.2f} to {patches * patch_samples / RATE:.2f} s; run: voxmill fsck {corpus}",
+            f" {(patches - 1) * patch_samples / RATE:.2f} to {patches * patch_samples / RATE:.2f} s; run:"
+            f" {repair_command(corpus)}",
         )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from catalogs.damage import repair_command
 from catalogs.settings import read_yaml
 from trainer.build import model_config
 from trainer.codec.files import read_codec
@@ -178,6 +179,17 @@ def free_bytes(config: TrainConfig) -> float:
     return float(shutil.disk_usage(_nearest(Path(config.output))).free)
 
 
+def size_text(count: float) -> str:
+    """Bytes for people, in the unit that leaves a figure to read: 812 kB, 3.1 MB, 24.0 GB."""
+    return (
+        f"{count / 1e9:.1f} GB"
+        if count >= 1e9
+        else f"{count / 1e6:.1f} MB"
+        if count >= 1e6
+        else f"{count / 1e3:.0f} kB"
+    )
+
+
 def check_disk(config: TrainConfig, facts: ModelFacts) -> None:
     """TrainError where the checkpoints do not fit."""
     output, free = Path(config.output), free_bytes(config)
@@ -185,8 +197,8 @@ def check_disk(config: TrainConfig, facts: ModelFacts) -> None:
     needed = disk_needed(config, facts)[1]
     if needed > free + there:
         raise TrainError(
-            f"output {output}: {config.keep} checkpoints and one being written need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are"
-            " free: give another output, or keep fewer with --set keep=1"
+            f"output {output}: {config.keep} checkpoints and one being written need {size_text(needed)}, {size_text(free)}"
+            " are free: give another output, or keep fewer with --set keep=1"
         )
 
 
@@ -224,16 +236,16 @@ def _check_shards(corpora: Corpora, candidates: Iterable[Candidate]) -> None:
         path, shard = missing[0]
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise TrainError(
-            f"corpus {path}: the shard {shard}{more} is not there; run: voxmill fsck {path} (it says what is lost), or prepare"
-            " that part again"
+            f"corpus {path}: the shard {shard}{more} is not there; run: {repair_command(path)} (it says what is lost and how"
+            " it comes back)"
         )
     damaged = corpora.damaged_shards(wanted)
     if damaged:
         path, shard, reason = damaged[0]
         more = f" (and {len(damaged) - 1} more are damaged)" if len(damaged) > 1 else ""
         raise TrainError(
-            f"corpus {path}: the shard {shard} {reason}{more}; run: voxmill fsck {path} (it says what is lost), or prepare that"
-            " part again"
+            f"corpus {path}: the shard {shard} {reason}{more}; run: {repair_command(path)} (it says what is lost and how it comes"
+            " back)"
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from catalogs.corpus import Corpus
+from catalogs.damage import reading
 from catalogs.duplicates import duplicates_state, read_duplicates, write_duplicates
 from catalogs.ids import short_hash
 from pipeline.duplicates.groups import duplicate_rows, exact_links, links_of
@@ -70,7 +71,8 @@ class _Segments:
         found: list[np.ndarray | None] = []
         for place in places:
             shard, row = self.corpus.place(self.ids[place])
-            values = self.corpus.shard(shard).column(row, "embedding")
+            with reading(self.corpus.path / shard):
+                values = self.corpus.shard(shard).column(row, "embedding")
             found.append(np.asarray(values, dtype=np.float32) if values else None)
         return found
 
@@ -80,11 +82,12 @@ def _segments(corpus: Corpus) -> _Segments:
     for record in corpus.records:
         for file in record["files"]:
             if file["kind"] == "segments":
-                table = corpus.shard(file["path"]).table().select(["segment_id", "audio_print"])
-                for segment, words in zip(*(column.to_pylist() for column in table.columns), strict=True):
-                    if record.get("superseded") and corpus.shard_of(segment) != file["path"]:
-                        continue  # Of a source that was processed again: its row in the newer unit counts.
-                    prints[segment] = np.frombuffer(words, dtype="<u2") if words else _NOTHING
+                with reading(corpus.path / file["path"]):
+                    table = corpus.shard(file["path"]).table().select(["segment_id", "audio_print"])
+                    for segment, words in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                        if record.get("superseded") and corpus.shard_of(segment) != file["path"]:
+                            continue  # Of a source that was processed again: its row in the newer unit counts.
+                        prints[segment] = np.frombuffer(words, dtype="<u2") if words else _NOTHING
     columns = ["session_id", "seq", "segment_id", "text", "audio_sha256"]
     rows = sorted(
         zip(*(corpus.index.column(name).to_pylist() for name in columns), strict=True), key=lambda row: row[:3]

@@ -175,7 +175,7 @@ def test_a_place_that_cannot_be_written_and_a_full_disk(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("trainer.preflight.shutil.disk_usage", lambda path: usage(10**7, 10**7 - 10**6, 10**6))
     status, _, err = ask(runs.config(tmp_path / "out"))
-    assert status == 1 and "GB are free" in err and len(err.splitlines()) == 1 and not (tmp_path / "out").exists()
+    assert status == 1 and "1.0 MB are free" in err and len(err.splitlines()) == 1 and not (tmp_path / "out").exists()
     status, out, err = ask(runs.config(tmp_path / "out"), "--dry-run")
     assert status == 1 and "need" in err and len(err.splitlines()) == 1
     assert "memory a rank" in out and "disk:" in out, "the plan says what is too large"
