@@ -41,7 +41,7 @@ def annotation_files(root: str | Path, kind: str) -> list[Path]:
 
 
 def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema` of one Parquet file of a corpus. DamagedFile if it cannot be read."""
+    """The columns of `schema` of one Parquet file of a corpus. DamagedFileError if it cannot be read."""
     import pyarrow.parquet as pq
 
     with reading(path):
@@ -51,7 +51,7 @@ def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
 class Corpus:
     """A corpus as it was when it was opened: `refresh` sees units committed since. Safe to pickle to data workers.
 
-    Whatever reads a file raises DamagedFile, one line with the command that repairs it, for one that is not what was committed.
+    Whatever reads a file that is not what was committed raises DamagedFileError, one line with the command that repairs it.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from catalogs.commit import CorpusError
 
 
-class DamagedFile(CorpusError):
+class DamagedFileError(CorpusError):
     """A file of a corpus is missing, cut off or changed; the message is one line that names the file and the repair."""
 
     def __init__(self, path: str | Path, fault: str) -> None:
@@ -33,22 +33,22 @@ def corpus_of(path: Path) -> Path:
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Raise DamagedFile, about `path`, for whatever Arrow, Parquet or FLAC say of a file that is not what was committed."""
+    """Raise DamagedFileError, about `path`, for whatever Arrow, Parquet or FLAC say of a file that is not what was committed."""
     try:
         yield
     except CorpusError:
         raise
     except FileNotFoundError:
-        raise DamagedFile(path, "is missing") from None
+        raise DamagedFileError(path, "is missing") from None
     except (pa.ArrowException, OSError, ValueError, LookupError, EOFError) as error:
-        raise DamagedFile(path, f"is damaged ({one_line(error)})") from None
+        raise DamagedFileError(path, f"is damaged ({one_line(error)})") from None
     except RuntimeError as error:
         if type(error).__module__ != "soundfile":
             raise
-        raise DamagedFile(path, f"holds a clip that is damaged ({one_line(error)})") from None
+        raise DamagedFileError(path, f"holds a clip that is damaged ({one_line(error)})") from None
 
 
 def one_line(error: BaseException) -> str:
-    """The words of an error in one line; of a DamagedFile without the repair, which the caller names."""
-    words = error.finding if isinstance(error, DamagedFile) else str(error)
+    """The words of an error in one line; of a DamagedFileError without the repair, which the caller names."""
+    words = error.finding if isinstance(error, DamagedFileError) else str(error)
     return " ".join(words.split()).rstrip(".") or type(error).__name__

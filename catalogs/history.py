@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from catalogs.attempts import cause_of_row
 from catalogs.commit import read_records, write_atomically
+from catalogs.damage import reading
 from catalogs.ids import other_channel_id
 
 Again = Callable[[Mapping[str, Any]], bool]
@@ -66,7 +67,8 @@ def committed_sources(root: str | Path, again: Again = lambda row: False) -> set
 def _read(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path).read().to_pylist()
+    with reading(path):
+        return pq.ParquetFile(path).read().to_pylist()
 
 
 def refused_files(root: str | Path) -> Iterator[tuple[Path, dict[str, Any], set[str]]]:

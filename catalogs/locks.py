@@ -17,7 +17,7 @@ from typing import IO
 _LOCK = ".lock"
 
 
-class CorpusBusy(RuntimeError):
+class CorpusBusyError(RuntimeError):
     """Another process is at work on the corpus; the message is one line that says what to do."""
 
 
@@ -25,11 +25,11 @@ class CorpusBusy(RuntimeError):
 def only_run(root: str | Path) -> Iterator[None]:
     """Hold the run lock of a corpus: `prepare` and `fsck --repair` never work on it at the same time.
 
-    Raises CorpusBusy while another process holds the lock.
+    Raises CorpusBusyError while another process holds the lock.
     """
     with (Path(root) / _LOCK).open("a+") as lock:
         if not _taken_alone(lock):
-            raise CorpusBusy(
+            raise CorpusBusyError(
                 f"another run is at work on {root} (prepare or fsck --repair); wait for it or stop it first"
             )
         lock.truncate(0)

@@ -15,7 +15,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ import pyarrow as pa
 from catalogs.attempts import cause_sql
 from catalogs.commit import corpus_info, read_records, record_path
 from catalogs.corpus import annotation_files
-from catalogs.damage import DamagedFile, one_line
+from catalogs.damage import DamagedFileError, one_line
 from catalogs.duplicates import duplicates_path
 from catalogs.history import replaced_sources
 from catalogs.ids import short_hash
@@ -122,8 +122,10 @@ def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Pat
 def _sweep_drafts(root: Path) -> None:
     """Remove drafts that a killed build left more than an hour ago."""
     for folder in root.glob(".catalog-*"):
-        if folder.stat().st_mtime < time.time() - 3600:
-            shutil.rmtree(folder, ignore_errors=True)
+        # Another build removes its own draft at any moment.
+        with suppress(FileNotFoundError):
+            if folder.stat().st_mtime < time.time() - 3600:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sql(connection: duckdb.DuckDBPyConnection, root: Path, files: dict[str, list[Path]], limits: Thresholds) -> str:
@@ -282,7 +284,7 @@ def count_kept(root: str | Path, *limits: Thresholds) -> list[int]:
 
 @contextmanager
 def asking(root: str | Path) -> Iterator[None]:
-    """Raise DamagedFile or a full disk's OSError for what DuckDB says of a corpus' files; other errors of DuckDB pass."""
+    """Raise DamagedFileError or a full disk's OSError for what DuckDB says of a corpus' files; other errors of DuckDB pass."""
     import duckdb
 
     try:
@@ -293,7 +295,7 @@ def asking(root: str | Path) -> Iterator[None]:
 
 
 def refuse_damage(root: str | Path, error: Exception) -> None:
-    """Raise DamagedFile if a file of the corpus is at fault for an error of DuckDB, OSError if a full disk is.
+    """Raise DamagedFileError if a file of the corpus is at fault for an error of DuckDB, OSError if a full disk is.
 
     DuckDB names the file only in some of its messages, so the files are compared with their records.
     """
@@ -307,13 +309,13 @@ def refuse_damage(root: str | Path, error: Exception) -> None:
         raise OSError(errno.ENOSPC, "no space left on the disk", str(root)) from None
     for path, record in _expected(Path(root)):
         if not path.is_file():
-            raise DamagedFile(path, "is missing") from None
+            raise DamagedFileError(path, "is missing") from None
         if record is not None and path.stat().st_size != record["bytes"]:
-            raise DamagedFile(path, f"has {path.stat().st_size} bytes of {record['bytes']}") from None
+            raise DamagedFileError(path, f"has {path.stat().st_size} bytes of {record['bytes']}") from None
         if record is not None and file_sha256(path) != record["sha256"]:
-            raise DamagedFile(path, "has changed since it was committed") from None
+            raise DamagedFileError(path, "has changed since it was committed") from None
         if record is None and str(path) in str(error):
-            raise DamagedFile(path, f"is damaged ({one_line(error)})") from None
+            raise DamagedFileError(path, f"is damaged ({one_line(error)})") from None
 
 
 def _expected(root: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:

@@ -24,7 +24,7 @@ from catalogs.commit import (
     write_atomically,
 )
 from catalogs.history import committed_sources
-from catalogs.locks import CorpusBusy, only_run, own_scratch
+from catalogs.locks import CorpusBusyError, only_run, own_scratch
 from catalogs.models import WeightsMissing, resolve
 from catalogs.models import weights as weights_of
 from catalogs.settings import dump_settings
@@ -127,7 +127,7 @@ def prepare(
         try:
             with only_run(root):
                 return _prepare(paths, root, config, watcher, redo, fingerprint)
-        except CorpusBusy as error:
+        except CorpusBusyError as error:
             raise PrepareError(str(error)) from None
 
 

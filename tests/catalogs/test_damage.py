@@ -13,7 +13,7 @@ from annotators.providers.acoustic import Acoustic
 from annotators.runner import describe_corpus
 from catalogs.commit import commit_unit, create_corpus
 from catalogs.corpus import Corpus
-from catalogs.damage import DamagedFile
+from catalogs.damage import DamagedFileError
 from catalogs.duplicates import duplicates_path
 from catalogs.report import build_report
 from catalogs.shards import Shard
@@ -107,7 +107,7 @@ MET_BY = {
 def _lines(root: Path, kind: str, damage: Callable[[Path], None], reader: str) -> str:
     for path in sorted((root / kind).rglob("*.*")):
         damage(path)
-    with pytest.raises(DamagedFile) as told:
+    with pytest.raises(DamagedFileError) as told:
         READERS[reader](root)
     return str(told.value)
 
@@ -160,5 +160,5 @@ def test_offsets_that_point_outside_of_the_shard_are_refused(root: Path) -> None
     assert where > 0
     data[where + 4 : where + 8] = np.int32(2**30).tobytes()
     path.write_bytes(data)
-    with pytest.raises(DamagedFile, match="1073741824"):
+    with pytest.raises(DamagedFileError, match="1073741824"):
         _every_clip(root)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from catalogs.commit import create_corpus, sweep_tmp, write_atomically
-from catalogs.locks import CorpusBusy, dead_scratch, only_run, own_scratch, run_at_work
+from catalogs.locks import CorpusBusyError, dead_scratch, only_run, own_scratch, run_at_work
 
 _WRITER = """
 import sys
@@ -94,7 +94,7 @@ def test_a_second_run_is_refused_and_a_look_at_the_lock_refuses_nobody(tmp_path:
     assert not run_at_work(tmp_path / "c")
     with only_run(tmp_path / "c"):
         assert run_at_work(tmp_path / "c")
-        with pytest.raises(CorpusBusy, match="at work on .*c .*wait for it"), only_run(tmp_path / "c"):
+        with pytest.raises(CorpusBusyError, match=r"at work on .*c .*wait for it"), only_run(tmp_path / "c"):
             pass
     assert not run_at_work(tmp_path / "c")
     with only_run(tmp_path / "c"):
