@@ -199,7 +199,7 @@ class _Run:
                 self._stopped = True
                 self._reporter.say(f"asked to stop: saving step {state.step}; the same command goes on from there")
                 return
-            report = self._stepper.take(phase, state.step - first, state.step, lambda made=made: made().parts)
+            report = self._stepper.take(phase, state.step - first, state.step, lambda made=made: made().parts)  # type: ignore[misc]
             now = made()
             state.skipped |= now.skipped
             state.step += 1
