@@ -13,7 +13,7 @@ from pipeline.containers.access import DEFAULT, Stores
 from pipeline.containers.listing import Located, is_container, list_members
 from pipeline.containers.members import Aside, HashKey, Member, one_line
 from pipeline.manifests import MANIFESTS, Entry, MissingLibraryError, SourceError, read_file_list, read_manifest
-from pipeline.places import is_location, is_no_recording, is_other_archive, local_path, printable, public
+from pipeline.places import is_corpus, is_location, is_no_recording, is_other_archive, local_path, printable, public
 from pipeline.records import Quarantined
 
 
@@ -52,6 +52,7 @@ class Expander:
         stores: Stores = DEFAULT,
     ) -> None:
         self._stores = stores
+        self._corpora: dict[Path, bool] = {}
         self._refused, self._aside, self._language, self._hashes = refused, aside, language, hashes
         self._located = Located(language, aside, hashes, stores)
 
@@ -72,7 +73,7 @@ class Expander:
         elif path.is_dir():
             yield from self._walk(path.absolute())
         elif path.suffix.lower() in MANIFESTS and path.is_file():
-            yield from self._entries("", read_manifest(path.absolute()), listed=True)
+            yield from self._entries("", read_manifest(path.absolute(), self._aside.notices), listed=True)
         elif path.suffix.lower() == ".txt" and path.is_file():
             yield from self._entries(str(path.absolute().parent), read_file_list(path.absolute()))
         elif path.exists() or path.is_symlink():
@@ -121,6 +122,8 @@ class Expander:
         for match in matches:
             path = Path(match).absolute()
             # `**` matches folders beside the files in them.
+            if any(self._is_corpus(folder) for folder in (path, *path.parents) if folder.is_relative_to(root)):
+                continue
             if not path.is_dir() or is_container(str(path)):
                 yield from self._file(root, path)
 
@@ -134,6 +137,9 @@ class Expander:
                 names[:] = []
                 continue
             seen.add((place.st_dev, place.st_ino))
+            if self._is_corpus(Path(folder)):
+                names[:] = []
+                continue
             if is_container(folder):
                 names[:] = []
                 yield from self._container(root, Path(folder))
@@ -142,6 +148,14 @@ class Expander:
             for name in sorted(files):
                 if not name.startswith("."):
                     yield from self._file(root, Path(folder) / name)
+
+    def _is_corpus(self, folder: Path) -> bool:
+        """Whether `prepare` made this folder: what is in it was made from recordings, and is not one."""
+        if folder not in self._corpora:
+            self._corpora[folder] = is_corpus(folder)
+            if self._corpora[folder]:
+                self._aside.notices.append(f"{printable(folder)} is a corpus: it is passed over")
+        return self._corpora[folder]
 
     def _file(self, root: Path, path: Path) -> Iterator[Found]:
         """A file that a walk or a pattern has come to."""

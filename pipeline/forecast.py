@@ -23,8 +23,9 @@ from pipeline.config import _PrepareConfig
 from pipeline.devices import count_gpus
 from pipeline.engine.pools import size_pools
 from pipeline.excerpts import draw_excerpts
+from pipeline.hashes import known_hashes
 from pipeline.plan import plan_units, promised_seconds
-from pipeline.run import known_hashes, no_cluster
+from pipeline.run import no_cluster
 from pipeline.sources import FoundSources, HashKey, find_sources
 from pipeline.trials import Trial, run_trials
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from pipeline.csv_rows import TableError, csv_rows
 from pipeline.places import bare, beside_list, is_location, local_path
 from pipeline.records import TimedText
 from pipeline.stage import StageError
 from pipeline.transcripts.formats import TranscriptError
 from pipeline.transcripts.objects import spans_of
 
-LARGEST_FIELD = 64 * 1024**2
 MANIFESTS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 #: Columns of a manifest, each with the names that other tools give it; the first one found counts.
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "path": ("path", "audio_filepath", "audio_path", "file", "wav"),
+    "path": (
+        *("path", "audio_filepath", "audio_path", "audio_file", "filepath", "file_path"),
+        *("file", "filename", "file_name", "wav", "wav_path", "audio"),
+    ),
     "session": ("session", "session_id"),
     "language": ("language", "lang", "locale"),
     "text": ("text", "transcript", "transcription", "sentence"),
     "license": ("license", "licence"),
 }
+#: Columns that tell of parts of a file.
+_PARTS = ("segments", "words", "start", "start_s", "offset", "begin", "end", "end_s", "stop", "duration", "duration_s")
 
 
 class SourceError(StageError):
@@ -67,20 +70,24 @@ def read_file_list(path: Path) -> Iterator[Entry]:
             yield _entry(path.parent, line.strip())
 
 
-def read_manifest(path: Path) -> Iterator[Entry]:
+def read_manifest(path: Path, notices: list[str] | None = None) -> Iterator[Entry]:
     """One path (relative to the manifest's folder) or URL a row, with session, language, text and license where they are given.
 
     A row with a start and an end (or `offset` and `duration`), in seconds, tells what is said in that part of its file; all
     such rows of one file are one entry. `segments`, a list of objects with start, end and text, does the same in one row.
-    Raises SourceError for a manifest that cannot be read, a row without a path, and times that are impossible.
+    `notices` gets a line on columns that are not used. Raises SourceError for a manifest that cannot be read, a row without a
+    path, and times that are impossible.
     """
     parts: dict[str, tuple[Entry, list[TimedText]]] = {}
     for number, row in enumerate(_rows(path), start=1):
+        if number == 1 and notices is not None and (line := _unused(path, row)):
+            notices.append(line)
         values = {column: _first(row, names) for column, names in COLUMNS.items()}
         name = values.pop("path")
         if name is None:
             raise SourceError(
-                f"{path}, row {number}: a manifest needs a `path` in every row (columns: {', '.join(row)})"
+                f"{path}, row {number}: a manifest needs a `path` in every row (or {', '.join(COLUMNS['path'][1:])}; "
+                f"columns here: {', '.join(row)})"
             )
         entry = replace(
             _entry(path.parent, name),
@@ -118,7 +125,20 @@ def row_spans(row: Mapping[str, Any]) -> tuple[TimedText, ...]:
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    return next((str(row[name]) for name in names if row.get(name) not in (None, "")), None)
+    values = (row.get(name) for name in names)
+    return next(
+        (str(value) for value in values if value not in (None, "") and not isinstance(value, dict | list)), None
+    )
+
+
+def _unused(path: Path, row: Mapping[str, Any]) -> str:
+    """A line on the columns that a manifest has and nobody reads; empty where there are none."""
+    known = {name for names in COLUMNS.values() for name in names} | set(_PARTS)
+    unused = [name for name in row if name not in known]
+    if not unused:
+        return ""
+    used = ", ".join((*COLUMNS, "start", "end", "segments"))
+    return f"{path}: columns that are not used: {', '.join(unused)} (used are {used}, and usual other names of these)"
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -132,15 +152,12 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         except (pa.ArrowInvalid, OSError) as error:
             raise SourceError(f"{path} is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
     elif suffix in (".csv", ".tsv"):
-        # Quotes mean nothing in a .tsv (Common Voice writes sentences with single ones).
-        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if suffix == ".csv" else csv.QUOTE_NONE
-        # What is said in hours of a recording is one field.
-        csv.field_size_limit(LARGEST_FIELD)
-        reader = csv.DictReader(io.StringIO(_text(path)), delimiter="," if suffix == ".csv" else "\t", quoting=quoting)
+        comma = suffix == ".csv"
         try:
-            yield from reader
-        except csv.Error as error:
-            raise SourceError(f"{path}, line {reader.line_num}: no table that can be read ({error})") from None
+            # Quotes mean nothing in a .tsv (Common Voice writes sentences with single ones).
+            yield from csv_rows(_text(path), "," if comma else "\t", quoted=comma)
+        except TableError as error:
+            raise SourceError(f"{path}, {error}; correct the table") from None
     else:
         # Not splitlines(): it would also split at U+2028 and U+0085, which a name or a sentence may hold.
         for number, line in enumerate(_text(path).split("\n"), start=1):

@@ -109,6 +109,11 @@ def is_no_recording(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in NOT_RECORDINGS
 
 
+def is_corpus(folder: Path) -> bool:
+    """Whether `prepare` made a folder."""
+    return (folder / "corpus.json").is_file() and (folder / "units").is_dir()
+
+
 def is_hidden(path: str) -> bool:
     """Whether a file or a folder above it is hidden, in a path relative to where the recordings are."""
     return any(part.startswith(".") and part != ".." for part in PurePosixPath(path).parts)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -15,6 +16,7 @@ from pipeline.records import Recording, Session, Source
 
 #: What a second weighs in a file whose header cannot be read yet: 16 kHz of 16 bit, and 64 kbit/s where it is compressed.
 _BYTES_PER_S, _COMPRESSED_BYTES_PER_S = 32_000, 8_000
+_THREADS = 8
 _COMPRESSED = frozenset({".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma", ".amr", ".spx"})
 
 
@@ -52,6 +54,15 @@ def promised_seconds(source: Source) -> float:
     return source.bytes / (_COMPRESSED_BYTES_PER_S if ending in _COMPRESSED else _BYTES_PER_S)
 
 
+def promised_lengths(sources: Sequence[Source], committed: Container[str]) -> dict[str, float]:
+    """{source id: promised seconds} of all sources in sessions with something left to do. Headers are read in threads: a header
+    is mostly waiting for the disk. A session that is committed whole is not looked at."""
+    waiting = {source.session_id for source in sources if source.source_id not in committed}
+    asked = [source for source in sources if source.session_id in waiting]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return dict(zip((source.source_id for source in asked), pool.map(promised_seconds, asked), strict=True))
+
+
 def plan_units(
     sources: Iterable[Source],
     committed: set[str],
@@ -77,6 +88,8 @@ def plan_units(
     gathered: list[PlannedSession] = []
     for name in sorted(by_session):
         members = sorted(by_session[name], key=lambda source: (source.relative_path, source.source_id))
+        if all(source.source_id in committed for source in members):
+            continue
         for number, part in enumerate(split_session(members, seconds_of, session_s), start=1):
             part_name = name if number == 1 else _part_name(name, number, taken)
             waiting = tuple(source for source in part if source.source_id not in committed)

@@ -36,10 +36,12 @@ from pipeline.engine.base import DiskFullError, Engine, EngineError, Outcome
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.progress import Progress
 from pipeline.engine.strikes import Strikes
-from pipeline.plan import PlannedUnit, plan_units, promised_seconds
+from pipeline.hashes import KeptHashes
+from pipeline.places import redacted
+from pipeline.plan import PlannedUnit, plan_units, promised_lengths
 from pipeline.records import Quarantined, Session, Source
 from pipeline.rows import quarantine_rows, recording_rows, reference_rows, segment_rows
-from pipeline.sources import FoundSources, HashKey, find_sources
+from pipeline.sources import FoundSources, find_sources
 from pipeline.stage import LoadError
 from pipeline.stages import stage_class
 
@@ -116,7 +118,8 @@ def prepare(
     Raises PrepareError (nothing to do, another run at work, a model missing, disk full). A file that cannot be
     processed never raises: it is in the corpus' quarantine, with its reason.
     """
-    root = Path(out)
+    # Actors of a cluster have other working folders.
+    root = Path(out).expanduser().absolute()
     fingerprint = config.fingerprint()
     check_weights(config.weights())
     with _full_disk_said(root):
@@ -146,9 +149,11 @@ def _prepare(
     for row in refused:
         quarantine_now(root, asdict(row))
     if not sources and not refused:
-        raise PrepareError(f"no recordings in {', '.join(paths)}: give a folder, a file, a glob or a manifest of audio")
+        raise PrepareError(
+            f"no recordings in {redacted(', '.join(paths))}: give a folder, a file, a glob or a manifest of audio"
+        )
     committed = committed_sources(root)
-    seconds = {source.source_id: promised_seconds(source) for source in sources}
+    seconds = promised_lengths(sources, committed)
     units = plan_units(
         sources,
         committed,
@@ -185,35 +190,24 @@ def _mark_duplicates(root: Path, config: _PrepareConfig, watcher: Watcher) -> di
     return marked.kinds
 
 
-def known_hashes(root: Path) -> dict[HashKey, str]:
-    """Hashes of the files that earlier runs into a corpus have read."""
-    known = root / "hashes.json"
-    if not known.is_file():
-        return {}
-    rows = json.loads(known.read_text(encoding="utf-8"))
-    return {(path, size, changed): sha256 for path, size, changed, sha256 in rows}
-
-
 def _find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Watcher) -> FoundSources:
     """The sources; files that have not changed since the last run are not read again for their hash."""
-    hashes = known_hashes(root)
-    before = len(hashes)
+    hashes = KeptHashes(root)
     found = find_sources(
         paths,
         session=config.sources.session,
         language=config.sources.language,
         hashes=hashes,
         stores=config.stores(),
+        say=watcher.say,
     )
-    if len(hashes) != before:
-        text = json.dumps([[*key, sha256] for key, sha256 in hashes.items()])
-        write_atomically(root / "hashes.json", text.encode(), scratch=root / "tmp")
+    hashes.settle()
     for notice in found.notices:
         watcher.say(notice)
     if line := found.passed_over():
         watcher.say(line)
     if found.repeated:
-        watcher.say(f"{found.repeated} files were reached more than once and are taken once")
+        watcher.say(f"files that were reached more than once and are taken once: {found.repeated}")
     return found
 
 
@@ -385,7 +379,7 @@ def _full_disk_said(root: Path) -> Iterator[None]:
 def _announce(watcher: Watcher, summary: Summary, units: list[PlannedUnit], sources: list[Source]) -> None:
     sessions = sum(len(unit.sessions) for unit in units)
     seconds = sum(unit.seconds for unit in units)
-    line = f"{len(sources)} recordings found"
+    line = f"{len(sources)} {'recording' if len(sources) == 1 else 'recordings'} found"
     if summary.already_there:
         line += f", {summary.already_there} of them already in the corpus"
     watcher.say(f"{line}; {sessions} sessions, {seconds / 60:.1f} minutes to do")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from collections import Counter
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from catalogs.ids import source_id
 from pipeline.arguments import Expander, Found
 from pipeline.containers.access import DEFAULT, Stores
 from pipeline.containers.members import Aside, HashKey, Member
+from pipeline.hashes import hash_files, sha256_of
 from pipeline.manifests import Entry, SourceError
 from pipeline.places import printable
 from pipeline.records import Quarantined, Source
-from pipeline.spoken_language import language_code
+from pipeline.spoken_language import language_code, nearest_language
 from pipeline.stage import StageError, StoreError
 from pipeline.transcripts.beside import Beside
 
@@ -33,6 +33,8 @@ class FoundSources:
     repeated: int = 0
     """Files that were reached more than once, by links or by overlapping arguments, and are taken once."""
     aside: Aside = field(default_factory=Aside)
+    unknown_languages: dict[str, list[str]] = field(default_factory=dict)
+    """Words for a language that name none, with the recordings of which they were said."""
 
     @property
     def ignored(self) -> int:
@@ -58,6 +60,7 @@ def find_sources(
     language: str | None = None,
     hashes: MutableMapping[HashKey, str] | None = None,
     stores: Stores = DEFAULT,
+    say: Callable[[str], None] = lambda line: None,
 ) -> FoundSources:
     """All recordings under `paths` (folders, files, globs, `.txt` file lists, `.jsonl`/`.csv`/`.tsv`/`.parquet` manifests,
     and containers and URLs, see pipeline.containers; lists and manifests may name URLs too).
@@ -65,10 +68,13 @@ def find_sources(
     A session is the manifest's, else by `session`: the folder a file lies in within its root (a file at the top of it is a
     session of its own), or each file. `language` holds where a manifest says nothing. A file that cannot be opened at all
     (permission, FIFO, broken link) is refused with its reason. `hashes` saves hashing unchanged files again; new ones are
-    added to it. Raises SourceError when an argument itself cannot be used.
+    added to it, and `say` gets a line now and then while that takes long. Raises SourceError when an argument itself cannot
+    be used.
     """
     result = FoundSources()
     found = _once(Expander(result.refused, result.aside, language, hashes, stores).expand_all(paths), result)
+    hashes = {} if hashes is None else hashes
+    hash_files((item.entry.path for item in found if item.member is None), hashes, say)
     sessions = _session_names(found, session)
     first: dict[str, str] = {}
     beside = Beside()
@@ -88,6 +94,7 @@ def find_sources(
             reason = str(error) if own else (getattr(error, "strerror", None) or str(error)).lower()
             place = item.member.location if item.member else item.entry.path
             result.refused.append(Quarantined(printable(place), "", "sources", reason))
+    result.aside.notices += _language_notices(result.unknown_languages)
     if unopened := result.aside.unopened:
         count = f"{len(unopened)}, e.g. {unopened[0]}"
         result.aside.notices.append(
@@ -122,7 +129,7 @@ def _source(
     entry: Entry,
     session: str,
     language: str | None,
-    hashes: MutableMapping[HashKey, str] | None,
+    hashes: MutableMapping[HashKey, str],
     result: FoundSources,
     beside: Beside,
 ) -> Source:
@@ -135,11 +142,11 @@ def _source(
     if not stat.S_ISREG(state.st_mode):
         raise SourceError(f"not a file ({_kind(state.st_mode)})")
     key = (str(path), state.st_size, state.st_mtime_ns)
-    sha256 = hashes[key] if hashes is not None and key in hashes else _sha256(path)
-    if hashes is not None:
-        hashes[key] = sha256
+    if key not in hashes:
+        hashes[key] = sha256_of(path)
+    sha256 = hashes[key]
     if entry.text is None:
-        found, notices = beside.find(path, entry.language or language)
+        found, notices = beside.find(path, entry.language or language, _given_folder(entry))
         result.aside.notices += notices
         if found:
             entry = replace(entry, text=found.text, spans=found.spans)
@@ -157,14 +164,30 @@ def _source(
     )
 
 
+def _given_folder(entry: Entry) -> Path:
+    """The folder from which on an entry's name counts: nothing above it was given."""
+    name = PurePosixPath(entry.name)
+    if name.is_absolute() or ".." in name.parts or len(name.parts) > len(entry.path.parents):
+        return entry.path.parent
+    return entry.path.parents[len(name.parts) - 1]
+
+
 def _language(name: str | None, recording: str, result: FoundSources) -> str | None:
-    """The code of a language that a person named; None, with a notice, for a word that names none."""
+    """The code of a language that a person named; None for a word that names none, which is noted."""
     code = language_code(name)
     if name and code is None:
-        result.aside.notices.append(
-            f"{recording}: no language is called {name!r} here (codes: es, pt-BR, yue ...); it is found by listening"
-        )
+        result.unknown_languages.setdefault(name, []).append(recording)
     return code
+
+
+def _language_notices(unknown: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for name, recordings in unknown.items():
+        near = nearest_language(name)
+        meant = f"did you mean {near}?" if near else "known ones are en, es, pt-BR, yue, German and so on;"
+        yield (
+            f"{name!r} is not a language that is known here: {meant} it is ignored, and the language is found by listening "
+            f"(recordings: {len(recordings)}, e.g. {recordings[0]})"
+        )
 
 
 def _member_source(member: Member, session: str, language: str | None, result: FoundSources) -> Source:
@@ -190,8 +213,3 @@ def _member_source(member: Member, session: str, language: str | None, result: F
 def _kind(mode: int) -> str:
     names = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device"}
     return next((name for test, name in names.items() if test(mode)), "a special file")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

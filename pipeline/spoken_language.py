@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -52,6 +53,14 @@ def language_code(name: str | None) -> str | None:
         if plain == other.tag or plain.casefold() == other.name.casefold():
             return other.codes[0]
     return plain if _CODE.fullmatch(plain) else None
+
+
+def nearest_language(name: str) -> str | None:
+    """The known language with the name or code most like a word, as `German (de)`; None where none is like it."""
+    codes = {one.name.casefold(): f"{one.name} ({code})" for code, one in languages().items()}
+    codes |= {code.casefold(): f"{one.name} ({code})" for code, one in languages().items()}
+    near = difflib.get_close_matches(name.strip().casefold(), codes, n=1, cutoff=0.7)
+    return codes[near[0]] if near else None
 
 
 def vote(windows: Sequence[np.ndarray], detect: Callable[[np.ndarray], dict[str, float]]) -> Spoken | None:

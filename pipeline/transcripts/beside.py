@@ -87,8 +87,13 @@ class Beside:
         self._folders: dict[PurePath, dict[str, list[str]]] = {}
         self._lists: dict[PurePath, dict[str, str]] = {}
 
-    def find(self, path: PurePath, language: str | None = None) -> tuple[Transcript | None, list[str]]:
-        """(transcript of a recording or None, lines for a person). Never raises: one that is broken is left out and said."""
+    def find(
+        self, path: PurePath, language: str | None = None, top: PurePath | None = None
+    ) -> tuple[Transcript | None, list[str]]:
+        """(transcript of a recording or None, lines for a person). Never raises: one that is broken is left out and said.
+
+        Nothing above the folder `top` is read.
+        """
         notices: list[str] = []
         for name in self._candidates(path, language):
             beside = path.parent / name
@@ -106,7 +111,8 @@ class Beside:
                 notices.append(
                     f"{self._called(beside)}: this transcript cannot be read and was left out: {str(reason).lower()}"
                 )
-        for folder in (path.parent, path.parent.parent):
+        above = () if top is not None and not path.parent.parent.is_relative_to(top) else (path.parent.parent,)
+        for folder in (path.parent, *above):
             listed = self._listed(folder, notices)
             for key in (
                 path.relative_to(folder).as_posix(),

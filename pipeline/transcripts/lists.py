@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from pipeline.csv_rows import csv_rows
 from pipeline.transcripts.formats import TranscriptError
 
 #: Names of lists beside recordings, or in the folder above them; any name that ends in .trans.txt is one as well.
@@ -33,7 +32,7 @@ def read_list(name: str, text: str) -> dict[str, str]:
         pairs = [(row[0], row[1]) for row in rows if len(row) in (2, 3)]
     else:
         mark = "\t" if name.endswith(".tsv") else ","
-        pairs = _named(list(csv.DictReader(io.StringIO(text), delimiter=mark)))
+        pairs = _named(list(csv_rows(text, mark, quoted=True)))
     if not pairs:
         raise TranscriptError("it names no files with their text")
     found: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalogs.commit import create_corpus
 from pipeline.sources import FoundSources, SourceError, find_sources
 
 
@@ -223,7 +225,8 @@ def test_unchanged_files_are_not_hashed_again(tmp_path: Path, monkeypatch: pytes
     first = find_sources([str(tmp_path)], hashes=hashes).sources[0]
     assert list(hashes.values()) == [first.content_sha256]
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.sources._sha256", lambda path: pytest.fail("hashed again"))
+        patch.setattr("pipeline.hashes.sha256_of", lambda *given: pytest.fail("hashed again"))
+        patch.setattr("pipeline.sources.sha256_of", lambda *given: pytest.fail("hashed again"))
         assert find_sources([str(tmp_path)], hashes=hashes).sources[0] == first
     (tmp_path / "a.wav").write_bytes(b"audio OF a.wav")
     os.utime(tmp_path / "a.wav", ns=(1, 1))
@@ -253,3 +256,91 @@ def test_a_real_manifest(corpora: Path) -> None:
     for source in found.sources:
         row = by_name[source.relative_path]
         assert source.text == (row["transcript"] or source.text) and source.language == row["language"]
+
+
+def ljspeech(root: Path) -> Path:
+    put(root, "wavs/a.wav")
+    (root / "metadata.csv").write_text("a|said|said out\n", encoding="utf-8")
+    return root
+
+
+def test_transcripts_are_read_from_what_was_given_and_not_from_above_it(tmp_path: Path) -> None:
+    root = ljspeech(tmp_path / "home")
+    (root / "list.txt").write_text("wavs/a.wav\n", encoding="utf-8")
+    (root / "m.jsonl").write_text('{"path": "wavs/a.wav"}', encoding="utf-8")
+    for inside in (str(root), f"{root}/*/*.wav", f"{root}/list.txt", f"{root}/m.jsonl"):
+        assert [source.text for source in find_sources([inside]).sources] == ["said"], inside
+    for outside in (f"{root}/wavs", f"{root}/wavs/a.wav", f"{root}/wavs/*.wav"):
+        assert [source.text for source in find_sources([outside]).sources] == [None], outside
+    # Beside a file that was given is not above it.
+    (root / "wavs/metadata.csv").write_text("file_name,text\na.wav,beside\n", encoding="utf-8")
+    assert find_sources([f"{root}/wavs/a.wav"]).sources[0].text == "beside"
+
+
+@pytest.mark.parametrize("first", ["list", "manifest"])
+def test_a_field_may_be_long_whatever_was_read_before(tmp_path: Path, first: str) -> None:
+    said, before = "word " * 60_000, csv.field_size_limit()
+    put(tmp_path, "a.wav", "b/b.wav")
+    (tmp_path / "b/metadata.csv").write_text(f"file_name,text\nb.wav,{said}\n", encoding="utf-8")
+    (tmp_path / "m.csv").write_text(f"path,text\na.wav,{said}\n", encoding="utf-8")
+    arguments = [f"{tmp_path}/b", f"{tmp_path}/m.csv"]
+    for argument in arguments if first == "list" else arguments[::-1]:
+        found = find_sources([argument])
+        assert [source.text.split() for source in found.sources if source.text] == [said.split()]
+        assert not found.notices and csv.field_size_limit() == before
+
+
+def test_a_field_that_is_too_long_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.csv_rows.LARGEST_FIELD", 1 << 20)
+    put(tmp_path, "a.wav")
+    (tmp_path / "m.csv").write_text(f"path,text\na.wav,{'x' * (2 << 20)}\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"m.csv, line 2: a field is longer than 1 MB"):
+        find_sources([f"{tmp_path}/m.csv"])
+    (tmp_path / "m.csv").rename(tmp_path / "metadata.csv")
+    (notice,) = find_sources([str(tmp_path)]).notices
+    assert "metadata.csv: this list of transcripts was left out: line 2: a field is longer than 1 MB" in notice
+
+
+def test_a_corpus_among_the_recordings_is_passed_over_with_one_line(tmp_path: Path) -> None:
+    put(tmp_path, "a.wav", "day/corpus/tmp/w-1/spool/x.flac", "day/corpus/segments/s.wav", "units/b.wav")
+    create_corpus(tmp_path / "made")
+    (tmp_path / "made").rename(tmp_path / "new")
+    for path in (tmp_path / "new").iterdir():
+        if path.is_dir():
+            (tmp_path / "day/corpus" / path.name).mkdir(exist_ok=True)
+        else:
+            path.rename(tmp_path / "day/corpus" / path.name)
+    for argument in (str(tmp_path), f"{tmp_path}/**"):
+        found = find_sources([argument])
+        assert names(found) == ["a.wav", "units/b.wav"]
+        assert [line for line in found.notices if "day" in line] == [
+            f"{tmp_path}/day/corpus is a corpus: it is passed over"
+        ]
+
+
+def test_a_word_that_is_no_language_is_one_line_with_the_nearest(tmp_path: Path) -> None:
+    put(tmp_path, "a.wav", "b.wav", "c.wav", "d.wav")
+    rows = [("a", "klingon"), ("b", "klingon"), ("c", "Germann"), ("d", "German")]
+    (tmp_path / "m.csv").write_text(
+        "path,language\n" + "".join(f"{name}.wav,{word}\n" for name, word in rows), encoding="utf-8"
+    )
+    found = find_sources([f"{tmp_path}/m.csv"], language="fr")
+    assert [source.language for source in found.sources] == [None, None, None, "de"]
+    klingon, germann = found.notices
+    assert "'klingon' is not a language" in klingon and "found by listening (recordings: 2, e.g. a.wav)" in klingon
+    assert "did you mean German (de)?" in germann
+
+
+def test_columns_that_are_not_used_are_named_once(tmp_path: Path) -> None:
+    put(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "m.csv").write_text("file,lang,speaker,Text\na.wav,en,s1,hi\nb.wav,de,s2,ho\n", encoding="utf-8")
+    found = find_sources([f"{tmp_path}/m.csv"])
+    assert [source.language for source in found.sources] == ["en", "de"]
+    (notice,) = found.notices
+    assert "m.csv: columns that are not used: speaker, Text (used are path, session, language, text, license" in notice
+    (tmp_path / "n.csv").write_text("audio_path,locale,sentence\na.wav,en,hi\n", encoding="utf-8")
+    found = find_sources([f"{tmp_path}/n.csv"])
+    assert not found.notices and (found.sources[0].language, found.sources[0].text) == ("en", "hi")
+    (tmp_path / "o.csv").write_text("voice,said\na.wav,en,one too many\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"row 1: a manifest needs a `path`.*columns here: voice, said"):
+        find_sources([f"{tmp_path}/o.csv"])

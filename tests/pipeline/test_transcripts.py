@@ -311,7 +311,7 @@ def test_languages_of_a_manifest_are_codes_names_or_dialects(tmp_path: Path) -> 
     found = find_sources([f"{tmp_path}/m.jsonl"])
     assert [source.language for source in found.sources] == [*named.values(), None]
     (notice,) = found.notices
-    assert "no language is called 'no language' here" in notice
+    assert "'no language' is not a language that is known here" in notice
 
 
 @pytest.mark.parametrize(

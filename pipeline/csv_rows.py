@@ -1,0 +1,34 @@
+"""Rows of a CSV or TSV text, with fields as long as a transcript of hours may be."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any, Literal
+
+LARGEST_FIELD = 64 * 1024**2
+"""What is said in hours of a recording is one field."""
+
+
+class TableError(ValueError):
+    """A text that is not a table; the message says the line and the fault."""
+
+
+def csv_rows(text: str, delimiter: str, quoted: bool) -> Iterator[dict[str, Any]]:
+    """The rows of a table by the names in its first line. Raises TableError at a line that cannot be read."""
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, quoting=quoting)
+    while True:
+        # The limit is one for the whole process: it is ours only while a row is read.
+        before = csv.field_size_limit(LARGEST_FIELD)
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            fault = f"a field is longer than {LARGEST_FIELD >> 20} MB" if "limit" in str(error) else str(error)
+            raise TableError(f"line {reader.reader.line_num}: {fault}") from None
+        finally:
+            csv.field_size_limit(before)
+        if row is None:
+            return
+        yield {name: value for name, value in row.items() if name is not None}
