@@ -382,7 +382,7 @@ def _announce(watcher: Watcher, summary: Summary, units: list[PlannedUnit], sour
     line = f"{len(sources)} {'recording' if len(sources) == 1 else 'recordings'} found"
     if summary.already_there:
         line += f", {summary.already_there} of them already in the corpus"
-    watcher.say(f"{line}; {sessions} sessions, {seconds / 60:.1f} minutes to do")
+    watcher.say(f"{line}; {sessions} {'session' if sessions == 1 else 'sessions'}, {seconds / 60:.1f} minutes to do")
     watcher.planned(sessions, seconds)
 
 

@@ -151,6 +151,8 @@ class Stores:
             return StoreError(f"no answer within {self.timeout_s:g} s"), True
         if isinstance(error, FileNotFoundError) and len(seen) == 1:
             return FileNotFoundError("nothing is there"), False
+        if type(error).__name__ == "ClientPayloadError":
+            return StoreError("the answer broke off before its end"), True
         last = seen[-1] if isinstance(error, FileNotFoundError) else error
         words = redacted(" ".join(str(last).split())) or type(last).__name__
         return StoreError(words), not isinstance(error, PermissionError | ImportError)
