@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from fakes.recordings import noise, write
 from pipeline.containers import access
 from pipeline.containers.access import Stores
 from pipeline.containers.spool import Spool, fetch
+from pipeline.places import public, redacted
 from pipeline.records import Recording, Session, Source
 from pipeline.sources import FoundSources, SourceError, find_sources
 from pipeline.stage import StoreError
@@ -254,3 +257,30 @@ def test_what_cannot_be_opened_here_stops_before_anything_starts(
         with pytest.raises(SourceError, match=words):
             find_sources([argument])
     access._lacking.cache_clear()
+
+
+def test_a_folder_that_needs_a_library_stops_the_run_and_is_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "ok.wav", noise(0.5, RATE, seed=1), RATE)
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table/state.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(SourceError, match=r"pip install 'voxmill\[hf\]'"):
+        find_sources([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a:b@host/x.wav?id=5&sig=q&se=1#f", "https://host/x.wav?id=5"),
+        ("zip://in/a.wav::https://a:b@host/x.zip?token=q", "zip://in/a.wav::https://host/x.zip"),
+        ("s3://bucket/a b?.wav", "s3://bucket/a b?.wav"),
+        ("/data/a:b@c?token=q.wav", "/data/a:b@c?token=q.wav"),
+        ("https://host/d?k=" + "s" * 40, "https://host/d?k=~" + hashlib.sha256(b"s" * 40).hexdigest()[:8]),
+    ],
+)
+def test_urls_as_they_are_shown(url: str, shown: str) -> None:
+    assert public(url) == shown and public(shown) == shown
+    if " " not in url:
+        assert redacted(f"failed, url='{url}'") == f"failed, url='{shown}'"
