@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from catalogs import models
 from catalogs.settings import SettingsError, load_settings, parse_yaml, validate_settings
 from catalogs.thresholds import Thresholds
 from pipeline.containers.access import Stores
@@ -35,9 +32,6 @@ STAGE_NAMES: tuple[str, ...] = tuple(name for group in CHAIN for name in group)
 
 #: Stages that make or judge voice prints. One encoder for all: a threshold means nothing for another encoder's cosines.
 ENCODER_STAGES: tuple[str, ...] = ("find_turns", "embed_speaker", "mine_references")
-
-#: Keys that change speed, not results: left out of the fingerprint, so that moving to another machine redoes nothing.
-RUNTIME_KEYS = frozenset({"threads", "device", "batch_size", "timeout_s", "store_timeout_s", "store_tries"})
 
 
 class EngineConfig(BaseModel):
@@ -169,17 +163,10 @@ class _PrepareConfig(BaseModel):
         return list(names)
 
     def fingerprint(self) -> str:
-        """16 hex digits over everything that decides what comes out: settings, stage versions, digests of the weights.
+        """See `pipeline.fingerprint`."""
+        from pipeline.fingerprint import fingerprint
 
-        Thresholds are not in it: they are a query over recorded scores.
-        """
-        parts: list[Any] = []
-        for name in STAGE_NAMES:
-            spec = self.stage(name)
-            stage = spec.build()
-            settings = {k: v for k, v in spec.config.model_dump(mode="json").items() if k not in RUNTIME_KEYS}
-            parts.append([name, stage.version, settings, {w: models.digest(w) for w in stage.weights()}])
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return fingerprint(self)
 
 
 def _stage_fields() -> dict[str, Any]:

@@ -36,6 +36,7 @@ from pipeline.engine.base import DiskFullError, Engine, EngineError, Outcome
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.progress import Progress
 from pipeline.engine.strikes import Strikes
+from pipeline.fingerprint import settle
 from pipeline.hashes import KeptHashes
 from pipeline.places import redacted
 from pipeline.plan import PlannedUnit, plan_units, promised_lengths
@@ -120,7 +121,10 @@ def prepare(
     """
     # Actors of a cluster have other working folders.
     root = Path(out).expanduser().absolute()
-    fingerprint = config.fingerprint()
+    settled = settle(config, root, redo)
+    config, fingerprint = settled.config, settled.fingerprint
+    if settled.notice:
+        watcher.say(settled.notice)
     check_weights(config.weights())
     with _full_disk_said(root):
         try:

@@ -25,7 +25,8 @@ class SeparateConfig(StageConfig):
     """Settings of `separate`."""
 
     mode: Literal["auto", "off", "always"] = "auto"
-    """auto: where the weights are here, else off with a notice; always: the run stops without the weights."""
+    """auto: `prepare` decides once for the whole corpus: always if the weights are on its machine, otherwise off with a notice.
+    always: the run stops without the weights, on every node."""
     model: str = "htdemucs"
     """Name of the weights in models.toml."""
     gate_db: float | None = 30.0

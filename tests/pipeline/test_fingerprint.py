@@ -1,0 +1,129 @@
+"""The fingerprint: of settings and not of the machine, with the sources' rules; corpora of older versions go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.recordings import noise, write
+
+import pipeline.fingerprint
+from catalogs.commit import CorpusError, adopt_fingerprint, corpus_info, create_corpus
+from catalogs.settings import dump_settings
+from pipeline.config import _PrepareConfig, load_config
+from pipeline.fingerprint import settle
+from pipeline.run import prepare
+
+#: (overrides, weights of the separator on the machine) -> fingerprint that commit fae81e6 bound a corpus to.
+OLD = [
+    ((), False, "fdddf178936b1133"),
+    ((), True, "dc6ac3b9c3154961"),
+    (("profile=studio",), False, "c5d70d31d0dec4cc"),
+    (("profile=studio",), True, "c33c9877ca861790"),
+    (("separate.mode=always",), True, "d95997128e960868"),
+    (("separate.mode=off",), False, "1b5c6deb9158f28d"),
+]
+
+
+def weights_here(monkeypatch: pytest.MonkeyPatch, here: bool) -> None:
+    monkeypatch.setattr("catalogs.models.available", lambda name: here)
+    monkeypatch.setattr("pipeline.stages.separate.available", lambda name: here)
+
+
+def mode(config: _PrepareConfig) -> str:
+    return str(config.model_dump()["separate"]["mode"])
+
+
+def test_it_does_not_depend_on_which_weights_lie_on_the_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = {}
+    for here in (False, True):
+        weights_here(monkeypatch, here)
+        found[here] = [load_config().fingerprint(), load_config(None, ["separate.mode=off"]).fingerprint()]
+        assert mode(settle(load_config(), tmp_path / "new").config) == ("always" if here else "off")
+    assert found[False] == found[True]
+
+
+@pytest.mark.parametrize("override", ["sources.session=file", "sources.session_s=600", "sources.language=no"])
+def test_the_rules_of_the_sources_are_part_of_it(override: str, tmp_path: Path) -> None:
+    settled = settle(load_config(), tmp_path)
+    assert settle(load_config(None, [override]), tmp_path).fingerprint != settled.fingerprint
+
+
+@pytest.mark.parametrize("made_with", [False, True])
+def test_a_corpus_goes_on_as_it_was_made_whatever_weights_come_or_go(
+    made_with: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    weights_here(monkeypatch, made_with)
+    root = tmp_path / "my corpus"
+    create_corpus(root)
+    first = settle(load_config(), root)
+    adopt_fingerprint(root, first.fingerprint)
+    weights_here(monkeypatch, not made_with)
+    again = settle(load_config(), root)
+    assert again.fingerprint == first.fingerprint and mode(again.config) == mode(first.config)
+    if not made_with:
+        assert again.notice is not None and "without source separation" in again.notice
+        assert f"'{root}'" in again.notice and "--redo" in again.notice
+        assert mode(settle(load_config(), root, redo=True).config) == "always"
+    else:
+        # The run then stops for the missing weights, on this machine and on every node: mode `always`.
+        assert mode(again.config) == "always" and again.notice is None
+
+
+@pytest.mark.parametrize(("overrides", "made_with", "bound"), OLD)
+@pytest.mark.parametrize("here", [False, True])
+def test_a_corpus_that_an_older_version_bound_goes_on_with_the_same_command(
+    overrides: tuple[str, ...], made_with: bool, bound: str, here: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    weights_here(monkeypatch, here)
+    config = load_config(None, overrides)
+    create_corpus(tmp_path)
+    (tmp_path / "prepare.yaml").write_text(dump_settings(config), encoding="utf-8")
+    adopt_fingerprint(tmp_path, bound)
+    settled = settle(config, tmp_path)
+    assert settled.fingerprint == bound
+    assert mode(settled.config) == ("always" if made_with else "off")
+    adopt_fingerprint(tmp_path, settled.fingerprint)
+    other = settle(load_config(None, [*overrides, "sources.session=file"]), tmp_path)
+    with pytest.raises(CorpusError, match="other settings"):
+        adopt_fingerprint(tmp_path, other.fingerprint)
+
+
+class Lines:
+    """A watcher that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: None
+
+
+def test_prepare_says_what_was_decided_and_binds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    weights_here(monkeypatch, False)
+    monkeypatch.setattr("pipeline.run.check_weights", lambda names: None)
+    processed: list[str] = []
+    monkeypatch.setattr("pipeline.run._process", lambda root, units, config, *rest: processed.append(mode(config)))
+    audio = write(tmp_path / "a.wav", noise(1, 16_000), 16_000)
+    for here, words in ((False, "voxmill models pull htdemucs"), (True, "goes on without it")):
+        weights_here(monkeypatch, here)
+        lines = Lines()
+        prepare([str(audio)], tmp_path / "corpus", load_config(), lines)
+        assert any(words in line for line in lines.lines)
+    assert processed == ["off", "off"]
+    info = corpus_info(tmp_path / "corpus")
+    assert info["fingerprint"] == load_config(None, ["separate.mode=off"]).fingerprint()
+    assert json.loads((tmp_path / "corpus" / "run.json").read_text())["fingerprint"] == info["fingerprint"]
+    assert "mode: 'off'" in (tmp_path / "corpus" / "prepare.yaml").read_text()
+
+
+def test_keys_that_change_speed_only_are_left_out() -> None:
+    assert "threads" in pipeline.fingerprint.RUNTIME_KEYS
+    assert load_config(None, ["transcribe.batch_size=3"]).fingerprint() == load_config().fingerprint()
