@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -83,7 +84,7 @@ def corpus_info(root: str | Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise CorpusError(f"{root} is not a corpus (no corpus.json); make one with: voxmill prepare ...") from None
     except json.JSONDecodeError:
-        raise CorpusError(f"{root}/corpus.json is damaged; run: voxmill fsck {root}") from None
+        raise CorpusError(f"{root}/corpus.json is damaged; put back a copy of it") from None
     if info.get("schema_version", 0) > SCHEMA_VERSION:
         raise CorpusError(f"{root} has format {info['schema_version']}, newer than {SCHEMA_VERSION}: update voxmill")
     if info.get("schema_version", 0) < SCHEMA_VERSION:
@@ -124,7 +125,9 @@ def _all_records(root: Path) -> Iterator[dict[str, Any]]:
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError):
-            raise CorpusError(f"the record {path} is damaged; run: voxmill fsck {root}") from None
+            raise CorpusError(
+                f"the record {path} is damaged; run: voxmill fsck {shlex.quote(str(root))} --repair"
+            ) from None
         yield record
 
 
@@ -218,6 +221,7 @@ def unit_about(unit: UnitContent, rows: Mapping[str, int]) -> dict[str, Any]:
     return {
         "unit_id": unit.unit_id,
         "fingerprint": unit.fingerprint,
+        "generation": unit.generation,
         "session_ids": list(unit.sessions),
         "rows": dict(rows),
     }

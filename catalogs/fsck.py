@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from catalogs.attempts import older_sources
-from catalogs.commit import CorpusError, corpus_info, read_records, sweep_tmp
+from catalogs.commit import corpus_info
 from catalogs.companions import latent_problems
-from catalogs.locks import dead_scratch
+from catalogs.damage import one_line, repair_command
+from catalogs.locks import dead_scratch, only_run, run_at_work
 from catalogs.models import file_sha256
-from catalogs.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SEGMENTS, is_readable
+from catalogs.schema import INDEX, RECORDINGS, SEGMENTS, is_readable
+from catalogs.unit_checks import SCHEMAS, Problem, check_audio, check_seconds, read_file
+from catalogs.unnamed import Unnamed, sort_unnamed
 
-_TOLERANCE_S = 0.05
-_SCHEMAS = {"index": INDEX, "recordings": RECORDINGS, "references": REFERENCES, "quarantine": QUARANTINE}
-_KINDS = ("segments", *_SCHEMAS)
+__all__ = ["Findings", "Problem", "fsck"]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Something found by fsck. `severity`: `error` (the corpus is not whole) or `notice` (leftovers of a kill)."""
+@dataclass
+class Findings:
+    """What an examination found, and what a repair needs to know of it."""
 
-    severity: str
-    path: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.severity}: {self.path}: {self.what}"
+    problems: list[Problem] = field(default_factory=list)
+    """Errors and notices that no repair mends."""
+    records: list[dict[str, Any]] = field(default_factory=list)
+    damaged: dict[str, list[Problem]] = field(default_factory=dict)
+    """Of each unit with files at fault: what is wrong with them; `path` is the file's."""
+    broken_records: dict[Path, Problem] = field(default_factory=dict)
+    companions: list[Problem] = field(default_factory=list)
+    """Annotations and latents that cannot be read: a later pass makes them again."""
+    unnamed: Unnamed = field(default_factory=Unnamed)
 
 
 def fsck(
@@ -39,54 +44,92 @@ def fsck(
 ) -> list[Problem]:
     """Check a corpus; an empty list (or only notices) means it is whole.
 
-    `hashes=False` skips re-reading every byte. `repair` removes leftovers that no record names, and nothing else; run
-    it only while no other process writes to the corpus. `progress` is called with (units done, units in all).
+    `hashes=False` skips re-reading every byte. `repair` mends what can be mended (`catalogs.repair`), and deletes only
+    files that are doubles of what is committed; CorpusBusyError while a run is at work. `progress` is called with (units
+    done, units in all).
     """
     root = Path(root)
     corpus_info(root)
-    try:
-        records = list(read_records(root, superseded=True))
-    except CorpusError as error:
-        return [Problem("error", str(root / "units"), str(error))]
-    problems: list[Problem] = []
-    named: set[str] = set()
+    if repair:
+        from catalogs.repair import mend
+
+        with only_run(root):
+            return mend(root, examine(root, hashes, progress))
+    found = examine(root, hashes, progress)
+    what = f"; run: {repair_command(root)}"
+    units = [problem for problems in found.damaged.values() for problem in problems]
+    faults = [*found.broken_records.values(), *units, *found.companions]
+    return [
+        *found.problems,
+        *(Problem(p.severity, p.path, p.what + what) for p in faults),
+        *_unnamed_notices(root, found),
+    ]
+
+
+def examine(root: Path, hashes: bool, progress: Callable[[int, int], None] | None = None) -> Findings:
+    """Look at every file of a corpus and change nothing."""
+    found = Findings()
+    for path in sorted((root / "units").glob("*/*.json")):
+        try:
+            found.records.append(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:
+            name = path.relative_to(root).as_posix()
+            found.broken_records[path] = Problem("error", name, "this commit record is damaged")
     segments: Counter[str] = Counter()
     sources: Counter[tuple[str, str]] = Counter()
-    older = _older_sources(records)
-    for done, record in enumerate(records):
-        named.update(file["path"] for file in record["files"])
-        problems += _check_unit(root, record, hashes, segments, sources, older.get(record["unit_id"], set()))
+    older = _older_sources(found.records)
+    for done, record in enumerate(found.records):
+        _check_unit(root, record, hashes, segments, sources, older.get(record["unit_id"], set()), found)
         if progress:
-            progress(done + 1, len(records))
-    problems += [
+            progress(done + 1, len(found.records))
+    found.problems += [
         Problem("error", f"segment {name}", f"occurs {count} times") for name, count in segments.items() if count > 1
     ]
-    problems += [
+    found.problems += [
         Problem("error", f"source {name}", f"was committed in {count} units: its segments occur more than once")
         for (name, _), count in sources.items()
         if count > 1
     ]
-    problems += [Problem(*found) for found in latent_problems(root, segments.keys(), hashes)]
-    strays = _strays(root, named)
-    if repair:
-        for path in strays:
-            path.unlink()
-        sweep_tmp(root)
-    else:
-        what = "no record names it (left by a run that was killed); voxmill fsck --repair removes it"
-        problems += [Problem("notice", str(path.relative_to(root)), what) for path in strays]
-    return problems
+    for problem in (
+        *_annotation_problems(root),
+        *(Problem(*p) for p in latent_problems(root, segments.keys(), hashes)),
+    ):
+        (found.companions if problem.severity == "error" else found.problems).append(problem)
+    found.unnamed = sort_unnamed(root, found.records, corpus_info(root).get("fingerprint"))
+    return found
 
 
-def _strays(root: Path, named: set[str]) -> list[Path]:
-    found = []
-    for kind in _KINDS:
-        for path in sorted((root / kind).glob("*/*")):
-            relative = path.relative_to(root).as_posix()
-            if path.is_file() and relative not in named and not relative.startswith("quarantine/now/"):
-                found.append(path)
-    dead = (path for entry in dead_scratch(root / "tmp") for path in (entry, *entry.rglob("*")))
-    return found + sorted(path for path in dead if path.is_file())
+def _unnamed_notices(root: Path, found: Findings) -> list[Problem]:
+    """What no record names. While a run is at work this is what the run is making."""
+    if run_at_work(root):
+        return [Problem("notice", ".", "a run is at work: what it has not committed yet was not looked at")]
+    unnamed, command = found.unnamed, repair_command(root)
+    notices = [
+        Problem(
+            "notice",
+            f"unit {record['unit_id']}",
+            f"its commit record is missing, its files are whole; {command} rebuilds it",
+        )
+        for record in unnamed.lost
+    ]
+    left = [*unnamed.doubles, *(path for entry in dead_scratch(root / "tmp") for path in _inside(entry))]
+    what = f"left by a run that was killed; {command} removes it"
+    notices += [Problem("notice", str(path.relative_to(root)), what) for path in left]
+    return notices + unnamed.notices
+
+
+def _inside(entry: Path) -> Iterator[Path]:
+    yield from (path for path in sorted([entry, *entry.rglob("*")]) if path.is_file())
+
+
+def _annotation_problems(root: Path) -> Iterator[Problem]:
+    import pyarrow.parquet as pq
+
+    for path in sorted((root / "annotations").rglob("*.parquet")):
+        try:
+            pq.ParquetFile(path).read()
+        except (pa.ArrowException, OSError) as error:
+            yield Problem("error", path.relative_to(root).as_posix(), f"cannot be read ({one_line(error)})")
 
 
 def _older_sources(records: list[dict[str, Any]]) -> dict[str, set[str]]:
@@ -108,32 +151,15 @@ def _check_unit(
     segments: Counter[str],
     sources: Counter[tuple[str, str]],
     older: set[str],
-) -> list[Problem]:
-    problems = []
-    tables: dict[str, pa.Table] = {}
+    found: Findings,
+) -> None:
+    faults, tables = [], {}
     for file in record["files"]:
-        path = root / file["path"]
-        if not path.is_file():
-            problems.append(Problem("error", file["path"], "is missing; restore it or run prepare again"))
-            continue
-        if path.stat().st_size != file["bytes"]:
-            problems.append(Problem("error", file["path"], f"has {path.stat().st_size} bytes, not {file['bytes']}"))
-            continue
-        if hashes and file_sha256(path) != file["sha256"]:
-            problems.append(Problem("error", file["path"], "has changed since it was committed (sha256 differs)"))
-            continue
-        try:
-            table = _read(path, file["kind"])
-        except (pa.ArrowException, OSError) as error:
-            problems.append(Problem("error", file["path"], f"cannot be read: {' '.join(str(error).split())}"))
-            continue
-        if table.num_rows != file["rows"]:
-            problems.append(Problem("error", file["path"], f"has {table.num_rows} rows, not {file['rows']}"))
-        expected = SEGMENTS if file["kind"] == "segments" else _SCHEMAS[file["kind"]]
-        if file["kind"] != "segments" and not is_readable(table.schema, expected):
-            problems.append(Problem("error", file["path"], "does not have the columns of this corpus format"))
-            continue
-        tables[file["kind"]] = table
+        table, fault = _check_file(root, file, hashes)
+        if fault is not None:
+            faults.append(Problem("error", file["path"], fault))
+        elif table is not None:
+            tables[file["kind"]] = table
     index = tables.get("index", INDEX.empty_table())
     for segment, source in zip(*(index.column(name).to_pylist() for name in ("segment_id", "source_id")), strict=True):
         segments[segment] += source not in older
@@ -141,61 +167,32 @@ def _check_unit(
     # Units of older settings may hold the same recordings: they are superseded, not doubled.
     committed = (source for source in recordings.column("source_id").to_pylist() if source not in older)
     sources.update((source, record["fingerprint"]) for source in committed)
-    if index.num_rows != record["segments"] and not problems:
-        problems.append(Problem("error", f"unit {record['unit_id']}", f"has {index.num_rows} segments in its index"))
-    return problems + _check_audio(record, index, tables.get("segments")) + _check_seconds(index, recordings)
+    if faults:
+        # What the other tables say of each other follows from these.
+        found.damaged[record["unit_id"]] = faults
+        return
+    if index.num_rows != record["segments"]:
+        what = f"has {index.num_rows} segments in its index"
+        found.problems.append(Problem("error", f"unit {record['unit_id']}", what))
+    found.problems += check_audio(record, index, tables.get("segments")) + check_seconds(index, recordings)
 
 
-def _read(path: Path, kind: str) -> pa.Table:
-    import pyarrow.parquet as pq
-
-    if kind != "segments":
-        return pq.ParquetFile(path).read()
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    missing = set(SEGMENTS.names) - set(table.schema.names)
-    if missing:
-        raise pa.ArrowInvalid(f"columns missing: {', '.join(sorted(missing))}")
-    return table.select(["segment_id"])
-
-
-def _check_audio(record: dict[str, Any], index: pa.Table, shard: pa.Table | None) -> list[Problem]:
-    """Every index row that points at audio points at its own row of the shard."""
-    names = [file["path"] for file in record["files"] if file["kind"] == "segments"]
-    ids = shard.column("segment_id").to_pylist() if shard is not None else []
-    pointed = 0
-    problems = []
-    rows = zip(*(index.column(name).to_pylist() for name in ("segment_id", "shard", "row")), strict=True)
-    for segment, shard_name, row in rows:
-        if shard_name is None:
-            continue
-        pointed += 1
-        if shard is not None and (shard_name not in names or row >= len(ids) or ids[row] != segment):
-            problems.append(Problem("error", f"segment {segment}", f"is not at row {row} of {shard_name}"))
-    if shard is not None and pointed != len(ids) and not problems:
-        problems.append(Problem("error", names[0], f"holds {len(ids)} clips but the index points at {pointed}"))
-    return problems
-
-
-def _check_seconds(index: pa.Table, recordings: pa.Table) -> list[Problem]:
-    """duration_s = silence_s + the sum of the recording's segments; quarantined recordings have no such account."""
-    spoken: dict[str, float] = defaultdict(float)
-    for source, duration in zip(
-        index.column("source_id").to_pylist(), index.column("duration_s").to_pylist(), strict=True
-    ):
-        spoken[source] += duration or 0.0
-    problems = []
-    for row in recordings.select(["source_id", "path", "duration_s", "silence_s", "status"]).to_pylist():
-        if row["status"] == "quarantined":
-            continue
-        account = (row["silence_s"] or 0.0) + spoken[row["source_id"]]
-        lost = (row["duration_s"] or 0.0) - account
-        if abs(lost) > _TOLERANCE_S:
-            what = f"{lost:+.2f} s of {row['duration_s']:.2f} s are in neither a segment nor silence"
-            problems.append(Problem("error", row["path"] or row["source_id"], what))
-    known = set(recordings.column("source_id").to_pylist())
-    problems += [
-        Problem("error", f"source {source}", "has segments but no recording")
-        for source in spoken
-        if source not in known
-    ]
-    return problems
+def _check_file(root: Path, file: dict[str, Any], hashes: bool) -> tuple[pa.Table | None, str | None]:
+    """(table, what is wrong) of a file that a record names; one of them is None."""
+    path = root / file["path"]
+    if not path.is_file():
+        return None, "is missing"
+    if path.stat().st_size != file["bytes"]:
+        return None, f"has {path.stat().st_size} bytes, not {file['bytes']}"
+    if hashes and file_sha256(path) != file["sha256"]:
+        return None, "has changed since it was committed (sha256 differs)"
+    try:
+        table = read_file(path, file["kind"])
+    except (pa.ArrowException, OSError) as error:
+        return None, f"cannot be read ({one_line(error)})"
+    if table.num_rows != file["rows"]:
+        return None, f"has {table.num_rows} rows, not {file['rows']}"
+    expected = SEGMENTS if file["kind"] == "segments" else SCHEMAS[file["kind"]]
+    if file["kind"] != "segments" and not is_readable(table.schema, expected):
+        return None, "does not have the columns of this corpus format"
+    return table, None

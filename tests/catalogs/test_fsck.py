@@ -1,4 +1,4 @@
-"""fsck finds every kind of damage, and repairs nothing but leftovers."""
+"""fsck finds every kind of damage; a repair loses nothing and makes nothing up."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from corpus_builders import make_unit
+from corpus_builders import make_unit, verdict
 
 from catalogs.commit import commit_unit, create_corpus
 from catalogs.fsck import fsck
+from catalogs.locks import CorpusBusyError, only_run
 
 
 @pytest.fixture
@@ -85,11 +86,119 @@ def test_a_record_that_lies_about_rows_is_found(root: Path) -> None:
     assert any("rows, not" in line for line in _errors(root))
 
 
+def _files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
 def test_leftovers_are_notices_and_repair_removes_only_them(root: Path) -> None:
-    stray = _file(root, "segments").with_name("ffffffffffffffff.00000000.arrow")
-    shutil.copy(_file(root, "segments"), stray)
+    shard = _file(root, "segments")
+    before = _files(root)
+    stray = shard.with_name(f"ffffffffffffffff.{shard.name.split('.')[1]}.arrow")
+    shutil.copy(shard, stray)
     (root / "tmp" / "half").write_bytes(b"x")
-    before = {path for path in root.rglob("*") if path.is_file()} - {stray, root / "tmp" / "half"}
     assert [problem.severity for problem in fsck(root)] == ["notice", "notice"]
-    assert fsck(root, repair=True) == []
-    assert {path for path in root.rglob("*") if path.is_file()} == before
+    assert {problem.path for problem in fsck(root, repair=True)} == {str(stray.relative_to(root)), "tmp/half"}
+    assert {name: data for name, data in _files(root).items() if name != ".lock"} == before
+    assert fsck(root) == []
+
+
+def test_nothing_is_called_a_leftover_while_a_run_is_at_work(root: Path) -> None:
+    shard = _file(root, "segments")
+    shutil.copy(shard, shard.with_name(f"ffffffffffffffff.{shard.name.split('.')[1]}.arrow"))
+    with only_run(root):
+        assert [problem.what.split(":")[0] for problem in fsck(root)] == ["a run is at work"]
+        with pytest.raises(CorpusBusyError, match="wait for it"):
+            fsck(root, repair=True)
+    assert [problem.severity for problem in fsck(root)] == ["notice"]
+
+
+def _same(rebuilt: dict, lost: dict) -> bool:
+    """The record is what it was, but for when it was written and the stages' busy seconds."""
+    kept = set(lost) - {"at", "stats"}
+    return {key: rebuilt[key] for key in kept} == {key: lost[key] for key in kept} and set(rebuilt) == set(lost)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_a_lost_record_is_rebuilt_from_its_files(root: Path, damage: str) -> None:
+    quarantined = make_unit("q", 4, quarantine=[verdict()])
+    commit_unit(root, quarantined)
+    commit_unit(root, make_unit("silent", 0))
+    records = sorted((root / "units").rglob("*.json"))
+    before = {path: json.loads(path.read_text()) for path in records}
+    files = {name: data for name, data in _files(root).items() if not name.startswith(("units/", "."))}
+    for path in records:
+        path.unlink() if damage == "missing" else path.write_text(path.read_text()[:50])
+    told = fsck(root)
+    assert sum("rebuilds it" in problem.what for problem in told) == 4
+    assert not any("removes it" in problem.what for problem in told)
+    repaired = fsck(root, repair=True)
+    assert {problem.severity for problem in repaired} == {"repaired"}
+    assert fsck(root) == []
+    for path, lost in before.items():
+        assert _same(json.loads(path.read_text()), lost)
+    assert {name: data for name, data in _files(root).items() if name in files} == files
+
+
+def test_a_record_of_an_older_version_is_rebuilt_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their files say nothing of the unit in their metadata; the shard has the fingerprint."""
+    monkeypatch.setattr("catalogs.commit.unit_about", lambda unit, rows: {})
+    commit_unit(root, make_unit("old", 5))
+    path = max((root / "units").rglob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    lost = json.loads(path.read_text())
+    path.unlink()
+    fsck(root, repair=True)
+    assert fsck(root) == [] and _same(json.loads(path.read_text()), lost)
+
+
+@pytest.mark.parametrize("kind", ["segments", "index", "recordings", "references"])
+def test_files_that_are_not_all_of_a_unit_are_not_committed_and_not_removed(root: Path, kind: str) -> None:
+    record = json.loads(_file(root, "units").read_text())
+    _file(root, "units").unlink()
+    lost = next(file["path"] for file in record["files"] if file["kind"] == kind)
+    (root / lost).unlink()
+    before = _files(root)
+    assert {problem.severity for problem in fsck(root)} == {"notice"}
+    fsck(root, repair=True)
+    assert before.items() <= _files(root).items()
+    assert not (root / "units" / record["unit_id"][:2] / f"{record['unit_id']}.json").exists()
+
+
+def test_a_file_that_changed_is_not_taken_into_a_rebuilt_record(root: Path) -> None:
+    record = _file(root, "units")
+    path = root / next(f["path"] for f in json.loads(record.read_text())["files"] if f["kind"] == "segments")
+    record.unlink()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    fsck(root, repair=True)
+    assert not record.exists() and path.read_bytes() == bytes(data)
+
+
+def test_an_index_is_rebuilt_from_its_shard_where_every_segment_has_audio(root: Path) -> None:
+    unit = make_unit("small", 2)
+    commit_unit(root, unit)
+    path = next((root / "index").rglob(f"{unit.unit_id}.*"))
+    data = path.read_bytes()
+    path.write_bytes(data[:-40])
+    assert [problem.severity for problem in fsck(root, repair=True)] == ["repaired"]
+    assert path.read_bytes() == data and fsck(root) == []
+
+
+@pytest.mark.parametrize("kind", ["segments", "index", "recordings", "references"])
+def test_a_unit_whose_recordings_are_gone_is_left_as_it_is(root: Path, kind: str) -> None:
+    _file(root, kind).unlink()
+    before = _files(root)
+    told = [problem for problem in fsck(root, repair=True) if problem.severity == "error"]
+    assert len(told) == 1 and "recordings are gone" in told[0].what
+    if kind != "recordings":
+        assert "talk.wav" in told[0].what
+    assert {name: data for name, data in _files(root).items() if name != ".lock"} == before
+
+
+def test_companions_that_cannot_be_read_are_moved_aside(root: Path) -> None:
+    path = root / "annotations" / "acoustic" / "aa" / "x.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PAR1 not any more")
+    assert any("cannot be read" in line and "--repair" in line for line in _errors(root))
+    fsck(root, repair=True)
+    assert fsck(root) == [] and (root / "damaged" / "annotations" / "acoustic" / "aa" / "x.parquet").is_file()

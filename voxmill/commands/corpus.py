@@ -199,13 +199,16 @@ def report(
 def fsck(
     corpus: CorpusArgument,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Remove what killed runs left behind; no data is touched.")
+        bool, typer.Option("--repair", help="Mend what can be mended; delete nothing but doubles.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Prove a corpus whole: every file's digest, no segment twice, every second of every recording accounted for.
 
-    Example:  voxmill fsck corpus
+    --repair rebuilds lost commit records and indexes. It takes any other damaged unit off the list of what is committed, so that
+    the same prepare command processes exactly its recordings again. If these are gone, it changes nothing and names them.
+
+    Example:  voxmill fsck corpus --repair
     """
     from catalogs.fsck import fsck as check
 
@@ -214,7 +217,9 @@ def fsck(
     for problem in problems:
         terminal.say(str(problem))
     errors = [problem for problem in problems if problem.severity == "error"]
-    terminal.say(f"{corpus}: {'whole' if not errors else f'{len(errors)} errors'}")
+    notices = sum(problem.severity == "notice" for problem in problems)
+    whole = f"whole ({notices} notices)" if notices else "whole"
+    terminal.say(f"{corpus}: {whole if not errors else f'{len(errors)} errors'}")
     terminal.result([vars(problem) for problem in problems])
     if errors:
         raise typer.Exit(1)
