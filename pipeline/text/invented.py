@@ -14,7 +14,7 @@ from catalogs.languages import language as known_language
 from catalogs.languages import text_unit
 from pipeline.text.compare import comparable
 from pipeline.text.counts import rate_is_unusual
-from pipeline.text.stock_phrases import CREDITS, FAREWELLS
+from pipeline.text.stock_phrases import CREDIT_OPENINGS, CREDITS, FAREWELLS
 
 #: How often a run of so many words (or characters) may follow itself: people do say "no, no, no, no" and "ha ha ha".
 _REPEATS = {"word": ((1, 6), (2, 4), (4, 3), (12, 2)), "char": ((1, 9), (2, 6), (4, 4), (7, 3), (20, 2))}
@@ -37,7 +37,8 @@ def signs_of_invention(
     doubtful = (no_speech_p or 0.0) > _DOUBTFUL_NO_SPEECH or (logprob is not None and logprob < _DOUBTFUL_LOGPROB)
     signs = {
         "looping_text": loops(text, language),
-        "stock_phrase": is_credit(plain, language) or (doubtful and is_farewell(plain, language)),
+        "stock_phrase": is_credit(plain, language)
+        or (doubtful and (is_farewell(plain, language) or opens_as_credit(plain, language))),
         "unusual_rate": rate_is_unusual(text, spoken_s, language),
     }
     return [name for name, found in signs.items() if found]
@@ -72,13 +73,21 @@ def _most_repeats(units: Sequence[str], length: int) -> int:
 
 
 def is_credit(plain: str, language: str | None) -> bool:
-    """Whether a comparable text holds a credit of subtitles, in its language or in any."""
-    return any(phrase in f" {plain} " for phrase in _phrases(_code(language))[0])
+    """Return True if a comparable text names a subtitler, of its language or of any."""
+    code = _code(language)
+    return any(phrase in f" {plain} " for key in ("*", code) for phrase in _phrases("credits", key, code))
+
+
+def opens_as_credit(plain: str, language: str | None) -> bool:
+    """Return True if a comparable text begins as credits of subtitles do."""
+    code = _code(language)
+    return f" {plain} ".startswith(_phrases("openings", code, code))
 
 
 def is_farewell(plain: str, language: str | None) -> bool:
-    """Whether a comparable text is nothing but a sentence that videos end with, once or several times."""
-    phrases = _phrases(_code(language))[1]
+    """Return True if a comparable text is only a sentence that videos end with, once or several times."""
+    code = _code(language)
+    phrases = _phrases("farewells", code, code)
     return any(plain.replace(phrase, "").strip() == "" for phrase in phrases if phrase in plain)
 
 
@@ -87,11 +96,13 @@ def _code(language: str | None) -> str:
     return known.code if known else ""
 
 
+_LISTS = {"credits": CREDITS, "openings": CREDIT_OPENINGS, "farewells": FAREWELLS}
+
+
 @functools.cache
-def _phrases(code: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(credits, farewells) of a language as `comparable` gives them."""
-    credits = (*CREDITS["*"], *CREDITS.get(code, ()))
-    return (
-        tuple(f" {comparable(phrase, code)}" if phrase.isascii() else comparable(phrase, code) for phrase in credits),
-        tuple(comparable(phrase, code) for phrase in FAREWELLS.get(code, ())),
-    )
+def _phrases(kind: str, key: str, code: str) -> tuple[str, ...]:
+    """The phrases of a list as `comparable` gives them for a language; credits and openings begin where a word does."""
+    plain = (comparable(phrase, code) for phrase in _LISTS[kind].get(key, ()))
+    if kind == "farewells":
+        return tuple(plain)
+    return tuple(f" {phrase}" if kind == "openings" or phrase.isascii() else phrase for phrase in plain)

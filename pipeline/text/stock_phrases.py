@@ -2,47 +2,45 @@
 
 from __future__ import annotations
 
-#: Nobody says these by chance: a text that holds one was invented. In the form that `comparable` gives them.
+#: Names of subtitlers and their firms: nobody says these by chance, and a text that holds one was invented. In the form
+#: that `comparable` gives them.
 CREDITS: dict[str, tuple[str, ...]] = {
     "*": ("amara org", "dimatorzok", "castingwords", "otter ai", "opensubtitles", "subtitulamos tv", "addic7ed"),
     "ar": ("ترجمه نانسي قنقر", "نانسي قنقر"),
-    "da": ("danske tekster af", "undertekster af nicolai winther"),
+    "da": ("undertekster af nicolai winther",),
     "de": ("untertitel im auftrag des zdf", "untertitelung des zdf", "untertitel von stephanie geiges", "untertitel der amara"),
     "el": ("υποτιτλοι authorwave",),
-    "en": ("subtitles by the", "captions by the", "transcribed by https", "transcription outsourcing llc"),
-    "es": ("subtitulos realizados por", "subtitulos por la comunidad", "subtitulado por la comunidad"),
+    "en": ("transcription outsourcing llc",),
     "fi": ("suomennos yle", "tekstitys yle"),
-    "fr": ("sous titrage societe radio canada", "sous titrage st 501", "sous titres realises par", "sous titrage mfp"),
+    "fr": ("sous titrage societe radio canada", "sous titrage st 501", "sous titrage mfp"),
     "hi": ("amara org समदय",),
-    "id": ("subtitle by", "teks oleh"),
-    "it": ("sottotitoli creati dalla", "sottotitoli e revisione a cura di", "sottotitoli a cura di qtss"),
-    "ja": ("字幕視聴ありがとうございました", "字幕作成者"),
+    "it": ("sottotitoli a cura di qtss",),
+    "ja": ("字幕視聴ありがとうございました",),
     "ko": ("한글자막 by", "한국어 자막 by", "자막 제공 및 광고를 포함하고 있습니다"),
-    "nl": ("ondertitels ingediend door", "ondertiteld door de", "ondertiteling door de", "tv gelderland 202"),
+    "nl": ("tv gelderland 202",),
     "no": ("teksting av nicolai winther", "undertekster av ai media"),
+    "ru": ("корректор а егорова",),
+    "sv": ("undertexter fran amara", "textning stina hedin", "btistudios com"),
+    "tr": ("altyazı m k", "altyazi m k"),
+    "zh": ("明镜与点点栏目", "明鏡與點點欄目", "字幕由amara", "优优独播剧场", "優優獨播劇場"),
+}  # fmt: skip
+
+#: How credits begin, and how sentences of people may begin too ("Subtitles by the way were awful"): they count only where
+#: they open the text and the recogniser was in doubt.
+CREDIT_OPENINGS: dict[str, tuple[str, ...]] = {
+    "da": ("danske tekster af",),
+    "en": ("subtitles by the", "captions by the", "transcribed by https"),
+    "es": ("subtitulos realizados por", "subtitulos por la comunidad", "subtitulado por la comunidad"),
+    "fr": ("sous titres realises par",),
+    "id": ("subtitle by", "teks oleh"),
+    "it": ("sottotitoli creati dalla", "sottotitoli e revisione a cura di"),
+    "ja": ("字幕作成者",),
+    "nl": ("ondertitels ingediend door", "ondertiteld door de", "ondertiteling door de"),
     "pl": ("napisy stworzone przez", "napisy wykonal"),
     "pt": ("legendas pela comunidade", "legendado pela comunidade", "transcricao e legendas"),
-    "ru": (
-        "субтитры сделал",
-        "субтитры создавал",
-        "субтитры делал",
-        "субтитры подогнал",
-        "редактор субтитров",
-        "корректор а егорова",
-    ),
-    "sv": ("undertexter fran amara", "svensktextning", "textning stina hedin", "btistudios com"),
-    "tr": ("altyazı m k", "altyazi m k"),
-    "zh": (
-        "请不吝点赞",
-        "請不吝點贊",
-        "明镜与点点栏目",
-        "明鏡與點點欄目",
-        "中文字幕志愿者",
-        "中文字幕志願者",
-        "字幕由amara",
-        "优优独播剧场",
-        "優優獨播劇場",
-    ),
+    "ru": ("субтитры сделал", "субтитры создавал", "субтитры делал", "субтитры подогнал", "редактор субтитров"),
+    "sv": ("svensktextning",),
+    "zh": ("请不吝点赞", "請不吝點贊", "中文字幕志愿者", "中文字幕志願者"),
 }  # fmt: skip
 
 #: People do say these: they count only where they are the whole text and the recogniser was in doubt.

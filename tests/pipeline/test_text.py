@@ -24,6 +24,7 @@ from pipeline.text.compare import edit_distance
 from pipeline.text.invented import loops, signs_of_invention
 from pipeline.text.letters import split_pieces
 from pipeline.text.match import MatchRules, Support, judge
+from pipeline.text.stock_phrases import CREDIT_OPENINGS, CREDITS
 from pipeline.text.timing import time_words
 
 words = st.lists(st.sampled_from(["one", "two", "three", "four", "five", "six"]), min_size=0, max_size=12)
@@ -135,12 +136,44 @@ def test_loops(text: str, language: str, found: bool) -> None:
 def test_signs_of_invention() -> None:
     assert signs_of_invention("Субтитры сделал DimaTorzok.", "ru", 2.0) == ["stock_phrase"]
     assert signs_of_invention("Sous-titrage Société Radio-Canada", "fr", 2.5) == ["stock_phrase"]
-    assert signs_of_invention("請不吝點贊 訂閱 轉發", "zh", 3.0) == ["stock_phrase"]
+    assert signs_of_invention("請不吝點贊 訂閱 轉發", "zh", 3.0, logprob=-0.9) == ["stock_phrase"]
     # People do say this: it counts only in doubt.
     assert signs_of_invention("Thank you.", "en", 1.0, logprob=-0.2, no_speech_p=0.05) == []
     assert signs_of_invention("Thank you.", "en", 1.0, logprob=-0.9, no_speech_p=0.05) == ["stock_phrase"]
     assert signs_of_invention("Thank you for holding, Mary.", "en", 2.0, logprob=-0.9) == []
     assert signs_of_invention("", "en", 1.0) == []
+
+
+#: What people say with the words that credits begin with.
+SPOKEN = [
+    ("en", "She read the captions by the paintings before she left."),
+    ("en", "Subtitles by the way were awful."),
+    ("de", "Die Untertitel im Kino waren schwer zu lesen."),
+    ("es", "Los subtítulos realizados por mi hermana eran mejores."),
+    ("it", "I sottotitoli creati dalla scuola sono gratuiti."),
+    ("nl", "De film is ondertiteld door de leerlingen."),
+    ("pl", "Napisy stworzone przez uczniów były dobre."),
+    ("pt", "A transcrição e legendas ficam prontas amanhã."),
+    ("ru", "Субтитры делал мой брат, он редактор субтитров."),
+    ("da", "Danske tekster af kvinder læses for lidt."),
+    ("zh", "视频好看的话请不吝点赞和分享给朋友"),
+]
+
+
+@pytest.mark.parametrize(("language", "text"), SPOKEN)
+def test_speech_about_subtitles_is_kept_unless_the_recogniser_was_in_doubt(language: str, text: str) -> None:
+    assert "stock_phrase" not in signs_of_invention(text, language, 4.0, logprob=-0.2, no_speech_p=0.05)
+
+
+def test_no_phrase_of_the_lists_counts_within_a_sentence_in_doubt_unless_it_is_a_name() -> None:
+    for code, phrases in CREDIT_OPENINGS.items():
+        for phrase in phrases:
+            spaced = phrase if code in ("ja", "zh") else f" {phrase}"
+            assert "stock_phrase" not in signs_of_invention(f"xyz{spaced} abc", code, 3.0, logprob=-0.9), phrase
+            assert "stock_phrase" in signs_of_invention(f"{phrase} abc", code, 3.0, logprob=-0.9), phrase
+    for code, phrases in CREDITS.items():
+        for phrase in phrases:
+            assert "stock_phrase" in signs_of_invention(f"{phrase} abc", code if code != "*" else "en", 3.0), phrase
 
 
 def test_rates_by_language() -> None:
