@@ -60,11 +60,15 @@ def build_report(root: str | Path, out: str | Path | None = None, audio_bytes: i
     return target
 
 
+class ReportError(RuntimeError):
+    """A report that cannot be made; the message is one line that says what to do."""
+
+
 def _render(values: dict[str, Any]) -> str:
     try:
         import jinja2
     except ImportError:
-        raise RuntimeError("the report needs jinja2; run: pip install 'voxmill[report]'") from None
+        raise ReportError("the report needs jinja2; run: pip install 'voxmill[report]'") from None
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -275,9 +279,14 @@ def _settings(root: Path) -> dict[str, Any]:
 
 
 def _weights(settings: dict[str, Any]) -> list[models.Weights]:
-    """The pretrained weights of the profile the corpus was prepared with."""
-    name = settings.get("profile")
-    return [models.weights(one) for one in models.profile(name)] if name in ("small", "studio") else []
+    """The pretrained weights that the settings name: what a stage was not told to use is not listed."""
+    known = models.registry()
+    groups = [group for group in settings.values() if isinstance(group, dict)]
+    named = {value: None for group in groups for value in group.values() if isinstance(value, str)}
+    if (settings.get("separate") or {}).get("mode") == "off":
+        named.pop(settings["separate"].get("model"), None)
+    always = [name for name in ("silero-vad", "dnsmos") if settings]
+    return [known[name] for name in dict.fromkeys([*always, *named]) if name in known]
 
 
 #: Described segments first, and every speaker once before any a second time.

@@ -25,7 +25,7 @@ from catalogs.commit import (
 )
 from catalogs.history import committed_sources
 from catalogs.locks import CorpusBusyError, only_run, own_scratch
-from catalogs.models import WeightsMissing, resolve
+from catalogs.models import WeightsMissing, available, resolve
 from catalogs.models import weights as weights_of
 from catalogs.settings import dump_settings
 from catalogs.thresholds import apply_saved, saved_wins
@@ -356,6 +356,12 @@ def no_cluster(address: str | None, error: ConnectionError) -> PrepareError:
 
 def check_weights(names: Iterable[str]) -> None:
     """Raise PrepareError that says how to get them where weights are not here."""
+    missing = [name for name in names if not available(name)]
+    if len(missing) > 1 and not all(weights_of(name).mirrors for name in missing):
+        # All at once, and before the hub is asked for each of them.
+        raise PrepareError(
+            f"the weights {', '.join(missing)} are not on this machine; run: voxmill models pull {' '.join(missing)}"
+        )
     try:
         for name in names:
             resolve(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -266,7 +267,7 @@ def find_candidates(
     if not found:
         raise TrainError(
             f"phase {name}: {corpora.title} has no kept segment with text of up to {max_seconds:g} s where {where};"
-            f' see what was rejected, and why: voxmill query {corpora.parts[0].path} "select * from funnel"'
+            f' see what was rejected, and why: voxmill query {shlex.quote(str(corpora.parts[0].path))} "select * from funnel"'
         )
     if languages is not None:
         there = {candidate.language for candidate in found}

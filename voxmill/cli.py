@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
@@ -16,9 +18,27 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="From a folder of raw recordings to a trained, controllable, multilingual text-to-speech model.",
     epilog="Start with:  voxmill demo",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"voxmill {importlib.metadata.version('voxmill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
 project.register(app)
 corpus.register(app)
 train.register(app)
@@ -31,13 +51,21 @@ def main() -> None:
     try:
         app()
     except (KeyboardInterrupt, BrokenPipeError):
-        sys.stderr.write("\nstopped; what was committed stays, run the same command again to go on\n")
+        sys.stderr.write(f"\nstopped{_RESUMES if _command() in _RESUMING else ''}\n")
         raise SystemExit(130) from None
     except Exception as error:
         if os.environ.get("VOXMILL_DEBUG"):
             raise
         sys.stderr.write(f"voxmill: {_explain(error)}\n")
         raise SystemExit(1) from None
+
+
+_RESUMING = ("prepare", "describe", "train", "train-codec", "encode", "models", "demo")
+_RESUMES = "; what is done is kept, run the same command again to resume"
+
+
+def _command() -> str:
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
 
 
 def _explain(error: Exception) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxmill.terminal import Terminal
+from voxmill.terminal import Terminal, quoted
 
 if TYPE_CHECKING:
     from pipeline.run import Summary
@@ -105,7 +105,7 @@ def _ask(corpus: Path, terminal: Terminal) -> None:
 
     terminal.say(f"catalog: {build_catalog(corpus)}")
     for title, sql in QUERIES:
-        terminal.say(f'$ voxmill query {corpus} "{sql}"')
+        terminal.say(f'$ voxmill query {quoted(corpus)} "{sql}"')
         terminal.table(title, *query(corpus, sql))
 
 
@@ -204,7 +204,9 @@ def _table(
         "WER: prompts over 2 s, whisper-normalizer and numbers spelt out; the transcripts are the packages' own."
     )
     terminal.say(f"recordings  {out / 'recordings'}   what is said in them: {out / 'gold.jsonl'}")
-    terminal.say(f'corpus      {out / "corpus"}   ask it: voxmill query {out / "corpus"} "select * from funnel"')
+    terminal.say(
+        f'corpus      {out / "corpus"}   ask it: voxmill query {quoted(out / "corpus")} "select * from funnel"'
+    )
     terminal.say(f"report      {page}   open it in a browser")
     terminal.say(f"checkpoint  {trained.checkpoint}")
     terminal.say(

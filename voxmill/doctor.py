@@ -147,6 +147,10 @@ def _weights() -> Iterator[Finding]:
     for name, weights in models.registry().items():
         if models.available(name):
             yield Finding("ok", f"weights {name}", weights.role)
+        elif name == "htdemucs":
+            yield Finding(
+                "notice", f"weights {name}", "not here: source separation will be off; voxmill models pull htdemucs"
+            )
         elif name in small:
             yield Finding("notice", f"weights {name}", f"{weights.role}: not here; voxmill models pull {name}")
 

@@ -24,7 +24,7 @@ def show_forecast(
 
     check_weights(config.weights())
     found = list_recordings(recordings, out, config)
-    terminal.say(f"{len(found.sources)} recordings found")
+    terminal.say(f"{len(found.sources)} recording{'s' * (len(found.sources) != 1)} found")
     result = forecast(found, out, config, sample_s, say=terminal.say)
     rows = [
         _row("time", result.wall_s, _hours),

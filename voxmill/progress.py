@@ -79,6 +79,8 @@ class PrepareProgress:
     def summarize(self, summary: Summary) -> None:
         """What the run did, in a few lines."""
         say = self._terminal.say
+        if not summary.sessions and not summary.quarantined:
+            return  # the command says what the corpus holds
         rate = summary.audio_s / summary.wall_s if summary.wall_s else 0.0
         say(
             f"{summary.sources} recordings, {summary.audio_s / 60:.1f} minutes in {summary.wall_s:.0f} s"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from voxmill.demo_prompts import LONG_S
 from voxmill.demo_recordings import Prompt
 from voxmill.score_text import compared_units
+from voxmill.terminal import quoted
 
 if TYPE_CHECKING:
     from pipeline.records import Session
@@ -87,7 +88,9 @@ def corpus_texts(root: Path, recordings: Path, gold: Sequence[Prompt]) -> list[s
     paths = {row["source_id"]: row["path"] for row in corpus.table("recordings").to_pylist()}
     places = {path: _source(path, recordings, paths) for path in {prompt.path for prompt in gold}}
     if gold and not any(places.values()):
-        raise ValueError(f"{root} holds none of the recordings in {recordings}: run voxmill prepare {recordings} again")
+        raise ValueError(
+            f"{root} holds none of the recordings in {recordings}: run voxmill prepare {quoted(recordings)} again"
+        )
     words: dict[str, list[tuple[float, str]]] = {}
     for row in corpus.index.filter(corpus.index.column("row").is_valid()).to_pylist():
         segment = corpus.segment(row["segment_id"])

@@ -48,6 +48,18 @@ class Terminal:
             table.add_row(*(escape(shown(value)) for value in row))
         self.console.print(table)
 
+    def rows(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table, or one field a line for each row if the table is wider than the terminal."""
+        widths = [max([len(name), *(len(shown(row[i])) for row in rows)]) + 2 for i, name in enumerate(columns)]
+        if sum(widths) <= self.console.width:
+            self.table("", columns, rows)
+            return
+        longest = max(len(name) for name in columns)
+        for number, row in enumerate(rows, 1):
+            self.title(f"row {number}")
+            for name, value in zip(columns, row, strict=True):
+                self.say(f"  {name:<{longest}}  {shown(value)}")
+
     def result(self, value: Any) -> None:
         """The machine-readable result: printed only with `--json`."""
         if self.as_json:

@@ -51,7 +51,7 @@ class StageGroup:
     actors: int = 1
     cpus: float = 0.2
     gpus: float = 0.0
-    timeout_s: float = 1800.0
+    timeout_s: float = 3600.0
     timeouts: Mapping[str, float] = field(default_factory=dict)
 
     @property

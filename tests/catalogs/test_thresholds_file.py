@@ -23,6 +23,7 @@ from catalogs.thresholds import (
 )
 from catalogs.views import build_catalog, query
 from voxmill.cli import app
+from voxmill.commands.corpus import _nothing_to_do
 
 
 @pytest.fixture
@@ -154,3 +155,10 @@ def test_the_command_says_how_many_are_kept(corpus: Path, tmp_path: Path) -> Non
     done = CliRunner().invoke(app, ["catalog", str(corpus), "--thresholds", str(file), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["kept"] == 1 and kept(corpus) == 1
+
+
+def test_a_run_without_anything_to_do_says_what_the_corpus_has(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "my corpus")
+    commit_unit(tmp_path / "my corpus", make_unit("a", 6))
+    line = _nothing_to_do(tmp_path / "my corpus")
+    assert line.startswith(f"nothing to do; '{tmp_path}/my corpus' has 1 recordings, 0.00 hours kept")

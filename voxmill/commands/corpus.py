@@ -23,7 +23,12 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(
-    recordings: Annotated[list[str], typer.Argument(help="Folders, files, globs, file lists (.txt) or manifests.")],
+    recordings: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders, files, globs, URLs, tars, zips, .parquet, .arrow, .txt lists or manifests (.csv, .jsonl)."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make or to go on with.")],
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, e.g. transcribe.beam_size=1.")] = None,
@@ -71,15 +76,24 @@ def prepare(
     from catalogs.views import build_catalog
 
     path = build_catalog(out)
+    if not summary.sessions and not summary.quarantined:
+        terminal.say(_nothing_to_do(out))
     terminal.say(f"catalog: {path}; next: voxmill report {quoted(out)}")
     terminal.result(asdict(summary))
 
 
+def _nothing_to_do(corpus: Path) -> str:
+    """One line for a run that found everything done."""
+    from catalogs.views import query as ask
+
+    sql = "select (select count(*) from recordings), coalesce(sum(duration_s) filter (kept), 0) from segments"
+    recordings, seconds = ask(corpus, sql)[1][0]
+    return f"nothing to do; {quoted(corpus)} has {recordings} recordings, {seconds / 3600:.2f} hours kept"
+
+
 def describe(
     corpus: CorpusArgument,
-    annotator: Annotated[
-        str, typer.Option(help="acoustic (offline, from measured scores), gemini or openai.")
-    ] = "acoustic",
+    annotator: Annotated[str, typer.Option(help="acoustic: offline, from measured scores.")] = "acoustic",
     as_json: JsonOption = False,
 ) -> None:
     """Describe the voices and styles of the kept segments; goes on where it stopped.
@@ -173,8 +187,22 @@ def query(
 
     terminal = Terminal(as_json)
     columns, rows = ask(corpus, sql)
-    terminal.table("", columns, rows)
-    terminal.result([dict(zip(columns, row, strict=True)) for row in rows])
+    if not as_json:
+        terminal.rows(columns, rows)
+    names = _unique(columns)
+    terminal.result([dict(zip(names, row, strict=True)) for row in rows])
+
+
+def _unique(columns: list[str]) -> list[str]:
+    """Column names for JSON: a name that comes again gets a number, because an object holds each name once."""
+    names: list[str] = []
+    for column in columns:
+        name, number = column, 1
+        while name in names:
+            number += 1
+            name = f"{column}_{number}"
+        names.append(name)
+    return names
 
 
 def report(

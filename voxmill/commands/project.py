@@ -124,7 +124,7 @@ def demo(
 ) -> None:
     """The whole road on real recordings: prepare, catalog, query, report, train a toy, speak.
 
-    Takes about ten minutes on two cores.
+    Takes three to five minutes on two cores.
 
     Example:  voxmill demo /tmp/demo
     """

@@ -1,0 +1,70 @@
+"""What commands say: the version, help, query results, the weights that are missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from catalogs import models
+from catalogs.commit import create_corpus
+from catalogs.report import ReportError, _weights
+from pipeline.config import load_config
+from pipeline.engine.base import StageGroup
+from pipeline.run import PrepareError, check_weights
+from voxmill import cli
+from voxmill.cli import app
+
+
+def test_version_and_short_help() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("voxmill ")
+    for arguments in (["-h"], ["prepare", "-h"], ["models", "-h"], ["models", "pull", "-h"]):
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0 and "--help" in done.stdout
+
+
+def test_describe_offers_only_annotators_that_exist() -> None:
+    help_text = CliRunner().invoke(app, ["describe", "--help"]).stdout
+    assert "acoustic" in help_text and "gemini" not in help_text and "openai" not in help_text
+
+
+def test_a_query_as_json_keeps_columns_of_one_name_and_prints_no_table(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "c")
+    done = CliRunner().invoke(app, ["query", str(tmp_path / "c"), "select 1 as a, 2 as a, 3 as b", "--json"])
+    assert json.loads(done.stdout) == [{"a": 1, "a_2": 2, "b": 3}] and done.stderr == ""
+
+
+def test_a_wide_result_has_one_field_a_line(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "c")
+    columns = ", ".join(f"'{'word ' * 12}' as column_{n}" for n in range(20))
+    lines = CliRunner().invoke(app, ["query", str(tmp_path / "c"), f"select {columns}"]).stdout.splitlines()
+    assert sum("column_" in line for line in lines) == 20 and all("word word" in line for line in lines[1:])
+
+
+def test_a_missing_library_of_the_report_is_not_unexpected() -> None:
+    assert "unexpected" not in cli._explain(ReportError("the report needs jinja2"))
+
+
+def test_the_time_limit_of_a_stage_is_one_number() -> None:
+    assert StageGroup(stages=()).timeout_s == load_config().engine.timeout_s
+
+
+def test_all_missing_weights_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.run.available", lambda name: False)
+    monkeypatch.setattr("pipeline.run.resolve", lambda name: pytest.fail("asked the hub"))
+    with pytest.raises(PrepareError, match=r"ecapa, whisper-large-v3.*models pull ecapa whisper-large-v3"):
+        check_weights(["ecapa", "whisper-large-v3"])
+
+
+def test_a_profile_holds_only_weights_that_its_stages_use() -> None:
+    for name in ("small", "studio"):
+        config = load_config(None, [f"profile={name}", "separate.mode=always", "transcribe.second_pass=whisper-base"])
+        assert set(models.profile(name)) <= set(config.weights())
+
+
+def test_the_report_names_the_weights_of_the_settings_and_not_of_the_profile() -> None:
+    config = load_config(None, ["transcribe.model=whisper-large-v3", "separate.mode=off"])
+    names = [entry.name for entry in _weights(config.model_dump(mode="json"))]
+    assert "whisper-large-v3" in names and "whisper-base" not in names and "htdemucs" not in names
