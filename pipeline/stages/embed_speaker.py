@@ -1,4 +1,4 @@
-"""Take each segment's voice print, group the session's segments by voice, and tell the voices' gender."""
+"""Take each segment's voice print and group the session's segments by voice."""
 
 from __future__ import annotations
 
