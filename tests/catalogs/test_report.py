@@ -80,7 +80,7 @@ def root(tmp_path: Path) -> Path:
     target.parent.mkdir(parents=True)
     pq.write_table(to_table([described], DESCRIPTIONS), target)
     quarantine_now(tmp_path / "c", verdict("talks/broken <1>.wav"))
-    (tmp_path / "c" / "prepare.yaml").write_text("profile: small\n")
+    (tmp_path / "c" / "prepare.yaml").write_text("profile: small\ntranscribe: {model: whisper-base}\n")
     return tmp_path / "c"
 
 
