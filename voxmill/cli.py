@@ -51,8 +51,13 @@ def main() -> None:
     try:
         app()
     except (KeyboardInterrupt, BrokenPipeError):
-        sys.stderr.write(f"\nstopped{_RESUMES if _command() in _RESUMING else ''}\n")
+        _say_stopped()
         raise SystemExit(130) from None
+    except SystemExit as stop:
+        # Typer turns Ctrl-C into this status and prints nothing.
+        if stop.code == 130:
+            _say_stopped()
+        raise
     except Exception as error:
         if os.environ.get("VOXMILL_DEBUG"):
             raise
@@ -61,11 +66,15 @@ def main() -> None:
 
 
 _RESUMING = ("prepare", "describe", "train", "train-codec", "encode", "models", "demo")
-_RESUMES = "; what is done is kept, run the same command again to resume"
+"""Commands that continue where they were stopped."""
 
 
 def _command() -> str:
     return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+
+
+def _say_stopped() -> None:
+    sys.stderr.write(f"\nStopped.{' Run the same command to resume.' if _command() in _RESUMING else ''}\n")
 
 
 def _explain(error: Exception) -> str:

@@ -209,3 +209,15 @@ def test_readers_never_fail_while_the_catalog_is_replaced(root: Path) -> None:
     reader.join()
     assert failures == []
     assert counts == sorted(counts)
+
+
+def test_descriptions_of_replaced_segments_count_nowhere(tmp_path: Path) -> None:
+    from annotators.runner import describe_corpus
+
+    create_corpus(tmp_path / "c")
+    adopt_fingerprint(tmp_path / "c", make_unit("a", 3).fingerprint)
+    commit_unit(tmp_path / "c", make_unit("a", 3))
+    describe_corpus(tmp_path / "c")
+    assert query(tmp_path / "c", "SELECT count(*) FROM descriptions")[1] == [(2,)]
+    adopt_fingerprint(tmp_path / "c", "f" * 16, redo=True)
+    assert query(tmp_path / "c", "SELECT count(*) FROM descriptions")[1] == [(0,)]
