@@ -12,10 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.audio_format import AudioFileError, AudioInfo, StreamReport, what_it_is
+from pipeline.audio_format import AudioFileError, AudioInfo, StreamReport, UnreachableError, what_it_is
 from pipeline.audio_readers import probe_av, probe_soundfile, read_av, read_soundfile
 
-__all__ = ["AudioFileError", "AudioInfo", "StreamReport", "probe", "probe_seconds", "read_chunks", "stream_mono"]
+__all__ = [
+    "AudioFileError",
+    "AudioInfo",
+    "StreamReport",
+    "UnreachableError",
+    "probe",
+    "probe_seconds",
+    "read_chunks",
+    "stream_mono",
+]
 
 _MIN_RATE, _MAX_RATE = 4_000, 768_000
 # The channels and the offset are judged by so much audible sound, looked for in so much of the beginning.
@@ -38,9 +47,9 @@ def probe(path: str) -> AudioInfo:
         with file.open("rb") as handle:
             head = handle.read(512)
     except PermissionError:
-        raise AudioFileError("no permission to read the file") from None
+        raise UnreachableError("no permission to read the file") from None
     except FileNotFoundError:
-        raise AudioFileError("the file is gone") from None
+        raise UnreachableError("the file is gone") from None
     if not head.strip(b"\0"):
         with file.open("rb") as handle:
             if not any(block.strip(b"\0") for block in iter(lambda: handle.read(1 << 20), b"")):

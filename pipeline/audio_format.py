@@ -14,6 +14,12 @@ class AudioFileError(StageError):
     """A file that cannot be used as a recording; the message says in one line what is wrong with it."""
 
 
+class UnreachableError(AudioFileError):
+    """A file that cannot be read now, whatever is in it: it may be readable by the next run."""
+
+    cause = "machine"
+
+
 @dataclass(frozen=True)
 class AudioInfo:
     """What is known of a file before it is decoded.

@@ -52,6 +52,8 @@ class EngineConfig(BaseModel):
     """GPU share per actor of a group, e.g. {transcribe: 0.5}."""
     in_flight: int | None = Field(None, ge=1)
     """Sessions on their way at once; None: actors + 1."""
+    attempts: int = Field(3, ge=1)
+    """Runs that try a recording which failed because of a machine (a store's time-out, the network, memory, a lost worker)."""
     timeout_s: float = Field(3600.0, gt=0)
     """A stage that is at one recording or segment for longer than this is killed, and that is a strike."""
     timeouts: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)

@@ -24,6 +24,7 @@ from pipeline.devices import count_gpus
 from pipeline.engine.pools import size_pools
 from pipeline.excerpts import draw_excerpts
 from pipeline.hashes import known_hashes
+from pipeline.journal import retry_rule
 from pipeline.plan import plan_units, promised_seconds
 from pipeline.run import no_cluster
 from pipeline.sources import FoundSources, HashKey, find_sources
@@ -114,7 +115,7 @@ def forecast(
 
     Raises ValueError where there is nothing to do or no readable recording among what there is.
     """
-    done = committed_sources(root) if (root / "corpus.json").is_file() else set()
+    done = committed_sources(root, retry_rule(config)) if (root / "corpus.json").is_file() else set()
     waiting = [source for source in found.sources if source.source_id not in done]
     if not waiting:
         raise ValueError("nothing to forecast: all of these recordings are in the corpus already")

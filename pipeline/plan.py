@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -40,6 +40,8 @@ class PlannedUnit:
 
     unit_id: str
     sessions: tuple[PlannedSession, ...]
+    generation: int = 0
+    """See `catalogs.commit.UnitContent`."""
 
     @property
     def seconds(self) -> float:
@@ -70,6 +72,7 @@ def plan_units(
     unit_s: float,
     seconds_of: Callable[[Source], float],
     session_s: float = math.inf,
+    generations: Mapping[str, int] | None = None,
 ) -> list[PlannedUnit]:
     """Group the sources that are not committed yet into sessions and these into units of about `unit_s` seconds.
 
@@ -79,7 +82,11 @@ def plan_units(
     The anti-join is by source and not by unit: after new recordings were added, or a run was broken off, what is left
     groups differently, and nothing that was committed may be done twice for it. Units come in an order that only their
     ids decide, so that one bad session is not met first again and again by every restart.
+
+    `generations`: of the sources that some record lists, that of the newest. In a unit that processes one again it is part of
+    the unit's id: the first record of an id wins, and the first attempt has one.
     """
+    generations = generations or {}
     by_session: dict[str, list[Source]] = {}
     for source in sources:
         by_session.setdefault(source.session_id, []).append(source)
@@ -97,10 +104,10 @@ def plan_units(
                 continue
             gathered.append(PlannedSession(part_name, waiting, sum(seconds_of(source) for source in waiting)))
             if sum(session.seconds for session in gathered) >= unit_s:
-                units.append(_unit(gathered, fingerprint))
+                units.append(_unit(gathered, fingerprint, generations))
                 gathered = []
     if gathered:
-        units.append(_unit(gathered, fingerprint))
+        units.append(_unit(gathered, fingerprint, generations))
     return sorted(units, key=lambda unit: unit.unit_id)
 
 
@@ -129,9 +136,15 @@ def _part_name(name: str, number: int, taken: set[str]) -> str:
     return part
 
 
-def _unit(sessions: list[PlannedSession], fingerprint: str) -> PlannedUnit:
-    members = [(s.source_id, s.bytes, s.content_sha256) for session in sessions for s in session.sources]
-    return PlannedUnit(unit_id(members, fingerprint), tuple(sessions))
+def _unit(sessions: list[PlannedSession], fingerprint: str, generations: Mapping[str, int]) -> PlannedUnit:
+    members, generation = [], 0
+    for source in (source for session in sessions for source in session.sources):
+        name = source.source_id
+        if name in generations:
+            generation = max(generation, generations[name] + 1)
+            name = f"{name}#{generations[name] + 1}"
+        members.append((name, source.bytes, source.content_sha256))
+    return PlannedUnit(unit_id(members, fingerprint), tuple(sessions), generation)
 
 
 def _safe(name: str) -> str:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from catalogs.attempts import Cause
 from pipeline.places import public, redacted
 
 WINDOW_S = 600.0
@@ -128,7 +129,8 @@ class Segment:
     """One utterance cut from a recording. Field names and units are the columns of `catalogs.schema.SEGMENTS`.
 
     `hard_reasons` are set by the stage that finds them (no_speech, too_short, undecodable): such a segment keeps its
-    row and reasons but no audio, and later stages skip it. Soft reasons are never set here: thresholds give them.
+    row and reasons but no audio, and later stages skip it. `failures` (failed_<stage>) are of stages that failed on it: the
+    stages that measure skip it too, but it is cut and keeps its audio. Soft reasons are never set here: thresholds give them.
     """
 
     source_id: str
@@ -136,6 +138,7 @@ class Segment:
     start_s: float
     end_s: float
     hard_reasons: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     segment_id: str = ""
     language: str | None = None
     language_p: float | None = None
@@ -209,7 +212,11 @@ class Reference:
 
 @dataclass
 class Quarantined:
-    """Something that could not be processed: which file, in which stage, why, after how many attempts."""
+    """Something that could not be processed: which file, in which stage, why, and who is at fault (`catalogs.attempts`).
+
+    `attempts`: how many workers it cost, else 1. `runs`: runs in a row that ended so. `version`: of the code that failed.
+    `log`: the traceback's file, relative to the corpus. `kind` (the exception's type) and `trace` are not stored.
+    """
 
     path: str
     source_id: str
@@ -217,6 +224,12 @@ class Quarantined:
     error: str
     attempts: int = 1
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    cause: Cause = "data"
+    runs: int = 1
+    version: str | None = None
+    log: str | None = None
+    kind: str = ""
+    trace: str = ""
 
     def __post_init__(self) -> None:
         # These rows are shown, kept and handed on: nobody's password or signature may be in them.
@@ -262,8 +275,8 @@ class Session:
         self.references = [r for r in self.references if r.segment_id in left and r.reference_id in left]
 
     def alive(self) -> Iterator[Segment]:
-        """The segments that no hard rule rejected, in order of recording and time."""
-        return (segment for segment in self.segments if not segment.hard_reasons)
+        """The segments that no hard rule rejected and no stage failed on, in order of recording and time."""
+        return (segment for segment in self.segments if not segment.hard_reasons and not segment.failures)
 
     def put_pcm(self, source_id: str, start_s: float, samples: np.ndarray) -> None:
         """Replace a stretch of a recording's windows by float32 [S] at 16 kHz; what passes the recording's end is left out."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from catalogs.schema import SEGMENTS
+from catalogs.schema import QUARANTINE, SEGMENTS
 from catalogs.thresholds import Thresholds
 from pipeline.places import public
-from pipeline.records import Recording, Segment, Session
+from pipeline.records import Quarantined, Recording, Segment, Session
 
 
 def segment_rows(session: Session, thresholds: Thresholds) -> list[dict[str, Any]]:
-    """One dict a segment with every column of `catalogs.schema.SEGMENTS`; no audio where a hard rule rejected it."""
+    """One dict a segment with every column of `catalogs.schema.SEGMENTS`; no audio where a hard rule rejected it.
+
+    A segment that a stage failed on keeps its audio; its reason is `failed_<stage>`, whatever the thresholds.
+    """
     recordings = {recording.source.source_id: recording for recording in session.recordings}
     return [_segment_row(session, recordings[s.source_id], s, thresholds) for s in session.segments]
 
@@ -46,7 +49,12 @@ def reference_rows(session: Session) -> list[dict[str, Any]]:
 
 def quarantine_rows(session: Session) -> list[dict[str, Any]]:
     """One dict for each thing that could not be processed."""
-    return [asdict(row) for row in session.quarantine]
+    return [quarantine_row(row) for row in session.quarantine]
+
+
+def quarantine_row(row: Quarantined) -> dict[str, Any]:
+    """The columns of `catalogs.schema.QUARANTINE`."""
+    return {name: value for name, value in asdict(row).items() if name in QUARANTINE.names}
 
 
 def _segment_row(session: Session, recording: Recording, segment: Segment, thresholds: Thresholds) -> dict[str, Any]:
@@ -62,10 +70,11 @@ def _segment_row(session: Session, recording: Recording, segment: Segment, thres
         "audio": None,
     }
     hard = list(dict.fromkeys(segment.hard_reasons))
-    if not hard and segment.flac is None:
+    failures = list(dict.fromkeys(segment.failures))
+    if not hard and not failures and segment.flac is None:
         hard = ["no_audio"]
-    if not hard:
+    if not hard and segment.flac is not None:
         row["audio"] = {"bytes": segment.flac, "path": f"{segment.segment_id}.flac"}
-    row["reasons"] = hard or thresholds.reasons(row)
+    row["reasons"] = [*hard, *failures] or thresholds.reasons(row)
     row["kept"] = not row["reasons"]
     return row

@@ -4,47 +4,41 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from catalogs.commit import (
-    CorpusError,
-    UnitContent,
-    adopt_fingerprint,
-    commit_unit,
-    create_corpus,
-    quarantine_now,
-    sweep_tmp,
-    write_atomically,
-)
-from catalogs.history import committed_sources
+from catalogs.commit import CorpusError, adopt_fingerprint, create_corpus, sweep_tmp, write_atomically
+from catalogs.history import History, note_replaced, read_history
 from catalogs.locks import CorpusBusyError, only_run, own_scratch
 from catalogs.models import WeightsMissing, available, resolve
 from catalogs.models import weights as weights_of
 from catalogs.settings import dump_settings
 from catalogs.thresholds import apply_saved, saved_wins
+from pipeline.commits import Commits
 from pipeline.config import _PrepareConfig
 from pipeline.disk import is_full_disk
 from pipeline.duplicates.mark import mark_duplicates
 from pipeline.engine.base import DiskFullError, Engine, EngineError, Outcome
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.progress import Progress
-from pipeline.engine.strikes import Strikes
+from pipeline.failures import Breaker, BrokenStageError, StopRunError
 from pipeline.fingerprint import settle
 from pipeline.hashes import KeptHashes
-from pipeline.places import redacted
+from pipeline.journal import end_redo, note_refused, remember_arguments, retry_rule, start_redo, write_log
+from pipeline.places import public, redacted
 from pipeline.plan import PlannedUnit, plan_units, promised_lengths
-from pipeline.records import Quarantined, Session, Source
-from pipeline.rows import quarantine_rows, recording_rows, reference_rows, segment_rows
+from pipeline.records import Session, Source
+from pipeline.rows import segment_rows
 from pipeline.sources import FoundSources, find_sources
 from pipeline.stage import LoadError
 from pipeline.stages import stage_class
+from pipeline.summary import Summary, add_separation, refusal
+
+__all__ = ["PrepareError", "Summary", "Watcher", "check_weights", "no_cluster", "prepare", "work"]
 
 
 class PrepareError(RuntimeError):
@@ -68,43 +62,6 @@ class Watcher(Protocol):
 
     def progressed(self, progress: Progress) -> None:
         """The state of the run after each of the above, and whenever a stage went on to its next item."""
-
-
-@dataclass
-class Summary:
-    """What one run did. Seconds of audio; `stage_s` are busy seconds of the stages, added over their actors."""
-
-    corpus: str
-    sources: int = 0
-    already_there: int = 0
-    ignored_files: int = 0
-    sessions: int = 0
-    units: int = 0
-    audio_s: float = 0.0
-    segments: int = 0
-    kept: int = 0
-    kept_s: float = 0.0
-    rejected: dict[str, int] = field(default_factory=dict)
-    """Segments by each of their reasons (a segment may have several)."""
-    quarantined: list[dict[str, str]] = field(default_factory=list)
-    stage_s: dict[str, float] = field(default_factory=dict)
-    stage_cpu_s: dict[str, float] = field(default_factory=dict)
-    """CPU seconds of the stages: `stage_s` also counts waiting for a core that others use."""
-    stage_audio_s: dict[str, float] = field(default_factory=dict)
-    """Seconds of audio that each stage was busy with: over `stage_s` it is the stage's speed in times real time."""
-    duplicates: dict[str, int] = field(default_factory=dict)
-    """Segments of the whole corpus that are marked as a duplicate of another, by kind."""
-    separation: dict[str, float] = field(default_factory=dict)
-    """Seconds that source separation was tried on (`tried_s`) and is used for (`used_s`), and by how much DNSMOS OVRL rose on
-    the mean of what is used (`gain`)."""
-    halved: dict[str, int] = field(default_factory=dict)
-    """Batch size that stages came down to because they ran out of memory."""
-    wall_s: float = 0.0
-    process_s: float = 0.0
-    """Wall seconds from the engine's start to its end: over `cores`, what `stage_s` leaves of it is overhead."""
-    cores: int = 0
-    fingerprint: str = ""
-    notices: list[str] = field(default_factory=list)
 
 
 def prepare(
@@ -141,7 +98,6 @@ def prepare(
 def _prepare(
     paths: Sequence[str], root: Path, config: _PrepareConfig, watcher: Watcher, redo: bool, fingerprint: str
 ) -> Summary:
-    started = time.perf_counter()
     adopt_fingerprint(root, fingerprint, redo)
     sweep_tmp(root)
     write_atomically(root / "prepare.yaml", dump_settings(config).encode(), scratch=root / "tmp")
@@ -149,30 +105,57 @@ def _prepare(
         watcher.say(line)
     config = config.model_copy(update={"thresholds": apply_saved(root, config.thresholds)})
     found = _find(root, paths, config, watcher)
-    sources, refused = found.sources, found.refused
-    for row in refused:
-        quarantine_now(root, asdict(row))
-    if not sources and not refused:
+    note_refused(root, found, paths)
+    if not found.sources and not found.refused:
         raise PrepareError(
             f"no recordings in {redacted(', '.join(paths))}: give a folder, a file, a glob or a manifest of audio"
         )
-    committed = committed_sources(root)
-    seconds = promised_lengths(sources, committed)
+    remember_arguments(root, paths)
+    history = read_history(root)
+    note_replaced(root, history, ((public(source.path), source.source_id) for source in found.sources))
+    done = history.done(retry_rule(config))
+    if redo:
+        since = start_redo(root, fingerprint)
+        done = {source for source in done if history.committed_at[source] >= since}
+        history.failures.clear()
+    else:
+        end_redo(root)
+    summary = work(root, config, fingerprint, watcher, found, done, history)
+    if redo:
+        end_redo(root)
+    return summary
+
+
+def work(
+    root: Path,
+    config: _PrepareConfig,
+    fingerprint: str,
+    watcher: Watcher,
+    found: FoundSources,
+    done: set[str],
+    history: History,
+) -> Summary:
+    """Process the sources that are not `done` and write run.json. The caller holds the corpus' run lock."""
+    started = time.perf_counter()
+    sources = found.sources
+    seconds = promised_lengths(sources, done)
+    summary = Summary(str(root), len(sources) + len(found.refused), fingerprint=fingerprint)
     units = plan_units(
         sources,
-        committed,
-        fingerprint,
+        done,
+        summary.fingerprint,
         config.unit_s,
         lambda source: seconds[source.source_id],
         config.sources.session_s,
+        history.generations,
     )
-    summary = Summary(str(root), len(sources) + len(refused), fingerprint=fingerprint)
     summary.ignored_files = found.ignored
-    summary.already_there = sum(source.source_id in committed for source in sources)
-    summary.quarantined = [_refusal(row) for row in refused]
+    summary.already_there = sum(source.source_id in done for source in sources)
+    summary.tried_again = sum(s.source_id in history.generations and s.source_id not in done for s in sources)
+    summary.quarantined = [refusal(row) for row in found.refused]
     _announce(watcher, summary, units, sources)
     if units:
-        _process(root, units, config, summary, watcher)
+        _process(root, units, config, summary, watcher, history)
     summary.duplicates = _mark_duplicates(root, config, watcher)
     summary.wall_s = time.perf_counter() - started
     summary.notices = list(dict.fromkeys(summary.notices))
@@ -215,22 +198,35 @@ def _find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Wat
     return found
 
 
-def _process(root: Path, units: list[PlannedUnit], config: _PrepareConfig, summary: Summary, watcher: Watcher) -> None:
+def _process(
+    root: Path,
+    units: list[PlannedUnit],
+    config: _PrepareConfig,
+    summary: Summary,
+    watcher: Watcher,
+    history: History,
+) -> None:
     # Of this run alone, for no other writer's drafts may go with it; it is removed after no actor writes there any more.
     with own_scratch(root / "tmp") as scratch:
-        _process_in(scratch, root, units, config, summary, watcher)
+        _process_in(scratch, root, units, config, summary, watcher, history)
 
 
 def _process_in(
-    scratch: Path, root: Path, units: list[PlannedUnit], config: _PrepareConfig, summary: Summary, watcher: Watcher
+    scratch: Path,
+    root: Path,
+    units: list[PlannedUnit],
+    config: _PrepareConfig,
+    summary: Summary,
+    watcher: Watcher,
+    history: History,
 ) -> None:
     started = time.perf_counter()
     engine = _engine(config, root, scratch / "marks")
     progress = Progress(
         sum(len(unit.sessions) for unit in units), sum(unit.seconds for unit in units), costs=_costs(config)
     )
-    unit_of = {session.session_id: unit for unit in units for session in unit.sessions}
-    done: dict[str, list[Session]] = {unit.unit_id: [] for unit in units}
+    breaker = Breaker()
+    commits = Commits(root, units, config, summary, history, breaker)
     notices: set[str] = set()
 
     def watch(group: str, outcome: Outcome) -> None:
@@ -245,18 +241,16 @@ def _process_in(
                 watcher.say(notice)
         watcher.stage_done(group, outcome)
         watcher.progressed(progress)
+        breaker.add(outcome.tallies)
 
     def moved(session_id: str, stage: str, done_s: float) -> None:
         progress.moved(session_id, stage, done_s)
         watcher.progressed(progress)
 
     def finish(session: Session) -> None:
-        unit = unit_of[session.session_id]
-        done[unit.unit_id].append(session)
         summary.notices += session.notices
-        _add_separation(summary.separation, session)
-        thresholds = config.thresholds
-        speech = [(row["duration_s"], row["kept"]) for row in segment_rows(session, thresholds)]
+        add_separation(summary.separation, session)
+        speech = [(row["duration_s"], row["kept"]) for row in segment_rows(session, config.thresholds)]
         progress.session_done(
             audio_s=sum(recording.duration_s for recording in session.recordings),
             speech_s=sum(seconds for seconds, _ in speech),
@@ -264,12 +258,15 @@ def _process_in(
         )
         watcher.session_done(session)
         watcher.progressed(progress)
-        if len(done[unit.unit_id]) == len(unit.sessions):
-            _commit(root, unit, done.pop(unit.unit_id), config, summary)
+        commits.add(session)
 
     try:
         engine.run(_starts(units, summary.fingerprint, str(scratch / "spool")), finish, watch, moved)
-    except (LoadError, EngineError) as error:
+        commits.release(everything=True)
+    except BrokenStageError as error:
+        log = write_log(root, "stopped", error.trace or str(error))
+        raise PrepareError(f"{error} (the traceback is in {root / log})") from None
+    except (StopRunError, EngineError) as error:
         raise PrepareError(str(error)) from None
     except OSError as error:
         if is_full_disk(error):
@@ -281,47 +278,6 @@ def _process_in(
         summary.cores = len(os.sched_getaffinity(0))
         summary.stage_s, summary.stage_audio_s = progress.stage_busy_s, progress.stage_audio_s
         summary.stage_cpu_s = progress.stage_cpu_s
-
-
-def _commit(root: Path, unit: PlannedUnit, sessions: list[Session], config: _PrepareConfig, summary: Summary) -> None:
-    sessions.sort(key=lambda session: session.session_id)
-    rows = [row for session in sessions for row in segment_rows(session, config.thresholds)]
-    content = UnitContent(
-        unit_id=unit.unit_id,
-        fingerprint=summary.fingerprint,
-        sessions=[session.session_id for session in sessions],
-        rows=rows,
-        recordings=[row for session in sessions for row in recording_rows(session)],
-        references=[row for session in sessions for row in reference_rows(session)],
-        quarantine=[row for session in sessions for row in quarantine_rows(session)],
-        stats={"busy_s": _added(session.busy_s for session in sessions)},
-    )
-    commit_unit(root, content)
-    strikes = Strikes(root / "strikes")
-    for session in sessions:
-        strikes.clear(session.session_id)
-        shutil.rmtree(session.spool, ignore_errors=True)
-        summary.audio_s += sum(recording.duration_s for recording in session.recordings)
-        summary.quarantined += [_refusal(row) for row in session.quarantine]
-    reasons = Counter(reason for row in rows for reason in row["reasons"])
-    summary.rejected = dict((Counter(summary.rejected) + reasons).most_common())
-    summary.units += 1
-    summary.sessions += len(sessions)
-    summary.segments += len(rows)
-    summary.kept += sum(row["kept"] for row in rows)
-    summary.kept_s += sum(row["duration_s"] for row in rows if row["kept"])
-
-
-def _add_separation(sums: dict[str, float], session: Session) -> None:
-    for separation in (recording.separation for recording in session.recordings):
-        if separation.tried_s:
-            used, before = sum(end - start for start, end in separation.kept), sums.get("used_s", 0.0)
-            gain = sum(
-                (end - start) * rise for (start, end), rise in zip(separation.kept, separation.gains, strict=True)
-            )
-            sums["tried_s"] = sums.get("tried_s", 0.0) + separation.tried_s
-            sums["used_s"] = before + used
-            sums["gain"] = (before * sums.get("gain", 0.0) + gain) / max(before + used, 1e-9)
 
 
 def _starts(units: list[PlannedUnit], fingerprint: str, spool: str) -> Iterator[Session]:
@@ -392,17 +348,7 @@ def _announce(watcher: Watcher, summary: Summary, units: list[PlannedUnit], sour
     line = f"{len(sources)} {'recording' if len(sources) == 1 else 'recordings'} found"
     if summary.already_there:
         line += f", {summary.already_there} of them already in the corpus"
+    if summary.tried_again:
+        line += f", {summary.tried_again} of them tried again"
     watcher.say(f"{line}; {sessions} {'session' if sessions == 1 else 'sessions'}, {seconds / 60:.1f} minutes to do")
     watcher.planned(sessions, seconds)
-
-
-def _refusal(row: Quarantined) -> dict[str, str]:
-    return {"path": row.path, "stage": row.stage, "error": row.error}
-
-
-def _added(tables: Iterable[dict[str, float]]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for table in tables:
-        for key, value in table.items():
-            total[key] = total.get(key, 0.0) + value
-    return total

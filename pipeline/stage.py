@@ -14,8 +14,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from catalogs.attempts import Cause
 from pipeline.batches import free_memory, is_out_of_memory, length_buckets
 from pipeline.disk import has_no_space, is_full_disk
+from pipeline.failures import StopRunError, Tally, cause_of, missing_library, trace_of
 from pipeline.records import Quarantined, Recording, Segment, Session
 
 
@@ -44,13 +46,16 @@ Made = TypeVar("Made")
 class StageError(RuntimeError):
     """One item could not be processed, for a reason a person can act on; its text becomes the quarantine reason."""
 
+    cause: ClassVar[Cause] = "data"
+    """Who is at fault: `data` is final, `machine` is tried again by the next run."""
+
 
 class StoreError(OSError):
     """A store (a web server, an object store) did not give what it was asked for: a time-out, an error of the server, a
     connection that broke, a refused login. It is not the recording's fault; the same request may succeed later."""
 
 
-class LoadError(RuntimeError):
+class LoadError(StopRunError):
     """A stage's model cannot be loaded: the whole run stops with this one line, which says how to get the model."""
 
 
@@ -77,6 +82,12 @@ class Stage(abc.ABC, Generic[Config]):
         self.one_by_one = False
         """No batches: somebody in this session costs workers, and it must be seen who."""
         self._fits: int | None = None
+        self._tally, self._streak = Tally(), Tally()
+
+    def take_tally(self) -> Tally:
+        """What became of the items since this was asked last."""
+        tally, self._tally = self._tally, Tally()
+        return tally
 
     def weights(self) -> tuple[str, ...]:
         """Names in `catalogs/models.toml` of the weights this stage will use; part of the fingerprint."""
@@ -92,7 +103,9 @@ class Stage(abc.ABC, Generic[Config]):
     def for_each(self, session: Session, items: Iterable[Item], work: Callable[[Item], Any]) -> None:
         """Run `work` on each item; an exception puts that one item into quarantine and the session goes on.
 
-        A failing recording gets the status `quarantined`; a failing segment gets the hard reason `failed_<stage>`.
+        A failing recording gets the status `quarantined`; a failing segment gets the reason `failed_<stage>`, keeps its audio
+        and is passed over by later stages. Raises BrokenStageError when the stage fails on everything, StopRunError when a
+        library is missing.
         """
         items = list(items)
         share, done_s = _audio_share(session, items), 0.0
@@ -102,6 +115,8 @@ class Stage(abc.ABC, Generic[Config]):
                 work(item)
             except Exception as error:
                 self._fail(session, item, error)
+            else:
+                self._succeed(1)
             done_s += item.duration_s
 
     def for_batches(
@@ -131,6 +146,7 @@ class Stage(abc.ABC, Generic[Config]):
                 continue
             try:
                 work(batch)
+                self._succeed(len(batch))
                 done_s += sum(item.duration_s for item in batch)
                 continue
             except Exception as error:
@@ -177,13 +193,22 @@ class Stage(abc.ABC, Generic[Config]):
 
     def _fail(self, session: Session, item: Recording | Segment, error: Exception) -> None:
         """Quarantine one item for its error, unless the error is the machine's: that one is raised."""
-        if is_full_disk(error):
+        if is_full_disk(error) or isinstance(error, StopRunError):
             raise error
+        if isinstance(error, ImportError):
+            raise missing_library(error) from error
         if not isinstance(error, StageError) and has_no_space(session.spool):
             raise OSError(errno.ENOSPC, "no space left on the disk") from error
         self._quarantine(session, item, error)
+        for tally in (self._tally, self._streak):
+            tally.fail(error, one_line(error))
+        self._streak.check(self.name)
         if is_out_of_memory(error):
             free_memory()
+
+    def _succeed(self, count: int) -> None:
+        for tally in (self._tally, self._streak):
+            tally.add("", count)
 
     def _quarantine(self, session: Session, item: Recording | Segment, error: Exception) -> None:
         source_id = _source_id(item)
@@ -193,9 +218,17 @@ class Stage(abc.ABC, Generic[Config]):
             session.forget(source_id)
             where = ""
         else:
-            item.hard_reasons.append(f"failed_{self.name}")
+            item.failures.append(f"failed_{self.name}")
             where = f" (at {item.start_s:.2f}-{item.end_s:.2f} s)"
-        session.quarantine.append(Quarantined(path, source_id, self.name, one_line(error) + where))
+        session.quarantine.append(quarantined(path, source_id, self.name, error, where))
+
+
+def quarantined(path: str, source_id: str, stage: str, error: Exception, where: str = "") -> Quarantined:
+    """The verdict for an item's exception, with its traceback where the code is at fault."""
+    cause = cause_of(error)
+    trace = trace_of(error) if cause == "bug" else ""
+    kind = type(error).__name__
+    return Quarantined(path, source_id, stage, one_line(error) + where, cause=cause, kind=kind, trace=trace)
 
 
 def _source_id(item: Recording | Segment) -> str:

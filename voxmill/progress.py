@@ -19,6 +19,7 @@ from pipeline.engine.base import Outcome
 from pipeline.engine.progress import Progress
 from pipeline.records import Session
 from pipeline.run import Summary
+from pipeline.summary import quarantine_lines
 from voxmill.terminal import Terminal
 
 _REDRAW_S = 0.5
@@ -97,10 +98,10 @@ class PrepareProgress:
                 f"source separation: tried on {tried / whole:.0%} of the audio, used for {used / whole:.0%}, "
                 f"where DNSMOS rose by {gain:.2f}"
             )
-        for row in summary.quarantined:
-            say(f"quarantined: {row['path']} ({row['stage']}: {row['error']})")
         if summary.stage_s:
             say("seconds per stage: " + ", ".join(f"{name} {busy:.1f}" for name, busy in summary.stage_s.items()))
+        for line in quarantine_lines(summary):
+            say(line)
 
 
 class _Headline:

@@ -81,11 +81,11 @@ class Spool:
                 try:
                     self._write(source, blocks)
                 except Exception as error:
-                    if is_full_disk(error):
+                    if is_full_disk(error) or isinstance(error, ImportError):
                         raise
                     self._faults[source.path] = _cannot(error)
         except Exception as error:
-            if is_full_disk(error):
+            if is_full_disk(error) or isinstance(error, ImportError):
                 raise
             why, sources = _cannot(error), asked_for
         for source in sources:

@@ -17,7 +17,7 @@ _HARMLESS = frozenset({"given_trimmed", "given_completed", "file_head", "file_ta
 
 def is_sound(segment: Segment, least_logprob: float) -> bool:
     """Whether a segment may be part of a longer clip: with text that nothing speaks against, and a voice that is known."""
-    if segment.hard_reasons or not (segment.text or "").strip() or segment.speaker is None:
+    if segment.hard_reasons or segment.failures or not (segment.text or "").strip() or segment.speaker is None:
         return False
     return not set(segment.flags) - _HARMLESS and (segment.asr_logprob is None or segment.asr_logprob >= least_logprob)
 

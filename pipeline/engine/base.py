@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from catalogs.ids import other_channel_id
 from pipeline.disk import is_full_disk
 from pipeline.engine.marks import mark_path, write_mark
+from pipeline.failures import StopRunError, Tally, missing_library
 from pipeline.records import Quarantined, Session
-from pipeline.stage import LoadError, Stage, StageConfig, one_line
+from pipeline.stage import LoadError, Stage, StageConfig, one_line, quarantined
 from pipeline.stages import stage_class
 
 
@@ -76,6 +78,8 @@ class Outcome:
     notices: list[str] = field(default_factory=list)
     halved: dict[str, int] = field(default_factory=dict)
     """Batch size that stages came down to because they ran out of memory."""
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    """What became of each stage's items, and (`<stage>/session`) of the session as a whole."""
 
 
 class Engine(Protocol):
@@ -92,7 +96,8 @@ class Engine(Protocol):
         how far the sessions at work are.
 
         A session that cannot be processed comes to `finish` too, with its recordings quarantined. Raises LoadError when
-        a stage's model cannot be loaded and DiskFullError when there is no space; no data is quarantined for these.
+        a stage's model cannot be loaded, another StopRunError when a stage fails on everything or lacks a library, and
+        DiskFullError when there is no space; no data is quarantined for these.
         """
 
     def close(self) -> None:
@@ -126,17 +131,24 @@ class Worker:
         known = len(session.notices)
         for stage in self.stages:
             started, worked = time.perf_counter(), time.process_time()
+            whole = Tally()
             try:
                 stage.one_by_one = one_by_one
                 stage.report_item = self._reporter(session, stage.name, marked, moved)
                 session = stage(session)
                 stage.report_item("", sum(recording.duration_s for recording in session.usable()))
-            except OSError as error:
-                if is_full_disk(error):
-                    raise DiskFullError(error.errno, f"no space left on the disk ({stage.name})") from error
-                condemn(session, stage.name, one_line(error))
+                if any(True for _ in session.usable()):
+                    whole.add("")
+            except StopRunError:
+                raise
+            except ImportError as error:
+                raise missing_library(error) from error
             except Exception as error:
-                condemn(session, stage.name, one_line(error))
+                if is_full_disk(error):
+                    raise DiskFullError(errno.ENOSPC, f"no space left on the disk ({stage.name})") from error
+                whole.fail(error, one_line(error))
+                condemn(session, quarantined("", "", stage.name, error))
+            outcome.tallies |= {stage.name: stage.take_tally(), f"{stage.name}/session": whole}
             if stage.halved:
                 outcome.halved[stage.name] = min(stage.halved)
                 stage.halved.clear()
@@ -170,13 +182,13 @@ class Worker:
         return report
 
 
-def condemn(session: Session, stage: str, reason: str, attempts: int = 1, only: str | None = None) -> None:
-    """Quarantine a session's usable recordings (or `only` that one) and drop what was made of them."""
+def condemn(session: Session, verdict: Quarantined, only: str | None = None) -> None:
+    """Quarantine a session's usable recordings (or `only` that one) with a verdict and drop what was made of them."""
     for recording in list(session.usable()):
         source = recording.source
         # Before it is decoded a file whose channels are two recordings is one: the second one's fault is the file's.
         if only is not None and only not in (source.source_id, other_channel_id(source.source_id)):
             continue
         recording.status = "quarantined"
-        session.quarantine.append(Quarantined(source.path, source.source_id, stage, reason, attempts))
+        session.quarantine.append(replace(verdict, path=source.path, source_id=source.source_id))
         session.forget(source.source_id)

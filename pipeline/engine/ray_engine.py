@@ -32,12 +32,14 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from catalogs.attempts import Cause
 from pipeline.engine.base import DiskFullError, EngineError, Moved, Outcome, StageGroup, Worker, condemn
 from pipeline.engine.marks import mark_path, mark_time, read_mark
 from pipeline.engine.pools import fit_promises, size_pools
 from pipeline.engine.strikes import ALONE_AFTER, Strikes
 from pipeline.engine.travel import Call, Member, Travel
-from pipeline.records import Session
+from pipeline.failures import LOST_WORKER, StopRunError
+from pipeline.records import Quarantined, Session
 from pipeline.stage import LoadError
 
 _DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ActorUnschedulableError)
@@ -207,10 +209,10 @@ class RayEngine:
             return self._died(call, error)
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
-            if isinstance(cause, DiskFullError | LoadError | OutOfDiskError):
+            if isinstance(cause, DiskFullError | StopRunError | OutOfDiskError):
                 raise cause from None
             # What escapes a worker's own handlers (an unpicklable session, ...) would do so again.
-            return self._strike(call, " ".join(str(cause).split())[-300:])
+            return self._strike(call, " ".join(str(cause).split())[-300:], "bug")
         watch(self._groups[travel.group].name, outcome)
         self._idle[travel.group].append(call.member)
         travel.state = call.state
@@ -243,7 +245,7 @@ class RayEngine:
             return travel
         return self._strike(call, _why(error))
 
-    def _strike(self, call: Call, reason: str) -> Travel:
+    def _strike(self, call: Call, reason: str, cause: Cause = "machine") -> Travel:
         """A session cost its worker: count it on disk, replace the worker, and try the session again or condemn it."""
         travel = call.travel
         group = self._groups[travel.group]
@@ -253,8 +255,9 @@ class RayEngine:
         strike = self._strikes.add(session_id, stage or group.name, reason, source_id)
         self._replace(call.member)
         if strike.condemns(before):
-            error, only = f"its worker died: {reason}", source_id or None
-            condemn(travel.plan, strike.stage, error, strike.strikes, only)
+            error = f"its worker died: {reason}"
+            verdict = Quarantined("", "", strike.stage, error, strike.strikes, cause=cause, kind=LOST_WORKER)
+            condemn(travel.plan, verdict, source_id or None)
             self._start_over(travel)
         travel.alone = strike.strikes >= ALONE_AFTER
         return travel

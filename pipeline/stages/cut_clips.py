@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.audio_file import AudioFileError, AudioInfo, probe, stream_mono
+from pipeline.audio_file import AudioInfo, UnreachableError, probe, stream_mono
 from pipeline.quality.bandwidth import bandwidth_hz, wall_hz
 from pipeline.quality.levels import clipping
 from pipeline.records import Recording, Segment, Session
@@ -41,13 +41,14 @@ class CutClips(Stage[CutClipsConfig]):
 
     def _cut(self, session: Session, recording: Recording) -> None:
         source_id = recording.source.source_id
-        wanted = [s for s in session.alive() if s.source_id == source_id]
+        # Those that a stage failed on are cut too: what is missing may be measured by a later attempt.
+        wanted = [s for s in session.segments if s.source_id == source_id and not s.hard_reasons]
         if not wanted:
             return
         path = recording.separated_path or recording.path
         info = probe(path)
         if recording.separated_path is None and Path(path).stat().st_size != recording.source.bytes:
-            raise AudioFileError("the file has changed while it was processed; run the same command again")
+            raise UnreachableError("the file has changed while it was processed; run the same command again")
         # Segments are in order of time and do not overlap: what lies before the next one's start can be let go.
         held = np.zeros(0, dtype=np.float32)
         held_from = 0
@@ -63,7 +64,7 @@ class CutClips(Stage[CutClipsConfig]):
             drop = max(0, min(start - held_from, len(held)))
             held, held_from = held[drop:], held_from + drop
         if queue:
-            raise AudioFileError("the file has changed while it was processed: it ends before it did at first")
+            raise UnreachableError("the file has changed while it was processed: it ends before it did at first")
 
     def _store(self, segment: Segment, samples: np.ndarray, info: AudioInfo) -> None:
         import soundfile

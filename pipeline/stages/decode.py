@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from catalogs.ids import other_channel_id
-from pipeline.audio_file import AudioFileError, StreamReport, probe, stream_mono
+from pipeline.audio_file import AudioFileError, StreamReport, UnreachableError, probe, stream_mono
 from pipeline.channels import is_one_speaker_a_channel
 from pipeline.containers.access import Stores
 from pipeline.containers.spool import Spool
@@ -73,11 +73,11 @@ class Decode(Stage[DecodeConfig]):
             except OSError as error:
                 if error.errno is not None:
                     raise  # no fault of the recording's: a full disk and the like
-                raise AudioFileError(str(error)) from None
+                raise UnreachableError(str(error)) from None
         path = recording.path
         info = probe(path)
         if recording.source.bytes and Path(path).stat().st_size != recording.source.bytes:
-            raise AudioFileError("the file has changed since it was listed; run the same command again")
+            raise UnreachableError("the file has changed since it was listed; run the same command again")
         recording.sample_rate, recording.channels, recording.codec = info.sample_rate, info.channels, info.codec
         if info.channels != 2 or self.config.channels == "mix":
             return

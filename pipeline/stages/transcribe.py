@@ -134,7 +134,7 @@ class Transcribe(Stage[TranscribeConfig]):
         alive = [segment for segment in alive if id(segment) in heard]
         self.for_each(session, session.usable(), lambda recording: self.use_given(session, recording, heard))
         self.for_each(session, alive, lambda segment: self._check(segment))
-        again = [s for s in alive if not s.hard_reasons and self._is_heard_again(s)]
+        again = [s for s in alive if not s.failures and self._is_heard_again(s)]
         self._for_together(session, self.second, again, lambda s: self._hear_again(session, s, heard[id(s)].language))
         return session
 

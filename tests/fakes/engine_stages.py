@@ -23,6 +23,8 @@ class TroubleConfig(StageConfig):
     load: str = "fine"
     harmless: bool = False
     """No recording meets its fate: what an unbroken run of the same recordings gives."""
+    fates: str = ""
+    """A folder where a file of a recording's name says what it meets: data, machine, bug, memory, library."""
 
 
 class Trouble(Stage[TroubleConfig]):
@@ -48,6 +50,7 @@ class Trouble(Stage[TroubleConfig]):
             recording.duration_s = recording.duration_s or 1.0
             if self.config.harmless:
                 return
+            meet_fate(self.config.fates, kind)
             if "poison" in kind:
                 os.kill(os.getpid(), signal.SIGKILL)
             if "once" in kind and not Path(path + ".died").exists():
@@ -62,6 +65,22 @@ class Trouble(Stage[TroubleConfig]):
 
         self.for_each(session, session.usable(), work)
         return session
+
+
+def meet_fate(folder: str, name: str) -> None:
+    """Fail as a file of this name in the folder says."""
+    note = Path(folder) / name
+    fate = note.read_text() if folder and note.is_file() else ""
+    if fate == "data":
+        raise StageError("this recording is bad on purpose")
+    if fate == "machine":
+        raise TimeoutError("the store does not answer")
+    if fate == "memory":
+        raise MemoryError
+    if fate == "library":
+        raise ModuleNotFoundError("No module named 'demucs'", name="demucs")
+    if fate == "bug":
+        raise AttributeError("no such thing")
 
 
 class SplitsChannels(Trouble):

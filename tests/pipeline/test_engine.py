@@ -238,7 +238,7 @@ def test_out_of_memory_halves_the_batch_until_it_fits(error: str) -> None:
 def test_what_does_not_fit_alone_is_quarantined_alone() -> None:
     one, outcome, _ = batches([1.0, 2.0, 30.0, 3.0], batch_size=4, seconds_fit=20.0)
     assert [segment.text for segment in one.segments] == ["written", "written", None, "written"]
-    assert one.segments[2].hard_reasons == ["failed_batches"]
+    assert one.segments[2].failures == ["failed_batches"]
     (row,) = one.quarantine
     assert "out of memory" in row.error and outcome.halved == {"batches": 1}
 
@@ -250,7 +250,7 @@ def test_one_bad_item_of_a_batch_costs_only_itself() -> None:
     one.segments = [Segment(one.recordings[0].source.source_id, i, 0.0, 1.0) for i in range(4)]
     one.segments[2].text = "bad"
     stage(one)
-    assert [bool(segment.hard_reasons) for segment in one.segments] == [False, False, True, False]
+    assert [bool(segment.failures) for segment in one.segments] == [False, False, True, False]
     assert "bad on purpose" in one.quarantine[0].error and not stage.halved
 
 

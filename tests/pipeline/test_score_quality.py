@@ -82,7 +82,7 @@ def test_a_segment_that_cannot_be_scored_is_set_aside_and_the_others_go_on(corpo
     first = next(session.alive())
     first.end_s = first.start_s
     session = stage(session)
-    assert first.hard_reasons == ["failed_score_quality"]
+    assert first.failures == ["failed_score_quality"]
     assert session.quarantine[0].stage == "score_quality" and "(at " in session.quarantine[0].error
     (second,) = session.alive()
     assert second.dnsmos_ovr is not None and 1 < second.dnsmos_ovr < 5

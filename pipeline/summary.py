@@ -1,0 +1,100 @@
+"""What one run did, and what a person is told of its failures."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pipeline.records import Quarantined, Session
+
+
+@dataclass
+class Summary:
+    """What one run did. Seconds of audio; `stage_s` are busy seconds of the stages, added over their actors."""
+
+    corpus: str
+    sources: int = 0
+    already_there: int = 0
+    tried_again: int = 0
+    """Sources that an earlier run has committed and this one processes again."""
+    ignored_files: int = 0
+    sessions: int = 0
+    units: int = 0
+    audio_s: float = 0.0
+    segments: int = 0
+    kept: int = 0
+    kept_s: float = 0.0
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Segments by each of their reasons (a segment may have several)."""
+    quarantined: list[dict[str, str]] = field(default_factory=list)
+    stage_s: dict[str, float] = field(default_factory=dict)
+    stage_cpu_s: dict[str, float] = field(default_factory=dict)
+    """CPU seconds of the stages: `stage_s` also counts waiting for a core that others use."""
+    stage_audio_s: dict[str, float] = field(default_factory=dict)
+    """Seconds of audio that each stage was busy with: over `stage_s` it is the stage's speed in times real time."""
+    duplicates: dict[str, int] = field(default_factory=dict)
+    """Segments of the whole corpus that are marked as a duplicate of another, by kind."""
+    separation: dict[str, float] = field(default_factory=dict)
+    """Seconds that source separation was tried on (`tried_s`) and is used for (`used_s`), and by how much DNSMOS OVRL rose on
+    the mean of what is used (`gain`)."""
+    halved: dict[str, int] = field(default_factory=dict)
+    """Batch size that stages came down to because they ran out of memory."""
+    wall_s: float = 0.0
+    process_s: float = 0.0
+    """Wall seconds from the engine's start to its end: over `cores`, what `stage_s` leaves of it is overhead."""
+    cores: int = 0
+    fingerprint: str = ""
+    notices: list[str] = field(default_factory=list)
+
+
+def refusal(row: Quarantined) -> dict[str, str]:
+    """A verdict as the summary has it."""
+    return {"path": row.path, "stage": row.stage, "error": row.error, "cause": row.cause, "log": row.log or ""}
+
+
+def quarantine_lines(summary: Summary) -> list[str]:
+    """What could not be processed, a line for each stage and cause, and the commands that go on from there."""
+    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in summary.quarantined:
+        groups.setdefault((row["stage"], row.get("cause", "data")), []).append(row)
+    lines = []
+    for (stage, cause), rows in sorted(groups.items()):
+        first = f"{rows[0]['path']}: {rows[0]['error']}"
+        count = "" if len(rows) == 1 else f"{len(rows)} items, e.g. "
+        lines.append(f"quarantined in {stage} ({cause}): {count}{first}")
+    if not lines:
+        return []
+    corpus = shlex.quote(summary.corpus)
+    causes = {cause for _, cause in groups}
+    if "machine" in causes:
+        lines.append("machine: the same command tries these again")
+    if "bug" in causes:
+        log = next((row["log"] for row in summary.quarantined if row.get("log")), "logs")
+        lines.append(
+            f"bug: the traceback is in {summary.corpus}/{log}; try again with: voxmill retry {corpus} --cause bug"
+        )
+    sql = "select path, stage, cause, error, log from quarantine"
+    return [*lines, f'{len(summary.quarantined)} quarantined; list them with: voxmill query {corpus} "{sql}"']
+
+
+def add_separation(sums: dict[str, float], session: Session) -> None:
+    """Add what source separation did in a session."""
+    for separation in (recording.separation for recording in session.recordings):
+        if separation.tried_s:
+            used, before = sum(end - start for start, end in separation.kept), sums.get("used_s", 0.0)
+            gain = sum(
+                (end - start) * rise for (start, end), rise in zip(separation.kept, separation.gains, strict=True)
+            )
+            sums["tried_s"] = sums.get("tried_s", 0.0) + separation.tried_s
+            sums["used_s"] = before + used
+            sums["gain"] = (before * sums.get("gain", 0.0) + gain) / max(before + used, 1e-9)
+
+
+def added(tables: Iterable[dict[str, float]]) -> dict[str, float]:
+    """The tables' values added up, key by key."""
+    total: dict[str, float] = {}
+    for table in tables:
+        for key, value in table.items():
+            total[key] = total.get(key, 0.0) + value
+    return total
