@@ -34,7 +34,7 @@ def prepare(
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, e.g. transcribe.beam_size=1.")] = None,
     executor: Annotated[str | None, typer.Option(help="ray (default) or inline: all in this process.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join.")] = None,
-    redo: Annotated[bool, typer.Option("--redo", help="Process again what was done with other settings.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Process everything that is given again.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only forecast time, kept hours and disk, from a few minutes of audio.")
     ] = False,
