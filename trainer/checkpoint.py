@@ -28,7 +28,7 @@ from trainer.build import Trainee
 from trainer.config import TrainConfig, TrainError
 from trainer.optim import MovingAverage
 from trainer.ranks import Ranks
-from trainer.resume import Resumable, described, run_tensors, step_name
+from trainer.resume import Resumable, described, run_tensors, step_name, step_paths
 from trainer.sharded import MARKER, ShardWriter, is_complete
 from voxcpm.checkpoint import save_pretrained
 from voxcpm.lora import LoRAConfig, lora_state_dict, merge_lora, save_lora
@@ -78,9 +78,11 @@ class Keeper:
                     pending.result()
 
     def close(self) -> None:
-        """Wait for what is being written, whatever has happened: the folder is held until then."""
+        """Wait for what is being written, whatever has happened: the folder is held until then, and the checkpoint counts."""
         if self._thread is not None:
             self._thread.shutdown()
+        if self._shards is not None:
+            self._shards.close()
 
     def _save_whole(self, run: Resumable, last: bool) -> None:
         """Not sharded: at once, or from a copy in the CPU's memory while training goes on."""
@@ -98,8 +100,9 @@ class Keeper:
         with self._ranks.agreed():
             if self._ranks.first:
                 folder = self._output / "checkpoints" / step_name(run.state.step)
+                _make_way(self._output, folder)
                 save_pretrained(folder, whole, trainee.config, source=trainee.assets, codec=trainee.codec)
-                _point(self._output / "latest", Path("checkpoints") / folder.name)
+                _point_at(self._output, folder)
                 for old in _mine(self._output, folder.name)[: -self._config.keep]:
                     _remove(old)
 
@@ -144,12 +147,13 @@ class _Checkpoint:
     def write(self, output: Path, keep: int) -> Path:
         """Write checkpoints/step_N whole or not at all, point `latest` at it, and remove the oldest beyond `keep`."""
         folder, trainee = output / "checkpoints" / step_name(self.resume["state"]["step"]), self.trainee
+        _make_way(output, folder)
         _save_resume(output / "resume" / f"{folder.name}.pt", self.resume)
         if trainee.lora is None:
             save_pretrained(folder, self.published, trainee.config, source=trainee.assets, codec=trainee.codec)
         else:
             _save_adapter(folder, self.published, trainee.lora, trainee.folder)
-        _point(output / "latest", Path("checkpoints") / folder.name)
+        _point_at(output, folder)
         _prune(output, folder.name, keep)
         return folder
 
@@ -174,8 +178,8 @@ def _prune(output: Path, newest: str, keep: int) -> None:
         # Without its resume state a folder is no candidate for resuming, however much of it a kill leaves.
         (output / "resume" / f"{old.name}.pt").unlink(missing_ok=True)
         _remove(old)
-    names = {path.name for path in (output / "checkpoints").glob("step_*")}
-    for state in (output / "resume").glob("step_*.pt"):
+    names = {path.name for path in step_paths(output / "checkpoints")}
+    for state in _states(output):
         if state.stem not in names:
             state.unlink()
     # Shards of a run that went on with one process.
@@ -188,7 +192,7 @@ def _prune_shards(output: Path, newest: str, keep: int) -> None:
     kept = _shards(output, newest)
     for old in kept[:-keep]:
         _remove_shards(old)
-    for state in (output / "resume").glob("step_*.pt"):
+    for state in _states(output):
         if state.stem < kept[-keep:][0].name:
             state.unlink()
 
@@ -210,11 +214,16 @@ def _mine(output: Path, newest: str) -> list[Path]:
     Those with a later step than the newest are another run's (its resume states are gone): they are left alone, and never
     counted, or what `latest` points at could be taken for old.
     """
-    return sorted(path for path in (output / "checkpoints").glob("step_*") if path.name <= newest)
+    return [path for path in step_paths(output / "checkpoints") if path.name <= newest]
 
 
 def _shards(output: Path, newest: str) -> list[Path]:
-    return sorted(path for path in (output / "resume").glob("step_*") if path.is_dir() and path.name <= newest)
+    return [path for path in step_paths(output / "resume") if path.is_dir() and path.name <= newest]
+
+
+def _states(output: Path) -> list[Path]:
+    """Resume states of unsharded runs."""
+    return [path for path in step_paths(output / "resume") if path.suffix == ".pt"]
 
 
 def save_merged(output: Path, run: Resumable) -> Path:
@@ -254,8 +263,10 @@ def only_run(output: Path) -> Iterator[None]:
             raise TrainError(f"another run is training into {output}: wait for it, or give another output") from None
         for pattern in ("checkpoints/.step_*", ".start.*", ".merged.*", "resume/.step_*"):
             for rest in output.glob(pattern):
+                if _is_latest(output, rest):
+                    continue  # it stands in for a checkpoint that a killed run was about to replace
                 shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
-        for shards in (output / "resume").glob("step_*"):
+        for shards in step_paths(output / "resume"):
             if shards.is_dir() and not is_complete(shards):
                 shutil.rmtree(shards)
         yield
@@ -277,8 +288,6 @@ def _save_adapter(folder: Path, tensors: dict[str, Tensor], lora: LoRAConfig, ba
     save_lora(fresh, tensors, lora, str(base))
     for path in fresh.iterdir():
         _fsync(path)
-    if folder.exists():
-        shutil.rmtree(folder)
     fresh.rename(folder)
     _fsync(folder.parent)
 
@@ -289,6 +298,40 @@ def _fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _make_way(output: Path, folder: Path) -> None:
+    """Take a checkpoint that is about to be written again out of its place. Where `latest` points at it, the link goes over to
+    a copy first (of the same files, if the disk has hard links), so that it never points at nothing."""
+    if not folder.exists():
+        return
+    if _is_latest(output, folder):
+        copy = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
+        shutil.copytree(folder, copy, copy_function=_link_or_copy)
+        _fsync(copy)
+        _fsync(copy.parent)
+        _point(output / "latest", Path("checkpoints") / copy.name)
+    _remove(folder)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _is_latest(output: Path, folder: Path) -> bool:
+    link = output / "latest"
+    return link.is_symlink() and link.resolve() == folder.resolve()
+
+
+def _point_at(output: Path, folder: Path) -> None:
+    """Let `latest` point at a checkpoint. What it pointed at goes if it was only the copy of one that was replaced."""
+    before = (output / "latest").resolve()
+    _point(output / "latest", Path("checkpoints") / folder.name)
+    if before.parent == folder.parent.resolve() and before.name.startswith(".") and before.is_dir():
+        shutil.rmtree(before)
 
 
 def _point(link: Path, target: Path) -> None:

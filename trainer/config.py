@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from catalogs.settings import Settings, SettingsError, load_settings
+from catalogs.settings import Settings, SettingsError, load_settings, read_yaml
 
 LAYOUTS = ("basic", "design", "reference", "controllable", "continuation", "reference_continuation")
 
@@ -84,6 +84,14 @@ class Phase(FrozenSettings):
         return self
 
 
+def _at_home(path: str) -> str:
+    """`~/x` as the folder it means: no shell has seen what stands in YAML, or after `--set output=`."""
+    return os.path.expanduser(path)  # noqa: PTH111 - `x/` stays `x/`
+
+
+FolderName = Annotated[str, AfterValidator(_at_home)]
+
+
 class LoRASettings(FrozenSettings):
     """Adapters are trained instead of the weights; names and defaults of rank are those of the official recipe."""
 
@@ -98,17 +106,17 @@ class LoRASettings(FrozenSettings):
 class ModelSettings(FrozenSettings):
     """What is trained."""
 
-    start: str | None = None
+    start: FolderName | None = None
     """A checkpoint folder or hub id to start from (with its codec and tokenizer); None: from scratch."""
     size: Literal["toy", "small", "2b"] = "toy"
     """Widths of a model from scratch (trainer/sizes.py); 2b is the released model's."""
     config: dict[str, Any] | None = None
     """A whole config.json instead of a size; its vocabulary follows the tokenizer, its codec the given one."""
-    tokenizer: str | None = None
+    tokenizer: FolderName | None = None
     """From scratch: a folder with tokenizer.json, or the file; None: one is trained on the corpus' texts."""
     vocabulary: int = Field(512, ge=384)
     """Entries of a tokenizer that is trained."""
-    codec: str | None = None
+    codec: FolderName | None = None
     """From scratch: a checkpoint folder, or what train-codec made, to take the codec from; None: one is trained shortly."""
     codec_steps: int = Field(60, ge=0)
     """Steps a codec that is trained here is trained for."""
@@ -163,14 +171,6 @@ class GuardSettings(FrozenSettings):
     """How often a run goes back."""
 
 
-def _at_home(path: str) -> str:
-    """`~/x` as the folder it means: no shell has seen what stands in YAML, or after `--set output=`."""
-    return os.path.expanduser(path)  # noqa: PTH111 - `x/` stays `x/`
-
-
-FolderName = Annotated[str, AfterValidator(_at_home)]
-
-
 class TrainConfig(FrozenSettings):
     """Everything a run is made from; the resolved form is saved beside its checkpoints."""
 
@@ -195,8 +195,9 @@ class TrainConfig(FrozenSettings):
     told from text and reference."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; None: torch's choice."""
-    latent_cache: str | None = None
-    """A folder for the codec's latents (some 23 MB an hour of speech), so that each clip is encoded once; None: memory only."""
+    latent_cache: FolderName | None = "auto"
+    """A folder for the codec's latents (about 23 MB per hour of speech), so that each clip is encoded once; None: memory only.
+    auto: OUTPUT/latents for adapters, otherwise memory only."""
     log_every: int = Field(10, gt=0)
     save_every: int = Field(500, gt=0)
     keep: int = Field(2, gt=0)
@@ -229,6 +230,13 @@ class TrainConfig(FrozenSettings):
         return [self.corpus] if isinstance(self.corpus, str) else self.corpus
 
     @property
+    def latent_folder(self) -> str | None:
+        """The folder that `latent_cache` means."""
+        if self.latent_cache != "auto":
+            return self.latent_cache
+        return str(Path(self.output) / "latents") if self.model.lora is not None else None
+
+    @property
     def total_steps(self) -> int:
         """Steps over all phases, or `steps` where that is less."""
         planned = sum(phase.steps for phase in self.phases.values())
@@ -246,6 +254,10 @@ def recipes(package: str = "trainer") -> list[str]:
 
 def load_recipe(kind: type[Settings], package: str, source: str | Path, overrides: Iterable[str] = ()) -> Settings:
     """Settings of `kind` from a YAML file or the name of a package's recipe; raises SettingsError with one line."""
+    return load_settings(kind, _recipe_file(package, source), overrides)
+
+
+def _recipe_file(package: str, source: str | Path) -> Path:
     path = Path(source)
     if not path.is_file():
         recipe = files(package) / "recipes" / f"{source}.yaml"
@@ -253,9 +265,27 @@ def load_recipe(kind: type[Settings], package: str, source: str | Path, override
             known = ", ".join(recipes(package))
             raise SettingsError(f"{source}: no such file, and no recipe of that name; recipes: {known}")
         path = Path(str(recipe))
-    return load_settings(kind, path, overrides)
+    return path
 
 
 def load_train_config(source: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Settings of a run from a YAML file or a recipe's name, with `a.b=c` overrides on top; raises SettingsError."""
+    """Settings of a run from a YAML file or a recipe's name, with `a.b=c` overrides on top; raises SettingsError, also for one
+    setting of a phase that the recipe does not have (a whole one may be added: `phases.NAME={steps: 3}`)."""
+    overrides = list(overrides)
+    _refuse_unknown_phases(source, overrides)
     return load_recipe(TrainConfig, "trainer", source, overrides)
+
+
+def _refuse_unknown_phases(source: str | Path, overrides: list[str]) -> None:
+    phases = read_yaml(_recipe_file("trainer", source)).get("phases")
+    known = list(phases) if isinstance(phases, dict) else []
+    for override in overrides:
+        group, name, *inner = [*override.partition("=")[0].strip().split("."), ""]
+        if group != "phases" or not name:
+            continue
+        if any(inner) and name not in known:
+            raise SettingsError(
+                f"--set {override}: {source} has phases: {', '.join(known) or 'none'}; set one of these, or add a whole"
+                f" one: phases.{name}={{steps: 100}}"
+            )
+        known.append(name)

@@ -85,7 +85,9 @@ def _train(
             with ranks.agreed():
                 restore(output, resumed, run)
             say(f"going on from {resumed.name} at step {run.state.step} of {config.total_steps}")
-        latents = Latents(corpora, trainee.codec, trainee.config, config.latent_cache)
+        latents = Latents(corpora, trainee.codec, trainee.config, config.latent_folder)
+        for note in latents.notes:
+            say(f"note: {note}")
         maker = SampleMaker(corpora, latents, trainee.config)
         metrics = stack.enter_context(Metrics(output, run.state.step + 1)) if ranks.first else None
         asked_to_stop = stack.enter_context(flag_on_signal())

@@ -1,4 +1,4 @@
-"""What is written down while training: one JSON line a step, and TensorBoard where it is installed."""
+"""What is written down while training: one JSON line per step and per skipped sample, and TensorBoard if it is installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Metrics:
-    """metrics.jsonl always; TensorBoard event files beside it where the package is there.
+    """metrics.jsonl and skipped.jsonl always; TensorBoard event files beside them if the package is installed.
 
     first_step: steps from here on are (re)written; what a killed run wrote of them is removed, so that no step is there
     twice.
@@ -23,13 +23,10 @@ class Metrics:
 
     def __init__(self, output: Path, first_step: int = 1) -> None:
         output.mkdir(parents=True, exist_ok=True)
-        path = output / "metrics.jsonl"
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if (step := _step(line)) is not None and step < first_step]
-            if kept != lines:
-                write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
-        self._file = path.open("a", encoding="utf-8")
+        self._skipped = output / "skipped.jsonl"
+        for path in (output / "metrics.jsonl", self._skipped):
+            _cut_back(path, first_step)
+        self._file = (output / "metrics.jsonl").open("a", encoding="utf-8")
         self._board: Any = None
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
@@ -54,6 +51,11 @@ class Metrics:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
+    def skip(self, entry: dict[str, Any]) -> None:
+        """Write a line of skipped.jsonl: a step or samples that were left out, with the step, the reason and the segments."""
+        with self._skipped.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
     def hear(self, step: int, heard: list[Heard]) -> None:
         """Put spoken sentences and their mels into TensorBoard, if it is there."""
         if self._board is not None:
@@ -69,6 +71,16 @@ def read_metrics(output: str | Path) -> list[dict[str, float]]:
     """The lines of a run's metrics.jsonl."""
     text = (Path(output) / "metrics.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
+
+
+def _cut_back(path: Path, first_step: int) -> None:
+    """Remove the lines of steps from `first_step` on, and what a kill has cut, from a log of a line per step."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if (step := _step(line)) is not None and step < first_step]
+    if kept != lines:
+        write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _step(line: str) -> int | None:

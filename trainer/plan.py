@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 
+from catalogs.companions import stored_codecs
 from trainer.build import keeps_half
+from trainer.codec.files import read_codec
 from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data import Planner, RowStream
 from trainer.device import pick_device
+from trainer.latents import Latents
 from trainer.memory import FLOAT, Memory, PartSize, memory_needed, training_flops
 from trainer.mixture import Mixture, describe_candidates
 from trainer.preflight import (
@@ -144,7 +147,7 @@ def plan(config: TrainConfig) -> TrainPlan:
         )
     problem = None
     try:
-        check_disk(config, facts)
+        check_disk(config, facts, resumed)
     except TrainError as error:
         problem = str(error)
     phases = []
@@ -169,7 +172,7 @@ def plan(config: TrainConfig) -> TrainPlan:
         each,
         most,
         free_bytes(config),
-        [*_device_notes(memory, device), *_notes(facts, phases, data)],
+        [*_device_notes(memory, device), *_latent_notes(facts, data), *_notes(facts, phases, data)],
         problem,
     )
 
@@ -292,6 +295,19 @@ def _device_notes(memory: Memory, device: torch.device) -> list[str]:
     if memory.total * _ROOM > about.total_memory:
         words += ": too little with libraries and fragments; fewer rows and more accumulate, recompute=true or more ranks need less"
     return [words]
+
+
+def _latent_notes(facts: ModelFacts, data: Data) -> list[str]:
+    """Lines about stored latents that the run cannot use. The codec is read only if a corpus has latents at all."""
+    stored = {part.path: codecs for part in data.corpora.parts if (codecs := stored_codecs(part.path))}
+    if not stored:
+        return []
+    if facts.codec is not None:
+        return Latents(data.corpora, read_codec(facts.codec), facts.config).notes
+    return [
+        f"{home} has latents of the codecs {', '.join(codecs)}: whether the model's is one of them is known when the run starts"
+        for home, codecs in stored.items()
+    ]
 
 
 def _notes(facts: ModelFacts, phases: list[PhasePlan], data: Data) -> list[str]:

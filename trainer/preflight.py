@@ -23,7 +23,7 @@ from trainer.corpora import RATE, Corpora
 from trainer.data import Planner, RowStream
 from trainer.memory import checkpoint_bytes
 from trainer.mixture import Candidate, Mixture, data_key, find_candidates, hold_out
-from trainer.resume import Saved, latest, refuse_other_data, saved_state
+from trainer.resume import Saved, latest, refuse_other_data, saved_state, step_paths
 from trainer.start import fetch_start, local_start
 from voxcpm.audiovae import AudioVAEConfig
 from voxcpm.checkpoint import HUB_ID, parse_dtype
@@ -56,6 +56,8 @@ class ModelFacts:
     config: VoxCPM2Config
     tokenizer: TextTokenizer | None
     """None: it is trained, or fetched, when the run starts."""
+    codec: Path | None
+    """Where the codec is read from; None: it is trained, or fetched, when the run starts."""
     weights: int
     trained: int
 
@@ -126,11 +128,13 @@ def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) 
     """The model's shape, with codec and tokenizer checked against it; None for a hub id that has yet to be fetched."""
     settings = config.model
     tokenizer: TextTokenizer | None = None
+    codec_at: Path | None = None
     start = start_of(config, resumed)
     if start is not None:
         folder = local_start(start)
         if folder is not None:
             shape, tokenizer, origin = VoxCPM2Config.load(folder), TextTokenizer.load(folder), str(folder)
+            codec_at = folder
         elif start != HUB_ID:
             return None
         else:
@@ -139,11 +143,12 @@ def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) 
             shape, origin = VoxCPM2Config.from_dict(published_dict()), f"{HUB_ID}, which has yet to be fetched"
     elif resumed is not None and resumed.folder is not None:
         shape, tokenizer = VoxCPM2Config.load(resumed.folder), TextTokenizer.load(resumed.folder)
-        origin = str(resumed.folder)
+        origin, codec_at = str(resumed.folder), resumed.folder
     else:
         if settings.tokenizer is not None:
             tokenizer = TextTokenizer.load(Path(settings.tokenizer).expanduser())
         codec = read_codec(settings.codec) if settings.codec is not None else None
+        codec_at = Path(settings.codec) if settings.codec is not None else None
         shape = model_config(config, tokenizer.size if tokenizer else settings.vocabulary, codec)
         origin = f"from scratch, size {'of model.config' if settings.config else settings.size}"
     _check_codec(shape, origin)
@@ -161,7 +166,7 @@ def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) 
         if settings.lora is not None:
             apply_lora(model, LoRAConfig(**settings.lora.model_dump()), train=True)
             trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return ModelFacts(origin, shape, tokenizer, weights, trained)
+    return ModelFacts(origin, shape, tokenizer, codec_at, weights, trained)
 
 
 def disk_needed(config: TrainConfig, facts: ModelFacts) -> tuple[float, float]:
@@ -190,16 +195,30 @@ def size_text(count: float) -> str:
     )
 
 
-def check_disk(config: TrainConfig, facts: ModelFacts) -> None:
-    """TrainError where the checkpoints do not fit."""
+def check_disk(config: TrainConfig, facts: ModelFacts, resumed: Saved | None) -> None:
+    """TrainError if the checkpoints do not fit. Room that is freed counts: that of the run's own checkpoints, nothing else."""
     output, free = Path(config.output), free_bytes(config)
-    there = sum(p.stat().st_size for p in output.rglob("*") if p.is_file()) if output.is_dir() else 0
-    needed = disk_needed(config, facts)[1]
-    if needed > free + there:
-        raise TrainError(
-            f"output {output}: {config.keep} checkpoints and one being written need {size_text(needed)}, {size_text(free)}"
-            " are free: give another output, or keep fewer with --set keep=1"
+    freed = 0
+    if resumed is not None:
+        freed = sum(
+            _bytes(path) for path in _checkpoints(output) if path.name.removesuffix(".pt") <= resumed.resume.stem
         )
+    needed = disk_needed(config, facts)[1]
+    if needed > free + freed:
+        raise TrainError(
+            f"output {output}: {config.keep} checkpoints and one being written need {size_text(needed - freed)} more,"
+            f" {size_text(free)} are free: give another output, or keep fewer with --set keep=1"
+        )
+
+
+def _checkpoints(output: Path) -> list[Path]:
+    return [*step_paths(output / "checkpoints"), *step_paths(output / "resume")]
+
+
+def _bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
 
 
 def check_all(config: TrainConfig) -> tuple[Data, Saved | None]:
@@ -212,7 +231,7 @@ def check_all(config: TrainConfig) -> tuple[Data, Saved | None]:
         fetch_start(start)
     facts = look_at_model(config, data.corpora, resumed)
     if facts is not None:
-        check_disk(config, facts)
+        check_disk(config, facts, resumed)
         if facts.tokenizer is not None:
             for name, phase in config.phases.items():
                 # Raises where no sample fits a row.

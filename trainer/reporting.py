@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -161,9 +160,8 @@ class Reporter:
 
     def _append(self, entry: dict[str, Any]) -> None:
         """One line of skipped.jsonl."""
-        if self._ranks.first:
-            with (self._output / "skipped.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+        if self._metrics is not None:
+            self._metrics.skip(entry)
 
     def _write(self, values: dict[str, float]) -> None:
         if self._metrics is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from trainer.realised import Realised
 from trainer.sharded import is_complete, read_shards, read_state
 
 T = TypeVar("T")
+_STEP_NAME = re.compile(r"step_\d{7,}(\.pt)?")
 
 
 @dataclass
@@ -90,10 +92,16 @@ def step_name(step: int) -> str:
     return f"step_{step:07d}"
 
 
+def step_paths(folder: Path) -> list[Path]:
+    """What has the name of a step in a folder, the earliest first. All else there is somebody else's: it is neither read nor
+    counted nor removed."""
+    return sorted(path for path in folder.glob("step_*") if _STEP_NAME.fullmatch(path.name))
+
+
 def latest(output: Path, until: int | None = None) -> Saved | None:
     """The newest checkpoint of a run (of a step up to `until`) that is whole and can be resumed."""
     found: list[Saved] = []
-    for path in (output / "resume").glob("step_*"):
+    for path in step_paths(output / "resume"):
         folder = output / "checkpoints" / path.stem
         step = int(path.stem.removeprefix("step_"))
         if path.suffix == ".pt" and path.is_file() and folder.is_dir():

@@ -12,7 +12,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -91,6 +91,17 @@ class ShardWriter:
                 finish()
         if wait:
             self._ranks.wait()
+
+    def close(self) -> None:
+        """Wait for what is being written and let it count, without the other ranks, which may have failed elsewhere. Whatever
+        fails here is passed over: the run ends for another reason, and says that one."""
+        if self._pending is not None:
+            future, finish = self._pending
+            self._pending = None
+            with suppress(Exception, CheckpointException):
+                # The first rank's is done when those of all ranks are.
+                future.result()
+                finish()
 
 
 def read_state(folder: Path) -> dict[str, Any]:

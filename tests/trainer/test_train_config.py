@@ -71,3 +71,31 @@ def test_steps_shorten_a_run() -> None:
     assert TrainConfig.model_validate(values).total_steps == 12
     assert TrainConfig.model_validate(values | {"steps": 6}).total_steps == 6
     assert TrainConfig.model_validate(values | {"steps": 60}).total_steps == 12
+
+
+def test_a_setting_of_a_phase_that_is_not_there_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"phases\.main\.steps=3: toy has phases: toy; ") as refused:
+        load_train_config("toy", ["corpus=c", "phases.main.steps=3"])
+    assert "\n" not in str(refused.value)
+    assert load_train_config("toy", ["phases.toy.steps=3"]).phases["toy"].steps == 3
+    more = load_train_config("toy", ["phases.more={steps: 3}", "phases.more.lr=0.5"])
+    assert list(more.phases) == ["toy", "more"] and more.phases["more"].lr == 0.5
+
+
+def test_a_file_without_phases_may_be_given_whole_ones(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("corpus: c\noutput: o\n", encoding="utf-8")
+    assert list(load_train_config(tmp_path / "mine.yaml", ["phases.one={steps: 3}"]).phases) == ["one"]
+    with pytest.raises(SettingsError, match="has phases: none"):
+        load_train_config(tmp_path / "mine.yaml", ["phases.one.steps=3"])
+
+
+def test_latents_of_adapters_lie_in_the_output_and_a_tilde_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    voice = load_train_config("finetune_lora", ["output=~/my-voice", "model.start=~/base"])
+    assert voice.latent_folder == "/home/me/my-voice/latents" and voice.model.start == "/home/me/base"
+    assert load_train_config("finetune_lora").model.start == "openbmb/VoxCPM2"
+    assert load_train_config("finetune_lora", ["latent_cache=~/lat"]).latent_folder == "/home/me/lat"
+    assert load_train_config("finetune_lora", ["latent_cache=null"]).latent_folder is None
+    assert load_train_config("stage1").latent_folder is None
+    parts = load_train_config("toy", ["model.codec=~/codec", "model.tokenizer=~/tokenizer"]).model
+    assert (parts.codec, parts.tokenizer) == ("/home/me/codec", "/home/me/tokenizer")

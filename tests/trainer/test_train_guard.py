@@ -15,6 +15,7 @@ from train_runs import Runs, losses
 from trainer.config import GuardSettings, TrainError
 from trainer.guard import Guard
 from trainer.loop import train
+from trainer.result import Progress
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, factors: dict[int, float]) -> list[int]:
@@ -112,3 +113,58 @@ def test_the_guard_judges_by_the_median() -> None:
     guard.taken(1.0)
     assert recent == [1.0, 1.1, 0.9, 1.0, 1.0]
     assert Guard(GuardSettings(window=5, spike=None), recent, []).accepts(1e9)
+
+
+def test_a_gradient_that_is_not_a_number_is_called_that_even_if_the_loss_is_one() -> None:
+    """Also before there is a median: nothing is remembered yet."""
+    for recent in ([], [1.0, 1.0]):
+        skipped: list[dict[str, Any]] = []
+        guard = Guard(GuardSettings(), recent, skipped)
+        for loss, norm in ((2.0, float("nan")), (2.0, float("inf")), (float("nan"), 1.0)):
+            assert guard.refused(3, loss, norm, []) == "loss or gradient is no number"
+        assert [entry["reason"] for entry in skipped] == ["loss or gradient is no number"] * 3
+    assert "8.0 times the median of the last 2" in Guard(GuardSettings(), [1.0, 1.0], []).refused(3, 8.0, 1.0, [])
+
+
+def test_a_loss_just_at_the_border_is_taken() -> None:
+    assert Guard(GuardSettings(window=5, spike=3.0), [1.0] * 5, []).accepts(3.0)
+
+
+def test_the_last_hundred_skipped_steps_are_remembered() -> None:
+    skipped: list[dict[str, Any]] = []
+    guard = Guard(GuardSettings(), [1.0], skipped)
+    for step in range(1, 131):
+        guard.refused(step, 9.0, 1.0, [])
+    assert [entry["step"] for entry in skipped] == list(range(31, 131))
+
+
+def test_lines_about_skipped_steps_are_not_there_twice_after_a_resume(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill after step 6 loses it with its line in skipped.jsonl; what was written of the steps before the checkpoint stays."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(progress: Progress) -> None:
+        if progress.step == 7:
+            raise Killed
+
+    output = tmp_path / "out"
+    config = runs.config(output, {"steps": 8}, save_every=4)
+    with monkeypatch.context() as patched:
+        spoil(patched, {3: float("nan"), 6: float("nan")})
+        with pytest.raises(Killed):
+            train(config, lambda _: None, killed)
+    assert skipped_steps(output) == [3, 6]
+    with (output / "skipped.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 7, "rea')  # a kill in the middle of a line
+    with monkeypatch.context() as patched:
+        spoil(patched, {2: float("nan")})
+        train(config, lambda _: None)
+    assert skipped_steps(output) == [3, 6]
+
+
+def skipped_steps(output: Path) -> list[int]:
+    lines = (output / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["step"] for line in lines]

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from train_runs import Runs
 
-from trainer.config import LAYOUTS, TrainConfig
+from catalogs.companions import LatentForm, write_latents
+from trainer.config import LAYOUTS, ModelSettings, TrainConfig
+from trainer.corpora import Corpora
 from trainer.loop import train
 from trainer.memory import Memory, PartSize, activation_bytes
 from trainer.plan import _device_notes, plan
@@ -175,10 +178,51 @@ def test_a_place_that_cannot_be_written_and_a_full_disk(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("trainer.preflight.shutil.disk_usage", lambda path: usage(10**7, 10**7 - 10**6, 10**6))
     status, _, err = ask(runs.config(tmp_path / "out"))
-    assert status == 1 and "1.0 MB are free" in err and len(err.splitlines()) == 1 and not (tmp_path / "out").exists()
+    assert (
+        status == 1
+        and "1.0 MB are free" in err
+        and "0.0" not in err
+        and len(err.splitlines()) == 1
+        and not (tmp_path / "out").exists()
+    )
     status, out, err = ask(runs.config(tmp_path / "out"), "--dry-run")
     assert status == 1 and "need" in err and len(err.splitlines()) == 1
     assert "memory a rank" in out and "disk:" in out, "the plan says what is too large"
+
+
+def test_only_checkpoints_count_as_room_that_is_freed(
+    runs: Runs, tmp_path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Latents, spoken sentences and a user's own files stay; the run's checkpoints make room for the next ones."""
+    output = tmp_path / "out"
+    config = runs.config(output, {"steps": 2}, keep=1)
+    train(config, lambda _: None)
+    usage = namedtuple("usage", "total used free")
+    each = json.loads(ask(config, "--dry-run", "--json")[1])["checkpoint_bytes"]
+    # Two are needed; one is there, so that one more must fit.
+    monkeypatch.setattr("trainer.preflight.shutil.disk_usage", lambda path: usage(10**12, 0, round(1.05 * each)))
+    assert ask(config, "--dry-run")[0] == 0
+    monkeypatch.setattr("trainer.preflight.shutil.disk_usage", lambda path: usage(10**12, 0, round(0.5 * each)))
+    (output / "latents").mkdir()
+    (output / "latents" / "many").write_bytes(bytes(round(2 * each)))
+    status, _, err = ask(config, "--dry-run")
+    assert status == 1 and "one being written need" in err
+
+
+def test_stored_latents_of_another_codec_are_told_by_plan_and_run(runs: Runs, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(runs.corpus, corpus)
+    segment = next(iter(Corpora([corpus]).kept()))
+    unit = next((corpus / "units").rglob("*.json")).stem
+    write_latents(corpus, LatentForm("0" * 16, 4, 64), unit, [(segment, np.zeros((3, 4, 64), np.uint16))])
+    config = Runs(corpus, runs.start, runs.cache).config(tmp_path / "out", {"steps": 1})
+    (line,) = [line for line in plan(config).lines() if "latents of another codec" in line]
+    assert line.startswith("note: ") and "0" * 16 in line and f"voxmill encode {corpus}" in line
+    said: list[str] = []
+    train(config, said.append)
+    assert line in said
+    fresh = config.model_copy(update={"model": ModelSettings(vocabulary=384), "output": str(tmp_path / "fresh")})
+    assert any(f"{corpus} has latents of the codecs {'0' * 16}" in line for line in plan(fresh).lines())
 
 
 def test_what_is_a_checkpoint_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

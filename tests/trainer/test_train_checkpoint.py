@@ -1,0 +1,160 @@
+"""What is on the disk: nothing of a user's is touched, and `latest` never points at nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from fakes.processes import PATIENCE_S
+from rank_runs import write_config
+from safetensors.torch import load_file
+from train_runs import REPOSITORY, Runs
+
+from trainer.checkpoint import _Checkpoint, only_run
+from trainer.loop import train
+from trainer.ranks import open_rendezvous
+from trainer.resume import latest
+from voxcpm.lora import LoRAConfig
+
+
+def test_files_with_names_of_their_own_are_left_alone(runs: Runs, tmp_path: Path) -> None:
+    """Copies that somebody keeps beside the run's own: not read, not counted, not removed."""
+    output = tmp_path / "out"
+    config = runs.config(output, {"steps": 3}, save_every=1, keep=1)
+    train(runs.config(output, {"steps": 3}, save_every=1, keep=1, steps=1), lambda _: None)
+    mine = [
+        output / "resume" / "step_0000001.pt.bak",
+        output / "resume" / "step_best",
+        output / "resume" / "step_0000000 old.pt",
+    ]
+    mine += [output / "checkpoints" / name for name in ("step_0000001_good", "step_mine")]
+    for path in mine:
+        if path.suffix in (".bak", ".pt"):
+            path.write_bytes(b"mine")
+        else:
+            path.mkdir()
+            (path / "note").write_text("mine", encoding="utf-8")
+    assert train(config, lambda _: None).steps == 3
+    assert all(path.exists() for path in mine)
+    assert (output / "latest").resolve().name == "step_0000003" and not (output / "resume" / "step_0000001.pt").exists()
+
+
+class Killed(BaseException):
+    """A kill of the process, at one point."""
+
+
+@contextmanager
+def killed_at(point: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Raise Killed in the place of the point-th change on the disk; of a tree that is removed, one file goes first."""
+    done: list[str] = []
+
+    def counted(name: str, honest: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            done.append(name)
+            if len(done) == point + 1:
+                if name == "rmtree":
+                    next(path for path in Path(arguments[0]).rglob("*") if path.is_file()).unlink()
+                raise Killed
+            if len(done) > point + 1:
+                raise Killed  # a process that is dead clears up nothing
+            return honest(*arguments, **named)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for owner, name in ((Path, "rename"), (Path, "replace"), (Path, "symlink_to"), (Path, "unlink"), (os, "link"),
+                            (os, "fsync"), (shutil, "rmtree")):  # fmt: skip
+            patched.setattr(owner, name, counted(name, getattr(owner, name)))
+        yield done
+
+
+def adapter(value: float) -> _Checkpoint:
+    """A checkpoint of step 3 of a run of adapters, all of this value."""
+    trainee: Any = SimpleNamespace(lora=LoRAConfig(r=2), folder=Path("base"))
+    tensors = {"base_lm.layers.0.self_attn.q_proj.lora_A": torch.full((2, 4), value)}
+    return _Checkpoint({"state": {"step": 3}}, tensors, trainee)
+
+
+def published(output: Path) -> float:
+    """The value of the adapter that `latest` points at."""
+    (tensor,) = load_file(output / "latest" / "lora_weights.safetensors").values()
+    return float(tensor[0, 0])
+
+
+@pytest.mark.kill
+def test_a_kill_while_a_checkpoint_is_replaced_loses_no_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`latest` leads to the old adapter or to the new one at each of the points, before and after the next start."""
+    point, seen = 0, set()
+    while True:
+        output = tmp_path / str(point)
+        adapter(1.0).write(output, 2)
+        with killed_at(point, monkeypatch) as done:
+            try:
+                adapter(2.0).write(output, 2)
+                ended = True
+            except Killed:
+                ended = False
+        assert (output / "latest" / "lora_config.json").is_file(), done
+        seen.add(published(output))
+        with only_run(output):
+            assert published(output) in (1.0, 2.0), done
+            adapter(3.0).write(output, 2)
+        assert published(output) == 3.0
+        assert [path.name for path in (output / "checkpoints").iterdir()] == ["step_0000003"], done
+        if ended:
+            break
+        point += 1
+    assert seen == {1.0, 2.0} and point > 8, point
+
+
+SHARDED = """
+import sys
+from trainer import load_train_config, train
+
+def after(progress):
+    if progress.step == 4:
+        raise RuntimeError("on purpose")
+
+train(load_train_config(sys.argv[1]), lambda line: None, after)
+"""
+
+
+@pytest.mark.kill
+def test_an_exception_does_not_drop_the_shards_that_are_being_written(runs: Runs, tmp_path: Path) -> None:
+    """The first rank fails alone, a step after the save; the next run goes on from there."""
+    rows = {"rows": 1, "accumulate": 2}
+    config = runs.config(tmp_path / "out", rows, parallel="fsdp", async_save=True)
+    path = write_config(config, tmp_path)
+    rendezvous, shared = open_rendezvous("127.0.0.1")
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARDED, str(path)],
+            cwd=REPOSITORY,
+            env=os.environ
+            | shared
+            | {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [rank.communicate(timeout=PATIENCE_S)[0] for rank in ranks]
+    del rendezvous
+    assert "on purpose" in said[0], said
+    saved = latest(tmp_path / "out")
+    assert saved is not None and saved.step == 3, said
+    told: list[str] = []
+    assert train(runs.config(tmp_path / "out", rows), told.append).steps == 8
+    assert any(line.startswith("going on from") and "step 3 of 8" in line for line in told)
