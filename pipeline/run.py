@@ -38,7 +38,18 @@ from pipeline.stage import LoadError
 from pipeline.stages import stage_class
 from pipeline.summary import Summary, add_separation, refusal
 
-__all__ = ["PrepareError", "Summary", "Watcher", "check_weights", "no_cluster", "prepare", "work"]
+__all__ = [
+    "PrepareError",
+    "Summary",
+    "Watcher",
+    "check_weights",
+    "find",
+    "full_disk_said",
+    "no_cluster",
+    "prepare",
+    "present",
+    "work",
+]
 
 
 class PrepareError(RuntimeError):
@@ -83,7 +94,7 @@ def prepare(
     if settled.notice:
         watcher.say(settled.notice)
     check_weights(config.weights())
-    with _full_disk_said(root):
+    with full_disk_said(root):
         try:
             create_corpus(root, name=config.name)
         except CorpusError as error:
@@ -104,7 +115,7 @@ def _prepare(
     if line := saved_wins(root, config.thresholds):
         watcher.say(line)
     config = config.model_copy(update={"thresholds": apply_saved(root, config.thresholds)})
-    found = _find(root, paths, config, watcher)
+    found = find(root, paths, config, watcher)
     note_refused(root, found, paths)
     if not found.sources and not found.refused:
         raise PrepareError(
@@ -112,7 +123,7 @@ def _prepare(
         )
     remember_arguments(root, paths)
     history = read_history(root)
-    note_replaced(root, history, ((public(source.path), source.source_id) for source in found.sources))
+    note_replaced(root, history, present(found))
     done = history.done(retry_rule(config))
     if redo:
         since = start_redo(root, fingerprint)
@@ -177,7 +188,12 @@ def _mark_duplicates(root: Path, config: _PrepareConfig, watcher: Watcher) -> di
     return marked.kinds
 
 
-def _find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Watcher) -> FoundSources:
+def present(found: FoundSources) -> list[tuple[str, str]]:
+    """(path, source id) of what lies at each path now; no id where it is refused."""
+    return [(row.path, "") for row in found.refused] + [(public(s.path), s.source_id) for s in found.sources]
+
+
+def find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Watcher) -> FoundSources:
     """The sources; files that have not changed since the last run are not read again for their hash."""
     hashes = KeptHashes(root)
     found = find_sources(
@@ -332,7 +348,7 @@ def _disk_full(error: OSError, root: Path, done: str = "") -> PrepareError:
 
 
 @contextmanager
-def _full_disk_said(root: Path) -> Iterator[None]:
+def full_disk_said(root: Path) -> Iterator[None]:
     """A disk that is full is one line wherever it is met: before the first unit, at a commit, at the end."""
     try:
         yield

@@ -100,8 +100,11 @@ class PrepareProgress:
             )
         if summary.stage_s:
             say("seconds per stage: " + ", ".join(f"{name} {busy:.1f}" for name, busy in summary.stage_s.items()))
+
+    def tell_quarantine(self, summary: Summary) -> None:
+        """What could not be processed, and the command that lists it: the last lines of a command."""
         for line in quarantine_lines(summary):
-            say(line)
+            self._terminal.say(line)
 
 
 class _Headline:

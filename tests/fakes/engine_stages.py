@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ class TroubleConfig(StageConfig):
     harmless: bool = False
     """No recording meets its fate: what an unbroken run of the same recordings gives."""
     fates: str = ""
-    """A folder where a file of a recording's name says what it meets: data, machine, bug, memory, library."""
+    """A folder where a file of a recording's name says what it meets: data, machine, bug, memory, library, limit, kill."""
 
 
 class Trouble(Stage[TroubleConfig]):
@@ -67,6 +68,17 @@ class Trouble(Stage[TroubleConfig]):
         return session
 
 
+def exhaust_memory() -> None:
+    """Ask for more memory than the process may have."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (64 << 20), before[1]))
+    try:
+        bytearray(1 << 30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 def meet_fate(folder: str, name: str) -> None:
     """Fail as a file of this name in the folder says."""
     note = Path(folder) / name
@@ -77,6 +89,10 @@ def meet_fate(folder: str, name: str) -> None:
         raise TimeoutError("the store does not answer")
     if fate == "memory":
         raise MemoryError
+    if fate == "limit":
+        exhaust_memory()
+    if fate == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
     if fate == "library":
         raise ModuleNotFoundError("No module named 'demucs'", name="demucs")
     if fate == "bug":

@@ -9,13 +9,19 @@ from typing import Any
 import pytest
 from fakes.chaos_run import CheapConfig, Lines
 from fakes.engine_stages import TroubleConfig
+from fakes.http_files import Fate, HttpFiles
 from fakes.recordings import noise, write
 
+from catalogs.attempts import CAUSES
 from catalogs.corpus import Corpus
 from catalogs.fsck import fsck
+from catalogs.thresholds import Thresholds
 from catalogs.views import query
 from pipeline import journal
 from pipeline.failures import Breaker, BrokenStageError, Tally, cause_of, missing_library, trace_of
+from pipeline.records import Recording, Segment, Session, Source
+from pipeline.retry import failures, retry
+from pipeline.rows import segment_rows
 from pipeline.run import PrepareError, Summary, prepare
 from pipeline.stage import StageError, StoreError
 from pipeline.summary import quarantine_lines
@@ -64,7 +70,7 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-@pytest.mark.parametrize("fate", ["machine", "memory"])
+@pytest.mark.parametrize("fate", ["machine", "memory", "limit"])
 def test_what_the_machine_did_is_tried_again_and_leaves_the_quarantine(site: Site, fate: str) -> None:
     site.fail(fate, "01.wav")
     first = site.run(unit_s=100.0)
@@ -75,6 +81,86 @@ def test_what_the_machine_did_is_tried_again_and_leaves_the_quarantine(site: Sit
     assert site.quarantine() == [] and second.quarantined == []
     site.check(3)
     assert site.run().sessions == 0
+
+
+def test_a_worker_that_the_kernel_kills_costs_one_recording_which_the_next_run_takes(
+    ray_node: None, tmp_path: Path
+) -> None:
+    site = Site(tmp_path, 3)
+    site.fail("kill", "01.wav")
+    first = site.run(unit_s=100.0, executor="ray")
+    assert site.quarantine() == [("01.wav", "machine", 1)] and first.quarantined[0]["stage"] == "trouble"
+    site.mend()
+    second = site.run(unit_s=100.0, executor="ray")
+    assert (second.already_there, second.tried_again) == (2, 1) and site.quarantine() == []
+    site.check(3)
+
+
+def test_a_server_that_fails_on_the_first_run_costs_nothing_after_the_second(site: Site, tmp_path: Path) -> None:
+    for number in range(3, 5):
+        site.add(f"{number:02d}.wav", number)
+    trouble = TroubleConfig(fates=str(site.fates))
+    stores = {"store_timeout_s": 0.5, "store_tries": 1}
+    config = CheapConfig(unit_s=1000.0, engine={"executor": "inline"}, describe="none", trouble=trouble, decode=stores)
+    fates: dict[str, Fate] = {"00.wav": "500", "01.wav": "hang", "03.wav": "half"}
+    with HttpFiles(site.sources) as server:
+        for name, fate in fates.items():
+            server.fail(name, fate, methods=("GET",))
+        first = prepare([server.url + "/"], site.corpus, config, Lines())
+        assert {Path(row["path"]).name for row in first.quarantined} == set(fates)
+        assert [row[:2] for row in site.quarantine()] == [(name, "machine") for name in sorted(fates)]
+        server.mend()
+        server.forget()
+        second = prepare([server.url + "/"], site.corpus, config, Lines())
+        asked = {
+            request.path for request in server.requests if request.method == "GET" and request.path.endswith("wav")
+        }
+    assert (second.tried_again, second.already_there) == (3, 2) and asked == set(fates)
+    assert site.quarantine() == [] and second.quarantined == []
+    site.check(5)
+
+
+def test_retry_takes_what_was_given_up_and_nothing_else(site: Site) -> None:
+    site.fail("bug", "00.wav")
+    site.fail("data", "01.wav")
+    site.run()
+    assert len(failures(site.corpus)) == 1 and len(failures(site.corpus, causes=CAUSES)) == 2
+    assert failures(site.corpus, "trouble", ["machine"]) == {}
+    with pytest.raises(PrepareError, match="nothing failed in a stage decode; failures are in: trouble"):
+        failures(site.corpus, "decode")
+    with pytest.raises(PrepareError, match="no cause magic"):
+        failures(site.corpus, causes=["magic"])
+    site.mend()
+    config = CheapConfig(engine={"executor": "inline"}, trouble=TroubleConfig(fates=str(site.fates)))
+    assert retry(site.corpus, config, Lines()).tried_again == 1
+    assert site.quarantine() == [("01.wav", "data", 1)]
+    assert retry(site.corpus, config, Lines(), causes=CAUSES).tried_again == 1 and site.quarantine() == []
+    site.check(3)
+
+
+def test_retry_takes_the_sources_of_every_run_and_says_what_is_gone(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.fail("bug", "00.wav", "09.wav")
+    site.run()
+    more = tmp_path / "more"
+    write(more / "09.wav", noise(3.0, 16_000, seed=9), 16_000)
+    config = CheapConfig(engine={"executor": "inline"}, trouble=TroubleConfig(fates=str(site.fates)))
+    prepare([str(more)], site.corpus, config, Lines())
+    site.mend()
+    (site.sources / "00.wav").unlink()
+    assert retry(site.corpus, config, Lines()).tried_again == 1
+    assert "1 failed recordings are not found any more, e.g." in capsys.readouterr().out
+    assert [row[0] for row in site.quarantine()] == ["00.wav"]
+
+
+def test_a_segment_that_a_stage_failed_on_keeps_its_audio() -> None:
+    source = Source("x", "/x.wav", "x.wav", "s", 1, "0" * 64)
+    one = Session("s", "fp", "", [Recording(source, 2.0, 16_000)])
+    one.segments = [Segment("x", 0, 0.0, 1.0, failures=["failed_transcribe"], flac=b"fLaC", flac_rate=16_000)]
+    (row,) = segment_rows(one, Thresholds(require_text=False))
+    assert (row["reasons"], row["kept"]) == (["failed_transcribe"], False) and row["audio"]["bytes"] == b"fLaC"
+    assert list(one.alive()) == []
 
 
 def test_what_the_machine_did_is_tried_so_often_and_then_left(site: Site) -> None:

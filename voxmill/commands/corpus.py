@@ -18,7 +18,7 @@ CorpusArgument = Annotated[Path, typer.Argument(help="A corpus folder.", metavar
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (prepare, describe, catalog, query, report, fsck):
+    for command in (prepare, retry, describe, catalog, query, report, fsck):
         app.command()(command)
 
 
@@ -79,6 +79,7 @@ def prepare(
     if not summary.sessions and not summary.quarantined:
         terminal.say(_nothing_to_do(out))
     terminal.say(f"catalog: {path}; next: voxmill report {quoted(out)}")
+    progress.tell_quarantine(summary)
     terminal.result(asdict(summary))
 
 
@@ -89,6 +90,53 @@ def _nothing_to_do(corpus: Path) -> str:
     sql = "select (select count(*) from recordings), coalesce(sum(duration_s) filter (kept), 0) from segments"
     recordings, seconds = ask(corpus, sql)[1][0]
     return f"nothing to do; {quoted(corpus)} has {recordings} recordings, {seconds / 3600:.2f} hours kept"
+
+
+def retry(
+    corpus: CorpusArgument,
+    stage: Annotated[str | None, typer.Option(help="Only what failed in this stage.")] = None,
+    cause: Annotated[
+        list[str] | None, typer.Option(help="machine, bug or data; may be repeated. Default: machine and bug.")
+    ] = None,
+    executor: Annotated[str | None, typer.Option(help="ray or inline; default: as the corpus was prepared.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be processed again.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Process again what failed in a corpus, with its own settings and the sources that its runs were given.
+
+    A broken recording (cause data) fails again unless the code has changed: it is left out unless you ask for it.
+
+    Example:  voxmill retry corpus --cause bug --dry-run
+    """
+    from pipeline.retry import DEFAULT_CAUSES, failures, settings_of
+    from pipeline.retry import retry as run
+
+    terminal = Terminal(as_json)
+    causes = cause or DEFAULT_CAUSES
+    wanted = failures(corpus, stage, causes)
+    where = f" in {stage}" if stage else ""
+    terminal.say(f"{len(wanted)} recordings that failed{where} ({', '.join(causes)}) are processed again")
+    rows = [row for rows in wanted.values() for row in rows]
+    if dry_run:
+        for row in rows:
+            terminal.say(f"  {row['path']} ({row['stage']}: {row['error']})")
+        terminal.result(rows)
+        return
+    settings = settings_of(corpus)
+    if executor:
+        settings = settings.model_copy(update={"engine": settings.engine.model_copy(update={"executor": executor})})
+    from voxmill.progress import PrepareProgress
+
+    with PrepareProgress(terminal) as progress:
+        summary = run(corpus, settings, progress, stage, causes)
+    if settings.describe != "none":
+        _describe(corpus, settings.describe, terminal)
+    from catalogs.views import build_catalog
+
+    build_catalog(corpus)
+    progress.summarize(summary)
+    progress.tell_quarantine(summary)
+    terminal.result(asdict(summary))
 
 
 def describe(

@@ -1,0 +1,125 @@
+"""`retry`: process again what failed in a corpus, from the sources that its runs were given."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from catalogs.attempts import CAUSES, cause_of_row
+from catalogs.commit import CorpusError, adopt_fingerprint, corpus_info, sweep_tmp
+from catalogs.history import History, note_replaced, read_history, replaced_sources
+from catalogs.locks import CorpusBusyError, only_run
+from pipeline.config import _PrepareConfig, load_config
+from pipeline.fingerprint import settle
+from pipeline.journal import known_arguments, note_refused
+from pipeline.places import public
+from pipeline.run import PrepareError, Summary, Watcher, check_weights, find, full_disk_said, present, work
+from pipeline.sources import FoundSources, SourceError
+
+DEFAULT_CAUSES = ("machine", "bug")
+"""A broken recording (`data`) would fail again; it is tried where it is asked for."""
+
+
+def failures(
+    root: str | Path, stage: str | None = None, causes: Collection[str] = DEFAULT_CAUSES
+) -> dict[str, list[dict[str, Any]]]:
+    """Quarantine rows of committed sources, by source id: what `retry` processes again.
+
+    Raises PrepareError for a cause that does not exist or a stage that nothing failed in, CorpusError for a folder that is
+    not a corpus.
+    """
+    corpus_info(root)
+    return _failures(Path(root), read_history(root), stage, causes)
+
+
+def _failures(
+    root: Path, history: History, stage: str | None, causes: Collection[str]
+) -> dict[str, list[dict[str, Any]]]:
+    if unknown := [cause for cause in causes if cause not in CAUSES]:
+        raise PrepareError(f"no cause {', '.join(unknown)}; causes: {', '.join(CAUSES)}")
+    gone = set(replaced_sources(root))
+    present = {source: rows for source, rows in history.failures.items() if source not in gone}
+    stages = sorted({row["stage"] for rows in present.values() for row in rows})
+    if stage is not None and stage not in stages:
+        raise PrepareError(f"nothing failed in a stage {stage}; failures are in: {', '.join(stages) or 'no stage'}")
+    return {
+        source: rows
+        for source, rows in present.items()
+        if any(cause_of_row(row) in causes and stage in (None, row["stage"]) for row in rows)
+    }
+
+
+def settings_of(root: str | Path) -> _PrepareConfig:
+    """The settings that a corpus was prepared with. Raises PrepareError where they are not there."""
+    path = Path(root) / "prepare.yaml"
+    if not path.is_file():
+        raise PrepareError(f"{path} is missing: run voxmill prepare with the recordings and the settings again")
+    return load_config(path)
+
+
+def retry(
+    root: str | Path,
+    config: _PrepareConfig,
+    watcher: Watcher,
+    stage: str | None = None,
+    causes: Collection[str] = DEFAULT_CAUSES,
+) -> Summary:
+    """Process the failed sources of a corpus again, and those that were refused before and can be read now.
+
+    Raises PrepareError as `prepare` does, and where the corpus does not know its sources.
+    """
+    root = Path(root).expanduser().absolute()
+    corpus_info(root)
+    settled = settle(config, root)
+    check_weights(settled.config.weights())
+    with full_disk_said(root):
+        try:
+            with only_run(root):
+                adopt_fingerprint(root, settled.fingerprint)
+                sweep_tmp(root)
+                return _retry(root, settled.config, settled.fingerprint, watcher, stage, causes)
+        except (CorpusBusyError, CorpusError) as error:
+            raise PrepareError(str(error)) from None
+
+
+def _retry(
+    root: Path,
+    config: _PrepareConfig,
+    fingerprint: str,
+    watcher: Watcher,
+    stage: str | None,
+    causes: Collection[str],
+) -> Summary:
+    if not known_arguments(root):
+        raise PrepareError(
+            f"{root} does not know its sources (an older voxmill made it): run voxmill prepare with them once"
+        )
+    found, readable = FoundSources(), set[str]()
+    for part, asked in _find_all(root, config, watcher):
+        readable.update(note_refused(root, part, asked))
+        known = {source.source_id for source in found.sources}
+        found.sources += [source for source in part.sources if source.source_id not in known]
+        found.refused += part.refused
+    history = read_history(root)
+    note_replaced(root, history, present(found))
+    wanted = set(_failures(root, history, stage, causes))
+    ids = {source.source_id for source in found.sources}
+    if missing := wanted - ids:
+        first = history.failures[min(missing)][0]["path"]
+        watcher.say(
+            f"{len(missing)} failed recordings are not found any more, e.g. {first}: they stay in the quarantine"
+        )
+    wanted |= {
+        s.source_id for s in found.sources if public(s.path) in readable and s.source_id not in history.generations
+    }
+    return work(root, config, fingerprint, watcher, found, ids - wanted, history)
+
+
+def _find_all(root: Path, config: _PrepareConfig, watcher: Watcher) -> Iterator[tuple[FoundSources, list[str]]]:
+    """What each run's sources are now. Each run's by themselves: what a recording is called depends on all that was given."""
+    for arguments in known_arguments(root):
+        try:
+            yield find(root, arguments, config, watcher), arguments
+        except SourceError as error:
+            watcher.say(f"left out: {error}")

@@ -1,0 +1,171 @@
+"""Whatever happened to the files and to the runs: a last run ends where a fresh one on the final files does."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.chaos_run import CheapConfig, Lines
+from fakes.engine_stages import TroubleConfig
+from fakes.recordings import noise, write
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+
+from catalogs.fsck import fsck
+from catalogs.thresholds import change_thresholds
+from catalogs.views import query
+from pipeline import journal
+from pipeline.records import Session
+from pipeline.retry import retry
+from pipeline.run import prepare
+
+FILES = ("one/a.wav", "one/b.wav", "two/c.wav", "d.wav")
+Step = tuple[Any, ...]
+
+STEPS = st.one_of(
+    st.tuples(st.just("break"), st.sampled_from(FILES), st.sampled_from(["content", "data", "machine", "bug", "link"])),
+    st.tuples(st.just("mend"), st.sampled_from(FILES)),
+    st.tuples(st.just("add"), st.sampled_from(FILES)),
+    st.just(("run",)),
+    st.just(("redo",)),
+    st.just(("retry",)),
+    st.tuples(st.just("killed run"), st.integers(0, 2)),
+    st.tuples(st.just("threshold"), st.sampled_from([1.0, 300.0])),
+)
+
+
+class Killed(Lines):
+    """Ends the run when some sessions are done."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def session_done(self, session: Session) -> None:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+
+
+class World:
+    """Recordings, what they meet, and a corpus of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sources, self.fates, self.corpus = folder / "sources", folder / "fates", folder / "corpus"
+        self.fresh = folder / "fresh"
+        self.fates.mkdir()
+        self.longest = 300.0
+        self.code = 0
+        self.takes = dict.fromkeys(FILES, 0)
+        self.write(FILES[0])
+
+    def config(self) -> Any:
+        trouble = TroubleConfig(fates=str(self.fates))
+        engine = {"executor": "inline", "attempts": 100}
+        return CheapConfig(unit_s=2.5, engine=engine, describe="none", trouble=trouble)
+
+    def write(self, name: str) -> None:
+        """Put the recording's present take in its place."""
+        path = self.sources / name
+        if path.is_symlink():
+            path.unlink()
+        seed = 10 * FILES.index(name) + self.takes[name]
+        write(path, noise(3.0, 16_000, seed=seed), 16_000)
+
+    def do(self, what: str, *how: Any) -> None:
+        getattr(self, "_" + what.replace(" ", "_"))(*how)
+
+    def is_there(self, name: str) -> bool:
+        return (self.sources / name).exists() or (self.sources / name).is_symlink()
+
+    def _add(self, name: str) -> None:
+        if not self.is_there(name):
+            self.write(name)
+
+    def _mend(self, name: str) -> None:
+        fate = self.fates / Path(name).name
+        if fate.is_file():
+            met = fate.read_text()
+            self.code += met == "bug"
+            # A recording that is at fault itself is mended by another take.
+            self.takes[name] += met == "data"
+            fate.unlink()
+        if self.is_there(name):
+            self.write(name)
+
+    def _break(self, name: str, how: str) -> None:
+        path, fate = self.sources / name, self.fates / Path(name).name
+        if not self.is_there(name) or fate.is_file():
+            return
+        if how == "content":
+            self.write(name)
+            path.write_bytes(b"RIFF no audio at all")
+        elif how == "link":
+            path.unlink()
+            path.symlink_to("nowhere.wav")
+        else:
+            # A new take: what was committed already is not looked at again.
+            self.takes[name] += 1
+            self.write(name)
+            fate.write_text(how)
+
+    def _run(self) -> None:
+        prepare([str(self.sources)], self.corpus, self.config(), Lines())
+
+    def _redo(self) -> None:
+        prepare([str(self.sources)], self.corpus, self.config(), Lines(), redo=True)
+
+    def _retry(self) -> None:
+        if (self.corpus / "sources.json").is_file():
+            retry(self.corpus, self.config(), Lines(), causes=("data", "machine", "bug"))
+
+    def _killed_run(self, after: int) -> None:
+        with suppress(KeyboardInterrupt):
+            prepare([str(self.sources)], self.corpus, self.config(), Killed(after))
+
+    def _threshold(self, longest: float) -> None:
+        self.longest = longest
+        if self.corpus.is_dir():
+            self.set_thresholds(self.corpus)
+
+    def set_thresholds(self, corpus: Path) -> None:
+        change_thresholds(corpus, ["require_text=false", f"max_duration_s={self.longest}"])
+
+    def finish(self) -> None:
+        self._run()
+        prepare([str(self.sources)], self.fresh, self.config(), Lines())
+        for corpus in (self.corpus, self.fresh):
+            self.set_thresholds(corpus)
+
+    def state(self, corpus: Path) -> dict[str, list[tuple[Any, ...]]]:
+        """What the corpus says of the files that are there now, every row, so that what is there twice shows."""
+        present = [row[0] for row in query(self.fresh, "select source_id from recordings")[1]]
+        ids = "(" + ", ".join(f"'{source}'" for source in [*present, ""]) + ")"
+        sqls = {
+            "segments": f"select segment_id, kept from segments where source_id in {ids} order by 1",
+            "recordings": f"select source_id, status from recordings where source_id in {ids} order by 1",
+            "quarantine": "select path, stage, cause from quarantine order by 1, 2, 3",
+        }
+        return {name: query(corpus, sql)[1] for name, sql in sqls.items()}
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+@given(steps=st.lists(STEPS, min_size=3, max_size=9))
+def test_a_last_run_ends_where_a_fresh_one_does(steps: list[Step]) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        world = World(Path(folder))
+        patch.setattr(journal, "code_version", lambda: str(world.code))
+        for step in steps:
+            world.do(*step)
+        world.finish()
+        note(f"steps: {steps}")
+        assert world.state(world.corpus) == world.state(world.fresh)
+        assert [problem for problem in fsck(world.corpus, hashes=False) if problem.severity == "error"] == []
