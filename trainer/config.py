@@ -150,7 +150,7 @@ class ValidationSettings(FrozenSettings):
     """Held-out segments, always scored with the same random numbers."""
 
     every: int | None = Field(None, gt=0)
-    """Steps between validations; None: none, and nothing is held out."""
+    """Steps between validations, with one at the last step; None: none, and nothing is held out."""
     share: float = Field(0.02, gt=0, lt=1)
     """Share of the segments that is held out, chosen by a hash of their ids (a longer corpus keeps the old choice)."""
     segments: int = Field(64, gt=0)

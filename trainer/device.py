@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,6 +40,19 @@ def is_compiled(config: TrainConfig, device: torch.device) -> bool:
         # In float32 there is no attention over packed documents in one call, and every number of them is compiled anew.
         return device.type == "cuda" and config.dtype == "bfloat16"
     return config.compile
+
+
+def slow_arithmetic(config: TrainConfig, device: torch.device) -> list[str]:
+    """A line if the processor has no bfloat16 instructions, so that torch converts every matrix: slower than float32."""
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    if device.type != "cpu" or config.dtype != "bfloat16" or not x86 or _has_bfloat16():
+        return []
+    return ["this processor has no bfloat16 instructions: --set dtype=float32 is several times as fast here"]
+
+
+def _has_bfloat16() -> bool:
+    """Return True if an x86 processor multiplies bfloat16 matrices itself (AVX512-BF16 or AMX)."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @contextmanager

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from trainer.build import Trainee
 from trainer.config import TrainConfig
 from trainer.data import Planned, Planner, SampleMaker
 from trainer.mixture import Candidate, Choice, hash_number
 from trainer.packing import pack
+from trainer.ranks import Ranks
 from trainer.readable import make_readable
 from trainer.signals import never
 from trainer.step import autocast, document_noise
@@ -33,9 +32,11 @@ class Validator:
         maker: SampleMaker,
         device: torch.device,
         asked_to_stop: Callable[[], bool] = never,
+        ranks: Ranks | None = None,
     ) -> None:
-        """asked_to_stop: looked at before each row; on several ranks it must tell all of them the same."""
-        self._asked_to_stop = asked_to_stop
+        """asked_to_stop: looked at before each row; on several ranks it must tell all of them the same. ranks: those that share
+        the rows (None: this one scores all)."""
+        self._asked_to_stop, self._ranks = asked_to_stop, ranks or Ranks()
         self._config, self._trainee, self._maker, self._device = config, trainee, maker, device
         used = {
             name
@@ -73,29 +74,31 @@ class Validator:
         it returns nothing at all: scores of some rows are not those of all.
         """
         model = self._trainee.model.eval()
-        errors: dict[str, list[float]] = defaultdict(list)
-        crossed: list[Tensor] = []
-        hits = claimed = wanted = 0
-        for row in self._rows:
+        sums = _Sums()
+        for row, counts in self._shared_rows():
             if self._asked_to_stop():
                 model.train()
                 return {}
-            samples, unreadable = make_readable(self._maker, [row], self._trainee.config)
-            self.unreadable |= unreadable
-            batch = pack_rows(samples)
+            with self._ranks.agreed():
+                samples, unreadable = make_readable(self._maker, [row], self._trainee.config)
+                batch = pack_rows(samples)
             assert batch.document_ids is not None
             seeds = {(0, i): item.choice.seed for i, item in enumerate(row)}
             noise = document_noise(self._trainee, batch, seeds)
             noise = replace(noise, cfg_keep_uniform=torch.ones_like(noise.cfg_keep_uniform))
             with autocast(self._config, self._device):
                 losses = model.training_losses(batch.to(self._device), noise)
+            if not counts:
+                continue
+            sums.unreadable |= unreadable
             learnt = batch.loss_mask.bool()
             labels = batch.stop_labels[learnt]
             logits = losses.stop_logits.float().cpu()
-            crossed.append(torch.nn.functional.cross_entropy(logits, labels, reduction="none"))
+            for crossed in torch.nn.functional.cross_entropy(logits, labels, reduction="none").tolist():
+                sums.add("validation/stop", crossed)
             says_stop = logits.argmax(dim=1) == 1
-            hits += int((says_stop & (labels == 1)).sum())
-            claimed, wanted = claimed + int(says_stop.sum()), wanted + int(labels.sum())
+            sums.hits += int((says_stop & (labels == 1)).sum())
+            sums.stops += int(says_stop.sum()) + int(labels.sum())
             places = zip(
                 batch.document_ids[learnt].tolist(),
                 losses.diffusion_per_position.cpu().tolist(),
@@ -104,14 +107,52 @@ class Validator:
             )
             for document, error, t in places:
                 for group in _groups(row[document], t):
-                    errors[group].append(error)
+                    sums.add(group, error)
         model.train()
-        return {
-            "validation/diffusion": float("nan"),  # where no segment can be read
-            **{name: sum(values) / len(values) for name, values in sorted(errors.items())},
-            "validation/stop": float(torch.cat(crossed).mean()) if crossed else float("nan"),
-            "validation/stop_f1": 2 * hits / max(1, claimed + wanted),
-        }
+        whole = _Sums.together(self._ranks.gathered(sums))
+        self.unreadable |= whole.unreadable
+        return whole.metrics()
+
+    def _shared_rows(self) -> Iterator[tuple[list[Planned], bool]]:
+        """(row, whether it counts) of this rank. All ranks get as many, since a sharded model is computed by all at once: the
+        last row stands in for those that are missing, and does not count there."""
+        for first in range(0, len(self._rows), self._ranks.world):
+            mine = first + self._ranks.rank
+            yield self._rows[min(mine, len(self._rows) - 1)], mine < len(self._rows)
+
+
+@dataclass
+class _Sums:
+    """What one rank adds to the metrics."""
+
+    totals: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """(sum, count) by metric."""
+    hits: int = 0
+    stops: int = 0
+    """Last patches, as the model says and as they are."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, value: float, count: int = 1) -> None:
+        """Add values to a metric: their sum and number."""
+        total, before = self.totals.get(name, (0.0, 0))
+        self.totals[name] = total + value, before + count
+
+    @staticmethod
+    def together(shares: list[_Sums]) -> _Sums:
+        """The sum, in the order of the ranks."""
+        whole = _Sums()
+        for share in shares:
+            for name, (total, count) in share.totals.items():
+                whole.add(name, total, count)
+            whole.hits, whole.stops = whole.hits + share.hits, whole.stops + share.stops
+            whole.unreadable |= share.unreadable
+        return whole
+
+    def metrics(self) -> dict[str, float]:
+        """Means by name, and the stop F1. NaN if no segment could be read."""
+        missing = dict.fromkeys(("validation/diffusion", "validation/stop"), float("nan"))
+        means = {name: total / count for name, (total, count) in sorted(self.totals.items())}
+        return missing | means | {"validation/stop_f1": 2 * self.hits / max(1, self.stops)}
 
 
 def _groups(item: Planned, t: float) -> tuple[str, ...]:

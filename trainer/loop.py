@@ -17,7 +17,7 @@ from trainer.build import build
 from trainer.checkpoint import Keeper, only_run, save_merged
 from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data import Planned, Planner, RowStream, SampleMaker
-from trainer.device import cpu_threads, pick_device
+from trainer.device import cpu_threads, pick_device, slow_arithmetic
 from trainer.guard import Guard
 from trainer.latents import Latents
 from trainer.metrics import Metrics
@@ -74,6 +74,7 @@ def _train(
                 stack.enter_context(only_run(output))
                 write_atomically(output / "train.yaml", dump_settings(config).encode())
         ranks.wait()
+        say(f"training on {corpora.title} into {output}")
         trainee = ranks.in_turn(lambda: build(config, corpora, resumed.folder if resumed else None, say))
         trainee.model.to(device)
         trainee.codec.to(device)
@@ -86,7 +87,7 @@ def _train(
                 restore(output, resumed, run)
             say(f"going on from {resumed.name} at step {run.state.step} of {config.total_steps}")
         latents = Latents(corpora, trainee.codec, trainee.config, config.latent_folder)
-        for note in latents.notes:
+        for note in (*latents.notes, *slow_arithmetic(config, device)):
             say(f"note: {note}")
         maker = SampleMaker(corpora, latents, trainee.config)
         metrics = stack.enter_context(Metrics(output, run.state.step + 1)) if ranks.first else None

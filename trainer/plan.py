@@ -12,7 +12,7 @@ from trainer.build import keeps_half
 from trainer.codec.files import read_codec
 from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data import Planner, RowStream
-from trainer.device import pick_device
+from trainer.device import pick_device, slow_arithmetic
 from trainer.latents import Latents
 from trainer.memory import FLOAT, Memory, PartSize, memory_needed, training_flops
 from trainer.mixture import Mixture, describe_candidates
@@ -172,7 +172,12 @@ def plan(config: TrainConfig) -> TrainPlan:
         each,
         most,
         free_bytes(config),
-        [*_device_notes(memory, device), *_latent_notes(facts, data), *_notes(facts, phases, data)],
+        [
+            *_device_notes(memory, device),
+            *slow_arithmetic(config, device),
+            *_latent_notes(facts, data),
+            *_notes(facts, phases, data),
+        ],
         problem,
     )
 

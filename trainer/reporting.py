@@ -63,7 +63,7 @@ class Reporter:
                 f"step {run.state.step}: begun by an earlier version; from here on the data comes in the order of this one"
             )
         if held:
-            self._validator = Validator(config, run.trainee, held, maker, self._device, self._stopping)
+            self._validator = Validator(config, run.trainee, held, maker, self._device, self._stopping, ranks)
             say(f"held out: {len(held)} segments, of which {self._validator.segments} are scored")
             if config.validation.speak:
                 self._listener = Listener(config, run.trainee, held, maker, asked_to_stop)
@@ -109,12 +109,13 @@ class Reporter:
             self._append({"step": self._run.state.step, "reason": reason, "segments": [segment]})
 
     def validate_if_due(self) -> None:
-        """Score and speak the held-out segments with the moving average, where the config asks for it at this step.
+        """Score and speak the held-out segments with the moving average, if the config asks for it at this step, and at the last.
 
         A run that is asked to stop has little time left to save: it leaves out what of this is still to be done.
         """
         step = self._run.state.step
-        if self._validator is None or step % (self._config.validation.every or 1):
+        due = step == self._config.total_steps or step % (self._config.validation.every or 1) == 0
+        if self._validator is None or not due:
             return
         with averaged(self._run.trainee.model, self._run.average):
             found = self._validator.run()

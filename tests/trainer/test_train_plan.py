@@ -225,6 +225,20 @@ def test_stored_latents_of_another_codec_are_told_by_plan_and_run(runs: Runs, tm
     assert any(f"{corpus} has latents of the codecs {'0' * 16}" in line for line in plan(fresh).lines())
 
 
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_processor_without_bfloat16_is_told(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supported: bool
+) -> None:
+    monkeypatch.setattr("trainer.device.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: supported)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    config = runs.config(tmp_path / "out", {"steps": 1})
+    half = config.model_copy(update={"dtype": "bfloat16"})
+    words = "note: this processor has no bfloat16 instructions: --set dtype=float32"
+    assert not any(words in line for line in plan(config).lines())
+    assert any(words in line for line in plan(half).lines()) is not supported
+
+
 def test_what_is_a_checkpoint_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()

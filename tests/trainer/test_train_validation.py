@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from trainer.listen import Listener
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.mixture import find_candidates, hold_out
+from trainer.ranks import Ranks
 
 VALIDATION = {"every": 2, "share": 0.3, "segments": 3}
 
@@ -147,6 +148,50 @@ def test_asked_to_stop_it_ends_with_the_row_and_the_sentence_it_is_at(runs: Runs
     assert validator.segments > 1 and validator.run() == {} and trainee.model.training
     heard = Listener(config, trainee, held, maker, after(2)).listen(trainee.model)
     assert len(heard) == 2 and trainee.model.training
+
+
+def test_ranks_share_the_rows_and_the_sums_are_those_of_one(runs: Runs, tmp_path: Path) -> None:
+    """With a number of rows that two ranks cannot share equally: each row counts once, on one of them."""
+    config = runs.config(tmp_path / "out", validation={"every": 1, "share": 0.5})
+    corpora = Corpora(config.corpora)
+    held = hold_out({"a": find_candidates(corpora, "true", 60.0, "a")}, config.validation)[1]
+    trainee = build(config, corpora, None, lambda _: None)
+    maker = SampleMaker(corpora, Latents(corpora, trainee.codec, trainee.config, config.latent_cache), trainee.config)
+    alone = Validator(config, trainee, held, maker, torch.device("cpu"))
+    assert len(alone._rows) % 2, "the last round is not full"
+    gathered: list[Any] = []
+
+    class OneOfTwo(Ranks):
+        def gathered(self, value: Any) -> list[Any]:
+            gathered.append(value)
+            return gathered
+
+        def sums(self, values: Sequence[float]) -> list[float]:
+            return list(values)
+
+    passes = count_passes(trainee.model)
+    for rank in range(2):
+        found = Validator(config, trainee, held, maker, torch.device("cpu"), ranks=OneOfTwo(rank, 2)).run()
+    assert passes[:] == [1] * 2 * -(-len(alone._rows) // 2), "a sharded model is computed by all ranks at once"
+    assert found == pytest.approx(alone.run(), rel=1e-9)
+
+
+def count_passes(model: torch.nn.Module) -> list[int]:
+    """A list that grows by an entry with each forward pass."""
+    passes: list[int] = []
+    honest = model.training_losses
+
+    def counted(*arguments: Any) -> Any:
+        passes.append(1)
+        return honest(*arguments)
+
+    model.training_losses = counted  # type: ignore[assignment]
+    return passes
+
+
+def test_the_last_step_is_validated_in_any_case(runs: Runs, tmp_path: Path) -> None:
+    train(runs.config(tmp_path / "out", {"steps": 3}, validation=VALIDATION | {"speak": 0}), lambda _: None)
+    assert [row["step"] for row in scores(tmp_path / "out")] == [2, 3]
 
 
 @pytest.mark.parametrize(
