@@ -40,6 +40,7 @@ from trainer.optim import make_optimizer  # noqa: E402
 from trainer.packing import pack  # noqa: E402
 from trainer.parallelize import parallelize  # noqa: E402
 from trainer.ranks import Ranks  # noqa: E402
+from trainer.realised import Realised  # noqa: E402
 from trainer.sizes import config_dict  # noqa: E402
 from trainer.step import Stepper, StepReport  # noqa: E402
 from voxcpm.config import VoxCPM2Config  # noqa: E402
@@ -110,6 +111,10 @@ class Rows:
     def state(self) -> dict[str, Any]:
         """There is nothing to resume."""
         return {}
+
+    def tally(self, rows: list[list[Planned]]) -> Realised:
+        """What is trained on is not counted here."""
+        return Realised()
 
 
 class StoredClips:

@@ -257,6 +257,12 @@ def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
 
 def query(root: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of one SELECT over the catalog's views. Raises QueryError with one line."""
+    found = query_table(root, sql)
+    return list(found.column_names), [tuple(row.values()) for row in _plain(found)]
+
+
+def query_table(root: str | Path, sql: str) -> pa.Table:
+    """The result of one SELECT over the catalog's views as a table. Raises QueryError with one line."""
     import duckdb
 
     with connect(root) as connection:
@@ -268,9 +274,7 @@ def query(root: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
         if len(statements) != 1 or statements[0].type not in readers:
             raise QueryError("give one SELECT: the catalog is read-only")
         try:
-            result = connection.sql(statements[0].query)
-            names = list(result.columns)
-            return names, [tuple(row.values()) for row in _plain(result.to_arrow_table())]
+            return connection.sql(statements[0].query).to_arrow_table()
         except duckdb.Error as error:
             refuse_damage(root, error)
             raise QueryError(_explain(connection, error)) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from trainer.data import Planned
+from trainer.realised import Realised
 from trainer.step import Part
 
 _SWITCH_S = 2e-4
@@ -24,8 +25,10 @@ T = TypeVar("T")
 class StepRows:
     """What one step is made of."""
 
-    planned: list[list[Planned]]
+    planned: Sequence[Sequence[Planned]]
     """Its rows on all ranks."""
+    realised: Realised
+    """What these are in numbers."""
     parts: list[Part]
     """This rank's rows with their audio, on the device."""
     after: dict[str, Any]
@@ -37,15 +40,17 @@ class StepRows:
 class Rows(Protocol):
     """Endless rows with a place that can be saved."""
 
-    def __iter__(self) -> Iterator[list[Planned]]: ...
+    def __iter__(self) -> Iterator[Any]: ...
 
     def state(self) -> dict[str, Any]: ...
+
+    def tally(self, rows: Any) -> Realised: ...
 
 
 def step_maker(
     rows: Rows,
     each: int,
-    prepare: Callable[[int, list[list[Planned]]], list[Part]],
+    prepare: Callable[[int, Sequence[Sequence[Planned]]], list[Part]],
     skipped: dict[str, int] | None = None,
 ) -> Callable[[int], StepRows]:
     """A function that plans the next `each` rows and makes this rank's parts of them: prepare(step, rows).
@@ -56,7 +61,7 @@ def step_maker(
     def make(step: int) -> StepRows:
         planned = list(islice(rows, each))
         after = rows.state()
-        return StepRows(planned, prepare(step, planned), after, dict(skipped or {}))
+        return StepRows(planned, rows.tally(planned), prepare(step, planned), after, dict(skipped or {}))
 
     return make
 

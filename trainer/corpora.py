@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from catalogs.candidate_rows import id_hashes
+from catalogs.candidates import Table
 from catalogs.corpus import Corpus
 from catalogs.damage import one_line, repair_command
 from catalogs.duplicates import read_duplicates
 from catalogs.views import QueryError, query
 from trainer.config import TrainError
+from trainer.table import candidate_table
 
 RATE = 16_000
 # What Arrow raises for a file that is no Arrow file, or half of one, are ValueErrors.
@@ -44,10 +51,26 @@ class Decoupled(NamedTuple):
 
 
 class Corpora:
-    """One or more corpora; a segment that several hold is taken from the first. Raises CorpusError for a folder that is none."""
+    """One or more corpora; a segment that several hold is taken from the first where it is kept. Raises CorpusError for a folder
+    that is none."""
 
-    def __init__(self, paths: Iterable[str | Path]) -> None:
+    def __init__(
+        self, paths: Iterable[str | Path], spare: Path | None = None, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        """spare: a folder for the candidate table of corpora that cannot be written to (default: a temporary one)."""
         self.parts = [Corpus(path) for path in paths]
+        self._spare, self._say = spare, say
+
+    @cached_property
+    def table(self) -> Table:
+        """The candidate table of all of them; built if there is none."""
+        return candidate_table(self.parts, self._spare or self._temporary, self._say)
+
+    @cached_property
+    def _temporary(self) -> Path:
+        folder = tempfile.TemporaryDirectory(prefix="voxmill-")
+        weakref.finalize(self, folder.cleanup)
+        return Path(folder.name)
 
     @property
     def title(self) -> str:
@@ -75,6 +98,22 @@ class Corpora:
                 raise TrainError(f"phase {name}: where: {error}") from None
             ids |= {row[0] for row in rows}
         return ids
+
+    def chosen_rows(self, where: str, name: str) -> np.ndarray:
+        """bool [rows of the table]: for which the SQL condition is true in the corpus that the row is taken from."""
+        rows = len(self.table)
+        if where.strip().lower() == "true":
+            return np.ones(rows, dtype=bool)
+        parts = np.array([part for part, _ in self.table.shards], dtype=np.int64)[self.table.shard]
+        found = np.zeros(rows, dtype=bool)
+        for number, part in enumerate(self.parts):
+            try:
+                hashes = id_hashes(part.path, where)
+            except QueryError as error:
+                raise TrainError(f"phase {name}: where: {error}") from None
+            mine = np.flatnonzero(parts == number)
+            found[mine] = np.isin(self.table.id_hash[mine], hashes)
+        return found
 
     def descriptions(self, form: Literal["full", "brief"] = "full") -> dict[str, str]:
         """The description of every described segment whose verdict did not drop it, by id: in a sentence or two, or in a few
@@ -116,17 +155,17 @@ class Corpora:
             found |= zip(*(table.column(name).to_pylist() for name in ("segment_id", "duplicate_group")), strict=True)
         return found
 
-    def missing_shards(self, segment_ids: Iterable[str]) -> list[tuple[Path, str]]:
-        """(corpus, shard) of every file that segments need and that is not there, or is empty."""
+    def missing_shards(self, codes: Iterable[int]) -> list[tuple[Path, str]]:
+        """(corpus, shard) of those shards of the table that are not there, or are empty."""
         return [
             (folder, name)
-            for folder, name in self._shards(segment_ids)
+            for folder, name in self._shards(codes)
             if not (folder / name).is_file() or not (folder / name).stat().st_size
         ]
 
-    def damaged_shards(self, segment_ids: Iterable[str]) -> list[tuple[Path, str, str]]:
-        """(corpus, shard, reason) of every file that segments need and that is cut off, or no Arrow file any more. Sizes and the
-        files' ends alone are looked at: damage within a clip shows when it is read."""
+    def damaged_shards(self, codes: Iterable[int]) -> list[tuple[Path, str, str]]:
+        """(corpus, shard, reason) of those shards of the table that are cut off, or not Arrow files any more. Only sizes and the
+        files' ends are looked at: damage within a clip shows when it is read."""
         written = {
             (part.path, file["path"]): file["bytes"]
             for part in self.parts
@@ -147,20 +186,21 @@ class Corpora:
                 return f"cannot be read ({' '.join(str(error).split())})"
             return None
 
-        places = self._shards(segment_ids)
+        places = self._shards(codes)
         # On a network's file system each look is a wait.
         with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
             return [(*place, why) for place, why in zip(places, pool.map(reason, places), strict=True) if why]
 
-    def _shards(self, segment_ids: Iterable[str]) -> list[tuple[Path, str]]:
-        """(corpus, shard) of the files that segments are in, in order."""
-        return sorted({(self._home(i).path, self._home(i).place(i)[0]) for i in segment_ids})
+    def _shards(self, codes: Iterable[int]) -> list[tuple[Path, str]]:
+        """(corpus, shard) of shards of the table, in order."""
+        places = (self.table.shards[code] for code in codes)
+        return sorted((self.parts[part].path, name) for part, name in places)
 
     def segment(self, segment_id: str) -> dict[str, Any]:
         """One segment with its words; SegmentError where its shard is not there."""
-        part = self._home(segment_id)
+        part, shard, row = self._place(segment_id)
         try:
-            return part.segment(segment_id)
+            return part.shard(shard).row(row) | {"shard": shard, "row": row}
         except _DAMAGED as error:
             raise _unreadable(segment_id, part, error) from None
 
@@ -175,19 +215,22 @@ class Corpora:
         """(float32 [S], rate in Hz) of one segment as it was recorded; SegmentError as `clip`."""
         import soundfile
 
-        part = self._home(segment_id)
+        part, shard, row = self._place(segment_id)
         try:
-            return part.read_audio(segment_id)
+            return part.shard(shard).read_audio(row)
         except (*_DAMAGED, soundfile.LibsndfileError) as error:
             raise _unreadable(segment_id, part, error) from None
 
-    def _home(self, segment_id: str) -> Corpus:
-        for part in self.parts:
-            try:
-                part.place(segment_id)
-            except KeyError:
-                continue
-            return part
+    def _place(self, segment_id: str) -> tuple[Corpus, str, int]:
+        """(corpus, shard, row) of a segment's audio: by the table where it is open, which needs no index in memory."""
+        if "table" in self.__dict__:
+            with suppress(KeyError):
+                number = self.table.find(segment_id)
+                part, shard = self.table.shards[int(self.table.shard[number])]
+                return self.parts[part], shard, int(self.table.row[number])
+        for corpus in self.parts:
+            with suppress(KeyError):
+                return corpus, *corpus.place(segment_id)
         raise TrainError(f"segment {segment_id} has no audio in {self.title}")
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from threading import RLock
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
+from trainer.candidates import DESCRIBED
 from trainer.config import Phase, TrainError
 from trainer.corpora import RATE, Corpora
 from trainer.latents import Latents
-from trainer.mixture import Choice, Mixture
+from trainer.mixture import Choice, Draws, Mixture
 from trainer.packing import Packer
+from trainer.realised import Realised
+from trainer.seeds import hash_number
+from trainer.tokens import Words, spoken_text, token_counts
 from voxcpm.samples import Sample, lay_out_sample
 
 if TYPE_CHECKING:
@@ -30,7 +37,7 @@ class Planned:
     """A choice with its tokens and length, before any audio is read: what is packed."""
 
     choice: Choice
-    tokens: tuple[int, ...]
+    tokens: Sequence[int]
     patches: int
     reference_patches: int
 
@@ -41,6 +48,39 @@ class Planned:
         return len(self.tokens) + self.patches + self.reference_patches + marks
 
 
+class LateTokens(Sequence[int]):
+    """Tokens that are counted but not yet made: only the ranks that train on a sample need them."""
+
+    def __init__(self, make: Callable[[], Sequence[int]], count: int, segment_id: str) -> None:
+        self._make, self._count, self._segment = make, count, segment_id
+
+    @cached_property
+    def _made(self) -> tuple[int, ...]:
+        tokens = tuple(self._make())
+        if len(tokens) != self._count:
+            raise TrainError(
+                f"segment {self._segment} has {len(tokens)} tokens, {self._count} were counted: the cache of token counts is"
+                " damaged; delete the folder candidates of the corpus (it is made again)"
+            )
+        return tokens
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        return self._made[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._made == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._made)
+
+
 class Planner:
     """Tokens and lengths of choices."""
 
@@ -48,16 +88,16 @@ class Planner:
         self._tokenizer = tokenizer
         self._patch = config.patch_samples
 
-    def plan(self, choice: Choice) -> Planned:
-        """The plan of one choice; the length follows from the clip's duration alone."""
+    def plan(self, choice: Choice, tokens: int | None = None) -> Planned:
+        """The plan of one choice; the length follows from the clip's duration alone. tokens: how many, if they are counted."""
         candidate = choice.candidate
-        text = candidate.text
-        if choice.layout in ("design", "controllable"):
-            text = f"({choice.description or candidate.description}){text}"
+        described = choice.description or candidate.description if choice.layout in DESCRIBED else None
+        text = spoken_text(candidate.text, described)
         reference = next((s for i, s in candidate.references if i == choice.reference), 0.0)
+        encode = partial(self._tokenizer.encode, text)
         return Planned(
             choice,
-            tuple(self._tokenizer.encode(text)),
+            tuple(encode()) if tokens is None else LateTokens(encode, tokens, candidate.segment_id),
             self.patches(candidate.seconds),
             self.patches(reference) if choice.reference else 0,
         )
@@ -65,6 +105,56 @@ class Planner:
     def patches(self, seconds: float) -> int:
         """Patches a clip of this duration fills, the last one padded."""
         return max(1, ceil(round(seconds * RATE) / self._patch))
+
+    def lengths(self, mixture: Mixture, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+        """(int64 [N] tokens, int64 [N] positions) of a block of choices."""
+        table, rows = mixture.candidates.table, draws.rows
+        tokens = token_counts(table, self._tokenizer, "text")[rows].astype(np.int64)
+        which: list[tuple[Words, np.ndarray]] = [("full", ~draws.brief), ("brief", draws.brief)]
+        for words, wanted in which:
+            mine = mixture.described[draws.kinds] & wanted
+            if mine.any():
+                tokens[mine] = token_counts(table, self._tokenizer, words)[rows[mine]]
+        found = tokens + self._all_patches(table.seconds[rows]) + 2
+        has = draws.references >= 0
+        found[has] += self._all_patches(table.seconds[draws.references[has]]) + 2
+        return tokens, found
+
+    def _all_patches(self, seconds: np.ndarray) -> np.ndarray:
+        """int64 [N]: `patches` of each."""
+        samples = np.rint(seconds * RATE).astype(np.int64)
+        return np.maximum(1, -(-samples // self._patch))
+
+
+class Slot(NamedTuple):
+    """A choice's number and length: what is packed."""
+
+    number: int
+    length: int
+
+
+class Row(Sequence[Planned]):
+    """The samples of a row; each is made an object when it is asked for."""
+
+    def __init__(self, slots: Sequence[Slot], plan: Callable[[int], Planned]) -> None:
+        self.slots, self._plan = slots, plan
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @overload
+    def __getitem__(self, index: int) -> Planned: ...
+    @overload
+    def __getitem__(self, index: slice) -> Row: ...
+    def __getitem__(self, index: int | slice) -> Planned | Row:
+        if isinstance(index, slice):
+            return Row(self.slots[index], self._plan)
+        return self._plan(self.slots[index].number)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class RowStream:
@@ -75,46 +165,73 @@ class RowStream:
 
     def __init__(self, mixture: Mixture, planner: Planner, phase: Phase, skipped: dict[str, int]) -> None:
         self._mixture, self._planner = mixture, planner
-        self._packer: Packer[Planned] = Packer(phase.max_positions)
+        self._packer: Packer[Slot] = Packer(phase.max_positions)
         self._skipped = skipped
         self._next = 0
+        self._block: tuple[int, list[int], list[int]] = 0, [], []
+        self._lock = RLock()
 
     def state(self) -> dict[str, Any]:
         """The next choice's number and those of the choices in open rows: all that later rows depend on."""
-        rows = [[item.choice.index for item in row] for row in self._packer.rows]
+        rows = [[slot.number for slot in row] for row in self._packer.rows]
         return {"next": self._next, "open": rows, "waited": self._packer.waited}
 
     def seek(self, state: dict[str, Any]) -> None:
         """Go to a place that `state` told."""
         self._next = state["next"]
-        rows = [[self._plan(index) for index in row] for row in state["open"]]
+        rows = [[Slot(index, self._sizes(index)[1]) for index in row] for row in state["open"]]
         self._packer.reopen(rows, state["waited"])
+
+    def tally(self, rows: Sequence[Row]) -> Realised:
+        """What is in rows, in numbers."""
+        with self._lock:
+            return self._mixture.tally([slot.number for row in rows for slot in row.slots])
 
     def __iter__(self) -> RowStream:
         return self
 
-    def __next__(self) -> list[Planned]:
+    def __next__(self) -> Row:
         """The next full row. Raises TrainError when a whole epoch's samples are too long for a row."""
-        in_a_row = 0
+        with self._lock:
+            return Row(self._row(), self._planned)
+
+    def _row(self) -> list[Slot]:
+        in_a_row, positions = 0, self._packer.positions
         while True:
-            planned = self._plan(self._next)
+            slot = Slot(self._next, self._sizes(self._next)[1])
             self._next += 1
-            if planned.length > self._packer.positions:
-                self._skipped[planned.choice.candidate.segment_id] = planned.length
+            if slot.length > positions:
+                draws = self._mixture.draws(slot.number)
+                row = int(draws.rows[slot.number - draws.first])
+                self._skipped[self._mixture.candidates.table.ids[row]] = slot.length
                 in_a_row += 1
                 if in_a_row >= min(10_000, 10 * self._mixture.epoch_samples):
                     raise TrainError(
-                        f"no sample fits a row of {self._packer.positions} positions (the last needs {planned.length}):"
-                        " raise max_positions of the phase"
+                        f"no sample fits a row of {positions} positions (the last needs {slot.length}): raise max_positions of"
+                        " the phase"
                     )
                 continue
             in_a_row = 0
-            row = self._packer.add(planned)
-            if row is not None:
-                return row
+            full = self._packer.add(slot)
+            if full is not None:
+                return full
 
-    def _plan(self, index: int) -> Planned:
-        return self._planner.plan(self._mixture.choice(index))
+    def _sizes(self, index: int) -> tuple[int, int]:
+        """(tokens, positions) of a choice."""
+        first, tokens, positions = self._block
+        at = index - first
+        if not 0 <= at < len(tokens):
+            draws = self._mixture.draws(index)
+            counted, lengths = self._planner.lengths(self._mixture, draws)
+            self._block = first, tokens, positions = draws.first, counted.tolist(), lengths.tolist()
+            at = index - first
+        return tokens[at], positions[at]
+
+    def _planned(self, index: int) -> Planned:
+        # Rows may be looked at in one thread while the next ones are planned in another.
+        with self._lock:
+            choice, tokens = self._mixture.choice(index), self._sizes(index)[0]
+        return self._planner.plan(choice, tokens)
 
 
 class SampleMaker:
@@ -148,8 +265,7 @@ class SampleMaker:
         words = self._corpora.segment(choice.candidate.segment_id)["words"] or []
         low, high = 0.2 * choice.candidate.seconds, 0.8 * choice.candidate.seconds
         ends = [word["end"] - _PUNCTUATION_ROOM for word in words[:-1] if low <= (word["end"] or 0.0) <= high]
-        dice = np.random.default_rng(choice.seed)
-        end = ends[int(dice.integers(len(ends)))] if ends else choice.candidate.seconds / 2
+        end = ends[hash_number("continued", choice.seed) % len(ends)] if ends else choice.candidate.seconds / 2
         hidden = min(max(1, round(end / seconds)), patches - 1)
         loss = sample.loss_mask.clone()
         first = int(loss.nonzero()[0])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from trainer.build import Trainee
-from trainer.config import TrainConfig
+from trainer.config import LAYOUTS, TrainConfig
 from trainer.data import Planned, Planner, SampleMaker
+from trainer.holdout import stratified
 from trainer.mixture import Candidate, Choice, hash_number
 from trainer.packing import pack
 from trainer.ranks import Ranks
@@ -28,7 +29,7 @@ class Validator:
         self,
         config: TrainConfig,
         trainee: Trainee,
-        held: list[Candidate],
+        held: Sequence[Candidate],
         maker: SampleMaker,
         device: torch.device,
         asked_to_stop: Callable[[], bool] = never,
@@ -38,19 +39,12 @@ class Validator:
         the rows (None: this one scores all)."""
         self._asked_to_stop, self._ranks = asked_to_stop, ranks or Ranks()
         self._config, self._trainee, self._maker, self._device = config, trainee, maker, device
-        used = {
-            name
-            for phase in config.phases.values()
-            for name, weight in phase.layouts.model_dump().items()
-            if weight > 0
-        }
+        used = [name for name in LAYOUTS if any(getattr(phase.layouts, name) > 0 for phase in config.phases.values())]
         positions = max(phase.max_positions for phase in config.phases.values())
         planner = Planner(trainee.tokenizer, trainee.config)
         planned = []
-        for index, candidate in enumerate(held[: config.validation.segments]):
-            able = [name for name in candidate.layouts() if name in used] or ["basic"]
+        for index, (candidate, layout) in enumerate(stratified(held, config.validation.segments, used)):
             draw = hash_number("validation", candidate.segment_id)
-            layout = able[draw % len(able)]
             reference = None
             if layout in ("reference", "controllable", "reference_continuation"):
                 reference = candidate.references[draw % len(candidate.references)][0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ class Listener:
         self,
         config: TrainConfig,
         trainee: Trainee,
-        held: list[Candidate],
+        held: Sequence[Candidate],
         maker: SampleMaker,
         asked_to_stop: Callable[[], bool] = never,
     ) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from catalogs.commit import write_atomically
 from catalogs.settings import dump_settings
-from trainer.ahead import Ahead, step_maker
+from trainer.ahead import Ahead, StepRows, step_maker
 from trainer.build import build
+from trainer.candidates import Candidates
 from trainer.checkpoint import Keeper, only_run, save_merged
 from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data import Planned, Planner, RowStream, SampleMaker
@@ -21,12 +23,13 @@ from trainer.device import cpu_threads, pick_device, slow_arithmetic
 from trainer.guard import Guard
 from trainer.latents import Latents
 from trainer.metrics import Metrics
-from trainer.mixture import Candidate, Mixture, describe_candidates
+from trainer.mixture import Mixture, describe_candidates
 from trainer.optim import MovingAverage, make_optimizer
 from trainer.parallelize import Parallel, parallelize
 from trainer.preflight import check_all
 from trainer.ranks import Ranks, joined, only_first, planned_ranks
 from trainer.readable import is_readable, note_unreadable
+from trainer.realised import Realised
 from trainer.reporting import Reporter
 from trainer.result import Progress, TrainResult
 from trainer.resume import Resumable, RunState, latest, restore, step_name
@@ -66,7 +69,7 @@ def _train(
     with ExitStack() as stack:
         stack.enter_context(cpu_threads(config.threads))
         with ranks.agreed():
-            data, resumed = check_all(config)
+            data, resumed = check_all(config, say)
             corpora = data.corpora
         # When all have looked: the first one tidies up now, and the others may not look meanwhile.
         with ranks.agreed():
@@ -96,7 +99,7 @@ def _train(
         ahead = stack.enter_context(Ahead(device.type == "cuda"))
         steps = _Run(config, run, parallel, maker, reporter, ahead, asked_to_stop)
         stack.callback(steps.close)
-        steps.all_phases(data.candidates)
+        steps.all_phases(data.mixtures, data.candidates)
         return steps.result(started)
 
 
@@ -128,14 +131,14 @@ class _Run:
         """Wait for what is being written."""
         self._keeper.close()
 
-    def all_phases(self, candidates: dict[str, list[Candidate]]) -> None:
+    def all_phases(self, mixtures: dict[str, Mixture], candidates: dict[str, Candidates]) -> None:
         """The phases, or what is left of them."""
         first = 0
         for name, phase in self._config.phases.items():
             last = min(first + phase.steps, self._config.total_steps)
             if self._state.step < last and not self._stopped:
                 self._reporter.say(f"phase {name}: {describe_candidates(candidates[name])}")
-                self._phase(name, phase, candidates[name], first, last)
+                self._phase(name, phase, mixtures[name], len(candidates[name]), first, last)
             first += phase.steps
 
     def result(self, started: float) -> TrainResult:
@@ -177,14 +180,13 @@ class _Run:
         with self._ranks.agreed():
             return save_merged(self._output, self._saved) if self._ranks.first else self._output / "merged"
 
-    def _phase(self, name: str, phase: Phase, candidates: list[Candidate], first: int, last: int) -> None:
+    def _phase(self, name: str, phase: Phase, mixture: Mixture, segments: int, first: int, last: int) -> None:
         """Steps `first`..`last` - 1 that are still to be done.
 
         Every rank plans all rows of a step and takes every world-th: the order of the data does not depend on how many ranks
         there are, nor does its place on a resume. Planning is part of what is done ahead, and of the time a step waits.
         """
         state = self._state
-        mixture = Mixture(candidates, phase, name, self._config.seed)
         for note in mixture.notes():
             self._reporter.say(note)
         too_long: dict[str, int] = {}
@@ -192,7 +194,7 @@ class _Run:
         if state.rows.get("phase") == name:
             rows.seek(state.rows["at"])
 
-        def prepare(step: int, planned: list[list[Planned]]) -> list[Part]:
+        def prepare(step: int, planned: Sequence[Sequence[Planned]]) -> list[Part]:
             return self._stepper.prepare(phase, step, planned[self._ranks.rank :: self._ranks.world])
 
         make = step_maker(rows, phase.rows * phase.accumulate, prepare, too_long)
@@ -202,15 +204,15 @@ class _Run:
                 self._stopped = True
                 self._reporter.say(f"asked to stop: saving step {state.step}; the same command goes on from there")
                 return
-            report = self._stepper.take(phase, state.step - first, state.step, lambda made=made: made().parts)  # type: ignore[misc]
+            report = self._stepper.take(phase, state.step - first, state.step, partial(_parts, made))
             now = made()
             state.skipped |= now.skipped
             state.step += 1
             state.rows = {"phase": name, "at": now.after}
             self._due = self._due or state.step % self._config.save_every == 0
-            self._reporter.left_out(note_unreadable(state, report.unreadable, now.planned, len(candidates)))
+            self._reporter.left_out(note_unreadable(state, report.unreadable, now.planned, segments))
             if report.taken:
-                self._count(report, now.planned)
+                self._count(report, now)
             elif report.patches:
                 self._skip(name, phase, report, now.planned)
             self._reporter.step(report)
@@ -225,20 +227,23 @@ class _Run:
             del made, now  # and with them the samples of this step
         self._reporter.phase_ended(name, mixture)
 
-    def _count(self, report: StepReport, planned: list[list[Planned]]) -> None:
+    def _count(self, report: StepReport, rows: StepRows) -> None:
         """Take note of a step that was taken."""
         state = self._state
         state.bad_in_a_row = 0
-        for item in (item for row in planned for item in row if is_readable(item, report.unreadable)):
-            state.count(item.choice)
-            state.audio_s += item.choice.candidate.seconds
+        realised = rows.realised
+        if report.unreadable:
+            realised = Realised()
+            for item in (item for row in rows.planned for item in row if is_readable(item, report.unreadable)):
+                realised.count(item.choice)
+        state.count(realised)
         state.first_loss = report.total if state.first_loss is None else state.first_loss
         state.last_loss = report.total
         self._guard.taken(report.total)
         if self._saved.average is not None:
             self._saved.average.update(self._saved.trainee.model, state.step)
 
-    def _skip(self, name: str, phase: Phase, report: StepReport, planned: list[list[Planned]]) -> None:
+    def _skip(self, name: str, phase: Phase, report: StepReport, planned: Sequence[Sequence[Planned]]) -> None:
         """A step without an update; after too many in a row the weights go back, or TrainError."""
         state, config = self._state, self._config
         state.bad_steps += 1
@@ -263,3 +268,7 @@ class _Run:
         self._reporter.say(
             f"step {state.step}: {bad}; weights are those of {step_name(before.step)} again, the data goes on"
         )
+
+
+def _parts(made: Callable[[], StepRows]) -> list[Part]:
+    return made().parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from catalogs.companions import stored_codecs
@@ -15,7 +16,7 @@ from trainer.data import Planner, RowStream
 from trainer.device import pick_device, slow_arithmetic
 from trainer.latents import Latents
 from trainer.memory import FLOAT, Memory, PartSize, memory_needed, training_flops
-from trainer.mixture import Mixture, describe_candidates
+from trainer.mixture import describe_candidates
 from trainer.preflight import (
     Data,
     ModelFacts,
@@ -154,7 +155,7 @@ def plan(config: TrainConfig) -> TrainPlan:
     first = 0
     for name, phase in config.phases.items():
         steps = max(0, min(phase.steps, config.total_steps - first))
-        phases.append(_plan_phase(name, phase, steps, data, facts, config.seed))
+        phases.append(_plan_phase(name, phase, steps, data, facts))
         first += phase.steps
     each, most = disk_needed(config, facts)
     memory = _memory(config, facts, phases, ranks)
@@ -188,15 +189,19 @@ class _RoughTokenizer(TextTokenizer):
     def __init__(self) -> None:
         pass
 
+    digest = ""
+
     def encode(self, text: str) -> list[int]:
         return [0] * (1 + len(text) // _CHARACTERS_A_TOKEN)
 
+    def count(self, texts: list[str]) -> np.ndarray:
+        return np.array([1 + len(text) // _CHARACTERS_A_TOKEN for text in texts], dtype=np.int32)
 
-def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFacts, seed: int) -> PhasePlan:
-    candidates = data.candidates[name]
-    mixture = Mixture(candidates, phase, name, seed)
+
+def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFacts) -> PhasePlan:
+    candidates, mixture = data.candidates[name], data.mixtures[name]
     found = PhasePlan(
-        name, steps, phase.rows * phase.accumulate, len(candidates), sum(c.seconds for c in candidates) / 3600
+        name, steps, phase.rows * phase.accumulate, len(candidates), float(candidates.seconds.sum()) / 3600
     )
     rows = RowStream(mixture, Planner(facts.tokenizer or _RoughTokenizer(), facts.config), phase, found.too_long)
     realised, laid_out, wanted = Realised(), 0, steps * found.rows
@@ -222,7 +227,7 @@ def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFac
             found.decoupled = round(found.layouts.get("controllable", 0) * mixture.shares.decoupled)
     found.epochs = found.samples / mixture.epoch_samples
     found.asked, found.rounds = mixture.shares.asked(found.samples), mixture.rounds(found.layouts)
-    found.notes = [*mixture.notes(), *_short_clips(name, phase, max(c.seconds for c in candidates))]
+    found.notes = [*mixture.notes(), *_short_clips(name, phase, float(candidates.seconds.max()))]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Orders in which segments come round equally often, each draw a function of its number alone."""
+"""Orders in which segments are used equally often, each draw a function of its number alone."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_PASSES_KEPT = 2
-"""Orders kept in memory: a run that goes on looks back into the pass before the one it is in."""
+from trainer.seeds import random_bits, shuffled, stream_key
 
 
-class Pool:
-    """The segments that one layout is drawn from. Draw number j follows from (key, j) alone.
+class Pools:
+    """The segments of several kinds, each drawn in its own order. Draw j of a kind follows from (its key, j) alone.
 
-    A pass is about as many draws as there are segments, in an order of its own. Each language has its share of every pass and
-    goes through its own segments, shuffled anew each time, before it repeats one: so all come round equally often, also
-    where a language is thinned out or repeated.
+    A pass is about as many draws as a kind has segments, shuffled. Each language has its share of every pass and goes through
+    all of its own segments, in another order each time, before it repeats one: so all are used equally often, also where a
+    language is thinned out or repeated. Shuffles are functions (`seeds.shuffled`): a pass over millions of segments takes
+    neither memory nor time before its first draw.
     """
 
-    def __init__(self, key: Sequence[int], members: Sequence[np.ndarray], shares: np.ndarray) -> None:
-        """key: what the order follows from. members: by language, int64 [n] numbers of segments, none empty. shares: of the
-        languages, each above 0; they add up to 1."""
-        self._key, self.members = tuple(key), members
-        self._wanted = np.maximum(1, np.rint(shares * sum(map(len, members)))).astype(int)
-        self.length = int(self._wanted.sum())
-        """Draws of a pass."""
-        self._passes: dict[int, np.ndarray] = {}
-
-    def draw(self, number: int) -> int:
-        """The segment of draw `number`, from 0; quick where numbers rise."""
-        turn, place = divmod(number, self.length)
-        if turn not in self._passes:
-            self._passes[turn] = self._pass(turn)
-            while len(self._passes) > _PASSES_KEPT:
-                del self._passes[next(iter(self._passes))]
-        return int(self._passes[turn][place])
-
-    def _pass(self, turn: int) -> np.ndarray:
-        parts = [
-            self._stretch(language, turn * int(wanted), int(wanted)) for language, wanted in enumerate(self._wanted)
+    def __init__(
+        self, keys: Sequence[object], members: Sequence[Sequence[np.ndarray]], shares: Sequence[np.ndarray]
+    ) -> None:
+        """By kind: keys: what the order follows from. members: by language, [n] numbers of segments, none empty. shares: of
+        the languages, each above 0; they add up to 1."""
+        counts = [np.array([len(found) for found in parts], dtype=np.int64) for parts in members]
+        wanted = [
+            np.maximum(1, np.rint(share * count.sum())).astype(np.int64)
+            for share, count in zip(shares, counts, strict=True)
         ]
-        dice = np.random.default_rng([*self._key, 1, turn])
-        return np.concatenate(parts)[dice.permutation(self.length)]
+        self.lengths = np.array([int(part.sum()) for part in wanted], dtype=np.int64)
+        """int64 [kinds]: draws of a pass."""
+        self._firsts = np.cumsum(self.lengths) - self.lengths
+        self._pass_keys = np.concatenate([stream_key(key, "pass") for key in keys])
+        self._keys = np.concatenate(
+            [stream_key(key, "language", n) for key, part in zip(keys, members, strict=True) for n in range(len(part))]
+        )
+        self._counts, self._wanted = np.concatenate(counts), np.concatenate(wanted)
+        self._ends = np.cumsum(self._wanted)
+        self._offsets = np.cumsum(self._counts) - self._counts
+        self._members = np.concatenate([found for parts in members for found in parts])
 
-    def _stretch(self, language: int, start: int, count: int) -> np.ndarray:
-        """Draws start..start + count - 1 of one language: a part of its shuffled segments, one shuffle after the other."""
-        members = self.members[language]
-        rounds = range(start // len(members), (start + count - 1) // len(members) + 1)
-        shuffled = [
-            members[np.random.default_rng([*self._key, 2, language, number]).permutation(len(members))]
-            for number in rounds
-        ]
-        first = start - rounds[0] * len(members)
-        return np.concatenate(shuffled)[first : first + count]
+    def draw(self, kinds: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """[N]: the segments of draws `numbers` (int64 [N] from 0) of `kinds` (int64 [N])."""
+        lengths = self.lengths[kinds]
+        turns, places = np.divmod(numbers, lengths)
+        keys = random_bits(self._pass_keys[kinds], turns)
+        # Places of all kinds in one line, so that one search finds the language.
+        places = shuffled(places, lengths, keys) + self._firsts[kinds]
+        languages = np.searchsorted(self._ends, places, side="right")
+        wanted, counts = self._wanted[languages], self._counts[languages]
+        drawn = turns * wanted + places - (self._ends[languages] - wanted)
+        rounds, places = np.divmod(drawn, counts)
+        keys = random_bits(self._keys[languages], rounds)
+        return np.asarray(self._members[self._offsets[languages] + shuffled(places, counts, keys)])

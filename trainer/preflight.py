@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,13 @@ import torch
 from catalogs.damage import repair_command
 from catalogs.settings import read_yaml
 from trainer.build import model_config
+from trainer.candidates import Candidate, Candidates
 from trainer.codec.files import read_codec
 from trainer.config import TrainConfig, TrainError
 from trainer.corpora import RATE, Corpora
 from trainer.data import Planner, RowStream
 from trainer.memory import checkpoint_bytes
-from trainer.mixture import Candidate, Mixture, data_key, find_candidates, hold_out
+from trainer.mixture import Mixture, data_key, find_candidates, hold_out
 from trainer.resume import Saved, latest, refuse_other_data, saved_state, step_paths
 from trainer.start import fetch_start, local_start
 from voxcpm.audiovae import AudioVAEConfig
@@ -43,9 +44,11 @@ class Data:
     """The data of a run: what is trained on by phase, what is held out, and the key of its order."""
 
     corpora: Corpora
-    candidates: dict[str, list[Candidate]]
-    held: list[Candidate]
+    candidates: dict[str, Candidates]
+    held: Sequence[Candidate]
     key: str
+    mixtures: dict[str, Mixture]
+    """By phase: made once, for the checks and for the steps."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,20 @@ class ModelFacts:
     trained: int
 
 
-def read_data(config: TrainConfig) -> Data:
-    """The corpora and their candidates; every phase has a mixture, and every segment's shard is there."""
-    corpora = Corpora(config.corpora)
+def read_data(config: TrainConfig, say: Callable[[str], None] = lambda line: None, spare: Path | None = None) -> Data:
+    """The corpora and their candidates; every phase has a mixture, and every segment's shard is there.
+
+    spare: where the candidate table goes if no corpus folder can be written to (default: a temporary folder).
+    """
+    corpora = Corpora(config.corpora, spare, say)
     found = {
         name: find_candidates(corpora, phase.where, phase.max_seconds, name, phase.languages)
         for name, phase in config.phases.items()
     }
-    candidates, held = hold_out(found, config.validation, corpora.duplicate_groups())
-    for name, phase in config.phases.items():
-        Mixture(candidates[name], phase, name, config.seed)
-    _check_shards(corpora, {c.segment_id: c for listed in found.values() for c in listed}.values())
-    return Data(corpora, candidates, held, data_key(config.seed, config.phases, candidates))
+    candidates, held = hold_out(found, config.validation)
+    mixtures = {name: Mixture(candidates[name], phase, name, config.seed) for name, phase in config.phases.items()}
+    _check_shards(corpora, {code for view in found.values() for code in view.places().tolist()})
+    return Data(corpora, candidates, held, data_key(config.seed, config.phases, candidates), mixtures)
 
 
 def check_output(config: TrainConfig, key: str) -> Saved | None:
@@ -221,10 +226,10 @@ def _bytes(path: Path) -> int:
     return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
 
 
-def check_all(config: TrainConfig) -> tuple[Data, Saved | None]:
+def check_all(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -> tuple[Data, Saved | None]:
     """Every check; the data, and the checkpoint to go on from. Fetches what the run starts from; nothing is written to the
-    output."""
-    data = read_data(config)
+    output, unless the corpora cannot be written to: the candidate table is then built there."""
+    data = read_data(config, say, Path(config.output).expanduser() / "candidates")
     resumed = check_output(config, data.key)
     start = start_of(config, resumed)
     if start is not None:
@@ -235,8 +240,7 @@ def check_all(config: TrainConfig) -> tuple[Data, Saved | None]:
         if facts.tokenizer is not None:
             for name, phase in config.phases.items():
                 # Raises where no sample fits a row.
-                mixture = Mixture(data.candidates[name], phase, name, config.seed)
-                next(RowStream(mixture, Planner(facts.tokenizer, facts.config), phase, {}))
+                next(RowStream(data.mixtures[name], Planner(facts.tokenizer, facts.config), phase, {}))
     return data, resumed
 
 
@@ -248,8 +252,7 @@ def _nearest(path: Path) -> Path:
     return path
 
 
-def _check_shards(corpora: Corpora, candidates: Iterable[Candidate]) -> None:
-    wanted = {i for c in candidates for i in (c.segment_id, *(reference for reference, _ in c.references))}
+def _check_shards(corpora: Corpora, wanted: Iterable[int]) -> None:
     missing = corpora.missing_shards(wanted)
     if missing:
         path, shard = missing[0]
@@ -288,7 +291,7 @@ def _check_tokenizer(tokenizer: TextTokenizer, shape: VoxCPM2Config, origin: str
             f"model ({origin}): the tokenizer has {tokenizer.size} entries, the model {entries}: give the tokenizer it was"
             " trained with"
         )
-    texts = [row["text"] for _, row in zip(range(_TEXTS), corpora.kept().values(), strict=False) if row["text"]]
+    texts = [text for text in corpora.table.texts.stretch(0, _TEXTS) if text]
     ids = [number for text in texts for number in tokenizer.encode(text)]
     marks = sorted(_MARKS & set(ids))
     if marks:

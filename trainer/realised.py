@@ -34,6 +34,14 @@ class Realised:
         self.seconds += choice.candidate.seconds
         self.decoupled += choice.candidate.described_id is not None
 
+    def add(self, other: Realised) -> None:
+        """Add what another one has counted."""
+        for mine, theirs in ((self.layouts, other.layouts), (self.languages, other.languages)):
+            for name, count in theirs.items():
+                mine[name] = mine.get(name, 0) + count
+        self.seconds += other.seconds
+        self.decoupled += other.decoupled
+
     def language_words(self) -> str:
         """One line: samples of each language and the share they are."""
         total = max(1, self.samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Reporter:
         run: Resumable,
         ranks: Ranks,
         maker: SampleMaker,
-        held: list[Candidate],
+        held: Sequence[Candidate],
         say: Callable[[str], None],
         on_step: Callable[[Progress], None] | None,
         metrics: Metrics | None,

@@ -14,7 +14,6 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.build import Trainee
 from trainer.config import TrainError
-from trainer.mixture import Choice
 from trainer.optim import MovingAverage
 from trainer.realised import Realised
 from trainer.sharded import is_complete, read_shards, read_state
@@ -57,10 +56,11 @@ class RunState:
         """Of the phase that the run is in."""
         return self.phases.setdefault(self.rows.get("phase", ""), Realised())
 
-    def count(self, choice: Choice) -> None:
-        """Take note of a sample of the phase that the run is in."""
-        self.realised.count(choice)
-        self.phase.count(choice)
+    def count(self, realised: Realised) -> None:
+        """Take note of samples of the phase that the run is in."""
+        self.realised.add(realised)
+        self.phase.add(realised)
+        self.audio_s += realised.seconds
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
@@ -17,11 +17,12 @@ from trainer.cpu_linear import is_quicker_here, use_cpu_linears
 from trainer.data import Planned, SampleMaker
 from trainer.device import is_compiled
 from trainer.history import blur_history
-from trainer.mixture import Choice, hash_number
+from trainer.mixture import Choice
 from trainer.optim import clip_gradients, learning_rate
 from trainer.parallelize import Parallel
 from trainer.ranks import Ranks
 from trainer.readable import make_readable
+from trainer.seeds import hash_number
 from voxcpm.samples import pack_rows
 from voxcpm.training import TrainingBatch, TrainingNoise
 
@@ -117,7 +118,7 @@ class Stepper:
             if self._began is not None:
                 self._began += perf_counter() - started
 
-    def prepare(self, phase: Phase, step: int, planned: list[list[Planned]]) -> list[Part]:
+    def prepare(self, phase: Phase, step: int, planned: Sequence[Sequence[Planned]]) -> list[Part]:
         """This rank's rows of planned samples with their audio and random numbers, on the device, `phase.rows` at a time.
 
         It touches neither weights nor the global random numbers: it may run in a thread of its own while a step is computed.
@@ -182,11 +183,11 @@ class Stepper:
             self._optimizer.step()
         return replace(report, taken=taken)
 
-    def batch(self, rows: list[list[Planned]]) -> TrainingBatch:
+    def batch(self, rows: Sequence[Sequence[Planned]]) -> TrainingBatch:
         """Rows of planned samples with their audio, on the CPU."""
         return pack_rows([[self._maker.make(item) for item in row] for row in rows])
 
-    def _part(self, rows: list[list[Planned]], step: int) -> Part:
+    def _part(self, rows: Sequence[Sequence[Planned]], step: int) -> Part:
         # A number for each (row, document): it belongs to (seed, step, sample), wherever the sample was packed.
         seeds = {
             (row, document): hash_number(self._config.seed, step, item.choice.seed)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from voxcpm.errors import CheckpointError
 
@@ -59,6 +62,30 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids. A character that the vocabulary lacks after splitting is `<unk>` (no byte fallback at that point)."""
         return [self._ids.get(piece, self._unknown) for piece in self.pieces(text)]
+
+    def count(self, texts: list[str]) -> np.ndarray:
+        """int32 [texts]: the length of `encode` of each, many times as fast."""
+        encoded = [one.ids for one in self._bpe.encode_batch_fast(texts, add_special_tokens=False)]
+        ends = np.cumsum([0, *map(len, encoded)])
+        lengths = np.zeros(int(ends[-1]) + 1, dtype=np.int64)
+        ids = np.fromiter((number for one in encoded for number in one), dtype=np.int64, count=int(ends[-1]))
+        np.cumsum(self._lengths[ids], out=lengths[1:])
+        return np.diff(lengths[ends]).astype(np.int32)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits of everything that token ids follow from."""
+        return hashlib.sha256(self._bpe.to_str().encode()).hexdigest()[:16]
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        """int64 [ids]: how many pieces each id becomes."""
+        found = np.ones(max(self._ids.values(), default=0) + 1, dtype=np.int64)
+        for piece, number in self._ids.items():
+            bare = piece.replace(SPACE_MARK, "")
+            if bare in self._chinese:
+                found[number] = len(bare)
+        return found
 
 
 @lru_cache(maxsize=8)

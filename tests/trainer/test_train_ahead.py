@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from trainer.ahead import Ahead, step_maker
 from trainer.data import Planned, RowStream
 from trainer.loop import train
 from trainer.metrics import read_metrics
+from trainer.realised import Realised
 from trainer.reporting import Reporter
 
 PLANNING_S = 50.0
@@ -119,7 +120,10 @@ def test_a_step_is_planned_while_the_one_before_it_is_computed() -> None:
         def state(self) -> dict[str, Any]:
             return {"next": self.row}
 
-    def prepare(step: int, rows: list[list[Planned]]) -> list[Any]:
+        def tally(self, rows: object) -> Realised:
+            return Realised()
+
+    def prepare(step: int, rows: Sequence[Sequence[Planned]]) -> list[Any]:
         assert len(rows) == 3
         planned[step].set()
         return []
