@@ -179,7 +179,7 @@ class RowStream:
     def seek(self, state: dict[str, Any]) -> None:
         """Go to a place that `state` told."""
         self._next = state["next"]
-        rows = [[Slot(index, self._sizes(index)[1]) for index in row] for row in state["open"]]
+        rows = [[self._slot(number) for number in row] for row in state["open"]]
         self._packer.reopen(rows, state["waited"])
 
     def tally(self, rows: Sequence[Row]) -> Realised:
@@ -196,42 +196,45 @@ class RowStream:
             return Row(self._row(), self._planned)
 
     def _row(self) -> list[Slot]:
-        in_a_row, positions = 0, self._packer.positions
+        in_a_row, positions, add = 0, self._packer.positions, self._packer.add
         while True:
-            slot = Slot(self._next, self._sizes(self._next)[1])
+            number = self._next
+            first, _, lengths = self._sizes(number)
             self._next += 1
-            if slot.length > positions:
-                draws = self._mixture.draws(slot.number)
-                row = int(draws.rows[slot.number - draws.first])
-                self._skipped[self._mixture.candidates.table.ids[row]] = slot.length
-                in_a_row += 1
-                if in_a_row >= min(10_000, 10 * self._mixture.epoch_samples):
-                    raise TrainError(
-                        f"no sample fits a row of {positions} positions (the last needs {slot.length}): raise max_positions of"
-                        " the phase"
-                    )
+            length = lengths[number - first]
+            if length <= positions:
+                in_a_row = 0
+                full = add(Slot(number, length))
+                if full is not None:
+                    return full
                 continue
-            in_a_row = 0
-            full = self._packer.add(slot)
-            if full is not None:
-                return full
+            draws = self._mixture.draws(number)
+            self._skipped[self._mixture.candidates.table.ids[int(draws.rows[number - draws.first])]] = length
+            in_a_row += 1
+            if in_a_row >= min(10_000, 10 * self._mixture.epoch_samples):
+                raise TrainError(
+                    f"no sample fits a row of {positions} positions (the last needs {length}): raise max_positions of the phase"
+                )
 
-    def _sizes(self, index: int) -> tuple[int, int]:
-        """(tokens, positions) of a choice."""
-        first, tokens, positions = self._block
-        at = index - first
-        if not 0 <= at < len(tokens):
-            draws = self._mixture.draws(index)
+    def _slot(self, number: int) -> Slot:
+        first, _, lengths = self._sizes(number)
+        return Slot(number, lengths[number - first])
+
+    def _sizes(self, number: int) -> tuple[int, list[int], list[int]]:
+        """Of the block that has a choice: (its first number, tokens of each, positions of each)."""
+        first, tokens, _ = self._block
+        if not 0 <= number - first < len(tokens):
+            draws = self._mixture.draws(number)
             counted, lengths = self._planner.lengths(self._mixture, draws)
-            self._block = first, tokens, positions = draws.first, counted.tolist(), lengths.tolist()
-            at = index - first
-        return tokens[at], positions[at]
+            self._block = draws.first, counted.tolist(), lengths.tolist()
+        return self._block
 
     def _planned(self, index: int) -> Planned:
         # Rows may be looked at in one thread while the next ones are planned in another.
         with self._lock:
-            choice, tokens = self._mixture.choice(index), self._sizes(index)[0]
-        return self._planner.plan(choice, tokens)
+            choice = self._mixture.choice(index)
+            first, tokens, _ = self._sizes(index)
+        return self._planner.plan(choice, tokens[index - first])
 
 
 class SampleMaker:

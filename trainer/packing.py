@@ -50,22 +50,24 @@ class Packer(Generic[Item]):
 
     def add(self, item: Item) -> list[Item] | None:
         """Put a sample into a row; a row that has to make room is returned. ValueError for one longer than a row."""
-        if item.length > self.positions:
-            raise ValueError(f"a sample of {item.length} positions does not fit a row of {self.positions}")
+        length = item.length
+        most = self.positions - length
+        if most < 0:
+            raise ValueError(f"a sample of {length} positions does not fit a row of {self.positions}")
         for index, filled in enumerate(self._filled):
-            if filled + item.length <= self.positions:
+            if filled <= most:
                 self._rows[index].append(item)
-                self._filled[index] += item.length
-                return self._take(index) if self._filled[index] == self.positions else None
+                self._filled[index] = filled + length
+                return self._take(index) if filled == most else None
         full = None
         if len(self._rows) == self._open_rows:
             # Rows stand in the order they were opened in: the first is the oldest.
             waited = self._given_out - self._opened[0]
             full = self._take(0 if waited >= 8 * self._open_rows else self._fullest())
         self._rows.append([item])
-        self._filled.append(item.length)
+        self._filled.append(length)
         self._opened.append(self._given_out)
-        if item.length == self.positions and full is None:
+        if not most and full is None:
             return self._take(len(self._rows) - 1)
         return full
 
@@ -75,7 +77,7 @@ class Packer(Generic[Item]):
             yield self._take(self._fullest())
 
     def _fullest(self) -> int:
-        return max(range(len(self._filled)), key=lambda i: (self._filled[i], -i))
+        return self._filled.index(max(self._filled))
 
     def _take(self, index: int) -> list[Item]:
         self._given_out += 1
