@@ -5,6 +5,7 @@ Where several corpora hold a segment, its row, its description and its group are
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 
 from catalogs.candidates import ACCEPTED, BRIEF, DIGESTED, FULL, LARGEST_HELD, MADE, TEXT, Writer, row_digest
 from catalogs.corpus import Corpus, annotation_files
-from catalogs.damage import reading
+from catalogs.damage import one_line, reading
 from catalogs.duplicates import duplicates_path, read_duplicates
 from catalogs.ids import short_hash
 from catalogs.thresholds import load_thresholds
@@ -111,8 +112,8 @@ def table_key(parts: Sequence[Corpus]) -> str:
 def fill_table(parts: Sequence[Corpus], writer: Writer, scratch: Path, draw: Callable[[str], float]) -> None:
     """Write the rows of all kept segments that have audio, and close the writer. draw: see `Table.draw`.
 
-    scratch: a folder for what does not fit into memory. Raises duckdb.Error, OSError or ValueError for files that cannot be
-    read or written.
+    scratch: a folder for what does not fit into memory. Raises CorpusError for damaged files, OSError for a full disk,
+    ValueError for the rest.
     """
     import duckdb
 
@@ -128,6 +129,10 @@ def fill_table(parts: Sequence[Corpus], writer: Writer, scratch: Path, draw: Cal
         connection.execute(_JOINS)
         names = _write_rows(connection, writer, draw)
         _write_pairs(connection, writer)
+    except duckdb.Error as error:
+        if "No space left" in str(error):
+            raise OSError(errno.ENOSPC, "no space left on the disk", str(scratch)) from None
+        raise ValueError(one_line(error)) from None
     finally:
         connection.close()
     writer.close(*names)

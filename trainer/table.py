@@ -73,8 +73,6 @@ def _opened(folder: Path) -> Table | None:
 
 def _built(parts: Sequence[Corpus], base: Path, key: str, say: Callable[[str], None]) -> Table:
     """Build a table whole, beside its place, and put it there; remove what killed builds and older states have left."""
-    import duckdb
-
     for left in drafts(base):
         shutil.rmtree(left, ignore_errors=True)
     segments = sum(map(len, parts))
@@ -89,7 +87,7 @@ def _built(parts: Sequence[Corpus], base: Path, key: str, say: Callable[[str], N
         draft.rename(base / key)
     except CorpusError:
         raise
-    except (duckdb.Error, ValueError, pa.ArrowException) as error:
+    except (ValueError, pa.ArrowException) as error:
         raise TrainError(
             f"the candidate table of {parts[0].path} cannot be built ({one_line(error)}); run: {repair_command(parts[0].path)}"
         ) from None
