@@ -47,8 +47,13 @@ class ClipMaker:
         self._left = budget
         self._made: dict[str, Clip] = {}
 
-    def pick(self, connection: duckdb.DuckDBPyConnection, where: str, count: int, order: str = "") -> list[Clip]:
-        """Up to `count` clips of segments with audio that match `where`: an arbitrary choice, but always the same."""
+    def pick(
+        self, connection: duckdb.DuckDBPyConnection, where: str, count: int, order: str = "", given: str | None = None
+    ) -> list[Clip]:
+        """Up to `count` clips of segments with audio that match `where`: an arbitrary choice, but always the same.
+
+        given: the value of the `?` in `where`.
+        """
         ordered = f"{order}, " if order else ""
         sql = f"""
             SELECT segment_id, shard, "row", duration_s, text, language, speaker, reasons, dnsmos_ovr, snr_db,
@@ -59,7 +64,7 @@ class ClipMaker:
             ) AS brief USING (segment_id)
             WHERE shard IS NOT NULL AND ({where}) ORDER BY {ordered} md5(segment_id) LIMIT {count}
         """
-        rows = connection.sql(sql).to_arrow_table().to_pylist()
+        rows = connection.sql(sql, params=None if given is None else [given]).to_arrow_table().to_pylist()
         return [clip for clip in (self._clip(row) for row in rows) if clip is not None]
 
     def _clip(self, row: dict[str, Any]) -> Clip | None:

@@ -100,6 +100,11 @@ def record_path(root: str | Path, unit: str) -> Path:
     return Path(root) / "units" / unit[:2] / f"{unit}.json"
 
 
+def is_inside(name: str) -> bool:
+    """Return True if a path within a corpus, as a record or a row names it, stays below the corpus folder."""
+    return not name.startswith("/") and ".." not in name.split("/") and "\\" not in name and "\0" not in name
+
+
 def committed_units(root: str | Path) -> set[str]:
     """Ids of the units that are committed: what a resumed run leaves out."""
     return {path.stem for path in (Path(root) / "units").glob("*/*.json")}
@@ -128,6 +133,12 @@ def _all_records(root: Path) -> Iterator[dict[str, Any]]:
             raise CorpusError(
                 f"the record {path} is damaged; run: voxmill fsck {shlex.quote(str(root))} --repair"
             ) from None
+        for name in (record.get("unit_id", ""), *(file["path"] for file in record["files"])):
+            if not is_inside(name):
+                raise CorpusError(
+                    f"the record {path} names {name}, which is not in this corpus: it was not written by voxmill; "
+                    "do not use this corpus, or remove the record"
+                )
         yield record
 
 

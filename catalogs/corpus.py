@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from catalogs.commit import corpus_info, read_records
+from catalogs.commit import CorpusError, corpus_info, is_inside, read_records
 from catalogs.damage import reading
 from catalogs.duplicates import lay_over, read_duplicates
 from catalogs.schema import DECOUPLED, DESCRIPTIONS, INDEX, RECORDINGS, REFERENCES
@@ -158,6 +158,8 @@ class Corpus:
 
     def shard(self, name: str) -> Shard:
         """The opened shard with this name (the `shard` column: a path within the corpus)."""
+        if not is_inside(name):
+            raise CorpusError(f"{self.path}: a row names the shard {name}, which is not in this corpus; do not use it")
         if name in self._shards:
             self._shards.move_to_end(name)
         else:

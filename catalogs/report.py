@@ -235,8 +235,9 @@ def _rejected_clips(
     for row in funnel:
         if row["outcome"] != "rejected":
             continue
-        reason = row["reason"].replace("'", "''")
-        found = clips.pick(connection, f"list_contains(reasons, '{reason}')", _CLIPS_PER_REASON, "len(reasons)")
+        found = clips.pick(
+            connection, "list_contains(reasons, ?)", _CLIPS_PER_REASON, "len(reasons)", given=row["reason"]
+        )
         if found:
             groups.append(
                 {"reason": row["reason"], "words": row["words"], "count": row["segments_any"], "clips": found}
@@ -256,8 +257,8 @@ def _pair_clips(clips: ClipMaker, connection: duckdb.DuckDBPyConnection) -> list
     )
     pairs = []
     for row in rows:
-        reference = clips.pick(connection, f"segment_id = '{row['reference_id']}'", 1)
-        target = clips.pick(connection, f"segment_id = '{row['segment_id']}'", 1)
+        reference = clips.pick(connection, "segment_id = ?", 1, given=row["reference_id"])
+        target = clips.pick(connection, "segment_id = ?", 1, given=row["segment_id"])
         if reference and target:
             pairs.append({"reference": reference[0], "target": target[0], "cosine": row["cosine"], "gap": row["gap"]})
     return pairs

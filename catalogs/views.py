@@ -235,8 +235,7 @@ def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
             connection = duckdb.connect(str(path), read_only=True)
             found = connection.execute("SELECT state FROM catalog_info").fetchall()
             if found and found[0][0] == _state(root, _files(root), load_thresholds(root)):
-                connection.execute("SET TimeZone = 'UTC'")
-                return connection
+                return _confined(connection, root)
         except duckdb.Error:
             pass  # Damaged, or from another version: it holds views only, so it is built again.
         if connection is not None:
@@ -251,7 +250,18 @@ def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
         with asking(root):
             connection.execute(_sql(connection, root, _files(root), limits))
+    return _confined(connection, root)
+
+
+def _confined(connection: duckdb.DuckDBPyConnection, root: Path) -> duckdb.DuckDBPyConnection:
+    """Let a connection read files of the corpus folder only: no others, no network, no extensions, until it is closed.
+
+    The views of a corpus that somebody else made are SQL of theirs, and a query may have been pasted from somewhere.
+    """
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET allowed_directories = {_list([str(root)])}")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
     return connection
 
 
@@ -339,8 +349,12 @@ def _plain(table: pa.Table) -> Iterable[dict[str, Any]]:
 
 
 def _explain(connection: duckdb.DuckDBPyConnection, error: Exception) -> str:
-    """DuckDB's message as one line, with the nearest table or column for a name it does not know."""
+    """DuckDB's message as one line, with the nearest table or column for a name it does not know, and in our words where a
+    query reads a file outside of the corpus."""
     text = str(error)
+    if "disabled by configuration" in text:
+        file = re.search(r'"([^"]+)"', text)
+        return f"a query reads files of its corpus only, not {file.group(1) if file else 'others'}; open them in your own DuckDB"
     tables = re.search(r"Table with name (\S+) does not exist", text)
     if tables:
         return _unknown("table", tables.group(1).strip('"'), VIEWS)

@@ -70,6 +70,8 @@ class SourceConfig(BaseModel):
     session_s: float = Field(7200.0, gt=0)
     """Seconds of recordings that go through the stages together at most: a longer session is done in parts (`talks`,
     `talks#2` ...), in order of file names. The audio of one is held in memory whole, 115 MB an hour."""
+    largest_gb: float = Field(8.0, gt=0)
+    """GB that one recording of an archive, a table or a URL may unpack to. A larger one is refused before it is unpacked."""
     language: str | None = None
     """Language of all sources for which a manifest says nothing; None: found by listening."""
 

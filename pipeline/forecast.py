@@ -99,6 +99,7 @@ def list_recordings(paths: Sequence[str], root: Path, config: _PrepareConfig) ->
         language=config.sources.language,
         hashes=hashes,
         stores=config.stores(),
+        largest_gb=config.sources.largest_gb,
     )
 
 

@@ -202,6 +202,7 @@ def find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Watc
         language=config.sources.language,
         hashes=hashes,
         stores=config.stores(),
+        largest_gb=config.sources.largest_gb,
         say=watcher.say,
     )
     hashes.settle()

@@ -12,7 +12,7 @@ from typing import Literal
 from catalogs.ids import source_id
 from pipeline.arguments import Expander, Found
 from pipeline.containers.access import DEFAULT, Stores
-from pipeline.containers.members import Aside, HashKey, Member
+from pipeline.containers.members import LARGEST_MEMBER, Aside, HashKey, Member
 from pipeline.hashes import hash_files, sha256_of
 from pipeline.manifests import Entry, SourceError
 from pipeline.places import printable
@@ -61,6 +61,7 @@ def find_sources(
     hashes: MutableMapping[HashKey, str] | None = None,
     stores: Stores = DEFAULT,
     say: Callable[[str], None] = lambda line: None,
+    largest_gb: float = LARGEST_MEMBER / 1e9,
 ) -> FoundSources:
     """All recordings under `paths` (folders, files, globs, `.txt` file lists, `.jsonl`/`.csv`/`.tsv`/`.parquet` manifests,
     and containers and URLs, see pipeline.containers; lists and manifests may name URLs too).
@@ -68,10 +69,11 @@ def find_sources(
     A session is the manifest's, else by `session`: the folder a file lies in within its root (a file at the top of it is a
     session of its own), or each file. `language` holds where a manifest says nothing. A file that cannot be opened at all
     (permission, FIFO, broken link) is refused with its reason. `hashes` saves hashing unchanged files again; new ones are
-    added to it, and `say` gets a line now and then while that takes long. Raises SourceError when an argument itself cannot
-    be used.
+    added to it, and `say` gets a line now and then while that takes long.
+    `largest_gb`: what one recording of a container, or behind a URL, may unpack to. Raises SourceError when an argument
+    itself cannot be used.
     """
-    result = FoundSources()
+    result = FoundSources(aside=Aside(largest_bytes=round(largest_gb * 1e9)))
     found = _once(Expander(result.refused, result.aside, language, hashes, stores).expand_all(paths), result)
     hashes = {} if hashes is None else hashes
     hash_files((item.entry.path for item in found if item.member is None), hashes, say)

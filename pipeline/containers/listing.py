@@ -104,7 +104,7 @@ class Located:
     def _members(self, protocol: str, outer: str) -> dict[str, Member]:
         """{name: member} of an archive."""
         # What is passed over belongs to no list: its archive is no source of its own.
-        title, aside = bare(outer), Aside(notices=self._aside.notices)
+        title, aside = bare(outer), Aside(notices=self._aside.notices, largest_bytes=self._aside.largest_bytes)
         file_here = local_path(outer)
         hashes = MemberHashes() if is_location(file_here) else MemberHashes(self._hashes, Path(file_here))
         if protocol == "zip":

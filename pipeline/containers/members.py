@@ -18,6 +18,10 @@ from pipeline.stage import StoreError
 HashKey = tuple[str, int, int]
 
 
+LARGEST_MEMBER = 8_000_000_000
+"""Bytes: the default of `sources.largest_gb`. A day of 48 kHz mono takes as much."""
+
+
 @dataclass(frozen=True)
 class Member:
     """One recording of a container: where it is, what it is called, its content, and what the container says of it.
@@ -51,6 +55,8 @@ class Aside:
     """Archives that are not opened: of another kind, or within another archive."""
     notices: list[str] = field(default_factory=list)
     """Lines for a person, e.g. that a transcript beside a recording cannot be read."""
+    largest_bytes: int = LARGEST_MEMBER
+    """What one recording of a container may unpack to; a larger one is a fault, and is not unpacked."""
 
     def leave(self, name: str) -> None:
         """Count a file that is no recording."""
@@ -73,6 +79,19 @@ class MemberHashes:
             with opened() as stream:
                 self._known[key] = hashlib.file_digest(stream, "sha256").hexdigest()
         return self._known[key]
+
+
+def climbs(name: str) -> bool:
+    """Return True if a path in a container is absolute or leads out of it."""
+    return name.startswith(("/", "~")) or ".." in PurePosixPath(name.replace("\\", "/")).parts
+
+
+def too_large(size: int, aside: Aside) -> str:
+    """What is said of a recording that unpacks to more bytes than it may."""
+    return (
+        f"it unpacks to {size / 1e9:.1f} GB, more than sources.largest_gb={aside.largest_bytes / 1e9:g} allows;"
+        " raise that, or unpack it yourself"
+    )
 
 
 def known_facts(row: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.containers.access import DEFAULT, Stores, store_error
-from pipeline.containers.members import one_line
+from pipeline.containers.members import LARGEST_MEMBER, one_line
 from pipeline.containers.tables import read_rows
 from pipeline.disk import is_full_disk
 from pipeline.places import without_query
@@ -98,7 +98,11 @@ class Spool:
         digest = hashlib.sha256()
         try:
             with partial.open("wb") as file:
+                left = source.bytes or LARGEST_MEMBER
                 for block in blocks:
+                    left -= len(block)
+                    if left < 0:
+                        raise OSError(_grown(source))
                     file.write(block)
                     digest.update(block)
             # The place in a tar would hold something else if the tar was written anew.
@@ -121,6 +125,12 @@ def fetch(source: Source, folder: str | Path, stores: Stores = DEFAULT) -> Path:
     Its hash may be anything: a forecast, which hears a few excerpts, does not read everything for it.
     """
     return Spool(folder, [source], compare=False, stores=stores).fetch(source)
+
+
+def _grown(source: Source) -> str:
+    if source.bytes:
+        return "it is larger than when it was listed; run the same command again"
+    return f"its size is not known, and it is larger than {LARGEST_MEMBER / 1e9:g} GB: copy it to this machine yourself"
 
 
 def _container(location: str) -> str:

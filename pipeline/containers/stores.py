@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath, PurePosixPath
@@ -10,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from pipeline.containers.access import DEFAULT, Stores, is_remote, store_error
-from pipeline.containers.members import Aside, Member, MemberHashes, faulty, one_line
+from pipeline.containers.members import Aside, Member, MemberHashes, climbs, faulty, one_line, too_large
 from pipeline.containers.tars import list_tar
 from pipeline.manifests import SourceError
 from pipeline.places import (
@@ -99,7 +100,7 @@ def list_folder(
         if isinstance(info, Exception):
             yield faulty(location, called, info)
         else:
-            member = _file(stores, system, name, info, location, called, hashes or MemberHashes())
+            member = _file(stores, system, name, info, location, called, hashes or MemberHashes(), aside)
             yield _with_text(member, beside, name, language, aside)
 
 
@@ -221,7 +222,7 @@ def _alone(
             folders[key] = Beside(_Objects(stores, system, infos), system.unstrip_protocol)
     except Exception as error:
         return faulty(url, name, error)
-    member = _file(stores, system, path, looked.info, url, name, MemberHashes())
+    member = _file(stores, system, path, looked.info, url, name, MemberHashes(), aside)
     return _with_text(member, folders[key], path, language, aside)
 
 
@@ -248,9 +249,17 @@ def _file(
     location: str,
     name: str,
     hashes: MemberHashes,
+    aside: Aside,
 ) -> Member:
     """The content's hash is the store's version tag where reading it would mean a download."""
     size = int(info.get("size") or 0)
+    if size > aside.largest_bytes:
+        return Member(location, name, size, fault=too_large(size, aside))
+    if "external_attr" in info:
+        if climbs(str(info.get("filename") or path)):
+            return Member(location, name, size, fault="its name leads out of the zip; rename it in the zip")
+        if stat.S_ISLNK(int(info["external_attr"]) >> 16):
+            return Member(location, name, size, fault="a link within the zip; pack the files themselves")
     try:
         if system.protocol in ("zip", "tar") or getattr(system, "local_file", False):
             digest = hashes.of(location, lambda: system.open(path, "rb"))

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from pipeline.containers.members import Aside, Member, known_facts, one_line
+from pipeline.containers.members import Aside, Member, climbs, known_facts, one_line, too_large
 from pipeline.manifests import MissingLibraryError, SourceError, row_spans
 from pipeline.transcripts.formats import TranscriptError
 
@@ -146,7 +146,13 @@ def _row(location: str, name: str, row: Mapping[str, Any], column: str, folder: 
         facts |= {"text": " ".join(span.text for span in spans), "spans": spans}
     data = audio.get("bytes")
     if data is not None:
+        if len(data) > aside.largest_bytes:
+            return Member(location, name, fault=too_large(len(data), aside))
         return Member(location, name, len(data), hashlib.sha256(data).hexdigest(), **facts)
+    if climbs(original):
+        return Member(
+            location, name, fault=f"its path {original!r} is not below the table's folder; move the file there"
+        )
     file = folder / original
     if original and file.is_file():
         with file.open("rb") as stream:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import PurePath, PurePosixPath
 from typing import Any
 
-from pipeline.containers.members import Aside, Member, MemberHashes, known_facts, one_line
+from pipeline.containers.members import Aside, Member, MemberHashes, climbs, known_facts, one_line, too_large
 from pipeline.manifests import SourceError
 from pipeline.places import is_hidden, is_no_recording, is_other_archive, is_tar, is_zip, printable
 from pipeline.stage import StoreError
@@ -18,6 +18,8 @@ from pipeline.transcripts.formats import TranscriptError
 
 _PROPER_ENDS = ("EOFHeaderError", "EmptyHeaderError")
 """What the standard library raises at a tar's end mark, and where a tar ends without one."""
+LARGEST_SUM = 8 * LARGEST_BYTES
+"""Bytes of all texts of one tar, which are held in memory while it is listed."""
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
 
@@ -40,11 +42,17 @@ class _Texts:
     def __init__(self) -> None:
         self._folders: dict[PurePath, list[str]] = {}
         self._content: dict[PurePath, bytes | None] = {}
+        self._left = LARGEST_SUM
+
+    def has_room(self, size: int) -> bool:
+        """Return True if a text of `size` bytes may be held: it is not too large, nor are all of them together."""
+        return size <= min(LARGEST_BYTES, self._left)
 
     def put(self, path: PurePosixPath, content: bytes | None) -> None:
-        """Keep a member; None for one that is too large."""
+        """Keep a member; None for one that there is no room for."""
         if path not in self._content:
             self._folders.setdefault(path.parent, []).append(path.name)
+        self._left -= len(content or b"") - len(self._content.get(path) or b"")
         self._content[path] = content
 
     def names(self, folder: PurePath) -> list[str]:
@@ -53,7 +61,7 @@ class _Texts:
     def read(self, path: PurePath) -> bytes:
         content = self._content[path]
         if content is None:
-            raise TranscriptError("it is larger than 64 MB")
+            raise TranscriptError("it is larger than 64 MB, or the texts of this tar are larger than 512 MB together")
         return content
 
 
@@ -75,6 +83,11 @@ def list_tar(
         with tarfile.open(fileobj=stream, mode="r:" if plain else "r|*", tarinfo=_Header) as tar:
             for item in tar:
                 path = PurePosixPath(item.name)
+                if item.size > aside.largest_bytes and not plain:
+                    # What follows can only be reached through it.
+                    audio.append(Member(url, f"{title}/{item.name}", item.size, fault=too_large(item.size, aside)))
+                    aside.notices.append(f"{title}: what comes after {printable(item.name)} was not looked at")
+                    break
                 if item.isdir() or is_hidden(item.name):
                     continue
                 if is_no_recording(path.name):
@@ -83,7 +96,7 @@ def list_tar(
                         aside.unopened.append(printable(f"{title}/{item.name}"))
                     aside.leave(path.name)
                     continue
-                audio.append(_member(tar, item, url, title, plain, hashes))
+                audio.append(_member(tar, item, url, title, plain, hashes, aside))
     except StoreError:
         raise
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -113,13 +126,25 @@ def _is_plain(stream: Any) -> bool:
 
 
 def _member(
-    tar: tarfile.TarFile, item: tarfile.TarInfo, url: str, title: str, plain: bool, hashes: MemberHashes
+    tar: tarfile.TarFile,
+    item: tarfile.TarInfo,
+    url: str,
+    title: str,
+    plain: bool,
+    hashes: MemberHashes,
+    aside: Aside,
 ) -> Member:
     name = f"{title}/{item.name}"
     content = tar.extractfile(item) if item.isfile() else None
     if content is None:
         # What a link names may come later in the tar, or not be in it.
         return Member(f"{url}#{item.name}", name, fault="a link within the tar; pack the files themselves (tar -h)")
+    if climbs(item.name):
+        return Member(
+            f"{url}#{item.name}", name, item.size, fault="its name leads out of the tar; rename it in the tar"
+        )
+    if item.size > aside.largest_bytes:
+        return Member(f"{url}#{item.name}", name, item.size, fault=too_large(item.size, aside))
     # fsspec cuts chained URLs at `::`; such a name could not be opened again.
     if "::" in item.name:
         return Member(f"{url}#{item.name}", name, item.size, fault="its name holds `::`; rename it in the tar")
@@ -135,7 +160,7 @@ def _keep_text(tar: tarfile.TarFile, item: tarfile.TarInfo, texts: _Texts, facts
     content = tar.extractfile(item) if item.isfile() and may_be_transcript(path.name) else None
     if content is None:
         return
-    data = content.read() if item.size <= LARGEST_BYTES else None
+    data = content.read() if texts.has_room(item.size) else None
     texts.put(path, data)
     if path.suffix.lower() != ".json" or data is None:
         return
