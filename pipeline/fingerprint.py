@@ -16,8 +16,10 @@ from catalogs.settings import SettingsError, read_yaml
 if TYPE_CHECKING:
     from pipeline.config import _PrepareConfig
 
-#: Keys that change speed, not results: left out, so that moving to another machine redoes nothing.
-RUNTIME_KEYS = frozenset({"threads", "device", "batch_size", "timeout_s", "store_timeout_s", "store_tries"})
+#: Keys that change speed, or what is refused, not results: left out, so that moving to another machine redoes nothing.
+RUNTIME_KEYS = frozenset(
+    {"threads", "device", "batch_size", "timeout_s", "store_timeout_s", "store_tries", "largest_gb"}
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def fingerprint(config: _PrepareConfig) -> str:
     """
     if _mode(config) == "auto":
         config = _separating(config, "always")
-    return _hash([["sources", config.sources.model_dump(mode="json")], *_stages(config)])
+    return _hash([["sources", config.sources.model_dump(mode="json", exclude=set(RUNTIME_KEYS))], *_stages(config)])
 
 
 def settle(config: _PrepareConfig, root: Path, redo: bool = False) -> Settled:
@@ -111,7 +113,7 @@ def _same_sources(config: _PrepareConfig, root: Path) -> bool:
         before = read_yaml(written).get("sources") if written.is_file() else None
     except SettingsError:
         return True
-    now = config.sources.model_dump(mode="json")
+    now = config.sources.model_dump(mode="json", exclude=set(RUNTIME_KEYS))
     return not isinstance(before, dict) or all(before.get(name, now[name]) == now[name] for name in now)
 
 
