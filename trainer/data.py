@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import ceil
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -126,21 +126,15 @@ class Planner:
         return np.maximum(1, -(-samples // self._patch))
 
 
-class Slot(NamedTuple):
-    """A choice's number and length: what is packed."""
-
-    number: int
-    length: int
-
-
 class Row(Sequence[Planned]):
     """The samples of a row; each is made an object when it is asked for."""
 
-    def __init__(self, slots: Sequence[Slot], plan: Callable[[int], Planned]) -> None:
-        self.slots, self._plan = slots, plan
+    def __init__(self, numbers: Sequence[int], plan: Callable[[int], Planned]) -> None:
+        """numbers: of the choices. plan: the sample of one."""
+        self.numbers, self._plan = numbers, plan
 
     def __len__(self) -> int:
-        return len(self.slots)
+        return len(self.numbers)
 
     @overload
     def __getitem__(self, index: int) -> Planned: ...
@@ -148,8 +142,8 @@ class Row(Sequence[Planned]):
     def __getitem__(self, index: slice) -> Row: ...
     def __getitem__(self, index: int | slice) -> Planned | Row:
         if isinstance(index, slice):
-            return Row(self.slots[index], self._plan)
-        return self._plan(self.slots[index].number)
+            return Row(self.numbers[index], self._plan)
+        return self._plan(self.numbers[index])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -165,7 +159,7 @@ class RowStream:
 
     def __init__(self, mixture: Mixture, planner: Planner, phase: Phase, skipped: dict[str, int]) -> None:
         self._mixture, self._planner = mixture, planner
-        self._packer: Packer[Slot] = Packer(phase.max_positions)
+        self._packer: Packer[int] = Packer(phase.max_positions)
         self._skipped = skipped
         self._next = 0
         self._block: tuple[int, list[int], list[int]] = 0, [], []
@@ -173,19 +167,18 @@ class RowStream:
 
     def state(self) -> dict[str, Any]:
         """The next choice's number and those of the choices in open rows: all that later rows depend on."""
-        rows = [[slot.number for slot in row] for row in self._packer.rows]
-        return {"next": self._next, "open": rows, "waited": self._packer.waited}
+        return {"next": self._next, "open": self._packer.rows, "waited": self._packer.waited}
 
     def seek(self, state: dict[str, Any]) -> None:
         """Go to a place that `state` told."""
         self._next = state["next"]
-        rows = [[self._slot(number) for number in row] for row in state["open"]]
-        self._packer.reopen(rows, state["waited"])
+        filled = [sum(map(self._length, row)) for row in state["open"]]
+        self._packer.reopen(state["open"], filled, state["waited"])
 
     def tally(self, rows: Sequence[Row]) -> Realised:
         """What is in rows, in numbers."""
         with self._lock:
-            return self._mixture.tally([slot.number for row in rows for slot in row.slots])
+            return self._mixture.tally([number for row in rows for number in row.numbers])
 
     def __iter__(self) -> RowStream:
         return self
@@ -195,7 +188,7 @@ class RowStream:
         with self._lock:
             return Row(self._row(), self._planned)
 
-    def _row(self) -> list[Slot]:
+    def _row(self) -> list[int]:
         in_a_row, positions, add = 0, self._packer.positions, self._packer.add
         while True:
             number = self._next
@@ -204,7 +197,7 @@ class RowStream:
             length = lengths[number - first]
             if length <= positions:
                 in_a_row = 0
-                full = add(Slot(number, length))
+                full = add(number, length)
                 if full is not None:
                     return full
                 continue
@@ -216,9 +209,9 @@ class RowStream:
                     f"no sample fits a row of {positions} positions (the last needs {length}): raise max_positions of the phase"
                 )
 
-    def _slot(self, number: int) -> Slot:
+    def _length(self, number: int) -> int:
         first, _, lengths = self._sizes(number)
-        return Slot(number, lengths[number - first])
+        return lengths[number - first]
 
     def _sizes(self, number: int) -> tuple[int, list[int], list[int]]:
         """Of the block that has a choice: (its first number, tokens of each, positions of each)."""

@@ -13,7 +13,8 @@ class Sized(Protocol):
     def length(self) -> int: ...
 
 
-Item = TypeVar("Item", bound=Sized)
+Item = TypeVar("Item")
+SizedItem = TypeVar("SizedItem", bound=Sized)
 
 
 class Packer(Generic[Item]):
@@ -42,15 +43,14 @@ class Packer(Generic[Item]):
         """How many rows were given out since each of the open ones was opened."""
         return [self._given_out - opened for opened in self._opened]
 
-    def reopen(self, rows: Iterable[list[Item]], waited: Iterable[int]) -> None:
-        """Put open rows back, as `rows` and `waited` gave them."""
+    def reopen(self, rows: Iterable[list[Item]], filled: Iterable[int], waited: Iterable[int]) -> None:
+        """Put open rows back, as `rows` and `waited` gave them; `filled`: positions that are taken in each."""
         self._rows = [list(row) for row in rows]
-        self._filled = [sum(item.length for item in row) for row in self._rows]
+        self._filled = list(filled)
         self._opened = [self._given_out - count for count in waited]
 
-    def add(self, item: Item) -> list[Item] | None:
+    def add(self, item: Item, length: int) -> list[Item] | None:
         """Put a sample into a row; a row that has to make room is returned. ValueError for one longer than a row."""
-        length = item.length
         most = self.positions - length
         if most < 0:
             raise ValueError(f"a sample of {length} positions does not fit a row of {self.positions}")
@@ -85,11 +85,11 @@ class Packer(Generic[Item]):
         return self._rows.pop(index)
 
 
-def pack(items: Iterable[Item], positions: int, open_rows: int = 16) -> Iterator[list[Item]]:
+def pack(items: Iterable[SizedItem], positions: int, open_rows: int = 16) -> Iterator[list[SizedItem]]:
     """Rows of at most `positions`, until the items end and every open row is given out."""
-    packer: Packer[Item] = Packer(positions, open_rows)
+    packer: Packer[SizedItem] = Packer(positions, open_rows)
     for item in items:
-        row = packer.add(item)
+        row = packer.add(item, item.length)
         if row is not None:
             yield row
     yield from packer.rest()

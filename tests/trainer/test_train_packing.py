@@ -25,6 +25,17 @@ def boxes(lengths: list[int]) -> list[Box]:
     return [Box(number, length) for number, length in enumerate(lengths)]
 
 
+def put(packer: Packer[Box], box: Box) -> list[Box] | None:
+    return packer.add(box, box.length)
+
+
+def reopened(old: Packer[Box], open_rows: int) -> Packer[Box]:
+    """A new packer that goes on where the old one is."""
+    new: Packer[Box] = Packer(100, open_rows)
+    new.reopen(old.rows, [sum(box.length for box in row) for row in old.rows], old.waited)
+    return new
+
+
 lengths = st.lists(st.integers(1, 100), max_size=200)
 
 
@@ -69,22 +80,22 @@ def test_rows_are_given_out_by_the_rule_whatever_comes_later(sizes: list[int], o
     """Against the rule written down a second time: which row a sample goes to, and which one makes room."""
     packer: Packer[Box] = Packer(100, open_rows)
     items = boxes(sizes)
-    assert [row for item in items if (row := packer.add(item)) is not None] == first_fit(items, open_rows)
+    assert [row for item in items if (row := put(packer, item)) is not None] == first_fit(items, open_rows)
 
 
 @given(st.integers(101, 10_000))
 def test_an_item_longer_than_a_row_is_refused_and_changes_nothing(length: int) -> None:
     packer: Packer[Box] = Packer(100)
-    packer.add(Box(0, 60))
+    put(packer, Box(0, 60))
     with pytest.raises(ValueError, match=f"{length} positions does not fit a row of 100"):
-        packer.add(Box(1, length))
+        put(packer, Box(1, length))
     assert list(packer.rest()) == [[Box(0, 60)]]
 
 
 def test_no_row_waits_for_ever() -> None:
     """A row that nothing fits any more makes room for others as soon as all rows are open."""
     packer: Packer[Box] = Packer(100, open_rows=4)
-    out = [row for number in range(400) if (row := packer.add(Box(number, 51 + number % 40))) is not None]
+    out = [row for number in range(400) if (row := put(packer, Box(number, 51 + number % 40))) is not None]
     assert len(out) == 396
     given_out = {item.number for row in out for item in row}
     assert set(range(300)) <= given_out
@@ -101,7 +112,7 @@ def test_rows_of_ordinary_speech_are_filled_to_97_percent() -> None:
 
 def test_an_item_that_fills_a_row_alone_is_not_kept_back() -> None:
     packer: Packer[Box] = Packer(100, open_rows=4)
-    assert packer.add(Box(0, 100)) == [Box(0, 100)]
+    assert put(packer, Box(0, 100)) == [Box(0, 100)]
     assert list(packer.rest()) == []
 
 
@@ -113,28 +124,26 @@ def test_a_reopened_packer_goes_on_as_the_old_one(before: int, open_rows: int, s
     items = boxes([dice.randint(51, 99) if dice.random() < 0.95 else dice.randint(1, 40) for _ in range(160)])
     unbroken: Packer[Box] = Packer(100, open_rows)
     for item in items[:before]:
-        unbroken.add(item)
-    resumed: Packer[Box] = Packer(100, open_rows)
-    resumed.reopen(unbroken.rows, unbroken.waited)
-    assert [resumed.add(item) for item in items[before:]] == [unbroken.add(item) for item in items[before:]]
+        put(unbroken, item)
+    resumed = reopened(unbroken, open_rows)
+    assert [put(resumed, item) for item in items[before:]] == [put(unbroken, item) for item in items[before:]]
     assert list(resumed.rest()) == list(unbroken.rest())
 
 
 def test_a_row_that_waited_before_it_was_reopened_makes_room_when_its_time_has_come() -> None:
     """With two open rows the oldest goes after 16 others; ten of these were given out before the packer was reopened."""
     first: Packer[Box] = Packer(100, open_rows=2)
-    first.add(Box(0, 51))
+    put(first, Box(0, 51))
     for number in range(1, 12):
-        first.add(Box(number, 60))
+        put(first, Box(number, 60))
     assert first.waited[0] == 10
-    again: Packer[Box] = Packer(100, open_rows=2)
-    again.reopen(first.rows, first.waited)
-    out = [row for number in range(12, 30) if (row := again.add(Box(number, 60))) is not None]
+    again = reopened(first, 2)
+    out = [row for number in range(12, 30) if (row := put(again, Box(number, 60))) is not None]
     assert [row[0].number for row in out].index(0) == 6
 
 
 def test_of_two_rows_that_are_equally_full_the_older_goes() -> None:
     packer: Packer[Box] = Packer(100, open_rows=3)
     for number in range(3):
-        packer.add(Box(number, 70))
-    assert packer.add(Box(3, 60)) == [Box(0, 70)]
+        put(packer, Box(number, 70))
+    assert put(packer, Box(3, 60)) == [Box(0, 70)]
