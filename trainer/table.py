@@ -26,7 +26,7 @@ _KEPT = 2
 """Tables of other states of the corpus that are left beside a new one: other runs may still want them."""
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 _LONG = 200_000
-"""Segments from which on the build is announced: it takes minutes per million."""
+"""Segments from which on the build is announced: it takes about a minute per million (docs/benchmarks.md)."""
 
 
 def candidate_table(parts: Sequence[Corpus], spare: Path, say: Callable[[str], None]) -> Table:
@@ -36,13 +36,14 @@ def candidate_table(parts: Sequence[Corpus], spare: Path, say: Callable[[str], N
     """
     key = table_key(parts)
     for base in (parts[0].path / FOLDER, spare):
-        found = _opened(base / key)
-        if found is not None:
-            return found
         try:
-            with _locked(base):
-                # Another process may have built it meanwhile.
-                return _opened(base / key) or _built(parts, base, key, say)
+            found = _opened(base / key)
+            if found is None:
+                with _locked(base):
+                    # Another process may have built it meanwhile.
+                    found = _opened(base / key) or _built(parts, base, key, say)
+            found.say = say
+            return found
         except OSError as error:
             if error.errno not in _READ_ONLY or base == spare:
                 raise TrainError(

@@ -20,6 +20,8 @@ Words = Literal["text", "full", "brief"]
 """What stands before the text: nothing, the description in a sentence, the one in a few words."""
 
 _AT_ONCE = 8192
+_LONG = 200_000
+"""Rows from which on counting is announced."""
 
 
 def spoken_text(text: str, description: str | None) -> str:
@@ -68,6 +70,8 @@ def _counted(table: Table, count: Callable[[list[str]], np.ndarray], words: Word
 
 def _write(path: Path, table: Table, tokenizer: TextTokenizer, words: Words) -> None:
     """Counts and their checksum in a file, whole or not at all."""
+    if len(table) >= _LONG:
+        table.say(f"counting the tokens of {len(table):,} segments ({words}; once for this tokenizer)")
     draft = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         with draft.open("wb") as sink:

@@ -53,15 +53,17 @@ def test_each_phase_is_counted_and_told_by_itself(runs: Runs, tmp_path: Path) ->
     assert rows[6]["data/share_language_de"] + rows[6]["data/share_language_en"] == pytest.approx(1.0)
 
 
-def test_a_state_from_before_counts_by_phase_goes_on(runs: Runs, tmp_path: Path) -> None:
-    """As the first version wrote it: no counts by phase, a data key without a version, rows that were open."""
+@pytest.mark.parametrize("key", ["0123456789abcdef", "2:0123456789abcdef"])
+def test_a_state_from_before_counts_by_phase_goes_on(runs: Runs, tmp_path: Path, key: str) -> None:
+    """As the first version wrote it: no counts by phase, rows that were open, a data key without a version or of the second:
+    such a run goes on from the same number in today's order, and says so."""
     train(runs.config(tmp_path / "out", {"steps": 6}), lambda _: None)
     path = tmp_path / "out" / "resume" / "step_0000006.pt"
     found = torch.load(path, weights_only=True)
     for name in ("phases", "reordered_at"):
         del found["state"][name]
     del found["state"]["realised"]["decoupled"]
-    found["state"]["data_key"] = "0123456789abcdef"
+    found["state"]["data_key"] = key
     before = sum(found["state"]["realised"]["layouts"].values())
     torch.save(found, path)
     said: list[str] = []
