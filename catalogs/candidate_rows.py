@@ -142,7 +142,6 @@ def fill_table(parts: Sequence[Corpus], writer: Writer, scratch: Path, draw: Cal
 def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus, parts: int) -> None:
     """Put what one corpus holds into the tables. `seq` rises so that the first corpus wins, and in it what was written last."""
     with connect(part.path) as catalog, asking(part.path):
-        catalog.execute("SET enable_progress_bar = false")
         for batch in catalog.sql(_KEPT_SQL).to_arrow_reader(_ROWS):
             _insert(connection, "kept", _numbered(batch, number, by_row=False))
     first = (parts - number) << 40

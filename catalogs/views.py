@@ -259,6 +259,7 @@ def _confined(connection: duckdb.DuckDBPyConnection, root: Path) -> duckdb.DuckD
     The views of a corpus that somebody else made are SQL of theirs, and a query may have been pasted from somewhere.
     """
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
     connection.execute(f"SET allowed_directories = {_list([str(root)])}")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
