@@ -43,6 +43,8 @@ class Trainee:
     folder: Path
     assets: Path
     lora: LoRAConfig | None = None
+    start: str = ""
+    """`model.start` as the user gave it: a hub id or a folder."""
 
 
 def build(config: TrainConfig, corpora: Corpora, resumed: Path | None, say: Callable[[str], None]) -> Trainee:
@@ -70,7 +72,7 @@ def build(config: TrainConfig, corpora: Corpora, resumed: Path | None, say: Call
         model.requires_grad_(True)
     tokenizer = TextTokenizer.load(start)
     assets = _keep_tokenizer(start, Path(config.output) / _ASSETS)
-    return Trainee(shape, model, load_codec(start), tokenizer, start, assets, lora)
+    return Trainee(shape, model, load_codec(start), tokenizer, start, assets, lora, config.model.start or "")
 
 
 def _keep_tokenizer(start: Path, assets: Path) -> Path:

@@ -152,7 +152,7 @@ class _Checkpoint:
         if trainee.lora is None:
             save_pretrained(folder, self.published, trainee.config, source=trainee.assets, codec=trainee.codec)
         else:
-            _save_adapter(folder, self.published, trainee.lora, trainee.folder)
+            _save_adapter(folder, self.published, trainee.lora, trainee.start)
         _point_at(output, folder)
         _prune(output, folder.name, keep)
         return folder
@@ -283,9 +283,9 @@ def _save_resume(path: Path, values: dict[str, Any]) -> None:
     _fsync(path.parent)
 
 
-def _save_adapter(folder: Path, tensors: dict[str, Tensor], lora: LoRAConfig, base: Path) -> None:
+def _save_adapter(folder: Path, tensors: dict[str, Tensor], lora: LoRAConfig, base: str) -> None:
     fresh = folder.parent / f".{folder.name}.{uuid4().hex[:8]}"
-    save_lora(fresh, tensors, lora, str(base))
+    save_lora(fresh, tensors, lora, base)
     for path in fresh.iterdir():
         _fsync(path)
     fresh.rename(folder)

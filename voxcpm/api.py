@@ -7,7 +7,7 @@ wav = model.generate("Hello there.", reference_wav_path="voice.wav")   # 1-D flo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,13 +191,19 @@ class VoxCPM:
         return (_numpy(chunk) for chunk, _, _ in chunks)
 
     def generate_batch(
-        self, items: Sequence[str | Utterance], normalize: bool = False, max_batch: int = 32, **options: Any
+        self,
+        items: Sequence[str | Utterance],
+        normalize: bool = False,
+        max_batch: int = 32,
+        denoise: bool = False,
+        **options: Any,
     ) -> list[Wav]:
         """Speak many texts at once; each gets what it would get alone. options: the fields of `SpeakOptions`.
 
         Every item is checked before any is spoken; the error names the first bad one by its number.
         """
         model = self.tts_model
+        _check_options(options)
         layouts, chosen = [], []
         for number, item in enumerate(items):
             utterance = item if isinstance(item, Utterance) else Utterance(item)
@@ -207,7 +213,7 @@ class VoxCPM:
                 if (value := getattr(utterance, name)) is not None
             }
             try:
-                layouts.append(self._layout_of(utterance, normalize))
+                layouts.append(self._layout_of(utterance, normalize, denoise))
                 chosen.append(SpeakOptions(**{**options, **own}))
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"item {number}: {error}") from None
@@ -217,14 +223,15 @@ class VoxCPM:
             for g, layout, o in zip(generations, layouts, chosen, strict=True)
         ]
 
-    def _layout_of(self, utterance: Utterance, normalize: bool) -> Any:
+    def _layout_of(self, utterance: Utterance, normalize: bool, denoise: bool) -> Any:
         model = self.tts_model
         text = f"({utterance.description.strip()}){utterance.text}" if utterance.description else utterance.text
         check_text(utterance.text)
         files = (utterance.prompt_wav_path, utterance.prompt_text, utterance.reference_wav_path)
-        if utterance.prompt_cache is not None and any(files):
-            raise ValueError("give a prompt_cache or audio files, not both")
-        text, cache = self._prepare(text, *files, normalize, False, {})
+        _check_voice(utterance.prompt_cache, *files)
+        if utterance.description and utterance.prompt_text:
+            raise ValueError("a description and a prompt text exclude each other: the prompt already sets the style")
+        text, cache = self._prepare(text, *files, normalize, denoise, {})
         return model.layout(text, utterance.prompt_cache if utterance.prompt_cache is not None else cache)
 
     def generate_long(self, text: str, **arguments: Any) -> Wav:
@@ -246,6 +253,7 @@ class VoxCPM:
         """Yield (piece of text, its audio) as they are made; options: the fields of `SpeakOptions`."""
         from voxcpm.long_text import speak_long
 
+        _check_voice(prompt_cache, prompt_wav_path, prompt_text, reference_wav_path)
         text, cache = self._prepare(text, prompt_wav_path, prompt_text, reference_wav_path, normalize, denoise, options)
         chosen = SpeakOptions(**{"retry_badcase": True, **options})
         pieces = speak_long(self.tts_model, text, prompt_cache or cache, chosen, longest_s)
@@ -268,6 +276,7 @@ class VoxCPM:
 
     def generate_with_prompt_cache(self, text: str, prompt_cache: PromptCache | None, **options: Any) -> Wav:
         """Speak with a cached voice; options: the fields of `SpeakOptions`."""
+        _check_options(options)
         text = collapse_whitespace(text)
         return _numpy(self.tts_model.generate_with_prompt_cache(text, prompt_cache, **options)[0])
 
@@ -314,9 +323,7 @@ class VoxCPM:
     ) -> tuple[str, PromptCache | None]:
         """Check everything, tidy the text, encode the clips."""
         check_text(text)
-        unknown = options.keys() - {f.name for f in fields(SpeakOptions)}
-        if unknown:
-            raise TypeError(f"unknown option {sorted(unknown)[0]!r}")
+        _check_options(options)
         SpeakOptions(**options)
         prompt_wav_path, reference_wav_path = prompt_wav_path or None, reference_wav_path or None
         check_prompt(prompt_wav_path, prompt_text)
@@ -347,3 +354,15 @@ class VoxCPM:
 
 def _numpy(wav: Tensor) -> Wav:
     return wav.reshape(-1).numpy().astype(np.float32, copy=False)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that is not a field of SpeakOptions."""
+    if unknown := sorted(options.keys() - {f.name for f in fields(SpeakOptions)}):
+        raise TypeError(f"unknown option {unknown[0]!r}")
+
+
+def _check_voice(cache: PromptCache | None, *files: object) -> None:
+    """Raise ValueError for a cached voice with clips beside it."""
+    if cache is not None and any(files):
+        raise ValueError("give a prompt_cache or audio files, not both")

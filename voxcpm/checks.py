@@ -26,6 +26,8 @@ def check_lengths(min_len: int, max_len: int) -> None:
     """Raise ValueError for a maximum below one patch or below the minimum."""
     if min_len < 0 or max_len < 1:
         raise ValueError(f"min_len {min_len} must be at least 0 and max_len {max_len} at least 1")
+    if min_len > max_len:
+        raise ValueError(f"min_len {min_len} is above max_len {max_len}")
 
 
 def check_prompt(prompt_audio: object | None, prompt_text: str | None) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from voxcpm.checks import CFG_RANGE, STEPS_RANGE
 from voxcpm.errors import AudioError
+from voxcpm.write_audio import FORMATS
 
 if TYPE_CHECKING:
     from voxcpm.api import VoxCPM, Wav
@@ -57,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     # Without a verb everything is optional; what is needed is checked together with the rest.
     parser.add_argument("--input", "-i", type=Path, help="a file with a text a line")
     parser.add_argument("--output-dir", "-od", type=Path, help="the folder for a batch")
-    parser.add_argument("--output", "-o", type=Path, help="the WAV to write")
+    parser.add_argument("--output", "-o", type=Path, help="the audio to write: .wav, .flac, .mp3, .ogg, .opus")
     _add_text(parser)
     _add_speech(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="{design,clone,batch,validate}")
@@ -68,7 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=words, description=words)
         _add_text(verb)
         _add_speech(verb)
-        verb.add_argument("--output", "-o", type=Path, required=True, help="the WAV to write")
+        verb.add_argument(
+            "--output", "-o", type=Path, required=True, help="the audio to write: .wav, .flac, .mp3, .ogg, .opus"
+        )
     batch = verbs.add_parser("batch", help="a file's lines, each into a WAV", description="One WAV a line.")
     batch.add_argument("--input", "-i", type=Path, required=True, help="a file with a text a line")
     batch.add_argument("--output-dir", "-od", type=Path, required=True, help="the folder for output_001.wav ...")
@@ -184,6 +187,8 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     ):
         if path and not Path(path).is_file():
             fail(f"{what} {path} does not exist")
+    if options.verb != "batch" and options.output.suffix.lower() not in FORMATS:
+        fail(f"--output {options.output} must end in one of {', '.join(FORMATS)}")
     if options.denoise and options.no_denoiser:
         fail("--denoise and --no-denoiser exclude each other")
 
@@ -194,6 +199,7 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 def load(options: argparse.Namespace) -> VoxCPM:
     """The model with its adapters."""
     from voxcpm.api import ZIPENHANCER, VoxCPM
+    from voxcpm.threads import spare_threads
 
     denoiser = options.zipenhancer_path or os.environ.get("ZIPENHANCER_MODEL_PATH") or ZIPENHANCER
     if options.model_path:
@@ -202,6 +208,7 @@ def load(options: argparse.Namespace) -> VoxCPM:
         if not folder.is_dir():
             raise FileNotFoundError(f"no checkpoint folder at {options.model_path}")
         source: str | Path = folder
+        spare_threads(folder)
     else:
         source = options.hf_model_id
     model = VoxCPM.from_pretrained(
@@ -271,19 +278,11 @@ def _said(options: argparse.Namespace, text: str) -> str:
     return f"({control}){text}" if control else text
 
 
-def write_wav(path: Path, wav: Wav, sample_rate: int) -> None:
-    """Write 16-bit PCM, whole or not at all."""
-    import soundfile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    soundfile.write(temporary, wav, sample_rate, subtype="PCM_16", format="WAV")
-    temporary.replace(path)
-
-
 def _save(options: argparse.Namespace, model: VoxCPM, wav: Wav, text: str, path: Path) -> None:
+    from voxcpm.write_audio import write_audio
+
     rate = model.tts_model.sample_rate
-    write_wav(path, wav, rate)
+    write_audio(path, wav, rate)
     print(f"{path}: {len(wav) / rate:.2f} s")
     if options.timestamps:
         from voxcpm.timestamps import write_timestamps

@@ -189,7 +189,7 @@ class VoxCPM2Config(Section):
         """Read `config.json` of a checkpoint folder; FileNotFoundError where there is none."""
         path = Path(folder) / "config.json"
         if not path.is_file():
-            raise FileNotFoundError(f"{path} not found: a VoxCPM2 checkpoint folder holds config.json")
+            raise FileNotFoundError(_instead(Path(folder)))
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -311,3 +311,18 @@ class VoxCPM2Config(Section):
             max_positions=positions,
             vocab=vocab,
         )
+
+
+def _instead(folder: Path) -> str:
+    """What is said of a folder that is not a checkpoint: which one is meant."""
+    if any(folder.glob("lora_weights.*")):
+        merged = folder.resolve().parent.parent / "merged"
+        other = f", or use {merged}" if (merged / "config.json").is_file() else ""
+        return (
+            f"{folder} is a LoRA adapter, not a model: give the model it was trained on, and the adapter as --lora"
+            f" (lora_weights_path){other}"
+        )
+    for name in ("latest", "merged"):
+        if (folder / name / "config.json").is_file():
+            return f"{folder} is not a checkpoint; did you mean {folder / name}?"
+    return f"{folder / 'config.json'} not found: a VoxCPM2 checkpoint folder holds config.json"

@@ -124,7 +124,8 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
 
     from catalogs.corpus import Corpus
     from voxcpm import VoxCPM
-    from voxmill.commands.model import generous_seconds, spare_threads
+    from voxcpm.threads import spare_threads
+    from voxmill.commands.model import generous_seconds
 
     folder = out / "spoken"
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,10 +12,13 @@ import torch
 from safetensors.torch import load_file
 from train_runs import Runs, losses
 
+from trainer.build import build
+from trainer.checkpoint import _save_adapter
+from trainer.corpora import Corpora
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from voxcpm.checkpoint import load_backbone
-from voxcpm.lora import load_lora, merge_lora
+from voxcpm.lora import load_lora, lora_state_dict, merge_lora
 
 LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
 
@@ -88,3 +91,17 @@ def test_over_frozen_weights_in_bfloat16_it_validates_and_speaks(runs: Runs, tmp
     assert 0 < row["validation/diffusion"] < 100
     spoken = sorted((tmp_path / "out" / "heard" / "step_0000002").iterdir())
     assert len(spoken) == 2 and all(path.stat().st_size > 1000 for path in spoken)
+
+
+def test_the_base_of_an_adapter_is_what_the_user_named(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The hub's cache has a folder for it that exists on this machine only.
+    monkeypatch.setattr("trainer.build.find_checkpoint", lambda name: {"somebody/voice": runs.start}[name])
+    settings = config(runs, tmp_path / "out")
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"start": "somebody/voice"})})
+    trainee = build(settings, Corpora(settings.corpora), None, lambda _: None)
+    assert trainee.lora is not None
+    _save_adapter(tmp_path / "adapter", lora_state_dict(trainee.model), trainee.lora, trainee.start)
+    written = json.loads((tmp_path / "adapter" / "lora_config.json").read_text(encoding="utf-8"))
+    assert written["base_model"] == "somebody/voice"

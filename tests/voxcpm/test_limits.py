@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from voxcpm.flow import Solver
-from voxcpm.limits import GPUS, patch_cost
+from voxcpm.limits import GPUS, find_gpu, patch_cost
 from voxcpm.published import published_config
 
 
@@ -35,3 +35,41 @@ def test_fewer_steps_and_no_guidance_cost_less() -> None:
     assert unguided.flops < 0.6 * full.flops and unguided.bytes == full.bytes
     assert patch_cost(config, bytes_per_weight=1.0).weight_bytes == full.weight_bytes / 2
     assert patch_cost(config, positions=1000).cache_bytes == 2 * full.cache_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100 SXM"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA H100 NVL", "H100 NVL"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA H200 NVL", "H200 NVL"),
+        ("NVIDIA A100-SXM4-40GB", "A100 40GB"),
+        ("NVIDIA A100-PCIE-40GB", "A100 40GB"),
+        ("NVIDIA A100-SXM4-80GB", "A100 80GB"),
+        ("NVIDIA A100 80GB PCIe", "A100 80GB"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "RTX 4090 Laptop"),
+        ("NVIDIA GeForce RTX 5090", "RTX 5090"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA H20", "H20"),
+        ("NVIDIA B200", "B200"),
+        ("NVIDIA GH200 480GB", "GH200 480GB"),
+    ],
+)
+def test_a_driver_s_name_finds_its_row(name: str, row: str) -> None:
+    assert find_gpu(name) == GPUS[row]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NVIDIA GeForce RTX 5090 Laptop GPU",
+        "NVIDIA A100-SXM4-80GB MIG 1g.10gb",
+        "NVIDIA GeForce RTX 4090 D",
+        "Tesla T4",
+    ],
+)
+def test_a_form_that_is_not_listed_is_not_taken_for_another(name: str) -> None:
+    assert find_gpu(name) is None

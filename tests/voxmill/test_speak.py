@@ -238,3 +238,34 @@ def test_one_clear_line(
     assert len(lines) == 1 and lines[0].startswith("voxmill: ") and words in lines[0], said
     assert "unexpected" not in said
     assert not (place / "x.wav").exists() and not (place / "out").exists() and not (place / "v.safetensors").exists()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.mp3", "MP3"), ("a.flac", "FLAC"), ("a.OGG", "OGG")])
+def test_the_file_is_what_its_name_says(speak: Any, place: Path, name: str, kind: str) -> None:
+    speak("Hello", "-o", name, *QUICK)
+    assert soundfile.info(place / name).format == kind
+    (place / name).unlink()
+
+
+def test_standard_output_gets_the_audio_and_nothing_else(golden: Path) -> None:
+    command = ["speak", "Hello world", "--model", str(golden / "checkpoint"), "-o", "-", *QUICK]
+    whole = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+    streamed = CliRunner().invoke(cli.app, [*command, "--stream"], catch_exceptions=False)
+    assert whole.exit_code == streamed.exit_code == 0
+    for done in (whole, streamed):
+        assert done.stdout_bytes.startswith(b"RIFF") and b"s of audio" in done.stderr_bytes
+    assert whole.stdout_bytes[44:] == streamed.stdout_bytes[44:] and len(whole.stdout_bytes) > 4 * BREATH
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-o", "a.m4a"), "the name's ending says the format"),
+        (("-o", "a"), "the name's ending says the format"),
+        (("-o", "a.mp3", "--stream"), "a stream is written as WAV only"),
+        (("-o", "-", "--json"), "both write to standard output"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_anything_is_loaded(arguments: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        CliRunner().invoke(cli.app, ["speak", "Hello", "--model", "nowhere", *arguments], catch_exceptions=False)

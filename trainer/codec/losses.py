@@ -32,7 +32,7 @@ def mel_distance(a: Tensor, b: Tensor, rate: int, floor_db: float = FLOOR_DB) ->
         shape = _hann(window, a.device)
         # A full-scale sine has a magnitude of a quarter of the (Hann) window.
         floor = 10 ** (floor_db / 20) * window / 4
-        bank = mel_bank(window, bands, rate).to(a.device)
+        bank = _bank_on(window, bands, rate, a.device)
         mels = []
         for x in (a, b):
             spectrum = torch.stft(x, window, window // 4, window=shape, return_complex=True)
@@ -58,5 +58,15 @@ def mel_bank(window: int, bands: int, rate: int) -> Tensor:
     return (bank / bank.sum(dim=1, keepdim=True)).float()
 
 
+# Copied once a device: from pageable memory, each copy would stop a GPU four times a step.
+@lru_cache(maxsize=64)
+def _bank_on(window: int, bands: int, rate: int, device: torch.device) -> Tensor:
+    # Made by a validation first, it must serve training too.
+    with torch.inference_mode(False):
+        return mel_bank(window, bands, rate).to(device)
+
+
+@lru_cache(maxsize=64)
 def _hann(window: int, device: torch.device) -> Tensor:
-    return torch.hann_window(window, device=device)
+    with torch.inference_mode(False):
+        return torch.hann_window(window, device=device)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,7 +40,12 @@ def speak(
         str | None, typer.Argument(help="What to say; '(a calm old man)Hello' also describes the voice.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The WAV to write (48 kHz); with --file a folder.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The audio to write (48 kHz): .wav, .flac, .mp3, .ogg or .opus; - is standard output; with --file a folder.",
+        ),
     ] = None,
     file: Annotated[Path | None, typer.Option(help="Say every line of this file: 001.wav, 002.wav ...")] = None,
     describe: Annotated[str | None, typer.Option(help="The voice or style in words, e.g. 'A calm old man'.")] = None,
@@ -80,7 +85,10 @@ def speak(
 
     Example:  voxmill speak "Good morning." --model demo/model/latest -o morning.wav --describe "A calm young woman"
     """
-    terminal = Terminal(as_json)
+    if as_json and str(out) == "-":
+        raise ValueError("-o - and --json both write to standard output: leave one of them out")
+    # With -o - standard output carries audio: lines for a person go to standard error.
+    terminal = Terminal(as_json or str(out) == "-")
     lines = _lines(text, file, save_voice)
     _check(lines, out, file, stream, describe, reference, prompt, prompt_text, voice, save_voice)
     _check_numbers(cfg, steps, temperature, sway, min_seconds, max_seconds, retry, dtype)
@@ -91,6 +99,7 @@ def speak(
 
     from voxcpm import VoxCPM
     from voxcpm.prompt_cache import save_prompt_cache
+    from voxcpm.threads import spare_threads
 
     started = time.perf_counter()
     spare_threads(model)
@@ -138,6 +147,8 @@ def speak(
         terminal.say(f"{path}: {samples / rate:.2f} s of audio at {rate} Hz")
     if written:
         terminal.say(f"{seconds:.2f} s of audio in {spent:.1f} s (real-time factor {spent / seconds:.2f})")
+    if str(out) == "-":
+        return
     terminal.result(
         {
             "out": str(out) if out else None,
@@ -190,15 +201,22 @@ def _check(
 ) -> None:
     """The rules between the options, before anything is loaded."""
     from voxcpm.checks import check_file, check_prompt
+    from voxcpm.write_audio import STDOUT, check_name
 
     if lines and out is None:
         raise ValueError("say where to write the audio: -o speech.wav (with --file a folder)")
+    if file is not None and out == STDOUT:
+        raise ValueError("-o - is for one text: with --file, -o is a folder")
+    if out == STDOUT and sys.stdout.isatty():
+        raise ValueError("-o - writes a WAV to standard output: send it to a player or a file, e.g. ... -o - | aplay")
     if file is not None and stream:
         raise ValueError("--stream is for one text: leave it out with --file")
     if file is not None and out is not None and out.is_file():
         raise ValueError(f"{out} is a file: with --file, -o is a folder")
     if file is None and out is not None and out.is_dir():
         raise ValueError(f"{out} is a folder: give the WAV's name, as in -o {out / 'speech.wav'}")
+    if file is None and out is not None:
+        check_name(out, stream)
     if voice is not None and (reference or prompt or prompt_text):
         raise ValueError("--voice stands for the clips: leave out --reference, --prompt and --prompt-text")
     if voice is not None and not voice.is_file():
@@ -243,19 +261,6 @@ def _check_numbers(
         raise ValueError(f"--dtype {dtype} is not one of {', '.join(DTYPES)}")
 
 
-def spare_threads(model: str) -> None:
-    """One CPU thread for a small model (weights under 300 MB), torch's own number for others; OMP_NUM_THREADS wins.
-
-    Each of a small model's many products is over before a second thread has woken up, and where other programs use the
-    cores the waiting costs far more: 25 s instead of 0.7 s for a toy on two busy cores.
-    """
-    weights = Path(model) / "model.safetensors"
-    if "OMP_NUM_THREADS" not in os.environ and weights.is_file() and weights.stat().st_size < 300e6:
-        import torch
-
-        torch.set_num_threads(1)
-
-
 def generous_seconds(text: str) -> float:
     """Twice what speaking this text usually takes and two seconds: a model that does not stop must not go on for minutes.
 
@@ -295,16 +300,21 @@ class _Job:
 
     def one(self, line: str, out: Path) -> int:
         """Say one text; returns the number of samples written."""
+        from voxcpm.write_audio import write_audio
+
         wav = self.tts.generate_with_prompt_cache(self._text(line), self.cache, **self.options, **self._lengths(line))
-        return _write(out, wav, self.tts.tts_model.sample_rate)
+        return write_audio(out, wav, self.tts.tts_model.sample_rate)
 
     def streamed(self, line: str, out: Path, long: bool) -> int:
         """Write one text piece by piece, as it is made."""
-        return _write_stream(out, self.tts.tts_model.sample_rate, self._pieces(line) if long else self._chunks(line))
+        from voxcpm.write_audio import write_stream
+
+        return write_stream(out, self.tts.tts_model.sample_rate, self._pieces(line) if long else self._chunks(line))
 
     def many(self, lines: list[str], folder: Path, long: bool) -> list[tuple[Path, int]]:
         """Say every line into a file of its own, many at once."""
         from voxcpm.api import Utterance
+        from voxcpm.write_audio import write_audio
 
         width = max(3, len(str(len(lines))))
         paths = [folder / f"{number:0{width}d}.wav" for number in range(1, len(lines) + 1)]
@@ -330,7 +340,7 @@ class _Job:
                 )
             for wav in self.tts.generate_batch(items, **options):
                 path = paths[len(written)]
-                written.append((path, _write(path, wav, self.tts.tts_model.sample_rate)))
+                written.append((path, write_audio(path, wav, self.tts.tts_model.sample_rate)))
         return written
 
     def _text(self, line: str) -> str:
@@ -363,32 +373,3 @@ class _Job:
         """The bounds of a long text are those of its pieces, which the ratio to the tokens gives."""
         pieces = self.tts.generate_long_streaming(self._text(line), prompt_cache=self.cache, **self.options)
         return (wav for _, wav in pieces)
-
-
-def _write(out: Path, wav: Wav, rate: int) -> int:
-    """Write 16-bit PCM, whole or not at all; returns the number of samples."""
-    import soundfile
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
-    soundfile.write(temporary, wav, rate, subtype="PCM_16", format="WAV")
-    temporary.replace(out)
-    return len(wav)
-
-
-def _write_stream(out: Path, rate: int, chunks: Iterable[Wav]) -> int:
-    """Write chunks as they come, playable meanwhile; returns the number of samples."""
-    import soundfile
-
-    samples = 0
-    # The first chunk is waited for: a request that is refused must leave no file.
-    chunks = iter(chunks)
-    first = next(chunks, None)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with soundfile.SoundFile(out, "w", samplerate=rate, channels=1, subtype="PCM_16", format="WAV") as file:
-        while first is not None:
-            file.write(first)
-            file.flush()
-            samples += len(first)
-            first = next(chunks, None)
-    return samples
