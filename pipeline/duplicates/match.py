@@ -21,6 +21,8 @@ _VOTES, _FEW_WORDS = 2, 4_000_000
 chance: it finds clips below a second."""
 _PASS_WORDS = 30_000_000
 """Words (270 hours of speech) whose keys are sorted at once; more are done key range by key range."""
+_BLOCK = 1 << 18
+"""Equal keys whose surroundings are compared at once: 12 MB."""
 _SPAN = 24
 """Words (0.8 s) over which errors are averaged to see which stretches two prints share."""
 _SHORTEST = 10
@@ -163,8 +165,8 @@ def _alike(words: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """bool [N]: whether the words around two places agree better than those around equal keys do by chance."""
     passed = np.zeros(len(one), dtype=bool)
     near = np.arange(-_AROUND // 2, _AROUND // 2 + 2 * _STEP)
-    for start in range(0, len(one), 1 << 18):
-        part = slice(start, start + (1 << 18))
+    for start in range(0, len(one), _BLOCK):
+        part = slice(start, start + _BLOCK)
         a, b = words[one[part, None] + near], words[two[part, None] + near]
         both = (a != SILENT) & (b != SILENT)
         wrong = np.where(both, np.bitwise_count(a ^ b), 0).sum(axis=1)

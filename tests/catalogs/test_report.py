@@ -115,6 +115,7 @@ def test_it_says_what_became_of_everything(root: Path) -> None:
 
 def test_clips_can_be_heard(root: Path) -> None:
     page = _Page(build_report(root).read_text(encoding="utf-8"))
+    assert page.loads
     for address in page.loads:
         kind, data = address.removeprefix("data:").split(";base64,")
         assert kind in ("audio/ogg", "audio/flac")

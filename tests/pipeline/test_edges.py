@@ -97,11 +97,13 @@ def test_a_cut_stays_within_its_limits(seed: int, a: int, b: int, c: int) -> Non
 
 def test_soft_ends_are_within_the_segments(spoken: Session) -> None:
     """No end of a segment has voice at it where the recording itself goes on with a pause."""
+    edges = []
     for recording in spoken.usable():
         own = [s for s in spoken.alive() if s.source_id == recording.source.source_id]
         for before, after in itertools.pairwise(own):
-            for edge in (measure_edges(spoken.audio(before))[1], measure_edges(spoken.audio(after))[0]):
-                assert edge is None or edge < 0.3
+            edges += [measure_edges(spoken.audio(before))[1], measure_edges(spoken.audio(after))[0]]
+    measured = [edge for edge in edges if edge is not None]
+    assert len(measured) >= 4 and max(measured) < 0.3, measured
 
 
 def cut_reasons(session: Session) -> list[list[str]]:

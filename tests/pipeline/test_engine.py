@@ -22,7 +22,7 @@ from pipeline.engine.base import DiskFullError, Engine, Outcome, StageGroup, Sta
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.pools import fit_promises, size_pools
 from pipeline.engine.progress import Progress
-from pipeline.engine.strikes import Strike, Strikes
+from pipeline.engine.strikes import Strikes
 from pipeline.records import Recording, Segment, Session, Source
 from pipeline.stage import LoadError
 from pipeline.stages import stage_class
@@ -190,28 +190,6 @@ def test_a_stage_that_goes_on_is_not_taken_for_one_that_hangs(ray_engine: Any, t
     names = [f"{i}.wav" for i in range(5)]
     done = drive(ray_engine(groups(timeout_s=2.0, seconds=0.8)), [session("s", *names, folder=tmp_path)])
     assert set(statuses(done["s"]).values()) == {"ok"}, "four seconds in all, but never two at one recording"
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "condemned"),
-    [
-        (Strike("s", 1, "a", "x"), Strike("s", 2, "a", "x"), False),
-        (Strike("s", 2, "a", "x"), Strike("s", 3, "a", "x"), True),
-        (Strike("s", 2, "a", "x"), Strike("s", 3, "a", "y"), False),
-        (Strike("s", 2, "a", "x"), Strike("s", 3, "b", "x"), False),
-        (Strike("s", 2), Strike("s", 3, "a", "x"), True),
-        (Strike("s", 5, "a", "x"), Strike("s", 6, "b", "y"), True),
-    ],
-)
-def test_only_the_same_place_twice_condemns(before: Strike, now: Strike, condemned: bool) -> None:
-    assert now.condemns(before) is condemned
-
-
-def test_a_damaged_strike_file_is_no_strike(tmp_path: Path) -> None:
-    strikes = Strikes(tmp_path)
-    strikes.add("s", "stage", "died", "x")
-    next(tmp_path.glob("*.json")).write_text('{"session_id": ')
-    assert strikes.count("s") == 0 and strikes.add("s", "stage", "died", "x").strikes == 1
 
 
 def batches(segments: list[float], **config: Any) -> tuple[Session, Outcome, list[list[float]]]:

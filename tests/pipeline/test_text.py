@@ -113,6 +113,34 @@ def test_a_number_is_the_same_in_digits_and_in_words() -> None:
     assert error_rate("Room 204", "room two hundred and four", "en") == 0
     assert error_rate("Room 204", "room 205", "en") > 0
     assert error_rate("7", "please hold the line while I try that extension for you", "en") == 1.0
+    assert error_rate("the 5th time", "the fifth time", "en") == 0, "digits with letters are a number as well"
+    assert error_rate("the 5th time", "the time", "en") > 0 and error_rate("7 8", "7", "en") > 0
+
+
+@pytest.mark.parametrize(
+    ("digits", "words", "same"),
+    [
+        ("7", 4, True),  # up to 3 words a digit and one more
+        ("7", 5, False),
+        ("12", 7, True),
+        ("12", 8, False),
+        ("1234", 8, True),  # and up to 8 a number
+        ("1234", 9, False),
+        ("1234 5678", 16, True),
+        ("1234 5678", 17, False),
+    ],
+)
+def test_a_number_is_said_in_a_few_words(digits: str, words: int, same: bool) -> None:
+    said = " ".join("one" for _ in range(words))
+    for ours, theirs in ((digits, said), (said, digits)):
+        assert (error_rate(f"room {ours} there", f"room {theirs} there", "en") == 0) is same
+    assert error_rate(f"room {digits} so there", f"room {said} there", "en") > 0
+
+
+def test_a_number_counts_as_said_in_a_long_text_as_well() -> None:
+    text = ["so", "and", "so"] * 100
+    ours, theirs = ([*text, word, "so", "and"] for word in ("7", "seven"))
+    assert error_rate(" ".join(ours), " ".join(theirs), "en") == 0 == word_error_rate(" ".join(ours), " ".join(theirs))
 
 
 @pytest.mark.parametrize(
