@@ -131,3 +131,56 @@ def test_thresholds_of_the_run_are_the_corpus_own(tmp_path: Path) -> None:
 def test_a_misspelt_threshold_names_the_nearest() -> None:
     with pytest.raises(SettingsError, match="min_snr_db"):
         validate_settings(Thresholds, {"min_snr": 10})
+
+
+DOCUMENTED = {
+    "max_duration_s": 300.0, "min_dnsmos_ovr": 2.4, "min_snr_db": 15.0, "max_clipping": 0.001, "min_bandwidth_hz": 3500.0,
+    "max_reverb_s": 0.8, "min_loudness_lufs": -45.0, "min_asr_logprob": -1.0, "max_no_speech_p": 0.8,
+    "max_compression_ratio": 2.4, "max_agreement_cer": 0.2, "min_language_p": 0.7, "min_chars_per_s": 2.0,
+    "max_chars_per_s": 30.0, "max_head_silence_s": 1.0, "max_tail_silence_s": 1.0, "max_head_edge": 0.3,
+    "max_tail_edge": 0.3, "max_clicks_per_s": 2.0, "min_speaker_purity": 0.7, "require_text": True,
+    "drop_flags": ("looping_text", "stock_phrase", "unusual_rate", "foreign_language"),
+}  # fmt: skip
+
+
+def test_the_defaults_are_what_is_documented() -> None:
+    """They were measured (docs/benchmarks.md) and decide what existing corpora keep."""
+    assert Thresholds().model_dump() == DOCUMENTED
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("max_duration_s", [0.001], [0.0]),
+        ("min_dnsmos_ovr", [1.0, 5.0], [0.99, 5.01]),
+        ("max_clipping", [0.0, 1.0], [-0.01, 1.01]),
+        ("min_bandwidth_hz", [0.0], [-0.1]),
+        ("max_reverb_s", [0.001], [0.0]),
+        ("max_no_speech_p", [0.0, 1.0], [-0.01, 1.01]),
+        ("max_compression_ratio", [0.001], [0.0]),
+        ("max_agreement_cer", [0.0], [-0.01]),
+        ("min_language_p", [0.0, 1.0], [-0.01, 1.01]),
+        ("min_chars_per_s", [0.0], [-0.01]),
+        ("max_chars_per_s", [0.001], [0.0]),
+        ("max_head_silence_s", [0.0], [-0.01]),
+        ("max_tail_silence_s", [0.0], [-0.01]),
+        ("max_clicks_per_s", [0.0], [-0.01]),
+        ("min_speaker_purity", [-1.0, 1.0], [-1.01, 1.01]),
+    ],
+)
+def test_a_limit_that_no_score_can_have_is_refused(name: str, good: list[float], bad: list[float]) -> None:
+    for value in [*good, None]:
+        assert getattr(Thresholds(**{name: value}), name) == value
+    for value in bad:
+        with pytest.raises(SettingsError, match=name):
+            validate_settings(Thresholds, {name: value})
+
+
+def test_thresholds_do_not_change_behind_their_users_backs() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Thresholds().min_snr_db = 3.0  # type: ignore[misc]
+    with pytest.raises(ValueError, match="Extra inputs"):
+        Thresholds(min_snr=3.0)  # type: ignore[call-arg]
+    assert [(rule.setting, limit) for rule, limit in Thresholds(min_snr_db=None).limits()] == [
+        (rule.setting, DOCUMENTED[rule.setting]) for rule in RULES if rule.setting != "min_snr_db"
+    ]

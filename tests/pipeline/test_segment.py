@@ -15,9 +15,16 @@ from pipeline.records import PCM_RATE, Recording, Session, Source, SpeechSpan, W
 from pipeline.stages.segment import CutSegments, SegmentConfig
 
 
-def session(seconds: float, rate: int, speech: list[tuple[float, float]], name: str = "a") -> Session:
+def session(
+    seconds: float, rate: int, speech: list[tuple[float, float]], name: str = "a", seed: int | None = None
+) -> Session:
+    """A recording of even noise, or with a seed of noise whose level changes every 40 ms, so that ends are moved."""
     recording = Recording(Source(name, name, name, "s", 1, ""), round(seconds * rate) / rate, rate, 1)
-    pcm = np.random.default_rng(0).integers(-900, 900, round(seconds * PCM_RATE)).astype(np.int16)
+    dice = np.random.default_rng(0 if seed is None else seed)
+    pcm = dice.integers(-900, 900, round(seconds * PCM_RATE)).astype(np.int16)
+    if seed is not None:
+        level = np.repeat(10 ** dice.uniform(-3, 0, len(pcm) // 640 + 1), 640)[: len(pcm)]
+        pcm = (pcm * level * 30).astype(np.int16)
     return Session(
         "s", "fp", "", [recording], [Window(name, 0.0, pcm)], [SpeechSpan(name, start, end) for start, end in speech]
     )
@@ -44,12 +51,13 @@ def speech(draw: st.DrawFn) -> tuple[float, list[tuple[float, float]]]:
     st.sampled_from([8_000, 11_127, 22_050, 44_100, 48_000, 96_000]),
     st.floats(0, 0.25),
     st.sampled_from([2.0, 5.0, 30.0]),
+    st.one_of(st.none(), st.integers(0, 2**32 - 1)),
 )
 def test_every_sample_is_accounted_for_and_no_speech_is_lost(
-    case: tuple[float, list[tuple[float, float]]], rate: int, pad_s: float, max_s: float
+    case: tuple[float, list[tuple[float, float]]], rate: int, pad_s: float, max_s: float, seed: int | None
 ) -> None:
     seconds, spans = case
-    done = cut(session(seconds, rate, spans), pad_s=pad_s, max_s=max_s, target_s=max_s / 2)
+    done = cut(session(seconds, rate, spans, seed=seed), pad_s=pad_s, max_s=max_s, target_s=max_s / 2)
     assert not done.quarantine
     (recording,) = done.recordings
     total = sum(round(s.end_s * rate) - round(s.start_s * rate) for s in done.segments) + recording.silence_s * rate
@@ -102,6 +110,98 @@ def test_neighbours_share_a_pause_that_is_too_short_for_both_pads() -> None:
     assert done.segments[0].end_s == done.segments[1].start_s == pytest.approx(5.05)
 
 
+def levels(seconds: float, quiet: list[tuple[float, float]]) -> np.ndarray:
+    """Loud noise with quiet stretches."""
+    pcm = np.random.default_rng(0).integers(-9000, 9000, round(seconds * PCM_RATE)).astype(np.int16)
+    for start, end in quiet:
+        pcm[round(start * PCM_RATE) : round(end * PCM_RATE)] //= 1000
+    return pcm
+
+
+@pytest.mark.parametrize(("quiet", "place"), [((5.14, 5.22), 5.18), ((4.98, 5.06), 5.03)])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_cut_that_two_share_moves_to_where_their_pause_is_quiet(
+    quiet: tuple[float, float], place: float, rate: int
+) -> None:
+    spans = [(1.0, 5.0), (5.2, 9.0), (9.2, 12.0), (13.0, 15.0)]
+    done = session(16.0, rate, spans)
+    pause = (9.12, 9.2)
+    done.windows[0].pcm[:] = levels(16.0, [(2.0, 2.5), (6.0, 6.5), (10.0, 10.5), (14, 14.2), quiet, pause])
+    first, second, third, fourth = cut(done, target_s=4.0, join_s=0.0).segments
+    assert first.end_s == second.start_s and 5.0 <= first.end_s <= 5.2
+    assert first.end_s == pytest.approx(place, abs=0.025)
+    assert second.end_s == third.start_s == pytest.approx(9.16, abs=0.025)
+    assert third.end_s < fourth.start_s
+
+
+@pytest.mark.parametrize(
+    ("reach", "head", "tail"),
+    [(0.3, 0.66, 5.34), (0.0, 0.85, 5.15), (0.1, 0.85, 5.15)],
+)
+def test_an_end_moves_to_a_quiet_place_within_reach(reach: float, head: float, tail: float) -> None:
+    done = session(6.0, 16_000, [(1.0, 5.0)])
+    done.windows[0].pcm[:] = levels(6.0, [(2.0, 2.5), (0.6, 0.7), (5.3, 5.4)])
+    (segment,) = [s for s in cut(done, reach_s=reach).segments if not s.hard_reasons]
+    near = 0.04 if reach == 0.3 else reach + 0.151
+    assert segment.start_s == pytest.approx(head, abs=near) and segment.end_s == pytest.approx(tail, abs=near)
+
+
+def test_no_end_that_moves_makes_a_segment_too_long() -> None:
+    done = session(6.0, 16_000, [(1.0, 2.75), (2.8, 4.55)])
+    done.windows[0].pcm[:] = levels(6.0, [(1.5, 1.7), (3.5, 3.7), (0.5, 0.75), (4.8, 5.0)])
+    for segment in cut(done, max_s=2.0, target_s=2.0, join_s=0.0, min_s=0.3).segments:
+        assert segment.duration_s <= 2.0 + 1e-4 or segment.hard_reasons == ["no_speech"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(speech(), st.integers(0, 2**32 - 1), st.floats(0.01, 0.25), st.sampled_from([4.0, 30.0]))
+def test_two_that_share_a_pause_share_their_cut(
+    case: tuple[float, list[tuple[float, float]]], seed: int, pad_s: float, max_s: float
+) -> None:
+    seconds, spans = case
+    done = cut(session(seconds, 16_000, spans, seed=seed), pad_s=pad_s, max_s=max_s, target_s=max_s / 2, join_s=0.0)
+    voiced = [s for s in done.segments if "no_speech" not in s.hard_reasons]
+    for before, after in itertools.pairwise(spans):
+        left = max((s for s in voiced if s.start_s < before[1] - 1e-3), key=lambda s: s.start_s, default=None)
+        right = min((s for s in voiced if s.end_s > after[0] + 1e-3), key=lambda s: s.end_s, default=None)
+        if left is None or right is None or left is right:
+            continue
+        pause = after[0] - before[1]
+        if pause < 2 * pad_s - 0.001:
+            assert left.end_s == right.start_s
+        assert before[1] - 1e-3 <= left.end_s <= min(after[0], before[1] + pad_s + 0.3) + 1e-3
+        assert max(before[1], after[0] - pad_s - 0.3) - 1e-3 <= right.start_s <= after[0] + 1e-3
+
+
+def test_speech_beyond_the_recording_s_end_makes_no_segment() -> None:
+    done = cut(session(5.0, 16_000, [(1.0, 2.0), (4.0, 5.01), (5.01, 5.02)]))
+    assert [(s.start_s, s.end_s) for s in done.segments] == [pytest.approx((0.85, 2.15)), pytest.approx((3.85, 5.0))]
+    assert cut(session(0.0, 16_000, [])).segments == []
+
+
+def test_a_rejected_stretch_is_five_seconds_long() -> None:
+    done = cut(session(20.0, 16_000, [(5.15, 8.0), (13.3, 15.0)]))
+    silent = [(s.start_s, s.end_s) for s in done.segments if s.hard_reasons]
+    assert silent == [pytest.approx((0.0, 5.0)), pytest.approx((8.15, 13.15))]
+    assert done.recordings[0].silence_s == pytest.approx(20 - 15.15)
+
+
+def test_the_defaults_are_those_of_the_docs() -> None:
+    assert SegmentConfig().model_dump(include={"min_s", "max_s", "target_s", "join_s", "pad_s", "reach_s", "gap_s"}) == {
+        "min_s": 0.5, "max_s": 30.0, "target_s": 15.0, "join_s": 0.6, "pad_s": 0.15, "reach_s": 0.3, "gap_s": 5.0,
+    }  # fmt: skip
+    for name, good, bad in (
+        ("min_s", 0.01, 0.0), ("max_s", 300.0, 300.1), ("join_s", 0.0, -0.1), ("pad_s", 0.25, 0.26), ("pad_s", 0.0, -0.01),
+        ("reach_s", 1.0, 1.1), ("reach_s", 0.0, -0.1), ("gap_s", 0.01, 0.0),
+    ):  # fmt: skip
+        SegmentConfig(**{name: good})
+        with pytest.raises(ValidationError, match=name):
+            SegmentConfig(**{name: bad})
+    SegmentConfig(max_s=2.0, target_s=2.0, min_s=0.5)
+    with pytest.raises(ValidationError, match="max_s"):
+        SegmentConfig(max_s=1.9, target_s=1.0, min_s=0.1)
+
+
 def test_speech_without_pauses_is_split_at_its_quietest_place() -> None:
     done = session(70.0, 16_000, [(0.0, 70.0)])
     for place in (21.0, 43.0):
@@ -142,8 +242,12 @@ def test_numbers_run_over_the_recordings_of_a_session() -> None:
 def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ValidationError, match="must rise"):
         SegmentConfig(target_s=40.0)
-    with pytest.raises(ValidationError, match="less than or equal to 300"):
-        SegmentConfig(max_s=400.0)
+    with pytest.raises(ValidationError, match="a quarter"):
+        SegmentConfig(min_s=2.1, target_s=4.0, max_s=8.0)
+    with pytest.raises(ValidationError, match="must rise"):
+        SegmentConfig(min_s=2.0, target_s=1.9)
+    SegmentConfig(min_s=2.0, target_s=2.0, max_s=8.0)
+    SegmentConfig(min_s=2.0, target_s=8.0, max_s=8.0)
 
 
 def test_the_quietest_place_of_less_than_the_width() -> None:
