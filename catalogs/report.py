@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +57,13 @@ def build_report(root: str | Path, out: str | Path | None = None, audio_bytes: i
     corpus_info(root)
     with connect(root) as connection, asking(root):
         page = _render(_gather(root, connection, audio_bytes))
-    write_atomically(target, page.encode())
+    try:
+        write_atomically(target, page.encode())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        words = "no space left on the disk for the report; free some, or give another place with -o"
+        raise OSError(error.errno, words, str(target)) from None
     return target
 
 

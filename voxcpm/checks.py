@@ -6,6 +6,7 @@ from pathlib import Path
 
 CFG_RANGE = (0.1, 10.0)
 STEPS_RANGE = (1, 100)
+DEFAULT_MIN_LEN = 2
 
 
 def check_text(text: str) -> None:
@@ -26,7 +27,8 @@ def check_lengths(min_len: int, max_len: int) -> None:
     """Raise ValueError for a maximum below one patch or below the minimum."""
     if min_len < 0 or max_len < 1:
         raise ValueError(f"min_len {min_len} must be at least 0 and max_len {max_len} at least 1")
-    if min_len > max_len:
+    # The usual minimum gives way to a shorter maximum: `max_len=1` alone is not a mistake.
+    if min_len > max(max_len, DEFAULT_MIN_LEN):
         raise ValueError(f"min_len {min_len} is above max_len {max_len}")
 
 

@@ -63,6 +63,8 @@ def write_audio(path: Path, wav: Wav, rate: int) -> int:
         with temporary.open("wb") as file:
             _write_all(file, sink.getvalue(), path)
         temporary.replace(path)
+    except OSError as error:  # Closing a file writes what is left of it, and fails once more.
+        raise in_words(error, path) from None
     finally:
         temporary.unlink(missing_ok=True)
     return len(wav)
@@ -79,8 +81,11 @@ def write_stream(path: Path, rate: int, chunks: Iterable[Wav]) -> int:
     if path == STDOUT:
         return _pour(sys.stdout.buffer, path, rate, first, chunks)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        return _pour(file, path, rate, first, chunks)
+    try:
+        with path.open("wb") as file:
+            return _pour(file, path, rate, first, chunks)
+    except OSError as error:  # Closing a file writes what is left of it, and fails once more.
+        raise in_words(error, path) from None
 
 
 def _pour(file: IO[bytes], path: Path, rate: int, chunk: Wav | None, chunks: Iterable[Wav]) -> int:

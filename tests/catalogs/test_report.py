@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import re
 from html.parser import HTMLParser
@@ -186,3 +187,13 @@ def test_peaks_follow_the_loudness() -> None:
     shape = peaks(np.concatenate([np.zeros(1000), np.full(1000, 0.5)]).astype(np.float32), 4)
     assert shape == [0.0, 0.0, 1.0, 1.0]
     assert peaks(np.zeros(0, dtype=np.float32), 3) == [0.0, 0.0, 0.0]
+
+
+def test_a_full_disk_is_one_line(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("catalogs.report.write_atomically", refuse)
+    with pytest.raises(OSError, match="no space left on the disk for the report; free some") as error:
+        build_report(root, tmp_path / "r.html")
+    assert error.value.filename == str(tmp_path / "r.html") and "\n" not in str(error.value)

@@ -131,21 +131,33 @@ def test_a_seed_repeats_and_none_is_drawn(voice: VoxCPM) -> None:
 
 def test_a_batch_gives_each_what_it_gets_alone(voice: VoxCPM, clips) -> None:
     items = [
-        Utterance("Hello world", seed=1, max_len=5),
+        Utterance("Hello world", seed=1, min_len=5, max_len=5),
         Utterance(
-            "Hello", description="slightly faster", reference_wav_path=clips["ref"], seed=2, cfg_value=1.0, max_len=3
+            "Hello",
+            description="slightly faster",
+            reference_wav_path=clips["ref"],
+            seed=2,
+            cfg_value=1.0,
+            min_len=3,
+            max_len=3,
         ),
-        Utterance("the worst", prompt_wav_path=clips["prompt"], prompt_text="It was ", seed=3, max_len=6),
-        Utterance("语音克隆。", seed=4, cfg_value=3.0, max_len=4),
+        Utterance("the worst", prompt_wav_path=clips["prompt"], prompt_text="It was ", seed=3, min_len=6, max_len=6),
+        Utterance("语音克隆。", seed=4, cfg_value=3.0, min_len=4, max_len=4),
     ]
-    options = {"inference_timesteps": 3, "min_len": 9}
+    options = {"inference_timesteps": 3}
     together = voice.generate_batch(items, **options)
     assert [len(wav) / voice.tts_model.config.out_patch_samples for wav in together] == [5, 3, 6, 4]
     for item, wav in zip(items, together, strict=True):
         # The golden audio tolerance: the random codec turns 1e-5 in a latent into 2e-4 (latents: test_generate).
         np.testing.assert_allclose(voice.generate_batch([item], **options)[0], wav, atol=2e-3)
     alone = voice.generate(
-        "(slightly faster)Hello", reference_wav_path=clips["ref"], seed=2, cfg_value=1.0, max_len=3, **options
+        "(slightly faster)Hello",
+        reference_wav_path=clips["ref"],
+        seed=2,
+        cfg_value=1.0,
+        min_len=3,
+        max_len=3,
+        **options,
     )
     np.testing.assert_allclose(alone, together[1], atol=2e-3)
 

@@ -25,6 +25,7 @@ def voice(golden: Path) -> VoxCPM:
 
 def test_a_least_length_above_the_greatest_is_refused(voice: VoxCPM) -> None:
     check_lengths(4, 4)
+    assert len(voice.generate("Hello", max_len=1, inference_timesteps=1)) == voice.tts_model.config.out_patch_samples
     with pytest.raises(ValueError, match="min_len 10 is above max_len 4"):
         voice.generate("Hello", min_len=10, max_len=4)
 

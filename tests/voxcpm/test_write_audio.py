@@ -71,6 +71,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
         def write(self, data: Any) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
+        def __exit__(self, *_: object) -> None:
+            # A buffered file writes what is left when it is closed.
+            raise OSError(errno.ENOSPC, "No space left on device")
+
     (tmp_path / "old.wav").write_bytes(b"old")
     monkeypatch.setattr(Path, "open", lambda *_: Full())
     for name in ("speech.wav", "speech.mp3", "old.wav"):
