@@ -7,18 +7,20 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   ?= demo
 
-.PHONY: install demo test lint format mutants clean upstream-venv
+.PHONY: install demo test lint format mutants clean upstream-venv lock
 
 install: $(VENV)/.installed
 
-# The stamp is made again whenever what is to be installed changes. torch comes first and is pinned by constraints.txt:
-# a range would pull several GB of CUDA packages onto a machine that may have no GPU.
-$(VENV)/.installed: pyproject.toml constraints.txt
+# The stamp is made again whenever what is to be installed changes. torch comes first and by version only: its wheel differs by
+# machine, and a range would pull several GB of CUDA packages onto a machine without a GPU. All other packages are checked by hash.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+$(VENV)/.installed: pyproject.toml constraints.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "voxmill needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { test "$$(id -u)" = 0 && apt-get install -y -q python3-venv; } || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	$(PIP) -c constraints.txt torch
+	$(PIP) --no-deps --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
 	$(BIN)/voxmill doctor --fix --quiet
 	@touch $@
 
@@ -54,5 +56,15 @@ $(UPSTREAM)/.installed:
 	$(UPSTREAM)/bin/pip install --quiet --disable-pip-version-check transformers einops pydantic librosa soundfile safetensors tqdm huggingface_hub 'datasets<4' argbind tensorboardX
 	@touch $@
 
+# Write requirements.lock (versions and hashes) and constraints.txt (the same versions) after a change of the dependencies in
+# pyproject.toml. What is pinned today stays pinned; `make lock UPGRADE=1` takes the newest releases.
+LOCK := .lock-venv
+lock:
+	@test -x $(LOCK)/bin/uv || { $(PYTHON) -m venv $(LOCK) && $(LOCK)/bin/pip install --quiet --disable-pip-version-check uv==0.13.9; }
+	$(LOCK)/bin/uv pip compile pyproject.toml --quiet --extra all --extra dev $(if $(UPGRADE),-c dev/lock-torch.txt --upgrade,-c constraints.txt) \
+		--config-file dev/lock.toml --python-version 3.11 --python-platform linux --generate-hashes --no-emit-package torch \
+		--no-annotate --no-header -o requirements.lock
+	@{ sed -n '/^#/p' constraints.txt; { grep -oE '^[A-Za-z0-9._-]+==[^ ;]+' requirements.lock; cat dev/lock-torch.txt; } | LC_ALL=C sort -f; } > constraints.new && mv constraints.new constraints.txt
+
 clean:
-	rm -rf $(VENV) $(UPSTREAM) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(UPSTREAM) $(LOCK) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
