@@ -47,6 +47,7 @@ class Plugin:
         self.tests: dict[str, dict[str, Any]] = {}
         self.failed: list[str] = []
         self.stopped = False
+        self._began = 0.0
         self._wanted, self._seconds, self._traced = wanted, seconds, traced
         self._lines: set[tuple[str, int]] = set()
 
@@ -59,6 +60,7 @@ class Plugin:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         self._lines = set()
         began = time.process_time()
+        self._began = self._began or began
         if self._traced:
             sys.settrace(self._trace)
         yield
@@ -67,7 +69,7 @@ class Plugin:
         for module, line in sorted(self._lines):
             lines.setdefault(module, []).append(line)
         self.tests[item.nodeid] = {"seconds": time.process_time() - began, "lines": lines}
-        if time.process_time() > self._seconds:
+        if time.process_time() - self._began > self._seconds:
             self.stopped = True
             item.session.shouldstop = "the time for this mutant is used up"
 

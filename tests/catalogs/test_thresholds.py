@@ -184,3 +184,10 @@ def test_thresholds_do_not_change_behind_their_users_backs() -> None:
     assert [(rule.setting, limit) for rule, limit in Thresholds(min_snr_db=None).limits()] == [
         (rule.setting, DOCUMENTED[rule.setting]) for rule in RULES if rule.setting != "min_snr_db"
     ]
+
+
+def test_a_change_keeps_what_was_changed_before(tmp_path: Path) -> None:
+    create_corpus(tmp_path)
+    change_thresholds(tmp_path, ["min_snr_db=3"])
+    assert change_thresholds(tmp_path, ["max_clipping=0.5"]) == Thresholds(min_snr_db=3.0, max_clipping=0.5)
+    assert change_thresholds(tmp_path, reset=True) == Thresholds()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from fakes.recordings import noise, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,6 +110,29 @@ def test_sessions_below_the_cap_are_planned_as_if_there_were_none(found: list[So
     assert plan_units(found, set(), "f" * 16, 100.0, seconds_of, 31 * 255.0) == plan_units(
         found, set(), "f" * 16, 100.0, seconds_of, math.inf
     )
+
+
+def test_a_unit_is_full_at_its_length() -> None:
+    found = [source(f"{name}.wav", name) for name in "abcd"]
+    units = plan_units(found, set(), "f" * 16, 20.0, lambda item: 10.0)
+    assert sorted(unit.seconds for unit in units) == [20.0, 20.0]
+
+
+def test_a_source_that_is_processed_again_makes_another_unit() -> None:
+    found = [source("a.wav", "s"), source("b.wav", "s")]
+    once, again, thrice = (
+        plan_units(found, set(), "f" * 16, 1.0, seconds_of, generations=generations)
+        for generations in (None, {found[0].source_id: 0}, {found[0].source_id: 4, found[1].source_id: 1})
+    )
+    assert [unit.generation for (unit,) in (once, again, thrice)] == [0, 1, 5]
+    assert len({unit.unit_id for (unit,) in (once, again, thrice)}) == 3
+    assert plan_units(found, set(), "f" * 16, 1.0, seconds_of, generations={"another": 3}) == once
+
+
+def test_a_file_s_own_header_promises_its_length(tmp_path: Path) -> None:
+    write(tmp_path / "x.wav", noise(4.0, 16_000, seed=0), 16_000)
+    here = dataclasses.replace(source("x.wav", "s"), path=str(tmp_path / "x.wav"))
+    assert promised_seconds(here) == pytest.approx(4.0)
 
 
 def test_a_part_takes_no_name_that_another_session_has() -> None:

@@ -169,3 +169,12 @@ def test_mining_finds_what_a_search_over_all_pairs_finds(
                 wanted.append((segments[there].segment_id, here - there))
                 taken.append(there)
         assert found.get(segment.segment_id, []) == wanted
+
+
+def test_the_threshold_itself_is_not_enough_and_two_clips_are() -> None:
+    segments = [voice(0), voice(1, np.pi / 3)]
+    cosine = float(np.asarray(segments[0].embedding) @ np.asarray(segments[1].embedding))
+    assert pairs(segments, threshold=cosine - 0.001) == {(0, 1)}
+    one = [voice(0), voice(1)]
+    assert pairs(one, threshold=1.0) == set() and pairs(one, threshold=0.999) == {(0, 1)}
+    assert pairs(segments[:1]) == set() and pairs([]) == set()

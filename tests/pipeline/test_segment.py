@@ -177,7 +177,16 @@ def test_two_that_share_a_pause_share_their_cut(
 def test_speech_beyond_the_recording_s_end_makes_no_segment() -> None:
     done = cut(session(5.0, 16_000, [(1.0, 2.0), (4.0, 5.01), (5.01, 5.02)]))
     assert [(s.start_s, s.end_s) for s in done.segments] == [pytest.approx((0.85, 2.15)), pytest.approx((3.85, 5.0))]
+    done = cut(session(5.0, 16_000, [(4.0, 5.005), (5.01, 5.02)]), join_s=0.0)
+    assert [s.end_s for s in done.segments if not s.hard_reasons] == [5.0] and min(
+        s.duration_s for s in done.segments
+    ) > 0
     assert cut(session(0.0, 16_000, [])).segments == []
+
+
+def test_speech_of_just_the_longest_length_is_not_split() -> None:
+    done = cut(session(4.0, 16_000, [(1.0, 2.5)]), max_s=2.0, target_s=2.0, pad_s=0.25, reach_s=0.0)
+    assert len([s for s in done.segments if not s.hard_reasons]) == 1
 
 
 def test_a_rejected_stretch_is_five_seconds_long() -> None:
