@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -87,22 +88,34 @@ def sweep_scratch(tmp: str | Path) -> int:
 
 
 def _sweep(entry: Path) -> int:
-    path = _lock_of(entry)
-    lock = path.open("r+b") if path.is_file() else None
+    """Remove one entry unless a writer owns it; return the bytes freed. Whatever vanishes meanwhile was another sweep's."""
+    try:
+        lock = _lock_of(entry).open("r+b")
+    except FileNotFoundError:
+        lock = None
     try:
         # Held while its file is removed: a writer that is just creating this lock then sees that it has to take another name.
         if lock is not None and not _taken(lock):
             return 0
-        inside = [path for path in (entry, *entry.rglob("*")) if path.is_file() and not path.is_symlink()]
-        freed = sum(path.stat().st_size for path in inside)
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)
+        freed = sum(_file_bytes(path) for path in (entry, *entry.rglob("*")))
+        with suppress(FileNotFoundError):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
         return freed
     finally:
         if lock is not None:
             lock.close()
+
+
+def _file_bytes(path: Path) -> int:
+    """The size of a file; 0 for a folder, a link and for what is gone."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _lock_of(entry: Path) -> Path:
