@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from catalogs.attempts import cause_sql
+from catalogs.column_words import comments_sql, with_comments
 from catalogs.commit import corpus_info, read_records, record_path
 from catalogs.corpus import annotation_files
 from catalogs.damage import DamagedFileError, one_line
@@ -137,6 +138,7 @@ def _sql(connection: duckdb.DuckDBPyConnection, root: Path, files: dict[str, lis
         "version": str(SCHEMA_VERSION),
         "columns_segments": _columns(INDEX.names),
         "cause": cause_sql(),
+        "comments": comments_sql(),
         "replaced": f"CAST({_list(replaced_sources(root))} AS VARCHAR[])",
     }
     older = _superseded(root)
@@ -219,7 +221,7 @@ def _state(root: Path, files: dict[str, list[Path]], limits: Thresholds) -> str:
     """A hash of everything the views were built from: another one means that they are out of date."""
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     listed = "\n".join(str(path) for kind in sorted(files) for path in files[kind])
-    return short_hash(str(root), listed, limits.model_dump_json(), template, *replaced_sources(root))
+    return short_hash(str(root), listed, limits.model_dump_json(), template, comments_sql(), *replaced_sources(root))
 
 
 def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
@@ -278,7 +280,7 @@ def query_table(root: str | Path, sql: str) -> pa.Table:
 
     with connect(root) as connection:
         try:
-            statements = connection.extract_statements(sql)
+            statements = connection.extract_statements(with_comments(sql))
         except duckdb.Error as error:
             raise QueryError(_explain(connection, error)) from None
         readers = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.RELATION)

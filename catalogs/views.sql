@@ -4,13 +4,15 @@ CREATE VIEW recordings AS
 SELECT $columns_recordings FROM $files_recordings;
 
 CREATE VIEW segments AS
-SELECT $columns_segments
+SELECT $columns_segments, path
 FROM (
     SELECT * EXCLUDE (duplicate_of, duplicate_kind, duplicate_group)
         REPLACE ($kept AS kept, $reasons AS reasons)
     FROM $files_index
 )
-LEFT JOIN (SELECT $columns_duplicates FROM $files_duplicates) USING (segment_id);
+LEFT JOIN (SELECT $columns_duplicates FROM $files_duplicates) USING (segment_id)
+-- Grouped, so that a segment stays one row and DuckDB leaves the join out of queries that do not ask for the path.
+LEFT JOIN (SELECT source_id, any_value(path) AS path FROM $files_recordings GROUP BY source_id) USING (source_id);
 
 CREATE VIEW reference_pairs AS
 SELECT $columns_references FROM $files_references;
@@ -100,3 +102,5 @@ ORDER BY step, seconds DESC, reason;
 
 CREATE VIEW catalog_info AS
 SELECT $state AS state, $root AS root, $version AS schema_version;
+
+$comments

@@ -1,4 +1,4 @@
-"""Write the pages that follow from the code's own declarations: docs/stages/*.md and docs/commands.md.
+"""Write the pages that follow from the code's own declarations: docs/stages/*.md, docs/commands.md, columns in docs/corpus.md.
 
     python docs/generate.py            # write them
     python docs/generate.py --check    # exit 1 when one is out of date (a test runs this)
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ DOCS = Path(__file__).resolve().parent
 
 #: Which paper a stage's words speak of. Its text is not in this repository: rules are given by what they say, not by section.
 PAPER = "*The paper* is the VoxCPM2 technical report, [arXiv:2606.06928](https://arxiv.org/abs/2606.06928)."
+COLUMNS_START = "<!-- columns: made by docs/generate.py from catalogs/column_words.py -->"
+COLUMNS_END = "<!-- end of columns -->"
 sys.path.insert(0, str(DOCS.parent))
 
 
@@ -108,6 +111,31 @@ def commands_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def corpus_page() -> str:
+    """The page of the corpus format with the tables of all columns between its two marks."""
+    from catalogs.column_words import COLUMN_WORDS, VIEW_WORDS
+    from catalogs.commit import create_corpus
+    from catalogs.views import VIEWS, query
+
+    with tempfile.TemporaryDirectory() as folder:
+        create_corpus(folder)
+        sql = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal ORDER BY column_index"
+        columns = query(folder, sql)[1]
+    tables = []
+    for view in VIEWS:
+        rows = ["| column | type | unit or range | what it is |", "|---|---|---|---|"]
+        for name, kind in ((name, kind) for table, name, kind in columns if table == view):
+            words = COLUMN_WORDS[view][name]
+            kind = "STRUCT" if kind.startswith("STRUCT") else kind
+            rows.append(f"| `{name}` | {kind.lower()} | {words.unit} | {words.meaning} |")
+        tables.append("\n".join([f"### `{view}`", "", VIEW_WORDS[view], "", *rows]))
+    before, start, rest = (DOCS / "corpus.md").read_text(encoding="utf-8").partition(COLUMNS_START)
+    _, end, after = rest.partition(COLUMNS_END)
+    if not start or not end:
+        raise ValueError("docs/corpus.md lacks the marks between which the tables of columns stand")
+    return "\n\n".join([before + start, *tables, end + after])
+
+
 def pages() -> dict[Path, str]:
     """Every generated page with its text."""
     from pipeline.config import STAGE_NAMES
@@ -116,6 +144,7 @@ def pages() -> dict[Path, str]:
         DOCS / "stages" / f"{name}.md": stage_page(name, i, len(STAGE_NAMES)) for i, name in enumerate(STAGE_NAMES, 1)
     }
     found[DOCS / "commands.md"] = commands_page()
+    found[DOCS / "corpus.md"] = corpus_page()
     return found
 
 

@@ -8,10 +8,12 @@ import sys
 import threading
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpus_builders import FINGERPRINT, make_unit, verdict
 
+from catalogs.column_words import COLUMN_WORDS, VIEW_WORDS
 from catalogs.commit import adopt_fingerprint, commit_unit, create_corpus, quarantine_now
 from catalogs.corpus import Corpus
 from catalogs.schema import DECOUPLED, DESCRIPTIONS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, UNITS
@@ -57,6 +59,7 @@ def test_views_have_the_contract_columns_and_types(tmp_path: Path, filled: bool)
 
     for view, schema in CONTRACT.items():
         names, rows = query(tmp_path / "c", f"DESCRIBE {view}")
+        schema = schema.append(pa.field("path", pa.string())) if view == "segments" else schema
         assert [row[names.index("column_name")] for row in rows] == schema.names
         expected = [str(kind) for kind in duckdb.from_arrow(schema.empty_table()).types]
         shown = [row[names.index("column_type")] for row in rows]
@@ -110,6 +113,40 @@ def test_plain_duckdb_opens_the_catalog_from_elsewhere(root: Path, tmp_path: Pat
     command = [sys.executable, "-c", script, catalog_path(root)]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert shown.stdout.split() == ["15", "3"]
+
+
+def test_every_view_and_column_says_what_it_is_in_plain_duckdb(root: Path) -> None:
+    import duckdb
+
+    with duckdb.connect(str(build_catalog(root)), read_only=True) as plain:
+        views = plain.execute("SELECT view_name, comment FROM duckdb_views() WHERE NOT internal").fetchall()
+        columns = plain.execute(
+            "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
+        ).fetchall()
+    assert dict(views) == VIEW_WORDS and set(VIEWS) < set(VIEW_WORDS)
+    assert [column for *column, comment in columns if not comment] == []
+    assert {(view, name) for view, name, _ in columns} == {
+        (view, name) for view, words in COLUMN_WORDS.items() for name in words
+    }
+    assert ("segments", "pitch_hz", "Median pitch [Hz]") in columns
+
+
+@pytest.mark.parametrize("sql", ["describe segments", ' DESC "Segments" ;', "DESCRIBE main.segments"])
+def test_describe_shows_the_words(root: Path, sql: str) -> None:
+    names, rows = query(root, sql)
+    assert names == ["column_name", "column_type", "comment"] and ("snr_db", "FLOAT") in {row[:2] for row in rows}
+    assert all(row[2] for row in rows)
+
+
+def test_a_segment_has_the_path_of_its_recording_and_stays_one_row(root: Path) -> None:
+    expected = {row["source_id"]: row["path"] for row in Corpus(root).table("recordings").to_pylist()}
+    rows = query(root, "SELECT source_id, path FROM segments")[1]
+    assert len(rows) == 15 and all(expected[source] == path for source, path in rows)
+
+
+def test_a_query_without_the_path_does_not_join_the_recordings(root: Path) -> None:
+    plans = [query(root, f"EXPLAIN SELECT max({column}) FROM segments")[1][0][1] for column in ("snr_db", "path")]
+    assert [plan.lower().count("read_parquet") for plan in plans] == [1, 2]
 
 
 def test_a_moved_corpus_is_rebuilt(root: Path, tmp_path: Path) -> None:
