@@ -43,7 +43,7 @@ def fetch_weights(entry: Weights, target: Path, say: Progress) -> Path:
                 except OSError as error:
                     if error.errno in (28, 122):
                         raise WeightsMissing(
-                            f"no space left for {entry.name} in {target.parent} ({entry.bytes / 1e6:.0f} MB needed); "
+                            f"no space left for {entry.name} in {target.parent} ({entry.size} needed); "
                             f"free some and run: {entry.command}"
                         ) from None
                     errors.append(_one_line(error))

