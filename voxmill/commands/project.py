@@ -66,8 +66,10 @@ def models_list(as_json: JsonOption = False) -> None:
         }
         for name, weights in models.registry().items()
     ]
-    sizes = {name: weights.size for name, weights in models.registry().items()}
-    cells = [[*list(row.values())[:-2], sizes[row["name"]], "yes" if row["here"] else "no"] for row in rows]
+    cells = [
+        [*list(row.values())[:-2], weights.size, "yes" if row["here"] else "no"]
+        for row, weights in zip(rows, models.registry().values(), strict=True)
+    ]
     terminal.table("", ["name", "role", "profiles", "licence", "size", "here"], cells)
     terminal.result(rows)
 
