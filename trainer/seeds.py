@@ -16,7 +16,7 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 _ROUNDS = 8
 _LEAST_BITS = 6
 """Of the Feistel network. In one of three bits, eight rounds do not make all orders of five elements equally frequent; in one of
-six they do (tests/trainer/test_seeds.py)."""
+six they do (tests/trainer/test_train_seeds.py)."""
 
 
 def hash_number(*parts: object) -> int:
