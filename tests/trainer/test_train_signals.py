@@ -19,6 +19,12 @@ from trainer.loop import train
 from trainer.signals import ask_to_stop, flag_on_signal
 
 HANGS_IN_PYTHON = "threading.Event().wait()"
+# Both interrupts arrive while Python's handlers cannot run: they run once for the two, and then the main thread hangs.
+HANGS_AFTER_BOTH = """
+    with suppress(Exception):
+        HashStore().wait(["never"], timedelta(seconds=2))
+    threading.Event().wait()
+"""
 # An interrupt that comes before the wait begins is passed over: it is the thread that must end this.
 HANGS_OUTSIDE = """
     while True:
@@ -62,9 +68,10 @@ def interrupt(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize("hanging", [HANGS_IN_PYTHON], indirect=True)
+@pytest.mark.parametrize("hanging", [HANGS_IN_PYTHON, HANGS_AFTER_BOTH], indirect=True, ids=["python", "both at once"])
 def test_a_second_interrupt_ends_a_step_that_hangs(hanging: subprocess.Popen[str]) -> None:
     assert "Ctrl-C again ends the run now" in interrupt(hanging)
+    wait_until_taken(hanging)
     assert hanging.poll() is None, "the first one waits for the step"
     hanging.send_signal(signal.SIGINT)
     _, said = hanging.communicate(timeout=PATIENCE_S)
