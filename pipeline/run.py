@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from catalogs.commit import CorpusError, adopt_fingerprint, create_corpus, sweep_tmp, write_atomically
+from catalogs.fresh import Fresh
 from catalogs.history import History, note_replaced, read_history
 from catalogs.locks import CorpusBusyError, only_run, own_scratch
 from catalogs.models import DigestMismatch, NotPinned, WeightsMissing, available, pull_command, resolve
@@ -94,13 +95,14 @@ def prepare(
     if settled.notice:
         watcher.say(settled.notice)
     check_weights(config.weights())
+    fresh = Fresh(root)
     with full_disk_said(root):
         try:
             create_corpus(root, name=config.name)
         except CorpusError as error:
             raise PrepareError(str(error)) from None
         try:
-            with only_run(root):
+            with only_run(root), fresh.removed_on_failure():
                 return _prepare(paths, root, config, watcher, redo, fingerprint)
         except CorpusBusyError as error:
             raise PrepareError(str(error)) from None

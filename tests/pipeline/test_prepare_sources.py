@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from fakes.recordings import noise, write
 
+from catalogs.commit import create_corpus
 from pipeline import run
 from pipeline.config import load_config
+from pipeline.sources import SourceError
 
 
 class Lines:
@@ -47,3 +50,62 @@ def test_a_password_in_an_argument_is_not_repeated(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(run, "find_sources", lambda *args, **kwargs: run.FoundSources())
         run.prepare(arguments, tmp_path / "corpus", load_config(), Lines())  # type: ignore[arg-type]
     assert "no recordings in" in str(stopped.value) and "geheim" not in str(stopped.value)
+
+
+def _bad_manifest(folder: Path) -> str:
+    (folder / "list.csv").write_text("nothing,here\n1,2\n")
+    return str(folder / "list.csv")
+
+
+FAILED_STARTS = {
+    "a wrong path": lambda folder: str(folder / "nowhere"),
+    "an empty folder": lambda folder: str(folder / "empty"),
+    "an unknown protocol": lambda folder: "gopher9://host/recordings",
+    "a missing library": lambda folder: "s3://bucket/recordings",
+    "a bad manifest": _bad_manifest,
+}
+
+
+@pytest.mark.parametrize("start", FAILED_STARTS)
+def test_a_start_that_fails_leaves_no_corpus_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    monkeypatch.setattr(run, "check_weights", lambda names: None)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    (tmp_path / "empty").mkdir()
+    given = FAILED_STARTS[start](tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises((run.PrepareError, SourceError)):
+        run.prepare([given], tmp_path / "new" / "corpus", load_config(), Lines())  # type: ignore[arg-type]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_start_that_fails_leaves_folders_that_were_there_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "check_weights", lambda names: None)
+    empty, corpus = tmp_path / "empty", tmp_path / "corpus"
+    empty.mkdir()
+    (empty / ".keep").write_text("mine")
+    create_corpus(corpus)
+    before = sorted(corpus.rglob("*"))
+    for out in (empty, corpus):
+        with pytest.raises(SourceError):
+            run.prepare([str(tmp_path / "nowhere")], out, load_config(), Lines())  # type: ignore[arg-type]
+    assert [path.name for path in empty.iterdir()] == [".keep"]
+    assert set(before) <= set(corpus.rglob("*"))
+
+
+def test_a_start_that_fails_after_hours_of_hashing_keeps_the_hashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in" / "a.wav", noise(0.5, 16_000, seed=1), 16_000)
+    monkeypatch.setattr(run, "check_weights", lambda names: None)
+
+    def stopped(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "note_refused", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run.prepare([str(tmp_path / "in")], tmp_path / "corpus", load_config(), Lines())  # type: ignore[arg-type]
+    assert (tmp_path / "corpus/corpus.json").is_file() and (tmp_path / "corpus/hashes.json").is_file()
