@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
@@ -78,7 +79,7 @@ class Latents:
             else:
                 self.notes.append(
                     f"{home} has latents of another codec ({', '.join(codecs)}), not of the model's ({form.codec}): clips are"
-                    f" encoded as they come; voxmill encode {home} --codec with this model makes latents that fit"
+                    f" encoded as they come; to store them: voxmill encode {shlex.quote(str(home))} --codec MODEL"
                 )
 
     def get(self, segment_id: str, patches: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
@@ -210,14 +211,16 @@ def test_only_checkpoints_count_as_room_that_is_freed(
 
 
 def test_stored_latents_of_another_codec_are_told_by_plan_and_run(runs: Runs, tmp_path: Path) -> None:
-    corpus = tmp_path / "corpus"
+    corpus = tmp_path / "a corpus"
     shutil.copytree(runs.corpus, corpus)
     segment = next(iter(Corpora([corpus]).kept()))
     unit = next((corpus / "units").rglob("*.json")).stem
     write_latents(corpus, LatentForm("0" * 16, 4, 64), unit, [(segment, np.zeros((3, 4, 64), np.uint16))])
     config = Runs(corpus, runs.start, runs.cache).config(tmp_path / "out", {"steps": 1})
     (line,) = [line for line in plan(config).lines() if "latents of another codec" in line]
-    assert line.startswith("note: ") and "0" * 16 in line and f"voxmill encode {corpus}" in line
+    assert (
+        line.startswith("note: ") and "0" * 16 in line and f"voxmill encode {shlex.quote(str(corpus))} --codec" in line
+    )
     said: list[str] = []
     train(config, said.append)
     assert line in said

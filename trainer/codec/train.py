@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -204,9 +205,8 @@ def _clips(config: CodecConfig, corpora: Corpora) -> tuple[CorpusClips, Sequence
     training = CorpusClips(corpora, chosen[count:], memory)
     held = list(read_each(CorpusClips(corpora, chosen[:count], memory) if count else training, count or _HELD_OUT_MOST))
     if len(held) < 2:
-        raise TrainError(
-            f"{corpora.title}: of the clips to measure by {len(held)} can be read; run: voxmill fsck on the corpus"
-        )
+        checks = " && ".join(f"voxmill fsck {shlex.quote(str(part.path))}" for part in corpora.parts)
+        raise TrainError(f"{corpora.title}: only {len(held)} of the held-out clips can be read; run: {checks}")
     kept = corpora.kept()
     return training, held, sum(kept[segment]["duration_s"] for segment in chosen[count:]) / 60
 
