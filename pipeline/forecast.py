@@ -110,13 +110,14 @@ def forecast(
     sample_s: float | None = None,
     seed: int = 1,
     say: Callable[[str], None] = lambda line: None,
+    redo: bool = False,
 ) -> Forecast:
     """Run the stages over about `sample_s` seconds of what is not in the corpus `root` yet, and scale up. None: a third of
-    it, two minutes at least and eight at most.
+    it, two minutes at least and eight at most. With `redo`, of everything that was found.
 
     Raises ValueError where there is nothing to do or no readable recording among what there is.
     """
-    done = committed_sources(root, retry_rule(config)) if (root / "corpus.json").is_file() else set()
+    done = committed_sources(root, retry_rule(config)) if (root / "corpus.json").is_file() and not redo else set()
     waiting = [source for source in found.sources if source.source_id not in done]
     if not waiting:
         raise ValueError("nothing to forecast: all of these recordings are in the corpus already")

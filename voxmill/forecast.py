@@ -15,17 +15,29 @@ if TYPE_CHECKING:
 
 
 def show_forecast(
-    recordings: Sequence[str], out: Path, config: _PrepareConfig, sample_s: float | None, terminal: Terminal
+    recordings: Sequence[str],
+    out: Path,
+    config: _PrepareConfig,
+    sample_s: float | None,
+    terminal: Terminal,
+    redo: bool = False,
 ) -> None:
-    """Forecast a run and print it as a table (or JSON). Writes nothing. Raises ValueError where there is nothing to do."""
-    from catalogs.thresholds import REASON_WORDS
+    """Forecast a run and print it as a table (or JSON). Writes nothing. Raises ValueError if there is nothing to do."""
+    from catalogs.thresholds import REASON_WORDS, apply_saved, saved_wins
+    from pipeline.fingerprint import settle
     from pipeline.forecast import forecast, list_recordings
     from pipeline.run import check_weights
 
+    # As the run would decide: `separate.mode: auto` and the thresholds are those of the corpus, if there is one.
+    settled = settle(config, out, redo)
+    for line in (settled.notice, saved_wins(out, config.thresholds)):
+        if line:
+            terminal.say(line)
+    config = settled.config.model_copy(update={"thresholds": apply_saved(out, config.thresholds)})
     check_weights(config.weights())
     found = list_recordings(recordings, out, config)
     terminal.say(f"{len(found.sources)} recording{'s' * (len(found.sources) != 1)} found")
-    result = forecast(found, out, config, sample_s, say=terminal.say)
+    result = forecast(found, out, config, sample_s, say=terminal.say, redo=redo)
     rows = [
         _row("time", result.wall_s, _hours),
         _row("kept", result.kept_s, _hours),
@@ -48,7 +60,7 @@ def show_forecast(
     slow = sorted(result.stage_cpu_s.items(), key=lambda item: -item[1])[:4]
     terminal.say("core time: " + ", ".join(f"{stage} {_hours(seconds)}" for stage, seconds in slow))
     gpus = f", {result.gpus:g} GPUs" if result.gpus else ""
-    terminal.say(f"reckoned for {result.cpus:g} CPUs{gpus}")
+    terminal.say(f"computed for {result.cpus:g} CPUs{gpus}")
     for note in result.notes:
         terminal.say(note)
     terminal.say("nothing was written; the same command without --dry-run does the work")

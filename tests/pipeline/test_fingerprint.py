@@ -12,9 +12,12 @@ from fakes.recordings import noise, write
 import pipeline.fingerprint
 from catalogs.commit import CorpusError, adopt_fingerprint, corpus_info, create_corpus
 from catalogs.settings import dump_settings
+from catalogs.thresholds import Thresholds, save_thresholds
 from pipeline.config import _PrepareConfig, load_config
 from pipeline.fingerprint import settle
 from pipeline.run import prepare
+from voxmill.forecast import show_forecast
+from voxmill.terminal import Terminal
 
 #: (overrides, weights of the separator on the machine) -> fingerprint that commit fae81e6 bound a corpus to.
 OLD = [
@@ -122,6 +125,34 @@ def test_prepare_says_what_was_decided_and_binds_it(monkeypatch: pytest.MonkeyPa
     assert info["fingerprint"] == load_config(None, ["separate.mode=off"]).fingerprint()
     assert json.loads((tmp_path / "corpus" / "run.json").read_text())["fingerprint"] == info["fingerprint"]
     assert "mode: 'off'" in (tmp_path / "corpus" / "prepare.yaml").read_text()
+
+
+@pytest.mark.parametrize(("redo", "expected"), [(False, "off"), (True, "always")])
+def test_a_dry_run_decides_as_the_run_would(
+    redo: bool, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the corpus, not by this machine: separation as it was decided, thresholds as they were saved."""
+    weights_here(monkeypatch, False)
+    root = tmp_path / "corpus"
+    create_corpus(root)
+    adopt_fingerprint(root, settle(load_config(), root).fingerprint)
+    save_thresholds(root, Thresholds(min_snr_db=30.0))
+    weights_here(monkeypatch, True)
+    seen: list[tuple[str, float | None]] = []
+
+    def stop(found: Any, root: Path, config: Any, *rest: Any, **more: Any) -> None:
+        seen.append((mode(config), config.thresholds.min_snr_db))
+        assert more["redo"] is redo
+        raise ValueError("enough")
+
+    monkeypatch.setattr("pipeline.run.check_weights", lambda names: None)
+    monkeypatch.setattr("pipeline.forecast.forecast", stop)
+    audio = write(tmp_path / "a.wav", noise(1, 16_000), 16_000)
+    with pytest.raises(ValueError, match="enough"):
+        show_forecast([str(audio)], root, load_config(), None, Terminal(), redo)
+    assert seen == [(expected, 30.0)]
+    said = capsys.readouterr().out
+    assert "min_snr_db 30" in said and ("goes on without it" in said) is not redo
 
 
 def test_keys_that_change_speed_only_are_left_out() -> None:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs import models
+from catalogs.commit import create_corpus
 from pipeline.config import load_config
 from pipeline.engine.base import StageGroup, StageSpec
 from pipeline.excerpts import EXCERPT_S, Piece, draw_excerpts, write_piece, write_survey
@@ -107,6 +108,18 @@ def test_a_forecast_of_silence_and_of_nothing(tmp_path: Path) -> None:
     (folder / "1.wav").unlink()
     with pytest.raises(ValueError, match="none of the 1 recordings can be read"):
         forecast(list_recordings([str(folder)], out, config), out, config)
+
+
+def test_a_forecast_of_redo_covers_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken.flac").write_bytes(b"fLaC" + bytes(100))
+    config, out = load_config(), tmp_path / "corpus"
+    create_corpus(out)
+    found = list_recordings([str(tmp_path / "broken.flac")], out, config)
+    monkeypatch.setattr("pipeline.forecast.committed_sources", lambda *a: {one.source_id for one in found.sources})
+    with pytest.raises(ValueError, match="nothing to forecast"):
+        forecast(found, out, config)
+    with pytest.raises(ValueError, match="none of the 1 recordings can be read"):
+        forecast(found, out, config, redo=True)
 
 
 def test_an_excerpt_speaks_the_language_of_its_recording(corpora: Path, tmp_path: Path) -> None:
@@ -219,4 +232,4 @@ def test_a_person_is_told_why_nothing_is_kept(
     shown.show_forecast(["in"], Path("out"), load_config(), 60.0, Terminal())
     said = capsys.readouterr().out
     assert "low_snr" in said and "90%, low_dnsmos" in said and "62%, no_speech (no speech in it) 10%" in said
-    assert "slow_text" not in said and "reckoned for 8 CPUs, 2 GPUs" in said and "not priced" in said
+    assert "slow_text" not in said and "computed for 8 CPUs, 2 GPUs" in said and "not priced" in said

@@ -64,7 +64,7 @@ def prepare(
     if dry_run:
         from voxmill.forecast import show_forecast
 
-        show_forecast(recordings, out, settings, sample_minutes and sample_minutes * 60, terminal)
+        show_forecast(recordings, out, settings, sample_minutes and sample_minutes * 60, terminal, redo)
         return
     from voxmill.progress import PrepareProgress
 
