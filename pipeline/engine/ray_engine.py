@@ -1,8 +1,9 @@
 """Sessions over Ray actors: a pool per group of stages, one call at a time on each actor, a bounded number in flight.
 
-The driver moves references, never audio: every actor call returns the session (left in the object store) and a small
-outcome. One call per actor at a time means that when a worker dies, exactly one session was to blame - unless its node
-went down with it, or it died before it began: then nobody was, and the session just goes to another actor.
+Between stages the driver moves references only: every actor call returns the session (left in the object store) and a
+small outcome. A finished session is fetched once, with its clips, because the driver commits it. One call per actor at a
+time means that when a worker dies, exactly one session was to blame - unless its node went down with it, or it died
+before it began: then nobody was, and the session just goes to another actor.
 """
 
 from __future__ import annotations
