@@ -13,6 +13,7 @@ from catalogs.commit import write_atomically
 from catalogs.corpus import Corpus
 from catalogs.damage import reading
 from catalogs.schema import DESCRIPTIONS
+from catalogs.writable import check_writable
 
 
 @dataclass
@@ -34,6 +35,7 @@ def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", ba
     annotator, CorpusError for a folder that is no corpus.
     """
     describer = provider_named(annotator) if isinstance(annotator, str) else annotator
+    check_writable(root, "annotations")
     corpus = Corpus(root)
     stats = DescribeStats(describer.name)
     kept = corpus.kept().to_pylist()

@@ -116,10 +116,18 @@ class Corpus:
         return references.take(pa.array(sorted(rows.values()), pa.int64()))
 
     def annotations(self, kind: str) -> pa.Table:
-        """All rows of `descriptions` or `decoupled` that later passes have made so far, keyed by segment_id."""
+        """All rows of `descriptions` or `decoupled` that later passes have made so far, keyed by segment_id.
+
+        Rows of segments that were replaced (another attempt, --redo) stay on the disk and are left out.
+        """
+        import pyarrow.compute as pc
+
         schema = _ANNOTATIONS[kind]
         parts = [read_rows(path, schema) for path in annotation_files(self.path, kind)]
-        return pa.concat_tables(parts) if parts else schema.empty_table()
+        if not parts:
+            return schema.empty_table()
+        found = pa.concat_tables(parts)
+        return found.filter(pc.is_in(found.column("segment_id"), self.index.column("segment_id").combine_chunks()))
 
     def kept(self, thresholds: Thresholds | None = None) -> pa.Table:
         """The INDEX rows of the segments that pass `thresholds` (default: the corpus' own); no model is called."""

@@ -22,7 +22,7 @@ CREATE VIEW descriptions AS
 SELECT $columns_descriptions FROM $files_descriptions SEMI JOIN (SELECT segment_id FROM $files_index) USING (segment_id);
 
 CREATE VIEW decoupled AS
-SELECT $columns_decoupled FROM $files_decoupled;
+SELECT $columns_decoupled FROM $files_decoupled SEMI JOIN (SELECT segment_id FROM $files_index) USING (segment_id);
 
 -- What was persisted at once (quarantine/now) and came again with its unit is one verdict. A row of before there were causes gets
 -- one from its error. Failed sources in whose place another file lies by now are left out.

@@ -12,7 +12,9 @@ from typing import Any
 
 from catalogs.attempts import cause_of_row
 from catalogs.commit import quarantine_now, write_atomically
+from catalogs.corpus import Corpus
 from catalogs.history import History, refused_files
+from catalogs.ids import other_channel_id
 from pipeline.config import _PrepareConfig
 from pipeline.failures import code_version
 from pipeline.places import is_location, local_path, public
@@ -42,6 +44,26 @@ def known_arguments(root: Path) -> list[list[str]]:
         return [list(run) for run in json.loads((root / "sources.json").read_text(encoding="utf-8"))["runs"]]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return []
+
+
+def gone_line(root: Path, found: FoundSources, arguments: Sequence[str], history: History) -> str | None:
+    """One line that counts the recordings of the corpus that are not found any more; None where there are none.
+
+    Only where all that any run was given is given again: recordings of other runs are not looked for now.
+    """
+    known = known_arguments(root)
+    if not known or not set().union(*known) <= set(absolute_arguments(arguments)):
+        return None
+    here = {source.source_id for source in found.sources}
+    gone = set(history.generations) - here - {other_channel_id(source) for source in here}
+    if gone and found.refused:
+        refused = {verdict.path for verdict in found.refused}
+        rows = Corpus(root).table("recordings").select(["source_id", "path"]).to_pylist()
+        gone -= {row["source_id"] for row in rows if row["path"] in refused}
+    if not gone:
+        return None
+    words = "recording of the corpus is" if len(gone) == 1 else "recordings of the corpus are"
+    return f"{len(gone)} {words} not among the sources any more; {'it stays' if len(gone) == 1 else 'they stay'}"
 
 
 def note_refused(root: Path, found: FoundSources, arguments: Sequence[str]) -> list[str]:

@@ -109,6 +109,8 @@ def _retry(
         first = history.failures[min(missing)][0]["path"]
         watcher.say(
             f"{len(missing)} failed recordings are not found any more, e.g. {first}: they stay in the quarantine"
+            if len(missing) > 1
+            else f"1 failed recording is not found any more: {first}; it stays in the quarantine"
         )
     wanted |= {
         s.source_id for s in found.sources if public(s.path) in readable and s.source_id not in history.generations

@@ -29,7 +29,7 @@ from pipeline.engine.progress import Progress
 from pipeline.failures import Breaker, BrokenStageError, StopRunError
 from pipeline.fingerprint import settle
 from pipeline.hashes import KeptHashes
-from pipeline.journal import end_redo, note_refused, remember_arguments, retry_rule, start_redo, write_log
+from pipeline.journal import end_redo, gone_line, note_refused, remember_arguments, retry_rule, start_redo, write_log
 from pipeline.places import public, redacted
 from pipeline.plan import PlannedUnit, plan_units, promised_lengths
 from pipeline.records import Session, Source
@@ -123,8 +123,10 @@ def _prepare(
         raise PrepareError(
             f"no recordings in {redacted(', '.join(paths))}: give a folder, a file, a glob or a manifest of audio"
         )
-    remember_arguments(root, paths)
     history = read_history(root)
+    if line := gone_line(root, found, paths, history):
+        watcher.say(line)
+    remember_arguments(root, paths)
     note_replaced(root, history, present(found))
     done = history.done(retry_rule(config))
     if redo:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from catalogs.companions import StoredLatents, stored_codecs, write_latents
+from catalogs.writable import check_writable
 from trainer.codec.files import read_codec
 from trainer.config import TrainError
 from trainer.corpora import RATE, Corpora, SegmentError
@@ -62,6 +63,7 @@ def encode_corpus(
     Damaged clips are left out and named. Raises TrainError, CheckpointError and CorpusError, in one line.
     """
     started = time.perf_counter()
+    check_writable(corpus, "latents")
     corpora = Corpora([corpus])
     model, patch_size = _read(codec)
     chosen = pick_device(device)

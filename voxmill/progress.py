@@ -20,7 +20,7 @@ from pipeline.engine.progress import Progress
 from pipeline.records import Session
 from pipeline.run import Summary
 from pipeline.summary import quarantine_lines
-from voxmill.terminal import Terminal
+from voxmill.terminal import Terminal, counted
 
 _REDRAW_S = 0.5
 _SAY_AGAIN_S = 60.0
@@ -73,7 +73,7 @@ class PrepareProgress:
         elif not self._live.is_started and (finished or now - self._said >= _SAY_AGAIN_S):
             count = f"{progress.sessions_done}/{progress.sessions}"
             said = f"{self._name}; {note(progress)}" if finished else f"{note(progress)}; at {_working(progress)}"
-            self.say(f"  {count} sessions: {said}")
+            self.say(f"  {count} {_sessions(progress)}: {said}")
             self._said = now
         self._done = progress.sessions_done
 
@@ -84,8 +84,8 @@ class PrepareProgress:
             return  # the command says what the corpus holds
         rate = summary.audio_s / summary.wall_s if summary.wall_s else 0.0
         say(
-            f"{summary.sources} recordings, {summary.audio_s / 60:.1f} minutes in {summary.wall_s:.0f} s"
-            f" ({rate:.1f}x real time): {summary.segments} segments, {summary.kept} kept"
+            f"{counted(summary.sources, 'recording')}, {summary.audio_s / 60:.1f} minutes in {summary.wall_s:.0f} s"
+            f" ({rate:.1f}x real time): {counted(summary.segments, 'segment')}, {summary.kept} kept"
             f" ({summary.kept_s / 60:.1f} minutes)"
         )
         if summary.rejected:
@@ -114,7 +114,7 @@ class _Headline:
         self._elapsed_s = progress.elapsed_s
         self._drawn = time.monotonic()
         self._share = progress.share
-        self._sessions = f"{progress.sessions_done}/{progress.sessions} sessions"
+        self._sessions = f"{progress.sessions_done}/{progress.sessions} {_sessions(progress)}"
 
     def __rich__(self) -> RenderableType:
         line = Table.grid(padding=(0, 1))
@@ -171,6 +171,10 @@ def hours(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
+
+
+def _sessions(progress: Progress) -> str:
+    return "session" if progress.sessions == 1 else "sessions"
 
 
 def _working(progress: Progress) -> str:

@@ -71,6 +71,11 @@ def quoted(value: object) -> str:
     return shlex.quote(str(value))
 
 
+def counted(count: int, noun: str) -> str:
+    """A count with its noun: `1 recording`, `2 recordings`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def shown(value: Any) -> str:
     """A cell's text."""
     if value is None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from corpus_builders import make_unit
+from corpus_builders import FINGERPRINT, make_unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,8 +21,10 @@ from annotators.providers import provider
 from annotators.providers.acoustic import Acoustic
 from annotators.runner import describe_corpus
 from annotators.schema import Answer, Clip, VoiceDescription
-from catalogs.commit import CorpusError, commit_unit, create_corpus
+from catalogs.commit import CorpusError, adopt_fingerprint, commit_unit, create_corpus
 from catalogs.corpus import Corpus
+from catalogs.schema import DECOUPLED
+from catalogs.views import query
 
 SECRET = "xylophone zebra quagmire"
 
@@ -130,6 +137,42 @@ def test_two_describers_stand_side_by_side(tmp_path: Path) -> None:
     describe_corpus(root, Moody())
     names = {row["annotator"] for row in Corpus(root).annotations("descriptions").to_pylist()}
     assert names == {"acoustic", "moody"}
+
+
+def test_a_corpus_that_cannot_be_written_to_is_told_before_anything_is_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = corpus_of(tmp_path / "c", "a")
+
+    def refuse(**options: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    describer = Moody()
+    with pytest.raises(CorpusError, match=r"cannot be written to \(Read-only file system\): make it writable"):
+        describe_corpus(root, describer)
+    assert describer.batches == 0
+
+
+def test_descriptions_of_replaced_segments_are_not_read(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    create_corpus(root)
+    adopt_fingerprint(root, FINGERPRINT)
+    unit = make_unit("a", 4)
+    commit_unit(root, unit)
+    describe_corpus(root)
+    old = {row["segment_id"] for row in unit.rows}
+    row = {"segment_id": next(iter(old)), "described_id": "x", "timbre_id": "y", "text": "hello", "accepted": True}
+    made = root / "annotations" / "made" / "aa" / "a.parquet"
+    made.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([row], schema=DECOUPLED), made)
+    assert len(Corpus(root).annotations("descriptions")) == 3 and len(Corpus(root).annotations("decoupled")) == 1
+    assert query(root, "select count(*) from decoupled")[1] == [(1,)]
+    rows = [row | {"segment_id": f"{number:016x}"} for number, row in enumerate(unit.rows)]
+    commit_unit(root, dataclasses.replace(unit, unit_id="f" * 16, generation=1, rows=rows, references=()))
+    assert not old & set(Corpus(root).index.column("segment_id").to_pylist())
+    assert len(Corpus(root).annotations("descriptions")) == 0 and len(Corpus(root).annotations("decoupled")) == 0
+    assert query(root, "select count(*) from decoupled")[1] == [(0,)]
 
 
 def test_errors_in_words(tmp_path: Path) -> None:

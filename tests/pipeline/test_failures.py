@@ -25,6 +25,7 @@ from pipeline.rows import segment_rows
 from pipeline.run import PrepareError, Summary, prepare
 from pipeline.stage import StageError, StoreError
 from pipeline.summary import quarantine_lines
+from voxmill.cli import main
 
 
 class Site:
@@ -150,7 +151,7 @@ def test_retry_takes_the_sources_of_every_run_and_says_what_is_gone(
     site.mend()
     (site.sources / "00.wav").unlink()
     assert retry(site.corpus, config, Lines()).tried_again == 1
-    assert "1 failed recordings are not found any more, e.g." in capsys.readouterr().out
+    assert "1 failed recording is not found any more: " in capsys.readouterr().out
     assert [row[0] for row in site.quarantine()] == ["00.wav"]
 
 
@@ -211,6 +212,48 @@ def test_a_stage_that_fails_on_everything_stops_the_run_and_after_the_mend_all_i
     site.mend()
     assert site.run(unit_s=unit_s).sessions == 24 and site.quarantine() == []
     site.check(24)
+
+
+def test_the_command_ends_with_status_one_and_one_line_where_a_stage_fails_on_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = Site(tmp_path, 20)
+    site.fail("bug", *(f"{number:02d}.wav" for number in range(20)))
+    trouble = TroubleConfig(fates=str(site.fates))
+    config = CheapConfig(engine={"executor": "inline"}, describe="none", trouble=trouble)
+    monkeypatch.setattr("pipeline.config.load_config", lambda *settings: config)
+    monkeypatch.setattr("sys.argv", ["voxmill", "prepare", str(site.sources), "--out", str(site.corpus)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("voxmill: ") or "Traceback" in line]
+    assert stop.value.code == 1 and len(said) == 1
+    assert "trouble failed on 20 items in a row with AttributeError" in said[0]
+
+
+def test_recordings_that_are_gone_are_counted_where_the_same_sources_are_given(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.run()
+    capsys.readouterr()
+    site.run()
+    assert "any more" not in capsys.readouterr().out
+    (site.sources / "00.wav").unlink()
+    site.run()
+    assert "1 recording of the corpus is not among the sources any more; it stays\n" in capsys.readouterr().out
+    (site.sources / "01.wav").unlink()
+    site.run()
+    assert "2 recordings of the corpus are not among the sources any more; they stay\n" in capsys.readouterr().out
+    more = tmp_path / "more"
+    write(more / "09.wav", noise(3.0, 16_000, seed=9), 16_000)
+    config = CheapConfig(
+        unit_s=1.0, engine={"executor": "inline"}, describe="none", trouble=TroubleConfig(fates=str(site.fates))
+    )
+    prepare([str(more)], site.corpus, config, Lines())
+    site.run()
+    assert "any more" not in capsys.readouterr().out, "the sources of the other run were not given"
+    prepare([str(more), str(site.sources)], site.corpus, config, Lines())
+    assert "2 recordings of the corpus are not" in capsys.readouterr().out
+    site.check(4)
 
 
 def test_broken_files_in_a_row_do_not_stop_a_run(tmp_path: Path) -> None:

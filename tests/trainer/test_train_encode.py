@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from shutil import copytree
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import trainer.encode
+from catalogs.commit import CorpusError
 from catalogs.companions import LatentForm, StoredLatents, latent_files, stored_codecs, write_latents
 from catalogs.corpus import Corpus
 from catalogs.fsck import fsck
@@ -281,6 +283,21 @@ def test_bits_are_bfloat16_and_shapes_are_checked(tmp_path: Path) -> None:
     assert torch.equal(from_bits(to_bits(values)), values.bfloat16().float())
     with pytest.raises(ValueError, match="segment a"):
         write_latents(tmp_path, LatentForm("c", 4, 64), "unit", [("a", np.zeros((3, 2, 64), np.uint16))])
+
+
+def test_a_corpus_that_cannot_be_written_to_is_told_before_the_codec_is_read(
+    corpus: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def read(path: object) -> None:
+        raise AssertionError("the codec was read")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(trainer.encode, "_read", read)
+    with pytest.raises(CorpusError, match=r"cannot be written to \(Permission denied\): make it writable"):
+        encode_corpus(corpus, start)
 
 
 def test_the_command(corpus: Path, start: Path, tmp_path: Path) -> None:

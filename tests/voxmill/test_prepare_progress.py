@@ -51,7 +51,7 @@ def test_a_terminal_gets_a_table_of_the_stages() -> None:
         shown.progressed(half_way(clock))
         shown._live.refresh()
     text = out.getvalue()
-    for words in ("0/1 sessions", "50%", "about 30.0 min left", "decode", "3.00 h", "300x", "transcribe", "1.50 h"):
+    for words in ("0/1 session ", "50%", "about 30.0 min left", "decode", "3.00 h", "300x", "transcribe", "1.50 h"):
         assert words in text, words
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxmill.terminal import JsonOption, Terminal, quoted
+from voxmill.terminal import JsonOption, Terminal, counted, quoted
 
 if TYPE_CHECKING:
     from catalogs.thresholds import Thresholds
@@ -89,7 +89,7 @@ def _nothing_to_do(corpus: Path) -> str:
 
     sql = "select (select count(*) from recordings), coalesce(sum(duration_s) filter (kept), 0) from segments"
     recordings, seconds = ask(corpus, sql)[1][0]
-    return f"nothing to do; {quoted(corpus)} has {recordings} recordings, {seconds / 3600:.2f} hours kept"
+    return f"nothing to do; {quoted(corpus)} has {counted(recordings, 'recording')}, {seconds / 3600:.2f} hours kept"
 
 
 def retry(
@@ -114,8 +114,8 @@ def retry(
     terminal = Terminal(as_json)
     causes = cause or DEFAULT_CAUSES
     wanted = failures(corpus, stage, causes)
-    where = f" in {stage}" if stage else ""
-    terminal.say(f"{len(wanted)} recordings that failed{where} ({', '.join(causes)}) are processed again")
+    where, verb = f" in {stage}" if stage else "", "is" if len(wanted) == 1 else "are"
+    terminal.say(f"{counted(len(wanted), 'recording')} that failed{where} ({', '.join(causes)}) {verb} processed again")
     rows = [row for rows in wanted.values() for row in rows]
     if dry_run:
         for row in rows:
@@ -306,6 +306,6 @@ def _describe(corpus: Path, annotator: str, terminal: Terminal) -> dict[str, obj
 
     stats = describe_corpus(corpus, annotator)
     terminal.say(
-        f"described {stats.described} segments with {annotator} ({stats.failed} failed, {stats.already} were done)"
+        f"described {counted(stats.described, 'segment')} with {annotator} ({stats.failed} failed, {stats.already} were done)"
     )
     return asdict(stats)
