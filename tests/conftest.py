@@ -12,7 +12,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _SEED_NAME = "VOXMILL_TEST_SEED"
-_SEED = int(os.environ.get(_SEED_NAME) or secrets.randbelow(2**31))
+_SEED = int(os.environ.setdefault(_SEED_NAME, str(secrets.randbelow(2**31))))
+"""In the environment, so that the processes that pytest-xdist starts have the same one."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -20,6 +21,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Give Hypothesis the run's seed, unless it has one of its own."""
     if getattr(config.option, "hypothesis_seed", None) is None:
         config.option.hypothesis_seed = str(_SEED)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep each file's tests in one process, in order: they share fixtures. test_golden_unused looks back at all golden ones."""
+    for item in items:
+        file = item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group("golden" if "/test_golden_" in file else file))
 
 
 def pytest_report_header() -> str:
@@ -39,7 +48,7 @@ def _seed_words() -> str:
 @pytest.fixture
 def dice(request: pytest.FixtureRequest) -> random.Random:
     """Random numbers of one test: they follow from the run's seed and the test's name."""
-    return random.Random(f"{_SEED} {request.node.nodeid}")
+    return random.Random(f"{_SEED} {request.node.path.name} {request.node.name}")
 
 
 @pytest.fixture(scope="session")
