@@ -29,7 +29,7 @@ demo: install
 
 test: lint
 	$(BIN)/voxmill models pull small
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 lint: install
 	$(BIN)/ruff check .

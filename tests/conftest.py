@@ -7,6 +7,7 @@ import random
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,12 +24,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(_SEED)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep each file's tests in one process, in order: they share fixtures. test_golden_unused looks back at all golden ones."""
-    for item in items:
-        file = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group("golden" if "/test_golden_" in file else file))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "golden" if "/test_golden_" in file else file
+
+    return ByFile(config, log)
 
 
 def pytest_report_header() -> str:
