@@ -161,4 +161,4 @@ def test_a_run_without_anything_to_do_says_what_the_corpus_has(tmp_path: Path) -
     create_corpus(tmp_path / "my corpus")
     commit_unit(tmp_path / "my corpus", make_unit("a", 6))
     line = _nothing_to_do(tmp_path / "my corpus")
-    assert line.startswith(f"nothing to do; '{tmp_path}/my corpus' has 1 recordings, 0.00 hours kept")
+    assert line.startswith(f"nothing to do; '{tmp_path}/my corpus' has 1 recording, 0.00 hours kept")

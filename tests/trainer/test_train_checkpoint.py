@@ -79,7 +79,7 @@ def killed_at(point: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
 
 def adapter(value: float) -> _Checkpoint:
     """A checkpoint of step 3 of a run of adapters, all of this value."""
-    trainee: Any = SimpleNamespace(lora=LoRAConfig(r=2), folder=Path("base"))
+    trainee: Any = SimpleNamespace(lora=LoRAConfig(r=2), start="base")
     tensors = {"base_lm.layers.0.self_attn.q_proj.lora_A": torch.full((2, 4), value)}
     return _Checkpoint({"state": {"step": 3}}, tensors, trainee)
 
