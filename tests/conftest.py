@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import random
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,8 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+DURATIONS = REPOSITORY / "tests" / "durations.json"
+"""Seconds by test file. VOXMILL_TEST_DURATIONS=1 makes a run of the suite write it."""
 _SEED_NAME = "VOXMILL_TEST_SEED"
 _SEED = int(os.environ.setdefault(_SEED_NAME, str(secrets.randbelow(2**31))))
 """In the environment, so that the processes that pytest-xdist starts have the same one."""
@@ -26,15 +31,47 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep each file's tests in one process, in order: they share fixtures. test_golden_unused looks back at all golden ones."""
+    """Keep each file's tests in one process, in order: they share fixtures. Files that take longest are started first.
+
+    test_golden_unused looks back at all golden ones. Without the order by time, the longest file may be the last one, and the
+    other processes wait for it.
+    """
     from xdist.scheduler import LoadScopeScheduling
+
+    seconds: dict[str, float] = json.loads(DURATIONS.read_text(encoding="utf-8"))
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::")[0]
-            return "golden" if "/test_golden_" in file else file
+            return scope_of(nodeid)
+
+        def _assign_work_unit(self, node: Any) -> None:
+            # A file that the table does not know may take long.
+            longest = max(self.workqueue, key=lambda scope: seconds.get(scope, math.inf))
+            self.workqueue.move_to_end(longest, last=False)
+            super()._assign_work_unit(node)
 
     return ByFile(config, log)
+
+
+def scope_of(nodeid: str) -> str:
+    """The name of the file that a test is in: the tests of one name stay together."""
+    name = nodeid.split("::")[0].rpartition("/")[2]
+    return "golden" if name.startswith("test_golden_") else name
+
+
+_taken: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up how long each file takes."""
+    _taken[scope_of(report.nodeid)] += report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Replace the stored times where that is asked for."""
+    if os.environ.get("VOXMILL_TEST_DURATIONS") and not hasattr(session.config, "workerinput"):
+        text = json.dumps({name: round(taken, 1) for name, taken in sorted(_taken.items())}, indent=1)
+        DURATIONS.write_text(text + "\n", encoding="utf-8")
 
 
 def pytest_report_header() -> str:
