@@ -146,7 +146,7 @@ def _totals(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
             count(*) FILTER (kept) AS kept,
             count(DISTINCT speaker) FILTER (kept) AS speakers,
             count(DISTINCT language) FILTER (kept) AS languages,
-            (SELECT count(*) FROM reference_pairs) AS pairs,
+            (SELECT count(*) FROM reference_pairs JOIN segments USING (segment_id) WHERE kept) AS pairs,
             (SELECT count(DISTINCT segment_id) FROM descriptions) AS described,
             (SELECT count(*) FROM quarantine) AS quarantined
         FROM segments

@@ -46,10 +46,18 @@ def parse_yaml(text: str, name: str | Path) -> dict[str, Any]:
     try:
         loaded = yaml12.load(text)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise SettingsError(f"{name} is not valid YAML: {_yaml_fault(error)}") from None
     if loaded is not None and not isinstance(loaded, dict):
         raise SettingsError(f"{name} must hold key: value pairs, not a {type(loaded).__name__}")
     return loaded or {}
+
+
+def _yaml_fault(error: yaml.YAMLError) -> str:
+    """What is wrong and where, in one line, without the excerpt and the stand-in for a file name that PyYAML adds."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    return f"{getattr(error, 'problem', error)} (line {mark.line + 1}, column {mark.column + 1})"
 
 
 def validate_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:

@@ -182,4 +182,4 @@ class Expander:
 
     def _refuse(self, error: OSError) -> None:
         reason = f"cannot be listed: {error.strerror}".lower()
-        self._refused.append(Quarantined(printable(error.filename), "", "sources", reason))
+        self._refused.append(Quarantined(printable(error.filename), "", "sources", reason, cause="machine"))

@@ -249,6 +249,7 @@ def _process_in(
     breaker = Breaker()
     commits = Commits(root, units, config, summary, history, breaker)
     notices: set[str] = set()
+    planned_s = {session.session_id: session.seconds for unit in units for session in unit.sessions}
 
     def watch(group: str, outcome: Outcome) -> None:
         progress.stage_done(outcome)
@@ -276,6 +277,7 @@ def _process_in(
             audio_s=sum(recording.duration_s for recording in session.recordings),
             speech_s=sum(seconds for seconds, _ in speech),
             kept_s=sum(seconds for seconds, kept in speech if kept),
+            planned_s=planned_s.get(session.session_id),
         )
         watcher.session_done(session)
         watcher.progressed(progress)

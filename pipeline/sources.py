@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from catalogs.attempts import Cause
 from catalogs.ids import source_id
 from pipeline.arguments import Expander, Found
 from pipeline.containers.access import DEFAULT, Stores
 from pipeline.containers.members import LARGEST_MEMBER, Aside, HashKey, Member
+from pipeline.failures import cause_of
 from pipeline.hashes import hash_files, sha256_of
 from pipeline.manifests import Entry, SourceError
 from pipeline.places import printable
@@ -95,7 +97,7 @@ def find_sources(
             own = isinstance(error, StageError | StoreError)
             reason = str(error) if own else (getattr(error, "strerror", None) or str(error)).lower()
             place = item.member.location if item.member else item.entry.path
-            result.refused.append(Quarantined(printable(place), "", "sources", reason))
+            result.refused.append(Quarantined(printable(place), "", "sources", reason, cause=_cause(error)))
     result.aside.notices += _language_notices(result.unknown_languages)
     if unopened := result.aside.unopened:
         count = f"{len(unopened)}, e.g. {unopened[0]}"
@@ -103,6 +105,11 @@ def find_sources(
             f"archives that cannot be opened where they are ({count}): unpack them, or use tar or zip"
         )
     return result
+
+
+def _cause(error: Exception) -> Cause:
+    """Who is at fault for a file that is refused. A file that is missing is the list's fault, as a 404 is."""
+    return "data" if isinstance(error, FileNotFoundError) else cause_of(error)
 
 
 def _once(found: Iterator[Found], result: FoundSources) -> list[Found]:

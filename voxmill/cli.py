@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import os
 import sys
 import warnings
@@ -43,6 +44,19 @@ project.register(app)
 corpus.register(app)
 train.register(app)
 model.register(app)
+
+
+def _unwrap_help(commands: typer.Typer) -> None:
+    """Join the lines of each paragraph of a command's help: Typer breaks them where the source code does."""
+    for group in commands.registered_groups:
+        if group.typer_instance:
+            _unwrap_help(group.typer_instance)
+    for command in commands.registered_commands:
+        text = inspect.cleandoc(command.help or (command.callback and command.callback.__doc__) or "")
+        command.help = "\n\n".join(paragraph.replace("\n", " ") for paragraph in text.split("\n\n"))
+
+
+_unwrap_help(app)
 
 
 def main() -> None:

@@ -83,8 +83,9 @@ class PrepareProgress:
         if not summary.sessions and not summary.quarantined:
             return  # the command says what the corpus holds
         rate = summary.audio_s / summary.wall_s if summary.wall_s else 0.0
+        recordings = counted(summary.sources - summary.already_there, "recording")
         say(
-            f"{counted(summary.sources, 'recording')}, {summary.audio_s / 60:.1f} minutes in {summary.wall_s:.0f} s"
+            f"{recordings}, {summary.audio_s / 60:.1f} minutes in {summary.wall_s:.0f} s"
             f" ({rate:.1f}x real time): {counted(summary.segments, 'segment')}, {summary.kept} kept"
             f" ({summary.kept_s / 60:.1f} minutes)"
         )

@@ -50,6 +50,9 @@ class Terminal:
 
     def rows(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table, or one field a line for each row if the table is wider than the terminal."""
+        if not rows:
+            self.say("no rows")
+            return
         widths = [max([len(name), *(len(shown(row[i])) for row in rows)]) + 2 for i, name in enumerate(columns)]
         if sum(widths) <= self.console.width:
             self.table("", columns, rows)

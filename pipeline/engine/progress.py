@@ -71,10 +71,11 @@ class Progress:
             self.stage_busy_s[stage] = self.stage_busy_s.get(stage, 0.0) + busy
             self.stage_audio_s[stage] = self.stage_audio_s.get(stage, 0.0) + outcome.audio_s
 
-    def session_done(self, audio_s: float, speech_s: float, kept_s: float) -> None:
-        """A session came out of the last stage."""
+    def session_done(self, audio_s: float, speech_s: float, kept_s: float, planned_s: float | None = None) -> None:
+        """Count a session that came out of the last stage. `planned_s`: its part of the plan's `audio_s`, if that was a guess."""
         self.sessions_done += 1
         self.done_s += audio_s
+        self.audio_s += audio_s - (audio_s if planned_s is None else planned_s)
         self.speech_s += speech_s
         self.kept_s += kept_s
 

@@ -102,6 +102,10 @@ def test_it_says_what_became_of_everything(root: Path) -> None:
     for words in (
         "bells <&> whistles",
         "14 segments kept of 20",
+        "recorded, 4 recordings",
+        "3 reference pairs of kept segments",
+        "3 pairs for 3 of 14 kept segments",
+        "the reference is 2 segments before the target",
         "low_dnsmos poor overall quality (DNSMOS)",
         "the stage transcribe failed on it",
         "talks/broken <1>.wav",

@@ -68,6 +68,14 @@ def test_recordings_that_promise_no_length_have_progress_too() -> None:
     assert progress.share == 0.5
 
 
+def test_a_session_of_another_length_than_was_guessed_corrects_the_whole() -> None:
+    """The length of what lies behind a URL is guessed from its size."""
+    progress = Progress(sessions=2, audio_s=11.0, costs=COSTS)
+    progress.session_done(20.0, 0.0, 0.0, planned_s=8.0)
+    progress.session_done(3.0, 0.0, 0.0, planned_s=3.0)
+    assert (progress.done_s, progress.audio_s) == (23.0, 23.0)
+
+
 def test_sessions_at_work_count_beside_those_that_are_done() -> None:
     clock = Clock()
     progress = Progress(sessions=4, audio_s=400.0, clock=clock, costs={"a": 1.0})

@@ -82,6 +82,7 @@ def test_a_manifest_and_a_list_name_urls(server: HttpFiles, tmp_path: Path) -> N
         "a web page, not a recording: give it as a source of its own",
         "nothing is there",
     ]
+    assert {row.cause for row in found.refused} == {"data"}
     (tmp_path / "list.txt").write_text(f"{server.url}/talks/a.wav\n{server.url}/talks/day/1.wav\n", encoding="utf-8")
     assert len(find_sources([f"{tmp_path}/list.txt"]).sources) == 2
 
@@ -125,6 +126,7 @@ def test_a_store_that_fails_while_files_are_listed_refuses_only_those(server: Ht
     assert [(row.path, row.error) for row in found.refused] == [
         (f"{server.url}/talks/day/1.wav", "cannot be read (the server answered 500 Internal Server Error)")
     ]
+    assert [row.cause for row in found.refused] == ["machine"]
     server.mend()
     server.fail("talks/", "500")
     with pytest.raises(SourceError, match=r"the server answered 500.*nothing was started"):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from catalogs import models
@@ -25,6 +26,15 @@ def test_version_and_short_help() -> None:
         assert done.exit_code == 0 and "--help" in done.stdout
 
 
+def test_a_paragraph_of_help_is_broken_by_the_terminal_and_not_by_the_source() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        paragraphs = (command.help or "").split("\n\n")
+        assert paragraphs[0] and not any("\n" in paragraph for paragraph in paragraphs), name
+    text = CliRunner().invoke(app, ["prepare", "-h"], terminal_width=100).stdout
+    assert "RECORDINGS" in text and "recordings}" not in text
+
+
 def test_describe_offers_only_annotators_that_exist() -> None:
     help_text = CliRunner().invoke(app, ["describe", "--help"]).stdout
     assert "acoustic" in help_text and "gemini" not in help_text and "openai" not in help_text
@@ -41,6 +51,21 @@ def test_a_wide_result_has_one_field_a_line(tmp_path: Path) -> None:
     columns = ", ".join(f"'{'word ' * 12}' as column_{n}" for n in range(20))
     lines = CliRunner().invoke(app, ["query", str(tmp_path / "c"), f"select {columns}"]).stdout.splitlines()
     assert sum("column_" in line for line in lines) == 20 and all("word word" in line for line in lines[1:])
+
+
+def test_a_result_without_rows_says_so(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "c")
+    for sql in ("select * from segments", "select path from quarantine"):
+        assert CliRunner().invoke(app, ["query", str(tmp_path / "c"), sql]).stdout == "no rows\n"
+
+
+def test_one_error_of_a_corpus_is_one_error(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "c")
+    path = tmp_path / "c" / "units" / "aa" / "aaaaaaaaaaaaaaaa.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("no record")
+    done = CliRunner().invoke(app, ["fsck", str(tmp_path / "c")])
+    assert done.exit_code == 1 and done.stdout.splitlines()[-1].endswith(": 1 error")
 
 
 def test_a_missing_library_of_the_report_is_not_unexpected() -> None:

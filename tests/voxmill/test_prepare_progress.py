@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pipeline.engine.base import Outcome
 from pipeline.engine.progress import Progress
+from pipeline.summary import Summary
 from voxmill.progress import PrepareProgress, hours, note
 from voxmill.terminal import Terminal
 
@@ -67,6 +68,12 @@ def test_without_a_terminal_a_line_is_said_every_minute() -> None:
         shown.progressed(progress)
     lines = out.getvalue().splitlines()
     assert len(lines) == 2 and all("at transcribe (1.50 h)" in line and "min left" in line for line in lines)
+
+
+def test_recordings_that_were_there_before_are_not_counted_as_done_by_the_run() -> None:
+    told, out = terminal(False)
+    PrepareProgress(told).summarize(Summary("c", sources=5, already_there=3, sessions=2, audio_s=60.0, wall_s=30.0))
+    assert out.getvalue().startswith("2 recordings, 1.0 minutes in 30 s (2.0x real time)")
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (90.0, "1.5 min"), (5400.0, "1.50 h")])

@@ -26,7 +26,8 @@ def prepare(
     recordings: Annotated[
         list[str],
         typer.Argument(
-            help="Folders, files, globs, URLs, tars, zips, .parquet, .arrow, .txt lists or manifests (.csv, .jsonl)."
+            metavar="RECORDINGS",
+            help="Folders, files, globs, URLs, tars, zips, .parquet, .arrow, .txt lists or manifests (.csv, .jsonl).",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make or to go on with.")],
@@ -224,7 +225,9 @@ def _differing(corpus: Path, present: Thresholds) -> list[dict[str, object]]:
 
 def query(
     corpus: CorpusArgument,
-    sql: Annotated[str, typer.Argument(help="One SQL statement over the views, e.g. segments, recordings, funnel.")],
+    sql: Annotated[
+        str, typer.Argument(metavar="SQL", help="One SQL statement over the views, e.g. segments, recordings, funnel.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Ask the catalog in SQL.
@@ -294,8 +297,8 @@ def fsck(
         terminal.say(str(problem))
     errors = [problem for problem in problems if problem.severity == "error"]
     notices = sum(problem.severity == "notice" for problem in problems)
-    whole = f"whole ({notices} notices)" if notices else "whole"
-    terminal.say(f"{corpus}: {whole if not errors else f'{len(errors)} errors'}")
+    whole = f"whole ({counted(notices, 'notice')})" if notices else "whole"
+    terminal.say(f"{corpus}: {whole if not errors else counted(len(errors), 'error')}")
     terminal.result([vars(problem) for problem in problems])
     if errors:
         raise typer.Exit(1)

