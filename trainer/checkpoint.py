@@ -31,6 +31,7 @@ from trainer.ranks import Ranks
 from trainer.resume import Resumable, described, run_tensors, step_name, step_paths
 from trainer.sharded import MARKER, ShardWriter, is_complete
 from voxcpm.checkpoint import save_pretrained
+from voxcpm.folders import put_back
 from voxcpm.lora import LoRAConfig, lora_state_dict, merge_lora, save_lora
 from voxcpm.model import VoxCPM2
 
@@ -261,6 +262,8 @@ def only_run(output: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise TrainError(f"another run is training into {output}: wait for it, or give another output") from None
+        for name in ("start", "merged"):
+            put_back(output / name)
         for pattern in ("checkpoints/.step_*", ".start.*", ".merged.*", "resume/.step_*"):
             for rest in output.glob(pattern):
                 if _is_latest(output, rest):

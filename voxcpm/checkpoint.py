@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from voxcpm.config import VoxCPM2Config
 from voxcpm.errors import CheckpointError
+from voxcpm.folders import replace_folder, set_aside
 from voxcpm.model import VoxCPM2
 
 if TYPE_CHECKING:
@@ -57,6 +59,12 @@ def find_checkpoint(
     path = Path(path_or_id).expanduser()
     if path.is_dir():
         return path
+    aside = set_aside(path)
+    if aside is not None:
+        raise FileNotFoundError(
+            f"no checkpoint folder at {path}: a save was killed while it replaced it; run:"
+            f" mv {shlex.quote(str(aside))} {shlex.quote(str(path))}"
+        )
     text = str(path_or_id)
     if path.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
         raise FileNotFoundError(f"no checkpoint folder at {path_or_id}")
@@ -250,29 +258,8 @@ def save_pretrained(
         for path in fresh.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        _put_in_place(fresh, folder)
+        replace_folder(fresh, folder)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     return folder
-
-
-def _put_in_place(fresh: Path, folder: Path) -> None:
-    """Rename `fresh` to `folder`; what was there is kept until the new one stands, then removed."""
-    old = None
-    if folder.exists():
-        old = folder.parent / f".{folder.name}.{uuid4().hex[:8]}.old"
-        folder.rename(old)
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if old is not None:
-            old.rename(folder)
-        raise
-    descriptor = os.open(folder.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)

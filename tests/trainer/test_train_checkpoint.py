@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from fakes.kills import Killed, killed_at
 from fakes.processes import PATIENCE_S
 from rank_runs import write_config
 from safetensors.torch import load_file
@@ -23,7 +21,11 @@ from trainer.checkpoint import _Checkpoint, only_run
 from trainer.loop import train
 from trainer.ranks import open_rendezvous
 from trainer.resume import latest
+from voxcpm import folders
+from voxcpm.checkpoint import save_pretrained
+from voxcpm.config import VoxCPM2Config
 from voxcpm.lora import LoRAConfig
+from voxcpm.published import published_dict
 
 
 def test_files_with_names_of_their_own_are_left_alone(runs: Runs, tmp_path: Path) -> None:
@@ -46,35 +48,6 @@ def test_files_with_names_of_their_own_are_left_alone(runs: Runs, tmp_path: Path
     assert train(config, lambda _: None).steps == 3
     assert all(path.exists() for path in mine)
     assert (output / "latest").resolve().name == "step_0000003" and not (output / "resume" / "step_0000001.pt").exists()
-
-
-class Killed(BaseException):
-    """A kill of the process, at one point."""
-
-
-@contextmanager
-def killed_at(point: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Raise Killed in the place of the point-th change on the disk; of a tree that is removed, one file goes first."""
-    done: list[str] = []
-
-    def counted(name: str, honest: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            done.append(name)
-            if len(done) == point + 1:
-                if name == "rmtree":
-                    next(path for path in Path(arguments[0]).rglob("*") if path.is_file()).unlink()
-                raise Killed
-            if len(done) > point + 1:
-                raise Killed  # a process that is dead clears up nothing
-            return honest(*arguments, **named)
-
-        return call
-
-    with monkeypatch.context() as patched:
-        for owner, name in ((Path, "rename"), (Path, "replace"), (Path, "symlink_to"), (Path, "unlink"), (os, "link"),
-                            (os, "fsync"), (shutil, "rmtree")):  # fmt: skip
-            patched.setattr(owner, name, counted(name, getattr(owner, name)))
-        yield done
 
 
 def adapter(value: float) -> _Checkpoint:
@@ -116,6 +89,42 @@ def test_a_kill_while_a_checkpoint_is_replaced_loses_no_adapter(
             break
         point += 1
     assert seen == {1.0, 2.0} and point > 8, point
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_kill_while_the_merged_model_is_replaced_loses_neither(
+    can_exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next start finds the old or the new one at its name, also on a system that cannot exchange two folders."""
+    if not can_exchange:
+        monkeypatch.setattr(folders, "exchange", lambda one, other: False)
+    point, seen, ended = 0, set(), False
+    while not ended:
+        merged = tmp_path / str(point) / "merged"
+        save_value(merged, 1.0)
+        with killed_at(point, monkeypatch) as done:
+            try:
+                save_value(merged, 2.0)
+                ended = True
+            except Killed:
+                pass
+        assert not can_exchange or saved_value(merged) in (1.0, 2.0), done
+        with only_run(merged.parent):
+            seen.add(saved_value(merged))
+            assert {path.name for path in merged.parent.iterdir()} == {"merged", ".lock"}, done
+        point += 1
+    assert seen == {1.0, 2.0} and "exchange" in done
+
+
+def save_value(folder: Path, value: float) -> None:
+    """A checkpoint folder with one number."""
+    save_pretrained(folder, {"x": torch.tensor([value])}, VoxCPM2Config.from_dict(published_dict()))
+
+
+def saved_value(folder: Path) -> float:
+    """The number of `save_value`."""
+    return float(load_file(folder / "model.safetensors")["x"])
 
 
 SHARDED = """

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from fakes.kills import Killed, killed_at
 from safetensors.torch import load_file, save_file
 from tiny_voxcpm import tiny_dict, tiny_model
 
+from voxcpm import folders
 from voxcpm.checkpoint import build_codec, find_checkpoint, load_backbone, load_codec, save_pretrained
 from voxcpm.config import VoxCPM2Config
 from voxcpm.errors import CheckpointError
@@ -58,6 +61,61 @@ def test_a_failed_save_leaves_the_old_checkpoint(golden_set, tmp_path: Path) -> 
         save_pretrained(folder, {"not a tensor": 1}, model.config)  # type: ignore[dict-item]
     assert [p.name for p in tmp_path.iterdir()] == ["new"]
     load_backbone(folder)
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_kill_while_a_checkpoint_is_replaced_loses_neither(
+    can_exchange: bool, golden_set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before each change on the disk, the folder holds the old or the new checkpoint. Where two folders cannot be
+    exchanged, its absence is one line with the command that brings it back."""
+    if not can_exchange:
+        monkeypatch.setattr(folders, "exchange", lambda one, other: False)
+    config = VoxCPM2Config.load(golden_set.checkpoint)
+    point, absent, ended = 0, 0, False
+    while not ended:
+        folder = tmp_path / f"a run [{point}]" / "new"
+        save_pretrained(folder, {"x": torch.ones(1)}, config)
+        with killed_at(point, monkeypatch) as done:
+            try:
+                save_pretrained(folder, {"x": torch.zeros(1)}, config)
+                ended = True
+            except Killed:
+                pass
+        if not folder.exists():
+            absent += 1
+            with pytest.raises(FileNotFoundError, match=r"a save was killed .*; run: mv ") as said:
+                find_checkpoint(folder)
+            if absent == 1:
+                subprocess.run(str(said.value).split("run: ")[1], shell=True, check=True)
+                assert load_file(folder / "model.safetensors")["x"] == 1
+        else:
+            assert load_file(find_checkpoint(folder) / "model.safetensors")["x"] in (0, 1), done
+        save_pretrained(folder, {"x": torch.full((1,), 2.0)}, config)
+        assert load_file(folder / "model.safetensors")["x"] == 2
+        point += 1
+    assert "exchange" in done and (absent == 0) == can_exchange
+
+
+def test_an_interrupt_between_the_two_renames_keeps_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "exchange", lambda one, other: False)
+    for name in ("old", "fresh"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "note").write_text(name)
+    honest = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == "fresh":
+            raise KeyboardInterrupt
+        return honest(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        folders.replace_folder(tmp_path / "fresh", tmp_path / "old")
+    assert (tmp_path / "old" / "note").read_text() == "old"
 
 
 def test_torch_files_are_read_without_unpickling_code(copy: Path) -> None:
