@@ -22,7 +22,11 @@ def replace_folder(fresh: Path, folder: Path) -> None:
     only there under a hidden name: `put_back` brings it back after a kill.
     """
     put_back(folder)
-    old = _swap(fresh, folder) if folder.exists() else _rename(fresh, folder)
+    old: Path | None = None
+    if folder.exists():
+        old = _swap(fresh, folder)
+    else:
+        fresh.rename(folder)
     descriptor = os.open(folder.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -46,10 +50,6 @@ def set_aside(folder: Path) -> Path | None:
     hidden = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.old")
     found = [path for path in folder.parent.iterdir() if hidden.fullmatch(path.name)]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
-
-
-def _rename(fresh: Path, folder: Path) -> None:
-    fresh.rename(folder)
 
 
 def _swap(fresh: Path, folder: Path) -> Path:
