@@ -179,10 +179,11 @@ def measure(way: Way, config: VoxCPM2Config, device: torch.device, steps: int, p
             if last:
                 _settle(device)
                 seconds = time.perf_counter() - started
+            ready = stepper.ready(lambda made=made: made().parts)
             if last and profile is not None:
-                _profiled(partial(stepper.take, phase, number, number, lambda made=made: made().parts), profile, way)
+                _profiled(partial(stepper.take, phase, number, number, ready), profile, way)
                 break
-            report = stepper.take(phase, number, number, lambda made=made: made().parts)
+            report = stepper.take(phase, number, number, ready)
             if number >= warm and not last:
                 reports.append(report)
     total = {

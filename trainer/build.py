@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from catalogs.commit import write_atomically
+from trainer.base import base_digests
 from trainer.codec.files import read_codec
 from trainer.codec.fit import CodecFit, fit_codec
 from trainer.config import TrainConfig, TrainError
@@ -45,6 +46,8 @@ class Trainee:
     lora: LoRAConfig | None = None
     start: str = ""
     """`model.start` as the user gave it: a hub id or a folder."""
+    base: dict[str, str] = field(default_factory=dict)
+    """Digests of the weights that adapters are trained over (`trainer.base`); nothing without adapters."""
 
 
 def build(config: TrainConfig, corpora: Corpora, resumed: Path | None, say: Callable[[str], None]) -> Trainee:
@@ -72,7 +75,8 @@ def build(config: TrainConfig, corpora: Corpora, resumed: Path | None, say: Call
         model.requires_grad_(True)
     tokenizer = TextTokenizer.load(start)
     assets = _keep_tokenizer(start, Path(config.output) / _ASSETS)
-    return Trainee(shape, model, load_codec(start), tokenizer, start, assets, lora, config.model.start or "")
+    base = base_digests(start) if lora is not None else {}
+    return Trainee(shape, model, load_codec(start), tokenizer, start, assets, lora, config.model.start or "", base)
 
 
 def _keep_tokenizer(start: Path, assets: Path) -> Path:

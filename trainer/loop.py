@@ -84,7 +84,7 @@ def _train(
         parallel = parallelize(trainee.model, config, ranks, device)
         optimizer = make_optimizer(trainee.model, config.optim, next(iter(config.phases.values())).lr)
         average = MovingAverage(trainee.model, config.optim.ema) if config.optim.ema is not None else None
-        run = Resumable(trainee, optimizer, average, RunState(data_key=data.key))
+        run = Resumable(trainee, optimizer, average, RunState(data_key=data.key, base=trainee.base))
         if resumed is not None:
             with ranks.agreed():
                 restore(output, resumed, run)
@@ -200,12 +200,13 @@ class _Run:
         make = step_maker(rows, phase.rows * phase.accumulate, prepare, too_long)
         self._stepper.begin()
         for made in self._ahead.steps(make, range(state.step, last)):
-            if self._ranks.any(self._asked_to_stop()):
+            ready = self._stepper.ready(partial(_parts, made), self._asked_to_stop)
+            if ready.stop:
                 self._stopped = True
                 self._reporter.say(f"asked to stop: saving step {state.step}; the same command goes on from there")
                 return
-            report = self._stepper.take(phase, state.step - first, state.step, partial(_parts, made))
             now = made()
+            report = self._stepper.take(phase, state.step - first, state.step, ready, now.realised.groups())
             state.skipped |= now.skipped
             state.step += 1
             state.rows = {"phase": name, "at": now.after}
@@ -224,7 +225,7 @@ class _Run:
                     self._due = False
                 elif state.step % self._config.log_every == 0:
                     self._keeper.settle()
-            del made, now  # and with them the samples of this step
+            del made, now, ready  # and with them the samples of this step
         self._reporter.phase_ended(name, mixture)
 
     def _count(self, report: StepReport, rows: StepRows) -> None:

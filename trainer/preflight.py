@@ -16,6 +16,7 @@ import torch
 
 from catalogs.damage import repair_command
 from catalogs.settings import read_yaml
+from trainer.base import base_digests, refuse_other_base
 from trainer.build import model_config
 from trainer.candidates import Candidate, Candidates
 from trainer.codec.files import read_codec
@@ -113,7 +114,9 @@ def _refuse_other_model(config: TrainConfig, output: Path, resumed: Saved) -> No
     except ValueError:
         return  # by another version, or by hand: the weights' shapes are compared when they are read
     # Where to start from is no longer read, unless adapters are trained on it or there are shards only, without a codec.
-    left_out = {"start"} if start_of(config, resumed) is None else set()
+    # Adapters may find their base elsewhere: its weights are compared (`refuse_other_base`).
+    compared = config.model.lora is not None and saved_state(resumed).base
+    left_out = {"start"} if start_of(config, resumed) is None or compared else set()
     mine, theirs = (settings.model_dump(exclude=left_out) for settings in (config.model, before))
     changed = [name for name in mine if mine[name] != theirs[name]]
     if changed:
@@ -140,6 +143,8 @@ def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) 
         if folder is not None:
             shape, tokenizer, origin = VoxCPM2Config.load(folder), TextTokenizer.load(folder), str(folder)
             codec_at = folder
+            if resumed is not None and settings.lora is not None:
+                refuse_other_base(Path(config.output), saved_state(resumed).base, base_digests(folder), start)
         elif start != HUB_ID:
             return None
         else:

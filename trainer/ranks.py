@@ -55,6 +55,15 @@ class Ranks:
         dist.all_reduce(vector)
         return list(map(float, vector))
 
+    def by_rank(self, values: Sequence[float]) -> list[list[float]]:
+        """The values of every rank, float64, in one exchange; all ranks give the same number of values."""
+        if self.world == 1:
+            return [list(values)]
+        mine = torch.tensor(list(values), dtype=torch.float64)
+        found = [torch.empty_like(mine) for _ in range(self.world)]
+        dist.all_gather(found, mine)
+        return [row.tolist() for row in found]
+
     def any(self, flag: bool) -> bool:
         """Whether it is so on any rank."""
         return self.sums([float(flag)])[0] > 0
@@ -85,7 +94,31 @@ class Ranks:
             error = caught
         # One exchange of numbers: pickles of all ranks would be two.
         bad = self.sums([float(error is not None and rank == self.rank) for rank in range(self.world)])
-        failed = [rank for rank, count in enumerate(bad) if count]
+        self._raise_first(error, bad)
+
+    def count_unless(self, stop: bool, work: Callable[[], T], count: Callable[[T], int]) -> tuple[T, int] | None:
+        """What `work` returns on this rank, and the sum of its counts over the ranks; None if any rank is asked to stop.
+
+        One exchange says all of it. A rank that is asked to stop does not work, and the failure of another one is then not
+        raised: the run ends and saves. Otherwise errors are those of `agreed`.
+        """
+        error: Exception | None = None
+        mine: list[T] = []
+        try:
+            if not stop:
+                mine.append(work())
+        except Exception as caught:  # it is raised again below, once everybody knows
+            error = caught
+        rows = self.by_rank([float(stop), float(error is not None), float(sum(map(count, mine)))])
+        stops, bad, counts = zip(*rows, strict=True)
+        if any(stops):
+            return None
+        self._raise_first(error, bad)
+        return mine[0], round(sum(counts))
+
+    def _raise_first(self, error: Exception | None, bad: Sequence[float]) -> None:
+        """Raise this rank's error, or PeerError for that of a lower rank. bad: by rank, not 0 where it has failed."""
+        failed = [rank for rank, flag in enumerate(bad) if flag]
         if error is not None and failed[0] == self.rank:
             raise error
         if failed:

@@ -48,12 +48,16 @@ class Realised:
         counts = sorted(self.languages.items())
         return ", ".join(f"{name or 'unknown'} {count:,} ({count / total:.1%})" for name, count in counts)
 
+    def groups(self) -> dict[str, int]:
+        """Samples by `layout_...` and `language_...`, sorted by these names."""
+        named = [(f"layout_{name}", count) for name, count in self.layouts.items()]
+        named += [(f"language_{name or 'unknown'}", count) for name, count in self.languages.items()]
+        return dict(sorted(named))
+
     def metrics(self) -> dict[str, float]:
         """`data/share_layout_...` and `data/share_language_...`: shares of the samples."""
         total = max(1, self.samples)
-        named = [(f"layout_{name}", count) for name, count in self.layouts.items()]
-        named += [(f"language_{name or 'unknown'}", count) for name, count in self.languages.items()]
-        return {f"data/share_{name}": count / total for name, count in sorted(named)}
+        return {f"data/share_{name}": count / total for name, count in self.groups().items()}
 
 
 def layout_words(layouts: Mapping[str, int], asked: Mapping[str, float], rounds: Mapping[str, float]) -> str:

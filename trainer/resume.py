@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from trainer.base import refuse_other_base
 from trainer.build import Trainee
 from trainer.config import TrainError
 from trainer.optim import MovingAverage
@@ -43,6 +44,8 @@ class RunState:
     unreadable_in_a_row: int = 0
     """Samples that were left out since the last one that could be read."""
     data_key: str = ""
+    base: dict[str, str] = field(default_factory=dict)
+    """Digests of the weights that adapters are trained over; nothing without adapters, or in a run begun before they were kept."""
     rows: dict[str, Any] = field(default_factory=dict)
     realised: Realised = field(default_factory=Realised)
     """Of all phases."""
@@ -119,6 +122,8 @@ def restore(output: Path, saved: Saved, run: Resumable) -> None:
     refuse_other_data(output, saved, state, run.state.data_key)
     if state.data_key != run.state.data_key:
         _go_on_by_other_rules(state, run.state.data_key)
+    refuse_other_base(output, state.base, run.state.base, run.trainee.start)
+    state.base = run.state.base
     mine = run_tensors(run)
     differing = sorted(mine.keys() ^ values.keys()) or [
         name for name, value in sorted(values.items()) if value is not None and value.shape != mine[name].shape

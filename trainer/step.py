@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -23,6 +23,7 @@ from trainer.parallelize import Parallel
 from trainer.ranks import Ranks
 from trainer.readable import make_readable
 from trainer.seeds import hash_number
+from trainer.signals import never
 from voxcpm.samples import pack_rows
 from voxcpm.training import TrainingBatch, TrainingNoise
 
@@ -126,19 +127,30 @@ class Stepper:
         parts = [planned[at : at + phase.rows] for at in range(0, len(planned), phase.rows)]
         return [self._part(rows, step) for rows in parts]
 
-    def take(self, phase: Phase, step_in_phase: int, step: int, prepared: Callable[[], list[Part]]) -> StepReport:
-        """One step over the parts that `prepared` gives (see `prepare`); `step` counts over all phases, from 0. The report is of
-        all ranks together. The weights stay as they are when it is not `taken`. Its time runs from the report before it."""
+    def ready(self, prepared: Callable[[], list[Part]], asked_to_stop: Callable[[], bool] = never) -> Ready:
+        """Wait for the parts that `prepared` gives (see `prepare`) on all ranks; one exchange with the others.
+
+        asked_to_stop: whether this rank is. If any rank is, nothing is raised, and `stop` is set.
+        """
         started = perf_counter()
-        began = started if self._began is None else self._began
-        ranks = self._parallel.ranks
-        with ranks.agreed():
-            parts = prepared()
-        waited = perf_counter() - started
+        found = self._parallel.ranks.count_unless(
+            asked_to_stop(), prepared, lambda parts: sum(part.patches for part in parts)
+        )
+        parts, learnt = found or ([], 0)
+        return Ready(parts, learnt, started, perf_counter() - started, stop=found is None)
+
+    def take(self, phase: Phase, step_in_phase: int, step: int, ready: Ready, groups: Iterable[str] = ()) -> StepReport:
+        """One step over the parts of `ready`; `step` counts over all phases, from 0. The report is of all ranks together. The
+        weights stay as they are when it is not `taken`. Its time runs from the report before it.
+
+        groups: the names of all groups that the rows of this step belong to, on all ranks (`Realised.groups`); one rank alone
+        needs none.
+        """
+        began = ready.started if self._began is None else self._began
+        ranks, parts, learnt = self._parallel.ranks, ready.parts, ready.learnt
         # What is drawn from the global generator (dropout) follows from step and rank, so that no state of it is kept.
         torch.manual_seed(hash_number(self._config.seed, step, ranks.rank))
         # Normalised over the whole step, so that how it is split into parts and among ranks changes nothing.
-        learnt = round(ranks.sums([sum(part.patches for part in parts)])[0])
         patches = max(1, learnt)
         frames = patches * self._trainee.config.patch_size
         rate = learning_rate(phase, step_in_phase)
@@ -161,7 +173,7 @@ class Stepper:
         own = _Share()
         for part, (diffusion, stop, errors) in zip(parts, found, strict=True):
             own.add(part, float(diffusion), float(stop), errors)
-        whole = _Share.together([_Share(**values) for values in ranks.gathered(asdict(own))])
+        whole = own.of_all(ranks, sorted(groups))
         self._began = perf_counter()
         report = StepReport(
             whole.diffusion,
@@ -174,7 +186,7 @@ class Stepper:
             patches=learnt,
             audio=whole.audio,
             seconds=self._began - began,
-            waited_s=waited,
+            waited_s=ready.waited_s,
             groups={name: total / whole.counts[name] for name, total in sorted(whole.totals.items())},
             unreadable=whole.unreadable,
         )
@@ -245,6 +257,20 @@ class Part:
                 yield name, total, count
 
 
+@dataclass(frozen=True)
+class Ready:
+    """The parts of one step on this rank, and what is known of the others'."""
+
+    parts: list[Part]
+    learnt: int
+    """Positions with a loss, of all ranks."""
+    started: float
+    """When the wait for the parts began, on the clock of `perf_counter`."""
+    waited_s: float
+    stop: bool = False
+    """A rank is asked to stop: there are no parts."""
+
+
 @dataclass
 class _Share:
     """What one rank adds to a step's report."""
@@ -270,21 +296,34 @@ class _Share:
             self.totals[name] = self.totals.get(name, 0.0) + total
             self.counts[name] = self.counts.get(name, 0) + count
 
-    @staticmethod
-    def together(shares: list[_Share]) -> _Share:
-        """The sum, in the order of the ranks."""
+    def of_all(self, ranks: Ranks, groups: Sequence[str]) -> _Share:
+        """The sum over the ranks, in their order; one exchange. groups: those of all ranks, in the same order on each."""
+        if ranks.world == 1:
+            return self
         whole = _Share()
-        for share in shares:
-            whole.diffusion += share.diffusion
-            whole.stop += share.stop
-            whole.positions += share.positions
-            whole.slots += share.slots
-            whole.audio += share.audio
-            whole.unreadable |= share.unreadable
-            for name, total in share.totals.items():
-                whole.totals[name] = whole.totals.get(name, 0.0) + total
-                whole.counts[name] = whole.counts.get(name, 0) + share.counts[name]
+        rows = ranks.by_rank(self._numbers(groups))
+        for diffusion, stop, positions, slots, audio, _, *by_group in rows:
+            whole.diffusion += diffusion
+            whole.stop += stop
+            whole.positions += int(positions)
+            whole.slots += int(slots)
+            whole.audio += int(audio)
+            for name, total, count in zip(groups, by_group[::2], by_group[1::2], strict=True):
+                if count:
+                    whole.totals[name] = whole.totals.get(name, 0.0) + total
+                    whole.counts[name] = whole.counts.get(name, 0) + int(count)
+        # Words take two exchanges more: only in the rare step that met a damaged clip.
+        if any(row[5] for row in rows):
+            for unreadable in ranks.gathered(self.unreadable):
+                whole.unreadable |= unreadable
         return whole
+
+    def _numbers(self, groups: Sequence[str]) -> list[float]:
+        unknown = self.totals.keys() - set(groups)
+        assert not unknown, unknown
+        basic = (self.diffusion, self.stop, self.positions, self.slots, self.audio, len(self.unreadable))
+        by_group = (value for name in groups for value in (self.totals.get(name, 0.0), self.counts.get(name, 0)))
+        return [float(value) for value in (*basic, *by_group)]
 
 
 def document_noise(trainee: Trainee, batch: TrainingBatch, seeds: dict[tuple[int, int], int]) -> TrainingNoise:

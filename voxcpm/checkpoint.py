@@ -121,6 +121,16 @@ def _first_file(folder: Path, names: tuple[str, ...]) -> Path:
     raise FileNotFoundError(f"{folder} has none of {', '.join(names)}: it is no complete VoxCPM2 checkpoint")
 
 
+def model_file(folder: Path) -> Path:
+    """The file with the model's weights. Raises FileNotFoundError."""
+    return _first_file(folder, ("model.safetensors", "pytorch_model.bin"))
+
+
+def codec_file(folder: Path) -> Path:
+    """The file with the codec's weights. Raises FileNotFoundError."""
+    return _first_file(folder, ("audiovae.safetensors", "audiovae.pth"))
+
+
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], where: str) -> None:
     """Raise CheckpointError that names missing, unexpected, misshapen and non-finite tensors."""
     problems = []
@@ -173,7 +183,7 @@ def load_backbone(
     """
     folder = Path(folder)
     config = VoxCPM2Config.load(folder)
-    path = _first_file(folder, ("model.safetensors", "pytorch_model.bin"))
+    path = model_file(folder)
     wanted = parse_dtype(dtype if dtype is not None else config.dtype)
     with _NoInitialisation():
         model = VoxCPM2.from_config(config, device="meta")
@@ -201,7 +211,7 @@ def load_codec(folder: str | Path, device: torch.device | str = "cpu", to_be_fol
     Raises FileNotFoundError and CheckpointError.
     """
     folder = Path(folder)
-    path = _first_file(folder, ("audiovae.safetensors", "audiovae.pth"))
+    path = codec_file(folder)
     with torch.device("meta"), _NoInitialisation():
         codec = build_codec(VoxCPM2Config.load(folder))
     tensors = {

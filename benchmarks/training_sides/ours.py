@@ -75,7 +75,7 @@ def _step(row: list[Planned], how: str, lr: float, dtype: str) -> None:
     maker = SampleMaker(CORPORA, _latents(how), TRAINEE.config)
     stepper = Stepper(config, TRAINEE, OPTIMIZER, maker, torch.device("cpu"))
     phase, number = PHASE.model_copy(update={"lr": lr}), STEPS[0]
-    report = stepper.take(phase, number, number, lambda: stepper.prepare(phase, number, [row]))
+    report = stepper.take(phase, number, number, stepper.ready(lambda: stepper.prepare(phase, number, [row])))
     assert report.taken
     STEPS[0] += 1
 

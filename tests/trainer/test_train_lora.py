@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from train_runs import Runs, losses
 
+from trainer.base import base_digests, tensors_digest
 from trainer.build import build
 from trainer.checkpoint import _save_adapter
+from trainer.config import LoRASettings, ModelSettings, TrainError
 from trainer.corpora import Corpora
 from trainer.loop import train
 from trainer.metrics import read_metrics
+from trainer.plan import plan
+from trainer.preflight import check_all
+from trainer.resume import latest, saved_state
 from voxcpm.checkpoint import load_backbone
 from voxcpm.lora import load_lora, lora_state_dict, merge_lora
 
@@ -71,6 +76,57 @@ def test_a_continued_run_is_the_unbroken_one_dropout_included(trained: Path, run
     assert losses(output) == losses(trained)
     ours, theirs = (load_file(folder / "latest" / "lora_weights.safetensors") for folder in (output, trained))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_run_over_another_base_is_refused_and_one_over_the_same_elsewhere_goes_on(
+    trained: Path, runs: Runs, tmp_path: Path
+) -> None:
+    base, output = tmp_path / "base", tmp_path / "out"
+    shutil.copytree(runs.start, base)
+
+    def over(start: Path, **changes: Any) -> Any:
+        return config(runs, output, **changes).model_copy(
+            update={"model": ModelSettings(start=str(start), lora=LoRASettings(**LORA))}
+        )
+
+    train(over(base, steps=1), lambda _: None)
+    written = {path: path.read_bytes() for path in output.rglob("*") if path.is_file() and path.name != ".lock"}
+    honest = load_file(base / "model.safetensors")
+    name = "base_lm.layers.0.mlp.up_proj.weight"
+    save_file(honest | {name: honest[name] * 1.001}, base / "model.safetensors")
+    for begin in (lambda settings: train(settings, lambda _: None), plan):
+        with pytest.raises(TrainError, match=rf"another model than {base} holds now: give .* model\.start") as refused:
+            begin(over(base))
+        assert "\n" not in str(refused.value)
+    assert written == {path: path.read_bytes() for path in written}, "nothing was written"
+    # The same weights in another place, and in another kind of file.
+    (base / "model.safetensors").unlink()
+    torch.save(honest, base / "pytorch_model.bin")
+    base.rename(tmp_path / "moved")
+    assert train(over(tmp_path / "moved", steps=2), lambda _: None).steps == 2
+    assert losses(output) == {step: value for step, value in losses(trained).items() if step <= 2}
+    # A run that was begun before digests were kept goes on; its base is compared by name, as then.
+    saved = latest(output)
+    assert saved is not None and saved_state(saved).base == base_digests(runs.start)
+    values = torch.load(saved.resume, weights_only=True)
+    del values["state"]["base"]
+    torch.save(values, saved.resume)
+    assert not saved_state(saved).base and check_all(over(tmp_path / "moved"))[1] == saved
+    with pytest.raises(TrainError, match=r"other model settings \(model\.start"):
+        check_all(over(runs.start))
+
+
+def test_every_tensor_of_a_base_counts_for_its_digest(runs: Runs) -> None:
+    assert base_digests(runs.start) == base_digests(runs.start)
+    tensors = load_file(runs.start / "model.safetensors")
+    before = tensors_digest(tensors)
+    assert tensors_digest(dict(reversed(tensors.items()))) == before
+    for name, value in tensors.items():
+        assert tensors_digest(tensors | {name: value * 1.01 + 1e-3}) != before, name
+        assert tensors_digest(tensors | {name: value.unsqueeze(0)}) != before, name
+    large = torch.zeros(9000)
+    for at in (0, 4500, 8999):
+        assert tensors_digest({"x": large.index_fill(0, torch.tensor(at), 1.0)}) != tensors_digest({"x": large})
 
 
 def test_over_frozen_weights_in_bfloat16_it_validates_and_speaks(runs: Runs, tmp_path: Path) -> None:
