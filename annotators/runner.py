@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from annotators.providers import provider as provider_named
 from annotators.providers.base import Provider
@@ -28,7 +33,7 @@ class DescribeStats:
 
 
 def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", batch: int = 16) -> DescribeStats:
-    """Describe the kept segments of a corpus that have no description of this annotator yet.
+    """Describe the kept segments of a corpus that have no description of this annotator yet, holding one unit in memory.
 
     Writes annotations/<annotator>/<aa>/<unit>.parquet for each unit, whole or not at all; killed, it goes on with the next
     unit. Segments that a later threshold brings in are described by the next pass. Raises ValueError for an unknown
@@ -38,21 +43,18 @@ def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", ba
     check_writable(root, "annotations")
     corpus = Corpus(root)
     stats = DescribeStats(describer.name)
-    kept = corpus.kept().to_pylist()
-    describer.prepare(kept)
-    by_unit: dict[str, list[dict[str, Any]]] = {}
-    for row in kept:
-        by_unit.setdefault(Path(row["shard"]).name.split(".")[0], []).append(row)
-    for unit, rows in sorted(by_unit.items()):
+    prepared = False
+    for unit, rows in _units(corpus.kept_parts()):
         path = corpus.path / "annotations" / describer.name / unit[:2] / f"{unit}.parquet"
         done = _done(path)
-        todo = [row for row in rows if row["segment_id"] not in done]
-        stats.already += len(rows) - len(todo)
-        if not todo:
+        todo = rows.filter(pc.invert(pc.is_in(rows.column("segment_id"), pa.array(list(done), pa.string()))))
+        stats.already += rows.num_rows - todo.num_rows
+        if not todo.num_rows:
             continue
-        answers: list[Answer] = []
-        for start in range(0, len(todo), batch):
-            answers += describer.describe([_clip(corpus, row, describer) for row in todo[start : start + batch]])
+        if not prepared:
+            describer.prepare(corpus.kept_parts)
+            prepared = True
+        answers = _answers(corpus, todo.to_pylist(), describer, batch)
         for answer in answers:
             stats.described += answer.description is not None
             stats.failed += answer.description is None
@@ -60,6 +62,24 @@ def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", ba
         fresh = [_row(answer, describer) for answer in answers]
         _write(corpus.path, path, [*done.values(), *fresh])
     return stats
+
+
+def _units(parts: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
+    """(unit, its rows), from tables of whole units."""
+    for part in parts:
+        start = 0
+        for shard, rows in groupby(part.column("shard").to_pylist()):
+            count = sum(1 for _ in rows)
+            yield Path(shard).name.split(".")[0], part.slice(start, count)
+            start += count
+
+
+def _answers(corpus: Corpus, rows: list[dict[str, Any]], describer: Provider, batch: int) -> list[Answer]:
+    """What the describer says of each row, asked `batch` rows at a time."""
+    answers: list[Answer] = []
+    for start in range(0, len(rows), batch):
+        answers += describer.describe([_clip(corpus, row, describer) for row in rows[start : start + batch]])
+    return answers
 
 
 def _done(path: Path) -> dict[str, dict[str, Any]]:
@@ -74,7 +94,10 @@ def _done(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _clip(corpus: Corpus, row: dict[str, Any], describer: Provider) -> Clip:
-    return Clip(row, corpus.audio_buffer(row["segment_id"]).to_pybytes() if describer.listens else None)
+    if not describer.listens:
+        return Clip(row)
+    with reading(corpus.path / row["shard"]):
+        return Clip(row, corpus.shard(row["shard"]).audio_buffer(row["row"]).to_pybytes())
 
 
 def _row(answer: Answer, describer: Provider) -> dict[str, Any]:
@@ -99,7 +122,6 @@ def _row(answer: Answer, describer: Provider) -> dict[str, Any]:
 
 
 def _write(root: Path, path: Path, rows: list[dict[str, Any]]) -> None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()

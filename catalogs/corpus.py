@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from catalogs.thresholds import Thresholds
 
 _OPEN_SHARDS = 256
+_PART_ROWS = 16_384
+"""Rows from which on small units are not gathered any further: 7 MB of index."""
 _SCHEMAS = {"index": INDEX, "recordings": RECORDINGS, "references": REFERENCES}
 _ANNOTATIONS = {"descriptions": DESCRIPTIONS, "decoupled": DECOUPLED}
 
@@ -46,6 +48,20 @@ def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
 
     with reading(path):
         return pq.ParquetFile(path).read(columns=schema.names).select(schema.names).cast(schema)
+
+
+def _gathered(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Tables one after the other, those of few rows put together until they have `rows`."""
+    waiting: list[pa.Table] = []
+    held = 0
+    for table in tables:
+        waiting.append(table)
+        held += table.num_rows
+        if held >= rows:
+            yield pa.concat_tables(waiting)
+            waiting, held = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 class Corpus:
@@ -83,27 +99,28 @@ class Corpus:
 
     def table(self, kind: str) -> pa.Table:
         """All committed rows of `index`, `recordings` or `references`: the newest attempt at each source."""
-        schema = _SCHEMAS[kind]
-        parts = [
-            self._read(file, record.get("superseded"))
-            for record in self.records
-            for file in record["files"]
-            if file["kind"] == kind
-        ]
-        found = pa.concat_tables(parts) if parts else schema.empty_table()
+        parts = list(self._tables(kind))
+        found = pa.concat_tables(parts) if parts else _SCHEMAS[kind].empty_table()
         if kind == "references" and self.partly_superseded:
             found = self._between_present(found)
         return lay_over(found, read_duplicates(self.path)) if kind == "index" else found
+
+    def _tables(self, kind: str, schema: pa.Schema | None = None) -> Iterator[pa.Table]:
+        """The rows of one kind unit by unit, each read when it is asked for. schema: of some of its columns (default: all)."""
+        for record in self.records:
+            for file in record["files"]:
+                if file["kind"] == kind:
+                    yield self._read(file, record.get("superseded"), schema or _SCHEMAS[kind])
 
     @property
     def partly_superseded(self) -> bool:
         """Whether some unit holds sources that were processed again in another unit."""
         return any(record.get("superseded") for record in self.records)
 
-    def _read(self, file: dict[str, Any], superseded: list[str] | None) -> pa.Table:
+    def _read(self, file: dict[str, Any], superseded: list[str] | None, schema: pa.Schema) -> pa.Table:
         import pyarrow.compute as pc
 
-        table = read_rows(self.path / file["path"], _SCHEMAS[file["kind"]])
+        table = read_rows(self.path / file["path"], schema)
         if superseded and "source_id" in table.schema.names:
             table = table.filter(pc.invert(pc.is_in(table.column("source_id"), pa.array(superseded, pa.string()))))
         return table
@@ -135,6 +152,19 @@ class Corpus:
 
         table = apply_thresholds(self.index, thresholds or load_thresholds(self.path))
         return table.filter(table.column("kept"))
+
+    def kept_parts(self, columns: Sequence[str] = INDEX.names) -> Iterator[pa.Table]:
+        """Columns of the rows of `kept` in tables of whole units, in order of unit, read when they are asked for.
+
+        The columns of duplicates are empty: what is a duplicate of what is known of the corpus as a whole only.
+        """
+        from catalogs.thresholds import JUDGED, kept_rows, load_thresholds
+
+        thresholds = load_thresholds(self.path)
+        needed = JUDGED | {"source_id"} | set(columns)
+        schema = pa.schema([field for field in INDEX if field.name in needed])
+        for part in _gathered(self._tables("index", schema), _PART_ROWS):
+            yield kept_rows(part, thresholds, columns)
 
     def __len__(self) -> int:
         if self.partly_superseded:

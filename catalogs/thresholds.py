@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -212,19 +212,39 @@ _ONLY_SOFT_SQL = f"coalesce(list_has_all([{_SOFT_SQL}], {{0}}), true)"
 
 def apply_thresholds(index: pa.Table, thresholds: Thresholds) -> pa.Table:
     """INDEX rows with `kept` and `reasons` decided anew by `thresholds`; order and columns stay."""
-    import duckdb
-
     from catalogs.schema import INDEX
 
     columns = ", ".join(name for name in INDEX.names if name not in ("kept", "reasons"))
     sql = f"SELECT {columns}, {thresholds.kept_sql()} AS kept, {thresholds.all_reasons_sql()} AS reasons FROM rows"
+    return _ask(index, sql).select(INDEX.names).cast(INDEX)
+
+
+JUDGED = frozenset({"text", "flags", "reasons", *(rule.column for rule in RULES)})
+"""Columns that decide whether a row is kept."""
+
+
+def kept_rows(index: pa.Table, thresholds: Thresholds, columns: Sequence[str]) -> pa.Table:
+    """The INDEX columns `columns` of the rows that `thresholds` keep, in order. `index` needs these columns and JUDGED."""
+    import pyarrow as pa
+
+    from catalogs.schema import INDEX
+
+    decided = {"kept": "true AS kept", "reasons": "CAST([] AS VARCHAR[]) AS reasons"}
+    chosen = ", ".join(decided.get(name, name) for name in columns)
+    found = _ask(index, f"SELECT {chosen} FROM rows WHERE {thresholds.kept_sql()}")
+    return found.cast(pa.schema([INDEX.field(name) for name in columns]))
+
+
+def _ask(rows: pa.Table, sql: str) -> pa.Table:
+    """The result of a query over the table `rows`."""
+    import duckdb
+
     connection = duckdb.connect()
     try:
-        connection.register("rows", index)
-        decided = connection.sql(sql).to_arrow_table()
+        connection.register("rows", rows)
+        return connection.sql(sql).to_arrow_table()
     finally:
         connection.close()
-    return decided.select(INDEX.names).cast(INDEX)
 
 
 DEFAULT = "default"

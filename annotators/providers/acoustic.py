@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
+from annotators.providers.base import KeptRows
+from annotators.quantiles import group_quantiles
 from annotators.schema import Answer, Attributes, Clip, VoiceDescription
 
 _MEASURES = ("pitch_hz", "rate_sps", "loudness_lufs", "pitch_range_st")
@@ -83,20 +85,10 @@ class Acoustic:
     def __init__(self) -> None:
         self._bands: dict[tuple[str, str | None], _Band] = {}
 
-    def prepare(self, rows: Sequence[dict[str, Any]]) -> None:
+    def prepare(self, kept: KeptRows) -> None:
         """Learn the quantiles of the corpus."""
-        groups: dict[tuple[str, str | None], list[float]] = defaultdict(list)
-        for row in rows:
-            for measure in _MEASURES:
-                value = row.get(measure)
-                if value is not None:
-                    groups[measure, None].append(value)
-                    groups[measure, _group(measure, row)].append(value)
-        self._bands = {
-            key: _Band(*(float(q) for q in np.quantile(values, [_LOW, _HIGH])))
-            for key, values in groups.items()
-            if len(values) >= _ENOUGH
-        }
+        found = group_quantiles(lambda: _measured(kept((*_MEASURES, *_WITHIN.values()))), (_LOW, _HIGH), _ENOUGH)
+        self._bands = {group: _Band(*band) for group, band in found.items()}
 
     def describe(self, clips: Sequence[Clip]) -> list[Answer]:
         """One description a clip; an error for a clip of which nothing was measured."""
@@ -161,11 +153,27 @@ class _Picker:
         return choices[digest[0] % len(choices)]
 
 
+_WITHIN = {"pitch_hz": "gender", "rate_sps": "language"}
+"""Columns that a measure is compared within; other measures are compared within the whole corpus."""
+
+
 def _group(measure: str, row: dict[str, Any]) -> str | None:
-    """What a measure is compared within: pitch within a gender, rate within a language, else the whole corpus."""
-    if measure == "pitch_hz":
-        return str(row.get("gender"))
-    return str(row.get("language")) if measure == "rate_sps" else None
+    return str(row.get(_WITHIN[measure])) if measure in _WITHIN else None
+
+
+def _measured(tables: Iterable[pa.Table]) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
+    """((measure, group or None for the whole corpus), float32 [N]) of all that was measured."""
+    import pyarrow.compute as pc
+
+    for table in tables:
+        for measure in _MEASURES:
+            rows = table.filter(pc.is_valid(table.column(measure)))
+            values = rows.column(measure).to_numpy()
+            yield (measure, None), values
+            if measure in _WITHIN:
+                groups = np.array([str(value) for value in rows.column(_WITHIN[measure]).to_pylist()], dtype=object)
+                for group in sorted(set(groups)):
+                    yield (measure, group), values[groups == group]
 
 
 def _article(noun: str) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from annotators.schema import Answer, Clip
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KeptRows = Callable[[Sequence[str]], "Iterator[pa.Table]"]
+"""Each call goes through the kept segments from the start: some thousands of rows at a time, of the INDEX columns it names."""
 
 
 class Provider(Protocol):
@@ -19,8 +25,11 @@ class Provider(Protocol):
     listens: bool
     """Whether it wants the audio; one that reads only measured scores does not."""
 
-    def prepare(self, rows: Sequence[dict[str, object]]) -> None:
-        """See all rows of the corpus once before the first clip, e.g. to learn what is high and low in it."""
+    def prepare(self, kept: KeptRows) -> None:
+        """Look at the corpus before the first clip, e.g. to learn what is high and low in it.
+
+        It must not hold all of the rows: they may not fit into memory.
+        """
 
     def describe(self, clips: Sequence[Clip]) -> list[Answer]:
         """One answer a clip, in order."""

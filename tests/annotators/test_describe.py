@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from annotators.providers import provider
 from annotators.providers.acoustic import Acoustic
+from annotators.providers.base import KeptRows
 from annotators.runner import describe_corpus
 from annotators.schema import Answer, Clip, VoiceDescription
 from catalogs.commit import CorpusError, adopt_fingerprint, commit_unit, create_corpus
 from catalogs.corpus import Corpus
-from catalogs.schema import DECOUPLED
+from catalogs.schema import DECOUPLED, INDEX
 from catalogs.views import query
 
 SECRET = "xylophone zebra quagmire"
@@ -37,6 +38,17 @@ def corpus_of(root: Path, *names: str) -> Path:
             row |= {"text": SECRET, "pitch_hz": 90.0 + 40 * number, "expressive_p": 0.2 * number}
         commit_unit(root, unit)
     return root
+
+
+def kept_rows(rows: list[dict[str, Any]]) -> KeptRows:
+    """The rows as a describer is shown a corpus: in several tables."""
+
+    def tables(columns: Sequence[str]) -> Iterator[pa.Table]:
+        schema = pa.schema([INDEX.field(name) for name in columns])
+        for part in (rows[::2], rows[1::2]):
+            yield pa.Table.from_pylist(part, schema=schema)
+
+    return tables
 
 
 def words(text: str) -> list[str]:
@@ -89,7 +101,7 @@ class Moody:
     def __init__(self, refuses: set[int] = frozenset(), breaks_after: int | None = None) -> None:  # type: ignore[assignment]
         self.refuses, self.breaks_after, self.seen, self.batches = refuses, breaks_after, [], 0  # type: ignore[var-annotated]
 
-    def prepare(self, rows: Sequence[dict[str, Any]]) -> None:
+    def prepare(self, kept: KeptRows) -> None:
         pass
 
     def describe(self, clips: Sequence[Clip]) -> list[Answer]:
@@ -203,7 +215,7 @@ def test_whatever_was_measured_the_words_keep_their_form(rows: list[dict[str, An
     for row in rows:
         row["text"] = SECRET
     describer = Acoustic()
-    describer.prepare(rows)
+    describer.prepare(kept_rows(rows))
     answers = describer.describe([Clip(row) for row in rows])
     assert [answer.segment_id for answer in answers] == [row["segment_id"] for row in rows]
     for row, answer in zip(rows, answers, strict=True):
@@ -227,7 +239,7 @@ def test_high_and_low_are_the_corpus_own_within_a_gender() -> None:
     men = [{"segment_id": f"m{n}", "pitch_hz": 85.0 + 3 * n, "gender": "male", "gender_p": 0.9} for n in range(12)]
     women = [{"segment_id": f"w{n}", "pitch_hz": 200.0 + 3 * n, "gender": "female", "gender_p": 0.9} for n in range(12)]
     describer = Acoustic()
-    describer.prepare([*men, *women])
+    describer.prepare(kept_rows([*men, *women]))
     levels = [
         a.description.attributes.pitch for a in describer.describe([Clip(r) for r in [*men, *women]]) if a.description
     ]
