@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from catalogs.commit import CorpusError, corpus_info, is_inside, read_records
+from catalogs.commit import CorpusError, committed_units, corpus_info, is_inside, read_records
 from catalogs.damage import reading
 from catalogs.duplicates import lay_over, read_duplicates
 from catalogs.schema import DECOUPLED, DESCRIPTIONS, INDEX, RECORDINGS, REFERENCES
@@ -28,14 +28,20 @@ _ANNOTATIONS = {"descriptions": DESCRIPTIONS, "decoupled": DECOUPLED}
 
 
 def annotation_files(root: str | Path, kind: str) -> list[Path]:
-    """Files under annotations/ that hold `descriptions` or `decoupled` rows, of whichever pass, known by their columns."""
+    """Files under annotations/ that hold `descriptions` or `decoupled` rows, of whichever pass, known by their columns.
+
+    Those of units that were processed again as a whole are left out: the new unit may have segments of the same ids.
+    """
     import pyarrow.parquet as pq
 
     wanted = set(_ANNOTATIONS[kind].names)
     base = Path(root) / "annotations"
     found = []
+    replaced = committed_units(root) - {record["unit_id"] for record in read_records(root)}
     for path in sorted(base.rglob("*.parquet")):
-        if not any(part.startswith((".", "tmp")) for part in path.relative_to(base).parts):
+        if path.stem not in replaced and not any(
+            part.startswith((".", "tmp")) for part in path.relative_to(base).parts
+        ):
             with reading(path):
                 if wanted <= set(pq.read_schema(path).names):
                     found.append(path)

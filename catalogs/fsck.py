@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from catalogs.attempts import older_sources
+from catalogs.attempts import newest_records, older_sources
 from catalogs.commit import corpus_info
 from catalogs.companions import latent_problems
 from catalogs.damage import one_line, repair_command
@@ -92,7 +92,7 @@ def examine(root: Path, hashes: bool, progress: Callable[[int, int], None] | Non
     ]
     for problem in (
         *_annotation_problems(root),
-        *(Problem(*p) for p in latent_problems(root, segments.keys(), hashes)),
+        *(Problem(*p) for p in latent_problems(root, segments.keys(), _readable(root, found.records), hashes)),
     ):
         (found.companions if problem.severity == "error" else found.problems).append(problem)
     found.unnamed = sort_unnamed(root, found.records, corpus_info(root).get("fingerprint"))
@@ -142,6 +142,13 @@ def _older_sources(records: list[dict[str, Any]]) -> dict[str, set[str]]:
         for group in by_settings.values()
         for unit, sources in older_sources(group, by_clock=False).items()
     }
+
+
+def _readable(root: Path, records: list[dict[str, Any]]) -> dict[str, dict[str, Any] | None]:
+    """The record of each unit that readers use, None for one that was processed again as a whole."""
+    bound = corpus_info(root).get("fingerprint")
+    current = newest_records([record for record in records if bound in (None, record["fingerprint"])])
+    return {record["unit_id"]: None for record in records} | {record["unit_id"]: record for record in current}
 
 
 def _check_unit(

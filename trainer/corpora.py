@@ -198,7 +198,7 @@ class Corpora:
 
     def segment(self, segment_id: str) -> dict[str, Any]:
         """One segment with its words; SegmentError where its shard is not there."""
-        part, shard, row = self._place(segment_id)
+        part, shard, row = self.place(segment_id)
         try:
             return part.shard(shard).row(row) | {"shard": shard, "row": row}
         except _DAMAGED as error:
@@ -215,13 +215,13 @@ class Corpora:
         """(float32 [S], rate in Hz) of one segment as it was recorded; SegmentError as `clip`."""
         import soundfile
 
-        part, shard, row = self._place(segment_id)
+        part, shard, row = self.place(segment_id)
         try:
             return part.shard(shard).read_audio(row)
         except (*_DAMAGED, soundfile.LibsndfileError) as error:
             raise _unreadable(segment_id, part, error) from None
 
-    def _place(self, segment_id: str) -> tuple[Corpus, str, int]:
+    def place(self, segment_id: str) -> tuple[Corpus, str, int]:
         """(corpus, shard, row) of a segment's audio: by the table where it is open, which needs no index in memory."""
         if "table" in self.__dict__:
             with suppress(KeyError):

@@ -78,7 +78,7 @@ def encode_corpus(
     stats = EncodeStats(form.codec)
     kept = corpora.kept()
     total = len(kept)
-    for unit, rows in sorted(_by_unit(corpora, kept).items()):
+    for shard, rows in sorted(_by_shard(corpora, kept).items()):
         todo = [row for row in rows if row["segment_id"] not in stored]
         stats.already += len(rows) - len(todo)
         for part in _parts(todo, _COMMIT_S):
@@ -94,7 +94,7 @@ def encode_corpus(
                 watch(done, total, stats.speech_s)
             if not made:
                 continue
-            stats.bytes += write_latents(corpus, form, unit, sorted(made, key=lambda pair: pair[0]))[1]
+            stats.bytes += write_latents(corpus, form, shard, sorted(made, key=lambda pair: pair[0]))[1]
             stats.encoded += len(made)
     for reason in stats.unreadable.values():
         say(f"left out: {reason}")
@@ -134,12 +134,11 @@ def _read(path_or_id: str | Path) -> tuple[Any, int]:
     return codec, values.get("patch_size", VoxCPM2Config.patch_size)
 
 
-def _by_unit(corpora: Corpora, kept: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    by_unit: dict[str, list[dict[str, Any]]] = {}
+def _by_shard(corpora: Corpora, kept: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    by_shard: dict[str, list[dict[str, Any]]] = {}
     for segment_id, row in kept.items():
-        shard = corpora.parts[0].place(segment_id)[0]
-        by_unit.setdefault(Path(shard).name.split(".")[0], []).append(row)
-    return by_unit
+        by_shard.setdefault(corpora.parts[0].place(segment_id)[0], []).append(row)
+    return by_shard
 
 
 def _parts(rows: list[dict[str, Any]], seconds: float) -> Iterator[list[dict[str, Any]]]:

@@ -56,7 +56,7 @@ class Latents:
         self._room = round(memory_s * RATE / config.patch_samples)
         self._encode = ClipEncoder(codec, config.patch_size)
         self._one_at_a_time = Lock()
-        self._stored: list[StoredLatents] = []
+        self._stored: dict[Path, StoredLatents] = {}
         self.notes: list[str] = []
         self.encoded_s = 0.0
         """Seconds of audio that went through the codec so far."""
@@ -73,7 +73,7 @@ class Latents:
         for home, codecs in there.items():
             if form.codec in codecs:
                 try:
-                    self._stored.append(StoredLatents(home, form))
+                    self._stored[home] = StoredLatents(home, form)
                 except ValueError as error:
                     raise TrainError(str(error)) from None
             else:
@@ -92,23 +92,12 @@ class Latents:
             return self._get(segment_id, patches)
 
     def _get(self, segment_id: str, patches: int) -> Tensor:
-        for stored in self._stored:
-            try:
-                bits = stored.get(segment_id)
-            except (OSError, ValueError, IndexError) as error:
-                raise SegmentError(
-                    segment_id,
-                    f"the stored latents of segment {segment_id} cannot be read ({one_line(error)}); run:"
-                    f" {repair_command(stored.root)}",
-                ) from None
-            if bits is not None:
-                if len(bits) != patches:
-                    raise SegmentError(
-                        segment_id,
-                        f"segment {segment_id} has stored latents of {len(bits)} patches, its index row speaks of {patches}; run:"
-                        f" {repair_command(stored.root)}",
-                    )
-                return from_bits(bits)
+        if self._stored:
+            # Another corpus may have latents of other audio under this id.
+            stored = self._stored.get(self._corpora.place(segment_id)[0].path)
+            found = None if stored is None else _from_stored(stored, segment_id, patches)
+            if found is not None:
+                return found
         if segment_id in self._memory:
             self._memory.move_to_end(segment_id)
             return self._memory[segment_id]
@@ -126,7 +115,11 @@ class Latents:
         return latents
 
     def _file(self, segment_id: str) -> Path | None:
-        return None if self._folder is None else self._folder / segment_id[:2] / f"{segment_id}.npy"
+        """Where a clip's latents are kept. The shard's hash is in the name: a segment that is processed again may keep its id."""
+        if self._folder is None:
+            return None
+        shard = Path(self._corpora.place(segment_id)[1])
+        return self._folder / segment_id[:2] / f"{segment_id}.{shard.name.split('.')[-2]}.npy"
 
     def _read(self, segment_id: str, patches: int) -> Tensor | None:
         path = self._file(segment_id)
@@ -150,6 +143,27 @@ class Latents:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
+
+
+def _from_stored(stored: StoredLatents, segment_id: str, patches: int) -> Tensor | None:
+    """Latents stored beside a corpus, None where there are none."""
+    try:
+        bits = stored.get(segment_id)
+    except (OSError, ValueError, IndexError) as error:
+        raise SegmentError(
+            segment_id,
+            f"the stored latents of segment {segment_id} cannot be read ({one_line(error)}); run:"
+            f" {repair_command(stored.root)}",
+        ) from None
+    if bits is None:
+        return None
+    if len(bits) != patches:
+        raise SegmentError(
+            segment_id,
+            f"segment {segment_id} has stored latents of {len(bits)} patches, its index row speaks of {patches}; run:"
+            f" {repair_command(stored.root)}",
+        )
+    return from_bits(bits)
 
 
 def check_length(segment_id: str, samples: int, patches: int, patch_samples: int, corpus: str | Path) -> None:

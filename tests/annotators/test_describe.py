@@ -187,6 +187,21 @@ def test_descriptions_of_replaced_segments_are_not_read(tmp_path: Path) -> None:
     assert query(root, "select count(*) from decoupled")[1] == [(0,)]
 
 
+def test_a_segment_that_was_processed_again_has_one_description(tmp_path: Path) -> None:
+    """`--redo` with the same settings: other units, the same segments."""
+    root = tmp_path / "c"
+    create_corpus(root)
+    adopt_fingerprint(root, FINGERPRINT)
+    unit = make_unit("a", 4)
+    commit_unit(root, unit)
+    describe_corpus(root)
+    commit_unit(root, dataclasses.replace(unit, unit_id="f" * 16, generation=1))
+    assert len(Corpus(root).annotations("descriptions")) == 0
+    assert describe_corpus(root).described == 3
+    assert len(Corpus(root).annotations("descriptions")) == 3
+    assert query(root, "select count(*), count(distinct segment_id) from descriptions")[1] == [(3, 3)]
+
+
 def test_errors_in_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no annotator 'gpt'; annotators: acoustic"):
         provider("gpt")

@@ -72,7 +72,7 @@ def test_the_table_holds_what_the_corpus_says(copy: Path, made: bool) -> None:
     assert any(c.references for c in recorded.values()) and any(c.description for c in recorded.values())
     part = corpora.parts[0]
     for segment in kept:
-        assert corpora._place(segment)[1:] == part.place(segment)
+        assert corpora.place(segment)[1:] == part.place(segment)
     with pytest.raises(TrainError, match="has no audio"):
         corpora.segment("0" * 16)
 
@@ -113,7 +113,7 @@ def test_a_segment_that_only_the_second_corpus_keeps_is_read_from_there(speech: 
     change_thresholds(copy, ["min_dnsmos_ovr=5", "max_duration_s=0.1"])
     both = Corpora([copy, speech])
     found = find_candidates(both, "true", 60.0, "a")
-    assert len(found) == len(Corpora([speech]).kept()) and both._place(found[0].segment_id)[0].path == speech
+    assert len(found) == len(Corpora([speech]).kept()) and both.place(found[0].segment_id)[0].path == speech
 
 
 @pytest.fixture

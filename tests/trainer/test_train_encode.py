@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,10 +14,11 @@ from shutil import copytree
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import trainer.encode
-from catalogs.commit import CorpusError
+from catalogs.commit import CorpusError, UnitContent, commit_unit
 from catalogs.companions import LatentForm, StoredLatents, latent_files, stored_codecs, write_latents
 from catalogs.corpus import Corpus
 from catalogs.fsck import fsck
@@ -240,6 +242,58 @@ def test_segments_that_come_later_are_encoded_by_the_next_pass(corpus: Path, sta
     change_thresholds(corpus, ["max_duration_s=300"])
     second = encode_corpus(corpus, start, "cpu")
     assert (second.already, second.encoded) == (first.encoded, everything - first.encoded)
+
+
+def process_again(root: Path) -> list[str]:
+    """Commit the first unit once more with other audio under the same ids; returns the ids of its clips."""
+    corpus = Corpus(root)
+    record = corpus.records[0]
+    rows, wanted = [], set(record["source_ids"])
+    for row in corpus.index.to_pylist():
+        if row["source_id"] in wanted:
+            values = {name: value for name, value in row.items() if name not in ("shard", "row")}
+            if row["shard"] is not None:
+                samples, rate = corpus.read_audio(row["segment_id"])
+                sink = io.BytesIO()
+                soundfile.write(sink, samples[::-1], rate, format="FLAC")
+                values["audio"] = sink.getvalue()
+            rows.append(values)
+    recordings = [row for row in corpus.table("recordings").to_pylist() if row["source_id"] in wanted]
+    sessions = record["session_ids"]
+    commit_unit(root, UnitContent("f" * 16, record["fingerprint"], sessions, rows, recordings, generation=1))
+    assert Corpus(root).index.column("segment_id").to_pylist() != [] and len(Corpus(root)) == len(corpus)
+    return [row["segment_id"] for row in rows if row.get("audio") and row["kept"]]
+
+
+def test_latents_of_a_segment_that_was_processed_again_are_made_again(
+    encoded: Path, start: Path, codec: AudioVAE, config: VoxCPM2Config, tmp_path: Path
+) -> None:
+    corpus = copytree(encoded, tmp_path / "corpus")
+    rows, form = Corpora([corpus]).kept(), latent_form(codec, config.patch_size)
+    cached = Latents(Corpora([corpus]), codec, config, tmp_path / "cache")
+    cached._stored = {}
+    before = {name: cached.get(name, patches_of(row["duration_s"], config)) for name, row in rows.items()}
+    again = process_again(corpus)
+    assert again and set(again) < rows.keys()
+    stored = StoredLatents(corpus, form)
+    assert len(stored) == len(rows) - len(again) and not any(name in stored for name in again)
+    notices = [problem for problem in fsck(corpus) if "processed again" in problem.what]
+    assert [problem.severity for problem in notices] == ["notice"] and notices[0].path.startswith("latents/")
+    wanted = {}
+    for name in again:
+        patches = patches_of(rows[name]["duration_s"], config)
+        wanted[name] = ClipEncoder(codec, config.patch_size)(Corpora([corpus]).clip(name), patches)
+        # From the folder of a run before, and without anything stored for it beside the corpus.
+        fresh = Latents(Corpora([corpus]), codec, config, tmp_path / "cache")
+        assert torch.equal(fresh.get(name, patches), wanted[name]) and not torch.equal(wanted[name], before[name])
+    stats = encode_corpus(corpus, start, "cpu")
+    assert (stats.encoded, stats.already) == (len(again), len(rows) - len(again))
+    assert encode_corpus(corpus, start, "cpu").encoded == 0
+    latents = Latents(Corpora([corpus]), codec, config)
+    for name in again:
+        patches = patches_of(rows[name]["duration_s"], config)
+        assert torch.equal(latents.get(name, patches), wanted[name].bfloat16().float())
+    assert latents.encoded_s == 0.0
 
 
 def test_fsck_proves_latents_too(encoded: Path, tmp_path: Path) -> None:
