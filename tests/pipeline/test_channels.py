@@ -35,10 +35,10 @@ def clip(corpora: Path, actor: str, seconds: float) -> np.ndarray:
 @pytest.fixture(scope="module")
 def call(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     """Two actors who take turns every 6 s and once talk at the same time, each on a channel; its samples [S, 2]."""
-    one, two = clip(corpora, "actor_01", 36), clip(corpora, "actor_02", 36)
-    turn = np.repeat(np.arange(6) % 2, 6 * RATE).astype(np.float32)
+    one, two = clip(corpora, "actor_01", 24), clip(corpora, "actor_02", 24)
+    turn = np.repeat(np.arange(4) % 2, 6 * RATE).astype(np.float32)
     turn_one, turn_two = turn.copy(), 1 - turn
-    turn_one[27 * RATE : 29 * RATE] = turn_two[27 * RATE : 29 * RATE] = 1
+    turn_one[15 * RATE : 17 * RATE] = turn_two[15 * RATE : 17 * RATE] = 1
     stereo = np.stack([one * turn_one, two * turn_two], axis=1)
     path = tmp_path_factory.mktemp("call") / "call.wav"
     soundfile.write(path, stereo, RATE, subtype="PCM_16")
@@ -50,10 +50,10 @@ def test_a_call_becomes_two_recordings_with_a_voice_each(call: tuple[Path, np.nd
     session = run_stages(session_of(path), "decode", "detect_speech", "segment", "cut_clips")
     one, two = session.recordings
     assert (one.channel, two.channel) == (0, 1) and one.source.source_id != two.source.source_id
-    assert one.source.path == two.source.path and one.duration_s == two.duration_s == 36.0
+    assert one.source.path == two.source.path and one.duration_s == two.duration_s == 24.0
     for recording in session.recordings:
         own = [s for s in session.segments if s.source_id == recording.source.source_id]
-        assert sum(s.duration_s for s in own) + recording.silence_s == pytest.approx(36.0)
+        assert sum(s.duration_s for s in own) + recording.silence_s == pytest.approx(24.0)
         for segment in (s for s in own if not s.hard_reasons):
             assert segment.flac is not None
             samples, _ = soundfile.read(io.BytesIO(segment.flac), dtype="float32")
@@ -93,7 +93,8 @@ def test_what_was_said_counts(call: tuple[Path, np.ndarray], corpora: Path) -> N
 
 
 def test_a_call_in_a_corpus_is_whole_and_done_once(call: tuple[Path, np.ndarray], tmp_path: Path) -> None:
-    config = load_config(None, ["describe=none", "engine.executor=inline"])
+    quick = ["transcribe.beam_size=1", "transcribe.language_windows=1", "transcribe.second_pass=off"]
+    config = load_config(None, ["describe=none", "engine.executor=inline", *quick])
     missing = [weights for weights in config.weights() if not available(weights)]
     if missing:
         pytest.skip(f"weights that are not here: {', '.join(missing)}; voxmill models pull ...")
