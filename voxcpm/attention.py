@@ -6,7 +6,6 @@ everything (LocEnc, LocDiT), the past, or the past within the own document of a 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
 
 from voxcpm.config import TowerConfig
 from voxcpm.layers import rotate
@@ -23,9 +21,9 @@ if TYPE_CHECKING:
     from voxcpm.state import KVCache
 
 # varlen_attn's arguments changed with torch 2.11 (how causality is said) and 2.12 (fewer key than query heads).
-_KNOWN = inspect.signature(varlen_attn).parameters
-_IS_CAUSAL: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in _KNOWN else {"is_causal": True}
-_SHARES_HEADS = "enable_gqa" in _KNOWN
+_TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
+_IS_CAUSAL: dict[str, Any] = {"window_size": (-1, 0)} if _TORCH >= (2, 11) else {"is_causal": True}
+_SHARES_HEADS = _TORCH >= (2, 12)
 
 
 @dataclass(frozen=True)
@@ -112,6 +110,9 @@ def _attend_documents(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
 
 def _flash_documents(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, longest: int) -> Tensor:
     """torch's flash attention inside documents of one row. q: [T, h, hd], k, v: [T, K, hd] -> [T, h, hd]."""
+    # Here, because it imports torch's compiler: half of the time that a command takes to start.
+    from torch.nn.attention.varlen import varlen_attn
+
     groups = q.shape[1] // k.shape[1]
     if _SHARES_HEADS:
         attended = varlen_attn(q, k, v, offsets, offsets, longest, longest, enable_gqa=groups > 1, **_IS_CAUSAL)

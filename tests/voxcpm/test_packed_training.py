@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tensor_closeness import assert_close
 from tiny_voxcpm import tiny_model
 
-from voxcpm.attention import CAUSAL, Reach, attend
+from voxcpm.attention import _IS_CAUSAL, _SHARES_HEADS, CAUSAL, Reach, attend
 from voxcpm.model import VoxCPM2
 from voxcpm.samples import Sample, lay_out_sample, pack_rows
 from voxcpm.training import Losses, TrainingBatch, TrainingNoise
@@ -173,3 +174,11 @@ def test_batches_move_and_keep_their_fields() -> None:
         and moved.features.device.type == "meta"
         and moved.loss_mask.dtype == torch.bool
     )
+
+
+def test_the_kernel_for_packed_rows_takes_what_its_version_of_torch_is_given() -> None:
+    from torch.nn.attention.varlen import varlen_attn
+
+    known = inspect.signature(varlen_attn).parameters
+    assert set(_IS_CAUSAL) <= set(known)
+    assert ("enable_gqa" in known) == _SHARES_HEADS

@@ -35,13 +35,14 @@ def train(
 
     Example:  voxmill train toy --set corpus=demo/corpus --set output=demo/model
     """
-    from trainer import load_train_config
-    from trainer import train as run
-    from trainer.config import TrainError
-    from trainer.ranks import PeerError
+    from trainer.config import TrainError, load_train_config
 
     terminal = Terminal(as_json)
+    # Before torch is imported: a wrong name is told at once.
     settings = load_train_config(config, set_ or [])
+    from trainer.loop import train as run
+    from trainer.ranks import PeerError
+
     if dry_run:
         from trainer.plan import plan
 
