@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+from fakes.recordings import write
 from sessions import make_stage, run_stages, session_of
 
 from pipeline.gathering import Gathering
 from pipeline.records import Session
-from pipeline.stage import Stage
+from pipeline.spoken_language import Spoken
+from pipeline.stages.transcribe import Transcribe
+from pipeline.whisper_model import Model
 
-CLIPS = (
-    "read/jfk.flac",
-    "read/LJ002-0020.flac",
-    "multi/cosyvoice_zh.flac",
-    "ravdess/actor_02/03-01-01-01-01-01-02.flac",
-)
+CLIPS = ("read/LJ002-0020.flac", "multi/cosyvoice_zh.flac", "ravdess/actor_02/03-01-01-01-01-01-02.flac")
+Languages = dict[str, Spoken]
 
 
-def transcribed(corpora: Path, **settings: Any) -> tuple[Session, Stage[Any]]:
+def transcribe(**settings: Any) -> Transcribe:
     stage = make_stage("transcribe", threads=1, beam_size=2, second_pass_on="all", **settings)
-    session = session_of(*(corpora / name for name in CLIPS))
-    return stage(run_stages(session, "decode", "detect_speech", "segment")), stage
+    assert isinstance(stage, Transcribe)
+    return stage
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+@pytest.fixture(scope="module", params=["cpu", "cuda"])
 def device(request: pytest.FixtureRequest) -> str:
     """Both devices, where CTranslate2 has a GPU."""
     import ctranslate2
@@ -38,19 +39,47 @@ def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("margin_s", [6.0, None])
+@pytest.fixture(scope="module")
+def cut(corpora: Path, device: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Languages]:
+    """Real clips of two languages and several lengths, cut into five segments, and what their recordings speak."""
+    samples, rate = soundfile.read(corpora / "read" / "jfk.flac", dtype="float32")
+    start = write(tmp_path_factory.mktemp("cut") / "start.wav", samples[: 5 * rate], rate)
+    session = run_stages(session_of(start, *(corpora / name for name in CLIPS)), "decode", "detect_speech", "segment")
+    return session, transcribe(device=device).find_languages(session)
+
+
+@pytest.mark.parametrize(("margin_s", "batch_size"), [(6.0, 3), (None, 6)])
 def test_segments_side_by_side_are_heard_as_they_are_one_by_one(
-    corpora: Path, margin_s: float | None, device: str, monkeypatch: pytest.MonkeyPatch
+    cut: tuple[Session, Languages],
+    margin_s: float | None,
+    batch_size: int,
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Real clips of two languages and several lengths, three at once: texts, words with times, scores and the second pass."""
-    alone, _ = transcribed(corpora, batch_size=1, window_margin_s=margin_s, device=device)
+    """Texts, words with times, scores and the second pass, three at once: as asked for, or after a batch that did not fit."""
+    session, languages = cut
+    one_by_one = transcribe(batch_size=1, window_margin_s=margin_s, device=device)
+    one_by_one.known_languages = languages
+    alone = one_by_one(copy.deepcopy(session))
     sizes: list[int] = []
-    compute = Gathering._answer
-    monkeypatch.setattr(Gathering, "_answer", lambda self, calls: sizes.append(len(calls)) or compute(self, calls))  # type: ignore[func-returns-value]
-    together, _ = transcribed(corpora, batch_size=3, window_margin_s=margin_s, device=device)
+    compute = Model._compute
+
+    def short(self: Model, key: Any, calls: list[Any]) -> Any:
+        if len(calls) > 3:
+            raise RuntimeError("CUDA failed with error out of memory")
+        sizes.append(len(calls))
+        return compute(self, key, calls)
+
+    monkeypatch.setattr(Model, "_compute", short)
+    side_by_side = transcribe(batch_size=batch_size, window_margin_s=margin_s, device=device)
+    if margin_s is not None:
+        side_by_side.known_languages = languages
+    together = side_by_side(copy.deepcopy(session))
     # With a margin only clips of like length have windows of one length.
     assert max(sizes) == (3 if margin_s is None else 2), "the network was given several clips at once"
+    assert side_by_side.halved == ([3] if margin_s is None else [])
     assert not together.quarantine and len(list(alone.alive())) >= 5
+    assert all(segment.text for segment in together.alive())
     for one, other in zip(alone.alive(), together.alive(), strict=True):
         assert (one.text, one.language, one.flags) == (other.text, other.language, other.flags)
         assert [word.word for word in one.words] == [word.word for word in other.words]
@@ -58,22 +87,6 @@ def test_segments_side_by_side_are_heard_as_they_are_one_by_one(
         assert np.allclose(times[0], times[1], atol=0.041), "within two of the model's steps of 20 ms"
         for name in ("asr_logprob", "no_speech_p", "compression_ratio", "language_p", "agreement_cer"):
             assert getattr(one, name) == pytest.approx(getattr(other, name), abs=0.01), name
-
-
-def test_a_batch_that_does_not_fit_is_halved(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.whisper_model import Model
-
-    compute = Model._compute
-
-    def short(self: Model, key: Any, calls: list[Any]) -> Any:
-        if len(calls) > 2:
-            raise RuntimeError("CUDA failed with error out of memory")
-        return compute(self, key, calls)
-
-    monkeypatch.setattr(Model, "_compute", short)
-    session, stage = transcribed(corpora, batch_size=4, window_margin_s=None)
-    assert stage.halved and min(stage.halved) == 2
-    assert not session.quarantine and all(segment.text for segment in session.alive())
 
 
 def test_jobs_are_answered_together_and_in_order() -> None:
