@@ -62,8 +62,6 @@ def _rate(ours: Sequence[str], theirs: Sequence[str]) -> float:
 
 def edit_distance(ours: Sequence[str], theirs: Sequence[str]) -> int:
     """Fewest insertions, deletions and replacements that turn one sequence into the other."""
-    if not ours or not theirs:
-        return max(len(ours), len(theirs))
     numbers: dict[str, int] = {}
     a = np.array([numbers.setdefault(item, len(numbers)) for item in ours])
     b = np.array([numbers.setdefault(item, len(numbers)) for item in theirs])
