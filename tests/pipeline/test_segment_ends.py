@@ -146,8 +146,12 @@ def test_a_piece_that_is_too_long_already_is_not_shortened(monkeypatch: pytest.M
     speech = [(16_000, 60_000)]
     pieces = [(15_000, 61_000)]
     limits = {"max_s": 2.0, "target_s": 2.0, "min_s": 0.1}
-    assert settled(speech, pieces, "high", monkeypatch, 16_000, **limits)[0] == [(16_000, 61_000)]
-    assert settled(speech, pieces, "low", monkeypatch, 16_000, **limits)[0] == [(15_000, 60_000)]
+    high, asked = settled(speech, pieces, "high", monkeypatch, 16_000, **limits)
+    assert high == [(16_000, 61_000)]
+    # All that lies between the two bounds of an end is judged, and all of the piece on its other side.
+    assert asked == [(15_000, 15_000, 16_000, 15_000, 61_000), (61_000, 60_000, 61_000, 16_000, 61_000)]
+    low, asked = settled(speech, pieces, "low", monkeypatch, 16_000, **limits)
+    assert low == [(15_000, 60_000)] and asked[1] == (61_000, 60_000, 61_000, 15_000, 61_000)
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_127, 48_000])

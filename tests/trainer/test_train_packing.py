@@ -147,3 +147,19 @@ def test_of_two_rows_that_are_equally_full_the_older_goes() -> None:
     for number in range(3):
         put(packer, Box(number, 70))
     assert put(packer, Box(3, 60)) == [Box(0, 70)]
+
+
+def test_sixteen_rows_are_open_unless_another_number_is_asked_for() -> None:
+    items = boxes([60] * 18)
+    packer: Packer[Box] = Packer(100)
+    assert [put(packer, item) for item in items] == [None] * 16 + [[items[0]], [items[1]]]
+    dice = random.Random(1)
+    mixed = boxes([dice.randint(1, 100) for _ in range(300)])
+    assert list(pack(mixed, 100)) == list(pack(mixed, 100, 16)) != list(pack(mixed, 100, 15))
+
+
+def test_the_rest_is_given_out_fullest_first() -> None:
+    packer: Packer[Box] = Packer(100)
+    for item in boxes([60, 70, 55, 70]):
+        put(packer, item)
+    assert [row[0].number for row in packer.rest()] == [1, 3, 0, 2] and packer.rows == []
