@@ -169,9 +169,9 @@ def _folder_loop(path: Path, speech: np.ndarray) -> None:
 
 
 def make_zip_bomb(path: Path) -> Path:
-    """160 kB that are 13 minutes of digital silence when unpacked a thousandfold, beside a member that would leave the folder."""
+    """20 kB that are 100 seconds of digital silence when unpacked a thousandfold, beside a member that would leave the folder."""
     scratch = path.with_suffix(".wav")
-    soundfile.write(scratch, np.zeros(800 * RATE * 6, np.int16), RATE * 6)
+    soundfile.write(scratch, np.zeros(100 * RATE * 6, np.int16), RATE * 6)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         archive.write(scratch, "silence.wav")
         archive.writestr("../../escaped.wav", b"RIFF")
