@@ -217,6 +217,7 @@ def test_a_decoder_alone_learns_and_the_latents_stay(trained: Path, speech: Path
 def test_a_killed_run_goes_on_as_if_unbroken(speech: Path, tmp_path: Path) -> None:
     """With an adversary and a schedule: weights after 2 + 2 steps are those after 4."""
     changes = {"schedule": "cosine", "warmup": 1, "save_every": 2, "narrowed": 0.5, "adversary": {"width": 1}}
+    changes |= {"crop_s": 0.2, "held_out": 2}
     whole = train_codec(settings(speech, tmp_path / "whole", steps=4, **changes), lambda _: None)
 
     def kill(line: str) -> None:
