@@ -245,9 +245,15 @@ def _hypothesis() -> list[str]:
     """Options: the same examples in every run, none remembered, and no time spent on shrinking them."""
     if "hypothesis" not in sys.modules:
         return []
-    from hypothesis import Phase, settings
+    from hypothesis import HealthCheck, Phase, settings
 
-    settings.register_profile("mutants", database=None, phases=(Phase.explicit, Phase.generate))
+    settings.register_profile(
+        "mutants",
+        database=None,
+        phases=(Phase.explicit, Phase.generate),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     return ["--hypothesis-profile=mutants", "--hypothesis-seed=0"]
 
 

@@ -24,7 +24,12 @@ _SEED = int(os.environ.setdefault(_SEED_NAME, str(secrets.randbelow(2**31))))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give Hypothesis the run's seed, unless it has one of its own."""
+    """Give Hypothesis the run's seed, unless it has one of its own, and no time limits: the machine may be busy."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    if getattr(config.option, "hypothesis_profile", None) is None:
+        config.option.hypothesis_profile = "suite"
     if getattr(config.option, "hypothesis_seed", None) is None:
         config.option.hypothesis_seed = str(_SEED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import pytest
 from corpus_builders import make_unit
 
 from catalogs.commit import (
+    CorpusError,
+    adopt_fingerprint,
     commit_unit,
     committed_units,
     corpus_info,
     create_corpus,
+    is_inside,
     quarantine_now,
     read_records,
     record_path,
@@ -108,3 +112,36 @@ def test_a_verdict_remembers_what_was_asked_for(tmp_path: Path) -> None:
     written = quarantine_now(tmp_path, row, ["in", "ä b"])
     assert json.loads(pq.read_schema(written).metadata[b"voxmill"]) == {"arguments": ["in", "ä b"]}
     assert b"voxmill" not in (pq.read_schema(quarantine_now(tmp_path, row | {"path": "y.wav"})).metadata or {})
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "..", "../a", "a/../b", "a/..", "a\\b", "..\\a", "a\0b"])
+def test_a_record_that_names_a_file_outside_is_not_read(tmp_path: Path, name: str) -> None:
+    create_corpus(tmp_path)
+    record = commit_unit(tmp_path, make_unit("a", 2))
+    path = record_path(tmp_path, record["unit_id"])
+    assert is_inside(record["files"][0]["path"]) and not is_inside(name)
+    record["files"][0]["path"] = name
+    path.write_text(json.dumps(record))
+    with pytest.raises(CorpusError, match="which is not in this corpus"):
+        list(read_records(tmp_path))
+
+
+def test_what_people_read_is_not_escaped(tmp_path: Path) -> None:
+    """corpus.json and the records hold names as people write them; both a path and its text name the corpus."""
+    root = tmp_path / "Gespräche"
+    create_corpus(str(root))
+    adopt_fingerprint(str(root), "f" * 16)
+    assert '"Gespräche"' in (root / "corpus.json").read_text(encoding="utf-8")
+    with pytest.raises(CorpusError, match="made with other settings"):
+        adopt_fingerprint(root, "0" * 16)
+    adopt_fingerprint(root, "0" * 16, redo=True)
+    assert corpus_info(root)["fingerprint"] == "0" * 16
+    unit = replace(make_unit("a", 2), stats={"settings": "Müller"})
+    commit_unit(root, unit)
+    assert "Müller" in record_path(root, unit.unit_id).read_text(encoding="utf-8")
+
+
+def test_a_corpus_without_a_format_is_an_older_one(tmp_path: Path) -> None:
+    (tmp_path / "corpus.json").write_text('{"name": "old"}')
+    with pytest.raises(CorpusError, match="has format 0 of an older voxmill"):
+        corpus_info(tmp_path)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from catalogs.schema import INDEX, RECORDINGS, SEGMENTS
 from catalogs.thresholds import Thresholds
-from pipeline.plan import PlannedSession, plan_units, promised_seconds
+from pipeline.plan import PlannedSession, PlannedUnit, plan_units, promised_seconds
 from pipeline.records import Quarantined, Recording, Reference, Segment, Session, Source, Word
 from pipeline.rows import quarantine_rows, recording_rows, reference_rows, segment_rows
 from pipeline.sources import find_sources
@@ -116,6 +116,7 @@ def test_a_unit_is_full_at_its_length() -> None:
     found = [source(f"{name}.wav", name) for name in "abcd"]
     units = plan_units(found, set(), "f" * 16, 20.0, lambda item: 10.0)
     assert sorted(unit.seconds for unit in units) == [20.0, 20.0]
+    assert {unit.generation for unit in units} == {PlannedUnit("0" * 16, ()).generation} == {0}
 
 
 def test_a_source_that_is_processed_again_makes_another_unit() -> None:
