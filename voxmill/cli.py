@@ -79,7 +79,7 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-_RESUMING = ("prepare", "describe", "train", "train-codec", "encode", "models", "demo")
+_RESUMING = ("prepare", "retry", "describe", "train", "train-codec", "encode", "models", "demo")
 """Commands that continue where they were stopped."""
 
 
