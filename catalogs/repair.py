@@ -123,7 +123,7 @@ def _gone_sources(root: Path, record: dict[str, Any]) -> list[str]:
             gone.append(f"source {source}, whose place was in the damaged list of recordings")
         elif not _is_there(row):
             gone.append(row["path"])
-    return list(dict.fromkeys(gone))
+    return gone
 
 
 def _from_hashes(root: Path, wanted: Iterable[str]) -> dict[str, dict[str, Any]]:

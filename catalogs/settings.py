@@ -77,7 +77,11 @@ def validate_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
             hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise SettingsError(f"unknown setting {name}; {hint}") from None
         how = _how_to_write(keys[-1] if keys else "", first["type"], first.get("input"))
-        raise SettingsError(f"setting {name}: {first['msg'].lower()} (got {first.get('input')!r}){how}") from None
+        # A validator's own words stand without pydantic's "Value error, " before them.
+        own = first.get("ctx", {}).get("error") if first["type"] == "value_error" else None
+        raise SettingsError(
+            f"setting {name}: {own or first['msg'].lower()} (got {first.get('input')!r}){how}"
+        ) from None
 
 
 def _how_to_write(key: str, fault: str, given: Any) -> str:

@@ -132,8 +132,9 @@ class Progress:
         enough_s = min(_ENOUGH_S, self.audio_s)
         pace = {stage: busy / audio for stage, (audio, busy) in stages.items() if audio >= enough_s}
         declared, measured = sum(self.costs.values()), sum(self.costs.get(stage, 0.0) for stage in pace)
-        if not self.sessions_done and (not declared or measured < _KNOWN * declared):
-            return None
+        if not pace or measured < _KNOWN * declared or not (declared or self.sessions_done):
+            # Too little is measured: what is finished is all that is known.
+            return min(self.done_s / self.audio_s, 1.0) if self.sessions_done else None
         scale = sum(pace[stage] for stage in pace if stage in self.costs) / measured if measured else 0.0
         expected = {stage: cost * scale for stage, cost in self.costs.items()} | pace
         spent = {stage: busy for stage, (_, busy) in stages.items()}

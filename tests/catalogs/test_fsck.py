@@ -11,6 +11,7 @@ from corpus_builders import make_unit, verdict
 
 from catalogs.commit import commit_unit, create_corpus
 from catalogs.fsck import fsck
+from catalogs.ids import other_channel_id
 from catalogs.locks import CorpusBusyError, only_run
 
 
@@ -50,6 +51,17 @@ def test_a_truncated_file_is_found_without_hashes(root: Path) -> None:
     path = _file(root, "segments")
     path.write_bytes(path.read_bytes()[:-10])
     assert any("bytes" in line for line in _errors(root, hashes=False))
+
+
+def test_both_channels_of_a_file_that_is_gone_are_counted(tmp_path: Path) -> None:
+    unit = make_unit("u0", 5)
+    (one,) = unit.recordings
+    other = one | {"source_id": other_channel_id(one["source_id"]), "status": "empty", "silence_s": one["duration_s"]}
+    create_corpus(tmp_path / "c")
+    commit_unit(tmp_path / "c", make_unit("u0", 5, recordings=[one, other]))
+    _file(tmp_path / "c", "segments").unlink()
+    (line,) = _errors(tmp_path / "c", repair=True)
+    assert "2 of its 2 recordings are gone" in line
 
 
 def test_a_segment_committed_twice_is_found(root: Path) -> None:

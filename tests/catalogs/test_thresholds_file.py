@@ -129,7 +129,7 @@ def test_an_empty_file_changes_nothing(corpus: Path, tmp_path: Path) -> None:
         ("thresholds:\n  min_snr: 3", "unknown setting min_snr; did you mean min_snr_db?"),
         ("min_dnsmos_ovr: 9", "setting min_dnsmos_ovr: input should be less than or equal to 5"),
         ("min_snr_db: loud", "setting min_snr_db"),
-        ("drop_flags: [loud]", "no flag loud"),
+        ("drop_flags: [loud]", "setting drop_flags: no flag loud"),
         ("- min_snr_db", "must hold key: value pairs"),
         ("thresholds: 3", "must hold name: value pairs"),
         ("min_snr_db: [", "is not valid YAML"),

@@ -68,6 +68,17 @@ def test_recordings_that_promise_no_length_have_progress_too() -> None:
     assert progress.share == 0.5
 
 
+def test_a_first_short_session_of_many_is_not_the_whole_run() -> None:
+    """No stage has been through enough audio to have a pace."""
+    clock = Clock()
+    progress = Progress(sessions=24, audio_s=40.0, clock=clock, costs=COSTS)
+    for stage in COSTS:
+        progress.stage_done(Outcome("a", busy_s={stage: 1.0}, audio_s=2.0))
+    progress.session_done(2.0, 0.0, 0.0)
+    clock.now = 3.0
+    assert progress.share == pytest.approx(2 / 40) and progress.left_s == pytest.approx(3 * 38 / 2)
+
+
 def test_a_session_of_another_length_than_was_guessed_corrects_the_whole() -> None:
     """The length of what lies behind a URL is guessed from its size."""
     progress = Progress(sessions=2, audio_s=11.0, costs=COSTS)

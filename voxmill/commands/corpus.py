@@ -284,8 +284,9 @@ def fsck(
 ) -> None:
     """Prove a corpus whole: every file's digest, no segment twice, every second of every recording accounted for.
 
-    --repair rebuilds lost commit records and indexes. It takes any other damaged unit off the list of what is committed, so that
-    the same prepare command processes exactly its recordings again. If these are gone, it changes nothing and names them.
+    --repair rebuilds lost commit records, and indexes of units whose segments all have audio. It takes any other damaged unit off
+    the list of what is committed, so that the same prepare command processes exactly its recordings again. If these are gone, it
+    changes nothing and names them.
 
     Example:  voxmill fsck corpus --repair
     """
