@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import soundfile
 from fakes.processes import PATIENCE_S
 
 from catalogs import models
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.kill, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def recordings(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six sessions of real read speech and one broken file."""
+    """Six sessions of real read speech, at most five seconds each, and one broken file."""
     for name in models.profile("small"):
         if not models.available(name):
             pytest.skip(f"weights {name} are not here: voxmill models pull small")
@@ -30,13 +30,15 @@ def recordings(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = sorted((corpora / "read").glob("*.flac"), key=lambda path: -path.stat().st_size)[:6]
     for index, path in enumerate(files):
         (folder / f"session{index}").mkdir()
-        shutil.copy(path, folder / f"session{index}" / path.name)
+        samples, rate = soundfile.read(path, stop=5 * soundfile.info(path).samplerate, dtype="int16")
+        soundfile.write(folder / f"session{index}" / path.name, samples, rate)
     (folder / "session0" / "broken.wav").write_bytes(b"this is no audio")
     return folder
 
 
-def command(recordings: Path, corpus: Path) -> list[str]:
-    settings = ["--set", "unit_s=8", "--set", "transcribe.beam_size=1", "--set", "describe=none"]
+def command(recordings: Path, corpus: Path, *more: str) -> list[str]:
+    """Each session is a unit."""
+    settings = ["--set", "unit_s=2", "--set", "transcribe.beam_size=1", "--set", "describe=none", *more]
     return [sys.executable, "-m", "voxmill.cli", "prepare", str(recordings), "--out", str(corpus), *settings]
 
 
@@ -67,7 +69,7 @@ def kill_when(recordings: Path, corpus: Path, moment: str) -> None:
 
 def test_killed_three_times_gives_the_same_segments(recordings: Path, tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    subprocess.run(command(recordings, unbroken), check=True, capture_output=True)
+    subprocess.run(command(recordings, unbroken, "--executor", "inline"), check=True, capture_output=True)
     for moment in ("start", "commits 1", "commits 2"):
         kill_when(recordings, broken, moment)
     last = subprocess.run(command(recordings, broken), check=True, capture_output=True, text=True)
