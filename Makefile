@@ -1,6 +1,6 @@
 # make demo   from nothing to a corpus, a trained toy and a spoken WAV
 # make test   all checks and tests
-# make mutants [SEED=1] [MODULES="voxcpm/flow.py ..."]   small faults planted in copies of the tree: do the tests notice? (25 minutes on 2 cores)
+# make mutants [SEED=1] [MODULES="voxcpm/model/flow.py ..."]   small faults planted in copies of the tree: do the tests notice? (25 minutes on 2 cores)
 # make upstream-venv   the official package in an environment of its own, for comparisons (its import name is ours)
 PYTHON ?= python3
 VENV   := .venv

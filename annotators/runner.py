@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from annotators.providers import provider as provider_named
 from annotators.providers.base import Provider
 from annotators.schema import Answer, Clip
-from catalogs.commit import write_atomically
-from catalogs.corpus import Corpus
-from catalogs.damage import reading
-from catalogs.schema import DESCRIPTIONS
-from catalogs.writable import check_writable
+from catalogs.corpus.commit import write_atomically
+from catalogs.corpus.damage import reading
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.schema import DESCRIPTIONS
+from catalogs.corpus.writable import check_writable
 
 
 @dataclass

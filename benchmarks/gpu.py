@@ -1,4 +1,4 @@
-"""Inference of the published 2B configuration on a GPU, with random weights, each figure beside the floor of voxcpm/limits.py.
+"""Inference of the published 2B configuration on a GPU, with random weights, each figure beside the floor of voxcpm/roofline.py.
 
     python benchmarks/gpu.py [--streams 1,8,16,32,64] [--patches 60] [--no-compile] [--write docs/benchmarks.md]
 
@@ -25,15 +25,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from inference import _replace_section  # noqa: E402
 
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig  # noqa: E402
-from voxcpm.compiled import compile_towers  # noqa: E402
-from voxcpm.config import VoxCPM2Config  # noqa: E402
-from voxcpm.flow import Solver  # noqa: E402
-from voxcpm.generate import Decoder, GenerationRequest  # noqa: E402
-from voxcpm.layout import Layout  # noqa: E402
-from voxcpm.limits import GPUS, patch_cost  # noqa: E402
-from voxcpm.model import VoxCPM2  # noqa: E402
-from voxcpm.packed import pack_linears  # noqa: E402
-from voxcpm.published import published_dict  # noqa: E402
+from voxcpm.inference.decoder import Decoder, GenerationRequest  # noqa: E402
+from voxcpm.kernels.compiled_tower import compile_towers  # noqa: E402
+from voxcpm.kernels.packed_linear import pack_linears  # noqa: E402
+from voxcpm.model.backbone import VoxCPM2  # noqa: E402
+from voxcpm.model.config import VoxCPM2Config  # noqa: E402
+from voxcpm.model.flow import Solver  # noqa: E402
+from voxcpm.presets import published_dict  # noqa: E402
+from voxcpm.roofline import GPUS, patch_cost  # noqa: E402
+from voxcpm.sequence.prompt_layout import Layout  # noqa: E402
 
 TEXT_POSITIONS = 40
 
@@ -90,7 +90,7 @@ def stream(model: VoxCPM2, codec: AudioVAE, streams: int, patches: int) -> Strea
 def build(device: torch.device, tiny: bool, compiled: bool) -> tuple[VoxCPM2, AudioVAE]:
     """The model in bfloat16 and the codec in float32, in their inference forms."""
     if tiny:
-        from trainer.sizes import config_dict
+        from voxcpm.scratch_presets import config_dict
 
         config = VoxCPM2Config.from_dict(config_dict("toy", 8192))
     else:

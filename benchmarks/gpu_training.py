@@ -30,24 +30,24 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from inference import _replace_section  # noqa: E402
 
-from trainer.ahead import Ahead, step_maker  # noqa: E402
-from trainer.build import keep_in_half  # noqa: E402
 from trainer.config import TrainConfig  # noqa: E402
-from trainer.data import Planned  # noqa: E402
-from trainer.memory import training_flops  # noqa: E402
-from trainer.mixture import Candidate, Choice  # noqa: E402
+from trainer.data.mixture import Candidate, Choice  # noqa: E402
+from trainer.data.packing import pack  # noqa: E402
+from trainer.data.rows import Planned  # noqa: E402
+from trainer.data.sample_counts import Realised  # noqa: E402
+from trainer.dryrun.memory import training_flops  # noqa: E402
+from trainer.model.build import keep_in_half  # noqa: E402
 from trainer.optim import make_optimizer  # noqa: E402
-from trainer.packing import pack  # noqa: E402
-from trainer.parallelize import parallelize  # noqa: E402
-from trainer.ranks import Ranks  # noqa: E402
-from trainer.realised import Realised  # noqa: E402
-from trainer.sizes import config_dict  # noqa: E402
+from trainer.runtime.parallelize import parallelize  # noqa: E402
+from trainer.runtime.prefetch import Ahead, step_maker  # noqa: E402
+from trainer.runtime.ranks import Ranks  # noqa: E402
 from trainer.step import Stepper, StepReport  # noqa: E402
-from voxcpm.config import VoxCPM2Config  # noqa: E402
-from voxcpm.limits import find_gpu  # noqa: E402
-from voxcpm.lora import LoRAConfig, apply_lora  # noqa: E402
-from voxcpm.model import VoxCPM2  # noqa: E402
-from voxcpm.samples import Sample, lay_out_sample  # noqa: E402
+from voxcpm.model.backbone import VoxCPM2  # noqa: E402
+from voxcpm.model.config import VoxCPM2Config  # noqa: E402
+from voxcpm.roofline import find_gpu  # noqa: E402
+from voxcpm.scratch_presets import config_dict  # noqa: E402
+from voxcpm.sequence.training_rows import Sample, lay_out_sample  # noqa: E402
+from voxcpm.weights.lora import LoRAConfig, apply_lora  # noqa: E402
 
 PATCHES_PER_S = 6.25
 TOKENS_PER_S = 4.0

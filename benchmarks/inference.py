@@ -85,11 +85,11 @@ def make_checkpoint(folder: Path, dtype: str = "float32") -> Path:
     """The mid configuration of the published measurements, with the full-width codec and random weights."""
     import torch
 
-    from trainer.sizes import config_dict
-    from trainer.tokenizer import train_tokenizer
-    from voxcpm.checkpoint import build_codec, save_pretrained
-    from voxcpm.config import VoxCPM2Config
-    from voxcpm.model import VoxCPM2
+    from trainer.model.tokenizer import train_tokenizer
+    from voxcpm.model.backbone import VoxCPM2
+    from voxcpm.model.config import VoxCPM2Config
+    from voxcpm.scratch_presets import config_dict
+    from voxcpm.weights.checkpoint import build_codec, save_pretrained
 
     values = config_dict("toy", 8192)
     factors = [1.0] * 32

@@ -34,17 +34,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(SIDES)]
 from clips import LANGUAGES, PATCH_SAMPLES, phase_settings, synthetic_clips  # noqa: E402
 from inference import _replace_section, machine  # noqa: E402
 
-from catalogs.candidate_rows import table_key  # noqa: E402
-from catalogs.candidates import BRIEF, FULL, TEXT, Writer  # noqa: E402
-from catalogs.commit import create_corpus  # noqa: E402
-from trainer.ahead import Ahead, step_maker  # noqa: E402
-from trainer.candidates import Candidate  # noqa: E402
+from catalogs.candidates.build import table_key  # noqa: E402
+from catalogs.candidates.table import BRIEF, FULL, TEXT, Writer  # noqa: E402
+from catalogs.corpus.commit import create_corpus  # noqa: E402
 from trainer.config import Phase  # noqa: E402
-from trainer.corpora import Corpora  # noqa: E402
-from trainer.data import Planner, RowStream  # noqa: E402
-from trainer.mixture import Mixture  # noqa: E402
-from trainer.tokenizer import train_tokenizer  # noqa: E402
-from voxcpm.text import TextTokenizer  # noqa: E402
+from trainer.data.candidates import Candidate  # noqa: E402
+from trainer.data.corpora import Corpora  # noqa: E402
+from trainer.data.mixture import Mixture  # noqa: E402
+from trainer.data.rows import Planner, RowStream  # noqa: E402
+from trainer.model.tokenizer import train_tokenizer  # noqa: E402
+from trainer.runtime.prefetch import Ahead, step_maker  # noqa: E402
+from voxcpm.sequence.text_tokenizer import TextTokenizer  # noqa: E402
 
 PLANNED = 20_000
 """Segments that steps are planned from: what both sides can hold."""
@@ -219,7 +219,7 @@ def open_one(root: Path) -> None:
     """Open a corpus as a rank of `voxmill train` does, to its first row; prints seconds and memory as JSON."""
     import resource
 
-    import trainer.preflight
+    import trainer.dryrun.checks
     from trainer.config import TrainConfig
 
     config = TrainConfig.model_validate(
@@ -230,7 +230,7 @@ def open_one(root: Path) -> None:
     )  # fmt: skip
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     started, at = time.process_time(), time.perf_counter()
-    data = trainer.preflight.read_data(config)
+    data = trainer.dryrun.checks.read_data(config)
     tokenizer: Any = SimpleNamespace(digest=DIGEST)
     shape: Any = SimpleNamespace(patch_samples=PATCH_SAMPLES)
     samples = len(next(RowStream(data.mixtures["all"], Planner(tokenizer, shape), config.phases["all"], {})))

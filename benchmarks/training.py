@@ -69,9 +69,9 @@ class Sides:
 
 def make_data(folder: Path, corpora: Path) -> Path:
     """Checkpoint, clips and corpora; returns the checkpoint. `corpus` has stored latents, `plain` has none."""
-    from trainer.encode import encode_corpus
-    from trainer.tokenizer import train_tokenizer
-    from voxcpm.text import TextTokenizer
+    from trainer.encode_corpus import encode_corpus
+    from trainer.model.tokenizer import train_tokenizer
+    from voxcpm.sequence.text_tokenizer import TextTokenizer
 
     checkpoint = make_checkpoint(folder / "model")
     clips = read_clips(corpora)

@@ -1,7 +1,7 @@
 """Mutation test: plant small faults in a private copy of the tree and count those that a test notices.
 
     make mutants                                       all modules of dev/mutants.toml
-    make mutants SEED=7 MODULES="voxcpm/flow.py"       some of them, other faults
+    make mutants SEED=7 MODULES="voxcpm/model/flow.py"       some of them, other faults
 
 dev/mutants.toml names the modules, the test files of each and the mutants that change nothing that can be told. The test
 files run once with a tracer (test -> lines). Each mutant then runs the tests that reach its line, the module's own file and

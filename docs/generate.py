@@ -18,14 +18,14 @@ DOCS = Path(__file__).resolve().parent
 
 #: Which paper a stage's words speak of. Its text is not in this repository: rules are given by what they say, not by section.
 PAPER = "*The paper* is the VoxCPM2 technical report, [arXiv:2606.06928](https://arxiv.org/abs/2606.06928)."
-COLUMNS_START = "<!-- columns: made by docs/generate.py from catalogs/column_words.py -->"
+COLUMNS_START = "<!-- columns: made by docs/generate.py from catalogs/query/column_words.py -->"
 COLUMNS_END = "<!-- end of columns -->"
 sys.path.insert(0, str(DOCS.parent))
 
 
 def stage_page(name: str, position: int, count: int) -> str:
     """The page of one stage."""
-    from catalogs import models
+    from catalogs.weights import registry
     from pipeline.config import CHAIN
     from pipeline.stages import stage_class
 
@@ -52,7 +52,7 @@ def stage_page(name: str, position: int, count: int) -> str:
         f"* **asks for** {kind.resources.cpus:g} CPUs, {kind.resources.memory_bytes / 2**20:.0f} MB as a hint",
     ]
     for weight in weights:
-        entry = models.weights(weight)
+        entry = registry.weights(weight)
         lines.append(f"* **weights** `{weight}`: {entry.role}, {entry.license}, {entry.size}")
     lines += ["", "## Settings", "", *_settings(name, kind.config_type)]
     notes = DOCS / "stages" / "notes" / f"{name}.md"
@@ -113,9 +113,9 @@ def commands_page() -> str:
 
 def corpus_page() -> str:
     """The page of the corpus format with the tables of all columns between its two marks."""
-    from catalogs.column_words import COLUMN_WORDS, VIEW_WORDS
-    from catalogs.commit import create_corpus
-    from catalogs.views import VIEWS, query
+    from catalogs.corpus.commit import create_corpus
+    from catalogs.query.column_words import COLUMN_WORDS, VIEW_WORDS
+    from catalogs.query.views import VIEWS, query
 
     with tempfile.TemporaryDirectory() as folder:
         create_corpus(folder)

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from catalogs.corpus.thresholds import Thresholds
 from catalogs.settings import SettingsError, load_settings, parse_yaml, validate_settings
-from catalogs.thresholds import Thresholds
-from pipeline.containers.access import Stores
-from pipeline.engine.base import StageGroup, StageSpec
-from pipeline.speaker.encoders import EncoderName
-from pipeline.speaker.purity import LEAST_PURITY
+from pipeline.engine.worker import StageGroup, StageSpec
+from pipeline.inputs.store_access import Stores
 from pipeline.stages import stage_class
+from pipeline.voice.encoders import EncoderName
+from pipeline.voice.purity import LEAST_PURITY
 
 #: The stages in order; stages on one line share an actor. Decode and separate must: what passes between them is the
 #: native-rate audio, 1.27 GB an hour as float32, and must not go through an object store.
@@ -167,8 +167,8 @@ class _PrepareConfig(BaseModel):
         return list(names)
 
     def fingerprint(self) -> str:
-        """See `pipeline.fingerprint`."""
-        from pipeline.fingerprint import fingerprint
+        """See `pipeline.runs.fingerprint`."""
+        from pipeline.runs.fingerprint import fingerprint
 
         return fingerprint(self)
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from catalogs.attempts import Cause
-from pipeline.places import public, redacted
+from catalogs.corpus.attempts import Cause
+from pipeline.runtime.paths import public, redacted
 
 WINDOW_S = 600.0
 PCM_RATE = 16_000
@@ -126,7 +126,7 @@ class Word:
 
 @dataclass
 class Segment:
-    """One utterance cut from a recording. Field names and units are the columns of `catalogs.schema.SEGMENTS`.
+    """One utterance cut from a recording. Field names and units are the columns of `catalogs.corpus.schema.SEGMENTS`.
 
     `hard_reasons` are set by the stage that finds them (no_speech, too_short, undecodable): such a segment keeps its
     row and reasons but no audio, and later stages skip it. `failures` (failed_<stage>) are of stages that failed on it: the
@@ -156,7 +156,7 @@ class Segment:
     given_gain: float | None = None
     """Nats a token by which the audio supports the given text (`pipeline.text.match`); None where it was not asked for."""
     flags: list[str] = field(default_factory=list)
-    """Notes of the stages (`catalogs.thresholds.FLAGS`); whether one drops the segment is a threshold."""
+    """Notes of the stages (`catalogs.corpus.thresholds.FLAGS`); whether one drops the segment is a threshold."""
     dnsmos_sig: float | None = None
     dnsmos_bak: float | None = None
     dnsmos_ovr: float | None = None
@@ -212,7 +212,7 @@ class Reference:
 
 @dataclass
 class Quarantined:
-    """Something that could not be processed: which file, in which stage, why, and who is at fault (`catalogs.attempts`).
+    """Something that could not be processed: which file, in which stage, why, and who is at fault (`catalogs.corpus.attempts`).
 
     `attempts`: how many workers it cost, else 1. `runs`: runs in a row that ended so. `version`: of the code that failed.
     `log`: the traceback's file, relative to the corpus. `kind` (the exception's type) and `trace` are not stored.

@@ -6,16 +6,16 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from catalogs.attempts import CAUSES, cause_of_row
-from catalogs.commit import CorpusError, adopt_fingerprint, corpus_info, sweep_tmp
-from catalogs.history import History, note_replaced, read_history, replaced_sources
-from catalogs.locks import CorpusBusyError, only_run
+from catalogs.corpus.attempts import CAUSES, cause_of_row
+from catalogs.corpus.commit import CorpusError, adopt_fingerprint, corpus_info, sweep_tmp
+from catalogs.corpus.history import History, note_replaced, read_history, replaced_sources
+from catalogs.corpus.locks import CorpusBusyError, only_run
 from pipeline.config import _PrepareConfig, load_config
-from pipeline.fingerprint import settle
-from pipeline.journal import known_arguments, note_refused
-from pipeline.places import public
-from pipeline.run import PrepareError, Summary, Watcher, check_weights, find, full_disk_said, present, work
-from pipeline.sources import FoundSources, SourceError
+from pipeline.inputs.find import FoundSources, SourceError
+from pipeline.prepare import PrepareError, Summary, Watcher, check_weights, find, full_disk_said, present, work
+from pipeline.runs.fingerprint import settle
+from pipeline.runs.journal import known_arguments, note_refused
+from pipeline.runtime.paths import public
 
 DEFAULT_CAUSES = ("machine", "bug")
 """A broken recording (`data`) would fail again; it is tried where it is asked for."""

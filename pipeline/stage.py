@@ -14,11 +14,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from catalogs.attempts import Cause
-from pipeline.batches import free_memory, is_out_of_memory, length_buckets
-from pipeline.disk import has_no_space, is_full_disk
-from pipeline.failures import StopRunError, Tally, cause_of, missing_library, trace_of
+from catalogs.corpus.attempts import Cause
 from pipeline.records import Quarantined, Recording, Segment, Session
+from pipeline.runtime.batches import free_memory, is_out_of_memory, length_buckets
+from pipeline.runtime.disk import has_no_space, is_full_disk
+from pipeline.runtime.failures import StopRunError, Tally, cause_of, missing_library, trace_of
 
 
 class StageConfig(BaseModel):
@@ -90,7 +90,7 @@ class Stage(abc.ABC, Generic[Config]):
         return tally
 
     def weights(self) -> tuple[str, ...]:
-        """Names in `catalogs/models.toml` of the weights this stage will use; part of the fingerprint."""
+        """Names in `catalogs/weights/models.toml` of the weights this stage will use; part of the fingerprint."""
         return ()
 
     def load(self) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from catalogs.corpus import Corpus
-from catalogs.fsck import fsck
-from catalogs.models import WeightsMissing, profile, resolve
-from catalogs.views import query
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.reader import Corpus
+from catalogs.query.views import query
+from catalogs.weights.registry import WeightsMissing, profile, resolve
 from trainer import TrainConfig, load_train_config, train
 
 MADE = Path(__file__).parent / "fixtures" / "made_by_fae81e6"
@@ -58,7 +58,7 @@ def test_an_old_corpus_opens_and_is_whole(old: Path) -> None:
 def test_prepare_goes_on_with_an_old_corpus(old: Path) -> None:
     """The same command takes nothing again, and one recording more is one recording more."""
     from pipeline.config import load_config
-    from pipeline.run import prepare
+    from pipeline.prepare import prepare
     from voxmill.progress import PrepareProgress
     from voxmill.terminal import Terminal
 
@@ -95,7 +95,7 @@ def test_an_old_adapter_run_resumes(old: Path) -> None:
 
 def test_an_old_checkpoint_and_voice_speak(old: Path) -> None:
     from voxcpm import VoxCPM
-    from voxcpm.prompt_cache import load_prompt_cache
+    from voxcpm.inference.prompt_cache import load_prompt_cache
 
     voice = VoxCPM.from_pretrained("run/latest", load_denoiser=False, device="cpu")
     kept = load_prompt_cache("voice.safetensors")

@@ -15,12 +15,12 @@ OPEN_COMMAND = re.compile(r"(voxmill [a-z]|torchrun |python -m |pip install |\br
 """A text that ends within a command."""
 QUOTING = ("shlex.quote", "shlex.join", "quoted")
 NAMES = {
-    ("catalogs/models.py", "self.name"),
-    ("catalogs/models.py", "' '.join(pulled)"),
-    ("pipeline/containers/access.py", "extra"),
-    ("pipeline/failures.py", "extra"),
-    ("pipeline/fingerprint.py", "model"),
-    ("pipeline/summary.py", "sql"),
+    ("catalogs/weights/registry.py", "self.name"),
+    ("catalogs/weights/registry.py", "' '.join(pulled)"),
+    ("pipeline/inputs/store_access.py", "extra"),
+    ("pipeline/runtime/failures.py", "extra"),
+    ("pipeline/runs/fingerprint.py", "model"),
+    ("pipeline/runs/summary.py", "sql"),
     ("pipeline/stages/separate.py", "self.config.model"),
     ("trainer/codec/train.py", "' '.join(missing)"),
     ("voxmill/demo.py", "sql"),

@@ -11,29 +11,29 @@ from pathlib import Path
 
 import torch
 
-from catalogs.commit import write_atomically
+from catalogs.corpus.commit import write_atomically
 from catalogs.settings import dump_settings
-from trainer.ahead import Ahead, StepRows, step_maker
-from trainer.build import build
-from trainer.candidates import Candidates
-from trainer.checkpoint import Keeper, only_run, save_merged
+from trainer.checkpoint.restore import Resumable, RunState, latest, restore, step_name
+from trainer.checkpoint.save import Keeper, only_run, save_merged
 from trainer.config import Phase, TrainConfig, TrainError
-from trainer.data import Planned, Planner, RowStream, SampleMaker
-from trainer.device import cpu_threads, pick_device, slow_arithmetic
-from trainer.guard import Guard
-from trainer.latents import Latents
-from trainer.metrics import Metrics
-from trainer.mixture import Mixture, describe_candidates
+from trainer.data.candidates import Candidates
+from trainer.data.damage import is_readable, note_unreadable
+from trainer.data.latent_cache import Latents
+from trainer.data.mixture import Mixture, describe_candidates
+from trainer.data.rows import Planned, Planner, RowStream, SampleMaker
+from trainer.data.sample_counts import Realised
+from trainer.dryrun.checks import check_all
+from trainer.loss_guard import Guard
+from trainer.model.build import build
+from trainer.monitor.reporter import Reporter
 from trainer.optim import MovingAverage, make_optimizer
-from trainer.parallelize import Parallel, parallelize
-from trainer.preflight import check_all
-from trainer.ranks import Ranks, joined, only_first, planned_ranks
-from trainer.readable import is_readable, note_unreadable
-from trainer.realised import Realised
-from trainer.reporting import Reporter
 from trainer.result import Progress, TrainResult
-from trainer.resume import Resumable, RunState, latest, restore, step_name
-from trainer.signals import flag_on_signal
+from trainer.runtime.device import cpu_threads, pick_device, slow_arithmetic
+from trainer.runtime.metrics import Metrics
+from trainer.runtime.parallelize import Parallel, parallelize
+from trainer.runtime.prefetch import Ahead, StepRows, step_maker
+from trainer.runtime.ranks import Ranks, joined, only_first, planned_ranks
+from trainer.runtime.stop_signal import flag_on_signal
 from trainer.step import Part, Stepper, StepReport
 
 
@@ -44,11 +44,11 @@ def train(
 ) -> TrainResult:
     """Run all phases; resumes from the newest checkpoint of `output`. Raises TrainError (and the loaders' errors), one line.
 
-    Started several times by torchrun, it is one run: see `trainer.ranks`. With `launch: ray` it starts the ranks itself.
+    Started several times by torchrun, it is one run: see `trainer.runtime.ranks`. With `launch: ray` it starts the ranks itself.
     SIGTERM and SIGINT, on any rank, finish the step, save and return with `stopped_early`.
     """
     if config.launch == "ray":
-        from trainer.launch import train_on_ray
+        from trainer.ray_launcher import train_on_ray
 
         return train_on_ray(config, say, on_step)
     ranks = planned_ranks(config)

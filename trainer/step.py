@@ -11,21 +11,21 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from trainer.build import Trainee
 from trainer.config import Phase, TrainConfig
-from trainer.cpu_linear import is_quicker_here, use_cpu_linears
-from trainer.data import Planned, SampleMaker
-from trainer.device import is_compiled
-from trainer.history import blur_history
-from trainer.mixture import Choice
+from trainer.data.damage import make_readable
+from trainer.data.history_noise import blur_history
+from trainer.data.mixture import Choice
+from trainer.data.rows import Planned, SampleMaker
+from trainer.model.build import Trainee
 from trainer.optim import clip_gradients, learning_rate
-from trainer.parallelize import Parallel
-from trainer.ranks import Ranks
-from trainer.readable import make_readable
-from trainer.seeds import hash_number
-from trainer.signals import never
-from voxcpm.samples import pack_rows
-from voxcpm.training import TrainingBatch, TrainingNoise
+from trainer.runtime.device import is_compiled
+from trainer.runtime.parallelize import Parallel
+from trainer.runtime.ranks import Ranks
+from trainer.runtime.seeds import hash_number
+from trainer.runtime.stop_signal import never
+from voxcpm.kernels.trainable_linear import is_quicker_here, use_cpu_linears
+from voxcpm.sequence.training_batch import TrainingBatch, TrainingNoise
+from voxcpm.sequence.training_rows import pack_rows
 
 
 @dataclass(frozen=True)

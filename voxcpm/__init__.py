@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 from voxcpm import official_names
 
 if TYPE_CHECKING:
-    from voxcpm.api import VoxCPM
-    from voxcpm.config import VoxCPM2Config
-    from voxcpm.generate import GenerationRequest
-    from voxcpm.lora import LoRAConfig
-    from voxcpm.model import VoxCPM2
-    from voxcpm.training import Losses, TrainingBatch, TrainingNoise
-    from voxcpm.tts import VoxCPM2Model
+    from voxcpm.core import VoxCPM
+    from voxcpm.inference.decoder import GenerationRequest
+    from voxcpm.inference.speaker import VoxCPM2Model
+    from voxcpm.model.backbone import VoxCPM2
+    from voxcpm.model.config import VoxCPM2Config
+    from voxcpm.sequence.training_batch import Losses, TrainingBatch, TrainingNoise
+    from voxcpm.weights.lora import LoRAConfig
 
 _HOMES = {
-    "VoxCPM": "voxcpm.api",
-    "VoxCPM2Config": "voxcpm.config",
-    "VoxCPM2": "voxcpm.model",
-    "VoxCPM2Model": "voxcpm.tts",
-    "GenerationRequest": "voxcpm.generate",
-    "LoRAConfig": "voxcpm.lora",
-    "TrainingBatch": "voxcpm.training",
-    "TrainingNoise": "voxcpm.training",
-    "Losses": "voxcpm.training",
+    "VoxCPM": "voxcpm.core",
+    "VoxCPM2Config": "voxcpm.model.config",
+    "VoxCPM2": "voxcpm.model.backbone",
+    "VoxCPM2Model": "voxcpm.inference.speaker",
+    "GenerationRequest": "voxcpm.inference.decoder",
+    "LoRAConfig": "voxcpm.weights.lora",
+    "TrainingBatch": "voxcpm.sequence.training_batch",
+    "TrainingNoise": "voxcpm.sequence.training_batch",
+    "Losses": "voxcpm.sequence.training_batch",
 }
 
 __all__ = [

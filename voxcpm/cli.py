@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from voxcpm.checks import CFG_RANGE, STEPS_RANGE
 from voxcpm.errors import AudioError
-from voxcpm.write_audio import FORMATS
+from voxcpm.inference.options import CFG_RANGE, STEPS_RANGE
+from voxcpm.inference.write_audio import FORMATS
 
 if TYPE_CHECKING:
-    from voxcpm.api import VoxCPM, Wav
+    from voxcpm.core import VoxCPM, Wav
 
 VERBS = ("design", "clone", "batch", "validate")
 
@@ -198,8 +198,8 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 def load(options: argparse.Namespace) -> VoxCPM:
     """The model with its adapters."""
-    from voxcpm.api import ZIPENHANCER, VoxCPM
-    from voxcpm.threads import spare_threads
+    from voxcpm.core import ZIPENHANCER, VoxCPM
+    from voxcpm.kernels.threads import spare_threads
 
     denoiser = options.zipenhancer_path or os.environ.get("ZIPENHANCER_MODEL_PATH") or ZIPENHANCER
     if options.model_path:
@@ -230,7 +230,7 @@ def _load_lora(model: VoxCPM, options: argparse.Namespace) -> tuple[list[str], l
     """The adapter's own lora_config.json decides; a flag that is given changes that field only."""
     from dataclasses import replace
 
-    from voxcpm.lora import LoRAConfig, load_lora, read_lora
+    from voxcpm.weights.lora import LoRAConfig, load_lora, read_lora
 
     own, tensors = read_lora(options.lora_path)
     if own is None:
@@ -279,13 +279,13 @@ def _said(options: argparse.Namespace, text: str) -> str:
 
 
 def _save(options: argparse.Namespace, model: VoxCPM, wav: Wav, text: str, path: Path) -> None:
-    from voxcpm.write_audio import write_audio
+    from voxcpm.inference.write_audio import write_audio
 
     rate = model.tts_model.sample_rate
     write_audio(path, wav, rate)
     print(f"{path}: {len(wav) / rate:.2f} s")
     if options.timestamps:
-        from voxcpm.timestamps import write_timestamps
+        from voxcpm.inference.timestamps import write_timestamps
 
         several = options.verb == "batch" or options.timestamp_output is None
         out = path.with_suffix(".timestamps.json") if several else options.timestamp_output
@@ -304,7 +304,7 @@ def _save(options: argparse.Namespace, model: VoxCPM, wav: Wav, text: str, path:
 def _check_timestamps(options: argparse.Namespace) -> None:
     """Say at once that the library is missing, not after minutes of speaking."""
     if options.timestamps and options.timestamp_strict:
-        from voxcpm.timestamps import aligner_library
+        from voxcpm.inference.timestamps import aligner_library
 
         aligner_library()
 

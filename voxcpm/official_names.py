@@ -1,6 +1,6 @@
 """The official package's module paths, so that `from voxcpm.core import VoxCPM` and the like go on working.
 
-Its `voxcpm.model` is a package and ours a module, so the paths are entered here instead of being files; what they lead to
+Its `voxcpm.model.backbone` is a package and ours a module, so the paths are entered here instead of being files; what they lead to
 is imported when it is asked for.
 """
 
@@ -13,9 +13,9 @@ from typing import Any
 
 #: Official module -> its documented names and where they live here.
 NAMES = {
-    "voxcpm.core": {"VoxCPM": "voxcpm.api"},
-    "voxcpm.model.voxcpm": {"LoRAConfig": "voxcpm.lora"},
-    "voxcpm.model.voxcpm2": {"LoRAConfig": "voxcpm.lora", "VoxCPM2Model": "voxcpm.tts"},
+    "voxcpm.core": {"VoxCPM": "voxcpm.core"},
+    "voxcpm.model.voxcpm": {"LoRAConfig": "voxcpm.weights.lora"},
+    "voxcpm.model.voxcpm2": {"LoRAConfig": "voxcpm.weights.lora", "VoxCPM2Model": "voxcpm.inference.speaker"},
 }
 
 

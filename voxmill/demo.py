@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from voxmill.terminal import Terminal, quoted
 
 if TYPE_CHECKING:
-    from pipeline.run import Summary
+    from pipeline.prepare import Summary
     from trainer import TrainResult
     from voxmill.demo_recordings import DemoSet
     from voxmill.score import LanguageScore
@@ -36,12 +36,12 @@ SENTENCE = "The quick brown fox jumps over the lazy dog."
 
 def run_demo(out: Path, terminal: Terminal, minutes: float, steps: int | None, executor: str) -> dict[str, Any]:
     """Everything from recordings to a spoken WAV in the folder `out`; returns the figures of the table."""
-    from catalogs import models
+    from catalogs.weights import registry
 
     clock: dict[str, float] = {}
     started = time.perf_counter()
     with _step(terminal, clock, "weights", "1/7 weights of the profile small"):
-        models.pull(models.profile("small"), progress=lambda name, line: terminal.say(f"  {name}: {line}"))
+        registry.pull(registry.profile("small"), progress=lambda name, line: terminal.say(f"  {name}: {line}"))
     with _step(terminal, clock, "recordings", "2/7 recordings: real prompts in five languages, joined into sessions"):
         recordings = _recordings(out, minutes, terminal)
     with _step(terminal, clock, "prepare", "3/7 voxmill prepare"):
@@ -49,7 +49,7 @@ def run_demo(out: Path, terminal: Terminal, minutes: float, steps: int | None, e
     with _step(terminal, clock, "catalog", "4/7 voxmill catalog, voxmill query"):
         _ask(out / "corpus", terminal)
     with _step(terminal, clock, "report", "5/7 voxmill report"):
-        from catalogs.report import build_report
+        from catalogs.report.report import build_report
 
         page = build_report(out / "corpus", out / "report.html")
     with _step(terminal, clock, "train", "6/7 voxmill train: a toy VoxCPM2 with a toy codec"):
@@ -88,7 +88,7 @@ def _recordings(out: Path, minutes: float, terminal: Terminal) -> DemoSet:
 def _prepare(recordings: Path, corpus: Path, executor: str, terminal: Terminal) -> Summary:
     from annotators.runner import describe_corpus
     from pipeline.config import load_config
-    from pipeline.run import prepare
+    from pipeline.prepare import prepare
     from voxmill.progress import PrepareProgress
 
     settings = load_config(None, [f"engine.executor={executor}", "name=demo", "unit_s=240"])
@@ -101,7 +101,7 @@ def _prepare(recordings: Path, corpus: Path, executor: str, terminal: Terminal) 
 
 
 def _ask(corpus: Path, terminal: Terminal) -> None:
-    from catalogs.views import build_catalog, query
+    from catalogs.query.views import build_catalog, query
 
     terminal.say(f"catalog: {build_catalog(corpus)}")
     for title, sql in QUERIES:
@@ -122,9 +122,9 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
     """One WAV a layout; the clips of a voice come from the corpus itself."""
     import soundfile
 
-    from catalogs.corpus import Corpus
+    from catalogs.corpus.reader import Corpus
     from voxcpm import VoxCPM
-    from voxcpm.threads import spare_threads
+    from voxcpm.kernels.threads import spare_threads
     from voxmill.commands.model import generous_seconds
 
     folder = out / "spoken"
@@ -176,7 +176,7 @@ def _table(
     clock: dict[str, float],
 ) -> None:
     """Where everything is, and the one honest table."""
-    from catalogs.corpus import Corpus
+    from catalogs.corpus.reader import Corpus
 
     corpus = Corpus(out / "corpus")
     recordings = corpus.table("recordings").to_pylist()

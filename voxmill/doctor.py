@@ -141,11 +141,11 @@ def _voxcpm() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from catalogs import models
+    from catalogs.weights import registry
 
-    small = set(models.profile("small"))
-    for name, weights in models.registry().items():
-        if models.available(name):
+    small = set(registry.profile("small"))
+    for name, weights in registry.registry().items():
+        if registry.available(name):
             yield Finding("ok", f"weights {name}", weights.role)
         elif name == "htdemucs":
             yield Finding(

@@ -11,7 +11,7 @@ from voxmill.terminal import Terminal
 
 if TYPE_CHECKING:
     from pipeline.config import _PrepareConfig
-    from pipeline.forecast import Estimate
+    from pipeline.forecast.forecast import Estimate
 
 
 def show_forecast(
@@ -23,10 +23,10 @@ def show_forecast(
     redo: bool = False,
 ) -> None:
     """Forecast a run and print it as a table (or JSON). Writes nothing. Raises ValueError if there is nothing to do."""
-    from catalogs.thresholds import REASON_WORDS, apply_saved, saved_wins
-    from pipeline.fingerprint import settle
-    from pipeline.forecast import forecast, list_recordings
-    from pipeline.run import check_weights
+    from catalogs.corpus.thresholds import REASON_WORDS, apply_saved, saved_wins
+    from pipeline.forecast.forecast import forecast, list_recordings
+    from pipeline.prepare import check_weights
+    from pipeline.runs.fingerprint import settle
 
     # As the run would decide: `separate.mode: auto` and the thresholds are those of the corpus, if there is one.
     settled = settle(config, out, redo)

@@ -15,11 +15,11 @@ from rich.progress import Progress as Bar
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pipeline.engine.base import Outcome
 from pipeline.engine.progress import Progress
+from pipeline.engine.worker import Outcome
+from pipeline.prepare import Summary
 from pipeline.records import Session
-from pipeline.run import Summary
-from pipeline.summary import quarantine_lines
+from pipeline.runs.summary import quarantine_lines
 from voxmill.terminal import Terminal, counted
 
 _REDRAW_S = 0.5
@@ -28,7 +28,7 @@ _SAY_AGAIN_S = 60.0
 
 
 class PrepareProgress:
-    """A `pipeline.run.Watcher` that draws a live table on the terminal (plain lines where it is not one)."""
+    """A `pipeline.prepare.Watcher` that draws a live table on the terminal (plain lines where it is not one)."""
 
     def __init__(self, terminal: Terminal, clock: Callable[[], float] = time.monotonic) -> None:
         self._terminal = terminal
@@ -211,7 +211,7 @@ class EncodeProgress:
         self._bar.stop()
 
     def __call__(self, done: int, of: int, speech_s: float) -> None:
-        """See `trainer.encode.Watch`."""
+        """See `trainer.encode_corpus.Watch`."""
         elapsed = self._bar.tasks[0].elapsed or 0.0
         note = f"{speech_s / elapsed:.0f}x real time" if elapsed else ""
         self._bar.update(self._task, completed=done, total=of, note=note)

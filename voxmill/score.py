@@ -58,7 +58,7 @@ def score_texts(gold: Sequence[Prompt], texts: Sequence[str]) -> list[LanguageSc
     """WER by language of one text for each prompt, over the prompts longer than 2 s."""
     import jiwer
 
-    from catalogs.languages import text_unit
+    from catalogs.vocabulary.languages import text_unit
 
     scores = []
     for language in sorted({prompt.language for prompt in gold}):
@@ -82,7 +82,7 @@ def is_scored(prompt: Prompt) -> bool:
 
 def corpus_texts(root: Path, recordings: Path, gold: Sequence[Prompt]) -> list[str]:
     """What a corpus has for each prompt."""
-    from catalogs.corpus import Corpus
+    from catalogs.corpus.reader import Corpus
 
     corpus = Corpus(root)
     paths = {row["source_id"]: row["path"] for row in corpus.table("recordings").to_pylist()}
@@ -146,8 +146,8 @@ def direct_texts(
     import numpy as np
     from faster_whisper import WhisperModel
 
-    from catalogs.languages import whisper_code
-    from catalogs.models import resolve
+    from catalogs.vocabulary.languages import whisper_code
+    from catalogs.weights.registry import resolve
 
     folder = Path(model) if Path(model).is_dir() else resolve(str(model))
     whisper: Any = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=2, local_files_only=True)

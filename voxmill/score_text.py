@@ -19,7 +19,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from catalogs.languages import text_units
+from catalogs.vocabulary.languages import text_units
 
 _ACUTE, _GRAVE, _DIAERESIS, _TILDE = "\u0301", "\u0300", "\u0308", "\u0303"
 _OPTIONAL_ACCENTS = {"es": _ACUTE + _DIAERESIS + _TILDE, "it": _ACUTE + _GRAVE, "ru": _DIAERESIS}

@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from trainer.metrics import read_metrics
+from trainer.runtime.metrics import read_metrics
 
 _SMOOTHED = 50
 """Steps over which curves are averaged: single steps see other clips and other noise each."""

@@ -9,9 +9,9 @@ from typing import Any
 import jiwer
 import numpy as np
 
-from catalogs.models import resolve
+from catalogs.weights.registry import resolve
 from overfit.speaking import RATE, at_16k
-from pipeline.speaker.ge2e import Ge2e
+from pipeline.voice.ge2e import Ge2e
 from voxmill.score_text import compared_units
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import soundfile
 import soxr
 
-from catalogs.corpus import Corpus
+from catalogs.corpus.reader import Corpus
 from voxcpm import VoxCPM
-from voxcpm.api import Utterance
+from voxcpm.core import Utterance
 
 RATE = 16_000
 #: Solver steps and guidance of all speech that is measured; the defaults of the API.

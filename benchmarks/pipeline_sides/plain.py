@@ -23,9 +23,9 @@ import soundfile  # noqa: E402
 from faster_whisper import WhisperModel, decode_audio  # noqa: E402
 from silero_vad import get_speech_timestamps, load_silero_vad  # noqa: E402
 
-from catalogs.models import resolve  # noqa: E402
+from catalogs.weights.registry import resolve  # noqa: E402
 from pipeline.quality.dnsmos import WINDOW, windows  # noqa: E402
-from pipeline.speaker.ge2e import Ge2e  # noqa: E402
+from pipeline.voice.ge2e import Ge2e  # noqa: E402
 
 RATE = 16_000
 TARGET_S, GAP_S, PAD_S = 15.0, 0.6, 0.15

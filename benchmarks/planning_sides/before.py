@@ -18,9 +18,9 @@ sys.path.append(str(Path(__file__).resolve().parent))
 from clips import PATCH_SAMPLES, phase_settings, synthetic_clips
 
 from trainer.config import Phase
-from trainer.data import Planner, RowStream
-from trainer.mixture import Candidate, Mixture
-from voxcpm.text import TextTokenizer
+from trainer.data.mixture import Candidate, Mixture
+from trainer.data.rows import Planner, RowStream
+from voxcpm.sequence.text_tokenizer import TextTokenizer
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.quality.file_ends import FileEnds, cut_clips, judge_file_ends, report_file_ends
 from benchmarks.quality.tables import write_between
 from benchmarks.quality.words import session_of, stage
-from catalogs.thresholds import Thresholds
+from catalogs.corpus.thresholds import Thresholds
 from pipeline.quality.edges import Levels, begins_softly, measure_edges, measure_levels
 from pipeline.records import PCM_RATE, Session, Source, Word
 from voxmill.demo_prompts import LANGUAGES, SpokenPrompt, choose_prompts, unpack_packages
@@ -162,7 +162,7 @@ def planted(session: Session, prompts: Sequence[Placed], dice: random.Random) ->
 
 def measure(seconds: float, seed: int, model: str, limit: float, tables: Tables) -> Iterator[None]:
     """Both measurements; yields after each language."""
-    from pipeline.recogniser import Recogniser
+    from pipeline.speech.whisper import Recogniser
 
     root = unpack_packages(lambda line: print(line, file=sys.stderr))
     recogniser = Recogniser(model, "cpu", "default", 1, 6.0)

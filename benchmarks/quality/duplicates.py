@@ -37,12 +37,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from speech_damage import DAMAGES
 
 from benchmarks.quality.tables import table, write_between
+from pipeline.audio.pcm_windows import WindowMaker
 from pipeline.duplicates.audio_print import audio_print
 from pipeline.duplicates.groups import links_of
 from pipeline.duplicates.match import Match, match_prints
 from pipeline.records import PCM_RATE, Recording, Segment, Session, Source
 from pipeline.stages import stage_class
-from pipeline.windows import WindowMaker
 from voxmill.demo_prompts import LANGUAGES, choose_prompts, unpack_packages
 from voxmill.demo_recordings import _join
 

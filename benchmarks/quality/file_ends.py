@@ -17,7 +17,7 @@ import soundfile
 import soxr
 
 from benchmarks.quality.words import session_of, stage
-from catalogs.thresholds import Thresholds
+from catalogs.corpus.thresholds import Thresholds
 from pipeline.records import PCM_RATE, Source
 from voxmill.demo_prompts import LANGUAGES, read_g722
 

@@ -24,7 +24,7 @@ import soxr
 
 from benchmarks.quality.tables import table
 from benchmarks.quality.words import session_of, stage
-from catalogs.thresholds import Thresholds
+from catalogs.corpus.thresholds import Thresholds
 from pipeline.records import PCM_RATE, Segment, Session, Source
 
 _CORPORA = Path(__file__).resolve().parents[3] / "shared" / "corpora"

@@ -38,12 +38,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.quality.tables import write_between
-from pipeline.recogniser import Heard
+from pipeline.audio.pcm_windows import WindowMaker
 from pipeline.records import PCM_RATE, Recording, Segment, Session, Source, TimedText
+from pipeline.speech.whisper import Heard
 from pipeline.stages import stage_class
 from pipeline.stages.decode import Decode, DecodeConfig
 from pipeline.text import error_rate
-from pipeline.windows import WindowMaker
 from voxmill.demo_prompts import LANGUAGES, SpokenPrompt, choose_prompts, unpack_packages
 from voxmill.demo_recordings import Prompt
 from voxmill.score import LanguageScore, prompt_spans, score_texts, spaced_words

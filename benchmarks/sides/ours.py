@@ -26,13 +26,13 @@ BACKBONE: Any = MODEL.backbone
 READY = time.perf_counter() - STARTED
 TEXT = "the quick brown fox jumps over the lazy dog and runs away to the far hills"
 
-from voxcpm.attention import CAUSAL  # noqa: E402
-from voxcpm.flow import Solver  # noqa: E402
-from voxcpm.generate import Decoder, GenerationRequest  # noqa: E402
-from voxcpm.layout import build_layout  # noqa: E402
-from voxcpm.packed import PackedLinear  # noqa: E402
-from voxcpm.quantize import QuantisedLinear  # noqa: E402
-from voxcpm.state import DecodeState, KVCache  # noqa: E402
+from voxcpm.inference.decoder import Decoder, GenerationRequest  # noqa: E402
+from voxcpm.kernels.int8_linear import QuantisedLinear  # noqa: E402
+from voxcpm.kernels.packed_linear import PackedLinear  # noqa: E402
+from voxcpm.model.attention import CAUSAL  # noqa: E402
+from voxcpm.model.decode_state import DecodeState, KVCache  # noqa: E402
+from voxcpm.model.flow import Solver  # noqa: E402
+from voxcpm.sequence.prompt_layout import build_layout  # noqa: E402
 
 LINEARS = (torch.nn.Linear, PackedLinear, QuantisedLinear)
 

@@ -16,8 +16,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from catalogs.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus
-from catalogs.ids import segment_id, short_hash, source_id, unit_id
+from catalogs.corpus.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus
+from catalogs.corpus.ids import segment_id, short_hash, source_id, unit_id
 
 RATE = 16_000
 PATCH = 2560

@@ -18,12 +18,12 @@ torch.set_num_threads(int(sys.argv[2]))
 
 from protocol import answer, timed  # noqa: E402
 
-from trainer.build import build  # noqa: E402
 from trainer.config import Phase, TrainConfig  # noqa: E402
-from trainer.corpora import Corpora  # noqa: E402
-from trainer.data import Planned, Planner, SampleMaker  # noqa: E402
-from trainer.latents import Latents  # noqa: E402
-from trainer.mixture import Candidate, Choice  # noqa: E402
+from trainer.data.corpora import Corpora  # noqa: E402
+from trainer.data.latent_cache import Latents  # noqa: E402
+from trainer.data.mixture import Candidate, Choice  # noqa: E402
+from trainer.data.rows import Planned, Planner, SampleMaker  # noqa: E402
+from trainer.model.build import build  # noqa: E402
 from trainer.optim import make_optimizer  # noqa: E402
 from trainer.step import Stepper, document_noise  # noqa: E402
 

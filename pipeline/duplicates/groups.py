@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from catalogs.duplicates import KINDS
+from catalogs.corpus.duplicates import KINDS
 from pipeline.duplicates.match import MOST_OF_IT, Match
 
 
 @dataclass(frozen=True)
 class Link:
-    """Segments `first` and `second` (positions) are linked by one of `catalogs.duplicates.KINDS`."""
+    """Segments `first` and `second` (positions) are linked by one of `catalogs.corpus.duplicates.KINDS`."""
 
     first: int
     second: int

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from catalogs.corpus import Corpus
-from catalogs.damage import reading
-from catalogs.duplicates import duplicates_state, read_duplicates, write_duplicates
-from catalogs.ids import short_hash
+from catalogs.corpus.damage import reading
+from catalogs.corpus.duplicates import duplicates_state, read_duplicates, write_duplicates
+from catalogs.corpus.ids import short_hash
+from catalogs.corpus.reader import Corpus
 from pipeline.duplicates.groups import duplicate_rows, exact_links, links_of
 from pipeline.duplicates.match import match_prints
 from pipeline.duplicates.same_text import same_text_links

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipeline.engine.base import Moved, Outcome, StageGroup, Worker
+from pipeline.engine.worker import Moved, Outcome, StageGroup, Worker
 from pipeline.records import Session
 
 

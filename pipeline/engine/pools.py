@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.engine.base import StageGroup
+from pipeline.engine.worker import StageGroup
 from pipeline.stage import LoadError
 from pipeline.stages import stage_class
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.engine.base import Outcome
+from pipeline.engine.worker import Outcome
 
 _ENOUGH_S = 20.0
 """Seconds of audio after which a stage's pace counts."""

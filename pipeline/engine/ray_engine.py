@@ -33,14 +33,14 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from catalogs.attempts import Cause
-from pipeline.engine.base import DiskFullError, EngineError, Moved, Outcome, StageGroup, Worker, condemn
-from pipeline.engine.marks import mark_path, mark_time, read_mark
+from catalogs.corpus.attempts import Cause
+from pipeline.engine.heartbeat import mark_path, mark_time, read_mark
+from pipeline.engine.in_flight import Call, Member, Travel
 from pipeline.engine.pools import fit_promises, size_pools
 from pipeline.engine.strikes import ALONE_AFTER, Strikes
-from pipeline.engine.travel import Call, Member, Travel
-from pipeline.failures import LOST_WORKER, StopRunError
+from pipeline.engine.worker import DiskFullError, EngineError, Moved, Outcome, StageGroup, Worker, condemn
 from pipeline.records import Quarantined, Session
+from pipeline.runtime.failures import LOST_WORKER, StopRunError
 from pipeline.stage import LoadError
 
 _DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ActorUnschedulableError)

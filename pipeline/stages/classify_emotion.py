@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.prosody import Prosody, measure_prosody
 from pipeline.records import Segment, Session
-from pipeline.speaker.clusters import ALL_MOODS, cluster
-from pipeline.speaker.gender import tell_gender
 from pipeline.stage import Resources, Stage, StageConfig
+from pipeline.voice.clusters import ALL_MOODS, cluster
+from pipeline.voice.gender import tell_gender
+from pipeline.voice.prosody import Prosody, measure_prosody
 
 # Weights of the logistic, rounded by hand and chosen among six candidates by how well neutral and emotional acted speech
 # part (area under the curve over all emotions / strong ones): RAVDESS 0.90 / 0.95, EmoDB 0.84 / 1.00, nEMO 0.74 / 0.83. All

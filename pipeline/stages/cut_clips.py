@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.audio_file import AudioInfo, UnreachableError, probe, stream_mono
+from pipeline.audio.open import AudioInfo, UnreachableError, probe, stream_mono
 from pipeline.quality.bandwidth import bandwidth_hz, wall_hz
 from pipeline.quality.levels import clipping
 from pipeline.records import Recording, Segment, Session

@@ -9,15 +9,15 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from catalogs.ids import other_channel_id
-from pipeline.audio_file import AudioFileError, StreamReport, UnreachableError, probe, stream_mono
-from pipeline.channels import is_one_speaker_a_channel
-from pipeline.containers.access import Stores
-from pipeline.containers.spool import Spool
-from pipeline.places import is_location, public
+from catalogs.corpus.ids import other_channel_id
+from pipeline.audio.open import AudioFileError, StreamReport, UnreachableError, probe, stream_mono
+from pipeline.audio.pcm_windows import WindowMaker
+from pipeline.audio.stereo import is_one_speaker_a_channel
+from pipeline.inputs.spool import Spool
+from pipeline.inputs.store_access import Stores
 from pipeline.records import PCM_RATE, Recording, Separation, Session
+from pipeline.runtime.paths import is_location, public
 from pipeline.stage import Resources, Stage, StageConfig, StoreError
-from pipeline.windows import WindowMaker
 
 _WORTH_SAYING = 0.99
 """A file that gives less than this share of its promised duration is named in a notice."""

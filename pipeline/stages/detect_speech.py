@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from catalogs.models import resolve_file
+from catalogs.weights.registry import resolve_file
 from pipeline.quality.levels import decibel, frame_power
 from pipeline.records import PCM_RATE, Recording, Session, SpeechSpan
 from pipeline.stage import Resources, Stage, StageConfig

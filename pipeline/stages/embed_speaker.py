@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from pipeline.devices import Device
 from pipeline.records import Segment, Session
-from pipeline.speaker.clusters import ONE_VOICE, cluster
-from pipeline.speaker.encoders import EncoderName, load_encoder
-from pipeline.speaker.purity import purity
+from pipeline.runtime.devices import Device
 from pipeline.stage import Resources, Stage, StageConfig
+from pipeline.voice.clusters import ONE_VOICE, cluster
+from pipeline.voice.encoders import EncoderName, load_encoder
+from pipeline.voice.purity import purity
 
 
 class EmbedSpeakerConfig(StageConfig):
@@ -34,7 +34,7 @@ class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
     The paper mines references by the cosine of speaker embeddings. `speaker` names a cluster within the session by the
     session and the first of its segments: recordings that are added to a session later are clustered by themselves, and their
     names cannot be taken for those that are there. `speaker_purity` is the cosine between the part of the segment that
-    differs most from the rest and that rest (`pipeline.speaker.purity`): low where a second voice has a part to itself. It is
+    differs most from the rest and that rest (`pipeline.voice.purity`): low where a second voice has a part to itself. It is
     not measured in segments of one window (2 s and less, with GE2E).
     """
 

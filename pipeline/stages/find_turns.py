@@ -9,11 +9,11 @@ from itertools import pairwise
 import numpy as np
 from pydantic import Field
 
-from pipeline.devices import Device
 from pipeline.records import PCM_RATE, Recording, Session, SpeechSpan
-from pipeline.speaker.clusters import ANOTHER_VOICE
-from pipeline.speaker.encoders import EncoderName, load_encoder
+from pipeline.runtime.devices import Device
 from pipeline.stage import Resources, Stage, StageConfig
+from pipeline.voice.clusters import ANOTHER_VOICE
+from pipeline.voice.encoders import EncoderName, load_encoder
 
 _AT_ONCE = 16
 # A print of less speech is less sure of itself, and even of one voice two prints are further apart: (seconds, lower threshold).

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from catalogs.models import weights as weights_of
+from catalogs.weights.registry import weights as weights_of
 from pipeline.records import Session
-from pipeline.speaker.encoders import EncoderName
-from pipeline.speaker.purity import LEAST_PURITY
-from pipeline.speaker.references import ReferenceQuality, mine
 from pipeline.stage import Resources, Stage, StageConfig
+from pipeline.voice.encoders import EncoderName
+from pipeline.voice.purity import LEAST_PURITY
+from pipeline.voice.references import ReferenceQuality, mine
 
 
 class MineReferencesConfig(StageConfig):

@@ -6,12 +6,12 @@ import itertools
 
 from pydantic import Field, field_validator
 
-from catalogs.ids import segment_id
-from pipeline.cuts.join import fit_together, is_sound, joined
-from pipeline.cuts.lengths import draw_runs, named_mix
+from catalogs.corpus.ids import segment_id
 from pipeline.quality.clicks import clicks_per_s
 from pipeline.quality.edges import begins_softly, measure_edges
 from pipeline.records import Recording, Segment, Session
+from pipeline.speech.join import fit_together, is_sound, joined
+from pipeline.speech.lengths import draw_runs, named_mix
 from pipeline.stage import Resources, Stage, StageConfig, StageError
 
 # An end no further than this from its recording's own was cut by whoever made the recording.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from catalogs.models import resolve
+from catalogs.weights.registry import resolve
 from pipeline.quality.dnsmos import Dnsmos
 from pipeline.quality.levels import energy_db, frame_power, gain_db, loudness_lufs, snr_db
 from pipeline.quality.reverberation import reverb_s

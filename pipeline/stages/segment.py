@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field, model_validator
 
-from catalogs.ids import segment_id
-from pipeline.cuts.quiet import quietest, settle
+from catalogs.corpus.ids import segment_id
 from pipeline.records import PCM_RATE, Recording, Segment, Session, SpeechSpan
+from pipeline.speech.quiet import quietest, settle
 from pipeline.stage import Resources, Stage, StageConfig
 
 

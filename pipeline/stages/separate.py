@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from catalogs.models import available, resolve, resolve_file
-from pipeline.audio_file import probe, stream_mono
-from pipeline.demucs_net import load_demucs
-from pipeline.devices import Device, pick_device
+from catalogs.weights.registry import available, resolve, resolve_file
+from pipeline.audio.demucs_net import load_demucs
+from pipeline.audio.open import probe, stream_mono
 from pipeline.quality.backing import backing_db
 from pipeline.quality.dnsmos import Dnsmos
 from pipeline.records import PCM_RATE, Recording, Session
+from pipeline.runtime.devices import Device, pick_device
 from pipeline.stage import LoadError, Resources, Stage, StageConfig
 
 _NET_RATE = 44_100

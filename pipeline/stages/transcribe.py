@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from catalogs.languages import language as known_language
-from catalogs.languages import text_unit
-from pipeline.devices import Device
-from pipeline.recogniser import WINDOW_S, Heard, Recogniser
+from catalogs.vocabulary.languages import language as known_language
+from catalogs.vocabulary.languages import text_unit
 from pipeline.records import PCM_RATE, Recording, Segment, Session
-from pipeline.spoken_language import LEAST_S, Spoken, of_segment, speech_windows, vote
+from pipeline.runtime.devices import Device
+from pipeline.speech.language import LEAST_S, Spoken, of_segment, speech_windows, vote
+from pipeline.speech.whisper import WINDOW_S, Heard, Recogniser
 from pipeline.stage import Resources, Stage, StageConfig
 from pipeline.text.align import share_out
 from pipeline.text.compare import error_rate

@@ -9,8 +9,8 @@ from difflib import SequenceMatcher
 
 import numpy as np
 
-from catalogs.languages import language as known_language
-from catalogs.languages import text_units
+from catalogs.vocabulary.languages import language as known_language
+from catalogs.vocabulary.languages import text_units
 
 # Marks that writers leave out at will: Arabic and Hebrew vowel points, tatweel.
 _POINTS = re.compile(

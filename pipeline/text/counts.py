@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from catalogs.languages import language as known_language
+from catalogs.vocabulary.languages import language as known_language
 
 # One character of these is (at least) one syllable: Han, kana, Hangul syllables, Yi, and the syllabic Ethiopic.
 _SYLLABIC = re.compile(r"[\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\ua000-\ua48f\u1200-\u137f]")

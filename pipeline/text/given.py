@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from catalogs.languages import text_unit
+from catalogs.vocabulary.languages import text_unit
 from pipeline.records import Segment, Source
 from pipeline.text.align import share_out, share_spans
 

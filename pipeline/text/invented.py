@@ -10,8 +10,8 @@ import functools
 import re
 from collections.abc import Sequence
 
-from catalogs.languages import language as known_language
-from catalogs.languages import text_unit
+from catalogs.vocabulary.languages import language as known_language
+from catalogs.vocabulary.languages import text_unit
 from pipeline.text.compare import comparable
 from pipeline.text.counts import rate_is_unusual
 from pipeline.text.stock_phrases import CREDIT_OPENINGS, CREDITS, FAREWELLS

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from catalogs.languages import text_unit
+from catalogs.vocabulary.languages import text_unit
 from pipeline.text.compare import comparable
 
 

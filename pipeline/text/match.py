@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from catalogs.languages import text_unit
+from catalogs.vocabulary.languages import text_unit
 from pipeline.records import Word
 from pipeline.text.compare import comparable, error_rate
 from pipeline.text.letters import Letters, split_pieces

@@ -22,10 +22,10 @@ from annotators.providers.acoustic import Acoustic
 from annotators.providers.base import KeptRows
 from annotators.runner import describe_corpus
 from annotators.schema import Answer, Clip, VoiceDescription
-from catalogs.commit import CorpusError, adopt_fingerprint, commit_unit, create_corpus
-from catalogs.corpus import Corpus
-from catalogs.schema import DECOUPLED, INDEX
-from catalogs.views import query
+from catalogs.corpus.commit import CorpusError, adopt_fingerprint, commit_unit, create_corpus
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.schema import DECOUPLED, INDEX
+from catalogs.query.views import query
 
 SECRET = "xylophone zebra quagmire"
 

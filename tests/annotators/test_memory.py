@@ -15,14 +15,14 @@ from corpus_builders import make_unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import catalogs.corpus
+import catalogs.corpus.reader
 from annotators.providers.acoustic import Acoustic
 from annotators.providers.base import KeptRows
 from annotators.quantiles import group_quantiles
 from annotators.runner import describe_corpus
 from annotators.schema import Answer, Clip
-from catalogs.commit import commit_unit, create_corpus
-from catalogs.corpus import Corpus
+from catalogs.corpus.commit import commit_unit, create_corpus
+from catalogs.corpus.reader import Corpus
 
 
 def corpus_of(root: Path, units: int, segments: int) -> Path:
@@ -40,15 +40,15 @@ def corpus_of(root: Path, units: int, segments: int) -> Path:
 
 def test_units_are_read_when_it_is_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = corpus_of(tmp_path / "c", 6, 2)
-    monkeypatch.setattr(catalogs.corpus, "_PART_ROWS", 1)
+    monkeypatch.setattr(catalogs.corpus.reader, "_PART_ROWS", 1)
     read: list[Path] = []
-    read_rows = catalogs.corpus.read_rows
+    read_rows = catalogs.corpus.reader.read_rows
 
     def counted(path: Path, schema: pa.Schema) -> pa.Table:
         read.append(path)
         return read_rows(path, schema)
 
-    monkeypatch.setattr(catalogs.corpus, "read_rows", counted)
+    monkeypatch.setattr(catalogs.corpus.reader, "read_rows", counted)
 
     class Reader(Acoustic):
         seen: tuple[int, ...] = ()

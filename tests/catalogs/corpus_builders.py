@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from catalogs.commit import UnitContent
-from catalogs.ids import segment_id, short_hash, source_id, unit_id
+from catalogs.corpus.commit import UnitContent
+from catalogs.corpus.ids import segment_id, short_hash, source_id, unit_id
 
 FINGERPRINT = "0123456789abcdef"
 RATE = 16_000

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_builders import FINGERPRINT, make_unit, verdict
 
-from catalogs.attempts import cause_of_row, newest_records
-from catalogs.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus, read_records
-from catalogs.corpus import Corpus
-from catalogs.fsck import fsck
-from catalogs.history import note_replaced, read_history
-from catalogs.ids import other_channel_id
-from catalogs.schema import QUARANTINE
-from catalogs.views import query
+from catalogs.corpus.attempts import cause_of_row, newest_records
+from catalogs.corpus.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus, read_records
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.history import note_replaced, read_history
+from catalogs.corpus.ids import other_channel_id
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.schema import QUARANTINE
+from catalogs.query.views import query
 
 
 def both(first: UnitContent, second: UnitContent, **changes: Any) -> UnitContent:

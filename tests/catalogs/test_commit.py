@@ -15,8 +15,8 @@ from corpus_builders import make_unit, verdict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from catalogs import commit
-from catalogs.commit import (
+from catalogs.corpus import commit
+from catalogs.corpus.commit import (
     CorpusError,
     UnitContent,
     commit_unit,
@@ -26,8 +26,8 @@ from catalogs.commit import (
     read_records,
     sweep_tmp,
 )
-from catalogs.corpus import Corpus
-from catalogs.fsck import fsck
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.reader import Corpus
 
 UNIT = make_unit("a", 4)
 STEPS = ("fsync", "replace", "link", "mkdir")
@@ -194,7 +194,7 @@ def test_a_killed_writer_loses_and_doubles_nothing(tmp_path: Path) -> None:
     create_corpus(root)
     script = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
-        "from corpus_builders import make_unit; from catalogs.commit import commit_unit\n"
+        "from corpus_builders import make_unit; from catalogs.corpus.commit import commit_unit\n"
         "units = [make_unit(f'k{n}', 3) for n in range(60)]; print('ready', flush=True)\n"
         "for unit in units: commit_unit(sys.argv[1], unit)\n"
     )

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_builders import make_unit
 
-from catalogs.commit import (
+from catalogs.corpus.commit import (
     CorpusError,
     adopt_fingerprint,
     commit_unit,

@@ -11,13 +11,13 @@ from corpus_builders import make_unit
 
 from annotators.providers.acoustic import Acoustic
 from annotators.runner import describe_corpus
-from catalogs.commit import commit_unit, create_corpus
-from catalogs.corpus import Corpus
-from catalogs.damage import DamagedFileError
-from catalogs.duplicates import duplicates_path
-from catalogs.report import build_report
-from catalogs.shards import Shard
-from catalogs.views import QueryError, build_catalog, catalog_path, query
+from catalogs.corpus.commit import commit_unit, create_corpus
+from catalogs.corpus.damage import DamagedFileError
+from catalogs.corpus.duplicates import duplicates_path
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.shards import Shard
+from catalogs.query.views import QueryError, build_catalog, catalog_path, query
+from catalogs.report.report import build_report
 from pipeline.duplicates.mark import mark_duplicates
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from corpus_builders import make_unit
 
-from catalogs.commit import commit_unit, create_corpus
-from catalogs.corpus import Corpus
+from catalogs.corpus.commit import commit_unit, create_corpus
+from catalogs.corpus.reader import Corpus
 
 PAGE = Path(__file__).parents[2] / "docs" / "corpus.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from corpus_builders import make_unit, verdict
 
-from catalogs.commit import commit_unit, create_corpus
-from catalogs.fsck import fsck
-from catalogs.ids import other_channel_id
-from catalogs.locks import CorpusBusyError, only_run
+from catalogs.corpus.commit import commit_unit, create_corpus
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.ids import other_channel_id
+from catalogs.corpus.locks import CorpusBusyError, only_run
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_lost_record_is_rebuilt_from_its_files(root: Path, damage: str) -> Non
 
 def test_a_record_of_an_older_version_is_rebuilt_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their files say nothing of the unit in their metadata; the shard has the fingerprint."""
-    monkeypatch.setattr("catalogs.commit.unit_about", lambda unit, rows: {})
+    monkeypatch.setattr("catalogs.corpus.commit.unit_about", lambda unit, rows: {})
     commit_unit(root, make_unit("old", 5))
     path = max((root / "units").rglob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     lost = json.loads(path.read_text())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogs.ids import fingerprint, other_channel_id, segment_id, session_id, source_id, unit_id
+from catalogs.corpus.ids import fingerprint, other_channel_id, segment_id, session_id, source_id, unit_id
 
 
 def test_ids_are_what_they_have_always_been() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catalogs.languages import dialect, dialects, language, languages, text_unit, text_units, whisper_code
+from catalogs.vocabulary.languages import dialect, dialects, language, languages, text_unit, text_units, whisper_code
 
 
 def test_there_are_30_languages_and_9_dialects() -> None:

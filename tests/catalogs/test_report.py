@@ -15,13 +15,13 @@ import pytest
 import soundfile
 from corpus_builders import make_unit, tone, verdict
 
-from catalogs.charts import Histogram, duration_text, histogram_svg, ticks
-from catalogs.clips import encode_small, peaks
-from catalogs.commit import CorpusError, commit_unit, create_corpus, quarantine_now
-from catalogs.report import build_report
-from catalogs.schema import DESCRIPTIONS
-from catalogs.shards import to_table
-from catalogs.thresholds import Thresholds, save_thresholds
+from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus, quarantine_now
+from catalogs.corpus.schema import DESCRIPTIONS
+from catalogs.corpus.shards import to_table
+from catalogs.corpus.thresholds import Thresholds, save_thresholds
+from catalogs.report.charts import Histogram, duration_text, histogram_svg, ticks
+from catalogs.report.clips import encode_small, peaks
+from catalogs.report.report import build_report
 
 pytest.importorskip("jinja2")
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -197,7 +197,7 @@ def test_a_full_disk_is_one_line(root: Path, tmp_path: Path, monkeypatch: pytest
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("catalogs.report.write_atomically", refuse)
+    monkeypatch.setattr("catalogs.report.report.write_atomically", refuse)
     with pytest.raises(OSError, match="no space left on the disk for the report; free some") as error:
         build_report(root, tmp_path / "r.html")
     assert error.value.filename == str(tmp_path / "r.html") and "\n" not in str(error.value)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from catalogs import yaml12
+from catalogs.corpus.thresholds import load_thresholds
 from catalogs.settings import SettingsError, dump_settings, load_settings, read_yaml
-from catalogs.thresholds import load_thresholds
 from pipeline.config import load_config
 from trainer.config import load_train_config
 

@@ -13,10 +13,10 @@ import pytest
 import soundfile
 from corpus_builders import RATE, make_unit, tone
 
-from catalogs.commit import commit_unit, create_corpus
-from catalogs.corpus import Corpus
-from catalogs.schema import INDEX, SEGMENTS
-from catalogs.shards import BATCH_ROWS, Shard
+from catalogs.corpus.commit import commit_unit, create_corpus
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.schema import INDEX, SEGMENTS
+from catalogs.corpus.shards import BATCH_ROWS, Shard
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,11 @@ from corpus_builders import good_row, make_unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalogs.commit import commit_unit, create_corpus
-from catalogs.corpus import Corpus
-from catalogs.schema import INDEX
-from catalogs.settings import SettingsError, validate_settings
-from catalogs.shards import to_table
-from catalogs.thresholds import (
+from catalogs.corpus.commit import commit_unit, create_corpus
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.schema import INDEX
+from catalogs.corpus.shards import to_table
+from catalogs.corpus.thresholds import (
     FLAGS,
     REASON_WORDS,
     RULES,
@@ -25,6 +24,7 @@ from catalogs.thresholds import (
     load_thresholds,
     save_thresholds,
 )
+from catalogs.settings import SettingsError, validate_settings
 
 COLUMNS = sorted({rule.column for rule in RULES})
 INDEX_ROW = {name: value for name, value in good_row(0, "s", "t", 0.0).items() if name in INDEX.names}

@@ -10,9 +10,8 @@ import pytest
 from corpus_builders import make_unit
 from typer.testing import CliRunner
 
-from catalogs.commit import commit_unit, create_corpus
-from catalogs.settings import SettingsError, dump_settings
-from catalogs.thresholds import (
+from catalogs.corpus.commit import commit_unit, create_corpus
+from catalogs.corpus.thresholds import (
     Thresholds,
     apply_saved,
     change_thresholds,
@@ -21,7 +20,8 @@ from catalogs.thresholds import (
     saved_wins,
     thresholds_path,
 )
-from catalogs.views import build_catalog, query
+from catalogs.query.views import build_catalog, query
+from catalogs.settings import SettingsError, dump_settings
 from voxmill.cli import app
 from voxmill.commands.corpus import _nothing_to_do
 

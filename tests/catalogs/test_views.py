@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_builders import FINGERPRINT, make_unit, verdict
 
-from catalogs.column_words import COLUMN_WORDS, VIEW_WORDS
-from catalogs.commit import adopt_fingerprint, commit_unit, create_corpus, quarantine_now
-from catalogs.corpus import Corpus
-from catalogs.schema import DECOUPLED, DESCRIPTIONS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, UNITS
-from catalogs.shards import to_table
-from catalogs.thresholds import Thresholds
-from catalogs.views import VIEWS, QueryError, build_catalog, catalog_path, query
+from catalogs.corpus.commit import adopt_fingerprint, commit_unit, create_corpus, quarantine_now
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, UNITS
+from catalogs.corpus.shards import to_table
+from catalogs.corpus.thresholds import Thresholds
+from catalogs.query.column_words import COLUMN_WORDS, VIEW_WORDS
+from catalogs.query.views import VIEWS, QueryError, build_catalog, catalog_path, query
 
 CONTRACT = {
     "recordings": RECORDINGS,

@@ -12,8 +12,8 @@ import pytest
 from fakes.processes import PATIENCE_S, family, gone
 from fakes.recordings import noise, write
 
-from catalogs.corpus import Corpus
-from catalogs.fsck import fsck
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.reader import Corpus
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow]
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from fakes.engine_stages import TroubleConfig
 from pipeline.config import PrepareConfig, _PrepareConfig
-from pipeline.engine.base import Outcome, StageGroup, StageSpec
 from pipeline.engine.progress import Progress
+from pipeline.engine.worker import Outcome, StageGroup, StageSpec
+from pipeline.prepare import PrepareError, prepare
 from pipeline.records import Session
-from pipeline.run import PrepareError, prepare
 
 
 class CheapConfig(PrepareConfig):

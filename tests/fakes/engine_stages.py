@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from catalogs.ids import other_channel_id
+from catalogs.corpus.ids import other_channel_id
 from pipeline.records import Recording, Segment, Session, SpeechSpan
 from pipeline.stage import LoadError, Stage, StageConfig, StageError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from voxcpm import folders
+from voxcpm import atomic
 
 
 class Killed(BaseException):
@@ -38,6 +38,6 @@ def killed_at(point: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
 
     with monkeypatch.context() as patched:
         for owner, name in ((Path, "rename"), (Path, "replace"), (Path, "symlink_to"), (Path, "unlink"), (os, "link"),
-                            (os, "fsync"), (shutil, "rmtree"), (folders, "exchange")):  # fmt: skip
+                            (os, "fsync"), (shutil, "rmtree"), (atomic, "exchange")):  # fmt: skip
             patched.setattr(owner, name, counted(name, getattr(owner, name)))
         yield done

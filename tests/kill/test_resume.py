@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from fakes.processes import PATIENCE_S
 
-from catalogs import models
-from catalogs.corpus import Corpus
-from catalogs.fsck import fsck
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.reader import Corpus
+from catalogs.weights import registry
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow]
 
@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.kill, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def recordings(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six sessions of real read speech, at most five seconds each, and one broken file."""
-    for name in models.profile("small"):
-        if not models.available(name):
+    for name in registry.profile("small"):
+        if not registry.available(name):
             pytest.skip(f"weights {name} are not here: voxmill models pull small")
     folder = tmp_path_factory.mktemp("recordings")
     files = sorted((corpora / "read").glob("*.flac"), key=lambda path: -path.stat().st_size)[:6]

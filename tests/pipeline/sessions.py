@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from catalogs import models
+from catalogs.weights import registry
+from pipeline.audio.pcm_windows import WindowMaker
 from pipeline.records import PCM_RATE, Recording, Session, Source
 from pipeline.stage import Stage
 from pipeline.stages import stage_class
-from pipeline.windows import WindowMaker
 
 FINGERPRINT = "0123456789abcdef"
 
@@ -23,7 +23,7 @@ def make_stage(stage_name: str, **settings: Any) -> Stage[Any]:
     kind = stage_class(stage_name)
     stage = kind(kind.config_type(**settings))
     for weights in stage.weights():
-        if not models.available(weights):
+        if not registry.available(weights):
             pytest.skip(f"the weights {weights} are not here (voxmill models pull {weights})")
     stage.load()
     return stage

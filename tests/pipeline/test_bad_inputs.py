@@ -15,15 +15,15 @@ import soxr
 from fakes.bad_inputs import EMPTY, KINDS, LEFT, REFUSED, USED, make_bad_inputs, make_zip_bomb
 from fakes.processes import PATIENCE_S
 
-from catalogs import models
-from catalogs.fsck import fsck
+from catalogs.corpus.fsck import fsck
+from catalogs.weights import registry
 from pipeline.config import load_config
 
 SETTINGS = ["engine.executor=inline", "describe=none", "transcribe.beam_size=1"]
 
 
 def test_every_kind_is_accounted_for_and_none_stops_the_run(corpora: Path, tmp_path: Path) -> None:
-    if missing := [name for name in load_config(None, SETTINGS).weights() if not models.available(name)]:
+    if missing := [name for name in load_config(None, SETTINGS).weights() if not registry.available(name)]:
         pytest.skip(f"the weights {', '.join(missing)} are not here (voxmill models pull small)")
     # One phrase: each further one would be recognised in all of the twenty files that are used.
     samples, rate = soundfile.read(corpora / "read" / "jfk.flac", dtype="float32", always_2d=True)

@@ -12,12 +12,12 @@ import soundfile
 import soxr
 from sessions import run_stages, session_of
 
-from catalogs.fsck import fsck
-from catalogs.models import available
-from pipeline.audio_file import probe
-from pipeline.channels import is_one_speaker_a_channel
+from catalogs.corpus.fsck import fsck
+from catalogs.weights.registry import available
+from pipeline.audio.open import probe
+from pipeline.audio.stereo import is_one_speaker_a_channel
 from pipeline.config import load_config
-from pipeline.run import prepare
+from pipeline.prepare import prepare
 from pipeline.stages.decode import Decode, DecodeConfig
 
 RATE = 22_050

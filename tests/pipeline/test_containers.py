@@ -16,12 +16,12 @@ import pytest
 import soundfile
 from fakes.recordings import noise, write
 
-from pipeline.containers.listing import is_container, list_members
-from pipeline.containers.spool import fetch
-from pipeline.manifests import SourceError
-from pipeline.plan import promised_seconds
+from pipeline.inputs.find import find_sources
+from pipeline.inputs.kinds import is_container, list_members
+from pipeline.inputs.manifests import SourceError
+from pipeline.inputs.spool import fetch
 from pipeline.records import Recording, Session
-from pipeline.sources import find_sources
+from pipeline.runs.plan import promised_seconds
 from pipeline.stages.decode import Decode, DecodeConfig
 
 RATE = 16_000

@@ -20,13 +20,13 @@ from fakes.recordings import noise, write
 from packed import RATE, add
 
 from pipeline.config import load_config
-from pipeline.containers import spool as spool_module
-from pipeline.containers.access import Stores
-from pipeline.containers.spool import Spool, fetch
-from pipeline.excerpts import Piece, write_piece
-from pipeline.forecast import list_recordings
+from pipeline.forecast.forecast import list_recordings
+from pipeline.forecast.sample import Piece, write_piece
+from pipeline.inputs import spool as spool_module
+from pipeline.inputs.find import find_sources
+from pipeline.inputs.spool import Spool, fetch
+from pipeline.inputs.store_access import Stores
 from pipeline.records import Recording, Session, Source
-from pipeline.sources import find_sources
 from pipeline.stages.decode import Decode, DecodeConfig
 
 KINDS = ("tar", "tar.gz", "zip", "parquet", "dataset")

@@ -12,9 +12,9 @@ import pytest
 from fakes.recordings import noise, write
 from packed import KINDS, RATE, STEMS, TEXTS, add, make_folder, pack
 
-from pipeline.containers.spool import fetch
+from pipeline.inputs.find import FoundSources, find_sources
+from pipeline.inputs.spool import fetch
 from pipeline.records import Source, TimedText
-from pipeline.sources import FoundSources, find_sources
 
 
 def told(found: FoundSources) -> dict[str, tuple[str | None, tuple[TimedText, ...], str | None]]:

@@ -12,7 +12,7 @@ import soxr
 from fakes.recordings import noise, tone, write
 from sessions import session_of
 
-from pipeline.audio_file import stream_mono
+from pipeline.audio.open import stream_mono
 from pipeline.records import Segment, Session
 from pipeline.stages.cut_clips import CutClips, CutClipsConfig
 from pipeline.stages.decode import Decode, DecodeConfig

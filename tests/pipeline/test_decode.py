@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions import session_of
 
+from pipeline.audio.pcm_windows import WindowMaker
 from pipeline.records import Session
 from pipeline.stages.decode import Decode, DecodeConfig
-from pipeline.windows import WindowMaker
 
 
 def decode(session: Session) -> Session:

@@ -12,7 +12,7 @@ import soundfile
 from fakes.recordings import noise, tone, write
 from sessions import session_of
 
-from pipeline.audio_file import AudioFileError, StreamReport, probe, probe_seconds, stream_mono
+from pipeline.audio.open import AudioFileError, StreamReport, probe, probe_seconds, stream_mono
 from pipeline.stages.decode import Decode, DecodeConfig
 
 # Faults that end in quarantine, with the words a person reads; every other file of the folder must be usable.

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions import session_of
 
-from catalogs.models import available
+from catalogs.weights.registry import available
 from pipeline.records import Session, SpeechSpan
 from pipeline.stages.decode import Decode, DecodeConfig
 from pipeline.stages.detect_speech import (

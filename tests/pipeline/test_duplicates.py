@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech_damage import DAMAGES
 
-from catalogs.duplicates import KINDS
+from catalogs.corpus.duplicates import KINDS
 from pipeline.duplicates.audio_print import FRAME_S, SILENT, audio_print, sha256_of
 from pipeline.duplicates.groups import Link, duplicate_rows, exact_links, links_of
 from pipeline.duplicates.match import compare, limit, match_prints

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions import make_stage, run_stages, session_of, session_of_samples
 
-from catalogs.thresholds import Thresholds
-from pipeline.cuts.quiet import settle
+from catalogs.corpus.thresholds import Thresholds
 from pipeline.quality.clicks import clicks_per_s
 from pipeline.quality.edges import begins_softly, measure_edges
 from pipeline.records import PCM_RATE, Segment, Session
+from pipeline.speech.quiet import settle
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,14 @@ from fakes.engine_stages import BatchConfig, Batches, TroubleConfig, out_of_memo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batches import length_buckets
 from pipeline.config import load_config
-from pipeline.engine.base import DiskFullError, Engine, Outcome, StageGroup, StageSpec, Worker
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.pools import fit_promises, size_pools
 from pipeline.engine.progress import Progress
 from pipeline.engine.strikes import Strikes
+from pipeline.engine.worker import DiskFullError, Engine, Outcome, StageGroup, StageSpec, Worker
 from pipeline.records import Recording, Segment, Session, Source
+from pipeline.runtime.batches import length_buckets
 from pipeline.stage import LoadError
 from pipeline.stages import stage_class
 

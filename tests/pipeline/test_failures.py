@@ -12,19 +12,19 @@ from fakes.engine_stages import TroubleConfig
 from fakes.http_files import Fate, HttpFiles
 from fakes.recordings import noise, write
 
-from catalogs.attempts import CAUSES
-from catalogs.corpus import Corpus
-from catalogs.fsck import fsck
-from catalogs.thresholds import Thresholds
-from catalogs.views import query
-from pipeline import journal
-from pipeline.failures import Breaker, BrokenStageError, Tally, cause_of, missing_library, trace_of
+from catalogs.corpus.attempts import CAUSES
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.thresholds import Thresholds
+from catalogs.query.views import query
+from pipeline.prepare import PrepareError, Summary, prepare
 from pipeline.records import Recording, Segment, Session, Source
 from pipeline.retry import failures, retry
-from pipeline.rows import segment_rows
-from pipeline.run import PrepareError, Summary, prepare
+from pipeline.runs import journal
+from pipeline.runs.summary import quarantine_lines
+from pipeline.runs.to_rows import segment_rows
+from pipeline.runtime.failures import Breaker, BrokenStageError, Tally, cause_of, missing_library, trace_of
 from pipeline.stage import StageError, StoreError
-from pipeline.summary import quarantine_lines
 from voxmill.cli import main
 
 

@@ -14,13 +14,13 @@ from fakes.recordings import noise, write
 from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
 
-from catalogs.fsck import fsck
-from catalogs.thresholds import change_thresholds
-from catalogs.views import query
-from pipeline import journal
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.thresholds import change_thresholds
+from catalogs.query.views import query
+from pipeline.prepare import prepare
 from pipeline.records import Session
 from pipeline.retry import retry
-from pipeline.run import prepare
+from pipeline.runs import journal
 
 FILES = ("one/a.wav", "one/b.wav", "c.wav")
 HOW = ("content", "data", "machine", "bug", "link")

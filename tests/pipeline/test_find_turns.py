@@ -10,13 +10,13 @@ import soundfile
 import soxr
 from sessions import run_stages, session_of_samples
 
-from catalogs import models
+from catalogs.weights import registry
 from pipeline.records import PCM_RATE, Session, SpeechSpan
 from pipeline.stages.find_turns import FindTurns, FindTurnsConfig, runs
 from pipeline.stages.segment import SegmentConfig, join_spans
 
 needs_weights = pytest.mark.skipif(
-    not models.available("ge2e") or not models.available("silero-vad"),
+    not registry.available("ge2e") or not registry.available("silero-vad"),
     reason="the weights ge2e and silero-vad are not here: voxmill models pull small",
 )
 

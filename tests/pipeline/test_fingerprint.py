@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from fakes.recordings import noise, write
 
-import pipeline.fingerprint
-from catalogs.commit import CorpusError, adopt_fingerprint, corpus_info, create_corpus
+import pipeline.runs.fingerprint
+from catalogs.corpus.commit import CorpusError, adopt_fingerprint, corpus_info, create_corpus
+from catalogs.corpus.thresholds import Thresholds, save_thresholds
 from catalogs.settings import dump_settings
-from catalogs.thresholds import Thresholds, save_thresholds
 from pipeline.config import _PrepareConfig, load_config
-from pipeline.fingerprint import settle
-from pipeline.run import prepare
+from pipeline.prepare import prepare
+from pipeline.runs.fingerprint import settle
 from voxmill.forecast import show_forecast
 from voxmill.terminal import Terminal
 
@@ -31,7 +31,7 @@ OLD = [
 
 
 def weights_here(monkeypatch: pytest.MonkeyPatch, here: bool) -> None:
-    monkeypatch.setattr("catalogs.models.available", lambda name: here)
+    monkeypatch.setattr("catalogs.weights.registry.available", lambda name: here)
     monkeypatch.setattr("pipeline.stages.separate.available", lambda name: here)
 
 
@@ -111,9 +111,9 @@ class Lines:
 
 def test_prepare_says_what_was_decided_and_binds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     weights_here(monkeypatch, False)
-    monkeypatch.setattr("pipeline.run.check_weights", lambda names: None)
+    monkeypatch.setattr("pipeline.prepare.check_weights", lambda names: None)
     processed: list[str] = []
-    monkeypatch.setattr("pipeline.run._process", lambda root, units, config, *rest: processed.append(mode(config)))
+    monkeypatch.setattr("pipeline.prepare._process", lambda root, units, config, *rest: processed.append(mode(config)))
     audio = write(tmp_path / "a.wav", noise(1, 16_000), 16_000)
     for here, words in ((False, "voxmill models pull htdemucs"), (True, "goes on without it")):
         weights_here(monkeypatch, here)
@@ -145,8 +145,8 @@ def test_a_dry_run_decides_as_the_run_would(
         assert more["redo"] is redo
         raise ValueError("enough")
 
-    monkeypatch.setattr("pipeline.run.check_weights", lambda names: None)
-    monkeypatch.setattr("pipeline.forecast.forecast", stop)
+    monkeypatch.setattr("pipeline.prepare.check_weights", lambda names: None)
+    monkeypatch.setattr("pipeline.forecast.forecast.forecast", stop)
     audio = write(tmp_path / "a.wav", noise(1, 16_000), 16_000)
     with pytest.raises(ValueError, match="enough"):
         show_forecast([str(audio)], root, load_config(), None, Terminal(), redo)
@@ -156,5 +156,5 @@ def test_a_dry_run_decides_as_the_run_would(
 
 
 def test_keys_that_change_speed_only_are_left_out() -> None:
-    assert "threads" in pipeline.fingerprint.RUNTIME_KEYS
+    assert "threads" in pipeline.runs.fingerprint.RUNTIME_KEYS
     assert load_config(None, ["transcribe.batch_size=3"]).fingerprint() == load_config().fingerprint()

@@ -16,17 +16,17 @@ from fakes.recordings import noise, tone, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalogs import models
-from catalogs.commit import create_corpus
+from catalogs.corpus.commit import create_corpus
+from catalogs.weights import registry
 from pipeline.config import load_config
-from pipeline.engine.base import StageGroup, StageSpec
-from pipeline.excerpts import EXCERPT_S, Piece, draw_excerpts, write_piece, write_survey
-from pipeline.forecast import _scale, forecast, list_recordings, machine_of
+from pipeline.engine.worker import StageGroup, StageSpec
+from pipeline.forecast.forecast import _scale, forecast, list_recordings, machine_of
+from pipeline.forecast.sample import EXCERPT_S, Piece, draw_excerpts, write_piece, write_survey
+from pipeline.forecast.trials import Trial, Trials, run_trials
 from pipeline.records import Source
-from pipeline.spoken_language import Spoken
+from pipeline.speech.language import Spoken
 from pipeline.stage import LoadError
 from pipeline.stages.transcribe import Transcribe
-from pipeline.trials import Trial, Trials, run_trials
 from voxmill.terminal import Terminal
 
 
@@ -91,7 +91,7 @@ def test_a_forecast_of_silence_and_of_nothing(tmp_path: Path) -> None:
         write(folder / f"{i}.wav", noise(30.0, 16_000, level=0.001, seed=i), 16_000)
     (folder / "broken.flac").write_bytes(b"fLaC" + bytes(100))
     config = load_config(None, ["engine.executor=inline"])
-    if missing := [name for name in config.weights() if not models.available(name)]:
+    if missing := [name for name in config.weights() if not registry.available(name)]:
         pytest.skip(f"the weights {', '.join(missing)} are not here (voxmill models pull small)")
     out = tmp_path / "corpus"
     found = list_recordings([str(folder)], out, config)
@@ -115,7 +115,9 @@ def test_a_forecast_of_redo_covers_what_is_done(tmp_path: Path, monkeypatch: pyt
     config, out = load_config(), tmp_path / "corpus"
     create_corpus(out)
     found = list_recordings([str(tmp_path / "broken.flac")], out, config)
-    monkeypatch.setattr("pipeline.forecast.committed_sources", lambda *a: {one.source_id for one in found.sources})
+    monkeypatch.setattr(
+        "pipeline.forecast.forecast.committed_sources", lambda *a: {one.source_id for one in found.sources}
+    )
     with pytest.raises(ValueError, match="nothing to forecast"):
         forecast(found, out, config)
     with pytest.raises(ValueError, match="none of the 1 recordings can be read"):
@@ -216,10 +218,10 @@ def test_a_person_is_told_why_nothing_is_kept(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The three reasons that most of the audio is rejected for, with their shares and words, and what has no price."""
-    import pipeline.forecast as made
+    import pipeline.forecast.forecast as made
     import voxmill.forecast as shown
-    from pipeline.forecast import Estimate, Forecast
-    from pipeline.sources import FoundSources
+    from pipeline.forecast.forecast import Estimate, Forecast
+    from pipeline.inputs.find import FoundSources
 
     nothing, some = Estimate(0.0, 0.0, 0.0), Estimate(90.0, 80.0, 100.0)
     rejected = {"low_snr": 0.9, "low_dnsmos": 0.62, "no_speech": 0.1, "slow_text": 0.01}
@@ -228,7 +230,7 @@ def test_a_person_is_told_why_nothing_is_kept(
     )
     monkeypatch.setattr(made, "forecast", lambda *a, **k: result)
     monkeypatch.setattr(made, "list_recordings", lambda *a: FoundSources([], []))
-    monkeypatch.setattr("pipeline.run.check_weights", lambda names: None)
+    monkeypatch.setattr("pipeline.prepare.check_weights", lambda names: None)
     shown.show_forecast(["in"], Path("out"), load_config(), 60.0, Terminal())
     said = capsys.readouterr().out
     assert "low_snr" in said and "90%, low_dnsmos" in said and "62%, no_speech (no speech in it) 10%" in said

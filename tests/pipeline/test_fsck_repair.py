@@ -9,10 +9,10 @@ import pytest
 from fakes.chaos_run import CheapConfig, Lines
 from fakes.recordings import noise, write
 
-from catalogs.corpus import Corpus
-from catalogs.damage import DamagedFileError
-from catalogs.fsck import fsck
-from pipeline.run import Summary, prepare
+from catalogs.corpus.damage import DamagedFileError
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.reader import Corpus
+from pipeline.prepare import Summary, prepare
 
 
 def _prepare(tmp_path: Path) -> Summary:

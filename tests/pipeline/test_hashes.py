@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.hashes import KeptHashes, hash_files, known_hashes
-from pipeline.plan import plan_units, promised_lengths
+from pipeline.inputs.find import find_sources
+from pipeline.inputs.hashes import KeptHashes, hash_files, known_hashes
 from pipeline.records import Source
-from pipeline.sources import find_sources
+from pipeline.runs.plan import plan_units, promised_lengths
 
 COUNT = 20
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline.hashes import KeptHashes
-from pipeline.sources import find_sources
+from pipeline.inputs.hashes import KeptHashes
+from pipeline.inputs.find import find_sources
 
 class Dies(KeptHashes):
     def __setitem__(self, key, sha256):
@@ -52,8 +52,10 @@ def test_a_killed_run_keeps_what_it_hashed(folder: Path, monkeypatch: pytest.Mon
     with (corpus / "hashes.jsonl").open("a") as file:
         file.write('["/somewhere/els')
     hashed: list[Path] = []
-    real = sys.modules["pipeline.hashes"].sha256_of
-    monkeypatch.setattr("pipeline.hashes.sha256_of", lambda path, read: (hashed.append(path), real(path, read))[1])
+    real = sys.modules["pipeline.inputs.hashes"].sha256_of
+    monkeypatch.setattr(
+        "pipeline.inputs.hashes.sha256_of", lambda path, read: (hashed.append(path), real(path, read))[1]
+    )
     hashes = KeptHashes(corpus)
     sources = find_sources([str(folder)], hashes=hashes).sources
     assert len(hashed) == COUNT - 7
@@ -77,13 +79,13 @@ def test_files_are_read_several_at_once_and_it_is_said_how_far_it_is(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = threading.Barrier(2)
-    real = sys.modules["pipeline.hashes"].sha256_of
+    real = sys.modules["pipeline.inputs.hashes"].sha256_of
 
     def both(path: Path, read: object) -> str:
         together.wait()  # nobody comes through alone
         return real(path, read)
 
-    monkeypatch.setattr("pipeline.hashes.sha256_of", both)
+    monkeypatch.setattr("pipeline.inputs.hashes.sha256_of", both)
     ticks = iter(range(0, 10_000, 10))
     lines: list[str] = []
     hashes: dict[tuple[str, int, int], str] = {}
@@ -94,7 +96,7 @@ def test_files_are_read_several_at_once_and_it_is_said_how_far_it_is(
 
 def test_headers_of_committed_sessions_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("pipeline.plan.probe_seconds", lambda path: (asked.append(path), 60.0)[1])
+    monkeypatch.setattr("pipeline.runs.plan.probe_seconds", lambda path: (asked.append(path), 60.0)[1])
     sources = [Source(f"{s}{i}", f"/in/{s}/{i}.wav", f"{s}/{i}.wav", s, 1, "0" * 64) for s in "ab" for i in range(3)]
     committed = {"a0", "a1", "a2", "b1"}
     seconds = promised_lengths(sources, committed)

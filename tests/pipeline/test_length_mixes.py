@@ -6,7 +6,7 @@ import pytest
 
 from catalogs.settings import SettingsError
 from pipeline.config import load_config
-from pipeline.cuts.lengths import draw_runs
+from pipeline.speech.lengths import draw_runs
 
 
 @pytest.mark.parametrize(("name", "longest_s"), [("stage1", 60.0), ("stage2", 180.0), ("stage3", 300.0)])

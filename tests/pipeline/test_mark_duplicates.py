@@ -10,20 +10,20 @@ import pytest
 import soundfile
 from speech_damage import DAMAGES, RATE
 
-from catalogs.commit import UnitContent, commit_unit, create_corpus, read_records
-from catalogs.corpus import Corpus
-from catalogs.duplicates import duplicates_path
-from catalogs.fsck import fsck
-from catalogs.ids import segment_id, unit_id
-from catalogs.thresholds import Thresholds
-from catalogs.views import query
+from catalogs.corpus.commit import UnitContent, commit_unit, create_corpus, read_records
+from catalogs.corpus.duplicates import duplicates_path
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.ids import segment_id, unit_id
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.thresholds import Thresholds
+from catalogs.query.views import query
 from pipeline.duplicates.audio_print import audio_print, sha256_of
 from pipeline.duplicates.mark import mark_duplicates
 from pipeline.records import Recording, Segment, Session, Source
-from pipeline.rows import recording_rows, segment_rows
+from pipeline.runs.to_rows import recording_rows, segment_rows
 from trainer.config import ValidationSettings
-from trainer.corpora import Corpora
-from trainer.mixture import find_candidates, hold_out
+from trainer.data.corpora import Corpora
+from trainer.data.mixture import find_candidates, hold_out
 
 FINGERPRINT = "0123456789abcdef"
 

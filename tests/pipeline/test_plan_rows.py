@@ -15,12 +15,12 @@ from fakes.recordings import noise, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalogs.schema import INDEX, RECORDINGS, SEGMENTS
-from catalogs.thresholds import Thresholds
-from pipeline.plan import PlannedSession, PlannedUnit, plan_units, promised_seconds
+from catalogs.corpus.schema import INDEX, RECORDINGS, SEGMENTS
+from catalogs.corpus.thresholds import Thresholds
+from pipeline.inputs.find import find_sources
 from pipeline.records import Quarantined, Recording, Reference, Segment, Session, Source, Word
-from pipeline.rows import quarantine_rows, recording_rows, reference_rows, segment_rows
-from pipeline.sources import find_sources
+from pipeline.runs.plan import PlannedSession, PlannedUnit, plan_units, promised_seconds
+from pipeline.runs.to_rows import quarantine_rows, recording_rows, reference_rows, segment_rows
 from pipeline.stages.decode import Decode, DecodeConfig
 
 

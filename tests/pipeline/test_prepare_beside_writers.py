@@ -7,9 +7,9 @@ from pathlib import Path
 from fakes.chaos_run import CheapConfig, Lines
 from fakes.recordings import noise, write
 
-from catalogs.corpus import Corpus
-from catalogs.locks import own_scratch
-from pipeline.run import prepare
+from catalogs.corpus.locks import own_scratch
+from catalogs.corpus.reader import Corpus
+from pipeline.prepare import prepare
 
 
 def test_prepare_leaves_the_drafts_of_other_writers_alone(tmp_path: Path) -> None:

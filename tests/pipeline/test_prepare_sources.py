@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from fakes.recordings import noise, write
 
-from catalogs.commit import create_corpus
-from pipeline import run
+from catalogs.corpus.commit import create_corpus
+from pipeline import prepare
 from pipeline.config import load_config
-from pipeline.sources import SourceError
+from pipeline.inputs.find import SourceError
 
 
 class Lines:
@@ -33,22 +33,22 @@ def test_a_relative_corpus_folder_is_absolute_for_actors_and_hashes_are_settled(
     write(tmp_path / "in" / "a.wav", noise(0.5, 16_000, seed=1), 16_000)
     roots: list[Path] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "check_weights", lambda names: None)
-    monkeypatch.setattr(run, "_process", lambda root, *rest: roots.append(root))
+    monkeypatch.setattr(prepare, "check_weights", lambda names: None)
+    monkeypatch.setattr(prepare, "_process", lambda root, *rest: roots.append(root))
     watcher = Lines()
-    summary = run.prepare(["in"], "corpus", load_config(), watcher)  # type: ignore[arg-type]
+    summary = prepare.prepare(["in"], "corpus", load_config(), watcher)  # type: ignore[arg-type]
     assert roots == [tmp_path / "corpus"] and summary.sources == 1
     assert any(line.startswith("1 recording found; 1 session, ") for line in watcher.said)
     assert (tmp_path / "corpus/hashes.json").is_file() and not (tmp_path / "corpus/hashes.jsonl").exists()
 
 
 def test_a_password_in_an_argument_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "check_weights", lambda names: None)
+    monkeypatch.setattr(prepare, "check_weights", lambda names: None)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(run.PrepareError) as stopped:
+    with pytest.raises(prepare.PrepareError) as stopped:
         arguments = [str(tmp_path / "empty"), "memory://anna:geheim@none"]
-        monkeypatch.setattr(run, "find_sources", lambda *args, **kwargs: run.FoundSources())
-        run.prepare(arguments, tmp_path / "corpus", load_config(), Lines())  # type: ignore[arg-type]
+        monkeypatch.setattr(prepare, "find_sources", lambda *args, **kwargs: prepare.FoundSources())
+        prepare.prepare(arguments, tmp_path / "corpus", load_config(), Lines())  # type: ignore[arg-type]
     assert "no recordings in" in str(stopped.value) and "geheim" not in str(stopped.value)
 
 
@@ -70,20 +70,20 @@ FAILED_STARTS = {
 def test_a_start_that_fails_leaves_no_corpus_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
 ) -> None:
-    monkeypatch.setattr(run, "check_weights", lambda names: None)
+    monkeypatch.setattr(prepare, "check_weights", lambda names: None)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     (tmp_path / "empty").mkdir()
     given = FAILED_STARTS[start](tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises((run.PrepareError, SourceError)):
-        run.prepare([given], tmp_path / "new" / "corpus", load_config(), Lines())  # type: ignore[arg-type]
+    with pytest.raises((prepare.PrepareError, SourceError)):
+        prepare.prepare([given], tmp_path / "new" / "corpus", load_config(), Lines())  # type: ignore[arg-type]
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_start_that_fails_leaves_folders_that_were_there_as_they_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "check_weights", lambda names: None)
+    monkeypatch.setattr(prepare, "check_weights", lambda names: None)
     empty, corpus = tmp_path / "empty", tmp_path / "corpus"
     empty.mkdir()
     (empty / ".keep").write_text("mine")
@@ -91,7 +91,7 @@ def test_a_start_that_fails_leaves_folders_that_were_there_as_they_were(
     before = sorted(corpus.rglob("*"))
     for out in (empty, corpus):
         with pytest.raises(SourceError):
-            run.prepare([str(tmp_path / "nowhere")], out, load_config(), Lines())  # type: ignore[arg-type]
+            prepare.prepare([str(tmp_path / "nowhere")], out, load_config(), Lines())  # type: ignore[arg-type]
     assert [path.name for path in empty.iterdir()] == [".keep"]
     assert set(before) <= set(corpus.rglob("*"))
 
@@ -100,12 +100,12 @@ def test_a_start_that_fails_after_hours_of_hashing_keeps_the_hashes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "in" / "a.wav", noise(0.5, 16_000, seed=1), 16_000)
-    monkeypatch.setattr(run, "check_weights", lambda names: None)
+    monkeypatch.setattr(prepare, "check_weights", lambda names: None)
 
     def stopped(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "note_refused", stopped)
+    monkeypatch.setattr(prepare, "note_refused", stopped)
     with pytest.raises(KeyboardInterrupt):
-        run.prepare([str(tmp_path / "in")], tmp_path / "corpus", load_config(), Lines())  # type: ignore[arg-type]
+        prepare.prepare([str(tmp_path / "in")], tmp_path / "corpus", load_config(), Lines())  # type: ignore[arg-type]
     assert (tmp_path / "corpus/corpus.json").is_file() and (tmp_path / "corpus/hashes.json").is_file()

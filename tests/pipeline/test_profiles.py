@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from catalogs import models
 from catalogs.settings import SettingsError
+from catalogs.weights import registry
 from pipeline.config import CHAIN, ENCODER_STAGES, PrepareConfig, _PrepareConfig, load_config
-from pipeline.devices import pick_device
+from pipeline.runtime.devices import pick_device
 from pipeline.stages.embed_speaker import EmbedSpeakerConfig
 from pipeline.stages.mine_references import MineReferences, MineReferencesConfig
 
@@ -43,7 +43,7 @@ def test_every_gpu_share_is_used_and_every_stage_that_may_use_one_has_it() -> No
 @pytest.mark.parametrize("profile", ["small", "studio"])
 def test_a_profile_names_the_weights_that_are_pulled_for_it(profile: str) -> None:
     config = load_config(None, [f"profile={profile}", *(["separate.mode=always"] if profile == "studio" else [])])
-    assert set(config.weights()) <= set(models.profile(profile))
+    assert set(config.weights()) <= set(registry.profile(profile))
 
 
 def test_one_setting_changes_the_encoder_everywhere() -> None:

@@ -11,10 +11,10 @@ from test_engine import SECOND, TROUBLE, drive, session, statuses
 
 from catalogs.settings import SettingsError
 from pipeline.config import load_config
-from pipeline.engine.base import Outcome, StageGroup, StageSpec, Worker
+from pipeline.engine.heartbeat import mark_path, read_mark
 from pipeline.engine.inline import InlineEngine
-from pipeline.engine.marks import mark_path, read_mark
 from pipeline.engine.progress import Progress
+from pipeline.engine.worker import Outcome, StageGroup, StageSpec, Worker
 from pipeline.records import Recording, Segment, Session
 from pipeline.stage import Stage, StageConfig
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sessions import make_stage, session_of, session_of_samples
 
-from pipeline.prosody import measure_prosody, track_pitch
 from pipeline.records import PCM_RATE, Segment, Session
+from pipeline.voice.prosody import measure_prosody, track_pitch
 
 
 def voice(hz: np.ndarray) -> np.ndarray:

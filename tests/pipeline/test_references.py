@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sessions import make_stage
 
 from pipeline.records import Segment, Session
-from pipeline.speaker import references
-from pipeline.speaker.references import ReferenceQuality, contents, mine
+from pipeline.voice import references
+from pipeline.voice.references import ReferenceQuality, contents, mine
 
 QUALITY = ReferenceQuality(min_dnsmos_ovr=2.4, min_snr_db=15.0, min_speaker_purity=0.7)
 NEAR = st.sampled_from

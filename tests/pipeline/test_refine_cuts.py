@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.cuts.join import joined
-from pipeline.cuts.lengths import draw_runs
 from pipeline.records import PCM_RATE, Recording, Segment, Session, Source, Window, Word
+from pipeline.speech.join import joined
+from pipeline.speech.lengths import draw_runs
 from pipeline.stages.refine_cuts import RefineCuts, RefineCutsConfig
 
 ALL = {0.0: 1.0, 60.0: 1.0, 180.0: 1.0, 300.0: 1.0}

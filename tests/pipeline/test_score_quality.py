@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from sessions import make_stage, run_stages, session_of
 
-from catalogs.models import available, resolve
+from catalogs.weights.registry import available, resolve
 from pipeline.quality.dnsmos import WINDOW, Dnsmos, windows
 from pipeline.quality.levels import clipping, frame_power, snr_db
 

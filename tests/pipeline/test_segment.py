@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.cuts.quiet import quietest
 from pipeline.records import PCM_RATE, Recording, Session, Source, SpeechSpan, Window
+from pipeline.speech.quiet import quietest
 from pipeline.stages.segment import CutSegments, SegmentConfig
 
 

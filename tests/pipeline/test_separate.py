@@ -15,9 +15,9 @@ import soxr
 from fakes.recordings import noise, tone, write
 from sessions import session_of
 
-from catalogs import models
-from pipeline.audio_file import probe, stream_mono
-from pipeline.demucs_net import load_demucs
+from catalogs.weights import registry
+from pipeline.audio.demucs_net import load_demucs
+from pipeline.audio.open import probe, stream_mono
 from pipeline.quality.backing import backing_db
 from pipeline.quality.dnsmos import Dnsmos
 from pipeline.records import Session
@@ -68,9 +68,9 @@ def ready(config: SeparateConfig, net: Any, kind: type[Separate] = Separate) -> 
     stage = kind(config)
     stage._net, stage._dnsmos = net, None
     if config.min_gain is not None:
-        if not models.available("dnsmos"):
+        if not registry.available("dnsmos"):
             pytest.skip("the weights dnsmos are not here: voxmill models pull dnsmos")
-        stage._dnsmos = Dnsmos(models.resolve("dnsmos"))
+        stage._dnsmos = Dnsmos(registry.resolve("dnsmos"))
     return stage
 
 
@@ -99,7 +99,7 @@ def test_always_asks_for_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     stage = Separate(SeparateConfig(mode="always"))
     assert stage.weights() == ("htdemucs", "dnsmos")
     assert Separate(SeparateConfig(mode="always", min_gain=None)).weights() == ("htdemucs",)
-    with pytest.raises(models.WeightsMissing, match="voxmill models pull htdemucs"):
+    with pytest.raises(registry.WeightsMissing, match="voxmill models pull htdemucs"):
         stage.load()
 
 

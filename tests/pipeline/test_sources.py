@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from catalogs.commit import create_corpus
-from pipeline.sources import FoundSources, SourceError, find_sources
+from catalogs.corpus.commit import create_corpus
+from pipeline.inputs.find import FoundSources, SourceError, find_sources
 
 
 def put(root: Path, *names: str) -> None:
@@ -225,8 +225,8 @@ def test_unchanged_files_are_not_hashed_again(tmp_path: Path, monkeypatch: pytes
     first = find_sources([str(tmp_path)], hashes=hashes).sources[0]
     assert list(hashes.values()) == [first.content_sha256]
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.hashes.sha256_of", lambda *given: pytest.fail("hashed again"))
-        patch.setattr("pipeline.sources.sha256_of", lambda *given: pytest.fail("hashed again"))
+        patch.setattr("pipeline.inputs.hashes.sha256_of", lambda *given: pytest.fail("hashed again"))
+        patch.setattr("pipeline.inputs.find.sha256_of", lambda *given: pytest.fail("hashed again"))
         assert find_sources([str(tmp_path)], hashes=hashes).sources[0] == first
     (tmp_path / "a.wav").write_bytes(b"audio OF a.wav")
     os.utime(tmp_path / "a.wav", ns=(1, 1))
@@ -291,7 +291,7 @@ def test_a_field_may_be_long_whatever_was_read_before(tmp_path: Path, first: str
 
 
 def test_a_field_that_is_too_long_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.csv_rows.LARGEST_FIELD", 1 << 20)
+    monkeypatch.setattr("pipeline.inputs.csv_rows.LARGEST_FIELD", 1 << 20)
     put(tmp_path, "a.wav")
     (tmp_path / "m.csv").write_text(f"path,text\na.wav,{'x' * (2 << 20)}\n", encoding="utf-8")
     with pytest.raises(SourceError, match=r"m.csv, line 2: a field is longer than 1 MB"):

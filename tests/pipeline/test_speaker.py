@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions import make_stage, run_stages, session_of, session_of_samples
 
-from catalogs.thresholds import Thresholds
+from catalogs.corpus.thresholds import Thresholds
 from pipeline.records import PCM_RATE, Segment, Session
-from pipeline.speaker.clusters import cluster
-from pipeline.speaker.ge2e import mel_filters
-from pipeline.speaker.gender import tell_gender
-from pipeline.speaker.purity import LEAST_PURITY, purity
-from pipeline.speaker.references import mine
+from pipeline.voice.clusters import cluster
+from pipeline.voice.ge2e import mel_filters
+from pipeline.voice.gender import tell_gender
+from pipeline.voice.purity import LEAST_PURITY, purity
+from pipeline.voice.references import mine
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from sessions import make_stage, run_stages, session_of, session_of_samples
 
 from pipeline.records import Segment, Session, TimedText
-from pipeline.spoken_language import speech_windows
+from pipeline.speech.language import speech_windows
 from pipeline.stage import Stage
 from pipeline.text import count_characters, error_rate
 
@@ -188,10 +188,10 @@ def test_the_empty_rest_of_the_window_is_not_computed_and_the_words_are_the_same
     corpora: Path, monkeypatch: Any
 ) -> None:
     """With a margin the encoder gets as much as the clip has; a result in doubt is made again with the whole window."""
-    from catalogs import models
-    from pipeline.recogniser import _DOUBT, Recogniser
+    from catalogs.weights import registry
+    from pipeline.speech.whisper import _DOUBT, Recogniser
 
-    if not models.available("whisper-base"):
+    if not registry.available("whisper-base"):
         pytest.skip("the weights whisper-base are not here (voxmill models pull whisper-base)")
     audio = session_of(corpora / "read" / "jfk.flac")
     decoded = run_stages(audio, "decode")

@@ -13,11 +13,11 @@ import soundfile
 from fakes.recordings import write
 from sessions import make_stage, run_stages, session_of
 
-from pipeline.gathering import Gathering
 from pipeline.records import Session
-from pipeline.spoken_language import Spoken
+from pipeline.speech.call_batches import Gathering
+from pipeline.speech.language import Spoken
+from pipeline.speech.whisper_model import Model
 from pipeline.stages.transcribe import Transcribe
-from pipeline.whisper_model import Model
 
 CLIPS = ("read/LJ002-0020.flac", "multi/cosyvoice_zh.flac", "ravdess/actor_02/03-01-01-01-01-01-02.flac")
 Languages = dict[str, Spoken]

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.inputs.find import SourceError, find_sources
+from pipeline.inputs.transcripts.beside import READERS, Beside
+from pipeline.inputs.transcripts.formats import TranscriptError, clean_caption, decode_text
+from pipeline.inputs.transcripts.labels import read_labels
+from pipeline.inputs.transcripts.objects import read_objects
+from pipeline.inputs.transcripts.subtitles import read_subtitles
+from pipeline.inputs.transcripts.textgrid import read_textgrid
 from pipeline.records import TimedText
-from pipeline.sources import SourceError, find_sources
-from pipeline.transcripts.beside import READERS, Beside
-from pipeline.transcripts.formats import TranscriptError, clean_caption, decode_text
-from pipeline.transcripts.labels import read_labels
-from pipeline.transcripts.objects import read_objects
-from pipeline.transcripts.subtitles import read_subtitles
-from pipeline.transcripts.textgrid import read_textgrid
 
 SRT = """1
 00:00:01,000 --> 00:00:02,500

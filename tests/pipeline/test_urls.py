@@ -15,12 +15,12 @@ import pytest
 from fakes.http_files import Fate, HttpFiles
 from fakes.recordings import noise, write
 
-from pipeline.containers import access
-from pipeline.containers.access import Stores
-from pipeline.containers.spool import Spool, fetch
-from pipeline.places import public, redacted
+from pipeline.inputs import store_access
+from pipeline.inputs.find import FoundSources, SourceError, find_sources
+from pipeline.inputs.spool import Spool, fetch
+from pipeline.inputs.store_access import Stores
 from pipeline.records import Recording, Session, Source
-from pipeline.sources import FoundSources, SourceError, find_sources
+from pipeline.runtime.paths import public, redacted
 from pipeline.stage import StoreError
 from pipeline.stages.decode import Decode, DecodeConfig
 
@@ -30,7 +30,7 @@ QUICK = Stores(timeout_s=0.5, tries=2)
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(store_access, "_PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_what_cannot_be_opened_here_stops_before_anything_starts(
         raise ValueError(f"Protocol not known: {protocol}")
 
     monkeypatch.setattr(fsspec, "get_filesystem_class", without_libraries)
-    access._lacking.cache_clear()
+    store_access._lacking.cache_clear()
     write(tmp_path / "ok.wav", noise(0.5, RATE, seed=1), RATE)
     for url, words in (
         ("http://host/a.wav?token=abc", r"http://host/a.wav: http:// .* pip install 'voxmill\[pipeline\]'"),
@@ -258,7 +258,7 @@ def test_what_cannot_be_opened_here_stops_before_anything_starts(
             )
         with pytest.raises(SourceError, match=words):
             find_sources([argument])
-    access._lacking.cache_clear()
+    store_access._lacking.cache_clear()
 
 
 def test_a_folder_that_needs_a_library_stops_the_run_and_is_not_refused(

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from pipeline.containers import tars
-from pipeline.containers.access import Stores
-from pipeline.containers.members import LARGEST_MEMBER
-from pipeline.containers.spool import _BLOCK, Spool
+from pipeline.inputs import tars
+from pipeline.inputs.find import FoundSources, find_sources
+from pipeline.inputs.members import LARGEST_MEMBER
+from pipeline.inputs.spool import _BLOCK, Spool
+from pipeline.inputs.store_access import Stores
 from pipeline.records import Source
-from pipeline.sources import FoundSources, find_sources
 
 LIMIT_GB = 0.002
 """2 MB: what a member may unpack to in these tests."""
@@ -168,7 +168,7 @@ def test_a_store_that_never_ends_is_left(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Stores, "locate", lambda *_: (None, ""))
     monkeypatch.setattr(Stores, "open", lambda *_, **__: Opened())
-    monkeypatch.setattr("pipeline.containers.spool.LARGEST_MEMBER", 3_000_000)
+    monkeypatch.setattr("pipeline.inputs.spool.LARGEST_MEMBER", 3_000_000)
     source = Source("id", "https://example.org/a.wav", "a.wav", "s", bytes=0, content_sha256="")
     listed = Source("id2", "https://example.org/b.wav", "b.wav", "s", bytes=1_500_000, content_sha256="")
     spool = Spool(tmp_path / "spool", [source, listed])

@@ -17,10 +17,10 @@ sys.path.append(str(Path(__file__).parent.parent / "catalogs"))
 
 from corpus_builders import make_unit
 
-from catalogs.commit import CorpusError, commit_unit, create_corpus, is_inside, quarantine_now, read_records
-from catalogs.corpus import Corpus
-from catalogs.report import build_report
-from catalogs.views import QueryError, build_catalog, connect, query
+from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus, is_inside, quarantine_now, read_records
+from catalogs.corpus.reader import Corpus
+from catalogs.query.views import QueryError, build_catalog, connect, query
+from catalogs.report.report import build_report
 
 OUTSIDE = ["/etc/passwd", "../outside", "index/../../outside", "index\\..\\..\\outside"]
 
@@ -135,7 +135,7 @@ def test_a_read_only_corpus_is_confined_as_well(root: Path, monkeypatch: pytest.
     def refuse(*_: object) -> Path:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("catalogs.views.build_catalog", refuse)
+    monkeypatch.setattr("catalogs.query.views.build_catalog", refuse)
     assert query(root, "SELECT count(*) FROM segments")[1] == [(3,)]
     with pytest.raises(QueryError, match="reads files of its corpus only"):
         query(root, outside_queries(root)[0])

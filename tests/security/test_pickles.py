@@ -20,28 +20,28 @@ from hostile import Reduced, pickles, torch_file
 from torch.distributed.checkpoint import FileSystemWriter
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata
 
-from catalogs import models
+from catalogs.corpus.thresholds import Thresholds, load_thresholds
 from catalogs.settings import SettingsError, load_settings
-from catalogs.thresholds import Thresholds, load_thresholds
+from catalogs.weights import registry
+from pipeline.audio.demucs_net import load_demucs
 from pipeline.config import PrepareConfig
-from pipeline.demucs_net import load_demucs
-from pipeline.speaker.encoders import load_encoder
-from pipeline.speaker.ge2e import Ge2e
 from pipeline.stage import LoadError
 from pipeline.stages.separate import Separate, SeparateConfig
+from pipeline.voice.encoders import load_encoder
+from pipeline.voice.ge2e import Ge2e
+from trainer.checkpoint.restore import Saved, saved_state
+from trainer.checkpoint.shards import read_shards
 from trainer.codec.config import CodecConfig
 from trainer.codec.files import read_codec
 from trainer.codec.resume import read_state as read_codec_state
 from trainer.config import TrainConfig, TrainError
-from trainer.latents import Latents
-from trainer.resume import Saved, saved_state
-from trainer.sharded import read_shards
-from voxcpm.checkpoint import load_backbone, load_codec
-from voxcpm.config import VoxCPM2Config
+from trainer.data.latent_cache import Latents
 from voxcpm.errors import CheckpointError
-from voxcpm.lora import read_lora
-from voxcpm.prompt_cache import load_prompt_cache
-from voxcpm.text import TextTokenizer
+from voxcpm.inference.prompt_cache import load_prompt_cache
+from voxcpm.model.config import VoxCPM2Config
+from voxcpm.sequence.text_tokenizer import TextTokenizer
+from voxcpm.weights.checkpoint import load_backbone, load_codec
+from voxcpm.weights.lora import read_lora
 from voxmill.cli import _explain
 
 KINDS = tuple(pickles(Path("canary")))
@@ -290,7 +290,7 @@ def handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("name", ["ge2e", "ecapa", "htdemucs", "htdemucs-ft-vocals"])
 def test_weights_that_are_not_the_pinned_ones(handed: Path, canary: Path, name: str) -> None:
     (handed / name).mkdir(parents=True)
-    for file in models.weights(name).files:
+    for file in registry.weights(name).files:
         path = handed / name / file.path
         torch_file(path, canary)
         if path.suffix == ".yaml":
@@ -300,37 +300,37 @@ def test_weights_that_are_not_the_pinned_ones(handed: Path, canary: Path, name: 
         "ecapa": lambda: load_encoder("ecapa", "cpu"),
     }
     stage = Separate(SeparateConfig(mode="always", model=name, min_gain=None)) if name not in load else None
-    with pytest.raises(models.DigestMismatch, match="not the pinned file") as error:
+    with pytest.raises(registry.DigestMismatch, match="not the pinned file") as error:
         load.get(name, lambda: stage.load() if stage else None)()
     refused(error, canary)
 
 
-@pytest.mark.parametrize("ending", models.RUNS_CODE)
+@pytest.mark.parametrize("ending", registry.RUNS_CODE)
 def test_weights_without_a_digest_that_can_run_code(
     handed: Path, canary: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    entry = models.Weights(
+    entry = registry.Weights(
         name="stranger",
         role="test",
         library="torch",
         license="MIT",
-        files=(models.WeightFile("config.json", "", 0), models.WeightFile(f"weights{ending}", "", 0)),
+        files=(registry.WeightFile("config.json", "", 0), registry.WeightFile(f"weights{ending}", "", 0)),
         hub="somebody/stranger",
         revision="main",
     )
-    monkeypatch.setattr(models, "registry", lambda: {"stranger": entry})
+    monkeypatch.setattr(registry, "registry", lambda: {"stranger": entry})
     (handed / "stranger").mkdir(parents=True)
     for file in entry.files:
         (handed / "stranger" / file.path).write_bytes(pickles(canary)["reduce"])
-    for load in (models.resolve, lambda name: models.resolve_file(name, ending)):
-        with pytest.raises(models.NotPinned, match=f"weights{ending} can run code") as error:
+    for load in (registry.resolve, lambda name: registry.resolve_file(name, ending)):
+        with pytest.raises(registry.NotPinned, match=f"weights{ending} can run code") as error:
             load("stranger")
         refused(error, canary)
 
 
 def test_no_weights_of_the_registry_are_refused() -> None:
-    for entry in models.registry().values():
-        models._refuse_unpinned(entry)
+    for entry in registry.registry().values():
+        registry._refuse_unpinned(entry)
 
 
 def test_only_the_pinned_file_of_a_folder_is_loaded(
@@ -342,9 +342,9 @@ def test_only_the_pinned_file_of_a_folder_is_loaded(
     (folder / "b.th").write_bytes(b"the pinned one")
     torch_file(folder / "a.th", canary)
     pin = hashlib.sha256(b"the pinned one").hexdigest()
-    entry = models.Weights("toy", "test", "torch", "MIT", (models.WeightFile("b.th", pin, 14),))
-    monkeypatch.setattr(models, "registry", lambda: {"toy": entry})
-    assert models.resolve_file("toy", ".th") == folder / "b.th"
+    entry = registry.Weights("toy", "test", "torch", "MIT", (registry.WeightFile("b.th", pin, 14),))
+    monkeypatch.setattr(registry, "registry", lambda: {"toy": entry})
+    assert registry.resolve_file("toy", ".th") == folder / "b.th"
 
 
 # -- YAML --------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from fakes.processes import PATIENCE_S
 from train_runs import REPOSITORY
 
 from trainer.config import TrainConfig
-from trainer.ranks import open_rendezvous
+from trainer.runtime.ranks import open_rendezvous
 
 
 def write_config(config: TrainConfig, folder: Path) -> Path:

@@ -14,9 +14,9 @@ import soundfile
 import soxr
 from corpus_builders import FINGERPRINT, flac, good_row
 
-from catalogs.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus
-from catalogs.ids import short_hash, source_id, unit_id
-from catalogs.schema import DESCRIPTIONS
+from catalogs.corpus.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus
+from catalogs.corpus.ids import short_hash, source_id, unit_id
+from catalogs.corpus.schema import DESCRIPTIONS
 
 
 def build_corpus(folder: Path, corpora: Path, clips: int = 4, speakers: int = 2) -> Path:

@@ -13,20 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 from test_train_corpora import decouple
 
-import trainer.table
-from catalogs.candidates import open_table
-from catalogs.commit import CorpusError
-from catalogs.corpus import Corpus
-from catalogs.schema import DESCRIPTIONS
-from catalogs.thresholds import change_thresholds
-from trainer.candidates import Candidate, Candidates
+import trainer.data.candidate_table
+from catalogs.candidates.table import open_table
+from catalogs.corpus.commit import CorpusError
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.schema import DESCRIPTIONS
+from catalogs.corpus.thresholds import change_thresholds
 from trainer.config import LAYOUTS, TrainError, ValidationSettings
-from trainer.corpora import Corpora
-from trainer.holdout import data_key, find_candidates, hold_out, stratified
-from trainer.mixture import CONTINUED_SECONDS
-from trainer.table import FOLDER, candidate_table
-from trainer.tokens import spoken_text, token_counts
-from voxcpm.text import TextTokenizer
+from trainer.data.candidate_table import FOLDER, candidate_table
+from trainer.data.candidates import Candidate, Candidates
+from trainer.data.corpora import Corpora
+from trainer.data.holdout import data_key, find_candidates, hold_out, stratified
+from trainer.data.mixture import CONTINUED_SECONDS
+from trainer.data.token_counts import spoken_text, token_counts
+from voxcpm.sequence.text_tokenizer import TextTokenizer
 
 
 @pytest.fixture
@@ -120,13 +120,13 @@ def test_a_segment_that_only_the_second_corpus_keeps_is_read_from_there(speech: 
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Folders that tables were built in."""
     found: list[Path] = []
-    plain = trainer.table._built
+    plain = trainer.data.candidate_table._built
 
     def counted(parts: Any, base: Path, key: str, say: Any) -> Any:
         found.append(base / key)
         return plain(parts, base, key, say)
 
-    monkeypatch.setattr(trainer.table, "_built", counted)
+    monkeypatch.setattr(trainer.data.candidate_table, "_built", counted)
     return found
 
 
@@ -171,7 +171,9 @@ def test_a_build_that_was_killed_leaves_nothing_that_is_taken_for_a_table(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.table, "fill_table", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr(
+            trainer.data.candidate_table, "fill_table", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt())
+        )
         patch.setattr(shutil, "rmtree", lambda *given, **named: None)  # a process that is killed tidies nothing
         with pytest.raises(KeyboardInterrupt):
             content(copy)
@@ -183,13 +185,13 @@ def test_a_build_that_was_killed_leaves_nothing_that_is_taken_for_a_table(
 def _open(corpus: Path, start: Any, results: Any) -> None:
     start.wait()
     built: list[Path] = []
-    plain = trainer.table.fill_table
+    plain = trainer.data.candidate_table.fill_table
 
     def counted(*given: Any) -> None:
         built.append(corpus)
         plain(*given)
 
-    trainer.table.fill_table = counted
+    trainer.data.candidate_table.fill_table = counted
     results.put((len(content(corpus)), len(built)))
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.pool import Pools
-from trainer.shares import limited
+from trainer.data.quotas import limited
+from trainer.data.shuffle import Pools
 
 
 def draws(pools: Pools, count: int, first: int = 0) -> list[int]:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from train_runs import Runs, losses
 
-from trainer.ahead import Ahead, step_maker
-from trainer.data import Planned, RowStream
+from trainer.data.rows import Planned, RowStream
+from trainer.data.sample_counts import Realised
 from trainer.loop import train
-from trainer.metrics import read_metrics
-from trainer.realised import Realised
-from trainer.reporting import Reporter
+from trainer.monitor.reporter import Reporter
+from trainer.runtime.metrics import read_metrics
+from trainer.runtime.prefetch import Ahead, step_maker
 
 PLANNING_S = 50.0
 """What a slow planner takes for a row, on the clock of these tests."""

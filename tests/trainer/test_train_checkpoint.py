@@ -17,15 +17,15 @@ from rank_runs import write_config
 from safetensors.torch import load_file
 from train_runs import REPOSITORY, Runs
 
-from trainer.checkpoint import _Checkpoint, only_run
+from trainer.checkpoint.restore import latest
+from trainer.checkpoint.save import _Checkpoint, only_run
 from trainer.loop import train
-from trainer.ranks import open_rendezvous
-from trainer.resume import latest
-from voxcpm import folders
-from voxcpm.checkpoint import save_pretrained
-from voxcpm.config import VoxCPM2Config
-from voxcpm.lora import LoRAConfig
-from voxcpm.published import published_dict
+from trainer.runtime.ranks import open_rendezvous
+from voxcpm import atomic
+from voxcpm.model.config import VoxCPM2Config
+from voxcpm.presets import published_dict
+from voxcpm.weights.checkpoint import save_pretrained
+from voxcpm.weights.lora import LoRAConfig
 
 
 def test_files_with_names_of_their_own_are_left_alone(runs: Runs, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_kill_while_the_merged_model_is_replaced_loses_neither(
 ) -> None:
     """The next start finds the old or the new one at its name, also on a system that cannot exchange two folders."""
     if not can_exchange:
-        monkeypatch.setattr(folders, "exchange", lambda one, other: False)
+        monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
     point, seen, ended = 0, set(), False
     while not ended:
         merged = tmp_path / str(point) / "merged"

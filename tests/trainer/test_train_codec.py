@@ -25,7 +25,7 @@ from trainer.codec.measure import measure
 from trainer.codec.normalise import normalise_latents
 from trainer.config import TrainError, recipes
 from trainer.loop import train
-from trainer.metrics import read_metrics
+from trainer.runtime.metrics import read_metrics
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 
 TINY = {"encoder_dim": 4, "decoder_dim": 64}

@@ -14,8 +14,8 @@ import pytest
 import torch
 from train_runs import damage
 
-from catalogs.corpus import Corpus
-from trainer.checkpoint import only_run
+from catalogs.corpus.reader import Corpus
+from trainer.checkpoint.save import only_run
 from trainer.codec import CodecConfig, CodecResult, train_codec
 from trainer.codec.clips import CodecClip
 from trainer.codec.encoded import EncodedClips
@@ -23,8 +23,8 @@ from trainer.codec.files import read_codec
 from trainer.codec.fit import CodecFit, CodecTrainer
 from trainer.codec.source import CorpusClips
 from trainer.config import TrainError
-from trainer.corpora import Corpora
-from trainer.metrics import read_metrics
+from trainer.data.corpora import Corpora
+from trainer.runtime.metrics import read_metrics
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 
 TINY = {"encoder_dim": 2, "decoder_dim": 64}

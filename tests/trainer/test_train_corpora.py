@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from catalogs.schema import DECOUPLED
+from catalogs.corpus.schema import DECOUPLED
 from trainer.config import TrainError
-from trainer.corpora import RATE, Corpora
-from trainer.latents import Latents
-from trainer.mixture import find_candidates
-from voxcpm.checkpoint import load_codec
-from voxcpm.config import VoxCPM2Config
+from trainer.data.corpora import RATE, Corpora
+from trainer.data.latent_cache import Latents
+from trainer.data.mixture import find_candidates
+from voxcpm.model.config import VoxCPM2Config
+from voxcpm.weights.checkpoint import load_codec
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from torch import nn
 from train_runs import Runs
 
 from trainer.config import TrainConfig
-from trainer.cpu_linear import CpuLinear, use_cpu_linears
 from trainer.step import Stepper
-from voxcpm.checkpoint import load_backbone
-from voxcpm.samples import lay_out_sample, pack_rows
-from voxcpm.training import TrainingNoise
+from voxcpm.kernels.trainable_linear import CpuLinear, use_cpu_linears
+from voxcpm.sequence.training_batch import TrainingNoise
+from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
+from voxcpm.weights.checkpoint import load_backbone
 
 
 def served() -> bool:

@@ -13,19 +13,19 @@ from rank_runs import RankProcesses
 from safetensors.torch import load_file
 from train_runs import Runs, damage, losses
 
-from catalogs.corpus import Corpus
-from trainer import readable
-from trainer.build import build
+from catalogs.corpus.reader import Corpus
 from trainer.config import TrainError, ValidationSettings
-from trainer.corpora import Corpora
-from trainer.data import Planner, SampleMaker
-from trainer.encode import encode_corpus
-from trainer.latents import Latents
+from trainer.data import damage
+from trainer.data.corpora import Corpora
+from trainer.data.damage import make_readable
+from trainer.data.latent_cache import Latents
+from trainer.data.mixture import Choice, find_candidates, hold_out
+from trainer.data.rows import Planner, SampleMaker
+from trainer.encode_corpus import encode_corpus
 from trainer.loop import train
-from trainer.mixture import Choice, find_candidates, hold_out
-from trainer.readable import make_readable
+from trainer.model.build import build
 from trainer.step import document_noise
-from voxcpm.samples import pack_rows
+from voxcpm.sequence.training_rows import pack_rows
 
 
 @pytest.fixture
@@ -138,11 +138,11 @@ def test_more_than_a_few_end_the_run_with_one_line(
     for other in ids:
         if other != segment:
             damage(runs.corpus, other)
-    monkeypatch.setattr(readable, "IN_A_ROW", 12)
+    monkeypatch.setattr(damage, "IN_A_ROW", 12)
     with pytest.raises(TrainError, match=r"^1[2-9] samples in a row cannot be read .*voxmill fsck") as refused:
         train(runs.config(tmp_path / "out"), lambda _: None)
     assert "\n" not in str(refused.value)
-    monkeypatch.setattr(readable, "ALWAYS", 2)
+    monkeypatch.setattr(damage, "ALWAYS", 2)
     with pytest.raises(TrainError, match=r"^[3-9]\d? of 16 segments cannot be read"):
         train(runs.config(tmp_path / "again"), lambda _: None)
 

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from trainer.config import LayoutWeights, Phase
-from trainer.corpora import Corpora
-from trainer.data import Planned, Planner, RowStream, SampleMaker
-from trainer.latents import Latents, encode_clip
-from trainer.mixture import Candidate, Choice, Mixture, find_candidates
-from voxcpm.checkpoint import load_codec
-from voxcpm.config import VoxCPM2Config
-from voxcpm.samples import pack_rows
-from voxcpm.text import TextTokenizer
+from trainer.data.corpora import Corpora
+from trainer.data.latent_cache import Latents, encode_clip
+from trainer.data.mixture import Candidate, Choice, Mixture, find_candidates
+from trainer.data.rows import Planned, Planner, RowStream, SampleMaker
+from voxcpm.model.config import VoxCPM2Config
+from voxcpm.sequence.text_tokenizer import TextTokenizer
+from voxcpm.sequence.training_rows import pack_rows
+from voxcpm.weights.checkpoint import load_codec
 
 PATCH_S = 0.16
 

@@ -17,21 +17,21 @@ import pytest
 import soundfile
 import torch
 
-import trainer.encode
-from catalogs.commit import CorpusError, UnitContent, commit_unit
-from catalogs.companions import LatentForm, StoredLatents, latent_files, stored_codecs, write_latents
-from catalogs.corpus import Corpus
-from catalogs.fsck import fsck
-from catalogs.thresholds import change_thresholds
+import trainer.encode_corpus
+from catalogs.corpus.commit import CorpusError, UnitContent, commit_unit
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.latents import LatentForm, StoredLatents, latent_files, stored_codecs, write_latents
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.thresholds import change_thresholds
 from trainer import train
 from trainer.config import TrainError
-from trainer.corpora import Corpora
-from trainer.encode import encode_corpus
-from trainer.encoder import ClipEncoder, codec_digest, from_bits, latent_form, to_bits
-from trainer.latents import Latents
+from trainer.data.clip_encoder import ClipEncoder, codec_digest, from_bits, latent_form, to_bits
+from trainer.data.corpora import Corpora
+from trainer.data.latent_cache import Latents
+from trainer.encode_corpus import encode_corpus
 from voxcpm.audiovae import AudioVAE
-from voxcpm.checkpoint import load_codec
-from voxcpm.config import VoxCPM2Config
+from voxcpm.model.config import VoxCPM2Config
+from voxcpm.weights.checkpoint import load_codec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BF16 = 2**-8
@@ -73,7 +73,7 @@ def patches_of(seconds: float, config: VoxCPM2Config) -> int:
 
 def stop_after(count: int, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     """A watch that interrupts the pass once so many segments are done; every segment is a file of its own."""
-    monkeypatch.setattr(trainer.encode, "_COMMIT_S", 0.01)
+    monkeypatch.setattr(trainer.encode_corpus, "_COMMIT_S", 0.01)
 
     def watch(done: int, of: int, speech_s: float) -> None:
         if done >= count:
@@ -168,12 +168,12 @@ def test_an_interrupted_pass_goes_on(
 @pytest.mark.kill
 def test_killed_it_loses_nothing_and_repeats_nothing(corpus: Path, start: Path, encoded: Path) -> None:
     code = f"""
-import os, signal, trainer.encode
-trainer.encode._COMMIT_S = 0.01
+import os, signal, trainer.encode_corpus
+trainer.encode_corpus._COMMIT_S = 0.01
 def watch(done, of, speech_s):
     if done >= 4:
         os.kill(os.getpid(), signal.SIGKILL)
-trainer.encode.encode_corpus({str(corpus)!r}, {str(start)!r}, "cpu", watch=watch)
+trainer.encode_corpus.encode_corpus({str(corpus)!r}, {str(start)!r}, "cpu", watch=watch)
 """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
@@ -349,7 +349,7 @@ def test_a_corpus_that_cannot_be_written_to_is_told_before_the_codec_is_read(
         raise AssertionError("the codec was read")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    monkeypatch.setattr(trainer.encode, "_read", read)
+    monkeypatch.setattr(trainer.encode_corpus, "_read", read)
     with pytest.raises(CorpusError, match=r"cannot be written to \(Permission denied\): make it writable"):
         encode_corpus(corpus, start)
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from train_runs import Runs
 
 from trainer.loop import train
-from trainer.ranks import PeerError, Ranks
+from trainer.runtime.ranks import PeerError, Ranks
 from trainer.step import _Share
 
 T = TypeVar("T")

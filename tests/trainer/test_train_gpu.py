@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from trainer.config import TrainConfig
-from trainer.parallelize import parallelize
-from trainer.ranks import Ranks
-from trainer.sizes import config_dict
-from voxcpm.attention import CAUSAL, Reach, attend
-from voxcpm.config import VoxCPM2Config
-from voxcpm.model import VoxCPM2
-from voxcpm.samples import Sample, lay_out_sample, pack_rows
-from voxcpm.training import TrainingNoise
+from trainer.runtime.parallelize import parallelize
+from trainer.runtime.ranks import Ranks
+from voxcpm.model.attention import CAUSAL, Reach, attend
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.model.config import VoxCPM2Config
+from voxcpm.scratch_presets import config_dict
+from voxcpm.sequence.training_batch import TrainingNoise
+from voxcpm.sequence.training_rows import Sample, lay_out_sample, pack_rows
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from train_runs import Runs, losses
 
 from trainer.config import GuardSettings, TrainError
-from trainer.guard import Guard
 from trainer.loop import train
+from trainer.loss_guard import Guard
 from trainer.result import Progress
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, factors: dict[int, float]) -> list[int]:
     """Multiply the losses of steps (from 1, one forward pass each) by factors; the calls are counted in what is returned."""
-    from voxcpm.model import VoxCPM2
+    from voxcpm.model.backbone import VoxCPM2
 
     calls: list[int] = []
     honest = VoxCPM2.training_losses

@@ -12,9 +12,9 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parent.parent / "voxcpm"))
 from tiny_voxcpm import tiny_model
 
-from trainer.history import blur_history
-from voxcpm.samples import Sample, lay_out_sample, pack_rows
-from voxcpm.training import TrainingBatch, TrainingNoise
+from trainer.data.history_noise import blur_history
+from voxcpm.sequence.training_batch import TrainingBatch, TrainingNoise
+from voxcpm.sequence.training_rows import Sample, lay_out_sample, pack_rows
 
 SEEDS = {(0, 0): 11, (0, 1): 12, (1, 0): 13}
 

@@ -61,7 +61,7 @@ def test_the_same_settings_give_the_same_weights(runs: Runs, tmp_path: Path) -> 
 
 def poison(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> None:
     """Losses that are no number in the steps (from 0) of `bad`."""
-    from voxcpm.model import VoxCPM2
+    from voxcpm.model.backbone import VoxCPM2
 
     calls = iter(range(10_000))
     honest = VoxCPM2.training_losses

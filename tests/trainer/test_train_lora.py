@@ -12,18 +12,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from train_runs import Runs, losses
 
-from trainer.base import base_digests, tensors_digest
-from trainer.build import build
-from trainer.checkpoint import _save_adapter
+from trainer.checkpoint.restore import latest, saved_state
+from trainer.checkpoint.save import _save_adapter
 from trainer.config import LoRASettings, ModelSettings, TrainError
-from trainer.corpora import Corpora
+from trainer.data.corpora import Corpora
+from trainer.dryrun.checks import check_all
+from trainer.dryrun.plan import plan
 from trainer.loop import train
-from trainer.metrics import read_metrics
-from trainer.plan import plan
-from trainer.preflight import check_all
-from trainer.resume import latest, saved_state
-from voxcpm.checkpoint import load_backbone
-from voxcpm.lora import load_lora, lora_state_dict, merge_lora
+from trainer.model.base import base_digests, tensors_digest
+from trainer.model.build import build
+from trainer.runtime.metrics import read_metrics
+from voxcpm.weights.checkpoint import load_backbone
+from voxcpm.weights.lora import load_lora, lora_state_dict, merge_lora
 
 LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
 
@@ -153,7 +153,7 @@ def test_the_base_of_an_adapter_is_what_the_user_named(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The hub's cache has a folder for it that exists on this machine only.
-    monkeypatch.setattr("trainer.build.find_checkpoint", lambda name: {"somebody/voice": runs.start}[name])
+    monkeypatch.setattr("trainer.model.build.find_checkpoint", lambda name: {"somebody/voice": runs.start}[name])
     settings = config(runs, tmp_path / "out")
     settings = settings.model_copy(update={"model": settings.model.model_copy(update={"start": "somebody/voice"})})
     trainee = build(settings, Corpora(settings.corpora), None, lambda _: None)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.packing import Packer, pack
+from trainer.data.packing import Packer, pack
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ import torch
 import yaml
 from train_runs import Runs
 
-from catalogs.companions import LatentForm, write_latents
+from catalogs.corpus.latents import LatentForm, write_latents
 from trainer.config import LAYOUTS, ModelSettings, TrainConfig
-from trainer.corpora import Corpora
+from trainer.data.corpora import Corpora
+from trainer.dryrun.memory import Memory, PartSize, activation_bytes
+from trainer.dryrun.plan import _device_notes, plan
 from trainer.loop import train
-from trainer.memory import Memory, PartSize, activation_bytes
-from trainer.plan import _device_notes, plan
-from trainer.start import is_hub_id
-from voxcpm.checkpoint import HUB_ID
+from trainer.model.start_checkpoint import is_hub_id
+from voxcpm.weights.checkpoint import HUB_ID
 from voxmill import cli
 
 Ask = Callable[..., tuple[int, str, str]]
@@ -84,9 +84,9 @@ def test_a_person_is_told_in_a_dozen_lines(runs: Runs, tmp_path: Path, ask: Ask)
 
 
 def test_a_long_phase_is_extrapolated(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.plan._LAID_OUT", 500)
+    monkeypatch.setattr("trainer.dryrun.plan._LAID_OUT", 500)
     quick = plan(runs.config(tmp_path / "out", {"steps": 400})).phases[0]
-    monkeypatch.setattr("trainer.plan._LAID_OUT", 10**9)
+    monkeypatch.setattr("trainer.dryrun.plan._LAID_OUT", 10**9)
     whole = plan(runs.config(tmp_path / "out", {"steps": 400})).phases[0]
     assert not quick.exact and whole.exact
     assert quick.samples == pytest.approx(whole.samples, rel=0.05)
@@ -177,7 +177,7 @@ def test_a_place_that_cannot_be_written_and_a_full_disk(
     status, _, err = ask(runs.config(tmp_path / "file" / "out"), "--dry-run")
     assert status == 1 and "cannot write into" in err and len(err.splitlines()) == 1
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("trainer.preflight.shutil.disk_usage", lambda path: usage(10**7, 10**7 - 10**6, 10**6))
+    monkeypatch.setattr("trainer.dryrun.checks.shutil.disk_usage", lambda path: usage(10**7, 10**7 - 10**6, 10**6))
     status, _, err = ask(runs.config(tmp_path / "out"))
     assert (
         status == 1
@@ -201,9 +201,9 @@ def test_only_checkpoints_count_as_room_that_is_freed(
     usage = namedtuple("usage", "total used free")
     each = json.loads(ask(config, "--dry-run", "--json")[1])["checkpoint_bytes"]
     # Two are needed; one is there, so that one more must fit.
-    monkeypatch.setattr("trainer.preflight.shutil.disk_usage", lambda path: usage(10**12, 0, round(1.05 * each)))
+    monkeypatch.setattr("trainer.dryrun.checks.shutil.disk_usage", lambda path: usage(10**12, 0, round(1.05 * each)))
     assert ask(config, "--dry-run")[0] == 0
-    monkeypatch.setattr("trainer.preflight.shutil.disk_usage", lambda path: usage(10**12, 0, round(0.5 * each)))
+    monkeypatch.setattr("trainer.dryrun.checks.shutil.disk_usage", lambda path: usage(10**12, 0, round(0.5 * each)))
     (output / "latents").mkdir()
     (output / "latents" / "many").write_bytes(bytes(round(2 * each)))
     status, _, err = ask(config, "--dry-run")
@@ -232,7 +232,7 @@ def test_stored_latents_of_another_codec_are_told_by_plan_and_run(runs: Runs, tm
 def test_a_processor_without_bfloat16_is_told(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supported: bool
 ) -> None:
-    monkeypatch.setattr("trainer.device.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("trainer.runtime.device.platform.machine", lambda: "x86_64")
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: supported)
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
     config = runs.config(tmp_path / "out", {"steps": 1})
@@ -256,7 +256,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line_and_nothing_is_written(
     def no_network(*_: object, local_files_only: bool = False, **__: object) -> Path:
         raise FileNotFoundError("not in the cache") if local_files_only else ConnectionError("no route to host")
 
-    monkeypatch.setattr("trainer.start.find_checkpoint", no_network)
+    monkeypatch.setattr("trainer.model.start_checkpoint.find_checkpoint", no_network)
     config = runs.config(tmp_path / "out", model={"start": "somebody/VoxCPM2-mine"})
     status, _, err = ask(config, "--dry-run")
     assert status == 1 and "fetch it first, with: hf download somebody/VoxCPM2-mine" in err
@@ -296,13 +296,13 @@ def test_the_estimate_is_compared_with_the_gpu(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_the_formula_of_activations_is_near_what_autograd_keeps(runs: Runs, recompute: bool) -> None:
     """Counted by autograd's own hooks, each memory once."""
-    from trainer.parallelize import parallelize
-    from trainer.ranks import Ranks
-    from trainer.sizes import config_dict
-    from voxcpm.config import VoxCPM2Config
-    from voxcpm.model import VoxCPM2
-    from voxcpm.samples import lay_out_sample, pack_rows
-    from voxcpm.training import TrainingNoise
+    from trainer.runtime.parallelize import parallelize
+    from trainer.runtime.ranks import Ranks
+    from voxcpm.model.backbone import VoxCPM2
+    from voxcpm.model.config import VoxCPM2Config
+    from voxcpm.scratch_presets import config_dict
+    from voxcpm.sequence.training_batch import TrainingNoise
+    from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
 
     shape = VoxCPM2Config.from_dict(config_dict("small", 512))
     model = VoxCPM2.from_config(shape, torch.Generator().manual_seed(1)).train()

@@ -20,19 +20,19 @@ from rank_runs import RankProcesses, torchrun
 from safetensors.torch import load_file
 from train_runs import REPOSITORY, Runs, losses
 
-from trainer.build import build
-from trainer.checkpoint import averaged
+from trainer.checkpoint.restore import Resumable, RunState, Saved, latest, restore
+from trainer.checkpoint.save import averaged
+from trainer.checkpoint.shards import read_shards
 from trainer.config import TrainConfig, TrainError
-from trainer.corpora import Corpora
-from trainer.data import SampleMaker
-from trainer.evaluate import Validator
-from trainer.latents import Latents
+from trainer.data.corpora import Corpora
+from trainer.data.latent_cache import Latents
+from trainer.data.mixture import data_key, find_candidates, hold_out
+from trainer.data.rows import SampleMaker
 from trainer.loop import train
-from trainer.mixture import data_key, find_candidates, hold_out
+from trainer.model.build import build
+from trainer.monitor.validation import Validator
 from trainer.optim import MovingAverage, make_optimizer
-from trainer.ranks import planned_ranks
-from trainer.resume import Resumable, RunState, Saved, latest, restore
-from trainer.sharded import read_shards
+from trainer.runtime.ranks import planned_ranks
 
 STEPS = 26
 VALIDATION = {"every": STEPS, "share": 0.1, "speak": 0}

@@ -9,12 +9,12 @@ from queue import SimpleQueue
 import pytest
 from train_runs import Runs, losses
 
+from trainer.checkpoint.restore import latest
 from trainer.config import TrainError
-from trainer.launch import drained
 from trainer.loop import train
+from trainer.ray_launcher import drained
 from trainer.result import Progress
-from trainer.resume import latest
-from trainer.signals import ask_to_stop
+from trainer.runtime.stop_signal import ask_to_stop
 
 
 @pytest.mark.usefixtures("ray_node")

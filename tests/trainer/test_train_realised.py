@@ -11,13 +11,13 @@ import torch
 from test_train_corpora import decouple
 from train_runs import Runs, losses
 
+from trainer.checkpoint.restore import RunState, latest, saved_state
 from trainer.config import LAYOUTS, TrainConfig
-from trainer.corpora import Corpora
+from trainer.data.corpora import Corpora
+from trainer.data.sample_counts import Realised
+from trainer.dryrun.plan import plan
 from trainer.loop import train
-from trainer.metrics import read_metrics
-from trainer.plan import plan
-from trainer.realised import Realised
-from trainer.resume import RunState, latest, saved_state
+from trainer.runtime.metrics import read_metrics
 
 BASIC = {layout: float(layout == "basic") for layout in LAYOUTS}
 
@@ -87,9 +87,9 @@ def test_a_samples_phase_is_the_one_the_run_is_in() -> None:
 def test_the_plan_of_a_ramp_has_all_of_it(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its beginning alone would say that nothing is described."""
     phase = {"steps": 400, "layouts_from": BASIC, "layouts": BASIC | {"design": 1.0}, "max_repeats": 100}
-    monkeypatch.setattr("trainer.plan._LAID_OUT", 500)
+    monkeypatch.setattr("trainer.dryrun.plan._LAID_OUT", 500)
     (quick,) = plan(runs.config(tmp_path / "out", phase)).phases
-    monkeypatch.setattr("trainer.plan._LAID_OUT", 10**9)
+    monkeypatch.setattr("trainer.dryrun.plan._LAID_OUT", 10**9)
     (whole,) = plan(runs.config(tmp_path / "out", phase)).phases
     assert not quick.exact and whole.exact
     for found in (quick, whole):

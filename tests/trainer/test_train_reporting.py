@@ -11,16 +11,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from train_runs import Runs
 
-from trainer.listen import log_mel
+from trainer.dryrun.memory import training_flops
 from trainer.loop import train
-from trainer.memory import training_flops
-from trainer.metrics import read_metrics
-from trainer.sizes import config_dict
-from voxcpm.config import VoxCPM2Config
-from voxcpm.limits import find_gpu
-from voxcpm.model import VoxCPM2
-from voxcpm.samples import lay_out_sample, pack_rows
-from voxcpm.training import TrainingNoise
+from trainer.monitor.speech_samples import log_mel
+from trainer.runtime.metrics import read_metrics
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.model.config import VoxCPM2Config
+from voxcpm.roofline import find_gpu
+from voxcpm.scratch_presets import config_dict
+from voxcpm.sequence.training_batch import TrainingNoise
+from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
 
 
 @pytest.fixture(scope="module")

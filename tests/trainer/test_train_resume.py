@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from speech_corpus import chosen_clips, commit_speaker
 from train_runs import Runs, losses, start_process
 
-from trainer import checkpoint
+from trainer.checkpoint import save
+from trainer.checkpoint.restore import latest
 from trainer.config import TrainError
 from trainer.loop import train
 from trainer.result import Progress
-from trainer.resume import latest
 
 STEPS = 29
 PHASE = {"steps": STEPS}
@@ -186,7 +186,7 @@ def test_a_kill_between_the_two_halves_of_a_checkpoint_leaves_the_pair_before(
     class Killed(BaseException):
         pass
 
-    honest, saves = checkpoint.save_pretrained, iter(range(100))
+    honest, saves = save.save_pretrained, iter(range(100))
 
     def killed_at_the_third(*arguments: Any, **named: Any) -> Path:
         if next(saves) == 2:
@@ -194,7 +194,7 @@ def test_a_kill_between_the_two_halves_of_a_checkpoint_leaves_the_pair_before(
         return honest(*arguments, **named)
 
     output = tmp_path / "out"
-    monkeypatch.setattr(checkpoint, "save_pretrained", killed_at_the_third)
+    monkeypatch.setattr(save, "save_pretrained", killed_at_the_third)
     with pytest.raises(Killed):
         train(runs.config(output, PHASE), lambda _: None)
     monkeypatch.undo()
@@ -211,7 +211,7 @@ def test_a_checkpoint_written_meanwhile_is_of_the_step_it_was_begun_at(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict[str, int] | None
 ) -> None:
     """With the writing held up for some steps, files are those of a run that waits for them."""
-    honest, writers, may_write = checkpoint._save_resume, [], threading.Event()
+    honest, writers, may_write = save._save_resume, [], threading.Event()
 
     def held_up(*arguments: Any) -> None:
         writers.append(threading.current_thread())
@@ -223,7 +223,7 @@ def test_a_checkpoint_written_meanwhile_is_of_the_step_it_was_begun_at(
         if progress.step == 6:
             may_write.set()
 
-    monkeypatch.setattr(checkpoint, "_save_resume", held_up)
+    monkeypatch.setattr(save, "_save_resume", held_up)
     model = {"start": str(runs.start), "lora": lora}
     common = {"model": model, "optim": {"ema": 0.9}, "save_every": 4, "log_every": 1, "keep": 5}
     for name, background in (("waits", False), ("meanwhile", True)):
@@ -249,7 +249,7 @@ def test_what_fails_in_the_background_ends_the_run(runs: Runs, tmp_path: Path, m
     def full(*_: Any, **__: Any) -> Path:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_pretrained", full)
+    monkeypatch.setattr(save, "save_pretrained", full)
     with pytest.raises(OSError, match="No space left"):
         train(runs.config(tmp_path / "out", async_save=True), lambda _: None)
     monkeypatch.undo()
@@ -300,7 +300,7 @@ def test_steps_that_were_lost_are_not_in_the_metrics_twice(runs: Runs, copied: P
 
 def test_two_runs_do_not_write_into_one_folder(runs: Runs, tmp_path: Path) -> None:
     with (
-        checkpoint.only_run(tmp_path / "out"),
+        save.only_run(tmp_path / "out"),
         pytest.raises(TrainError, match="another run is training into"),
     ):
         train(runs.config(tmp_path / "out"), lambda _: None)

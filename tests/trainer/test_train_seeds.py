@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.seeds import below, random_bits, shuffled, stream_key, uniform
+from trainer.runtime.seeds import below, random_bits, shuffled, stream_key, uniform
 
 
 def shuffle(size: int, *key: object) -> list[int]:

@@ -16,7 +16,7 @@ from train_runs import REPOSITORY, Runs, losses
 from trainer import loop
 from trainer.config import TrainConfig
 from trainer.loop import train
-from trainer.signals import ask_to_stop, flag_on_signal
+from trainer.runtime.stop_signal import ask_to_stop, flag_on_signal
 
 HANGS_IN_PYTHON = "threading.Event().wait()"
 # Both interrupts arrive while Python's handlers cannot run: they run once for the two, and then the main thread hangs.
@@ -36,7 +36,7 @@ import threading
 from contextlib import suppress
 from datetime import timedelta
 from torch.distributed import HashStore
-from trainer.signals import flag_on_signal
+from trainer.runtime.stop_signal import flag_on_signal
 with flag_on_signal() as asked:
     print("ready", flush=True)
     {hang}

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trainer.tokenizer import train_tokenizer
-from voxcpm.layout import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
-from voxcpm.text import TextTokenizer
+from trainer.model.tokenizer import train_tokenizer
+from voxcpm.sequence.prompt_layout import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
+from voxcpm.sequence.text_tokenizer import TextTokenizer
 
 TEXTS = [
     "Kids are talking by the door.",

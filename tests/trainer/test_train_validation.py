@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import load_file
 from train_runs import Runs, losses
 
-from trainer.build import build
 from trainer.config import Phase, TrainError, ValidationSettings
-from trainer.corpora import Corpora
-from trainer.data import SampleMaker
-from trainer.evaluate import Validator
-from trainer.latents import Latents
-from trainer.listen import Listener
+from trainer.data.corpora import Corpora
+from trainer.data.latent_cache import Latents
+from trainer.data.mixture import find_candidates, hold_out
+from trainer.data.rows import SampleMaker
 from trainer.loop import train
-from trainer.metrics import read_metrics
-from trainer.mixture import find_candidates, hold_out
-from trainer.ranks import Ranks
+from trainer.model.build import build
+from trainer.monitor.speech_samples import Listener
+from trainer.monitor.validation import Validator
+from trainer.runtime.metrics import read_metrics
+from trainer.runtime.ranks import Ranks
 
 VALIDATION = {"every": 2, "share": 0.3, "segments": 3}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from catalogs.corpus import Corpus
+from catalogs.corpus.reader import Corpus
 from trainer.config import TrainConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -60,7 +60,7 @@ def golden_set(golden: Path) -> GoldenSet:
 @pytest.fixture(scope="session")
 def golden_backbone(golden_set: GoldenSet) -> Any:
     """The golden checkpoint's model in float32, gradients off. Tests must not change it."""
-    from voxcpm.checkpoint import load_backbone
+    from voxcpm.weights.checkpoint import load_backbone
 
     torch.set_num_threads(1)
     return load_backbone(golden_set.checkpoint, "float32")
@@ -69,7 +69,7 @@ def golden_backbone(golden_set: GoldenSet) -> Any:
 @pytest.fixture(scope="session")
 def golden_tokenizer(golden_set: GoldenSet) -> Any:
     """The golden checkpoint's tokenizer."""
-    from voxcpm.text import TextTokenizer
+    from voxcpm.sequence.text_tokenizer import TextTokenizer
 
     return TextTokenizer.load(golden_set.checkpoint)
 
@@ -77,7 +77,7 @@ def golden_tokenizer(golden_set: GoldenSet) -> Any:
 @pytest.fixture
 def fresh_backbone(golden_set: GoldenSet) -> Any:
     """A model of the golden checkpoint that a test may change and train."""
-    from voxcpm.checkpoint import load_backbone
+    from voxcpm.weights.checkpoint import load_backbone
 
     return load_backbone(golden_set.checkpoint, "float32").requires_grad_(True)
 

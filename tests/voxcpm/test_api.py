@@ -13,10 +13,10 @@ import soundfile
 import torch
 
 from voxcpm import VoxCPM
-from voxcpm.api import Utterance
+from voxcpm.core import Utterance
 from voxcpm.errors import AudioError
-from voxcpm.long_text import speaking_length, split_text
-from voxcpm.prompt_cache import load_prompt_cache, save_prompt_cache
+from voxcpm.inference.long_text import speaking_length, split_text
+from voxcpm.inference.prompt_cache import load_prompt_cache, save_prompt_cache
 
 GENERATE = [
     "text",
@@ -98,7 +98,7 @@ def test_importing_the_package_is_light() -> None:
     """torch comes with the first use, and torch's compiler, which takes as long again, only where something is compiled."""
     code = (
         "import sys, voxcpm; print('torch' in sys.modules, 'numpy' in sys.modules);"
-        "import voxcpm.checkpoint; print('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
+        "import voxcpm.weights.checkpoint; print('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["False", "False", "True", "False"]

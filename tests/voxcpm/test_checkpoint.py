@@ -13,11 +13,11 @@ from fakes.kills import Killed, killed_at
 from safetensors.torch import load_file, save_file
 from tiny_voxcpm import tiny_dict, tiny_model
 
-from voxcpm import folders
-from voxcpm.checkpoint import build_codec, find_checkpoint, load_backbone, load_codec, save_pretrained
-from voxcpm.config import VoxCPM2Config
+from voxcpm import atomic
 from voxcpm.errors import CheckpointError
-from voxcpm.tts import VoxCPM2Model
+from voxcpm.inference.speaker import VoxCPM2Model
+from voxcpm.model.config import VoxCPM2Config
+from voxcpm.weights.checkpoint import build_codec, find_checkpoint, load_backbone, load_codec, save_pretrained
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_kill_while_a_checkpoint_is_replaced_loses_neither(
     """Killed before each change on the disk, the folder holds the old or the new checkpoint. Where two folders cannot be
     exchanged, its absence is one line with the command that brings it back."""
     if not can_exchange:
-        monkeypatch.setattr(folders, "exchange", lambda one, other: False)
+        monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
     config = VoxCPM2Config.load(golden_set.checkpoint)
     point, absent, ended = 0, 0, False
     while not ended:
@@ -101,7 +101,7 @@ def test_a_kill_while_a_checkpoint_is_replaced_loses_neither(
 def test_an_interrupt_between_the_two_renames_keeps_the_old_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "exchange", lambda one, other: False)
+    monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
     for name in ("old", "fresh"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "note").write_text(name)
@@ -114,7 +114,7 @@ def test_an_interrupt_between_the_two_renames_keeps_the_old_checkpoint(
 
     monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        folders.replace_folder(tmp_path / "fresh", tmp_path / "old")
+        atomic.replace_folder(tmp_path / "fresh", tmp_path / "old")
     assert (tmp_path / "old" / "note").read_text() == "old"
 
 

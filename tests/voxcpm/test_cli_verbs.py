@@ -16,7 +16,7 @@ import soundfile
 import torch
 
 from voxcpm import cli
-from voxcpm.lora import LoRAConfig, adapters
+from voxcpm.weights.lora import LoRAConfig, adapters
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

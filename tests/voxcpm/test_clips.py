@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from voxcpm.audio import load_audio, trim_silence
-from voxcpm.text import SPACE_MARK, TextTokenizer
+from voxcpm.inference.audio_files import load_audio, trim_silence
+from voxcpm.sequence.text_tokenizer import SPACE_MARK, TextTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_denoising_brings_speech_nearer_to_clean(speech: Path, shared: Path) -> 
     if not model.is_file():
         pytest.skip("no GTCRN model")
     pytest.importorskip("onnxruntime")
-    from voxcpm.denoise import load_denoiser
+    from voxcpm.inference.denoise import load_denoiser
 
     wav = load_audio(speech, 16000)[: 4 * 16000]
     noise = np.random.default_rng(0).standard_normal(len(wav)).astype(np.float32)
@@ -67,7 +67,7 @@ def test_denoising_brings_speech_nearer_to_clean(speech: Path, shared: Path) -> 
 
 
 def test_denoisers_that_cannot_be_had() -> None:
-    from voxcpm.denoise import load_denoiser
+    from voxcpm.inference.denoise import load_denoiser
 
     with pytest.raises(FileNotFoundError):
         load_denoiser("/nowhere/model.onnx")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny_voxcpm import tiny_model
 
-from voxcpm.attention import CAUSAL
-from voxcpm.compiled import compile_towers
-from voxcpm.generate import GenerationRequest, generate_patches
-from voxcpm.layout import Layout
-from voxcpm.packed import PackedLinear, pack_linears
+from voxcpm.inference.decoder import GenerationRequest, generate_patches
+from voxcpm.kernels.compiled_tower import compile_towers
+from voxcpm.kernels.packed_linear import PackedLinear, pack_linears
+from voxcpm.model.attention import CAUSAL
+from voxcpm.sequence.prompt_layout import Layout
 
 #: Traces and runs the whole graph as inductor would, without a minute of C++ for every shape (checked by hand).
 BACKEND = "aot_eager"

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_voxcpm import tiny_model
 
-from voxcpm.flow import FlowMatching, Solver, guidance_scale, time_grid, time_steps
-from voxcpm.training import TrainingNoise
+from voxcpm.model.flow import FlowMatching, Solver, guidance_scale, time_grid, time_steps
+from voxcpm.sequence.training_batch import TrainingNoise
 
 P, D, H = 2, 6, 48
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from voxcpm.fsq import FSQ
+from voxcpm.model.fsq import FSQ
 
 
 def quantiser(scale: int) -> FSQ:

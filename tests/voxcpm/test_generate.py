@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tensor_closeness import assert_close
 from tiny_voxcpm import tiny_model
 
-from voxcpm.flow import Solver
-from voxcpm.generate import Decoder, GenerationRequest, generate_patches, patch_noise
-from voxcpm.layout import Layout
-from voxcpm.model import VoxCPM2
-from voxcpm.state import DecodeState
+from voxcpm.inference.decoder import Decoder, GenerationRequest, generate_patches, patch_noise
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.model.decode_state import DecodeState
+from voxcpm.model.flow import Solver
+from voxcpm.sequence.prompt_layout import Layout
 
 P, D = 2, 6
 
@@ -193,7 +193,7 @@ def test_training_and_generation_agree() -> None:
     patches = torch.randn(3, P, D)
     audio = torch.cat((layout.audio_mask, torch.ones(3, dtype=torch.bool)))[None]
     tokens = torch.cat((layout.text_tokens, torch.zeros(3, dtype=torch.int64)))[None]
-    from voxcpm.attention import CAUSAL
+    from voxcpm.model.attention import CAUSAL
 
     with torch.no_grad():
         h, r = model.hidden_states(tokens, ~audio, audio, torch.cat((layout.patches, patches)), CAUSAL)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from tensor_closeness import assert_close
 
-from voxcpm.checkpoint import load_codec
-from voxcpm.clips import PatchStream, decode_patches, encode_clip
-from voxcpm.samples import Sample, lay_out_sample, pack_rows
+from voxcpm.inference.patch_codec import PatchStream, decode_patches, encode_clip
+from voxcpm.sequence.training_rows import Sample, lay_out_sample, pack_rows
+from voxcpm.weights.checkpoint import load_codec
 
 LATENTS, AUDIO = 1e-4, 2e-3
 

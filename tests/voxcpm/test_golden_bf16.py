@@ -8,10 +8,10 @@ import pytest
 import torch
 from tensor_closeness import assert_close, worst
 
-from voxcpm.attention import CAUSAL
-from voxcpm.checkpoint import load_backbone
-from voxcpm.flow import Solver, time_grid, time_steps
-from voxcpm.locdit import sinusoid
+from voxcpm.model.attention import CAUSAL
+from voxcpm.model.flow import Solver, time_grid, time_steps
+from voxcpm.model.locdit import sinusoid
+from voxcpm.weights.checkpoint import load_backbone
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 LOOSE = 0.05

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tensor_closeness import assert_close
 
-from voxcpm.flow import Solver, guidance_scale, time_grid
+from voxcpm.model.flow import Solver, guidance_scale, time_grid
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 CASE = re.compile(

@@ -7,10 +7,10 @@ import torch
 from tensor_closeness import assert_close
 from test_golden_text import MODES
 
-from voxcpm.checkpoint import load_backbone
-from voxcpm.generate import Decoder, GenerationRequest, generate_patches
-from voxcpm.layout import Layout, build_layout
-from voxcpm.lora import enable_lora, load_lora, merge_lora, remove_lora
+from voxcpm.inference.decoder import Decoder, GenerationRequest, generate_patches
+from voxcpm.sequence.prompt_layout import Layout, build_layout
+from voxcpm.weights.checkpoint import load_backbone
+from voxcpm.weights.lora import enable_lora, load_lora, merge_lora, remove_lora
 
 TOLERANCE = 2e-3
 

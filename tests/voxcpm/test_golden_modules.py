@@ -6,10 +6,10 @@ import pytest
 import torch
 from tensor_closeness import assert_close
 
-from voxcpm.attention import CAUSAL
-from voxcpm.layers import rotary, signed
-from voxcpm.locdit import sinusoid
-from voxcpm.state import KVCache
+from voxcpm.model.attention import CAUSAL
+from voxcpm.model.decode_state import KVCache
+from voxcpm.model.layers import rotary, signed
+from voxcpm.model.locdit import sinusoid
 
 TOLERANCE = 1e-4
 pytestmark = pytest.mark.usefixtures("no_gradients")

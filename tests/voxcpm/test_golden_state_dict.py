@@ -6,9 +6,9 @@ import json
 
 import torch
 
-from voxcpm.checkpoint import build_codec
-from voxcpm.model import VoxCPM2
-from voxcpm.published import published_config
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.presets import published_config
+from voxcpm.weights.checkpoint import build_codec
 
 
 def test_every_key_and_shape(golden_set, golden_backbone: VoxCPM2) -> None:

@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from voxcpm.layout import build_layout
+from voxcpm.sequence.prompt_layout import build_layout
 
 MODES = ("basic", "voice_design", "reference", "controllable", "continuation", "ref_continuation")
 

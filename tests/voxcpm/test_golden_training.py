@@ -8,9 +8,9 @@ import pytest
 import torch
 from tensor_closeness import assert_close
 
-from voxcpm.lora import adapters, load_lora
-from voxcpm.model import VoxCPM2
-from voxcpm.training import Losses, TrainingBatch, TrainingNoise
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.sequence.training_batch import Losses, TrainingBatch, TrainingNoise
+from voxcpm.weights.lora import adapters, load_lora
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from tiny_voxcpm import tiny_model
 
-from voxcpm.flow import Solver
-from voxcpm.generate import GenerationRequest, generate_patches
-from voxcpm.layout import Layout
-from voxcpm.samples import lay_out_sample, pack_rows
+from voxcpm.inference.decoder import GenerationRequest, generate_patches
+from voxcpm.model.flow import Solver
+from voxcpm.sequence.prompt_layout import Layout
+from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
 
 
 def test_two_texts_by_heart() -> None:

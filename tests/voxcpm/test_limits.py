@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from voxcpm.flow import Solver
-from voxcpm.limits import GPUS, find_gpu, patch_cost
-from voxcpm.published import published_config
+from voxcpm.model.flow import Solver
+from voxcpm.presets import published_config
+from voxcpm.roofline import GPUS, find_gpu, patch_cost
 
 
 def test_published_model_reads_and_computes_what_is_known() -> None:

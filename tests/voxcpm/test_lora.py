@@ -12,7 +12,7 @@ from tensor_closeness import assert_close
 from tiny_voxcpm import tiny_model
 
 from voxcpm.errors import CheckpointError
-from voxcpm.lora import (
+from voxcpm.weights.lora import (
     LoRAConfig,
     LoRALinear,
     adapters,

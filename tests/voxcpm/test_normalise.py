@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxcpm.normalise import chinese_number, english_number, normalise_text, strip_markdown
+from voxcpm.inference.normalize_text import chinese_number, english_number, normalise_text, strip_markdown
 
 
 @pytest.mark.parametrize(

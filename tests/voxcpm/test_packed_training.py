@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tensor_closeness import assert_close
 from tiny_voxcpm import tiny_model
 
-from voxcpm.attention import _IS_CAUSAL, _SHARES_HEADS, CAUSAL, Reach, attend
-from voxcpm.model import VoxCPM2
-from voxcpm.samples import Sample, lay_out_sample, pack_rows
-from voxcpm.training import Losses, TrainingBatch, TrainingNoise
+from voxcpm.model.attention import _IS_CAUSAL, _SHARES_HEADS, CAUSAL, Reach, attend
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.sequence.training_batch import Losses, TrainingBatch, TrainingNoise
+from voxcpm.sequence.training_rows import Sample, lay_out_sample, pack_rows
 
 PATCH = (2, 6)
 

@@ -11,14 +11,14 @@ from test_golden_generation import TOLERANCE, stored_layout
 from tiny_voxcpm import tiny_model
 from torch import nn
 
-from voxcpm.attention import CAUSAL
-from voxcpm.checkpoint import load_backbone
-from voxcpm.flow import Solver
-from voxcpm.generate import GenerationRequest, generate_patches
-from voxcpm.lora import LoRAConfig, apply_lora, merge_lora, remove_lora
-from voxcpm.packed import PackedLinear, _onednn_serves, pack_linears, unpack_linears
-from voxcpm.quantize import is_quantised, quantise_towers
-from voxcpm.state import KVCache
+from voxcpm.inference.decoder import GenerationRequest, generate_patches
+from voxcpm.kernels.int8_linear import is_quantised, quantise_towers
+from voxcpm.kernels.packed_linear import PackedLinear, _onednn_serves, pack_linears, unpack_linears
+from voxcpm.model.attention import CAUSAL
+from voxcpm.model.decode_state import KVCache
+from voxcpm.model.flow import Solver
+from voxcpm.weights.checkpoint import load_backbone
+from voxcpm.weights.lora import LoRAConfig, apply_lora, merge_lora, remove_lora
 
 needs_kernel = pytest.mark.skipif(not _onednn_serves(torch.zeros(1, 1)), reason="no oneDNN linears on this processor")
 needs_int8 = pytest.mark.skipif(

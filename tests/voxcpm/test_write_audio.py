@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from voxcpm import write_audio as module
-from voxcpm.write_audio import FORMATS, STDOUT, check_name, write_audio, write_stream
+from voxcpm.inference import write_audio as module
+from voxcpm.inference.write_audio import FORMATS, STDOUT, check_name, write_audio, write_stream
 
 RATE = 48_000
 WAV = (0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE // 2) / RATE)).astype(np.float32)

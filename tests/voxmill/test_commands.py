@@ -9,12 +9,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from catalogs import models
-from catalogs.commit import create_corpus
-from catalogs.report import ReportError, _weights
+from catalogs.corpus.commit import create_corpus
+from catalogs.report.report import ReportError, _weights
+from catalogs.weights import registry
 from pipeline.config import load_config
-from pipeline.engine.base import StageGroup
-from pipeline.run import PrepareError, check_weights
+from pipeline.engine.worker import StageGroup
+from pipeline.prepare import PrepareError, check_weights
 from voxmill import cli
 from voxmill.cli import app
 
@@ -85,21 +85,21 @@ def test_the_time_limit_of_a_stage_is_one_number() -> None:
     ],
 )
 def test_all_missing_weights_are_named_at_once(monkeypatch: pytest.MonkeyPatch, names: list[str], words: str) -> None:
-    monkeypatch.setattr("pipeline.run.available", lambda name: False)
-    monkeypatch.setattr("pipeline.run.resolve", lambda name: pytest.fail("asked the hub"))
+    monkeypatch.setattr("pipeline.prepare.available", lambda name: False)
+    monkeypatch.setattr("pipeline.prepare.resolve", lambda name: pytest.fail("asked the hub"))
     with pytest.raises(PrepareError, match=words):
         check_weights(iter(names))
 
 
-@pytest.mark.parametrize("kind", [models.DigestMismatch, models.NotPinned, models.WeightsMissing])
+@pytest.mark.parametrize("kind", [registry.DigestMismatch, registry.NotPinned, registry.WeightsMissing])
 def test_weights_that_must_not_be_loaded_stop_the_run_with_one_line(
     monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     def refuse(name: str) -> Path:
         raise kind(f"{name} is not the pinned file")
 
-    monkeypatch.setattr("pipeline.run.resolve", refuse)
-    monkeypatch.setattr("pipeline.run.available", lambda name: True)
+    monkeypatch.setattr("pipeline.prepare.resolve", refuse)
+    monkeypatch.setattr("pipeline.prepare.available", lambda name: True)
     with pytest.raises(PrepareError, match=r"^ge2e is not the pinned file$"):
         check_weights(["ge2e"])
 
@@ -115,7 +115,7 @@ def test_an_unknown_size_is_not_called_zero() -> None:
 def test_a_profile_holds_only_weights_that_its_stages_use() -> None:
     for name in ("small", "studio"):
         config = load_config(None, [f"profile={name}", "separate.mode=always", "transcribe.second_pass=whisper-base"])
-        assert set(models.profile(name)) <= set(config.weights())
+        assert set(registry.profile(name)) <= set(config.weights())
 
 
 def test_the_report_names_the_weights_of_the_settings_and_not_of_the_profile() -> None:

@@ -56,7 +56,7 @@ def test_a_folder_with_other_things_is_not_made_a_corpus(tmp_path: Path) -> None
 
 
 def test_a_query_with_a_wrong_name_is_told_the_right_one(tmp_path: Path) -> None:
-    from catalogs.commit import create_corpus
+    from catalogs.corpus.commit import create_corpus
 
     create_corpus(tmp_path / "corpus")
     assert "segments" in complain("query", "corpus", "select * from segment", cwd=tmp_path)

@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from pipeline.engine.base import Outcome
 from pipeline.engine.progress import Progress
-from pipeline.summary import Summary
+from pipeline.engine.worker import Outcome
+from pipeline.runs.summary import Summary
 from voxmill.progress import PrepareProgress, hours, note
 from voxmill.terminal import Terminal
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from catalogs import models
+from catalogs.weights import registry
 from voxmill.cli import app
 
 pytestmark = pytest.mark.slow
@@ -26,8 +26,8 @@ def run(*arguments: str) -> Any:
 @pytest.fixture(scope="module")
 def recordings(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sessions of read speech, a tune, a broken file and a note."""
-    for name in models.profile("small"):
-        if not models.available(name):
+    for name in registry.profile("small"):
+        if not registry.available(name):
             pytest.skip(f"weights {name} are not here: voxmill models pull small")
     folder = tmp_path_factory.mktemp("recordings")
     for path in sorted((corpora / "read").glob("2412-*.flac")):

@@ -12,8 +12,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalogs import models
-from catalogs.commit import UnitContent, commit_unit, create_corpus
+from catalogs.corpus.commit import UnitContent, commit_unit, create_corpus
+from catalogs.weights import registry
 from voxmill.demo_recordings import Prompt
 from voxmill.score import (
     LanguageScore,
@@ -223,7 +223,7 @@ def test_a_folder_that_was_moved_is_found_and_another_one_refused(tmp_path: Path
 
 @pytest.fixture(scope="module")
 def whisper() -> str:
-    if not models.available("whisper-base"):
+    if not registry.available("whisper-base"):
         pytest.skip("weights whisper-base are not here: voxmill models pull whisper-base")
     return "whisper-base"
 
@@ -240,7 +240,7 @@ def test_the_recogniser_alone_hears_a_prompt_cut_at_its_times(whisper: str, corp
     ]
     heard = direct_texts(tmp_path, gold, whisper, beam=1)
     assert heard[0] == "" and len(heard[1]) > 20
-    (score,) = score_direct(tmp_path, gold, models.resolve(whisper), beam=1, detect=True)
+    (score,) = score_direct(tmp_path, gold, registry.resolve(whisper), beam=1, detect=True)
     assert score.prompts == 1 and score.wer < 0.15
 
 

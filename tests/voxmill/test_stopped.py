@@ -13,7 +13,7 @@ from voxmill import cli
     ("arguments", "function", "line"),
     [
         (["describe", "corpus"], "annotators.runner.describe_corpus", "Stopped. Run the same command to resume."),
-        (["query", "corpus", "select 1"], "catalogs.views.query", "Stopped."),
+        (["query", "corpus", "select 1"], "catalogs.query.views.query", "Stopped."),
     ],
 )
 def test_ctrl_c_is_one_line(

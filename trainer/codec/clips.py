@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from trainer.config import TrainError
-from trainer.corpora import SegmentError
-from trainer.readable import IN_A_ROW
+from trainer.data.corpora import SegmentError
+from trainer.data.damage import IN_A_ROW
 from voxcpm.audiovae import AudioVAE
 
 if TYPE_CHECKING:

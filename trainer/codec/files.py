@@ -7,10 +7,10 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from catalogs.commit import write_atomically
+from catalogs.corpus.commit import write_atomically
 from trainer.config import TrainError
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
-from voxcpm.checkpoint import check_tensors, find_checkpoint, load_codec, read_tensors
+from voxcpm.weights.checkpoint import check_tensors, find_checkpoint, load_codec, read_tensors
 
 
 def write_codec(folder: str | Path, codec: AudioVAE) -> Path:

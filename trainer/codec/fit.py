@@ -18,7 +18,7 @@ from trainer.codec.encoded import EncodedClips, EncodedCrops, decoder_reconstruc
 from trainer.codec.initialise import initialise_codec
 from trainer.codec.losses import FLOOR_DB, mel_distance
 from trainer.config import TrainError
-from trainer.signals import never
+from trainer.runtime.stop_signal import never
 from voxcpm.audiovae import AudioVAE
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar, overload
 
 from trainer.codec.clips import CodecClip
-from trainer.corpora import Corpora, SegmentError
-from trainer.readable import refuse_many
+from trainer.data.corpora import Corpora, SegmentError
+from trainer.data.damage import refuse_many
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from catalogs.commit import write_atomically
+from catalogs.corpus.commit import write_atomically
 from catalogs.settings import dump_settings
-from trainer.checkpoint import only_run
+from trainer.checkpoint.save import only_run
 from trainer.codec.clips import CodecClip, at_input_rate
 from trainer.codec.config import CodecConfig
 from trainer.codec.files import read_codec, write_codec
@@ -24,13 +24,13 @@ from trainer.codec.normalise import normalise_latents
 from trainer.codec.resume import read_state, remove_state, write_state
 from trainer.codec.source import CorpusClips, read_each
 from trainer.config import TrainError
-from trainer.corpora import Corpora
-from trainer.device import cpu_threads, pick_device
-from trainer.metrics import Metrics, read_metrics
-from trainer.mixture import hash_number
-from trainer.signals import flag_on_signal
-from trainer.sizes import config_dict
+from trainer.data.corpora import Corpora
+from trainer.data.mixture import hash_number
+from trainer.runtime.device import cpu_threads, pick_device
+from trainer.runtime.metrics import Metrics, read_metrics
+from trainer.runtime.stop_signal import flag_on_signal
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
+from voxcpm.scratch_presets import config_dict
 
 _HELD_OUT = 0.1
 _HELD_OUT_MOST = 32

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from voxcpm.audiovae.layers import CausalConv, CausalUpsample, NoiseBlock, RateCondition, ResidualUnit, Snake
 from voxcpm.audiovae.state import Histories
-from voxcpm.packed import PackedLinear
+from voxcpm.kernels.packed_linear import PackedLinear
 
 # A smaller |alpha| is replaced by this: snake differs from x by at most 1e-9 x^2 there, and 1/alpha would overflow.
 SMALLEST_ALPHA = 1e-9

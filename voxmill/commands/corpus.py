@@ -11,7 +11,7 @@ import typer
 from voxmill.terminal import JsonOption, Terminal, counted, quoted
 
 if TYPE_CHECKING:
-    from catalogs.thresholds import Thresholds
+    from catalogs.corpus.thresholds import Thresholds
 
 CorpusArgument = Annotated[Path, typer.Argument(help="A corpus folder.", metavar="CORPUS")]
 
@@ -53,7 +53,7 @@ def prepare(
     Example:  voxmill prepare ~/podcasts --out corpus
     """
     from pipeline.config import load_config
-    from pipeline.run import prepare as run
+    from pipeline.prepare import prepare as run
 
     overrides = list(set_ or [])
     if executor:
@@ -74,7 +74,7 @@ def prepare(
     progress.summarize(summary)
     if settings.describe != "none":
         _describe(out, settings.describe, terminal)
-    from catalogs.views import build_catalog
+    from catalogs.query.views import build_catalog
 
     path = build_catalog(out)
     if not summary.sessions and not summary.quarantined:
@@ -86,7 +86,7 @@ def prepare(
 
 def _nothing_to_do(corpus: Path) -> str:
     """One line for a run that found everything done."""
-    from catalogs.views import query as ask
+    from catalogs.query.views import query as ask
 
     sql = "select (select count(*) from recordings), coalesce(sum(duration_s) filter (kept), 0) from segments"
     recordings, seconds = ask(corpus, sql)[1][0]
@@ -132,7 +132,7 @@ def retry(
         summary = run(corpus, settings, progress, stage, causes)
     if settings.describe != "none":
         _describe(corpus, settings.describe, terminal)
-    from catalogs.views import build_catalog
+    from catalogs.query.views import build_catalog
 
     build_catalog(corpus)
     progress.summarize(summary)
@@ -179,9 +179,9 @@ def catalog(
 
     Example:  voxmill catalog corpus --thresholds strict.yaml --set min_dnsmos_ovr=3.0
     """
-    from catalogs.thresholds import change_thresholds, load_thresholds
-    from catalogs.views import build_catalog, count_kept
-    from catalogs.views import query as ask
+    from catalogs.corpus.thresholds import change_thresholds, load_thresholds
+    from catalogs.query.views import build_catalog, count_kept
+    from catalogs.query.views import query as ask
 
     terminal = Terminal(as_json)
     before = load_thresholds(corpus)
@@ -204,8 +204,8 @@ def catalog(
 
 def _differing(corpus: Path, present: Thresholds) -> list[dict[str, object]]:
     """The thresholds that are not the defaults: by whom they were set, and what would be kept under the default."""
-    from catalogs.thresholds import Thresholds, changes, prepared_thresholds
-    from catalogs.views import count_kept
+    from catalogs.corpus.thresholds import Thresholds, changes, prepared_thresholds
+    from catalogs.query.views import count_kept
 
     default, prepared = Thresholds(), prepared_thresholds(corpus)
     by_prepare = {name for name, _, _ in changes(default, prepared)} - {
@@ -234,7 +234,7 @@ def query(
 
     Example:  voxmill query corpus "select language, count(*), sum(duration_s) from segments where kept group by 1"
     """
-    from catalogs.views import query as ask
+    from catalogs.query.views import query as ask
 
     terminal = Terminal(as_json)
     columns, rows = ask(corpus, sql)
@@ -267,7 +267,7 @@ def report(
 
     Example:  voxmill report corpus --out report.html
     """
-    from catalogs.report import build_report
+    from catalogs.report.report import build_report
 
     terminal = Terminal(as_json)
     path = build_report(corpus, out or corpus / "report.html")
@@ -290,7 +290,7 @@ def fsck(
 
     Example:  voxmill fsck corpus --repair
     """
-    from catalogs.fsck import fsck as check
+    from catalogs.corpus.fsck import fsck as check
 
     terminal = Terminal(as_json)
     problems = check(corpus, repair=repair)

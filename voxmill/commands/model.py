@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxcpm import VoxCPM
-    from voxcpm.prompt_cache import PromptCache
+    from voxcpm.inference.prompt_cache import PromptCache
 
     Wav = NDArray[np.float32]
 
@@ -99,8 +99,8 @@ def speak(
         raise FileNotFoundError(f"no LoRA adapter at {lora}")
 
     from voxcpm import VoxCPM
-    from voxcpm.prompt_cache import save_prompt_cache
-    from voxcpm.threads import spare_threads
+    from voxcpm.inference.prompt_cache import save_prompt_cache
+    from voxcpm.kernels.threads import spare_threads
 
     started = time.perf_counter()
     spare_threads(model)
@@ -201,8 +201,8 @@ def _check(
     save_voice: Path | None,
 ) -> None:
     """The rules between the options, before anything is loaded."""
-    from voxcpm.checks import check_file, check_prompt
-    from voxcpm.write_audio import STDOUT, check_name
+    from voxcpm.inference.options import check_file, check_prompt
+    from voxcpm.inference.write_audio import STDOUT, check_name
 
     if lines and out is None:
         raise ValueError("say where to write the audio: -o speech.wav (with --file a folder)")
@@ -243,7 +243,7 @@ def _check_numbers(
     retry: int,
     dtype: str | None,
 ) -> None:
-    from voxcpm.checks import check_solver
+    from voxcpm.inference.options import check_solver
 
     check_solver(cfg, steps)
     if not 0.0 <= temperature <= 2.0:
@@ -279,7 +279,7 @@ def _cache(
 ) -> PromptCache | None:
     """The voice, encoded once."""
     if voice is not None:
-        from voxcpm.prompt_cache import load_prompt_cache
+        from voxcpm.inference.prompt_cache import load_prompt_cache
 
         return load_prompt_cache(voice)
     if reference is None and prompt is None:
@@ -301,21 +301,21 @@ class _Job:
 
     def one(self, line: str, out: Path) -> int:
         """Say one text; returns the number of samples written."""
-        from voxcpm.write_audio import write_audio
+        from voxcpm.inference.write_audio import write_audio
 
         wav = self.tts.generate_with_prompt_cache(self._text(line), self.cache, **self.options, **self._lengths(line))
         return write_audio(out, wav, self.tts.tts_model.sample_rate)
 
     def streamed(self, line: str, out: Path, long: bool) -> int:
         """Write one text piece by piece, as it is made."""
-        from voxcpm.write_audio import write_stream
+        from voxcpm.inference.write_audio import write_stream
 
         return write_stream(out, self.tts.tts_model.sample_rate, self._pieces(line) if long else self._chunks(line))
 
     def many(self, lines: list[str], folder: Path, long: bool) -> list[tuple[Path, int]]:
         """Say every line into a file of its own, many at once."""
-        from voxcpm.api import Utterance
-        from voxcpm.write_audio import write_audio
+        from voxcpm.core import Utterance
+        from voxcpm.inference.write_audio import write_audio
 
         width = max(3, len(str(len(lines))))
         paths = [folder / f"{number:0{width}d}.wav" for number in range(1, len(lines) + 1)]
@@ -346,11 +346,11 @@ class _Job:
 
     def _text(self, line: str) -> str:
         """The text as the model reads it; the description is not normalised, it is not spoken."""
-        from voxcpm.text import collapse_whitespace
+        from voxcpm.sequence.text_tokenizer import collapse_whitespace
 
         line = collapse_whitespace(line)
         if self.normalize:
-            from voxcpm.normalise import normalise_text
+            from voxcpm.inference.normalize_text import normalise_text
 
             line = normalise_text(line)
         return f"({self.description}){line}" if self.description else line

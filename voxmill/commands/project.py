@@ -52,23 +52,23 @@ def models_list(as_json: JsonOption = False) -> None:
 
     Example:  voxmill models list
     """
-    from catalogs import models
+    from catalogs.weights import registry
 
     terminal = Terminal(as_json)
     rows = [
         {
             "name": name,
             "role": weights.role,
-            "profiles": " ".join(models.profiles_of(name)),
+            "profiles": " ".join(registry.profiles_of(name)),
             "license": weights.license,
             "megabytes": weights.megabytes,
-            "here": models.available(name),
+            "here": registry.available(name),
         }
-        for name, weights in models.registry().items()
+        for name, weights in registry.registry().items()
     ]
     cells = [
         [*list(row.values())[:-2], weights.size, "yes" if row["here"] else "no"]
-        for row, weights in zip(rows, models.registry().values(), strict=True)
+        for row, weights in zip(rows, registry.registry().values(), strict=True)
     ]
     terminal.table("", ["name", "role", "profiles", "licence", "size", "here"], cells)
     terminal.result(rows)
@@ -85,12 +85,12 @@ def models_pull(
 
     Example:  voxmill models pull small
     """
-    from catalogs import models
+    from catalogs.weights import registry
 
     terminal = Terminal(as_json)
-    wanted = models.expand(names)
-    missing = [name for name in wanted if not models.available(name)]
-    models.pull(wanted, progress=lambda name, line: terminal.say(f"{name}: {line}"))
+    wanted = registry.expand(names)
+    missing = [name for name in wanted if not registry.available(name)]
+    registry.pull(wanted, progress=lambda name, line: terminal.say(f"{name}: {line}"))
     terminal.say(f"{len(wanted)} weights are here ({len(missing)} fetched now)")
     terminal.result({"here": wanted, "fetched": missing})
 
@@ -106,11 +106,11 @@ def models_verify(
 
     Example:  voxmill models verify whisper-base
     """
-    from catalogs import models
+    from catalogs.weights import registry
 
     terminal = Terminal(as_json)
-    wanted = models.expand(names) if names else [name for name in models.registry() if models.available(name)]
-    found = models.verify(wanted)
+    wanted = registry.expand(names) if names else [name for name in registry.registry() if registry.available(name)]
+    found = registry.verify(wanted)
     for name, state in found.items():
         terminal.say(f"{name}: {state}")
     terminal.result(found)

@@ -41,10 +41,10 @@ def train(
     # Before torch is imported: a wrong name is told at once.
     settings = load_train_config(config, set_ or [])
     from trainer.loop import train as run
-    from trainer.ranks import PeerError
+    from trainer.runtime.ranks import PeerError
 
     if dry_run:
-        from trainer.plan import plan
+        from trainer.dryrun.plan import plan
 
         planned = plan(settings)
         if os.environ.get("RANK", "0") != "0":
@@ -112,8 +112,8 @@ def encode(
 
     Example:  voxmill encode demo/corpus --codec demo/model/latest
     """
-    from trainer.device import cpu_threads
-    from trainer.encode import encode_corpus
+    from trainer.encode_corpus import encode_corpus
+    from trainer.runtime.device import cpu_threads
     from voxmill.progress import EncodeProgress
 
     terminal = Terminal(as_json)

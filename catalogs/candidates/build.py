@@ -1,0 +1,278 @@
+"""Fills a candidate table from one corpus or several: everything of a segment joined by id, out of core, in bounded memory.
+
+Where several corpora hold a segment, its row, its description and its group are those of the first that has them.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalogs.candidates.table import ACCEPTED, BRIEF, DIGESTED, FULL, LARGEST_HELD, MADE, TEXT, Writer, row_digest
+from catalogs.corpus.damage import one_line, reading
+from catalogs.corpus.duplicates import duplicates_path, read_duplicates
+from catalogs.corpus.ids import short_hash
+from catalogs.corpus.reader import Corpus, annotation_files
+from catalogs.corpus.thresholds import load_thresholds
+from catalogs.query.views import asking, connect, query_table
+
+if TYPE_CHECKING:
+    import duckdb
+
+_ROWS = 65_536
+_MEMORY = "1GB"
+_KEY_FORMAT = 1
+"""Raised when a table of the same corpora would hold other values."""
+
+_TABLES = """
+CREATE TABLE kept (segment_id VARCHAR, language VARCHAR, text VARCHAR, seconds DOUBLE, shard VARCHAR, place INTEGER, part BIGINT);
+CREATE TABLE descriptions (segment_id VARCHAR, "full" VARCHAR, brief VARCHAR, seq BIGINT);
+CREATE TABLE decoupled (segment_id VARCHAR, described_id VARCHAR, timbre_id VARCHAR, text VARCHAR, accepted BOOLEAN, seq BIGINT);
+CREATE TABLE pairs (segment_id VARCHAR, reference_id VARCHAR, seq BIGINT);
+CREATE TABLE linked (segment_id VARCHAR, name VARCHAR, seq BIGINT);
+"""
+_JOINS = """
+CREATE TABLE rows AS
+SELECT row_number() OVER (ORDER BY segment_id) - 1 AS n, * FROM (
+    SELECT * FROM kept QUALIFY row_number() OVER (PARTITION BY segment_id ORDER BY part) = 1
+);
+CREATE TABLE words AS
+SELECT segment_id, arg_max("full", seq) FILTER (WHERE "full" IS NOT NULL) AS "full",
+    arg_max(brief, seq) FILTER (WHERE brief IS NOT NULL) AS brief
+FROM descriptions GROUP BY segment_id;
+CREATE TABLE made AS
+SELECT * FROM decoupled QUALIFY row_number() OVER (PARTITION BY segment_id ORDER BY seq DESC) = 1;
+CREATE TABLE members AS
+SELECT segment_id, name FROM linked QUALIFY row_number() OVER (PARTITION BY segment_id ORDER BY seq DESC) = 1;
+CREATE TABLE groups AS
+SELECT name, count(*) AS size, (SELECT count(*) FROM rows) + row_number() OVER (ORDER BY name) - 1 AS code
+FROM members GROUP BY name;
+CREATE TABLE places AS
+SELECT segment_id, name, size, code FROM members JOIN groups USING (name);
+"""
+_ROWS_SQL = """
+SELECT rows.n, rows.segment_id, coalesce(rows.language, '') AS language, rows.seconds, rows.shard, rows.place, rows.part,
+    CASE WHEN made.segment_id IS NULL THEN rows.text ELSE made.text END AS text,
+    words."full", words.brief, made.described_id AS described,
+    made.segment_id IS NOT NULL AS is_made,
+    coalesce(made.accepted AND made.text IS NOT NULL AND words."full" IS NOT NULL AND timbre.n IS NOT NULL, false) AS is_accepted,
+    own.name AS group_name, coalesce(own.size, 1) AS group_size, coalesce(own.code, rows.n) AS group_code,
+    CASE WHEN made.segment_id IS NULL THEN -1 ELSE coalesce(theirs.code, spoken.n, -1) END AS described_code,
+    md5_number_lower(rows.segment_id) AS id_hash
+FROM rows
+LEFT JOIN made ON made.segment_id = rows.segment_id
+LEFT JOIN words ON words.segment_id = coalesce(made.described_id, rows.segment_id)
+LEFT JOIN places AS own ON own.segment_id = rows.segment_id
+LEFT JOIN places AS theirs ON theirs.segment_id = made.described_id
+LEFT JOIN rows AS spoken ON spoken.segment_id = made.described_id
+LEFT JOIN rows AS timbre ON timbre.segment_id = made.timbre_id
+ORDER BY rows.n
+"""
+_PAIRS_SQL = """
+SELECT segment, reference FROM (
+    SELECT own.n AS segment, other.n AS reference, min(pairs.seq) AS seq
+    FROM pairs JOIN rows AS own ON own.segment_id = pairs.segment_id
+    JOIN rows AS other ON other.segment_id = pairs.reference_id
+    WHERE own.n <> other.n
+        AND NOT EXISTS (SELECT 1 FROM made WHERE made.segment_id = own.segment_id OR made.segment_id = other.segment_id)
+    GROUP BY own.n, other.n
+    UNION ALL
+    SELECT own.n, timbre.n, 0
+    FROM made JOIN rows AS own ON own.segment_id = made.segment_id JOIN rows AS timbre ON timbre.segment_id = made.timbre_id
+)
+ORDER BY segment, seq
+"""
+_KEPT_SQL = """
+SELECT segment_id, language, text, duration_s, shard, "row" FROM segments WHERE kept AND "row" IS NOT NULL
+"""
+
+
+def table_key(parts: Sequence[Corpus]) -> str:
+    """What a table of these corpora, in this order, follows from: records, thresholds and the files of annotations."""
+    found = [str(_KEY_FORMAT)]
+    for part in parts:
+        found.append(load_thresholds(part.path).model_dump_json())
+        for record in part.records:
+            found += [*(file["path"] for file in record["files"]), *record.get("superseded", ())]
+        files = [*annotation_files(part.path, "descriptions"), *annotation_files(part.path, "decoupled")]
+        files += [path for path in (duplicates_path(part.path),) if path.is_file()]
+        for path in files:
+            about = path.stat()
+            found.append(f"{path.relative_to(part.path)} {about.st_size} {about.st_mtime_ns}")
+        found.append("")
+    return short_hash(*found)
+
+
+def fill_table(parts: Sequence[Corpus], writer: Writer, scratch: Path, draw: Callable[[str], float]) -> None:
+    """Write the rows of all kept segments that have audio, and close the writer. draw: see `Table.draw`.
+
+    scratch: a folder for what does not fit into memory. Raises CorpusError for damaged files, OSError for a full disk,
+    ValueError for the rest.
+    """
+    import duckdb
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    connection = duckdb.connect(str(scratch / "join.duckdb"))
+    try:
+        connection.execute(f"SET memory_limit = '{_MEMORY}'")
+        connection.execute(f"SET temp_directory = '{str(scratch).replace(chr(39), chr(39) * 2)}'")
+        connection.execute("SET preserve_insertion_order = false")
+        connection.execute("SET enable_progress_bar = false")
+        connection.execute(_TABLES)
+        for number, part in enumerate(parts):
+            _read_part(connection, number, part, len(parts))
+        connection.execute(_JOINS)
+        names = _write_rows(connection, writer, draw)
+        _write_pairs(connection, writer)
+    except duckdb.Error as error:
+        if "No space left" in str(error):
+            raise OSError(errno.ENOSPC, "no space left on the disk", str(scratch)) from None
+        raise ValueError(one_line(error)) from None
+    finally:
+        connection.close()
+    writer.close(*names)
+
+
+def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus, parts: int) -> None:
+    """Put what one corpus holds into the tables. `seq` rises so that the first corpus wins, and in it what was written last."""
+    with connect(part.path) as catalog, asking(part.path):
+        for batch in catalog.sql(_KEPT_SQL).to_arrow_reader(_ROWS):
+            _insert(connection, "kept", _numbered(batch, number, by_row=False))
+    first = (parts - number) << 40
+    for path in annotation_files(part.path, "descriptions"):
+        for batch in _batches(path, ["segment_id", "full", "brief", "status", "verdict"]):
+            good = pc.and_(
+                pc.fill_null(pc.equal(batch["status"], "ok"), False),
+                pc.fill_null(pc.not_equal(batch["verdict"], "dropped"), True),
+            )
+            table = pa.table(
+                {
+                    "segment_id": batch["segment_id"],
+                    "full": _no_blanks(batch["full"]),
+                    "brief": _no_blanks(batch["brief"]),
+                }
+            ).filter(good)
+            _insert(connection, "descriptions", _numbered(table, first))
+            first += batch.num_rows
+    for path in annotation_files(part.path, "decoupled"):
+        for batch in _batches(path, ["segment_id", "described_id", "timbre_id", "text", "accepted"]):
+            table = batch.set_column(3, "text", _no_blanks(batch["text"]))
+            _insert(connection, "decoupled", _numbered(table, first))
+            first += batch.num_rows
+    linked = read_duplicates(part.path).select(["segment_id", "duplicate_group"])
+    _insert(connection, "linked", _numbered(linked.filter(pc.is_valid(linked["duplicate_group"])), first))
+    # Of pairs that several corpora name, the order is that of the first.
+    second = number << 40
+    for path in part.files("references"):
+        for batch in _batches(path, ["segment_id", "reference_id"]):
+            _insert(connection, "pairs", _numbered(batch, second))
+            second += batch.num_rows
+
+
+def _batches(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+    import pyarrow.parquet as pq
+
+    with reading(path):
+        for batch in pq.ParquetFile(path).iter_batches(_ROWS, columns=columns):
+            yield pa.Table.from_batches([batch]).select(columns)
+
+
+def _no_blanks(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Null where nothing but white space stands."""
+    blank = pc.equal(pc.utf8_trim_whitespace(column), "")
+    return pc.if_else(blank, None, column)
+
+
+def _numbered(rows: pa.Table | pa.RecordBatch, first: int, by_row: bool = True) -> pa.Table:
+    """Rows with a last column of numbers: rising from `first`, or all `first`."""
+    table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+    numbers = np.arange(first, first + len(table)) if by_row else np.full(len(table), first)
+    return table.append_column("number", pa.array(numbers, pa.int64()))
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
+    connection.register("given", rows)
+    connection.execute(f"INSERT INTO {name} SELECT * FROM given")
+    connection.unregister("given")
+
+
+def _write_rows(
+    connection: duckdb.DuckDBPyConnection, writer: Writer, draw: Callable[[str], float]
+) -> tuple[list[str], list[tuple[int, str]]]:
+    """Write all columns but the pairs; the names of languages and shards."""
+    languages: dict[str, int] = {}
+    shards: dict[tuple[int, str], int] = {}
+    for batch in connection.sql(_ROWS_SQL).to_arrow_reader(_ROWS):
+        table = pa.Table.from_batches([batch])
+        values = {name: table[name].to_pylist() for name in (*DIGESTED, "group_name", "group_size", "shard", "part")}
+        rows = range(len(table))
+        writer.numbers("seconds", table["seconds"].to_numpy())
+        writer.numbers("language", [languages.setdefault(name, len(languages)) for name in values["language"]])
+        places = zip(values["part"], values["shard"], strict=True)
+        writer.numbers("shard", [shards.setdefault(place, len(shards)) for place in places])
+        writer.numbers("row", table["place"].to_numpy())
+        writer.numbers("group", table["group_code"].to_numpy())
+        writer.numbers("described_group", table["described_code"].to_numpy())
+        writer.numbers("id_hash", table["id_hash"].to_numpy())
+        writer.numbers("flags", _flags(table))
+        writer.numbers(
+            "draw",
+            [
+                1.0
+                if values["group_size"][i] > LARGEST_HELD
+                else draw(values["group_name"][i] or values["segment_id"][i])
+                for i in rows
+            ],
+        )
+        writer.numbers("digest", np.array([row_digest(*(values[c][i] for c in DIGESTED)) for i in rows], "<u8"))
+        for name, column in zip(("ids", "texts", "full", "brief", "described"), _STRING_COLUMNS, strict=True):
+            writer.strings(name, *_bytes(table[column]))
+    return list(languages), list(shards)
+
+
+_STRING_COLUMNS = ("segment_id", "text", "full", "brief", "described")
+
+
+def _flags(table: pa.Table) -> np.ndarray:
+    """uint8"""
+
+    def bits(column: Any, flag: int) -> np.ndarray:
+        return column.to_numpy().astype(np.uint8) * np.uint8(flag)
+
+    has_text = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(table["text"]), ""), False)
+    found = bits(has_text, TEXT) | bits(pc.is_valid(table["full"]), FULL) | bits(pc.is_valid(table["brief"]), BRIEF)
+    return np.asarray(found | bits(table["is_made"], MADE) | bits(table["is_accepted"], ACCEPTED))
+
+
+def _bytes(column: pa.ChunkedArray) -> tuple[np.ndarray, bytes]:
+    """(int64 sizes, bytes) of strings; nothing for null."""
+    filled = pc.fill_null(column, "").cast(pa.large_string()).combine_chunks()
+    array = filled.chunk(0) if isinstance(filled, pa.ChunkedArray) else filled
+    ends = np.frombuffer(array.buffers()[1], "<i8")[array.offset : array.offset + len(array) + 1]
+    data = array.buffers()[2]
+    return np.diff(ends), bytes(memoryview(data)[int(ends[0]) : int(ends[-1])]) if data is not None else b""
+
+
+def _write_pairs(connection: duckdb.DuckDBPyConnection, writer: Writer) -> None:
+    ((rows,),) = connection.execute("SELECT count(*) FROM rows").fetchall()
+    counts = np.zeros(rows + 1, dtype=np.int64)
+    for batch in connection.sql(_PAIRS_SQL).to_arrow_reader(_ROWS):
+        segments, references = (batch.column(name).to_numpy(zero_copy_only=False) for name in ("segment", "reference"))
+        writer.numbers("pairs", references)
+        np.add.at(counts, segments + 1, 1)
+    writer.numbers("pairs_at", np.cumsum(counts))
+
+
+def id_hashes(root: Path, where: str) -> np.ndarray:
+    """uint64: the `id_hash` of each kept segment with audio for which an SQL condition is true. Raises QueryError."""
+    found = query_table(
+        root,
+        f'select md5_number_lower(segment_id) as id_hash from segments where kept and "row" is not null and ({where})',
+    )
+    return np.asarray(found.column("id_hash").to_numpy())

@@ -1,0 +1,1 @@
+"""The corpus format: schema, ids, shards, commits, reading, locks, fsck and repair."""

@@ -1,0 +1,74 @@
+"""Which segments of a corpus are the same audio, or the same words of the same voice: one companion file, made anew by a pass.
+
+annotations/duplicates/all.parquet     a row for each segment that is linked to another; the rest has none
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from catalogs.corpus.commit import write_atomically
+from catalogs.corpus.damage import reading
+from catalogs.corpus.schema import DUPLICATES, INDEX
+from catalogs.corpus.shards import to_table
+
+KINDS: tuple[str, ...] = ("exact", "reencode", "part", "same_text")
+"""exact: the same decoded samples. reencode: the same audio after a codec, a telephone, a gain, an offset. part: a stretch of the
+audio is the other's (a jingle, an excerpt). same_text: the same words said again by the same voice."""
+
+_COLUMNS = [name for name in DUPLICATES.names if name != "segment_id"]
+
+
+def duplicates_path(root: str | Path) -> Path:
+    """Where a corpus keeps what was found twice in it."""
+    return Path(root) / "annotations" / "duplicates" / "all.parquet"
+
+
+def read_duplicates(root: str | Path) -> pa.Table:
+    """The DUPLICATES rows of a corpus; none where no pass was made."""
+    import pyarrow.parquet as pq
+
+    path = duplicates_path(root)
+    if not path.is_file():
+        return DUPLICATES.empty_table()
+    with reading(path):
+        return pq.ParquetFile(path).read().cast(DUPLICATES)
+
+
+def duplicates_state(root: str | Path) -> str | None:
+    """What the last pass said it was made of (units, settings); None where there was none."""
+    import pyarrow.parquet as pq
+
+    path = duplicates_path(root)
+    if not path.is_file():
+        return None
+    with reading(path):
+        about = (pq.read_schema(path).metadata or {}).get(b"voxmill")
+    return json.loads(about)["state"] if about else None
+
+
+def write_duplicates(root: str | Path, rows: Iterable[Mapping[str, Any]], state: str) -> None:
+    """Put `rows` (DUPLICATES columns) in place of what the last pass found, whole or not at all."""
+    import pyarrow.parquet as pq
+
+    table = to_table(rows, DUPLICATES).replace_schema_metadata({b"voxmill": json.dumps({"state": state}).encode()})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomically(duplicates_path(root), sink.getvalue().to_pybytes(), scratch=Path(root) / "tmp")
+
+
+def lay_over(index: pa.Table, duplicates: pa.Table) -> pa.Table:
+    """INDEX rows with the duplicate columns of their segments; order and other columns stay."""
+    if not duplicates.num_rows:
+        return index
+    places = {segment: row for row, segment in enumerate(duplicates.column("segment_id").to_pylist())}
+    rows = pa.array([places.get(segment) for segment in index.column("segment_id").to_pylist()], pa.int64())
+    for name in _COLUMNS:
+        found = duplicates.column(name).combine_chunks().take(rows)
+        index = index.set_column(index.schema.get_field_index(name), INDEX.field(name), found)
+    return index

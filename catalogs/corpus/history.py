@@ -1,0 +1,119 @@
+"""What has been tried in a corpus: which sources are committed, how often, and what is known of those that failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from catalogs.corpus.attempts import cause_of_row
+from catalogs.corpus.commit import read_records, write_atomically
+from catalogs.corpus.damage import reading
+from catalogs.corpus.ids import other_channel_id
+
+Again = Callable[[Mapping[str, Any]], bool]
+"""Return True for a quarantine row whose source is to be tried again."""
+
+
+@dataclass
+class History:
+    """The sources of a corpus under its present settings. Failures of a file's second channel are the file's."""
+
+    generations: dict[str, int] = field(default_factory=dict)
+    """Of each committed source: the generation of the newest record that lists it."""
+    committed_at: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Quarantine rows of the newest attempt, by source."""
+
+    def done(self, again: Again) -> set[str]:
+        """The committed sources that are not to be tried again."""
+        return {source for source in self.generations if not any(again(row) for row in self.failures.get(source, ()))}
+
+    def runs(self, source: str, cause: str) -> int:
+        """How many runs in a row have ended with this cause for a source."""
+        rows = [row for row in self.failures.get(source, ()) if cause_of_row(row) == cause]
+        return max((row.get("runs") or 1 for row in rows), default=0)
+
+
+def read_history(root: str | Path) -> History:
+    """Read the records and the quarantine files that they name. CorpusError for a record that cannot be read."""
+    history = History()
+    for record in read_records(root):
+        older = set(record.get("superseded", ()))
+        sources = [source for source in record["source_ids"] if source not in older]
+        for source in sources:
+            history.generations[source] = record.get("generation") or 0
+            history.committed_at[source] = record["at"]
+        for file in record["files"]:
+            if file["kind"] != "quarantine":
+                continue
+            file_of = {other_channel_id(source): source for source in sources}
+            for row in _read(Path(root) / file["path"]):
+                if row["source_id"] not in older:
+                    source = file_of.get(row["source_id"], row["source_id"])
+                    history.failures.setdefault(source, []).append(row)
+    return history
+
+
+def committed_sources(root: str | Path, again: Again = lambda row: False) -> set[str]:
+    """Ids of the sources in units committed under the corpus' present settings, without those to be tried again."""
+    return read_history(root).done(again)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    with reading(path):
+        return pq.ParquetFile(path).read().to_pylist()
+
+
+def refused_files(root: str | Path) -> Iterator[tuple[Path, dict[str, Any], set[str]]]:
+    """(file, row, the sources that were asked for) of each verdict that was written outside of any unit."""
+    import pyarrow.parquet as pq
+
+    for path in sorted((Path(root) / "quarantine" / "now").glob("*.parquet")):
+        try:
+            table = pq.ParquetFile(path).read()
+        except (pa.ArrowException, OSError):
+            continue
+        about = (table.schema.metadata or {}).get(b"voxmill", b"{}")
+        for row in table.to_pylist():
+            yield path, row, set(json.loads(about).get("arguments", ()))
+
+
+def replaced_sources(root: str | Path) -> list[str]:
+    """Ids of failed sources in whose place another file lies by now: their quarantine rows are out of date."""
+    try:
+        found = json.loads(_replaced_path(root).read_text(encoding="utf-8"))
+        return sorted(str(source) for source in found["source_ids"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return []
+
+
+def note_replaced(root: str | Path, history: History, found: Iterable[tuple[str, str]]) -> None:
+    """Remember which failed sources were replaced, from the (path, source id) pairs that a run has found."""
+    if not history.failures:
+        return
+    at_path = dict(found)
+    before = set(replaced_sources(root))
+    after = set(before)
+    for source, rows in history.failures.items():
+        ids = {source, other_channel_id(source)}
+        now = {at_path[row["path"]] for row in rows if row["path"] in at_path}
+        if now:
+            after = after - ids if source in now else after | ids
+    if after != before:
+        _write_replaced(root, after)
+
+
+def _write_replaced(root: str | Path, sources: Collection[str]) -> None:
+    text = json.dumps({"source_ids": sorted(sources)}, indent=1)
+    write_atomically(_replaced_path(root), text.encode(), scratch=Path(root) / "tmp")
+
+
+def _replaced_path(root: str | Path) -> Path:
+    return Path(root) / "quarantine" / "replaced.json"

@@ -1,0 +1,225 @@
+"""Latents beside a corpus: what a codec makes of its segments, once, in Arrow files that a trainer reads through a memory map.
+
+    latents/<digest of the codec's encoder>/<aa>/<unit>.<sha8>.arrow     a row a segment, keyed by segment_id
+
+A file is written whole, under a name that carries its content's hash, and holds segments of one unit; a unit may have several
+(a run that was killed, thresholds that brought segments in later). Segments are never rewritten for it. It names the shard whose
+audio was encoded: a segment that is processed again may have the same id and other audio, and then its latents are made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from catalogs.corpus.commit import read_records, write_atomically
+from catalogs.corpus.damage import reading
+from catalogs.corpus.shards import BATCH_ROWS
+
+_OPEN_FILES = 256
+#: `latents`: bfloat16 bits, little endian, row-major [patches, patch_size, feat_dim]; `patches`: with the padded last one.
+LATENTS = pa.schema([("segment_id", pa.string()), ("patches", pa.int32()), ("latents", pa.binary())])
+
+
+@dataclass(frozen=True)
+class LatentForm:
+    """What latents are of: they fit a model only where all of it is the same."""
+
+    codec: str
+    """Digest of the codec's encoder."""
+    patch_size: int
+    """Latent frames of a patch."""
+    feat_dim: int
+    """Channels of a frame."""
+
+    @property
+    def patch_bytes(self) -> int:
+        """Bytes of a patch in bfloat16."""
+        return 2 * self.patch_size * self.feat_dim
+
+
+def write_latents(
+    root: str | Path, form: LatentForm, shard: str, rows: Sequence[tuple[str, np.ndarray]]
+) -> tuple[Path, int]:
+    """Write latents (uint16 [A, P, D]: bfloat16 bits) of segments of one shard, whole or not at all; (the file, its bytes).
+
+    Raises ValueError for values of another form, OSError with nothing visible.
+    """
+    for segment, values in rows:
+        if values.dtype != np.uint16 or values.shape[1:] != (form.patch_size, form.feat_dim):
+            raise ValueError(f"latents of segment {segment} are {values.dtype} {list(values.shape)}")
+    unit = Path(shard).name.split(".")[0]
+    about: dict[str, Any] = {
+        "codec": form.codec,
+        "patch_size": form.patch_size,
+        "feat_dim": form.feat_dim,
+        "dtype": "bfloat16",
+    }
+    about["shard"] = shard
+    schema = LATENTS.with_metadata({b"voxmill": json.dumps(about).encode()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema) as writer:
+        for start in range(0, len(rows), BATCH_ROWS):
+            part = rows[start : start + BATCH_ROWS]
+            columns = [
+                [name for name, _ in part],
+                [len(v) for _, v in part],
+                [v.astype("<u2").tobytes() for _, v in part],
+            ]
+            arrays = [pa.array(values, field.type) for values, field in zip(columns, LATENTS, strict=True)]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+    data = sink.getvalue().to_pybytes()
+    root = Path(root)
+    name = f"{unit}.{hashlib.sha256(data).hexdigest()[:8]}.arrow"
+    final = root / "latents" / form.codec / unit[:2] / name
+    write_atomically(final, data, scratch=root / "tmp")
+    return final, len(data)
+
+
+def latent_files(root: str | Path, codec: str | None = None) -> list[Path]:
+    """The files of one codec, or of all, in order."""
+    return sorted((Path(root) / "latents").glob(f"{codec or '*'}/*/[!.]*.arrow"))
+
+
+def stored_codecs(root: str | Path) -> list[str]:
+    """Digests of the codecs whose latents a corpus has."""
+    return sorted({path.parent.parent.name for path in latent_files(root)})
+
+
+class StoredLatents:
+    """The latents that a corpus has in one form, of segments as they are now. Cheap to open, safe to pickle; files made later are
+    not seen.
+    """
+
+    def __init__(self, root: str | Path, form: LatentForm) -> None:
+        """Raises ValueError, in one line, for a file of another form under this codec's name or one that cannot be read."""
+        self.root, self.form = Path(root), form
+        self._places: dict[str, tuple[int, int]] = {}
+        records = {record["unit_id"]: record for record in read_records(root)}
+        # Not even opened: latents of units that were processed again as a whole.
+        self._files = [path for path in latent_files(root, form.codec) if _unit(path) in records]
+        self._tables: OrderedDict[int, pa.Table] = OrderedDict()
+        for number, path in enumerate(self._files):
+            table, record = _open(path), records[_unit(path)]
+            if _form(table) != form:
+                raise ValueError(
+                    f"{path} holds latents of patch size {_form(table).patch_size}, {_form(table).feat_dim} channels; wanted"
+                    f" are {form.patch_size}, {form.feat_dim}: remove {path.parents[1]} and run voxmill encode again"
+                )
+            if not _is_of(table, record):
+                continue
+            replaced = _replaced(self.root, record)
+            for row, segment in enumerate(table.column("segment_id").to_pylist()):
+                if segment not in replaced:
+                    self._places.setdefault(segment, (number, row))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_tables": OrderedDict()}
+
+    def __contains__(self, segment_id: str) -> bool:
+        return segment_id in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def get(self, segment_id: str) -> np.ndarray | None:
+        """uint16 [A, P, D]: the bfloat16 bits of a segment's latents, a read-only view of the map; None where there are none."""
+        place = self._places.get(segment_id)
+        if place is None:
+            return None
+        number, row = place
+        if number not in self._tables:
+            self._tables[number] = _open(self._files[number])
+            if len(self._tables) > _OPEN_FILES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(number)
+        with reading(self._files[number]):
+            value = self._tables[number].column("latents")[row].as_buffer()
+            return np.frombuffer(value, dtype="<u2").reshape(-1, self.form.patch_size, self.form.feat_dim)
+
+
+def latent_problems(
+    root: Path, segments: Collection[str], records: Mapping[str, Mapping[str, Any] | None], hashes: bool = True
+) -> Iterator[tuple[str, str, str]]:
+    """(severity, path, what is wrong) of everything under latents/.
+
+    segments: ids of all committed segments. records: of all committed units, None for one that was processed again as a whole.
+    """
+    for path in sorted((root / "latents").rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if not path.is_file():
+            continue
+        if len(path.relative_to(root).parts) != 4 or path.suffix != ".arrow" or path.name.startswith("."):
+            yield "notice", name, "is no file of latents; it may be removed"
+            continue
+        again = "remove it and run voxmill encode again: nothing else is lost"
+        if hashes and hashlib.sha256(path.read_bytes()).hexdigest()[:8] != path.name.split(".")[-2]:
+            yield "error", name, f"has changed since it was written; {again}"
+            continue
+        try:
+            table = _open(path)
+            form = _form(table)
+        except ValueError as error:
+            yield "error", name, f"cannot be read ({error}); {again}"
+            continue
+        if form.codec != path.parent.parent.name:
+            yield "error", name, f"holds latents of codec {form.codec}; {again}"
+        lengths = zip(table.column("patches").to_pylist(), table.column("latents"), strict=True)
+        if any(value.as_buffer().size != patches * form.patch_bytes for patches, value in lengths):
+            yield "error", name, f"has latents of another length than it says; {again}"
+        unit = _unit(path)
+        record = records.get(unit)
+        if unit in records and (record is None or not _is_of(table, record)):
+            yield "notice", name, "is of segments that were processed again: nothing reads it; it may be removed"
+            continue
+        strange = sum(segment not in segments for segment in table.column("segment_id").to_pylist())
+        if strange:
+            yield "notice", name, f"{strange} of its segments are in no unit of this corpus; it may be removed"
+
+
+def _unit(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def _is_of(table: pa.Table, record: Mapping[str, Any]) -> bool:
+    """Return True if latents were made of a shard that a unit's record lists. Files of before do not name their shard."""
+    shard = json.loads(table.schema.metadata[b"voxmill"]).get("shard")
+    return shard is None or any(file["path"] == shard for file in record["files"])
+
+
+def _replaced(root: Path, record: Mapping[str, Any]) -> set[str]:
+    """Ids of a unit's segments whose sources were processed again in another unit."""
+    import pyarrow.parquet as pq
+
+    older = set(record.get("superseded", ()))
+    found: set[str] = set()
+    for file in record["files"] if older else ():
+        if file["kind"] == "index":
+            with reading(root / file["path"]):
+                table = pq.ParquetFile(root / file["path"]).read(columns=["segment_id", "source_id"])
+            pairs = zip(*(table.column(name).to_pylist() for name in ("segment_id", "source_id")), strict=True)
+            found |= {segment for segment, source in pairs if source in older}
+    return found
+
+
+def _open(path: Path) -> pa.Table:
+    with reading(path):
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        if table.schema.names != LATENTS.names or b"voxmill" not in (table.schema.metadata or {}):
+            raise ValueError("it does not have the columns of latents")
+    return table
+
+
+def _form(table: pa.Table) -> LatentForm:
+    about = json.loads(table.schema.metadata[b"voxmill"])
+    if about["dtype"] != "bfloat16":
+        raise ValueError(f"latents of {about['dtype']}")
+    return LatentForm(about["codec"], about["patch_size"], about["feat_dim"])

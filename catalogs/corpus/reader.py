@@ -1,0 +1,237 @@
+"""Reading a corpus: the rows of committed units, and the audio of any segment at random."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from catalogs.corpus.commit import CorpusError, committed_units, corpus_info, is_inside, read_records
+from catalogs.corpus.damage import reading
+from catalogs.corpus.duplicates import lay_over, read_duplicates
+from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS, INDEX, RECORDINGS, REFERENCES
+from catalogs.corpus.shards import Shard
+
+if TYPE_CHECKING:
+    from catalogs.corpus.thresholds import Thresholds
+
+_OPEN_SHARDS = 256
+_PART_ROWS = 16_384
+"""Rows from which on small units are not gathered any further: 7 MB of index."""
+_SCHEMAS = {"index": INDEX, "recordings": RECORDINGS, "references": REFERENCES}
+_ANNOTATIONS = {"descriptions": DESCRIPTIONS, "decoupled": DECOUPLED}
+
+
+def annotation_files(root: str | Path, kind: str) -> list[Path]:
+    """Files under annotations/ that hold `descriptions` or `decoupled` rows, of whichever pass, known by their columns.
+
+    Those of units that were processed again as a whole are left out: the new unit may have segments of the same ids.
+    """
+    import pyarrow.parquet as pq
+
+    wanted = set(_ANNOTATIONS[kind].names)
+    base = Path(root) / "annotations"
+    found = []
+    replaced = committed_units(root) - {record["unit_id"] for record in read_records(root)}
+    for path in sorted(base.rglob("*.parquet")):
+        if path.stem not in replaced and not any(
+            part.startswith((".", "tmp")) for part in path.relative_to(base).parts
+        ):
+            with reading(path):
+                if wanted <= set(pq.read_schema(path).names):
+                    found.append(path)
+    return found
+
+
+def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` of one Parquet file of a corpus. DamagedFileError if it cannot be read."""
+    import pyarrow.parquet as pq
+
+    with reading(path):
+        return pq.ParquetFile(path).read(columns=schema.names).select(schema.names).cast(schema)
+
+
+def _gathered(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Tables one after the other, those of few rows put together until they have `rows`."""
+    waiting: list[pa.Table] = []
+    held = 0
+    for table in tables:
+        waiting.append(table)
+        held += table.num_rows
+        if held >= rows:
+            yield pa.concat_tables(waiting)
+            waiting, held = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+class Corpus:
+    """A corpus as it was when it was opened: `refresh` sees units committed since. Safe to pickle to data workers.
+
+    Whatever reads a file that is not what was committed raises DamagedFileError, one line with the command that repairs it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.info = corpus_info(self.path)
+        self.records: list[dict[str, Any]] = list(read_records(self.path))
+        self._shards: OrderedDict[str, Shard] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "info": self.info, "records": self.records, "_shards": OrderedDict()}
+
+    def refresh(self) -> None:
+        """Read the records again."""
+        self.records = list(read_records(self.path))
+        for name in ("index", "_places"):
+            self.__dict__.pop(name, None)
+
+    def files(self, kind: str) -> list[Path]:
+        """Committed files of a kind: segments, index, recordings, references or quarantine.
+
+        A file may hold rows of sources that were processed again since: `table` leaves these out.
+        """
+        return [self.path / file["path"] for record in self.records for file in record["files"] if file["kind"] == kind]
+
+    @cached_property
+    def index(self) -> pa.Table:
+        """The INDEX rows of all segments, kept and rejected, in order of unit."""
+        return self.table("index")
+
+    def table(self, kind: str) -> pa.Table:
+        """All committed rows of `index`, `recordings` or `references`: the newest attempt at each source."""
+        parts = list(self._tables(kind))
+        found = pa.concat_tables(parts) if parts else _SCHEMAS[kind].empty_table()
+        if kind == "references" and self.partly_superseded:
+            found = self._between_present(found)
+        return lay_over(found, read_duplicates(self.path)) if kind == "index" else found
+
+    def _tables(self, kind: str, schema: pa.Schema | None = None) -> Iterator[pa.Table]:
+        """The rows of one kind unit by unit, each read when it is asked for. schema: of some of its columns (default: all)."""
+        for record in self.records:
+            for file in record["files"]:
+                if file["kind"] == kind:
+                    yield self._read(file, record.get("superseded"), schema or _SCHEMAS[kind])
+
+    @property
+    def partly_superseded(self) -> bool:
+        """Whether some unit holds sources that were processed again in another unit."""
+        return any(record.get("superseded") for record in self.records)
+
+    def _read(self, file: dict[str, Any], superseded: list[str] | None, schema: pa.Schema) -> pa.Table:
+        import pyarrow.compute as pc
+
+        table = read_rows(self.path / file["path"], schema)
+        if superseded and "source_id" in table.schema.names:
+            table = table.filter(pc.invert(pc.is_in(table.column("source_id"), pa.array(superseded, pa.string()))))
+        return table
+
+    def _between_present(self, references: pa.Table) -> pa.Table:
+        """The pairs both of whose segments are there, each once: a pair of both attempts at a source is one."""
+        present = set(self.table("index").column("segment_id").to_pylist())
+        ids = zip(*(references.column(name).to_pylist() for name in ("segment_id", "reference_id")), strict=True)
+        rows = {pair: row for row, pair in enumerate(ids) if present.issuperset(pair)}
+        return references.take(pa.array(sorted(rows.values()), pa.int64()))
+
+    def annotations(self, kind: str) -> pa.Table:
+        """All rows of `descriptions` or `decoupled` that later passes have made so far, keyed by segment_id.
+
+        Rows of segments that were replaced (another attempt, --redo) stay on the disk and are left out.
+        """
+        import pyarrow.compute as pc
+
+        schema = _ANNOTATIONS[kind]
+        parts = [read_rows(path, schema) for path in annotation_files(self.path, kind)]
+        if not parts:
+            return schema.empty_table()
+        found = pa.concat_tables(parts)
+        return found.filter(pc.is_in(found.column("segment_id"), self.index.column("segment_id").combine_chunks()))
+
+    def kept(self, thresholds: Thresholds | None = None) -> pa.Table:
+        """The INDEX rows of the segments that pass `thresholds` (default: the corpus' own); no model is called."""
+        from catalogs.corpus.thresholds import apply_thresholds, load_thresholds
+
+        table = apply_thresholds(self.index, thresholds or load_thresholds(self.path))
+        return table.filter(table.column("kept"))
+
+    def kept_parts(self, columns: Sequence[str] = INDEX.names) -> Iterator[pa.Table]:
+        """Columns of the rows of `kept` in tables of whole units, in order of unit, read when they are asked for.
+
+        The columns of duplicates are empty: what is a duplicate of what is known of the corpus as a whole only.
+        """
+        from catalogs.corpus.thresholds import JUDGED, kept_rows, load_thresholds
+
+        thresholds = load_thresholds(self.path)
+        needed = JUDGED | {"source_id"} | set(columns)
+        schema = pa.schema([field for field in INDEX if field.name in needed])
+        for part in _gathered(self._tables("index", schema), _PART_ROWS):
+            yield kept_rows(part, thresholds, columns)
+
+    def __len__(self) -> int:
+        if self.partly_superseded:
+            return self.index.num_rows
+        return sum(record["segments"] for record in self.records)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The INDEX rows one by one as dicts."""
+        for batch in self.index.to_batches(max_chunksize=1024):
+            yield from batch.to_pylist()
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[str | None, int | None]]:
+        table = self.index
+        keys = table.column("segment_id").to_pylist()
+        places = zip(table.column("shard").to_pylist(), table.column("row").to_pylist(), strict=True)
+        return dict(zip(keys, places, strict=True))
+
+    def place(self, segment_id: str) -> tuple[str, int]:
+        """(shard, row) of a segment's audio; KeyError when there is no such segment or it has no audio."""
+        shard, row = self._places[segment_id]
+        if shard is None or row is None:
+            raise KeyError(f"segment {segment_id} has no audio: it failed a hard rule")
+        return shard, row
+
+    def shard_of(self, segment_id: str) -> str | None:
+        """The shard of a segment's audio; None where there is no such segment or it has no audio."""
+        return self._places.get(segment_id, (None, None))[0]
+
+    def shard(self, name: str) -> Shard:
+        """The opened shard with this name (the `shard` column: a path within the corpus)."""
+        if not is_inside(name):
+            raise CorpusError(f"{self.path}: a row names the shard {name}, which is not in this corpus; do not use it")
+        if name in self._shards:
+            self._shards.move_to_end(name)
+        else:
+            self._shards[name] = Shard(self.path / name)
+            if len(self._shards) > _OPEN_SHARDS:
+                self._shards.popitem(last=False)
+        return self._shards[name]
+
+    def segment(self, segment_id: str) -> dict[str, Any]:
+        """One segment with its words and embedding, without audio."""
+        shard, row = self.place(segment_id)
+        with reading(self.path / shard):
+            return self.shard(shard).row(row) | {"shard": shard, "row": row}
+
+    def audio_buffer(self, segment_id: str) -> pa.Buffer:
+        """The FLAC bytes of one segment, as a view of the shard."""
+        shard, row = self.place(segment_id)
+        with reading(self.path / shard):
+            return self.shard(shard).audio_buffer(row)
+
+    def read_audio(self, segment_id: str, level: bool = False) -> tuple[np.ndarray, int]:
+        """float32 [S] in -1..1 and the native sample rate (Hz) of one segment, as it was recorded.
+
+        With `level`, at the loudness that its recorded `gain_db` brings it to (unchanged where it has none); dividing by the
+        same gain gives the recording back.
+        """
+        shard, row = self.place(segment_id)
+        with reading(self.path / shard):
+            samples, rate = self.shard(shard).read_audio(row)
+            gain = self.shard(shard).column(row, "gain_db") if level else None
+        return (samples if gain is None else samples * np.float32(10 ** (gain / 20))), rate

@@ -1,0 +1,175 @@
+"""`fsck --repair`: the road back from damage. Nothing is deleted but doubles of what is committed.
+
+A record that was lost is rebuilt from its files, an index from its shard. Any other damaged unit is taken off the list of what
+is committed: its record moves to damaged/units/, and the same prepare command processes exactly its sources again. This is done
+only if all of them are still there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from catalogs.corpus.commit import commit_record, corpus_info, record_path, sweep_tmp, write_atomically
+from catalogs.corpus.fsck import Findings
+from catalogs.corpus.ids import other_channel_id, source_id
+from catalogs.corpus.locks import dead_scratch
+from catalogs.corpus.schema import INDEX
+from catalogs.corpus.unit_checks import Problem, read_file
+from catalogs.corpus.unnamed import aside_folder, aside_records, is_redone
+from catalogs.weights.registry import file_sha256
+
+
+def mend(root: Path, found: Findings) -> list[Problem]:
+    """Mend what can be mended; return what was done and what is left."""
+    done = list(found.problems) + found.unnamed.notices
+    lost = {record["unit_id"]: record for record in found.unnamed.lost}
+    for path, problem in found.broken_records.items():
+        done.append(_broken_record(root, path, problem, path.stem in lost))
+    for record in lost.values():
+        commit_record(root, record)
+        done.append(Problem("repaired", f"unit {record['unit_id']}", "its commit record was rebuilt from its files"))
+    records = {record["unit_id"]: record for record in found.records}
+    for unit, faults in found.damaged.items():
+        done += _mend_unit(root, records[unit], faults, [*records.values()])
+    for problem in found.companions:
+        _set_aside(root, root / problem.path)
+        done.append(Problem("repaired", problem.path, f"{problem.what}; moved to damaged/, its command makes it again"))
+    return done + _remove_doubles(root, found)
+
+
+def _broken_record(root: Path, path: Path, problem: Problem, rebuilt: bool) -> Problem:
+    if not rebuilt:
+        what = f"{problem.what}, and its files are not whole: put back a copy, or move it to damaged/ and prepare again"
+        return Problem("error", problem.path, what)
+    _set_aside(root, path)
+    return Problem("repaired", problem.path, f"{problem.what}; it was moved to damaged/")
+
+
+def _mend_unit(
+    root: Path, record: dict[str, Any], faults: list[Problem], records: list[dict[str, Any]]
+) -> list[Problem]:
+    if record["fingerprint"] != (corpus_info(root).get("fingerprint") or record["fingerprint"]):
+        return [
+            Problem("notice", p.path, f"{p.what}; of settings that --redo has replaced: nothing reads it")
+            for p in faults
+        ]
+    if [problem.path.split("/")[0] for problem in faults] == ["index"] and _rebuild_index(root, record):
+        return [Problem("repaired", faults[0].path, f"{faults[0].what}; it was rebuilt from the unit's shard")]
+    gone = _gone_sources(root, record)
+    if gone:
+        path = record_path(root, record["unit_id"]).relative_to(root)
+        what = (
+            f"it stays as it is, for {len(gone)} of its {len(record['source_ids'])} recordings are gone and cannot be processed"
+            f" again (e.g. {gone[0]}): bring them back and repair again, or move {path} to damaged/units/ to go on without them"
+        )
+        return [Problem("error", p.path, f"{p.what}; {what}") for p in faults]
+    aside = aside_folder(root) / "units" / f"{record['unit_id']}.json"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(record_path(root, record["unit_id"]), aside)  # noqa: PTH105 - the one step that takes the unit off
+    what = f"the unit's {len(record['source_ids'])} recordings are no longer committed: run the same prepare command to redo them"
+    return [Problem("repaired", p.path, f"{p.what}; {what}") for p in faults]
+
+
+def _rebuild_index(root: Path, record: dict[str, Any]) -> bool:
+    """Write the index again from the shard, if every segment has audio and the result is what was committed, bit for bit."""
+    import pyarrow.parquet as pq
+
+    shard = next((file for file in record["files"] if file["kind"] == "segments"), None)
+    entry = next(file for file in record["files"] if file["kind"] == "index")
+    if shard is None or shard["rows"] != record["segments"]:
+        return False
+    table = pa.ipc.open_file(pa.memory_map(str(root / shard["path"]))).read_all()
+    columns = [table.column(name) for name in INDEX.names if name not in ("shard", "row")]
+    columns += [pa.array([shard["path"]] * table.num_rows), pa.array(range(table.num_rows), pa.int32())]
+    rebuilt = pa.table(columns, schema=INDEX.with_metadata(_metadata(root, record)))
+    sink = pa.BufferOutputStream()
+    pq.write_table(rebuilt, sink, compression="zstd")
+    data = sink.getvalue().to_pybytes()
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        return False
+    write_atomically(root / entry["path"], data, scratch=root / "tmp")
+    return True
+
+
+def _metadata(root: Path, record: dict[str, Any]) -> dict[bytes, bytes]:
+    """What the unit's other Parquet files say of it: the index said the same."""
+    for file in record["files"]:
+        if file["kind"] in ("recordings", "references", "quarantine"):
+            found = (read_file(root / file["path"], file["kind"]).schema.metadata or {}).get(b"voxmill")
+            return {b"voxmill": found} if found else {}
+    return {}
+
+
+def _gone_sources(root: Path, record: dict[str, Any]) -> list[str]:
+    """Recordings of a unit that are not at their place any more, or whose place is not known."""
+    known: dict[str, dict[str, Any]] = {}
+    for file in record["files"]:
+        if file["kind"] == "recordings":
+            try:
+                known = {row["source_id"]: row for row in read_file(root / file["path"], "recordings").to_pylist()}
+            except (pa.ArrowException, OSError):
+                known = _from_hashes(root, record["source_ids"])
+    gone = []
+    for source in record["source_ids"]:
+        row = known.get(source)
+        if row is None:
+            gone.append(f"source {source}, whose place was in the damaged list of recordings")
+        elif not _is_there(row):
+            gone.append(row["path"])
+    return gone
+
+
+def _from_hashes(root: Path, wanted: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Where the wanted sources were found, from the hashes that runs remember: a source's id is made of the end of its path."""
+    ids, found = set(wanted), {}
+    try:
+        hashes = json.loads((root / "hashes.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    for path, size, _, sha256 in hashes:
+        inner, _, outer = path.partition("::")
+        parts = [*outer.split("/"), *inner.rpartition("://")[2].split("/")] if outer else path.split("/")
+        for start in range(len(parts)):
+            source = source_id("/".join(parts[start:]), sha256)
+            for name in {source, other_channel_id(source)} & ids:
+                found[name] = {"path": path, "bytes": size, "content_sha256": sha256}
+    return found
+
+
+def _is_there(row: Mapping[str, Any]) -> bool:
+    """Return True if a recording can be processed again. What lies behind a URL is taken to be there."""
+    _, chained, outer = row["path"].rpartition("::")
+    place = outer.removeprefix("file://").removeprefix("local://")
+    if "://" in place:
+        return True
+    path = Path(place)
+    if chained or not path.exists():
+        # In a container: the archive or table itself is what must be there.
+        return any(above.is_file() for above in (path, *path.parents))
+    return path.is_file() and path.stat().st_size == row["bytes"] and file_sha256(path) == row["content_sha256"]
+
+
+def _set_aside(root: Path, path: Path) -> None:
+    final = aside_folder(root) / path.relative_to(root)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(path, final)  # noqa: PTH105
+
+
+def _remove_doubles(root: Path, found: Findings) -> list[Problem]:
+    # Without those that this repair has just set aside.
+    records = [record for record in found.records if record_path(root, record["unit_id"]).is_file()]
+    for unit, record in aside_records(root).items():
+        if is_redone(record, records):
+            (aside_folder(root) / "units" / f"{unit}.json").unlink()
+    removed = [str(path.relative_to(root)) for path in (*found.unnamed.doubles, *dead_scratch(root / "tmp"))]
+    for path in found.unnamed.doubles:
+        path.unlink()
+    sweep_tmp(root)
+    return [Problem("repaired", name, "was left by a run that was killed, and removed") for name in removed]

@@ -1,0 +1,86 @@
+"""Checks of one unit: its tables agree with each other, and every second of its recordings is accounted for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from catalogs.corpus.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SEGMENTS
+
+_TOLERANCE_S = 0.05
+SCHEMAS = {"index": INDEX, "recordings": RECORDINGS, "references": REFERENCES, "quarantine": QUARANTINE}
+KINDS = ("segments", *SCHEMAS)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something found by fsck.
+
+    `severity`: `error` (the corpus is not whole), `notice` (nothing is lost) or `repaired` (what `--repair` has done).
+    """
+
+    severity: str
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.path}: {self.what}"
+
+
+def read_file(path: Path, kind: str) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    if kind != "segments":
+        return pq.ParquetFile(path).read()
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    missing = set(SEGMENTS.names) - set(table.schema.names)
+    if missing:
+        raise pa.ArrowInvalid(f"columns missing: {', '.join(sorted(missing))}")
+    return table.select(["segment_id"])
+
+
+def check_audio(record: dict[str, Any], index: pa.Table, shard: pa.Table | None) -> list[Problem]:
+    """Every index row that points at audio points at its own row of the shard."""
+    names = [file["path"] for file in record["files"] if file["kind"] == "segments"]
+    ids = shard.column("segment_id").to_pylist() if shard is not None else []
+    pointed = 0
+    problems = []
+    rows = zip(*(index.column(name).to_pylist() for name in ("segment_id", "shard", "row")), strict=True)
+    for segment, shard_name, row in rows:
+        if shard_name is None:
+            continue
+        pointed += 1
+        if shard is not None and (shard_name not in names or row >= len(ids) or ids[row] != segment):
+            problems.append(Problem("error", f"segment {segment}", f"is not at row {row} of {shard_name}"))
+    if shard is not None and pointed != len(ids) and not problems:
+        problems.append(Problem("error", names[0], f"holds {len(ids)} clips but the index points at {pointed}"))
+    return problems
+
+
+def check_seconds(index: pa.Table, recordings: pa.Table) -> list[Problem]:
+    """duration_s = silence_s + the sum of the recording's segments; quarantined recordings have no such account."""
+    spoken: dict[str, float] = defaultdict(float)
+    for source, duration in zip(
+        index.column("source_id").to_pylist(), index.column("duration_s").to_pylist(), strict=True
+    ):
+        spoken[source] += duration or 0.0
+    problems = []
+    for row in recordings.select(["source_id", "path", "duration_s", "silence_s", "status"]).to_pylist():
+        if row["status"] == "quarantined":
+            continue
+        account = (row["silence_s"] or 0.0) + spoken[row["source_id"]]
+        lost = (row["duration_s"] or 0.0) - account
+        if abs(lost) > _TOLERANCE_S:
+            what = f"{lost:+.2f} s of {row['duration_s']:.2f} s are in neither a segment nor silence"
+            problems.append(Problem("error", row["path"] or row["source_id"], what))
+    known = set(recordings.column("source_id").to_pylist())
+    problems += [
+        Problem("error", f"source {source}", "has segments but no recording")
+        for source in spoken
+        if source not in known
+    ]
+    return problems

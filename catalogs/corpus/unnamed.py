@@ -1,0 +1,199 @@
+"""Files of a corpus that no commit record names: of a record that was lost, doubles of what is committed, or unfinished."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from catalogs.corpus.ids import unit_id
+from catalogs.corpus.schema import INDEX, SCHEMA_VERSION
+from catalogs.corpus.unit_checks import KINDS, Problem, check_audio, check_seconds, read_file
+from catalogs.weights.registry import file_sha256
+
+_NAME = re.compile(r"([0-9a-f]+)\.([0-9a-f]{8})\.(arrow|parquet)")
+
+
+@dataclass
+class Unnamed:
+    """The files that no record names, by what may be done with them."""
+
+    lost: list[dict[str, Any]] = field(default_factory=list)
+    """Rebuilt records of units whose files are whole and whose sources no record lists."""
+    doubles: list[Path] = field(default_factory=list)
+    """Files all of whose sources are committed: they may be removed."""
+    notices: list[Problem] = field(default_factory=list)
+    """Files that stay, and why."""
+
+
+@dataclass
+class _Group:
+    """The unnamed files of one unit that are what their names say, newest of each kind."""
+
+    unit: str
+    files: dict[str, Path] = field(default_factory=dict)
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    """What the files say of the unit; empty for files of older versions."""
+
+    @property
+    def sources(self) -> set[str]:
+        """Ids of the sources that the files hold rows of."""
+        columns = [table.column("source_id") for table in self.tables.values() if "source_id" in table.schema.names]
+        return {source for column in columns for source in column.to_pylist() if source}
+
+
+def aside_folder(root: Path) -> Path:
+    """Where a repair puts what the corpus must not use: records of units to be redone, companions that cannot be read."""
+    return root / "damaged"
+
+
+def aside_records(root: Path) -> dict[str, dict[str, Any]]:
+    """Records that were set aside so that their sources are processed again, by unit."""
+    found = {}
+    for path in sorted((aside_folder(root) / "units").glob("*.json")):
+        try:
+            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+    return found
+
+
+def is_redone(aside: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> bool:
+    """Return True if records list all sources of a unit that was set aside."""
+    return set(aside["source_ids"]) <= {source for record in records for source in record["source_ids"]}
+
+
+def sort_unnamed(root: Path, records: Sequence[dict[str, Any]], fingerprint: str | None) -> Unnamed:
+    """Sort the files that no record names. `fingerprint`: what the corpus is bound to."""
+    result = Unnamed()
+    named = {file["path"] for record in records for file in record["files"]}
+    units = {record["unit_id"] for record in records}
+    aside = aside_records(root)
+    for unit, paths in _unnamed_by_unit(root, named, result).items():
+        if unit in units:
+            result.doubles += paths
+        elif unit in aside:
+            if is_redone(aside[unit], records):
+                result.doubles += paths
+            else:
+                what = "its record was set aside by a repair; the same prepare command processes its sources again"
+                result.notices.append(Problem("notice", f"unit {unit}", what))
+        else:
+            _sort_group(root, _group(root, unit, paths), paths, records, fingerprint, result)
+    return result
+
+
+def _unnamed_by_unit(root: Path, named: set[str], result: Unnamed) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = defaultdict(list)
+    for kind in KINDS:
+        for path in sorted((root / kind).glob("*/*")):
+            relative = path.relative_to(root).as_posix()
+            if not path.is_file() or relative in named or relative.startswith("quarantine/now/"):
+                continue
+            match = _NAME.fullmatch(path.name)
+            if match:
+                found[match.group(1)].append(path)
+            else:
+                result.notices.append(Problem("notice", relative, "is not a file of a corpus; move it elsewhere"))
+    return found
+
+
+def _group(root: Path, unit: str, paths: list[Path]) -> _Group:
+    group = _Group(unit)
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
+        kind = path.relative_to(root).parts[0]
+        try:
+            table = (
+                pa.ipc.open_file(pa.memory_map(str(path))).read_all() if kind == "segments" else read_file(path, kind)
+            )
+        except (pa.ArrowException, OSError):
+            continue
+        if file_sha256(path)[:8] == path.name.split(".")[-2]:
+            group.files[kind], group.tables[kind] = path, table
+            about = json.loads((table.schema.metadata or {}).get(b"voxmill", b"{}"))
+            group.about = group.about | about
+    return group
+
+
+def _sort_group(
+    root: Path,
+    group: _Group,
+    paths: list[Path],
+    records: Sequence[dict[str, Any]],
+    fingerprint: str | None,
+    result: Unnamed,
+) -> None:
+    own = group.about.get("fingerprint", fingerprint)
+    generation = group.about.get("generation") or 0
+    listed = [r for r in records if r["fingerprint"] == own and (r.get("generation") or 0) >= generation]
+    committed = group.sources & {source for record in listed for source in record["source_ids"]}
+    if group.sources and committed == group.sources:
+        result.doubles += paths
+        return
+    record = None if committed else rebuilt_record(root, group, fingerprint)
+    if record is not None:
+        result.lost.append(record)
+        rebuilt = {file["path"] for file in record["files"]}
+        result.doubles += [path for path in paths if path.relative_to(root).as_posix() not in rebuilt]
+        return
+    what = "an unfinished unit: the same prepare command makes it, after which --repair removes these files"
+    if not group.files:
+        what = "no record names it and its content is not what its name says; it stays until you remove it"
+    result.notices += [Problem("notice", path.relative_to(root).as_posix(), what) for path in paths]
+
+
+def rebuilt_record(root: Path, group: _Group, fingerprint: str | None) -> dict[str, Any] | None:
+    """The commit record that the files of a unit had; None if they are not all of the unit."""
+    recordings = group.tables.get("recordings")
+    if recordings is None:
+        return None
+    index = group.tables.get("index", INDEX.empty_table())
+    rows = {kind: table.num_rows for kind, table in group.tables.items()}
+    own = group.about.get("fingerprint") or _proven(group, recordings, fingerprint)
+    if own is None or group.about.get("rows", rows) != rows:
+        return None
+    files = [
+        {
+            "kind": kind,
+            "path": group.files[kind].relative_to(root).as_posix(),
+            "sha256": file_sha256(group.files[kind]),
+            "bytes": group.files[kind].stat().st_size,
+            "rows": rows[kind],
+        }
+        for kind in KINDS
+        if kind in group.files
+    ]
+    sources = recordings.column("source_id").to_pylist()
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "unit_id": group.unit,
+        "fingerprint": own,
+        "generation": group.about.get("generation") or 0,
+        "session_ids": group.about.get("session_ids")
+        or list(dict.fromkeys(recordings.column("session_id").to_pylist())),
+        "source_ids": sources,
+        "segments": index.num_rows,
+        "seconds": float(sum(seconds or 0.0 for seconds in recordings.column("duration_s").to_pylist())),
+        "at": datetime.fromtimestamp(group.files["recordings"].stat().st_mtime, UTC).isoformat(timespec="milliseconds"),
+        "files": files,
+        "stats": {},
+    }
+    shards = {name for name in index.column("shard").to_pylist() if name is not None}
+    if shards != {file["path"] for file in files if file["kind"] == "segments"}:
+        return None
+    faults = check_audio(record, index, group.tables.get("segments")) + check_seconds(index, recordings)
+    return None if faults else record
+
+
+def _proven(group: _Group, recordings: pa.Table, fingerprint: str | None) -> str | None:
+    """The corpus' fingerprint if the unit's id follows from it: for units without audio of older versions."""
+    columns = (recordings.column(name).to_pylist() for name in ("source_id", "bytes", "content_sha256"))
+    return fingerprint if fingerprint and unit_id(zip(*columns, strict=True), fingerprint) == group.unit else None

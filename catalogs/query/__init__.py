@@ -1,0 +1,1 @@
+"""Thresholds and the DuckDB views over a corpus."""

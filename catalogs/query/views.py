@@ -1,0 +1,390 @@
+"""The catalog: DuckDB views over the committed files of a corpus, for people and for reports.
+
+`catalog.duckdb` holds views only and names files by absolute path. It is built aside and renamed into place, so the
+pipeline never holds it open and readers never meet a lock. A corpus that was moved, or has new units, needs it rebuilt:
+`query` does so by itself, `voxmill catalog CORPUS` does it for other DuckDB clients.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from catalogs.corpus.attempts import cause_sql
+from catalogs.corpus.commit import corpus_info, read_records, record_path
+from catalogs.corpus.damage import DamagedFileError, one_line
+from catalogs.corpus.duplicates import duplicates_path
+from catalogs.corpus.history import replaced_sources
+from catalogs.corpus.ids import short_hash
+from catalogs.corpus.reader import annotation_files
+from catalogs.corpus.schema import (
+    DECOUPLED,
+    DESCRIPTIONS,
+    DUPLICATES,
+    INDEX,
+    QUARANTINE,
+    RECORDINGS,
+    REFERENCES,
+    SCHEMA_VERSION,
+)
+from catalogs.corpus.thresholds import Thresholds, load_thresholds, save_thresholds
+from catalogs.query.column_words import comments_sql, with_comments
+from catalogs.weights.registry import file_sha256
+
+if TYPE_CHECKING:
+    import duckdb
+
+VIEWS = (
+    "recordings",
+    "segments",
+    "reference_pairs",
+    "descriptions",
+    "decoupled",
+    "quarantine",
+    "units",
+    "stages",
+    "funnel",
+)
+_RECORD = pa.schema(
+    [
+        ("unit_id", pa.string()),
+        ("session_ids", pa.list_(pa.string())),
+        ("segments", pa.int64()),
+        ("seconds", pa.float64()),
+        ("fingerprint", pa.string()),
+        ("at", pa.timestamp("us", tz="UTC")),
+        ("stats", pa.string()),
+    ]
+)
+_SCHEMAS = {
+    "recordings": RECORDINGS,
+    "index": INDEX,
+    "references": REFERENCES,
+    "descriptions": DESCRIPTIONS,
+    "decoupled": DECOUPLED,
+    "quarantine": QUARANTINE,
+    "duplicates": DUPLICATES,
+    "records": _RECORD,
+}
+
+
+class QueryError(ValueError):
+    """A query that cannot be answered; the message is one line that says what to write instead."""
+
+
+def catalog_path(root: str | Path) -> Path:
+    """Where the catalog of a corpus is."""
+    return Path(root) / "catalog.duckdb"
+
+
+def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Path:
+    """Build catalog.duckdb anew and put it in place of the old one; returns its path.
+
+    `thresholds`, when given, become the corpus' own. Costs no model call: `kept` is computed by the views.
+    """
+    import duckdb
+
+    root = Path(root).resolve()
+    corpus_info(root)
+    if thresholds is not None:
+        save_thresholds(root, thresholds)
+    limits = thresholds or load_thresholds(root)
+    files = _files(root)
+    # The database takes its name from the file: a draft of another name would be unreadable after the rename. It is not
+    # under tmp/, which a run that starts at this moment sweeps.
+    _sweep_drafts(root)
+    draft = root / f".catalog-{uuid.uuid4().hex[:8]}" / "catalog.duckdb"
+    draft.parent.mkdir()
+    try:
+        with asking(root):
+            connection = duckdb.connect(str(draft))
+            try:
+                connection.execute(_sql(connection, root, files, limits))
+            finally:
+                connection.close()
+        os.replace(draft, catalog_path(root))  # noqa: PTH105 - atomic, and said so
+    finally:
+        shutil.rmtree(draft.parent, ignore_errors=True)
+    return catalog_path(root)
+
+
+def _sweep_drafts(root: Path) -> None:
+    """Remove drafts that a killed build left more than an hour ago."""
+    for folder in root.glob(".catalog-*"):
+        # Another build removes its own draft at any moment.
+        with suppress(FileNotFoundError):
+            if folder.stat().st_mtime < time.time() - 3600:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sql(connection: duckdb.DuckDBPyConnection, root: Path, files: dict[str, list[Path]], limits: Thresholds) -> str:
+    values: dict[str, str] = {
+        "kept": limits.kept_sql(),
+        "reasons": limits.all_reasons_sql(),
+        "state": _quote(_state(root, files, limits)),
+        "root": _quote(str(root)),
+        "version": str(SCHEMA_VERSION),
+        "columns_segments": _columns(INDEX.names),
+        "cause": cause_sql(),
+        "comments": comments_sql(),
+        "replaced": f"CAST({_list(replaced_sources(root))} AS VARCHAR[])",
+    }
+    older = _superseded(root)
+    for kind, schema in _SCHEMAS.items():
+        values[f"files_{kind}"] = _source(connection, kind, schema, files[kind], older)
+        values[f"columns_{kind}"] = _columns(schema.names)
+    if older:
+        values["files_references"] = _present_pairs(values["files_references"], values["files_index"])
+    template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
+    return Template(template).substitute(values)
+
+
+def _source(
+    connection: duckdb.DuckDBPyConnection, kind: str, schema: pa.Schema, files: list[Path], older: dict[str, list[str]]
+) -> str:
+    """What a view reads from: the committed files, or a typed table without rows where there is none.
+
+    `older`: of each file with rows of sources that were processed again in another unit, the ids of these sources.
+    """
+    empty = connection.from_arrow(schema.empty_table())
+    types = dict(zip(empty.columns, [str(kind) for kind in empty.types], strict=True))
+    nothing = "SELECT " + ", ".join(f'CAST(NULL AS {types[name]}) AS "{name}"' for name in types) + " WHERE false"
+    if not files:
+        return f"({nothing})"
+    listed = _list(str(path) for path in files)
+    if kind != "records":
+        # Only the quarantine has columns that older files lack; asking it of all would open every file's footer.
+        by_name = ", union_by_name = true" if kind == "quarantine" else ""
+        gone = [(str(path), source) for path in files for source in older.get(str(path), ())]
+        if gone and "source_id" in schema.names:
+            pairs = ", ".join(f"({_quote(path)}, {_quote(source)})" for path, source in gone)
+            rows = (
+                f"SELECT * EXCLUDE (filename) FROM read_parquet({listed}, filename = true{by_name}) AS rows "
+                f"ANTI JOIN (VALUES {pairs}) AS gone(filename, source_id) USING (filename, source_id)"
+            )
+        else:
+            rows = f"SELECT * FROM read_parquet({listed}{by_name})"
+        if by_name:
+            return f"({nothing} UNION ALL BY NAME {rows})"
+        return f"({rows})" if gone else f"read_parquet({listed})"
+    columns = ", ".join(f'"{name}": {_quote("JSON" if name == "stats" else types[name])}' for name in types)
+    return f"read_json({listed}, format = 'auto', records = true, columns = {{{columns}}})"
+
+
+def _superseded(root: Path) -> dict[str, list[str]]:
+    """Of each file with rows of sources that were processed again in another unit, the ids of these sources."""
+    return {
+        str(root / file["path"]): record["superseded"]
+        for record in read_records(root)
+        if "superseded" in record
+        for file in record["files"]
+    }
+
+
+def _present_pairs(references: str, index: str) -> str:
+    """Reference pairs both of whose segments are there, each once: a pair of both attempts at a source is one."""
+    present = f"(SELECT segment_id FROM {index})"
+    return (
+        f"(SELECT DISTINCT ON (segment_id, reference_id) * FROM {references} "
+        f"WHERE segment_id IN {present} AND reference_id IN {present})"
+    )
+
+
+def _files(root: Path) -> dict[str, list[Path]]:
+    """The files behind every view: those that records name, and the companions that later passes made."""
+    files: dict[str, list[Path]] = {kind: [] for kind in _SCHEMAS}
+    for record in read_records(root):
+        files["records"].append(record_path(root, record["unit_id"]))
+        for file in record["files"]:
+            if file["kind"] in files:
+                files[file["kind"]].append(root / file["path"])
+    files["quarantine"] += sorted((root / "quarantine" / "now").glob("*.parquet"))
+    for kind in ("descriptions", "decoupled"):
+        files[kind] = annotation_files(root, kind)
+    files["duplicates"] = [path for path in (duplicates_path(root),) if path.is_file()]
+    return files
+
+
+def _state(root: Path, files: dict[str, list[Path]], limits: Thresholds) -> str:
+    """A hash of everything the views were built from: another one means that they are out of date."""
+    template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
+    listed = "\n".join(str(path) for kind in sorted(files) for path in files[kind])
+    return short_hash(str(root), listed, limits.model_dump_json(), template, comments_sql(), *replaced_sources(root))
+
+
+def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
+    """A read-only connection to an up-to-date catalog (rebuilt first when units, thresholds or the place changed)."""
+    import duckdb
+
+    root = Path(root).resolve()
+    corpus_info(root)
+    path = catalog_path(root)
+    if path.is_file():
+        connection = None
+        try:
+            connection = duckdb.connect(str(path), read_only=True)
+            found = connection.execute("SELECT state FROM catalog_info").fetchall()
+            if found and found[0][0] == _state(root, _files(root), load_thresholds(root)):
+                return _confined(connection, root)
+        except duckdb.Error:
+            pass  # Damaged, or from another version: it holds views only, so it is built again.
+        if connection is not None:
+            connection.close()
+    try:
+        connection = duckdb.connect(str(build_catalog(root)), read_only=True)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        # Somebody else's corpus, or a read-only disk: the same views in memory.
+        limits = load_thresholds(root)
+        connection = duckdb.connect()
+        with asking(root):
+            connection.execute(_sql(connection, root, _files(root), limits))
+    return _confined(connection, root)
+
+
+def _confined(connection: duckdb.DuckDBPyConnection, root: Path) -> duckdb.DuckDBPyConnection:
+    """Let a connection read files of the corpus folder only: no others, no network, no extensions, until it is closed.
+
+    The views of a corpus that somebody else made are SQL of theirs, and a query may have been pasted from somewhere.
+    """
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
+    connection.execute(f"SET allowed_directories = {_list([str(root)])}")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def query(root: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of one SELECT over the catalog's views. Raises QueryError with one line."""
+    found = query_table(root, sql)
+    return list(found.column_names), [tuple(row.values()) for row in _plain(found)]
+
+
+def query_table(root: str | Path, sql: str) -> pa.Table:
+    """The result of one SELECT over the catalog's views as a table. Raises QueryError with one line."""
+    import duckdb
+
+    with connect(root) as connection:
+        try:
+            statements = connection.extract_statements(with_comments(sql))
+        except duckdb.Error as error:
+            raise QueryError(_explain(connection, error)) from None
+        readers = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.RELATION)
+        if len(statements) != 1 or statements[0].type not in readers:
+            raise QueryError("give one SELECT: the catalog is read-only")
+        try:
+            return connection.sql(statements[0].query).to_arrow_table()
+        except duckdb.Error as error:
+            refuse_damage(root, error)
+            raise QueryError(_explain(connection, error)) from None
+
+
+def count_kept(root: str | Path, *limits: Thresholds) -> list[int]:
+    """Segments that would be kept under each of the given thresholds, in one scan; no model is called."""
+    counts = ", ".join(f"count(*) FILTER ({limit.kept_sql()})" for limit in limits)
+    return list(query(root, f"SELECT {counts} FROM segments")[1][0])
+
+
+@contextmanager
+def asking(root: str | Path) -> Iterator[None]:
+    """Raise DamagedFileError or a full disk's OSError for what DuckDB says of a corpus' files; other errors of DuckDB pass."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        refuse_damage(root, error)
+        raise
+
+
+def refuse_damage(root: str | Path, error: Exception) -> None:
+    """Raise DamagedFileError if a file of the corpus is at fault for an error of DuckDB, OSError if a full disk is.
+
+    DuckDB names the file only in some of its messages, so the files are compared with their records.
+    """
+    import duckdb
+
+    wrong_query = duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException | duckdb.ConversionException
+    # A view that cannot be bound is the query's fault too, unless the message names a file.
+    if isinstance(error, wrong_query) and ".parquet" not in str(error):
+        return
+    if "No space left" in str(error):
+        raise OSError(errno.ENOSPC, "no space left on the disk", str(root)) from None
+    for path, record in _expected(Path(root)):
+        if not path.is_file():
+            raise DamagedFileError(path, "is missing") from None
+        if record is not None and path.stat().st_size != record["bytes"]:
+            raise DamagedFileError(path, f"has {path.stat().st_size} bytes of {record['bytes']}") from None
+        if record is not None and file_sha256(path) != record["sha256"]:
+            raise DamagedFileError(path, "has changed since it was committed") from None
+        if record is None and str(path) in str(error):
+            raise DamagedFileError(path, f"is damaged ({one_line(error)})") from None
+
+
+def _expected(root: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """Every file behind the views, with its entry in a record if a record names it."""
+    for record in read_records(root):
+        for file in record["files"]:
+            if file["kind"] in _SCHEMAS:
+                yield root / file["path"], file
+    for path in [*(root / "quarantine" / "now").glob("*.parquet"), *(root / "annotations").rglob("*.parquet")]:
+        yield path, None
+
+
+def _plain(table: pa.Table) -> Iterable[dict[str, Any]]:
+    unique = table.rename_columns([str(n) for n in range(table.num_columns)])
+    for batch in unique.to_batches(max_chunksize=4096):
+        yield from batch.to_pylist()
+
+
+def _explain(connection: duckdb.DuckDBPyConnection, error: Exception) -> str:
+    """DuckDB's message as one line, with the nearest table or column for a name it does not know, and in our words where a
+    query reads a file outside of the corpus."""
+    text = str(error)
+    if "disabled by configuration" in text:
+        file = re.search(r'"([^"]+)"', text)
+        return f"a query reads files of its corpus only, not {file.group(1) if file else 'others'}; open them in your own DuckDB"
+    tables = re.search(r"Table with name (\S+) does not exist", text)
+    if tables:
+        return _unknown("table", tables.group(1).strip('"'), VIEWS)
+    columns = re.search(r'Referenced column "([^"]+)" (?:was )?not found', text) or re.search(
+        r'does not have a column named "([^"]+)"', text
+    )
+    if columns:
+        known = connection.execute("SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal").fetchall()
+        return _unknown("column", columns.group(1), [name for (name,) in known])
+    return " ".join(re.split(r"\n\s*\n?LINE |Candidate functions", text)[0].split())
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+    return f"there is no {kind} {name}; {hint}"
+
+
+def _columns(names: Iterable[str]) -> str:
+    """Column names for a SELECT, quoted: `full` is a word of SQL."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _list(texts: Iterable[str]) -> str:
+    return "[" + ", ".join(_quote(text) for text in texts) + "]"
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

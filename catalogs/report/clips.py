@@ -1,0 +1,127 @@
+"""Clips for the report: which segments to let people hear, made small enough to live inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from catalogs.corpus.damage import reading
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.shards import decode
+from catalogs.report.charts import waveform_path
+
+if TYPE_CHECKING:
+    import duckdb
+
+RATE = 16_000
+_LONGEST_S = 15.0
+_PEAKS = 64
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One playable segment: `source` is a data address, `cut` tells that only the first 15 s are in it."""
+
+    segment_id: str
+    source: str
+    path: str
+    duration_s: float
+    cut: bool
+    text: str
+    language: str
+    speaker: str
+    facts: str
+    reasons: list[str]
+    description: str = ""
+
+
+class ClipMaker:
+    """Makes clips until `budget` bytes of audio are spent, so that the page stays one a mail can carry."""
+
+    def __init__(self, corpus: Corpus, budget: int) -> None:
+        self._corpus = corpus
+        self._left = budget
+        self._made: dict[str, Clip] = {}
+
+    def pick(
+        self, connection: duckdb.DuckDBPyConnection, where: str, count: int, order: str = "", given: str | None = None
+    ) -> list[Clip]:
+        """Up to `count` clips of segments with audio that match `where`: an arbitrary choice, but always the same.
+
+        given: the value of the `?` in `where`.
+        """
+        ordered = f"{order}, " if order else ""
+        sql = f"""
+            SELECT segment_id, shard, "row", duration_s, text, language, speaker, reasons, dnsmos_ovr, snr_db,
+                agreement_cer, chars_per_s, brief.brief AS description
+            FROM segments LEFT JOIN (
+                SELECT segment_id, any_value(coalesce("full", brief)) AS brief FROM descriptions
+                WHERE verdict IS DISTINCT FROM 'dropped' GROUP BY segment_id
+            ) AS brief USING (segment_id)
+            WHERE shard IS NOT NULL AND ({where}) ORDER BY {ordered} md5(segment_id) LIMIT {count}
+        """
+        rows = connection.sql(sql, params=None if given is None else [given]).to_arrow_table().to_pylist()
+        return [clip for clip in (self._clip(row) for row in rows) if clip is not None]
+
+    def _clip(self, row: dict[str, Any]) -> Clip | None:
+        if row["segment_id"] in self._made:
+            return self._made[row["segment_id"]]
+        with reading(self._corpus.path / row["shard"]):
+            data = self._corpus.shard(row["shard"]).audio_buffer(row["row"])
+            audio, rate = decode(data, 0.0, _LONGEST_S)
+        kind, encoded = encode_small(audio, rate)
+        if len(encoded) > self._left:
+            return None
+        self._left -= len(encoded)
+        clip = Clip(
+            segment_id=row["segment_id"],
+            source=f"data:{kind};base64,{base64.b64encode(encoded).decode()}",
+            path=waveform_path(peaks(audio)),
+            duration_s=row["duration_s"],
+            cut=row["duration_s"] > _LONGEST_S + 0.01,
+            text=row["text"] or "",
+            language=row["language"] or "",
+            speaker=row["speaker"] or "",
+            facts=_facts(row),
+            reasons=row["reasons"] or [],
+            description=row["description"] or "",
+        )
+        self._made[row["segment_id"]] = clip
+        return clip
+
+
+def _facts(row: dict[str, Any]) -> str:
+    shown = (
+        ("DNSMOS", row["dnsmos_ovr"], "{:.2f}"),
+        ("SNR", row["snr_db"], "{:.0f} dB"),
+        ("CER", row["agreement_cer"], "{:.2f}"),
+        ("", row["chars_per_s"], "{:.1f} chars/s"),
+    )
+    return " · ".join(f"{name} {form.format(value)}".strip() for name, value, form in shown if value is not None)
+
+
+def peaks(audio: np.ndarray, count: int = _PEAKS) -> list[float]:
+    """The loudest sample of each of `count` stretches of float32 [S], relative to the clip's own peak."""
+    if len(audio) == 0:
+        return [0.0] * count
+    edges = np.linspace(0, len(audio), count + 1).astype(int)[:-1]
+    tops = np.maximum.reduceat(np.abs(audio), np.minimum(edges, len(audio) - 1))
+    return [float(value) for value in tops / max(float(tops.max()), 1e-4)]
+
+
+def encode_small(audio: np.ndarray, rate: int) -> tuple[str, bytes]:
+    """float32 [S] as (media type, bytes): Opus where libsndfile can write it, else 16 kHz FLAC. For listening only."""
+    import soundfile
+    import soxr
+
+    small = np.clip(soxr.resample(audio, rate, RATE) if rate != RATE else audio, -1.0, 1.0)
+    sink = io.BytesIO()
+    if "OPUS" in soundfile.available_subtypes("OGG"):
+        soundfile.write(sink, small, RATE, format="OGG", subtype="OPUS")
+        return "audio/ogg", sink.getvalue()
+    soundfile.write(sink, small, RATE, format="FLAC", subtype="PCM_16")
+    return "audio/flac", sink.getvalue()

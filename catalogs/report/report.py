@@ -1,0 +1,328 @@
+"""The report: one HTML page, without outside requests, of what became of every recorded second, to see and to hear."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catalogs.corpus.commit import corpus_info, write_atomically
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.thresholds import REASON_WORDS, Thresholds, load_thresholds
+from catalogs.query.views import asking, connect
+from catalogs.report.charts import Histogram, duration_text, histogram_svg, number_text
+from catalogs.report.clips import ClipMaker
+from catalogs.settings import read_yaml
+from catalogs.vocabulary.languages import language, language_name
+from catalogs.weights import registry
+
+if TYPE_CHECKING:
+    import duckdb
+
+_BINS = 34
+_CLIPS_PER_REASON = 3
+_KEPT_CLIPS = 8
+_ROWS = 30
+
+#: Histograms of the report: column, label, unit.
+_HISTOGRAMS = (
+    ("duration_s", "Duration", "s"),
+    ("dnsmos_ovr", "DNSMOS overall", ""),
+    ("snr_db", "Signal to noise", "dB"),
+    ("loudness_lufs", "Loudness", "LUFS"),
+    ("chars_per_s", "Speaking rate", "characters/s"),
+    ("asr_logprob", "Recogniser's log probability", ""),
+    ("agreement_cer", "Disagreement of two transcripts", "CER"),
+    ("pitch_hz", "Pitch", "Hz"),
+    ("speaker_purity", "Speaker purity", "cosine"),
+)
+_OUTCOMES = {
+    "kept": "kept",
+    "rejected": "rejected",
+    "silence": "silence",
+    "quarantined": "quarantined",
+    "unaccounted": "unaccounted",
+}
+
+
+def build_report(root: str | Path, out: str | Path | None = None, audio_bytes: int = 6_000_000) -> Path:
+    """Write the report of a corpus (default: CORPUS/report.html) and return its path.
+
+    `audio_bytes` bounds the clips inside the page. Works on an empty corpus. Raises CorpusError when there is none.
+    """
+    root = Path(root)
+    target = Path(out) if out is not None else root / "report.html"
+    corpus_info(root)
+    with connect(root) as connection, asking(root):
+        page = _render(_gather(root, connection, audio_bytes))
+    try:
+        write_atomically(target, page.encode())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        words = "no space left on the disk for the report; free some, or give another place with -o"
+        raise OSError(error.errno, words, str(target)) from None
+    return target
+
+
+class ReportError(RuntimeError):
+    """A report that cannot be made; the message is one line that says what to do."""
+
+
+def _render(values: dict[str, Any]) -> str:
+    try:
+        import jinja2
+    except ImportError:
+        raise ReportError("the report needs jinja2; run: pip install 'voxmill[report]'") from None
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"duration": duration_text, "number": number_text, "percent": _percent, "count": _count}
+    return environment.get_template("report.html").render(values)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _count(value: float | None) -> str:
+    return f"{value or 0:,.0f}"
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    return connection.sql(sql).to_arrow_table().to_pylist()
+
+
+def _gather(root: Path, connection: duckdb.DuckDBPyConnection, audio_bytes: int) -> dict[str, Any]:
+    thresholds = load_thresholds(root)
+    clips = ClipMaker(Corpus(root), audio_bytes)
+    funnel = _rows(connection, "SELECT * FROM funnel")
+    for row in funnel:
+        row["words"] = reason_words(row["reason"])
+    settings = _settings(root)
+    return {
+        "info": corpus_info(root),
+        "built": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "totals": _totals(connection),
+        "funnel": funnel,
+        "outcomes": _outcomes(funnel),
+        "languages": _languages(connection),
+        "charts": _charts(connection, thresholds),
+        "kept_clips": clips.pick(connection, "kept AND duration_s >= 1.5", _KEPT_CLIPS, _VARIED)
+        or clips.pick(connection, "kept", _KEPT_CLIPS),
+        "rejected_clips": _rejected_clips(clips, connection, funnel),
+        "pair_clips": _pair_clips(clips, connection),
+        "speakers": _rows(connection, _SPEAKERS),
+        "pairs": _rows(connection, _PAIRS)[0],
+        "stages": _stages(connection),
+        "quarantine": _rows(
+            connection,
+            f"SELECT path, stage, error, attempts, strftime(\"at\", '%Y-%m-%d %H:%M') AS seen "
+            f"FROM quarantine ORDER BY stage, path LIMIT {10 * _ROWS}",
+        ),
+        "licenses": _rows(connection, _LICENSES),
+        "weights": _weights(settings),
+        "descriptions": _rows(connection, _DESCRIPTIONS),
+        "thresholds": [
+            (rule.words, rule.column, "at least" if rule.side == "below" else "at most", number_text(limit))
+            for rule, limit in thresholds.limits()
+        ],
+        "fingerprint": corpus_info(root).get("fingerprint") or "",
+    }
+
+
+def _totals(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    totals = _rows(
+        connection,
+        """
+        SELECT
+            (SELECT coalesce(sum(duration_s), 0) FROM recordings) AS recorded_s,
+            (SELECT count(*) FROM recordings) AS recordings,
+            (SELECT count(DISTINCT session_id) FROM recordings) AS sessions,
+            coalesce(sum(duration_s) FILTER (kept), 0) AS kept_s,
+            count(*) AS segments,
+            count(*) FILTER (kept) AS kept,
+            count(DISTINCT speaker) FILTER (kept) AS speakers,
+            count(DISTINCT language) FILTER (kept) AS languages,
+            (SELECT count(*) FROM reference_pairs JOIN segments USING (segment_id) WHERE kept) AS pairs,
+            (SELECT count(DISTINCT segment_id) FROM descriptions) AS described,
+            (SELECT count(*) FROM quarantine) AS quarantined
+        FROM segments
+        """,
+    )[0]
+    totals["share"] = totals["kept_s"] / totals["recorded_s"] if totals["recorded_s"] else None
+    return totals
+
+
+def reason_words(reason: str) -> str:
+    """What a reason means, for people; stages' own failures are named after the stage."""
+    if reason.startswith("failed_"):
+        return f"the stage {reason.removeprefix('failed_')} failed on it"
+    known = {
+        "silence": "between the segments: silence, music, noise",
+        "quarantined": "recordings that could not be processed",
+        "kept": "kept for training",
+        "unaccounted": "in neither a segment nor silence (run fsck)",
+    }
+    return known.get(reason) or REASON_WORDS.get(reason) or reason.replace("_", " ")
+
+
+def _outcomes(funnel: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The funnel's rows added up by outcome, in the order of the bar."""
+    total = sum(row["seconds"] for row in funnel)
+    added = []
+    for outcome in _OUTCOMES:
+        seconds = sum(row["seconds"] for row in funnel if row["outcome"] == outcome)
+        if seconds > 0:
+            added.append({"outcome": outcome, "seconds": seconds, "share": seconds / total})
+    return added
+
+
+def _languages(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    rows = _rows(
+        connection,
+        """
+        SELECT language AS code, coalesce(sum(duration_s) FILTER (kept), 0) AS kept_s, sum(duration_s) AS all_s,
+            count(*) FILTER (kept) AS kept, count(DISTINCT speaker) FILTER (kept) AS speakers,
+            avg(duration_s) FILTER (kept) AS mean_s, median(dnsmos_ovr) FILTER (kept) AS dnsmos
+        FROM segments WHERE language IS NOT NULL GROUP BY ALL ORDER BY kept_s DESC, all_s DESC, code
+        """,
+    )
+    most = max((row["kept_s"] for row in rows), default=0) or 1
+    for row in rows:
+        row |= {"name": language_name(row["code"]), "bar": row["kept_s"] / most, "known": language(row["code"])}
+    return rows
+
+
+def _charts(connection: duckdb.DuckDBPyConnection, thresholds: Thresholds) -> list[dict[str, str]]:
+    limits: dict[str, list[float]] = {}
+    for rule, limit in thresholds.limits():
+        limits.setdefault(rule.column, []).append(limit)
+    charts = []
+    for column, label, unit in _HISTOGRAMS:
+        data = _histogram(connection, column, label, unit, limits.get(column, []))
+        if data is not None:
+            charts.append({"label": label, "unit": unit, "column": column, "svg": histogram_svg(data)})
+    return charts
+
+
+def _histogram(
+    connection: duckdb.DuckDBPyConnection, column: str, label: str, unit: str, limits: list[float]
+) -> Histogram | None:
+    """Counts in bins over the 0.5 to 99.5 % quantiles and the limits near them; values beyond go into the end bins."""
+    edges = connection.execute(
+        f"SELECT quantile_cont({column}, 0.005), quantile_cont({column}, 0.995) FROM segments WHERE isfinite({column})"
+    ).fetchall()[0]
+    if edges[0] is None:
+        return None
+    low, high = float(edges[0]), float(edges[1])
+    spread = max(high - low, 1e-3)
+    for limit in limits:  # A limit far away from all data would squeeze the data into one bin: it is left out then.
+        if low - spread <= limit <= high + spread:
+            low, high = min(low, limit), max(high, limit)
+    margin = 0.02 * max(high - low, 1e-3)
+    low, high = low - margin, high + margin
+    place = f"CAST(floor(({column} - {low!r}) / {(high - low) / _BINS!r}) AS INT)"
+    counted = connection.execute(
+        f"SELECT kept, greatest(0, least({_BINS - 1}, {place})) AS bin, count(*) "
+        f"FROM segments WHERE isfinite({column}) GROUP BY ALL"
+    ).fetchall()
+    kept, rejected = [0] * _BINS, [0] * _BINS
+    for is_kept, number, count in counted:
+        (kept if is_kept else rejected)[number] = count
+    return Histogram(label, unit, low, high, kept, rejected, [limit for limit in limits if low <= limit <= high])
+
+
+def _rejected_clips(
+    clips: ClipMaker, connection: duckdb.DuckDBPyConnection, funnel: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    groups = []
+    for row in funnel:
+        if row["outcome"] != "rejected":
+            continue
+        found = clips.pick(
+            connection, "list_contains(reasons, ?)", _CLIPS_PER_REASON, "len(reasons)", given=row["reason"]
+        )
+        if found:
+            groups.append(
+                {"reason": row["reason"], "words": row["words"], "count": row["segments_any"], "clips": found}
+            )
+    return groups
+
+
+def _pair_clips(clips: ClipMaker, connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    rows = _rows(
+        connection,
+        """
+        SELECT pair.segment_id, reference_id, cosine, gap FROM reference_pairs AS pair
+        JOIN segments AS target USING (segment_id)
+        JOIN segments AS reference ON reference.segment_id = pair.reference_id
+        WHERE target.kept AND reference.kept ORDER BY md5(pair.segment_id || reference_id) LIMIT 3
+        """,
+    )
+    pairs = []
+    for row in rows:
+        reference = clips.pick(connection, "segment_id = ?", 1, given=row["reference_id"])
+        target = clips.pick(connection, "segment_id = ?", 1, given=row["segment_id"])
+        if reference and target:
+            pairs.append({"reference": reference[0], "target": target[0], "cosine": row["cosine"], "gap": row["gap"]})
+    return pairs
+
+
+def _stages(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    rows = _rows(
+        connection,
+        "SELECT stage, busy_s, (SELECT sum(seconds) FROM units) / nullif(busy_s, 0) AS speed "
+        "FROM stages ORDER BY busy_s DESC",
+    )
+    most = max((row["busy_s"] for row in rows), default=0) or 1
+    return [row | {"bar": row["busy_s"] / most} for row in rows]
+
+
+def _settings(root: Path) -> dict[str, Any]:
+    path = root / "prepare.yaml"
+    return read_yaml(path) if path.is_file() else {}
+
+
+def _weights(settings: dict[str, Any]) -> list[registry.Weights]:
+    """The pretrained weights that the settings name: what a stage was not told to use is not listed."""
+    known = registry.registry()
+    groups = [group for group in settings.values() if isinstance(group, dict)]
+    named = {value: None for group in groups for value in group.values() if isinstance(value, str)}
+    if (settings.get("separate") or {}).get("mode") == "off":
+        named.pop(settings["separate"].get("model"), None)
+    always = [name for name in ("silero-vad", "dnsmos") if settings]
+    return [known[name] for name in dict.fromkeys([*always, *named]) if name in known]
+
+
+#: Described segments first, and every speaker once before any a second time.
+_VARIED = "description IS NULL, row_number() OVER (PARTITION BY speaker ORDER BY md5(segment_id))"
+
+_SPEAKERS = f"""
+SELECT speaker, count(*) AS clips, sum(duration_s) AS seconds, mode(gender) AS gender, mode(age) AS age,
+    mode(language) AS language, median(pitch_hz) AS pitch_hz, count(DISTINCT session_id) AS sessions,
+    sum(coalesce(pairs, 0)) AS pairs
+FROM segments LEFT JOIN (SELECT segment_id, count(*) AS pairs FROM reference_pairs GROUP BY ALL) USING (segment_id)
+WHERE kept AND speaker IS NOT NULL GROUP BY speaker ORDER BY seconds DESC, speaker LIMIT {_ROWS}
+"""
+
+_PAIRS = """
+SELECT count(*) AS pairs, count(DISTINCT segment_id) AS targets, median(cosine) AS cosine, min(cosine) AS least,
+    (SELECT count(*) FROM segments WHERE kept) AS kept
+FROM reference_pairs JOIN segments USING (segment_id) WHERE kept
+"""
+
+_LICENSES = """
+SELECT coalesce(license, 'not stated') AS license, count(*) AS recordings, sum(duration_s) AS seconds
+FROM recordings GROUP BY ALL ORDER BY seconds DESC
+"""
+
+_DESCRIPTIONS = """
+SELECT annotator, coalesce(model, '') AS model, count(*) AS rows, count(*) FILTER (verdict = 'agree') AS agree,
+    count(*) FILTER (verdict = 'repaired') AS repaired, count(*) FILTER (verdict = 'dropped') AS dropped,
+    count(*) FILTER (status <> 'ok') AS failed, sum(coalesce(tokens_in, 0) + coalesce(tokens_out, 0)) AS tokens,
+    sum(cost_usd) AS cost_usd
+FROM descriptions GROUP BY ALL ORDER BY rows DESC
+"""

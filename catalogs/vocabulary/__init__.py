@@ -1,0 +1,1 @@
+"""Closed vocabularies: languages and dialects."""

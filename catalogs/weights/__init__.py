@@ -1,0 +1,1 @@
+"""Pretrained weights: the registry of pinned files, their verification and download."""

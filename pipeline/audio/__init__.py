@@ -1,0 +1,1 @@
+"""Opening recordings: formats, decoders, channels, 16 kHz windows, source separation networks."""

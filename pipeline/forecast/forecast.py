@@ -1,0 +1,244 @@
+"""What a run will cost and give, from a few minutes of the recordings: `voxmill prepare --dry-run`.
+
+Excerpts (`excerpts.py`) are drawn over all recordings by their share of the time, in strata of folder and format, and go through
+the real stages (`trials.py`). Nothing is written to the corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from catalogs.corpus.history import committed_sources
+from pipeline.config import _PrepareConfig
+from pipeline.engine.pools import size_pools
+from pipeline.forecast.sample import draw_excerpts
+from pipeline.forecast.trials import Trial, run_trials
+from pipeline.inputs.find import FoundSources, HashKey, find_sources
+from pipeline.inputs.hashes import known_hashes
+from pipeline.prepare import no_cluster
+from pipeline.runs.journal import retry_rule
+from pipeline.runs.plan import plan_units, promised_seconds
+from pipeline.runtime.devices import count_gpus
+
+_ROW_BYTES = 6_000
+"""A segment's row without its audio: words, embedding, scores, and its share of the indexes."""
+_RAY_START_S = 7.0
+_BUSY_SHARE = 0.93
+"""Of the cores' time, what the stages get of it once all of them have work."""
+_LEAST_S, _MOST_S = 120.0, 480.0
+"""How much is heard where nobody says. Recordings differ from each other by half of what they cost and give: six excerpts of 15
+recordings were off by up to a quarter, and twelve take no minute of two cores."""
+_RESAMPLED = 2000
+_INTERVAL = (10.0, 90.0)
+_T90 = {1: 3.078, 2: 1.886, 3: 1.638, 4: 1.533, 5: 1.476}
+"""The 90 % point of Student's t, by degrees of freedom; beyond these it is near enough to 1.282 + 1.1 / degrees."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A forecast with the interval in which it should lie four times out of five."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run over everything that is not committed yet would come to. Seconds and bytes."""
+
+    recordings: int
+    unreadable: int
+    audio_s: float
+    sampled_s: float
+    excerpts: int
+    wall_s: Estimate
+    kept_s: Estimate
+    segments: Estimate
+    disk_bytes: Estimate
+    load_s: float
+    stage_cpu_s: dict[str, float]
+    """CPU seconds each stage would take."""
+    rejected: dict[str, float]
+    """Of each reason, the share of all segments' seconds that it speaks against (several may against one), largest first."""
+    cpus: float
+    gpus: float
+    """What the run would have: this machine's, or the cluster's that it would join."""
+    notes: list[str]
+    """What the figures leave out."""
+
+
+class _NotHashed(dict[HashKey, str]):
+    """Takes a file's name, size and date for its content: a forecast must not read a petabyte."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __missing__(self, key: HashKey) -> str:
+        return hashlib.sha256(repr(key).encode()).hexdigest()
+
+
+def list_recordings(paths: Sequence[str], root: Path, config: _PrepareConfig) -> FoundSources:
+    """The sources as a run would find them. Files are read for their hash only where a corpus must be compared with."""
+    hashes: dict[HashKey, str] = _NotHashed()
+    if (root / "corpus.json").is_file():
+        hashes = known_hashes(root)
+    return find_sources(
+        paths,
+        session=config.sources.session,
+        language=config.sources.language,
+        hashes=hashes,
+        stores=config.stores(),
+        largest_gb=config.sources.largest_gb,
+    )
+
+
+def forecast(
+    found: FoundSources,
+    root: Path,
+    config: _PrepareConfig,
+    sample_s: float | None = None,
+    seed: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+    redo: bool = False,
+) -> Forecast:
+    """Run the stages over about `sample_s` seconds of what is not in the corpus `root` yet, and scale up. None: a third of
+    it, two minutes at least and eight at most. With `redo`, of everything that was found.
+
+    Raises ValueError where there is nothing to do or no readable recording among what there is.
+    """
+    done = committed_sources(root, retry_rule(config)) if (root / "corpus.json").is_file() and not redo else set()
+    waiting = [source for source in found.sources if source.source_id not in done]
+    if not waiting:
+        raise ValueError("nothing to forecast: all of these recordings are in the corpus already")
+    with ThreadPoolExecutor(8) as pool:
+        seconds = list(pool.map(promised_seconds, waiting))
+    readable = [(source, length) for source, length in zip(waiting, seconds, strict=True) if length > 0]
+    if not readable:
+        raise ValueError(f"none of the {len(waiting)} recordings can be read")
+    machine = machine_of(config)
+    lengths = {source.source_id: length for source, length in readable}
+    total = sum(lengths.values())
+    dice = random.Random(seed)
+    sample_s = sample_s or min(_MOST_S, max(_LEAST_S, total / 3))
+    drawn = draw_excerpts(readable, sample_s, dice)
+    say(f"running the stages over {min(sample_s, total) / 60:.0f} minutes of them")
+    excerpts = []
+    with tempfile.TemporaryDirectory(prefix="voxmill-forecast-") as scratch:
+        for pieces, trial in zip(drawn, run_trials(config, drawn, lengths, Path(scratch)), strict=True):
+            excerpts.append(trial)
+            title = f"  excerpt {len(excerpts)} of {len(drawn)}: {pieces[0].source.relative_path}"
+            title += f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
+            say(title if trial.cpu_s else f"{title}: cannot be decoded")
+    load_s = max(trial.load_s for trial in excerpts)
+    if not any(excerpt.cpu_s for excerpt in excerpts):
+        raise ValueError("no excerpt of these recordings could be decoded")
+    unreadable = len(waiting) - len(readable) + len(found.refused)
+    sources = [source for source, _ in readable]
+    units = plan_units(sources, set(), "", config.unit_s, lambda s: lengths[s.source_id], config.sources.session_s)
+    longest = max(session.seconds for unit in units for session in unit.sessions)
+    return _scale(excerpts, total, longest, len(waiting), unreadable, load_s, config, machine)
+
+
+def machine_of(config: _PrepareConfig) -> tuple[float, float]:
+    """(CPUs, GPUs) that a run would have: this machine's, or those of the Ray cluster that it would join.
+
+    Raises PrepareError where there is no such cluster.
+    """
+    address = config.engine.address or os.environ.get("RAY_ADDRESS")
+    if config.engine.executor == "ray" and address:
+        from pipeline.engine.ray_engine import cluster_resources
+
+        try:
+            return cluster_resources(address)
+        except ConnectionError as error:
+            raise no_cluster(address, error) from None
+    return float(len(os.sched_getaffinity(0))), float(count_gpus()) if config.engine.gpus else 0.0
+
+
+def _scale(
+    excerpts: list[Trial],
+    total: float,
+    longest_session: float,
+    recordings: int,
+    unreadable: int,
+    load_s: float,
+    config: _PrepareConfig,
+    machine: tuple[float, float],
+) -> Forecast:
+    cpus, gpus = machine
+    dice = np.random.default_rng(1)
+    draws = dice.integers(len(excerpts), size=(_RESAMPLED, len(excerpts)))
+    audio = np.array([excerpt.audio_s for excerpt in excerpts])
+
+    def estimate(values: Sequence[float], finish: Callable[[float], float] = lambda amount: amount) -> Estimate:
+        column = np.array(values, dtype=np.float64)
+        middle = float(column.sum() / audio.sum())
+        again = np.percentile(column[draws].sum(axis=1) / audio[draws].sum(axis=1), _INTERVAL)
+        # Few excerpts vary less than the recordings do: Student's t instead of the normal distribution, n - 1 instead of n.
+        n = len(excerpts)
+        wider = _T90.get(n - 1, 1.282 + 1.1 / (n - 1)) / 1.282 * (n / (n - 1)) ** 0.5
+        low, high = (finish(max(0.0, middle + (float(rate) - middle) * wider) * total) for rate in again)
+        return Estimate(finish(middle * total), low, high)
+
+    inline = config.engine.executor == "inline"
+    start = load_s if inline else _RAY_START_S + load_s / cpus
+    if inline:
+        slowest = [sum(excerpt.busy_s.values()) for excerpt in excerpts]
+        wall = estimate(slowest, lambda busy: start + busy)
+    else:
+        # Either the cores are full, or one group of stages has too few actors and all others wait for it, or the longest
+        # session is still on its way when all else is done: it goes from stage to stage, and no two work on it at once.
+        limits = [[sum(excerpt.cpu_s.values()) / (cpus * _BUSY_SHARE) for excerpt in excerpts]]
+        for group in size_pools(config.groups(), cpus, gpus):
+            names = [stage.name for stage in group.stages]
+            limits.append([sum(excerpt.busy_s.get(name, 0.0) for name in names) / group.actors for excerpt in excerpts])
+        limits.append([sum(excerpt.busy_s.values()) * longest_session / total for excerpt in excerpts])
+        wall = estimate(max(limits, key=sum), lambda busy: start + busy)
+    segments_s = sum(excerpt.segments_s for excerpt in excerpts)
+    rejected_s = sum((excerpt.rejected_s for excerpt in excerpts), Counter())
+    stages = {name for excerpt in excerpts for name in excerpt.cpu_s}
+    return Forecast(
+        recordings=recordings,
+        unreadable=unreadable,
+        audio_s=total,
+        sampled_s=float(audio.sum()),
+        excerpts=len(excerpts),
+        wall_s=wall,
+        kept_s=estimate([excerpt.kept_s for excerpt in excerpts]),
+        segments=estimate([excerpt.segments for excerpt in excerpts]),
+        disk_bytes=estimate([excerpt.bytes + excerpt.segments * _ROW_BYTES for excerpt in excerpts]),
+        load_s=load_s,
+        stage_cpu_s={
+            name: sum(excerpt.cpu_s.get(name, 0.0) for excerpt in excerpts) / float(audio.sum()) * total
+            for name in sorted(stages)
+        },
+        rejected={reason: seconds / segments_s for reason, seconds in rejected_s.most_common()},
+        cpus=cpus,
+        gpus=gpus,
+        notes=_notes(config),
+    )
+
+
+def _notes(config: _PrepareConfig) -> list[str]:
+    notes = []
+    if config.engine.executor == "ray" and config.engine.address:
+        notes.append("the time is that of the cluster's CPUs and GPUs, were they as fast as this machine's")
+    if config.engine.gpus and not count_gpus():
+        shares = ", ".join(config.engine.gpus)
+        notes.append(
+            f"there is no GPU here: what is to run on one ({shares}) was timed on the CPU, and takes less time"
+        )
+    priced = {"none": "no descriptions are asked for", "acoustic": "descriptions are made here and cost nothing"}
+    notes.append(priced.get(config.describe, f"descriptions by {config.describe} are not priced"))
+    return notes

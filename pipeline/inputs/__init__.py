@@ -1,0 +1,1 @@
+"""From arguments to sources: files, tars, zips, tables, stores, manifests and their transcripts."""

@@ -1,0 +1,193 @@
+"""What a person gave as sources - folders, files, globs, lists, containers, URLs - as files and members one by one."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.inputs.kinds import Located, is_container, list_members
+from pipeline.inputs.manifests import MANIFESTS, Entry, MissingLibraryError, SourceError, read_file_list, read_manifest
+from pipeline.inputs.members import Aside, HashKey, Member, one_line
+from pipeline.inputs.store_access import DEFAULT, Stores
+from pipeline.records import Quarantined
+from pipeline.runtime.paths import (
+    is_corpus,
+    is_location,
+    is_no_recording,
+    is_other_archive,
+    local_path,
+    printable,
+    public,
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file before it was hashed: where it is, what it is called within its root, and what a manifest says of it."""
+
+    root: str
+    entry: Entry
+    member: Member | None = None
+    """What it is where it lies in a container or behind a URL; `entry` then has its name only."""
+    listed: bool = False
+    """Whether a manifest speaks of it."""
+
+    @property
+    def place(self) -> str:
+        """What tells two ways to one recording from two recordings."""
+        return self.member.location if self.member else os.path.realpath(self.entry.path)
+
+    @property
+    def session(self) -> str:
+        """The session by the folder rule: a file's folder within the root; a file at its top is one by itself."""
+        folder = Path(self.entry.name).parent.as_posix()
+        return folder if folder != "." else self.entry.name
+
+
+class Expander:
+    """Turns arguments into files; what cannot be listed goes to `refused`, what is passed over to `aside`."""
+
+    def __init__(
+        self,
+        refused: list[Quarantined],
+        aside: Aside,
+        language: str | None = None,
+        hashes: MutableMapping[HashKey, str] | None = None,
+        stores: Stores = DEFAULT,
+    ) -> None:
+        self._stores = stores
+        self._corpora: dict[Path, bool] = {}
+        self._refused, self._aside, self._language, self._hashes = refused, aside, language, hashes
+        self._located = Located(language, aside, hashes, stores)
+
+    def expand_all(self, arguments: Sequence[str]) -> Iterator[Found]:
+        """All files of all arguments. Raises SourceError for an argument that cannot be used at all."""
+        for argument in arguments:
+            yield from self._expand(argument)
+
+    def _expand(self, argument: str) -> Iterator[Found]:
+        argument = local_path(argument)
+        if is_location(argument):
+            # Folders of one name in two stores are two folders.
+            yield from self._members(argument, argument.rstrip("/").rpartition("/")[0])
+            return
+        path = Path(argument).expanduser()
+        if is_container(argument):
+            yield from self._members(argument, str(path.absolute().parent))
+        elif path.is_dir():
+            yield from self._walk(path.absolute())
+        elif path.suffix.lower() in MANIFESTS and path.is_file():
+            yield from self._entries("", read_manifest(path.absolute(), self._aside.notices), listed=True)
+        elif path.suffix.lower() == ".txt" and path.is_file():
+            yield from self._entries(str(path.absolute().parent), read_file_list(path.absolute()))
+        elif path.exists() or path.is_symlink():
+            yield Found(str(path.absolute().parent), Entry(path.absolute(), path.name))
+        else:
+            yield from self._glob(path, argument)
+
+    def _entries(self, root: str, entries: Iterable[Entry], listed: bool = False) -> Iterator[Found]:
+        """A list's entries; those that are URLs with what their store says where the list says nothing."""
+        entries = list(entries)
+        members = self._located.find([entry.location for entry in entries if entry.location is not None])
+        for entry in entries:
+            yield (
+                Found(root, entry, listed=listed)
+                if entry.location is None
+                else self._told(root, entry, next(members), listed)
+            )
+
+    def _told(self, root: str, entry: Entry, member: Member, listed: bool) -> Found:
+        if entry.text:
+            member = replace(member, text=entry.text, spans=entry.spans)
+        member = replace(
+            member,
+            session=entry.session or member.session,
+            language=entry.language or member.language,
+            license=entry.license or member.license,
+        )
+        return Found(root, replace(entry, name=member.name), member, listed)
+
+    def _members(self, argument: str, root: str, title: str | None = None) -> Iterator[Found]:
+        try:
+            for member in list_members(argument, self._language, self._aside, title, self._hashes, self._stores):
+                yield Found(root, Entry(Path(member.name), member.name, member.session), member)
+        except OSError as error:
+            raise SourceError(
+                f"{public(argument)}: cannot be read: {(error.strerror or one_line(error)).lower()}"
+            ) from None
+
+    def _glob(self, pattern: Path, argument: str) -> Iterator[Found]:
+        """Matches of a pattern; their root is the part of it before the first wildcard."""
+        matches = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - absolute patterns
+        if not matches:
+            raise SourceError(f"{argument}: no such file or folder, and no file matches it as a pattern")
+        fixed = re.split(r"[*?\[]", str(pattern), maxsplit=1)[0]
+        root = Path(fixed if fixed.endswith("/") else os.path.dirname(fixed)).absolute()  # noqa: PTH120 - a cut-off name
+        for match in matches:
+            path = Path(match).absolute()
+            # `**` matches folders beside the files in them.
+            if any(self._is_corpus(folder) for folder in (path, *path.parents) if folder.is_relative_to(root)):
+                continue
+            if not path.is_dir() or is_container(str(path)):
+                yield from self._file(root, path)
+
+    def _walk(self, root: Path) -> Iterator[Found]:
+        """Every file below a folder, and what its containers hold; links to folders are followed once, hidden files and folders
+        are left alone."""
+        seen: set[tuple[int, int]] = set()
+        for folder, names, files in os.walk(root, followlinks=True, onerror=self._refuse):
+            place = Path(folder).stat()
+            if (place.st_dev, place.st_ino) in seen:
+                names[:] = []
+                continue
+            seen.add((place.st_dev, place.st_ino))
+            if self._is_corpus(Path(folder)):
+                names[:] = []
+                continue
+            if is_container(folder):
+                names[:] = []
+                yield from self._container(root, Path(folder))
+                continue
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            for name in sorted(files):
+                if not name.startswith("."):
+                    yield from self._file(root, Path(folder) / name)
+
+    def _is_corpus(self, folder: Path) -> bool:
+        """Whether `prepare` made this folder: what is in it was made from recordings, and is not one."""
+        if folder not in self._corpora:
+            self._corpora[folder] = is_corpus(folder)
+            if self._corpora[folder]:
+                self._aside.notices.append(f"{printable(folder)} is a corpus: it is passed over")
+        return self._corpora[folder]
+
+    def _file(self, root: Path, path: Path) -> Iterator[Found]:
+        """A file that a walk or a pattern has come to."""
+        if is_container(str(path)):
+            yield from self._container(root, path)
+        elif is_no_recording(path.name):
+            self._aside.leave(path.name)
+            if is_other_archive(path.name):
+                self._aside.unopened.append(path.relative_to(root).as_posix())
+        else:
+            yield Found(str(root), Entry(path, path.relative_to(root).as_posix()))
+
+    def _container(self, root: Path, path: Path) -> Iterator[Found]:
+        """The recordings of a container among the files of a folder; one that cannot be read is refused and stops nothing.
+
+        It is called by its path within the root: two shards of one name in two folders are two.
+        """
+        try:
+            yield from self._members(str(path), str(root), printable(path.relative_to(root)))
+        except MissingLibraryError:
+            raise
+        except SourceError as error:
+            self._refused.append(Quarantined(printable(path), "", "sources", str(error)))
+
+    def _refuse(self, error: OSError) -> None:
+        reason = f"cannot be listed: {error.strerror}".lower()
+        self._refused.append(Quarantined(printable(error.filename), "", "sources", reason, cause="machine"))

@@ -1,0 +1,117 @@
+"""What a container's listing gives: its recordings, what is told of them, and what was passed over."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.inputs.manifests import COLUMNS
+from pipeline.records import TimedText
+from pipeline.runtime.paths import redacted
+from pipeline.stage import StoreError
+
+#: What a content hash is remembered by: path or location, size in bytes and time of last change in ns of the file.
+HashKey = tuple[str, int, int]
+
+
+LARGEST_MEMBER = 8_000_000_000
+"""Bytes: the default of `sources.largest_gb`. A day of 48 kHz mono takes as much."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One recording of a container: where it is, what it is called, its content, and what the container says of it.
+
+    `fault` is set instead of a hash where it (or the rest of the container) cannot be read.
+    """
+
+    location: str
+    name: str
+    bytes: int = 0
+    sha256: str = ""
+    session: str | None = None
+    language: str | None = None
+    text: str | None = None
+    license: str | None = None
+    spans: tuple[TimedText, ...] = ()
+    extent: tuple[int, int] | None = None
+    """(offset, size) in bytes of its content in an uncompressed tar."""
+    fault: str | None = None
+    unreachable: bool = False
+    """With a fault: it is that of a store, and the recording may be had another time."""
+
+
+@dataclass
+class Aside:
+    """What a listing passes over, so that nothing is left out in silence."""
+
+    left: Counter[str] = field(default_factory=Counter)
+    """Files that are plainly no recordings (some are read as transcripts), by ending."""
+    unopened: list[str] = field(default_factory=list)
+    """Archives that are not opened: of another kind, or within another archive."""
+    notices: list[str] = field(default_factory=list)
+    """Lines for a person, e.g. that a transcript beside a recording cannot be read."""
+    largest_bytes: int = LARGEST_MEMBER
+    """What one recording of a container may unpack to; a larger one is a fault, and is not unpacked."""
+
+    def leave(self, name: str) -> None:
+        """Count a file that is no recording."""
+        self.left[PurePosixPath(name).suffix.lower()] += 1
+
+
+class MemberHashes:
+    """Content hashes of the members of one container; those that an earlier run has read are not read again, as long as the
+    container's size and date are the same. Without a file on this machine or a memory, every member is read."""
+
+    def __init__(self, known: MutableMapping[HashKey, str] | None = None, container: Path | None = None) -> None:
+        state = container.stat() if known is not None and container is not None else None
+        self._known = known if known is not None and state else {}
+        self._state = (state.st_size, state.st_mtime_ns) if state else (0, 0)
+
+    def of(self, location: str, opened: Callable[[], Any]) -> str:
+        """The sha256 of a member's content; `opened` opens it for reading."""
+        key = (location, *self._state)
+        if key not in self._known:
+            with opened() as stream:
+                self._known[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+        return self._known[key]
+
+
+def climbs(name: str) -> bool:
+    """Return True if a path in a container is absolute or leads out of it."""
+    return name.startswith(("/", "~")) or ".." in PurePosixPath(name.replace("\\", "/")).parts
+
+
+def too_large(size: int, aside: Aside) -> str:
+    """What is said of a recording that unpacks to more bytes than it may."""
+    return (
+        f"it unpacks to {size / 1e9:.1f} GB, more than sources.largest_gb={aside.largest_bytes / 1e9:g} allows;"
+        " raise that, or unpack it yourself"
+    )
+
+
+def known_facts(row: Mapping[str, Any]) -> dict[str, str]:
+    """session, language, text, license of a row, under any of the names that tools give them."""
+    found = {}
+    for column, names in COLUMNS.items():
+        if column == "path":
+            continue
+        value = next((row[name] for name in names if isinstance(row.get(name), str) and row[name].strip()), None)
+        if value is not None:
+            found[column] = value.strip()
+    return found
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line without anybody's password; its kind where it says nothing."""
+    return redacted(" ".join(str(error).split())) or type(error).__name__
+
+
+def faulty(location: str, name: str, error: Exception, does: str = "cannot be read") -> Member:
+    """A recording (or container) that an error kept from us."""
+    words = f"{does} ({one_line(error)})" if does else one_line(error)
+    return Member(location, name, fault=words, unreachable=isinstance(error, StoreError))

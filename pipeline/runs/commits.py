@@ -1,0 +1,100 @@
+"""Finished sessions become units. A unit whose failures may be a broken stage's waits until it is known that they are not."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from catalogs.corpus.commit import UnitContent, commit_unit
+from catalogs.corpus.history import History
+from catalogs.corpus.ids import other_channel_id
+from pipeline.config import _PrepareConfig
+from pipeline.engine.strikes import Strikes
+from pipeline.records import Session
+from pipeline.runs.journal import complete_verdicts, failing_versions
+from pipeline.runs.plan import PlannedUnit
+from pipeline.runs.summary import Summary, added, refusal
+from pipeline.runs.to_rows import quarantine_rows, recording_rows, reference_rows, segment_rows
+from pipeline.runtime.failures import LOST_WORKER, Breaker
+
+
+class Commits:
+    """Gathers the sessions of each unit and commits it, the failures in it counted by `breaker`."""
+
+    def __init__(
+        self,
+        root: Path,
+        units: Sequence[PlannedUnit],
+        config: _PrepareConfig,
+        summary: Summary,
+        history: History,
+        breaker: Breaker,
+    ) -> None:
+        self._root, self._config, self._summary = root, config, summary
+        self._history, self._breaker = history, breaker
+        self._versions = failing_versions(config)
+        self._unit_of = {session.session_id: unit for unit in units for session in unit.sessions}
+        self._done: dict[str, list[Session]] = {unit.unit_id: [] for unit in units}
+        self._held: list[tuple[PlannedUnit, list[Session]]] = []
+
+    def add(self, session: Session) -> None:
+        """Take a finished session. Raises BrokenStageError when one item too many has cost its worker."""
+        for row in session.quarantine:
+            if row.kind == LOST_WORKER:
+                self._breaker.lost(row.stage, row.kind, row.error)
+        unit = self._unit_of[session.session_id]
+        sessions = self._done[unit.unit_id]
+        sessions.append(session)
+        if len(sessions) == len(unit.sessions):
+            self._held.append((unit, self._done.pop(unit.unit_id)))
+        self.release()
+
+    def release(self, everything: bool = False) -> None:
+        """Commit the whole units, but for those with failures of a row that no success has ended yet."""
+        held, self._held = self._held, []
+        for number, (unit, sessions) in enumerate(held):
+            rows = [(row.stage, row.kind) for session in sessions for row in session.quarantine if row.cause != "data"]
+            if not everything and rows and self._breaker.doubts(rows):
+                self._held.append((unit, sessions))
+                continue
+            try:
+                self._commit(unit, sessions)
+            except BaseException:
+                self._held += held[number:]
+                raise
+
+    def _commit(self, unit: PlannedUnit, sessions: list[Session]) -> None:
+        sessions.sort(key=lambda session: session.session_id)
+        sources = [source.source_id for session in unit.sessions for source in session.sources]
+        file_of = {other_channel_id(source): source for source in sources}
+        for session in sessions:
+            complete_verdicts(self._root, session, file_of, self._history, self._versions)
+        summary, thresholds = self._summary, self._config.thresholds
+        rows = [row for session in sessions for row in segment_rows(session, thresholds)]
+        content = UnitContent(
+            unit_id=unit.unit_id,
+            fingerprint=summary.fingerprint,
+            sessions=[session.session_id for session in sessions],
+            rows=rows,
+            recordings=[row for session in sessions for row in recording_rows(session)],
+            references=[row for session in sessions for row in reference_rows(session)],
+            quarantine=[row for session in sessions for row in quarantine_rows(session)],
+            stats={"busy_s": added(session.busy_s for session in sessions)},
+            generation=unit.generation,
+        )
+        commit_unit(self._root, content)
+        strikes = Strikes(self._root / "strikes")
+        for session in sessions:
+            strikes.clear(session.session_id)
+            shutil.rmtree(session.spool, ignore_errors=True)
+            summary.audio_s += sum(recording.duration_s for recording in session.recordings)
+            summary.quarantined += [refusal(row) for row in session.quarantine]
+        reasons = Counter(reason for row in rows for reason in row["reasons"])
+        summary.rejected = dict((Counter(summary.rejected) + reasons).most_common())
+        summary.units += 1
+        summary.sessions += len(sessions)
+        summary.segments += len(rows)
+        summary.kept += sum(row["kept"] for row in rows)
+        summary.kept_s += sum(row["duration_s"] for row in rows if row["kept"])

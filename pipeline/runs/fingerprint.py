@@ -1,0 +1,130 @@
+"""The fingerprint of a corpus, and what a bound corpus goes on with: it never depends on the weights of one machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catalogs.corpus.commit import CorpusError, corpus_info
+from catalogs.settings import SettingsError, read_yaml
+from catalogs.weights import registry
+
+if TYPE_CHECKING:
+    from pipeline.config import _PrepareConfig
+
+#: Keys that change speed, or what is refused, not results: left out, so that moving to another machine redoes nothing.
+RUNTIME_KEYS = frozenset(
+    {"threads", "device", "batch_size", "timeout_s", "store_timeout_s", "store_tries", "largest_gb"}
+)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Settings with `separate.mode: auto` decided for the whole run, their fingerprint, and one line to say (or none)."""
+
+    config: _PrepareConfig
+    fingerprint: str
+    notice: str | None = None
+
+
+def fingerprint(config: _PrepareConfig) -> str:
+    """16 hex digits over everything that decides what comes out: settings, stage versions, digests of the weights.
+
+    Thresholds are not in it: they are a query over recorded scores. `separate.mode: auto` counts as `always`.
+    """
+    if _mode(config) == "auto":
+        config = _separating(config, "always")
+    return _hash([["sources", config.sources.model_dump(mode="json", exclude=set(RUNTIME_KEYS))], *_stages(config)])
+
+
+def settle(config: _PrepareConfig, root: Path, redo: bool = False) -> Settled:
+    """Decide `separate.mode: auto` once for the whole run: as the corpus at `root` is bound, or else by this machine's weights.
+
+    A corpus that an older version bound keeps its fingerprint, which counted the weights that lay on the machine.
+    """
+    bound = None if redo else _bound(root)
+    here = registry.available(_model(config))
+    modes = {"auto": ("always", "off") if here else ("off", "always")}.get(_mode(config), (_mode(config),))
+    variants = [(mode, _separating(config, mode)) for mode in modes]
+    for mode, variant in variants:
+        if bound == fingerprint(variant):
+            return Settled(variant, bound, _notice(config, mode, here, root))
+    for mode, variant in variants:
+        if bound is not None and bound == legacy_fingerprint(config, mode == "always") and _same_sources(config, root):
+            return Settled(variant, bound, _notice(config, mode, here, root))
+    mode, variant = variants[0]
+    return Settled(variant, fingerprint(variant), _notice(config, mode, here, None))
+
+
+def legacy_fingerprint(config: _PrepareConfig, separated: bool) -> str:
+    """The fingerprint as of commit fae81e6: without `sources`, and with the separator's digest only where it lay on the machine."""
+    parts = _stages(_separating(config, "always" if separated else "off"))
+    for name, _, settings, _ in parts:
+        if name == "separate":
+            settings["mode"] = _mode(config)
+    return _hash(parts)
+
+
+def _stages(config: _PrepareConfig) -> list[list[Any]]:
+    from pipeline.config import STAGE_NAMES
+
+    parts: list[list[Any]] = []
+    for name in STAGE_NAMES:
+        spec = config.stage(name)
+        stage = spec.build()
+        settings = {k: v for k, v in spec.config.model_dump(mode="json").items() if k not in RUNTIME_KEYS}
+        parts.append([name, stage.version, settings, {w: registry.digest(w) for w in stage.weights()}])
+    return parts
+
+
+def _hash(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _notice(config: _PrepareConfig, mode: str, here: bool, bound: Path | None) -> str | None:
+    """What a person must know of a decision that `auto` left to us."""
+    if _mode(config) != "auto" or mode == "always":
+        return None
+    model = _model(config)
+    if not here:
+        return f"source separation is off: weights {model} are not here (voxmill models pull {model})"
+    return (
+        f"{shlex.quote(str(bound))} was made without source separation and goes on without it, though its weights {model} are here "
+        "now; to separate: add --redo (processes all of it again), or another --out"
+    )
+
+
+def _bound(root: Path) -> str | None:
+    try:
+        bound: str | None = corpus_info(root).get("fingerprint")
+    except CorpusError:
+        return None  # no corpus yet, or one that the run will refuse with its own words
+    return bound
+
+
+def _same_sources(config: _PrepareConfig, root: Path) -> bool:
+    """Return True unless the corpus' prepare.yaml has other rules for its sources: its fingerprint does not cover them."""
+    written = root / "prepare.yaml"
+    try:
+        before = read_yaml(written).get("sources") if written.is_file() else None
+    except SettingsError:
+        return True
+    now = config.sources.model_dump(mode="json", exclude=set(RUNTIME_KEYS))
+    return not isinstance(before, dict) or all(before.get(name, now[name]) == now[name] for name in now)
+
+
+def _mode(config: _PrepareConfig) -> str:
+    return str(config.stage("separate").config.model_dump()["mode"])
+
+
+def _model(config: _PrepareConfig) -> str:
+    return str(config.stage("separate").config.model_dump()["model"])
+
+
+def _separating(config: _PrepareConfig, mode: str) -> _PrepareConfig:
+    own = config.stage("separate").config.model_copy(update={"mode": mode})
+    return config.model_copy(update={"separate": own})

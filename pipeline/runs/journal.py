@@ -1,0 +1,164 @@
+"""What a run leaves in the corpus for the runs after it, beside the units: what was asked for, what was refused, tracebacks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from catalogs.corpus.attempts import cause_of_row
+from catalogs.corpus.commit import quarantine_now, write_atomically
+from catalogs.corpus.history import History, refused_files
+from catalogs.corpus.ids import other_channel_id
+from catalogs.corpus.reader import Corpus
+from pipeline.config import _PrepareConfig
+from pipeline.inputs.find import FoundSources
+from pipeline.records import Quarantined, Session
+from pipeline.runs.to_rows import quarantine_row
+from pipeline.runtime.failures import code_version
+from pipeline.runtime.paths import is_location, local_path, public
+from pipeline.stages import stage_class
+
+
+def absolute_arguments(arguments: Sequence[str]) -> list[str]:
+    """The sources as a person gave them, so that they mean the same from another folder. What lets in is left out of URLs."""
+    plain = [local_path(argument) for argument in arguments]
+    return [public(text) if is_location(text) else str(Path(text).expanduser().absolute()) for text in plain]
+
+
+def remember_arguments(root: Path, arguments: Sequence[str]) -> None:
+    """Add the sources of a run to `sources.json`, where `voxmill retry` finds them."""
+    known, own = known_arguments(root), absolute_arguments(arguments)
+    if own not in known:
+        text = json.dumps({"runs": [*known, own]}, indent=1, ensure_ascii=False)
+        write_atomically(root / "sources.json", text.encode(), scratch=root / "tmp")
+
+
+def known_arguments(root: Path) -> list[list[str]]:
+    """The sources of each run into a corpus, without repeats; none where it was made by an older voxmill."""
+    try:
+        return [list(run) for run in json.loads((root / "sources.json").read_text(encoding="utf-8"))["runs"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return []
+
+
+def gone_line(root: Path, found: FoundSources, arguments: Sequence[str], history: History) -> str | None:
+    """One line that counts the recordings of the corpus that are not found any more; None where there are none.
+
+    Only where all that any run was given is given again: recordings of other runs are not looked for now.
+    """
+    known = known_arguments(root)
+    if not known or not set().union(*known) <= set(absolute_arguments(arguments)):
+        return None
+    here = {source.source_id for source in found.sources}
+    gone = set(history.generations) - here - {other_channel_id(source) for source in here}
+    if gone and found.refused:
+        refused = {verdict.path for verdict in found.refused}
+        rows = Corpus(root).table("recordings").select(["source_id", "path"]).to_pylist()
+        gone -= {row["source_id"] for row in rows if row["path"] in refused}
+    if not gone:
+        return None
+    words = "recording of the corpus is" if len(gone) == 1 else "recordings of the corpus are"
+    return f"{len(gone)} {words} not among the sources any more; {'it stays' if len(gone) == 1 else 'they stay'}"
+
+
+def note_refused(root: Path, found: FoundSources, arguments: Sequence[str]) -> list[str]:
+    """Write down what this run refuses, and forget what earlier runs refused where it has looked and refuses it no more.
+
+    Returns the paths that were refused before and are sources now.
+    """
+    own = absolute_arguments(arguments)
+    for verdict in found.refused:
+        quarantine_now(root, quarantine_row(verdict), own)
+    refused = {(verdict.path, verdict.error) for verdict in found.refused}
+    sources = {public(source.path) for source in found.sources}
+    readable = []
+    for file, row, asked in refused_files(root):
+        path = row["path"] or ""
+        looked = path in sources or (bool(asked) and asked <= set(own)) or any(_is_within(path, one) for one in own)
+        if looked and (path, row["error"]) not in refused:
+            file.unlink(missing_ok=True)
+            if path in sources:
+                readable.append(path)
+    return readable
+
+
+def _is_within(path: str, argument: str) -> bool:
+    return path == argument or path.startswith(argument.rstrip("/") + "/")
+
+
+def retry_rule(config: _PrepareConfig) -> Callable[[Mapping[str, Any]], bool]:
+    """Which quarantine rows the next run tries again: the machine's, up to `engine.attempts` runs, and bugs of other code."""
+    versions = failing_versions(config)
+
+    def again(row: Mapping[str, Any]) -> bool:
+        cause = cause_of_row(row)
+        if cause == "machine":
+            return int(row.get("runs") or 1) < config.engine.attempts
+        return cause == "bug" and row.get("version") != versions.get(row["stage"], row.get("version"))
+
+    return again
+
+
+def failing_versions(config: _PrepareConfig) -> dict[str, str]:
+    """Of each stage, what its failures are a failure of: its version and ours."""
+    kinds = [stage_class(spec.name) for group in config.groups() for spec in group.stages]
+    return {kind.name: f"{kind.name} {kind.version}, voxmill {code_version()}" for kind in kinds}
+
+
+def complete_verdicts(
+    root: Path, session: Session, file_of: Mapping[str, str], history: History, versions: Mapping[str, str]
+) -> None:
+    """Fill in what a worker cannot know of its failures: how many runs ended so, the code's version, the traceback's file.
+
+    `file_of`: of a recording that is a file's second channel, the file's id.
+    """
+    traces = [row for row in session.quarantine if row.trace]
+    log = _write_log(root, session.session_id, traces, versions) if traces else None
+    for row in session.quarantine:
+        row.runs = history.runs(file_of.get(row.source_id, row.source_id), row.cause) + 1
+        row.version = versions.get(row.stage)
+        row.log = log if row.trace else None
+
+
+def _write_log(root: Path, session_id: str, rows: Iterable[Quarantined], versions: Mapping[str, str]) -> str:
+    """The tracebacks of a session, each once, in a file of CORPUS/logs/; returns its path within the corpus."""
+    texts: dict[str, str] = {}
+    for row in rows:
+        head = f"{row.path}\n{versions.get(row.stage, row.stage)}\n{row.error}\n\n"
+        texts.setdefault(re.sub(r"0x[0-9a-f]+", "", row.trace), head + row.trace)
+    return write_log(root, session_id, "\n\n".join(texts.values()))
+
+
+def write_log(root: Path, name: str, text: str) -> str:
+    """Put a text into CORPUS/logs/ under a safe name; returns its path within the corpus."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-60:] or "session"
+    digest = hashlib.sha256(f"{name}\0{text}".encode()).hexdigest()[:8]
+    relative = f"logs/{safe}-{stamp}-{digest}.txt"
+    write_atomically(root / relative, text.encode("utf-8", "replace"), scratch=root / "tmp")
+    return relative
+
+
+def start_redo(root: Path, fingerprint: str) -> str:
+    """When the redo that this run starts, or goes on with after a kill, began (the clock of commit records)."""
+    path = root / "redo.json"
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        if noted["fingerprint"] == fingerprint:
+            return str(noted["since"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    since = datetime.now(UTC).isoformat(timespec="milliseconds")
+    text = json.dumps({"fingerprint": fingerprint, "since": since})
+    write_atomically(path, text.encode(), scratch=root / "tmp")
+    return since
+
+
+def end_redo(root: Path) -> None:
+    """Forget a redo: it is finished, or a run without `--redo` came after it."""
+    (root / "redo.json").unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""A finished session as rows of the corpus: this is where `kept` and the soft reasons are decided."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from catalogs.corpus.schema import QUARANTINE, SEGMENTS
+from catalogs.corpus.thresholds import Thresholds
+from pipeline.records import Quarantined, Recording, Segment, Session
+from pipeline.runtime.paths import public
+
+
+def segment_rows(session: Session, thresholds: Thresholds) -> list[dict[str, Any]]:
+    """One dict a segment with every column of `catalogs.corpus.schema.SEGMENTS`; no audio where a hard rule rejected it.
+
+    A segment that a stage failed on keeps its audio; its reason is `failed_<stage>`, whatever the thresholds.
+    """
+    recordings = {recording.source.source_id: recording for recording in session.recordings}
+    return [_segment_row(session, recordings[s.source_id], s, thresholds) for s in session.segments]
+
+
+def recording_rows(session: Session) -> list[dict[str, Any]]:
+    """One dict a recording with every column of `catalogs.corpus.schema.RECORDINGS`."""
+    return [
+        {
+            "source_id": recording.source.source_id,
+            "path": public(recording.source.path),
+            "session_id": session.session_id,
+            "duration_s": recording.duration_s,
+            "sample_rate": recording.sample_rate,
+            "channels": recording.channels,
+            "codec": recording.codec,
+            "bytes": recording.source.bytes,
+            "license": recording.source.license,
+            "status": recording.status,
+            # What is in no segment; of a quarantined recording nothing became a segment.
+            "silence_s": recording.silence_s if recording.status != "quarantined" else recording.duration_s,
+            "content_sha256": recording.source.content_sha256,
+        }
+        for recording in session.recordings
+    ]
+
+
+def reference_rows(session: Session) -> list[dict[str, Any]]:
+    """One dict a mined pair."""
+    return [asdict(reference) for reference in session.references]
+
+
+def quarantine_rows(session: Session) -> list[dict[str, Any]]:
+    """One dict for each thing that could not be processed."""
+    return [quarantine_row(row) for row in session.quarantine]
+
+
+def quarantine_row(row: Quarantined) -> dict[str, Any]:
+    """The columns of `catalogs.corpus.schema.QUARANTINE`."""
+    return {name: value for name, value in asdict(row).items() if name in QUARANTINE.names}
+
+
+def _segment_row(session: Session, recording: Recording, segment: Segment, thresholds: Thresholds) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(segment, name, None) for name in SEGMENTS.names}
+    row |= {
+        "session_id": session.session_id,
+        "duration_s": segment.duration_s,
+        "sample_rate": segment.flac_rate or recording.sample_rate,
+        "license": recording.source.license,
+        "words": [asdict(word) for word in segment.words],
+        "embedding": None if segment.embedding is None else segment.embedding.tolist(),
+        "audio_print": None if segment.audio_print is None else segment.audio_print.astype("<u2").tobytes(),
+        "audio": None,
+    }
+    hard = list(dict.fromkeys(segment.hard_reasons))
+    failures = list(dict.fromkeys(segment.failures))
+    if not hard and not failures and segment.flac is None:
+        hard = ["no_audio"]
+    if not hard and segment.flac is not None:
+        row["audio"] = {"bytes": segment.flac, "path": f"{segment.segment_id}.flac"}
+    row["reasons"] = [*hard, *failures] or thresholds.reasons(row)
+    row["kept"] = not row["reasons"]
+    return row

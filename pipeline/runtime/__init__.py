@@ -1,0 +1,1 @@
+"""What every stage may use: devices, batches, failure causes, full disks."""

@@ -1,0 +1,1 @@
+"""Speech recognition and utterance bounds: Whisper, language detection, cuts, clip lengths."""

@@ -1,0 +1,179 @@
+"""Whisper as the stage `transcribe` uses it: languages of a clip, its words with times, and how well a given text fits it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from catalogs.vocabulary.languages import dialect, whisper_code
+from catalogs.weights.registry import resolve
+from pipeline.records import PCM_RATE, Word
+from pipeline.runtime.devices import Device, pick_device
+from pipeline.text.match import Support
+
+#: What one call hears, in seconds: the length Whisper was trained on.
+WINDOW_S = 30.0
+_MOST_TOKENS = 220
+# One token alone may not decide: a rare letter costs 12 nats and says no more than a wrong word.
+_LEAST_GAIN, _MOST_GAIN = -5.0, 8.0
+_FRAMES_PER_S = 100
+#: A result with a higher compression ratio may be a loop, one with a lower mean log probability may be anything.
+_LOOPS, _DOUBT = 2.0, -0.7
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was recognised in a clip; times of `words` in seconds from its start. `logprob` is the mean of a token."""
+
+    text: str
+    words: list[Word] = field(default_factory=list)
+    logprob: float | None = None
+    no_speech_p: float | None = None
+    compression_ratio: float | None = None
+    ends: tuple[float, ...] = ()
+    """Where (s) the pieces end that Whisper wrote one after the other."""
+    language: str | None = None
+    """The language it was told to hear."""
+
+
+class Recogniser:
+    """CTranslate2's Whisper with weights of models.toml. No clip sees the text of another."""
+
+    def __init__(
+        self,
+        model: str,
+        device: Device = "auto",
+        compute_type: str = "default",
+        threads: int = 1,
+        window_margin_s: float | None = None,
+    ) -> None:
+        """window_margin_s: see `transcribe`."""
+        self.model = model
+        self._margin_s = window_margin_s
+        import ctranslate2
+
+        from pipeline.speech.whisper_model import Model
+
+        self.device = pick_device(device, ctranslate2.get_cuda_device_count)
+        if compute_type == "default":
+            compute_type = "int8" if self.device == "cpu" else "float16"
+        self._whisper: Any = Model(
+            str(resolve(model)),
+            device=self.device,
+            compute_type=compute_type,
+            cpu_threads=threads,
+            local_files_only=True,
+        )
+        self._silence: Any = None
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether it knows more than English."""
+        return bool(self._whisper.model.is_multilingual)
+
+    def code(self, language: str | None) -> str | None:
+        """The code the model has for a language; for a dialect it does not know, that of Chinese. None: it knows neither."""
+        known = self._whisper.supported_languages
+        for code in (whisper_code(language), "zh" if dialect(language) else None):
+            if code in known:
+                return code
+        return None
+
+    def together(self, jobs: Sequence[Callable[[], Any]]) -> None:
+        """Run jobs, each of which uses this recogniser for a clip of its own, so that the network computes for all at once.
+
+        Raises the first of their errors, when all have ended. On a CPU this gains nothing.
+        """
+        self._whisper.together(jobs)
+
+    def languages(self, audio: np.ndarray) -> dict[str, float]:
+        """Probability of each language (the model's codes) in float32 [S] at 16 kHz, of which the first 30 s are heard."""
+        if not self.multilingual:
+            return {"en": 1.0}
+        _, _, probabilities = self._whisper.detect_language(audio=audio[: round(WINDOW_S * PCM_RATE)])
+        return dict(probabilities)
+
+    def transcribe(self, audio: np.ndarray, language: str | None, beam_size: int, temperature: float = 0.0) -> Heard:
+        """The words of float32 [S] at 16 kHz, of any length. `language` is one that `code` knows.
+
+        Whisper hears 30 s at a time, of which a clip of 5 s leaves 25 empty, and the encoder takes most of the time. With
+        a margin only so much of the emptiness is computed (a third less work at 6 s); as some clips then end in a loop of
+        one word, a result in doubt is made again with the whole window.
+        """
+        if self._margin_s is not None and len(audio) < (WINDOW_S - self._margin_s) * PCM_RATE:
+            self._whisper.margin_frames = round(self._margin_s * _FRAMES_PER_S)
+            try:
+                heard = self._transcribe(audio, language, beam_size, temperature)
+            finally:
+                self._whisper.margin_frames = None
+            if heard.words and (heard.compression_ratio or 0.0) < _LOOPS and (heard.logprob or 0.0) > _DOUBT:
+                return heard
+        return self._transcribe(audio, language, beam_size, temperature)
+
+    def _transcribe(self, audio: np.ndarray, language: str | None, beam_size: int, temperature: float) -> Heard:
+        found, _ = self._whisper.transcribe(
+            audio,
+            language=self.code(language),
+            beam_size=beam_size,
+            best_of=1,
+            temperature=temperature,
+            condition_on_previous_text=False,
+            word_timestamps=True,
+            vad_filter=False,
+        )
+        pieces = list(found)
+        text = "".join(piece.text for piece in pieces).strip()
+        if not pieces:
+            return Heard(text, language=language)
+        weights = [max(len(piece.tokens), 1) for piece in pieces]
+        end = len(audio) / PCM_RATE
+        words = [
+            Word(
+                word.word.strip(),
+                float(min(max(word.start, 0.0), end)),
+                float(min(max(word.end, 0.0), end)),
+                float(word.probability),
+            )
+            for piece in pieces
+            for word in piece.words or []
+        ]
+        return Heard(
+            text,
+            words,
+            float(np.average([piece.avg_logprob for piece in pieces], weights=weights)),
+            max(piece.no_speech_prob for piece in pieces),
+            max(piece.compression_ratio for piece in pieces),
+            tuple(float(piece.end) for piece in pieces),
+            language,
+        )
+
+    def support(self, audio: np.ndarray, text: str, language: str | None) -> list[Support] | None:
+        """How much float32 [S] at 16 kHz (at most 30 s) supports each word of a text: log probability with the audio before
+        the model minus that with silence, token by token. None where the clip or the text is too long for the model."""
+        from faster_whisper.audio import pad_or_trim
+        from faster_whisper.tokenizer import Tokenizer
+
+        whisper = self._whisper
+        tokenizer = Tokenizer(whisper.hf_tokenizer, self.multilingual, task="transcribe", language=self.code(language))
+        tokens = tokenizer.encode(" " + text.strip())
+        if not tokens or len(tokens) > _MOST_TOKENS or len(audio) > WINDOW_S * PCM_RATE:
+            return None
+        if self._silence is None:
+            self._silence = whisper.encode(pad_or_trim(whisper.feature_extractor(np.zeros(PCM_RATE, np.float32))))
+        features = whisper.feature_extractor(audio)
+        start = list(tokenizer.sot_sequence)
+        logs = []
+        for encoded, frames in ((whisper.encode(pad_or_trim(features)), features.shape[-1]), (self._silence, 100)):
+            (result,) = whisper.model.align(encoded, start, [tokens], frames)
+            logs.append(np.log(np.maximum(np.asarray(result.text_token_probs, dtype=np.float64), 1e-6)))
+        gains = np.clip(logs[0] - logs[1], _LEAST_GAIN, _MOST_GAIN)
+        # The end of text closes the last word: without it the tokenizer holds back what may go on.
+        words, parts = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
+        found, place = [], 0
+        for word, part in zip(words[:-1], parts[:-1], strict=True):
+            found.append(Support(word, float(gains[place : place + len(part)].sum()), len(part)))
+            place += len(part)
+        return found

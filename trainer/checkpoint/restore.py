@@ -1,0 +1,263 @@
+"""Where a run is, what resuming needs, and how it is put back: on one rank or several, from one file or from shards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from trainer.checkpoint.shards import is_complete, read_shards, read_state
+from trainer.config import TrainError
+from trainer.data.sample_counts import Realised
+from trainer.model.base import refuse_other_base
+from trainer.model.build import Trainee
+from trainer.optim import MovingAverage
+
+T = TypeVar("T")
+_STEP_NAME = re.compile(r"step_\d{7,}(\.pt)?")
+
+
+@dataclass
+class RunState:
+    """Where a run is. `rows`: the name of the phase and the place in its stream of rows."""
+
+    step: int = 0
+    first_loss: float | None = None
+    last_loss: float | None = None
+    audio_s: float = 0.0
+    bad_steps: int = 0
+    bad_in_a_row: int = 0
+    rollbacks: int = 0
+    recent: list[float] = field(default_factory=list)
+    """The last losses of steps that were taken, oldest first: what the guard compares with."""
+    skipped_steps: list[dict[str, Any]] = field(default_factory=list)
+    """The last steps that were not taken: step, reason, segments."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Segments that were left out because they are damaged, and what was wrong."""
+    unreadable_in_a_row: int = 0
+    """Samples that were left out since the last one that could be read."""
+    data_key: str = ""
+    base: dict[str, str] = field(default_factory=dict)
+    """Digests of the weights that adapters are trained over; nothing without adapters, or in a run begun before they were kept."""
+    rows: dict[str, Any] = field(default_factory=dict)
+    realised: Realised = field(default_factory=Realised)
+    """Of all phases."""
+    phases: dict[str, Realised] = field(default_factory=dict)
+    """Of each phase that was begun; of the later part alone where the run was begun before these were kept."""
+    reordered_at: int | None = None
+    """The step from which on the data comes in another order than before: the run was begun by rules of an earlier version."""
+
+    @property
+    def phase(self) -> Realised:
+        """Of the phase that the run is in."""
+        return self.phases.setdefault(self.rows.get("phase", ""), Realised())
+
+    def count(self, realised: Realised) -> None:
+        """Take note of samples of the phase that the run is in."""
+        self.realised.add(realised)
+        self.phase.add(realised)
+        self.audio_s += realised.seconds
+
+
+@dataclass
+class Resumable:
+    """What is saved and put back together."""
+
+    trainee: Trainee
+    optimizer: torch.optim.Optimizer
+    average: MovingAverage | None
+    state: RunState
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that can be resumed. `resume`: the file, or the folder of shards; `folder`: the official one, if made."""
+
+    step: int
+    resume: Path
+    folder: Path | None
+
+    @property
+    def name(self) -> Path:
+        """What a person is told."""
+        return self.folder or self.resume
+
+
+def step_name(step: int) -> str:
+    """The name of a step's files."""
+    return f"step_{step:07d}"
+
+
+def step_paths(folder: Path) -> list[Path]:
+    """What has the name of a step in a folder, the earliest first. All else there is somebody else's: it is neither read nor
+    counted nor removed."""
+    return sorted(path for path in folder.glob("step_*") if _STEP_NAME.fullmatch(path.name))
+
+
+def latest(output: Path, until: int | None = None) -> Saved | None:
+    """The newest checkpoint of a run (of a step up to `until`) that is whole and can be resumed."""
+    found: list[Saved] = []
+    for path in step_paths(output / "resume"):
+        folder = output / "checkpoints" / path.stem
+        step = int(path.stem.removeprefix("step_"))
+        if path.suffix == ".pt" and path.is_file() and folder.is_dir():
+            found.append(Saved(step, path, folder))
+        elif is_complete(path):
+            found.append(Saved(step, path, folder if folder.is_dir() else None))
+    found = [saved for saved in found if until is None or saved.step <= until]
+    return max(found, key=lambda saved: (saved.step, saved.resume.stat().st_mtime_ns), default=None)
+
+
+def restore(output: Path, saved: Saved, run: Resumable) -> None:
+    """Put everything back as it was at a checkpoint, on whatever ranks there are. TrainError when data or model of the run
+    have changed."""
+    state, values = _read(saved, run)
+    refuse_other_data(output, saved, state, run.state.data_key)
+    if state.data_key != run.state.data_key:
+        _go_on_by_other_rules(state, run.state.data_key)
+    refuse_other_base(output, state.base, run.state.base, run.trainee.start)
+    state.base = run.state.base
+    mine = run_tensors(run)
+    differing = sorted(mine.keys() ^ values.keys()) or [
+        name for name, value in sorted(values.items()) if value is not None and value.shape != mine[name].shape
+    ]
+    if differing:
+        what = "optim.ema" if differing[0].startswith("average/") else differing[0].partition("/")[2]
+        raise TrainError(
+            f"{output} was trained with other model settings ({what}): give another output, or the settings in"
+            f" {output / 'train.yaml'}"
+        )
+    if saved.resume.is_dir():
+        _readable(saved, lambda: read_shards(saved.resume, mine))
+    else:
+        with torch.no_grad():
+            for name, tensor in mine.items():
+                value = values[name]
+                assert value is not None
+                if isinstance(tensor, DTensor):
+                    # Every rank has read the whole: each takes its part, nothing is sent.
+                    part = distribute_tensor(
+                        value.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None
+                    )
+                    tensor.copy_(part)
+                else:
+                    tensor.copy_(value)
+    run.state = state
+
+
+def refuse_other_data(output: Path, saved: Saved, state: RunState, key: str) -> None:
+    """TrainError where a run's data, or what its order follows from, is not that of its checkpoint. Keys of other rules cannot be
+    compared: such a run goes on (`_go_on_by_other_rules`)."""
+    if state.data_key != key and _rules(state.data_key) == _rules(key):
+        raise TrainError(
+            f"{output} was trained on other data or with other phases: its order cannot be continued; give another"
+            f" output, or start from its checkpoint with --set model.start={saved.name}"
+        )
+
+
+def _rules(key: str) -> str:
+    """The version of the rules that a data key is of; "" for the first, which did not say so."""
+    return key.rpartition(":")[0]
+
+
+def _go_on_by_other_rules(state: RunState, key: str) -> None:
+    """Let a run that was begun by an earlier version go on from the same number in today's order; open rows are given up."""
+    if "at" in state.rows:
+        state.rows["at"] = {"next": state.rows["at"]["next"], "open": [], "waited": []}
+    state.data_key, state.reordered_at = key, state.step
+
+
+def saved_state(saved: Saved) -> RunState:
+    """The state of a run alone."""
+
+    def read() -> RunState:
+        if saved.resume.is_dir():
+            return _state(read_state(saved.resume))
+        return _state(torch.load(saved.resume, map_location="cpu", weights_only=True, mmap=True))
+
+    return _readable(saved, read)
+
+
+def _state(found: dict[str, Any]) -> RunState:
+    values = found["state"]
+    phases = {name: Realised(**counts) for name, counts in values.get("phases", {}).items()}
+    return RunState(**(values | {"realised": Realised(**values["realised"]), "phases": phases}))
+
+
+def _read(saved: Saved, run: Resumable) -> tuple[RunState, dict[str, Tensor | None]]:
+    """The state of a run, and its tensors by name (None: not read yet, the shards' place is made first). The optimiser has
+    room for its part afterwards."""
+
+    def read() -> tuple[RunState, dict[str, Tensor | None], set[str]]:
+        values: dict[str, Tensor | None]
+        if saved.resume.is_dir():
+            found = read_state(saved.resume)
+            values = dict.fromkeys(found["tensors"])
+            moved = {name.split("/", 2)[2] for name in values if name.startswith("optimizer/")}
+        else:
+            found = torch.load(saved.resume, map_location="cpu", weights_only=True, mmap=True)
+            values = {f"weights/{name}": value for name, value in found["weights"].items()}
+            values |= {f"average/{name}": value for name, value in (found["average"] or {}).items()}
+            names = list(_trained_in_order(run))
+            moved = {names[index] for index in found["optimizer"]["state"]} if len(names) == _count(found) else set()
+            for index, moments in found["optimizer"]["state"].items():
+                if moved:
+                    values |= {f"optimizer/{key}/{names[index]}": value for key, value in moments.items()}
+        return _state(found), values, moved
+
+    state, values, moved = _readable(saved, read)
+    for name, parameter in _trained_in_order(run).items():
+        if name in moved:
+            run.optimizer.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device if parameter.is_cuda else "cpu"),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+        else:
+            run.optimizer.state.pop(parameter, None)
+    return state, values
+
+
+def _count(found: dict[str, Any]) -> int:
+    return sum(len(group["params"]) for group in found["optimizer"]["param_groups"])
+
+
+def _readable(saved: Saved, read: Callable[[], T]) -> T:
+    """What `read` returns; TrainError with what to do where it fails."""
+    try:
+        return read()
+    except Exception as error:
+        raise TrainError(
+            f"{saved.resume} cannot be read ({type(error).__name__}): remove {saved.name} to go on from the checkpoint"
+            " before it"
+        ) from None
+
+
+def _trained_in_order(run: Resumable) -> dict[str, nn.Parameter]:
+    """What the optimiser changes, by name, in its own order."""
+    names = {id(parameter): name for name, parameter in run.trainee.model.named_parameters()}
+    return {names[id(p)]: p for group in run.optimizer.param_groups for p in group["params"]}
+
+
+def run_tensors(run: Resumable) -> dict[str, Tensor]:
+    """All tensors that resuming needs, by name; the run's own, not copies."""
+    trained = _trained_in_order(run)
+    found = {f"weights/{name}": parameter.detach() for name, parameter in trained.items()}
+    if run.average is not None:
+        found |= {f"average/{name}": value for name, value in run.average.values.items()}
+    for name, parameter in trained.items():
+        for key, value in run.optimizer.state.get(parameter, {}).items():
+            found[f"optimizer/{key}/{name}"] = value
+    return found
+
+
+def described(run: Resumable) -> dict[str, Any]:
+    """What stands beside the shards."""
+    return {"state": asdict(run.state), "tensors": sorted(run_tensors(run))}

@@ -1,0 +1,346 @@
+"""Checkpoints of a run: the official folder that `speak` loads, and beside it what resuming needs.
+
+OUTPUT/checkpoints/step_0000500/   official layout, in the config's dtype (LoRA: lora_weights.safetensors, lora_config.json)
+OUTPUT/resume/step_0000500.pt      float32 weights that are trained, optimiser, moving average, data cursor (random numbers follow
+                                   from seed, step and sample); a folder of shards instead where the model is sharded
+OUTPUT/latest                      link to the newest
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+
+from trainer.checkpoint.restore import Resumable, described, run_tensors, step_name, step_paths
+from trainer.checkpoint.shards import MARKER, ShardWriter, is_complete
+from trainer.config import TrainConfig, TrainError
+from trainer.model.build import Trainee
+from trainer.optim import MovingAverage
+from trainer.runtime.ranks import Ranks
+from voxcpm.atomic import put_back
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.weights.checkpoint import save_pretrained
+from voxcpm.weights.lora import LoRAConfig, lora_state_dict, merge_lora, save_lora
+
+
+class Keeper:
+    """Saves a run's checkpoints; the same calls on all ranks."""
+
+    def __init__(self, output: Path, config: TrainConfig, ranks: Ranks) -> None:
+        self._output, self._config, self._ranks = output, config, ranks
+        self._shards = ShardWriter(ranks, config.async_save) if ranks.sharded else None
+        self._thread = ThreadPoolExecutor(1, "save") if config.async_save and not ranks.sharded else None
+        self._pending: Future[Path] | None = None
+
+    def save(self, run: Resumable, last: bool = False) -> None:
+        """A checkpoint of this step, whole or not at all; the oldest beyond `keep` go. last: of the run, so that it is there
+        on return and in the official layout."""
+        if self._shards is None:
+            self.settle(wait=True)
+            with self._ranks.agreed():
+                if self._ranks.first:
+                    self._save_whole(run, last)
+            return
+        name, keep = step_name(run.state.step), self._config.keep
+        every = self._config.export_every
+        self._shards.write(
+            self._output / "resume" / name,
+            run_tensors(run),
+            described(run),
+            lambda: _prune_shards(self._output, name, keep),
+        )
+        if last or (every is not None and run.state.step % every == 0):
+            self._export(run)
+        if last:
+            self._shards.settle()
+
+    def settle(self, wait: bool = False) -> None:
+        """Complete what was written in the background (wait: all of it). Raises what writing raised, on all ranks."""
+        if self._shards is not None:
+            self._shards.settle(wait)
+        elif self._thread is not None:
+            with self._ranks.agreed():
+                pending = self._pending
+                if pending is not None and (wait or pending.done()):
+                    self._pending = None
+                    pending.result()
+
+    def close(self) -> None:
+        """Wait for what is being written, whatever has happened: the folder is held until then, and the checkpoint counts."""
+        if self._thread is not None:
+            self._thread.shutdown()
+        if self._shards is not None:
+            self._shards.close()
+
+    def _save_whole(self, run: Resumable, last: bool) -> None:
+        """Not sharded: at once, or from a copy in the CPU's memory while training goes on."""
+        keep = self._config.keep
+        if self._thread is None or last:
+            _Checkpoint.of(run).write(self._output, keep)
+        else:
+            self._pending = self._thread.submit(_Checkpoint.of(run, copied=True).write, self._output, keep)
+
+    def _export(self, run: Resumable) -> None:
+        """checkpoints/step_N in the official layout: the whole weights come together on the first rank."""
+        trainee = run.trainee
+        with averaged(trainee.model, run.average):
+            whole = whole_weights(trainee.model, self._ranks)
+        with self._ranks.agreed():
+            if self._ranks.first:
+                folder = self._output / "checkpoints" / step_name(run.state.step)
+                _make_way(self._output, folder)
+                save_pretrained(folder, whole, trainee.config, source=trainee.assets, codec=trainee.codec)
+                _point_at(self._output, folder)
+                for old in _mine(self._output, folder.name)[: -self._config.keep]:
+                    _remove(old)
+
+
+def whole_weights(model: VoxCPM2, ranks: Ranks) -> dict[str, Tensor]:
+    """The whole weights on the first rank's CPU (nothing on the others); all ranks call it."""
+    whole: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        # One after the other: on a GPU only one whole matrix is there at a time.
+        full = value.full_tensor() if isinstance(value, DTensor) else value
+        if ranks.first:
+            whole[name] = full.cpu()
+    return whole
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """What a checkpoint of an unsharded run is written from."""
+
+    resume: dict[str, Any]
+    published: dict[str, Tensor]
+    """The whole model's weights, or the adapter's; their moving average where there is one."""
+    trainee: Trainee
+
+    @classmethod
+    def of(cls, run: Resumable, copied: bool = False) -> _Checkpoint:
+        """The run's own tensors, or `copied` into the CPU's memory, so that training may go on."""
+        trainee, average = run.trainee, run.average.values if run.average is not None else {}
+        model = trainee.model
+        own = model.state_dict() if trainee.lora is None else lora_state_dict(model)
+        resume = {
+            "weights": {name: p.detach() for name, p in model.named_parameters() if p.requires_grad},
+            "average": average if run.average is not None else None,
+            "optimizer": run.optimizer.state_dict(),
+            "state": asdict(run.state),
+        }
+        published = {name: average.get(name, value) for name, value in own.items()}
+        if copied:
+            resume, published = _copied((resume, published), {})
+        return cls(resume, published, trainee)
+
+    def write(self, output: Path, keep: int) -> Path:
+        """Write checkpoints/step_N whole or not at all, point `latest` at it, and remove the oldest beyond `keep`."""
+        folder, trainee = output / "checkpoints" / step_name(self.resume["state"]["step"]), self.trainee
+        _make_way(output, folder)
+        _save_resume(output / "resume" / f"{folder.name}.pt", self.resume)
+        if trainee.lora is None:
+            save_pretrained(folder, self.published, trainee.config, source=trainee.assets, codec=trainee.codec)
+        else:
+            _save_adapter(folder, self.published, trainee.lora, trainee.start)
+        _point_at(output, folder)
+        _prune(output, folder.name, keep)
+        return folder
+
+
+def _copied(value: Any, done: dict[tuple[Any, ...], Tensor]) -> Any:
+    """Copies of all tensors in dicts, lists and tuples in the CPU's memory; what is the same memory stays so (`done`)."""
+    if isinstance(value, Tensor):
+        key = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        if key not in done:
+            done[key] = value.detach().to("cpu", copy=True)
+        return done[key]
+    if isinstance(value, dict):
+        return {name: _copied(item, done) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(item, done) for item in value)
+    return value
+
+
+def _prune(output: Path, newest: str, keep: int) -> None:
+    """Remove the oldest checkpoints of this run beyond `keep`."""
+    for old in _mine(output, newest)[:-keep]:
+        # Without its resume state a folder is no candidate for resuming, however much of it a kill leaves.
+        (output / "resume" / f"{old.name}.pt").unlink(missing_ok=True)
+        _remove(old)
+    names = {path.name for path in step_paths(output / "checkpoints")}
+    for state in _states(output):
+        if state.stem not in names:
+            state.unlink()
+    # Shards of a run that went on with one process.
+    for shards in _shards(output, newest):
+        if shards.name < min(names):
+            _remove_shards(shards)
+
+
+def _prune_shards(output: Path, newest: str, keep: int) -> None:
+    kept = _shards(output, newest)
+    for old in kept[:-keep]:
+        _remove_shards(old)
+    for state in _states(output):
+        if state.stem < kept[-keep:][0].name:
+            state.unlink()
+
+
+def _remove_shards(folder: Path) -> None:
+    (folder / MARKER).unlink(missing_ok=True)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    rest = folder.with_name(f".{folder.name}.old")
+    folder.rename(rest)
+    shutil.rmtree(rest)
+
+
+def _mine(output: Path, newest: str) -> list[Path]:
+    """This run's official folders, oldest first.
+
+    Those with a later step than the newest are another run's (its resume states are gone): they are left alone, and never
+    counted, or what `latest` points at could be taken for old.
+    """
+    return [path for path in step_paths(output / "checkpoints") if path.name <= newest]
+
+
+def _shards(output: Path, newest: str) -> list[Path]:
+    return [path for path in step_paths(output / "resume") if path.is_dir() and path.name <= newest]
+
+
+def _states(output: Path) -> list[Path]:
+    """Resume states of unsharded runs."""
+    return [path for path in step_paths(output / "resume") if path.suffix == ".pt"]
+
+
+def save_merged(output: Path, run: Resumable) -> Path:
+    """OUTPUT/merged: the base with the adapters added in, as an official folder that needs no adapter. Ends the run: the
+    model has no adapters any more."""
+    model = run.trainee.model
+    with averaged(model, run.average):
+        merge_lora(model)
+        return save_pretrained(
+            output / "merged", model, run.trainee.config, source=run.trainee.assets, codec=run.trainee.codec
+        )
+
+
+@contextmanager
+def averaged(model: VoxCPM2, average: MovingAverage | None) -> Iterator[None]:
+    """Inside, the trained weights are their moving average; nothing happens without one."""
+    if average is not None:
+        average.exchange(model)
+    try:
+        yield
+    finally:
+        if isinstance(model, FSDPModule):
+            # A forward pass without a backward leaves the root's weights gathered, so that it would be those that change.
+            model.reshard()
+        if average is not None:
+            average.exchange(model)
+
+
+@contextmanager
+def only_run(output: Path) -> Iterator[None]:
+    """Hold the output folder: TrainError when another run writes there. Clears up what killed runs left half-written."""
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TrainError(f"another run is training into {output}: wait for it, or give another output") from None
+        for name in ("start", "merged"):
+            put_back(output / name)
+        for pattern in ("checkpoints/.step_*", ".start.*", ".merged.*", "resume/.step_*"):
+            for rest in output.glob(pattern):
+                if _is_latest(output, rest):
+                    continue  # it stands in for a checkpoint that a killed run was about to replace
+                shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
+        for shards in step_paths(output / "resume"):
+            if shards.is_dir() and not is_complete(shards):
+                shutil.rmtree(shards)
+        yield
+
+
+def _save_resume(path: Path, values: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    with draft.open("wb") as file:
+        torch.save(values, file)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    _fsync(path.parent)
+
+
+def _save_adapter(folder: Path, tensors: dict[str, Tensor], lora: LoRAConfig, base: str) -> None:
+    fresh = folder.parent / f".{folder.name}.{uuid4().hex[:8]}"
+    save_lora(fresh, tensors, lora, base)
+    for path in fresh.iterdir():
+        _fsync(path)
+    fresh.rename(folder)
+    _fsync(folder.parent)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _make_way(output: Path, folder: Path) -> None:
+    """Take a checkpoint that is about to be written again out of its place. Where `latest` points at it, the link goes over to
+    a copy first (of the same files, if the disk has hard links), so that it never points at nothing."""
+    if not folder.exists():
+        return
+    if _is_latest(output, folder):
+        copy = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
+        shutil.copytree(folder, copy, copy_function=_link_or_copy)
+        _fsync(copy)
+        _fsync(copy.parent)
+        _point(output / "latest", Path("checkpoints") / copy.name)
+    _remove(folder)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _is_latest(output: Path, folder: Path) -> bool:
+    link = output / "latest"
+    return link.is_symlink() and link.resolve() == folder.resolve()
+
+
+def _point_at(output: Path, folder: Path) -> None:
+    """Let `latest` point at a checkpoint. What it pointed at goes if it was only the copy of one that was replaced."""
+    before = (output / "latest").resolve()
+    _point(output / "latest", Path("checkpoints") / folder.name)
+    if before.parent == folder.parent.resolve() and before.name.startswith(".") and before.is_dir():
+        shutil.rmtree(before)
+
+
+def _point(link: Path, target: Path) -> None:
+    """Make the link point at the target, in one rename."""
+    temporary = link.with_name(f".{link.name}.tmp")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    temporary.symlink_to(target)
+    temporary.replace(link)

@@ -1,0 +1,188 @@
+"""Resume states of sharded runs: every rank writes its shards by torch.distributed.checkpoint, any number of ranks reads them.
+
+OUTPUT/resume/step_0000500/   *.distcp and .metadata (torch's format), and complete.json: the state of the run, written last.
+Without complete.json the folder does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    _MEM_FORMAT_ENCODING,
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+from torch.distributed.checkpoint.planner import ReadItem
+from torch.serialization import _get_layout
+
+from catalogs.corpus.commit import write_atomically
+from trainer.config import TrainError
+from trainer.runtime.ranks import Ranks
+
+MARKER = "complete.json"
+
+
+class ShardWriter:
+    """Writes resume states, at once or (`background`) while training goes on; one at a time."""
+
+    def __init__(self, ranks: Ranks, background: bool) -> None:
+        self._ranks, self._background = ranks, background
+        # A group of its own: what the background sends must not meet the steps' own exchanges.
+        self._group: Any = dist.new_group(backend="gloo") if background else None
+        self._pending: tuple[Future[Any], Callable[[], None]] | None = None
+
+    def write(self, folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], then: Callable[[], None]) -> None:
+        """Write tensors (sharded or the same on all ranks) and `state`; called by all ranks.
+
+        then: called by the first once the state counts; in the background that is at a later `settle`.
+        """
+        self.settle()
+
+        def finish() -> None:
+            if self._ranks.first:
+                write_atomically(folder / MARKER, json.dumps(state).encode())
+                then()
+
+        if self._ranks.first and folder.exists():
+            # Left by a kill, or by a run that was begun anew: the marker goes first.
+            (folder / MARKER).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        self._ranks.wait()
+        writer = FileSystemWriter(folder, sync_files=True)
+        if self._background:
+            future = dcp.async_save(tensors, storage_writer=writer, process_group=self._group)
+            assert isinstance(future, Future)
+            self._pending = (future, finish)
+            return
+        with _one_error():
+            dcp.save(tensors, storage_writer=writer)
+        finish()
+        self._ranks.wait()
+
+    def settle(self, wait: bool = True) -> None:
+        """Complete what is written in the background: all of it, or only what is done already. Raises what writing raised."""
+        if self._pending is not None and (wait or not self._ranks.any(not self._pending[0].done())):
+            future, finish = self._pending
+            self._pending = None
+            with self._ranks.agreed(), _one_error():
+                future.result()
+                finish()
+        if wait:
+            self._ranks.wait()
+
+    def close(self) -> None:
+        """Wait for what is being written and let it count, without the other ranks, which may have failed elsewhere. Whatever
+        fails here is passed over: the run ends for another reason, and says that one."""
+        if self._pending is not None:
+            future, finish = self._pending
+            self._pending = None
+            with suppress(Exception, CheckpointException):
+                # The first rank's is done when those of all ranks are.
+                future.result()
+                finish()
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state of the run, as `write` was given it."""
+    found: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    return found
+
+
+def read_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Fill the tensors, whole or sharded over any number of ranks, with what was written under their names. Every rank reads
+    for itself."""
+    with _one_error(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        dcp.load(tensors, storage_reader=_Reader(folder), planner=_Planner(), no_dist=True)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a resume state counts."""
+    return (folder / MARKER).is_file()
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """The error of one rank instead of torch's table of all ranks' tracebacks (which is no Exception)."""
+    try:
+        yield
+    except CheckpointException as error:
+        first = next(iter(error.failures.values()), (None,))[0]
+        words = " ".join(str(first).split()) or type(first).__name__
+        raise TrainError(f"{words}; see that the disk is neither full nor damaged") from None
+
+
+class _Reader(FileSystemReader):
+    """Reads the shards of a run folder that somebody else may have written."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        metadata = _Metadata(BytesIO((Path(self.path) / ".metadata").read_bytes())).load()
+        if not isinstance(metadata, Metadata):
+            raise pickle.UnpicklingError(".metadata does not describe tensors")
+        for stored in metadata.storage_data.values():
+            name = stored.relative_path
+            if name == ".." or Path(name).name != name:
+                raise pickle.UnpicklingError(f".metadata names the file {name!r}, which is not in this folder")
+        if metadata.storage_meta is None:
+            metadata.storage_meta = StorageMeta()
+        metadata.storage_meta.load_id = self.load_id
+        return metadata
+
+
+class _Planner(DefaultLoadPlanner):
+    """Loads tensors only. torch unpickles every other value without `weights_only`."""
+
+    def load_bytes(self, read_item: ReadItem, value: BytesIO) -> None:
+        raise pickle.UnpicklingError(f"{read_item.dest_index.fqn} is not stored as a tensor")
+
+
+class _Metadata(pickle.Unpickler):
+    """Reads torch's `.metadata`. Nothing is imported or looked up by the file's names: each must be one of this list."""
+
+    _KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
+        ("torch.distributed.checkpoint.metadata", "Metadata"): Metadata,
+        ("torch.distributed.checkpoint.metadata", "MetadataIndex"): MetadataIndex,
+        ("torch.distributed.checkpoint.metadata", "ChunkStorageMetadata"): ChunkStorageMetadata,
+        ("torch.distributed.checkpoint.metadata", "TensorStorageMetadata"): TensorStorageMetadata,
+        ("torch.distributed.checkpoint.metadata", "TensorProperties"): TensorProperties,
+        ("torch.distributed.checkpoint.metadata", "StorageMeta"): StorageMeta,
+        ("torch.distributed.checkpoint.metadata", "_MEM_FORMAT_ENCODING"): _MEM_FORMAT_ENCODING,
+        ("torch.distributed.checkpoint.filesystem", "_StorageInfo"): _StorageInfo,
+        ("torch.serialization", "_get_layout"): _get_layout,
+        ("torch", "Size"): torch.Size,
+        # The folder's path, which nothing here reads. Python 3.13 writes another module's name.
+        ("pathlib", "PosixPath"): PurePosixPath,
+        ("pathlib._local", "PosixPath"): PurePosixPath,
+    } | {
+        ("torch", str(dtype).removeprefix("torch.")): dtype
+        for dtype in vars(torch).values()
+        if isinstance(dtype, torch.dtype)
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._KNOWN[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f".metadata holds {module}.{name}, which describes no tensor") from None

@@ -1,0 +1,246 @@
+"""What may be trained on: a view of the candidate table for a phase, as arrays; one candidate as an object where it is used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+
+from catalogs.candidates.table import ACCEPTED, BRIEF, FULL, MADE, Table, has_text, make_table
+from trainer.config import LAYOUTS
+from trainer.runtime.seeds import hash_number
+
+CONTINUED_SECONDS = 2.0
+"""Shorter clips are not cut in two: there is hardly a word on either side."""
+
+DECOUPLED_BIT = len(LAYOUTS)
+"""Of a kind mask: the content-decoupled samples; the bits below it are the layouts in their order."""
+
+REFERENCED = ("reference", "controllable", "reference_continuation")
+DESCRIBED = ("design", "controllable")
+_ABOUT_ONE = 1 << 20
+"""Rows whose references are looked at together."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A segment that may be trained on, and what it has to offer."""
+
+    segment_id: str
+    language: str
+    text: str
+    seconds: float
+    description: str | None
+    """In a sentence or two."""
+    references: tuple[tuple[str, float], ...]
+    """(segment id, seconds) of clips that may serve as its reference."""
+    brief: str | None = None
+    """The description in a few words, where there is one."""
+    described_id: str | None = None
+    """Of a content-decoupled sample: the segment whose description it was spoken by. None: a recording."""
+
+    def layouts(self) -> tuple[str, ...]:
+        """The layouts it can serve."""
+        if self.described_id is not None:
+            return ("controllable",)
+        long_enough = self.seconds >= CONTINUED_SECONDS
+        able = {
+            "basic": True,
+            "design": self.description is not None,
+            "reference": bool(self.references),
+            "controllable": self.description is not None and bool(self.references),
+            "continuation": long_enough,
+            "reference_continuation": long_enough and bool(self.references),
+        }
+        return tuple(name for name in LAYOUTS if able[name])
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which rows of a table may serve as references of which: row i has those at `at[i]` to `at[i + 1]`."""
+
+    at: np.ndarray
+    """int64 [rows + 1]"""
+    rows: np.ndarray
+    """int32"""
+
+    def without(self, unheard: np.ndarray) -> Pairs:
+        """Those that are not among the rows that a mask (bool [rows]) marks."""
+        kept = ~unheard[self.rows]
+        before = np.zeros(len(kept) + 1, dtype=np.int64)
+        np.cumsum(kept, out=before[1:])
+        return Pairs(before[self.at], self.rows[kept])
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """int32: the references of some rows, in order."""
+        first, counts = self.at[rows], self.counts(rows)
+        places = np.arange(int(counts.sum())) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        return self.rows[places]
+
+    def counts(self, rows: np.ndarray) -> np.ndarray:
+        """int64 [N]: how many references rows have."""
+        return np.asarray(self.at[rows + 1] - self.at[rows])
+
+
+class Candidates(Sequence[Candidate]):
+    """Rows of a candidate table that a phase may train on, in order of id unless it is said otherwise."""
+
+    def __init__(self, table: Table, rows: np.ndarray, pairs: Pairs | None = None) -> None:
+        self.table, self.rows = table, rows
+        self.pairs = pairs or Pairs(table.pairs_at, table.pairs)
+
+    @staticmethod
+    def of(found: Sequence[Candidate], groups: Mapping[str, str] | None = None) -> Candidates:
+        """A sequence of candidates as rows of a table in memory (as it is where it is a view already)."""
+        return found if isinstance(found, Candidates) else shared({"": found}, groups)[""]
+
+    @cached_property
+    def flags(self) -> np.ndarray:
+        """uint8 [N]"""
+        return np.asarray(self.table.flags[self.rows])
+
+    @property
+    def made(self) -> np.ndarray:
+        """bool [N]: whether it is content-decoupled."""
+        return (self.flags & ACCEPTED) != 0
+
+    @property
+    def languages(self) -> list[str]:
+        """Names of the languages there are, sorted."""
+        return [self.table.languages[code] for code in np.flatnonzero(self.language_counts)]
+
+    @property
+    def language_counts(self) -> np.ndarray:
+        """int64 [languages of the table]"""
+        return np.bincount(self.table.language[self.rows], minlength=len(self.table.languages))
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """float64 [N]"""
+        return np.asarray(self.table.seconds[self.rows])
+
+    def kinds(self) -> np.ndarray:
+        """uint8 [N]: the layouts that each can serve, as bits in the order of LAYOUTS, or DECOUPLED_BIT alone."""
+        described, referenced = (self.flags & FULL) != 0, self.pairs.counts(self.rows) > 0
+        long_enough = self.seconds >= CONTINUED_SECONDS
+        able = {
+            "basic": np.ones(len(self), dtype=bool),
+            "design": described,
+            "reference": referenced,
+            "controllable": described & referenced,
+            "continuation": long_enough,
+            "reference_continuation": long_enough & referenced,
+        }
+        found = np.zeros(len(self), dtype=np.uint8)
+        for bit, layout in enumerate(LAYOUTS):
+            found |= able[layout].astype(np.uint8) << np.uint8(bit)
+        found[self.made] = 1 << DECOUPLED_BIT
+        return found
+
+    def where(self, mask: np.ndarray) -> Candidates:
+        """Those that a mask (bool [N]) marks."""
+        return Candidates(self.table, self.rows[mask], self.pairs)
+
+    def at(self, row: int) -> Candidate:
+        """The candidate in a row of the table."""
+        table = self.table
+        flags = int(table.flags[row])
+        references = self.pairs.rows[int(self.pairs.at[row]) : int(self.pairs.at[row + 1])].tolist()
+        return Candidate(
+            table.ids[row],
+            table.languages[int(table.language[row])],
+            table.texts[row],
+            float(table.seconds[row]),
+            table.full[row] if flags & FULL else None,
+            tuple((table.ids[other], float(table.seconds[other])) for other in references),
+            table.brief[row] if flags & BRIEF else None,
+            table.described[row] if flags & ACCEPTED else None,
+        )
+
+    def digest(self) -> bytes:
+        """What the order of the data follows from: ids, texts, lengths, descriptions, and the ids of the references."""
+        found = hashlib.sha256()
+        for start in range(0, len(self.rows), _ABOUT_ONE):
+            rows = self.rows[start : start + _ABOUT_ONE]
+            found.update(self.table.digest[rows].tobytes())
+            found.update(self.pairs.counts(rows).tobytes())
+            found.update(self.table.id_hash[self.pairs.of(rows)].tobytes())
+        return found.digest()
+
+    def places(self) -> np.ndarray:
+        """int32: codes of the shards that the rows and their references are in, each once."""
+        wanted = np.zeros(len(self.table.shards), dtype=bool)
+        for start in range(0, len(self.rows), _ABOUT_ONE):
+            rows = self.rows[start : start + _ABOUT_ONE]
+            wanted[self.table.shard[rows]] = True
+            wanted[self.table.shard[self.pairs.of(rows)]] = True
+        return np.flatnonzero(wanted)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> Candidates: ...
+    def __getitem__(self, index: int | slice) -> Candidate | Candidates:
+        if isinstance(index, slice):
+            return Candidates(self.table, self.rows[index], self.pairs)
+        return self.at(int(self.rows[index]))
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return map(self.at, self.rows.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def shared(
+    candidates: Mapping[str, Sequence[Candidate]], groups: Mapping[str, str] | None = None
+) -> dict[str, Candidates]:
+    """The candidates of several phases as views of one table: they are such views already, or a table is made in memory.
+
+    groups: of segments that are linked to others, the group's name; for a table that is made.
+    """
+    views = {name: found for name, found in candidates.items() if isinstance(found, Candidates)}
+    if len(views) == len(candidates) and len({id(found.table) for found in views.values()}) <= 1:
+        return views
+    everything = {c.segment_id: c for found in candidates.values() for c in found}
+    rows: dict[str, dict[str, Any]] = {}
+    for candidate in everything.values():
+        for reference, seconds in candidate.references:
+            rows.setdefault(reference, {"segment_id": reference, "seconds": seconds})
+    for candidate in everything.values():
+        made = candidate.described_id is not None
+        rows[candidate.segment_id] = {
+            "segment_id": candidate.segment_id,
+            "language": candidate.language,
+            "text": candidate.text,
+            "seconds": candidate.seconds,
+            "full": candidate.description,
+            "brief": candidate.brief,
+            "described": candidate.described_id,
+            "flags": MADE | ACCEPTED if made else 0,
+        }
+    pairs = {c.segment_id: [reference for reference, _ in c.references] for c in everything.values()}
+    table = make_table(rows, pairs, groups or {}, hold_out_draw)
+    return {
+        name: Candidates(table, np.array(sorted(table.find(c.segment_id) for c in found), dtype=np.int32))
+        for name, found in candidates.items()
+    }
+
+
+def usable(table: Table) -> np.ndarray:
+    """bool [rows]: what may be trained on at all: recordings with text, and accepted content-decoupled samples."""
+    return has_text(table.flags) & (((table.flags & MADE) == 0) | ((table.flags & ACCEPTED) != 0))
+
+
+def hold_out_draw(name: str) -> float:
+    """A number in 0..1 that decides whether a segment, or a group of linked ones, is held out; it follows from the name alone."""
+    return hash_number("held out", name) / 2**56

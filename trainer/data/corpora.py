@@ -1,0 +1,241 @@
+"""The corpora of a run as one: rows for the mixture, audio of any segment at 16 kHz."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from catalogs.candidates.build import id_hashes
+from catalogs.candidates.table import Table
+from catalogs.corpus.damage import one_line, repair_command
+from catalogs.corpus.duplicates import read_duplicates
+from catalogs.corpus.reader import Corpus
+from catalogs.query.views import QueryError, query
+from trainer.config import TrainError
+from trainer.data.candidate_table import candidate_table
+
+RATE = 16_000
+# What Arrow raises for a file that is no Arrow file, or half of one, are ValueErrors.
+_DAMAGED = (OSError, ValueError, IndexError)
+_LOOKS_AT_ONCE = 16
+"""Shards that are looked at side by side."""
+_USED = ["segment_id", "language", "text", "duration_s"]
+
+
+class SegmentError(TrainError):
+    """One segment's audio, words or latents are damaged; all others may be whole."""
+
+    def __init__(self, segment_id: str, message: str) -> None:
+        super().__init__(message)
+        self.segment_id = segment_id
+
+
+class Decoupled(NamedTuple):
+    """Speech that a model made of a text, one segment's description and another's timbre: what is said and how it is said have
+    nothing to do with each other (the paper's content-decoupled data)."""
+
+    described_id: str
+    timbre_id: str
+    text: str
+    accepted: bool
+    """Whether what is heard is the text in that voice."""
+
+
+class Corpora:
+    """One or more corpora; a segment that several hold is taken from the first where it is kept. Raises CorpusError for a folder
+    that is none."""
+
+    def __init__(
+        self, paths: Iterable[str | Path], spare: Path | None = None, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        """spare: a folder for the candidate table of corpora that cannot be written to (default: a temporary one)."""
+        self.parts = [Corpus(path) for path in paths]
+        self._spare, self._say = spare, say
+
+    @cached_property
+    def table(self) -> Table:
+        """The candidate table of all of them; built if there is none."""
+        return candidate_table(self.parts, self._spare or self._temporary, self._say)
+
+    @cached_property
+    def _temporary(self) -> Path:
+        folder = tempfile.TemporaryDirectory(prefix="voxmill-")
+        weakref.finalize(self, folder.cleanup)
+        return Path(folder.name)
+
+    @property
+    def title(self) -> str:
+        """The folders, for messages."""
+        return ", ".join(str(part.path) for part in self.parts)
+
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """segment_id, language, text, duration_s of every kept segment that has audio, by id."""
+        found: dict[str, dict[str, Any]] = {}
+        for part in reversed(self.parts):
+            table = part.kept()
+            has_audio = table.column("row").is_valid()
+            found |= {row["segment_id"]: row for row in table.filter(has_audio).select(_USED).to_pylist()}
+        return found
+
+    def chosen(self, where: str, name: str) -> set[str]:
+        """Ids of the kept segments for which the SQL condition is true; TrainError names the phase whose SQL is wrong."""
+        ids: set[str] = set()
+        for part in self.parts:
+            try:
+                rows = query(
+                    part.path, f"select segment_id from segments where kept and row is not null and ({where})"
+                )[1]
+            except QueryError as error:
+                raise TrainError(f"phase {name}: where: {error}") from None
+            ids |= {row[0] for row in rows}
+        return ids
+
+    def chosen_rows(self, where: str, name: str) -> np.ndarray:
+        """bool [rows of the table]: for which the SQL condition is true in the corpus that the row is taken from."""
+        rows = len(self.table)
+        if where.strip().lower() == "true":
+            return np.ones(rows, dtype=bool)
+        parts = np.array([part for part, _ in self.table.shards], dtype=np.int64)[self.table.shard]
+        found = np.zeros(rows, dtype=bool)
+        for number, part in enumerate(self.parts):
+            try:
+                hashes = id_hashes(part.path, where)
+            except QueryError as error:
+                raise TrainError(f"phase {name}: where: {error}") from None
+            mine = np.flatnonzero(parts == number)
+            found[mine] = np.isin(self.table.id_hash[mine], hashes)
+        return found
+
+    def descriptions(self, form: Literal["full", "brief"] = "full") -> dict[str, str]:
+        """The description of every described segment whose verdict did not drop it, by id: in a sentence or two, or in a few
+        words."""
+        found: dict[str, str] = {}
+        for part in reversed(self.parts):
+            table = part.annotations("descriptions").select(["segment_id", form, "status", "verdict"])
+            found |= {
+                row["segment_id"]: row[form]
+                for row in table.to_pylist()
+                if row["status"] == "ok" and row["verdict"] != "dropped" and (row[form] or "").strip()
+            }
+        return found
+
+    def decoupled(self) -> dict[str, Decoupled]:
+        """The content-decoupled samples of all corpora, accepted or not, by the id of the segment that holds their audio."""
+        found: dict[str, Decoupled] = {}
+        for part in reversed(self.parts):
+            for row in part.annotations("decoupled").to_pylist():
+                found[row["segment_id"]] = Decoupled(
+                    row["described_id"], row["timbre_id"], row["text"] or "", bool(row["accepted"])
+                )
+        return found
+
+    def references(self) -> list[tuple[str, str]]:
+        """(segment, reference) ids of all mined pairs."""
+        pairs = [
+            (row["segment_id"], row["reference_id"])
+            for part in self.parts
+            for row in part.table("references").select(["segment_id", "reference_id"]).to_pylist()
+        ]
+        return list(dict.fromkeys(pairs))
+
+    def duplicate_groups(self) -> dict[str, str]:
+        """Of every segment that is linked to others (copies, excerpts, the same words of the same voice): its group's name."""
+        found: dict[str, str] = {}
+        for part in reversed(self.parts):
+            table = read_duplicates(part.path)
+            found |= zip(*(table.column(name).to_pylist() for name in ("segment_id", "duplicate_group")), strict=True)
+        return found
+
+    def missing_shards(self, codes: Iterable[int]) -> list[tuple[Path, str]]:
+        """(corpus, shard) of those shards of the table that are not there, or are empty."""
+        return [
+            (folder, name)
+            for folder, name in self._shards(codes)
+            if not (folder / name).is_file() or not (folder / name).stat().st_size
+        ]
+
+    def damaged_shards(self, codes: Iterable[int]) -> list[tuple[Path, str, str]]:
+        """(corpus, shard, reason) of those shards of the table that are cut off, or not Arrow files any more. Only sizes and the
+        files' ends are looked at: damage within a clip shows when it is read."""
+        written = {
+            (part.path, file["path"]): file["bytes"]
+            for part in self.parts
+            for record in part.records
+            for file in record["files"]
+        }
+
+        def reason(place: tuple[Path, str]) -> str | None:
+            path = place[0] / place[1]
+            try:
+                size, wanted = path.stat().st_size, written.get(place)
+                if wanted is not None and size != wanted:
+                    return f"has {size} bytes of {wanted}"
+                # A map of its own: thousands of files must not stay open.
+                with pa.memory_map(str(path)) as mapped:
+                    pa.ipc.open_file(mapped)
+            except _DAMAGED as error:
+                return f"cannot be read ({' '.join(str(error).split())})"
+            return None
+
+        places = self._shards(codes)
+        # On a network's file system each look is a wait.
+        with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+            return [(*place, why) for place, why in zip(places, pool.map(reason, places), strict=True) if why]
+
+    def _shards(self, codes: Iterable[int]) -> list[tuple[Path, str]]:
+        """(corpus, shard) of shards of the table, in order."""
+        places = (self.table.shards[code] for code in codes)
+        return sorted((self.parts[part].path, name) for part, name in places)
+
+    def segment(self, segment_id: str) -> dict[str, Any]:
+        """One segment with its words; SegmentError where its shard is not there."""
+        part, shard, row = self.place(segment_id)
+        try:
+            return part.shard(shard).row(row) | {"shard": shard, "row": row}
+        except _DAMAGED as error:
+            raise _unreadable(segment_id, part, error) from None
+
+    def clip(self, segment_id: str) -> np.ndarray:
+        """float32 [S] at 16 kHz of one segment; SegmentError where its shard is not there or its audio is damaged."""
+        import soxr
+
+        samples, rate = self.native_clip(segment_id)
+        return samples if rate == RATE else np.asarray(soxr.resample(samples, rate, RATE), dtype=np.float32)
+
+    def native_clip(self, segment_id: str) -> tuple[np.ndarray, int]:
+        """(float32 [S], rate in Hz) of one segment as it was recorded; SegmentError as `clip`."""
+        import soundfile
+
+        part, shard, row = self.place(segment_id)
+        try:
+            return part.shard(shard).read_audio(row)
+        except (*_DAMAGED, soundfile.LibsndfileError) as error:
+            raise _unreadable(segment_id, part, error) from None
+
+    def place(self, segment_id: str) -> tuple[Corpus, str, int]:
+        """(corpus, shard, row) of a segment's audio: by the table where it is open, which needs no index in memory."""
+        if "table" in self.__dict__:
+            with suppress(KeyError):
+                number = self.table.find(segment_id)
+                part, shard = self.table.shards[int(self.table.shard[number])]
+                return self.parts[part], shard, int(self.table.row[number])
+        for corpus in self.parts:
+            with suppress(KeyError):
+                return corpus, *corpus.place(segment_id)
+        raise TrainError(f"segment {segment_id} has no audio in {self.title}")
+
+
+def _unreadable(segment_id: str, part: Corpus, error: Exception) -> SegmentError:
+    return SegmentError(
+        segment_id,
+        f"the shard of segment {segment_id} cannot be read ({one_line(error)}); run: {repair_command(part.path)}",
+    )

@@ -1,0 +1,86 @@
+"""Samples of which some cannot be read: each is left out of its row, named and counted; too many end the run.
+
+One damaged clip must not end a run of weeks, nor may a disk that has gone be taken for many damaged clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from trainer.config import TrainError
+from trainer.data.corpora import SegmentError
+from voxcpm.sequence.training_rows import Sample
+
+if TYPE_CHECKING:
+    from trainer.checkpoint.restore import RunState
+    from trainer.data.rows import Planned, SampleMaker
+    from voxcpm.model.config import VoxCPM2Config
+
+SHARE = 0.01
+"""Of the segments of a run that may be unreadable ..."""
+ALWAYS = 10
+"""... and so many in any case, for small corpora."""
+IN_A_ROW = 100
+"""Samples one after the other that are left out before the run gives up: then it is no longer single clips."""
+
+
+def make_readable(
+    maker: SampleMaker, rows: Iterable[Iterable[Planned]], config: VoxCPM2Config
+) -> tuple[list[list[Sample]], dict[str, str]]:
+    """The samples of planned rows, and why some are not there: segment id -> reason.
+
+    In the place of one that cannot be read stands a document of one position without audio, from which nothing is learnt: the
+    others keep their numbers in the row and with them their random numbers.
+    """
+    unreadable: dict[str, str] = {}
+
+    def made(planned: Planned) -> Sample:
+        try:
+            return maker.make(planned)
+        except SegmentError as error:
+            unreadable[error.segment_id] = str(error)
+            return _nothing(config)
+
+    return [[made(planned) for planned in row] for row in rows], unreadable
+
+
+def is_readable(planned: Planned, unreadable: Mapping[str, str]) -> bool:
+    """Whether a sample needs none of the unreadable segments."""
+    choice = planned.choice
+    return choice.candidate.segment_id not in unreadable and choice.reference not in unreadable
+
+
+def note_unreadable(
+    state: RunState, unreadable: Mapping[str, str], planned: Iterable[Iterable[Planned]], segments: int
+) -> dict[str, str]:
+    """Take note of what a step left out of its planned rows (of all ranks); returns what was not known before.
+
+    segments: how many the phase is trained on. TrainError where it is too much. All ranks must be told the same.
+    """
+    new = {segment: reason for segment, reason in unreadable.items() if segment not in state.unreadable}
+    state.unreadable |= new
+    if not unreadable:
+        state.unreadable_in_a_row = 0
+        return new
+    read = [is_readable(item, unreadable) for row in planned for item in row]
+    state.unreadable_in_a_row = 0 if any(read) else state.unreadable_in_a_row + len(read)
+    reason = next(iter(unreadable.values()))
+    if state.unreadable_in_a_row >= IN_A_ROW:
+        raise TrainError(f"{state.unreadable_in_a_row} samples in a row cannot be read (the last: {reason})")
+    refuse_many(len(state.unreadable), segments, reason)
+    return new
+
+
+def refuse_many(unreadable: int, segments: int, reason: str) -> None:
+    """TrainError where so many of the segments cannot be read (the last for this reason) that it is no longer single clips."""
+    if unreadable > max(ALWAYS, round(SHARE * segments)):
+        raise TrainError(f"{unreadable} of {segments} segments cannot be read (the last: {reason})")
+
+
+def _nothing(config: VoxCPM2Config) -> Sample:
+    no = torch.zeros(1, dtype=torch.bool)
+    zero = torch.zeros(1, dtype=torch.int64)
+    return Sample(zero, no, no, zero, torch.zeros(0, config.patch_size, config.feat_dim))

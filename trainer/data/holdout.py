@@ -1,0 +1,171 @@
+"""What a phase may be trained on, what is held out of it, and the key of its order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from trainer.config import Phase, TrainError, ValidationSettings
+from trainer.data.candidates import Candidate, Candidates, Pairs, shared, usable
+from trainer.data.corpora import Corpora
+
+ORDER_VERSION = 3
+"""Raised when choices follow from the same settings by other rules. 1: the segment first, then a layout that it can serve;
+keys had no version then. 2: NumPy's generators. 3: counter-based numbers, and `where` of the corpus that a row is taken from."""
+
+
+def find_candidates(
+    corpora: Corpora, where: str, max_seconds: float, name: str, languages: Sequence[str] | None = None
+) -> Candidates:
+    """The kept segments of a phase with text, with their descriptions and kept references, and the accepted content-decoupled
+    samples, in order of id; of these languages only, where they are given. What is content-decoupled is spoken by a model: it
+    serves as such alone, and not as a reference.
+
+    Raises TrainError where there are none, in one of the languages that are asked for or in all.
+    """
+    table = corpora.table
+    able = usable(table) & (table.seconds <= max_seconds) & corpora.chosen_rows(where, name)
+    found = Candidates(table, np.flatnonzero(able).astype(np.int32))
+    recorded = found.where(~found.made)
+    if not len(recorded):
+        raise TrainError(
+            f"phase {name}: {corpora.title} has no kept segment with text of up to {max_seconds:g} s where {where};"
+            f' see what was rejected, and why: voxmill query {shlex.quote(str(corpora.parts[0].path))} "select * from funnel"'
+        )
+    if languages is None:
+        return found
+    there = recorded.languages
+    missing = [language for language in languages if language not in there]
+    if missing:
+        raise TrainError(
+            f"phase {name}: languages: no kept segment in {', '.join(missing)}; there are some in"
+            f" {', '.join(filter(None, there)) or 'no known language'}: correct phases.{name}.languages, or prepare"
+            " recordings in it"
+        )
+    wanted = np.array([language in languages for language in table.languages])
+    return found.where(wanted[table.language[found.rows]])
+
+
+def hold_out(
+    candidates: Mapping[str, Sequence[Candidate]],
+    settings: ValidationSettings,
+    groups: Mapping[str, str] | None = None,
+) -> tuple[dict[str, Candidates], Candidates | list[Candidate]]:
+    """(to train on by phase, held out in every phase). A held-out clip is not a reference in training either: it is never heard.
+    Content-decoupled samples are never held out, and left out where their description or timbre is of a clip that is.
+
+    Whether a segment is held out follows from its id alone, or where it is linked to others (copies, excerpts, the same words
+    of the same voice) from its group's name: they are held out together, and none of them is heard. A group of more than twenty
+    is trained on: it is a jingle, and one draw must not decide over hours. Where the share finds none, the one nearest to it is
+    taken. Raises TrainError for a phase of which nothing is left. groups: of candidates that are not rows of a corpora's table.
+    """
+    views = shared(candidates, groups)
+    if settings.every is None or not views:
+        return views, []
+    table = next(iter(views.values())).table
+    marks = np.zeros(len(table), dtype=bool)
+    for found in views.values():
+        marks[found.rows[~found.made]] = True
+    everything = np.flatnonzero(marks)
+    if not len(everything):
+        return views, []
+    draws = table.draw[everything]
+    chosen = draws < settings.share
+    if not chosen.any():
+        chosen = np.arange(len(draws)) == int(draws.argmin())
+    taken = np.zeros(int(max(table.group.max(), table.described_group.max())) + 1, dtype=bool)
+    taken[table.group[everything[chosen]]] = True
+    held = taken[table.group]
+    training = _without(views, held, taken)
+    rows = everything[held[everything]].astype(np.int32)
+    return training, Candidates(table, rows[np.lexsort((rows, table.draw[rows]))])
+
+
+def _without(views: Mapping[str, Candidates], held: np.ndarray, taken: np.ndarray) -> dict[str, Candidates]:
+    """The candidates of each phase that are not held out, nor made of what is."""
+    training: dict[str, Candidates] = {}
+    pairs: Pairs | None = None
+    for name, found in views.items():
+        table = found.table
+        pairs = pairs or found.pairs.without(held)
+        spoken_by = table.described_group[found.rows]
+        bare = found.made & (pairs.counts(found.rows) == 0)
+        gone = held[found.rows] | ((spoken_by >= 0) & taken[spoken_by]) | bare
+        training[name] = Candidates(table, found.rows[~gone], pairs)
+        if training[name].made.all():
+            raise TrainError(
+                f"phase {name}: all of its segments are held out for validation: lower validation.share, or switch it off"
+                " with --set validation.every=null"
+            )
+    return training
+
+
+def stratified(held: Sequence[Candidate], count: int, used: Sequence[str]) -> list[tuple[Candidate, str]]:
+    """At most `count` of the held-out segments, each with a layout of `used` that it can serve ("basic" where it serves none).
+
+    Languages have the shares of what is held out, and each has one at least while there is room: a language of a few segments
+    is scored too. Layouts are given out in turn, the one with fewest so far first, so that each has about as many.
+    """
+    view = Candidates.of(held)
+    codes = view.table.language[view.rows]
+    able = view.kinds()
+    chosen = [at for code, n in _quotas(codes, count) for at in np.flatnonzero(codes == code)[:n].tolist()]
+    layouts = dict.fromkeys(used, 0)
+    found = {}
+    # The choosiest first: a segment that can serve everything takes what the others left.
+    for at in sorted(chosen, key=lambda at: (int(able[at]).bit_count(), at)):
+        candidate = view[at]
+        names = [name for name in candidate.layouts() if name in layouts] or ["basic"]
+        layout = min(names, key=lambda name: layouts.get(name, 0))
+        layouts[layout] = layouts.get(layout, 0) + 1
+        found[at] = candidate, layout
+    return [found[at] for at in sorted(found)]
+
+
+def _quotas(codes: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """(code, how many of it) for `count` of the codes: their shares, by largest remainders, and at least one each."""
+    names, sizes = np.unique(codes, return_counts=True)
+    if count >= len(codes):
+        return list(zip(names.tolist(), sizes.tolist(), strict=True))
+    exact = sizes * count / len(codes)
+    quotas = np.maximum(1, np.floor(exact)).astype(int)
+    while quotas.sum() > count:
+        quotas[int(np.argmax(np.where(quotas > 0, quotas - exact + (quotas > 1) * len(codes), -np.inf)))] -= 1
+    while quotas.sum() < count:
+        quotas[int(np.argmax(np.where(quotas < sizes, exact - quotas, -np.inf)))] += 1
+    return list(zip(names.tolist(), quotas.tolist(), strict=True))
+
+
+def describe_candidates(candidates: Sequence[Candidate]) -> str:
+    """One line: how many segments, hours and languages there are to train on, and what they can serve."""
+    found = Candidates.of(candidates)
+    recorded = found.where(~found.made)
+    languages = sorted(name or "unknown" for name in recorded.languages)
+    able = recorded.kinds()
+    described, referenced = (int((able >> bit & 1).sum()) for bit in (1, 2))
+    made = len(found) - len(recorded)
+    return (
+        f"{len(recorded)} segments, {recorded.seconds.sum() / 3600:.3f} h, languages {' '.join(languages)}; {described} with a"
+        f" description, {referenced} with references" + (f"; {made} content-decoupled samples" if made else "")
+    )
+
+
+def data_key(seed: int, phases: dict[str, Phase], candidates: Mapping[str, Sequence[Candidate]]) -> str:
+    """What the order of the data follows from: seed, phases (but not how long they are or how many rows a step takes, unless
+    their weights change with it) and what segments offer. It begins with the version of the rules."""
+    settings = {}
+    for name, phase in phases.items():
+        free = {"lr", "warmup", "schedule", "decay"}
+        if phase.layouts_from is None:
+            free |= {"steps", "rows", "accumulate"}
+        settings[name] = phase.model_dump(exclude=free)
+    digest = hashlib.sha256(json.dumps([seed, settings], sort_keys=True).encode())
+    for name, found in candidates.items():
+        view = Candidates.of(found)
+        # Samples that a phase does not use may come while it runs.
+        digest.update((view if phases[name].decoupled else view.where(~view.made)).digest())
+    return f"{ORDER_VERSION}:{digest.hexdigest()[:16]}"

@@ -1,0 +1,184 @@
+"""Latents of clips: stored beside the corpus by `voxmill encode`, else through the codec once, then from memory or a folder."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from catalogs.corpus.damage import one_line, repair_command
+from catalogs.corpus.latents import StoredLatents, stored_codecs
+from trainer.config import TrainError
+from trainer.data.clip_encoder import ClipEncoder, codec_digest, from_bits, latent_form
+from trainer.data.corpora import RATE, Corpora, SegmentError
+
+if TYPE_CHECKING:
+    from voxcpm.audiovae import AudioVAE
+    from voxcpm.model.config import VoxCPM2Config
+
+__all__ = ["Latents", "check_length", "codec_digest", "encode_clip"]
+
+_SLACK_S = 0.005
+"""Seconds by which a clip may differ from its index row: times are rounded to samples of the native rate."""
+
+
+class Latents:
+    """Latents of segments, float32 [A, P, D]: those stored beside a corpus (bfloat16) where they are of this very codec, else
+    encoded; the least recently used of `memory_s` seconds of audio stay in memory.
+
+    Clips are encoded one by one: what a clip is encoded with must not change its last bits, or a resumed run would not repeat an
+    unbroken one.
+
+    folder: also kept on the disk, by codec, so that a later run does not encode again (written whole or not at all).
+    notes: lines for the user, e.g. that stored latents are of another codec.
+    """
+
+    def __init__(
+        self,
+        corpora: Corpora,
+        codec: AudioVAE,
+        config: VoxCPM2Config,
+        folder: str | Path | None = None,
+        memory_s: float = 3600.0,
+    ) -> None:
+        """Raises TrainError where stored latents of this codec cannot be read."""
+        self._corpora, self._config = corpora, config
+        self._memory: OrderedDict[str, Tensor] = OrderedDict()
+        self._held = 0
+        self._room = round(memory_s * RATE / config.patch_samples)
+        self._encode = ClipEncoder(codec, config.patch_size)
+        self._one_at_a_time = Lock()
+        self._stored: dict[Path, StoredLatents] = {}
+        self.notes: list[str] = []
+        self.encoded_s = 0.0
+        """Seconds of audio that went through the codec so far."""
+        self._look_beside(corpora, codec)
+        self._folder = Path(folder) / codec_digest(codec) if folder is not None else None
+
+    def _look_beside(self, corpora: Corpora, codec: AudioVAE) -> None:
+        """Find what `voxmill encode` has stored."""
+        homes = [part.path for part in corpora.parts] if corpora is not None else []
+        there = {home: found for home in homes if (found := stored_codecs(home))}
+        if not there:
+            return
+        form = latent_form(codec, self._config.patch_size)
+        for home, codecs in there.items():
+            if form.codec in codecs:
+                try:
+                    self._stored[home] = StoredLatents(home, form)
+                except ValueError as error:
+                    raise TrainError(str(error)) from None
+            else:
+                self.notes.append(
+                    f"{home} has latents of another codec ({', '.join(codecs)}), not of the model's ({form.codec}): clips are"
+                    f" encoded as they come; to store them: voxmill encode {shlex.quote(str(home))} --codec MODEL"
+                )
+
+    def get(self, segment_id: str, patches: int) -> Tensor:
+        """float32 [patches, P, D] of one segment. SegmentError when its audio, or what is stored of it, is damaged or not as
+        long as the index says.
+
+        May be called from several threads.
+        """
+        with self._one_at_a_time:
+            return self._get(segment_id, patches)
+
+    def _get(self, segment_id: str, patches: int) -> Tensor:
+        if self._stored:
+            # Another corpus may have latents of other audio under this id.
+            stored = self._stored.get(self._corpora.place(segment_id)[0].path)
+            found = None if stored is None else _from_stored(stored, segment_id, patches)
+            if found is not None:
+                return found
+        if segment_id in self._memory:
+            self._memory.move_to_end(segment_id)
+            return self._memory[segment_id]
+        latents = self._read(segment_id, patches)
+        if latents is None:
+            samples = self._corpora.clip(segment_id)
+            check_length(segment_id, len(samples), patches, self._config.patch_samples, self._corpora.parts[0].path)
+            latents = self._encode(samples, patches)
+            self.encoded_s += len(samples) / RATE
+            self._write(segment_id, latents)
+        self._memory[segment_id] = latents
+        self._held += len(latents)
+        while self._held > self._room and len(self._memory) > 1:
+            self._held -= len(self._memory.popitem(last=False)[1])
+        return latents
+
+    def _file(self, segment_id: str) -> Path | None:
+        """Where a clip's latents are kept. The shard's hash is in the name: a segment that is processed again may keep its id."""
+        if self._folder is None:
+            return None
+        shard = Path(self._corpora.place(segment_id)[1])
+        return self._folder / segment_id[:2] / f"{segment_id}.{shard.name.split('.')[-2]}.npy"
+
+    def _read(self, segment_id: str, patches: int) -> Tensor | None:
+        path = self._file(segment_id)
+        if path is None or not path.is_file():
+            return None
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError, OSError):
+            return None
+        wanted = (patches, self._config.patch_size, self._config.feat_dim)
+        return torch.from_numpy(values) if values.shape == wanted and values.dtype == np.float32 else None
+
+    def _write(self, segment_id: str, latents: Tensor) -> None:
+        path = self._file(segment_id)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+        with draft.open("wb") as file:
+            np.save(file, latents.numpy(), allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+
+
+def _from_stored(stored: StoredLatents, segment_id: str, patches: int) -> Tensor | None:
+    """Latents stored beside a corpus, None where there are none."""
+    try:
+        bits = stored.get(segment_id)
+    except (OSError, ValueError, IndexError) as error:
+        raise SegmentError(
+            segment_id,
+            f"the stored latents of segment {segment_id} cannot be read ({one_line(error)}); run:"
+            f" {repair_command(stored.root)}",
+        ) from None
+    if bits is None:
+        return None
+    if len(bits) != patches:
+        raise SegmentError(
+            segment_id,
+            f"segment {segment_id} has stored latents of {len(bits)} patches, its index row speaks of {patches}; run:"
+            f" {repair_command(stored.root)}",
+        )
+    return from_bits(bits)
+
+
+def check_length(segment_id: str, samples: int, patches: int, patch_samples: int, corpus: str | Path) -> None:
+    """SegmentError where a clip has not the samples that its patches stand for: rather than cut it silently, or pad it with
+    seconds of nothing."""
+    slack = round(_SLACK_S * RATE)
+    if not (patches - 1) * patch_samples - slack <= samples <= patches * patch_samples + slack:
+        raise SegmentError(
+            segment_id,
+            f"segment {segment_id} has {samples / RATE:.2f} s of audio, its index row speaks of"
+            f" {(patches - 1) * patch_samples / RATE:.2f} to {patches * patch_samples / RATE:.2f} s; run:"
+            f" {repair_command(corpus)}",
+        )
+
+
+def encode_clip(codec: AudioVAE, samples: np.ndarray, patches: int, config: VoxCPM2Config) -> Tensor:
+    """float32 [A, P, D] on the CPU: latents of a 16 kHz clip (float32 [S]), zero padded on the right to whole patches."""
+    return ClipEncoder(codec, config.patch_size)(samples, patches)

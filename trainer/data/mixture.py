@@ -1,0 +1,262 @@
+"""Which segments are trained on, how often, and in which layout: a function of the seed and the position alone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from catalogs.candidates.table import BRIEF, MADE
+from trainer.config import LAYOUTS, Phase
+from trainer.data.candidates import CONTINUED_SECONDS, DECOUPLED_BIT, DESCRIBED, REFERENCED, Candidate, Candidates
+from trainer.data.holdout import data_key, describe_candidates, find_candidates, hold_out
+from trainer.data.quotas import KINDS, Kind, Shares, limited
+from trainer.data.sample_counts import Realised
+from trainer.data.shuffle import Pools
+from trainer.runtime.seeds import below, hash_number, random_bits, stream_key, uniform
+
+__all__ = [
+    "CONTINUED_SECONDS", "Candidate", "Choice", "Draws", "Mixture", "data_key", "describe_candidates", "find_candidates",
+    "hash_number", "hold_out", "rough_positions",
+]  # fmt: skip
+
+PATCH_SECONDS = 0.16
+"""Of the published model; only estimates rest on it."""
+
+_MEASURED = 10_000
+"""Segments of a layout whose lengths the estimate of a ramp's samples rests on."""
+_BLOCK = 4096
+"""Choices that are drawn at once."""
+_BLOCKS_KEPT = 32
+"""170 kB each: what a step of a thousand rows is made of is drawn once, and counted from the same numbers."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One sample to be made: which segment in which layout, and the number its own random draws come from."""
+
+    index: int
+    candidate: Candidate
+    layout: str
+    reference: str | None
+    seed: int
+    description: str | None = None
+    """The words for its voice, where the layout has such; None: the candidate's description."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Choices first .. first + N - 1 as arrays."""
+
+    first: int
+    kinds: np.ndarray
+    """int64 [N]: numbers in the mixture's `shares.kinds`."""
+    rows: np.ndarray
+    """int64 [N]: rows of the candidate table."""
+    references: np.ndarray
+    """int64 [N]: rows of the references; -1 where the layout has none."""
+    brief: np.ndarray
+    """bool [N]: whether a description is the one in a few words."""
+    seeds: np.ndarray
+    """uint64 [N]"""
+
+
+class Mixture:
+    """An endless stream of choices for one phase; choice i depends on (seed, phase, candidates, i) and nothing else.
+
+    Choice i draws its layout by weight among those that any segment can serve, then takes the next segment of that layout's own
+    shuffled order (`Pools`). So a layout is as common as was asked for even where few segments can serve it; these are then heard
+    more often: up to `max_repeats` times in a uniform pass over all segments, beyond which the layout's share is limited, and
+    `notes` says so. The rule holds for a language within a layout too.
+
+    Languages, within each layout: in proportion to their hours of audio to the power of `language_temperature`, times
+    `language_weights`.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate], phase: Phase, name: str, seed: int) -> None:
+        """TrainError where no segment can serve what is asked for."""
+        self._phase, self._name = phase, name
+        names = ("seed", "kind", "reference", "brief")
+        self._bits, self._kind_bits, self._reference_bits, self._brief_bits = (stream_key(seed, name, n) for n in names)
+        self._language_weights = phase.language_weights or {}
+        self.candidates, masks = self._used(Candidates.of(candidates))
+        members = self._members(masks)
+        able = {kind: sum(map(len, found.values())) for kind, found in members.items()}
+        self.shares = Shares(phase, name, able, len(self.candidates))
+        if phase.layouts_from is not None:
+            self.shares.ramp = self._ramp([members[kind] for kind in self.shares.kinds])
+        self._pools = Pools(
+            [(seed, name, KINDS.index(kind)) for kind in self.shares.kinds],
+            [list(members[kind].values()) for kind in self.shares.kinds],
+            [self._language_shares(number, members[kind]) for number, kind in enumerate(self.shares.kinds)],
+        )
+        layouts = [layout for layout, _ in self.shares.kinds]
+        self.described = np.array([layout in DESCRIBED for layout in layouts])
+        """bool [kinds]: whether a description stands before the text."""
+        self._referenced = np.array([layout in REFERENCED for layout in layouts])
+        self._before = [np.zeros(len(layouts), dtype=np.int64)]
+        self._drawn: OrderedDict[int, Draws] = OrderedDict()
+
+    @property
+    def epoch_samples(self) -> int:
+        """Choices of one epoch: as many as there are segments to choose from, whatever their layouts are."""
+        return len(self.candidates)
+
+    def rounds(self, layouts: Mapping[str, int]) -> dict[str, float]:
+        """How often each segment that can serve a layout was taken in it, for samples by layout."""
+        return {layout: count / max(1, self.shares.able(layout)) for layout, count in layouts.items()}
+
+    def notes(self) -> list[str]:
+        """Lines on what is asked for and cannot be had, and on the ramp."""
+        there = set(self.candidates.languages)
+        absent = sorted(language for language in self._language_weights if language not in there)
+        missing = f"phase {self._name}: language_weights: there is nothing to train on in {', '.join(absent)}"
+        return self.shares.notes() + ([missing] if absent else [])
+
+    def choice(self, index: int) -> Choice:
+        """Choice number `index`, from 0; quick where indices rise; the first takes a second for every hundred million before it."""
+        draws = self.draws(index)
+        at = index - draws.first
+        candidate = self.candidates.at(int(draws.rows[at]))
+        layout = self.shares.kinds[int(draws.kinds[at])][0]
+        reference, description = int(draws.references[at]), None
+        if layout in DESCRIBED:
+            description = candidate.brief if draws.brief[at] else candidate.description
+        named = self.candidates.table.ids[reference] if reference >= 0 else None
+        return Choice(index, candidate, layout, named, int(draws.seeds[at]), description)
+
+    def draws(self, index: int) -> Draws:
+        """The block of choices that has this one."""
+        block = index // _BLOCK
+        if block not in self._drawn:
+            self._drawn[block] = self._draw(block)
+            if len(self._drawn) > _BLOCKS_KEPT:
+                self._drawn.popitem(last=False)
+        return self._drawn[block]
+
+    def tally(self, indices: Sequence[int]) -> Realised:
+        """What these choices are in numbers."""
+        realised = Realised()
+        places = np.asarray(indices, dtype=np.int64)
+        for block in np.unique(places // _BLOCK).tolist():
+            draws = self.draws(block * _BLOCK)
+            at = places[places // _BLOCK == block] - draws.first
+            realised.add(self._tallied(draws.kinds[at], draws.rows[at]))
+        return realised
+
+    def __iter__(self) -> Iterator[Choice]:
+        index = 0
+        while True:
+            yield self.choice(index)
+            index += 1
+
+    def _tallied(self, kinds: np.ndarray, rows: np.ndarray) -> Realised:
+        table = self.candidates.table
+        layouts: dict[str, int] = {}
+        for (layout, _), count in zip(self.shares.kinds, np.bincount(kinds).tolist(), strict=False):
+            if count:
+                layouts[layout] = layouts.get(layout, 0) + count
+        counts = enumerate(np.bincount(table.language[rows]).tolist())
+        return Realised(
+            layouts,
+            {table.languages[code]: count for code, count in counts if count},
+            float(table.seconds[rows].sum()),
+            int(((table.flags[rows] & MADE) != 0).sum()),
+        )
+
+    def _used(self, candidates: Candidates) -> tuple[Candidates, np.ndarray]:
+        """The candidates that the phase can use, and uint8 [N]: the kinds of it that each can serve, as bits."""
+        phase, used = self._phase, 0
+        for weights in (phase.layouts, phase.layouts_from):
+            named = weights.model_dump() if weights is not None else {}
+            used |= sum(1 << bit for bit, layout in enumerate(LAYOUTS) if named.get(layout, 0) > 0)
+        if used >> LAYOUTS.index("controllable") & 1 and phase.decoupled > 0:
+            used |= 1 << DECOUPLED_BIT
+        masks = candidates.kinds() & np.uint8(used)
+        factors = np.array([self._language_weights.get(name, 1.0) for name in candidates.table.languages])
+        wanted = (masks != 0) & (factors[candidates.table.language[candidates.rows]] > 0)
+        return candidates.where(wanted), masks[wanted]
+
+    def _members(self, masks: np.ndarray) -> dict[Kind, dict[str, np.ndarray]]:
+        """int32: rows of the segments of each kind, by language."""
+        table, rows = self.candidates.table, self.candidates.rows
+        codes = table.language[rows]
+        found: dict[Kind, dict[str, np.ndarray]] = {}
+        for bit, kind in enumerate(KINDS):
+            able = (masks >> np.uint8(bit)) & np.uint8(1) != 0
+            mine, languages = rows[able], codes[able]
+            names = sorted((table.languages[code], code) for code in np.unique(languages).tolist())
+            found[kind] = {name: mine[languages == code] for name, code in names}
+        return found
+
+    def _language_shares(self, number: int, members: dict[str, np.ndarray]) -> np.ndarray:
+        """float64 [languages]: the languages' shares of a kind."""
+        counts = np.array([len(found) for found in members.values()], dtype=float)
+        seconds = np.array([self.candidates.table.seconds[found].sum() for found in members.values()])
+        weights = np.array([self._language_weights.get(language, 1.0) for language in members])
+        # Shares of the audio are hours ** temperature; in samples, by the language's mean length.
+        asked = weights * counts * (seconds / seconds.sum()) ** (self._phase.language_temperature - 1)
+        share = max(float(self.shares.first[number]), float(self.shares.last[number]), 1e-9)
+        room = self._phase.max_repeats * counts / (len(self.candidates) * share)
+        return limited(asked, room)
+
+    def _draw(self, block: int) -> Draws:
+        kinds, numbers = self._draw_kinds(block)
+        first = block * _BLOCK
+        places = np.arange(first, first + _BLOCK)
+        rows = self._pools.draw(kinds, numbers).astype(np.int64)
+        pairs = self.candidates.pairs
+        counts = np.where(self._referenced[kinds], pairs.counts(rows), 0)
+        bits = random_bits(self._reference_bits, places)
+        picked = pairs.at[rows] + below(bits, counts)
+        references = np.full(_BLOCK, -1, dtype=np.int64)
+        has = counts > 0
+        references[has] = pairs.rows[picked[has]]
+        seeds = random_bits(self._bits, places)
+        short = uniform(random_bits(self._brief_bits, places)) < self._phase.brief
+        brief = short & ((self.candidates.table.flags[rows] & BRIEF) != 0) & self.described[kinds]
+        return Draws(first, kinds, rows, references, brief, seeds >> np.uint64(2))
+
+    def _draw_kinds(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """int64 [_BLOCK] each: the number of each choice's kind, and its own number among the choices of that kind."""
+        while len(self._before) <= block:
+            kinds = self._kinds(len(self._before) - 1)
+            self._before.append(self._before[-1] + np.bincount(kinds, minlength=len(self.shares.kinds)))
+        kinds = self._kinds(block)
+        numbers = np.zeros(_BLOCK, dtype=np.int64)
+        for kind, before in enumerate(self._before[block]):
+            mine = kinds == kind
+            numbers[mine] = before + np.arange(int(mine.sum()))
+        return kinds, numbers
+
+    def _kinds(self, block: int) -> np.ndarray:
+        places = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
+        drawn = uniform(random_bits(self._kind_bits, places))
+        edges = np.cumsum(self.shares.at(block * _BLOCK, _BLOCK), axis=1)
+        # Divided by the last one, so that a kind without a share has no room at the end through rounding.
+        return np.asarray((drawn[:, None] >= (edges / edges[:, -1:])[:, :-1]).sum(axis=1))
+
+    def _ramp(self, members: Sequence[Mapping[str, np.ndarray]]) -> int:
+        """Choices over which the weights change: a share of those the phase's positions have room for, roughly."""
+        phase = self._phase
+        lengths = []
+        for (layout, _), found in zip(self.shares.kinds, members, strict=True):
+            rows = np.concatenate(list(found.values()))
+            lengths.append(float(rough_positions(self.candidates, rows[:: 1 + len(rows) // _MEASURED], layout).mean()))
+        positions = phase.steps * phase.rows * phase.accumulate * phase.max_positions
+        return max(1, round(phase.ramp * positions / float(np.dot(self.shares.last, lengths))))
+
+
+def rough_positions(candidates: Candidates, rows: np.ndarray, layout: str) -> np.ndarray:
+    """float64 [N]: positions of samples before their text is tokenised: three bytes per token, patches of the published model."""
+    table = candidates.table
+    found = 4 + table.texts.sizes(rows) / 3 + table.seconds[rows] / PATCH_SECONDS
+    if layout in DESCRIBED:
+        found = found + table.full.sizes(rows) / 3
+    if layout in REFERENCED:
+        counts = candidates.pairs.counts(rows)
+        ends = np.concatenate(([0.0], np.cumsum(table.seconds[candidates.pairs.of(rows)])))[np.cumsum([0, *counts])]
+        found = found + np.diff(ends) / counts / PATCH_SECONDS
+    return np.asarray(found)

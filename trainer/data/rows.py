@@ -1,0 +1,269 @@
+"""From choices to training samples: tokens and lengths first, rows packed from these, audio and latents last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from math import ceil
+from threading import RLock
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from trainer.config import Phase, TrainError
+from trainer.data.candidates import DESCRIBED
+from trainer.data.corpora import RATE, Corpora
+from trainer.data.latent_cache import Latents
+from trainer.data.mixture import Choice, Draws, Mixture
+from trainer.data.packing import Packer
+from trainer.data.sample_counts import Realised
+from trainer.data.token_counts import Words, spoken_text, token_counts
+from trainer.runtime.seeds import hash_number
+from voxcpm.sequence.training_rows import Sample, lay_out_sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from voxcpm.model.config import VoxCPM2Config
+    from voxcpm.sequence.text_tokenizer import TextTokenizer
+
+_PUNCTUATION_ROOM = 0.05
+"""Seconds before a word's end at which a prompt may already be cut: word times are that coarse."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A choice with its tokens and length, before any audio is read: what is packed."""
+
+    choice: Choice
+    tokens: Sequence[int]
+    patches: int
+    reference_patches: int
+
+    @property
+    def length(self) -> int:
+        """Positions: tokens, patches and the marks around them."""
+        marks = 4 if self.reference_patches else 2
+        return len(self.tokens) + self.patches + self.reference_patches + marks
+
+
+class LateTokens(Sequence[int]):
+    """Tokens that are counted but not yet made: only the ranks that train on a sample need them."""
+
+    def __init__(self, make: Callable[[], Sequence[int]], count: int, segment_id: str) -> None:
+        self._make, self._count, self._segment = make, count, segment_id
+
+    @cached_property
+    def _made(self) -> tuple[int, ...]:
+        tokens = tuple(self._make())
+        if len(tokens) != self._count:
+            raise TrainError(
+                f"segment {self._segment} has {len(tokens)} tokens, {self._count} were counted: the cache of token counts is"
+                " damaged; delete the folder candidates of the corpus (it is made again)"
+            )
+        return tokens
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        return self._made[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._made == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._made)
+
+
+class Planner:
+    """Tokens and lengths of choices."""
+
+    def __init__(self, tokenizer: TextTokenizer, config: VoxCPM2Config) -> None:
+        self._tokenizer = tokenizer
+        self._patch = config.patch_samples
+
+    def plan(self, choice: Choice, tokens: int | None = None) -> Planned:
+        """The plan of one choice; the length follows from the clip's duration alone. tokens: how many, if they are counted."""
+        candidate = choice.candidate
+        described = choice.description or candidate.description if choice.layout in DESCRIBED else None
+        text = spoken_text(candidate.text, described)
+        reference = next((s for i, s in candidate.references if i == choice.reference), 0.0)
+        encode = partial(self._tokenizer.encode, text)
+        return Planned(
+            choice,
+            tuple(encode()) if tokens is None else LateTokens(encode, tokens, candidate.segment_id),
+            self.patches(candidate.seconds),
+            self.patches(reference) if choice.reference else 0,
+        )
+
+    def patches(self, seconds: float) -> int:
+        """Patches a clip of this duration fills, the last one padded."""
+        return max(1, ceil(round(seconds * RATE) / self._patch))
+
+    def lengths(self, mixture: Mixture, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+        """(int64 [N] tokens, int64 [N] positions) of a block of choices."""
+        table, rows = mixture.candidates.table, draws.rows
+        tokens = token_counts(table, self._tokenizer, "text")[rows].astype(np.int64)
+        which: list[tuple[Words, np.ndarray]] = [("full", ~draws.brief), ("brief", draws.brief)]
+        for words, wanted in which:
+            mine = mixture.described[draws.kinds] & wanted
+            if mine.any():
+                tokens[mine] = token_counts(table, self._tokenizer, words)[rows[mine]]
+        found = tokens + self._all_patches(table.seconds[rows]) + 2
+        has = draws.references >= 0
+        found[has] += self._all_patches(table.seconds[draws.references[has]]) + 2
+        return tokens, found
+
+    def _all_patches(self, seconds: np.ndarray) -> np.ndarray:
+        """int64 [N]: `patches` of each."""
+        samples = np.rint(seconds * RATE).astype(np.int64)
+        return np.maximum(1, -(-samples // self._patch))
+
+
+class Row(Sequence[Planned]):
+    """The samples of a row; each is made an object when it is asked for."""
+
+    def __init__(self, numbers: Sequence[int], plan: Callable[[int], Planned]) -> None:
+        """numbers: of the choices. plan: the sample of one."""
+        self.numbers, self._plan = numbers, plan
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Planned: ...
+    @overload
+    def __getitem__(self, index: slice) -> Row: ...
+    def __getitem__(self, index: int | slice) -> Planned | Row:
+        if isinstance(index, slice):
+            return Row(self.numbers[index], self._plan)
+        return self._plan(self.numbers[index])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class RowStream:
+    """Endless rows of planned samples; `state` and `seek` let a run go on exactly where it was, at no cost.
+
+    A sample longer than a row is not truncated but counted in `skipped`: segment id -> positions it needs.
+    """
+
+    def __init__(self, mixture: Mixture, planner: Planner, phase: Phase, skipped: dict[str, int]) -> None:
+        self._mixture, self._planner = mixture, planner
+        self._packer: Packer[int] = Packer(phase.max_positions)
+        self._skipped = skipped
+        self._next = 0
+        self._block: tuple[int, list[int], list[int]] = 0, [], []
+        self._lock = RLock()
+
+    def state(self) -> dict[str, Any]:
+        """The next choice's number and those of the choices in open rows: all that later rows depend on."""
+        return {"next": self._next, "open": self._packer.rows, "waited": self._packer.waited}
+
+    def seek(self, state: dict[str, Any]) -> None:
+        """Go to a place that `state` told."""
+        self._next = state["next"]
+        filled = [sum(map(self._length, row)) for row in state["open"]]
+        self._packer.reopen(state["open"], filled, state["waited"])
+
+    def tally(self, rows: Sequence[Row]) -> Realised:
+        """What is in rows, in numbers."""
+        with self._lock:
+            return self._mixture.tally([number for row in rows for number in row.numbers])
+
+    def __iter__(self) -> RowStream:
+        return self
+
+    def __next__(self) -> Row:
+        """The next full row. Raises TrainError when a whole epoch's samples are too long for a row."""
+        with self._lock:
+            return Row(self._row(), self._planned)
+
+    def _row(self) -> list[int]:
+        in_a_row, positions, add = 0, self._packer.positions, self._packer.add
+        while True:
+            number = self._next
+            first, _, lengths = self._sizes(number)
+            self._next += 1
+            length = lengths[number - first]
+            if length <= positions:
+                in_a_row = 0
+                full = add(number, length)
+                if full is not None:
+                    return full
+                continue
+            draws = self._mixture.draws(number)
+            self._skipped[self._mixture.candidates.table.ids[int(draws.rows[number - draws.first])]] = length
+            in_a_row += 1
+            if in_a_row >= min(10_000, 10 * self._mixture.epoch_samples):
+                raise TrainError(
+                    f"no sample fits a row of {positions} positions (the last needs {length}): raise max_positions of the phase"
+                )
+
+    def _length(self, number: int) -> int:
+        first, _, lengths = self._sizes(number)
+        return lengths[number - first]
+
+    def _sizes(self, number: int) -> tuple[int, list[int], list[int]]:
+        """Of the block that has a choice: (its first number, tokens of each, positions of each)."""
+        first, tokens, _ = self._block
+        if not 0 <= number - first < len(tokens):
+            draws = self._mixture.draws(number)
+            counted, lengths = self._planner.lengths(self._mixture, draws)
+            self._block = draws.first, counted.tolist(), lengths.tolist()
+        return self._block
+
+    def _planned(self, index: int) -> Planned:
+        # Rows may be looked at in one thread while the next ones are planned in another.
+        with self._lock:
+            choice = self._mixture.choice(index)
+            first, tokens, _ = self._sizes(index)
+        return self._planner.plan(choice, tokens[index - first])
+
+
+class SampleMaker:
+    """Makes samples of plans: latents of the clips, laid out; in continuation layouts the beginning is not learnt."""
+
+    def __init__(self, corpora: Corpora, latents: Latents, config: VoxCPM2Config) -> None:
+        self._corpora, self._latents, self._config = corpora, latents, config
+
+    def make(self, planned: Planned) -> Sample:
+        """The training sample of a plan, as the reference's packer would make it where it has the layout."""
+        choice = planned.choice
+        target = self._latents.get(choice.candidate.segment_id, planned.patches)
+        reference = self._latents.get(choice.reference, planned.reference_patches) if choice.reference else None
+        sample = lay_out_sample(planned.tokens, target, reference)
+        if choice.layout in ("continuation", "reference_continuation"):
+            return self._hide_beginning(sample, choice, planned.patches)
+        return sample
+
+    def reference(self, planned: Planned) -> Tensor:
+        """float32 [R, P, D]: the latents of a plan's reference clip."""
+        assert planned.choice.reference is not None
+        return self._latents.get(planned.choice.reference, planned.reference_patches)
+
+    def _hide_beginning(self, sample: Sample, choice: Choice, patches: int) -> Sample:
+        """No loss on the patches up to a word boundary between a fifth and four fifths of the clip.
+
+        The paper's continuation layout excludes the given prefix from the loss; the cut is where one word has ended, so
+        that the prefix is what a prompt of somebody's own would be. Without word times it is the middle.
+        """
+        seconds = self._config.patch_samples / RATE
+        words = self._corpora.segment(choice.candidate.segment_id)["words"] or []
+        low, high = 0.2 * choice.candidate.seconds, 0.8 * choice.candidate.seconds
+        ends = [word["end"] - _PUNCTUATION_ROOM for word in words[:-1] if low <= (word["end"] or 0.0) <= high]
+        end = ends[hash_number("continued", choice.seed) % len(ends)] if ends else choice.candidate.seconds / 2
+        hidden = min(max(1, round(end / seconds)), patches - 1)
+        loss = sample.loss_mask.clone()
+        first = int(loss.nonzero()[0])
+        loss[first : first + hidden] = False
+        return replace(sample, loss_mask=loss)

@@ -1,0 +1,96 @@
+"""How many tokens the text of each candidate has: counted once for a tokenizer, kept beside the candidate table."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from catalogs.candidates.table import Table, mapped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voxcpm.sequence.text_tokenizer import TextTokenizer
+
+Words = Literal["text", "full", "brief"]
+"""What stands before the text: nothing, the description in a sentence, the one in a few words."""
+
+_AT_ONCE = 8192
+_LONG = 200_000
+"""Rows from which on counting is announced."""
+
+
+def spoken_text(text: str, description: str | None) -> str:
+    """What the model reads: the description in brackets before the text, where there is one."""
+    return text if description is None else f"({description}){text}"
+
+
+def token_counts(table: Table, tokenizer: TextTokenizer, words: Words) -> np.ndarray:
+    """int32 [rows]: tokens of each row's text, alone or with its description; 0 where it has no such description."""
+    key = tokenizer.digest, words
+    if key not in table.counts:
+        table.counts[key] = _stored(table, tokenizer, words)
+    return table.counts[key]
+
+
+def _stored(table: Table, tokenizer: TextTokenizer, words: Words) -> np.ndarray:
+    if table.folder is None or not tokenizer.digest:
+        return np.concatenate([np.zeros(0, np.int32), *_counted(table, tokenizer.count, words)])
+    path = table.folder / f"tokens-{tokenizer.digest}-{words}.i32"
+    if not _is_whole(path, len(table)):
+        try:
+            _write(path, table, tokenizer, words)
+        except OSError:
+            # A corpus of somebody else, or a full disk: counted for this run alone.
+            return np.concatenate([np.zeros(0, np.int32), *_counted(table, tokenizer.count, words)])
+    return mapped(path, "<i4")[: len(table)]
+
+
+def _counted(table: Table, count: Callable[[list[str]], np.ndarray], words: Words) -> list[np.ndarray]:
+    """int32 [_AT_ONCE] each"""
+    found = []
+    for start in range(0, len(table), _AT_ONCE):
+        stop = min(start + _AT_ONCE, len(table))
+        texts = table.texts.stretch(start, stop)
+        if words == "text":
+            found.append(count(texts))
+            continue
+        described = getattr(table, words).stretch(start, stop)
+        wanted = np.array([bool(one) for one in described])
+        some = np.zeros(stop - start, dtype=np.int32)
+        both = zip(texts, described, strict=True)
+        some[wanted] = count([spoken_text(text, one) for text, one in both if one])
+        found.append(some)
+    return found
+
+
+def _write(path: Path, table: Table, tokenizer: TextTokenizer, words: Words) -> None:
+    """Counts and their checksum in a file, whole or not at all."""
+    if len(table) >= _LONG:
+        table.say(f"counting the tokens of {len(table):,} segments ({words}; once for this tokenizer)")
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with draft.open("wb") as sink:
+            total = 0
+            for part in _counted(table, tokenizer.count, words):
+                data = part.astype("<i4").tobytes()
+                total = zlib.crc32(data, total)
+                sink.write(data)
+            sink.write(np.array([total], "<u4").tobytes())
+            sink.flush()
+            os.fsync(sink.fileno())
+        draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _is_whole(path: Path, rows: int) -> bool:
+    """Whether a file of counts is there and undamaged."""
+    if not path.is_file() or path.stat().st_size != 4 * (rows + 1):
+        return False
+    data = np.fromfile(path, "<i4")
+    return zlib.crc32(data[:-1].data) == int(data[-1:].view("<u4")[0])

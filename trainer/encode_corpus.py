@@ -1,0 +1,170 @@
+"""`voxmill encode`: the latents of a corpus' kept segments, made once and stored beside it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from catalogs.corpus.latents import StoredLatents, stored_codecs, write_latents
+from catalogs.corpus.writable import check_writable
+from trainer.codec.files import read_codec
+from trainer.config import TrainError
+from trainer.data.clip_encoder import ClipEncoder, latent_form, to_bits
+from trainer.data.corpora import RATE, Corpora, SegmentError
+from trainer.data.damage import refuse_many
+from trainer.data.latent_cache import check_length
+from trainer.runtime.device import pick_device
+from voxcpm.model.config import VoxCPM2Config
+from voxcpm.weights.checkpoint import find_checkpoint
+
+_COMMIT_S = 1800.0
+"""Seconds of speech after which what is encoded is written, even within a unit: what a kill costs at most."""
+
+
+@dataclass
+class EncodeStats:
+    """What a pass did, in segments; a later pass goes on with those that were left."""
+
+    codec: str
+    """Digest of the encoder: the folder under latents/."""
+    encoded: int = 0
+    already: int = 0
+    speech_s: float = 0.0
+    """Of what was encoded now."""
+    bytes: int = 0
+    seconds: float = 0.0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Segments that were left out because they are damaged, and what is wrong."""
+
+
+Watch = Callable[[int, int, float], None]
+"""Called with (segments done, segments in all, seconds of speech encoded)."""
+
+
+def encode_corpus(
+    corpus: str | Path,
+    codec: str | Path,
+    device: str = "auto",
+    batch_s: float = 240.0,
+    say: Callable[[str], None] = lambda line: None,
+    watch: Watch = lambda done, of, speech_s: None,
+) -> EncodeStats:
+    """Store the latents of every kept segment that has none of this codec yet.
+
+    codec: a checkpoint folder or hub id, or what train-codec made. batch_s: seconds of audio, padding included, that a GPU encodes
+    at once. Segments that later thresholds bring in are encoded by the next pass; a killed pass goes on where it was.
+    Damaged clips are left out and named. Raises TrainError, CheckpointError and CorpusError, in one line.
+    """
+    started = time.perf_counter()
+    check_writable(corpus, "latents")
+    corpora = Corpora([corpus])
+    model, patch_size = _read(codec)
+    chosen = pick_device(device)
+    form = latent_form(model, patch_size)
+    encoder = ClipEncoder(model.to(chosen), patch_size)
+    others = [name for name in stored_codecs(corpus) if name != form.codec]
+    if others:
+        say(
+            f"{corpus} also has latents of other codecs ({', '.join(others)}): they stay, and are not used with this one"
+        )
+    stored = StoredLatents(corpus, form)
+    stats = EncodeStats(form.codec)
+    kept = corpora.kept()
+    total = len(kept)
+    for shard, rows in sorted(_by_shard(corpora, kept).items()):
+        todo = [row for row in rows if row["segment_id"] not in stored]
+        stats.already += len(rows) - len(todo)
+        for part in _parts(todo, _COMMIT_S):
+            made = []
+            for group in _batches(part, encoder.patch_samples, batch_s if chosen.type != "cpu" else 0.0):
+                clips, group = _readable(corpora, group, encoder.patch_samples, stats, total)
+                if not clips:
+                    continue
+                latents = encoder.encode_all(clips, [patches for _, patches in group])
+                made += [(row["segment_id"], to_bits(x)) for (row, _), x in zip(group, latents, strict=True)]
+                stats.speech_s += sum(len(clip) for clip in clips) / RATE
+                done = stats.already + stats.encoded + len(made) + len(stats.unreadable)
+                watch(done, total, stats.speech_s)
+            if not made:
+                continue
+            stats.bytes += write_latents(corpus, form, shard, sorted(made, key=lambda pair: pair[0]))[1]
+            stats.encoded += len(made)
+    for reason in stats.unreadable.values():
+        say(f"left out: {reason}")
+    stats.seconds = time.perf_counter() - started
+    return stats
+
+
+def _readable(
+    corpora: Corpora, group: list[tuple[dict[str, Any], int]], patch_samples: int, stats: EncodeStats, total: int
+) -> tuple[list[np.ndarray], list[tuple[dict[str, Any], int]]]:
+    """(clips, rows with their patches) of a group without those that are damaged, which are noted. TrainError for many."""
+    clips, kept = [], []
+    for row, patches in group:
+        segment = row["segment_id"]
+        try:
+            clip = corpora.clip(segment)
+            check_length(segment, len(clip), patches, patch_samples, corpora.title)
+        except SegmentError as error:
+            stats.unreadable[segment] = str(error)
+            refuse_many(len(stats.unreadable), total, str(error))
+            continue
+        clips.append(clip)
+        kept.append((row, patches))
+    return clips, kept
+
+
+def _read(path_or_id: str | Path) -> tuple[Any, int]:
+    """(the codec, latent frames of a patch). TrainError for a codec that does not encode what training reads."""
+    folder = find_checkpoint(path_or_id)
+    codec = read_codec(folder)
+    if codec.sample_rate != RATE:
+        raise TrainError(
+            f"{folder}: the codec encodes {codec.sample_rate} Hz, training reads {RATE} Hz: give a codec of VoxCPM2"
+        )
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    # What train-codec made has no model beside it: models that take it have the usual patches.
+    return codec, values.get("patch_size", VoxCPM2Config.patch_size)
+
+
+def _by_shard(corpora: Corpora, kept: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    by_shard: dict[str, list[dict[str, Any]]] = {}
+    for segment_id, row in kept.items():
+        by_shard.setdefault(corpora.parts[0].place(segment_id)[0], []).append(row)
+    return by_shard
+
+
+def _parts(rows: list[dict[str, Any]], seconds: float) -> Iterator[list[dict[str, Any]]]:
+    """Rows in the order they have in the shard, in stretches of about `seconds` of speech."""
+    part: list[dict[str, Any]] = []
+    held = 0.0
+    for row in rows:
+        part.append(row)
+        held += row["duration_s"]
+        if held >= seconds:
+            yield part
+            part, held = [], 0.0
+    if part:
+        yield part
+
+
+def _batches(
+    rows: list[dict[str, Any]], patch_samples: int, batch_s: float
+) -> Iterator[list[tuple[dict[str, Any], int]]]:
+    """(row, patches) in batches of like lengths, of at most `batch_s` seconds each with its padding, or of one."""
+    sized = [(row, max(1, ceil(round(row["duration_s"] * RATE) / patch_samples))) for row in rows]
+    batch: list[tuple[dict[str, Any], int]] = []
+    for row, patches in sorted(sized, key=lambda pair: pair[1]):
+        if batch and (len(batch) + 1) * patches * patch_samples / RATE > batch_s:
+            yield batch
+            batch = []
+        batch.append((row, patches))
+    if batch:
+        yield batch

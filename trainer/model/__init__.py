@@ -1,0 +1,1 @@
+"""What is trained: model, codec and tokenizer of a run."""

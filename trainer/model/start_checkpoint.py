@@ -1,0 +1,54 @@
+"""Where a run starts from: a checkpoint folder, or a checkpoint on the hub, which is fetched before anything is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from trainer.config import TrainError
+from voxcpm.weights.checkpoint import HUB_ID, find_checkpoint
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_OF_A_RUN = re.compile(r"latest|merged|start|step_\d+")
+"""Names of the folders that training makes: nobody's model on the hub is called that."""
+
+
+def is_hub_id(start: str) -> bool:
+    """Whether this is the name of a checkpoint on the hub (`owner/name`) rather than a folder that is missing."""
+    if start == HUB_ID:
+        return True
+    owner, _, name = start.partition("/")
+    return bool(_HUB_ID.fullmatch(start)) and not _OF_A_RUN.fullmatch(name) and not Path(owner).exists()
+
+
+def local_start(start: str) -> Path | None:
+    """The folder of a checkpoint that is here; None for one of the hub that has yet to be fetched. TrainError for neither."""
+    folder = Path(start).expanduser()
+    if folder.is_dir():
+        return folder
+    if not is_hub_id(start):
+        raise TrainError(
+            f"no checkpoint at {start}: train it first (a stage starts from the one before it), or give another with --set"
+            " model.start=FOLDER"
+        )
+    try:
+        return find_checkpoint(start, local_files_only=True)
+    except FileNotFoundError:
+        return None
+
+
+def fetch_start(start: str) -> None:
+    """Have a checkpoint here. TrainError where it cannot be had.
+
+    Several processes of a machine may call it at once: the hub's client locks what it writes.
+    """
+    if local_start(start) is not None:
+        return
+    try:
+        find_checkpoint(start)
+    except Exception as error:  # whatever the client's HTTP library raises without a network
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise TrainError(
+            f"{start} could not be fetched ({words}): fetch it with hf download {start}, or give a folder with --set"
+            " model.start=FOLDER"
+        ) from None

@@ -1,0 +1,175 @@
+"""What a run tells while it goes on: lines, metrics, validations, spoken sentences."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.checkpoint.restore import Resumable, step_name
+from trainer.checkpoint.save import averaged, whole_weights
+from trainer.config import TrainConfig
+from trainer.data.mixture import Candidate, Mixture
+from trainer.data.rows import SampleMaker
+from trainer.data.sample_counts import layout_words
+from trainer.dryrun.memory import training_flops
+from trainer.monitor.speech_samples import Listener, write_heard
+from trainer.monitor.validation import Validator
+from trainer.result import Progress
+from trainer.runtime.metrics import Metrics
+from trainer.runtime.ranks import Ranks
+from trainer.runtime.stop_signal import never
+from trainer.step import StepReport
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.roofline import find_gpu
+
+
+class Reporter:
+    """Tells of steps; all ranks call it, the first one writes."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: Resumable,
+        ranks: Ranks,
+        maker: SampleMaker,
+        held: Sequence[Candidate],
+        say: Callable[[str], None],
+        on_step: Callable[[Progress], None] | None,
+        metrics: Metrics | None,
+        asked_to_stop: Callable[[], bool] = never,
+    ) -> None:
+        """held: the segments that are held out; metrics: None on all ranks but the first; asked_to_stop: whether this rank is
+        asked to, which ends a validation."""
+        self._config, self._run, self._ranks, self._metrics = config, run, ranks, metrics
+        self.say, self._on_step = say, on_step
+        # All ranks must leave a validation at the same row.
+        self._stopping = lambda: ranks.any(asked_to_stop())
+        self._output = Path(config.output)
+        self._device = run.trainee.model.device
+        self._began, self._began_at = time.perf_counter(), run.state.step
+        gpu = find_gpu(torch.cuda.get_device_name(self._device)) if self._device.type == "cuda" else None
+        self._peak = gpu[1] * ranks.world if gpu is not None else None
+        self.validated: dict[str, float] = {}
+        self.held_unreadable: dict[str, str] = {}
+        """Held-out segments that could not be read, with the reasons. Not counted with those of the steps: ranks may differ."""
+        self._validator: Validator | None = None
+        self._listener: Listener | None = None
+        if run.state.reordered_at == run.state.step:
+            say(
+                f"step {run.state.step}: begun by an earlier version; from here on the data comes in the order of this one"
+            )
+        if held:
+            self._validator = Validator(config, run.trainee, held, maker, self._device, self._stopping, ranks)
+            say(f"held out: {len(held)} segments, of which {self._validator.segments} are scored")
+            if config.validation.speak:
+                self._listener = Listener(config, run.trainee, held, maker, asked_to_stop)
+
+    def step(self, report: StepReport) -> None:
+        """A step was taken, or not; `skipped` has told why not."""
+        state = self._run.state
+        step, steps = state.step, self._config.total_steps
+        told = step % self._config.log_every == 0 or step in (self._began_at + 1, steps)
+        if report.taken:
+            values = report.metrics() | self._speed(report) | {"data/audio_h": state.audio_s / 3600}
+            self._write(values | state.phase.metrics() if told else values)
+        each = (time.perf_counter() - self._began) / max(1, step - self._began_at)
+        if self._on_step is not None and self._ranks.first:
+            self._on_step(Progress(step, steps, report, each * (steps - step)))
+        if report.taken and told:
+            self.say(
+                f"step {step}/{steps}: diffusion {report.diffusion:.4f}, stop {report.stop:.4f},"
+                f" {report.patches / report.seconds:.0f} patches/s, {_duration(each * (steps - step))} left"
+            )
+
+    def phase_ended(self, name: str, mixture: Mixture) -> None:
+        """Tell what the phase was trained on, beside what was asked for."""
+        realised = self._run.state.phases.get(name)
+        if realised is None or not realised.samples:
+            return
+        asked, rounds = mixture.shares.asked(realised.samples), mixture.rounds(realised.layouts)
+        made = f"; {realised.decoupled:,} content-decoupled" if realised.decoupled else ""
+        self.say(f"phase {name}, by layout: {layout_words(realised.layouts, asked, rounds)}{made}")
+        self.say(f"phase {name}, by language: {realised.language_words()}")
+
+    def skipped(self, reason: str) -> None:
+        """A step was not taken: skipped.jsonl gets the last entry of the state's list."""
+        state = self._run.state
+        self._write({"optim/skipped_steps": float(state.bad_steps)})
+        self._append(state.skipped_steps[-1])
+        self.say(f"step {state.step}: {reason}; the step is skipped")
+
+    def left_out(self, unreadable: dict[str, str]) -> None:
+        """Segments turned out to be damaged (id -> reason): each is named once, and has a line of skipped.jsonl."""
+        for segment, reason in unreadable.items():
+            self.say(f"step {self._run.state.step}: left out: {reason}")
+            self._append({"step": self._run.state.step, "reason": reason, "segments": [segment]})
+
+    def validate_if_due(self) -> None:
+        """Score and speak the held-out segments with the moving average, if the config asks for it at this step, and at the last.
+
+        A run that is asked to stop has little time left to save: it leaves out what of this is still to be done.
+        """
+        step = self._run.state.step
+        due = step == self._config.total_steps or step % (self._config.validation.every or 1) == 0
+        if self._validator is None or not due:
+            return
+        with averaged(self._run.trainee.model, self._run.average):
+            found = self._validator.run()
+            if found and self._listener is not None:
+                self._hear(self._listener)
+        if not found:
+            self.say(f"step {step}: asked to stop, no validation")
+            return
+        damaged = self._validator.unreadable
+        self.left_out({segment: reason for segment, reason in damaged.items() if segment not in self.held_unreadable})
+        self.held_unreadable |= damaged
+        self.validated = found
+        self._write(self.validated)
+        words = ", ".join(
+            f"{key} {self.validated[f'validation/{key}']:.4f}" for key in ("diffusion", "stop", "stop_f1")
+        )
+        self.say(f"step {step}: validation {words}")
+
+    def _hear(self, listener: Listener) -> None:
+        """Speak on the first rank alone; shards come together there for it."""
+        step, model = self._run.state.step, self._run.trainee.model
+        if self._ranks.sharded:
+            model.reshard()  # type: ignore[operator]
+            weights = whole_weights(model, self._ranks)
+        with self._ranks.agreed():
+            if self._ranks.first:
+                if self._ranks.sharded:
+                    model = VoxCPM2.from_config(self._run.trainee.config, device="meta")
+                    model.load_state_dict(weights, assign=True)
+                    model.to(self._device)
+                heard = listener.listen(model)
+                write_heard(self._output / "heard" / step_name(step), heard)
+                if self._metrics is not None:
+                    self._metrics.hear(step, heard)
+
+    def _speed(self, report: StepReport) -> dict[str, float]:
+        """Useful arithmetic a second (no padding, nothing recomputed), and its share of the GPUs' peak where that is known."""
+        text = report.positions - report.audio
+        config = self._run.trainee.config
+        speed = training_flops(config, text, report.audio, report.patches) / report.seconds
+        found = {"speed/tflops": speed / 1e12}
+        return found if self._peak is None else found | {"speed/mfu": speed / self._peak}
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        """One line of skipped.jsonl."""
+        if self._metrics is not None:
+            self._metrics.skip(entry)
+
+    def _write(self, values: dict[str, float]) -> None:
+        if self._metrics is not None:
+            self._metrics.write(self._run.state.step, values)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

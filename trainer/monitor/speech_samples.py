@@ -1,0 +1,109 @@
+"""Speech of the model in training: the same held-out sentences at every validation, with the same random numbers, to be heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from catalogs.corpus.commit import write_atomically
+from trainer.codec.losses import mel_bank
+from trainer.config import TrainConfig
+from trainer.data.corpora import SegmentError
+from trainer.data.mixture import Candidate, Choice
+from trainer.data.rows import Planner, SampleMaker
+from trainer.model.build import Trainee
+from trainer.runtime.stop_signal import never
+from trainer.step import autocast
+from voxcpm.inference.speaker import SpeakOptions, VoxCPM2Model
+from voxcpm.model.backbone import VoxCPM2
+
+_WINDOW, _BANDS = 2048, 80
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One spoken sentence. audio: float32 [S] in -1..1; mel: float32 [bands, frames], 0 (-80 dB) to 1 (0 dB)."""
+
+    name: str
+    text: str
+    audio: Tensor
+    rate: int
+    mel: Tensor
+
+
+class Listener:
+    """Speaks a few held-out sentences: every other one with a reference clip, where its segment has one."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        trainee: Trainee,
+        held: Sequence[Candidate],
+        maker: SampleMaker,
+        asked_to_stop: Callable[[], bool] = never,
+    ) -> None:
+        """asked_to_stop: looked at before each sentence."""
+        self._config, self._asked_to_stop = config, asked_to_stop
+        self._trainee, self._maker, self._held = trainee, maker, held[: config.validation.speak]
+        self._planner = Planner(trainee.tokenizer, trainee.config)
+
+    def listen(self, model: VoxCPM2) -> list[Heard]:
+        """Speak with these weights (whole, on one device); the model is left in the mode it was in. Asked to stop, it ends with
+        the sentence it is at."""
+        training = model.training
+        heard: list[Heard] = []
+        voice = VoxCPM2Model(model.eval(), self._trainee.codec, self._trainee.tokenizer)
+        try:
+            for number, candidate in enumerate(self._held):
+                if self._asked_to_stop():
+                    break
+                # A reference that is damaged is named by the validation that goes before.
+                with suppress(SegmentError):
+                    heard.append(self._speak(voice, number, candidate))
+            return heard
+        finally:
+            model.train(training)
+
+    def _speak(self, voice: VoxCPM2Model, number: int, candidate: Candidate) -> Heard:
+        reference = candidate.references[0][0] if candidate.references and number % 2 else None
+        planned = self._planner.plan(
+            Choice(number, candidate, "reference" if reference else "basic", reference, number)
+        )
+        cache = {"ref_audio_feat": self._maker.reference(planned)} if reference else None
+        layout = voice.layout(candidate.text, cache)  # type: ignore[arg-type]
+        # Twice as long as the original: a model that does not stop yet must not hold up the training.
+        options = SpeakOptions(max_len=2 * planned.patches, seed=number)
+        # As in a step: adapters are float32, the frozen weights beside them may be bfloat16.
+        with autocast(self._config, voice.device):
+            (generation,) = voice.generate_layouts([layout], [options])
+        with torch.inference_mode():
+            audio = voice.decode(generation.patches, layout, options)[0].float().cpu()
+        name = f"{number}_{candidate.language or 'unknown'}_{'reference' if reference else 'text'}"
+        rate = voice.sample_rate
+        return Heard(name, candidate.text, audio.clamp(-1, 1), rate, log_mel(audio, rate))
+
+
+def log_mel(audio: Tensor, rate: int) -> Tensor:
+    """float32 [80, frames] of audio [S]: 0 is -80 dB under a full-scale sine, 1 is 0 dB; a quarter window between frames."""
+    if len(audio) < _WINDOW:
+        audio = torch.nn.functional.pad(audio, (0, _WINDOW - len(audio)))
+    spectrum = torch.stft(audio, _WINDOW, _WINDOW // 4, window=torch.hann_window(_WINDOW), return_complex=True).abs()
+    decibel = 20 * torch.log10((mel_bank(_WINDOW, _BANDS, rate) @ spectrum / (_WINDOW / 4)).clamp_min(1e-4))
+    return (1 + decibel / 80).clamp(0, 1)
+
+
+def write_heard(folder: Path, heard: list[Heard]) -> None:
+    """Each as a FLAC file of its name."""
+    from io import BytesIO
+
+    import soundfile
+
+    for item in heard:
+        buffer = BytesIO()
+        soundfile.write(buffer, item.audio.numpy(), item.rate, format="FLAC")
+        write_atomically(folder / f"{item.name}.flac", buffer.getvalue())

@@ -1,0 +1,171 @@
+"""`launch: ray`: the same `train(config)` in one worker a rank on a Ray cluster.
+
+The second file that may import Ray besides the pipeline's engine: it places processes, no data goes through it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from trainer.config import TrainConfig, TrainError
+from trainer.result import Progress, TrainResult
+from trainer.runtime.ranks import check_shares, chosen_ranks, open_rendezvous
+from trainer.runtime.stop_signal import ask_to_stop, flag_on_signal
+
+T = TypeVar("T")
+_POLL_S = 0.5
+_PLACING_S = 600.0
+
+
+class _Rank:
+    """One worker: an actor on a machine of the cluster. `run` and `heard` may be called at the same time."""
+
+    def __init__(self) -> None:
+        self._told: SimpleQueue[str | Progress] = SimpleQueue()
+        self._rendezvous: Any = None
+
+    def rendezvous(self) -> dict[str, str]:
+        """Open the place where the ranks meet, on this machine; the environment that leads there."""
+        import ray
+
+        self._rendezvous, environment = open_rendezvous(ray.util.get_node_ip_address())
+        return environment
+
+    def heard(self) -> list[str | Progress]:
+        """What was said, and the steps that were taken, since the last call."""
+        return drained(self._told)
+
+    def stop(self) -> None:
+        """As SIGTERM does elsewhere."""
+        ask_to_stop()
+
+    def run(self, values: dict[str, Any], environment: dict[str, str], each_step: bool) -> tuple[str, Any]:
+        """("done", the result's fields) or ("failed" | "peer", one line). each_step: whether `heard` returns steps, too."""
+        from trainer.loop import train
+        from trainer.runtime.ranks import PeerError
+
+        os.environ.update(environment)
+        try:
+            on_step = self._told.put if each_step else None
+            return "done", asdict(train(TrainConfig.model_validate(values), self._told.put, on_step))
+        except PeerError as error:
+            return "peer", str(error)
+        except Exception as error:  # it crosses to the driver as words: its class may not be there
+            ours = type(error).__module__.split(".")[0] in ("trainer", "voxcpm", "catalogs") or isinstance(
+                error, OSError
+            )
+            return "failed", str(error) if ours else f"{type(error).__name__}: {error}"
+
+
+def drained(queue: SimpleQueue[T]) -> list[T]:
+    """Take all that is in a queue now, in order. A thread may put more meanwhile: nothing is lost."""
+    found: list[T] = []
+    with suppress(Empty):
+        while True:
+            found.append(queue.get_nowait())
+    return found
+
+
+def train_on_ray(
+    config: TrainConfig, say: Callable[[str], None], on_step: Callable[[Progress], None] | None = None
+) -> TrainResult:
+    """Train with `config.workers` ranks on a cluster; the paths in the config must be seen by all its machines.
+    `on_step` is called here, up to half a second after the step.
+
+    SIGTERM and SIGINT here stop all ranks in good order. Raises TrainError when a rank fails or its machine dies (the same call
+    goes on from the last checkpoint), or when the cluster has no room.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    check_shares(config, chosen_ranks(config, 0, config.workers, 0))
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    own = not ray.is_initialized()
+    if own:
+        try:
+            ray.init(address=config.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise TrainError(f"no Ray cluster at {config.address}: {error}; start one with: ray start --head") from None
+    gpus = config.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+    bundle = {"CPU": 1.0, "GPU": 1.0} if gpus else {"CPU": 1.0}
+    group = placement_group([bundle] * config.workers, strategy="PACK")
+    actors: list[Any] = []
+    try:
+        _check_room(config, bundle, ray.cluster_resources())
+        if not group.wait(_PLACING_S):
+            raise TrainError(
+                f"the cluster was too busy for {config.workers} ranks for {_PLACING_S:.0f} s; try again later"
+            )
+        actor = ray.remote(_Rank)
+        actors = [
+            actor.options(
+                num_cpus=1,
+                num_gpus=1 if gpus else 0,
+                max_concurrency=3,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
+            ).remote()
+            for rank in range(config.workers)
+        ]
+        shared = ray.get(actors[0].rendezvous.remote()) | {"WORLD_SIZE": str(config.workers), "LOCAL_RANK": "0"}
+        values = config.model_copy(update={"launch": "here"}).model_dump(mode="json")
+        each_step = on_step is not None
+        calls = [actor.run.remote(values, shared | {"RANK": str(rank)}, each_step) for rank, actor in enumerate(actors)]
+
+        def tell(told: str | Progress) -> None:
+            if isinstance(told, str):
+                say(told)
+            elif on_step is not None:
+                on_step(told)
+
+        return TrainResult(**_follow(ray, actors, calls, tell))
+    except RayError as error:
+        words = str(error).strip().splitlines()[0]
+        raise TrainError(f"a rank was lost ({words}); run again: it goes on from the last checkpoint") from None
+    finally:
+        for one in actors:
+            ray.kill(one)
+        remove_placement_group(group)
+        if own:
+            ray.shutdown()
+
+
+def _check_room(config: TrainConfig, bundle: dict[str, float], there: dict[str, float]) -> None:
+    for kind, each in bundle.items():
+        if each * config.workers > there.get(kind, 0):
+            raise TrainError(
+                f"{config.workers} ranks need {each * config.workers:.0f} {kind}, the cluster has {there.get(kind, 0):.0f}: set"
+                f" workers={there.get(kind, 0) / each:.0f}"
+            )
+
+
+def _follow(ray: Any, actors: list[Any], calls: list[Any], tell: Callable[[str | Progress], None]) -> dict[str, Any]:
+    """Pass on what the first rank says and which steps it takes until all have ended; returns its result."""
+    waiting, told_to_stop = list(calls), False
+    answers: dict[Any, tuple[str, Any]] = {}
+    with flag_on_signal() as asked:
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=1, timeout=_POLL_S)
+            for told in ray.get(actors[0].heard.remote()):
+                tell(told)
+            if asked() and not told_to_stop:
+                told_to_stop = True
+                ray.get([actor.stop.remote() for actor in actors])
+            for call in done:
+                answers[call] = ray.get(call)
+                if answers[call][0] == "failed":
+                    # The others learn of it by themselves unless it was too early for them to have met.
+                    time.sleep(_POLL_S)
+                    raise TrainError(f"rank {calls.index(call)}: {answers[call][1]}")
+    for told in ray.get(actors[0].heard.remote()):
+        tell(told)
+    result: dict[str, Any] = answers[calls[0]][1]
+    return result

@@ -1,0 +1,147 @@
+"""How the model runs on several ranks, recomputes and is compiled: applied from outside, the model knows nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from trainer.config import TrainConfig
+from trainer.runtime.device import is_compiled
+from trainer.runtime.ranks import Ranks
+from voxcpm.model.attention import Reach
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.model.decode_state import KVCache
+from voxcpm.model.tower import Block, Tower
+from voxcpm.sequence.training_batch import Losses, TrainingBatch, TrainingNoise
+
+_COMPILED_ROWS = 64
+"""Patches of a compiled model are padded to a multiple of this: few shapes, little padding."""
+_VARIANTS = 64
+"""Ways that one block may be compiled in: by tower, with and without RoPE, the last one of a tower, by what is trained."""
+
+
+class Parallel:
+    """A model on its ranks: how losses are computed and when gradients are exchanged."""
+
+    def __init__(self, ranks: Ranks, model: VoxCPM2, wrapped: DistributedDataParallel | None = None) -> None:
+        self.ranks, self._model, self._wrapped = ranks, model, wrapped
+
+    def losses(self, batch: TrainingBatch, noise: TrainingNoise, progress: float) -> Losses:
+        """This rank's losses; backward exchanges the gradients' mean (see `part`)."""
+        if self._wrapped is not None:
+            found: Losses = self._wrapped(batch, noise, progress)
+            return found
+        return self._model.training_losses(batch, noise, progress)
+
+    @contextmanager
+    def part(self, last: bool) -> Iterator[None]:
+        """One part of an accumulated step. Copies of a model exchange gradients once, in the last; shards in each, since
+        whole gradients are what sharding avoids to hold."""
+        with nullcontext() if last or self._wrapped is None else self._wrapped.no_sync():
+            yield
+
+
+def parallelize(model: VoxCPM2, config: TrainConfig, ranks: Ranks, device: torch.device) -> Parallel:
+    """Apply compiling, recomputing and sharding, in this order, to a model that lies on `device` with `requires_grad` set.
+
+    Weights stay float32. With FSDP2 in bfloat16 they travel and compute in bfloat16 and gradients are summed in float32.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    if is_compiled(config, device):
+        model.row_multiple = _COMPILED_ROWS
+        _compile(model)
+    if config.recompute:
+        for block in blocks:
+            # An instance attribute, not a wrapping module: names of weights stay those of the checkpoint.
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+    if ranks.mode == "fsdp":
+        _shard(model, blocks, config, ranks, device)
+    if ranks.mode == "ddp":
+        # Otherwise buckets are rebuilt after the first step: after a resume, sums over more than two ranks would be rounded in
+        # another order than in a run that was not broken. (It costs a walk over the graph, and a warning that this is so.)
+        fixed_buckets = ranks.world > 2
+        return Parallel(ranks, model, DistributedDataParallel(model, find_unused_parameters=fixed_buckets))
+    return Parallel(ranks, model)
+
+
+def _compile(model: VoxCPM2) -> None:
+    """torch.compile of the blocks, for steps only (validation and speech run as they are). The blocks of a tower share what is
+    compiled, once for any number of positions or patches.
+
+    One that cannot be compiled is an error: running it as it is, as torch would by default beyond eight variants, shows in
+    nothing but the speed.
+    """
+    torch._dynamo.config.recompile_limit = _VARIANTS
+    # An analysis of how kernels are tiled, not made for sizes that vary: it ends in an assertion (torch 2.11; pytorch #181563).
+    import torch._inductor.config as inductor
+
+    inductor.triton.coalesce_tiling_analysis = False
+    for tower in model.modules():
+        if isinstance(tower, Tower):
+            # Patches come side by side, [N, a few, H]; the language models see one long row, [1, T, H].
+            varying = 0 if tower in (model.feat_encoder.encoder, model.feat_decoder.estimator.decoder) else 1
+            for block in tower.layers:
+                assert isinstance(block, Block)
+                block.forward = _Compiled(block, varying)  # type: ignore[method-assign]
+
+
+class _Compiled:
+    """A block's compiled forward, told which size varies from step to step, so that it is not compiled for one size first."""
+
+    def __init__(self, block: Block, varying: int) -> None:
+        # The function and not the method: what is compiled for one block serves the others of its kind.
+        self._block, self._run = block, torch.compile(Block.forward, fullgraph=True)
+        self._varying = varying
+
+    def __call__(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor] | None,
+        reach: Reach,
+        keep: slice | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """As `Block.forward`; speech, whose cache grows with every patch, is not compiled."""
+        if cache is not None or not torch.is_grad_enabled():
+            return Block.forward(self._block, x, rope, reach, keep, cache, layer)
+        self._tell(x, self._varying)
+        if self._varying == 1:
+            for table in rope or ():
+                self._tell(table, -2)
+        if reach.offsets is not None:
+            self._tell(reach.offsets, 0)
+        hidden: Tensor = self._run(self._block, x, rope, reach, keep)
+        return hidden
+
+    @staticmethod
+    def _tell(value: Tensor, size: int) -> None:
+        torch._dynamo.maybe_mark_dynamic(value, size % value.dim())
+
+
+def _shard(model: VoxCPM2, blocks: list[Block], config: TrainConfig, ranks: Ranks, device: torch.device) -> None:
+    """FSDP2: each block's weights are gathered when it runs and dropped after it; the rest belongs to the root."""
+    mesh = init_device_mesh(device.type, (ranks.world,))
+    half = config.dtype == "bfloat16"
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if half else None,
+        reduce_dtype=torch.float32 if half else None,
+        # Rotary tables and times stay float32: the model casts what it must.
+        cast_forward_inputs=False,
+    )
+    for block in blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+
+
+def parameters_of(model: nn.Module) -> int:
+    """Weights of a model, whole also where this rank holds a shard."""
+    return sum(parameter.numel() for parameter in model.parameters())

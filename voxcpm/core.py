@@ -1,0 +1,368 @@
+"""`VoxCPM`: the front door, with the official package's names, arguments and defaults, and what we add to it.
+
+from voxcpm import VoxCPM
+model = VoxCPM.from_pretrained("openbmb/VoxCPM2")
+wav = model.generate("Hello there.", reference_wav_path="voice.wav")   # 1-D float32 at model.tts_model.sample_rate
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from voxcpm.inference.options import check_file, check_prompt, check_text
+from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache
+from voxcpm.inference.speaker import SpeakOptions, VoxCPM2Model
+from voxcpm.sequence.text_tokenizer import collapse_whitespace
+from voxcpm.weights.checkpoint import HUB_ID, find_checkpoint
+from voxcpm.weights.lora import LoRAConfig, adapters, enable_lora, load_lora, lora_state_dict, remove_lora
+
+if TYPE_CHECKING:
+    from voxcpm.inference.denoise import Denoiser
+
+ZIPENHANCER = "iic/speech_zipenhancer_ans_multiloss_16k_base"
+Wav = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One item of `generate_batch`; what is None is taken from the batch's arguments."""
+
+    text: str
+    description: str | None = None  #: the voice or style in words; put in parentheses before the text
+    reference_wav_path: str | Path | None = None
+    prompt_wav_path: str | Path | None = None
+    prompt_text: str | None = None
+    prompt_cache: PromptCache | None = None  #: instead of the three above
+    seed: int | None = None
+    cfg_value: float | None = None
+    min_len: int | None = None
+    max_len: int | None = None
+
+
+class VoxCPM:
+    """Speech from text, with a described, a given, or a continued voice."""
+
+    def __init__(
+        self,
+        voxcpm_model_path: str | Path,
+        zipenhancer_model_path: str | None = ZIPENHANCER,
+        enable_denoiser: bool = True,
+        optimize: bool = True,
+        device: str | None = None,
+        lora_config: LoRAConfig | None = None,
+        lora_weights_path: str | Path | None = None,
+        dtype: str | None = None,
+        compile_towers: bool = False,
+    ) -> None:
+        """Load a checkpoint folder. The denoiser is loaded when `denoise=True` is first asked for.
+
+        compile_towers: torch.compile with CUDA graphs for the local towers, for GPUs; the first patches take minutes.
+
+        Raises FileNotFoundError and CheckpointError, each with one line that says what is wrong.
+        """
+        self.tts_model = VoxCPM2Model.from_local(
+            voxcpm_model_path,
+            optimize=optimize,
+            device=device,
+            lora_config=None,
+            dtype=dtype,
+            compile_towers=compile_towers,
+        )
+        self._denoiser_path = zipenhancer_model_path if enable_denoiser else None
+        self._denoiser: Denoiser | None = None
+        self._lora_config = lora_config
+        if lora_weights_path is not None:
+            self.load_lora(lora_weights_path)
+        elif lora_config is not None:
+            from voxcpm.weights.lora import apply_lora
+
+            apply_lora(self.tts_model.backbone, lora_config)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        hf_model_id: str | Path = HUB_ID,
+        load_denoiser: bool = True,
+        zipenhancer_model_id: str | None = ZIPENHANCER,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        optimize: bool = True,
+        device: str | None = None,
+        lora_config: LoRAConfig | None = None,
+        lora_weights_path: str | Path | None = None,
+        **kwargs: Any,
+    ) -> VoxCPM:
+        """Load a folder, or a hub id (fetched unless `local_files_only`). kwargs: `revision`, and those of the constructor."""
+        if not str(hf_model_id).strip():
+            raise ValueError("hf_model_id is empty: give a checkpoint's folder or a hub id")
+        revision = kwargs.pop("revision", None)
+        folder = find_checkpoint(hf_model_id, cache_dir, local_files_only, revision)
+        return cls(
+            folder,
+            zipenhancer_model_path=zipenhancer_model_id,
+            enable_denoiser=load_denoiser,
+            optimize=optimize,
+            device=device,
+            lora_config=lora_config,
+            lora_weights_path=lora_weights_path,
+            **kwargs,
+        )
+
+    # -- speaking ------------------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        text: str,
+        prompt_wav_path: str | Path | None = None,
+        prompt_text: str | None = None,
+        reference_wav_path: str | Path | None = None,
+        cfg_value: float = 2.0,
+        inference_timesteps: int = 10,
+        min_len: int = 2,
+        max_len: int = 4096,
+        normalize: bool = False,
+        denoise: bool = False,
+        retry_badcase: bool = True,
+        retry_badcase_max_times: int = 3,
+        retry_badcase_ratio_threshold: float = 6.0,
+        seed: int | None = None,
+        **advanced: Any,
+    ) -> Wav:
+        """Speak a text; returns 1-D float32 at `tts_model.sample_rate`.
+
+        A voice or style description goes in parentheses before the text. prompt audio + text: go on from there; reference
+        audio: this voice. Lengths are in patches of 160 ms. advanced: further fields of `SpeakOptions`. Raises ValueError (empty
+        text, prompt without its text, values out of range, text beyond the context), FileNotFoundError, AudioError.
+        """
+        options = dict(
+            cfg_value=cfg_value,
+            inference_timesteps=inference_timesteps,
+            min_len=min_len,
+            max_len=max_len,
+            retry_badcase=retry_badcase,
+            retry_badcase_max_times=retry_badcase_max_times,
+            retry_badcase_ratio_threshold=retry_badcase_ratio_threshold,
+            seed=seed,
+            **advanced,
+        )
+        text, cache = self._prepare(text, prompt_wav_path, prompt_text, reference_wav_path, normalize, denoise, options)
+        return _numpy(self.tts_model.generate_with_prompt_cache(text, cache, **options)[0])
+
+    def generate_streaming(
+        self,
+        text: str,
+        prompt_wav_path: str | Path | None = None,
+        prompt_text: str | None = None,
+        reference_wav_path: str | Path | None = None,
+        cfg_value: float = 2.0,
+        inference_timesteps: int = 10,
+        min_len: int = 2,
+        max_len: int = 4096,
+        normalize: bool = False,
+        denoise: bool = False,
+        retry_badcase: bool = True,
+        retry_badcase_max_times: int = 3,
+        retry_badcase_ratio_threshold: float = 6.0,
+        seed: int | None = None,
+        **advanced: Any,
+    ) -> Iterator[Wav]:
+        """As `generate`, one chunk of 160 ms at a time; joined they are `generate`'s audio. Nothing is tried again."""
+        options = dict(
+            cfg_value=cfg_value,
+            inference_timesteps=inference_timesteps,
+            min_len=min_len,
+            max_len=max_len,
+            retry_badcase=False,
+            retry_badcase_max_times=retry_badcase_max_times,
+            retry_badcase_ratio_threshold=retry_badcase_ratio_threshold,
+            seed=seed,
+            **advanced,
+        )
+        text, cache = self._prepare(text, prompt_wav_path, prompt_text, reference_wav_path, normalize, denoise, options)
+        chunks = self.tts_model.generate_with_prompt_cache_streaming(text, cache, **options)
+        return (_numpy(chunk) for chunk, _, _ in chunks)
+
+    def generate_batch(
+        self,
+        items: Sequence[str | Utterance],
+        normalize: bool = False,
+        max_batch: int = 32,
+        denoise: bool = False,
+        **options: Any,
+    ) -> list[Wav]:
+        """Speak many texts at once; each gets what it would get alone. options: the fields of `SpeakOptions`.
+
+        Every item is checked before any is spoken; the error names the first bad one by its number.
+        """
+        model = self.tts_model
+        _check_options(options)
+        layouts, chosen = [], []
+        for number, item in enumerate(items):
+            utterance = item if isinstance(item, Utterance) else Utterance(item)
+            own = {
+                name: value
+                for name in ("seed", "cfg_value", "min_len", "max_len")
+                if (value := getattr(utterance, name)) is not None
+            }
+            try:
+                layouts.append(self._layout_of(utterance, normalize, denoise))
+                chosen.append(SpeakOptions(**{**options, **own}))
+            except (ValueError, FileNotFoundError) as error:
+                raise type(error)(f"item {number}: {error}") from None
+        generations = model.generate_layouts(layouts, chosen, max_batch)
+        return [
+            _numpy(model.decode(g.patches, layout, o))
+            for g, layout, o in zip(generations, layouts, chosen, strict=True)
+        ]
+
+    def _layout_of(self, utterance: Utterance, normalize: bool, denoise: bool) -> Any:
+        model = self.tts_model
+        text = f"({utterance.description.strip()}){utterance.text}" if utterance.description else utterance.text
+        check_text(utterance.text)
+        files = (utterance.prompt_wav_path, utterance.prompt_text, utterance.reference_wav_path)
+        _check_voice(utterance.prompt_cache, *files)
+        if utterance.description and utterance.prompt_text:
+            raise ValueError("a description and a prompt text exclude each other: the prompt already sets the style")
+        text, cache = self._prepare(text, *files, normalize, denoise, {})
+        return model.layout(text, utterance.prompt_cache if utterance.prompt_cache is not None else cache)
+
+    def generate_long(self, text: str, **arguments: Any) -> Wav:
+        """Speak a text of any length as one utterance; arguments as `generate` (see voxcpm.inference.long_text for how)."""
+        return np.concatenate([chunk for _, chunk in self.generate_long_streaming(text, **arguments)])
+
+    def generate_long_streaming(
+        self,
+        text: str,
+        prompt_wav_path: str | Path | None = None,
+        prompt_text: str | None = None,
+        reference_wav_path: str | Path | None = None,
+        prompt_cache: PromptCache | None = None,
+        normalize: bool = False,
+        denoise: bool = False,
+        longest_s: float = 12.0,
+        **options: Any,
+    ) -> Iterator[tuple[str, Wav]]:
+        """Yield (piece of text, its audio) as they are made; options: the fields of `SpeakOptions`."""
+        from voxcpm.inference.long_text import speak_long
+
+        _check_voice(prompt_cache, prompt_wav_path, prompt_text, reference_wav_path)
+        text, cache = self._prepare(text, prompt_wav_path, prompt_text, reference_wav_path, normalize, denoise, options)
+        chosen = SpeakOptions(**{"retry_badcase": True, **options})
+        pieces = speak_long(self.tts_model, text, prompt_cache or cache, chosen, longest_s)
+        return ((piece, _numpy(wav)) for piece, wav in pieces)
+
+    def build_prompt_cache(
+        self,
+        prompt_wav_path: str | Path | None = None,
+        prompt_text: str | None = None,
+        reference_wav_path: str | Path | None = None,
+        denoise: bool = False,
+    ) -> PromptCache:
+        """Encode a voice once; give it to `generate_with_prompt_cache`, keep it with voxcpm.inference.prompt_cache."""
+        prompt_wav_path, reference_wav_path = prompt_wav_path or None, reference_wav_path or None
+        check_prompt(prompt_wav_path, prompt_text)
+        encode: Callable[..., Tensor] = self._encode_denoised if denoise else self.tts_model.encode_file
+        prompt = encode(prompt_wav_path, "left") if prompt_wav_path else None
+        reference = encode(reference_wav_path, "right") if reference_wav_path else None
+        return make_prompt_cache(prompt_text or "", prompt, reference)
+
+    def generate_with_prompt_cache(self, text: str, prompt_cache: PromptCache | None, **options: Any) -> Wav:
+        """Speak with a cached voice; options: the fields of `SpeakOptions`."""
+        _check_options(options)
+        text = collapse_whitespace(text)
+        return _numpy(self.tts_model.generate_with_prompt_cache(text, prompt_cache, **options)[0])
+
+    @property
+    def last_successful_seed(self) -> int | None:
+        """The seed of the last audio returned: with it, the same arguments give the same audio."""
+        return self.tts_model.last_successful_seed
+
+    # -- LoRA ----------------------------------------------------------------------------------------------------------
+
+    def load_lora(self, lora_weights_path: str | Path) -> tuple[list[str], list[str]]:
+        """Load an adapter folder; returns (loaded keys, skipped keys). Its lora_config.json decides rank and scale."""
+        return load_lora(self.tts_model.backbone, lora_weights_path, self._lora_config)
+
+    def unload_lora(self) -> None:
+        """Take the adapters off."""
+        remove_lora(self.tts_model.backbone)
+
+    def set_lora_enabled(self, enabled: bool) -> None:
+        """Switch loaded adapters on or off."""
+        enable_lora(self.tts_model.backbone, enabled)
+
+    def get_lora_state_dict(self) -> dict[str, Tensor]:
+        """The adapters' tensors by their official keys."""
+        return lora_state_dict(self.tts_model.backbone)
+
+    @property
+    def lora_enabled(self) -> bool:
+        """Whether adapters are loaded and on."""
+        loaded = adapters(self.tts_model.backbone).values()
+        return bool(loaded) and all(module.enabled for module in loaded)
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _prepare(
+        self,
+        text: str,
+        prompt_wav_path: str | Path | None,
+        prompt_text: str | None,
+        reference_wav_path: str | Path | None,
+        normalize: bool,
+        denoise: bool,
+        options: dict[str, Any],
+    ) -> tuple[str, PromptCache | None]:
+        """Check everything, tidy the text, encode the clips."""
+        check_text(text)
+        _check_options(options)
+        SpeakOptions(**options)
+        prompt_wav_path, reference_wav_path = prompt_wav_path or None, reference_wav_path or None
+        check_prompt(prompt_wav_path, prompt_text)
+        check_file(prompt_wav_path)
+        check_file(reference_wav_path)
+        text = collapse_whitespace(text)
+        if normalize:
+            from voxcpm.inference.normalize_text import normalise_text
+
+            text = normalise_text(text)
+        if prompt_wav_path is None and reference_wav_path is None:
+            return text, None
+        return text, self.build_prompt_cache(prompt_wav_path, prompt_text, reference_wav_path, denoise)
+
+    def _encode_denoised(self, path: str | Path, pad: Any) -> Tensor:
+        """As `VoxCPM2Model.encode_file`, through the denoiser first."""
+        from voxcpm.inference.audio_files import load_audio
+        from voxcpm.inference.denoise import load_denoiser
+        from voxcpm.inference.patch_codec import encode_clip
+
+        if self._denoiser_path is None:
+            raise ValueError("denoise=True, but the model was loaded without a denoiser (load_denoiser=False)")
+        if self._denoiser is None:
+            self._denoiser = load_denoiser(self._denoiser_path)
+        wav = self._denoiser(load_audio(path, self.tts_model.config.sample_rate))
+        return encode_clip(self.tts_model.audio_vae, self.tts_model.config, torch.from_numpy(wav), pad)
+
+
+def _numpy(wav: Tensor) -> Wav:
+    return wav.reshape(-1).numpy().astype(np.float32, copy=False)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that is not a field of SpeakOptions."""
+    if unknown := sorted(options.keys() - {f.name for f in fields(SpeakOptions)}):
+        raise TypeError(f"unknown option {unknown[0]!r}")
+
+
+def _check_voice(cache: PromptCache | None, *files: object) -> None:
+    """Raise ValueError for a cached voice with clips beside it."""
+    if cache is not None and any(files):
+        raise ValueError("give a prompt_cache or audio files, not both")

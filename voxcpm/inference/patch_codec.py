@@ -1,0 +1,69 @@
+"""Between audio and patches: encoding clips to whole patches, decoding patches in one piece or as a stream."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from voxcpm.model.config import VoxCPM2Config
+
+if TYPE_CHECKING:
+    from voxcpm.audiovae import AudioVAE
+
+Side = Literal["left", "right"]
+
+
+def codec_device(codec: AudioVAE) -> torch.device:
+    """Where the codec is (folded, it has buffers only)."""
+    return next(chain(codec.parameters(), codec.buffers())).device
+
+
+def encode_clip(codec: AudioVAE, config: VoxCPM2Config, wav: Tensor, pad: Side) -> Tensor:
+    """[S] at the codec's input rate -> [N, P, D] float32 on the CPU, zero padded to whole patches on one side.
+
+    References are padded on the right; prompts on the left, so that speech goes right up to the first generated patch.
+    """
+    missing = -wav.shape[-1] % config.patch_samples
+    wav = F.pad(wav.float(), (missing, 0) if pad == "left" else (0, missing))
+    with torch.inference_mode():
+        device = codec_device(codec)
+        z = codec.encode(wav.view(1, 1, -1).to(device))
+    # A clone outside inference mode: caches made now may be used in training later.
+    return z[0].transpose(0, 1).reshape(-1, config.patch_size, config.feat_dim).float().cpu().clone()
+
+
+def _latents(patches: Tensor, codec: AudioVAE) -> Tensor:
+    """[n, P, D] -> [1, D, n*P] on the codec's device."""
+    device = codec_device(codec)
+    return patches.reshape(1, -1, patches.shape[-1]).transpose(1, 2).to(device=device, dtype=torch.float32)
+
+
+def decode_patches(codec: AudioVAE, config: VoxCPM2Config, patches: Tensor, context: Tensor) -> Tensor:
+    """[n, P, D] after the context [C, P, D] (decoded with it, then cut off) -> [n * samples a patch] float32 on the CPU."""
+    with torch.inference_mode():
+        wav = codec.decode(_latents(torch.cat((context.to(patches), patches)), codec))
+    return wav[0, 0, len(context) * config.out_patch_samples :].float().cpu().clone()
+
+
+class PatchStream:
+    """Decodes patches as they come: the same audio as `decode_patches`, 160 ms at a time.
+
+    The state is warmed with the context first. `cold=True` starts from nothing, as the reference does: in continuation
+    its first 0.8 s then differ from the non-streaming audio.
+    """
+
+    def __init__(self, codec: AudioVAE, context: Tensor, cold: bool = False) -> None:
+        self.codec = codec
+        with torch.inference_mode():
+            warm = len(context) > 0 and not cold
+            self.state = codec.warm_state(_latents(context, codec)) if warm else codec.init_decoder_state(batch=1)
+
+    def push(self, patches: Tensor) -> Tensor:
+        """[n, P, D] -> [n * samples a patch] float32 on the CPU."""
+        with torch.inference_mode():
+            wav, self.state = self.codec.decode_stream(_latents(patches, self.codec), self.state)
+        return wav[0, 0].float().cpu().clone()

@@ -1,0 +1,419 @@
+"""VoxCPM2Model: backbone, codec and tokenizer of one checkpoint, and speaking with them.
+
+`VoxCPM.tts_model` is one of these; its methods carry the official package's names and defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from voxcpm.inference.audio_files import load_audio, trim_silence
+from voxcpm.inference.decoder import Decoder, Generation, GenerationRequest, generate_patches
+from voxcpm.inference.options import check_lengths, check_prompt, check_solver, check_text
+from voxcpm.inference.patch_codec import PatchStream, Side, decode_patches, encode_clip
+from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache, merge_prompt_cache
+from voxcpm.kernels.int8_linear import quantise_towers
+from voxcpm.kernels.packed_linear import pack_linears
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.model.config import VoxCPM2Config
+from voxcpm.model.flow import Solver
+from voxcpm.sequence.prompt_layout import Layout, build_layout
+from voxcpm.sequence.text_tokenizer import TextTokenizer
+from voxcpm.sequence.training_batch import TrainingBatch
+from voxcpm.weights.checkpoint import find_checkpoint, load_backbone, load_codec, parse_dtype
+
+if TYPE_CHECKING:
+    from voxcpm.audiovae import AudioVAE
+    from voxcpm.weights.lora import LoRAConfig
+
+
+@dataclass(frozen=True)
+class SpeakOptions:
+    """How an utterance is generated; names and defaults of the official model-level API, then ours."""
+
+    min_len: int = 2
+    max_len: int = 2000
+    inference_timesteps: int = 10
+    cfg_value: float = 2.0
+    retry_badcase: bool = False
+    retry_badcase_max_times: int = 3
+    retry_badcase_ratio_threshold: float = 6.0
+    streaming_prefix_len: int = 4  #: the codec hears this many patches less one of a prompt before the new ones
+    seed: int | None = None  #: None: a fresh one
+    sway_sampling_coef: float = 1.0
+    use_cfg_zero_star: bool = True
+    temperature: float = 1.0
+    cold_start: bool = False  #: stream without the context, as the reference does (see PatchStream)
+
+    def __post_init__(self) -> None:
+        check_solver(self.cfg_value, self.inference_timesteps)
+        check_lengths(self.min_len, self.max_len)
+
+    @property
+    def solver(self) -> Solver:
+        """The flow's settings."""
+        return Solver(self.inference_timesteps, self.sway_sampling_coef, self.use_cfg_zero_star, self.temperature)
+
+    def request(self, layout: Layout, seed: int) -> GenerationRequest:
+        """This layout with these options."""
+        ratio = self.retry_badcase_ratio_threshold
+        return GenerationRequest(layout, seed, self.cfg_value, self.min_len, self.max_len, ratio)
+
+
+def draw_seed() -> int:
+    """A fresh seed, drawn from torch's global generator: code that calls `torch.manual_seed` repeats what it said."""
+    return int(torch.randint(2**31, ()))
+
+
+def choose_device(wanted: str | torch.device | None, configured: str) -> torch.device:
+    """None or "auto": the configured device if there is one, else cuda, mps, cpu."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted is not None and str(wanted) != "auto":
+        if not available.get(str(wanted).split(":")[0], False):
+            usable = ", ".join(name for name, here in available.items() if here)
+            raise ValueError(f"device {str(wanted)!r} is not here: use auto or one of {usable}")
+        return torch.device(wanted)
+    for name in (configured, "cuda", "mps", "cpu"):
+        if available.get(name.split(":")[0]):
+            return torch.device(name)
+    return torch.device("cpu")
+
+
+class VoxCPM2Model:
+    """Speaks with one checkpoint. Not thread safe; batches are for that."""
+
+    def __init__(
+        self, backbone: VoxCPM2, audio_vae: AudioVAE, tokenizer: TextTokenizer, folder: Path | None = None
+    ) -> None:
+        self.backbone, self.audio_vae, self.text_tokenizer, self.folder = backbone, audio_vae, tokenizer, folder
+        self.last_successful_seed: int | None = None
+        self._clips: dict[tuple[Any, ...], Tensor] = {}
+
+    @classmethod
+    def from_local(
+        cls,
+        path: str | Path,
+        optimize: bool = True,
+        training: bool = False,
+        device: str | torch.device | None = None,
+        lora_config: LoRAConfig | None = None,
+        dtype: str | torch.dtype | None = None,
+        compile_towers: bool = False,
+    ) -> VoxCPM2Model:
+        """Load a checkpoint folder. training: float32 weights with gradients, the codec as stored; optimize: fold the
+        codec's weight norm and, on the CPU, lay the backbone's linears out for its kernels; dtype: of the backbone (None: the
+        config's; float32 on mps unless VOXCPM_MPS_DTYPE says else; "int8": 8-bit towers, CPU only, approximate);
+        compile_towers: see voxcpm.kernels.compiled_tower, for GPUs.
+
+        Raises FileNotFoundError and CheckpointError.
+        """
+        folder = find_checkpoint(path)
+        config = VoxCPM2Config.load(folder)
+        place = choose_device(device, config.device)
+        if dtype is None:
+            dtype = "float32" if training else config.dtype
+            if place.type == "mps" and parse_dtype(dtype) != torch.float32:
+                dtype = os.environ.get("VOXCPM_MPS_DTYPE", "float32")
+        int8 = dtype == "int8"
+        if int8 and (training or lora_config is not None or place.type != "cpu"):
+            raise ValueError("dtype 'int8' is for inference on the CPU without LoRA")
+        if compile_towers and (int8 or training):
+            raise ValueError("compile_towers is for inference in float32, bfloat16 or float16")
+        tokenizer = TextTokenizer.load(folder)
+        # The codec first: folding it needs twice its size for a moment, which the backbone's share covers later.
+        inference = optimize and not training
+        codec = load_codec(folder, place, to_be_folded=inference)
+        if inference:
+            codec.fold_weight_norm()
+        backbone = load_backbone(folder, "float32" if int8 else dtype, place, to_be_packed=inference)
+        model = cls(backbone, codec, tokenizer, folder)
+        if int8:
+            quantise_towers(backbone)
+        if training:
+            backbone.train().requires_grad_(True)
+        if lora_config is not None:
+            from voxcpm.weights.lora import apply_lora
+
+            apply_lora(backbone, lora_config, train=training)
+        if compile_towers:
+            from voxcpm.kernels import compiled_tower
+
+            compiled_tower.compile_towers(backbone)
+        elif inference:
+            pack_linears(backbone)
+        return model
+
+    @property
+    def config(self) -> VoxCPM2Config:
+        """The checkpoint's config."""
+        return self.backbone.config
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the audio it makes."""
+        return self.config.out_sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone is."""
+        return self.backbone.device
+
+    def forward(
+        self,
+        text_tokens: Tensor,
+        text_mask: Tensor,
+        audio_feats: Tensor,
+        audio_mask: Tensor,
+        loss_mask: Tensor,
+        position_ids: Tensor,
+        labels: Tensor,
+        *,
+        progress: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """The official training call: {"loss/diff", "loss/stop"} (see `VoxCPM2.training_losses` for ours)."""
+        batch = TrainingBatch(text_tokens, text_mask, audio_mask, audio_feats, loss_mask, labels, position_ids)
+        losses = self.backbone.training_losses(batch, generator, progress)
+        return {"loss/diff": losses.diffusion, "loss/stop": losses.stop}
+
+    # -- voices --------------------------------------------------------------------------------------------------------
+
+    def encode_file(self, path: str | Path, pad: Side, trim_silence_vad: bool = False) -> Tensor:
+        """Latents [N, P, D] of a clip; those of the last clips are kept, so that a voice is encoded once."""
+        about = Path(path).stat() if Path(path).is_file() else None
+        key = (str(path), about and (about.st_mtime_ns, about.st_size), pad, trim_silence_vad)
+        if key not in self._clips:
+            rate = self.config.sample_rate
+            wav = load_audio(path, rate)
+            wav = trim_silence(wav, rate) if trim_silence_vad else wav
+            self._clips[key] = encode_clip(self.audio_vae, self.config, torch.from_numpy(wav.copy()), pad)
+            while len(self._clips) > 32:
+                self._clips.pop(next(iter(self._clips)))
+        return self._clips[key]
+
+    def build_prompt_cache(
+        self,
+        prompt_text: str | None = None,
+        prompt_wav_path: str | Path | None = None,
+        reference_wav_path: str | Path | None = None,
+        trim_silence_vad: bool = False,
+    ) -> PromptCache:
+        """Encode a voice and/or a prompt once, for `generate_with_prompt_cache`."""
+        check_prompt(prompt_wav_path or None, prompt_text)
+        prompt = self.encode_file(prompt_wav_path, "left", trim_silence_vad) if prompt_wav_path else None
+        reference = self.encode_file(reference_wav_path, "right", trim_silence_vad) if reference_wav_path else None
+        return make_prompt_cache(prompt_text or "", prompt, reference)
+
+    def merge_prompt_cache(
+        self, original_cache: PromptCache | None, new_text: str, new_audio_feat: Tensor
+    ) -> PromptCache:
+        """See voxcpm.inference.prompt_cache."""
+        return merge_prompt_cache(original_cache, new_text, new_audio_feat)
+
+    def layout(self, target_text: str, prompt_cache: PromptCache | None = None) -> Layout:
+        """The request's sequence; raises ValueError for empty text."""
+        check_text(target_text)
+        cache = prompt_cache if prompt_cache is not None else PromptCache()
+        return build_layout(
+            self.text_tokenizer,
+            self.config,
+            target_text,
+            cache.get("prompt_text", ""),
+            cache.get("ref_audio_feat"),
+            cache.get("audio_feat"),
+        )
+
+    # -- speaking ------------------------------------------------------------------------------------------------------
+
+    def generate_layouts(
+        self, layouts: Sequence[Layout], options: Sequence[SpeakOptions], max_batch: int = 32
+    ) -> list[Generation]:
+        """Generate many layouts at once. Bad cases are tried again with the next seed where `retry_badcase` is on.
+
+        All options must agree on the flow's settings (steps, sway, CFG-Zero*, temperature); everything else is per request.
+        """
+        if len({o.solver for o in options}) > 1:
+            raise ValueError(
+                "one batch has one inference_timesteps, sway_sampling_coef, use_cfg_zero_star, temperature"
+            )
+        seeds = [draw_seed() if o.seed is None else o.seed for o in options]
+        results: list[Generation | None] = [None] * len(layouts)
+        waiting = list(range(len(layouts)))
+        attempt = 1
+        while waiting:
+            requests = [options[i].request(layouts[i], seeds[i]) for i in waiting]
+            done = generate_patches(self.backbone, requests, options[0].solver, max_batch)
+            again = []
+            for i, generation in zip(waiting, done, strict=True):
+                results[i] = generation
+                o = options[i]
+                bad = len(generation.patches) >= layouts[i].target_tokens * o.retry_badcase_ratio_threshold
+                if o.retry_badcase and bad and attempt < o.retry_badcase_max_times:
+                    seeds[i] += 1
+                    again.append(i)
+            waiting, attempt = again, attempt + 1
+        finished = [r for r in results if r is not None]
+        self.last_successful_seed = finished[-1].seed if finished else self.last_successful_seed
+        return finished
+
+    def decode(self, patches: Tensor, layout: Layout, options: SpeakOptions) -> Tensor:
+        """Patches [n, P, D] -> audio [1, n * samples a patch], heard after the end of the layout's prompt."""
+        context = layout.context(max(options.streaming_prefix_len - 1, 0))
+        return decode_patches(self.audio_vae, self.config, patches, context)[None]
+
+    def generate_with_prompt_cache(
+        self, target_text: str, prompt_cache: PromptCache | None = None, **options: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(audio [1, S], ids of the text [n] int64, patches [N, P, D]); options: the fields of SpeakOptions."""
+        chosen = SpeakOptions(**options)
+        layout = self.layout(target_text, prompt_cache)
+        (generation,) = self.generate_layouts([layout], [chosen])
+        ids = torch.tensor(self.text_tokenizer.encode(target_text), dtype=torch.int64)
+        return self.decode(generation.patches, layout, chosen), ids, generation.patches
+
+    def generate_with_prompt_cache_streaming(
+        self, target_text: str, prompt_cache: PromptCache | None = None, **options: Any
+    ) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+        """For every patch (its audio [1, samples a patch], ids of the text, the new patches so far, each [1, 1, P, D]).
+
+        Nothing is tried again.
+        """
+        chosen = SpeakOptions(**options)
+        layout = self.layout(target_text, prompt_cache)
+        seed = draw_seed() if chosen.seed is None else chosen.seed
+        ids = torch.tensor(self.text_tokenizer.encode(target_text), dtype=torch.int64)
+        context = layout.context(max(chosen.streaming_prefix_len - 1, 0))
+        stream = PatchStream(self.audio_vae, context, chosen.cold_start)
+
+        def speak() -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+            patches: list[Tensor] = []
+            for (patch,) in Decoder(self.backbone, [chosen.request(layout, seed)], chosen.solver).run():
+                patches.append(patch.latents[None, None])
+                yield stream.push(patch.latents[None])[None], ids, list(patches)
+            self.last_successful_seed = seed
+
+        # The checks above run at the call, not at the first chunk.
+        return speak()
+
+    def generate(
+        self,
+        target_text: str,
+        prompt_text: str = "",
+        prompt_wav_path: str | Path = "",
+        reference_wav_path: str | Path = "",
+        trim_silence_vad: bool = False,
+        **options: Any,
+    ) -> Tensor:
+        """Audio [1, S] float32; options: the fields of SpeakOptions."""
+        SpeakOptions(**options)
+        check_text(target_text)
+        cache = self._cache(prompt_text, prompt_wav_path, reference_wav_path, trim_silence_vad)
+        return self.generate_with_prompt_cache(target_text, cache, **options)[0]
+
+    def generate_streaming(
+        self,
+        target_text: str,
+        prompt_text: str = "",
+        prompt_wav_path: str | Path = "",
+        reference_wav_path: str | Path = "",
+        trim_silence_vad: bool = False,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """Audio [1, samples a patch] for every patch as soon as it is made."""
+        SpeakOptions(**options)
+        check_text(target_text)
+        cache = self._cache(prompt_text, prompt_wav_path, reference_wav_path, trim_silence_vad)
+        chunks = self.generate_with_prompt_cache_streaming(target_text, cache, **options)
+        return (chunk for chunk, _, _ in chunks)
+
+    # -- the official package's lower-level calls ------------------------------------------------------------------------
+
+    def inference(
+        self, text: Tensor, text_mask: Tensor, feat: Tensor, feat_mask: Tensor, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Go on from a laid-out sequence: ids and masks [1, T], features [1, T, P, D].
+
+        Returns latents [1, D, (C+n)*P] for the codec, led by up to three prompt patches C, and the n new patches [n, P, D].
+        """
+        layout, chosen = self._laid_out(text, feat, feat_mask, options)
+        (generation,) = self.generate_layouts([layout], [chosen])
+        context = layout.context(max(chosen.streaming_prefix_len - 1, 0))
+        frames = torch.cat((context, generation.patches.float())).reshape(1, -1, self.config.feat_dim)
+        return frames.transpose(1, 2).contiguous(), generation.patches
+
+    def inference_streaming(
+        self, text: Tensor, text_mask: Tensor, feat: Tensor, feat_mask: Tensor, **options: Any
+    ) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """As `inference`; for every patch (its latents [1, D, P], the new patches so far, each [1, 1, P, D])."""
+        layout, chosen = self._laid_out(text, feat, feat_mask, options)
+        seed = draw_seed() if chosen.seed is None else chosen.seed
+        patches: list[Tensor] = []
+        for (patch,) in Decoder(self.backbone, [chosen.request(layout, seed)], chosen.solver).run():
+            patches.append(patch.latents[None, None])
+            yield patch.latents.T[None].contiguous(), list(patches)
+        self.last_successful_seed = seed
+
+    def _laid_out(
+        self, text: Tensor, feat: Tensor, feat_mask: Tensor, options: dict[str, Any]
+    ) -> tuple[Layout, SpeakOptions]:
+        if text.dim() != 2 or len(text) != 1:
+            raise ValueError(f"text has shape {list(text.shape)}, expected [1, T]: one sequence a call")
+        chosen = SpeakOptions(**options)
+        audio = feat_mask[0].bool().cpu()
+        tokens = torch.nonzero(~audio)
+        prompt = len(audio) - 1 - int(tokens[-1]) if len(tokens) else len(audio)
+        # As many tokens as patches are allowed: the bound that follows from the text's length is for whole texts.
+        return Layout(text[0].long().cpu(), audio, feat[0].float().cpu()[audio], chosen.max_len, prompt), chosen
+
+    def optimize(self, disable: bool = False) -> VoxCPM2Model:
+        """Put codec and backbone into their inference forms, once; the results stay the same."""
+        if not disable:
+            self.audio_vae.fold_weight_norm()
+            pack_linears(self.backbone)
+        return self
+
+    def load_lora_weights(
+        self, lora_path: str | Path, device: str | torch.device | None = None
+    ) -> tuple[list[str], list[str]]:
+        """See voxcpm.weights.lora.load_lora; the adapters go where the model is."""
+        from voxcpm.weights.lora import load_lora
+
+        return load_lora(self.backbone, lora_path)
+
+    def reset_lora_weights(self) -> None:
+        """Make the adapters new, so that they add nothing; they stay in place."""
+        from voxcpm.weights.lora import reset_lora
+
+        reset_lora(self.backbone)
+
+    def set_lora_enabled(self, enabled: bool) -> None:
+        """Switch the adapters on or off."""
+        from voxcpm.weights.lora import enable_lora
+
+        enable_lora(self.backbone, enabled)
+
+    def get_lora_state_dict(self) -> dict[str, Tensor]:
+        """The adapters' tensors by their official keys."""
+        from voxcpm.weights.lora import lora_state_dict
+
+        return lora_state_dict(self.backbone)
+
+    def _cache(
+        self, prompt_text: str, prompt_wav_path: str | Path, reference_wav_path: str | Path, trim: bool
+    ) -> PromptCache | None:
+        check_prompt(prompt_wav_path or None, prompt_text)
+        if not prompt_wav_path and not reference_wav_path:
+            return None
+        return self.build_prompt_cache(prompt_text, prompt_wav_path or None, reference_wav_path or None, trim)
+
+
+def with_seed(options: SpeakOptions) -> SpeakOptions:
+    """The same options with a seed, drawn if there was none."""
+    return options if options.seed is not None else replace(options, seed=draw_seed())

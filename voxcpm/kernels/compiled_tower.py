@@ -1,0 +1,54 @@
+"""torch.compile for the towers that see one shape over and over: LocDiT's, nine times a patch, and LocEnc's.
+
+For GPUs, where launching their many small kernels costs more than running them: with CUDA graphs a whole tower is one
+launch. The towers over the text and the audio so far stay eager, as their caches grow with every patch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxcpm.kernels.packed_linear import unpack_linears
+from voxcpm.model.attention import FULL, Reach
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.model.tower import Tower
+
+
+class CompiledTower:
+    """A compiled forward for full reach; rows are padded to the next power of two, so that few shapes are compiled."""
+
+    def __init__(self, tower: Tower, mode: str | None, backend: str) -> None:
+        self._tower = tower
+        self._run = torch.compile(tower.run_blocks, mode=mode, dynamic=False, backend=backend)
+
+    def __call__(self, x: Tensor, reach: Reach, *rest: Any, keep: slice | None = None) -> Tensor:
+        """As `Tower.forward` without positions and cache."""
+        if reach is not FULL or any(value is not None for value in rest):
+            raise ValueError("only towers with full reach are compiled")
+        rows = x.shape[0]
+        missing = (1 << max(rows - 1, 0).bit_length()) - rows
+        if missing:
+            x = torch.cat((x, x.new_zeros(missing, *x.shape[1:])))
+        if x.is_cuda:
+            torch.compiler.cudagraph_mark_step_begin()
+        # The rotary tables are looked up outside: a compiler would compute them whole in every call.
+        hidden: Tensor = self._run(x, self._tower.rope(x, None), reach, keep)
+        # A graph's output is overwritten by its next run.
+        return hidden[:rows].clone()
+
+
+def compile_towers(backbone: VoxCPM2, cuda_graphs: bool = True, backend: str = "inductor") -> VoxCPM2:
+    """Compile in place, for inference; the first call of every power of two of rows takes seconds to minutes.
+
+    backend: torch.compile's. The linears are unpacked first: a compiler cannot see into oneDNN's layout, so on a CPU this is
+    slower than the packed form.
+    """
+    unpack_linears(backbone)
+    mode = "reduce-overhead" if cuda_graphs and backbone.device.type == "cuda" else None
+    for tower in (backbone.feat_decoder.estimator.decoder, backbone.feat_encoder.encoder):
+        assert isinstance(tower, Tower)
+        tower.forward = CompiledTower(tower, mode, backend)  # type: ignore[method-assign,assignment]
+    return backbone

@@ -1,0 +1,127 @@
+"""What generation carries from patch to patch: slots with preallocated key/value caches and the last hidden states.
+
+The requests being generated always occupy the slots 0..active-1, so that every step works on views. When one ends, the last
+active slot moves into its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from voxcpm.model.config import TowerConfig, VoxCPM2Config
+
+
+class KVCache:
+    """Keys and values of one tower, [layers, slots, K, capacity, hd]; only the filled part is ever read."""
+
+    def __init__(
+        self, config: TowerConfig, slots: int, capacity: int, dtype: torch.dtype, device: torch.device | str
+    ) -> None:
+        shape = (config.layers, slots, config.kv_heads, capacity, config.head_dim)
+        self.k = torch.zeros(shape, dtype=dtype, device=device)
+        self.v = torch.zeros(shape, dtype=dtype, device=device)
+        self.stepping = False
+        self.mask: Tensor | None = None  #: [n, 1, 1, filled] bool while the active slots differ in length
+        self._filled = 0
+        self._positions: Tensor | int = 0
+        self._prefill: tuple[tuple[int, int, int], ...] = ()
+
+    def prepare_fill(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
+        """Next: a packed prefill of these lengths, in this order, into these slots."""
+        self.stepping = False
+        starts = [sum(lengths[:i]) for i in range(len(lengths))]
+        self._prefill = tuple(zip(slots, starts, lengths, strict=True))
+
+    def fill(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Store the keys and values [1, K, sum of lengths, hd] of a packed prefill."""
+        for slot, start, length in self._prefill:
+            self.k[layer, slot, :, :length] = k[0, :, start : start + length]
+            self.v[layer, slot, :, :length] = v[0, :, start : start + length]
+
+    def prepare_step(self, lengths: Sequence[int], positions: Tensor) -> None:
+        """Next: one position for each of the first n slots, at `lengths` (host) = `positions` [n] (device)."""
+        self.stepping = True
+        self._filled = max(lengths) + 1
+        if min(lengths) == max(lengths):
+            self._positions, self.mask = lengths[0], None
+        else:
+            self._positions = positions
+            reach = torch.arange(self._filled, device=positions.device)
+            self.mask = (reach <= positions.unsqueeze(1)).view(len(lengths), 1, 1, self._filled)
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store [n, K, 1, hd] and return all keys and values so far, [n, K, filled, hd]."""
+        n = k.shape[0]
+        if isinstance(self._positions, int):
+            self.k[layer, :n, :, self._positions] = k[:, :, 0]
+            self.v[layer, :n, :, self._positions] = v[:, :, 0]
+        else:
+            rows = torch.arange(n, device=k.device)
+            self.k[layer][rows, :, self._positions] = k[:, :, 0]
+            self.v[layer][rows, :, self._positions] = v[:, :, 0]
+        return self.k[layer, :n, :, : self._filled], self.v[layer, :n, :, : self._filled]
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy a slot's first `length` positions into another slot."""
+        self.k[:, target, :, :length] = self.k[:, source, :, :length]
+        self.v[:, target, :, :length] = self.v[:, source, :, :length]
+
+
+@dataclass
+class DecodeState:
+    """The state of a batch of generations. `slots` are rows of every tensor; the first `len(lengths)` are in use."""
+
+    tslm: KVCache
+    ralm: KVCache
+    capacity: int
+    lm_hidden: Tensor  #: [slots, H] h' before the next patch: conditions it and decides whether it is the last
+    residual_hidden: Tensor  #: [slots, H]
+    previous: Tensor  #: [slots, P, D] float32, the patch before the next one (zeros when it was text)
+    lengths: list[int] = field(default_factory=list)  #: positions filled, by active slot
+
+    @staticmethod
+    def allocate(
+        config: VoxCPM2Config, slots: int, capacity: int, dtype: torch.dtype, device: torch.device | str
+    ) -> DecodeState:
+        """Room for `slots` generations of at most `capacity` positions each (prompt and patches together).
+
+        Raises ValueError when capacity exceeds the model's `max_length`.
+        """
+        if capacity > config.max_length:
+            raise ValueError(
+                f"{capacity} positions do not fit the model's context of {config.max_length}: shorten the text or the audio"
+            )
+        width = config.lm_config.hidden_size
+        return DecodeState(
+            KVCache(config.tslm, slots, capacity, dtype, device),
+            KVCache(config.ralm, slots, capacity, dtype, device),
+            capacity,
+            torch.zeros(slots, width, dtype=dtype, device=device),
+            torch.zeros(slots, width, dtype=dtype, device=device),
+            torch.zeros(slots, config.patch_size, config.feat_dim, device=device),
+        )
+
+    @property
+    def active(self) -> int:
+        """Slots in use."""
+        return len(self.lengths)
+
+    @property
+    def slots(self) -> int:
+        """Slots there are."""
+        return self.lm_hidden.shape[0]
+
+    def release(self, slot: int) -> None:
+        """End a generation: the last active slot takes its place (callers keep their own lists in the same way)."""
+        last = self.active - 1
+        if slot != last:
+            self.tslm.move(last, slot, self.lengths[last])
+            self.ralm.move(last, slot, self.lengths[last])
+            for tensor in (self.lm_hidden, self.residual_hidden, self.previous):
+                tensor[slot] = tensor[last]
+            self.lengths[slot] = self.lengths[last]
+        self.lengths.pop()

@@ -1,0 +1,26 @@
+"""LocEnc: the P frames of a patch become one vector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from voxcpm.model.attention import FULL
+from voxcpm.model.config import TowerConfig
+from voxcpm.model.tower import Tower
+
+
+class LocEnc(nn.Module):
+    """[special, frame_1..P] through a bidirectional tower; the output at the special token is the patch's embedding."""
+
+    def __init__(self, config: TowerConfig, feat_dim: int) -> None:
+        super().__init__()
+        self.special_token = nn.Parameter(torch.zeros(1, 1, 1, config.hidden))
+        self.in_proj = nn.Linear(feat_dim, config.hidden)
+        self.encoder = Tower(config)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """[N, P, D] -> [N, He]."""
+        special = self.special_token.view(1, 1, -1).expand(patches.shape[0], -1, -1)
+        tokens = torch.cat((special, self.in_proj(patches)), dim=1)
+        return self.encoder(tokens, FULL, keep=slice(0, 1)).squeeze(1)

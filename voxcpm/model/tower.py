@@ -1,0 +1,97 @@
+"""The MiniCPM4 tower: the stack of pre-norm blocks that TSLM, RALM, LocEnc and LocDiT all are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from voxcpm.model.attention import Attention, Reach
+from voxcpm.model.config import TowerConfig
+from voxcpm.model.layers import RMSNorm, SwiGLU, rotary, signed
+
+if TYPE_CHECKING:
+    from voxcpm.model.decode_state import KVCache
+
+
+class Block(nn.Module):
+    """x + s attention(norm x), then x + s mlp(norm x); s is muP's depth scale or 1."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = SwiGLU(config.hidden, config.ffn)
+        self.input_layernorm = RMSNorm(config.hidden, config.eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden, config.eps)
+        self.residual_scale = config.residual_scale
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor] | None,
+        reach: Reach,
+        keep: slice | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """[B, T, H] -> [B, T, H], or only the positions of `keep`."""
+        attended = self.self_attn(self.input_layernorm(x), rope, reach, keep, cache, layer)
+        if keep is not None:
+            x = x[:, keep]
+        if self.residual_scale == 1.0:
+            x = x + attended
+            return x + self.mlp(self.post_attention_layernorm(x))
+        x = x + attended * self.residual_scale
+        return x + self.mlp(self.post_attention_layernorm(x)) * self.residual_scale
+
+
+class Tower(nn.Module):
+    """Blocks and the final norm; with a vocabulary also the embedding (`embed_tokens`)."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.vocab:
+            self.embed_tokens = nn.Embedding(config.vocab, config.hidden)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.hidden, config.eps)
+        self.exact = False  #: see `VoxCPM2.set_exact`
+
+    def forward(
+        self,
+        x: Tensor,
+        reach: Reach,
+        positions: Tensor | None = None,
+        keep: slice | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """[B, T, H] -> [B, T, H]; positions: [B, T] int64, 0..T-1 when None.
+
+        keep: the positions whose output is wanted (full reach only). The last block computes no others, which changes
+        nothing else: the others would only feed a next block.
+        """
+        return self.run_blocks(x, self.rope(x, positions), reach, keep, cache)
+
+    def rope(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """(cos, signed sin) for the positions of x, as the blocks take them; None for a tower without RoPE."""
+        tables = rotary(self.config, x.shape[1] if positions is None else positions, x.device)
+        if tables is None:
+            return None
+        cos, sin = tables if positions is None else (tables[0].unsqueeze(1), tables[1].unsqueeze(1))
+        if self.exact:
+            cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+        return cos, signed(sin)
+
+    def run_blocks(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor] | None,
+        reach: Reach,
+        keep: slice | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """`forward` when the rotary tables are known."""
+        last = len(self.layers) - 1
+        for index, block in enumerate(self.layers):
+            x = block(x, rope, reach, keep if index == last else None, cache, index)
+        return self.norm(x)

@@ -1,0 +1,94 @@
+"""The released VoxCPM2's config.json, to build the 2B model without its files (shapes, memory forecasts, training anew).
+
+A checkpoint's own config.json is always used where there is one. Of the 64 LongRoPE factors the first eight and the last are
+known here; those between are interpolated in the logarithm, which changes no shape. To load released weights, take the
+released config.
+"""
+
+from __future__ import annotations
+
+from math import exp, log
+from typing import Any
+
+from voxcpm.model.config import VoxCPM2Config
+
+_FIRST_FACTORS = (
+    0.9977997200264581, 1.014658295992452, 1.0349680404997148, 1.059429246056193,
+    1.0888815016813513, 1.1243301355211495, 1.166977103606075, 1.2182568066927284,
+)  # fmt: skip
+_LAST_FACTOR = 31.02392307921529
+
+
+def rope_factors() -> list[float]:
+    """64 factors: eight known, 55 interpolated, one known."""
+    start, end, between = log(_FIRST_FACTORS[-1]), log(_LAST_FACTOR), 55
+    middle = [exp(start + (end - start) * (i + 1) / (between + 1)) for i in range(between)]
+    return [*_FIRST_FACTORS, *middle, _LAST_FACTOR]
+
+
+def published_dict() -> dict[str, Any]:
+    """The content of the released config.json (see the head of this file about rope_scaling)."""
+    local = {"hidden_dim": 1024, "ffn_dim": 4096, "num_heads": 16, "num_layers": 12, "kv_channels": 128}
+    factors = rope_factors()
+    return {
+        "architecture": "voxcpm2",
+        "lm_config": {
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "hidden_size": 2048,
+            "intermediate_size": 6144,
+            "max_position_embeddings": 32768,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 28,
+            "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000,
+            "kv_channels": 128,
+            "rope_scaling": {
+                "type": "longrope",
+                "long_factor": factors,
+                "short_factor": factors,
+                "original_max_position_embeddings": 32768,
+            },
+            "vocab_size": 73448,
+            "use_mup": False,
+            "scale_emb": 12,
+            "dim_model_base": 256,
+            "scale_depth": 1.4,
+        },
+        "patch_size": 4,
+        "feat_dim": 64,
+        "scalar_quantization_latent_dim": 512,
+        "scalar_quantization_scale": 9,
+        "residual_lm_num_layers": 8,
+        "residual_lm_no_rope": True,
+        "encoder_config": dict(local),
+        "dit_config": {
+            **local,
+            "mean_mode": False,
+            "cfm_config": {
+                "sigma_min": 1e-6,
+                "solver": "euler",
+                "t_scheduler": "log-norm",
+                "inference_cfg_rate": 2.0,
+            },
+        },
+        "audio_vae_config": {
+            "encoder_dim": 128,
+            "encoder_rates": [2, 5, 8, 8],
+            "latent_dim": 64,
+            "decoder_dim": 2048,
+            "decoder_rates": [8, 6, 5, 2, 2, 2],
+            "sr_bin_boundaries": [20000, 30000, 40000],
+            "sample_rate": 16000,
+            "out_sample_rate": 48000,
+        },
+        "max_length": 8192,
+        "device": "cuda",
+        "dtype": "bfloat16",
+    }
+
+
+def published_config() -> VoxCPM2Config:
+    """The released model's config."""
+    return VoxCPM2Config.from_dict(published_dict())

@@ -1,0 +1,134 @@
+"""What no implementation can beat: the bytes a patch must read and the arithmetic it must do, and the times that follow.
+
+A patch is 160 ms of audio. At batch 1 every weight is read once for each pass over it, so time is bytes over bandwidth; at
+large batches it is FLOPs over the peak. Activations, launch gaps and sampling are left out: these are bounds, not forecasts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voxcpm.model.config import TowerConfig, VoxCPM2Config
+from voxcpm.model.flow import Solver
+
+#: GPU -> (memory bandwidth in bytes/s, dense bf16 FLOP/s), as their makers give them.
+GPUS: dict[str, tuple[float, float]] = {
+    "RTX 4090": (1.008e12, 165e12),
+    "RTX 4090 Laptop": (0.576e12, 79e12),
+    "RTX 5090": (1.792e12, 209.5e12),
+    "L40S": (0.864e12, 362e12),
+    "A100 40GB": (1.555e12, 312e12),
+    "A100 80GB": (2.04e12, 312e12),
+    "H20": (4.0e12, 148e12),
+    "H100 PCIe": (2.0e12, 756e12),
+    "H100 NVL": (3.9e12, 835e12),
+    "H100 SXM": (3.35e12, 989e12),
+    "H200": (4.8e12, 989e12),
+    "H200 NVL": (4.8e12, 835e12),
+    "GH200 480GB": (4.0e12, 989e12),
+    "B200": (8.0e12, 2250e12),
+}
+_ASSUMED = {"SXM", "80GB", "480GB"}
+"""Words of the rows above that a driver may leave out."""
+
+
+def find_gpu(name: str) -> tuple[float, float] | None:
+    """(bytes/s, FLOP/s) of a GPU by the name its driver gives, e.g. "NVIDIA H100 80GB HBM3"; None for one that is not listed.
+
+    Of several rows that fit, the one with most words in common counts: "NVIDIA H100 PCIe" is not the SXM card.
+    """
+    words = set(name.replace("-", " ").upper().split())
+    rows = [(known, set(known.upper().split())) for known in GPUS]
+    fits = [(len(row & words), -len(row - words), known) for known, row in rows if row - _ASSUMED <= words]
+    # A form of a known card that is not listed (Max-Q, MIG, Ti) has other figures: unknown is better than wrong.
+    if not fits or words & {"MIG", "LAPTOP", "SUPER", "TI", "D", "DGX"} - set(max(fits)[2].upper().split()):
+        return None
+    return GPUS[max(fits)[2]]
+
+
+@dataclass(frozen=True)
+class PatchCost:
+    """What one patch of one request costs at batch 1."""
+
+    weight_bytes: float  #: backbone weights, each pass counted
+    codec_bytes: float  #: the codec's decoder, float32
+    cache_bytes: float  #: keys and values of earlier positions
+    flops: float  #: multiply-adds counted as two
+    seconds: float  #: of audio
+
+    @property
+    def bytes(self) -> float:
+        """All bytes that must be read."""
+        return self.weight_bytes + self.codec_bytes + self.cache_bytes
+
+    def real_time_factor(self, bandwidth: float, peak: float) -> float:
+        """The lowest real-time factor at batch 1 on a device with this bandwidth (bytes/s) and peak (FLOP/s)."""
+        return max(self.bytes / bandwidth, self.flops / peak) / self.seconds
+
+    def audio_seconds_per_second(self, peak: float) -> float:
+        """The most audio per second at any batch on a device with this peak (FLOP/s)."""
+        return self.seconds * peak / self.flops
+
+
+def tower_parameters(tower: TowerConfig) -> int:
+    """Weights of a tower's matrices (norms are nothing beside them), without an embedding."""
+    attention = tower.hidden * tower.head_dim * (2 * tower.heads + 2 * tower.kv_heads)
+    return tower.layers * (attention + 3 * tower.hidden * tower.ffn)
+
+
+def patch_cost(
+    config: VoxCPM2Config,
+    positions: int = 500,
+    solver: Solver | None = None,
+    guided: bool = True,
+    bytes_per_weight: float = 2.0,
+) -> PatchCost:
+    """The cost of a patch after `positions` earlier ones; guided: whether guidance needs a second branch."""
+    solver = solver or Solver()
+    calls = solver.steps - solver.zero_steps
+    patch, hidden = config.patch_size, config.lm_config.hidden_size
+    tslm, ralm, locenc, locdit = (
+        tower_parameters(tower) for tower in (config.tslm, config.ralm, config.locenc, config.locdit)
+    )
+    inner = config.dit_config.hidden_dim
+    latent = config.scalar_quantization_latent_dim
+    # enc_to_lm, fusion, FSQ in and out, lm_to_dit, res_to_dit, stop.
+    projections = (
+        config.encoder_config.hidden_dim * hidden
+        + 2 * hidden * hidden
+        + 2 * hidden * latent
+        + 2 * hidden * inner
+        + hidden**2
+    )
+    decoder, decoder_flops = _codec_decoder(config)
+    once = tslm + ralm + locenc + projections
+    tokens = (3 + 2 * patch) * (2 if guided else 1)
+    flops = 2 * (tslm + ralm + projections + (patch + 1) * locenc + calls * tokens * locdit) + patch * decoder_flops
+    per_position = 2 * bytes_per_weight * sum(t.layers * t.kv_heads * t.head_dim for t in (config.tslm, config.ralm))
+    return PatchCost(
+        weight_bytes=bytes_per_weight * (once + calls * locdit),
+        codec_bytes=4.0 * decoder,
+        cache_bytes=positions * per_position,
+        flops=flops,
+        seconds=config.out_patch_samples / config.out_sample_rate,
+    )
+
+
+def _codec_decoder(config: VoxCPM2Config) -> tuple[int, float]:
+    """(weights, FLOPs a latent frame) of the codec's decoder, from its widths and rates."""
+    from voxcpm.audiovae import AudioVAEConfig
+
+    codec = AudioVAEConfig.from_dict(config.audio_vae_config)
+    width = codec.decoder_dim
+    weights = codec.latent_dim * 7 + codec.latent_dim * width
+    flops = 2.0 * weights
+    samples = 1
+    for rate in codec.decoder_rates:
+        upsample = width * (width // 2) * 2 * rate
+        flops += 2.0 * samples * upsample  # every input frame meets every tap once
+        samples *= rate
+        width //= 2
+        unit = 3 * (7 * (1 if codec.depthwise else width) * width + width * width)
+        weights += upsample + unit
+        flops += 2.0 * samples * unit
+    return weights + width * 7, flops + 2.0 * samples * width * 7

@@ -1,0 +1,1 @@
+"""Weights on disk: official checkpoint folders and LoRA adapters."""

@@ -1,0 +1,275 @@
+"""Checkpoint folders in the official layout: config.json, model.safetensors, the codec's file, the tokenizer's files.
+
+Reading is strict, unlike the reference's: a missing, unexpected, misshapen or NaN tensor is an error that names it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from voxcpm.atomic import replace_folder, set_aside
+from voxcpm.errors import CheckpointError
+from voxcpm.model.backbone import VoxCPM2
+from voxcpm.model.config import VoxCPM2Config
+
+if TYPE_CHECKING:
+    from voxcpm.audiovae import AudioVAE
+
+HUB_ID = "openbmb/VoxCPM2"
+CODEC_PREFIX = "audio_vae."
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenization_voxcpm2.py")
+DTYPES = {
+    "float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16,
+    "float16": torch.float16, "fp16": torch.float16,
+}  # fmt: skip
+
+
+def parse_dtype(name: str | torch.dtype) -> torch.dtype:
+    """A torch dtype from a config's word; raises CheckpointError for others."""
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in DTYPES:
+        raise CheckpointError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def find_checkpoint(
+    path_or_id: str | Path,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    revision: str | None = None,
+) -> Path:
+    """The folder of a checkpoint: a folder as given, else a hub id, fetched with huggingface_hub.
+
+    Raises FileNotFoundError with what to do when it is neither here nor to be had.
+    """
+    path = Path(path_or_id).expanduser()
+    if path.is_dir():
+        return path
+    aside = set_aside(path)
+    if aside is not None:
+        raise FileNotFoundError(
+            f"no checkpoint folder at {path}: a save was killed while it replaced it; run:"
+            f" mv {shlex.quote(str(aside))} {shlex.quote(str(path))}"
+        )
+    text = str(path_or_id)
+    if path.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
+        raise FileNotFoundError(f"no checkpoint folder at {path_or_id}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.pth", "*.bin", "*.model"]
+    try:
+        return Path(
+            snapshot_download(
+                text,
+                revision=revision,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                allow_patterns=patterns,
+            )
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        where = "in the local cache" if local_files_only else "on the hub"
+        raise FileNotFoundError(
+            f"{text} is no folder here and could not be had {where} ({reason}); give the checkpoint's folder"
+        ) from None
+
+
+def read_tensors(path: Path, leave_mapped: Callable[[str], bool] = lambda name: False) -> dict[str, Tensor]:
+    """Tensors of a safetensors file or a torch file (`weights_only`, `state_dict` unwrapped).
+
+    Each has memory of its own, except those with a name that `leave_mapped` picks: they share a mapping of the file, for a
+    caller who soon replaces all of them by another form. (The pages of all tensors of a mapping stay resident while one
+    of them is alive.)
+    """
+    try:
+        if path.suffix == ".safetensors":
+            tensors = {}
+            for mapped in (True, False):
+                with safe_open(path, framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118 (it is no dict)
+                        if leave_mapped(name) == mapped:
+                            tensors[name] = file.get_tensor(name) if mapped else file.get_tensor(name).clone()
+            return tensors
+        values: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+    if isinstance(values, Mapping) and isinstance(values.get("state_dict"), Mapping):
+        values = values["state_dict"]
+    return dict(values)
+
+
+def _first_file(folder: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{folder} has none of {', '.join(names)}: it is no complete VoxCPM2 checkpoint")
+
+
+def model_file(folder: Path) -> Path:
+    """The file with the model's weights. Raises FileNotFoundError."""
+    return _first_file(folder, ("model.safetensors", "pytorch_model.bin"))
+
+
+def codec_file(folder: Path) -> Path:
+    """The file with the codec's weights. Raises FileNotFoundError."""
+    return _first_file(folder, ("audiovae.safetensors", "audiovae.pth"))
+
+
+def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], where: str) -> None:
+    """Raise CheckpointError that names missing, unexpected, misshapen and non-finite tensors."""
+    problems = []
+    for title, names in (
+        ("missing", sorted(expected.keys() - tensors.keys())),
+        ("unexpected", sorted(tensors.keys() - expected.keys())),
+    ):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            problems.append(f"{title}: {', '.join(names[:5])}{more}")
+    for name in expected.keys() & tensors.keys():
+        if tensors[name].shape != expected[name]:
+            problems.append(f"{name} has shape {list(tensors[name].shape)}, the config asks for {list(expected[name])}")
+    if not problems:
+        problems = [
+            f"{name} holds NaN or infinite values"
+            for name, tensor in tensors.items()
+            # The sum of a tensor is finite only if every element is (float32 sums of weights do not overflow).
+            if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float32))
+        ]
+    if problems:
+        raise CheckpointError(f"{where}: {'; '.join(problems[:8])}")
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Inside, torch.nn.init does nothing: the weights are replaced anyway, and drawing some on the meta device imports
+    torch's compiler (1 to 2 s)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    check_tensors(tensors, {name: value.shape for name, value in module.state_dict().items()}, where)
+    module.load_state_dict(tensors, strict=True, assign=True)
+
+
+def load_backbone(
+    folder: str | Path,
+    dtype: str | torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    to_be_packed: bool = False,
+) -> VoxCPM2:
+    """The model of a checkpoint folder in the config's dtype or another; ready for inference, gradients off.
+
+    to_be_packed: `pack_linears` comes next, so that the linears' weights need no memory of their own until then.
+    Raises FileNotFoundError and CheckpointError.
+    """
+    folder = Path(folder)
+    config = VoxCPM2Config.load(folder)
+    path = model_file(folder)
+    wanted = parse_dtype(dtype if dtype is not None else config.dtype)
+    with _NoInitialisation():
+        model = VoxCPM2.from_config(config, device="meta")
+    linears = {f"{name}.weight" for name, module in model.named_modules() if type(module) is nn.Linear and to_be_packed}
+    tensors = {
+        name: value
+        for name, value in read_tensors(path, linears.__contains__).items()
+        if not name.startswith(CODEC_PREFIX)
+    }
+    _fill(model, {name: value.to(wanted) for name, value in tensors.items()}, str(path))
+    return model.to(device).eval().requires_grad_(False)
+
+
+def build_codec(config: VoxCPM2Config) -> AudioVAE:
+    """The codec of a config, without its weights."""
+    from voxcpm.audiovae import AudioVAE, AudioVAEConfig
+
+    return AudioVAE(AudioVAEConfig.from_dict(config.audio_vae_config))
+
+
+def load_codec(folder: str | Path, device: torch.device | str = "cpu", to_be_folded: bool = False) -> AudioVAE:
+    """The codec of a checkpoint folder, always float32: `audiovae.safetensors`, else `audiovae.pth`.
+
+    to_be_folded: `fold_weight_norm` comes next, so that the decoder needs no memory of its own until then.
+    Raises FileNotFoundError and CheckpointError.
+    """
+    folder = Path(folder)
+    path = codec_file(folder)
+    with torch.device("meta"), _NoInitialisation():
+        codec = build_codec(VoxCPM2Config.load(folder))
+    tensors = {
+        name.removeprefix(CODEC_PREFIX): value.float() if value.is_floating_point() else value
+        for name, value in read_tensors(path, lambda name: to_be_folded and ".decoder." in f".{name}").items()
+    }
+    _fill(codec, tensors, str(path))
+    return codec.to(device).eval().requires_grad_(False)
+
+
+def save_pretrained(
+    folder: str | Path,
+    model: VoxCPM2 | Mapping[str, Tensor],
+    config: VoxCPM2Config,
+    source: str | Path | None = None,
+    codec: AudioVAE | Mapping[str, Tensor] | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> Path:
+    """Write a checkpoint in the official layout; it appears whole or not at all, an older one at the place is replaced.
+
+    model: a model or its full state dict; codec: a codec or its state dict (None: copied from `source`); source: the checkpoint
+    folder the tokenizer (and codec) files are copied from, ValueError where it has no tokenizer; dtype: of the written weights
+    (None: the config's, which is written with it). Returns the folder.
+    """
+    folder = Path(folder)
+    if source is not None and not (Path(source) / "tokenizer.json").is_file():
+        raise ValueError(f"{source} has no tokenizer.json for the checkpoint {folder}")
+    wanted = parse_dtype(dtype if dtype is not None else config.dtype)
+    config = config.with_dtype(str(wanted).removeprefix("torch."))
+    tensors = model.state_dict() if isinstance(model, nn.Module) else model
+    codec_tensors = codec.state_dict() if isinstance(codec, nn.Module) else codec
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = folder.parent / f".{folder.name}.{uuid4().hex[:8]}.tmp"
+    fresh.mkdir()
+    try:
+        save_file(
+            {
+                name: value.detach().to(device="cpu", dtype=wanted).contiguous().clone()
+                for name, value in tensors.items()
+            },
+            fresh / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+        (fresh / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", encoding="utf-8")
+        copied: tuple[str, ...] = TOKENIZER_FILES
+        if codec_tensors is not None:
+            whole = {name: value.detach().cpu().contiguous().clone() for name, value in codec_tensors.items()}
+            save_file(whole, fresh / "audiovae.safetensors", metadata={"format": "pt"})
+        else:
+            copied += ("audiovae.safetensors", "audiovae.pth")
+        for name in copied:
+            if source is not None and (Path(source) / name).is_file():
+                shutil.copyfile(Path(source) / name, fresh / name)
+        for path in fresh.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        replace_folder(fresh, folder)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    return folder

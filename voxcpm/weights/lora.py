@@ -1,0 +1,275 @@
+"""LoRA adapters in the official format: keys `<linear>.lora_A [r, in]`, `<linear>.lora_B [out, r]`, `lora_config.json` beside.
+
+y = W x + b + dropout(B A x) * alpha / r: the dropout is on the adapter's output.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from voxcpm.errors import CheckpointError
+from voxcpm.kernels.int8_linear import is_quantised
+from voxcpm.kernels.packed_linear import PackedLinear, unpack_linears
+from voxcpm.model.backbone import VoxCPM2
+
+_ATTENTION = ("q_proj", "v_proj", "k_proj", "o_proj")
+_PROJECTIONS = ("enc_to_lm_proj", "lm_to_dit_proj", "res_to_dit_proj", "fusion_concat_proj")
+
+
+@dataclass(frozen=True)
+class LoRAConfig:
+    """Which linears get an adapter, and its size. LocEnc never gets one."""
+
+    enable_lm: bool = False  #: target_modules_lm in TSLM and RALM
+    enable_dit: bool = False  #: target_modules_dit in LocDiT
+    enable_proj: bool = False  #: target_proj_modules
+    r: int = 8
+    alpha: float = 16
+    dropout: float = 0.0
+    target_modules_lm: tuple[str, ...] = _ATTENTION
+    target_modules_dit: tuple[str, ...] = _ATTENTION
+    target_proj_modules: tuple[str, ...] = _PROJECTIONS
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> LoRAConfig:
+        """Read `lora_config.json`'s content (with or without its outer `lora_config`); unknown fields are ignored."""
+        values = values.get("lora_config", values)
+        names = {f.name for f in fields(LoRAConfig)}
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
+        return LoRAConfig(**known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+class LoRALinear(nn.Linear):
+    """A linear with an adapter; `weight` and `bias` are the base's own tensors under their own names."""
+
+    lora_A: nn.Parameter  # noqa: N815 (the names are the checkpoint's)
+    lora_B: nn.Parameter  # noqa: N815
+    scale: float
+    dropout: float
+    enabled: bool
+    _base: PackedLinear | None  #: the base in the CPU's inference form, where it was in that; no part of the state dict
+
+    @classmethod
+    def around(cls, linear: nn.Linear | PackedLinear, config: LoRAConfig) -> LoRALinear:
+        """Wrap a linear; its weights are shared, not copied. A is Kaiming uniform (a = sqrt 5), B zero."""
+        base = linear if isinstance(linear, PackedLinear) else None
+        linear = linear.plain() if isinstance(linear, PackedLinear) else linear
+        with torch.device("meta"):
+            self = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
+        self.weight, self.bias = linear.weight, linear.bias
+        device, dtype = linear.weight.device, linear.weight.dtype
+        self.lora_A = nn.Parameter(torch.empty(config.r, linear.in_features, device=device, dtype=dtype))
+        self.lora_B = nn.Parameter(torch.zeros(linear.out_features, config.r, device=device, dtype=dtype))
+        if linear.weight.device.type != "meta":
+            nn.init.kaiming_uniform_(self.lora_A, a=sqrt(5))
+        self.scale = config.alpha / config.r
+        self.dropout = config.dropout
+        self.enabled = True
+        # Not a registered submodule. Its kernel goes on being used, so that a disabled adapter changes no bit.
+        object.__setattr__(self, "_base", base)
+        self.training = linear.training
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        y: Tensor = F.linear(x, self.weight, self.bias) if self._base is None else self._base(x)
+        if not self.enabled:
+            return y
+        added = F.linear(F.linear(x, self.lora_A), self.lora_B)
+        return y + F.dropout(added, self.dropout, self.training) * self.scale
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        object.__setattr__(self, "_base", None)  # laid out for where it was
+        return super()._apply(fn, recurse)
+
+    def plain(self) -> nn.Linear:
+        """The base linear again, not packed."""
+        with torch.device("meta"):
+            linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
+        linear.weight, linear.bias = self.weight, self.bias
+        linear.training = self.training
+        return linear
+
+
+def _targets(model: VoxCPM2, config: LoRAConfig) -> Iterator[str]:
+    for name, module in model.named_modules():
+        if not isinstance(module, (nn.Linear, PackedLinear)):
+            continue
+        last = name.rsplit(".", 1)[-1]
+        if (
+            (config.enable_lm and name.startswith(("base_lm.", "residual_lm.")) and last in config.target_modules_lm)
+            or (config.enable_dit and name.startswith("feat_decoder.") and last in config.target_modules_dit)
+            or (config.enable_proj and name in config.target_proj_modules)
+        ):
+            yield name
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent) if parent else model, last, module)
+
+
+def _repacked(adapted: LoRALinear, plain: nn.Linear) -> nn.Module:
+    if adapted._base is None:
+        return plain
+    return PackedLinear(plain.weight, plain.bias).train(plain.training)
+
+
+def adapters(model: nn.Module) -> dict[str, LoRALinear]:
+    """The adapted linears by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
+
+
+def apply_lora(model: VoxCPM2, config: LoRAConfig, train: bool = False) -> list[str]:
+    """Give the model adapters (those it has are removed first); returns the names of the adapted linears.
+
+    train: freeze everything else. Raises ValueError when the config reaches no linear.
+    """
+    if is_quantised(model):
+        raise ValueError("an int8 model takes no adapters: load it in float32 or bfloat16")
+    remove_lora(model)
+    if train:
+        unpack_linears(model)
+    names = list(_targets(model, config))
+    if not names:
+        raise ValueError("the LoRA config reaches no layer: set enable_lm, enable_dit or enable_proj")
+    for name in names:
+        linear = model.get_submodule(name)
+        assert isinstance(linear, (nn.Linear, PackedLinear))
+        _replace(model, name, LoRALinear.around(linear, config))
+    for name, parameter in model.named_parameters():
+        if train or ".lora_" in name:
+            parameter.requires_grad_(train and ".lora_" in name)
+    return names
+
+
+def remove_lora(model: VoxCPM2) -> None:
+    """Take all adapters off; the base weights are as they were."""
+    for name, module in adapters(model).items():
+        _replace(model, name, module._base if module._base is not None else module.plain())
+
+
+def reset_lora(model: nn.Module) -> None:
+    """Make the adapters new: A Kaiming uniform, B zero, so that they add nothing."""
+    for module in adapters(model).values():
+        with torch.no_grad():
+            nn.init.kaiming_uniform_(module.lora_A, a=sqrt(5))
+            module.lora_B.zero_()
+
+
+def enable_lora(model: nn.Module, enabled: bool) -> None:
+    """Switch the adapters on or off without taking them off."""
+    for module in adapters(model).values():
+        module.enabled = enabled
+
+
+def merge_lora(model: VoxCPM2) -> None:
+    """Add the adapters into the base weights (W + alpha/r B A) and take them off: no cost left, not to be undone."""
+    for name, module in adapters(model).items():
+        with torch.no_grad():
+            added = module.lora_B.float() @ module.lora_A.float() * module.scale
+            merged = (module.weight.float() + added).to(module.weight.dtype)
+            plain = module.plain()
+            plain.weight = nn.Parameter(merged, requires_grad=module.weight.requires_grad)
+        _replace(model, name, _repacked(module, plain))
+
+
+def lora_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """The adapters' tensors under their official keys."""
+    return {
+        f"{name}.{part}": getattr(module, part).detach()
+        for name, module in adapters(model).items()
+        for part in ("lora_A", "lora_B")
+    }
+
+
+def read_lora(path: str | Path) -> tuple[LoRAConfig | None, dict[str, Tensor]]:
+    """Config (None when there is no lora_config.json) and tensors of an adapter folder or file.
+
+    Raises FileNotFoundError and CheckpointError.
+    """
+    from voxcpm.weights.checkpoint import read_tensors
+
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir():
+        found = [path / n for n in ("lora_weights.safetensors", "lora_weights.ckpt") if (path / n).is_file()]
+        if not found:
+            raise FileNotFoundError(f"{path} holds no lora_weights.safetensors")
+        path = found[0]
+    elif not path.is_file():
+        raise FileNotFoundError(f"no LoRA weights at {path}")
+    tensors = read_tensors(path)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds NaN or infinite values")
+    settings = folder / "lora_config.json"
+    if not settings.is_file():
+        return None, tensors
+    return LoRAConfig.from_dict(json.loads(settings.read_text(encoding="utf-8"))), tensors
+
+
+def load_lora(
+    model: VoxCPM2, path: str | Path, config: LoRAConfig | None = None, override: bool = False
+) -> tuple[list[str], list[str]]:
+    """Load adapter weights; returns (loaded keys, skipped keys: those the model has no place for).
+
+    The folder's own lora_config.json decides rank and scale; `config` only where there is none, or with `override`. A model
+    without adapters, or with others, is given those of that config. Raises CheckpointError when shapes disagree or nothing
+    fits.
+    """
+    own, tensors = read_lora(path)
+    settings = (config or own) if override else (own or config)
+    if settings is not None:
+        apply_lora(model, settings)
+    elif not adapters(model):
+        raise CheckpointError(
+            f"{path} has no lora_config.json: pass a LoRAConfig (its rank and alpha are not in the weights)"
+        )
+    places = lora_state_dict(model)
+    loaded, skipped = [], []
+    for key, tensor in tensors.items():
+        if key not in places:
+            skipped.append(key)
+            continue
+        if places[key].shape != tensor.shape:
+            raise CheckpointError(f"{path}: {key} has shape {list(tensor.shape)}, rank {settings and settings.r} asks for "
+                                  f"{list(places[key].shape)}")  # fmt: skip
+        places[key].copy_(tensor)
+        loaded.append(key)
+    if not loaded:
+        raise CheckpointError(f"{path}: none of its {len(tensors)} tensors belongs to an adapted layer")
+    if lacking := sorted(places.keys() - set(loaded)):
+        raise CheckpointError(f"{path} lacks {lacking[0]} and {len(lacking) - 1} more adapter tensors")
+    return loaded, skipped
+
+
+def save_lora(
+    folder: str | Path, model: nn.Module | Mapping[str, Tensor], config: LoRAConfig, base_model: str = ""
+) -> None:
+    """Write `lora_weights.safetensors` and `lora_config.json` (each whole or not at all). model: a model or its
+    `lora_state_dict`."""
+    tensors = lora_state_dict(model) if isinstance(model, nn.Module) else model
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / ".lora_weights.tmp"
+    save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata={"format": "pt"})
+    temporary.replace(folder / "lora_weights.safetensors")
+    text = json.dumps({"base_model": base_model, "lora_config": config.to_dict()}, indent=1) + "\n"
+    temporary = folder / ".lora_config.tmp"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(folder / "lora_config.json")
