@@ -90,7 +90,7 @@ def stream(model: VoxCPM2, codec: AudioVAE, streams: int, patches: int) -> Strea
 def build(device: torch.device, tiny: bool, compiled: bool) -> tuple[VoxCPM2, AudioVAE]:
     """The model in bfloat16 and the codec in float32, in their inference forms."""
     if tiny:
-        from voxcpm.scratch_presets import config_dict
+        from voxcpm.presets import config_dict
 
         config = VoxCPM2Config.from_dict(config_dict("toy", 8192))
     else:

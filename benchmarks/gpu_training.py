@@ -44,8 +44,8 @@ from trainer.runtime.ranks import Ranks  # noqa: E402
 from trainer.step import Stepper, StepReport  # noqa: E402
 from voxcpm.model.backbone import VoxCPM2  # noqa: E402
 from voxcpm.model.config import VoxCPM2Config  # noqa: E402
+from voxcpm.presets import config_dict  # noqa: E402
 from voxcpm.roofline import find_gpu  # noqa: E402
-from voxcpm.scratch_presets import config_dict  # noqa: E402
 from voxcpm.sequence.training_rows import Sample, lay_out_sample  # noqa: E402
 from voxcpm.weights.lora import LoRAConfig, apply_lora  # noqa: E402
 

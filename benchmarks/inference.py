@@ -88,7 +88,7 @@ def make_checkpoint(folder: Path, dtype: str = "float32") -> Path:
     from trainer.model.tokenizer import train_tokenizer
     from voxcpm.model.backbone import VoxCPM2
     from voxcpm.model.config import VoxCPM2Config
-    from voxcpm.scratch_presets import config_dict
+    from voxcpm.presets import config_dict
     from voxcpm.weights.checkpoint import build_codec, save_pretrained
 
     values = config_dict("toy", 8192)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from voxcpm.lazy import exported
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig, load_train_config
@@ -21,7 +22,4 @@ _HOMES = {
 __all__ = ["Progress", "TrainConfig", "TrainResult", "load_train_config", "train"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'trainer' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = exported(__name__, _HOMES)

@@ -109,7 +109,7 @@ class ModelSettings(FrozenSettings):
     start: FolderName | None = None
     """A checkpoint folder or hub id to start from (with its codec and tokenizer); None: from scratch."""
     size: Literal["toy", "small", "2b"] = "toy"
-    """Widths of a model from scratch (voxcpm/scratch_presets.py); 2b is the released model's."""
+    """Widths of a model from scratch (voxcpm/presets.py); 2b is the released model's."""
     config: dict[str, Any] | None = None
     """A whole config.json instead of a size; its vocabulary follows the tokenizer, its codec the given one."""
     tokenizer: FolderName | None = None

@@ -5,10 +5,9 @@ Importing this package is light; torch is imported when one of the names below i
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from voxcpm import official_names
+from voxcpm.lazy import exported
 
 if TYPE_CHECKING:
     from voxcpm.core import VoxCPM
@@ -44,14 +43,7 @@ __all__ = [
 ]
 
 
-official_names.register()
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'voxcpm' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = exported(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

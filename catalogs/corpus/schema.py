@@ -178,8 +178,8 @@ DUPLICATES = pa.schema(
     ]
 )
 
-#: `cause`: data | machine | bug (`catalogs.corpus.attempts`). `attempts`: workers it cost in one run, else 1. `runs`: runs in a row that
-#: ended with this cause. `version`: of the code that failed. `log`: the traceback, relative to the corpus.
+#: `cause`: data | machine | bug (`catalogs.corpus.attempts`). `attempts`: workers it cost in one run, else 1. `runs`: runs in
+#: a row that ended with this cause. `version`: of the code that failed. `log`: the traceback, relative to the corpus.
 QUARANTINE = pa.schema(
     [
         ("path", pa.string()),

@@ -1,8 +1,9 @@
 """faster-whisper's model, with two things it lacks: a shorter window for short clips, and clips decoded side by side.
 
-Several clips are decoded by its own code, each in a thread, with the calls of the network gathered (`pipeline.speech.call_batches`): so the
-windows, word times, scores and rules are those of clips decoded one by one. Its `BatchedInferencePipeline` is another decoder: it
-hears each clip once, in one window, without the second look at what follows the last time that was written.
+Several clips are decoded by its own code, each in a thread, with the calls of the network gathered
+(`pipeline.speech.call_batches`). The windows, word times, scores and rules are therefore those of clips decoded one by one. Its
+`BatchedInferencePipeline` is another decoder: it hears each clip once, in one window, and does not look again at what follows the
+last written time.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from train_runs import Runs, damage, losses
 
 from catalogs.corpus.reader import Corpus
 from trainer.config import TrainError, ValidationSettings
-from trainer.data import damage
+from trainer.data import damage as limits
 from trainer.data.corpora import Corpora
 from trainer.data.damage import make_readable
 from trainer.data.latent_cache import Latents
@@ -138,11 +138,11 @@ def test_more_than_a_few_end_the_run_with_one_line(
     for other in ids:
         if other != segment:
             damage(runs.corpus, other)
-    monkeypatch.setattr(damage, "IN_A_ROW", 12)
+    monkeypatch.setattr(limits, "IN_A_ROW", 12)
     with pytest.raises(TrainError, match=r"^1[2-9] samples in a row cannot be read .*voxmill fsck") as refused:
         train(runs.config(tmp_path / "out"), lambda _: None)
     assert "\n" not in str(refused.value)
-    monkeypatch.setattr(damage, "ALWAYS", 2)
+    monkeypatch.setattr(limits, "ALWAYS", 2)
     with pytest.raises(TrainError, match=r"^[3-9]\d? of 16 segments cannot be read"):
         train(runs.config(tmp_path / "again"), lambda _: None)
 

@@ -16,7 +16,7 @@ from trainer.runtime.ranks import Ranks
 from voxcpm.model.attention import CAUSAL, Reach, attend
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.config import VoxCPM2Config
-from voxcpm.scratch_presets import config_dict
+from voxcpm.presets import config_dict
 from voxcpm.sequence.training_batch import TrainingNoise
 from voxcpm.sequence.training_rows import Sample, lay_out_sample, pack_rows
 

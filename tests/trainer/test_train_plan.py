@@ -300,7 +300,7 @@ def test_the_formula_of_activations_is_near_what_autograd_keeps(runs: Runs, reco
     from trainer.runtime.ranks import Ranks
     from voxcpm.model.backbone import VoxCPM2
     from voxcpm.model.config import VoxCPM2Config
-    from voxcpm.scratch_presets import config_dict
+    from voxcpm.presets import config_dict
     from voxcpm.sequence.training_batch import TrainingNoise
     from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
 

@@ -17,8 +17,8 @@ from trainer.monitor.speech_samples import log_mel
 from trainer.runtime.metrics import read_metrics
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.config import VoxCPM2Config
+from voxcpm.presets import config_dict
 from voxcpm.roofline import find_gpu
-from voxcpm.scratch_presets import config_dict
 from voxcpm.sequence.training_batch import TrainingNoise
 from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
 

@@ -30,7 +30,7 @@ from trainer.runtime.device import cpu_threads, pick_device
 from trainer.runtime.metrics import Metrics, read_metrics
 from trainer.runtime.stop_signal import flag_on_signal
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
-from voxcpm.scratch_presets import config_dict
+from voxcpm.presets import config_dict
 
 _HELD_OUT = 0.1
 _HELD_OUT_MOST = 32

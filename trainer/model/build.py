@@ -23,7 +23,7 @@ from trainer.model.tokenizer import train_tokenizer
 from voxcpm.audiovae import AudioVAE
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.config import VoxCPM2Config
-from voxcpm.scratch_presets import config_dict
+from voxcpm.presets import config_dict
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.weights.checkpoint import (
     TOKENIZER_FILES,
