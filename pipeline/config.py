@@ -76,7 +76,9 @@ class SourceConfig(BaseModel):
     """Language of all sources for which a manifest says nothing; None: found by listening."""
 
 
-class _PrepareConfig(BaseModel):
+class PrepareConfig(BaseModel):
+    """All settings but the stages' own, which `load_config` adds: one field per stage, named like it."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: Literal["small", "studio"] = "small"
@@ -105,7 +107,7 @@ class _PrepareConfig(BaseModel):
         return values | {n: {"encoder": encoder} | own if isinstance(own, dict) else own for n, own in stages.items()}
 
     @model_validator(mode="after")
-    def _one_encoder(self) -> _PrepareConfig:
+    def _one_encoder(self) -> PrepareConfig:
         for name in ENCODER_STAGES:
             own = getattr(self, name).encoder if hasattr(self, name) else self.speaker_encoder
             if own != self.speaker_encoder:
@@ -166,12 +168,6 @@ class _PrepareConfig(BaseModel):
                 names[name] = None
         return list(names)
 
-    def fingerprint(self) -> str:
-        """See `pipeline.runs.fingerprint`."""
-        from pipeline.runs.fingerprint import fingerprint
-
-        return fingerprint(self)
-
 
 def _stage_fields() -> dict[str, Any]:
     fields: dict[str, Any] = {}
@@ -181,10 +177,10 @@ def _stage_fields() -> dict[str, Any]:
     return fields
 
 
-PrepareConfig: type[_PrepareConfig] = create_model("PrepareConfig", __base__=_PrepareConfig, **_stage_fields())
+StagedConfig: type[PrepareConfig] = create_model("PrepareConfig", __base__=PrepareConfig, **_stage_fields())
 
 
-def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> _PrepareConfig:
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> PrepareConfig:
     """Settings from the profile's recipe, then the YAML file, then `--set` overrides; raises SettingsError."""
     overrides = list(overrides)
     asked = load_settings(_Anything, path, overrides).model_dump()
@@ -192,7 +188,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     recipe = files("pipeline") / "recipes" / f"{profile}.yaml"
     if not recipe.is_file():
         raise SettingsError(f"no profile {profile!r}; profiles: small, studio")
-    return validate_settings(PrepareConfig, _merge(parse_yaml(recipe.read_text(encoding="utf-8"), recipe.name), asked))
+    return validate_settings(StagedConfig, _merge(parse_yaml(recipe.read_text(encoding="utf-8"), recipe.name), asked))
 
 
 class _Anything(BaseModel):

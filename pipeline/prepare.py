@@ -19,7 +19,7 @@ from catalogs.corpus.thresholds import apply_saved, saved_wins
 from catalogs.settings import dump_settings
 from catalogs.weights.registry import DigestMismatch, NotPinned, WeightsMissing, available, pull_command, resolve
 from catalogs.weights.registry import weights as weights_of
-from pipeline.config import _PrepareConfig
+from pipeline.config import PrepareConfig
 from pipeline.duplicates.mark import mark_duplicates
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.progress import Progress
@@ -87,7 +87,7 @@ class Watcher(Protocol):
 def prepare(
     paths: Sequence[str],
     out: str | Path,
-    config: _PrepareConfig,
+    config: PrepareConfig,
     watcher: Watcher,
     redo: bool = False,
 ) -> Summary:
@@ -117,7 +117,7 @@ def prepare(
 
 
 def _prepare(
-    paths: Sequence[str], root: Path, config: _PrepareConfig, watcher: Watcher, redo: bool, fingerprint: str
+    paths: Sequence[str], root: Path, config: PrepareConfig, watcher: Watcher, redo: bool, fingerprint: str
 ) -> Summary:
     adopt_fingerprint(root, fingerprint, redo)
     sweep_tmp(root)
@@ -151,7 +151,7 @@ def _prepare(
 
 def work(
     root: Path,
-    config: _PrepareConfig,
+    config: PrepareConfig,
     fingerprint: str,
     watcher: Watcher,
     found: FoundSources,
@@ -186,7 +186,7 @@ def work(
     return summary
 
 
-def _mark_duplicates(root: Path, config: _PrepareConfig, watcher: Watcher) -> dict[str, int]:
+def _mark_duplicates(root: Path, config: PrepareConfig, watcher: Watcher) -> dict[str, int]:
     """Over all that is committed, this run's and earlier ones': a copy may be of an earlier run's segment."""
     try:
         marked = mark_duplicates(root, weights_of(config.speaker_encoder).cosine_threshold or 0.7)
@@ -205,7 +205,7 @@ def present(found: FoundSources) -> list[tuple[str, str]]:
     return [(row.path, "") for row in found.refused] + [(public(s.path), s.source_id) for s in found.sources]
 
 
-def find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Watcher) -> FoundSources:
+def find(root: Path, paths: Sequence[str], config: PrepareConfig, watcher: Watcher) -> FoundSources:
     """The sources; files that have not changed since the last run are not read again for their hash."""
     hashes = KeptHashes(root)
     found = find_sources(
@@ -230,7 +230,7 @@ def find(root: Path, paths: Sequence[str], config: _PrepareConfig, watcher: Watc
 def _process(
     root: Path,
     units: list[PlannedUnit],
-    config: _PrepareConfig,
+    config: PrepareConfig,
     summary: Summary,
     watcher: Watcher,
     history: History,
@@ -244,7 +244,7 @@ def _process_in(
     scratch: Path,
     root: Path,
     units: list[PlannedUnit],
-    config: _PrepareConfig,
+    config: PrepareConfig,
     summary: Summary,
     watcher: Watcher,
     history: History,
@@ -317,13 +317,13 @@ def _starts(units: list[PlannedUnit], fingerprint: str, spool: str) -> Iterator[
             yield session.start(fingerprint, spool)
 
 
-def _costs(config: _PrepareConfig) -> dict[str, float]:
+def _costs(config: PrepareConfig) -> dict[str, float]:
     """What the stages declare to cost beside each other. Of those on a GPU nothing is known that holds for every GPU."""
     kinds = [stage_class(spec.name) for group in config.groups() if not group.gpus for spec in group.stages]
     return {kind.name: kind.resources.cpus for kind in kinds}
 
 
-def _engine(config: _PrepareConfig, root: Path, marks: Path) -> Engine:
+def _engine(config: PrepareConfig, root: Path, marks: Path) -> Engine:
     if config.engine.executor == "inline":
         return InlineEngine(config.groups(), marks)
     from pipeline.engine.ray_engine import RayEngine

@@ -10,7 +10,7 @@ from catalogs.corpus.attempts import CAUSES, cause_of_row
 from catalogs.corpus.commit import CorpusError, adopt_fingerprint, corpus_info, sweep_tmp
 from catalogs.corpus.history import History, note_replaced, read_history, replaced_sources
 from catalogs.corpus.locks import CorpusBusyError, only_run
-from pipeline.config import _PrepareConfig, load_config
+from pipeline.config import PrepareConfig, load_config
 from pipeline.inputs.find import FoundSources, SourceError
 from pipeline.prepare import PrepareError, Summary, Watcher, check_weights, find, full_disk_said, present, work
 from pipeline.runs.fingerprint import settle
@@ -50,7 +50,7 @@ def _failures(
     }
 
 
-def settings_of(root: str | Path) -> _PrepareConfig:
+def settings_of(root: str | Path) -> PrepareConfig:
     """The settings that a corpus was prepared with. Raises PrepareError where they are not there."""
     path = Path(root) / "prepare.yaml"
     if not path.is_file():
@@ -60,7 +60,7 @@ def settings_of(root: str | Path) -> _PrepareConfig:
 
 def retry(
     root: str | Path,
-    config: _PrepareConfig,
+    config: PrepareConfig,
     watcher: Watcher,
     stage: str | None = None,
     causes: Collection[str] = DEFAULT_CAUSES,
@@ -85,7 +85,7 @@ def retry(
 
 def _retry(
     root: Path,
-    config: _PrepareConfig,
+    config: PrepareConfig,
     fingerprint: str,
     watcher: Watcher,
     stage: str | None,
@@ -118,7 +118,7 @@ def _retry(
     return work(root, config, fingerprint, watcher, found, ids - wanted, history)
 
 
-def _find_all(root: Path, config: _PrepareConfig, watcher: Watcher) -> Iterator[tuple[FoundSources, list[str]]]:
+def _find_all(root: Path, config: PrepareConfig, watcher: Watcher) -> Iterator[tuple[FoundSources, list[str]]]:
     """What each run's sources are now. Each run's by themselves: what a recording is called depends on all that was given."""
     for arguments in known_arguments(root):
         try:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from voxmill.terminal import Terminal
 
 if TYPE_CHECKING:
-    from pipeline.config import _PrepareConfig
+    from pipeline.config import PrepareConfig
     from pipeline.forecast.forecast import Estimate
 
 
 def show_forecast(
     recordings: Sequence[str],
     out: Path,
-    config: _PrepareConfig,
+    config: PrepareConfig,
     sample_s: float | None,
     terminal: Terminal,
     redo: bool = False,

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from catalogs.corpus.history import committed_sources
-from pipeline.config import _PrepareConfig
+from pipeline.config import PrepareConfig
 from pipeline.engine.pools import size_pools
 from pipeline.forecast.sample import draw_excerpts
 from pipeline.forecast.trials import Trial, run_trials
@@ -88,7 +88,7 @@ class _NotHashed(dict[HashKey, str]):
         return hashlib.sha256(repr(key).encode()).hexdigest()
 
 
-def list_recordings(paths: Sequence[str], root: Path, config: _PrepareConfig) -> FoundSources:
+def list_recordings(paths: Sequence[str], root: Path, config: PrepareConfig) -> FoundSources:
     """The sources as a run would find them. Files are read for their hash only where a corpus must be compared with."""
     hashes: dict[HashKey, str] = _NotHashed()
     if (root / "corpus.json").is_file():
@@ -106,7 +106,7 @@ def list_recordings(paths: Sequence[str], root: Path, config: _PrepareConfig) ->
 def forecast(
     found: FoundSources,
     root: Path,
-    config: _PrepareConfig,
+    config: PrepareConfig,
     sample_s: float | None = None,
     seed: int = 1,
     say: Callable[[str], None] = lambda line: None,
@@ -150,7 +150,7 @@ def forecast(
     return _scale(excerpts, total, longest, len(waiting), unreadable, load_s, config, machine)
 
 
-def machine_of(config: _PrepareConfig) -> tuple[float, float]:
+def machine_of(config: PrepareConfig) -> tuple[float, float]:
     """(CPUs, GPUs) that a run would have: this machine's, or those of the Ray cluster that it would join.
 
     Raises PrepareError where there is no such cluster.
@@ -173,7 +173,7 @@ def _scale(
     recordings: int,
     unreadable: int,
     load_s: float,
-    config: _PrepareConfig,
+    config: PrepareConfig,
     machine: tuple[float, float],
 ) -> Forecast:
     cpus, gpus = machine
@@ -230,7 +230,7 @@ def _scale(
     )
 
 
-def _notes(config: _PrepareConfig) -> list[str]:
+def _notes(config: PrepareConfig) -> list[str]:
     notes = []
     if config.engine.executor == "ray" and config.engine.address:
         notes.append("the time is that of the cluster's CPUs and GPUs, were they as fast as this machine's")

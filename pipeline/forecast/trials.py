@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.audio.open import probe
-from pipeline.config import _PrepareConfig
+from pipeline.config import PrepareConfig
 from pipeline.engine.worker import Worker
 from pipeline.forecast.sample import Piece, write_piece, write_survey
 from pipeline.records import Recording, Session, Source
@@ -46,7 +46,7 @@ class Trial:
 
 
 def run_trials(
-    config: _PrepareConfig, excerpts: Sequence[Sequence[Piece]], lengths: Mapping[str, float], scratch: Path
+    config: PrepareConfig, excerpts: Sequence[Sequence[Piece]], lengths: Mapping[str, float], scratch: Path
 ) -> Iterator[Trial]:
     """What becomes of each excerpt, in order. `lengths`: seconds of the recordings by their source ids.
 
@@ -103,7 +103,7 @@ _trials: Trials | None = None
 """Of this process, where it is one of the pool's."""
 
 
-def _run_here(config: _PrepareConfig, scratch: Path, pieces: Sequence[Piece], lengths: Mapping[str, float]) -> Trial:
+def _run_here(config: PrepareConfig, scratch: Path, pieces: Sequence[Piece], lengths: Mapping[str, float]) -> Trial:
     global _trials
     _trials = _trials or Trials(config, scratch)
     return _trials.run(pieces, lengths)
@@ -112,7 +112,7 @@ def _run_here(config: _PrepareConfig, scratch: Path, pieces: Sequence[Piece], le
 class Trials:
     """The stages of a run, in this process. Loads all models; raises LoadError."""
 
-    def __init__(self, config: _PrepareConfig, scratch: Path) -> None:
+    def __init__(self, config: PrepareConfig, scratch: Path) -> None:
         self._config, self._scratch = config, scratch
         self._workers = [Worker(group.stages, str(scratch)) for group in config.groups()]
         self._surveyed: dict[str, float] = {}

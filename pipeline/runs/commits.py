@@ -10,7 +10,7 @@ from pathlib import Path
 from catalogs.corpus.commit import UnitContent, commit_unit
 from catalogs.corpus.history import History
 from catalogs.corpus.ids import other_channel_id
-from pipeline.config import _PrepareConfig
+from pipeline.config import PrepareConfig
 from pipeline.engine.strikes import Strikes
 from pipeline.records import Session
 from pipeline.runs.journal import complete_verdicts, failing_versions
@@ -27,7 +27,7 @@ class Commits:
         self,
         root: Path,
         units: Sequence[PlannedUnit],
-        config: _PrepareConfig,
+        config: PrepareConfig,
         summary: Summary,
         history: History,
         breaker: Breaker,

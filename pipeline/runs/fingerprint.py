@@ -14,7 +14,7 @@ from catalogs.settings import SettingsError, read_yaml
 from catalogs.weights import registry
 
 if TYPE_CHECKING:
-    from pipeline.config import _PrepareConfig
+    from pipeline.config import PrepareConfig
 
 #: Keys that change speed, or what is refused, not results: left out, so that moving to another machine redoes nothing.
 RUNTIME_KEYS = frozenset(
@@ -26,12 +26,12 @@ RUNTIME_KEYS = frozenset(
 class Settled:
     """Settings with `separate.mode: auto` decided for the whole run, their fingerprint, and one line to say (or none)."""
 
-    config: _PrepareConfig
+    config: PrepareConfig
     fingerprint: str
     notice: str | None = None
 
 
-def fingerprint(config: _PrepareConfig) -> str:
+def fingerprint(config: PrepareConfig) -> str:
     """16 hex digits over everything that decides what comes out: settings, stage versions, digests of the weights.
 
     Thresholds are not in it: they are a query over recorded scores. `separate.mode: auto` counts as `always`.
@@ -41,7 +41,7 @@ def fingerprint(config: _PrepareConfig) -> str:
     return _hash([["sources", config.sources.model_dump(mode="json", exclude=set(RUNTIME_KEYS))], *_stages(config)])
 
 
-def settle(config: _PrepareConfig, root: Path, redo: bool = False) -> Settled:
+def settle(config: PrepareConfig, root: Path, redo: bool = False) -> Settled:
     """Decide `separate.mode: auto` once for the whole run: as the corpus at `root` is bound, or else by this machine's weights.
 
     A corpus that an older version bound keeps its fingerprint, which counted the weights that lay on the machine.
@@ -60,7 +60,7 @@ def settle(config: _PrepareConfig, root: Path, redo: bool = False) -> Settled:
     return Settled(variant, fingerprint(variant), _notice(config, mode, here, None))
 
 
-def legacy_fingerprint(config: _PrepareConfig, separated: bool) -> str:
+def legacy_fingerprint(config: PrepareConfig, separated: bool) -> str:
     """The fingerprint as of commit fae81e6: without `sources`, and with the separator's digest only where it lay on the machine."""
     parts = _stages(_separating(config, "always" if separated else "off"))
     for name, _, settings, _ in parts:
@@ -69,7 +69,7 @@ def legacy_fingerprint(config: _PrepareConfig, separated: bool) -> str:
     return _hash(parts)
 
 
-def _stages(config: _PrepareConfig) -> list[list[Any]]:
+def _stages(config: PrepareConfig) -> list[list[Any]]:
     from pipeline.config import STAGE_NAMES
 
     parts: list[list[Any]] = []
@@ -85,7 +85,7 @@ def _hash(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _notice(config: _PrepareConfig, mode: str, here: bool, bound: Path | None) -> str | None:
+def _notice(config: PrepareConfig, mode: str, here: bool, bound: Path | None) -> str | None:
     """What a person must know of a decision that `auto` left to us."""
     if _mode(config) != "auto" or mode == "always":
         return None
@@ -106,7 +106,7 @@ def _bound(root: Path) -> str | None:
     return bound
 
 
-def _same_sources(config: _PrepareConfig, root: Path) -> bool:
+def _same_sources(config: PrepareConfig, root: Path) -> bool:
     """Return True unless the corpus' prepare.yaml has other rules for its sources: its fingerprint does not cover them."""
     written = root / "prepare.yaml"
     try:
@@ -117,14 +117,14 @@ def _same_sources(config: _PrepareConfig, root: Path) -> bool:
     return not isinstance(before, dict) or all(before.get(name, now[name]) == now[name] for name in now)
 
 
-def _mode(config: _PrepareConfig) -> str:
+def _mode(config: PrepareConfig) -> str:
     return str(config.stage("separate").config.model_dump()["mode"])
 
 
-def _model(config: _PrepareConfig) -> str:
+def _model(config: PrepareConfig) -> str:
     return str(config.stage("separate").config.model_dump()["model"])
 
 
-def _separating(config: _PrepareConfig, mode: str) -> _PrepareConfig:
+def _separating(config: PrepareConfig, mode: str) -> PrepareConfig:
     own = config.stage("separate").config.model_copy(update={"mode": mode})
     return config.model_copy(update={"separate": own})

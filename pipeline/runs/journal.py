@@ -15,7 +15,7 @@ from catalogs.corpus.commit import quarantine_now, write_atomically
 from catalogs.corpus.history import History, refused_files
 from catalogs.corpus.ids import other_channel_id
 from catalogs.corpus.reader import Corpus
-from pipeline.config import _PrepareConfig
+from pipeline.config import PrepareConfig
 from pipeline.inputs.find import FoundSources
 from pipeline.records import Quarantined, Session
 from pipeline.runs.to_rows import quarantine_row
@@ -91,7 +91,7 @@ def _is_within(path: str, argument: str) -> bool:
     return path == argument or path.startswith(argument.rstrip("/") + "/")
 
 
-def retry_rule(config: _PrepareConfig) -> Callable[[Mapping[str, Any]], bool]:
+def retry_rule(config: PrepareConfig) -> Callable[[Mapping[str, Any]], bool]:
     """Which quarantine rows the next run tries again: the machine's, up to `engine.attempts` runs, and bugs of other code."""
     versions = failing_versions(config)
 
@@ -104,7 +104,7 @@ def retry_rule(config: _PrepareConfig) -> Callable[[Mapping[str, Any]], bool]:
     return again
 
 
-def failing_versions(config: _PrepareConfig) -> dict[str, str]:
+def failing_versions(config: PrepareConfig) -> dict[str, str]:
     """Of each stage, what its failures are a failure of: its version and ours."""
     kinds = [stage_class(spec.name) for group in config.groups() for spec in group.stages]
     return {kind.name: f"{kind.name} {kind.version}, voxmill {code_version()}" for kind in kinds}

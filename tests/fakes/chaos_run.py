@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from fakes.engine_stages import TroubleConfig
-from pipeline.config import PrepareConfig, _PrepareConfig
+from pipeline.config import PrepareConfig, StagedConfig
 from pipeline.engine.progress import Progress
 from pipeline.engine.worker import Outcome, StageGroup, StageSpec
 from pipeline.prepare import PrepareError, prepare
 from pipeline.records import Session
 
 
-class CheapConfig(PrepareConfig):
+class CheapConfig(StagedConfig):
     """Settings of a run whose middle stages call no model; decode, segment and cut_clips are the real ones."""
 
     trouble: TroubleConfig = TroubleConfig()
@@ -72,7 +72,7 @@ def main(sources: str, corpus: str, *settings: str) -> int:
     values: dict[str, Any] = {key: json.loads(value) for key, _, value in (s.partition("=") for s in settings)}
     engine = {key: values.pop(key) for key in ("executor", "address", "timeout_s", "actors") if key in values}
     unit_s = values.pop("unit_s", 6.0)
-    config: _PrepareConfig = CheapConfig(unit_s=unit_s, engine=engine, describe="none", trouble=TroubleConfig(**values))
+    config: PrepareConfig = CheapConfig(unit_s=unit_s, engine=engine, describe="none", trouble=TroubleConfig(**values))
     try:
         summary = prepare([sources], Path(corpus), config, Lines())
     except PrepareError as error:

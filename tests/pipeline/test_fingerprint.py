@@ -13,9 +13,9 @@ import pipeline.runs.fingerprint
 from catalogs.corpus.commit import CorpusError, adopt_fingerprint, corpus_info, create_corpus
 from catalogs.corpus.thresholds import Thresholds, save_thresholds
 from catalogs.settings import dump_settings
-from pipeline.config import _PrepareConfig, load_config
+from pipeline.config import PrepareConfig, load_config
 from pipeline.prepare import prepare
-from pipeline.runs.fingerprint import settle
+from pipeline.runs.fingerprint import fingerprint, settle
 from voxmill.forecast import show_forecast
 from voxmill.terminal import Terminal
 
@@ -35,7 +35,7 @@ def weights_here(monkeypatch: pytest.MonkeyPatch, here: bool) -> None:
     monkeypatch.setattr("pipeline.stages.separate.available", lambda name: here)
 
 
-def mode(config: _PrepareConfig) -> str:
+def mode(config: PrepareConfig) -> str:
     return str(config.model_dump()["separate"]["mode"])
 
 
@@ -45,7 +45,7 @@ def test_it_does_not_depend_on_which_weights_lie_on_the_machine(
     found = {}
     for here in (False, True):
         weights_here(monkeypatch, here)
-        found[here] = [load_config().fingerprint(), load_config(None, ["separate.mode=off"]).fingerprint()]
+        found[here] = [fingerprint(load_config()), fingerprint(load_config(None, ["separate.mode=off"]))]
         assert mode(settle(load_config(), tmp_path / "new").config) == ("always" if here else "off")
     assert found[False] == found[True]
 
@@ -122,7 +122,7 @@ def test_prepare_says_what_was_decided_and_binds_it(monkeypatch: pytest.MonkeyPa
         assert any(words in line for line in lines.lines)
     assert processed == ["off", "off"]
     info = corpus_info(tmp_path / "corpus")
-    assert info["fingerprint"] == load_config(None, ["separate.mode=off"]).fingerprint()
+    assert info["fingerprint"] == fingerprint(load_config(None, ["separate.mode=off"]))
     assert json.loads((tmp_path / "corpus" / "run.json").read_text())["fingerprint"] == info["fingerprint"]
     assert "mode: 'off'" in (tmp_path / "corpus" / "prepare.yaml").read_text()
 
@@ -157,4 +157,4 @@ def test_a_dry_run_decides_as_the_run_would(
 
 def test_keys_that_change_speed_only_are_left_out() -> None:
     assert "threads" in pipeline.runs.fingerprint.RUNTIME_KEYS
-    assert load_config(None, ["transcribe.batch_size=3"]).fingerprint() == load_config().fingerprint()
+    assert fingerprint(load_config(None, ["transcribe.batch_size=3"])) == fingerprint(load_config())

@@ -6,7 +6,7 @@ import pytest
 
 from catalogs.settings import SettingsError
 from catalogs.weights import registry
-from pipeline.config import CHAIN, ENCODER_STAGES, PrepareConfig, _PrepareConfig, load_config
+from pipeline.config import CHAIN, ENCODER_STAGES, PrepareConfig, StagedConfig, load_config
 from pipeline.runtime.devices import pick_device
 from pipeline.stages.embed_speaker import EmbedSpeakerConfig
 from pipeline.stages.mine_references import MineReferences, MineReferencesConfig
@@ -14,7 +14,7 @@ from pipeline.stages.mine_references import MineReferences, MineReferencesConfig
 PROFILES = {"small": ("ge2e", 0.78), "studio": ("ecapa", 0.7)}
 
 
-def least_cosine(config: _PrepareConfig) -> float:
+def least_cosine(config: PrepareConfig) -> float:
     stage = config.stage("mine_references").build()
     assert isinstance(stage, MineReferences)
     return stage.least_cosine()
@@ -72,8 +72,8 @@ def test_stages_that_disagree_about_the_encoder_are_told_so(stage: str) -> None:
 
 def test_configs_made_in_code_are_held_to_it_too() -> None:
     with pytest.raises(ValueError, match=r"embed_speaker.encoder is ecapa"):
-        PrepareConfig.model_validate({"embed_speaker": EmbedSpeakerConfig(encoder="ecapa")})
-    made = PrepareConfig.model_validate({"mine_references": MineReferencesConfig(min_s=2.0)})
+        StagedConfig.model_validate({"embed_speaker": EmbedSpeakerConfig(encoder="ecapa")})
+    made = StagedConfig.model_validate({"mine_references": MineReferencesConfig(min_s=2.0)})
     assert least_cosine(made) == 0.78
 
 

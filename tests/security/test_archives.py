@@ -215,5 +215,6 @@ def test_the_default_is_eight_gigabytes() -> None:
 
 def test_the_bound_is_not_in_the_fingerprint_of_a_corpus() -> None:
     from pipeline.config import load_config
+    from pipeline.runs.fingerprint import fingerprint
 
-    assert load_config(None, ["sources.largest_gb=20"]).fingerprint() == load_config().fingerprint()
+    assert fingerprint(load_config(None, ["sources.largest_gb=20"])) == fingerprint(load_config())

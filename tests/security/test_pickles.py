@@ -24,7 +24,7 @@ from catalogs.corpus.thresholds import Thresholds, load_thresholds
 from catalogs.settings import SettingsError, load_settings
 from catalogs.weights import registry
 from pipeline.audio.demucs_net import load_demucs
-from pipeline.config import PrepareConfig
+from pipeline.config import StagedConfig
 from pipeline.stage import LoadError
 from pipeline.stages.separate import Separate, SeparateConfig
 from pipeline.voice.encoders import load_encoder
@@ -363,7 +363,7 @@ def test_settings(tmp_path: Path, canary: Path) -> None:
     path = tmp_path / "settings.yaml"
     for text in yamls(canary):
         path.write_text(text, encoding="utf-8")
-        for kind in (PrepareConfig, TrainConfig, CodecConfig, Thresholds):
+        for kind in (StagedConfig, TrainConfig, CodecConfig, Thresholds):
             with pytest.raises(SettingsError) as error:
                 load_settings(kind, path)
             refused(error, canary)
