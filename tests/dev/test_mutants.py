@@ -78,7 +78,7 @@ def test_every_listed_file_is_there_and_every_equivalent_mutant_has_a_reason() -
 
 
 def test_mutants_parse_differ_and_are_drawn_by_seed() -> None:
-    source = (REPOSITORY / "pipeline" / "speaker" / "references.py").read_bytes()
+    source = (REPOSITORY / "pipeline" / "voice" / "references.py").read_bytes()
     found = mutants_of(source)
     changed = {mutant.applied(source) for mutant in found}
     assert source not in changed and len(changed) > 60
