@@ -25,11 +25,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from inference import _replace_section  # noqa: E402
 
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig  # noqa: E402
+from voxcpm.config import VoxCPM2Config  # noqa: E402
 from voxcpm.inference.decoder import Decoder, GenerationRequest  # noqa: E402
 from voxcpm.kernels.compiled_tower import compile_towers  # noqa: E402
 from voxcpm.kernels.packed_linear import pack_linears  # noqa: E402
 from voxcpm.model.backbone import VoxCPM2  # noqa: E402
-from voxcpm.model.config import VoxCPM2Config  # noqa: E402
 from voxcpm.model.flow import Solver  # noqa: E402
 from voxcpm.presets import published_dict  # noqa: E402
 from voxcpm.roofline import GPUS, patch_cost  # noqa: E402

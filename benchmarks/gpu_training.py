@@ -35,15 +35,17 @@ from trainer.data.mixture import Candidate, Choice  # noqa: E402
 from trainer.data.packing import pack  # noqa: E402
 from trainer.data.rows import Planned  # noqa: E402
 from trainer.data.sample_counts import Realised  # noqa: E402
-from trainer.dryrun.memory import training_flops  # noqa: E402
+from trainer.data.step_rows import step_maker  # noqa: E402
 from trainer.model.build import keep_in_half  # noqa: E402
 from trainer.optim import make_optimizer  # noqa: E402
+from trainer.result import StepReport  # noqa: E402
+from trainer.runtime.flops import training_flops  # noqa: E402
 from trainer.runtime.parallelize import parallelize  # noqa: E402
-from trainer.runtime.prefetch import Ahead, step_maker  # noqa: E402
+from trainer.runtime.prefetch import Ahead  # noqa: E402
 from trainer.runtime.ranks import Ranks  # noqa: E402
-from trainer.step import Stepper, StepReport  # noqa: E402
+from trainer.step import Stepper  # noqa: E402
+from voxcpm.config import VoxCPM2Config  # noqa: E402
 from voxcpm.model.backbone import VoxCPM2  # noqa: E402
-from voxcpm.model.config import VoxCPM2Config  # noqa: E402
 from voxcpm.presets import config_dict  # noqa: E402
 from voxcpm.roofline import find_gpu  # noqa: E402
 from voxcpm.sequence.training_rows import Sample, lay_out_sample  # noqa: E402

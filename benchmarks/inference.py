@@ -86,8 +86,8 @@ def make_checkpoint(folder: Path, dtype: str = "float32") -> Path:
     import torch
 
     from trainer.model.tokenizer import train_tokenizer
+    from voxcpm.config import VoxCPM2Config
     from voxcpm.model.backbone import VoxCPM2
-    from voxcpm.model.config import VoxCPM2Config
     from voxcpm.presets import config_dict
     from voxcpm.weights.checkpoint import build_codec, save_pretrained
 

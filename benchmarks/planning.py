@@ -42,8 +42,9 @@ from trainer.data.candidates import Candidate  # noqa: E402
 from trainer.data.corpora import Corpora  # noqa: E402
 from trainer.data.mixture import Mixture  # noqa: E402
 from trainer.data.rows import Planner, RowStream  # noqa: E402
+from trainer.data.step_rows import step_maker  # noqa: E402
 from trainer.model.tokenizer import train_tokenizer  # noqa: E402
-from trainer.runtime.prefetch import Ahead, step_maker  # noqa: E402
+from trainer.runtime.prefetch import Ahead  # noqa: E402
 from voxcpm.sequence.text_tokenizer import TextTokenizer  # noqa: E402
 
 PLANNED = 20_000

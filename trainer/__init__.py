@@ -8,8 +8,8 @@ from voxcpm.lazy import exported
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig, load_train_config
-    from trainer.loop import train
     from trainer.result import Progress, TrainResult
+    from trainer.run import train
 
 _HOMES = {
     "TrainConfig": "trainer.config",

@@ -21,7 +21,7 @@ from trainer.data.corpora import RATE, Corpora, SegmentError
 from trainer.data.damage import refuse_many
 from trainer.data.latent_cache import check_length
 from trainer.runtime.device import pick_device
-from voxcpm.model.config import VoxCPM2Config
+from voxcpm.config import VoxCPM2Config
 from voxcpm.weights.checkpoint import find_checkpoint
 
 _COMMIT_S = 1800.0

@@ -13,44 +13,39 @@ import torch
 
 from catalogs.corpus.commit import write_atomically
 from catalogs.settings import dump_settings
-from trainer.checkpoint.restore import Resumable, RunState, latest, restore, step_name
+from trainer.checkpoint.restore import Resumable, latest, restore, step_name
 from trainer.checkpoint.save import Keeper, only_run, save_merged
+from trainer.checkpoint.state import RunState, note_unreadable
 from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data.candidates import Candidates
-from trainer.data.damage import is_readable, note_unreadable
+from trainer.data.damage import is_readable
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import Mixture, describe_candidates
 from trainer.data.rows import Planned, Planner, RowStream, SampleMaker
 from trainer.data.sample_counts import Realised
+from trainer.data.step_rows import Part, StepRows, step_maker
 from trainer.dryrun.checks import check_all
 from trainer.loss_guard import Guard
 from trainer.model.build import build
+from trainer.model.ema import MovingAverage
 from trainer.monitor.reporter import Reporter
-from trainer.optim import MovingAverage, make_optimizer
-from trainer.result import Progress, TrainResult
+from trainer.optim import make_optimizer
+from trainer.result import Progress, StepReport, TrainResult
 from trainer.runtime.device import cpu_threads, pick_device, slow_arithmetic
 from trainer.runtime.metrics import Metrics
 from trainer.runtime.parallelize import Parallel, parallelize
-from trainer.runtime.prefetch import Ahead, StepRows, step_maker
+from trainer.runtime.prefetch import Ahead
 from trainer.runtime.ranks import Ranks, joined, only_first, planned_ranks
 from trainer.runtime.stop_signal import flag_on_signal
-from trainer.step import Part, Stepper, StepReport
+from trainer.step import Stepper
 
 
-def train(
+def train_locally(
     config: TrainConfig,
-    say: Callable[[str], None] = print,
-    on_step: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None],
+    on_step: Callable[[Progress], None] | None,
 ) -> TrainResult:
-    """Run all phases; resumes from the newest checkpoint of `output`. Raises TrainError (and the loaders' errors), one line.
-
-    Started several times by torchrun, it is one run: see `trainer.runtime.ranks`. With `launch: ray` it starts the ranks itself.
-    SIGTERM and SIGINT, on any rank, finish the step, save and return with `stopped_early`.
-    """
-    if config.launch == "ray":
-        from trainer.ray_launcher import train_on_ray
-
-        return train_on_ray(config, say, on_step)
+    """Train as this process: one rank of a run, or all of it. See `trainer.run.train`."""
     ranks = planned_ranks(config)
     device = pick_device(config.device, ranks.local)
     with joined(config, ranks, device):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import cos, pi
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.tensor import DTensor
 
 from trainer.config import OptimSettings, Phase
@@ -50,37 +50,3 @@ def clip_gradients(parameters: Sequence[nn.Parameter], largest: float) -> float:
     """Scale all gradients down where their common norm is above `largest`; returns the norm before, over all shards."""
     norm = torch.nn.utils.clip_grad_norm_(parameters, largest)
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-
-
-def local(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor: all of it, or its shard (the same memory)."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-class MovingAverage:
-    """An exponential moving average of what is trained, in float32: usual for models of the diffusion family. Sharded where the
-    weights are.
-
-    Early on the decay is lower, (1 + n) / (10 + n) after n steps, so that the random start does not linger.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.values = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, steps: int) -> None:
-        """Take in the weights after `steps` steps."""
-        weight = 1.0 - min(self.decay, (1 + steps) / (10 + steps))
-        live = [local(p.detach()) for p in model.parameters() if p.requires_grad]
-        torch._foreach_lerp_([local(value) for value in self.values.values()], live, weight)
-
-    @torch.no_grad()
-    def exchange(self, model: nn.Module) -> None:
-        """Weights and averages change places, in place, since a sharded weight's memory is referred to elsewhere."""
-        for name, parameter in model.named_parameters():
-            if name in self.values:
-                mine, theirs = local(self.values[name]), local(parameter.detach())
-                kept = theirs.clone()
-                theirs.copy_(mine)
-                mine.copy_(kept)

@@ -48,13 +48,13 @@ class _Rank:
 
     def run(self, values: dict[str, Any], environment: dict[str, str], each_step: bool) -> tuple[str, Any]:
         """("done", the result's fields) or ("failed" | "peer", one line). each_step: whether `heard` returns steps, too."""
-        from trainer.loop import train
+        from trainer.loop import train_locally
         from trainer.runtime.ranks import PeerError
 
         os.environ.update(environment)
         try:
             on_step = self._told.put if each_step else None
-            return "done", asdict(train(TrainConfig.model_validate(values), self._told.put, on_step))
+            return "done", asdict(train_locally(TrainConfig.model_validate(values), self._told.put, on_step))
         except PeerError as error:
             return "peer", str(error)
         except Exception as error:  # it crosses to the driver as words: its class may not be there
@@ -116,7 +116,7 @@ def train_on_ray(
             for rank in range(config.workers)
         ]
         shared = ray.get(actors[0].rendezvous.remote()) | {"WORLD_SIZE": str(config.workers), "LOCAL_RANK": "0"}
-        values = config.model_copy(update={"launch": "here"}).model_dump(mode="json")
+        values = config.model_dump(mode="json")
         each_step = on_step is not None
         calls = [actor.run.remote(values, shared | {"RANK": str(rank)}, each_step) for rank, actor in enumerate(actors)]
 

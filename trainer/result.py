@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-
-from trainer.step import StepReport
 
 
 @dataclass
@@ -45,3 +44,55 @@ class Progress:
     report: StepReport
     seconds_left: float
     """At the speed of this run so far."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step measured. Losses are means over its target patches, taken before the update."""
+
+    diffusion: float
+    stop: float
+    total: float
+    """diffusion + stop_weight * stop: what was minimised."""
+    grad_norm: float
+    """Before clipping."""
+    lr: float
+    positions: int
+    """Text tokens, patches and marks, without padding."""
+    slots: int
+    """With padding."""
+    patches: int
+    """Target patches: those with a loss."""
+    audio: int
+    """All patches: targets, given beginnings, references."""
+    seconds: float
+    """From the report before it to this one: with everything between two steps but validation and checkpoints."""
+    waited_s: float
+    """Seconds of these until the samples were there (planning, audio, codec, packing)."""
+    groups: dict[str, float] = field(default_factory=dict)
+    """The diffusion loss by layout and by language: "layout_basic", "language_en" ..."""
+    taken: bool = True
+    """Whether the weights were changed: not where nothing was learnt, the loss is no number, or the guard refuses it."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Segments that are damaged, and why: the samples that need them were left out."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss and gradient are numbers; the weights were changed only then."""
+        return math.isfinite(self.total) and math.isfinite(self.grad_norm)
+
+    def metrics(self) -> dict[str, float]:
+        """The values by the names they are written under."""
+        return {
+            "loss/diffusion": self.diffusion,
+            "loss/stop": self.stop,
+            "loss/total": self.total,
+            "optim/grad_norm": self.grad_norm,
+            "optim/lr": self.lr,
+            "speed/positions_per_s": self.positions / self.seconds,
+            "speed/patches_per_s": self.patches / self.seconds,
+            "speed/step_s": self.seconds,
+            "speed/waited_share": self.waited_s / self.seconds,
+            "data/pad_share": 1 - self.positions / self.slots,
+            **{f"loss/{name}": value for name, value in self.groups.items()},
+        }

@@ -2,82 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
-import numpy as np
 import torch
 
 from trainer.config import Phase, TrainConfig
 from trainer.data.damage import make_readable
 from trainer.data.history_noise import blur_history
-from trainer.data.mixture import Choice
 from trainer.data.rows import Planned, SampleMaker
+from trainer.data.step_rows import Part, document_noise
 from trainer.model.build import Trainee
 from trainer.optim import clip_gradients, learning_rate
-from trainer.runtime.device import is_compiled
+from trainer.result import StepReport
+from trainer.runtime.device import autocast, is_compiled
 from trainer.runtime.parallelize import Parallel
 from trainer.runtime.ranks import Ranks
 from trainer.runtime.seeds import hash_number
 from trainer.runtime.stop_signal import never
 from voxcpm.kernels.trainable_linear import is_quicker_here, use_cpu_linears
-from voxcpm.sequence.training_batch import TrainingBatch, TrainingNoise
+from voxcpm.sequence.training_batch import TrainingBatch
 from voxcpm.sequence.training_rows import pack_rows
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What a step measured. Losses are means over its target patches, taken before the update."""
-
-    diffusion: float
-    stop: float
-    total: float
-    """diffusion + stop_weight * stop: what was minimised."""
-    grad_norm: float
-    """Before clipping."""
-    lr: float
-    positions: int
-    """Text tokens, patches and marks, without padding."""
-    slots: int
-    """With padding."""
-    patches: int
-    """Target patches: those with a loss."""
-    audio: int
-    """All patches: targets, given beginnings, references."""
-    seconds: float
-    """From the report before it to this one: with everything between two steps but validation and checkpoints."""
-    waited_s: float
-    """Seconds of these until the samples were there (planning, audio, codec, packing)."""
-    groups: dict[str, float] = field(default_factory=dict)
-    """The diffusion loss by layout and by language: "layout_basic", "language_en" ..."""
-    taken: bool = True
-    """Whether the weights were changed: not where nothing was learnt, the loss is no number, or the guard refuses it."""
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Segments that are damaged, and why: the samples that need them were left out."""
-
-    @property
-    def finite(self) -> bool:
-        """Whether loss and gradient are numbers; the weights were changed only then."""
-        return math.isfinite(self.total) and math.isfinite(self.grad_norm)
-
-    def metrics(self) -> dict[str, float]:
-        """The values by the names they are written under."""
-        return {
-            "loss/diffusion": self.diffusion,
-            "loss/stop": self.stop,
-            "loss/total": self.total,
-            "optim/grad_norm": self.grad_norm,
-            "optim/lr": self.lr,
-            "speed/positions_per_s": self.positions / self.seconds,
-            "speed/patches_per_s": self.patches / self.seconds,
-            "speed/step_s": self.seconds,
-            "speed/waited_share": self.waited_s / self.seconds,
-            "data/pad_share": 1 - self.positions / self.slots,
-            **{f"loss/{name}": value for name, value in self.groups.items()},
-        }
 
 
 class Stepper:
@@ -213,7 +160,7 @@ class Stepper:
         learnt = batch.loss_mask
         return Part(
             heard.to(self._device),
-            document_noise(self._trainee, batch, seeds).to(self._device),
+            document_noise(self._trainee.config, batch, seeds).to(self._device),
             tuple(item.choice for row in rows for item in row),
             torch.stack((learnt.nonzero()[:, 0], batch.document_ids[learnt])).numpy(),
             tuple(len(row) for row in rows),
@@ -223,38 +170,6 @@ class Stepper:
             audio=int(batch.audio_mask.sum()),
             unreadable=unreadable,
         )
-
-
-@dataclass(frozen=True)
-class Part:
-    """What goes through the model at once, with its random numbers, on the device."""
-
-    batch: TrainingBatch
-    noise: TrainingNoise
-    choices: tuple[Choice, ...]
-    """Of all documents, row by row."""
-    learnt: np.ndarray
-    """[2, N] int64: row and document of each position that is learnt."""
-    documents: tuple[int, ...]
-    """Documents in each row."""
-    positions: int
-    slots: int
-    patches: int
-    audio: int
-    unreadable: dict[str, str]
-    """Segments that are damaged, and why; in their samples' place there is nothing to learn."""
-
-    def groups(self, errors: np.ndarray) -> Iterator[tuple[str, float, int]]:
-        """(name, sum, count) of the errors [N] at learnt positions, for each layout and each language."""
-        first = np.concatenate(([0], np.cumsum(self.documents)))[self.learnt[0]]
-        of_document = first + self.learnt[1]
-        totals = np.bincount(of_document, errors, len(self.choices))
-        counts = np.bincount(of_document, minlength=len(self.choices))
-        for choice, total, count in zip(self.choices, totals.tolist(), counts.tolist(), strict=True):
-            if not count:
-                continue
-            for name in (f"layout_{choice.layout}", f"language_{choice.candidate.language or 'unknown'}"):
-                yield name, total, count
 
 
 @dataclass(frozen=True)
@@ -324,16 +239,3 @@ class _Share:
         basic = (self.diffusion, self.stop, self.positions, self.slots, self.audio, len(self.unreadable))
         by_group = (value for name in groups for value in (self.totals.get(name, 0.0), self.counts.get(name, 0)))
         return [float(value) for value in (*basic, *by_group)]
-
-
-def document_noise(trainee: Trainee, batch: TrainingBatch, seeds: dict[tuple[int, int], int]) -> TrainingNoise:
-    """Random numbers of a packed batch, by (row, document)."""
-    assert batch.document_ids is not None
-    shape = (trainee.config.patch_size, trainee.config.feat_dim)
-    log_norm = trainee.config.dit_config.cfm_config.t_scheduler == "log-norm"
-    return TrainingNoise.for_documents(batch.document_ids, seeds, shape, log_norm)
-
-
-def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """bfloat16 arithmetic over float32 weights, where the config asks for it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16")

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from voxcpm.lazy import exported
 
 if TYPE_CHECKING:
+    from voxcpm.config import VoxCPM2Config
     from voxcpm.core import VoxCPM
     from voxcpm.inference.decoder import GenerationRequest
     from voxcpm.inference.speaker import VoxCPM2Model
     from voxcpm.model.backbone import VoxCPM2
-    from voxcpm.model.config import VoxCPM2Config
     from voxcpm.sequence.training_batch import Losses, TrainingBatch, TrainingNoise
     from voxcpm.weights.lora import LoRAConfig
 
 _HOMES = {
     "VoxCPM": "voxcpm.core",
-    "VoxCPM2Config": "voxcpm.model.config",
+    "VoxCPM2Config": "voxcpm.config",
     "VoxCPM2": "voxcpm.model.backbone",
     "VoxCPM2Model": "voxcpm.inference.speaker",
     "GenerationRequest": "voxcpm.inference.decoder",

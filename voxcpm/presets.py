@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import exp, log
 from typing import Any
 
-from voxcpm.model.config import VoxCPM2Config
+from voxcpm.config import VoxCPM2Config
 
 _FIRST_FACTORS = (
     0.9977997200264581, 1.014658295992452, 1.0349680404997148, 1.059429246056193,

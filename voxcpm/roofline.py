@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from voxcpm.model.config import TowerConfig, VoxCPM2Config
+from voxcpm.config import TowerConfig, VoxCPM2Config
 from voxcpm.model.flow import Solver
 
 #: GPU -> (memory bandwidth in bytes/s, dense bf16 FLOP/s), as their makers give them.

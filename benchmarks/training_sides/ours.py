@@ -23,9 +23,10 @@ from trainer.data.corpora import Corpora  # noqa: E402
 from trainer.data.latent_cache import Latents  # noqa: E402
 from trainer.data.mixture import Candidate, Choice  # noqa: E402
 from trainer.data.rows import Planned, Planner, SampleMaker  # noqa: E402
+from trainer.data.step_rows import document_noise  # noqa: E402
 from trainer.model.build import build  # noqa: E402
 from trainer.optim import make_optimizer  # noqa: E402
-from trainer.step import Stepper, document_noise  # noqa: E402
+from trainer.step import Stepper  # noqa: E402
 
 DATA, BATCH = Path(sys.argv[3]), 4
 PHASE = Phase(steps=1_000_000, schedule="constant", lr=1e-4)
@@ -99,7 +100,7 @@ def loss(request: dict[str, Any]) -> float:
     for number in range(request["batches"]):
         row = _row(request["set"], number)
         batch = stepper.batch([row])
-        noise = document_noise(TRAINEE, batch, {(0, i): 1000 * number + i for i in range(len(row))})
+        noise = document_noise(TRAINEE.config, batch, {(0, i): 1000 * number + i for i in range(len(row))})
         found.append(float(TRAINEE.model.training_losses(batch, noise).diffusion))
     return sum(found) / len(found)
 

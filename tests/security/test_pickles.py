@@ -36,9 +36,9 @@ from trainer.codec.files import read_codec
 from trainer.codec.resume import read_state as read_codec_state
 from trainer.config import TrainConfig, TrainError
 from trainer.data.latent_cache import Latents
+from voxcpm.config import VoxCPM2Config
 from voxcpm.errors import CheckpointError
 from voxcpm.inference.prompt_cache import load_prompt_cache
-from voxcpm.model.config import VoxCPM2Config
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.weights.checkpoint import load_backbone, load_codec
 from voxcpm.weights.lora import read_lora

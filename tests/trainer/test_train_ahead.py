@@ -12,10 +12,11 @@ from train_runs import Runs, losses
 
 from trainer.data.rows import Planned, RowStream
 from trainer.data.sample_counts import Realised
-from trainer.loop import train
+from trainer.data.step_rows import step_maker
 from trainer.monitor.reporter import Reporter
+from trainer.run import train
 from trainer.runtime.metrics import read_metrics
-from trainer.runtime.prefetch import Ahead, step_maker
+from trainer.runtime.prefetch import Ahead
 
 PLANNING_S = 50.0
 """What a slow planner takes for a row, on the clock of these tests."""

@@ -19,10 +19,10 @@ from train_runs import REPOSITORY, Runs
 
 from trainer.checkpoint.restore import latest
 from trainer.checkpoint.save import _Checkpoint, only_run
-from trainer.loop import train
+from trainer.run import train
 from trainer.runtime.ranks import open_rendezvous
 from voxcpm import atomic
-from voxcpm.model.config import VoxCPM2Config
+from voxcpm.config import VoxCPM2Config
 from voxcpm.presets import published_dict
 from voxcpm.weights.checkpoint import save_pretrained
 from voxcpm.weights.lora import LoRAConfig

@@ -24,7 +24,7 @@ from trainer.codec.losses import RESOLUTIONS, mel_bank, mel_distance, resolution
 from trainer.codec.measure import measure
 from trainer.codec.normalise import normalise_latents
 from trainer.config import TrainError, recipes
-from trainer.loop import train
+from trainer.run import train
 from trainer.runtime.metrics import read_metrics
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 

@@ -16,7 +16,7 @@ from trainer.config import TrainError
 from trainer.data.corpora import RATE, Corpora
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import find_candidates
-from voxcpm.model.config import VoxCPM2Config
+from voxcpm.config import VoxCPM2Config
 from voxcpm.weights.checkpoint import load_codec
 
 

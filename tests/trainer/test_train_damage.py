@@ -21,10 +21,10 @@ from trainer.data.damage import make_readable
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import Choice, find_candidates, hold_out
 from trainer.data.rows import Planner, SampleMaker
+from trainer.data.step_rows import document_noise
 from trainer.encode_corpus import encode_corpus
-from trainer.loop import train
 from trainer.model.build import build
-from trainer.step import document_noise
+from trainer.run import train
 from voxcpm.sequence.training_rows import pack_rows
 
 
@@ -74,7 +74,7 @@ def test_the_rest_of_its_row_is_learnt_as_before(runs: Runs, spoilt: tuple[Runs,
         maker = SampleMaker(corpora, Latents(corpora, trainee.codec, trainee.config), trainee.config)
         samples, unreadable = make_readable(maker, [planned], trainee.config)
         batch = pack_rows(samples)
-        noise = document_noise(trainee, batch, {(0, n): 7 + n for n in range(3)})
+        noise = document_noise(trainee.config, batch, {(0, n): 7 + n for n in range(3)})
         with torch.no_grad():
             found = trainee.model.training_losses(batch, noise).diffusion_per_position
         assert batch.document_ids is not None

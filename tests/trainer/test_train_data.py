@@ -14,7 +14,7 @@ from trainer.data.corpora import Corpora
 from trainer.data.latent_cache import Latents, encode_clip
 from trainer.data.mixture import Candidate, Choice, Mixture, find_candidates
 from trainer.data.rows import Planned, Planner, RowStream, SampleMaker
-from voxcpm.model.config import VoxCPM2Config
+from voxcpm.config import VoxCPM2Config
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.sequence.training_rows import pack_rows
 from voxcpm.weights.checkpoint import load_codec

@@ -30,7 +30,7 @@ from trainer.data.corpora import Corpora
 from trainer.data.latent_cache import Latents
 from trainer.encode_corpus import encode_corpus
 from voxcpm.audiovae import AudioVAE
-from voxcpm.model.config import VoxCPM2Config
+from voxcpm.config import VoxCPM2Config
 from voxcpm.weights.checkpoint import load_codec
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from train_runs import Runs
 
-from trainer.loop import train
+from trainer.run import train
 from trainer.runtime.ranks import PeerError, Ranks
 from trainer.step import _Share
 

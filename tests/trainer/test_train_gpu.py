@@ -13,9 +13,9 @@ import torch
 from trainer.config import TrainConfig
 from trainer.runtime.parallelize import parallelize
 from trainer.runtime.ranks import Ranks
+from voxcpm.config import VoxCPM2Config
 from voxcpm.model.attention import CAUSAL, Reach, attend
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.model.config import VoxCPM2Config
 from voxcpm.presets import config_dict
 from voxcpm.sequence.training_batch import TrainingNoise
 from voxcpm.sequence.training_rows import Sample, lay_out_sample, pack_rows

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from train_runs import Runs, losses
 
 from trainer.config import GuardSettings, TrainError
-from trainer.loop import train
 from trainer.loss_guard import Guard
 from trainer.result import Progress
+from trainer.run import train
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, factors: dict[int, float]) -> list[int]:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from train_runs import Runs, losses
 
 from trainer.config import LAYOUTS, TrainError
-from trainer.loop import train
+from trainer.run import train
 
 
 def moments(output: Path) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:

@@ -18,9 +18,9 @@ from trainer.config import LoRASettings, ModelSettings, TrainError
 from trainer.data.corpora import Corpora
 from trainer.dryrun.checks import check_all
 from trainer.dryrun.plan import plan
-from trainer.loop import train
 from trainer.model.base import base_digests, tensors_digest
 from trainer.model.build import build
+from trainer.run import train
 from trainer.runtime.metrics import read_metrics
 from voxcpm.weights.checkpoint import load_backbone
 from voxcpm.weights.lora import load_lora, lora_state_dict, merge_lora

@@ -21,8 +21,8 @@ from trainer.config import LAYOUTS, ModelSettings, TrainConfig
 from trainer.data.corpora import Corpora
 from trainer.dryrun.memory import Memory, PartSize, activation_bytes
 from trainer.dryrun.plan import _device_notes, plan
-from trainer.loop import train
 from trainer.model.start_checkpoint import is_hub_id
+from trainer.run import train
 from voxcpm.weights.checkpoint import HUB_ID
 from voxmill import cli
 
@@ -298,8 +298,8 @@ def test_the_formula_of_activations_is_near_what_autograd_keeps(runs: Runs, reco
     """Counted by autograd's own hooks, each memory once."""
     from trainer.runtime.parallelize import parallelize
     from trainer.runtime.ranks import Ranks
+    from voxcpm.config import VoxCPM2Config
     from voxcpm.model.backbone import VoxCPM2
-    from voxcpm.model.config import VoxCPM2Config
     from voxcpm.presets import config_dict
     from voxcpm.sequence.training_batch import TrainingNoise
     from voxcpm.sequence.training_rows import lay_out_sample, pack_rows

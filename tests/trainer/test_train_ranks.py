@@ -20,18 +20,19 @@ from rank_runs import RankProcesses, torchrun
 from safetensors.torch import load_file
 from train_runs import REPOSITORY, Runs, losses
 
-from trainer.checkpoint.restore import Resumable, RunState, Saved, latest, restore
-from trainer.checkpoint.save import averaged
+from trainer.checkpoint.restore import Resumable, Saved, latest, restore
 from trainer.checkpoint.shards import read_shards
+from trainer.checkpoint.state import RunState
 from trainer.config import TrainConfig, TrainError
 from trainer.data.corpora import Corpora
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import data_key, find_candidates, hold_out
 from trainer.data.rows import SampleMaker
-from trainer.loop import train
 from trainer.model.build import build
+from trainer.model.ema import MovingAverage, averaged
 from trainer.monitor.validation import Validator
-from trainer.optim import MovingAverage, make_optimizer
+from trainer.optim import make_optimizer
+from trainer.run import train
 from trainer.runtime.ranks import planned_ranks
 
 STEPS = 26

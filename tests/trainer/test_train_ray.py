@@ -11,9 +11,9 @@ from train_runs import Runs, losses
 
 from trainer.checkpoint.restore import latest
 from trainer.config import TrainError
-from trainer.loop import train
 from trainer.ray_launcher import drained
 from trainer.result import Progress
+from trainer.run import train
 from trainer.runtime.stop_signal import ask_to_stop
 
 

@@ -11,12 +11,13 @@ import torch
 from test_train_corpora import decouple
 from train_runs import Runs, losses
 
-from trainer.checkpoint.restore import RunState, latest, saved_state
+from trainer.checkpoint.restore import latest, saved_state
+from trainer.checkpoint.state import RunState
 from trainer.config import LAYOUTS, TrainConfig
 from trainer.data.corpora import Corpora
 from trainer.data.sample_counts import Realised
 from trainer.dryrun.plan import plan
-from trainer.loop import train
+from trainer.run import train
 from trainer.runtime.metrics import read_metrics
 
 BASIC = {layout: float(layout == "basic") for layout in LAYOUTS}

@@ -11,12 +11,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from train_runs import Runs
 
-from trainer.dryrun.memory import training_flops
-from trainer.loop import train
 from trainer.monitor.speech_samples import log_mel
+from trainer.run import train
+from trainer.runtime.flops import training_flops
 from trainer.runtime.metrics import read_metrics
+from voxcpm.config import VoxCPM2Config
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.model.config import VoxCPM2Config
 from voxcpm.presets import config_dict
 from voxcpm.roofline import find_gpu
 from voxcpm.sequence.training_batch import TrainingNoise

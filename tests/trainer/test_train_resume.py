@@ -23,8 +23,8 @@ from train_runs import Runs, losses, start_process
 from trainer.checkpoint import save
 from trainer.checkpoint.restore import latest
 from trainer.config import TrainError
-from trainer.loop import train
 from trainer.result import Progress
+from trainer.run import train
 
 STEPS = 29
 PHASE = {"steps": STEPS}

@@ -15,7 +15,7 @@ from train_runs import REPOSITORY, Runs, losses
 
 from trainer import loop
 from trainer.config import TrainConfig
-from trainer.loop import train
+from trainer.run import train
 from trainer.runtime.stop_signal import ask_to_stop, flag_on_signal
 
 HANGS_IN_PYTHON = "threading.Event().wait()"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from train_runs import Runs, losses
 
-from trainer.loop import train
+from trainer.run import train
 
 PHASE = {"steps": 3}
 

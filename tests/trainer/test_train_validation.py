@@ -18,10 +18,10 @@ from trainer.data.corpora import Corpora
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import find_candidates, hold_out
 from trainer.data.rows import SampleMaker
-from trainer.loop import train
 from trainer.model.build import build
 from trainer.monitor.speech_samples import Listener
 from trainer.monitor.validation import Validator
+from trainer.run import train
 from trainer.runtime.metrics import read_metrics
 from trainer.runtime.ranks import Ranks
 

@@ -10,9 +10,9 @@ import torch
 
 from trainer.codec.losses import mel_distance
 from voxcpm import VoxCPM
+from voxcpm.config import VoxCPM2Config
 from voxcpm.core import Utterance
 from voxcpm.inference.options import check_lengths
-from voxcpm.model.config import VoxCPM2Config
 from voxcpm.weights.lora import LoRAConfig, apply_lora, save_lora
 
 

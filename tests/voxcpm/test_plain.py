@@ -14,8 +14,8 @@ from tensor_closeness import assert_close
 from test_packed_training import make_sample
 from tiny_voxcpm import tiny_dict
 
+from voxcpm.config import VoxCPM2Config
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.model.config import VoxCPM2Config
 from voxcpm.model.flow import Solver
 from voxcpm.sequence.training_batch import TrainingNoise
 from voxcpm.sequence.training_rows import pack_rows

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from voxcpm.config import VoxCPM2Config
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.model.config import VoxCPM2Config
 
 FACTORS = [1.0, 1.3, 2.0, 4.0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,57 +13,15 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.checkpoint.shards import is_complete, read_shards, read_state
+from trainer.checkpoint.state import RunState
 from trainer.config import TrainError
 from trainer.data.sample_counts import Realised
 from trainer.model.base import refuse_other_base
 from trainer.model.build import Trainee
-from trainer.optim import MovingAverage
+from trainer.model.ema import MovingAverage
 
 T = TypeVar("T")
 _STEP_NAME = re.compile(r"step_\d{7,}(\.pt)?")
-
-
-@dataclass
-class RunState:
-    """Where a run is. `rows`: the name of the phase and the place in its stream of rows."""
-
-    step: int = 0
-    first_loss: float | None = None
-    last_loss: float | None = None
-    audio_s: float = 0.0
-    bad_steps: int = 0
-    bad_in_a_row: int = 0
-    rollbacks: int = 0
-    recent: list[float] = field(default_factory=list)
-    """The last losses of steps that were taken, oldest first: what the guard compares with."""
-    skipped_steps: list[dict[str, Any]] = field(default_factory=list)
-    """The last steps that were not taken: step, reason, segments."""
-    skipped: dict[str, int] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Segments that were left out because they are damaged, and what was wrong."""
-    unreadable_in_a_row: int = 0
-    """Samples that were left out since the last one that could be read."""
-    data_key: str = ""
-    base: dict[str, str] = field(default_factory=dict)
-    """Digests of the weights that adapters are trained over; nothing without adapters, or in a run begun before they were kept."""
-    rows: dict[str, Any] = field(default_factory=dict)
-    realised: Realised = field(default_factory=Realised)
-    """Of all phases."""
-    phases: dict[str, Realised] = field(default_factory=dict)
-    """Of each phase that was begun; of the later part alone where the run was begun before these were kept."""
-    reordered_at: int | None = None
-    """The step from which on the data comes in another order than before: the run was begun by rules of an earlier version."""
-
-    @property
-    def phase(self) -> Realised:
-        """Of the phase that the run is in."""
-        return self.phases.setdefault(self.rows.get("phase", ""), Realised())
-
-    def count(self, realised: Realised) -> None:
-        """Take note of samples of the phase that the run is in."""
-        self.realised.add(realised)
-        self.phase.add(realised)
-        self.audio_s += realised.seconds
 
 
 @dataclass

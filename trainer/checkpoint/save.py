@@ -21,14 +21,13 @@ from uuid import uuid4
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from trainer.checkpoint.restore import Resumable, described, run_tensors, step_name, step_paths
 from trainer.checkpoint.shards import MARKER, ShardWriter, is_complete
 from trainer.config import TrainConfig, TrainError
 from trainer.model.build import Trainee
-from trainer.optim import MovingAverage
+from trainer.model.ema import averaged
 from trainer.runtime.ranks import Ranks
 from voxcpm.atomic import put_back
 from voxcpm.model.backbone import VoxCPM2
@@ -236,21 +235,6 @@ def save_merged(output: Path, run: Resumable) -> Path:
         return save_pretrained(
             output / "merged", model, run.trainee.config, source=run.trainee.assets, codec=run.trainee.codec
         )
-
-
-@contextmanager
-def averaged(model: VoxCPM2, average: MovingAverage | None) -> Iterator[None]:
-    """Inside, the trained weights are their moving average; nothing happens without one."""
-    if average is not None:
-        average.exchange(model)
-    try:
-        yield
-    finally:
-        if isinstance(model, FSDPModule):
-            # A forward pass without a backward leaves the root's weights gathered, so that it would be those that change.
-            model.reshard()
-        if average is not None:
-            average.exchange(model)
 
 
 @contextmanager

@@ -15,9 +15,8 @@ from trainer.data.corpora import SegmentError
 from voxcpm.sequence.training_rows import Sample
 
 if TYPE_CHECKING:
-    from trainer.checkpoint.restore import RunState
     from trainer.data.rows import Planned, SampleMaker
-    from voxcpm.model.config import VoxCPM2Config
+    from voxcpm.config import VoxCPM2Config
 
 SHARE = 0.01
 """Of the segments of a run that may be unreadable ..."""
@@ -51,27 +50,6 @@ def is_readable(planned: Planned, unreadable: Mapping[str, str]) -> bool:
     """Whether a sample needs none of the unreadable segments."""
     choice = planned.choice
     return choice.candidate.segment_id not in unreadable and choice.reference not in unreadable
-
-
-def note_unreadable(
-    state: RunState, unreadable: Mapping[str, str], planned: Iterable[Iterable[Planned]], segments: int
-) -> dict[str, str]:
-    """Take note of what a step left out of its planned rows (of all ranks); returns what was not known before.
-
-    segments: how many the phase is trained on. TrainError where it is too much. All ranks must be told the same.
-    """
-    new = {segment: reason for segment, reason in unreadable.items() if segment not in state.unreadable}
-    state.unreadable |= new
-    if not unreadable:
-        state.unreadable_in_a_row = 0
-        return new
-    read = [is_readable(item, unreadable) for row in planned for item in row]
-    state.unreadable_in_a_row = 0 if any(read) else state.unreadable_in_a_row + len(read)
-    reason = next(iter(unreadable.values()))
-    if state.unreadable_in_a_row >= IN_A_ROW:
-        raise TrainError(f"{state.unreadable_in_a_row} samples in a row cannot be read (the last: {reason})")
-    refuse_many(len(state.unreadable), segments, reason)
-    return new
 
 
 def refuse_many(unreadable: int, segments: int, reason: str) -> None:

@@ -22,7 +22,7 @@ from trainer.data.corpora import RATE, Corpora, SegmentError
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
-    from voxcpm.model.config import VoxCPM2Config
+    from voxcpm.config import VoxCPM2Config
 
 __all__ = ["Latents", "check_length", "codec_digest", "encode_clip"]
 

@@ -25,7 +25,7 @@ from voxcpm.sequence.training_rows import Sample, lay_out_sample
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from voxcpm.model.config import VoxCPM2Config
+    from voxcpm.config import VoxCPM2Config
     from voxcpm.sequence.text_tokenizer import TextTokenizer
 
 _PUNCTUATION_ROOM = 0.05

@@ -28,8 +28,8 @@ from trainer.model.base import base_digests, refuse_other_base
 from trainer.model.build import model_config
 from trainer.model.start_checkpoint import fetch_start, local_start
 from voxcpm.audiovae import AudioVAEConfig
+from voxcpm.config import VoxCPM2Config
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.model.config import VoxCPM2Config
 from voxcpm.sequence.prompt_layout import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.weights.checkpoint import HUB_ID, parse_dtype

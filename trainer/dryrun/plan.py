@@ -25,11 +25,12 @@ from trainer.dryrun.checks import (
     look_at_model,
     read_data,
 )
-from trainer.dryrun.memory import FLOAT, Memory, PartSize, memory_needed, training_flops
+from trainer.dryrun.memory import FLOAT, Memory, PartSize, memory_needed
 from trainer.model.build import keeps_half
 from trainer.runtime.device import pick_device, slow_arithmetic
+from trainer.runtime.flops import training_flops
 from trainer.runtime.ranks import Ranks, check_shares, chosen_ranks, planned_ranks
-from voxcpm.model.config import VoxCPM2Config
+from voxcpm.config import VoxCPM2Config
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 
 _LAID_OUT = 20_000

@@ -21,8 +21,8 @@ from trainer.data.mixture import hash_number
 from trainer.model.base import base_digests
 from trainer.model.tokenizer import train_tokenizer
 from voxcpm.audiovae import AudioVAE
+from voxcpm.config import VoxCPM2Config
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.model.config import VoxCPM2Config
 from voxcpm.presets import config_dict
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.weights.checkpoint import (

@@ -10,19 +10,19 @@ from typing import Any
 import torch
 
 from trainer.checkpoint.restore import Resumable, step_name
-from trainer.checkpoint.save import averaged, whole_weights
+from trainer.checkpoint.save import whole_weights
 from trainer.config import TrainConfig
 from trainer.data.mixture import Candidate, Mixture
 from trainer.data.rows import SampleMaker
 from trainer.data.sample_counts import layout_words
-from trainer.dryrun.memory import training_flops
+from trainer.model.ema import averaged
 from trainer.monitor.speech_samples import Listener, write_heard
 from trainer.monitor.validation import Validator
-from trainer.result import Progress
+from trainer.result import Progress, StepReport
+from trainer.runtime.flops import training_flops
 from trainer.runtime.metrics import Metrics
 from trainer.runtime.ranks import Ranks
 from trainer.runtime.stop_signal import never
-from trainer.step import StepReport
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.roofline import find_gpu
 

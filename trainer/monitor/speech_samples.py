@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,23 +16,13 @@ from trainer.data.corpora import SegmentError
 from trainer.data.mixture import Candidate, Choice
 from trainer.data.rows import Planner, SampleMaker
 from trainer.model.build import Trainee
+from trainer.runtime.device import autocast
+from trainer.runtime.metrics import Heard
 from trainer.runtime.stop_signal import never
-from trainer.step import autocast
 from voxcpm.inference.speaker import SpeakOptions, VoxCPM2Model
 from voxcpm.model.backbone import VoxCPM2
 
 _WINDOW, _BANDS = 2048, 80
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One spoken sentence. audio: float32 [S] in -1..1; mel: float32 [bands, frames], 0 (-80 dB) to 1 (0 dB)."""
-
-    name: str
-    text: str
-    audio: Tensor
-    rate: int
-    mel: Tensor
 
 
 class Listener:

@@ -13,10 +13,11 @@ from trainer.data.holdout import stratified
 from trainer.data.mixture import Candidate, Choice, hash_number
 from trainer.data.packing import pack
 from trainer.data.rows import Planned, Planner, SampleMaker
+from trainer.data.step_rows import document_noise
 from trainer.model.build import Trainee
+from trainer.runtime.device import autocast
 from trainer.runtime.ranks import Ranks
 from trainer.runtime.stop_signal import never
-from trainer.step import autocast, document_noise
 from voxcpm.sequence.training_rows import pack_rows
 
 _TIME_BINS = 4
@@ -78,7 +79,7 @@ class Validator:
                 batch = pack_rows(samples)
             assert batch.document_ids is not None
             seeds = {(0, i): item.choice.seed for i, item in enumerate(row)}
-            noise = document_noise(self._trainee, batch, seeds)
+            noise = document_noise(self._trainee.config, batch, seeds)
             noise = replace(noise, cfg_keep_uniform=torch.ones_like(noise.cfg_keep_uniform))
             with autocast(self._config, self._device):
                 losses = model.training_losses(batch.to(self._device), noise)

@@ -65,3 +65,8 @@ def cpu_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """bfloat16 arithmetic over float32 weights, where the config asks for it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16")

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from catalogs.corpus.commit import write_atomically
 
 if TYPE_CHECKING:
-    from trainer.monitor.speech_samples import Heard
+    pass
+from dataclasses import dataclass
+
+from torch import Tensor
 
 
 class Metrics:
@@ -89,3 +92,14 @@ def _step(line: str) -> int | None:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One spoken sentence. audio: float32 [S] in -1..1; mel: float32 [bands, frames], 0 (-80 dB) to 1 (0 dB)."""
+
+    name: str
+    text: str
+    audio: Tensor
+    rate: int
+    mel: Tensor

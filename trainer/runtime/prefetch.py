@@ -4,66 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
-
-from trainer.data.rows import Planned
-from trainer.data.sample_counts import Realised
-from trainer.step import Part
+from typing import TypeVar
 
 _SWITCH_S = 2e-4
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class StepRows:
-    """What one step is made of."""
-
-    planned: Sequence[Sequence[Planned]]
-    """Its rows on all ranks."""
-    realised: Realised
-    """What these are in numbers."""
-    parts: list[Part]
-    """This rank's rows with their audio, on the device."""
-    after: dict[str, Any]
-    """The place in the data behind them."""
-    skipped: dict[str, int]
-    """Segments that fitted no row so far in this phase, with the positions they need."""
-
-
-class Rows(Protocol):
-    """Endless rows with a place that can be saved."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def state(self) -> dict[str, Any]: ...
-
-    def tally(self, rows: Any) -> Realised: ...
-
-
-def step_maker(
-    rows: Rows,
-    each: int,
-    prepare: Callable[[int, Sequence[Sequence[Planned]]], list[Part]],
-    skipped: dict[str, int] | None = None,
-) -> Callable[[int], StepRows]:
-    """A function that plans the next `each` rows and makes this rank's parts of them: prepare(step, rows).
-
-    skipped: what the rows write to while they are planned; every step gets a copy, so that no other thread reads it.
-    """
-
-    def make(step: int) -> StepRows:
-        planned = list(islice(rows, each))
-        after = rows.state()
-        return StepRows(planned, rows.tally(planned), prepare(step, planned), after, dict(skipped or {}))
-
-    return make
 
 
 class Ahead:

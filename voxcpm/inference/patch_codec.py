@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from voxcpm.model.config import VoxCPM2Config
+from voxcpm.config import VoxCPM2Config
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE

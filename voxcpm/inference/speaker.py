@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from voxcpm.config import VoxCPM2Config
 from voxcpm.inference.audio_files import load_audio, trim_silence
 from voxcpm.inference.decoder import Decoder, Generation, GenerationRequest, generate_patches
 from voxcpm.inference.options import check_lengths, check_prompt, check_solver, check_text
@@ -22,7 +23,6 @@ from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache, merge_
 from voxcpm.kernels.int8_linear import quantise_towers
 from voxcpm.kernels.packed_linear import pack_linears
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.model.config import VoxCPM2Config
 from voxcpm.model.flow import Solver
 from voxcpm.sequence.prompt_layout import Layout, build_layout
 from voxcpm.sequence.text_tokenizer import TextTokenizer

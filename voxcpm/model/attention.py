@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voxcpm.model.config import TowerConfig
+from voxcpm.config import TowerConfig
 from voxcpm.model.layers import rotate
 
 if TYPE_CHECKING:

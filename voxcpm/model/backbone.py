@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxcpm.config import VoxCPM2Config
 from voxcpm.model.attention import CAUSAL, Reach
-from voxcpm.model.config import VoxCPM2Config
 from voxcpm.model.decode_state import DecodeState
 from voxcpm.model.flow import FlowMatching, Solver
 from voxcpm.model.fsq import FSQ

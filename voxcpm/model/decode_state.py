@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from voxcpm.model.config import TowerConfig, VoxCPM2Config
+from voxcpm.config import TowerConfig, VoxCPM2Config
 
 
 class KVCache:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voxcpm.model.config import DiTConfig, TowerConfig
+from voxcpm.config import DiTConfig, TowerConfig
 from voxcpm.model.locdit import Condition, LocDiT
 from voxcpm.sequence.training_batch import TrainingNoise
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voxcpm.model.config import TowerConfig
+from voxcpm.config import TowerConfig
 
 
 class RMSNorm(nn.Module):

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxcpm.config import TowerConfig
 from voxcpm.model.attention import FULL
-from voxcpm.model.config import TowerConfig
 from voxcpm.model.tower import Tower
 
 

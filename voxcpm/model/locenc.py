@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from voxcpm.config import TowerConfig
 from voxcpm.model.attention import FULL
-from voxcpm.model.config import TowerConfig
 from voxcpm.model.tower import Tower
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from voxcpm.config import TowerConfig
 from voxcpm.model.attention import Attention, Reach
-from voxcpm.model.config import TowerConfig
 from voxcpm.model.layers import RMSNorm, SwiGLU, rotary, signed
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from voxcpm.model.config import VoxCPM2Config
+from voxcpm.config import VoxCPM2Config
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 
 AUDIO_START, AUDIO_END, REFERENCE_START, REFERENCE_END = 101, 102, 103, 104

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from voxcpm.atomic import replace_folder, set_aside
+from voxcpm.config import VoxCPM2Config
 from voxcpm.errors import CheckpointError
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.model.config import VoxCPM2Config
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE

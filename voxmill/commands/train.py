@@ -40,7 +40,7 @@ def train(
     terminal = Terminal(as_json)
     # Before torch is imported: a wrong name is told at once.
     settings = load_train_config(config, set_ or [])
-    from trainer.loop import train as run
+    from trainer.run import train as run
     from trainer.runtime.ranks import PeerError
 
     if dry_run:

@@ -1,0 +1,26 @@
+"""`train(config)`: here, or on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trainer.config import TrainConfig
+from trainer.loop import train_locally
+from trainer.result import Progress, TrainResult
+
+
+def train(
+    config: TrainConfig,
+    say: Callable[[str], None] = print,
+    on_step: Callable[[Progress], None] | None = None,
+) -> TrainResult:
+    """Run all phases; resumes from the newest checkpoint of `output`. Raises TrainError (and the loaders' errors), one line.
+
+    Started several times by torchrun, it is one run: see `trainer.runtime.ranks`. With `launch: ray` it starts the ranks itself.
+    SIGTERM and SIGINT, on any rank, finish the step, save and return with `stopped_early`.
+    """
+    if config.launch == "ray":
+        from trainer.ray_launcher import train_on_ray
+
+        return train_on_ray(config, say, on_step)
+    return train_locally(config, say, on_step)
