@@ -31,7 +31,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from inference import _replace_section  # noqa: E402
 
 from trainer.config import TrainConfig  # noqa: E402
-from trainer.data.mixture import Candidate, Choice  # noqa: E402
+from trainer.data.candidates import Choice  # noqa: E402
+from trainer.data.mixture import Candidate  # noqa: E402
 from trainer.data.packing import pack  # noqa: E402
 from trainer.data.rows import Planned  # noqa: E402
 from trainer.data.sample_counts import Realised  # noqa: E402

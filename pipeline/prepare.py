@@ -17,8 +17,9 @@ from catalogs.corpus.history import History, note_replaced, read_history
 from catalogs.corpus.locks import CorpusBusyError, only_run, own_scratch
 from catalogs.corpus.thresholds import apply_saved, saved_wins
 from catalogs.settings import dump_settings
-from catalogs.weights.registry import DigestMismatch, NotPinned, WeightsMissing, available, pull_command, resolve
+from catalogs.weights.registry import available, pull_command, resolve
 from catalogs.weights.registry import weights as weights_of
+from catalogs.weights.verify import DigestMismatch, NotPinned, WeightsMissing
 from pipeline.config import PrepareConfig
 from pipeline.duplicates.mark import mark_duplicates
 from pipeline.engine.inline import InlineEngine

@@ -11,7 +11,8 @@ import pytest
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
 from catalogs.query.views import query
-from catalogs.weights.registry import WeightsMissing, profile, resolve
+from catalogs.weights.registry import profile, resolve
+from catalogs.weights.verify import WeightsMissing
 from trainer import TrainConfig, load_train_config, train
 
 MADE = Path(__file__).parent / "fixtures" / "made_by_fae81e6"

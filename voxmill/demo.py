@@ -125,7 +125,7 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
     from catalogs.corpus.reader import Corpus
     from voxcpm import VoxCPM
     from voxcpm.kernels.threads import spare_threads
-    from voxmill.commands.model import generous_seconds
+    from voxmill.speech_length import generous_seconds
 
     folder = out / "spoken"
     folder.mkdir(parents=True, exist_ok=True)

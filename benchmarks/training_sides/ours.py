@@ -19,9 +19,10 @@ torch.set_num_threads(int(sys.argv[2]))
 from protocol import answer, timed  # noqa: E402
 
 from trainer.config import Phase, TrainConfig  # noqa: E402
+from trainer.data.candidates import Choice  # noqa: E402
 from trainer.data.corpora import Corpora  # noqa: E402
 from trainer.data.latent_cache import Latents  # noqa: E402
-from trainer.data.mixture import Candidate, Choice  # noqa: E402
+from trainer.data.mixture import Candidate  # noqa: E402
 from trainer.data.rows import Planned, Planner, SampleMaker  # noqa: E402
 from trainer.data.step_rows import document_noise  # noqa: E402
 from trainer.model.build import build  # noqa: E402

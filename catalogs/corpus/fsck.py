@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,15 @@ import pyarrow as pa
 from catalogs.corpus.attempts import newest_records, older_sources
 from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.damage import one_line, repair_command
+from catalogs.corpus.findings import Findings
 from catalogs.corpus.latents import latent_problems
 from catalogs.corpus.locks import dead_scratch, only_run, run_at_work
 from catalogs.corpus.schema import INDEX, RECORDINGS, SEGMENTS, is_readable
 from catalogs.corpus.unit_checks import SCHEMAS, Problem, check_audio, check_seconds, read_file
-from catalogs.corpus.unnamed import Unnamed, sort_unnamed
-from catalogs.weights.registry import file_sha256
+from catalogs.corpus.unnamed import sort_unnamed
+from catalogs.weights.verify import file_sha256
 
 __all__ = ["Findings", "Problem", "fsck"]
-
-
-@dataclass
-class Findings:
-    """What an examination found, and what a repair needs to know of it."""
-
-    problems: list[Problem] = field(default_factory=list)
-    """Errors and notices that no repair mends."""
-    records: list[dict[str, Any]] = field(default_factory=list)
-    damaged: dict[str, list[Problem]] = field(default_factory=dict)
-    """Of each unit with files at fault: what is wrong with them; `path` is the file's."""
-    broken_records: dict[Path, Problem] = field(default_factory=dict)
-    companions: list[Problem] = field(default_factory=list)
-    """Annotations and latents that cannot be read: a later pass makes them again."""
-    unnamed: Unnamed = field(default_factory=Unnamed)
 
 
 def fsck(

@@ -17,13 +17,13 @@ from typing import Any
 import pyarrow as pa
 
 from catalogs.corpus.commit import commit_record, corpus_info, record_path, sweep_tmp, write_atomically
-from catalogs.corpus.fsck import Findings
+from catalogs.corpus.findings import Findings
 from catalogs.corpus.ids import other_channel_id, source_id
 from catalogs.corpus.locks import dead_scratch
 from catalogs.corpus.schema import INDEX
 from catalogs.corpus.unit_checks import Problem, read_file
 from catalogs.corpus.unnamed import aside_folder, aside_records, is_redone
-from catalogs.weights.registry import file_sha256
+from catalogs.weights.verify import file_sha256
 
 
 def mend(root: Path, found: Findings) -> list[Problem]:

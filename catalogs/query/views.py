@@ -41,7 +41,7 @@ from catalogs.corpus.schema import (
 )
 from catalogs.corpus.thresholds import Thresholds, load_thresholds, save_thresholds
 from catalogs.query.column_words import comments_sql, with_comments
-from catalogs.weights.registry import file_sha256
+from catalogs.weights.verify import file_sha256
 
 if TYPE_CHECKING:
     import duckdb

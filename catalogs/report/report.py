@@ -16,7 +16,7 @@ from catalogs.report.charts import Histogram, duration_text, histogram_svg, numb
 from catalogs.report.clips import ClipMaker
 from catalogs.settings import read_yaml
 from catalogs.vocabulary.languages import language, language_name
-from catalogs.weights import registry
+from catalogs.weights import registry, verify
 
 if TYPE_CHECKING:
     import duckdb
@@ -286,7 +286,7 @@ def _settings(root: Path) -> dict[str, Any]:
     return read_yaml(path) if path.is_file() else {}
 
 
-def _weights(settings: dict[str, Any]) -> list[registry.Weights]:
+def _weights(settings: dict[str, Any]) -> list[verify.Weights]:
     """The pretrained weights that the settings name: what a stage was not told to use is not listed."""
     known = registry.registry()
     groups = [group for group in settings.values() if isinstance(group, dict)]

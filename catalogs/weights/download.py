@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from catalogs.weights.registry import DigestMismatch, Progress, WeightFile, Weights, WeightsMissing, file_sha256
+from catalogs.weights.verify import DigestMismatch, Progress, WeightFile, Weights, WeightsMissing, file_sha256
 
 _BLOCK = 1 << 20
 _TIMEOUT_S = 30

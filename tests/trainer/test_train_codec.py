@@ -16,9 +16,9 @@ from train_runs import Runs
 from catalogs.settings import SettingsError
 from trainer.codec import CodecConfig, load_codec_config, train_codec
 from trainer.codec.clips import CodecClip, bandwidths, crops
-from trainer.codec.config import AdversarySettings
+from trainer.codec.config import AdversarySettings, CodecFit
 from trainer.codec.files import read_codec
-from trainer.codec.fit import CodecFit, CodecTrainer, fit_codec
+from trainer.codec.fit import CodecTrainer, fit_codec
 from trainer.codec.initialise import initialise_codec
 from trainer.codec.losses import RESOLUTIONS, mel_bank, mel_distance, resolutions
 from trainer.codec.measure import measure

@@ -15,16 +15,17 @@ import torch
 from train_runs import damage
 
 from catalogs.corpus.reader import Corpus
-from trainer.checkpoint.save import only_run
 from trainer.codec import CodecConfig, CodecResult, train_codec
 from trainer.codec.clips import CodecClip
+from trainer.codec.config import CodecFit
 from trainer.codec.encoded import EncodedClips
 from trainer.codec.files import read_codec
-from trainer.codec.fit import CodecFit, CodecTrainer
+from trainer.codec.fit import CodecTrainer
 from trainer.codec.source import CorpusClips
 from trainer.config import TrainError
 from trainer.data.corpora import Corpora
 from trainer.runtime.metrics import read_metrics
+from trainer.runtime.run_folder import hold_folder
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 
 TINY = {"encoder_dim": 2, "decoder_dim": 64}
@@ -133,7 +134,7 @@ def assert_same(mine: CodecResult, theirs: CodecResult, folder: Path) -> None:
 
 
 def test_two_runs_into_one_folder_are_one_too_many(speech: Path, tmp_path: Path) -> None:
-    with only_run(tmp_path / "out"), pytest.raises(TrainError, match="another run is training into"):
+    with hold_folder(tmp_path / "out"), pytest.raises(TrainError, match="another run is training into"):
         train_codec(settings(speech, tmp_path / "out"), lambda _: None)
 
 

@@ -16,10 +16,11 @@ from train_runs import Runs, damage, losses
 from catalogs.corpus.reader import Corpus
 from trainer.config import TrainError, ValidationSettings
 from trainer.data import damage as limits
+from trainer.data.candidates import Choice
 from trainer.data.corpora import Corpora
 from trainer.data.damage import make_readable
 from trainer.data.latent_cache import Latents
-from trainer.data.mixture import Choice, find_candidates, hold_out
+from trainer.data.mixture import find_candidates, hold_out
 from trainer.data.rows import Planner, SampleMaker
 from trainer.data.step_rows import document_noise
 from trainer.encode_corpus import encode_corpus

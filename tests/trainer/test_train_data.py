@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from trainer.config import LayoutWeights, Phase
+from trainer.data.candidates import Choice
 from trainer.data.corpora import Corpora
 from trainer.data.latent_cache import Latents, encode_clip
-from trainer.data.mixture import Candidate, Choice, Mixture, find_candidates
+from trainer.data.mixture import Candidate, Mixture, find_candidates
 from trainer.data.rows import Planned, Planner, RowStream, SampleMaker
 from voxcpm.config import VoxCPM2Config
 from voxcpm.sequence.text_tokenizer import TextTokenizer

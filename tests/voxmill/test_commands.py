@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from catalogs.corpus.commit import create_corpus
 from catalogs.report.report import ReportError, _weights
-from catalogs.weights import registry
+from catalogs.weights import registry, verify
 from pipeline.config import load_config
 from pipeline.engine.worker import StageGroup
 from pipeline.prepare import PrepareError, check_weights
@@ -91,7 +91,7 @@ def test_all_missing_weights_are_named_at_once(monkeypatch: pytest.MonkeyPatch, 
         check_weights(iter(names))
 
 
-@pytest.mark.parametrize("kind", [registry.DigestMismatch, registry.NotPinned, registry.WeightsMissing])
+@pytest.mark.parametrize("kind", [verify.DigestMismatch, verify.NotPinned, verify.WeightsMissing])
 def test_weights_that_must_not_be_loaded_stop_the_run_with_one_line(
     monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from voxmill import cli
-from voxmill.commands.model import generous_seconds
+from voxmill.speech_length import generous_seconds
 
 PROMPT = "It was the best of times, "
 QUICK = ("--steps", "2", "--seed", "7", "--max-seconds", "0.8")

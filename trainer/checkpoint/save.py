@@ -8,7 +8,6 @@ OUTPUT/latest                      link to the newest
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,10 +24,11 @@ from torch.distributed.tensor import DTensor
 
 from trainer.checkpoint.restore import Resumable, described, run_tensors, step_name, step_paths
 from trainer.checkpoint.shards import MARKER, ShardWriter, is_complete
-from trainer.config import TrainConfig, TrainError
+from trainer.config import TrainConfig
 from trainer.model.build import Trainee
 from trainer.model.ema import averaged
 from trainer.runtime.ranks import Ranks
+from trainer.runtime.run_folder import hold_folder
 from voxcpm.atomic import put_back
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.weights.checkpoint import save_pretrained
@@ -240,12 +240,7 @@ def save_merged(output: Path, run: Resumable) -> Path:
 @contextmanager
 def only_run(output: Path) -> Iterator[None]:
     """Hold the output folder: TrainError when another run writes there. Clears up what killed runs left half-written."""
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TrainError(f"another run is training into {output}: wait for it, or give another output") from None
+    with hold_folder(output):
         for name in ("start", "merged"):
             put_back(output / name)
         for pattern in ("checkpoints/.step_*", ".start.*", ".merged.*", "resume/.step_*"):

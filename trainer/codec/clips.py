@@ -16,7 +16,7 @@ from trainer.data.damage import IN_A_ROW
 from voxcpm.audiovae import AudioVAE
 
 if TYPE_CHECKING:
-    from trainer.codec.fit import CodecFit
+    from trainer.codec.config import CodecFit
 
 T = TypeVar("T")
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from math import cos, pi
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from trainer.codec.losses import FLOOR_DB
 from trainer.config import FolderName, FrozenSettings, load_recipe
 
 
@@ -87,3 +90,34 @@ class CodecConfig(FrozenSettings):
 def load_codec_config(source: str | Path, overrides: Iterable[str] = ()) -> CodecConfig:
     """Settings from a YAML file or the name of a codec recipe, with `a.b=c` overrides on top; raises SettingsError."""
     return load_recipe(CodecConfig, "trainer.codec", source, overrides)
+
+
+_LAST_RATE = 0.02
+"""Share of the learning rate that a cosine schedule ends with."""
+
+
+@dataclass(frozen=True)
+class CodecFit:
+    """How a codec is fitted; see CodecConfig."""
+
+    steps: int = 60
+    batch: int = 4
+    crop_s: float = 0.96
+    lr: float = 1e-3
+    waveform_weight: float = 5.0
+    kl_weight: float = 1e-3
+    warmup: int = 0
+    schedule: str = "constant"
+    decoder_only: bool = False
+    floor_db: float = FLOOR_DB
+    narrowed: float = 0.0
+    adversary: AdversarySettings | None = None
+
+    def rate(self, step: int) -> float:
+        """The share of the learning rate at step 0..steps-1."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if self.schedule == "constant":
+            return 1.0
+        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + cos(pi * progress))

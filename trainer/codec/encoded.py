@@ -17,7 +17,7 @@ from trainer.codec.source import Recent
 from voxcpm.audiovae import AudioVAE
 
 if TYPE_CHECKING:
-    from trainer.codec.fit import CodecFit
+    from trainer.codec.config import CodecFit
 
 
 class EncodedClip(NamedTuple):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from math import cos, pi
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,39 +22,10 @@ from voxcpm.audiovae import AudioVAE
 
 if TYPE_CHECKING:
     from trainer.codec.adversary import Adversary
-    from trainer.codec.config import AdversarySettings
+from trainer.codec.config import CodecFit
 
-_LAST_RATE = 0.02
-"""Share of the learning rate that a cosine schedule ends with."""
 _SNAKE_SHARE = 0.1
 """Of the learning rate, for Snake's frequencies."""
-
-
-@dataclass(frozen=True)
-class CodecFit:
-    """How a codec is fitted; see CodecConfig."""
-
-    steps: int = 60
-    batch: int = 4
-    crop_s: float = 0.96
-    lr: float = 1e-3
-    waveform_weight: float = 5.0
-    kl_weight: float = 1e-3
-    warmup: int = 0
-    schedule: str = "constant"
-    decoder_only: bool = False
-    floor_db: float = FLOOR_DB
-    narrowed: float = 0.0
-    adversary: AdversarySettings | None = None
-
-    def rate(self, step: int) -> float:
-        """The share of the learning rate at step 0..steps-1."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        if self.schedule == "constant":
-            return 1.0
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + cos(pi * progress))
 
 
 class CodecTrainer:

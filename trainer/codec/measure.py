@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from trainer.codec.clips import CodecClip, at_input_rate, crops, resampled
-from trainer.codec.fit import CodecFit
+from trainer.codec.config import CodecFit
 from trainer.codec.losses import mel_distance
 from voxcpm.audiovae import AudioVAE
 

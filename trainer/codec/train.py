@@ -14,11 +14,10 @@ import torch
 
 from catalogs.corpus.commit import write_atomically
 from catalogs.settings import dump_settings
-from trainer.checkpoint.save import only_run
 from trainer.codec.clips import CodecClip, at_input_rate
-from trainer.codec.config import CodecConfig
+from trainer.codec.config import CodecConfig, CodecFit
 from trainer.codec.files import read_codec, write_codec
-from trainer.codec.fit import CodecFit, CodecTrainer, run_steps
+from trainer.codec.fit import CodecTrainer, run_steps
 from trainer.codec.measure import CodecMeasures, measure, missing_packages
 from trainer.codec.normalise import normalise_latents
 from trainer.codec.resume import read_state, remove_state, write_state
@@ -28,6 +27,7 @@ from trainer.data.corpora import Corpora
 from trainer.data.mixture import hash_number
 from trainer.runtime.device import cpu_threads, pick_device
 from trainer.runtime.metrics import Metrics, read_metrics
+from trainer.runtime.run_folder import hold_folder
 from trainer.runtime.stop_signal import flag_on_signal
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 from voxcpm.presets import config_dict
@@ -68,7 +68,7 @@ def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> Code
         torch.manual_seed(config.seed)
         codec = _fresh(config) if config.start is None else read_codec(config.start)
         codec.to(pick_device(config.device))
-        stack.enter_context(only_run(output))
+        stack.enter_context(hold_folder(output))
         asked_to_stop = stack.enter_context(flag_on_signal())
         say(f"codec: {len(training)} clips, {minutes:.1f} min to train on, {len(held)} held out")
         if missing := missing_packages():

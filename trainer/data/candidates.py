@@ -244,3 +244,16 @@ def usable(table: Table) -> np.ndarray:
 def hold_out_draw(name: str) -> float:
     """A number in 0..1 that decides whether a segment, or a group of linked ones, is held out; it follows from the name alone."""
     return hash_number("held out", name) / 2**56
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One sample to be made: which segment in which layout, and the number its own random draws come from."""
+
+    index: int
+    candidate: Candidate
+    layout: str
+    reference: str | None
+    seed: int
+    description: str | None = None
+    """The words for its voice, where the layout has such; None: the candidate's description."""

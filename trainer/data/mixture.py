@@ -10,7 +10,15 @@ import numpy as np
 
 from catalogs.candidates.table import BRIEF, MADE
 from trainer.config import LAYOUTS, Phase
-from trainer.data.candidates import CONTINUED_SECONDS, DECOUPLED_BIT, DESCRIBED, REFERENCED, Candidate, Candidates
+from trainer.data.candidates import (
+    CONTINUED_SECONDS,
+    DECOUPLED_BIT,
+    DESCRIBED,
+    REFERENCED,
+    Candidate,
+    Candidates,
+    Choice,
+)
 from trainer.data.holdout import data_key, describe_candidates, find_candidates, hold_out
 from trainer.data.quotas import KINDS, Kind, Shares, limited
 from trainer.data.sample_counts import Realised
@@ -31,19 +39,6 @@ _BLOCK = 4096
 """Choices that are drawn at once."""
 _BLOCKS_KEPT = 32
 """170 kB each: what a step of a thousand rows is made of is drawn once, and counted from the same numbers."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One sample to be made: which segment in which layout, and the number its own random draws come from."""
-
-    index: int
-    candidate: Candidate
-    layout: str
-    reference: str | None
-    seed: int
-    description: str | None = None
-    """The words for its voice, where the layout has such; None: the candidate's description."""
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from trainer.config import Phase, TrainError
-from trainer.data.candidates import DESCRIBED
+from trainer.data.candidates import DESCRIBED, Choice
 from trainer.data.corpora import RATE, Corpora
 from trainer.data.latent_cache import Latents
-from trainer.data.mixture import Choice, Draws, Mixture
+from trainer.data.mixture import Draws, Mixture
 from trainer.data.packing import Packer
 from trainer.data.sample_counts import Realised
 from trainer.data.token_counts import Words, spoken_text, token_counts

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trainer.config import LAYOUTS
 
 if TYPE_CHECKING:
-    from trainer.data.mixture import Choice
+    from trainer.data.candidates import Choice
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from trainer.data.mixture import Choice
+from trainer.data.candidates import Choice
 from trainer.data.rows import Planned
 from trainer.data.sample_counts import Realised
 from voxcpm.config import VoxCPM2Config

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from catalogs.corpus.commit import write_atomically
+from trainer.codec.config import CodecFit
 from trainer.codec.files import read_codec
-from trainer.codec.fit import CodecFit, fit_codec
+from trainer.codec.fit import fit_codec
 from trainer.config import TrainConfig, TrainError
 from trainer.data.corpora import Corpora
 from trainer.data.mixture import hash_number

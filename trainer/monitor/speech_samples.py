@@ -12,8 +12,9 @@ from torch import Tensor
 from catalogs.corpus.commit import write_atomically
 from trainer.codec.losses import mel_bank
 from trainer.config import TrainConfig
+from trainer.data.candidates import Choice
 from trainer.data.corpora import SegmentError
-from trainer.data.mixture import Candidate, Choice
+from trainer.data.mixture import Candidate
 from trainer.data.rows import Planner, SampleMaker
 from trainer.model.build import Trainee
 from trainer.runtime.device import autocast

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from trainer.config import LAYOUTS, TrainConfig
+from trainer.data.candidates import Choice
 from trainer.data.damage import make_readable
 from trainer.data.holdout import stratified
-from trainer.data.mixture import Candidate, Choice, hash_number
+from trainer.data.mixture import Candidate, hash_number
 from trainer.data.packing import pack
 from trainer.data.rows import Planned, Planner, SampleMaker
 from trainer.data.step_rows import document_noise

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from voxcpm.inference.prompt_cache import PromptCache
 
     Wav = NDArray[np.float32]
+from voxmill.speech_length import generous_seconds
 
 PATCH_S = 0.16
 #: Utterances of a file that are generated together, and then written.
@@ -260,15 +261,6 @@ def _check_numbers(
         raise ValueError(f"--retry {retry} must be at least 1 (1: a single attempt)")
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype} is not one of {', '.join(DTYPES)}")
-
-
-def generous_seconds(text: str) -> float:
-    """Twice what speaking this text usually takes and two seconds: a model that does not stop must not go on for minutes.
-
-    Usual speed: 14 characters a second, and 4.5 for scripts that write a syllable or more with one character.
-    """
-    dense = sum(ch >= "\u2e80" for ch in text)
-    return 2.0 * ((len(text) - dense) / 14.0 + dense / 4.5) + 2.0
 
 
 # -- speaking ----------------------------------------------------------------------------------------------------------
