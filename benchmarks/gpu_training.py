@@ -35,14 +35,14 @@ from trainer.data.candidates import Choice  # noqa: E402
 from trainer.data.mixture import Candidate  # noqa: E402
 from trainer.data.packing import pack  # noqa: E402
 from trainer.data.rows import Planned  # noqa: E402
-from trainer.data.sample_counts import Realised  # noqa: E402
+from trainer.data.sample_counts import SampleCounts  # noqa: E402
 from trainer.data.step_rows import step_maker  # noqa: E402
 from trainer.model.build import keep_in_half  # noqa: E402
 from trainer.optim import make_optimizer  # noqa: E402
 from trainer.result import StepReport  # noqa: E402
 from trainer.runtime.flops import training_flops  # noqa: E402
 from trainer.runtime.parallelize import parallelize  # noqa: E402
-from trainer.runtime.prefetch import Ahead  # noqa: E402
+from trainer.runtime.prefetch import Prefetcher  # noqa: E402
 from trainer.runtime.ranks import Ranks  # noqa: E402
 from trainer.step import Stepper  # noqa: E402
 from voxcpm.config import VoxCPM2Config  # noqa: E402
@@ -115,9 +115,9 @@ class Rows:
         """There is nothing to resume."""
         return {}
 
-    def tally(self, rows: list[list[Planned]]) -> Realised:
+    def tally(self, rows: list[list[Planned]]) -> SampleCounts:
         """What is trained on is not counted here."""
-        return Realised()
+        return SampleCounts()
 
 
 class StoredClips:
@@ -170,7 +170,7 @@ def measure(way: Way, config: VoxCPM2Config, device: torch.device, steps: int, p
     stepper = Stepper(settings, trainee, optimizer, maker, device, parallel)
     warm = 3
     reports: list[StepReport] = []
-    with Ahead(device.type == "cuda") as ahead:
+    with Prefetcher(device.type == "cuda") as ahead:
         source: Any = Rows(way.positions)
         each = way.rows * way.accumulate
         make = step_maker(source, each, partial(stepper.prepare, phase))

@@ -44,7 +44,7 @@ from trainer.data.mixture import Mixture  # noqa: E402
 from trainer.data.rows import Planner, RowStream  # noqa: E402
 from trainer.data.step_rows import step_maker  # noqa: E402
 from trainer.model.tokenizer import train_tokenizer  # noqa: E402
-from trainer.runtime.prefetch import Ahead  # noqa: E402
+from trainer.runtime.prefetch import Prefetcher  # noqa: E402
 from voxcpm.sequence.text_tokenizer import TextTokenizer  # noqa: E402
 
 PLANNED = 20_000
@@ -127,7 +127,7 @@ def ahead(folder: Path, rows: int, steps: int) -> float:
     """Mean wall seconds of steps that wait for COMPUTE_S, as a host does for its GPU, while the next one is planned."""
     stream = stream_of(folder, rows)
     make = step_maker(stream, rows, lambda step, planned: [])
-    with Ahead(in_background=True) as prefetch:
+    with Prefetcher(in_background=True) as prefetch:
         for number, made in enumerate(prefetch.steps(make, range(steps + 2))):
             made()
             if number == 1:

@@ -26,13 +26,13 @@ sys.path.insert(0, str(DOCS.parent))
 def stage_page(name: str, position: int, count: int) -> str:
     """The page of one stage."""
     from catalogs.weights import registry
-    from pipeline.config import CHAIN
+    from pipeline.config import STAGE_GROUPS
     from pipeline.stages import stage_class
 
     kind = stage_class(name)
     module = inspect.getmodule(kind)
     assert module is not None
-    partners = next(group for group in CHAIN if name in group)
+    partners = next(group for group in STAGE_GROUPS if name in group)
     weights = kind(kind.config_type()).weights()
     lines = [
         f"# {name}",

@@ -19,7 +19,7 @@ from pipeline.voice.purity import LEAST_PURITY
 
 #: The stages in order; stages on one line share an actor. Decode and separate must: what passes between them is the
 #: native-rate audio, 1.27 GB an hour as float32, and must not go through an object store.
-CHAIN: tuple[tuple[str, ...], ...] = (
+STAGE_GROUPS: tuple[tuple[str, ...], ...] = (
     ("decode", "separate"),
     ("detect_speech", "find_turns", "segment"),
     ("transcribe",),
@@ -28,7 +28,7 @@ CHAIN: tuple[tuple[str, ...], ...] = (
     ("cut_clips",),
 )
 
-STAGE_NAMES: tuple[str, ...] = tuple(name for group in CHAIN for name in group)
+STAGE_NAMES: tuple[str, ...] = tuple(name for group in STAGE_GROUPS for name in group)
 
 #: Stages that make or judge voice prints. One encoder for all: a threshold means nothing for another encoder's cosines.
 ENCODER_STAGES: tuple[str, ...] = ("find_turns", "embed_speaker", "mine_references")
@@ -128,7 +128,7 @@ class PrepareConfig(BaseModel):
 
     def groups(self) -> list[StageGroup]:
         """The chain as groups of stages, sized by the engine's settings."""
-        known = {group[0] for group in CHAIN}
+        known = {group[0] for group in STAGE_GROUPS}
         for key, table in (("actors", self.engine.actors), ("gpus", self.engine.gpus)):
             for name in table:
                 if name not in known:
@@ -146,14 +146,14 @@ class PrepareConfig(BaseModel):
                 timeout_s=self.engine.timeout_s,
                 timeouts={n: limit for n, limit in self.engine.timeouts.items() if n in group},
             )
-            for group in CHAIN
+            for group in STAGE_GROUPS
         ]
 
     def _check_devices(self) -> None:
         """Raise SettingsError where a stage insists on a GPU that its actors would not be given."""
         if self.engine.executor != "ray":
             return
-        for group in CHAIN:
+        for group in STAGE_GROUPS:
             asking = [name for name in group if getattr(getattr(self, name), "device", "auto") == "cuda"]
             if asking and not self.engine.gpus.get(group[0]):
                 raise SettingsError(

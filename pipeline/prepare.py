@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from catalogs.corpus.commit import CorpusError, adopt_fingerprint, create_corpus, sweep_tmp, write_atomically
+from catalogs.corpus.commit import CorpusError, bind_fingerprint, create_corpus, sweep_tmp, write_atomically
 from catalogs.corpus.fresh import Fresh
 from catalogs.corpus.history import History, note_replaced, read_history
 from catalogs.corpus.locks import CorpusBusyError, only_run, own_scratch
@@ -120,7 +120,7 @@ def prepare(
 def _prepare(
     paths: Sequence[str], root: Path, config: PrepareConfig, watcher: Watcher, redo: bool, fingerprint: str
 ) -> Summary:
-    adopt_fingerprint(root, fingerprint, redo)
+    bind_fingerprint(root, fingerprint, redo)
     sweep_tmp(root)
     write_atomically(root / "prepare.yaml", dump_settings(config).encode(), scratch=root / "tmp")
     if line := saved_wins(root, config.thresholds):

@@ -1,6 +1,6 @@
 """What travels between stages: a session with its recordings, its 16 kHz audio in windows, and its segments.
 
-Never a session as float32: `Window.pcm` is 16 kHz mono int16 and at most ten minutes long (115 MB an hour of audio).
+Never a session as float32: `PcmWindow.pcm` is 16 kHz mono int16 and at most ten minutes long (115 MB an hour of audio).
 The native-rate audio stays in the source file and is cut out by offsets in the last stage.
 """
 
@@ -89,7 +89,7 @@ class Separation:
 
 
 @dataclass
-class Window:
+class PcmWindow:
     """16 kHz mono int16 audio of one stretch of a recording; windows of a recording are contiguous and in order."""
 
     source_id: str
@@ -245,7 +245,7 @@ class Session:
     spool: str
     """A folder under the corpus' tmp/ where stages may put large intermediate files; removed after the commit."""
     recordings: list[Recording]
-    windows: list[Window] = field(default_factory=list)
+    windows: list[PcmWindow] = field(default_factory=list)
     speech: list[SpeechSpan] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     references: list[Reference] = field(default_factory=list)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.corpus.attempts import CAUSES, cause_of_row
-from catalogs.corpus.commit import CorpusError, adopt_fingerprint, corpus_info, sweep_tmp
+from catalogs.corpus.commit import CorpusError, bind_fingerprint, corpus_info, sweep_tmp
 from catalogs.corpus.history import History, note_replaced, read_history, replaced_sources
 from catalogs.corpus.locks import CorpusBusyError, only_run
 from pipeline.config import PrepareConfig, load_config
@@ -76,7 +76,7 @@ def retry(
     with full_disk_said(root):
         try:
             with only_run(root):
-                adopt_fingerprint(root, settled.fingerprint)
+                bind_fingerprint(root, settled.fingerprint)
                 sweep_tmp(root)
                 return _retry(root, settled.config, settled.fingerprint, watcher, stage, causes)
         except (CorpusBusyError, CorpusError) as error:

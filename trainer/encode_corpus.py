@@ -18,7 +18,7 @@ from trainer.codec.files import read_codec
 from trainer.config import TrainError
 from trainer.data.clip_encoder import ClipEncoder, latent_form, to_bits
 from trainer.data.corpora import RATE, Corpora, SegmentError
-from trainer.data.damage import refuse_many
+from trainer.data.damage import refuse_many_damaged
 from trainer.data.latent_cache import check_length
 from trainer.runtime.device import pick_device
 from voxcpm.config import VoxCPM2Config
@@ -114,7 +114,7 @@ def _readable(
             check_length(segment, len(clip), patches, patch_samples, corpora.title)
         except SegmentError as error:
             stats.unreadable[segment] = str(error)
-            refuse_many(len(stats.unreadable), total, str(error))
+            refuse_many_damaged(len(stats.unreadable), total, str(error))
             continue
         clips.append(clip)
         kept.append((row, patches))

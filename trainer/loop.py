@@ -14,16 +14,16 @@ import torch
 from catalogs.corpus.commit import write_atomically
 from catalogs.settings import dump_settings
 from trainer.checkpoint.restore import Resumable, latest, restore, step_name
-from trainer.checkpoint.save import Keeper, only_run, save_merged
-from trainer.checkpoint.state import RunState, note_unreadable
+from trainer.checkpoint.save import CheckpointWriter, only_run, save_merged
+from trainer.checkpoint.state import RunState, note_damage
 from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data.candidates import Candidates
 from trainer.data.damage import is_readable
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import Mixture, describe_candidates
 from trainer.data.rows import Planned, Planner, RowStream, SampleMaker
-from trainer.data.sample_counts import Realised
-from trainer.data.step_rows import Part, StepRows, step_maker
+from trainer.data.sample_counts import SampleCounts
+from trainer.data.step_rows import MicroBatch, StepRows, step_maker
 from trainer.dryrun.checks import check_all
 from trainer.loss_guard import Guard
 from trainer.model.build import build
@@ -34,7 +34,7 @@ from trainer.result import Progress, StepReport, TrainResult
 from trainer.runtime.device import cpu_threads, pick_device, slow_arithmetic
 from trainer.runtime.metrics import Metrics
 from trainer.runtime.parallelize import Parallel, parallelize
-from trainer.runtime.prefetch import Ahead
+from trainer.runtime.prefetch import Prefetcher
 from trainer.runtime.ranks import Ranks, joined, only_first, planned_ranks
 from trainer.runtime.stop_signal import flag_on_signal
 from trainer.step import Stepper
@@ -91,7 +91,7 @@ def _train(
         metrics = stack.enter_context(Metrics(output, run.state.step + 1)) if ranks.first else None
         asked_to_stop = stack.enter_context(flag_on_signal())
         reporter = Reporter(config, run, ranks, maker, data.held, say, on_step, metrics, asked_to_stop)
-        ahead = stack.enter_context(Ahead(device.type == "cuda"))
+        ahead = stack.enter_context(Prefetcher(device.type == "cuda"))
         steps = _Run(config, run, parallel, maker, reporter, ahead, asked_to_stop)
         stack.callback(steps.close)
         steps.all_phases(data.mixtures, data.candidates)
@@ -108,7 +108,7 @@ class _Run:
         parallel: Parallel,
         maker: SampleMaker,
         reporter: Reporter,
-        ahead: Ahead,
+        ahead: Prefetcher,
         asked_to_stop: Callable[[], bool],
     ) -> None:
         self._config, self._saved, self._state = config, run, run.state
@@ -118,7 +118,7 @@ class _Run:
         device = run.trainee.model.device
         self._stepper = Stepper(config, run.trainee, run.optimizer, maker, device, parallel, self._guard.accepts)
         self._planner = Planner(run.trainee.tokenizer, run.trainee.config)
-        self._keeper = Keeper(self._output, config, self._ranks)
+        self._keeper = CheckpointWriter(self._output, config, self._ranks)
         self._due = False
         self._stopped = False
 
@@ -189,7 +189,7 @@ class _Run:
         if state.rows.get("phase") == name:
             rows.seek(state.rows["at"])
 
-        def prepare(step: int, planned: Sequence[Sequence[Planned]]) -> list[Part]:
+        def prepare(step: int, planned: Sequence[Sequence[Planned]]) -> list[MicroBatch]:
             return self._stepper.prepare(phase, step, planned[self._ranks.rank :: self._ranks.world])
 
         make = step_maker(rows, phase.rows * phase.accumulate, prepare, too_long)
@@ -206,7 +206,7 @@ class _Run:
             state.step += 1
             state.rows = {"phase": name, "at": now.after}
             self._due = self._due or state.step % self._config.save_every == 0
-            self._reporter.left_out(note_unreadable(state, report.unreadable, now.planned, segments))
+            self._reporter.left_out(note_damage(state, report.unreadable, now.planned, segments))
             if report.taken:
                 self._count(report, now)
             elif report.patches:
@@ -229,7 +229,7 @@ class _Run:
         state.bad_in_a_row = 0
         realised = rows.realised
         if report.unreadable:
-            realised = Realised()
+            realised = SampleCounts()
             for item in (item for row in rows.planned for item in row if is_readable(item, report.unreadable)):
                 realised.count(item.choice)
         state.count(realised)
@@ -266,5 +266,5 @@ class _Run:
         )
 
 
-def _parts(made: Callable[[], StepRows]) -> list[Part]:
+def _parts(made: Callable[[], StepRows]) -> list[MicroBatch]:
     return made().parts

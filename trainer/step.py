@@ -10,10 +10,10 @@ from time import perf_counter
 import torch
 
 from trainer.config import Phase, TrainConfig
-from trainer.data.damage import make_readable
-from trainer.data.history_noise import blur_history
+from trainer.data.damage import make_all
+from trainer.data.history_noise import noise_history
 from trainer.data.rows import Planned, SampleMaker
-from trainer.data.step_rows import Part, document_noise
+from trainer.data.step_rows import MicroBatch, document_noise
 from trainer.model.build import Trainee
 from trainer.optim import clip_gradients, learning_rate
 from trainer.result import StepReport
@@ -66,7 +66,7 @@ class Stepper:
             if self._began is not None:
                 self._began += perf_counter() - started
 
-    def prepare(self, phase: Phase, step: int, planned: Sequence[Sequence[Planned]]) -> list[Part]:
+    def prepare(self, phase: Phase, step: int, planned: Sequence[Sequence[Planned]]) -> list[MicroBatch]:
         """This rank's rows of planned samples with their audio and random numbers, on the device, `phase.rows` at a time.
 
         It touches neither weights nor the global random numbers: it may run in a thread of its own while a step is computed.
@@ -74,7 +74,7 @@ class Stepper:
         parts = [planned[at : at + phase.rows] for at in range(0, len(planned), phase.rows)]
         return [self._part(rows, step) for rows in parts]
 
-    def ready(self, prepared: Callable[[], list[Part]], asked_to_stop: Callable[[], bool] = never) -> Ready:
+    def ready(self, prepared: Callable[[], list[MicroBatch]], asked_to_stop: Callable[[], bool] = never) -> Ready:
         """Wait for the parts that `prepared` gives (see `prepare`) on all ranks; one exchange with the others.
 
         asked_to_stop: whether this rank is. If any rank is, nothing is raised, and `stop` is set.
@@ -90,7 +90,7 @@ class Stepper:
         """One step over the parts of `ready`; `step` counts over all phases, from 0. The report is of all ranks together. The
         weights stay as they are when it is not `taken`. Its time runs from the report before it.
 
-        groups: the names of all groups that the rows of this step belong to, on all ranks (`Realised.groups`); one rank alone
+        groups: the names of all groups that the rows of this step belong to, on all ranks (`SampleCounts.groups`); one rank alone
         needs none.
         """
         began = ready.started if self._began is None else self._began
@@ -117,7 +117,7 @@ class Stepper:
                 (ranks.world * (mine[0] + weight * mine[1])).backward()
             found.append((mine[0].detach(), mine[1].detach(), losses.diffusion_per_position))
         norm = clip_gradients(self._trained, self._config.optim.clip)
-        own = _Share()
+        own = StepSums()
         for part, (diffusion, stop, errors) in zip(parts, found, strict=True):
             own.add(part, float(diffusion), float(stop), errors)
         whole = own.of_all(ranks, sorted(groups))
@@ -146,19 +146,19 @@ class Stepper:
         """Rows of planned samples with their audio, on the CPU."""
         return pack_rows([[self._maker.make(item) for item in row] for row in rows])
 
-    def _part(self, rows: Sequence[Sequence[Planned]], step: int) -> Part:
+    def _part(self, rows: Sequence[Sequence[Planned]], step: int) -> MicroBatch:
         # A number for each (row, document): it belongs to (seed, step, sample), wherever the sample was packed.
         seeds = {
             (row, document): hash_number(self._config.seed, step, item.choice.seed)
             for row, items in enumerate(rows)
             for document, item in enumerate(items)
         }
-        samples, unreadable = make_readable(self._maker, rows, self._trainee.config)
+        samples, unreadable = make_all(self._maker, rows, self._trainee.config)
         batch = pack_rows(samples)
         assert batch.document_ids is not None
-        heard = blur_history(batch, seeds, self._config.history_noise, self._config.history_drop)
+        heard = noise_history(batch, seeds, self._config.history_noise, self._config.history_drop)
         learnt = batch.loss_mask
-        return Part(
+        return MicroBatch(
             heard.to(self._device),
             document_noise(self._trainee.config, batch, seeds).to(self._device),
             tuple(item.choice for row in rows for item in row),
@@ -176,7 +176,7 @@ class Stepper:
 class Ready:
     """The parts of one step on this rank, and what is known of the others'."""
 
-    parts: list[Part]
+    parts: list[MicroBatch]
     learnt: int
     """Positions with a loss, of all ranks."""
     started: float
@@ -187,7 +187,7 @@ class Ready:
 
 
 @dataclass
-class _Share:
+class StepSums:
     """What one rank adds to a step's report."""
 
     diffusion: float = 0.0
@@ -199,7 +199,7 @@ class _Share:
     counts: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
-    def add(self, part: Part, diffusion: float, stop: float, errors: torch.Tensor) -> None:
+    def add(self, part: MicroBatch, diffusion: float, stop: float, errors: torch.Tensor) -> None:
         """Add a part, its losses, and the errors at its learnt positions to their groups."""
         self.diffusion += diffusion
         self.stop += stop
@@ -211,11 +211,11 @@ class _Share:
             self.totals[name] = self.totals.get(name, 0.0) + total
             self.counts[name] = self.counts.get(name, 0) + count
 
-    def of_all(self, ranks: Ranks, groups: Sequence[str]) -> _Share:
+    def of_all(self, ranks: Ranks, groups: Sequence[str]) -> StepSums:
         """The sum over the ranks, in their order; one exchange. groups: those of all ranks, in the same order on each."""
         if ranks.world == 1:
             return self
-        whole = _Share()
+        whole = StepSums()
         rows = ranks.by_rank(self._numbers(groups))
         for diffusion, stop, positions, slots, audio, _, *by_group in rows:
             whole.diffusion += diffusion

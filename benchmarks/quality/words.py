@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.quality.tables import write_between
 from pipeline.audio.pcm_windows import WindowMaker
 from pipeline.records import PCM_RATE, Recording, Segment, Session, Source, TimedText
-from pipeline.speech.whisper import Heard
+from pipeline.speech.whisper import Transcription
 from pipeline.stages import stage_class
 from pipeline.stages.decode import Decode, DecodeConfig
 from pipeline.text import error_rate
@@ -209,7 +209,9 @@ def judged(session: Session, spans: tuple[TimedText, ...], transcribe: Any) -> l
     recording.source = dataclasses.replace(recording.source, text=text, spans=spans)
     alive = [segment for segment in session.alive() if segment.text is not None]
     heard = {
-        id(s): Heard(str(s.text), s.words, s.asr_logprob, s.no_speech_p, s.compression_ratio, language=s.language)
+        id(s): Transcription(
+            str(s.text), s.words, s.asr_logprob, s.no_speech_p, s.compression_ratio, language=s.language
+        )
         for s in alive
     }
     transcribe.use_given(session, recording, heard)

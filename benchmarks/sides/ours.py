@@ -27,14 +27,14 @@ READY = time.perf_counter() - STARTED
 TEXT = "the quick brown fox jumps over the lazy dog and runs away to the far hills"
 
 from voxcpm.inference.decoder import Decoder, GenerationRequest  # noqa: E402
-from voxcpm.kernels.int8_linear import QuantisedLinear  # noqa: E402
+from voxcpm.kernels.int8_linear import Int8Linear  # noqa: E402
 from voxcpm.kernels.packed_linear import PackedLinear  # noqa: E402
 from voxcpm.model.attention import CAUSAL  # noqa: E402
 from voxcpm.model.decode_state import DecodeState, KVCache  # noqa: E402
 from voxcpm.model.flow import Solver  # noqa: E402
 from voxcpm.sequence.prompt_layout import build_layout  # noqa: E402
 
-LINEARS = (torch.nn.Linear, PackedLinear, QuantisedLinear)
+LINEARS = (torch.nn.Linear, PackedLinear, Int8Linear)
 
 
 def _run(patches: int, request: dict[str, Any], batch: int = 1) -> None:

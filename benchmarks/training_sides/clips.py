@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from catalogs.corpus.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus
+from catalogs.corpus.commit import UnitContent, bind_fingerprint, commit_unit, create_corpus
 from catalogs.corpus.ids import segment_id, short_hash, source_id, unit_id
 
 RATE = 16_000
@@ -117,7 +117,7 @@ def _row(clip: Clip, start: float, source: str, session: str, number: int) -> di
 
 def _commit(folder: Path, rows: list[dict[str, Any]], source: str, session: str, seconds: float) -> None:
     create_corpus(folder)
-    adopt_fingerprint(folder, _FINGERPRINT)
+    bind_fingerprint(folder, _FINGERPRINT)
     recording = {
         "source_id": source,
         "path": "benchmark/clips.flac",

@@ -142,7 +142,7 @@ def _all_records(root: Path) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def adopt_fingerprint(root: str | Path, fingerprint: str, redo: bool = False) -> None:
+def bind_fingerprint(root: str | Path, fingerprint: str, redo: bool = False) -> None:
     """Bind a corpus to the fingerprint of the settings it is made with; a bound one is bound anew only with `redo`.
 
     Raises CorpusError when the corpus was made with other settings: two kinds of segments must never mix.

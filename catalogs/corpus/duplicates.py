@@ -62,7 +62,7 @@ def write_duplicates(root: str | Path, rows: Iterable[Mapping[str, Any]], state:
     write_atomically(duplicates_path(root), sink.getvalue().to_pybytes(), scratch=Path(root) / "tmp")
 
 
-def lay_over(index: pa.Table, duplicates: pa.Table) -> pa.Table:
+def with_duplicates(index: pa.Table, duplicates: pa.Table) -> pa.Table:
     """INDEX rows with the duplicate columns of their segments; order and other columns stay."""
     if not duplicates.num_rows:
         return index

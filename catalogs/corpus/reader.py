@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from catalogs.corpus.commit import CorpusError, committed_units, corpus_info, is_inside, read_records
 from catalogs.corpus.damage import reading
-from catalogs.corpus.duplicates import lay_over, read_duplicates
+from catalogs.corpus.duplicates import read_duplicates, with_duplicates
 from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS, INDEX, RECORDINGS, REFERENCES
 from catalogs.corpus.shards import Shard
 
@@ -109,7 +109,7 @@ class Corpus:
         found = pa.concat_tables(parts) if parts else _SCHEMAS[kind].empty_table()
         if kind == "references" and self.partly_superseded:
             found = self._between_present(found)
-        return lay_over(found, read_duplicates(self.path)) if kind == "index" else found
+        return with_duplicates(found, read_duplicates(self.path)) if kind == "index" else found
 
     def _tables(self, kind: str, schema: pa.Schema | None = None) -> Iterator[pa.Table]:
         """The rows of one kind unit by unit, each read when it is asked for. schema: of some of its columns (default: all)."""

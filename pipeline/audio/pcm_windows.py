@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.records import PCM_RATE, WINDOW_S, Window
+from pipeline.records import PCM_RATE, WINDOW_S, PcmWindow
 
 
 class WindowMaker:
@@ -15,7 +15,7 @@ class WindowMaker:
         self._separated = separated
         self._parts: list[np.ndarray] = []
         self._length = 0
-        self._windows: list[Window] = []
+        self._windows: list[PcmWindow] = []
         self._size = round(WINDOW_S * PCM_RATE)
 
     def add(self, chunk: np.ndarray) -> None:
@@ -29,7 +29,7 @@ class WindowMaker:
             if self._length == self._size:
                 self._close()
 
-    def finish(self) -> list[Window]:
+    def finish(self) -> list[PcmWindow]:
         """Close the last window; all windows in order."""
         if self._length:
             self._close()
@@ -37,5 +37,5 @@ class WindowMaker:
 
     def _close(self) -> None:
         start = len(self._windows) * WINDOW_S
-        self._windows.append(Window(self._source_id, start, np.concatenate(self._parts), self._separated))
+        self._windows.append(PcmWindow(self._source_id, start, np.concatenate(self._parts), self._separated))
         self._parts, self._length = [], 0

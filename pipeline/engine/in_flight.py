@@ -10,7 +10,7 @@ from pipeline.records import Session
 
 
 @dataclass
-class Travel:
+class InFlight:
     """A session on its way: which group is next and where its latest state lies. `plan` is what to start over from."""
 
     plan: Session
@@ -21,7 +21,7 @@ class Travel:
 
 
 @dataclass(eq=False)
-class Member:
+class PooledActor:
     """An actor of a group's pool; `node` is known once Ray has found a place for it."""
 
     group: int
@@ -36,8 +36,8 @@ class Member:
 class Call:
     """A session at work. `seen`: when it last gave a sign of life, `mark` the time of its last mark, `stage` what that named."""
 
-    travel: Travel
-    member: Member
+    travel: InFlight
+    member: PooledActor
     state: Any
     seen: float = field(default_factory=time.monotonic)
     mark: int = 0

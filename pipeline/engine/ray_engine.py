@@ -35,10 +35,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from catalogs.corpus.attempts import Cause
 from pipeline.engine.heartbeat import mark_path, mark_time, read_mark
-from pipeline.engine.in_flight import Call, Member, Travel
+from pipeline.engine.in_flight import Call, InFlight, PooledActor
 from pipeline.engine.pools import fit_promises, size_pools
 from pipeline.engine.strikes import ALONE_AFTER, Strikes
-from pipeline.engine.worker import DiskFullError, EngineError, Moved, Outcome, StageGroup, Worker, condemn
+from pipeline.engine.worker import DiskFullError, EngineError, Moved, Outcome, StageGroup, Worker, quarantine_session
 from pipeline.records import Quarantined, Session
 from pipeline.runtime.failures import LOST_WORKER, StopRunError
 from pipeline.stage import LoadError
@@ -103,12 +103,12 @@ class RayEngine:
         self._groups = size_pools(groups, there.get("CPU", 0.0), there.get("GPU", 0.0))
         fit_promises(self._groups, there.get("CPU", 0.0), there.get("GPU", 0.0))
         self._in_flight = in_flight or sum(group.actors for group in self._groups) + 1
-        self._members: list[Member] = []
-        self._idle: list[list[Member]] = [[] for _ in groups]
-        self._starting: dict[Any, Member] = {}
+        self._members: list[PooledActor] = []
+        self._idle: list[list[PooledActor]] = [[] for _ in groups]
+        self._starting: dict[Any, PooledActor] = {}
         self._failed_loads = [0] * len(groups)
-        self._waiting: list[deque[Travel]] = [deque() for _ in groups]
-        self._loners: deque[Travel] = deque()
+        self._waiting: list[deque[InFlight]] = [deque() for _ in groups]
+        self._loners: deque[InFlight] = deque()
         self._calls: dict[Any, Call] = {}
         self._moved: Moved | None = None
 
@@ -144,7 +144,7 @@ class RayEngine:
                     break
                 travelling += 1
                 alone = self._strikes.count(session.session_id) >= ALONE_AFTER
-                self._queue(Travel(session, ray.put(session), alone=alone))
+                self._queue(InFlight(session, ray.put(session), alone=alone))
             if exhausted and not travelling:
                 return
             self._assign()
@@ -174,7 +174,7 @@ class RayEngine:
         if self._own_ray and ray.is_initialized():
             ray.shutdown()
 
-    def _queue(self, travel: Travel) -> None:
+    def _queue(self, travel: InFlight) -> None:
         (self._loners if travel.alone else self._waiting[travel.group]).append(travel)
 
     def _assign(self) -> None:
@@ -191,13 +191,13 @@ class RayEngine:
             elif self._idle[index] and not any(member.group == index for member in self._starting.values()):
                 self._replace(self._idle[index].pop())
 
-    def _submit(self, travel: Travel, member: Member) -> None:
+    def _submit(self, travel: InFlight, member: PooledActor) -> None:
         mark_path(self._marks, travel.plan.session_id).unlink(missing_ok=True)
         member.used = True
         state, status = member.actor.run.remote(travel.state, travel.alone)
         self._calls[status] = Call(travel, member, state)
 
-    def _settle(self, status: Any, call: Call, watch: Callable[[str, Outcome], None]) -> Travel:
+    def _settle(self, status: Any, call: Call, watch: Callable[[str, Outcome], None]) -> InFlight:
         """What a finished call leads to: the session one group on, or tried again after a death."""
         travel = call.travel
         try:
@@ -220,7 +220,7 @@ class RayEngine:
         travel.group += 1
         return travel
 
-    def _fetch(self, travel: Travel) -> Session | None:
+    def _fetch(self, travel: InFlight) -> Session | None:
         """The finished session; None (and to be done again) when its node died before it could be fetched."""
         try:
             session: Session = ray.get(travel.state)
@@ -230,12 +230,12 @@ class RayEngine:
         session.windows = []
         return session
 
-    def _start_over(self, travel: Travel) -> Travel:
+    def _start_over(self, travel: InFlight) -> InFlight:
         travel.state = ray.put(travel.plan)
         travel.group = 0
         return travel
 
-    def _died(self, call: Call, error: Exception) -> Travel:
+    def _died(self, call: Call, error: Exception) -> InFlight:
         """A session lost its actor: charged if it is to blame for it, else only tried again on another actor."""
         travel = call.travel
         began = mark_path(self._marks, travel.plan.session_id).exists()
@@ -246,7 +246,7 @@ class RayEngine:
             return travel
         return self._strike(call, _why(error))
 
-    def _strike(self, call: Call, reason: str, cause: Cause = "machine") -> Travel:
+    def _strike(self, call: Call, reason: str, cause: Cause = "machine") -> InFlight:
         """A session cost its worker: count it on disk, replace the worker, and try the session again or condemn it."""
         travel = call.travel
         group = self._groups[travel.group]
@@ -258,7 +258,7 @@ class RayEngine:
         if strike.condemns(before):
             error = f"its worker died: {reason}"
             verdict = Quarantined("", "", strike.stage, error, strike.strikes, cause=cause, kind=LOST_WORKER)
-            condemn(travel.plan, verdict, source_id or None)
+            quarantine_session(travel.plan, verdict, source_id or None)
             self._start_over(travel)
         travel.alone = strike.strikes >= ALONE_AFTER
         return travel
@@ -283,15 +283,15 @@ class RayEngine:
         actor = _Actor.options(  # type: ignore[attr-defined]
             num_cpus=spec.cpus, num_gpus=spec.gpus, scheduling_strategy="SPREAD" if many else "DEFAULT"
         ).remote(spec.stages, str(self._marks))
-        member = Member(index, actor)
+        member = PooledActor(index, actor)
         self._members.append(member)
         self._starting[actor.where.remote()] = member
 
-    def _discard(self, member: Member) -> None:
+    def _discard(self, member: PooledActor) -> None:
         self._members.remove(member)
         ray.kill(member.actor)
 
-    def _replace(self, member: Member) -> None:
+    def _replace(self, member: PooledActor) -> None:
         """Another actor in place of one that died; none when the cluster has shrunk and the group has others."""
         self._discard(member)
         try:
@@ -305,7 +305,7 @@ class RayEngine:
         group = self._groups[index]
         self._groups[index] = replace(group, actors=group.actors - 1)
 
-    def _started(self, ref: Any, member: Member) -> None:
+    def _started(self, ref: Any, member: PooledActor) -> None:
         """An actor has found its node, or has loaded, or could not."""
         index = member.group
         try:

@@ -147,7 +147,7 @@ class Worker:
                 if is_full_disk(error):
                     raise DiskFullError(errno.ENOSPC, f"no space left on the disk ({stage.name})") from error
                 whole.fail(error, one_line(error))
-                condemn(session, quarantined("", "", stage.name, error))
+                quarantine_session(session, quarantined("", "", stage.name, error))
             outcome.tallies |= {stage.name: stage.take_tally(), f"{stage.name}/session": whole}
             if stage.halved:
                 outcome.halved[stage.name] = min(stage.halved)
@@ -182,7 +182,7 @@ class Worker:
         return report
 
 
-def condemn(session: Session, verdict: Quarantined, only: str | None = None) -> None:
+def quarantine_session(session: Session, verdict: Quarantined, only: str | None = None) -> None:
     """Quarantine a session's usable recordings (or `only` that one) with a verdict and drop what was made of them."""
     for recording in list(session.usable()):
         source = recording.source

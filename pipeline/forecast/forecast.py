@@ -22,7 +22,7 @@ from catalogs.corpus.history import committed_sources
 from pipeline.config import PrepareConfig
 from pipeline.engine.pools import size_pools
 from pipeline.forecast.sample import draw_excerpts
-from pipeline.forecast.trials import Trial, run_trials
+from pipeline.forecast.trials import ExcerptResult, run_trials
 from pipeline.inputs.find import FoundSources, HashKey, find_sources
 from pipeline.inputs.hashes import known_hashes
 from pipeline.prepare import no_cluster
@@ -167,7 +167,7 @@ def machine_of(config: PrepareConfig) -> tuple[float, float]:
 
 
 def _scale(
-    excerpts: list[Trial],
+    excerpts: list[ExcerptResult],
     total: float,
     longest_session: float,
     recordings: int,

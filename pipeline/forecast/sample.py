@@ -29,7 +29,7 @@ _STRETCHES, _STRETCH_S = 4, 10.0
 
 
 @dataclass(frozen=True)
-class Piece:
+class Excerpt:
     """A part of a recording, in seconds."""
 
     source: Source
@@ -39,7 +39,7 @@ class Piece:
 
 def draw_excerpts(
     recordings: Sequence[tuple[Source, float]], sample_s: float, dice: random.Random
-) -> list[list[Piece]]:
+) -> list[list[Excerpt]]:
     """Excerpts of about 40 s of recordings with their lengths; short recordings make one together.
 
     Places are spread evenly, at a random phase, over all recordings laid end to end, those of one stratum (folder, ending) side
@@ -63,7 +63,7 @@ def draw_excerpts(
     return excerpts
 
 
-def _excerpt_at(items: Sequence[tuple[Source, float]], at: float) -> list[Piece]:
+def _excerpt_at(items: Sequence[tuple[Source, float]], at: float) -> list[Excerpt]:
     """The excerpt from `at` seconds of the recordings laid end to end."""
     index = 0
     while index < len(items) - 1 and at >= items[index][1]:
@@ -72,18 +72,18 @@ def _excerpt_at(items: Sequence[tuple[Source, float]], at: float) -> list[Piece]
     source, seconds = items[index]
     if seconds >= EXCERPT_S:
         # It may not reach over the end, or the ends would be heard too seldom.
-        return [Piece(source, max(0.0, min(at, seconds - EXCERPT_S)), EXCERPT_S)]
-    pieces: list[Piece] = []
+        return [Excerpt(source, max(0.0, min(at, seconds - EXCERPT_S)), EXCERPT_S)]
+    pieces: list[Excerpt] = []
     for source, seconds in [*items[index:], *items[:index]]:
         have = sum(piece.length_s for piece in pieces)
         if have >= EXCERPT_S:
             break
         if have + seconds <= 1.25 * EXCERPT_S:
-            pieces.append(Piece(source, 0.0, seconds))
+            pieces.append(Excerpt(source, 0.0, seconds))
     return pieces
 
 
-def write_piece(piece: Piece, path: Path, scratch: Path) -> float:
+def write_piece(piece: Excerpt, path: Path, scratch: Path) -> float:
     """Write a piece as a WAV with the rate and channels of its file, its ends moved into pauses; its length in seconds, 0 where
     it cannot be read."""
     import soundfile
@@ -130,7 +130,7 @@ def _refuse_full_disk(error: Exception, folder: Path) -> None:
         raise ValueError(f"no space left in {folder} for excerpts: set TMPDIR to a folder with some") from None
 
 
-def _within(piece: Piece, reach_s: float) -> float:
+def _within(piece: Excerpt, reach_s: float) -> float:
     """Where a piece is read from: places that lie further than it is worth going are folded back, so that they stay apart."""
     room_s = max(0.0, reach_s - piece.length_s)
     return piece.start_s if piece.start_s <= room_s else piece.start_s % room_s if room_s > 0 else 0.0

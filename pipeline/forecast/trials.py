@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.audio.open import probe
 from pipeline.config import PrepareConfig
 from pipeline.engine.worker import Worker
-from pipeline.forecast.sample import Piece, write_piece, write_survey
+from pipeline.forecast.sample import Excerpt, write_piece, write_survey
 from pipeline.records import Recording, Session, Source
 from pipeline.runs.to_rows import segment_rows
 from pipeline.runtime.devices import count_gpus
@@ -30,7 +30,7 @@ _MOST_PROCESSES = 4
 
 
 @dataclass
-class Trial:
+class ExcerptResult:
     """What became of one excerpt. Without any `cpu_s` it could not be decoded."""
 
     audio_s: float
@@ -46,8 +46,8 @@ class Trial:
 
 
 def run_trials(
-    config: PrepareConfig, excerpts: Sequence[Sequence[Piece]], lengths: Mapping[str, float], scratch: Path
-) -> Iterator[Trial]:
+    config: PrepareConfig, excerpts: Sequence[Sequence[Excerpt]], lengths: Mapping[str, float], scratch: Path
+) -> Iterator[ExcerptResult]:
     """What becomes of each excerpt, in order. `lengths`: seconds of the recordings by their source ids.
 
     Where the run has actors, the trials are in processes with as many threads as those, and as many at a time as there are
@@ -103,7 +103,9 @@ _trials: Trials | None = None
 """Of this process, where it is one of the pool's."""
 
 
-def _run_here(config: PrepareConfig, scratch: Path, pieces: Sequence[Piece], lengths: Mapping[str, float]) -> Trial:
+def _run_here(
+    config: PrepareConfig, scratch: Path, pieces: Sequence[Excerpt], lengths: Mapping[str, float]
+) -> ExcerptResult:
     global _trials
     _trials = _trials or Trials(config, scratch)
     return _trials.run(pieces, lengths)
@@ -122,7 +124,7 @@ class Trials:
             worker.load()
         self.load_s = time.perf_counter() - started
 
-    def run(self, pieces: Sequence[Piece], lengths: Mapping[str, float]) -> Trial:
+    def run(self, pieces: Sequence[Excerpt], lengths: Mapping[str, float]) -> ExcerptResult:
         """Put an excerpt through the stages as one session. `lengths`: seconds of the recordings by their source ids."""
         folder = self._scratch / f"trial-{os.getpid()}"
         folder.mkdir()
@@ -130,14 +132,14 @@ class Trials:
         read = [(piece, path) for piece, path in read if write_piece(piece, path, self._scratch) > _LEAST_S]
         if not read:
             # As in the real run: it costs next to nothing and gives nothing.
-            trial = Trial(sum(piece.length_s for piece in pieces))
+            trial = ExcerptResult(sum(piece.length_s for piece in pieces))
         else:
             trial = self._run(read, lengths, folder)
         trial.load_s = self.load_s
         shutil.rmtree(folder)
         return trial
 
-    def _run(self, read: Sequence[tuple[Piece, Path]], lengths: Mapping[str, float], folder: Path) -> Trial:
+    def _run(self, read: Sequence[tuple[Excerpt, Path]], lengths: Mapping[str, float], folder: Path) -> ExcerptResult:
         survey_s = 0.0
         recordings = []
         for piece, path in read:
@@ -146,7 +148,7 @@ class Trials:
             if part and not piece.source.language:
                 survey_s += self._survey(piece.source, whole_s, folder) * piece.length_s / whole_s
             recordings.append(Recording(_source_of(piece.source, path, part)))
-        trial = Trial(sum(probe(str(path)).duration_s for _, path in read))
+        trial = ExcerptResult(sum(probe(str(path)).duration_s for _, path in read))
         session = Session(recordings[0].source.session_id, "forecast", str(folder / "spool"), recordings)
         for worker in self._workers:
             session, outcome = worker.run(session, marked=False)

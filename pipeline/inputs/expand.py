@@ -9,9 +9,16 @@ from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.inputs.kinds import Located, is_container, list_members
-from pipeline.inputs.manifests import MANIFESTS, Entry, MissingLibraryError, SourceError, read_file_list, read_manifest
-from pipeline.inputs.members import Aside, HashKey, Member, one_line
+from pipeline.inputs.kinds import UrlResolver, is_container, list_members
+from pipeline.inputs.manifests import (
+    MANIFESTS,
+    ListedRecording,
+    MissingLibraryError,
+    SourceError,
+    read_file_list,
+    read_manifest,
+)
+from pipeline.inputs.members import HashKey, PackedRecording, Skipped, one_line
 from pipeline.inputs.store_access import DEFAULT, Stores
 from pipeline.records import Quarantined
 from pipeline.runtime.paths import (
@@ -26,12 +33,12 @@ from pipeline.runtime.paths import (
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidate:
     """A file before it was hashed: where it is, what it is called within its root, and what a manifest says of it."""
 
     root: str
-    entry: Entry
-    member: Member | None = None
+    entry: ListedRecording
+    member: PackedRecording | None = None
     """What it is where it lies in a container or behind a URL; `entry` then has its name only."""
     listed: bool = False
     """Whether a manifest speaks of it."""
@@ -54,7 +61,7 @@ class Expander:
     def __init__(
         self,
         refused: list[Quarantined],
-        aside: Aside,
+        aside: Skipped,
         language: str | None = None,
         hashes: MutableMapping[HashKey, str] | None = None,
         stores: Stores = DEFAULT,
@@ -62,14 +69,14 @@ class Expander:
         self._stores = stores
         self._corpora: dict[Path, bool] = {}
         self._refused, self._aside, self._language, self._hashes = refused, aside, language, hashes
-        self._located = Located(language, aside, hashes, stores)
+        self._located = UrlResolver(language, aside, hashes, stores)
 
-    def expand_all(self, arguments: Sequence[str]) -> Iterator[Found]:
+    def expand_all(self, arguments: Sequence[str]) -> Iterator[Candidate]:
         """All files of all arguments. Raises SourceError for an argument that cannot be used at all."""
         for argument in arguments:
             yield from self._expand(argument)
 
-    def _expand(self, argument: str) -> Iterator[Found]:
+    def _expand(self, argument: str) -> Iterator[Candidate]:
         argument = local_path(argument)
         if is_location(argument):
             # Folders of one name in two stores are two folders.
@@ -85,22 +92,22 @@ class Expander:
         elif path.suffix.lower() == ".txt" and path.is_file():
             yield from self._entries(str(path.absolute().parent), read_file_list(path.absolute()))
         elif path.exists() or path.is_symlink():
-            yield Found(str(path.absolute().parent), Entry(path.absolute(), path.name))
+            yield Candidate(str(path.absolute().parent), ListedRecording(path.absolute(), path.name))
         else:
             yield from self._glob(path, argument)
 
-    def _entries(self, root: str, entries: Iterable[Entry], listed: bool = False) -> Iterator[Found]:
+    def _entries(self, root: str, entries: Iterable[ListedRecording], listed: bool = False) -> Iterator[Candidate]:
         """A list's entries; those that are URLs with what their store says where the list says nothing."""
         entries = list(entries)
         members = self._located.find([entry.location for entry in entries if entry.location is not None])
         for entry in entries:
             yield (
-                Found(root, entry, listed=listed)
+                Candidate(root, entry, listed=listed)
                 if entry.location is None
                 else self._told(root, entry, next(members), listed)
             )
 
-    def _told(self, root: str, entry: Entry, member: Member, listed: bool) -> Found:
+    def _told(self, root: str, entry: ListedRecording, member: PackedRecording, listed: bool) -> Candidate:
         if entry.text:
             member = replace(member, text=entry.text, spans=entry.spans)
         member = replace(
@@ -109,18 +116,18 @@ class Expander:
             language=entry.language or member.language,
             license=entry.license or member.license,
         )
-        return Found(root, replace(entry, name=member.name), member, listed)
+        return Candidate(root, replace(entry, name=member.name), member, listed)
 
-    def _members(self, argument: str, root: str, title: str | None = None) -> Iterator[Found]:
+    def _members(self, argument: str, root: str, title: str | None = None) -> Iterator[Candidate]:
         try:
             for member in list_members(argument, self._language, self._aside, title, self._hashes, self._stores):
-                yield Found(root, Entry(Path(member.name), member.name, member.session), member)
+                yield Candidate(root, ListedRecording(Path(member.name), member.name, member.session), member)
         except OSError as error:
             raise SourceError(
                 f"{public(argument)}: cannot be read: {(error.strerror or one_line(error)).lower()}"
             ) from None
 
-    def _glob(self, pattern: Path, argument: str) -> Iterator[Found]:
+    def _glob(self, pattern: Path, argument: str) -> Iterator[Candidate]:
         """Matches of a pattern; their root is the part of it before the first wildcard."""
         matches = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - absolute patterns
         if not matches:
@@ -135,7 +142,7 @@ class Expander:
             if not path.is_dir() or is_container(str(path)):
                 yield from self._file(root, path)
 
-    def _walk(self, root: Path) -> Iterator[Found]:
+    def _walk(self, root: Path) -> Iterator[Candidate]:
         """Every file below a folder, and what its containers hold; links to folders are followed once, hidden files and folders
         are left alone."""
         seen: set[tuple[int, int]] = set()
@@ -165,7 +172,7 @@ class Expander:
                 self._aside.notices.append(f"{printable(folder)} is a corpus: it is passed over")
         return self._corpora[folder]
 
-    def _file(self, root: Path, path: Path) -> Iterator[Found]:
+    def _file(self, root: Path, path: Path) -> Iterator[Candidate]:
         """A file that a walk or a pattern has come to."""
         if is_container(str(path)):
             yield from self._container(root, path)
@@ -174,9 +181,9 @@ class Expander:
             if is_other_archive(path.name):
                 self._aside.unopened.append(path.relative_to(root).as_posix())
         else:
-            yield Found(str(root), Entry(path, path.relative_to(root).as_posix()))
+            yield Candidate(str(root), ListedRecording(path, path.relative_to(root).as_posix()))
 
-    def _container(self, root: Path, path: Path) -> Iterator[Found]:
+    def _container(self, root: Path, path: Path) -> Iterator[Candidate]:
         """The recordings of a container among the files of a folder; one that cannot be read is refused and stops nothing.
 
         It is called by its path within the root: two shards of one name in two folders are two.

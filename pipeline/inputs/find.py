@@ -11,12 +11,12 @@ from typing import Literal
 
 from catalogs.corpus.attempts import Cause
 from catalogs.corpus.ids import source_id
-from pipeline.inputs.expand import Expander, Found
+from pipeline.inputs.expand import Candidate, Expander
 from pipeline.inputs.hashes import hash_files, sha256_of
-from pipeline.inputs.manifests import Entry, SourceError
-from pipeline.inputs.members import LARGEST_MEMBER, Aside, HashKey, Member
+from pipeline.inputs.manifests import ListedRecording, SourceError
+from pipeline.inputs.members import LARGEST_MEMBER, HashKey, PackedRecording, Skipped
 from pipeline.inputs.store_access import DEFAULT, Stores
-from pipeline.inputs.transcripts.beside import Beside
+from pipeline.inputs.transcripts.beside import TranscriptFinder
 from pipeline.records import Quarantined, Source
 from pipeline.runtime.failures import cause_of
 from pipeline.runtime.paths import printable
@@ -34,7 +34,7 @@ class FoundSources:
     refused: list[Quarantined] = field(default_factory=list)
     repeated: int = 0
     """Files that were reached more than once, by links or by overlapping arguments, and are taken once."""
-    aside: Aside = field(default_factory=Aside)
+    aside: Skipped = field(default_factory=Skipped)
     unknown_languages: dict[str, list[str]] = field(default_factory=dict)
     """Words for a language that name none, with the recordings of which they were said."""
 
@@ -75,13 +75,13 @@ def find_sources(
     `largest_gb`: what one recording of a container, or behind a URL, may unpack to. Raises SourceError when an argument
     itself cannot be used.
     """
-    result = FoundSources(aside=Aside(largest_bytes=round(largest_gb * 1e9)))
+    result = FoundSources(aside=Skipped(largest_bytes=round(largest_gb * 1e9)))
     found = _once(Expander(result.refused, result.aside, language, hashes, stores).expand_all(paths), result)
     hashes = {} if hashes is None else hashes
     hash_files((item.entry.path for item in found if item.member is None), hashes, say)
     sessions = _session_names(found, session)
     first: dict[str, str] = {}
-    beside = Beside()
+    beside = TranscriptFinder()
     for item in found:
         name = sessions[(item.root, item.session if session == "folder" else item.entry.name)]
         try:
@@ -112,10 +112,10 @@ def _cause(error: Exception) -> Cause:
     return "data" if isinstance(error, FileNotFoundError) else cause_of(error)
 
 
-def _once(found: Iterator[Found], result: FoundSources) -> list[Found]:
+def _once(found: Iterator[Candidate], result: FoundSources) -> list[Candidate]:
     """Each file once, in order of relative path. Of several ways to it a manifest's counts, else the longest name: which
     one must not depend on the order of arguments, since the name is part of the source's id."""
-    ways: dict[str, list[Found]] = {}
+    ways: dict[str, list[Candidate]] = {}
     for item in found:
         ways.setdefault(item.place, []).append(item)
     result.repeated += sum(len(items) - 1 for items in ways.values())
@@ -123,7 +123,7 @@ def _once(found: Iterator[Found], result: FoundSources) -> list[Found]:
     return sorted(best, key=lambda item: (item.entry.name, str(item.entry.path)))
 
 
-def _session_names(found: list[Found], rule: str) -> dict[tuple[str, str], str]:
+def _session_names(found: list[Candidate], rule: str) -> dict[tuple[str, str], str]:
     """(root, session within it) -> name. Folders of the same name under different roots are different sessions: then the
     root's name is put before it, or its whole path where that does not tell them apart either."""
     pairs = {(item.root, item.session if rule == "folder" else item.entry.name) for item in found}
@@ -135,12 +135,12 @@ def _session_names(found: list[Found], rule: str) -> dict[tuple[str, str], str]:
 
 
 def _source(
-    entry: Entry,
+    entry: ListedRecording,
     session: str,
     language: str | None,
     hashes: MutableMapping[HashKey, str],
     result: FoundSources,
-    beside: Beside,
+    beside: TranscriptFinder,
 ) -> Source:
     path = entry.path
     if printable(path) != str(path) or printable(entry.name) != entry.name:
@@ -173,7 +173,7 @@ def _source(
     )
 
 
-def _given_folder(entry: Entry) -> Path:
+def _given_folder(entry: ListedRecording) -> Path:
     """The folder from which on an entry's name counts: nothing above it was given."""
     name = PurePosixPath(entry.name)
     if name.is_absolute() or ".." in name.parts or len(name.parts) > len(entry.path.parents):
@@ -199,7 +199,7 @@ def _language_notices(unknown: Mapping[str, Sequence[str]]) -> Iterator[str]:
         )
 
 
-def _member_source(member: Member, session: str, language: str | None, result: FoundSources) -> Source:
+def _member_source(member: PackedRecording, session: str, language: str | None, result: FoundSources) -> Source:
     if member.fault is not None:
         raise StoreError(member.fault) if member.unreachable else SourceError(member.fault)
     if printable(member.name) != member.name:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from pipeline.inputs.members import Aside, HashKey, Member, MemberHashes, faulty
+from pipeline.inputs.members import HashKey, MemberHashes, PackedRecording, Skipped, faulty
 from pipeline.inputs.store_access import DEFAULT, Stores, check_url
 from pipeline.inputs.stores import list_folder, list_url, look, take_one
 from pipeline.inputs.tables import audio_column, is_dataset, list_dataset, list_parquet
 from pipeline.inputs.tars import list_tar
-from pipeline.inputs.transcripts.beside import Beside
+from pipeline.inputs.transcripts.beside import TranscriptFinder
 from pipeline.runtime.paths import bare, is_location, is_tar, is_zip, local_path
 
 
@@ -31,17 +31,17 @@ def is_container(argument: str) -> bool:
 def list_members(
     argument: str,
     language: str | None = None,
-    aside: Aside | None = None,
+    aside: Skipped | None = None,
     title: str | None = None,
     hashes: MutableMapping[HashKey, str] | None = None,
     stores: Stores = DEFAULT,
-) -> Iterator[Member]:
+) -> Iterator[PackedRecording]:
     """All recordings of a container, in its order. Raises SourceError where it cannot be opened at all.
 
     `language` is that of recordings of which the container says nothing, `title` what a container on this machine is called
     (its name), `aside` takes what is passed over. `hashes` saves reading tars and zips that have not changed again.
     """
-    aside = aside if aside is not None else Aside()
+    aside = aside if aside is not None else Skipped()
     if is_location(argument):
         check_url(argument)
         yield from list_url(argument, language, aside, stores)
@@ -59,22 +59,22 @@ def list_members(
             yield from list_tar(file, f"file://{path}", title, language, aside, MemberHashes(hashes, path))
 
 
-class Located:
+class UrlResolver:
     """Finds the recordings that lists name by a URL; an archive that holds some of them is read once for all."""
 
     def __init__(
         self,
         language: str | None,
-        aside: Aside,
+        aside: Skipped,
         hashes: MutableMapping[HashKey, str] | None = None,
         stores: Stores = DEFAULT,
     ) -> None:
         self._language, self._aside, self._hashes, self._stores = language, aside, hashes, stores
-        self._archives: dict[str, dict[str, Member] | Member] = {}
+        self._archives: dict[str, dict[str, PackedRecording] | PackedRecording] = {}
         """Members by name, or what is wrong with the archive."""
-        self._folders: dict[str, Beside] = {}
+        self._folders: dict[str, TranscriptFinder] = {}
 
-    def find(self, urls: Sequence[str]) -> Iterator[Member]:
+    def find(self, urls: Sequence[str]) -> Iterator[PackedRecording]:
         """The recordings, in order; a Member with a fault where there is none. Raises SourceError where no answer can be had
         from a store at all, and for a URL that cannot be opened here."""
         for url in urls:
@@ -87,7 +87,7 @@ class Located:
             else:
                 yield take_one(url, next(looked), self._stores, self._language, self._aside, self._folders)
 
-    def _in_archive(self, url: str) -> Member:
+    def _in_archive(self, url: str) -> PackedRecording:
         inner, _, outer = url.partition("::")
         protocol, name = inner.partition("://")[0], bare(url)
         key = f"{protocol}::{outer}"
@@ -97,14 +97,14 @@ class Located:
             except Exception as error:
                 self._archives[key] = faulty(outer, bare(outer), error, "")
         members = self._archives[key]
-        if isinstance(members, Member):
+        if isinstance(members, PackedRecording):
             return replace(members, location=url, name=name)
-        return members.get(name) or Member(url, name, fault="the archive has no such member")
+        return members.get(name) or PackedRecording(url, name, fault="the archive has no such member")
 
-    def _members(self, protocol: str, outer: str) -> dict[str, Member]:
+    def _members(self, protocol: str, outer: str) -> dict[str, PackedRecording]:
         """{name: member} of an archive."""
         # What is passed over belongs to no list: its archive is no source of its own.
-        title, aside = bare(outer), Aside(notices=self._aside.notices, largest_bytes=self._aside.largest_bytes)
+        title, aside = bare(outer), Skipped(notices=self._aside.notices, largest_bytes=self._aside.largest_bytes)
         file_here = local_path(outer)
         hashes = MemberHashes() if is_location(file_here) else MemberHashes(self._hashes, Path(file_here))
         if protocol == "zip":

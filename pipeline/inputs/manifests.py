@@ -41,7 +41,7 @@ class MissingLibraryError(SourceError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedRecording:
     """One recording of a list: where it is, what it is called there, and what the list says of it."""
 
     path: Path
@@ -55,22 +55,22 @@ class Entry:
     """Its URL, where the list has one instead of a path."""
 
 
-def _entry(folder: Path, written: str) -> Entry:
+def _entry(folder: Path, written: str) -> ListedRecording:
     """The recording that a list in `folder` writes down as a path or URL."""
     place = beside_list(written, folder)
     if is_location(place):
-        return Entry(Path(bare(place)), bare(place), location=place)
-    return Entry(Path(place), Path(local_path(written)).as_posix())
+        return ListedRecording(Path(bare(place)), bare(place), location=place)
+    return ListedRecording(Path(place), Path(local_path(written)).as_posix())
 
 
-def read_file_list(path: Path) -> Iterator[Entry]:
+def read_file_list(path: Path) -> Iterator[ListedRecording]:
     """One path (relative to the list's own folder) or URL a line; empty lines and lines that begin with # are left out."""
     for line in _text(path).split("\n"):
         if line.strip() and not line.startswith("#"):
             yield _entry(path.parent, line.strip())
 
 
-def read_manifest(path: Path, notices: list[str] | None = None) -> Iterator[Entry]:
+def read_manifest(path: Path, notices: list[str] | None = None) -> Iterator[ListedRecording]:
     """One path (relative to the manifest's folder) or URL a row, with session, language, text and license where they are given.
 
     A row with a start and an end (or `offset` and `duration`), in seconds, tells what is said in that part of its file; all
@@ -78,7 +78,7 @@ def read_manifest(path: Path, notices: list[str] | None = None) -> Iterator[Entr
     `notices` gets a line on columns that are not used. Raises SourceError for a manifest that cannot be read, a row without a
     path, and times that are impossible.
     """
-    parts: dict[str, tuple[Entry, list[TimedText]]] = {}
+    parts: dict[str, tuple[ListedRecording, list[TimedText]]] = {}
     for number, row in enumerate(_rows(path), start=1):
         if number == 1 and notices is not None and (line := _unused(path, row)):
             notices.append(line)

@@ -23,7 +23,7 @@ LARGEST_MEMBER = 8_000_000_000
 
 
 @dataclass(frozen=True)
-class Member:
+class PackedRecording:
     """One recording of a container: where it is, what it is called, its content, and what the container says of it.
 
     `fault` is set instead of a hash where it (or the rest of the container) cannot be read.
@@ -46,7 +46,7 @@ class Member:
 
 
 @dataclass
-class Aside:
+class Skipped:
     """What a listing passes over, so that nothing is left out in silence."""
 
     left: Counter[str] = field(default_factory=Counter)
@@ -86,7 +86,7 @@ def climbs(name: str) -> bool:
     return name.startswith(("/", "~")) or ".." in PurePosixPath(name.replace("\\", "/")).parts
 
 
-def too_large(size: int, aside: Aside) -> str:
+def too_large(size: int, aside: Skipped) -> str:
     """What is said of a recording that unpacks to more bytes than it may."""
     return (
         f"it unpacks to {size / 1e9:.1f} GB, more than sources.largest_gb={aside.largest_bytes / 1e9:g} allows;"
@@ -111,7 +111,7 @@ def one_line(error: BaseException) -> str:
     return redacted(" ".join(str(error).split())) or type(error).__name__
 
 
-def faulty(location: str, name: str, error: Exception, does: str = "cannot be read") -> Member:
+def faulty(location: str, name: str, error: Exception, does: str = "cannot be read") -> PackedRecording:
     """A recording (or container) that an error kept from us."""
     words = f"{does} ({one_line(error)})" if does else one_line(error)
-    return Member(location, name, fault=words, unreachable=isinstance(error, StoreError))
+    return PackedRecording(location, name, fault=words, unreachable=isinstance(error, StoreError))

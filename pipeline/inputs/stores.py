@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from pipeline.inputs.manifests import SourceError
-from pipeline.inputs.members import Aside, Member, MemberHashes, climbs, faulty, one_line, too_large
+from pipeline.inputs.members import MemberHashes, PackedRecording, Skipped, climbs, faulty, one_line, too_large
 from pipeline.inputs.store_access import DEFAULT, Stores, is_remote, store_error
 from pipeline.inputs.tars import list_tar
-from pipeline.inputs.transcripts.beside import LARGEST_BYTES, Beside, may_be_transcript
+from pipeline.inputs.transcripts.beside import LARGEST_BYTES, TranscriptFinder, may_be_transcript
 from pipeline.inputs.transcripts.formats import TranscriptError
 from pipeline.runtime.paths import (
     bare,
@@ -60,10 +60,10 @@ def list_folder(
     url: str,
     title: str,
     language: str | None,
-    aside: Aside,
+    aside: Skipped,
     stores: Stores = DEFAULT,
     hashes: MemberHashes | None = None,
-) -> Iterator[Member]:
+) -> Iterator[PackedRecording]:
     """The recordings below a folder of a store, or in a zip (`zip://::file:///data/a.zip`), and in the tars and zips of the
     folder. Raises SourceError where it cannot be listed, StoreError where its store fails."""
     try:
@@ -77,7 +77,7 @@ def list_folder(
         raise SourceError(f"{title}: cannot be listed ({one_line(error)})") from None
     head, chain, rest = url.partition("::")
     protocol = head.split("://")[0]
-    beside = Beside(_Objects(stores, system, infos.values()), lambda path: _within(path, root, title))
+    beside = TranscriptFinder(_Objects(stores, system, infos.values()), lambda path: _within(path, root, title))
     recordings: list[tuple[str, str]] = []
     for name in sorted(infos):
         called = _within(PurePosixPath(name), root, title)
@@ -128,7 +128,7 @@ def links(stores: Stores, system: Any, page: str) -> dict[str, Mapping[str, Any]
     return found
 
 
-def list_url(url: str, language: str | None, aside: Aside, stores: Stores = DEFAULT) -> Iterator[Member]:
+def list_url(url: str, language: str | None, aside: Skipped, stores: Stores = DEFAULT) -> Iterator[PackedRecording]:
     """A file, a folder, a tar or a zip behind a URL. Raises SourceError where nothing is there or it cannot be opened."""
     plain = without_query(url.split("::")[0]).rstrip("/")
     shown = public(url)
@@ -185,20 +185,20 @@ def take_one(
     looked: Looked | Exception,
     stores: Stores,
     language: str | None,
-    aside: Aside,
-    folders: dict[str, Beside],
-) -> Member:
+    aside: Skipped,
+    folders: dict[str, TranscriptFinder],
+) -> PackedRecording:
     """The one recording at a URL, called by its path in the store; a Member with a fault where there is none.
 
     `looked` is what `look` gave or raised; `folders` remembers what lies in the folders that were looked into.
     """
     if isinstance(looked, FileNotFoundError):
-        return Member(url, bare(url), fault="nothing is there")
+        return PackedRecording(url, bare(url), fault="nothing is there")
     if isinstance(looked, Exception):
         return faulty(url, bare(url), looked, "cannot be opened")
     if looked.folder:
         what = "a web page" if is_page(url) else "a folder"
-        return Member(url, bare(url), fault=f"{what}, not a recording: give it as a source of its own")
+        return PackedRecording(url, bare(url), fault=f"{what}, not a recording: give it as a source of its own")
     return _alone(looked, url, bare(url), stores, language, aside, folders)
 
 
@@ -208,9 +208,9 @@ def _alone(
     name: str,
     stores: Stores,
     language: str | None,
-    aside: Aside,
-    folders: dict[str, Beside],
-) -> Member:
+    aside: Skipped,
+    folders: dict[str, TranscriptFinder],
+) -> PackedRecording:
     """One file, with the transcript beside it where its store has folders."""
     system, path = looked.system, looked.path
     protocols = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
@@ -219,7 +219,7 @@ def _alone(
     try:
         if key not in folders:
             infos = [] if is_page(path) else stores.ask(lambda: system.ls(folder, detail=True), is_remote(system))
-            folders[key] = Beside(_Objects(stores, system, infos), system.unstrip_protocol)
+            folders[key] = TranscriptFinder(_Objects(stores, system, infos), system.unstrip_protocol)
     except Exception as error:
         return faulty(url, name, error)
     member = _file(stores, system, path, looked.info, url, name, MemberHashes(), aside)
@@ -227,8 +227,8 @@ def _alone(
 
 
 def _archive(
-    stores: Stores, system: Any, name: str, called: str, language: str | None, aside: Aside
-) -> Iterator[Member]:
+    stores: Stores, system: Any, name: str, called: str, language: str | None, aside: Skipped
+) -> Iterator[PackedRecording]:
     """The recordings of a tar or zip among the files of a folder; one that cannot be opened stops nothing."""
     url = system.unstrip_protocol(name)
     try:
@@ -249,17 +249,17 @@ def _file(
     location: str,
     name: str,
     hashes: MemberHashes,
-    aside: Aside,
-) -> Member:
+    aside: Skipped,
+) -> PackedRecording:
     """The content's hash is the store's version tag where reading it would mean a download."""
     size = int(info.get("size") or 0)
     if size > aside.largest_bytes:
-        return Member(location, name, size, fault=too_large(size, aside))
+        return PackedRecording(location, name, size, fault=too_large(size, aside))
     if "external_attr" in info:
         if climbs(str(info.get("filename") or path)):
-            return Member(location, name, size, fault="its name leads out of the zip; rename it in the zip")
+            return PackedRecording(location, name, size, fault="its name leads out of the zip; rename it in the zip")
         if stat.S_ISLNK(int(info["external_attr"]) >> 16):
-            return Member(location, name, size, fault="a link within the zip; pack the files themselves")
+            return PackedRecording(location, name, size, fault="a link within the zip; pack the files themselves")
     try:
         if system.protocol in ("zip", "tar") or getattr(system, "local_file", False):
             digest = hashes.of(location, lambda: system.open(path, "rb"))
@@ -268,7 +268,7 @@ def _file(
             digest = hashlib.sha256(f"{public(location)}\0{version}".encode()).hexdigest()
     except Exception as error:
         return faulty(location, name, error)
-    return Member(location, name, size, digest)
+    return PackedRecording(location, name, size, digest)
 
 
 def _version(info: Mapping[str, Any]) -> str:
@@ -277,7 +277,9 @@ def _version(info: Mapping[str, Any]) -> str:
     return f"{info.get('size')}\0{tag}"
 
 
-def _with_text(member: Member, beside: Beside, path: str, language: str | None, aside: Aside) -> Member:
+def _with_text(
+    member: PackedRecording, beside: TranscriptFinder, path: str, language: str | None, aside: Skipped
+) -> PackedRecording:
     transcript, notices = beside.find(PurePosixPath(path), language)
     aside.notices += notices
     return replace(member, text=transcript.text, spans=transcript.spans) if transcript else member

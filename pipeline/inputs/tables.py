@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pipeline.inputs.manifests import MissingLibraryError, SourceError, row_spans
-from pipeline.inputs.members import Aside, Member, climbs, known_facts, one_line, too_large
+from pipeline.inputs.members import PackedRecording, Skipped, climbs, known_facts, one_line, too_large
 from pipeline.inputs.transcripts.formats import TranscriptError
 
 _ROWS_AT_ONCE = 16
@@ -35,7 +35,7 @@ def audio_column(path: Path) -> str | None:
     return None
 
 
-def list_parquet(path: Path, title: str, aside: Aside) -> Iterator[Member]:
+def list_parquet(path: Path, title: str, aside: Skipped) -> Iterator[PackedRecording]:
     """The rows of a Parquet file with an audio column. Raises SourceError where it cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -52,10 +52,12 @@ def list_parquet(path: Path, title: str, aside: Aside) -> Iterator[Member]:
     except (pa.ArrowException, OSError) as error:
         if number == 0:
             raise SourceError(f"{path}: not a Parquet file that can be read ({one_line(error)})") from None
-        yield Member(str(path), title, fault=f"the file is damaged after this many rows: {number} ({one_line(error)})")
+        yield PackedRecording(
+            str(path), title, fault=f"the file is damaged after this many rows: {number} ({one_line(error)})"
+        )
 
 
-def list_dataset(path: Path, title: str, aside: Aside) -> Iterator[Member]:
+def list_dataset(path: Path, title: str, aside: Skipped) -> Iterator[PackedRecording]:
     """The rows of a folder that `datasets` wrote, split by split. Raises SourceError where it cannot be read."""
     for split, dataset, column in _splits(path):
         prefix = f"{title}/{split}" if split else title
@@ -132,7 +134,9 @@ def _splits(path: Path) -> Iterator[tuple[str, Any, str]]:
         yield str(split), dataset.cast_column(columns[0], datasets.Audio(decode=False)), columns[0]
 
 
-def _row(location: str, name: str, row: Mapping[str, Any], column: str, folder: Path, aside: Aside) -> Member:
+def _row(
+    location: str, name: str, row: Mapping[str, Any], column: str, folder: Path, aside: Skipped
+) -> PackedRecording:
     audio = row[column] or {}
     original = audio.get("path") or ""
     name += PurePosixPath(original).suffix
@@ -147,15 +151,15 @@ def _row(location: str, name: str, row: Mapping[str, Any], column: str, folder: 
     data = audio.get("bytes")
     if data is not None:
         if len(data) > aside.largest_bytes:
-            return Member(location, name, fault=too_large(len(data), aside))
-        return Member(location, name, len(data), hashlib.sha256(data).hexdigest(), **facts)
+            return PackedRecording(location, name, fault=too_large(len(data), aside))
+        return PackedRecording(location, name, len(data), hashlib.sha256(data).hexdigest(), **facts)
     if climbs(original):
-        return Member(
+        return PackedRecording(
             location, name, fault=f"its path {original!r} is not below the table's folder; move the file there"
         )
     file = folder / original
     if original and file.is_file():
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return Member(str(file), name, file.stat().st_size, digest, **facts)
-    return Member(location, name, fault="the row holds neither the audio's bytes nor a path that is there")
+        return PackedRecording(str(file), name, file.stat().st_size, digest, **facts)
+    return PackedRecording(location, name, fault="the row holds neither the audio's bytes nor a path that is there")

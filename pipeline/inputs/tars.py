@@ -10,8 +10,8 @@ from pathlib import PurePath, PurePosixPath
 from typing import Any
 
 from pipeline.inputs.manifests import SourceError
-from pipeline.inputs.members import Aside, Member, MemberHashes, climbs, known_facts, one_line, too_large
-from pipeline.inputs.transcripts.beside import LARGEST_BYTES, Beside, may_be_transcript
+from pipeline.inputs.members import MemberHashes, PackedRecording, Skipped, climbs, known_facts, one_line, too_large
+from pipeline.inputs.transcripts.beside import LARGEST_BYTES, TranscriptFinder, may_be_transcript
 from pipeline.inputs.transcripts.formats import TranscriptError
 from pipeline.runtime.paths import is_hidden, is_no_recording, is_other_archive, is_tar, is_zip, printable
 from pipeline.stage import StoreError
@@ -66,14 +66,14 @@ class _Texts:
 
 
 def list_tar(
-    stream: Any, url: str, title: str, language: str | None, aside: Aside, hashes: MemberHashes | None = None
-) -> Iterator[Member]:
+    stream: Any, url: str, title: str, language: str | None, aside: Skipped, hashes: MemberHashes | None = None
+) -> Iterator[PackedRecording]:
     """The recordings of a tar, compressed or not, in its order; `url` is where it is, `title` what it is called.
 
     `.json` members tell the session, language and license of those they belong to; the text comes from the same kinds of
     transcript as beside files. Raises SourceError where nothing in it can be read; what follows a damage is one faulty Member.
     """
-    audio: list[Member] = []
+    audio: list[PackedRecording] = []
     facts: dict[str, dict[str, str]] = {}
     texts = _Texts()
     fault = None
@@ -85,7 +85,9 @@ def list_tar(
                 path = PurePosixPath(item.name)
                 if item.size > aside.largest_bytes and not plain:
                     # What follows can only be reached through it.
-                    audio.append(Member(url, f"{title}/{item.name}", item.size, fault=too_large(item.size, aside)))
+                    audio.append(
+                        PackedRecording(url, f"{title}/{item.name}", item.size, fault=too_large(item.size, aside))
+                    )
                     aside.notices.append(f"{title}: what comes after {printable(item.name)} was not looked at")
                     break
                 if item.isdir() or is_hidden(item.name):
@@ -103,7 +105,7 @@ def list_tar(
         if not audio:
             raise SourceError(f"{title}: not a tar that can be read ({one_line(error)})") from None
         fault = f"the tar is damaged after this many recordings: {len(audio)} ({one_line(error)})"
-    beside = Beside(texts, lambda path: printable(f"{title}/{path}"), by_key=True)
+    beside = TranscriptFinder(texts, lambda path: printable(f"{title}/{path}"), by_key=True)
     for member in audio:
         path = PurePosixPath(member.name.removeprefix(f"{title}/"))
         known = facts.get(_key(path), {})
@@ -113,7 +115,7 @@ def list_tar(
             known = known | {"text": transcript.text}
         yield replace(member, spans=transcript.spans if transcript else (), **known)  # type: ignore[arg-type]
     if fault is not None:
-        yield Member(url, title, fault=fault)
+        yield PackedRecording(url, title, fault=fault)
 
 
 def _is_plain(stream: Any) -> bool:
@@ -132,26 +134,28 @@ def _member(
     title: str,
     plain: bool,
     hashes: MemberHashes,
-    aside: Aside,
-) -> Member:
+    aside: Skipped,
+) -> PackedRecording:
     name = f"{title}/{item.name}"
     content = tar.extractfile(item) if item.isfile() else None
     if content is None:
         # What a link names may come later in the tar, or not be in it.
-        return Member(f"{url}#{item.name}", name, fault="a link within the tar; pack the files themselves (tar -h)")
+        return PackedRecording(
+            f"{url}#{item.name}", name, fault="a link within the tar; pack the files themselves (tar -h)"
+        )
     if climbs(item.name):
-        return Member(
+        return PackedRecording(
             f"{url}#{item.name}", name, item.size, fault="its name leads out of the tar; rename it in the tar"
         )
     if item.size > aside.largest_bytes:
-        return Member(f"{url}#{item.name}", name, item.size, fault=too_large(item.size, aside))
+        return PackedRecording(f"{url}#{item.name}", name, item.size, fault=too_large(item.size, aside))
     # fsspec cuts chained URLs at `::`; such a name could not be opened again.
     if "::" in item.name:
-        return Member(f"{url}#{item.name}", name, item.size, fault="its name holds `::`; rename it in the tar")
+        return PackedRecording(f"{url}#{item.name}", name, item.size, fault="its name holds `::`; rename it in the tar")
     location = f"tar://{item.name}::{url}"
     digest = hashes.of(location, lambda: content)
     extent = (item.offset_data, item.size) if plain and not item.issparse() else None
-    return Member(location, name, item.size, digest, extent=extent)
+    return PackedRecording(location, name, item.size, digest, extent=extent)
 
 
 def _keep_text(tar: tarfile.TarFile, item: tarfile.TarInfo, texts: _Texts, facts: dict[str, dict[str, str]]) -> None:

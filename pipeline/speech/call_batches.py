@@ -20,7 +20,7 @@ class _Request:
     error: Exception | None = None
 
 
-class Gathering:
+class CallBatcher:
     """Runs jobs in threads and answers their calls in batches. One `run` at a time."""
 
     def __init__(self, compute: Callable[[Hashable, list[Any]], Sequence[Any]]) -> None:

@@ -22,7 +22,7 @@ _CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*")
 
 
 @dataclass(frozen=True)
-class Spoken:
+class DetectedLanguage:
     """A language with its probability. `given`: a person said so. `mixed`: windows of the recording disagree."""
 
     language: str
@@ -63,7 +63,7 @@ def nearest_language(name: str) -> str | None:
     return codes[near[0]] if near else None
 
 
-def vote(windows: Sequence[np.ndarray], detect: Callable[[np.ndarray], dict[str, float]]) -> Spoken | None:
+def vote(windows: Sequence[np.ndarray], detect: Callable[[np.ndarray], dict[str, float]]) -> DetectedLanguage | None:
     """The language of a recording by the mean probability over windows of its speech; None without any."""
     if not windows:
         return None
@@ -79,10 +79,10 @@ def vote(windows: Sequence[np.ndarray], detect: Callable[[np.ndarray], dict[str,
         for code, p in found.items():
             votes[code] += p / len(windows)
     language = max(votes, key=lambda code: votes[code])
-    return Spoken(language, votes[language], mixed=len(winners) > 1)
+    return DetectedLanguage(language, votes[language], mixed=len(winners) > 1)
 
 
-def of_segment(spoken: Spoken, detected: dict[str, float], least_p: float) -> Spoken:
+def of_segment(spoken: DetectedLanguage, detected: dict[str, float], least_p: float) -> DetectedLanguage:
     """The language of one segment: that of its recording, unless the segment alone says another with at least `least_p`."""
     found: dict[str, float] = defaultdict(float)
     for code, p in detected.items():
@@ -90,7 +90,7 @@ def of_segment(spoken: Spoken, detected: dict[str, float], least_p: float) -> Sp
     best = max(found, key=lambda code: found[code])
     if best == spoken.language or found[best] < least_p:
         return spoken
-    return Spoken(best, found[best])
+    return DetectedLanguage(best, found[best])
 
 
 def speech_windows(session: Session, source_id: str, count: int) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ from catalogs.vocabulary.languages import dialect, whisper_code
 from catalogs.weights.registry import resolve
 from pipeline.records import PCM_RATE, Word
 from pipeline.runtime.devices import Device, pick_device
-from pipeline.text.match import Support
+from pipeline.text.match import WordSupport
 
 #: What one call hears, in seconds: the length Whisper was trained on.
 WINDOW_S = 30.0
@@ -25,7 +25,7 @@ _LOOPS, _DOUBT = 2.0, -0.7
 
 
 @dataclass(frozen=True)
-class Heard:
+class Transcription:
     """What was recognised in a clip; times of `words` in seconds from its start. `logprob` is the mean of a token."""
 
     text: str
@@ -96,7 +96,9 @@ class Recogniser:
         _, _, probabilities = self._whisper.detect_language(audio=audio[: round(WINDOW_S * PCM_RATE)])
         return dict(probabilities)
 
-    def transcribe(self, audio: np.ndarray, language: str | None, beam_size: int, temperature: float = 0.0) -> Heard:
+    def transcribe(
+        self, audio: np.ndarray, language: str | None, beam_size: int, temperature: float = 0.0
+    ) -> Transcription:
         """The words of float32 [S] at 16 kHz, of any length. `language` is one that `code` knows.
 
         Whisper hears 30 s at a time, of which a clip of 5 s leaves 25 empty, and the encoder takes most of the time. With
@@ -113,7 +115,7 @@ class Recogniser:
                 return heard
         return self._transcribe(audio, language, beam_size, temperature)
 
-    def _transcribe(self, audio: np.ndarray, language: str | None, beam_size: int, temperature: float) -> Heard:
+    def _transcribe(self, audio: np.ndarray, language: str | None, beam_size: int, temperature: float) -> Transcription:
         found, _ = self._whisper.transcribe(
             audio,
             language=self.code(language),
@@ -127,7 +129,7 @@ class Recogniser:
         pieces = list(found)
         text = "".join(piece.text for piece in pieces).strip()
         if not pieces:
-            return Heard(text, language=language)
+            return Transcription(text, language=language)
         weights = [max(len(piece.tokens), 1) for piece in pieces]
         end = len(audio) / PCM_RATE
         words = [
@@ -140,7 +142,7 @@ class Recogniser:
             for piece in pieces
             for word in piece.words or []
         ]
-        return Heard(
+        return Transcription(
             text,
             words,
             float(np.average([piece.avg_logprob for piece in pieces], weights=weights)),
@@ -150,7 +152,7 @@ class Recogniser:
             language,
         )
 
-    def support(self, audio: np.ndarray, text: str, language: str | None) -> list[Support] | None:
+    def support(self, audio: np.ndarray, text: str, language: str | None) -> list[WordSupport] | None:
         """How much float32 [S] at 16 kHz (at most 30 s) supports each word of a text: log probability with the audio before
         the model minus that with silence, token by token. None where the clip or the text is too long for the model."""
         from faster_whisper.audio import pad_or_trim
@@ -174,6 +176,6 @@ class Recogniser:
         words, parts = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
         found, place = [], 0
         for word, part in zip(words[:-1], parts[:-1], strict=True):
-            found.append(Support(word, float(gains[place : place + len(part)].sum()), len(part)))
+            found.append(WordSupport(word, float(gains[place : place + len(part)].sum()), len(part)))
             place += len(part)
         return found

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from faster_whisper import WhisperModel
 
-from pipeline.speech.call_batches import Gathering
+from pipeline.speech.call_batches import CallBatcher
 
 
 class Model(WhisperModel):
@@ -26,7 +26,7 @@ class Model(WhisperModel):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._thread = threading.local()
-        self._gathering = Gathering(self._compute)
+        self._gathering = CallBatcher(self._compute)
         self._network = self.model
         self.model = _Network(self._network, self._gathering)
 
@@ -76,7 +76,7 @@ class Model(WhisperModel):
 class _Network:
     """CTranslate2's Whisper, whose calls from jobs are gathered; everything else goes straight to it."""
 
-    def __init__(self, network: Any, gathering: Gathering) -> None:
+    def __init__(self, network: Any, gathering: CallBatcher) -> None:
         self._network = network
         self._gathering = gathering
 

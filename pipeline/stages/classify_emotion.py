@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.records import Segment, Session
 from pipeline.stage import Resources, Stage, StageConfig
 from pipeline.voice.clusters import ALL_MOODS, cluster
-from pipeline.voice.gender import tell_gender
+from pipeline.voice.gender import gender_from_pitch
 from pipeline.voice.prosody import Prosody, measure_prosody
 
 # Weights of the logistic, rounded by hand and chosen among six candidates by how well neutral and emotional acted speech
@@ -74,7 +74,7 @@ class ClassifyEmotion(Stage[ClassifyEmotionConfig]):
             if segment.speaker is not None:
                 voices.setdefault(segment.speaker, []).append(segment)
         for voice in voices.values():
-            gender, p = tell_gender(voice)
+            gender, p = gender_from_pitch(voice)
             for segment in voice:
                 segment.gender, segment.gender_p = gender, p
         return session

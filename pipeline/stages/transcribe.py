@@ -14,15 +14,15 @@ from catalogs.vocabulary.languages import language as known_language
 from catalogs.vocabulary.languages import text_unit
 from pipeline.records import PCM_RATE, Recording, Segment, Session
 from pipeline.runtime.devices import Device
-from pipeline.speech.language import LEAST_S, Spoken, of_segment, speech_windows, vote
-from pipeline.speech.whisper import WINDOW_S, Heard, Recogniser
+from pipeline.speech.language import LEAST_S, DetectedLanguage, of_segment, speech_windows, vote
+from pipeline.speech.whisper import WINDOW_S, Recogniser, Transcription
 from pipeline.stage import Resources, Stage, StageConfig
 from pipeline.text.align import share_out
 from pipeline.text.compare import error_rate
 from pipeline.text.counts import count_characters, count_syllables
 from pipeline.text.given import share_transcript
 from pipeline.text.invented import signs_of_invention
-from pipeline.text.match import MatchRules, Support, judge
+from pipeline.text.match import MatchRules, WordSupport, judge
 from pipeline.text.timing import time_words
 
 # One window of speech for every two minutes votes: a talk may change its language after an hour.
@@ -117,7 +117,7 @@ class Transcribe(Stage[TranscribeConfig]):
     def load(self) -> None:
         models = [self._recogniser(name) for name in self.weights()]
         self.first, self.second = models[0], models[-1]
-        self.known_languages: dict[str, Spoken] = {}
+        self.known_languages: dict[str, DetectedLanguage] = {}
         """By source id. A forecast hears parts of recordings; what they speak is found from all over them."""
 
     def _recogniser(self, name: str) -> Recogniser:
@@ -127,7 +127,7 @@ class Transcribe(Stage[TranscribeConfig]):
     def __call__(self, session: Session) -> Session:
         languages = self.find_languages(session)
         alive = [segment for segment in session.alive() if segment.source_id in languages]
-        heard: dict[int, Heard] = {}
+        heard: dict[int, Transcription] = {}
         self._for_together(
             session, self.first, alive, lambda s: self._recognise(session, s, languages[s.source_id], heard)
         )
@@ -138,9 +138,9 @@ class Transcribe(Stage[TranscribeConfig]):
         self._for_together(session, self.second, again, lambda s: self._hear_again(session, s, heard[id(s)].language))
         return session
 
-    def find_languages(self, session: Session) -> dict[str, Spoken]:
+    def find_languages(self, session: Session) -> dict[str, DetectedLanguage]:
         """The language of each recording that has speech, by its source id."""
-        languages: dict[str, Spoken] = {}
+        languages: dict[str, DetectedLanguage] = {}
         self.for_each(session, session.usable(), lambda recording: self._hear_language(session, recording, languages))
         return languages
 
@@ -158,21 +158,21 @@ class Transcribe(Stage[TranscribeConfig]):
 
         self.for_batches(session, segments, work_together, size)
 
-    def _hear_language(self, session: Session, recording: Recording, languages: dict[str, Spoken]) -> None:
+    def _hear_language(self, session: Session, recording: Recording, languages: dict[str, DetectedLanguage]) -> None:
         """Adds {source id: language}; nothing where there is nothing to hear."""
         source = recording.source
         if source.source_id in self.known_languages:
             languages[source.source_id] = self.known_languages[source.source_id]
             return
         if source.language and self.first.code(source.language):
-            languages[source.source_id] = Spoken(source.language, 1.0, given=True)
+            languages[source.source_id] = DetectedLanguage(source.language, 1.0, given=True)
             return
         if source.language:
             session.notices.append(
                 f"{self.config.model} does not know the language {source.language}: it is detected instead"
             )
         if not self.first.multilingual:
-            languages[source.source_id] = Spoken("en", 1.0, given=True)
+            languages[source.source_id] = DetectedLanguage("en", 1.0, given=True)
             return
         spoken_s = sum(s.duration_s for s in session.alive() if s.source_id == source.source_id)
         count = min(max(self.config.language_windows, round(spoken_s / _VOTE_EVERY_S)), _MOST_WINDOWS)
@@ -180,7 +180,9 @@ class Transcribe(Stage[TranscribeConfig]):
         if voted:
             languages[source.source_id] = voted
 
-    def _recognise(self, session: Session, segment: Segment, spoken: Spoken, heard: dict[int, Heard]) -> None:
+    def _recognise(
+        self, session: Session, segment: Segment, spoken: DetectedLanguage, heard: dict[int, Transcription]
+    ) -> None:
         """The segment's own words, in its recording's language or in the one it is clearly in."""
         audio = session.audio(segment)
         ask = not spoken.given and segment.duration_s >= LEAST_S and self.first.multilingual
@@ -203,12 +205,12 @@ class Transcribe(Stage[TranscribeConfig]):
         segment.asr_logprob, segment.no_speech_p = found.logprob, found.no_speech_p
         segment.compression_ratio = found.compression_ratio
 
-    def _is_doubtful(self, heard: Heard, language: str | None) -> bool:
+    def _is_doubtful(self, heard: Transcription, language: str | None) -> bool:
         if heard.logprob is None or heard.logprob < self.config.doubtful_logprob or (heard.compression_ratio or 0) > 2:
             return True
         return bool(signs_of_invention(heard.text, language, _spoken_s(heard), heard.logprob, heard.no_speech_p))
 
-    def use_given(self, session: Session, recording: Recording, heard: dict[int, Heard]) -> None:
+    def use_given(self, session: Session, recording: Recording, heard: dict[int, Transcription]) -> None:
         """Share out the transcript that came with a recording over its segments, and use what fits of it.
 
         `heard`: by `id(segment)`, what was recognised in each segment.
@@ -228,10 +230,10 @@ class Transcribe(Stage[TranscribeConfig]):
             if given:
                 self._judge(session, segment, heard[id(segment)], given, rules)
 
-    def _judge(self, session: Session, segment: Segment, heard: Heard, given: str, rules: MatchRules) -> None:
+    def _judge(self, session: Session, segment: Segment, heard: Transcription, given: str, rules: MatchRules) -> None:
         language = heard.language
 
-        def support(text: str) -> list[Support] | None:
+        def support(text: str) -> list[WordSupport] | None:
             return self._support(session, segment, heard, text)
 
         match = judge(given, heard.text, heard.words, language, support, rules)
@@ -243,7 +245,7 @@ class Transcribe(Stage[TranscribeConfig]):
         segment.text, segment.text_source, segment.other_text = match.text, match.source, heard.text
         segment.words = time_words(match.text, heard.words, language, segment.duration_s)
 
-    def _support(self, session: Session, segment: Segment, heard: Heard, text: str) -> list[Support] | None:
+    def _support(self, session: Session, segment: Segment, heard: Transcription, text: str) -> list[WordSupport] | None:
         """What the audio says to a text, chunk by chunk where the segment is longer than the model hears at once."""
         audio, language = session.audio(segment), heard.language
         if segment.duration_s <= WINDOW_S:
@@ -253,7 +255,7 @@ class Transcribe(Stage[TranscribeConfig]):
             " ".join(word.word for word in heard.words if a <= (word.start + word.end) / 2 < b)
             for a, b in itertools.pairwise(cuts)
         ]
-        found: list[Support] = []
+        found: list[WordSupport] = []
         for (a, b), share in zip(
             itertools.pairwise(cuts), share_out(text, texts, text_unit(language, text)), strict=True
         ):
@@ -299,11 +301,11 @@ class Transcribe(Stage[TranscribeConfig]):
         segment.agreement_cer = error_rate(again.text, str(segment.text), segment.language)
 
 
-def _spoken_s(heard: Heard) -> float:
+def _spoken_s(heard: Transcription) -> float:
     return heard.words[-1].end - heard.words[0].start if heard.words else 0.0
 
 
-def _chunks(heard: Heard, end_s: float) -> list[float]:
+def _chunks(heard: Transcription, end_s: float) -> list[float]:
     """Times that cut a long segment into chunks the model hears at once: where it ended its own pieces, if near enough."""
     cuts = [0.0]
     while end_s - cuts[-1] > _CHUNK_S:

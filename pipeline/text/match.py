@@ -27,7 +27,7 @@ _LETTERS_A_DIGIT = 7
 
 
 @dataclass(frozen=True)
-class Support:
+class WordSupport:
     """How much the audio supports one word of a text: `gain` in nats over all of its tokens."""
 
     word: str
@@ -90,7 +90,7 @@ def judge(
     heard: str,
     words: Sequence[Word],
     language: str | None,
-    support: Callable[[str], list[Support] | None],
+    support: Callable[[str], list[WordSupport] | None],
     rules: MatchRules | None = None,
 ) -> Match:
     """Decide between a given text and the recognised one (`heard`, with its `words`).
@@ -177,7 +177,7 @@ def _was_heard(gap: _Gap, ours: Letters, words: Sequence[Word], rules: MatchRule
     return bool(inside) and float(np.mean([words[i].p if words else 1.0 for i in inside])) >= rules.heard_p
 
 
-def _letter_gains(found: Sequence[Support], count: int, language: str | None) -> np.ndarray:
+def _letter_gains(found: Sequence[WordSupport], count: int, language: str | None) -> np.ndarray:
     """float [count]: the gain of each letter of the given text, in nats a token of its word."""
     letters = [len(comparable(word.word, language).replace(" ", "")) for word in found]
     gains = np.repeat([word.gain / max(word.tokens, 1) for word in found], letters)
@@ -187,7 +187,7 @@ def _letter_gains(found: Sequence[Support], count: int, language: str | None) ->
     return np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(gains)), gains) if len(gains) else np.zeros(count)
 
 
-def _total(found: Sequence[Support]) -> float:
+def _total(found: Sequence[WordSupport]) -> float:
     return sum(word.gain for word in found) / max(sum(word.tokens for word in found), 1)
 
 

@@ -10,7 +10,7 @@ from pipeline.records import Segment
 _BORDER_HZ, _PER_OCTAVE = 165.0, 9.0
 
 
-def tell_gender(voice: list[Segment]) -> tuple[str | None, float | None]:
+def gender_from_pitch(voice: list[Segment]) -> tuple[str | None, float | None]:
     """(male | female, probability) of one voice from the duration-weighted median of its segments' pitch."""
     pitched = [(s.pitch_hz, s.duration_s) for s in voice if s.pitch_hz]
     if not pitched:

@@ -22,7 +22,7 @@ from annotators.providers.acoustic import Acoustic
 from annotators.providers.base import KeptRows
 from annotators.runner import describe_corpus
 from annotators.schema import Answer, Clip, VoiceDescription
-from catalogs.corpus.commit import CorpusError, adopt_fingerprint, commit_unit, create_corpus
+from catalogs.corpus.commit import CorpusError, bind_fingerprint, commit_unit, create_corpus
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import DECOUPLED, INDEX
 from catalogs.query.views import query
@@ -169,7 +169,7 @@ def test_a_corpus_that_cannot_be_written_to_is_told_before_anything_is_described
 def test_descriptions_of_replaced_segments_are_not_read(tmp_path: Path) -> None:
     root = tmp_path / "c"
     create_corpus(root)
-    adopt_fingerprint(root, FINGERPRINT)
+    bind_fingerprint(root, FINGERPRINT)
     unit = make_unit("a", 4)
     commit_unit(root, unit)
     describe_corpus(root)
@@ -191,7 +191,7 @@ def test_a_segment_that_was_processed_again_has_one_description(tmp_path: Path) 
     """`--redo` with the same settings: other units, the same segments."""
     root = tmp_path / "c"
     create_corpus(root)
-    adopt_fingerprint(root, FINGERPRINT)
+    bind_fingerprint(root, FINGERPRINT)
     unit = make_unit("a", 4)
     commit_unit(root, unit)
     describe_corpus(root)

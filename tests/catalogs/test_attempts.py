@@ -12,7 +12,7 @@ import pytest
 from corpus_builders import FINGERPRINT, make_unit, verdict
 
 from catalogs.corpus.attempts import cause_of_row, newest_records
-from catalogs.corpus.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus, read_records
+from catalogs.corpus.commit import UnitContent, bind_fingerprint, commit_unit, create_corpus, read_records
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.history import note_replaced, read_history
 from catalogs.corpus.ids import other_channel_id
@@ -34,7 +34,7 @@ def corpus(tmp_path: Path) -> Path:
     """A unit of the recordings a and b, of which a failed in one stage and was processed again, with a later unit of c."""
     root = tmp_path / "corpus"
     create_corpus(root)
-    adopt_fingerprint(root, FINGERPRINT)
+    bind_fingerprint(root, FINGERPRINT)
     a = make_unit("a", 5)
     source = a.recordings[0]["source_id"]
     failed = verdict("a/talk.wav", "transcribe") | {"source_id": source, "cause": "machine", "runs": 1}
@@ -103,7 +103,7 @@ def test_a_quarantine_of_before_there_were_causes_is_read(tmp_path: Path) -> Non
     """Files of commit fae81e6 have neither cause nor runs, version and log."""
     root = tmp_path / "corpus"
     create_corpus(root)
-    adopt_fingerprint(root, FINGERPRINT)
+    bind_fingerprint(root, FINGERPRINT)
     rows = [verdict("a/x.wav"), verdict("a/y.wav") | {"error": "cannot be fetched (TimeoutError)"}]
     commit_unit(root, make_unit("a", quarantine=rows))
     (path,) = Corpus(root).files("quarantine")
@@ -120,7 +120,7 @@ def test_a_quarantine_of_before_there_were_causes_is_read(tmp_path: Path) -> Non
 def test_a_failed_file_that_was_replaced_leaves_the_view_and_comes_back_with_its_old_content(tmp_path: Path) -> None:
     root = tmp_path / "corpus"
     create_corpus(root)
-    adopt_fingerprint(root, FINGERPRINT)
+    bind_fingerprint(root, FINGERPRINT)
     row = verdict("/r/x.wav")
     broken = make_unit("a", 0).recordings[0] | {"source_id": row["source_id"], "status": "quarantined"}
     commit_unit(root, make_unit("a", 0, recordings=[broken], quarantine=[row]))

@@ -14,7 +14,7 @@ from corpus_builders import make_unit
 
 from catalogs.corpus.commit import (
     CorpusError,
-    adopt_fingerprint,
+    bind_fingerprint,
     commit_unit,
     committed_units,
     corpus_info,
@@ -130,11 +130,11 @@ def test_what_people_read_is_not_escaped(tmp_path: Path) -> None:
     """corpus.json and the records hold names as people write them; both a path and its text name the corpus."""
     root = tmp_path / "Gespräche"
     create_corpus(str(root))
-    adopt_fingerprint(str(root), "f" * 16)
+    bind_fingerprint(str(root), "f" * 16)
     assert '"Gespräche"' in (root / "corpus.json").read_text(encoding="utf-8")
     with pytest.raises(CorpusError, match="made with other settings"):
-        adopt_fingerprint(root, "0" * 16)
-    adopt_fingerprint(root, "0" * 16, redo=True)
+        bind_fingerprint(root, "0" * 16)
+    bind_fingerprint(root, "0" * 16, redo=True)
     assert corpus_info(root)["fingerprint"] == "0" * 16
     unit = replace(make_unit("a", 2), stats={"settings": "Müller"})
     commit_unit(root, unit)

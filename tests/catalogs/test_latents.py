@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from corpus_builders import FINGERPRINT, flac, make_unit, tone
 
-from catalogs.corpus.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus, record_path
+from catalogs.corpus.commit import UnitContent, bind_fingerprint, commit_unit, create_corpus, record_path
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.latents import LatentForm, StoredLatents, latent_files, write_latents
 from catalogs.corpus.reader import Corpus
@@ -48,7 +48,7 @@ def root(tmp_path: Path, units: tuple[UnitContent, UnitContent]) -> Path:
     """A corpus of one unit of the recordings a and b."""
     root = tmp_path / "corpus"
     create_corpus(root)
-    adopt_fingerprint(root, FINGERPRINT)
+    bind_fingerprint(root, FINGERPRINT)
     a, b = units
     names = ("rows", "recordings", "sessions")
     commit_unit(root, dataclasses.replace(a, **{name: [*getattr(a, name), *getattr(b, name)] for name in names}))
@@ -109,6 +109,6 @@ def test_a_unit_that_a_repair_had_made_again_has_latents_of_its_new_shard(
 
 def test_latents_of_other_settings_are_not_read(root: Path, units: tuple[UnitContent, UnitContent]) -> None:
     store(root, ids(units[0]), 1)
-    adopt_fingerprint(root, "e" * 16, redo=True)
+    bind_fingerprint(root, "e" * 16, redo=True)
     commit_unit(root, dataclasses.replace(again(units[0], "f"), fingerprint="e" * 16, generation=0))
     assert stored(root) == {}

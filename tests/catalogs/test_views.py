@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_builders import FINGERPRINT, make_unit, verdict
 
-from catalogs.corpus.commit import adopt_fingerprint, commit_unit, create_corpus, quarantine_now
+from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, quarantine_now
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, UNITS
 from catalogs.corpus.shards import to_table
@@ -175,8 +175,8 @@ def test_files_without_a_record_are_not_seen(root: Path) -> None:
 
 
 def test_superseded_units_are_not_mixed_in(root: Path) -> None:
-    adopt_fingerprint(root, FINGERPRINT)
-    adopt_fingerprint(root, "f" * 16, redo=True)
+    bind_fingerprint(root, FINGERPRINT)
+    bind_fingerprint(root, "f" * 16, redo=True)
     commit_unit(root, make_unit("u0", 4, fingerprint="f" * 16, unit_id="e" * 16))
     assert query(root, "SELECT count(*) FROM segments")[1] == [(4,)]
     assert query(root, "SELECT count(*) FROM units")[1] == [(1,)]
@@ -252,9 +252,9 @@ def test_descriptions_of_replaced_segments_count_nowhere(tmp_path: Path) -> None
     from annotators.runner import describe_corpus
 
     create_corpus(tmp_path / "c")
-    adopt_fingerprint(tmp_path / "c", make_unit("a", 3).fingerprint)
+    bind_fingerprint(tmp_path / "c", make_unit("a", 3).fingerprint)
     commit_unit(tmp_path / "c", make_unit("a", 3))
     describe_corpus(tmp_path / "c")
     assert query(tmp_path / "c", "SELECT count(*) FROM descriptions")[1] == [(2,)]
-    adopt_fingerprint(tmp_path / "c", "f" * 16, redo=True)
+    bind_fingerprint(tmp_path / "c", "f" * 16, redo=True)
     assert query(tmp_path / "c", "SELECT count(*) FROM descriptions")[1] == [(0,)]

@@ -21,7 +21,7 @@ from packed import RATE, add
 
 from pipeline.config import load_config
 from pipeline.forecast.forecast import list_recordings
-from pipeline.forecast.sample import Piece, write_piece
+from pipeline.forecast.sample import Excerpt, write_piece
 from pipeline.inputs import spool as spool_module
 from pipeline.inputs.find import find_sources
 from pipeline.inputs.spool import Spool, fetch
@@ -258,7 +258,7 @@ def test_a_forecast_reads_what_it_hears_and_no_more_for_the_hashes(kind: str, wa
     path = pack(wavs, kind, tmp_path)
     found = list_recordings([str(path)], tmp_path / "no corpus", load_config())
     assert len(found.sources) == COUNT and len({source.source_id for source in found.sources}) == COUNT
-    piece = Piece(found.sources[7], 0.0, found.sources[7].bytes / 32_000)
+    piece = Excerpt(found.sources[7], 0.0, found.sources[7].bytes / 32_000)
     assert write_piece(piece, tmp_path / "piece.wav", tmp_path / "scratch") == pytest.approx(0.27, abs=0.01)
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sessions import FINGERPRINT, make_stage, session_of, session_of_samples, source_of
 
-from pipeline.records import PCM_RATE, Recording, Session, SpeechSpan, Window
+from pipeline.records import PCM_RATE, PcmWindow, Recording, Session, SpeechSpan
 from pipeline.stages.detect_speech import DetectSpeech, DetectSpeechConfig, find_spans, speech_probabilities
 from pipeline.stages.segment import CutSegments, SegmentConfig
 
@@ -144,7 +144,7 @@ def cut(duration: float, spans: list[tuple[float, float]], config: SegmentConfig
     noise = np.resize(NOISE, int(duration * PCM_RATE))
     session = Session("s", FINGERPRINT, "/nowhere", [Recording(source, duration, RATE, 1)])
     session.windows = [
-        Window(source.source_id, float(start), noise[start * PCM_RATE : (start + 600) * PCM_RATE])
+        PcmWindow(source.source_id, float(start), noise[start * PCM_RATE : (start + 600) * PCM_RATE])
         for start in range(0, max(1, int(duration)), 600)
     ]
     session.speech = [SpeechSpan(source.source_id, *span) for span in spans]

@@ -10,7 +10,7 @@ import pytest
 from fakes.recordings import noise, write
 
 import pipeline.runs.fingerprint
-from catalogs.corpus.commit import CorpusError, adopt_fingerprint, corpus_info, create_corpus
+from catalogs.corpus.commit import CorpusError, bind_fingerprint, corpus_info, create_corpus
 from catalogs.corpus.thresholds import Thresholds, save_thresholds
 from catalogs.settings import dump_settings
 from pipeline.config import PrepareConfig, load_config
@@ -64,7 +64,7 @@ def test_a_corpus_goes_on_as_it_was_made_whatever_weights_come_or_go(
     root = tmp_path / "my corpus"
     create_corpus(root)
     first = settle(load_config(), root)
-    adopt_fingerprint(root, first.fingerprint)
+    bind_fingerprint(root, first.fingerprint)
     weights_here(monkeypatch, not made_with)
     again = settle(load_config(), root)
     assert again.fingerprint == first.fingerprint and mode(again.config) == mode(first.config)
@@ -86,14 +86,14 @@ def test_a_corpus_that_an_older_version_bound_goes_on_with_the_same_command(
     config = load_config(None, overrides)
     create_corpus(tmp_path)
     (tmp_path / "prepare.yaml").write_text(dump_settings(config), encoding="utf-8")
-    adopt_fingerprint(tmp_path, bound)
+    bind_fingerprint(tmp_path, bound)
     settled = settle(config, tmp_path)
     assert settled.fingerprint == bound
     assert mode(settled.config) == ("always" if made_with else "off")
-    adopt_fingerprint(tmp_path, settled.fingerprint)
+    bind_fingerprint(tmp_path, settled.fingerprint)
     other = settle(load_config(None, [*overrides, "sources.session=file"]), tmp_path)
     with pytest.raises(CorpusError, match="other settings"):
-        adopt_fingerprint(tmp_path, other.fingerprint)
+        bind_fingerprint(tmp_path, other.fingerprint)
 
 
 class Lines:
@@ -135,7 +135,7 @@ def test_a_dry_run_decides_as_the_run_would(
     weights_here(monkeypatch, False)
     root = tmp_path / "corpus"
     create_corpus(root)
-    adopt_fingerprint(root, settle(load_config(), root).fingerprint)
+    bind_fingerprint(root, settle(load_config(), root).fingerprint)
     save_thresholds(root, Thresholds(min_snr_db=30.0))
     weights_here(monkeypatch, True)
     seen: list[tuple[str, float | None]] = []

@@ -21,10 +21,10 @@ from catalogs.weights import registry
 from pipeline.config import load_config
 from pipeline.engine.worker import StageGroup, StageSpec
 from pipeline.forecast.forecast import _scale, forecast, list_recordings, machine_of
-from pipeline.forecast.sample import EXCERPT_S, Piece, draw_excerpts, write_piece, write_survey
-from pipeline.forecast.trials import Trial, Trials, run_trials
+from pipeline.forecast.sample import EXCERPT_S, Excerpt, draw_excerpts, write_piece, write_survey
+from pipeline.forecast.trials import ExcerptResult, Trials, run_trials
 from pipeline.records import Source
-from pipeline.speech.language import Spoken
+from pipeline.speech.language import DetectedLanguage
 from pipeline.stage import LoadError
 from pipeline.stages.transcribe import Transcribe
 from voxmill.terminal import Terminal
@@ -73,13 +73,13 @@ def test_excerpts_begin_and_end_in_pauses(tmp_path: Path, ending: str) -> None:
     path = write(tmp_path / f"a.{ending}", np.tile(one, 40), rate, subtype)
     chosen = Source("a", str(path), path.name, "s", 1, "")
     for start in (0.0, 11.3, 40.0, 60.0):
-        length = write_piece(Piece(chosen, start, 30.0), tmp_path / "out.wav", tmp_path)
+        length = write_piece(Excerpt(chosen, start, 30.0), tmp_path / "out.wav", tmp_path)
         samples, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
         assert length == pytest.approx(len(samples) / rate) and 29.9 <= length <= 38.1
         ends = ([] if start == 0 else [samples[:800]]) + ([samples[-800:]] if start + 30 < 99 else [])
         assert all(np.abs(end).max() < 0.02 for end in ends), f"cut within a tone at {start}"
     assert (
-        write_piece(Piece(Source("b", str(tmp_path / "none.wav"), "none.wav", "s", 1, ""), 0.0, 30.0), path, tmp_path)
+        write_piece(Excerpt(Source("b", str(tmp_path / "none.wav"), "none.wav", "s", 1, ""), 0.0, 30.0), path, tmp_path)
         == 0
     )
 
@@ -139,11 +139,11 @@ def test_an_excerpt_speaks_the_language_of_its_recording(corpora: Path, tmp_path
     trials = Trials(config, tmp_path / "scratch")
     transcribe = trials._stage("transcribe")
     assert isinstance(transcribe, Transcribe)
-    heard: list[Spoken] = []
+    heard: list[DetectedLanguage] = []
     find = transcribe.find_languages
     transcribe.find_languages = lambda session: heard.extend((found := find(session)).values()) or found  # type: ignore[func-returns-value, method-assign]
     for start_s in (0.0, whole_s - 15.0):
-        trial = trials.run([Piece(talk, start_s, 15.0)], {"talk": whole_s})
+        trial = trials.run([Excerpt(talk, start_s, 15.0)], {"talk": whole_s})
         assert trial.segments and trial.audio_s > 14
     survey, first, last = heard
     assert survey.language == "en" and survey == first == last, "once for the recording, used for each excerpt"
@@ -172,7 +172,7 @@ def test_a_trial_that_dies_or_cannot_begin_is_one_line(
     tmp_path: Path, load: str, error: type[Exception], words: str
 ) -> None:
     path = write(tmp_path / "a.wav", noise(2.0, 16_000), 16_000)
-    pieces = [Piece(Source("a", str(path), path.name, "s", 1, ""), 0.0, 2.0)]
+    pieces = [Excerpt(Source("a", str(path), path.name, "s", 1, ""), 0.0, 2.0)]
     before = dict(os.environ)
     with pytest.raises(error, match=words):
         list(run_trials(Chain(load), [pieces, pieces], {"a": 2.0}, tmp_path))  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ def test_a_survey_is_from_all_over_a_recording(tmp_path: Path) -> None:
 
 def test_a_session_that_is_most_of_the_work_is_waited_for() -> None:
     """A hundred cores do not help with one session of two hours: it takes the stages' own time for it, and no more."""
-    one = Trial(40.0, {"transcribe": 8.0}, {"transcribe": 10.0})
+    one = ExcerptResult(40.0, {"transcribe": 8.0}, {"transcribe": 10.0})
     found = [
         _scale([one, one, one], 36_000.0, longest, 9, 0, 3.0, load_config(), (100.0, 0.0)).wall_s.value
         for longest in (60.0, 7200.0)

@@ -6,7 +6,7 @@ import pytest
 
 from catalogs.settings import SettingsError
 from catalogs.weights import registry
-from pipeline.config import CHAIN, ENCODER_STAGES, PrepareConfig, StagedConfig, load_config
+from pipeline.config import ENCODER_STAGES, STAGE_GROUPS, PrepareConfig, StagedConfig, load_config
 from pipeline.runtime.devices import pick_device
 from pipeline.stages.embed_speaker import EmbedSpeakerConfig
 from pipeline.stages.mine_references import MineReferences, MineReferencesConfig
@@ -32,7 +32,7 @@ def test_every_gpu_share_is_used_and_every_stage_that_may_use_one_has_it() -> No
     """Each group with a share has a stage that goes to the GPU by itself; no such stage of the profile goes without."""
     config = load_config(None, ["profile=studio"])
     shares = config.engine.gpus
-    for group in CHAIN:
+    for group in STAGE_GROUPS:
         devices = [stage.config.model_dump().get("device") for stage in (config.stage(name) for name in group)]
         assert set(devices) <= {None, "auto"}
         assert ("auto" in devices) == (group[0] in shares), f"{group}: share {shares.get(group[0])}, devices {devices}"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.records import PCM_RATE, Recording, Segment, Session, Source, Window, Word
+from pipeline.records import PCM_RATE, PcmWindow, Recording, Segment, Session, Source, Word
 from pipeline.speech.join import joined
 from pipeline.speech.lengths import draw_runs
 from pipeline.stages.refine_cuts import RefineCuts, RefineCutsConfig
@@ -31,7 +31,7 @@ def session_of(segments: list[Segment], seconds: float) -> Session:
     recording = Recording(Source("a", "a", "a", "s", 1, ""), seconds, PCM_RATE, 1)
     recording.silence_s = seconds - sum(s.duration_s for s in segments)
     pcm = np.random.default_rng(0).integers(-300, 300, round(seconds * PCM_RATE)).astype(np.int16)
-    return Session("s", "0123456789abcdef", "", [recording], [Window("a", 0.0, pcm)], segments=segments)
+    return Session("s", "0123456789abcdef", "", [recording], [PcmWindow("a", 0.0, pcm)], segments=segments)
 
 
 def refined(segments: list[Segment], seconds: float, **config: object) -> Session:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.records import PCM_RATE, Recording, Session, Source, SpeechSpan, Window
+from pipeline.records import PCM_RATE, PcmWindow, Recording, Session, Source, SpeechSpan
 from pipeline.speech.quiet import quietest
 from pipeline.stages.segment import CutSegments, SegmentConfig
 
@@ -26,7 +26,7 @@ def session(
         level = np.repeat(10 ** dice.uniform(-3, 0, len(pcm) // 640 + 1), 640)[: len(pcm)]
         pcm = (pcm * level * 30).astype(np.int16)
     return Session(
-        "s", "fp", "", [recording], [Window(name, 0.0, pcm)], [SpeechSpan(name, start, end) for start, end in speech]
+        "s", "fp", "", [recording], [PcmWindow(name, 0.0, pcm)], [SpeechSpan(name, start, end) for start, end in speech]
     )
 
 

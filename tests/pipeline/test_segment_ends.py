@@ -13,7 +13,7 @@ from pipeline.records import PCM_RATE, Recording, Session, Source
 from pipeline.stages import segment
 from pipeline.stages.segment import CutSegments, SegmentConfig, pad_stretches
 
-Piece = tuple[int, int]
+Excerpt = tuple[int, int]
 
 
 def quiet_at(seconds: float, places: dict[float, int]) -> Session:
@@ -59,8 +59,13 @@ Asked = tuple[float, float, float, float, float]
 
 
 def settled(
-    speech: list[Piece], pieces: list[Piece], choice: str, monkeypatch: pytest.MonkeyPatch, rate: int, **settings: float
-) -> tuple[list[Piece], list[Asked]]:
+    speech: list[Excerpt],
+    pieces: list[Excerpt],
+    choice: str,
+    monkeypatch: pytest.MonkeyPatch,
+    rate: int,
+    **settings: float,
+) -> tuple[list[Excerpt], list[Asked]]:
     """Pieces whose ends are moved to the `choice` ("low", "high", "wanted") of what is allowed, in a recording of 100 s.
 
     And what was asked for each end that may move: (wanted, low, high, start and end of the audio that is judged).

@@ -15,7 +15,7 @@ from catalogs.corpus.thresholds import Thresholds
 from pipeline.records import PCM_RATE, Segment, Session
 from pipeline.voice.clusters import cluster
 from pipeline.voice.ge2e import mel_filters
-from pipeline.voice.gender import tell_gender
+from pipeline.voice.gender import gender_from_pitch
 from pipeline.voice.purity import LEAST_PURITY, purity
 from pipeline.voice.references import mine
 
@@ -242,6 +242,6 @@ def test_mining_leaves_out_what_was_rejected(corpora: Path) -> None:
 @pytest.mark.parametrize(("pitches", "expected"), [([100.0, 120.0, 130.0], "male"), ([210.0, 190.0, 400.0], "female")])
 def test_gender_by_the_voice_s_median_pitch(pitches: list[float], expected: str) -> None:
     voice = [Segment("a", seq, 0.0, 2.0, pitch_hz=pitch) for seq, pitch in enumerate(pitches)]
-    gender, p = tell_gender(voice)
+    gender, p = gender_from_pitch(voice)
     assert gender == expected and p is not None and 0.7 < p <= 1
-    assert tell_gender([Segment("a", 0, 0.0, 1.0)]) == (None, None)
+    assert gender_from_pitch([Segment("a", 0, 0.0, 1.0)]) == (None, None)

@@ -23,7 +23,7 @@ from pipeline.text import (
 from pipeline.text.compare import edit_distance
 from pipeline.text.invented import loops, signs_of_invention
 from pipeline.text.letters import split_pieces
-from pipeline.text.match import MatchRules, Support, judge
+from pipeline.text.match import MatchRules, WordSupport, judge
 from pipeline.text.stock_phrases import CREDIT_OPENINGS, CREDITS
 from pipeline.text.timing import time_words
 
@@ -285,7 +285,7 @@ def test_pieces_together_are_the_text(text: str, language: str | None) -> None:
 
 def supported(*unsaid: str, gain: float = 4.0):
     """What the audio says where it holds every word but these."""
-    return lambda text: [Support(word, 0.0 if word.strip(".,;") in unsaid else gain, 1) for word in text.split()]
+    return lambda text: [WordSupport(word, 0.0 if word.strip(".,;") in unsaid else gain, 1) for word in text.split()]
 
 
 def test_a_transcript_that_is_heard_is_used_without_asking() -> None:

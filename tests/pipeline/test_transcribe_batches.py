@@ -14,13 +14,13 @@ from fakes.recordings import write
 from sessions import make_stage, run_stages, session_of
 
 from pipeline.records import Session
-from pipeline.speech.call_batches import Gathering
-from pipeline.speech.language import Spoken
+from pipeline.speech.call_batches import CallBatcher
+from pipeline.speech.language import DetectedLanguage
 from pipeline.speech.whisper_model import Model
 from pipeline.stages.transcribe import Transcribe
 
 CLIPS = ("read/LJ002-0020.flac", "multi/cosyvoice_zh.flac", "ravdess/actor_02/03-01-01-01-01-01-02.flac")
-Languages = dict[str, Spoken]
+Languages = dict[str, DetectedLanguage]
 
 
 def transcribe(**settings: Any) -> Transcribe:
@@ -96,7 +96,7 @@ def test_jobs_are_answered_together_and_in_order() -> None:
         batches.append((key, sorted(values)))
         return [10 * value for value in values]
 
-    gathering = Gathering(compute)
+    gathering = CallBatcher(compute)
     found: dict[int, list[int]] = {}
 
     def job(number: int) -> None:
@@ -114,7 +114,7 @@ def test_an_error_of_a_batch_reaches_its_jobs_and_the_caller() -> None:
     def compute(key: Any, values: list[int]) -> list[int]:
         raise MemoryError(key)
 
-    gathering = Gathering(compute)
+    gathering = CallBatcher(compute)
     ended: list[int] = []
 
     def job() -> None:

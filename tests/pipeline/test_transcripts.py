@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.inputs.find import SourceError, find_sources
-from pipeline.inputs.transcripts.beside import READERS, Beside
+from pipeline.inputs.transcripts.beside import READERS, TranscriptFinder
 from pipeline.inputs.transcripts.formats import TranscriptError, clean_caption, decode_text
 from pipeline.inputs.transcripts.labels import read_labels
 from pipeline.inputs.transcripts.objects import read_objects
@@ -249,7 +249,7 @@ def test_the_best_transcript_beside_a_recording_counts(tmp_path: Path) -> None:
 
 def test_subtitles_in_another_language_are_a_translation(tmp_path: Path) -> None:
     put(tmp_path, talk__de__srt=SRT.replace("Good evening", "Guten Abend"), talk__en__srt=SRT, talk__wav="audio")
-    find = Beside().find
+    find = TranscriptFinder().find
     assert str(find(tmp_path / "talk.wav", "en-US")[0]).count("Good evening") == 2
     assert str(find(tmp_path / "talk.wav", "de")[0]).count("Guten Abend") == 2
     assert find(tmp_path / "talk.wav", "fr") == (None, [])

@@ -14,7 +14,7 @@ import soundfile
 import soxr
 from corpus_builders import FINGERPRINT, flac, good_row
 
-from catalogs.corpus.commit import UnitContent, adopt_fingerprint, commit_unit, create_corpus
+from catalogs.corpus.commit import UnitContent, bind_fingerprint, commit_unit, create_corpus
 from catalogs.corpus.ids import short_hash, source_id, unit_id
 from catalogs.corpus.schema import DESCRIPTIONS
 
@@ -26,7 +26,7 @@ def build_corpus(folder: Path, corpora: Path, clips: int = 4, speakers: int = 2)
     reference.
     """
     create_corpus(folder)
-    adopt_fingerprint(folder, FINGERPRINT)
+    bind_fingerprint(folder, FINGERPRINT)
     for name, entries in chosen_clips(corpora, clips, speakers).items():
         commit_speaker(folder, corpora, name, entries)
     return folder

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trainer.config import LAYOUTS, LayoutWeights, Phase, TrainError, ValidationSettings
 from trainer.data.candidates import Choice
 from trainer.data.mixture import Candidate, Mixture, data_key, hold_out
-from trainer.data.sample_counts import Realised, layout_words
+from trainer.data.sample_counts import SampleCounts, layout_words
 
 LANGUAGES = {"en": 60, "de": 12, "yo": 3}
 BASIC = {layout: float(layout == "basic") for layout in LAYOUTS}
@@ -257,7 +257,7 @@ def test_content_decoupled_samples_are_their_share_of_the_controllable_ones() ->
         "en0000"
     }
     assert sum(choice.layout == "controllable" for choice in chosen) / 8000 == pytest.approx(0.5, abs=0.02)
-    realised = Realised()
+    realised = SampleCounts()
     for choice in chosen:
         realised.count(choice)
     assert realised.decoupled == len(made)
@@ -308,7 +308,7 @@ def test_descriptions_are_drawn_in_both_lengths() -> None:
 
 
 def test_what_is_realised_is_told_beside_what_was_asked() -> None:
-    realised = Realised()
+    realised = SampleCounts()
     for number, layout in enumerate(("basic", "basic", "basic", "design")):
         realised.count(Choice(number, segment(number, "de" if number else "en"), layout, None, 0))
     assert realised.metrics() == {

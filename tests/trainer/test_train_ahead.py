@@ -11,12 +11,12 @@ import pytest
 from train_runs import Runs, losses
 
 from trainer.data.rows import Planned, RowStream
-from trainer.data.sample_counts import Realised
+from trainer.data.sample_counts import SampleCounts
 from trainer.data.step_rows import step_maker
 from trainer.monitor.reporter import Reporter
 from trainer.run import train
 from trainer.runtime.metrics import read_metrics
-from trainer.runtime.prefetch import Ahead
+from trainer.runtime.prefetch import Prefetcher
 
 PLANNING_S = 50.0
 """What a slow planner takes for a row, on the clock of these tests."""
@@ -66,7 +66,7 @@ def test_a_slow_planner_shows_in_the_reports(
     runs: Runs, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, in_background: bool
 ) -> None:
     """Three steps of two rows: their 300 s of planning are in the steps' times, and without a thread in what they waited."""
-    monkeypatch.setattr("trainer.loop.Ahead", lambda _: Ahead(in_background))
+    monkeypatch.setattr("trainer.loop.Prefetcher", lambda _: Prefetcher(in_background))
     config = runs.config(tmp_path / "fast", {"steps": 3})
     train(config, lambda _: None)
     fast = steps_of(tmp_path / "fast")
@@ -121,15 +121,15 @@ def test_a_step_is_planned_while_the_one_before_it_is_computed() -> None:
         def state(self) -> dict[str, Any]:
             return {"next": self.row}
 
-        def tally(self, rows: object) -> Realised:
-            return Realised()
+        def tally(self, rows: object) -> SampleCounts:
+            return SampleCounts()
 
     def prepare(step: int, rows: Sequence[Sequence[Planned]]) -> list[Any]:
         assert len(rows) == 3
         planned[step].set()
         return []
 
-    with Ahead(in_background=True) as ahead:
+    with Prefetcher(in_background=True) as ahead:
         for step, made in enumerate(ahead.steps(step_maker(Rows(), 3, prepare), range(5))):
             assert made().after == {"next": 3 * (step + 1)} and made() is made()
             if step < 4:
@@ -146,7 +146,7 @@ def test_what_making_raises_is_raised_where_it_is_asked_for(in_background: bool)
             raise ValueError("no sample fits")
         return step
 
-    with Ahead(in_background) as ahead:
+    with Prefetcher(in_background) as ahead:
         steps = ahead.steps(make, range(3))
         assert next(steps)() == 0
         made = next(steps)
@@ -156,7 +156,7 @@ def test_what_making_raises_is_raised_where_it_is_asked_for(in_background: bool)
 
 def test_a_thread_gives_the_same_losses(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(runs.config(tmp_path / "plain"), lambda _: None)
-    monkeypatch.setattr("trainer.loop.Ahead", lambda _: Ahead(in_background=True))
+    monkeypatch.setattr("trainer.loop.Prefetcher", lambda _: Prefetcher(in_background=True))
     train(runs.config(tmp_path / "ahead", {"steps": 8}, steps=5), lambda _: None)
     train(runs.config(tmp_path / "ahead", {"steps": 8}), lambda _: None)
     assert losses(tmp_path / "ahead") == losses(tmp_path / "plain")

@@ -15,7 +15,7 @@ from train_runs import Runs
 
 from trainer.config import TrainConfig
 from trainer.step import Stepper
-from voxcpm.kernels.trainable_linear import CpuLinear, use_cpu_linears
+from voxcpm.kernels.trainable_linear import TrainableLinear, use_cpu_linears
 from voxcpm.sequence.training_batch import TrainingNoise
 from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
 from voxcpm.weights.checkpoint import load_backbone
@@ -47,7 +47,7 @@ def test_values_and_gradients_are_those_of_torch(
     other = nn.Linear(inner, outer, bias=bias)
     other.load_state_dict(plain.state_dict())
     other.weight.requires_grad_(not frozen)
-    assert use_cpu_linears(other) == 1 and isinstance(other, CpuLinear)
+    assert use_cpu_linears(other) == 1 and isinstance(other, TrainableLinear)
     x = torch.randn(*shape, inner)
     if transposed:  # as attention's output is: not contiguous
         x = torch.randn(inner, *shape).movedim(0, -1)
@@ -111,7 +111,7 @@ def test_steps_on_a_cpu_in_float32_take_them(
     config: TrainConfig = runs.config(tmp_path, **changes)
     model = load_backbone(golden / "checkpoint", dtype="float32")
     Stepper(config, SimpleNamespace(model=model, config=model.config), None, None, torch.device("cpu"))  # type: ignore[arg-type]
-    assert any(isinstance(module, CpuLinear) for module in model.modules()) == used
+    assert any(isinstance(module, TrainableLinear) for module in model.modules()) == used
 
 
 def test_none_on_a_processor_whose_blas_is_quicker(
@@ -120,4 +120,4 @@ def test_none_on_a_processor_whose_blas_is_quicker(
     monkeypatch.setattr("trainer.step.is_quicker_here", lambda: False)
     model = load_backbone(golden / "checkpoint", dtype="float32")
     Stepper(runs.config(tmp_path), SimpleNamespace(model=model, config=model.config), None, None, torch.device("cpu"))  # type: ignore[arg-type]
-    assert not any(isinstance(module, CpuLinear) for module in model.modules())
+    assert not any(isinstance(module, TrainableLinear) for module in model.modules())

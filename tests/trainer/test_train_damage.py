@@ -18,7 +18,7 @@ from trainer.config import TrainError, ValidationSettings
 from trainer.data import damage as limits
 from trainer.data.candidates import Choice
 from trainer.data.corpora import Corpora
-from trainer.data.damage import make_readable
+from trainer.data.damage import make_all
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import find_candidates, hold_out
 from trainer.data.rows import Planner, SampleMaker
@@ -73,7 +73,7 @@ def test_the_rest_of_its_row_is_learnt_as_before(runs: Runs, spoilt: tuple[Runs,
         planner = Planner(trainee.tokenizer, trainee.config)
         planned = [planner.plan(Choice(n, candidate, "basic", None, n)) for n, candidate in enumerate(row)]
         maker = SampleMaker(corpora, Latents(corpora, trainee.codec, trainee.config), trainee.config)
-        samples, unreadable = make_readable(maker, [planned], trainee.config)
+        samples, unreadable = make_all(maker, [planned], trainee.config)
         batch = pack_rows(samples)
         noise = document_noise(trainee.config, batch, {(0, n): 7 + n for n in range(3)})
         with torch.no_grad():

@@ -19,7 +19,7 @@ from train_runs import Runs
 
 from trainer.run import train
 from trainer.runtime.ranks import PeerError, Ranks
-from trainer.step import _Share
+from trainer.step import StepSums
 
 T = TypeVar("T")
 
@@ -89,14 +89,14 @@ def test_reports_are_added_up_in_the_order_of_the_ranks() -> None:
     assert (0.1 + 0.2) + 0.3 != (0.3 + 0.2) + 0.1
     groups = ["language_de", "language_en", "layout_basic", "layout_plan"]
     own = [
-        _Share(value, -value, 10 + rank, 20, 5, {"layout_basic": value}, {"layout_basic": 3}, {f"clip{rank}": "why"})
+        StepSums(value, -value, 10 + rank, 20, 5, {"layout_basic": value}, {"layout_basic": 3}, {f"clip{rank}": "why"})
         for rank, value in enumerate(values)
     ]
     own[0].unreadable.clear()
     own[2].totals["language_en"], own[2].counts["language_en"] = 2.5, 1
     total = (0.1 + 0.2) + 0.3
     totals, counts = {"layout_basic": total, "language_en": 2.5}, {"layout_basic": 9, "language_en": 1}
-    whole = _Share(total, -total, 33, 60, 15, totals, counts, {"clip1": "why", "clip2": "why"})
+    whole = StepSums(total, -total, 33, 60, 15, totals, counts, {"clip1": "why", "clip2": "why"})
     assert on_ranks(3, lambda ranks: own[ranks.rank].of_all(ranks, groups)) == [whole] * 3
 
 

@@ -12,7 +12,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parent.parent / "voxcpm"))
 from tiny_voxcpm import tiny_model
 
-from trainer.data.history_noise import blur_history
+from trainer.data.history_noise import noise_history
 from voxcpm.sequence.training_batch import TrainingBatch, TrainingNoise
 from voxcpm.sequence.training_rows import Sample, lay_out_sample, pack_rows
 
@@ -41,7 +41,7 @@ def batch() -> TrainingBatch:
 
 
 def test_noise_is_on_the_past_alone(batch: TrainingBatch) -> None:
-    blurred = blur_history(batch, SEEDS, noise=2.0)
+    blurred = noise_history(batch, SEEDS, noise=2.0)
     assert blurred.heard is not None
     learnt = batch.loss_mask.bool()
     assert torch.equal(blurred.heard[~learnt], batch.features[~learnt])
@@ -50,7 +50,7 @@ def test_noise_is_on_the_past_alone(batch: TrainingBatch) -> None:
 
 
 def test_a_document_that_is_dropped_hears_its_reference_and_nothing_of_its_past(batch: TrainingBatch) -> None:
-    blurred = blur_history(batch, SEEDS, drop=1.0)
+    blurred = noise_history(batch, SEEDS, drop=1.0)
     assert blurred.heard is not None
     learnt = batch.loss_mask.bool()
     assert not blurred.heard[learnt].any()
@@ -62,7 +62,7 @@ def test_a_document_that_is_dropped_hears_its_reference_and_nothing_of_its_past(
 def test_the_share_that_is_dropped(batch: TrainingBatch) -> None:
     dropped = 0
     for seed in range(300):
-        heard = blur_history(batch, {(0, 0): seed}, noise=1.0, drop=0.3).heard
+        heard = noise_history(batch, {(0, 0): seed}, noise=1.0, drop=0.3).heard
         assert heard is not None
         learnt = batch.loss_mask.bool()[0] & (batch.document_ids[0] == 0)  # type: ignore[index]
         dropped += not heard[0, learnt].any()
@@ -71,8 +71,8 @@ def test_the_share_that_is_dropped(batch: TrainingBatch) -> None:
 
 def test_the_numbers_belong_to_the_document_not_to_its_place(batch: TrainingBatch) -> None:
     first, second, third = samples()
-    one = blur_history(batch, SEEDS, noise=1.0, drop=0.4)
-    other = blur_history(
+    one = noise_history(batch, SEEDS, noise=1.0, drop=0.4)
+    other = noise_history(
         pack_rows([[second], [third, first]]), {(0, 0): 12, (1, 0): 13, (1, 1): 11}, noise=1.0, drop=0.4
     )
     assert one.heard is not None and other.heard is not None
@@ -87,7 +87,7 @@ def test_predictions_follow_what_is_heard_and_targets_do_not(batch: TrainingBatc
     assert torch.equal(
         exact.diffusion, model.training_losses(replace(batch, heard=batch.features.clone()), noise).diffusion
     )
-    dropped = blur_history(batch, SEEDS, drop=1.0)
+    dropped = noise_history(batch, SEEDS, drop=1.0)
     deaf = model.training_losses(dropped, noise)
     assert torch.isfinite(deaf.diffusion) and not torch.equal(exact.diffusion, deaf.diffusion)
     # A model that hears nothing of its past cannot tell two pasts apart: only a patch's own target counts.

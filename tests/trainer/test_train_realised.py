@@ -15,7 +15,7 @@ from trainer.checkpoint.restore import latest, saved_state
 from trainer.checkpoint.state import RunState
 from trainer.config import LAYOUTS, TrainConfig
 from trainer.data.corpora import Corpora
-from trainer.data.sample_counts import Realised
+from trainer.data.sample_counts import SampleCounts
 from trainer.dryrun.plan import plan
 from trainer.run import train
 from trainer.runtime.metrics import read_metrics
@@ -82,7 +82,7 @@ def test_a_state_from_before_counts_by_phase_goes_on(runs: Runs, tmp_path: Path,
 
 def test_a_samples_phase_is_the_one_the_run_is_in() -> None:
     state = RunState(rows={"phase": "a"})
-    assert state.phase is state.phases["a"] and state.phase == Realised()
+    assert state.phase is state.phases["a"] and state.phase == SampleCounts()
 
 
 def test_the_plan_of_a_ramp_has_all_of_it(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from trainer.data.latent_cache import Latents
 from trainer.data.mixture import find_candidates, hold_out
 from trainer.data.rows import SampleMaker
 from trainer.model.build import build
-from trainer.monitor.speech_samples import Listener
+from trainer.monitor.speech_samples import SpeechSampler
 from trainer.monitor.validation import Validator
 from trainer.run import train
 from trainer.runtime.metrics import read_metrics
@@ -146,7 +146,7 @@ def test_asked_to_stop_it_ends_with_the_row_and_the_sentence_it_is_at(runs: Runs
 
     validator = Validator(config, trainee, held, maker, torch.device("cpu"), after(1))
     assert validator.segments > 1 and validator.run() == {} and trainee.model.training
-    heard = Listener(config, trainee, held, maker, after(2)).listen(trainee.model)
+    heard = SpeechSampler(config, trainee, held, maker, after(2)).listen(trainee.model)
     assert len(heard) == 2 and trainee.model.training
 
 

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from trainer.checkpoint.shards import is_complete, read_shards, read_state
 from trainer.checkpoint.state import RunState
 from trainer.config import TrainError
-from trainer.data.sample_counts import Realised
+from trainer.data.sample_counts import SampleCounts
 from trainer.model.base import refuse_other_base
 from trainer.model.build import Trainee
 from trainer.model.ema import MovingAverage
@@ -145,8 +145,8 @@ def saved_state(saved: Saved) -> RunState:
 
 def _state(found: dict[str, Any]) -> RunState:
     values = found["state"]
-    phases = {name: Realised(**counts) for name, counts in values.get("phases", {}).items()}
-    return RunState(**(values | {"realised": Realised(**values["realised"]), "phases": phases}))
+    phases = {name: SampleCounts(**counts) for name, counts in values.get("phases", {}).items()}
+    return RunState(**(values | {"realised": SampleCounts(**values["realised"]), "phases": phases}))
 
 
 def _read(saved: Saved, run: Resumable) -> tuple[RunState, dict[str, Tensor | None]]:

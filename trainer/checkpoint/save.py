@@ -35,7 +35,7 @@ from voxcpm.weights.checkpoint import save_pretrained
 from voxcpm.weights.lora import LoRAConfig, lora_state_dict, merge_lora, save_lora
 
 
-class Keeper:
+class CheckpointWriter:
     """Saves a run's checkpoints; the same calls on all ranks."""
 
     def __init__(self, output: Path, config: TrainConfig, ranks: Ranks) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trainer.config import TrainError
-from trainer.data.sample_counts import Realised
+from trainer.data.sample_counts import SampleCounts
 
 if TYPE_CHECKING:
     from trainer.data.rows import Planned
-from trainer.data.damage import IN_A_ROW, is_readable, refuse_many
+from trainer.data.damage import IN_A_ROW, is_readable, refuse_many_damaged
 
 
 @dataclass
@@ -38,26 +38,26 @@ class RunState:
     base: dict[str, str] = field(default_factory=dict)
     """Digests of the weights that adapters are trained over; nothing without adapters, or in a run begun before they were kept."""
     rows: dict[str, Any] = field(default_factory=dict)
-    realised: Realised = field(default_factory=Realised)
+    realised: SampleCounts = field(default_factory=SampleCounts)
     """Of all phases."""
-    phases: dict[str, Realised] = field(default_factory=dict)
+    phases: dict[str, SampleCounts] = field(default_factory=dict)
     """Of each phase that was begun; of the later part alone where the run was begun before these were kept."""
     reordered_at: int | None = None
     """The step from which on the data comes in another order than before: the run was begun by rules of an earlier version."""
 
     @property
-    def phase(self) -> Realised:
+    def phase(self) -> SampleCounts:
         """Of the phase that the run is in."""
-        return self.phases.setdefault(self.rows.get("phase", ""), Realised())
+        return self.phases.setdefault(self.rows.get("phase", ""), SampleCounts())
 
-    def count(self, realised: Realised) -> None:
+    def count(self, realised: SampleCounts) -> None:
         """Take note of samples of the phase that the run is in."""
         self.realised.add(realised)
         self.phase.add(realised)
         self.audio_s += realised.seconds
 
 
-def note_unreadable(
+def note_damage(
     state: RunState, unreadable: Mapping[str, str], planned: Iterable[Iterable[Planned]], segments: int
 ) -> dict[str, str]:
     """Take note of what a step left out of its planned rows (of all ranks); returns what was not known before.
@@ -74,5 +74,5 @@ def note_unreadable(
     reason = next(iter(unreadable.values()))
     if state.unreadable_in_a_row >= IN_A_ROW:
         raise TrainError(f"{state.unreadable_in_a_row} samples in a row cannot be read (the last: {reason})")
-    refuse_many(len(state.unreadable), segments, reason)
+    refuse_many_damaged(len(state.unreadable), segments, reason)
     return new

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar, overload
 
 from trainer.codec.clips import CodecClip
 from trainer.data.corpora import Corpora, SegmentError
-from trainer.data.damage import refuse_many
+from trainer.data.damage import refuse_many_damaged
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class CorpusClips(Sequence[CodecClip]):
             return self._recent.get(index, lambda: CodecClip(*self._corpora.native_clip(segment)))
         except SegmentError as error:
             self.unreadable[segment] = str(error)
-            refuse_many(len(self.unreadable), len(self), str(error))
+            refuse_many_damaged(len(self.unreadable), len(self), str(error))
             raise
 
     @property

@@ -26,7 +26,7 @@ IN_A_ROW = 100
 """Samples one after the other that are left out before the run gives up: then it is no longer single clips."""
 
 
-def make_readable(
+def make_all(
     maker: SampleMaker, rows: Iterable[Iterable[Planned]], config: VoxCPM2Config
 ) -> tuple[list[list[Sample]], dict[str, str]]:
     """The samples of planned rows, and why some are not there: segment id -> reason.
@@ -52,7 +52,7 @@ def is_readable(planned: Planned, unreadable: Mapping[str, str]) -> bool:
     return choice.candidate.segment_id not in unreadable and choice.reference not in unreadable
 
 
-def refuse_many(unreadable: int, segments: int, reason: str) -> None:
+def refuse_many_damaged(unreadable: int, segments: int, reason: str) -> None:
     """TrainError where so many of the segments cannot be read (the last for this reason) that it is no longer single clips."""
     if unreadable > max(ALWAYS, round(SHARE * segments)):
         raise TrainError(f"{unreadable} of {segments} segments cannot be read (the last: {reason})")

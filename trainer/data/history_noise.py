@@ -11,7 +11,7 @@ from trainer.data.mixture import hash_number
 from voxcpm.sequence.training_batch import TrainingBatch
 
 
-def blur_history(
+def noise_history(
     batch: TrainingBatch, seeds: Mapping[tuple[int, int], int], noise: float = 0.0, drop: float = 0.0
 ) -> TrainingBatch:
     """The batch with `heard` set: patches to be learnt are heard as a model hears what it has said so far, not exactly.

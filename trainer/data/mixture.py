@@ -20,8 +20,8 @@ from trainer.data.candidates import (
     Choice,
 )
 from trainer.data.holdout import data_key, describe_candidates, find_candidates, hold_out
-from trainer.data.quotas import KINDS, Kind, Shares, limited
-from trainer.data.sample_counts import Realised
+from trainer.data.quotas import KINDS, QuotaKind, Quotas, limited
+from trainer.data.sample_counts import SampleCounts
 from trainer.data.shuffle import Pools
 from trainer.runtime.seeds import below, hash_number, random_bits, stream_key, uniform
 
@@ -79,7 +79,7 @@ class Mixture:
         self.candidates, masks = self._used(Candidates.of(candidates))
         members = self._members(masks)
         able = {kind: sum(map(len, found.values())) for kind, found in members.items()}
-        self.shares = Shares(phase, name, able, len(self.candidates))
+        self.shares = Quotas(phase, name, able, len(self.candidates))
         if phase.layouts_from is not None:
             self.shares.ramp = self._ramp([members[kind] for kind in self.shares.kinds])
         self._pools = Pools(
@@ -131,9 +131,9 @@ class Mixture:
                 self._drawn.popitem(last=False)
         return self._drawn[block]
 
-    def tally(self, indices: Sequence[int]) -> Realised:
+    def tally(self, indices: Sequence[int]) -> SampleCounts:
         """What these choices are in numbers."""
-        realised = Realised()
+        realised = SampleCounts()
         places = np.asarray(indices, dtype=np.int64)
         for block in np.unique(places // _BLOCK).tolist():
             draws = self.draws(block * _BLOCK)
@@ -147,14 +147,14 @@ class Mixture:
             yield self.choice(index)
             index += 1
 
-    def _tallied(self, kinds: np.ndarray, rows: np.ndarray) -> Realised:
+    def _tallied(self, kinds: np.ndarray, rows: np.ndarray) -> SampleCounts:
         table = self.candidates.table
         layouts: dict[str, int] = {}
         for (layout, _), count in zip(self.shares.kinds, np.bincount(kinds).tolist(), strict=False):
             if count:
                 layouts[layout] = layouts.get(layout, 0) + count
         counts = enumerate(np.bincount(table.language[rows]).tolist())
-        return Realised(
+        return SampleCounts(
             layouts,
             {table.languages[code]: count for code, count in counts if count},
             float(table.seconds[rows].sum()),
@@ -174,11 +174,11 @@ class Mixture:
         wanted = (masks != 0) & (factors[candidates.table.language[candidates.rows]] > 0)
         return candidates.where(wanted), masks[wanted]
 
-    def _members(self, masks: np.ndarray) -> dict[Kind, dict[str, np.ndarray]]:
+    def _members(self, masks: np.ndarray) -> dict[QuotaKind, dict[str, np.ndarray]]:
         """int32: rows of the segments of each kind, by language."""
         table, rows = self.candidates.table, self.candidates.rows
         codes = table.language[rows]
-        found: dict[Kind, dict[str, np.ndarray]] = {}
+        found: dict[QuotaKind, dict[str, np.ndarray]] = {}
         for bit, kind in enumerate(KINDS):
             able = (masks >> np.uint8(bit)) & np.uint8(1) != 0
             mine, languages = rows[able], codes[able]

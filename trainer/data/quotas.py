@@ -8,13 +8,13 @@ import numpy as np
 
 from trainer.config import LAYOUTS, LayoutWeights, Phase, TrainError
 
-Kind = tuple[str, bool]
+QuotaKind = tuple[str, bool]
 """What is drawn: a layout, and whether from content-decoupled samples."""
 
-DECOUPLED: Kind = ("controllable", True)
+DECOUPLED: QuotaKind = ("controllable", True)
 """The one layout that content-decoupled samples serve."""
 
-KINDS: tuple[Kind, ...] = (*((layout, False) for layout in LAYOUTS), DECOUPLED)
+KINDS: tuple[QuotaKind, ...] = (*((layout, False) for layout in LAYOUTS), DECOUPLED)
 
 
 def limited(asked: np.ndarray, room: np.ndarray) -> np.ndarray:
@@ -42,10 +42,10 @@ def limited(asked: np.ndarray, room: np.ndarray) -> np.ndarray:
         full |= over
 
 
-class Shares:
+class Quotas:
     """The share of each kind at each choice of a phase: `first` to begin with, in a straight line to `last` over `ramp` choices."""
 
-    def __init__(self, phase: Phase, name: str, able: Mapping[Kind, int], segments: int) -> None:
+    def __init__(self, phase: Phase, name: str, able: Mapping[QuotaKind, int], segments: int) -> None:
         """able: segments of each kind; segments: all there are to choose from. TrainError where none serves what is asked for."""
         self._phase, self._name, self._able, self._segments = phase, name, able, segments
         last = layout_weights(phase.layouts)

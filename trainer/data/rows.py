@@ -17,7 +17,7 @@ from trainer.data.corpora import RATE, Corpora
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import Draws, Mixture
 from trainer.data.packing import Packer
-from trainer.data.sample_counts import Realised
+from trainer.data.sample_counts import SampleCounts
 from trainer.data.token_counts import Words, spoken_text, token_counts
 from trainer.runtime.seeds import hash_number
 from voxcpm.sequence.training_rows import Sample, lay_out_sample
@@ -175,7 +175,7 @@ class RowStream:
         filled = [sum(map(self._length, row)) for row in state["open"]]
         self._packer.reopen(state["open"], filled, state["waited"])
 
-    def tally(self, rows: Sequence[Row]) -> Realised:
+    def tally(self, rows: Sequence[Row]) -> SampleCounts:
         """What is in rows, in numbers."""
         with self._lock:
             return self._mixture.tally([number for row in rows for number in row.numbers])

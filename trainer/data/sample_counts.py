@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Realised:
+class SampleCounts:
     """What was really trained on: samples by layout and by language, content-decoupled ones, seconds of target audio."""
 
     layouts: dict[str, int] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Realised:
         self.seconds += choice.candidate.seconds
         self.decoupled += choice.candidate.described_id is not None
 
-    def add(self, other: Realised) -> None:
+    def add(self, other: SampleCounts) -> None:
         """Add what another one has counted."""
         for mine, theirs in ((self.layouts, other.layouts), (self.languages, other.languages)):
             for name, count in theirs.items():

@@ -11,13 +11,13 @@ import numpy as np
 
 from trainer.data.candidates import Choice
 from trainer.data.rows import Planned
-from trainer.data.sample_counts import Realised
+from trainer.data.sample_counts import SampleCounts
 from voxcpm.config import VoxCPM2Config
 from voxcpm.sequence.training_batch import TrainingBatch, TrainingNoise
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """What goes through the model at once, with its random numbers, on the device."""
 
     batch: TrainingBatch
@@ -62,9 +62,9 @@ class StepRows:
 
     planned: Sequence[Sequence[Planned]]
     """Its rows on all ranks."""
-    realised: Realised
+    realised: SampleCounts
     """What these are in numbers."""
-    parts: list[Part]
+    parts: list[MicroBatch]
     """This rank's rows with their audio, on the device."""
     after: dict[str, Any]
     """The place in the data behind them."""
@@ -79,13 +79,13 @@ class Rows(Protocol):
 
     def state(self) -> dict[str, Any]: ...
 
-    def tally(self, rows: Any) -> Realised: ...
+    def tally(self, rows: Any) -> SampleCounts: ...
 
 
 def step_maker(
     rows: Rows,
     each: int,
-    prepare: Callable[[int, Sequence[Sequence[Planned]]], list[Part]],
+    prepare: Callable[[int, Sequence[Sequence[Planned]]], list[MicroBatch]],
     skipped: dict[str, int] | None = None,
 ) -> Callable[[int], StepRows]:
     """A function that plans the next `each` rows and makes this rank's parts of them: prepare(step, rows).

@@ -14,7 +14,7 @@ from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import describe_candidates
 from trainer.data.rows import Planner, RowStream
-from trainer.data.sample_counts import Realised, layout_words
+from trainer.data.sample_counts import SampleCounts, layout_words
 from trainer.dryrun.checks import (
     Data,
     ModelFacts,
@@ -205,7 +205,7 @@ def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFac
         name, steps, phase.rows * phase.accumulate, len(candidates), float(candidates.seconds.sum()) / 3600
     )
     rows = RowStream(mixture, Planner(facts.tokenizer or _RoughTokenizer(), facts.config), phase, found.too_long)
-    realised, laid_out, wanted = Realised(), 0, steps * found.rows
+    realised, laid_out, wanted = SampleCounts(), 0, steps * found.rows
     while laid_out < wanted and found.samples < _LAID_OUT:
         row = next(rows)
         laid_out += 1

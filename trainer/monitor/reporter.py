@@ -16,7 +16,7 @@ from trainer.data.mixture import Candidate, Mixture
 from trainer.data.rows import SampleMaker
 from trainer.data.sample_counts import layout_words
 from trainer.model.ema import averaged
-from trainer.monitor.speech_samples import Listener, write_heard
+from trainer.monitor.speech_samples import SpeechSampler, write_spoken
 from trainer.monitor.validation import Validator
 from trainer.result import Progress, StepReport
 from trainer.runtime.flops import training_flops
@@ -57,7 +57,7 @@ class Reporter:
         self.held_unreadable: dict[str, str] = {}
         """Held-out segments that could not be read, with the reasons. Not counted with those of the steps: ranks may differ."""
         self._validator: Validator | None = None
-        self._listener: Listener | None = None
+        self._listener: SpeechSampler | None = None
         if run.state.reordered_at == run.state.step:
             say(
                 f"step {run.state.step}: begun by an earlier version; from here on the data comes in the order of this one"
@@ -66,7 +66,7 @@ class Reporter:
             self._validator = Validator(config, run.trainee, held, maker, self._device, self._stopping, ranks)
             say(f"held out: {len(held)} segments, of which {self._validator.segments} are scored")
             if config.validation.speak:
-                self._listener = Listener(config, run.trainee, held, maker, asked_to_stop)
+                self._listener = SpeechSampler(config, run.trainee, held, maker, asked_to_stop)
 
     def step(self, report: StepReport) -> None:
         """A step was taken, or not; `skipped` has told why not."""
@@ -134,7 +134,7 @@ class Reporter:
         )
         self.say(f"step {step}: validation {words}")
 
-    def _hear(self, listener: Listener) -> None:
+    def _hear(self, listener: SpeechSampler) -> None:
         """Speak on the first rank alone; shards come together there for it."""
         step, model = self._run.state.step, self._run.trainee.model
         if self._ranks.sharded:
@@ -147,7 +147,7 @@ class Reporter:
                     model.load_state_dict(weights, assign=True)
                     model.to(self._device)
                 heard = listener.listen(model)
-                write_heard(self._output / "heard" / step_name(step), heard)
+                write_spoken(self._output / "heard" / step_name(step), heard)
                 if self._metrics is not None:
                     self._metrics.hear(step, heard)
 

@@ -18,7 +18,7 @@ from trainer.data.mixture import Candidate
 from trainer.data.rows import Planner, SampleMaker
 from trainer.model.build import Trainee
 from trainer.runtime.device import autocast
-from trainer.runtime.metrics import Heard
+from trainer.runtime.metrics import SpokenSample
 from trainer.runtime.stop_signal import never
 from voxcpm.inference.speaker import SpeakOptions, VoxCPM2Model
 from voxcpm.model.backbone import VoxCPM2
@@ -26,7 +26,7 @@ from voxcpm.model.backbone import VoxCPM2
 _WINDOW, _BANDS = 2048, 80
 
 
-class Listener:
+class SpeechSampler:
     """Speaks a few held-out sentences: every other one with a reference clip, where its segment has one."""
 
     def __init__(
@@ -42,11 +42,11 @@ class Listener:
         self._trainee, self._maker, self._held = trainee, maker, held[: config.validation.speak]
         self._planner = Planner(trainee.tokenizer, trainee.config)
 
-    def listen(self, model: VoxCPM2) -> list[Heard]:
+    def listen(self, model: VoxCPM2) -> list[SpokenSample]:
         """Speak with these weights (whole, on one device); the model is left in the mode it was in. Asked to stop, it ends with
         the sentence it is at."""
         training = model.training
-        heard: list[Heard] = []
+        heard: list[SpokenSample] = []
         voice = VoxCPM2Model(model.eval(), self._trainee.codec, self._trainee.tokenizer)
         try:
             for number, candidate in enumerate(self._held):
@@ -59,7 +59,7 @@ class Listener:
         finally:
             model.train(training)
 
-    def _speak(self, voice: VoxCPM2Model, number: int, candidate: Candidate) -> Heard:
+    def _speak(self, voice: VoxCPM2Model, number: int, candidate: Candidate) -> SpokenSample:
         reference = candidate.references[0][0] if candidate.references and number % 2 else None
         planned = self._planner.plan(
             Choice(number, candidate, "reference" if reference else "basic", reference, number)
@@ -75,7 +75,7 @@ class Listener:
             audio = voice.decode(generation.patches, layout, options)[0].float().cpu()
         name = f"{number}_{candidate.language or 'unknown'}_{'reference' if reference else 'text'}"
         rate = voice.sample_rate
-        return Heard(name, candidate.text, audio.clamp(-1, 1), rate, log_mel(audio, rate))
+        return SpokenSample(name, candidate.text, audio.clamp(-1, 1), rate, log_mel(audio, rate))
 
 
 def log_mel(audio: Tensor, rate: int) -> Tensor:
@@ -87,7 +87,7 @@ def log_mel(audio: Tensor, rate: int) -> Tensor:
     return (1 + decibel / 80).clamp(0, 1)
 
 
-def write_heard(folder: Path, heard: list[Heard]) -> None:
+def write_spoken(folder: Path, heard: list[SpokenSample]) -> None:
     """Each as a FLAC file of its name."""
     from io import BytesIO
 

@@ -9,7 +9,7 @@ import torch
 
 from trainer.config import LAYOUTS, TrainConfig
 from trainer.data.candidates import Choice
-from trainer.data.damage import make_readable
+from trainer.data.damage import make_all
 from trainer.data.holdout import stratified
 from trainer.data.mixture import Candidate, hash_number
 from trainer.data.packing import pack
@@ -76,7 +76,7 @@ class Validator:
                 model.train()
                 return {}
             with self._ranks.agreed():
-                samples, unreadable = make_readable(self._maker, [row], self._trainee.config)
+                samples, unreadable = make_all(self._maker, [row], self._trainee.config)
                 batch = pack_rows(samples)
             assert batch.document_ids is not None
             seeds = {(0, i): item.choice.seed for i, item in enumerate(row)}

@@ -59,7 +59,7 @@ class Metrics:
         with self._skipped.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    def hear(self, step: int, heard: list[Heard]) -> None:
+    def hear(self, step: int, heard: list[SpokenSample]) -> None:
         """Put spoken sentences and their mels into TensorBoard, if it is there."""
         if self._board is not None:
             for item in heard:
@@ -95,7 +95,7 @@ def _step(line: str) -> int | None:
 
 
 @dataclass(frozen=True)
-class Heard:
+class SpokenSample:
     """One spoken sentence. audio: float32 [S] in -1..1; mel: float32 [bands, frames], 0 (-80 dB) to 1 (0 dB)."""
 
     name: str

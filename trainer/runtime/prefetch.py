@@ -15,7 +15,7 @@ _SWITCH_S = 2e-4
 T = TypeVar("T")
 
 
-class Ahead:
+class Prefetcher:
     """Makes the rows of a step one step ahead in a thread; or, where that gains nothing, when they are asked for.
 
     On a GPU the host is idle while a step is computed, and planning, audio, packing and random numbers take a tenth of its
@@ -26,7 +26,7 @@ class Ahead:
         self._thread = ThreadPoolExecutor(1, "samples") if in_background else None
         self._switch_s = sys.getswitchinterval()
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> Prefetcher:
         if self._thread is not None:
             # The thread that feeds the GPU must not wait for the interpreter the usual 5 ms each time.
             sys.setswitchinterval(_SWITCH_S)

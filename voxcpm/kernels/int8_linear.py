@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from voxcpm.errors import CheckpointError
 
 
-class QuantisedLinear(nn.Module):
+class Int8Linear(nn.Module):
     """x W^T + b with W = scale_o * int8 (symmetric, one scale an output row) and x rounded to 8 bits over its whole range."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -67,10 +67,10 @@ def quantise_towers(model: nn.Module) -> nn.Module:
         for parent in list(tower.modules()):
             for name, child in list(parent.named_children()):
                 if type(child) is nn.Linear:
-                    setattr(parent, name, QuantisedLinear(child.weight, child.bias))
+                    setattr(parent, name, Int8Linear(child.weight, child.bias))
     return model
 
 
 def is_quantised(model: nn.Module) -> bool:
     """Whether any of the model's linears is int8."""
-    return any(isinstance(module, QuantisedLinear) for module in model.modules())
+    return any(isinstance(module, Int8Linear) for module in model.modules())

@@ -52,7 +52,7 @@ def is_quicker_here() -> bool:
         return True
 
 
-class CpuLinear(nn.Linear):
+class TrainableLinear(nn.Linear):
     """An `nn.Linear` (same weights, same names) that takes oneDNN where it is quicker."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class CpuLinear(nn.Linear):
 
 
 def use_cpu_linears(model: nn.Module) -> int:
-    """Turn every plain float32 `nn.Linear` on an x86 CPU into a `CpuLinear`, in place; returns how many.
+    """Turn every plain float32 `nn.Linear` on an x86 CPU into a `TrainableLinear`, in place; returns how many.
 
     Nothing is copied, no name changes, and hooks stay. They have no forward-mode derivative: not for mean-flow training.
     """
@@ -75,6 +75,6 @@ def use_cpu_linears(model: nn.Module) -> int:
     found = 0
     for module in model.modules():
         if type(module) is nn.Linear and module.weight.device.type == "cpu" and module.weight.dtype == torch.float32:
-            module.__class__ = CpuLinear
+            module.__class__ = TrainableLinear
             found += 1
     return found

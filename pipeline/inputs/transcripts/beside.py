@@ -46,7 +46,7 @@ def may_be_transcript(name: str) -> bool:
     return PurePath(name).suffix.lower() in READERS or name in lists.NAMES
 
 
-class Shelf(Protocol):
+class TextStore(Protocol):
     """Where recordings and their transcripts lie side by side: the folders of a disk, a store or an archive."""
 
     def names(self, folder: PurePath) -> Iterable[str]:
@@ -69,7 +69,7 @@ class Disk:
         return file.read_bytes()
 
 
-class Beside:
+class TranscriptFinder:
     """Finds transcripts beside recordings; each folder is listed once.
 
     `talk.wav` has `talk.srt`, `talk.wav.srt` or, with the code of its language, `talk.en.srt`. Of several the best kind
@@ -79,9 +79,9 @@ class Beside:
     """
 
     def __init__(
-        self, shelf: Shelf | None = None, called: Callable[[PurePath], object] = str, by_key: bool = False
+        self, shelf: TextStore | None = None, called: Callable[[PurePath], object] = str, by_key: bool = False
     ) -> None:
-        self._shelf: Shelf = shelf or Disk()
+        self._shelf: TextStore = shelf or Disk()
         self._called = called
         self._by_key = by_key
         self._folders: dict[PurePath, dict[str, list[str]]] = {}
