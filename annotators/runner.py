@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from annotators.providers import provider as provider_named
 from annotators.providers.base import Provider
 from annotators.schema import Answer, Clip
-from catalogs.corpus.commit import write_atomically
+from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import DESCRIPTIONS
@@ -126,4 +126,4 @@ def _write(root: Path, path: Path, rows: list[dict[str, Any]]) -> None:
 
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=DESCRIPTIONS), sink, compression="zstd")
-    write_atomically(path, sink.getvalue().to_pybytes(), scratch=root / "tmp")
+    write_in_corpus(root, path, sink.getvalue().to_pybytes())

@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from catalogs.corpus.commit import CorpusError, bind_fingerprint, create_corpus, sweep_tmp, write_atomically
+from catalogs.corpus.commit import CorpusError, bind_fingerprint, create_corpus, sweep_tmp, write_in_corpus
 from catalogs.corpus.fresh import Fresh
 from catalogs.corpus.history import History, note_replaced, read_history
 from catalogs.corpus.locks import CorpusBusyError, only_run, own_scratch
 from catalogs.corpus.thresholds import apply_saved, saved_wins
+from catalogs.files import is_full_disk
 from catalogs.settings import dump_settings
 from catalogs.weights.registry import available, pull_command, resolve
 from catalogs.weights.registry import weights as weights_of
@@ -42,7 +43,6 @@ from pipeline.runs.journal import (
 from pipeline.runs.plan import PlannedUnit, plan_units, promised_lengths
 from pipeline.runs.summary import Summary, add_separation, refusal
 from pipeline.runs.to_rows import segment_rows
-from pipeline.runtime.disk import is_full_disk
 from pipeline.runtime.failures import Breaker, BrokenStageError, StopRunError
 from pipeline.runtime.paths import public, redacted
 from pipeline.stage import LoadError
@@ -122,7 +122,7 @@ def _prepare(
 ) -> Summary:
     bind_fingerprint(root, fingerprint, redo)
     sweep_tmp(root)
-    write_atomically(root / "prepare.yaml", dump_settings(config).encode(), scratch=root / "tmp")
+    write_in_corpus(root, root / "prepare.yaml", dump_settings(config).encode())
     if line := saved_wins(root, config.thresholds):
         watcher.say(line)
     config = config.model_copy(update={"thresholds": apply_saved(root, config.thresholds)})
@@ -183,7 +183,7 @@ def work(
     summary.duplicates = _mark_duplicates(root, config, watcher)
     summary.wall_s = time.perf_counter() - started
     summary.notices = list(dict.fromkeys(summary.notices))
-    write_atomically(root / "run.json", json.dumps(asdict(summary), indent=1).encode(), scratch=root / "tmp")
+    write_in_corpus(root, root / "run.json", json.dumps(asdict(summary), indent=1).encode())
     return summary
 
 

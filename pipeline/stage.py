@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from catalogs.corpus.attempts import Cause
+from catalogs.files import has_no_space, is_full_disk, one_line
 from pipeline.records import Quarantined, Recording, Segment, Session
 from pipeline.runtime.batches import free_memory, is_out_of_memory, length_buckets
-from pipeline.runtime.disk import has_no_space, is_full_disk
 from pipeline.runtime.failures import StopRunError, Tally, cause_of, missing_library, trace_of
 
 
@@ -201,7 +201,7 @@ class Stage(abc.ABC, Generic[Config]):
             raise OSError(errno.ENOSPC, "no space left on the disk") from error
         self._quarantine(session, item, error)
         for tally in (self._tally, self._streak):
-            tally.fail(error, one_line(error))
+            tally.fail(error, described(error))
         self._streak.check(self.name)
         if is_out_of_memory(error):
             free_memory()
@@ -228,7 +228,7 @@ def quarantined(path: str, source_id: str, stage: str, error: Exception, where: 
     cause = cause_of(error)
     trace = trace_of(error) if cause == "bug" else ""
     kind = type(error).__name__
-    return Quarantined(path, source_id, stage, one_line(error) + where, cause=cause, kind=kind, trace=trace)
+    return Quarantined(path, source_id, stage, described(error) + where, cause=cause, kind=kind, trace=trace)
 
 
 def _source_id(item: Recording | Segment) -> str:
@@ -246,7 +246,7 @@ def _audio_share(session: Session, items: Sequence[Recording | Segment]) -> floa
     return whole_s / max(sum(item.duration_s for item in items), 1e-9)
 
 
-def one_line(error: BaseException) -> str:
+def described(error: BaseException) -> str:
     """An exception as one readable line: its own words for a StageError or StoreError, else with the kind of error before them."""
-    words = " ".join(str(error).split()) or type(error).__name__
+    words = one_line(error)
     return words if isinstance(error, StageError | StoreError) else f"{type(error).__name__}: {words}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from catalogs.corpus.commit import write_atomically
+from catalogs.files import write_atomically
 from catalogs.settings import dump_settings
 from trainer.checkpoint.restore import Resumable, latest, restore, step_name
 from trainer.checkpoint.save import CheckpointWriter, only_run, save_merged

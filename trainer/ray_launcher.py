@@ -128,7 +128,7 @@ def train_on_ray(
 
         return TrainResult(**_follow(ray, actors, calls, tell))
     except RayError as error:
-        words = str(error).strip().splitlines()[0]
+        words = str(error).strip().split("\n")[0]
         raise TrainError(f"a rank was lost ({words}); run again: it goes on from the last checkpoint") from None
     finally:
         for one in actors:

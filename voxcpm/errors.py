@@ -9,3 +9,8 @@ class CheckpointError(ValueError):
 
 class AudioError(ValueError):
     """A clip cannot be used: unreadable, silent, or shorter than 0.1 s."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's words, or its kind if it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

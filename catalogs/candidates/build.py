@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalogs.candidates.table import ACCEPTED, BRIEF, DIGESTED, FULL, LARGEST_HELD, MADE, TEXT, Writer, row_digest
-from catalogs.corpus.damage import one_line, reading
+from catalogs.corpus.damage import finding, reading
 from catalogs.corpus.duplicates import duplicates_path, read_duplicates
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.reader import Corpus, annotation_files
@@ -133,7 +133,7 @@ def fill_table(parts: Sequence[Corpus], writer: Writer, scratch: Path, draw: Cal
     except duckdb.Error as error:
         if "No space left" in str(error):
             raise OSError(errno.ENOSPC, "no space left on the disk", str(scratch)) from None
-        raise ValueError(one_line(error)) from None
+        raise ValueError(finding(error)) from None
     finally:
         connection.close()
     writer.close(*names)

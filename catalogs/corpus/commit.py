@@ -8,13 +8,10 @@ The first record wins, so two workers on one unit, or a worker that was killed a
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shlex
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +24,7 @@ from catalogs.corpus.ids import short_hash
 from catalogs.corpus.locks import own_scratch, sweep_scratch
 from catalogs.corpus.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SCHEMA_VERSION
 from catalogs.corpus.shards import has_audio, index_rows, to_table, write_shard
+from catalogs.files import fsync_folder, make_folder, write_atomically, write_durably
 
 
 class CorpusError(ValueError):
@@ -158,7 +156,7 @@ def bind_fingerprint(root: str | Path, fingerprint: str, redo: bool = False) -> 
             "or process all of it again with --redo (what is there stays on the disk until you remove it)"
         )
     text = json.dumps(info | {"fingerprint": fingerprint}, indent=2, ensure_ascii=False)
-    write_atomically(root / "corpus.json", text.encode(), scratch=root / "tmp")
+    write_in_corpus(root, root / "corpus.json", text.encode())
 
 
 def commit_unit(root: str | Path, unit: UnitContent) -> dict[str, Any]:
@@ -191,7 +189,7 @@ def commit_record(root: str | Path, record: Mapping[str, Any]) -> None:
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> Path:
     draft = folder / "record.json"
-    _write_durably(draft, lambda sink: sink.write(json.dumps(record, indent=1, ensure_ascii=False).encode()))
+    write_durably(draft, lambda sink: sink.write(json.dumps(record, indent=1, ensure_ascii=False).encode()))
     return draft
 
 
@@ -242,12 +240,12 @@ def _place(
     root: Path, unit: str, kind: str, suffix: str, attempt: Path, write: Callable[[IO[bytes]], object]
 ) -> dict[str, Any]:
     draft = attempt / f"{kind}.{suffix}"
-    sha256, size = _write_durably(draft, write)
+    sha256, size = write_durably(draft, write)
     relative = f"{kind}/{unit[:2]}/{unit}.{sha256[:8]}.{suffix}"
     final = root / relative
-    _make_folder(final.parent)
+    make_folder(final.parent)
     os.replace(draft, final)  # noqa: PTH105 - the one call the protocol is about
-    _fsync_folder(final.parent)
+    fsync_folder(final.parent)
     return {"kind": kind, "path": relative, "sha256": sha256, "bytes": size}
 
 
@@ -269,7 +267,7 @@ def _record(unit: UnitContent, files: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _link_record(draft: Path, final: Path) -> dict[str, Any] | None:
     """The commit: make the record visible unless there is one; returns that one, or None when ours is it now."""
-    _make_folder(final.parent)
+    make_folder(final.parent)
     try:
         os.link(draft, final)
     except FileExistsError:
@@ -281,7 +279,7 @@ def _link_record(draft: Path, final: Path) -> dict[str, Any] | None:
         if final.is_file():
             return json.loads(final.read_text(encoding="utf-8"))
         os.replace(draft, final)  # noqa: PTH105
-    _fsync_folder(final.parent)
+    fsync_folder(final.parent)
     return None
 
 
@@ -300,97 +298,19 @@ def quarantine_now(root: str | Path, row: Mapping[str, Any], arguments: Sequence
     final = Path(root) / "quarantine" / "now" / f"{name}.parquet"
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    write_atomically(final, sink.getvalue().to_pybytes(), scratch=Path(root) / "tmp")
+    write_in_corpus(Path(root), final, sink.getvalue().to_pybytes())
     return final
+
+
+def write_in_corpus(root: str | Path, final: Path, data: bytes) -> None:
+    """Put `data` at `final`, a path inside the corpus, whole or not at all; the draft is in a folder of its own below tmp/."""
+    with own_scratch(Path(root) / "tmp") as folder:
+        write_atomically(final, data, folder)
 
 
 def sweep_tmp(root: str | Path) -> int:
     """Remove what killed writers left in tmp/; return the bytes freed. What living writers have there stays."""
     return sweep_scratch(Path(root) / "tmp")
-
-
-def write_atomically(final: Path, data: bytes, scratch: Path | None = None) -> None:
-    """Put `data` at `final`, whole or not at all, and on the disk when this returns.
-
-    `scratch`: the tmp folder of a corpus, on the same file system, where the draft gets a folder of its own; by default the
-    draft is a hidden file beside `final`.
-    """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    if scratch is None:
-        _write_and_rename(final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}"), final, data)
-    else:
-        with own_scratch(scratch) as folder:
-            _write_and_rename(folder / final.name, final, data)
-    _fsync_folder(final.parent)
-
-
-def _write_and_rename(draft: Path, final: Path, data: bytes) -> None:
-    try:
-        _write_durably(draft, lambda sink: sink.write(data))
-        os.replace(draft, final)  # noqa: PTH105
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
-        raise
-
-
-class _HashingSink:
-    """A file that hashes what is written through it: the shard is read by nobody before its name is known."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-        self.closed = False
-
-    def write(self, data: bytes) -> int:
-        view = memoryview(data)
-        self.sha256.update(view)
-        self._file.write(view)
-        self.size += view.nbytes
-        return view.nbytes
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def tell(self) -> int:
-        return self.size
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def _write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> tuple[str, int]:
-    """Write a file and force it to the disk; (sha256, bytes)."""
-    with path.open("wb") as file:
-        sink = _HashingSink(file)
-        write(sink)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-    return sink.sha256.hexdigest(), sink.size
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        _fsync_folder(folder.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _now() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from catalogs.corpus.commit import CorpusError
+from catalogs.files import one_line
 
 
 class DamagedFileError(CorpusError):
@@ -41,14 +42,13 @@ def reading(path: str | Path) -> Iterator[None]:
     except FileNotFoundError:
         raise DamagedFileError(path, "is missing") from None
     except (pa.ArrowException, OSError, ValueError, LookupError, EOFError) as error:
-        raise DamagedFileError(path, f"is damaged ({one_line(error)})") from None
+        raise DamagedFileError(path, f"is damaged ({finding(error)})") from None
     except RuntimeError as error:
         if type(error).__module__ != "soundfile":
             raise
-        raise DamagedFileError(path, f"holds a clip that is damaged ({one_line(error)})") from None
+        raise DamagedFileError(path, f"holds a clip that is damaged ({finding(error)})") from None
 
 
-def one_line(error: BaseException) -> str:
-    """The words of an error in one line; of a DamagedFileError without the repair, which the caller names."""
-    words = error.finding if isinstance(error, DamagedFileError) else str(error)
-    return " ".join(words.split()).rstrip(".") or type(error).__name__
+def finding(error: BaseException) -> str:
+    """Return what was found, in one line; of a DamagedFileError without the repair, which the caller names."""
+    return (error.finding if isinstance(error, DamagedFileError) else one_line(error)).rstrip(".")

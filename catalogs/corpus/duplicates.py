@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from catalogs.corpus.commit import write_atomically
+from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.schema import DUPLICATES, INDEX
 from catalogs.corpus.shards import to_table
@@ -59,7 +59,7 @@ def write_duplicates(root: str | Path, rows: Iterable[Mapping[str, Any]], state:
     table = to_table(rows, DUPLICATES).replace_schema_metadata({b"voxmill": json.dumps({"state": state}).encode()})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    write_atomically(duplicates_path(root), sink.getvalue().to_pybytes(), scratch=Path(root) / "tmp")
+    write_in_corpus(Path(root), duplicates_path(root), sink.getvalue().to_pybytes())
 
 
 def with_duplicates(index: pa.Table, duplicates: pa.Table) -> pa.Table:

@@ -12,14 +12,14 @@ import pyarrow as pa
 
 from catalogs.corpus.attempts import newest_records, older_sources
 from catalogs.corpus.commit import corpus_info
-from catalogs.corpus.damage import one_line, repair_command
+from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.findings import Findings
 from catalogs.corpus.latents import latent_problems
 from catalogs.corpus.locks import dead_scratch, only_run, run_at_work
 from catalogs.corpus.schema import INDEX, RECORDINGS, SEGMENTS, is_readable
 from catalogs.corpus.unit_checks import SCHEMAS, Problem, check_audio, check_seconds, read_file
 from catalogs.corpus.unnamed import sort_unnamed
-from catalogs.weights.verify import file_sha256
+from catalogs.files import file_sha256
 
 __all__ = ["Findings", "Problem", "fsck"]
 
@@ -114,7 +114,7 @@ def _annotation_problems(root: Path) -> Iterator[Problem]:
         try:
             pq.ParquetFile(path).read()
         except (pa.ArrowException, OSError) as error:
-            yield Problem("error", path.relative_to(root).as_posix(), f"cannot be read ({one_line(error)})")
+            yield Problem("error", path.relative_to(root).as_posix(), f"cannot be read ({finding(error)})")
 
 
 def _older_sources(records: list[dict[str, Any]]) -> dict[str, set[str]]:
@@ -181,7 +181,7 @@ def _check_file(root: Path, file: dict[str, Any], hashes: bool) -> tuple[pa.Tabl
     try:
         table = read_file(path, file["kind"])
     except (pa.ArrowException, OSError) as error:
-        return None, f"cannot be read ({one_line(error)})"
+        return None, f"cannot be read ({finding(error)})"
     if table.num_rows != file["rows"]:
         return None, f"has {table.num_rows} rows, not {file['rows']}"
     expected = SEGMENTS if file["kind"] == "segments" else SCHEMAS[file["kind"]]

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from catalogs.corpus.attempts import cause_of_row
-from catalogs.corpus.commit import read_records, write_atomically
+from catalogs.corpus.commit import read_records, write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.ids import other_channel_id
 
@@ -112,7 +112,7 @@ def note_replaced(root: str | Path, history: History, found: Iterable[tuple[str,
 
 def _write_replaced(root: str | Path, sources: Collection[str]) -> None:
     text = json.dumps({"source_ids": sorted(sources)}, indent=1)
-    write_atomically(_replaced_path(root), text.encode(), scratch=Path(root) / "tmp")
+    write_in_corpus(Path(root), _replaced_path(root), text.encode())
 
 
 def _replaced_path(root: str | Path) -> Path:

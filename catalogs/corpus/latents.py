@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from catalogs.corpus.commit import read_records, write_atomically
+from catalogs.corpus.commit import read_records, write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.shards import BATCH_ROWS
 
@@ -80,7 +80,7 @@ def write_latents(
     root = Path(root)
     name = f"{unit}.{hashlib.sha256(data).hexdigest()[:8]}.arrow"
     final = root / "latents" / form.codec / unit[:2] / name
-    write_atomically(final, data, scratch=root / "tmp")
+    write_in_corpus(root, final, data)
     return final, len(data)
 
 

@@ -16,14 +16,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from catalogs.corpus.commit import commit_record, corpus_info, record_path, sweep_tmp, write_atomically
+from catalogs.corpus.commit import commit_record, corpus_info, record_path, sweep_tmp, write_in_corpus
 from catalogs.corpus.findings import Findings
 from catalogs.corpus.ids import other_channel_id, source_id
 from catalogs.corpus.locks import dead_scratch
 from catalogs.corpus.schema import INDEX
 from catalogs.corpus.unit_checks import Problem, read_file
 from catalogs.corpus.unnamed import aside_folder, aside_records, is_redone
-from catalogs.weights.verify import file_sha256
+from catalogs.files import file_sha256
 
 
 def mend(root: Path, found: Findings) -> list[Problem]:
@@ -94,7 +94,7 @@ def _rebuild_index(root: Path, record: dict[str, Any]) -> bool:
     data = sink.getvalue().to_pybytes()
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         return False
-    write_atomically(root / entry["path"], data, scratch=root / "tmp")
+    write_in_corpus(root, root / entry["path"], data)
     return True
 
 

@@ -264,7 +264,7 @@ def save_thresholds(root: str | Path, thresholds: Thresholds) -> None:
 
 def _save(root: str | Path, chosen: dict[str, Any]) -> None:
     """Write what was chosen for the corpus; without a choice there is no file."""
-    from catalogs.corpus.commit import write_atomically
+    from catalogs.files import write_atomically
 
     if chosen:
         write_atomically(thresholds_path(root), yaml12.dump(chosen).encode())

@@ -16,7 +16,7 @@ import pyarrow as pa
 from catalogs.corpus.ids import unit_id
 from catalogs.corpus.schema import INDEX, SCHEMA_VERSION
 from catalogs.corpus.unit_checks import KINDS, Problem, check_audio, check_seconds, read_file
-from catalogs.weights.verify import file_sha256
+from catalogs.files import file_sha256
 
 _NAME = re.compile(r"([0-9a-f]+)\.([0-9a-f]{8})\.(arrow|parquet)")
 

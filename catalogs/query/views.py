@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from catalogs.corpus.attempts import cause_sql
 from catalogs.corpus.commit import corpus_info, read_records, record_path
-from catalogs.corpus.damage import DamagedFileError, one_line
+from catalogs.corpus.damage import DamagedFileError, finding
 from catalogs.corpus.duplicates import duplicates_path
 from catalogs.corpus.history import replaced_sources
 from catalogs.corpus.ids import short_hash
@@ -40,8 +40,8 @@ from catalogs.corpus.schema import (
     SCHEMA_VERSION,
 )
 from catalogs.corpus.thresholds import Thresholds, load_thresholds, save_thresholds
+from catalogs.files import file_sha256
 from catalogs.query.column_words import comments_sql, with_comments
-from catalogs.weights.verify import file_sha256
 
 if TYPE_CHECKING:
     import duckdb
@@ -332,7 +332,7 @@ def refuse_damage(root: str | Path, error: Exception) -> None:
         if record is not None and file_sha256(path) != record["sha256"]:
             raise DamagedFileError(path, "has changed since it was committed") from None
         if record is None and str(path) in str(error):
-            raise DamagedFileError(path, f"is damaged ({one_line(error)})") from None
+            raise DamagedFileError(path, f"is damaged ({finding(error)})") from None
 
 
 def _expected(root: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:

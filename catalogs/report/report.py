@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catalogs.corpus.commit import corpus_info, write_atomically
+from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.thresholds import REASON_WORDS, Thresholds, load_thresholds
+from catalogs.files import is_full_disk, write_atomically
 from catalogs.query.views import asking, connect
 from catalogs.report.charts import Histogram, duration_text, histogram_svg, number_text
 from catalogs.report.clips import ClipMaker
@@ -60,7 +60,7 @@ def build_report(root: str | Path, out: str | Path | None = None, audio_bytes: i
     try:
         write_atomically(target, page.encode())
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full_disk(error):
             raise
         words = "no space left on the disk for the report; free some, or give another place with -o"
         raise OSError(error.errno, words, str(target)) from None

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from catalogs.weights.verify import DigestMismatch, Progress, WeightFile, Weights, WeightsMissing, file_sha256
+from catalogs.files import file_sha256, is_full_disk, one_line
+from catalogs.weights.verify import DigestMismatch, Progress, WeightFile, Weights, WeightsMissing
 
 _BLOCK = 1 << 20
 _TIMEOUT_S = 30
@@ -41,15 +42,15 @@ def fetch_weights(entry: Weights, target: Path, say: Progress) -> Path:
                 except DigestMismatch:
                     raise
                 except OSError as error:
-                    if error.errno in (28, 122):
+                    if is_full_disk(error):
                         raise WeightsMissing(
                             f"no space left for {entry.name} in {target.parent} ({entry.size} needed); "
                             f"free some and run: {entry.command}"
                         ) from None
-                    errors.append(_one_line(error))
+                    errors.append(one_line(error)[:200])
                     continue
                 except Exception as error:  # Each source has its own client with its own errors; the next may work.
-                    errors.append(_one_line(error))
+                    errors.append(one_line(error)[:200])
                     continue
                 if target.exists():
                     shutil.rmtree(target)
@@ -150,8 +151,3 @@ def _lock(path: Path) -> Iterator[None]:
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def _one_line(error: BaseException) -> str:
-    words = " ".join(str(error).split())
-    return words[:200] or type(error).__name__

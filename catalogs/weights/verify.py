@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from catalogs.files import file_sha256
+
 Progress = Callable[[str, str], None]
 """Called with a model's name and one line of what is being done for it."""
 
@@ -109,12 +111,6 @@ def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/voxmill/models`, by default ~/.cache/voxmill/models."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "voxmill" / "models"
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def check(entry: Weights, folder: Path, trust_stamp: bool = True) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.stage import LoadError, one_line
+from pipeline.stage import LoadError, described
 
 
 def load_demucs(path: Path) -> Any:
@@ -30,7 +30,7 @@ def load_demucs(path: Path) -> Any:
             package = torch.load(path, map_location="cpu", weights_only=True)
         return load_model(package).eval()
     except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError) as error:
-        raise LoadError(f"{path.name} is no Demucs network that can be loaded: {one_line(error)[:200]}") from None
+        raise LoadError(f"{path.name} is no Demucs network that can be loaded: {described(error)[:200]}") from None
 
 
 def _numpy_scalars() -> list[Any]:

@@ -34,6 +34,7 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from catalogs.corpus.attempts import Cause
+from catalogs.files import one_line
 from pipeline.engine.heartbeat import mark_path, mark_time, read_mark
 from pipeline.engine.in_flight import Call, InFlight, PooledActor
 from pipeline.engine.pools import fit_promises, size_pools
@@ -388,7 +389,7 @@ def _why(error: BaseException) -> str:
     """The cause of a worker's death in one line, without Ray's stack of explanations."""
     if isinstance(error, OutOfMemoryError):
         return "out of memory"
-    text = " ".join(str(error).split())
+    text = one_line(error)
     for phrase in ("connection error code", "worker process has died", "SIGSEGV", "SIGKILL", "unexpected system error"):
         if phrase in text:
             return "the process ended without a word (killed, out of memory or a crash in native code)"

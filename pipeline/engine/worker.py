@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from catalogs.corpus.ids import other_channel_id
+from catalogs.files import is_full_disk
 from pipeline.engine.heartbeat import mark_path, write_mark
 from pipeline.records import Quarantined, Session
-from pipeline.runtime.disk import is_full_disk
 from pipeline.runtime.failures import StopRunError, Tally, missing_library
-from pipeline.stage import LoadError, Stage, StageConfig, one_line, quarantined
+from pipeline.stage import LoadError, Stage, StageConfig, described, quarantined
 from pipeline.stages import stage_class
 
 
@@ -119,7 +119,7 @@ class Worker:
             except LoadError:
                 raise
             except Exception as error:
-                raise LoadError(f"{stage.name} cannot start: {one_line(error)}") from error
+                raise LoadError(f"{stage.name} cannot start: {described(error)}") from error
 
     def run(
         self, session: Session, marked: bool, moved: Moved | None = None, one_by_one: bool = False
@@ -146,7 +146,7 @@ class Worker:
             except Exception as error:
                 if is_full_disk(error):
                     raise DiskFullError(errno.ENOSPC, f"no space left on the disk ({stage.name})") from error
-                whole.fail(error, one_line(error))
+                whole.fail(error, described(error))
                 quarantine_session(session, quarantined("", "", stage.name, error))
             outcome.tallies |= {stage.name: stage.take_tally(), f"{stage.name}/session": whole}
             if stage.halved:

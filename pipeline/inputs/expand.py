@@ -18,7 +18,7 @@ from pipeline.inputs.manifests import (
     read_file_list,
     read_manifest,
 )
-from pipeline.inputs.members import HashKey, PackedRecording, Skipped, one_line
+from pipeline.inputs.members import HashKey, PackedRecording, Skipped, redacted_line
 from pipeline.inputs.store_access import DEFAULT, Stores
 from pipeline.records import Quarantined
 from pipeline.runtime.paths import (
@@ -124,7 +124,7 @@ class Expander:
                 yield Candidate(root, ListedRecording(Path(member.name), member.name, member.session), member)
         except OSError as error:
             raise SourceError(
-                f"{public(argument)}: cannot be read: {(error.strerror or one_line(error)).lower()}"
+                f"{public(argument)}: cannot be read: {(error.strerror or redacted_line(error)).lower()}"
             ) from None
 
     def _glob(self, pattern: Path, argument: str) -> Iterator[Candidate]:

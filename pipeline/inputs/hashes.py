@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from catalogs.corpus.commit import write_atomically
+from catalogs.corpus.commit import write_in_corpus
 from pipeline.inputs.members import HashKey
 
 _THREADS = 8
@@ -71,7 +71,7 @@ class KeptHashes(MutableMapping[HashKey, str]):
         """Write all hashes into one file and remove the journal."""
         if _journal(self._root).is_file():
             text = json.dumps([[*key, sha256] for key, sha256 in self._known.items()])
-            write_atomically(self._root / "hashes.json", text.encode(), scratch=self._root / "tmp")
+            write_in_corpus(self._root, self._root / "hashes.json", text.encode())
             _journal(self._root).unlink()
 
 

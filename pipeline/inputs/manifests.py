@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from catalogs.files import one_line
 from pipeline.inputs.csv_rows import TableError, csv_rows
 from pipeline.inputs.transcripts.formats import TranscriptError
 from pipeline.inputs.transcripts.objects import spans_of
@@ -150,7 +151,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield from pq.read_table(path).to_pylist()
         except (pa.ArrowInvalid, OSError) as error:
-            raise SourceError(f"{path} is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
+            raise SourceError(f"{path} is no Parquet file that can be read: {one_line(error)}") from None
     elif suffix in (".csv", ".tsv"):
         comma = suffix == ".csv"
         try:

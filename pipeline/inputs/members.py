@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from catalogs.files import one_line
 from pipeline.inputs.manifests import COLUMNS
 from pipeline.records import TimedText
 from pipeline.runtime.paths import redacted
@@ -106,12 +107,12 @@ def known_facts(row: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def one_line(error: BaseException) -> str:
+def redacted_line(error: BaseException) -> str:
     """What an error says, in one line without anybody's password; its kind where it says nothing."""
-    return redacted(" ".join(str(error).split())) or type(error).__name__
+    return redacted(one_line(error))
 
 
 def faulty(location: str, name: str, error: Exception, does: str = "cannot be read") -> PackedRecording:
     """A recording (or container) that an error kept from us."""
-    words = f"{does} ({one_line(error)})" if does else one_line(error)
+    words = f"{does} ({redacted_line(error)})" if does else redacted_line(error)
     return PackedRecording(location, name, fault=words, unreachable=isinstance(error, StoreError))

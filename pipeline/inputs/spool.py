@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.inputs.members import LARGEST_MEMBER, one_line
+from catalogs.files import is_full_disk
+from pipeline.inputs.members import LARGEST_MEMBER, redacted_line
 from pipeline.inputs.store_access import DEFAULT, Stores, store_error
 from pipeline.inputs.tables import read_rows
 from pipeline.records import Source
-from pipeline.runtime.disk import is_full_disk
 from pipeline.runtime.paths import without_query
 from pipeline.stage import StoreError
 
@@ -116,7 +116,7 @@ class Spool:
 def _cannot(error: Exception) -> OSError:
     fault = store_error(error)
     kind = StoreError if fault or isinstance(error, ImportError) else OSError
-    return kind(f"cannot be fetched ({one_line(fault or error)})")
+    return kind(f"cannot be fetched ({redacted_line(fault or error)})")
 
 
 def fetch(source: Source, folder: str | Path, stores: Stores = DEFAULT) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from pipeline.inputs.manifests import SourceError
-from pipeline.inputs.members import MemberHashes, PackedRecording, Skipped, climbs, faulty, one_line, too_large
+from pipeline.inputs.members import MemberHashes, PackedRecording, Skipped, climbs, faulty, redacted_line, too_large
 from pipeline.inputs.store_access import DEFAULT, Stores, is_remote, store_error
 from pipeline.inputs.tars import list_tar
 from pipeline.inputs.transcripts.beside import LARGEST_BYTES, TranscriptFinder, may_be_transcript
@@ -53,7 +53,7 @@ class _Objects:
         try:
             return bytes(self._stores.ask(lambda: self._system.cat_file(info["name"]), is_remote(self._system)))
         except Exception as error:
-            raise OSError(one_line(error)) from None
+            raise OSError(redacted_line(error)) from None
 
 
 def list_folder(
@@ -74,7 +74,7 @@ def list_folder(
             raise fault from None
         if isinstance(error, SourceError):
             raise SourceError(f"{title}: {error}") from None
-        raise SourceError(f"{title}: cannot be listed ({one_line(error)})") from None
+        raise SourceError(f"{title}: cannot be listed ({redacted_line(error)})") from None
     head, chain, rest = url.partition("::")
     protocol = head.split("://")[0]
     beside = TranscriptFinder(_Objects(stores, system, infos.values()), lambda path: _within(path, root, title))
@@ -151,9 +151,9 @@ def list_url(url: str, language: str | None, aside: Skipped, stores: Stores = DE
     except FileNotFoundError:
         raise SourceError(f"{shown}: nothing is there") from None
     except StoreError as error:
-        raise SourceError(f"{shown}: {one_line(error)}; nothing was started, run the same command again") from None
+        raise SourceError(f"{shown}: {redacted_line(error)}; nothing was started, run the same command again") from None
     except Exception as error:
-        raise SourceError(f"{shown}: cannot be opened ({one_line(error)})") from None
+        raise SourceError(f"{shown}: cannot be opened ({redacted_line(error)})") from None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pipeline.inputs.manifests import MissingLibraryError, SourceError, row_spans
-from pipeline.inputs.members import PackedRecording, Skipped, climbs, known_facts, one_line, too_large
+from pipeline.inputs.members import PackedRecording, Skipped, climbs, known_facts, redacted_line, too_large
 from pipeline.inputs.transcripts.formats import TranscriptError
 
 _ROWS_AT_ONCE = 16
@@ -51,9 +51,9 @@ def list_parquet(path: Path, title: str, aside: Skipped) -> Iterator[PackedRecor
                 number += 1
     except (pa.ArrowException, OSError) as error:
         if number == 0:
-            raise SourceError(f"{path}: not a Parquet file that can be read ({one_line(error)})") from None
+            raise SourceError(f"{path}: not a Parquet file that can be read ({redacted_line(error)})") from None
         yield PackedRecording(
-            str(path), title, fault=f"the file is damaged after this many rows: {number} ({one_line(error)})"
+            str(path), title, fault=f"the file is damaged after this many rows: {number} ({redacted_line(error)})"
         )
 
 
@@ -126,7 +126,7 @@ def _splits(path: Path) -> Iterator[tuple[str, Any, str]]:
     try:
         loaded = datasets.load_from_disk(str(path))
     except Exception as error:
-        raise SourceError(f"{path}: not a dataset that can be read ({one_line(error)})") from None
+        raise SourceError(f"{path}: not a dataset that can be read ({redacted_line(error)})") from None
     for split, dataset in loaded.items() if isinstance(loaded, datasets.DatasetDict) else [("", loaded)]:
         columns = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Audio)]
         if not columns:

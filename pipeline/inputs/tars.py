@@ -10,7 +10,15 @@ from pathlib import PurePath, PurePosixPath
 from typing import Any
 
 from pipeline.inputs.manifests import SourceError
-from pipeline.inputs.members import MemberHashes, PackedRecording, Skipped, climbs, known_facts, one_line, too_large
+from pipeline.inputs.members import (
+    MemberHashes,
+    PackedRecording,
+    Skipped,
+    climbs,
+    known_facts,
+    redacted_line,
+    too_large,
+)
 from pipeline.inputs.transcripts.beside import LARGEST_BYTES, TranscriptFinder, may_be_transcript
 from pipeline.inputs.transcripts.formats import TranscriptError
 from pipeline.runtime.paths import is_hidden, is_no_recording, is_other_archive, is_tar, is_zip, printable
@@ -103,8 +111,8 @@ def list_tar(
         raise
     except (tarfile.TarError, EOFError, OSError) as error:
         if not audio:
-            raise SourceError(f"{title}: not a tar that can be read ({one_line(error)})") from None
-        fault = f"the tar is damaged after this many recordings: {len(audio)} ({one_line(error)})"
+            raise SourceError(f"{title}: not a tar that can be read ({redacted_line(error)})") from None
+        fault = f"the tar is damaged after this many recordings: {len(audio)} ({redacted_line(error)})"
     beside = TranscriptFinder(texts, lambda path: printable(f"{title}/{path}"), by_key=True)
     for member in audio:
         path = PurePosixPath(member.name.removeprefix(f"{title}/"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.corpus.attempts import cause_of_row
-from catalogs.corpus.commit import quarantine_now, write_atomically
+from catalogs.corpus.commit import quarantine_now, write_in_corpus
 from catalogs.corpus.history import History, refused_files
 from catalogs.corpus.ids import other_channel_id
 from catalogs.corpus.reader import Corpus
@@ -35,7 +35,7 @@ def remember_arguments(root: Path, arguments: Sequence[str]) -> None:
     known, own = known_arguments(root), absolute_arguments(arguments)
     if own not in known:
         text = json.dumps({"runs": [*known, own]}, indent=1, ensure_ascii=False)
-        write_atomically(root / "sources.json", text.encode(), scratch=root / "tmp")
+        write_in_corpus(root, root / "sources.json", text.encode())
 
 
 def known_arguments(root: Path) -> list[list[str]]:
@@ -140,7 +140,7 @@ def write_log(root: Path, name: str, text: str) -> str:
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-60:] or "session"
     digest = hashlib.sha256(f"{name}\0{text}".encode()).hexdigest()[:8]
     relative = f"logs/{safe}-{stamp}-{digest}.txt"
-    write_atomically(root / relative, text.encode("utf-8", "replace"), scratch=root / "tmp")
+    write_in_corpus(root, root / relative, text.encode("utf-8", "replace"))
     return relative
 
 
@@ -155,7 +155,7 @@ def start_redo(root: Path, fingerprint: str) -> str:
         pass
     since = datetime.now(UTC).isoformat(timespec="milliseconds")
     text = json.dumps({"fingerprint": fingerprint, "since": since})
-    write_atomically(path, text.encode(), scratch=root / "tmp")
+    write_in_corpus(root, path, text.encode())
     return since
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalogs.corpus.attempts import Cause
+from catalogs.files import one_line
 from pipeline.runtime.batches import is_out_of_memory
 
 MOST_ALIKE = 20
@@ -59,7 +60,7 @@ def cause_of(error: BaseException) -> Cause:
 
 def missing_library(error: ImportError) -> StopRunError:
     """One line that names the library and how to get it."""
-    words = " ".join(str(error).split())
+    words = one_line(error)
     named = error.name or next(iter(re.findall(r"(?i)install (?:the )?['\"`]?([a-z0-9_.-]+)", words)), "")
     library = named.split(".")[0]
     if not library:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from catalogs.corpus.commit import create_corpus, sweep_tmp, write_atomically
+from catalogs.corpus.commit import create_corpus, sweep_tmp, write_in_corpus
 from catalogs.corpus.locks import CorpusBusyError, dead_scratch, only_run, own_scratch, run_at_work
 
 _WRITER = """
@@ -83,7 +83,7 @@ def test_writers_and_sweepers_do_not_disturb_each_other(tmp_path: Path) -> None:
         sweeper.start()
     try:
         for number in range(500):
-            write_atomically(tmp_path / "annotations" / str(number), b"words", scratch=tmp)
+            write_in_corpus(tmp_path, tmp_path / "annotations" / str(number), b"words")
     finally:
         done.set()
         for sweeper in sweepers:

@@ -37,7 +37,7 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.serialization import _get_layout
 
-from catalogs.corpus.commit import write_atomically
+from catalogs.files import write_atomically
 from trainer.config import TrainError
 from trainer.runtime.ranks import Ranks
 

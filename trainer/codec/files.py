@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from catalogs.corpus.commit import write_atomically
+from catalogs.files import write_atomically
 from trainer.config import TrainError
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 from voxcpm.weights.checkpoint import check_tensors, find_checkpoint, load_codec, read_tensors

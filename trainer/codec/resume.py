@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from catalogs.corpus.commit import write_atomically
+from catalogs.files import write_atomically
 from trainer.codec.config import CodecConfig
 from trainer.config import TrainError
 

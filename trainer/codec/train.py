@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from catalogs.corpus.commit import write_atomically
+from catalogs.files import write_atomically
 from catalogs.settings import dump_settings
 from trainer.codec.clips import CodecClip, at_input_rate
 from trainer.codec.config import CodecConfig, CodecFit

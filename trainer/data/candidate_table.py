@@ -16,7 +16,7 @@ import pyarrow as pa
 from catalogs.candidates.build import fill_table, table_key
 from catalogs.candidates.table import Table, Writer, draft_of, drafts, open_table
 from catalogs.corpus.commit import CorpusError
-from catalogs.corpus.damage import one_line, repair_command
+from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.reader import Corpus
 from trainer.config import TrainError
 from trainer.data.candidates import hold_out_draw
@@ -90,7 +90,7 @@ def _built(parts: Sequence[Corpus], base: Path, key: str, say: Callable[[str], N
         raise
     except (ValueError, pa.ArrowException) as error:
         raise TrainError(
-            f"the candidate table of {parts[0].path} cannot be built ({one_line(error)}); run: {repair_command(parts[0].path)}"
+            f"the candidate table of {parts[0].path} cannot be built ({finding(error)}); run: {repair_command(parts[0].path)}"
         ) from None
     finally:
         writer.abandon()

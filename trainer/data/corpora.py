@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from catalogs.candidates.build import id_hashes
 from catalogs.candidates.table import Table
-from catalogs.corpus.damage import one_line, repair_command
+from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.duplicates import read_duplicates
 from catalogs.corpus.reader import Corpus
 from catalogs.query.views import QueryError, query
@@ -237,5 +237,5 @@ class Corpora:
 def _unreadable(segment_id: str, part: Corpus, error: Exception) -> SegmentError:
     return SegmentError(
         segment_id,
-        f"the shard of segment {segment_id} cannot be read ({one_line(error)}); run: {repair_command(part.path)}",
+        f"the shard of segment {segment_id} cannot be read ({finding(error)}); run: {repair_command(part.path)}",
     )

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from catalogs.corpus.damage import one_line, repair_command
+from catalogs.corpus.damage import repair_command
 from catalogs.corpus.latents import StoredLatents, stored_codecs
 from trainer.config import TrainError
 from trainer.data.clip_encoder import ClipEncoder, codec_digest, from_bits, latent_form
@@ -152,7 +152,7 @@ def _from_stored(stored: StoredLatents, segment_id: str, patches: int) -> Tensor
     except (OSError, ValueError, IndexError) as error:
         raise SegmentError(
             segment_id,
-            f"the stored latents of segment {segment_id} cannot be read ({one_line(error)}); run:"
+            f"the stored latents of segment {segment_id} cannot be read ({finding(error)}); run:"
             f" {repair_command(stored.root)}",
         ) from None
     if bits is None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from catalogs.corpus.commit import write_atomically
+from catalogs.files import write_atomically
 from trainer.codec.config import CodecFit
 from trainer.codec.files import read_codec
 from trainer.codec.fit import fit_codec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from catalogs.files import one_line
 from trainer.config import TrainError
 from voxcpm.weights.checkpoint import HUB_ID, find_checkpoint
 
@@ -47,8 +48,7 @@ def fetch_start(start: str) -> None:
     try:
         find_checkpoint(start)
     except Exception as error:  # whatever the client's HTTP library raises without a network
-        words = " ".join(str(error).split()) or type(error).__name__
         raise TrainError(
-            f"{start} could not be fetched ({words}): fetch it with hf download {start}, or give a folder with --set"
+            f"{start} could not be fetched ({one_line(error)}): fetch it with hf download {start}, or give a folder with --set"
             " model.start=FOLDER"
         ) from None

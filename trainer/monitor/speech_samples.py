@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from catalogs.corpus.commit import write_atomically
+from catalogs.files import write_atomically
 from trainer.codec.losses import mel_bank
 from trainer.config import TrainConfig
 from trainer.data.candidates import Choice

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from catalogs.corpus.commit import write_atomically
+from catalogs.files import write_atomically
 
 if TYPE_CHECKING:
     pass

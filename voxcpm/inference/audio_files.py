@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from voxcpm.errors import AudioError
+from voxcpm.errors import AudioError, first_line
 
 SHORTEST_S = 0.1
 #: A clip whose loudest sample is below this (-60 dBFS) holds no voice to take over.
@@ -41,7 +41,7 @@ def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
         wav, rate = soundfile.read(path, dtype="float32", always_2d=True)
         return wav, int(rate)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
     try:
         import av
     except ImportError:

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from voxcpm.atomic import replace_folder, set_aside
 from voxcpm.config import VoxCPM2Config
-from voxcpm.errors import CheckpointError
+from voxcpm.errors import CheckpointError, first_line
 from voxcpm.model.backbone import VoxCPM2
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def find_checkpoint(
             )
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         where = "in the local cache" if local_files_only else "on the hub"
         raise FileNotFoundError(
             f"{text} is no folder here and could not be had {where} ({reason}); give the checkpoint's folder"
@@ -108,7 +108,7 @@ def read_tensors(path: Path, leave_mapped: Callable[[str], bool] = lambda name: 
             return tensors
         values: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
-        raise CheckpointError(f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+        raise CheckpointError(f"{path} cannot be read ({type(error).__name__}: {first_line(error)})") from None
     if isinstance(values, Mapping) and isinstance(values.get("state_dict"), Mapping):
         values = values["state_dict"]
     return dict(values)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import Protocol
 
+from catalogs.files import one_line
 from catalogs.vocabulary.languages import language as known_language
 from pipeline.inputs.transcripts import lists
 from pipeline.inputs.transcripts.formats import Transcript, TranscriptError, decode_text
@@ -139,7 +140,7 @@ class TranscriptFinder:
                     # Metadata of other things.
                     continue
                 except (OSError, ValueError, csv.Error) as error:
-                    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+                    reason = getattr(error, "strerror", None) or one_line(error)
                     notices.append(f"{self._called(folder / name)}: this list of transcripts was left out: {reason}")
         return self._lists[folder]
 
