@@ -37,7 +37,7 @@ def stage_page(name: str, position: int, count: int) -> str:
     lines = [
         f"# {name}",
         "",
-        f"Stage {position} of {count} · version {kind.version} · [`{module.__name__.replace('.', '/')}.py`]"
+        f"Version {kind.version} · [`{module.__name__.replace('.', '/')}.py`]"
         f"(../../{module.__name__.replace('.', '/')}.py)",
         "",
         inspect.cleandoc(module.__doc__ or ""),
