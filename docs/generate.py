@@ -23,7 +23,7 @@ COLUMNS_END = "<!-- end of columns -->"
 sys.path.insert(0, str(DOCS.parent))
 
 
-def stage_page(name: str, position: int, count: int) -> str:
+def stage_page(name: str) -> str:
     """The page of one stage."""
     from catalogs.weights import registry
     from pipeline.config import STAGE_GROUPS
@@ -140,9 +140,7 @@ def pages() -> dict[Path, str]:
     """Every generated page with its text."""
     from pipeline.config import STAGE_NAMES
 
-    found = {
-        DOCS / "stages" / f"{name}.md": stage_page(name, i, len(STAGE_NAMES)) for i, name in enumerate(STAGE_NAMES, 1)
-    }
+    found = {DOCS / "stages" / f"{name}.md": stage_page(name) for name in STAGE_NAMES}
     found[DOCS / "commands.md"] = commands_page()
     found[DOCS / "corpus.md"] = corpus_page()
     return found

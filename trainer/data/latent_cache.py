@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from catalogs.corpus.damage import repair_command
+from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.latents import StoredLatents, stored_codecs
 from trainer.config import TrainError
 from trainer.data.clip_encoder import ClipEncoder, codec_digest, from_bits, latent_form
