@@ -83,3 +83,14 @@ def test_what_is_above_its_room_goes_to_the_others_in_proportion() -> None:
 @pytest.mark.parametrize("room", [[0.4, 0.5], [4.0, 0.5], [4.0, 4.0], [0.0, 0.5]])
 def test_what_is_not_asked_for_gets_nothing_however_much_room_it_has(room: list[float]) -> None:
     assert limited(np.array([0.0, 1.0]), np.array(room)).tolist() == [0.0, 1.0]
+
+
+def test_every_kind_of_a_pool_has_a_key_its_segments_and_its_shares() -> None:
+    """What is left over of one of the lists would never be drawn."""
+    part, share = [np.arange(3)], np.ones(1)
+    for keys, members, shares in (
+        ([1, 2], [part], [share]), ([1], [part, part], [share, share]), ([1], [part], [share, share]),
+        ([1, 2], [part, part], [share]),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="zip"):
+            Pools(keys, members, shares)

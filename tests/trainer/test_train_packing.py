@@ -112,8 +112,11 @@ def test_rows_of_ordinary_speech_are_filled_to_97_percent() -> None:
 
 def test_an_item_that_fills_a_row_alone_is_not_kept_back() -> None:
     packer: Packer[Box] = Packer(100, open_rows=4)
-    assert put(packer, Box(0, 100)) == [Box(0, 100)]
-    assert list(packer.rest()) == []
+    assert put(packer, Box(0, 100)) == [Box(0, 100)] and packer.rows == []
+    for number in (1, 2):
+        put(packer, Box(number, 60))
+    assert put(packer, Box(3, 100)) == [Box(3, 100)]
+    assert list(packer.rest()) == [[Box(1, 60)], [Box(2, 60)]]
 
 
 @given(st.integers(0, 60), st.integers(1, 3), st.integers(0, 2**32 - 1))
