@@ -1,5 +1,6 @@
 # make demo   from nothing to a corpus, a trained toy and a spoken WAV
 # make test   all checks and tests
+# make quick  lint and the test files that take a few seconds: for the edit loop
 # make mutants [SEED=1] [MODULES="voxcpm/model/flow.py ..."]   small faults planted in copies of the tree: do the tests notice? (25 minutes on 2 cores)
 # make upstream-venv   the official package in an environment of its own, for comparisons (its import name is ours)
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   ?= demo
 
-.PHONY: install demo test lint format mutants clean upstream-venv lock
+.PHONY: install demo test quick lint format mutants clean upstream-venv lock
 
 install: $(VENV)/.installed
 
@@ -36,6 +37,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
+
+quick: lint
+	$(BIN)/python -m pytest -n 2 -q --quick
 
 SEED ?= 1
 mutants: install

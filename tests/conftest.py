@@ -9,6 +9,7 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,28 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 DURATIONS = REPOSITORY / "tests" / "durations.json"
 """Seconds by test file. VOXMILL_TEST_DURATIONS=1 makes a run of the suite write it."""
+_QUICK_S = 5.0
 _SEED_NAME = "VOXMILL_TEST_SEED"
 _SEED = int(os.environ.setdefault(_SEED_NAME, str(secrets.randbelow(2**31))))
 """In the environment, so that the processes that pytest-xdist starts have the same one."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take --quick: the test files that take a few seconds, for the edit loop."""
+    parser.addoption("--quick", action="store_true", help=f"Leave out test files that take more than {_QUICK_S:g} s.")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out long files with --quick; those that the table does not know are run."""
+    if not config.getoption("--quick") or collection_path.suffix != ".py":
+        return None
+    return _seconds_by_file().get(scope_of(collection_path.as_posix()), 0.0) > _QUICK_S or None
+
+
+@cache
+def _seconds_by_file() -> dict[str, float]:
+    found: dict[str, float] = json.loads(DURATIONS.read_text(encoding="utf-8"))
+    return found
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,7 +63,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    seconds: dict[str, float] = json.loads(DURATIONS.read_text(encoding="utf-8"))
+    seconds = _seconds_by_file()
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
