@@ -19,7 +19,7 @@ torch.set_num_threads(int(sys.argv[2]))
 from protocol import answer, timed  # noqa: E402
 from voxcpm.model.voxcpm2 import LoRAConfig, VoxCPM2Model  # noqa: E402
 
-from voxcpm.sequence.training_batch import (  # noqa: E402
+from voxcpm.training import (  # noqa: E402
     Accelerator,
     BatchProcessor,
     build_dataloader,
