@@ -17,14 +17,14 @@ import torch
 torch.set_num_threads(int(sys.argv[2]))
 
 from protocol import answer, timed  # noqa: E402
-from voxcpm.model.voxcpm2 import LoRAConfig, VoxCPM2Model  # noqa: E402
-
 from voxcpm.training import (  # noqa: E402
     Accelerator,
     BatchProcessor,
     build_dataloader,
     load_audio_text_datasets,
 )
+
+from voxcpm.model.voxcpm2 import LoRAConfig, VoxCPM2Model  # noqa: E402
 
 DATA, BATCH = Path(sys.argv[3]), 4
 LORA = LoRAConfig(enable_lm=True, enable_dit=True, enable_proj=False, r=32, alpha=32) if "lora" in sys.argv else None
