@@ -15,7 +15,7 @@ OPEN_COMMAND = re.compile(r"(voxmill [a-z]|torchrun |python -m |pip install |\br
 """A text that ends within a command."""
 QUOTING = ("shlex.quote", "shlex.join", "quoted")
 NAMES = {
-    ("catalogs/weights/registry.py", "self.name"),
+    ("catalogs/weights/verify.py", "self.name"),
     ("catalogs/weights/registry.py", "' '.join(pulled)"),
     ("pipeline/inputs/store_access.py", "extra"),
     ("pipeline/runtime/failures.py", "extra"),
