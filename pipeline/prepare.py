@@ -63,7 +63,7 @@ __all__ = [
 
 
 class PrepareError(RuntimeError):
-    """A run that cannot start or go on; the message is one line that says what to do."""
+    """A run that cannot start or continue; the message is one line that says what to do."""
 
 
 class Watcher(Protocol):
@@ -82,7 +82,7 @@ class Watcher(Protocol):
         """A session came out of the last stage."""
 
     def progressed(self, progress: Progress) -> None:
-        """The state of the run after each of the above, and whenever a stage went on to its next item."""
+        """The state of the run after each of the above, and whenever a stage started its next item."""
 
 
 def prepare(

@@ -151,7 +151,7 @@ class Segment:
     agreement_cer: float | None = None
     """Character error rate between two passes of recognition; None where there was one."""
     other_text: str | None = None
-    """The text that was not used: what was recognised where a given text is used, and the reverse."""
+    """The text that was not used: what was recognized where a given text is used, and the reverse."""
     given_cer: float | None = None
     given_gain: float | None = None
     """Nats a token by which the audio supports the given text (`pipeline.text.match`); None where it was not asked for."""

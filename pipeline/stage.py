@@ -101,7 +101,7 @@ class Stage(abc.ABC, Generic[Config]):
         """Process one session. Per-item failures go through `for_each`; anything raised here condemns the session."""
 
     def for_each(self, session: Session, items: Iterable[Item], work: Callable[[Item], Any]) -> None:
-        """Run `work` on each item; an exception puts that one item into quarantine and the session goes on.
+        """Run `work` on each item; an exception puts that one item into quarantine and the session continues.
 
         A failing recording gets the status `quarantined`; a failing segment gets the reason `failed_<stage>`, keeps its audio
         and is passed over by later stages. Raises BrokenStageError when the stage fails on everything, StopRunError when a

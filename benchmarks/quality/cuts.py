@@ -162,15 +162,15 @@ def planted(session: Session, prompts: Sequence[Placed], dice: random.Random) ->
 
 def measure(seconds: float, seed: int, model: str, limit: float, tables: Tables) -> Iterator[None]:
     """Both measurements; yields after each language."""
-    from pipeline.speech.whisper import Recogniser
+    from pipeline.speech.whisper import Recognizer
 
     root = unpack_packages(lambda line: print(line, file=sys.stderr))
-    recogniser = Recogniser(model, "cpu", "default", 1, 6.0)
+    recognizer = Recognizer(model, "cpu", "default", 1, 6.0)
     steps = [stage(name) for name in ("detect_speech", "find_turns", "segment")]
     for language in LANGUAGES:
         dice = random.Random(f"cuts{seed}{language}")
         chosen = choose_prompts(root, language, seconds, dice)
-        words = [recogniser.transcribe(prompt.samples, language, 5).words for prompt in chosen]
+        words = [recognizer.transcribe(prompt.samples, language, 5).words for prompt in chosen]
         for name, pauses in PAUSES.items():
             samples, starts = join(chosen, pauses, dice)
             session = session_of(language, [samples], [Source(language, f"/{language}", language, language, 0, "")])

@@ -30,7 +30,7 @@ def load_demucs(path: Path) -> Any:
             package = torch.load(path, map_location="cpu", weights_only=True)
         return load_model(package).eval()
     except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError) as error:
-        raise LoadError(f"{path.name} is no Demucs network that can be loaded: {described(error)[:200]}") from None
+        raise LoadError(f"{path.name} is not a Demucs network that can be loaded: {described(error)[:200]}") from None
 
 
 def _numpy_scalars() -> list[Any]:

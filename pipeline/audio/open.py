@@ -32,14 +32,14 @@ _JUDGED_S, _LOOKED_AT_S = 20.0, 60.0
 _AUDIBLE = 10 ** (-60 / 20)
 # Unrelated channels mix to the mean of their powers over their number. A tenth of it means that they cancel each other:
 # one has inverted polarity.
-_CANCELLED = 0.1
+_CANCELED = 0.1
 # Half of all samples lie on each side of zero in any recording; where they do not, the recorder has a fault. (The mean
 # would also take the lopsided peaks of clipped speech for an offset.)
 _OFFSET = 0.01
 
 
 def probe(path: str) -> AudioInfo:
-    """Read a file's header. Raises AudioFileError with one line for anything that is no usable audio."""
+    """Read a file's header. Raises AudioFileError with one line for anything that is not usable audio."""
     file = Path(path)
     try:
         if file.stat().st_size == 0:
@@ -121,7 +121,7 @@ class _Mixdown:
         if channel is None and len(loud) and audio.shape[1] > 1:
             power = np.square(loud, dtype=np.float64).mean(axis=0)
             mixed = float(np.square(loud.mean(axis=1), dtype=np.float64).mean())
-            if mixed < _CANCELLED * float(power.sum()) / len(power) ** 2:
+            if mixed < _CANCELED * float(power.sum()) / len(power) ** 2:
                 channel = report.channel = int(power.argmax())
         if len(audio) >= rate:
             mono = audio.mean(axis=1) if channel is None else audio[:, channel]
@@ -151,7 +151,7 @@ def _finite_chunks(path: str, info: AudioInfo, report: StreamReport) -> Iterator
         finite = np.isfinite(chunk)
         if not finite.all():
             first = (report.samples + int(np.argmin(finite.all(axis=1)))) / info.sample_rate
-            raise AudioFileError(f"holds samples that are no numbers (NaN or infinite), first at {first:.2f} s")
+            raise AudioFileError(f"holds samples that are NaN or infinite, first at {first:.2f} s")
         report.samples += len(chunk)
         yield chunk
 

@@ -68,7 +68,7 @@ def read_soundfile(path: str, info: AudioInfo, report: StreamReport) -> Iterator
 
 
 def probe_av(path: str) -> AudioInfo:
-    """The header as FFmpeg reads it. Raises AudioFileError where there is no audio in it."""
+    """The header as FFmpeg reads it. Raises AudioFileError if the file has no audio."""
     import av
 
     with _open_av(path) as container:
@@ -178,7 +178,7 @@ def _open_av(path: str) -> Any:
 def _audio_stream(container: Any) -> Any:
     stream = container.streams.best("audio") if container.streams.audio else None
     if stream is None:
-        raise AudioFileError("there is no audio stream in it")
+        raise AudioFileError("has no audio stream")
     return stream
 
 

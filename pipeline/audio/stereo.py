@@ -1,4 +1,4 @@
-"""Whether the two channels of a recording are two speakers, each with a track of their own (calls, interviews, podcasts)."""
+"""Whether the two channels of a recording are two speakers, each on a separate track (calls, interviews, podcasts)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A fingerprint of audio that survives codecs, telephones, gains and offsets: signs of energy differences.
 
-After the published idea of Haitsma and Kalker (2002): each bit says whether the slope between two neighbouring bands rose or
+After the published idea of Haitsma and Kalker (2002): each bit says whether the slope between two neighboring bands rose or
 fell from one frame to the next. Frames here are long (0.26 s, an eighth apart), so that two copies whose frames do not start
 at the same sample still agree, and bands stay within what a telephone carries.
 """
@@ -20,7 +20,7 @@ FRAME_S = HOP / PCM_RATE
 BITS = 16
 _LOW_HZ, _HIGH_HZ = 300.0, 3300.0
 _LAG = 3
-"""Frames between the two whose slopes are compared: 96 ms. Neighbouring frames share seven eighths of their samples, and the
+"""Frames between the two whose slopes are compared: 96 ms. Neighboring frames share seven eighths of their samples, and the
 sign of so small a difference is easily lost."""
 _FLOOR_DB = 40.0
 """Frames this far below the loudest tell of the noise, which codecs change: they get no word."""

@@ -58,7 +58,7 @@ def _summary(corpus: Corpus, done: bool = True) -> Marked:
 
 @dataclass(frozen=True)
 class _Segments:
-    """The segments with audio, in an order of their own that does not depend on when they were committed."""
+    """The segments with audio, in an order that does not depend on when they were committed."""
 
     corpus: Corpus
     ids: list[str]

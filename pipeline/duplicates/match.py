@@ -17,8 +17,8 @@ _AROUND = 16
 _CHANCE = 0.25
 """Words around two equal keys that are compared at once, and the share of their bits that may differ."""
 _VOTES, _FEW_WORDS = 2, 4_000_000
-"""Equal keys at one offset that make a candidate. One is enough in up to so many words (36 hours of speech), where few agree by
-chance: it finds clips below a second."""
+"""Equal keys at one offset that make a candidate. One is enough in up to `_FEW_WORDS` words (36 hours of speech), because few
+agree by chance. It finds clips below a second."""
 _PASS_WORDS = 30_000_000
 """Words (270 hours of speech) whose keys are sorted at once; more are done key range by key range."""
 _BLOCK = 1 << 18
@@ -97,7 +97,7 @@ def _overlap(one: np.ndarray, two: np.ndarray, offset: int, first: int, second: 
     words, errors = int(shared.sum()), float(wrong[shared].mean())
     if errors > limit(words):
         return None
-    # Where only one of them is heard the other's pause was filled by noise or cut off at its floor: that is no difference.
+    # If only one of them is heard, the other's pause was filled by noise or cut off at its floor: that is not a difference.
     share = [words / (len(wrong) + outside) for outside in beyond]
     if max(share) < MOST_OF_IT and (errors > _MOST_IN_PART or words < _SPAN):
         return None

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.duplicates.groups import Link
 
 _LETTERS = 12
-"""Letters (of an alphabet) below which saying the same is no repetition: "yes, of course" is."""
+"""Letters (of an alphabet) below which the same text does not count as a repetition, as in "yes, of course"."""
 _SIGNS = 5
 """The same for scripts whose signs are syllables or words."""
 _WIDE = ((0x2E80, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))

@@ -21,8 +21,8 @@ _SPARE = 0.1
 def size_pools(groups: Sequence[StageGroup], cpus: float, gpus: float) -> list[StageGroup]:
     """The groups with `actors` filled in where it is 0 (automatic).
 
-    The stages' declared `resources.cpus` are the shares of a core that they are busy for when one actor of each runs: a
-    group gets so many actors that on `cpus` cores all are busy alike, and at least one. Groups with a GPU share get one
+    The stages' declared `resources.cpus` are the shares of a core that they are busy for when one actor of each runs.
+    Each group gets at least one actor, and enough that on `cpus` cores all are busy alike. Groups with a GPU share get one
     actor for each whole set of shares that fits on the GPUs.
     """
     needs = [sum(stage_class(spec.name).resources.cpus for spec in group.stages) for group in groups]
@@ -38,8 +38,8 @@ def size_pools(groups: Sequence[StageGroup], cpus: float, gpus: float) -> list[S
 def fit_promises(groups: Sequence[StageGroup], cpus: float, gpus: float) -> list[StageGroup]:
     """The groups with their CPU promises scaled down where together they would take the whole of `cpus`.
 
-    Promises only keep Ray's books; how many threads a stage runs is its own setting. Raises LoadError when so many actors
-    are asked for that no scaling makes sense, or more GPUs than there are.
+    Promises only keep Ray's books; how many threads a stage runs is its own setting. Raises LoadError if too many actors
+    are asked for to scale sensibly, or more GPUs than there are.
     """
     asked_gpus = sum(group.actors * group.gpus for group in groups)
     if asked_gpus > gpus + 1e-6:

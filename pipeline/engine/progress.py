@@ -1,4 +1,4 @@
-"""What can be said of a run while it goes on: hours in, times real time, time left, share kept."""
+"""Progress of a run while it is running: hours in, times real time, time left, share kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.engine.worker import Outcome
 _ENOUGH_S = 20.0
 """Seconds of audio after which a stage's pace counts."""
 _KNOWN = 0.5
-"""Share of the stages' declared costs that must have a measured pace before the rest is reckoned from the declaration."""
+"""Share of the stages' declared costs that must have a measured pace before the rest is estimated from the declaration."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Progress:
         self._at_work: dict[str, dict[str, _AtWork]] = {}
 
     def moved(self, session_id: str, stage: str, done_s: float) -> None:
-        """A stage is through with so many seconds of a session it is at."""
+        """Record that a stage has finished `done_s` seconds of the session that it is processing."""
         now = self.clock()
         if self._began is None:
             # Until now models were loaded: none of the rest will take part in that.

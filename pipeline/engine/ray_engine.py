@@ -46,8 +46,8 @@ from pipeline.stage import LoadError
 
 _DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ActorUnschedulableError)
 _FREE_LOSSES = 3
-"""So often a session may lose its actor through no fault of its own; after that it is charged, for it may be what takes
-the nodes down."""
+"""How often a session may lose its actor without being blamed. After that it is charged, since it may be what takes the
+nodes down."""
 _LOADS = 4
 """So often in a row may actors of one group die while they load."""
 _LOAD_S = 600.0
@@ -57,7 +57,7 @@ _ASK_S = 15.0
 
 @ray.remote(max_restarts=0, max_task_retries=0)
 class _Actor:
-    """A `Worker` in a process of its own."""
+    """A `Worker` in a separate process."""
 
     def __init__(self, stages: tuple[Any, ...], marks: str) -> None:
         if not ray.get_gpu_ids():
@@ -127,7 +127,7 @@ class RayEngine:
         except OutOfDiskError:
             raise DiskFullError(errno.ENOSPC, "no space left for Ray's temporary files (/tmp/ray)") from None
         except RaySystemError as error:
-            raise EngineError(f"Ray has failed ({_why(error)}); run the same command again to go on") from None
+            raise EngineError(f"Ray has failed ({_why(error)}); run the same command to resume") from None
 
     def _drive(
         self, sessions: Iterator[Session], finish: Callable[[Session], None], watch: Callable[[str, Outcome], None]
@@ -135,18 +135,18 @@ class RayEngine:
         for index, group in enumerate(self._groups):
             for _ in range(group.actors):
                 self._spawn(index)
-        travelling = 0
+        traveling = 0
         exhausted = False
         while True:
-            while not exhausted and travelling < self._in_flight:
+            while not exhausted and traveling < self._in_flight:
                 session = next(sessions, None)
                 if session is None:
                     exhausted = True
                     break
-                travelling += 1
+                traveling += 1
                 alone = self._strikes.count(session.session_id) >= ALONE_AFTER
                 self._queue(InFlight(session, ray.put(session), alone=alone))
-            if exhausted and not travelling:
+            if exhausted and not traveling:
                 return
             self._assign()
             ready, _ = ray.wait([*self._calls, *self._starting], num_returns=1, timeout=1.0)
@@ -164,7 +164,7 @@ class RayEngine:
                     # What was condemned keeps its record until it is committed: we may yet be killed ourselves.
                     self._strikes.clear(done.session_id)
                 finish(done)
-                travelling -= 1
+                traveling -= 1
             self._look_after()
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 ALONE_AFTER = 2
 """After this many strikes a session runs alone on a fresh actor."""
 MOST = 6
-"""So many strikes condemn whatever was at work, even when it was something else each time."""
+"""This many strikes condemn whatever was at work, even if it was something else each time."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Strike:
     def condemns(self, before: Strike) -> bool:
         """Whether what was at work is to blame: it was so in the death `before` too, or there were too many deaths.
 
-        Two deaths in a row at the same place are no accident; two at different places may well be somebody else's doing
-        (the kernel's when memory is short, an operator's), and an innocent recording must not pay for it.
+        Two deaths in a row at the same place are not an accident. Two at different places may well have another cause
+        (the kernel when memory is short, an operator), and an innocent recording must not pay for it.
         """
         if self.strikes <= ALONE_AFTER:
             return False

@@ -45,8 +45,8 @@ class StageSpec:
 class StageGroup:
     """Stages that share one actor, how many such actors there are, and what each may use.
 
-    `actors` 0: as many as the node's cores and GPUs bear (`pools.size_pools`). `timeout_s`: so long may one item take, in a
-    stage that `timeouts` does not name.
+    `actors` 0: as many as the node's cores and GPUs bear (`pools.size_pools`). `timeout_s`: seconds that one item may take
+    in a stage that `timeouts` does not name.
     """
 
     stages: tuple[StageSpec, ...]
@@ -97,7 +97,7 @@ class Engine(Protocol):
 
         A session that cannot be processed comes to `finish` too, with its recordings quarantined. Raises LoadError when
         a stage's model cannot be loaded, another StopRunError when a stage fails on everything or lacks a library, and
-        DiskFullError when there is no space; no data is quarantined for these.
+        DiskFullError when the disk is full; no data is quarantined for these.
         """
 
     def close(self) -> None:
@@ -124,9 +124,9 @@ class Worker:
     def run(
         self, session: Session, marked: bool, moved: Moved | None = None, one_by_one: bool = False
     ) -> tuple[Session, Outcome]:
-        """Run the stages on one session. With `marked`, the item at work is noted on disk: it tells that we are not stuck,
-        and who was at fault should we die; of a batch it is the first, hence `one_by_one` for a session under suspicion.
-        `moved` is told before every item."""
+        """Run the stages on one session. With `marked`, the item at work is noted on disk. The note shows that we are not
+        stuck, and which item was at fault if we die. For a batch it names the first item, so a session under suspicion runs
+        `one_by_one`. `moved` is called before every item."""
         outcome = Outcome(session.session_id)
         known = len(session.notices)
         for stage in self.stages:

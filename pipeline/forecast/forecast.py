@@ -153,7 +153,7 @@ def forecast(
 def machine_of(config: PrepareConfig) -> tuple[float, float]:
     """(CPUs, GPUs) that a run would have: this machine's, or those of the Ray cluster that it would join.
 
-    Raises PrepareError where there is no such cluster.
+    Raises PrepareError if that cluster does not exist.
     """
     address = config.engine.address or os.environ.get("RAY_ADDRESS")
     if config.engine.executor == "ray" and address:
@@ -237,7 +237,7 @@ def _notes(config: PrepareConfig) -> list[str]:
     if config.engine.gpus and not count_gpus():
         shares = ", ".join(config.engine.gpus)
         notes.append(
-            f"there is no GPU here: what is to run on one ({shares}) was timed on the CPU, and takes less time"
+            f"this machine has no GPU: the stages for one ({shares}) were timed on the CPU, and take less time on a GPU"
         )
     priced = {"none": "no descriptions are asked for", "acoustic": "descriptions are made here and cost nothing"}
     notes.append(priced.get(config.describe, f"descriptions by {config.describe} are not priced"))

@@ -23,7 +23,7 @@ _LONGEST_SKIP_S = 1800.0
 """Excerpts come from the first half hour of a file that can only be read from its beginning."""
 _MARGIN_S, _PAUSE_S = 4.0, 0.25
 """How far around an excerpt its cut is looked for, and how long a pause should be there. Cut within words, the pieces at the ends
-would be more segments than there are, of worse quality, and heard twice by the recogniser for its doubts."""
+would be more segments than there are, of worse quality, and heard twice by the recognizer for its doubts."""
 _STRETCHES, _STRETCH_S = 4, 10.0
 """What a recording is surveyed by: as many stretches as windows vote for its language."""
 
@@ -125,7 +125,7 @@ def write_survey(source: Source, length_s: float, path: Path, scratch: Path) -> 
 
 
 def _refuse_full_disk(error: Exception, folder: Path) -> None:
-    """ValueError where it is no fault of the recording's."""
+    """Raise ValueError if the disk is full: then the recording is not at fault."""
     if is_full_disk(error) or has_no_space(folder):
         raise ValueError(f"no space left in {folder} for excerpts: set TMPDIR to a folder with some") from None
 

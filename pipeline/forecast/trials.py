@@ -167,7 +167,7 @@ class Trials:
 
     def _survey(self, source: Source, whole_s: float, folder: Path) -> float:
         """Find a recording's language from all over it, as the run does, and not from the excerpt: how sure it is decides on
-        all of its segments. Returns the seconds that the recogniser took for it, whatever the recording's length."""
+        all of its segments. Returns the seconds that the recognizer took for it, whatever the recording's length."""
         if source.source_id not in self._surveyed:
             self._surveyed[source.source_id] = 0.0
             path = folder / "survey.wav"
@@ -187,6 +187,6 @@ class Trials:
 
 
 def _source_of(source: Source, path: Path, part: bool) -> Source:
-    """A source with an excerpt's file in place of its own. The transcript of the whole is none of a part."""
+    """Replace a source's file by an excerpt's. A part does not get the transcript of the whole recording."""
     excerpt = replace(source, path=str(path), bytes=path.stat().st_size, content_sha256="", extent=None)
     return replace(excerpt, text=None, spans=()) if part else excerpt

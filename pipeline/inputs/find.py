@@ -49,7 +49,7 @@ class FoundSources:
         return self.aside.notices
 
     def passed_over(self) -> str:
-        """One line that counts the files that are no recordings, by their endings; empty where there are none."""
+        """One line that counts, by ending, the files that are not recordings. Empty if all are recordings."""
         kinds = ", ".join(f"{count} {ending}" for ending, count in self.aside.left.most_common(5))
         more = ", ..." if len(self.aside.left) > 5 else ""
         return f"other files, left alone or read as transcripts: {kinds}{more}" if kinds else ""
@@ -68,10 +68,10 @@ def find_sources(
     """All recordings under `paths` (folders, files, globs, `.txt` file lists, `.jsonl`/`.csv`/`.tsv`/`.parquet` manifests,
     and containers and URLs, see pipeline.containers; lists and manifests may name URLs too).
 
-    A session is the manifest's, else by `session`: the folder a file lies in within its root (a file at the top of it is a
-    session of its own), or each file. `language` holds where a manifest says nothing. A file that cannot be opened at all
-    (permission, FIFO, broken link) is refused with its reason. `hashes` saves hashing unchanged files again; new ones are
-    added to it, and `say` gets a line now and then while that takes long.
+    A manifest sets the session. Otherwise `session` decides: the folder that a file lies in within its root (a file at the
+    top of the root is a separate session), or each file. `language` holds if a manifest does not set it. A file that cannot
+    be opened at all (permission, FIFO, broken link) is refused with its reason. `hashes` saves hashing unchanged files again;
+    new ones are added to it, and `say` gets a line now and then while that takes long.
     `largest_gb`: what one recording of a container, or behind a URL, may unpack to. Raises SourceError when an argument
     itself cannot be used.
     """

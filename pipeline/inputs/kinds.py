@@ -16,8 +16,8 @@ from pipeline.runtime.paths import bare, is_location, is_tar, is_zip, local_path
 
 
 def is_container(argument: str) -> bool:
-    """Whether an argument names recordings that are no files: a URL, a tar, a zip, a `datasets` folder, a Parquet file
-    with an audio column."""
+    """Return True if an argument names recordings that are not single files: a URL, a tar, a zip, a `datasets` folder, a
+    Parquet file with an audio column."""
     if is_location(argument):
         return True
     path = Path(argument).expanduser()
@@ -103,7 +103,7 @@ class UrlResolver:
 
     def _members(self, protocol: str, outer: str) -> dict[str, PackedRecording]:
         """{name: member} of an archive."""
-        # What is passed over belongs to no list: its archive is no source of its own.
+        # What is passed over is not listed: its archive is not a separate source.
         title, aside = bare(outer), Skipped(notices=self._aside.notices, largest_bytes=self._aside.largest_bytes)
         file_here = local_path(outer)
         hashes = MemberHashes() if is_location(file_here) else MemberHashes(self._hashes, Path(file_here))

@@ -117,7 +117,7 @@ def row_spans(row: Mapping[str, Any]) -> tuple[TimedText, ...]:
         try:
             listed = json.loads(listed)
         except json.JSONDecodeError as error:
-            raise TranscriptError(f"`segments` is no JSON list ({error.msg})") from None
+            raise TranscriptError(f"`segments` is not a JSON list ({error.msg})") from None
     if isinstance(listed, list) and listed:
         return spans_of(listed).spans
     if _first(row, ("start", "start_s", "offset", "begin")) is None or _first(row, COLUMNS["text"]) is None:
@@ -151,7 +151,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield from pq.read_table(path).to_pylist()
         except (pa.ArrowInvalid, OSError) as error:
-            raise SourceError(f"{path} is no Parquet file that can be read: {one_line(error)}") from None
+            raise SourceError(f"{path} is not a readable Parquet file: {one_line(error)}") from None
     elif suffix in (".csv", ".tsv"):
         comma = suffix == ".csv"
         try:

@@ -1,4 +1,4 @@
-"""What a container's listing gives: its recordings, what is told of them, and what was passed over."""
+"""What a container's listing gives: its recordings, their metadata, and what was passed over."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Skipped:
     """What one recording of a container may unpack to; a larger one is a fault, and is not unpacked."""
 
     def leave(self, name: str) -> None:
-        """Count a file that is no recording."""
+        """Count a file that is not a recording."""
         self.left[PurePosixPath(name).suffix.lower()] += 1
 
 

@@ -1,4 +1,4 @@
-"""Copies of recordings that are no files of their own, in the folder of the session that needs them."""
+"""Copies of recordings that are not separate files, in the folder of the session that needs them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Spool:
     def _copy(self, container: str, sources: Sequence[Source]) -> None:
         """Copy recordings of one container, the last of them the one that is asked for; what went wrong with which is noted.
 
-        Where the pass itself breaks, only the one that is asked for has had its try: each of the others gets a pass of its own.
+        If the pass itself breaks, only the requested recording has had its try. Each of the others gets a separate pass.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         why, asked_for = _cannot(OSError("it is not there any more")), sources[-1:]
@@ -105,7 +105,7 @@ class Spool:
                         raise OSError(_grown(source))
                     file.write(block)
                     digest.update(block)
-            # The place in a tar would hold something else if the tar was written anew.
+            # If the tar was rewritten, the place in it would hold something else.
             if self._compare and source.extent and digest.hexdigest() != source.content_sha256:
                 raise OSError("it has changed since it was listed; run the same command again")
             partial.replace(target)

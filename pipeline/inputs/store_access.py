@@ -26,7 +26,7 @@ _THREADS = 16
 _PAUSE_S = 0.25
 """Before the second try; four times as long before each further one."""
 _IN_A_ROW = 20
-"""So many failures of one store in a row end a listing: the store is down, not the files."""
+"""This many failures of one store in a row end a listing: the store is down, not the files."""
 _BLOCK = 8 << 20
 _AHEAD = 2 << 20
 _GONE = (404, 410)

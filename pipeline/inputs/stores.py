@@ -198,7 +198,7 @@ def take_one(
         return faulty(url, bare(url), looked, "cannot be opened")
     if looked.folder:
         what = "a web page" if is_page(url) else "a folder"
-        return PackedRecording(url, bare(url), fault=f"{what}, not a recording: give it as a source of its own")
+        return PackedRecording(url, bare(url), fault=f"{what}, not a recording: give it as a separate source")
     return _alone(looked, url, bare(url), stores, language, aside, folders)
 
 

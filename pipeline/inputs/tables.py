@@ -96,7 +96,7 @@ def _parquet_rows(path: Path, numbers: list[int]) -> Iterator[tuple[str, int, Ma
 
     column, wanted = audio_column(path), set(numbers)
     if column is None:
-        raise OSError("there is no audio column any more")
+        raise OSError("it has no audio column any more")
     file = pq.ParquetFile(path)
     first = 0
     for group in range(file.num_row_groups):

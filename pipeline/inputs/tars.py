@@ -57,7 +57,7 @@ class _Texts:
         return size <= min(LARGEST_BYTES, self._left)
 
     def put(self, path: PurePosixPath, content: bytes | None) -> None:
-        """Keep a member; None for one that there is no room for."""
+        """Keep a member; `content` is None if it does not fit."""
         if path not in self._content:
             self._folders.setdefault(path.parent, []).append(path.name)
         self._left -= len(content or b"") - len(self._content.get(path) or b"")

@@ -14,8 +14,9 @@ _AT_LEAST = 25
 def backing_db(samples: np.ndarray) -> float | None:
     """How many dB the quiet of float32 [S] at 16 kHz lies below its loud: high for a voice alone, low over music or noise.
 
-    Loud is the mean power of the loudest third of the 20 ms frames, quiet that of the quietest tenth. A voice pauses and
-    closes its mouth several times a second, music and noise go on. None for less than half a second of recorded sound.
+    Loud is the mean power of the loudest third of the 20 ms frames, quiet that of the quietest tenth. A speaker
+    pauses and closes the mouth several times per second; music and noise do not stop. None for less than half a second
+    of recorded sound.
     """
     power = np.sort(frame_power(samples))
     power = power[power > _RECORDED]

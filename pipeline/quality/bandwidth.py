@@ -27,7 +27,7 @@ def bandwidth_hz(samples: np.ndarray, rate: int) -> float:
 
 
 def wall_hz(samples: np.ndarray, rate: int) -> float | None:
-    """Frequency in Hz above which there is suddenly nothing, though the rate has room for more; None where there is no such wall.
+    """Frequency in Hz of a wall: the signal stops suddenly there, although the rate has room for more. None without a wall.
 
     samples: float32 [S]. Up-sampling leaves a wall at half of the rate that there was before; so do lossy codecs. A wall is a
     level that falls by 28 dB from the 500 Hz below to the 700 Hz above a gap of 250 Hz, and nowhere beyond comes within 18 dB of

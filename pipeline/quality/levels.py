@@ -35,8 +35,8 @@ def snr_db(speech: np.ndarray, around: np.ndarray) -> float | None:
     """Power of speech over power of noise in dB, at most 80.
 
     speech: powers of the frames the VAD calls speech; around: powers of all frames of the segment and of the non-speech
-    beside it. The noise is the mean of the quietest tenth of the frames that are no digital silence: pauses where there
-    are any, else the gaps between sounds. None where there is nothing to measure.
+    beside it. The noise is the mean of the quietest tenth of the frames that are not digital silence: pauses if there
+    are any, otherwise the gaps between sounds. None if there is nothing to measure.
     """
     around = around[around > _RECORDED]
     if not len(speech) or len(around) < 10:

@@ -1,4 +1,4 @@
-"""The fingerprint of a corpus, and what a bound corpus goes on with: it never depends on the weights of one machine."""
+"""The fingerprint of a corpus and the settings that a bound corpus keeps. They never depend on the weights of one machine."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def _notice(config: PrepareConfig, mode: str, here: bool, bound: Path | None) ->
     if not here:
         return f"source separation is off: weights {model} are not here (voxmill models pull {model})"
     return (
-        f"{shlex.quote(str(bound))} was made without source separation and goes on without it, though its weights {model} are here "
-        "now; to separate: add --redo (processes all of it again), or another --out"
+        f"{shlex.quote(str(bound))} was made without source separation, so it stays off, although weights {model} are now on this "
+        "machine; to separate: add --redo (processes all of it again), or another --out"
     )
 
 

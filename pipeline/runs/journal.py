@@ -145,7 +145,7 @@ def write_log(root: Path, name: str, text: str) -> str:
 
 
 def start_redo(root: Path, fingerprint: str) -> str:
-    """When the redo that this run starts, or goes on with after a kill, began (the clock of commit records)."""
+    """When the redo that this run starts, or resumes after a kill, began (the clock of commit records)."""
     path = root / "redo.json"
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))

@@ -77,7 +77,7 @@ def plan_units(
     """Group the sources that are not committed yet into sessions and these into units of about `unit_s` seconds.
 
     A session of more than `session_s` seconds is done in parts of at most so much (a recording is never cut). The parts are
-    those of all its sources, committed or not: a run that was broken off goes on with the same ones.
+    those of all its sources, committed or not, so that a run that was broken off resumes with the same ones.
 
     The anti-join is by source and not by unit: after new recordings were added, or a run was broken off, what is left
     groups differently, and nothing that was committed may be done twice for it. Units come in an order that only their

@@ -1,4 +1,4 @@
-"""What one run did, and what a person is told of its failures."""
+"""What one run did, and the lines that report its failures."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def refusal(row: Quarantined) -> dict[str, str]:
 
 
 def quarantine_lines(summary: Summary) -> list[str]:
-    """What could not be processed, a line for each stage and cause, and the commands that go on from there."""
+    """What could not be processed, a line for each stage and cause, and the commands to run next."""
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in summary.quarantined:
         groups.setdefault((row["stage"], row.get("cause", "data")), []).append(row)

@@ -13,7 +13,7 @@ T = TypeVar("T")
 def length_buckets(items: Sequence[T], size: int, length: Callable[[T], float]) -> list[list[T]]:
     """Batches of at most `size` items of like length, the longest first; equal lengths keep their order.
 
-    A batch is padded to its longest item, so neighbours in length waste least; the longest come first, so that a batch
+    A batch is padded to its longest item, so neighbors in length waste least; the longest come first, so that a batch
     that does not fit into memory is met at once and not after an hour.
     """
     if size < 1:

@@ -1,4 +1,4 @@
-"""What a path or URL says by itself: whether it is a URL, and by its ending whether it is no recording or holds some."""
+"""What a path or URL says by itself: whether it is a URL, and by its ending whether it is or holds recordings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _LONG = 24
-"""A query value of so many characters may be a secret under any name."""
+"""A query value with at least this many characters may be a secret under any name."""
 
 
 def is_location(path: str) -> bool:
@@ -85,7 +85,7 @@ def is_page(url: str) -> bool:
 
 
 def without_query(url: str) -> str:
-    """The URL of a web server without its query, by whose ending files are told apart; anything else as it is."""
+    """The URL of a web server without its query; its ending tells the kind of file. Anything else is returned as it is."""
     return url.partition("?")[0].partition("#")[0] if is_page(url) else url
 
 

@@ -1,4 +1,4 @@
-"""Joining neighbouring segments into one longer clip, with all that is known of them."""
+"""Joining neighboring segments into one longer clip, with all that is known of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_sound(segment: Segment, least_logprob: float) -> bool:
 
 
 def fit_together(first: Segment, second: Segment, pause_s: float, cut_off: float) -> bool:
-    """Whether two sound neighbours may be one clip: one voice, one language, one kind of text, a short pause between, and
+    """Whether two sound neighbors may be one clip: one voice, one language, one kind of text, a short pause between, and
     no word cut off where they meet. Edges: see `pipeline.quality.edges.measure_edges`."""
     same = ("source_id", "speaker", "language", "text_source", "separated")
     if any(getattr(first, name) != getattr(second, name) for name in same):
@@ -37,7 +37,7 @@ def joined(parts: Sequence[Segment]) -> Segment:
     """One segment from the start of the first to the end of the last, what is between included.
 
     Word times count from the new start. Probabilities are means by the number of words, what is a sign of a fault is the
-    worst of the parts', and rates are taken anew over all words. `seq` and `segment_id` are the first one's: whoever joins
+    worst of the parts', and rates are recomputed over all words. `seq` and `segment_id` are the first one's: whoever joins
     gives new ones. Raises ValueError for fewer than two parts.
     """
     if len(parts) < 2:

@@ -32,7 +32,7 @@ class DetectedLanguage:
 
 
 def catalog_code(code: str) -> str:
-    """A recogniser's code as the catalog has it: one of the 30 by its own code, dialects and all others as they are."""
+    """A recognizer's code as the catalog has it: one of the 30 by its own code, dialects and all others as they are."""
     known = known_language(code)
     return known.code if known and dialect(code) is None else code
 

@@ -28,10 +28,10 @@ def named_mix(lengths: object) -> object:
 def draw_runs(
     durations: Sequence[float], pauses: Sequence[float], lengths: Mapping[float, float], seed: str
 ) -> list[int]:
-    """Sizes of the groups that neighbours are joined in: their sum is len(durations).
+    """Sizes of the groups that neighbors are joined in: their sum is len(durations).
 
-    durations: seconds of each neighbour, in order; pauses: seconds between them (one fewer). lengths: {up to so many
-    seconds: share of the time}; 0 stands for neighbours that stay alone. A length is drawn for each clip, evenly between
+    durations: seconds of each neighbor, in order; pauses: seconds between them (one fewer). lengths: {longest clip in
+    seconds: share of the time}; 0 stands for neighbors that stay alone. A length is drawn for each clip, evenly between
     the class's own limit and the next smaller one; classes that the rest of the run cannot fill are not drawn. Drawing by
     share over length gives shares of the time. No clip is longer than its class.
     """

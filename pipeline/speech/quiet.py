@@ -22,9 +22,9 @@ def quietest(pcm: np.ndarray, width: int = PCM_RATE // 10) -> int:
 def settle(samples: np.ndarray, wanted: int, low: int, high: int) -> int:
     """The index between `low` and `high` at which to cut float32 [S] at 16 kHz, `wanted` where that is quiet.
 
-    Else the nearest quiet index: the 30 ms on each side of it are judged, beside the levels of speech and background of all the
-    samples, since 30 ms of a clip are what `measure_edges` takes for its end. Where no pause is as long, 15 ms on each side
-    must do, and where there is no quiet at all the quietest index is taken. Where the levels do not differ, `wanted` stays.
+    Otherwise the nearest quiet index: the 30 ms on each side of it are judged, beside the levels of speech and background of all
+    the samples, since 30 ms of a clip are what `measure_edges` takes for its end. If no pause is that long, 15 ms on each side
+    must do. If nothing is quiet, the quietest index is taken. If the levels do not differ, `wanted` stays.
     """
     levels = measure_levels(samples)
     places = np.arange(low, high + 1, _STEP)

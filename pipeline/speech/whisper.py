@@ -26,7 +26,7 @@ _LOOPS, _DOUBT = 2.0, -0.7
 
 @dataclass(frozen=True)
 class Transcription:
-    """What was recognised in a clip; times of `words` in seconds from its start. `logprob` is the mean of a token."""
+    """What was recognized in a clip; times of `words` in seconds from its start. `logprob` is the mean of a token."""
 
     text: str
     words: list[Word] = field(default_factory=list)
@@ -36,10 +36,10 @@ class Transcription:
     ends: tuple[float, ...] = ()
     """Where (s) the pieces end that Whisper wrote one after the other."""
     language: str | None = None
-    """The language it was told to hear."""
+    """The language that decoding was set to."""
 
 
-class Recogniser:
+class Recognizer:
     """CTranslate2's Whisper with weights of models.toml. No clip sees the text of another."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Recogniser:
         return None
 
     def together(self, jobs: Sequence[Callable[[], Any]]) -> None:
-        """Run jobs, each of which uses this recogniser for a clip of its own, so that the network computes for all at once.
+        """Run jobs, each of which uses this recognizer for a different clip, so that the network computes for all at once.
 
         Raises the first of their errors, when all have ended. On a CPU this gains nothing.
         """
@@ -172,7 +172,7 @@ class Recogniser:
             (result,) = whisper.model.align(encoded, start, [tokens], frames)
             logs.append(np.log(np.maximum(np.asarray(result.text_token_probs, dtype=np.float64), 1e-6)))
         gains = np.clip(logs[0] - logs[1], _LEAST_GAIN, _MOST_GAIN)
-        # The end of text closes the last word: without it the tokenizer holds back what may go on.
+        # The end of text closes the last word. Without it the tokenizer holds back a word that may continue.
         words, parts = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
         found, place = [], 0
         for word, part in zip(words[:-1], parts[:-1], strict=True):

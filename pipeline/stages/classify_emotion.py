@@ -14,8 +14,8 @@ from pipeline.voice.prosody import Prosody, measure_prosody
 
 # Weights of the logistic, rounded by hand and chosen among six candidates by how well neutral and emotional acted speech
 # part (area under the curve over all emotions / strong ones): RAVDESS 0.90 / 0.95, EmoDB 0.84 / 1.00, nEMO 0.74 / 0.83. All
-# three were looked at in choosing. Where each clip is a recording of its own, its speaker's resting pitch is not known, and
-# it is 0.78, 0.82 and 0.49: for nEMO, chance.
+# three were looked at in choosing. If each clip is a separate recording, its speaker's resting pitch is not known. Then
+# the areas are 0.78, 0.82 and 0.49: for nEMO, chance.
 _TYPICAL = {
     "pitch_range_st": (7.0, 3.5),
     "level_range_db": (16.0, 6.0),
@@ -36,8 +36,8 @@ class ClassifyEmotion(Stage[ClassifyEmotionConfig]):
     """Segments -> `pitch_hz` (median, Hz), `pitch_range_st` (semitones), `expressive_p`, `gender`, `gender_p`.
 
     The paper picks out expressive speech before paying for descriptions. `expressive_p` is a logistic of the pitch range,
-    the level range, the speed of the melody and how far the pitch is above the speaker's resting pitch; it ranks clips, it
-    is no probability of any one emotion. Gender is told from the median pitch of the voice's segments (needs
+    the level range, the speed of the melody and how far the pitch is above the speaker's resting pitch; it ranks clips
+    and is not a probability of any one emotion. Gender is derived from the median pitch of the voice's segments (needs
     `embed_speaker` before it); a child's voice is called female by this measure. Age needs an expert and is left open, and
     so is `emotion`: the classifiers that install without a hub are right on 13-37 % of foreign data.
     """

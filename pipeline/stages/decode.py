@@ -29,7 +29,7 @@ class DecodeConfig(StageConfig):
     least_decoded: float = Field(0.9, ge=0, le=1)
     """A file that gives less than this share of the duration its header promises is quarantined as truncated."""
     channels: Literal["auto", "mix", "split"] = "auto"
-    """mix: all channels become one; split: each of two channels is a recording of its own; auto: split where a speaker is on
+    """mix: all channels become one; split: each of two channels becomes a separate recording; auto: split if a speaker is on
     each (one of them 20 dB above the other most of the time), as in telephone calls and interviews."""
     store_timeout_s: float = Field(60.0, gt=0)
     """Sources behind URLs: seconds to wait for a store's connection and for its next bytes."""
@@ -88,7 +88,7 @@ class Decode(Stage[DecodeConfig]):
             twin = replace(recording, source=other, channel=1, separation=Separation())
             session.recordings.insert(session.recordings.index(recording) + 1, twin)
             session.notices.append(
-                "some recordings have a speaker on each channel: each channel is a recording of its own"
+                "some recordings have a speaker on each channel: each channel becomes a separate recording"
             )
 
     def _decode(self, session: Session, recording: Recording) -> None:
@@ -104,7 +104,7 @@ class Decode(Stage[DecodeConfig]):
         window.add(resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
         recording.duration_s = report.samples / info.sample_rate
         if report.samples == 0:
-            raise AudioFileError("there are no samples in it")
+            raise AudioFileError("has no samples")
         decoded = (report.samples - report.lost) / info.sample_rate
         whole = max(info.duration_s if info.promised else 0.0, recording.duration_s)
         if decoded < self.config.least_decoded * whole:

@@ -27,7 +27,7 @@ class DetectSpeechConfig(StageConfig):
     leave_threshold: float = Field(0.35, gt=0, lt=1)
     """Speech ends where it is below this."""
     min_speech_s: float = Field(0.25, ge=0)
-    """Shorter stretches are no speech (clicks, coughs)."""
+    """Shorter stretches are not counted as speech (clicks, coughs)."""
     min_silence_s: float = Field(0.2, ge=0)
     """Shorter pauses do not end a stretch."""
 

@@ -24,7 +24,7 @@ class MineReferencesConfig(StageConfig):
     per_segment: int = Field(4, ge=1)
     """References kept for each segment at most, the closest ones, no two of which say the same."""
     min_dnsmos_ovr: float | None = Field(2.4, ge=1, le=5)
-    """Overall DNSMOS of a reference; null asks for none. What was not measured is no objection."""
+    """Overall DNSMOS of a reference; null asks for none. A score that was not measured rejects nothing."""
     min_snr_db: float | None = 15.0
     """Signal-to-noise ratio of a reference, in dB."""
     min_speaker_purity: float | None = Field(None, ge=-1, le=1)

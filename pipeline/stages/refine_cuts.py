@@ -1,4 +1,4 @@
-"""Measure the ends of segments, and join neighbours of one voice into the longer clips that a mix of lengths asks for."""
+"""Measure the ends of segments, and join neighbors of one voice into the longer clips that a mix of lengths asks for."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class RefineCutsConfig(StageConfig):
     """Settings of `refine_cuts`."""
 
     lengths: dict[float, float] = Field(default_factory=lambda: {0.0: 1.0})
-    """Shares of the time in clips of up to so many seconds (each class begins where the next smaller one ends); 0: segments
+    """{longest clip in seconds: share of the time}; each class begins where the next smaller one ends, and 0 means segments
     as they were cut. Or a mix by name: `stage1` (up to 60 s), `stage2` (up to 3 minutes), `stage3` (up to 5 minutes), for the
     paper's stages; `as_cut`, the default, joins nothing."""
     join_pause_s: float = Field(1.2, ge=0)
     """Longest silence left out between two segments that is put back when they are joined, in seconds."""
     join_logprob: float = Field(-0.8, le=0)
-    """A segment the recogniser was less sure of than this stays alone: one wrong sentence would spoil a long clip."""
+    """A segment the recognizer was less sure of than this stays alone: one wrong sentence would spoil a long clip."""
     cut_off: float = Field(0.3, ge=0, le=1)
     """Segments that meet with more voice than this at their ends are not joined: a word may be cut in two there."""
 
@@ -48,14 +48,14 @@ class RefineCutsConfig(StageConfig):
 
 
 class RefineCuts(Stage[RefineCutsConfig]):
-    """Segments -> `head_edge`, `tail_edge`, `clicks_per_s`, and some neighbours joined into longer clips.
+    """Segments -> `head_edge`, `tail_edge`, `clicks_per_s`, and some neighbors joined into longer clips.
 
-    The paper's curriculum trains on clips of up to 60 s, then 3 minutes, then 2 s to 5 minutes: far more than a recogniser
-    hears at once. Neighbours with text become one clip where one voice speaks them in one language, the pause between is
+    The paper's curriculum trains on clips of up to 60 s, then 3 minutes, then 2 s to 5 minutes: far more than a recognizer
+    hears at once. Neighbors with text become one clip where one voice speaks them in one language, the pause between is
     short and nothing speaks against either; their words keep their times. Edges: 0 is the background, 1 the level of the
     speech (`pipeline.quality.edges`); above 0.3 a word was cut off. Corpora that come cut begin close to the voice: an end
     within 50 ms of its recording's own, where the voice rises (or falls) as at the edge of a word, is noted as `file_head`
-    (`file_tail`), and such an end rejects nothing. Segments are numbered anew, and what was silence between
+    (`file_tail`), and such an end rejects nothing. Segments are renumbered, and what was silence between
     two of a clip is taken out of the recording's `silence_s`.
     """
 
@@ -108,7 +108,7 @@ class RefineCuts(Stage[RefineCutsConfig]):
         session.segments = [*others[:place], *clips, *others[place:]]
 
     def _runs(self, segments: list[Segment]) -> list[list[Segment]]:
-        """Neighbours in order of time that may be one clip, as long as they may; what may not stands alone."""
+        """Neighbors in order of time that may be one clip, as long as they may; what may not stands alone."""
         runs: list[list[Segment]] = []
         for segment in segments:
             last = runs[-1][-1] if runs else None

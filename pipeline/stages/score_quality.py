@@ -20,8 +20,8 @@ class ScoreQualityConfig(StageConfig):
     """Settings of `score_quality`."""
 
     dnsmos_hop_s: float = Field(9.01, gt=0)
-    """Hop of the DNSMOS window in seconds; scores differ with it. 9.01 is no overlap (25x real time a core), 1 is the
-    reference's (2.8x)."""
+    """Hop of the DNSMOS window in seconds; scores differ with it. 9.01 means windows without overlap (25x real time
+    per core), 1 is the reference's hop (2.8x)."""
     target_lufs: float = Field(-23.0, le=0)
     """Loudness to which `gain_db` brings a clip, in LUFS (EBU R 128)."""
     peak_dbfs: float = Field(-1.0, le=0)
@@ -73,7 +73,7 @@ class ScoreQuality(Stage[ScoreQualityConfig]):
     def _score(self, session: Session, segment: Segment, spans: list[SpeechSpan]) -> None:
         samples = session.audio(segment)
         if not len(samples):
-            raise StageError("there is no audio in this segment")
+            raise StageError("this segment has no audio")
         ratings = self._dnsmos.rate(samples, self.config.dnsmos_hop_s)
         segment.dnsmos_sig, segment.dnsmos_bak, segment.dnsmos_ovr = ratings
         inside = [s for s in spans if s.end_s > segment.start_s and s.start_s < segment.end_s]

@@ -19,7 +19,7 @@ class SegmentConfig(StageConfig):
     max_s: float = Field(30.0, ge=2, le=300)
     """Longest segment with its padding; longer speech is split at its quietest place. The paper's curriculum goes up to 300."""
     target_s: float = Field(15.0, gt=0)
-    """Neighbouring stretches are joined up to this length."""
+    """Neighboring stretches are joined up to this length."""
     join_s: float = Field(0.6, ge=0)
     """Pauses up to this long are kept inside a segment, unless another voice begins after them."""
     pad_s: float = Field(0.15, ge=0, le=0.25)
@@ -151,7 +151,7 @@ class CutSegments(Stage[SegmentConfig]):
 
 
 def join_spans(spans: list[SpeechSpan], config: SegmentConfig) -> list[tuple[float, float]]:
-    """Neighbouring spans joined over short pauses, unless another voice begins or the whole gets longer than the target."""
+    """Neighboring spans joined over short pauses, unless another voice begins or the whole gets longer than the target."""
     joined: list[tuple[float, float]] = []
     for span in spans:
         if joined:
@@ -164,7 +164,7 @@ def join_spans(spans: list[SpeechSpan], config: SegmentConfig) -> list[tuple[flo
 
 
 def pad_stretches(stretches: list[tuple[int, int]], length: int, pad: int) -> list[tuple[int, int]]:
-    """Stretches with up to `pad` samples more on both sides; two neighbours share the pause between them."""
+    """Stretches with up to `pad` samples more on both sides; two neighbors share the pause between them."""
     padded = []
     for index, (start, end) in enumerate(stretches):
         before = start if index == 0 else (start - stretches[index - 1][1]) // 2

@@ -219,7 +219,7 @@ class Separate(Stage[SeparateConfig]):
         from demucs.apply import apply_model
 
         mix = torch.from_numpy(np.ascontiguousarray(mono))[None, None].expand(1, 2, -1)
-        # The network was trained on tracks normalised to zero mean and unit deviation.
+        # The network was trained on tracks normalized to zero mean and unit deviation.
         mean, deviation = mix.mean(), mix.std() + 1e-8
         with torch.inference_mode():
             sources = apply_model(

@@ -15,7 +15,7 @@ from catalogs.vocabulary.languages import text_unit
 from pipeline.records import PCM_RATE, Recording, Segment, Session
 from pipeline.runtime.devices import Device
 from pipeline.speech.language import LEAST_S, DetectedLanguage, of_segment, speech_windows, vote
-from pipeline.speech.whisper import WINDOW_S, Recogniser, Transcription
+from pipeline.speech.whisper import WINDOW_S, Recognizer, Transcription
 from pipeline.stage import Resources, Stage, StageConfig
 from pipeline.text.align import share_out
 from pipeline.text.compare import error_rate
@@ -42,7 +42,7 @@ class TranscribeConfig(StageConfig):
     minutes, one for every two minutes."""
     language_switch_p: float = Field(0.8, ge=0, le=1)
     """A segment is in another language than its recording where it alone says so with this probability. Asked where the
-    windows disagree or the recogniser is in doubt; 1.01 is not possible, so 1 practically switches it off."""
+    windows disagree or the recognizer is in doubt; 1.01 is not possible, so 1 practically switches it off."""
     unknown_below: float = Field(0.3, ge=0, le=1)
     """A language found with less probability is recorded as unknown (null); the text stays."""
     given_cer: float = Field(0.5, ge=0)
@@ -50,10 +50,10 @@ class TranscribeConfig(StageConfig):
     given_gain: float = Field(1.5)
     """Nats a token that a given transcript must gain from the audio. Right ones gain 2.5 to 9, wrong ones up to 1.3."""
     second_pass: str = "greedy"
-    """What recognises a segment again for `agreement_cer`: `off`, `greedy` (the same model, without a beam and shifted by a
+    """What recognizes a segment again for `agreement_cer`: `off`, `greedy` (the same model, without a beam and shifted by a
     quarter of a second), or the name of another model."""
     second_pass_on: Literal["doubtful", "all"] = "doubtful"
-    """Which segments are recognised again: those the first pass was in doubt about, or all with a recognised text."""
+    """Which segments are recognized again: those the first pass was in doubt about, or all with a recognized text."""
     doubtful_logprob: float = -0.5
     """A mean log probability below this is doubt, as are a compression ratio above 2 and any sign of invention."""
     window_margin_s: float | None = Field(6.0, ge=0)
@@ -70,16 +70,16 @@ class TranscribeConfig(StageConfig):
 
 
 class Transcribe(Stage[TranscribeConfig]):
-    """Segments -> language, text, words with times (from the segment's start), and how sure the recogniser is.
+    """Segments -> language, text, words with times (from the segment's start), and how sure the recognizer is.
 
     The paper transcribes with Whisper and aligns. Each segment is decoded on its own at temperature 0 and without the text
     before it, so that the same segment always gives the same text and an error cannot spread.
 
     * **Language**: that of the recording, by the mean probability over windows of its speech; a language given with the
-      source counts as sure. Where windows disagree, or the recogniser is in doubt, the segment itself may say another.
+      source counts as sure. Where windows disagree, or the recognizer is in doubt, the segment itself may say another.
     * **Given transcripts come first**: shared out over the segments by their times or by alignment, judged by how much the
       audio supports their words, trimmed or completed at the ends, and used (`text_source` "given" or "repaired");
-      otherwise the recognised text stays ("asr"). `other_text` keeps the text that was not used.
+      otherwise the recognized text stays ("asr"). `other_text` keeps the text that was not used.
     * **A second pass** gives `agreement_cer`; signs of invention, a switch of language and what was done with a given
       transcript become `flags`. Nothing is dropped here.
 
@@ -120,9 +120,9 @@ class Transcribe(Stage[TranscribeConfig]):
         self.known_languages: dict[str, DetectedLanguage] = {}
         """By source id. A forecast hears parts of recordings; what they speak is found from all over them."""
 
-    def _recogniser(self, name: str) -> Recogniser:
+    def _recogniser(self, name: str) -> Recognizer:
         config = self.config
-        return Recogniser(name, config.device, config.compute_type, config.threads, config.window_margin_s)
+        return Recognizer(name, config.device, config.compute_type, config.threads, config.window_margin_s)
 
     def __call__(self, session: Session) -> Session:
         languages = self.find_languages(session)
@@ -145,16 +145,16 @@ class Transcribe(Stage[TranscribeConfig]):
         return languages
 
     def _for_together(
-        self, session: Session, recogniser: Recogniser, segments: list[Segment], work: Callable[[Segment], None]
+        self, session: Session, recognizer: Recognizer, segments: list[Segment], work: Callable[[Segment], None]
     ) -> None:
-        """`for_each`, or where the recogniser can do more at once, batches of segments. `work` must be repeatable."""
+        """`for_each`, or where the recognizer can do more at once, batches of segments. `work` must be repeatable."""
         size = self.config.batch_size
         if size == 1:
             self.for_each(session, segments, work)
             return
 
         def work_together(batch: Sequence[Segment]) -> None:
-            recogniser.together([partial(work, segment) for segment in batch])
+            recognizer.together([partial(work, segment) for segment in batch])
 
         self.for_batches(session, segments, work_together, size)
 
@@ -213,7 +213,7 @@ class Transcribe(Stage[TranscribeConfig]):
     def use_given(self, session: Session, recording: Recording, heard: dict[int, Transcription]) -> None:
         """Share out the transcript that came with a recording over its segments, and use what fits of it.
 
-        `heard`: by `id(segment)`, what was recognised in each segment.
+        `heard`: by `id(segment)`, what was recognized in each segment.
         """
         source = recording.source
         segments = [s for s in session.alive() if s.source_id == source.source_id and id(s) in heard]
@@ -281,7 +281,7 @@ class Transcribe(Stage[TranscribeConfig]):
             segment.flags += signs if segment.text_source == "asr" else [s for s in signs if s == "unusual_rate"]
 
     def _is_heard_again(self, segment: Segment) -> bool:
-        """Whether a second pass is made of a segment: of a recognised text, where it is in doubt or all are."""
+        """Whether a second pass is made of a segment: of a recognized text, where it is in doubt or all are."""
         config = self.config
         if segment.text_source != "asr" or config.second_pass == "off":
             return False
@@ -291,7 +291,7 @@ class Transcribe(Stage[TranscribeConfig]):
         return config.second_pass_on == "all" or doubtful or bool(set(segment.flags) - {"given_rejected"})
 
     def _hear_again(self, session: Session, segment: Segment, language: str | None) -> None:
-        """The second pass: `agreement_cer` of a recognised text."""
+        """The second pass: `agreement_cer` of a recognized text."""
         config = self.config
         audio, beam = session.audio(segment), config.beam_size
         if config.second_pass == "greedy":

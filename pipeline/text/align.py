@@ -1,4 +1,4 @@
-"""A given transcript cut up for the segments of its recording: by what was recognised in each, and by its own times."""
+"""A given transcript cut up for the segments of its recording: by what was recognized in each, and by its own times."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipeline.records import TimedText
 from pipeline.text.compare import comparable
 
 
-def share_out(given: str, recognised: Sequence[str], unit: str = "word") -> list[str]:
-    """A given transcript cut into one stretch for each recognised text, in order; together they are the whole of it.
+def share_out(given: str, recognized: Sequence[str], unit: str = "word") -> list[str]:
+    """A given transcript cut into one stretch for each recognized text, in order; together they are the whole of it.
 
     Both are compared as words (or as characters, unit "char") without case and punctuation. A border goes where the words
     around it match; between two places that match, in proportion.
@@ -23,7 +23,7 @@ def share_out(given: str, recognised: Sequence[str], unit: str = "word") -> list
     theirs = [_bare(piece) for piece in pieces]
     ours: list[str] = []
     borders = []
-    for text in recognised:
+    for text in recognized:
         ours += [_bare(piece) for piece in re.findall(pattern, text)]
         borders.append(len(ours))
     blocks = SequenceMatcher(None, ours, theirs, autojunk=len(ours) > 20_000).get_matching_blocks()
@@ -32,13 +32,13 @@ def share_out(given: str, recognised: Sequence[str], unit: str = "word") -> list
 
 
 def share_spans(
-    spans: Sequence[TimedText], places: Sequence[tuple[float, float]], recognised: Sequence[str], unit: str = "word"
+    spans: Sequence[TimedText], places: Sequence[tuple[float, float]], recognized: Sequence[str], unit: str = "word"
 ) -> list[str]:
     """A transcript with times, cut into one stretch for each place (start, end in seconds of the recording, in order).
 
     A part belongs to the places it shares at least half of itself or of the place with, else to the one it shares most
     with; a part that touches none is said where nobody speaks and is in no stretch. Where several places share parts, what
-    was recognised tells where the words between them are cut: times of subtitles are seldom exact.
+    was recognized tells where the words between them are cut: times of subtitles are seldom exact.
     """
     touched = [_touched(span, places) for span in spans]
     groups: list[tuple[int, int]] = []
@@ -50,7 +50,7 @@ def share_spans(
     shares = [""] * len(places)
     for first, last in groups:
         texts = [span.text for span, found in zip(spans, touched, strict=True) if found and first <= found[0] <= last]
-        shares[first : last + 1] = share_out(" ".join(texts), recognised[first : last + 1], unit)
+        shares[first : last + 1] = share_out(" ".join(texts), recognized[first : last + 1], unit)
     return shares
 
 

@@ -1,4 +1,4 @@
-"""Whether two texts are the same words: what is no difference in a language, and error rates over the rest."""
+"""Whether two texts are the same words: what a language does not tell apart, and error rates over the rest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def comparable(text: str, language: str | None = None) -> str:
     known = known_language(language)
     if known and known.code in _LOOSE_ACCENTS:
         text = unicodedata.normalize("NFC", _COMBINING.sub("", unicodedata.normalize("NFD", text)))
-    # An apostrophe joins ("don't"), a hyphen separates ("peut-être"): recognisers and people differ in the hyphens most.
+    # An apostrophe joins ("don't"), a hyphen separates ("peut-être"): recognizers and people differ in the hyphens most.
     text = re.sub(r"(?<=\w)['’ʼ`´](?=\w)", "", text)
     return " ".join("".join(c if unicodedata.category(c)[0] in "LNM" else " " for c in text).split())
 
@@ -42,7 +42,7 @@ def comparable(text: str, language: str | None = None) -> str:
 def error_rate(text: str, wanted: str, language: str | None = None) -> float:
     """Character error rate: edits over the characters wanted, without spaces (1 if nothing was wanted but something is there).
 
-    A number in digits and the same place in words are no difference: which of them was said is not in the digits.
+    A number in digits does not differ from words in the same place: the digits do not say which words were spoken.
     """
     ours, theirs = _without_numbers(comparable(text, language).split(), comparable(wanted, language).split())
     return _rate("".join(ours), "".join(theirs))

@@ -15,8 +15,8 @@ _VOWELS = re.compile(
     re.IGNORECASE,
 )
 
-#: Letters a second by script, slowest and fastest: about a third of, and twice, what readers of such languages do. Marks
-#: are no letters (Thai, Hindi), and Arabic and Hebrew leave their vowels out.
+#: Letters per second by script, slowest and fastest: about a third of, and twice, what readers of such languages do. Marks
+#: are not letters (Thai, Hindi), and Arabic and Hebrew leave their vowels out.
 _RATES: dict[str, tuple[float, float]] = {
     "Latn": (4.0, 28.0),
     "Cyrl": (4.0, 28.0),

@@ -9,15 +9,15 @@ from pipeline.records import Segment, Source
 from pipeline.text.align import share_out, share_spans
 
 
-def share_transcript(source: Source, segments: Sequence[Segment], recognised: Sequence[str]) -> list[str]:
+def share_transcript(source: Source, segments: Sequence[Segment], recognized: Sequence[str]) -> list[str]:
     """The given text of each segment ("" where it has none): by its times where they came with it, else by alignment.
 
-    `segments` are those of the recording that were recognised, in order of time.
+    `segments` are those of the recording that were recognized, in order of time.
     """
     if not source.text:
         return [""] * len(segments)
     language = next((segment.language for segment in segments if segment.language), None)
     unit = text_unit(language, source.text)
     if source.spans:
-        return share_spans(source.spans, [(s.start_s, s.end_s) for s in segments], recognised, unit)
-    return share_out(source.text, recognised, unit)
+        return share_spans(source.spans, [(s.start_s, s.end_s) for s in segments], recognized, unit)
+    return share_out(source.text, recognized, unit)

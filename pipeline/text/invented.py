@@ -1,7 +1,7 @@
-"""Signs that a recogniser invented its text: loops, sentences it knows from subtitles, and speech nobody can speak.
+"""Signs that a recognizer invented its text: loops, sentences it knows from subtitles, and speech nobody can speak.
 
-Each sign has a name, which becomes a flag of the segment; none of them deletes anything. Numbers that have a column of
-their own (compression ratio, no-speech probability, log probability) are judged by the thresholds.
+Each sign has a name, which becomes a flag of the segment; none of them deletes anything. Numbers with a separate
+column (compression ratio, no-speech probability, log probability) are judged by the thresholds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.text.compare import comparable
 from pipeline.text.counts import rate_is_unusual
 from pipeline.text.stock_phrases import CREDIT_OPENINGS, CREDITS, FAREWELLS
 
-#: How often a run of so many words (or characters) may follow itself: people do say "no, no, no, no" and "ha ha ha".
+#: (Length of a run in words or characters, how often it may follow itself): people do say "no, no, no, no" and "ha ha ha".
 _REPEATS = {"word": ((1, 6), (2, 4), (4, 3), (12, 2)), "char": ((1, 9), (2, 6), (4, 4), (7, 3), (20, 2))}
 #: "aaaaaaaaaaaaa": up to four letters that follow themselves eleven times and more without a space.
 _WITHIN_A_WORD = re.compile(r"([^\W\d]{1,4}?)\1{11,}")
@@ -30,7 +30,7 @@ def signs_of_invention(
     logprob: float | None = None,
     no_speech_p: float | None = None,
 ) -> list[str]:
-    """Flags of a recognised text: `looping_text`, `stock_phrase`, `unusual_rate`; none for a text without words."""
+    """Flags of a recognized text: `looping_text`, `stock_phrase`, `unusual_rate`; none for a text without words."""
     plain = comparable(text, language)
     if not plain:
         return []

@@ -1,9 +1,9 @@
 """Whether a given transcript is what is said in a segment, and what of it can be used.
 
-A recogniser's text alone cannot decide that: where it is weak in a language, a perfect transcript differs from it as much as
-a wrong one does where it is strong. So the given text is also put before the recogniser word by word, once with the audio
+A recognizer's text alone cannot decide that: where it is weak in a language, a perfect transcript differs from it as much as
+a wrong one does where it is strong. So the given text is also put before the recognizer word by word, once with the audio
 and once with silence: by how much the audio makes a word likelier than the words before it do (its *gain*, in nats a token)
-says whether the word is in the audio, whatever the recogniser would have written itself. Words that are there gain 2 to 10
+says whether the word is in the audio, whatever the recognizer would have written itself. Words that are there gain 2 to 10
 nats in every language tried, words that are not about 0, in strong languages and in weak ones.
 """
 
@@ -40,7 +40,7 @@ class MatchRules:
     """What makes a given transcript wrong; lengths in letters."""
 
     sure_cer: float = 0.05
-    """Up to this error rate against the recognised text nothing else is asked."""
+    """Up to this error rate against the recognized text nothing else is asked."""
     least_gain: float = 1.5
     """Mean nats a token that a text must gain from the audio: right ones 2.5 and more, wrong ones 1.3 and less."""
     word_gain: float = 1.0
@@ -48,13 +48,13 @@ class MatchRules:
     end_letters: int = 4
     """What is missing or too much at the head or the tail counts from here on."""
     middle_letters: int = 7
-    """The same between two places that match: recognisers add and leave out short words there."""
+    """The same between two places that match: recognizers add and leave out short words there."""
     replaced_letters: int = 5
     """Other words in the place of those heard count from this length on, on both sides."""
     replaced_gain: float = 1.0
     """Such words that gain less are not in the audio."""
     heard_p: float = 0.5
-    """Words that were recognised with less are no witness against a transcript."""
+    """Words that were recognized with less do not count against a transcript."""
     fallback_cer: float = 0.5
     """The error rate up to which a text is used where its gain cannot be measured."""
 
@@ -93,11 +93,11 @@ def judge(
     support: Callable[[str], list[WordSupport] | None],
     rules: MatchRules | None = None,
 ) -> Match:
-    """Decide between a given text and the recognised one (`heard`, with its `words`).
+    """Decide between a given text and the recognized one (`heard`, with its `words`).
 
     `support` is asked only where the two differ, and may answer None where it cannot tell. Words at the head or the tail of
     the given text that the audio does not hold are trimmed; words that were clearly heard and are not in it are put in
-    (`source` "repaired"). What cannot be repaired gives way to the recognised text ("asr").
+    (`source` "repaired"). What cannot be repaired gives way to the recognized text ("asr").
     """
     rules = rules or MatchRules()
     cer = error_rate(heard, given, language)
@@ -124,7 +124,7 @@ def judge(
     # A third of it left: nothing tells that the rest is meant for this audio.
     if any(not gap.at_end for gap in extra) or 3 * kept.sum() < len(kept) or (extra and missing):
         return rejected
-    # More of it would be the recogniser's than the person's.
+    # More of it would be the recognizer's than the person's.
     if sum(gap.excess for gap in missing) > len(theirs.letters):
         return rejected
     if (float(gains[kept].mean()) if extra else gain) < rules.least_gain:
@@ -172,7 +172,7 @@ def _is_unsaid(gap: _Gap, gains: np.ndarray, rules: MatchRules) -> bool:
 
 
 def _was_heard(gap: _Gap, ours: Letters, words: Sequence[Word], rules: MatchRules) -> bool:
-    """Whether the words of a gap were recognised with enough probability to be believed."""
+    """Whether the words of a gap were recognized with enough probability to be believed."""
     inside = ours.within(gap.heard)
     return bool(inside) and float(np.mean([words[i].p if words else 1.0 for i in inside])) >= rules.heard_p
 
@@ -183,7 +183,7 @@ def _letter_gains(found: Sequence[WordSupport], count: int, language: str | None
     gains = np.repeat([word.gain / max(word.tokens, 1) for word in found], letters)
     if len(gains) == count:
         return gains
-    # The recogniser's words are cut elsewhere (it splits within a letter): as near as they come.
+    # The recognizer's words are cut elsewhere (it splits within a letter): as near as they come.
     return np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(gains)), gains) if len(gains) else np.zeros(count)
 
 

@@ -1,4 +1,4 @@
-"""Sentences that recognisers put where nobody speaks: credits of subtitles and farewells of videos they were trained on."""
+"""Sentences that recognizers put where nobody speaks: credits of subtitles and farewells of videos they were trained on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CREDITS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 #: How credits begin, and how sentences of people may begin too ("Subtitles by the way were awful"): they count only where
-#: they open the text and the recogniser was in doubt.
+#: they open the text and the recognizer was in doubt.
 CREDIT_OPENINGS: dict[str, tuple[str, ...]] = {
     "da": ("danske tekster af",),
     "en": ("subtitles by the", "captions by the", "transcribed by https"),
@@ -43,7 +43,7 @@ CREDIT_OPENINGS: dict[str, tuple[str, ...]] = {
     "zh": ("请不吝点赞", "請不吝點贊", "中文字幕志愿者", "中文字幕志願者"),
 }  # fmt: skip
 
-#: People do say these: they count only where they are the whole text and the recogniser was in doubt.
+#: People do say these: they count only where they are the whole text and the recognizer was in doubt.
 FAREWELLS: dict[str, tuple[str, ...]] = {
     "ar": ("شكرا للمشاهده", "اشتركوا في القناه"),
     "da": ("tak for at du saa med",),

@@ -1,4 +1,4 @@
-"""Times for the words of a given transcript, from those of the words that were recognised."""
+"""Times for the words of a given transcript, from those of the words that were recognized."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pipeline.text.letters import Letters, split_pieces
 def time_words(text: str, heard: Sequence[Word], language: str | None, end_s: float) -> list[Word]:
     """The words (or characters) of a text with times in seconds of its segment of `end_s` seconds.
 
-    Letters that were recognised alike have their time; those between share the time between them. `p` is the probability
-    of what was recognised, times the share of the word's letters that match it: 0 for a word nothing of which was heard.
+    Letters that were recognized alike have their time; those between share the time between them. `p` is the probability
+    of what was recognized, times the share of the word's letters that match it: 0 for a word nothing of which was heard.
     """
     pieces = split_pieces(text, language)
     ours, theirs = Letters([word.word for word in heard], language), Letters(pieces, language)
@@ -48,7 +48,7 @@ def time_words(text: str, heard: Sequence[Word], language: str | None, end_s: fl
 
 
 def _letter_times(heard: Sequence[Word], letters: Letters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(start, end, probability) [letters] of each letter that was recognised, evenly within its word."""
+    """(start, end, probability) [letters] of each letter that was recognized, evenly within its word."""
     counts = np.bincount(letters.owner, minlength=len(heard)) if len(heard) else np.zeros(0, dtype=int)
     starts = [
         word.start + (word.end - word.start) * k / n for word, n in zip(heard, counts, strict=True) for k in range(n)

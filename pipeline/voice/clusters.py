@@ -13,7 +13,7 @@ ONE_VOICE = {256: 0.78, 192: 0.45}
 #: pauses up to 0.6 s are found; the price is a pause cut that need not be, one in four in acted speech, none in a read book.
 ANOTHER_VOICE = {256: 0.72, 192: 0.45}
 #: The same where it matters more that a voice's moods stay together than that no other voice is among them: for its resting
-#: pitch. With 0.55, expressive speech is told from calm as well as if the speakers were known.
+#: pitch. With 0.55, expressive speech is separated from calm as well as if the speakers were known.
 ALL_MOODS = {256: 0.55, 192: 0.3}
 
 _AT_ONCE = 3000

@@ -1,4 +1,4 @@
-"""The GE2E speaker encoder (generalised end-to-end loss): a voice print of 256 values from a light LSTM."""
+"""The GE2E speaker encoder (generalized end-to-end loss): a voice print of 256 values from a light LSTM."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Ge2e:
         return torch.stack(windows)
 
     def _mel(self, samples: np.ndarray) -> Any:
-        """Mel power spectrogram [frames, 40], frames centred."""
+        """Mel power spectrogram [frames, 40], frames centered."""
         import torch
 
         audio = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))

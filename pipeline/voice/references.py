@@ -19,7 +19,7 @@ _SPARE = 8
 
 @dataclass(frozen=True)
 class ReferenceQuality:
-    """What a reference clip must have; a score that was not measured is no objection, None asks for nothing."""
+    """What a reference clip must have. A score that was not measured rejects nothing; None asks for nothing."""
 
     min_dnsmos_ovr: float | None = None
     min_snr_db: float | None = None

@@ -32,7 +32,7 @@ def kind(name: str, fate: str) -> Callable[[Maker], Maker]:
 
 
 def make_bad_inputs(folder: Path, speech: np.ndarray) -> dict[str, str]:
-    """Write one file of each kind, each in a folder (a session) of its own; {relative path: fate}."""
+    """Write one file of each kind, each in a separate folder (a session); {relative path: fate}."""
     fates = {}
     for number, (name, (fate, maker)) in enumerate(KINDS.items()):
         path = folder / f"{number:02d}" / name

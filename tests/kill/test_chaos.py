@@ -49,7 +49,7 @@ def finish(process: subprocess.Popen[str], limit_s: float = PATIENCE_S) -> tuple
 
 
 def end(process: subprocess.Popen[str]) -> list[str]:
-    """SIGKILL a driver; the workers that outlive it by more than a minute. What Ray left of its own is killed, too."""
+    """SIGKILL a driver; the workers that outlive it by more than a minute. Processes that Ray left are killed, too."""
     relatives = family(process.pid)
     workers = actors(process)
     process.kill()

@@ -32,7 +32,7 @@ def recordings(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"session{index}").mkdir()
         samples, rate = soundfile.read(path, stop=5 * soundfile.info(path).samplerate, dtype="int16")
         soundfile.write(folder / f"session{index}" / path.name, samples, rate)
-    (folder / "session0" / "broken.wav").write_bytes(b"this is no audio")
+    (folder / "session0" / "broken.wav").write_bytes(b"this is not audio")
     return folder
 
 

@@ -43,7 +43,7 @@ def session_of(*paths: Path, language: str | None = None) -> Session:
 
 
 def session_of_samples(*clips: np.ndarray) -> Session:
-    """A decoded session of float32 clips at 16 kHz, each a recording of its own."""
+    """A decoded session of float32 clips at 16 kHz, each a separate recording."""
     session = Session("s", FINGERPRINT, "/nowhere", [])
     for number, samples in enumerate(clips):
         source = source_of(Path(f"/nowhere/{number}.wav"))

@@ -25,7 +25,7 @@ SETTINGS = ["engine.executor=inline", "describe=none", "transcribe.beam_size=1"]
 def test_every_kind_is_accounted_for_and_none_stops_the_run(corpora: Path, tmp_path: Path) -> None:
     if missing := [name for name in load_config(None, SETTINGS).weights() if not registry.available(name)]:
         pytest.skip(f"the weights {', '.join(missing)} are not here (voxmill models pull small)")
-    # One phrase: each further one would be recognised in all of the twenty files that are used.
+    # One phrase: each further one would be recognized in all of the twenty files that are used.
     samples, rate = soundfile.read(corpora / "read" / "jfk.flac", dtype="float32", always_2d=True)
     speech = np.asarray(soxr.resample(samples[: round(2.75 * rate)].mean(axis=1), rate, 16_000), dtype=np.float32)
     fates = make_bad_inputs(tmp_path / "in", speech)

@@ -24,7 +24,7 @@ RATE = 22_050
 
 
 def clip(corpora: Path, actor: str, seconds: float) -> np.ndarray:
-    """An actor's clips, one after the other with a pause, float32 [S] of so many seconds."""
+    """An actor's clips, one after the other with a pause, float32 [S] of `seconds` seconds."""
     parts = []
     for path in sorted((corpora / "ravdess" / actor).glob("*.flac"))[:4]:
         samples, rate = soundfile.read(path, dtype="float32")

@@ -1,4 +1,4 @@
-"""Recordings in tars, zips, tables and behind URLs: listed with what is told of them, fetched byte for byte."""
+"""Recordings in tars, zips, tables and behind URLs: listed with their metadata, fetched byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of a recording is found wherever it lies, nothing is left out in silence, and lists may name URLs."""
+"""Metadata of a recording is found wherever it lies, everything left out is reported, and lists may name URLs."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_a_file_list_may_name_urls(places: dict[str, bytes], tmp_path: Path) -> 
 def test_a_url_that_leads_nowhere_is_one_refused_row(places: dict[str, bytes], tmp_path: Path) -> None:
     wrong = {
         "memory://bucket-m/gone.wav": "nothing is there",
-        "memory://bucket-m/talks": "a folder, not a recording: give it as a source of its own",
+        "memory://bucket-m/talks": "a folder, not a recording: give it as a separate source",
         "tar://deep/gone.wav::shard.tar": "the archive has no such member",
         "tar://x.wav::gone.tar": "No such file or directory",
     }

@@ -144,7 +144,7 @@ def test_groups_hold_together_and_keep_their_name_when_more_comes(
         else:
             first = rows[row["duplicate_of"]]
             assert first["segment_id"] < segment and first["duplicate_group"] == row["duplicate_group"]
-            # The first that is named is no copy itself.
+            # The first that is named is not itself a copy.
             assert first["duplicate_kind"] not in ("exact", "reencode") or row["duplicate_kind"] in (
                 "part",
                 "same_text",

@@ -96,7 +96,7 @@ def test_a_cut_stays_within_its_limits(seed: int, a: int, b: int, c: int) -> Non
 
 
 def test_soft_ends_are_within_the_segments(spoken: Session) -> None:
-    """No end of a segment has voice at it where the recording itself goes on with a pause."""
+    """No end of a segment has voice at it if the recording itself continues with a pause."""
     edges = []
     for recording in spoken.usable():
         own = [s for s in spoken.alive() if s.source_id == recording.source.source_id]

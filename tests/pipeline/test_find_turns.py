@@ -1,4 +1,4 @@
-"""Turns: another voice after a short pause begins a segment of its own; one voice is left in one piece."""
+"""Turns: another voice after a short pause begins a new segment; one voice is left in one piece."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fingerprint: of settings and not of the machine, with the sources' rules; corpora of older versions go on."""
+"""The fingerprint: of settings and not of the machine, with the sources' rules; corpora of older versions still work."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_prepare_says_what_was_decided_and_binds_it(monkeypatch: pytest.MonkeyPa
     processed: list[str] = []
     monkeypatch.setattr("pipeline.prepare._process", lambda root, units, config, *rest: processed.append(mode(config)))
     audio = write(tmp_path / "a.wav", noise(1, 16_000), 16_000)
-    for here, words in ((False, "voxmill models pull htdemucs"), (True, "goes on without it")):
+    for here, words in ((False, "voxmill models pull htdemucs"), (True, "so it stays off")):
         weights_here(monkeypatch, here)
         lines = Lines()
         prepare([str(audio)], tmp_path / "corpus", load_config(), lines)
@@ -152,7 +152,7 @@ def test_a_dry_run_decides_as_the_run_would(
         show_forecast([str(audio)], root, load_config(), None, Terminal(), redo)
     assert seen == [(expected, 30.0)]
     said = capsys.readouterr().out
-    assert "min_snr_db 30" in said and ("goes on without it" in said) is not redo
+    assert "min_snr_db 30" in said and ("so it stays off" in said) is not redo
 
 
 def test_keys_that_change_speed_only_are_left_out() -> None:

@@ -149,7 +149,7 @@ def test_duplicates_fall_on_one_side_of_the_split(corpus: tuple[Path, dict[str, 
 
 
 def test_a_damaged_copy_of_the_same_unit_set_gives_the_same_marks(tmp_path: Path, corpora: Path) -> None:
-    """Units that were committed in another order (a run that was killed and went on) give the same marks."""
+    """Units that were committed in another order (a run that was killed and resumed) give the same marks."""
     one = speech(corpora, "ravdess/actor_03/03-01-01-01-01-01-03.flac")
     clips = {"a": one, "b": DAMAGES["mp3_64k"](one), "c": DAMAGES["gain"](one)}
     found = []

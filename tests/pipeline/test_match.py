@@ -173,7 +173,7 @@ def test_a_part_must_agree_better_than_a_copy() -> None:
     assert compare(np.concatenate([ends[0], own, ends[1]]), np.concatenate([ends[2], far, ends[3]]), 0) is None
     shared = compare(np.concatenate([ends[0], own, ends[1]]), np.concatenate([ends[2], near, ends[3]]), 0)
     assert shared is not None and shared.words == pytest.approx(100, abs=20)
-    # Of one of them it is most: whatever the other goes on with, it is the same clip.
+    # It is most of one of them: whatever follows in the other, it is the same clip.
     assert compare(np.concatenate([ends[0], own, ends[1]]), far, 60) is not None
 
 

@@ -41,7 +41,7 @@ def test_one_recording_of_hours_has_a_time_left_as_soon_as_its_slow_stage_is_und
     progress.moved("s", "transcribe", 0.0)
     clock.now += 300.0
     progress.moved("s", "transcribe", 1800.0)
-    # 36 + 600 s known; scoring is reckoned at 0.3 / 1.02 of that.
+    # 36 + 600 s known; scoring is estimated at 0.3 / 1.02 of that.
     whole = 636.0 * (1 + 0.3 / 1.02)
     assert progress.share == pytest.approx(336 / whole)
     assert progress.left_s == pytest.approx(whole - 336)

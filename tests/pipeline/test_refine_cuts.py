@@ -1,4 +1,4 @@
-"""Longer clips from neighbours: shares of the time, nothing lost, never over voices, languages, faults or long pauses."""
+"""Longer clips from neighbors: shares of the time, nothing lost, never over voices, languages, faults or long pauses."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_every_sample_is_accounted_for_and_no_speech_is_lost(
         assert inside == pytest.approx(min(end, recording.duration_s) - start, abs=4 / rate)
     silent = [s for s in done.segments if "no_speech" in s.hard_reasons]
     assert all(s.duration_s >= 5 - 1 / rate or not spans for s in silent)
-    # No pad reaches into a neighbour's speech: a cut between two spans lies in their pause.
+    # No pad reaches into a neighbor's speech: a cut between two spans lies in their pause.
     for segment in voiced:
         for start, end in spans:
             for edge in (segment.start_s, segment.end_s):

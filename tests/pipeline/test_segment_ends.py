@@ -17,7 +17,7 @@ Excerpt = tuple[int, int]
 
 
 def quiet_at(seconds: float, places: dict[float, int]) -> Session:
-    """Loud noise; 100 ms from each place on have an amplitude of their own."""
+    """Loud noise; 100 ms from each place on have the amplitude given for it."""
     whole = session(seconds, 16_000, [])
     whole.windows[0].pcm[:] = np.random.default_rng(0).integers(-9000, 9000, len(whole.windows[0].pcm))
     for start, level in places.items():

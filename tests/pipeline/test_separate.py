@@ -141,11 +141,11 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
     package["training_args"] = Harmful()
     torch.save(package, tmp_path / "bad.th")
-    with pytest.raises(LoadError, match=r"bad\.th is no Demucs network that can be loaded"):
+    with pytest.raises(LoadError, match=r"bad\.th is not a Demucs network that can be loaded"):
         load_demucs(tmp_path / "bad.th")
     assert not marker.exists()
     (tmp_path / "worse.th").write_bytes(pickle.dumps({"klass": 1}))
-    with pytest.raises(LoadError, match=r"worse\.th is no Demucs network"):
+    with pytest.raises(LoadError, match=r"worse\.th is not a Demucs network"):
         load_demucs(tmp_path / "worse.th")
 
 

@@ -102,7 +102,7 @@ def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
 def test_odd_names_are_taken_and_one_that_is_no_text_is_refused(tmp_path: Path) -> None:
     odd = ["with space.wav", "line\nbreak.wav", "Имя ‘q’ 空格 é.wav", "-dash [1].wav"]
     put(tmp_path, *odd)
-    with open(os.fsencode(tmp_path) + b"/latin\xe9.wav", "wb") as file:  # noqa: PTH123 - a name that is no text
+    with open(os.fsencode(tmp_path) + b"/latin\xe9.wav", "wb") as file:  # noqa: PTH123 - a name that is not text
         file.write(b"x")
     found = find_sources([str(tmp_path)])
     assert sorted(names(found)) == sorted(odd)

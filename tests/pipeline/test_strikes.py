@@ -1,4 +1,4 @@
-"""Strikes: which death condemns whom, and that a strike outlives a power cut."""
+"""Strikes: which death condemns which item, and that a strike outlives a power cut."""
 
 from __future__ import annotations
 

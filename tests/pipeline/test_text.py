@@ -1,4 +1,4 @@
-"""Counting, comparing and aligning texts, and the judgement on a given transcript; no recogniser is needed here."""
+"""Counting, comparing and aligning texts, and the judgment on a given transcript; no recognizer is needed here."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ words = st.lists(st.sampled_from(["one", "two", "three", "four", "five", "six"])
 
 @given(st.lists(words, min_size=1, max_size=6))
 def test_a_perfect_transcript_is_shared_out_as_recognised(parts: list[list[str]]) -> None:
-    recognised = [" ".join(part) for part in parts]
-    assert share_out(" ".join(text for text in recognised if text).upper(), recognised) == [
-        text.upper() for text in recognised
+    recognized = [" ".join(part) for part in parts]
+    assert share_out(" ".join(text for text in recognized if text).upper(), recognized) == [
+        text.upper() for text in recognized
     ]
 
 
@@ -308,7 +308,7 @@ def test_words_at_an_end_are_trimmed_or_put_in() -> None:
     shorter = judge(TEXT.removesuffix(" hold the line."), heard, words_of(heard), "en", supported())
     assert comparable(shorter.text) == comparable(TEXT) and shorter.flags == ("given_completed",)
     assert judge("the line.", heard, words_of(heard), "en", supported()).source == "asr"
-    # What was hardly heard is no reason to change a person's words.
+    # Words that were hardly heard do not change a person's words.
     unsure = judge(TEXT.removesuffix(" hold the line."), heard, words_of(heard, 0.2), "en", supported())
     assert unsure.source == "given"
 

@@ -189,14 +189,14 @@ def test_the_empty_rest_of_the_window_is_not_computed_and_the_words_are_the_same
 ) -> None:
     """With a margin the encoder gets as much as the clip has; a result in doubt is made again with the whole window."""
     from catalogs.weights import registry
-    from pipeline.speech.whisper import _DOUBT, Recogniser
+    from pipeline.speech.whisper import _DOUBT, Recognizer
 
     if not registry.available("whisper-base"):
         pytest.skip("the weights whisper-base are not here (voxmill models pull whisper-base)")
     audio = session_of(corpora / "read" / "jfk.flac")
     decoded = run_stages(audio, "decode")
     clip = decoded.pcm(decoded.recordings[0].source.source_id, 0.0, 11.0).astype(np.float32) / 32768
-    whole, near = Recogniser("whisper-base"), Recogniser("whisper-base", window_margin_s=6.0)
+    whole, near = Recognizer("whisper-base"), Recognizer("whisper-base", window_margin_s=6.0)
     heard = near.transcribe(clip, "en", beam_size=1)
     assert error_rate(heard.text, JFK) < 0.05 and error_rate(whole.transcribe(clip, "en", 1).text, JFK) < 0.05
     features = np.zeros((80, 3000), np.float32)
@@ -207,13 +207,13 @@ def test_the_empty_rest_of_the_window_is_not_computed_and_the_words_are_the_same
     assert near._whisper.encode(features).shape[1] == 1500
 
     calls: list[int | None] = []
-    real = Recogniser._transcribe
+    real = Recognizer._transcribe
 
-    def doubtful(self: Recogniser, *rest: Any) -> Any:
+    def doubtful(self: Recognizer, *rest: Any) -> Any:
         calls.append(self._whisper.margin_frames)
         return dataclasses.replace(real(self, *rest), logprob=_DOUBT - 0.1)
 
-    monkeypatch.setattr(Recogniser, "_transcribe", doubtful)
+    monkeypatch.setattr(Recognizer, "_transcribe", doubtful)
     near.transcribe(clip, "en", beam_size=1)
     whole.transcribe(clip, "en", beam_size=1)
     assert calls == [600, None, None]

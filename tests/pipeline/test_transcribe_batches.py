@@ -1,4 +1,4 @@
-"""Segments through the recogniser side by side: the same words, times and scores as one by one; halved without memory."""
+"""Segments through the recognizer side by side: the same words, times and scores as one by one; halved without memory."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_jobs_are_answered_together_and_in_order() -> None:
     found: dict[int, list[int]] = {}
 
     def job(number: int) -> None:
-        # The second one is through after one call, the others go on without it.
+        # The second one is through after one call; the others continue without it.
         first = gathering.call("a", number)
         found[number] = [first] if number == 1 else [first, gathering.call("a" if number else "b", first)]
 

@@ -79,7 +79,7 @@ def test_a_manifest_and_a_list_name_urls(server: HttpFiles, tmp_path: Path) -> N
     found = find_sources([f"{tmp_path}/m.jsonl"])
     assert [(source.text, source.session_id) for source in found.sources] == [("hello", "mine")]
     assert sorted(row.error for row in found.refused) == [
-        "a web page, not a recording: give it as a source of its own",
+        "a web page, not a recording: give it as a separate source",
         "nothing is there",
     ]
     assert {row.cause for row in found.refused} == {"data"}

@@ -19,7 +19,7 @@ from pipeline.inputs.transcripts.textgrid import read_textgrid
 from pipeline.speech.language import language_code
 
 LARGEST_BYTES = 64 * 1024**2
-"""A larger file is no transcript."""
+"""A larger file is not read as a transcript."""
 
 
 def read_plain(text: str) -> Transcript:
@@ -74,7 +74,7 @@ class TranscriptFinder:
     """Finds transcripts beside recordings; each folder is listed once.
 
     `talk.wav` has `talk.srt`, `talk.wav.srt` or, with the code of its language, `talk.en.srt`. Of several the best kind
-    counts, and of several languages that of the recording. A recording without a file of its own may be in a list beside it
+    counts, and of several languages that of the recording. A recording without such a file may be in a list beside it
     or in the folder above (`metadata.csv`, `*.trans.txt`, see `lists`). With `by_key`, files whose names agree up to the first
     dot belong together as well, as in WebDataset's tars. `called` names a file in the lines for a person.
     """
@@ -104,7 +104,7 @@ class TranscriptFinder:
                 notices.append(f"{self._called(beside)}: this transcript is not UTF-8 text and was left out")
             except TranscriptError as error:
                 if beside.suffix.lower() in (".json", ".jsonl") and "no `text`" in str(error):
-                    # Any data may lie beside a recording under its name; it is no broken transcript.
+                    # Any data may lie beside a recording under its name; it is not a broken transcript.
                     continue
                 notices.append(f"{self._called(beside)}: this transcript was left out: {error}")
             except (OSError, ValueError, OverflowError, RecursionError) as error:

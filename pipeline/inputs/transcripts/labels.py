@@ -46,7 +46,7 @@ def _words(label: str | None) -> str:
 
 
 def _xlabel(lines: list[str]) -> list[TimedText]:
-    """`end colour label` after a line with # alone: each label lasts from the one before it to its end."""
+    """`end color label` after a line with # alone: each label lasts from the one before it to its end."""
     start, spans = 0.0, []
     places = [line.strip() for line in lines]
     for line in lines[places.index("#") + 1 :]:

@@ -50,7 +50,7 @@ def _named(rows: list[Any]) -> list[tuple[str, str]]:
     pairs = []
     for row in rows:
         if not isinstance(row, Mapping):
-            raise TranscriptError("its lines are no objects")
+            raise TranscriptError("its lines are not objects")
         path, said = (next((row[name] for name in names if row.get(name)), None) for names in (_FILE, _TEXT))
         if path and said:
             pairs.append((str(path), str(said)))

@@ -1,4 +1,4 @@
-"""JSON beside a recording: what recognisers write (`segments` with start, end and text), or an object with its text."""
+"""JSON beside a recording: what recognizers write (`segments` with start, end and text), or an object with its text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_objects(text: str) -> Transcript:
         try:
             value = [json.loads(line) for line in text.split("\n") if line.strip()]
         except json.JSONDecodeError:
-            raise TranscriptError(f"it is no JSON ({error.msg}, line {error.lineno})") from None
+            raise TranscriptError(f"it is not JSON ({error.msg}, line {error.lineno})") from None
     return spans_of(value)
 
 

@@ -10,7 +10,7 @@ from pipeline.inputs.transcripts.formats import SILENCE, Transcript, TranscriptE
 from pipeline.records import TimedText
 
 # Strings, flags and numbers are the data; `item [2]:`, `xmin =` and comments are for people. A number within brackets, or
-# one that touches a letter, is no data.
+# one that touches a letter, is not data.
 _TOKENS = re.compile(r'"((?:[^"]|"")*)"|<(exists|absent)>|(?<![\w\[.])(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\w\]])|!.*')
 _UTTERANCES = re.compile(r"utter|sent|phrase|text|transcr|ortho|^ort$|^ipu|line|chunk|speech", re.IGNORECASE)
 _WORDS = re.compile(r"word|token", re.IGNORECASE)
@@ -45,7 +45,7 @@ def _tiers(text: str) -> list[_Tier]:
     try:
         kind = [next(data), next(data)]
         if kind != ["ooTextFile", "TextGrid"]:
-            raise TranscriptError("it is no TextGrid")
+            raise TranscriptError("it is not a TextGrid")
         _number(data), _number(data)
         if next(data) is not True:
             return []
