@@ -35,9 +35,9 @@ class DescribeStats:
 def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", batch: int = 16) -> DescribeStats:
     """Describe the kept segments of a corpus that have no description of this annotator yet, holding one unit in memory.
 
-    Writes annotations/<annotator>/<aa>/<unit>.parquet for each unit, whole or not at all; killed, it goes on with the next
-    unit. Segments that a later threshold brings in are described by the next pass. Raises ValueError for an unknown
-    annotator, CorpusError for a folder that is no corpus.
+    Writes annotations/<annotator>/<aa>/<unit>.parquet for each unit, whole or not at all. After a kill, the next run
+    continues with the next unit. Segments that a later threshold brings in are described by the next pass.
+    Raises ValueError for an unknown annotator, CorpusError for a folder that is not a corpus.
     """
     describer = provider_named(annotator) if isinstance(annotator, str) else annotator
     check_writable(root, "annotations")

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/codec.py [--threads 1] [--repeats 9] [--json FILE]
 
 * naive: weight norm computed at every call, convolutions by torch, histories carried by concatenation;
-* weights folded: the same, with the normalised weights computed once;
+* weights folded: the same, with the normalized weights computed once;
 * ours: `AudioVAE.fold_weight_norm()`.
 
 The ways take turns within each repetition, so other load on the machine meets all of them alike; medians are reported.

@@ -3,8 +3,8 @@
     python benchmarks/gpu_training.py [--only full,lora,...] [--steps 6] [--write docs/benchmarks.md] [--profile FILE] [--tiny]
 
 Each way of training takes the steps that `voxmill train` takes: the same stepper, samples made one step ahead, stored latents.
-Printed: positions and learnt patches a second, seconds of speech learnt a second, the share of the GPU's peak that is useful (no
-padding, nothing recomputed, no outputs that are thrown away), the memory, and how long the GPU waited for samples. `--profile`
+Printed: positions and learned patches per second, seconds of speech learned per second, the share of the GPU's peak that is useful
+(no padding, nothing recomputed, no outputs that are thrown away), the memory, and how long the GPU waited for samples. `--profile`
 writes where the time of one step goes, by kind of kernel. `--tiny` runs a small model anywhere, to see that the script works.
 """
 
@@ -241,7 +241,7 @@ def _kind(kernel: str) -> str:
     for kind, marks in (
         ("attention", ("flash", "fmha", "attention")),
         ("products", ("gemm", "cutlass", "nvjet", "cublas", "xmma")),
-        ("optimiser", ("adam", "multi_tensor", "lerp")),
+        ("optimizer", ("adam", "multi_tensor", "lerp")),
         ("compiled", ("triton",)),
         ("copies", ("memcpy", "memset")),
     ):
@@ -271,7 +271,7 @@ def main() -> None:
         f" nothing else is said, one at a time, 16,384 positions a step; means of {arguments.steps} steps. Peak:"
         f" {peak:.0f} TFLOP/s.",
         "",
-        "| what is trained | positions/s | learnt patches/s | speech s/s | useful TFLOP/s | of the peak | GiB | waited |",
+        "| what is trained | positions/s | learned patches/s | speech s/s | useful TFLOP/s | of the peak | GiB | waited |",
         "|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)

@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py --upstream /path/to/venv/bin/python [--rounds 5] [--write docs/benchmarks.md]
 
-The official package has the same import name, so it needs an environment of its own: `make upstream-venv` makes it in
+The official package has the same import name, so it needs a separate environment: `make upstream-venv` makes it in
 .upstream-venv.
 Every figure is the median over rounds in which the sides take turns, so that a machine that slows down slows both.
 """

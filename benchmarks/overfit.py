@@ -3,11 +3,11 @@
     python benchmarks/overfit.py WORK [--shared ../shared] [--docs docs/overfit]
 
 The real road: recordings -> `voxmill prepare` -> `voxmill train-codec` (encoder and decoder, then the decoder alone, beside
-`voxmill train`) -> `VoxCPM.generate` -> Whisper and GE2E. What is done is not done again: after an interruption the same
-command goes on. Exits with 1 where Whisper's WER on training sentences is above 30 %, or where of sentences that several
-voices said a reference clip does not bring the voice nearer to its own (by 0.1 of GE2E's cosine, against the other voice's
-clip). Needs about two hours on two idle cores or some minutes of a GPU, and the weights of the profile small. `--until prepare`
-and `--until say` part the road where a GPU machine takes WORK over and gives it back.
+`voxmill train`) -> `VoxCPM.generate` -> Whisper and GE2E. What is done is not done again: after an interruption run the
+same command to resume. Exits with 1 if Whisper's WER on training sentences is above 30 %. Also exits with 1 if, for sentences
+that several voices said, a reference clip does not bring the voice nearer to its own (by 0.1 of GE2E's cosine, against the
+other voice's clip). Needs about two hours on two idle cores or some minutes of a GPU, and the weights of the profile small.
+`--until prepare` and `--until say` part the road where a GPU machine takes WORK over and gives it back.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="the folder with corpora/ravdess")
     parser.add_argument("--docs", type=Path, help="also write curves, tables and three samples there")
     parser.add_argument("--until", choices=("prepare", "say"),
-                        help="stop after it; the same command goes on, on another machine too")  # fmt: skip
+                        help="stop after it; run the same command to resume, on another machine too")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="RUN.SETTING=VALUE",
                         help="a setting of codec, decoder or model, e.g. model.phases.all.steps=100")  # fmt: skip
     arguments = parser.parse_args()

@@ -137,7 +137,7 @@ def ahead(folder: Path, rows: int, steps: int) -> float:
 
 
 def write_corpus(root: Path, segments: int) -> None:
-    """A corpus without units whose candidate table has so many rows of random values, and shards that can be opened."""
+    """Write a corpus without units, with shards that can be opened; its candidate table has `segments` rows of random values."""
     import pyarrow as pa
 
     create_corpus(root)

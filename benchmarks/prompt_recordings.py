@@ -12,7 +12,7 @@ from voxmill.demo_recordings import _join
 
 
 def make_recordings(folder: Path, minutes: float) -> list[Path]:
-    """Two-minute recordings, languages in turn, each a session of its own."""
+    """Make two-minute recordings, languages in turn, each in its own session."""
     folder.mkdir(parents=True)
     root = unpack_packages(lambda line: None)
     files: list[Path] = []

@@ -4,7 +4,7 @@
 
 The environment of the official package is made by `make upstream-venv`. Model: the mid configuration (74 million
 weights) with the full-width codec, random weights, float32. Clips: real speech with transcripts, as they are (median about 7 s),
-and cut to one length. A step is one optimiser step over the same four clips on both sides; what is counted is target patches a
+and cut to one length. A step is one optimizer step over the same four clips on both sides; what is counted is target patches a
 second. Each figure is the median over rounds in which the sides take turns, so that a machine that slows down slows both.
 Exits with 1 where a bound is missed.
 """

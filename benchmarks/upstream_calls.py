@@ -44,8 +44,8 @@ PROMPT_TEXT = "It was the best of times, "
 #: What version 2.0.3 of the official package cannot do where only its required packages, or not all of them, are installed.
 NEEDS = {
     "generate/denoise": ("modelscope", "the denoiser (ZipEnhancer) runs in modelscope"),
-    "generate/normalize": ("wetext", "text normalisation is wetext's (and inflect's)"),
-    "cli/design/normalize": ("wetext", "text normalisation is wetext's (and inflect's)"),
+    "generate/normalize": ("wetext", "text normalization is wetext's (and inflect's)"),
+    "cli/design/normalize": ("wetext", "text normalization is wetext's (and inflect's)"),
 }
 
 

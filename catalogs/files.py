@@ -102,7 +102,7 @@ _FULL_BYTES = 64 * 1024
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether the system says that there is no space left, on the disk or in somebody's quota."""
+    """Return True if the system reports no space left, on the disk or in somebody's quota."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -285,7 +285,7 @@ def reached(copies: Copies, modules: list[Module], workers: int) -> dict[str, di
 def order(module: Module, mutant: Mutant, tests: dict[str, dict[str, Any]]) -> list[str]:
     """Tests that reach the mutant's line: the module's own file first, the quickest first in each.
 
-    What runs at import is reached by every test that reaches the module, and by all of its own file."""
+    What runs at import is reached by every test that reaches the module, and by all tests of the module's own file."""
     own = module.tests[0]
     chosen = []
     for name, test in tests.items():

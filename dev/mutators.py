@@ -159,7 +159,7 @@ class _Finder(ast.NodeVisitor):
             self.visit(statement)
 
     def visit_If(self, node: ast.If) -> None:
-        """Negate the test; leave out the whole where there is no other branch."""
+        """Negate the test; leave out the whole statement if it has no other branch."""
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             return
         self._enter(node)

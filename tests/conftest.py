@@ -44,7 +44,7 @@ def _seconds_by_file() -> dict[str, float]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give Hypothesis the run's seed, unless it has one of its own, and no time limits: the machine may be busy."""
+    """Give Hypothesis the run's seed, unless it already has one, and no time limits: the machine may be busy."""
     from hypothesis import HealthCheck, settings
 
     settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -121,7 +121,7 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of golden numbers and labelled speech that stands beside the checkout; skips where it is absent."""
+    """The folder of golden numbers and labeled speech that stands beside the checkout; skips where it is absent."""
     folder = Path(os.environ.get("VOXMILL_SHARED", REPOSITORY.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"no shared folder at {folder} (golden numbers and real speech live there)")
@@ -139,10 +139,10 @@ def golden(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def corpora(shared: Path) -> Path:
-    """Labelled real speech (../shared/corpora); skips where it is absent."""
+    """Labeled real speech (../shared/corpora); skips where it is absent."""
     folder = shared / "corpora"
     if not (folder / "manifest.jsonl").is_file():
-        pytest.skip(f"no labelled speech at {folder}")
+        pytest.skip(f"no labeled speech at {folder}")
     return folder
 
 

@@ -202,7 +202,7 @@ def _table(
     ]
     terminal.table("the demo", ["what", "figure"], rows)
     terminal.say(
-        "WER: prompts over 2 s, whisper-normalizer and numbers spelt out; the transcripts are the packages' own."
+        "WER: prompts over 2 s, whisper-normalizer and numbers spelled out; the transcripts are the packages' own."
     )
     terminal.say(f"recordings  {out / 'recordings'}   what is said in them: {out / 'gold.jsonl'}")
     terminal.say(

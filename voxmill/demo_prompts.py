@@ -58,11 +58,11 @@ def unpack_packages(say: Callable[[str], None]) -> Path:
     if (unpacked / ".complete").is_file():
         return unpacked
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        raise _unavailable("the demo's recordings are Debian packages and there is no apt-get here")
+        raise _unavailable("the demo's recordings are Debian packages and this machine has no apt-get")
     names = [f"asterisk-core-sounds-{code}{kind}" for code in LANGUAGES for kind in ("", "-g722")]
     say("  fetching asterisk-core-sounds (55 MB, CC-BY-SA-3.0) from Debian")
     cache.mkdir(parents=True, exist_ok=True)
-    # A folder of its own and one rename: neither a killed run nor another one beside this leaves half the files.
+    # A separate folder and one rename: neither a killed run nor another one beside this leaves half the files.
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as scratch:
         fetched = Path(scratch)
         done = _run(["apt-get", "download", *names], fetched)

@@ -134,7 +134,7 @@ def _use(folder: Path, gold_file: Path, settings: dict[str, Any], say: Callable[
         say(f"using the recordings that are in {folder}")
         return DemoSet(folder, (), (), ())
     if gone:
-        say(f"  {len(gone)} of the demo's recordings are no longer in {folder}: they are left out")
+        say(f"  {len(gone)} of the demo's recordings are missing from {folder}: they are left out")
     if made_with != settings:
         had = " and ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in made_with.items())
         say(f"  {folder} was made with {had} and is used as it is; remove it to have another")

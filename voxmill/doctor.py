@@ -128,7 +128,7 @@ def _voxcpm() -> Iterator[Finding]:
     where = Path(spec.origin).resolve().parent if spec and spec.origin else None
     if where != ours:
         yield Finding(
-            "problem", "voxcpm", f"the import name is taken by {where}; keep voxmill in an environment of its own"
+            "problem", "voxcpm", f"the import name is taken by {where}; install voxmill in a separate environment"
         )
     elif official is not None:
         yield Finding(

@@ -24,7 +24,7 @@ from voxmill.terminal import Terminal, counted
 
 _REDRAW_S = 0.5
 _SAY_AGAIN_S = 60.0
-"""Where there is no terminal, a line is said at least so often: one recording of hours is one session."""
+"""Seconds between lines, at most, if no terminal is attached: one recording of hours is one session."""
 
 
 class PrepareProgress:
@@ -109,7 +109,7 @@ class PrepareProgress:
 
 
 class _Headline:
-    """Share done, sessions and the clock; made anew at every refresh, so that the clock goes on while a stage is silent."""
+    """Share done, sessions and the clock; rebuilt at every refresh, so that the clock keeps running while a stage is silent."""
 
     def __init__(self, progress: Progress) -> None:
         self._elapsed_s = progress.elapsed_s

@@ -36,8 +36,8 @@ class LanguageScore:
 def score_corpus(root: Path, recordings: Path, gold: Sequence[Prompt]) -> list[LanguageScore]:
     """WER of a corpus by language: its words go to the prompt in whose time (with half the pauses around) they lie.
 
-    Every segment that has audio counts, kept or not; what was not recognised at all counts as words left out. Prompts up to
-    2 s are passed over: they say more about the recogniser's mood than about the pipeline. Raises ValueError where the
+    Every segment that has audio counts, kept or not; what was not recognized at all counts as words left out. Prompts up to
+    2 s are passed over: they say more about the recognizer's mood than about the pipeline. Raises ValueError if the
     corpus was not made of these recordings.
     """
     return score_texts(gold, corpus_texts(root, recordings, gold))
@@ -120,7 +120,7 @@ def spaced_words(segment: dict[str, Any]) -> list[str]:
     text, position, spaced = segment["text"] or "", 0, []
     for word in (word["word"] for word in segment["words"]):
         at = text.find(word, position)
-        # A transcript that was given is not what the words were recognised as: there, every word stands alone.
+        # A transcript that was given is not what the words were recognized as: there, every word stands alone.
         if at < 0 or text[position:at].strip():
             spaced.append(f" {word}")
             continue

@@ -1,11 +1,11 @@
 """What two transcripts must share to count as the same words: the text rules of the error rates.
 
-Both sides go through them alike, those of the pipeline and those of the recogniser alone:
+Both sides go through them alike, those of the pipeline and those of the recognizer alone:
 
 * English: `whisper-normalizer`'s English rules (case, punctuation, contractions, spelling variants); other languages its basic
   rules (case, punctuation, remarks in brackets), with the marks of Brahmic scripts kept.
-* Numbers: recognisers write "1" where a transcript says "one". In English both become digits by the English rules ("one two"
-  and "1, 2" are "12", "first" is "1st"); in other languages digits are spelt out with num2words, and stay where it does not
+* Numbers: recognizers write "1" where a transcript says "one". In English both become digits by the English rules ("one two"
+  and "1, 2" are "12", "first" is "1st"); in other languages digits are spelled out with num2words, and stay if it does not
   know the language.
 * Accents that a language's transcripts write or leave out at will are taken away: all of Spanish ("grabacion" is how the
   demo's own transcripts have it), the graves and acutes of Italian ("e'", "è"), and Russian ё.
@@ -42,7 +42,7 @@ def normalize(text: str, language: str) -> str:
 
 
 def compared_units(text: str, language: str) -> list[str]:
-    """The normalised words, or characters in languages without spaces: what an error rate counts."""
+    """The normalized words, or characters in languages without spaces: what an error rate counts."""
     return text_units(normalize(text, language), language)
 
 

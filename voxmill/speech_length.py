@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def generous_seconds(text: str) -> float:
-    """Twice what speaking this text usually takes and two seconds: a model that does not stop must not go on for minutes.
+    """Twice what speaking this text usually takes, plus two seconds: a model that does not stop must not run for minutes.
 
-    Usual speed: 14 characters a second, and 4.5 for scripts that write a syllable or more with one character.
+    Usual speed: 14 characters per second, and 4.5 for scripts that write a syllable or more with one character.
     """
     dense = sum(ch >= "\u2e80" for ch in text)
     return 2.0 * ((len(text) - dense) / 14.0 + dense / 4.5) + 2.0

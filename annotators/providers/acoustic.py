@@ -16,7 +16,7 @@ from annotators.schema import Answer, Attributes, Clip, VoiceDescription
 
 _MEASURES = ("pitch_hz", "rate_sps", "loudness_lufs", "pitch_range_st")
 _ENOUGH = 8
-"""Clips from which a group has quantiles of its own; a smaller one is measured against the whole corpus."""
+"""Minimum number of clips for a group to have its own quantiles; a smaller one is measured against the whole corpus."""
 # Quantiles below and above which a clip is called low and high: a quarter of the corpus each.
 _LOW, _HIGH = 0.25, 0.75
 # Ordinary adult read speech, used where a corpus is too small to say what is ordinary in it.

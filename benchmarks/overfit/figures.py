@@ -62,7 +62,7 @@ def draw_model(run: Path, heard: Sequence[dict[str, float]], folder: Path) -> No
     left.set(xlabel="step", ylabel="loss", title="Model: training losses")
     left.legend()
     right.plot([row["step"] for row in heard], [100 * row["wer_reference"] for row in heard], "o-")
-    right.axhline(30, color="grey", linestyle="--", linewidth=1)
+    right.axhline(30, color="gray", linestyle="--", linewidth=1)
     right.set(xlabel="step", ylabel="WER, %", title="Whisper on generated training sentences", ylim=(0, None))
     _save(figure, folder / "model.png")
     write_csv(folder / "model.csv", rows)

@@ -77,7 +77,7 @@ def through_codec(folder: Path, clips: Sequence[Clip], ears: Ears) -> dict[str, 
 
 
 def summary(said: Sequence[Said]) -> dict[str, float]:
-    """WER of what was learnt, alone and with a reference, and how far the similarity moves toward the reference's voice."""
+    """WER of what was learned, alone and with a reference, and how far the similarity moves toward the reference's voice."""
     with_reference = [one for one in said if one.reference is not None]
     learnt = [one for one in with_reference if one.learnt]
     unheard = [one for one in with_reference if not one.learnt]

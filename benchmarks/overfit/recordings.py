@@ -32,7 +32,7 @@ PROMPTS = (
 
 
 LOUDNESS_LUFS = -20.0
-"""Every recording is brought to this: RAVDESS was recorded 25 dB quieter than the prompts, and level is not what is learnt here."""
+"""Every recording is brought to this level. RAVDESS is 25 dB quieter than the prompts, and level is not what is learned here."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def make_recordings(folder: Path, shared: Path) -> list[Line]:
                 samples, rate = soundfile.read(source, dtype="float32")
                 _write(folder / lines[-1].path, samples, rate)
     if not lines:
-        raise FileNotFoundError(f"{shared}/corpora/ravdess holds none of the recordings that are to be learnt")
+        raise FileNotFoundError(f"{shared}/corpora/ravdess holds none of the recordings that are to be learned")
     root = unpack_packages(print)
     texts = read_transcripts(root, "en")
     for name in PROMPTS:

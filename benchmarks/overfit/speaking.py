@@ -64,7 +64,7 @@ def say(checkpoint: Path, clips: Sequence[Clip], pairs: Sequence[tuple[str, str 
     items = []
     for text, voice in pairs:
         path = None if voice is None else _reference(clips, text, voice, folder)
-        # Twice the slowest rate in the corpus: what has not stopped by then has not learnt to.
+        # Twice the slowest rate in the corpus: what has not stopped by then has not learned to.
         items.append(Utterance(text, reference_wav_path=path, seed=1, max_len=max(12, 2 * len(text.split()) + 14)))
     files = []
     for (text, voice), wave in zip(pairs, model.generate_batch(items, **SPEECH), strict=True):

@@ -32,7 +32,7 @@ TARGET_S, GAP_S, PAD_S = 15.0, 0.6, 0.15
 
 
 def merge(spans: list[dict[str, float]], duration: float) -> list[tuple[float, float]]:
-    """Neighbouring stretches of speech joined up to 15 s, with a little silence around them."""
+    """Neighboring stretches of speech joined up to 15 s, with a little silence around them."""
     joined: list[list[float]] = []
     for span in spans:
         near = joined and span["start"] - joined[-1][1] <= GAP_S and span["end"] - joined[-1][0] <= TARGET_S

@@ -4,9 +4,9 @@
     python benchmarks/quality/cuts.py --write             # and put the tables into docs/benchmarks.md
 
 **Where the pipeline cuts.** Debian's studio prompts (en, es, fr, it, ru) joined into one session a language, once with pauses
-of 0.3 to 2 s and once with pauses of 0.03 to 0.2 s, which are no pauses to a detector of speech and make a session one
-stretch that has to be split. They go through detect_speech and segment. Each end of a segment is held against the words of
-the prompt it lies in, whose times Whisper gives for the prompt alone, cut at its true times: *in a word* is an end more than
+of 0.3 to 2 s and once with pauses of 0.03 to 0.2 s, which a speech detector does not take for pauses, so that a session
+is one stretch that has to be split. They go through detect_speech and segment. Each end of a segment is held against the words
+of the prompt it lies in, whose times Whisper gives for the prompt alone, cut at its true times: *in a word* is an end more than
 30 ms within one, *with voice* those of them at which 30 ms of the prompt are above 0.3 on the scale of `measure_edges` (whose
 words' times are wrong by more than the pauses are long, and a word may lie over a pause). *Speech lost* is what is louder
 than that and in no segment.

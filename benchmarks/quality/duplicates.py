@@ -3,7 +3,7 @@
     python benchmarks/quality/duplicates.py            # about three minutes on one core
     python benchmarks/quality/duplicates.py --write    # and put the tables into docs/benchmarks.md
 
-**Clips.** Debian's studio prompts (one voice a language; many begin or end alike) and the labelled clips of ../shared/corpora,
+**Clips.** Debian's studio prompts (one voice a language; many begin or end alike) and the labeled clips of ../shared/corpora,
 among them actors who say the same two sentences in every mood. A copy of every fourth, damaged in one way, is put beside all
 originals. Found: linked to its original. Wrong: linked to anything else.
 
@@ -13,7 +13,7 @@ originals. Found: linked to its original. Wrong: linked to anything else.
 as they come, and the copy's segments are looked for among the original's. Found: seconds of the copy's segments that are linked
 to a segment of the original that holds them.
 
-Exits with 1 where less than 95 % of the clips that a codec has made anew are found.
+Exits with 1 if less than 95 % of the clips that a codec has re-encoded are found.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Clip:
 
 
 def prompts(seconds: float, seed: int) -> list[Clip]:
-    """Debian's prompts, so many seconds a language."""
+    """Debian's prompts, `seconds` of audio per language."""
     root = unpack_packages(lambda line: None)
     return [
         Clip(f"prompts {language}", prompt.text, prompt.samples)

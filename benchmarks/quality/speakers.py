@@ -4,7 +4,7 @@
     python benchmarks/quality/speakers.py --write    # and put the table into docs/benchmarks.md
 
 Sessions of several voices in turns, one utterance after the other with pauses of 0.3 to 2 s: the five voices of Debian's
-prompts (five languages), and actors of the labelled corpora, who play every mood: four of RAVDESS, the five of EmoDB, four of
+prompts (five languages), and actors of the labeled corpora, who play every mood: four of RAVDESS, the five of EmoDB, four of
 nEMO. They go through detect_speech, find_turns, segment, embed_speaker and mine_references as they are set by default. The true
 speaker of a segment is who speaks most of it.
 
@@ -12,7 +12,7 @@ speaker of a segment is who speaks most of it.
 share of each voice's seconds that lie in its largest cluster. *Pairs*: reference clips of the segment's own voice. Exits with
 1 where clusters are less than 95 % pure or pairs less than 98 % right.
 
-Two voices in one clip without a pause between are planted and counted by `mixed_voices.py`, which has bounds of its own.
+Two voices in one clip without a pause between are planted and counted by `mixed_voices.py`, which has separate bounds.
 """
 
 from __future__ import annotations

@@ -4,15 +4,15 @@
     python benchmarks/quality/words.py --write             # and put the tables into docs/benchmarks.md
 
 **Word error rates.** Debian's studio prompts (en, es, fr, it, ru) joined with random pauses into one session a language go
-through detect_speech, find_turns, segment and transcribe. Whisper alone hears each prompt cut at its true times and is told the
+through detect_speech, find_turns, segment and transcribe. Whisper alone hears each prompt cut at its true times and gets the
 language. Texts are compared as in `voxmill.score_text`.
 
 **Planted transcripts.** The same sessions with a transcript by time, half of whose parts are wrong: another prompt's text of
 similar length, words missing at one end, two prompts in one, another language. A wrong part is caught where it is not used
-as it is; a false alarm is a right part that is not. The part of a segment that holds several prompts counts as wrong where
-any of them is. With --clips, the Polish, Korean, Chinese, German and Portuguese clips of ../shared/corpora/world are tried
-as well, each a recording with a transcript of its own: languages in which whisper-base is weaker, and which no limit of the
-judgement was set by.
+as it is; a false alarm is a right part that is not. The part of a segment that holds several prompts counts as wrong if any
+of them is. With --clips, the Polish, Korean, Chinese, German and Portuguese clips of ../shared/corpora/world are tried as
+well. Each is a recording with its own transcript. Whisper-base is weaker in these languages, and no limit of the judgment
+was set by them.
 
 Exits with 1 where a language is more than a point worse than Whisper alone, less than 95 % of the wrong transcripts are caught,
 or more than 5 % of the right ones are.
@@ -184,7 +184,7 @@ def measure_prompts(seconds: float, seed: int, rounds: int, tables: Tables, stag
 def planted_session(
     session: Session, gold: Sequence[Prompt], foreign: Sequence[str], dice: random.Random, transcribe: Any
 ) -> Iterator[Outcome]:
-    """What becomes of a transcript by time, half of whose parts are wrong, in a session that was recognised before."""
+    """What becomes of a transcript by time, half of whose parts are wrong, in a session that was recognized before."""
     kinds = draw_kinds([prompt.text for prompt in gold], dice)
     others = [prompt.text for prompt in gold]
     offers = [
@@ -346,7 +346,7 @@ def main() -> None:
             arguments.json.write_text("".join(json.dumps(vars(row)) + "\n" for row in tables.outcomes))
     text = (
         f"{arguments.model} (int8), `benchmarks/quality/words.py --seconds {arguments.seconds:g} --rounds {arguments.rounds}"
-        f" --clips {arguments.clips}`. The limits of the judgement were set on other draws of the same prompts; pl, ko, zh, de"
+        f" --clips {arguments.clips}`. The limits of the judgment were set on other draws of the same prompts; pl, ko, zh, de"
         f" and pt played no part in that.\n\n{report(tables)}"
     )
     print(text)

@@ -1,1 +1,1 @@
-"""The two sides of the inference benchmark: each runs in an environment of its own and answers over a pipe."""
+"""The two sides of the inference benchmark: each runs in a separate environment and answers over a pipe."""

@@ -1,1 +1,1 @@
-"""The two sides of the training benchmark: each trains one checkpoint on the same clips, in an environment of its own."""
+"""The two sides of the training benchmark: each trains one checkpoint on the same clips, in a separate environment."""

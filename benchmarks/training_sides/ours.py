@@ -83,7 +83,7 @@ def _step(row: list[Planned], how: str, lr: float, dtype: str) -> None:
 
 
 def step(request: dict[str, Any]) -> float:
-    """Seconds of one optimiser step; `latents`: warm, stored or encode."""
+    """Seconds of one optimizer step; `latents`: warm, stored or encode."""
     row = _row(request["set"], request["batch"])
     if request["latents"] == "warm":
         for item in row:

@@ -71,7 +71,7 @@ def _processed(name: str, batch: int) -> Any:
 
 
 def step(request: dict[str, Any]) -> float:
-    """Seconds of one optimiser step; with `encode` from the audio on, else from batches that are ready."""
+    """Seconds of one optimizer step; with `encode` from the audio on, otherwise from batches that are ready."""
     for group in OPTIMIZER.param_groups:
         group["lr"] = request.get("lr", 1e-4)
     if request["encode"]:

@@ -141,7 +141,7 @@ def _all_records(root: Path) -> Iterator[dict[str, Any]]:
 
 
 def bind_fingerprint(root: str | Path, fingerprint: str, redo: bool = False) -> None:
-    """Bind a corpus to the fingerprint of the settings it is made with; a bound one is bound anew only with `redo`.
+    """Bind a corpus to the fingerprint of the settings it is made with; a bound one is bound again only with `redo`.
 
     Raises CorpusError when the corpus was made with other settings: two kinds of segments must never mix.
     """
@@ -303,7 +303,7 @@ def quarantine_now(root: str | Path, row: Mapping[str, Any], arguments: Sequence
 
 
 def write_in_corpus(root: str | Path, final: Path, data: bytes) -> None:
-    """Put `data` at `final`, a path inside the corpus, whole or not at all; the draft is in a folder of its own below tmp/."""
+    """Put `data` at `final`, a path inside the corpus, whole or not at all; the draft is in a separate folder below tmp/."""
     with own_scratch(Path(root) / "tmp") as folder:
         write_atomically(final, data, folder)
 

@@ -1,4 +1,4 @@
-"""Which segments of a corpus are the same audio, or the same words of the same voice: one companion file, made anew by a pass.
+"""Which segments of a corpus are the same audio, or the same words of the same voice: one companion file, rewritten by each pass.
 
 annotations/duplicates/all.parquet     a row for each segment that is linked to another; the rest has none
 """

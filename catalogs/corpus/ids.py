@@ -25,7 +25,7 @@ def short_hash(*parts: str | int) -> str:
 
 
 def other_channel_id(source: str) -> str:
-    """The id of a file's second channel, where each channel is a recording of its own; the first keeps the file's id."""
+    """The id of a file's second channel, if each channel is a separate recording; the first keeps the file's id."""
     return short_hash("channel", source, 1)
 
 

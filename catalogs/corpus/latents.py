@@ -158,7 +158,7 @@ def latent_problems(
         if not path.is_file():
             continue
         if len(path.relative_to(root).parts) != 4 or path.suffix != ".arrow" or path.name.startswith("."):
-            yield "notice", name, "is no file of latents; it may be removed"
+            yield "notice", name, "is not a file of latents; it may be removed"
             continue
         again = "remove it and run voxmill encode again: nothing else is lost"
         if hashes and hashlib.sha256(path.read_bytes()).hexdigest()[:8] != path.name.split(".")[-2]:

@@ -141,7 +141,7 @@ def _taken(lock: IO[bytes] | IO[str], kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def _taken_alone(lock: IO[str]) -> bool:
-    """Take the exclusive lock. A shared one, which is held for a moment by who only looks, is no reason to give up."""
+    """Take the exclusive lock. Wait out a shared one: a process that only looks holds it for a moment."""
     while not _taken(lock):
         if not _taken(lock, fcntl.LOCK_SH):
             return False

@@ -190,14 +190,14 @@ class Corpus:
         return dict(zip(keys, places, strict=True))
 
     def place(self, segment_id: str) -> tuple[str, int]:
-        """(shard, row) of a segment's audio; KeyError when there is no such segment or it has no audio."""
+        """(shard, row) of a segment's audio; KeyError if the segment is unknown or has no audio."""
         shard, row = self._places[segment_id]
         if shard is None or row is None:
             raise KeyError(f"segment {segment_id} has no audio: it failed a hard rule")
         return shard, row
 
     def shard_of(self, segment_id: str) -> str | None:
-        """The shard of a segment's audio; None where there is no such segment or it has no audio."""
+        """The shard of a segment's audio; None if the segment is unknown or has no audio."""
         return self._places.get(segment_id, (None, None))[0]
 
     def shard(self, name: str) -> Shard:

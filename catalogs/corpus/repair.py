@@ -67,13 +67,13 @@ def _mend_unit(
         path = record_path(root, record["unit_id"]).relative_to(root)
         what = (
             f"it stays as it is, for {len(gone)} of its {len(record['source_ids'])} recordings are gone and cannot be processed"
-            f" again (e.g. {gone[0]}): bring them back and repair again, or move {path} to damaged/units/ to go on without them"
+            f" again (e.g. {gone[0]}): bring them back and repair again, or move {path} to damaged/units/ to continue without them"
         )
         return [Problem("error", p.path, f"{p.what}; {what}") for p in faults]
     aside = aside_folder(root) / "units" / f"{record['unit_id']}.json"
     aside.parent.mkdir(parents=True, exist_ok=True)
     os.replace(record_path(root, record["unit_id"]), aside)  # noqa: PTH105 - the one step that takes the unit off
-    what = f"the unit's {len(record['source_ids'])} recordings are no longer committed: run the same prepare command to redo them"
+    what = f"the unit's {len(record['source_ids'])} recordings are now uncommitted: run the same prepare command to redo them"
     return [Problem("repaired", p.path, f"{p.what}; {what}") for p in faults]
 
 

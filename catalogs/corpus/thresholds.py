@@ -45,8 +45,8 @@ RULES: tuple[Rule, ...] = (
     Rule("narrow_band", "bandwidth_hz", "below", "min_bandwidth_hz", "telephone bandwidth or less"),
     Rule("reverberant", "reverb_s", "above", "max_reverb_s", "a room that rings"),
     Rule("quiet", "loudness_lufs", "below", "min_loudness_lufs", "too quiet"),
-    Rule("asr_unsure", "asr_logprob", "below", "min_asr_logprob", "the recogniser is unsure of the text"),
-    Rule("speech_unsure", "no_speech_p", "above", "max_no_speech_p", "the recogniser hears no speech"),
+    Rule("asr_unsure", "asr_logprob", "below", "min_asr_logprob", "the recognizer is unsure of the text"),
+    Rule("speech_unsure", "no_speech_p", "above", "max_no_speech_p", "the recognizer hears no speech"),
     Rule("repetitive_text", "compression_ratio", "above", "max_compression_ratio", "repeating (invented) text"),
     Rule("texts_disagree", "agreement_cer", "above", "max_agreement_cer", "two transcripts differ"),
     Rule("language_unsure", "language_p", "below", "min_language_p", "unsure which language it is"),
@@ -62,8 +62,8 @@ RULES: tuple[Rule, ...] = (
 
 #: What stages may note of a segment (column `flags`), in words for people. A note is a reason where `drop_flags` names it.
 FLAGS: dict[str, str] = {
-    "looping_text": "the recognised text repeats itself",
-    "stock_phrase": "a sentence that recognisers invent (credits of subtitles, farewells)",
+    "looping_text": "the recognized text repeats itself",
+    "stock_phrase": "a sentence that recognizers invent (credits of subtitles, farewells)",
     "unusual_rate": "nobody speaks the language this slowly or this fast",
     "foreign_language": "a language outside the 30 that VoxCPM2 was trained on",
     "given_rejected": "the transcript that came with it is not what is said",
@@ -80,7 +80,7 @@ SOFT_REASONS: tuple[str, ...] = (EMPTY_TEXT, *(rule.reason for rule in RULES), *
 
 #: What reasons mean, for reports: the soft ones above and the hard ones that stages set.
 REASON_WORDS: dict[str, str] = {
-    EMPTY_TEXT: "no words were recognised",
+    EMPTY_TEXT: "no words were recognized",
     **{rule.reason: rule.words for rule in RULES},
     **FLAGS,
     "no_speech": "no speech in it",
@@ -211,7 +211,7 @@ _ONLY_SOFT_SQL = f"coalesce(list_has_all([{_SOFT_SQL}], {{0}}), true)"
 
 
 def apply_thresholds(index: pa.Table, thresholds: Thresholds) -> pa.Table:
-    """INDEX rows with `kept` and `reasons` decided anew by `thresholds`; order and columns stay."""
+    """INDEX rows with `kept` and `reasons` decided again by `thresholds`; order and columns stay."""
     from catalogs.corpus.schema import INDEX
 
     columns = ", ".join(name for name in INDEX.names if name not in ("kept", "reasons"))
@@ -263,7 +263,7 @@ def save_thresholds(root: str | Path, thresholds: Thresholds) -> None:
 
 
 def _save(root: str | Path, chosen: dict[str, Any]) -> None:
-    """Write what was chosen for the corpus; without a choice there is no file."""
+    """Write what was chosen for the corpus; without a choice no file is left."""
     from catalogs.files import write_atomically
 
     if chosen:

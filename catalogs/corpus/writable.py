@@ -12,7 +12,7 @@ _READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def check_writable(root: str | Path, folder: str) -> None:
-    """Raise CorpusError, in one line, for a folder that is no corpus or one that `folder` within it cannot be written to."""
+    """Raise CorpusError, in one line, if `root` is not a corpus or `folder` within it cannot be written to."""
     corpus_info(root)
     try:
         for name in ("tmp", folder):

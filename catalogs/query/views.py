@@ -90,7 +90,7 @@ def catalog_path(root: str | Path) -> Path:
 
 
 def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Path:
-    """Build catalog.duckdb anew and put it in place of the old one; returns its path.
+    """Rebuild catalog.duckdb and put it in place of the old one; returns its path.
 
     `thresholds`, when given, become the corpus' own. Costs no model call: `kept` is computed by the views.
     """
@@ -374,7 +374,7 @@ def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-    return f"there is no {kind} {name}; {hint}"
+    return f"unknown {kind} {name}; {hint}"
 
 
 def _columns(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Small inline SVG charts for the report: they take their colours from the page, so light and dark both work."""
+"""Small inline SVG charts for the report: they take their colors from the page, so light and dark both work."""
 
 from __future__ import annotations
 

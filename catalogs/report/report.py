@@ -33,7 +33,7 @@ _HISTOGRAMS = (
     ("snr_db", "Signal to noise", "dB"),
     ("loudness_lufs", "Loudness", "LUFS"),
     ("chars_per_s", "Speaking rate", "characters/s"),
-    ("asr_logprob", "Recogniser's log probability", ""),
+    ("asr_logprob", "Recognizer's log probability", ""),
     ("agreement_cer", "Disagreement of two transcripts", "CER"),
     ("pitch_hz", "Pitch", "Hz"),
     ("speaker_purity", "Speaker purity", "cosine"),

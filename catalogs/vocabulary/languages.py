@@ -37,7 +37,7 @@ class Language:
 
 @dataclass(frozen=True)
 class Dialect:
-    """One of the nine Chinese dialects; `tag` is its name in control text, `whisper` the recogniser's code."""
+    """One of the nine Chinese dialects; `tag` is its name in control text, `whisper` the recognizer's code."""
 
     key: str
     name: str
@@ -93,7 +93,7 @@ def language_name(code: str | None) -> str:
 
 
 def whisper_code(code: str | None) -> str | None:
-    """The recogniser's code for a language; codes outside the 30 pass through without their region."""
+    """The recognizer's code for a language; codes outside the 30 pass through without their region."""
     if code is None:
         return None
     if one := dialect(code):

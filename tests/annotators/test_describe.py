@@ -1,4 +1,4 @@
-"""Describing a corpus: what the words may say, and a pass that goes on where it was broken off."""
+"""Describing a corpus: what the words may say, and a pass that resumes where it was broken off."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def test_a_changed_index_is_one_line(root: Path, reader: str) -> None:
 def test_a_wrong_query_is_not_taken_for_damage(root: Path) -> None:
     for path in (root / "index").rglob("*.parquet"):
         path.unlink()
-    with pytest.raises(QueryError, match="there is no table nothing"):
+    with pytest.raises(QueryError, match="unknown table nothing"):
         query(root, "select * from nothing")
     with pytest.raises(QueryError, match="Could not convert"):
         query(root, "select cast('x' as integer)")

@@ -63,7 +63,7 @@ def test_what_has_no_lock_has_no_owner(tmp_path: Path) -> None:
 
 
 def test_writers_and_sweepers_do_not_disturb_each_other(tmp_path: Path) -> None:
-    """Threads change places in the middle of a sweep: what another sweep or its writer removed meanwhile is no error."""
+    """Threads change places in the middle of a sweep: what another sweep or its writer removed meanwhile does not raise."""
     tmp = tmp_path / "tmp"
     tmp.mkdir()
     done = threading.Event()

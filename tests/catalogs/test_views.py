@@ -192,9 +192,9 @@ def test_a_verdict_given_at_once_and_with_its_unit_counts_once(root: Path) -> No
 @pytest.mark.parametrize(
     ("sql", "answer"),
     [
-        ("SELECT durations FROM segments", "no column durations; did you mean duration_s"),
-        ("SELECT s.kep FROM segments AS s", "no column kep; did you mean kept"),
-        ("SELECT * FROM segmens", "no table segmens; did you mean segments"),
+        ("SELECT durations FROM segments", "unknown column durations; did you mean duration_s"),
+        ("SELECT s.kep FROM segments AS s", "unknown column kep; did you mean kept"),
+        ("SELECT * FROM segmens", "unknown table segmens; did you mean segments"),
         ("SELEC 1", "Parser Error"),
         ("DROP VIEW segments", "read-only"),
         ("SELECT 1; SELECT 2", "one SELECT"),

@@ -132,7 +132,7 @@ def test_bfloat16_arithmetic_keeps_float32_weights(runs: Runs, tmp_path: Path) -
     ("changes", "words"),
     [
         ({"phase": {"where": "duration_s > 1000"}}, r"phase only: .* has no kept segment .*voxmill query"),
-        ({"phase": {"where": "no_such > 1"}}, r"phase only: .*there is no column no_such"),
+        ({"phase": {"where": "no_such > 1"}}, r"phase only: .*unknown column no_such"),
         ({"phase": {"max_positions": 16}}, r"no sample fits a row of 16 positions.*raise max_positions"),
         ({"device": "cuda:99"}, r"cuda"),
     ],

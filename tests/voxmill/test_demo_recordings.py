@@ -153,7 +153,7 @@ def test_a_run_that_was_killed_is_made_again_not_taken_for_somebody_s_own(
     made = make_demo_recordings(tmp_path / "recordings", 0.1, say=quiet)
     assert made.gold and all((made.folder / prompt.path).is_file() for prompt in made.gold)
     assert {path.name for path in tmp_path.iterdir()} == {"recordings", "gold.jsonl"}
-    # A recording that somebody takes away is no longer expected of a corpus.
+    # A corpus is not expected to hold a recording that somebody has taken away.
     (made.folder / made.gold[0].path).unlink()
     lines: list[str] = []
     fewer = make_demo_recordings(made.folder, 0.1, say=lines.append)
@@ -172,7 +172,7 @@ def test_without_apt_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DemoRecordingsUnavailable) as caught:
         make_demo_recordings(tmp_path / "recordings", say=quiet)
-    assert "no apt-get here" in str(caught.value) and "recordings of your own" in str(caught.value)
+    assert "has no apt-get" in str(caught.value) and "recordings of your own" in str(caught.value)
     assert "\n" not in str(caught.value) and not (tmp_path / "recordings").exists()
 
 

@@ -1,4 +1,4 @@
-"""Error rates: what counts as the same words, which words belong to which prompt, and the recogniser alone."""
+"""Error rates: what counts as the same words, which words belong to which prompt, and the recognizer alone."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_words_keep_the_spaces_of_their_text() -> None:
     assert "".join(spaced_words(segment("Dial 1,000 now.", "Dial", "1", ",000", "now."))) == "Dial 1,000 now."
     assert "".join(spaced_words(segment("l'ora è", "l", "'ora", "è"))) == "l'ora è"
     assert "".join(spaced_words(segment("你好世界", "你好", "世界"))) == "你好世界"
-    # A transcript that was given instead of the recognised one says nothing about spaces.
+    # A transcript that was given instead of the recognized one says nothing about spaces.
     assert "".join(spaced_words(segment("quite another", "an", "other"))).split() == ["an", "other"]
     assert spaced_words({"text": None, "words": []}) == []
 
@@ -229,7 +229,7 @@ def whisper() -> str:
 
 
 def test_the_recogniser_alone_hears_a_prompt_cut_at_its_times(whisper: str, corpora: Path, tmp_path: Path) -> None:
-    """A speech between noise that is louder than it: only the prompt's own time reaches the recogniser."""
+    """A speech between noise that is louder than it: only the prompt's own time reaches the recognizer."""
     clip, rate = soundfile.read(corpora / "read" / "jfk.flac", dtype="float32", always_2d=True)
     clip = clip.mean(axis=1)
     noise = np.random.default_rng(0).normal(0, 0.3, 3 * rate).astype(np.float32)

@@ -30,7 +30,7 @@ def prepare(
             help="Folders, files, globs, URLs, tars, zips, .parquet, .arrow, .txt lists or manifests (.csv, .jsonl).",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make or to go on with.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make or to continue.")],
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, e.g. transcribe.beam_size=1.")] = None,
     executor: Annotated[str | None, typer.Option(help="ray (default) or inline: all in this process.")] = None,
@@ -47,8 +47,8 @@ def prepare(
 ) -> None:
     """Turn recordings into a corpus: separate, find speech, cut, transcribe, score, embed, mine references, commit.
 
-    May be killed at any time; the same command goes on where it stopped. What cannot be processed is in the quarantine
-    with its reason, and never stops the run.
+    May be killed at any time. Run the same command to resume. What cannot be processed is in the quarantine with its
+    reason, and never stops the run.
 
     Example:  voxmill prepare ~/podcasts --out corpus
     """
@@ -145,7 +145,7 @@ def describe(
     annotator: Annotated[str, typer.Option(help="acoustic: offline, from measured scores.")] = "acoustic",
     as_json: JsonOption = False,
 ) -> None:
-    """Describe the voices and styles of the kept segments; goes on where it stopped.
+    """Describe the voices and styles of the kept segments. Run the same command to resume.
 
     Example:  voxmill describe corpus --annotator acoustic
     """
@@ -163,7 +163,7 @@ def catalog(
     ] = None,
     thresholds: Annotated[
         Path | None,
-        typer.Option("--thresholds", help="YAML of thresholds to change, e.g. min_snr_db: 10; --set goes on top."),
+        typer.Option("--thresholds", help="YAML of thresholds to change, e.g. min_snr_db: 10; --set overrides it."),
     ] = None,
     reset: Annotated[
         bool,
@@ -203,7 +203,7 @@ def catalog(
 
 
 def _differing(corpus: Path, present: Thresholds) -> list[dict[str, object]]:
-    """The thresholds that are not the defaults: by whom they were set, and what would be kept under the default."""
+    """The thresholds that are not the defaults: which command set them, and what would be kept under the default."""
     from catalogs.corpus.thresholds import Thresholds, changes, prepared_thresholds
     from catalogs.query.views import count_kept
 

@@ -249,7 +249,7 @@ def _check_numbers(
     check_solver(cfg, steps)
     if not 0.0 <= temperature <= 2.0:
         raise ValueError(f"--temperature {temperature:g} is outside 0..2")
-    # Beyond these the time grid is no longer falling from 1 to 0.
+    # Beyond these the time grid does not fall from 1 to 0.
     if not -1.0 <= sway <= 1.75:
         raise ValueError(f"--sway {sway:g} is outside -1..1.75")
     for name, value in (("--min-seconds", min_seconds), ("--max-seconds", max_seconds)):
@@ -305,7 +305,7 @@ class _Job:
         return write_stream(out, self.tts.tts_model.sample_rate, self._pieces(line) if long else self._chunks(line))
 
     def many(self, lines: list[str], folder: Path, long: bool) -> list[tuple[Path, int]]:
-        """Say every line into a file of its own, many at once."""
+        """Say every line into a separate file, many at once."""
         from voxcpm.core import Utterance
         from voxcpm.inference.write_audio import write_audio
 
@@ -337,7 +337,7 @@ class _Job:
         return written
 
     def _text(self, line: str) -> str:
-        """The text as the model reads it; the description is not normalised, it is not spoken."""
+        """The text as the model reads it. The description is not normalized because it is not spoken."""
         from voxcpm.sequence.text_tokenizer import collapse_whitespace
 
         line = collapse_whitespace(line)

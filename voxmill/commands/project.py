@@ -48,7 +48,7 @@ def doctor(
 
 @models_app.command("list")
 def models_list(as_json: JsonOption = False) -> None:
-    """List the known weights: role, licence, size, and whether they are here.
+    """List the known weights: role, license, size, and whether they are on this machine.
 
     Example:  voxmill models list
     """
@@ -70,7 +70,7 @@ def models_list(as_json: JsonOption = False) -> None:
         [*list(row.values())[:-2], weights.size, "yes" if row["here"] else "no"]
         for row, weights in zip(rows, registry.registry().values(), strict=True)
     ]
-    terminal.table("", ["name", "role", "profiles", "licence", "size", "here"], cells)
+    terminal.table("", ["name", "role", "profiles", "license", "size", "here"], cells)
     terminal.result(rows)
 
 
@@ -91,18 +91,18 @@ def models_pull(
     wanted = registry.expand(names)
     missing = [name for name in wanted if not registry.available(name)]
     registry.pull(wanted, progress=lambda name, line: terminal.say(f"{name}: {line}"))
-    terminal.say(f"{len(wanted)} weights are here ({len(missing)} fetched now)")
+    terminal.say(f"{len(wanted)} weights on this machine ({len(missing)} fetched now)")
     terminal.result({"here": wanted, "fetched": missing})
 
 
 @models_app.command("verify")
 def models_verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAMES", help="Names or profiles; all that are here if not given.")
+        list[str] | None, typer.Argument(metavar="NAMES", help="Names or profiles. Default: all on this machine.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read the weights that are here and compare their digests with the pinned ones.
+    """Read the weights on this machine and compare their digests with the pinned ones.
 
     Example:  voxmill models verify whisper-base
     """

@@ -29,7 +29,7 @@ def train(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train VoxCPM2 on a corpus; saves checkpoints that `speak` loads. Killed, the same command goes on exactly.
+    """Train VoxCPM2 on a corpus; saves checkpoints that `speak` loads. Run the same command to resume, bit for bit.
 
     On several GPUs: torchrun --nproc-per-node 8 -m voxmill.cli train stage1 ... (see docs/training.md).
 
@@ -38,7 +38,7 @@ def train(
     from trainer.config import TrainError, load_train_config
 
     terminal = Terminal(as_json)
-    # Before torch is imported: a wrong name is told at once.
+    # Before torch is imported, so that a wrong name is reported at once.
     settings = load_train_config(config, set_ or [])
     from trainer.run import train as run
     from trainer.runtime.ranks import PeerError
@@ -107,8 +107,8 @@ def encode(
 ) -> None:
     """Store the codec's latents of the kept segments beside the corpus, so that training does not encode: 12 MB an hour.
 
-    May be killed at any time; the same command goes on where it stopped, and does what has come since. Training uses them by
-    itself where they are of the model's own codec.
+    May be killed at any time. Run the same command to resume; it also encodes segments added since. Training uses the
+    latents without being asked if they are of the model's own codec.
 
     Example:  voxmill encode demo/corpus --codec demo/model/latest
     """
