@@ -146,7 +146,7 @@ def fit_codec(
     unit scale, which the model's flow starts from; with `fit.adversary`, what discriminators see besides. The codec is left
     in evaluation mode without gradients.
 
-    fresh: the codec has random weights (see `CodecTrainer`). Raises TrainError if there are no clips, or a loss is NaN or infinite.
+    fresh: the codec has random weights (see `CodecTrainer`). Raises TrainError without clips, or if a loss is NaN or infinite.
     """
     trainer = CodecTrainer(codec, clips, fit, seed, fresh)
     try:
