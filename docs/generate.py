@@ -155,7 +155,7 @@ def main() -> int:
         return bool(stale)
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")
-    print(f"{len(stale)} pages written anew")
+    print(f"{len(stale)} pages written")
     return 0
 
 

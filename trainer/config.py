@@ -16,7 +16,7 @@ LAYOUTS = ("basic", "design", "reference", "controllable", "continuation", "refe
 
 
 class TrainError(RuntimeError):
-    """Training cannot start or go on; the message is one line that says what to do."""
+    """Training cannot start or continue; the message is one line that says what to do."""
 
 
 class FrozenSettings(BaseModel):
@@ -160,13 +160,13 @@ class ValidationSettings(FrozenSettings):
 
 
 class GuardSettings(FrozenSettings):
-    """What is done when the loss is no number or leaps: the batch is skipped and told; after `max_bad_steps` in a row the
-    weights go back to the last checkpoint from before them, while the data goes on behind them; then the run gives up."""
+    """What to do when the loss is NaN, infinite or spikes: the batch is skipped and reported. After `max_bad_steps` in a row the
+    weights go back to the last checkpoint from before them, while the data continues after them. Then the run gives up."""
 
     spike: float | None = Field(5.0, gt=1)
-    """A loss of more than so many times the median of the last ones is a leap; None: only what is no number is skipped."""
+    """A loss above this multiple of the median of the last ones is a spike; None: skip only NaN and infinite losses."""
     window: int = Field(50, ge=5)
-    """Losses in that median; before there are as many, nothing is a leap."""
+    """Losses in that median; with fewer, nothing is a spike."""
     rollbacks: int = Field(1, ge=0)
     """How often a run goes back."""
 
@@ -183,11 +183,11 @@ class TrainConfig(FrozenSettings):
     """In order; each has a name, so that `--set phases.toy.steps=10` works."""
     validation: ValidationSettings = ValidationSettings()
     steps: int | None = Field(None, gt=0)
-    """End after so many steps in all, whatever the phases say; schedules stay as they are."""
+    """End after this number of steps in all, whatever the phases say; schedules stay as they are."""
     seed: int = Field(1, ge=0)
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the arithmetic; weights and optimiser state are always float32."""
+    """Of the arithmetic; weights and optimizer state are always float32."""
     history_noise: float = Field(0.0, ge=0)
     """Noise (of the latents' scale, up to this) on the audio that the model hears as its past while it is trained."""
     history_drop: float = Field(0.0, ge=0, lt=1)
@@ -209,14 +209,14 @@ class TrainConfig(FrozenSettings):
     """On several ranks: ddp holds the whole model on each, fsdp (FSDP2) a part. auto: ddp for adapters, else fsdp; none with
     one process."""
     async_save: bool = False
-    """Write a checkpoint while training goes on: what belongs to it is copied to the CPU's memory first."""
+    """Write a checkpoint while training continues: what belongs to it is copied to the CPU's memory first."""
     export_every: int | None = Field(None, gt=0)
     """Sharded runs: steps between exports to the official layout, at checkpoints; None: at the end only."""
     recompute: bool = False
     """Activation checkpointing: keep each block's input only and compute the rest again in the backward pass."""
     compile: bool | Literal["auto"] = False
     """torch.compile, block by block: on an H100 2.6 times as fast at the released size, after a minute or two of compiling. auto:
-    on a GPU in bfloat16 only (elsewhere every number of documents in a row is compiled anew)."""
+    on a GPU in bfloat16 only (elsewhere every number of documents in a row is compiled again)."""
     launch: Literal["here", "ray"] = "here"
     """ray: start `workers` ranks on a Ray cluster; here: this process is one rank (torchrun starts several)."""
     workers: int = Field(1, gt=0)

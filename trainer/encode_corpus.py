@@ -30,7 +30,7 @@ _COMMIT_S = 1800.0
 
 @dataclass
 class EncodeStats:
-    """What a pass did, in segments; a later pass goes on with those that were left."""
+    """What a pass did, in segments; a later pass continues with the remaining ones."""
 
     codec: str
     """Digest of the encoder: the folder under latents/."""
@@ -59,7 +59,7 @@ def encode_corpus(
     """Store the latents of every kept segment that has none of this codec yet.
 
     codec: a checkpoint folder or hub id, or what train-codec made. batch_s: seconds of audio, padding included, that a GPU encodes
-    at once. Segments that later thresholds bring in are encoded by the next pass; a killed pass goes on where it was.
+    at once. The next pass encodes segments that later thresholds bring in; a killed pass resumes where it was.
     Damaged clips are left out and named. Raises TrainError, CheckpointError and CorpusError, in one line.
     """
     started = time.perf_counter()

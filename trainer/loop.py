@@ -1,4 +1,4 @@
-"""The training loop: rows in, steps, checkpoints; killed at any moment, it goes on exactly where it saved last."""
+"""The training loop: rows in, steps, checkpoints; killed at any moment, it resumes exactly where it saved last."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ class _Run:
             ready = self._stepper.ready(partial(_parts, made), self._asked_to_stop)
             if ready.stop:
                 self._stopped = True
-                self._reporter.say(f"asked to stop: saving step {state.step}; the same command goes on from there")
+                self._reporter.say(f"asked to stop: saving step {state.step}. Run the same command to resume.")
                 return
             now = made()
             report = self._stepper.take(phase, state.step - first, state.step, ready, now.realised.groups())
@@ -249,20 +249,20 @@ class _Run:
             return
         self._keeper.settle(wait=True)
         before = latest(self._output, until=state.step - state.bad_in_a_row)
-        bad = f"{state.bad_in_a_row} steps in a row had a loss that is no number, or leapt"
+        bad = f"{state.bad_in_a_row} steps in a row had a loss that was NaN, infinite or a spike"
         if before is None or state.rollbacks >= config.guard.rollbacks:
             raise TrainError(
-                f"{bad}; lower the learning rate (--set phases.{name}.lr={phase.lr / 3:.1e}) and run again: it goes on"
+                f"{bad}; lower the learning rate (--set phases.{name}.lr={phase.lr / 3:.1e}) and run again to resume"
                 f" from {before.name if before else 'the start'}"
             )
         with self._ranks.agreed():
             restore(self._output, before, self._saved)
-        # Only the weights and what belongs to them: counting and the data go on.
+        # Restore only the weights and what belongs to them: the counts and the data continue.
         self._saved.state = state
         state.rollbacks += 1
         state.bad_in_a_row = 0
         self._reporter.say(
-            f"step {state.step}: {bad}; weights are those of {step_name(before.step)} again, the data goes on"
+            f"step {state.step}: {bad}; weights are those of {step_name(before.step)} again, the data continues"
         )
 
 

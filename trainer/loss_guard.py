@@ -20,7 +20,7 @@ class Guard:
         self._settings, self._recent, self._skipped = settings, recent, skipped
 
     def accepts(self, loss: float) -> bool:
-        """Whether a step of this (finite) loss is taken; the same on all ranks, as the loss is that of all."""
+        """Return True if a step of this (finite) loss is taken; the same on all ranks, as the loss is that of all."""
         spike, window = self._settings.spike, self._settings.window
         return spike is None or len(self._recent) < window or loss <= spike * median(self._recent)
 
@@ -36,7 +36,7 @@ class Guard:
                 f"loss {loss:.3g} is {loss / median(self._recent):.1f} times the median of the last {len(self._recent)}"
             )
         else:
-            reason = "loss or gradient is no number"
+            reason = "loss or gradient is NaN or infinite"
         segments = [item.choice.candidate.segment_id for row in planned for item in row]
         self._skipped.append({"step": step, "reason": reason, "segments": segments})
         del self._skipped[:-_REMEMBERED]

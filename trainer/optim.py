@@ -1,4 +1,4 @@
-"""The optimiser, its schedule, and the moving average of the weights."""
+"""The optimizer, its schedule, and the moving average of the weights."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def train_on_ray(
     `on_step` is called here, up to half a second after the step.
 
     SIGTERM and SIGINT here stop all ranks in good order. Raises TrainError when a rank fails or its machine dies (the same call
-    goes on from the last checkpoint), or when the cluster has no room.
+    resumes from the last checkpoint), or when the cluster has no room.
     """
     import ray
     from ray.exceptions import RayError
@@ -129,7 +129,7 @@ def train_on_ray(
         return TrainResult(**_follow(ray, actors, calls, tell))
     except RayError as error:
         words = str(error).strip().split("\n")[0]
-        raise TrainError(f"a rank was lost ({words}); run again: it goes on from the last checkpoint") from None
+        raise TrainError(f"a rank was lost ({words}); run again to resume from the last checkpoint") from None
     finally:
         for one in actors:
             ray.kill(one)

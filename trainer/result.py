@@ -17,7 +17,7 @@ class TrainResult:
     last_loss: float
     seconds: float
     stopped_early: bool = False
-    """By a signal; the same call goes on."""
+    """A signal stopped the run; the same call resumes it."""
     layouts: dict[str, int] = field(default_factory=dict)
     """Samples by layout, of all steps."""
     languages: dict[str, int] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class StepReport:
     diffusion: float
     stop: float
     total: float
-    """diffusion + stop_weight * stop: what was minimised."""
+    """diffusion + stop_weight * stop: what was minimized."""
     grad_norm: float
     """Before clipping."""
     lr: float
@@ -72,13 +72,13 @@ class StepReport:
     groups: dict[str, float] = field(default_factory=dict)
     """The diffusion loss by layout and by language: "layout_basic", "language_en" ..."""
     taken: bool = True
-    """Whether the weights were changed: not where nothing was learnt, the loss is no number, or the guard refuses it."""
+    """True if the weights were changed: not if nothing was learned, the loss is NaN or infinite, or the guard refuses it."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Segments that are damaged, and why: the samples that need them were left out."""
 
     @property
     def finite(self) -> bool:
-        """Whether loss and gradient are numbers; the weights were changed only then."""
+        """Return True if loss and gradient are finite; the weights were changed only then."""
         return math.isfinite(self.total) and math.isfinite(self.grad_norm)
 
     def metrics(self) -> dict[str, float]:

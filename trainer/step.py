@@ -1,4 +1,4 @@
-"""One optimiser step: samples made and packed, both losses, a checked gradient, an update."""
+"""One optimizer step: samples made and packed, both losses, a checked gradient, an update."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from voxcpm.sequence.training_rows import pack_rows
 
 
 class Stepper:
-    """Takes optimiser steps on a trainee."""
+    """Takes optimizer steps on a trainee."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Stepper:
     def prepare(self, phase: Phase, step: int, planned: Sequence[Sequence[Planned]]) -> list[MicroBatch]:
         """This rank's rows of planned samples with their audio and random numbers, on the device, `phase.rows` at a time.
 
-        It touches neither weights nor the global random numbers: it may run in a thread of its own while a step is computed.
+        It touches neither weights nor the global random numbers: it may run in a separate thread while a step is computed.
         """
         parts = [planned[at : at + phase.rows] for at in range(0, len(planned), phase.rows)]
         return [self._part(rows, step) for rows in parts]
@@ -97,7 +97,7 @@ class Stepper:
         ranks, parts, learnt = self._parallel.ranks, ready.parts, ready.learnt
         # What is drawn from the global generator (dropout) follows from step and rank, so that no state of it is kept.
         torch.manual_seed(hash_number(self._config.seed, step, ranks.rank))
-        # Normalised over the whole step, so that how it is split into parts and among ranks changes nothing.
+        # Normalized over the whole step, so that how it is split into parts and among ranks changes nothing.
         patches = max(1, learnt)
         frames = patches * self._trainee.config.patch_size
         rate = learning_rate(phase, step_in_phase)
@@ -183,7 +183,7 @@ class Ready:
     """When the wait for the parts began, on the clock of `perf_counter`."""
     waited_s: float
     stop: bool = False
-    """A rank is asked to stop: there are no parts."""
+    """A rank was asked to stop, so that `parts` is empty."""
 
 
 @dataclass
@@ -200,7 +200,7 @@ class StepSums:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, part: MicroBatch, diffusion: float, stop: float, errors: torch.Tensor) -> None:
-        """Add a part, its losses, and the errors at its learnt positions to their groups."""
+        """Add a part, its losses, and the errors at its learned positions to their groups."""
         self.diffusion += diffusion
         self.stop += stop
         self.positions += part.positions

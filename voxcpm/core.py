@@ -138,7 +138,7 @@ class VoxCPM:
     ) -> Wav:
         """Speak a text; returns 1-D float32 at `tts_model.sample_rate`.
 
-        A voice or style description goes in parentheses before the text. prompt audio + text: go on from there; reference
+        A voice or style description goes in parentheses before the text. prompt audio + text: continue from there; reference
         audio: this voice. Lengths are in patches of 160 ms. advanced: further fields of `SpeakOptions`. Raises ValueError (empty
         text, prompt without its text, values out of range, text beyond the context), FileNotFoundError, AudioError.
         """
@@ -305,7 +305,7 @@ class VoxCPM:
 
     @property
     def lora_enabled(self) -> bool:
-        """Whether adapters are loaded and on."""
+        """Return True if adapters are loaded and on."""
         loaded = adapters(self.tts_model.backbone).values()
         return bool(loaded) and all(module.enabled for module in loaded)
 

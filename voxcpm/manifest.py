@@ -4,7 +4,7 @@ audio, text               required; a relative path is relative to the manifest
 ref_audio                 a clip of the same voice, or null
 duration, ref_duration    seconds
 dataset_id                an integer
-is_prompt                 true: the sample is context only, nothing of it is learnt
+is_prompt                 true: the sample is context only, nothing of it is learned
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ManifestReport:
 
     @property
     def valid(self) -> bool:
-        """Whether it can be trained on as it is."""
+        """Return True if it can be trained on as it is."""
         return not self.problems
 
     def text(self, verbose: bool = False) -> str:

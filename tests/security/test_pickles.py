@@ -11,6 +11,8 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -245,9 +247,11 @@ def test_a_tokenizer(checkpoint: Path, canary: Path) -> None:
 def test_latents_in_a_cache(golden: Path, tmp_path: Path, canary: Path) -> None:
     codec, config = load_codec(golden / "checkpoint"), VoxCPM2Config.load(golden / "checkpoint")
     shape = (2, config.patch_size, config.feat_dim)
-    latents = Latents(None, codec, config, tmp_path)
+    shard = "segments/aa/unit.0123456789abcdef.arrow"
+    corpora: Any = SimpleNamespace(parts=(), place=lambda segment_id: (None, shard, 0))
+    latents = Latents(corpora, codec, config, tmp_path)
     latents._write("ab1", torch.ones(shape))
-    (path,) = tmp_path.rglob("ab1.npy")
+    (path,) = tmp_path.rglob("ab1.0123456789abcdef.npy")
     assert latents._read("ab1", 2) is not None
     np.save(path, np.array([Reduced(canary)], dtype=object), allow_pickle=True)
     for content in (path.read_bytes(), *pickles(canary).values()):

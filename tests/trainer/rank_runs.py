@@ -26,7 +26,7 @@ def write_config(config: TrainConfig, folder: Path) -> Path:
 
 
 class RankProcesses:
-    """The ranks of one run, each a process of its own; output goes to files."""
+    """The ranks of one run, each a separate process; output goes to files."""
 
     def __init__(self, config: TrainConfig, folder: Path, world: int = 2) -> None:
         path = write_config(config, folder)
@@ -53,7 +53,7 @@ class RankProcesses:
         return self._logs[rank].read_text(encoding="utf-8")
 
     def wait_for_step(self, step: int) -> None:
-        """Until so many steps are in metrics.jsonl."""
+        """Wait until `step` steps are in metrics.jsonl."""
         limit = time.monotonic() + PATIENCE_S
         path = self._output / "metrics.jsonl"
         while time.monotonic() < limit:

@@ -86,7 +86,7 @@ def commit_speaker(
 
 
 def spread_words(text: str, seconds: float) -> list[dict[str, Any]]:
-    """Words as a recogniser would time them if all were equally long."""
+    """Words as a recognizer would time them if all were equally long."""
     words = text.split()
     each = seconds / len(words)
     return [

@@ -30,7 +30,7 @@ class Clock:
         self._lock = threading.Lock()
 
     def advance(self, seconds: float) -> float:
-        """The time after so many more seconds."""
+        """Advance the clock by `seconds`; return the new time."""
         with self._lock:
             self.now += seconds
             return self.now

@@ -141,7 +141,7 @@ train(load_train_config(sys.argv[1]), lambda line: None, after)
 
 @pytest.mark.kill
 def test_an_exception_does_not_drop_the_shards_that_are_being_written(runs: Runs, tmp_path: Path) -> None:
-    """The first rank fails alone, a step after the save; the next run goes on from there."""
+    """The first rank fails alone, a step after the save; the next run resumes from there."""
     rows = {"rows": 1, "accumulate": 2}
     config = runs.config(tmp_path / "out", rows, parallel="fsdp", async_save=True)
     path = write_config(config, tmp_path)

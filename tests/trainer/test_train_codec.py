@@ -68,7 +68,7 @@ def test_a_model_is_trained_on_its_latents(trained: Path, runs: Runs, tmp_path: 
 def test_training_goes_on_from_another_codec(trained: Path, speech: Path, tmp_path: Path) -> None:
     more = settings(speech, tmp_path / "out", start=str(trained), config=None, steps=1)
     result = train_codec(more, lambda _: None)
-    first = train_codec(settings(speech, tmp_path / "anew", steps=1), lambda _: None)
+    first = train_codec(settings(speech, tmp_path / "new", steps=1), lambda _: None)
     assert result.first_loss < 0.7 * first.first_loss
 
 
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_codec(speech: Path, tmp_path: Path) -> Non
 def test_a_rate_too_high_ends_in_one_line() -> None:
     codec = AudioVAE(AudioVAEConfig(encoder_dim=4, decoder_dim=64))
     clip = np.full(16_000, np.nan, dtype=np.float32)
-    with pytest.raises(TrainError, match="no number at step 1"):
+    with pytest.raises(TrainError, match="NaN or infinite at step 1"):
         fit_codec(codec, [clip], CodecFit(steps=3, crop_s=0.2), 1, lambda _: None)
 
 
@@ -160,7 +160,7 @@ def test_a_clip_shorter_than_a_crop_is_padded() -> None:
 
 
 def test_a_clip_of_48_khz_keeps_its_treble_and_narrowed_crops_lose_it() -> None:
-    """The target is the clip itself; the decoder is told a lower rate exactly where the target was cut to it."""
+    """The target is the clip itself; the decoder gets a lower rate exactly if the target was cut to it."""
     codec = AudioVAE(AudioVAEConfig(encoder_dim=4, decoder_dim=64))
     hiss = np.random.default_rng(1).standard_normal(96_000).astype(np.float32) * 0.1
     clip = CodecClip(hiss, 48_000)
@@ -192,7 +192,7 @@ def test_latents_of_unit_scale_decode_to_the_same_speech(corpora: Path) -> None:
         latents = torch.cat([codec.encode(torch.from_numpy(clip)[None, None])[0] for clip in clips], dim=1)
         torch.testing.assert_close(latents.std(dim=1), torch.ones(64))
         assert float(latents.mean(dim=1).abs().max()) < 1e-4
-        # Past the start, where padding is no longer the old zero, nothing sounds different.
+        # Only the start, where padding differs from the old zero, sounds different.
         after = codec.decode(codec.encode(wav))
         past = codec.decoder_context_frames * codec.config.decode_hop
         torch.testing.assert_close(after[..., past:], before[..., past:], atol=2e-4, rtol=0)
@@ -294,8 +294,8 @@ def test_every_band_hears_something_and_they_rise(window: int, bands: int) -> No
     bank = mel_bank(window, bands, 48_000)
     assert bank.shape == (bands, window // 2 + 1)
     torch.testing.assert_close(bank.sum(dim=1), torch.ones(bands))
-    centres = (bank * torch.arange(window // 2 + 1)).sum(dim=1)
-    assert bool((centres.diff() > 0).all())
+    centers = (bank * torch.arange(window // 2 + 1)).sum(dim=1)
+    assert bool((centers.diff() > 0).all())
 
 
 def test_silence_has_a_gradient() -> None:

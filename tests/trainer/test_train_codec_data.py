@@ -66,7 +66,7 @@ def test_a_decoder_alone_hears_lower_bandwidths_too() -> None:
     decode = codec.decode
     codec.decode = lambda z, rates=None, **more: (told.extend(rates.tolist()), decode(z, rates, **more))[1]  # type: ignore[method-assign]
     CodecTrainer(codec, [hiss(48_000)], CodecFit(batch=8, crop_s=0.2, decoder_only=True, narrowed=1.0), 1).step()
-    assert told and set(told) <= {20_000, 30_000, 40_000}, "the decoder is told what its target was cut to"
+    assert told and set(told) <= {20_000, 30_000, 40_000}, "the decoder gets the bandwidth that its target was cut to"
 
 
 def test_all_clips_are_drawn_and_few_are_held(speech: Path) -> None:
@@ -108,7 +108,7 @@ def test_background_and_memory_change_no_bit_also_after_a_resume(decoder_only: b
 
 
 def test_asked_to_stop_it_saves_and_goes_on(speech: Path, tmp_path: Path) -> None:
-    """Without `save_every` as well; a finished run leaves nothing to go on from."""
+    """Without `save_every` as well; a finished run leaves nothing to resume from."""
     whole = train_codec(settings(speech, tmp_path / "whole"), lambda _: None)
     said: list[str] = []
 

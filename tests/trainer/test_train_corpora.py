@@ -139,7 +139,7 @@ def test_latents_from_the_disk_are_those_of_the_codec(
     assert torch.equal(again.get(first, count), fresh)
     path.write_bytes(path.read_bytes()[:100])
     assert torch.equal(latents(speech, golden, config, tmp_path).get(first, count), fresh)
-    assert np.array_equal(np.load(path), fresh.numpy()), "a damaged file is written anew"
+    assert np.array_equal(np.load(path), fresh.numpy()), "a damaged file is written again"
 
 
 def test_another_codec_s_latents_are_not_taken(

@@ -1,4 +1,4 @@
-"""Latents beside a corpus: what is stored equals what the codec makes, killed passes go on, another codec's are never used."""
+"""Latents beside a corpus: what is stored equals what the codec makes, killed passes resume, another codec's are never used."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def patches_of(seconds: float, config: VoxCPM2Config) -> int:
 
 
 def stop_after(count: int, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """A watch that interrupts the pass once so many segments are done; every segment is a file of its own."""
+    """A watch that interrupts the pass once `count` segments are done; every segment is a separate file."""
     monkeypatch.setattr(trainer.encode_corpus, "_COMMIT_S", 0.01)
 
     def watch(done: int, of: int, speech_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Divergence: leaps and losses that are no number are skipped, then the weights go back, then the run ends in one line."""
+"""Divergence: spikes and losses that are NaN or infinite are skipped, then the weights go back, then the run ends in one line."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_after_too_many_the_weights_go_back_and_the_data_goes_on(
     for number, values in saved[0]["optimizer"]["state"].items():
         assert all(torch.equal(values[key], saved[1]["optimizer"]["state"][number][key]) for key in values)
     assert saved[1]["state"]["rows"] != saved[0]["state"]["rows"] and saved[1]["state"]["rollbacks"] == 1
-    # Killed after it, the run goes on as if it had not been.
+    # Killed after it, the run resumes as if it had not been.
     again = tmp_path / "again"
     (tmp_path / "out").rename(again)
     for name in ("checkpoints/step_0000012", "resume/step_0000012.pt"):
@@ -96,7 +96,7 @@ def test_a_run_that_diverges_again_ends_in_one_line(
 ) -> None:
     calls = spoil(monkeypatch, dict.fromkeys(range(6, 100), float("nan")))
     with pytest.raises(
-        TrainError, match=r"3 steps in a row .*--set phases\.only\.lr=.*goes on from .*step_0000008"
+        TrainError, match=r"3 steps in a row .*--set phases\.only\.lr=.*resume from .*step_0000008"
     ) as end:
         train(runs.config(tmp_path / "out", {"steps": 50}, max_bad_steps=3, save_every=4), lambda _: None)
     assert "\n" not in str(end.value) and len(calls) == 11
@@ -121,8 +121,8 @@ def test_a_gradient_that_is_not_a_number_is_called_that_even_if_the_loss_is_one(
         skipped: list[dict[str, Any]] = []
         guard = Guard(GuardSettings(), recent, skipped)
         for loss, norm in ((2.0, float("nan")), (2.0, float("inf")), (float("nan"), 1.0)):
-            assert guard.refused(3, loss, norm, []) == "loss or gradient is no number"
-        assert [entry["reason"] for entry in skipped] == ["loss or gradient is no number"] * 3
+            assert guard.refused(3, loss, norm, []) == "loss or gradient is NaN or infinite"
+        assert [entry["reason"] for entry in skipped] == ["loss or gradient is NaN or infinite"] * 3
     assert "8.0 times the median of the last 2" in Guard(GuardSettings(), [1.0, 1.0], []).refused(3, 8.0, 1.0, [])
 
 

@@ -105,7 +105,7 @@ def test_a_run_over_another_base_is_refused_and_one_over_the_same_elsewhere_goes
     base.rename(tmp_path / "moved")
     assert train(over(tmp_path / "moved", steps=2), lambda _: None).steps == 2
     assert losses(output) == {step: value for step, value in losses(trained).items() if step <= 2}
-    # A run that was begun before digests were kept goes on; its base is compared by name, as then.
+    # A run begun before digests were kept continues; its base is compared by name, as then.
     saved = latest(output)
     assert saved is not None and saved_state(saved).base == base_digests(runs.start)
     values = torch.load(saved.resume, weights_only=True)

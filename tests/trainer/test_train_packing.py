@@ -30,7 +30,7 @@ def put(packer: Packer[Box], box: Box) -> list[Box] | None:
 
 
 def reopened(old: Packer[Box], open_rows: int) -> Packer[Box]:
-    """A new packer that goes on where the old one is."""
+    """A new packer that continues where the old one is."""
     new: Packer[Box] = Packer(100, open_rows)
     new.reopen(old.rows, [sum(box.length for box in row) for row in old.rows], old.waited)
     return new
@@ -102,7 +102,7 @@ def test_no_row_waits_for_ever() -> None:
 
 
 def test_rows_of_ordinary_speech_are_filled_to_97_percent() -> None:
-    """Clips of 1 to 30 s (median some 6 s) with 12 characters a second, rows of 4,096 positions."""
+    """Clips of 1 to 30 s (median some 6 s) with 12 characters per second, rows of 4,096 positions."""
     dice = np.random.default_rng(0)
     seconds = dice.lognormal(np.log(6), 0.6, 20_000).clip(1, 30)
     sizes = [int(np.ceil(s / 0.16)) + int(s * 4) + 2 for s in seconds]

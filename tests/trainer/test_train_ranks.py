@@ -100,7 +100,7 @@ def assert_same_run(output: Path, other: Path, steps: int = STEPS) -> None:
 
 
 def test_two_sharded_ranks_are_the_same_run_as_one(unbroken: Path, alone: Path) -> None:
-    """Same rows, same noise, losses normalised over all target patches: only rounding differs."""
+    """Same rows, same noise, losses normalized over all target patches: only rounding differs."""
     assert_same_run(unbroken, alone)
     assert validation(unbroken) == pytest.approx(validation(alone), rel=1e-2)
     ours, others = (load_file(folder / "latest" / "model.safetensors") for folder in (unbroken, alone))

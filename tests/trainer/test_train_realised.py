@@ -1,4 +1,4 @@
-"""What a run was really trained on: kept by phase, written beside the losses, told beside what was asked; older states go on."""
+"""What a run was really trained on: kept by phase, written beside the losses, told beside what was asked; older states resume."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_each_phase_is_counted_and_told_by_itself(runs: Runs, tmp_path: Path) ->
 @pytest.mark.parametrize("key", ["0123456789abcdef", "2:0123456789abcdef"])
 def test_a_state_from_before_counts_by_phase_goes_on(runs: Runs, tmp_path: Path, key: str) -> None:
     """As the first version wrote it: no counts by phase, rows that were open, a data key without a version or of the second:
-    such a run goes on from the same number in today's order, and says so."""
+    such a run continues from the same number in today's order, and says so."""
     train(runs.config(tmp_path / "out", {"steps": 6}), lambda _: None)
     path = tmp_path / "out" / "resume" / "step_0000006.pt"
     found = torch.load(path, weights_only=True)

@@ -41,7 +41,7 @@ def test_losses_by_layout_and_language_add_up_to_the_loss(output: Path) -> None:
         languages = [name for name in row if name.startswith("loss/language_")]
         assert set(languages) <= {"loss/language_de", "loss/language_en"}
         assert row["speed/tflops"] > 0 and row["speed/positions_per_s"] > 0 and row["data/audio_h"] > 0
-        assert "speed/mfu" not in row, "there is no peak to compare with on a CPU"
+        assert "speed/mfu" not in row, "a CPU has no known peak to compare with"
 
 
 def test_held_out_sentences_can_be_heard(output: Path) -> None:

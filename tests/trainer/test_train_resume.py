@@ -166,7 +166,7 @@ def test_a_corpus_that_has_grown_is_refused(runs: Runs, copied: Path, corpora: P
 
 
 def test_a_description_that_has_changed_is_refused(runs: Runs, copied: Path, tmp_path: Path) -> None:
-    """It is in the text that is learnt: the order would be another run's."""
+    """It is in the text that is learned: the order would be another run's."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -267,7 +267,7 @@ def test_the_oldest_checkpoints_go_and_latest_is_never_one_of_them(runs: Runs, t
 
 
 def test_latest_holds_when_a_later_checkpoint_cannot_be_resumed(runs: Runs, tmp_path: Path) -> None:
-    """Somebody removed resume/: the run starts anew, and what it saves must stay, however old its number is."""
+    """Somebody removed resume/: the run starts again, and what it saves must stay, however old its number is."""
     output = tmp_path / "out"
     train(runs.config(output, {"steps": 6}, save_every=6), lambda _: None)
     shutil.rmtree(output / "resume")

@@ -1,4 +1,4 @@
-"""Counter-based numbers: functions of key and counter, evenly spread; shuffles that hold every element once and favour none."""
+"""Counter-based numbers: functions of key and counter, evenly spread; shuffles that hold every element once and favor none."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_order_of_a_few_elements_is_equally_frequent(size: int) -> None:
 
 
 def test_places_of_a_large_shuffle_are_spread_evenly_and_without_runs() -> None:
-    """Of a million and three elements, the first 50,000 places: every twentieth as frequent, neighbours unrelated."""
+    """Of a million and three elements, the first 50,000 places: every twentieth as frequent, neighbors unrelated."""
     size, count = 1_000_003, 50_000
     drawn = shuffled(np.arange(count), np.full(count, size), np.repeat(stream_key("large"), count))
     counts = np.bincount(drawn * 20 // size, minlength=20)

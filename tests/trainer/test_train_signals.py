@@ -91,7 +91,7 @@ def test_a_third_interrupt_ends_a_run_that_hangs_outside_of_python(hanging: subp
 
 
 def wait_until_taken(process: subprocess.Popen[str]) -> None:
-    """Until a SIGINT is no longer pending: the kernel makes one of two that wait."""
+    """Wait while a SIGINT is pending: the kernel merges two that wait into one."""
     status = Path(f"/proc/{process.pid}/status")
     while process.poll() is None:
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)

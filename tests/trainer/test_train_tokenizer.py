@@ -1,4 +1,4 @@
-"""The tokenizer of models from scratch: any text can be spelt, and the marks stand where the model looks for them."""
+"""The tokenizer of models from scratch: any text can be spelled, and the marks stand where the model looks for them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_any_text_comes_back(folder: Path, text: str) -> None:
     bpe = Tokenizer.from_file(str(folder / "tokenizer.json"))
     ids = bpe.encode(text, add_special_tokens=False).ids
     spelt = bpe.decode(ids, skip_special_tokens=False)
-    # The space mark is the one character that cannot be told from a space; one space is put in front of what is no mark.
+    # The space mark is the one character that cannot be told from a space. Text that is not a mark gets one space in front.
     plain = text.replace("\u2581", " ")
     assert spelt in (plain, f" {plain}")
 

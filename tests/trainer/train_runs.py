@@ -1,4 +1,4 @@
-"""Settings of tiny runs, and runs in processes of their own that can be killed."""
+"""Settings of tiny runs, and runs in separate processes that can be killed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def losses(output: Path) -> dict[int, tuple[float, float, float]]:
 
 
 def start_process(config: TrainConfig, folder: Path) -> subprocess.Popen[str]:
-    """`voxmill train` in a process of its own."""
+    """Start `voxmill train` in a separate process."""
     path = folder / f"{Path(config.output).name}.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
     return subprocess.Popen(

@@ -1,7 +1,7 @@
 """VoxCPM2 once more, as plainly as it can be written: no caches, no skipped work, one position after the other.
 
 Only formulas of the reference's description, on a state dict, straight from the config.json dict. It checks that the product's
-shortcuts and its reading of the config hold for configs that there are no golden vectors for.
+shortcuts and its reading of the config hold for configs that have no golden vectors.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def hidden_states(
     h = tower(w, "base_lm", x, lm, lm["num_attention_heads"], lm["num_hidden_layers"], True)
     levels = config["scalar_quantization_scale"]
     z = torch.tanh(linear(w, "fsq_layer.in_proj", h))
-    quantised = linear(w, "fsq_layer.out_proj", z + ((z * levels).round() / levels - z).detach())
-    h = quantised * mask + h * (1 - mask)
+    quantized = linear(w, "fsq_layer.out_proj", z + ((z * levels).round() / levels - z).detach())
+    h = quantized * mask + h * (1 - mask)
     fused = linear(w, "fusion_concat_proj", torch.cat((h, embedded), -1))
     free = not config["residual_lm_no_rope"]
     return h, tower(

@@ -186,7 +186,7 @@ def test_prompt_caches_save_load_and_merge(voice: VoxCPM, clips, tmp_path: Path)
     )
     assert torch.equal(merged["ref_audio_feat"], cache["ref_audio_feat"])
     assert len(voice.generate_with_prompt_cache("and on", merged, **QUICK))
-    with pytest.raises(ValueError, match="is no prompt cache"):
+    with pytest.raises(ValueError, match="is not a prompt cache"):
         load_prompt_cache(clips["ref"])
 
 

@@ -1,4 +1,4 @@
-"""The quantiser's grid, and its gradient as if nothing were rounded."""
+"""The quantizer's grid, and its gradient as if nothing were rounded."""
 
 from __future__ import annotations
 

@@ -124,8 +124,8 @@ def test_noise_depends_on_seed_and_index_only() -> None:
     assert torch.equal(patch_noise(3, 4, P, D), patch_noise(3, 4, P, D))
     many = torch.stack([patch_noise(2**40 + 1, i, 4, 64) for i in range(200)])
     assert abs(float(many.mean())) < 0.02 and abs(float(many.std()) - 1) < 0.02
-    neighbours = torch.stack([patch_noise(s, 0, 4, 64).flatten() for s in range(100)])
-    correlation = torch.corrcoef(neighbours) - torch.eye(100)
+    neighbors = torch.stack([patch_noise(s, 0, 4, 64).flatten() for s in range(100)])
+    correlation = torch.corrcoef(neighbors) - torch.eye(100)
     assert float(correlation.abs().max()) < 0.35
 
 

@@ -72,7 +72,7 @@ def test_losses_and_gradients(golden_set, fresh_backbone: VoxCPM2, batch, noise)
     total = torch.stack([p.grad.norm() for p in parameters.values() if p.grad is not None]).norm().item()
     assert_relative(total, golden_set.meta["train_grad_norm_total"], 1e-3)
     stored = golden_set["training"]
-    # The stored gradients are those after the clipping to norm 1 that preceded the optimiser step.
+    # The stored gradients are those after the clipping to norm 1 that preceded the optimizer step.
     torch.nn.utils.clip_grad_norm_(fresh_backbone.parameters(), 1.0)
     for key in [k for k in stored if k.startswith("train.grad.")]:
         assert_close(parameters[key.removeprefix("train.grad.")].grad, stored[key], 1e-4)

@@ -40,7 +40,7 @@ def test_two_texts_by_heart() -> None:
         request = GenerationRequest(layout, seed=1, cfg=1.0, min_len=0, max_len=20)
         (said,) = generate_patches(model.eval(), [request], Solver(steps=20, cfg_zero_star=False))
         assert said.ending == "stop" and len(said.patches) == len(target)
-        # Each patch said is far nearer to the one learnt at its place than to any other one.
+        # Each patch said is far nearer to the one learned at its place than to any other one.
         everything = torch.cat(targets)
         distance = torch.cdist(said.patches.flatten(1), everything.flatten(1)) ** 2
         place = torch.arange(len(target)) + (0 if target is targets[0] else len(targets[0]))

@@ -1,4 +1,4 @@
-"""The floors are those of the published figures' arithmetic, which reads LocDiT's time embedding anew in every solver step.
+"""The floors are those of the published figures' arithmetic, which reads LocDiT's time embedding again in every solver step.
 
 It need not be: the tokens of the time grid are the same for every patch. That is 2 % of LocDiT, and the bound here.
 """

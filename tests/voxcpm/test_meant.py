@@ -92,7 +92,7 @@ def test_a_runs_folder_given_as_the_model(golden: Path, tmp_path: Path) -> None:
 
 
 def test_the_codecs_distance_copies_nothing_twice_and_trains_after_a_validation() -> None:
-    # A rate of its own: what other tests left in the caches is not used.
+    # A rate that no other test uses, so that nothing comes from the caches.
     rate = 47_000
     a, b = torch.randn(1, 4096), torch.randn(1, 4096)
     with torch.inference_mode():

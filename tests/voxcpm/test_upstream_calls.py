@@ -66,7 +66,7 @@ STREAMED_PATCHES = "prompt_cache/generate_streaming"
 
 @pytest.fixture(scope="module")
 def ours(golden: Path) -> dict[str, Any]:
-    """Our answers; the script runs in a process of its own, as it does with the official package."""
+    """Our answers; the script runs in a separate process, as it does with the official package."""
     weights = (golden / "checkpoint" / "model.safetensors").read_bytes()
     if hashlib.sha256(weights).hexdigest() != RECORDED["checkpoint"]:
         pytest.skip(f"the official answers were recorded on another checkpoint than {golden}")

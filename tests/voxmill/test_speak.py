@@ -198,7 +198,7 @@ ERRORS: list[tuple[str, tuple[str, ...], str]] = [
     ("not a lora", ("Hello", "-o", "x.wav", "--lora", "."), "holds no lora_weights.safetensors"),
     ("denoiser", ("Hello", "-o", "x.wav", "--reference", "ref.wav", "--denoise", "no.onnx"), "no denoiser at no.onnx"),
     ("no voice", ("Hello", "-o", "x.wav", "--voice", "no.safetensors"), "no kept voice at no.safetensors"),
-    ("not a voice", ("Hello", "-o", "x.wav", "--voice", "ref.wav"), "ref.wav is no prompt cache"),
+    ("not a voice", ("Hello", "-o", "x.wav", "--voice", "ref.wav"), "ref.wav is not a prompt cache"),
     ("voice and clip", ("Hello", "-o", "x.wav", "--voice", "v", "--reference", "ref.wav"), "stands for the clips"),
     ("voice of nothing", ("--save-voice", "v.safetensors"), "needs a clip"),
     ("voice's name", ("--save-voice", "v.pt", "--reference", "ref.wav"), "must end in .safetensors"),

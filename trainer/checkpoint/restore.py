@@ -44,7 +44,7 @@ class Saved:
 
     @property
     def name(self) -> Path:
-        """What a person is told."""
+        """The path that messages name."""
         return self.folder or self.resume
 
 
@@ -111,8 +111,8 @@ def restore(output: Path, saved: Saved, run: Resumable) -> None:
 
 
 def refuse_other_data(output: Path, saved: Saved, state: RunState, key: str) -> None:
-    """TrainError where a run's data, or what its order follows from, is not that of its checkpoint. Keys of other rules cannot be
-    compared: such a run goes on (`_go_on_by_other_rules`)."""
+    """Raise TrainError if a run's data, or what its order follows from, is not that of its checkpoint. Keys of other rules
+    cannot be compared: such a run continues (`_go_on_by_other_rules`)."""
     if state.data_key != key and _rules(state.data_key) == _rules(key):
         raise TrainError(
             f"{output} was trained on other data or with other phases: its order cannot be continued; give another"
@@ -126,7 +126,7 @@ def _rules(key: str) -> str:
 
 
 def _go_on_by_other_rules(state: RunState, key: str) -> None:
-    """Let a run that was begun by an earlier version go on from the same number in today's order; open rows are given up."""
+    """Let a run that an earlier version began continue from the same number in today's order; drop its open rows."""
     if "at" in state.rows:
         state.rows["at"] = {"next": state.rows["at"]["next"], "open": [], "waited": []}
     state.data_key, state.reordered_at = key, state.step
@@ -150,7 +150,7 @@ def _state(found: dict[str, Any]) -> RunState:
 
 
 def _read(saved: Saved, run: Resumable) -> tuple[RunState, dict[str, Tensor | None]]:
-    """The state of a run, and its tensors by name (None: not read yet, the shards' place is made first). The optimiser has
+    """The state of a run, and its tensors by name (None: not read yet, the shards' place is made first). The optimizer has
     room for its part afterwards."""
 
     def read() -> tuple[RunState, dict[str, Tensor | None], set[str]]:
@@ -193,13 +193,13 @@ def _readable(saved: Saved, read: Callable[[], T]) -> T:
         return read()
     except Exception as error:
         raise TrainError(
-            f"{saved.resume} cannot be read ({type(error).__name__}): remove {saved.name} to go on from the checkpoint"
+            f"{saved.resume} cannot be read ({type(error).__name__}): remove {saved.name} to resume from the checkpoint"
             " before it"
         ) from None
 
 
 def _trained_in_order(run: Resumable) -> dict[str, nn.Parameter]:
-    """What the optimiser changes, by name, in its own order."""
+    """The parameters that the optimizer changes, by name, in its own order."""
     names = {id(parameter): name for name, parameter in run.trainee.model.named_parameters()}
     return {names[id(p)]: p for group in run.optimizer.param_groups for p in group["params"]}
 

@@ -1,7 +1,7 @@
 """Checkpoints of a run: the official folder that `speak` loads, and beside it what resuming needs.
 
 OUTPUT/checkpoints/step_0000500/   official layout, in the config's dtype (LoRA: lora_weights.safetensors, lora_config.json)
-OUTPUT/resume/step_0000500.pt      float32 weights that are trained, optimiser, moving average, data cursor (random numbers follow
+OUTPUT/resume/step_0000500.pt      float32 weights that are trained, optimizer, moving average, data cursor (random numbers follow
                                    from seed, step and sample); a folder of shards instead where the model is sharded
 OUTPUT/latest                      link to the newest
 """
@@ -85,7 +85,7 @@ class CheckpointWriter:
             self._shards.close()
 
     def _save_whole(self, run: Resumable, last: bool) -> None:
-        """Not sharded: at once, or from a copy in the CPU's memory while training goes on."""
+        """Save a model that is not sharded: at once, or from a copy in the CPU's memory while training continues."""
         keep = self._config.keep
         if self._thread is None or last:
             _Checkpoint.of(run).write(self._output, keep)
@@ -129,7 +129,7 @@ class _Checkpoint:
 
     @classmethod
     def of(cls, run: Resumable, copied: bool = False) -> _Checkpoint:
-        """The run's own tensors, or `copied` into the CPU's memory, so that training may go on."""
+        """The run's own tensors, or `copied` into the CPU's memory, so that training may continue."""
         trainee, average = run.trainee, run.average.values if run.average is not None else {}
         model = trainee.model
         own = model.state_dict() if trainee.lora is None else lora_state_dict(model)
@@ -175,7 +175,7 @@ def _copied(value: Any, done: dict[tuple[Any, ...], Tensor]) -> Any:
 def _prune(output: Path, newest: str, keep: int) -> None:
     """Remove the oldest checkpoints of this run beyond `keep`."""
     for old in _mine(output, newest)[:-keep]:
-        # Without its resume state a folder is no candidate for resuming, however much of it a kill leaves.
+        # A folder without its resume state is not a candidate for resuming, however much of it a kill leaves.
         (output / "resume" / f"{old.name}.pt").unlink(missing_ok=True)
         _remove(old)
     names = {path.name for path in step_paths(output / "checkpoints")}

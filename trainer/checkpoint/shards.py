@@ -45,11 +45,11 @@ MARKER = "complete.json"
 
 
 class ShardWriter:
-    """Writes resume states, at once or (`background`) while training goes on; one at a time."""
+    """Writes resume states, at once or (`background`) while training continues; one at a time."""
 
     def __init__(self, ranks: Ranks, background: bool) -> None:
         self._ranks, self._background = ranks, background
-        # A group of its own: what the background sends must not meet the steps' own exchanges.
+        # A separate group: what the background sends must not meet the steps' own exchanges.
         self._group: Any = dist.new_group(backend="gloo") if background else None
         self._pending: tuple[Future[Any], Callable[[], None]] | None = None
 
@@ -66,7 +66,7 @@ class ShardWriter:
                 then()
 
         if self._ranks.first and folder.exists():
-            # Left by a kill, or by a run that was begun anew: the marker goes first.
+            # A kill left it, or a run that was started again: remove the marker first.
             (folder / MARKER).unlink(missing_ok=True)
             shutil.rmtree(folder)
         self._ranks.wait()
@@ -119,13 +119,13 @@ def read_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a resume state counts."""
+    """Return True if a resume state was written completely."""
     return (folder / MARKER).is_file()
 
 
 @contextmanager
 def _one_error() -> Iterator[None]:
-    """The error of one rank instead of torch's table of all ranks' tracebacks (which is no Exception)."""
+    """Raise the error of one rank instead of torch's table of all ranks' tracebacks (which is not an Exception)."""
     try:
         yield
     except CheckpointException as error:

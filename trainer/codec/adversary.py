@@ -1,4 +1,4 @@
-"""The discriminators' side of codec training: their optimiser, and what they tell the codec."""
+"""The discriminators' side of codec training: their optimizer, and what they tell the codec."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Adversary:
         return {"adversarial": adversarial_loss(made), "features": feature_distance(wanted, made)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and the optimiser's state, to go on later."""
+        """Weights and the optimizer's state, to resume from."""
         return {"networks": self.networks.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Resume from `state_dict`."""
         self.networks.load_state_dict(state["networks"])
         self._optimizer.load_state_dict(state["optimizer"])

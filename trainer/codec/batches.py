@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class Batches(Generic[T]):
-    """Batches that `make` draws with dice of its own, one after the other.
+    """Batches that `make` draws one after the other, with a separate random generator.
 
     In the background, the next is under way when one is given out: `state` is that of the dice behind the last one given out,
-    so that a run that goes on from it draws what an unbroken one would have.
+    so that a run that resumes from it draws what an unbroken one would have.
     """
 
     def __init__(self, make: Callable[[np.random.Generator], T], seed: int, in_background: bool) -> None:
@@ -37,7 +37,7 @@ class Batches(Generic[T]):
         return batch
 
     def seek(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+        """Resume from `state`."""
         if self._next is not None:
             self._next.cancel() or self._next.exception()
             self._next = None

@@ -40,8 +40,8 @@ class Crops(NamedTuple):
 def crops(codec: AudioVAE, clips: Sequence[CodecClip | np.ndarray], fit: CodecFit, dice: np.random.Generator) -> Crops:
     """Random crops of random clips; shorter clips are padded with silence. Plain arrays are at the codec's input rate.
 
-    The decoder is told the bandwidth of each target: that of the clip, or, for a share `fit.narrowed` of the crops, a lower
-    one that the target is cut to, so that every bucket of `sr_bin_boundaries` is heard.
+    The decoder gets the bandwidth of each target: that of the clip, or, for a share `fit.narrowed` of the crops, a lower
+    one that the target is cut to, so that every bucket of `sr_bin_boundaries` occurs.
     """
     config = codec.config
     frames = max(1, round(fit.crop_s * config.sample_rate / config.hop_length))

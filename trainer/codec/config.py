@@ -44,9 +44,9 @@ class CodecConfig(FrozenSettings):
     where: str = "true"
     """SQL condition over the catalog's `segments`, besides `kept`."""
     clips: int | None = Field(None, ge=4)
-    """Only so many clips, chosen by a hash of their ids; None: all."""
+    """Number of clips to use, chosen by a hash of their ids; None: all."""
     memory_gb: float = Field(4.0, gt=0)
-    """Of audio that stays in memory (64 to 192 kB a second): what was drawn last. The rest is read again when it is drawn."""
+    """Of audio that stays in memory (64 to 192 kB per second): what was drawn last. The rest is read again when it is drawn."""
     steps: int = Field(200, gt=0)
     batch: int = Field(4, gt=0)
     crop_s: float = Field(0.96, gt=0.04)
@@ -63,13 +63,13 @@ class CodecConfig(FrozenSettings):
     held_out: int | None = Field(None, ge=0)
     """Clips that are kept from training to measure it by; None: a tenth. 0: it is measured on what it was trained on."""
     save_every: int | None = Field(None, gt=0)
-    """Steps after which the codec so far is written, with what it takes to go on from there when the run is killed; None: at
-    the end and when it is asked to stop (SIGTERM), and a killed run starts anew."""
+    """Steps between saves of the codec and of what a killed run needs to resume from there; None: save only at the end
+    and on SIGTERM, and a killed run starts from the beginning."""
     measure_every: int | None = Field(None, gt=0)
     """Steps after which the held-out clips are measured (mel distance at the output rate and at 16 kHz, STOI, PESQ); at the end
     they are in any case."""
     narrowed: float = Field(0.0, ge=0, le=1)
-    """Share of crops whose target is cut to a lower bandwidth, which the decoder is told: how it learns all of its rates."""
+    """Share of crops whose target is cut to a lower bandwidth. The decoder gets that bandwidth and so learns all of its rates."""
     adversary: AdversarySettings | None = None
     """None: spectra and waveform alone, which leave some buzz."""
     waveform_weight: float = Field(5.0, ge=0)

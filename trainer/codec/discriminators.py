@@ -15,7 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 PERIODS = (2, 3, 5, 7, 11)
 WINDOWS = (2048, 1024, 512)
-#: Borders of the bands, as shares of half the sample rate: each has filters of its own, as noise looks unlike harmonics.
+#: Borders of the bands, as shares of half the sample rate: each has separate filters, as noise looks unlike harmonics.
 BANDS = ((0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 _SLOPE = 0.1
 
@@ -100,9 +100,9 @@ class Discriminators(nn.Module):
         )
 
     def forward(self, wav: Tensor) -> list[Features]:
-        """[B, S] waveform -> the features of every network. Level and offset are taken out: they are no sign of a codec."""
-        centred = wav - wav.mean(dim=1, keepdim=True)
-        scaled = 0.8 * centred / centred.abs().amax(dim=1, keepdim=True).clamp_min(1e-4)
+        """[B, S] waveform -> the features of every network. Level and offset are removed: they do not reveal a codec."""
+        centered = wav - wav.mean(dim=1, keepdim=True)
+        scaled = 0.8 * centered / centered.abs().amax(dim=1, keepdim=True).clamp_min(1e-4)
         return [part(scaled) for part in self.parts]
 
 

@@ -88,7 +88,7 @@ class EncodedClips:
 
 
 def frames_of_crop(codec: AudioVAE, crop_s: float) -> int:
-    """Latent frames of a crop of so many seconds."""
+    """Number of latent frames of a crop of `crop_s` seconds."""
     return max(1, round(crop_s * codec.config.sample_rate / codec.config.hop_length))
 
 

@@ -29,7 +29,7 @@ _SNAKE_SHARE = 0.1
 
 
 class CodecTrainer:
-    """A codec with its optimiser, its adversary and its dice: everything that later steps depend on is in `state_dict`."""
+    """A codec with its optimizer, its adversary and its dice: everything that later steps depend on is in `state_dict`."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class CodecTrainer:
         self.taken = 0
 
     def step(self) -> dict[str, float]:
-        """One step; returns its metrics. Raises TrainError for a loss that is no number."""
+        """Take one step; return its metrics. Raises TrainError if the loss is NaN or infinite."""
         fit, parts = self.fit, self._reconstruction()
         out, target = parts.pop("out"), parts.pop("target")
         loss = parts["mel"] + fit.waveform_weight * parts["waveform"] + fit.kl_weight * parts["kl"]
@@ -90,14 +90,16 @@ class CodecTrainer:
         norm = torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
         total = float(loss.detach())
         if not (np.isfinite(total) and torch.isfinite(norm)):
-            raise TrainError(f"the codec's loss is no number at step {self.taken + 1}: lower its lr (now {fit.lr:g})")
+            raise TrainError(
+                f"the codec's loss is NaN or infinite at step {self.taken + 1}: lower its lr (now {fit.lr:g})"
+            )
         self._optimizer.step()
         self.taken += 1
         values |= {f"loss/{name}": float(value.detach()) for name, value in parts.items()}
         return values | {"loss/total": total, "optim/grad_norm": float(norm)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimisers and random numbers."""
+        """Weights, optimizers and random numbers."""
         return {
             "taken": self.taken,
             "codec": self.codec.state_dict(),
@@ -108,7 +110,7 @@ class CodecTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`, exactly."""
+        """Resume from `state_dict`, exactly."""
         self.taken = state["taken"]
         self.codec.load_state_dict(state["codec"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -144,7 +146,7 @@ def fit_codec(
     unit scale, which the model's flow starts from; with `fit.adversary`, what discriminators see besides. The codec is left
     in evaluation mode without gradients.
 
-    fresh: the codec has random weights (see `CodecTrainer`). Raises TrainError for no clips and for a loss that is no number.
+    fresh: the codec has random weights (see `CodecTrainer`). Raises TrainError without clips, or if a loss is NaN or infinite.
     """
     trainer = CodecTrainer(codec, clips, fit, seed, fresh)
     try:

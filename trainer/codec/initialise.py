@@ -20,7 +20,7 @@ _POSTERIOR = 0.1
 def initialise_codec(codec: AudioVAE, wav: Tensor) -> None:
     """Scale every convolution so that its output on `wav` [B, S] (at the codec's rate) has mean 0 and unit variance.
 
-    The data-dependent initialisation of weight norm (Salimans and Kingma, 2016). With small random weights instead, some
+    The data-dependent initialization of weight norm (Salimans and Kingma, 2016). With small random weights instead, some
     thirty layers let nothing of a narrow codec's latents through to its output: it learns the mean spectrum, and the
     latents stay noise. Latent means start at unit variance, the output at that of `wav`.
     """
@@ -33,12 +33,12 @@ def initialise_codec(codec: AudioVAE, wav: Tensor) -> None:
     def fit(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         assert isinstance(module, (CausalConv, CausalUpsample))
         mean = output.mean(dim=(0, 2)) if module.bias is not None else output.new_zeros(output.shape[1])
-        centred = output - mean[:, None]
-        scale = targets.get(module, 1.0) / max(float(centred.std()), 1e-6)
+        centered = output - mean[:, None]
+        scale = targets.get(module, 1.0) / max(float(centered.std()), 1e-6)
         module.weight_g.mul_(scale)
         if module.bias is not None:
             module.bias.sub_(mean).mul_(scale)
-        return centred * scale
+        return centered * scale
 
     convolutions = [m for m in codec.modules() if isinstance(m, (CausalConv, CausalUpsample))]
     handles = [module.register_forward_hook(fit) for module in convolutions]

@@ -50,15 +50,15 @@ def mel_bank(window: int, bands: int, rate: int) -> Tensor:
     mel = torch.linspace(0.0, 2595 * log10(1 + rate / 2 / 700), bands + 2, dtype=torch.float64)
     edges = 700 * (10 ** (mel / 2595) - 1) / rate * window
     bins = torch.arange(window // 2 + 1, dtype=torch.float64)
-    low, centre, high = (edges[i : i + bands, None] for i in range(3))
+    low, center, high = (edges[i : i + bands, None] for i in range(3))
     # A band narrower than a bin would see nothing at low frequencies.
-    low, high = torch.minimum(low, centre - 1), torch.maximum(high, centre + 1)
-    up, down = (bins - low) / (centre - low), (high - bins) / (high - centre)
+    low, high = torch.minimum(low, center - 1), torch.maximum(high, center + 1)
+    up, down = (bins - low) / (center - low), (high - bins) / (high - center)
     bank = torch.minimum(up, down).clamp_min(0.0)
     return (bank / bank.sum(dim=1, keepdim=True)).float()
 
 
-# Copied once a device: from pageable memory, each copy would stop a GPU four times a step.
+# Copied once per device: from pageable memory, each copy would stop a GPU four times per step.
 @lru_cache(maxsize=64)
 def _bank_on(window: int, bands: int, rate: int, device: torch.device) -> Tensor:
     # Made by a validation first, it must serve training too.

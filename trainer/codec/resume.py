@@ -1,4 +1,4 @@
-"""What it takes to go on with a codec's training after a kill."""
+"""The state from which a codec's training resumes after a kill."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_state(folder: Path, config: CodecConfig, state: dict[str, Any]) -> Non
 
 
 def remove_state(folder: Path) -> None:
-    """Leave nothing to go on from."""
+    """Remove the state, so that there is nothing to resume from."""
     (folder / _NAME).unlink(missing_ok=True)
 
 
@@ -44,7 +44,7 @@ def read_state(folder: Path, config: CodecConfig) -> dict[str, Any] | None:
         ) from None
     if settings != _key(config):
         raise TrainError(
-            f"{folder} holds a run with other settings: give another output, or remove {path} to start anew"
+            f"{folder} holds a run with other settings: give another output, or remove {path} to start from the beginning"
         )
     return state
 

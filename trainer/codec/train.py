@@ -36,7 +36,7 @@ _HELD_OUT = 0.1
 _HELD_OUT_MOST = 32
 _HELD_OUT_LEAST = 4
 _NORMALISED_BY = 1000
-"""Clips that latents are normalised over, at most."""
+"""Maximum number of clips that latents are normalized over."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class CodecResult:
     after: CodecMeasures
     seconds: float
     stopped_early: bool = False
-    """By a signal; the same call goes on. `after` is then of the last measurement."""
+    """A signal stopped the run; the same call resumes it. `after` is then of the last measurement."""
 
 
 def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> CodecResult:
     """Train and write a codec; a tenth of the clips is held out to measure it. Raises TrainError with one line.
 
-    With `save_every` a run that is killed goes on exactly where it saved last; without, it starts anew. SIGTERM and SIGINT
+    With `save_every` a killed run resumes exactly where it saved last; otherwise it starts from the beginning. SIGTERM and SIGINT
     finish the step, save and return with `stopped_early`.
     """
     output = Path(config.output)
@@ -107,7 +107,7 @@ class _Run:
         codec.requires_grad_(False).eval()
         if stopped:
             after = self._measured[max(self._measured)] if self._measured else before
-            self._say(f"asked to stop: step {trainer.taken} is saved; the same command goes on from there")
+            self._say(f"asked to stop: step {trainer.taken} is saved. Run the same command to resume.")
         else:
             after = self._finish()
             self._say(
@@ -139,7 +139,7 @@ class _Run:
             self._save(trainer)
 
     def _measure(self, step: int) -> dict[str, float]:
-        """Metrics of the held-out clips where the config asks for them at this step; asked to stop, there is no time for it."""
+        """Metrics of the held-out clips if the config asks for them at this step; {} otherwise, or when asked to stop."""
         every = self._config.measure_every
         due = step == self._config.steps or (every is not None and step % every == 0)
         if not due or self._asked_to_stop():

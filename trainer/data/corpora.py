@@ -24,7 +24,7 @@ from trainer.config import TrainError
 from trainer.data.candidate_table import candidate_table
 
 RATE = 16_000
-# What Arrow raises for a file that is no Arrow file, or half of one, are ValueErrors.
+# Arrow raises ValueErrors for a file that is not an Arrow file, or half of one.
 _DAMAGED = (OSError, ValueError, IndexError)
 _LOOKS_AT_ONCE = 16
 """Shards that are looked at side by side."""
@@ -47,7 +47,7 @@ class Decoupled(NamedTuple):
     timbre_id: str
     text: str
     accepted: bool
-    """Whether what is heard is the text in that voice."""
+    """True if the audio is the text in that voice."""
 
 
 class Corpora:
@@ -179,7 +179,7 @@ class Corpora:
                 size, wanted = path.stat().st_size, written.get(place)
                 if wanted is not None and size != wanted:
                     return f"has {size} bytes of {wanted}"
-                # A map of its own: thousands of files must not stay open.
+                # A separate map: thousands of files must not stay open.
                 with pa.memory_map(str(path)) as mapped:
                     pa.ipc.open_file(mapped)
             except _DAMAGED as error:

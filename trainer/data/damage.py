@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from voxcpm.config import VoxCPM2Config
 
 SHARE = 0.01
-"""Of the segments of a run that may be unreadable ..."""
+"""Share of the segments of a run that may be unreadable."""
 ALWAYS = 10
-"""... and so many in any case, for small corpora."""
+"""Number of segments that may be unreadable in any case, for small corpora."""
 IN_A_ROW = 100
-"""Samples one after the other that are left out before the run gives up: then it is no longer single clips."""
+"""Samples in a row that are left out before the run gives up: the damage is then not limited to single clips."""
 
 
 def make_all(
@@ -31,7 +31,7 @@ def make_all(
 ) -> tuple[list[list[Sample]], dict[str, str]]:
     """The samples of planned rows, and why some are not there: segment id -> reason.
 
-    In the place of one that cannot be read stands a document of one position without audio, from which nothing is learnt: the
+    In the place of one that cannot be read stands a document of one position without audio, from which nothing is learned: the
     others keep their numbers in the row and with them their random numbers.
     """
     unreadable: dict[str, str] = {}
@@ -47,13 +47,13 @@ def make_all(
 
 
 def is_readable(planned: Planned, unreadable: Mapping[str, str]) -> bool:
-    """Whether a sample needs none of the unreadable segments."""
+    """Return True if a sample needs none of the unreadable segments."""
     choice = planned.choice
     return choice.candidate.segment_id not in unreadable and choice.reference not in unreadable
 
 
 def refuse_many_damaged(unreadable: int, segments: int, reason: str) -> None:
-    """TrainError where so many of the segments cannot be read (the last for this reason) that it is no longer single clips."""
+    """Raise TrainError if too many segments for single damaged clips cannot be read; `reason` is that of the last one."""
     if unreadable > max(ALWAYS, round(SHARE * segments)):
         raise TrainError(f"{unreadable} of {segments} segments cannot be read (the last: {reason})")
 

@@ -1,4 +1,4 @@
-"""What a model hears of its own past while it is trained: with noise, or not at all, so that it asks text and reference."""
+"""Perturb or drop the audio history that conditions the model in training, so that it relies on text and reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voxcpm.sequence.training_batch import TrainingBatch
 def noise_history(
     batch: TrainingBatch, seeds: Mapping[tuple[int, int], int], noise: float = 0.0, drop: float = 0.0
 ) -> TrainingBatch:
-    """The batch with `heard` set: patches to be learnt are heard as a model hears what it has said so far, not exactly.
+    """The batch with `heard` set: patches to be learned are heard as a model hears what it has said so far, not exactly.
 
     Patches of the past are exact in training, while those a model speaks are its own: a small model follows the recording it
     has heard rather than the text and the reference, and is lost after its first mistake. Two remedies, for batches of packed

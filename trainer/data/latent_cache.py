@@ -65,7 +65,7 @@ class Latents:
 
     def _look_beside(self, corpora: Corpora, codec: AudioVAE) -> None:
         """Find what `voxmill encode` has stored."""
-        homes = [part.path for part in corpora.parts] if corpora is not None else []
+        homes = [part.path for part in corpora.parts]
         there = {home: found for home in homes if (found := stored_codecs(home))}
         if not there:
             return

@@ -104,7 +104,7 @@ class Mixture:
         return {layout: count / max(1, self.shares.able(layout)) for layout, count in layouts.items()}
 
     def notes(self) -> list[str]:
-        """Lines on what is asked for and cannot be had, and on the ramp."""
+        """Lines on settings that the data cannot fulfill, and on the ramp."""
         there = set(self.candidates.languages)
         absent = sorted(language for language in self._language_weights if language not in there)
         missing = f"phase {self._name}: language_weights: there is nothing to train on in {', '.join(absent)}"
@@ -245,7 +245,7 @@ class Mixture:
 
 
 def rough_positions(candidates: Candidates, rows: np.ndarray, layout: str) -> np.ndarray:
-    """float64 [N]: positions of samples before their text is tokenised: three bytes per token, patches of the published model."""
+    """float64 [N]: positions of samples before their text is tokenized: three bytes per token, patches of the published model."""
     table = candidates.table
     found = 4 + table.texts.sizes(rows) / 3 + table.seconds[rows] / PATCH_SECONDS
     if layout in DESCRIBED:

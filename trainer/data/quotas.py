@@ -85,7 +85,7 @@ class Quotas:
         return float(controllable.get(DECOUPLED, 0.0) / max(sum(controllable.values()), 1e-9))
 
     def notes(self) -> list[str]:
-        """Lines on what is asked for and cannot be had, and on the ramp."""
+        """Lines on settings that the data cannot fulfill, and on the ramp."""
         found = []
         for number, layout in enumerate(LAYOUTS):
             asked = max(shares[number] for shares in self._asked)
@@ -100,7 +100,8 @@ class Quotas:
         controllable = max(shares[LAYOUTS.index("controllable")] for shares in self._asked)
         if self._phase.decoupled and controllable and not self._able.get(DECOUPLED):
             found.append(
-                "decoupled is asked for, and there are no accepted content-decoupled samples: controllable ones are recordings"
+                "decoupled is asked for, but the corpora have no accepted content-decoupled samples:"
+                " controllable ones are recordings"
             )
         if self.ramp:
             found.append(f"weights go from layouts_from to layouts over the first {self.ramp:,} samples")

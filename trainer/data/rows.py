@@ -152,7 +152,7 @@ class Row(Sequence[Planned]):
 
 
 class RowStream:
-    """Endless rows of planned samples; `state` and `seek` let a run go on exactly where it was, at no cost.
+    """Endless rows of planned samples; `state` and `seek` let a run resume exactly where it was, at no cost.
 
     A sample longer than a row is not truncated but counted in `skipped`: segment id -> positions it needs.
     """
@@ -231,7 +231,7 @@ class RowStream:
 
 
 class SampleMaker:
-    """Makes samples of plans: latents of the clips, laid out; in continuation layouts the beginning is not learnt."""
+    """Makes samples of plans: latents of the clips, laid out; in continuation layouts the beginning is not learned."""
 
     def __init__(self, corpora: Corpora, latents: Latents, config: VoxCPM2Config) -> None:
         self._corpora, self._latents, self._config = corpora, latents, config

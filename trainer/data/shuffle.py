@@ -13,7 +13,7 @@ class Pools:
     """The segments of several kinds, each drawn in its own order. Draw j of a kind follows from (its key, j) alone.
 
     A pass is about as many draws as a kind has segments, shuffled. Each language has its share of every pass and goes through
-    all of its own segments, in another order each time, before it repeats one: so all are used equally often, also where a
+    all of its segments, in another order each time, before it repeats one. So all are used equally often, even if a
     language is thinned out or repeated. Shuffles are functions (`seeds.shuffled`): a pass over millions of segments takes
     neither memory nor time before its first draw.
     """

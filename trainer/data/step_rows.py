@@ -25,7 +25,7 @@ class MicroBatch:
     choices: tuple[Choice, ...]
     """Of all documents, row by row."""
     learnt: np.ndarray
-    """[2, N] int64: row and document of each position that is learnt."""
+    """[2, N] int64: row and document of each position that is learned."""
     documents: tuple[int, ...]
     """Documents in each row."""
     positions: int
@@ -36,7 +36,7 @@ class MicroBatch:
     """Segments that are damaged, and why; in their samples' place there is nothing to learn."""
 
     def groups(self, errors: np.ndarray) -> Iterator[tuple[str, float, int]]:
-        """(name, sum, count) of the errors [N] at learnt positions, for each layout and each language."""
+        """(name, sum, count) of the errors [N] at learned positions, for each layout and each language."""
         first = np.concatenate(([0], np.cumsum(self.documents)))[self.learnt[0]]
         of_document = first + self.learnt[1]
         totals = np.bincount(of_document, errors, len(self.choices))

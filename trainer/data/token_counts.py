@@ -89,7 +89,7 @@ def _write(path: Path, table: Table, tokenizer: TextTokenizer, words: Words) -> 
 
 
 def _is_whole(path: Path, rows: int) -> bool:
-    """Whether a file of counts is there and undamaged."""
+    """Return True if a file of counts exists and is undamaged."""
     if not path.is_file() or path.stat().st_size != 4 * (rows + 1):
         return False
     data = np.fromfile(path, "<i4")

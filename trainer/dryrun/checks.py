@@ -83,7 +83,7 @@ def read_data(config: TrainConfig, say: Callable[[str], None] = lambda line: Non
 
 
 def check_output(config: TrainConfig, key: str) -> Saved | None:
-    """The checkpoint that the run goes on from. TrainError for a folder that cannot be written, or that holds a run on other
+    """The checkpoint that the run resumes from. Raises TrainError if the folder cannot be written, or holds a run on other
     data."""
     output = Path(config.output)
     there = _nearest(output)
@@ -113,7 +113,7 @@ def _refuse_other_model(config: TrainConfig, output: Path, resumed: Saved) -> No
         before = TrainConfig.model_validate(read_yaml(written)).model
     except ValueError:
         return  # by another version, or by hand: the weights' shapes are compared when they are read
-    # Where to start from is no longer read, unless adapters are trained on it or there are shards only, without a codec.
+    # `start` is not read any more, unless adapters are trained on it, or only shards without a codec exist.
     # Adapters may find their base elsewhere: its weights are compared (`refuse_other_base`).
     compared = config.model.lora is not None and saved_state(resumed).base
     left_out = {"start"} if start_of(config, resumed) is None or compared else set()
@@ -232,8 +232,8 @@ def _bytes(path: Path) -> int:
 
 
 def check_all(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -> tuple[Data, Saved | None]:
-    """Every check; the data, and the checkpoint to go on from. Fetches what the run starts from; nothing is written to the
-    output, unless the corpora cannot be written to: the candidate table is then built there."""
+    """Run every check; return the data and the checkpoint to resume from. Fetches what the run starts from. Nothing is written
+    to the output, unless the corpora cannot be written to: the candidate table is then built there."""
     data = read_data(config, say, Path(config.output).expanduser() / "candidates")
     resumed = check_output(config, data.key)
     start = start_of(config, resumed)

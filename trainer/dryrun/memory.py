@@ -7,8 +7,8 @@ besides).
 activations: a block of width h, n query and k key heads of width d and inner width f keeps for each of its positions
     4 h + 2 (n + k) d + 4 f   numbers
 (both norms' inputs and outputs; q, k, v and the attended values; gate, its SiLU, up, their product). TSLM and RALM see every
-position of a part's rows, LocEnc (P + 1) tokens for every patch, LocDiT (2 P + 3) for every patch that is learnt. With
-`recompute` a block keeps h numbers a position, and one block at a time the rest.
+position of a part's rows, LocEnc (P + 1) tokens for every patch, LocDiT (2 P + 3) for every patch that is learned. With
+`recompute` a block keeps h numbers per position, and one block at a time the rest.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class PartSize:
-    """What goes through the model at once: positions, those of them that are patches, and those that are learnt."""
+    """What goes through the model at once: positions, those of them that are patches, and those that are learned."""
 
     positions: float
     patches: float
@@ -84,9 +84,9 @@ def memory_needed(
     recompute: bool = False,
     frozen_width: int | None = None,
 ) -> Memory:
-    """The estimate for one rank of a run with so many weights, of which so many are trained.
+    """The estimate for one rank of a run with `weights` weights, of which `trained` are trained.
 
-    frozen_width: bytes of each of the `weights` where they are not trained, and adapters (`trained`) come on top; None: the
+    frozen_width: bytes of each of the `weights` if they are not trained, and adapters (`trained`) come on top; None: the
     weights are what is trained.
     """
     share = world if sharded else 1
@@ -107,5 +107,5 @@ def memory_needed(
 
 
 def checkpoint_bytes(weights: int, trained: int, width: int, average: bool) -> float:
-    """Bytes of one checkpoint: the official folder with `width` bytes a weight, and what resuming needs."""
+    """Bytes of one checkpoint: the official folder with `width` bytes per weight, and what resuming needs."""
     return weights * width + trained * FLOAT * (4 if average else 3)

@@ -71,7 +71,7 @@ class PhasePlan:
     epochs: float = 0.0
     too_long: dict[str, int] = field(default_factory=dict)
     exact: bool = True
-    """Whether all steps were laid out; else the numbers are extrapolated."""
+    """True if all steps were laid out; otherwise the numbers are extrapolated."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -115,7 +115,7 @@ class TrainPlan:
         parts = [
             f"{words} {value / 1e9:.2f}"
             for words, value in (
-                ("weights", memory.weights), ("gradients", memory.gradients), ("optimiser", memory.optimizer),
+                ("weights", memory.weights), ("gradients", memory.gradients), ("optimizer", memory.optimizer),
                 ("average", memory.average), ("activations", memory.activations),
             )
             if value
@@ -268,7 +268,7 @@ def _phase_lines(phase: PhasePlan) -> list[str]:
         f"  by layout: {layout_words(phase.layouts, phase.asked, phase.rounds)}{made}",
         f"  by language: {languages}",
         f"  {about}{phase.positions:,} positions ({phase.text_tokens:,} text tokens, {phase.patches:,} patches, of which"
-        f" {phase.learnt:,} are learnt); rows are {phase.filled:.0%} full",
+        f" {phase.learnt:,} are learned); rows are {phase.filled:.0%} full",
     ]
 
 

@@ -39,8 +39,8 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def refuse_other_base(output: Path, before: Mapping[str, str], now: Mapping[str, str], start: str | None) -> None:
-    """TrainError if a run's adapters were trained over other weights than `start` holds now. A run that was begun before digests
-    were kept has none, and goes on."""
+    """Raise TrainError if a run's adapters were trained over other weights than `start` holds now. A run begun before digests
+    were kept has none, and continues."""
     changed = [name for name in before if name in now and before[name] != now[name]]
     if changed:
         raise TrainError(

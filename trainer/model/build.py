@@ -96,12 +96,12 @@ def _keep_tokenizer(start: Path, assets: Path) -> Path:
 
 
 def keeps_half(config: TrainConfig, shape: VoxCPM2Config) -> bool:
-    """Whether frozen weights beside adapters are kept in bfloat16: where they come in it and are multiplied in it."""
+    """Return True if frozen weights beside adapters stay in bfloat16: if they come in it and are multiplied in it."""
     return config.model.lora is not None and config.dtype == shape.dtype == "bfloat16"
 
 
 def keep_in_half(model: VoxCPM2) -> None:
-    """Turn the frozen matrices of linears and embeddings into bfloat16, in place: half the memory, and nothing is lost where
+    """Turn the frozen matrices of linears and embeddings into bfloat16, in place: half the memory, and nothing is lost if
     that is what the checkpoint holds and what they are multiplied in."""
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Embedding)):

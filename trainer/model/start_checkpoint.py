@@ -15,7 +15,7 @@ _OF_A_RUN = re.compile(r"latest|merged|start|step_\d+")
 
 
 def is_hub_id(start: str) -> bool:
-    """Whether this is the name of a checkpoint on the hub (`owner/name`) rather than a folder that is missing."""
+    """Return True if this is the name of a checkpoint on the hub (`owner/name`) and not a missing folder."""
     if start == HUB_ID:
         return True
     owner, _, name = start.partition("/")
@@ -23,7 +23,7 @@ def is_hub_id(start: str) -> bool:
 
 
 def local_start(start: str) -> Path | None:
-    """The folder of a checkpoint that is here; None for one of the hub that has yet to be fetched. TrainError for neither."""
+    """The local folder of a checkpoint; None for one of the hub that is not fetched yet. Raises TrainError for neither."""
     folder = Path(start).expanduser()
     if folder.is_dir():
         return folder
@@ -39,7 +39,7 @@ def local_start(start: str) -> Path | None:
 
 
 def fetch_start(start: str) -> None:
-    """Have a checkpoint here. TrainError where it cannot be had.
+    """Fetch a checkpoint unless it is local. Raises TrainError if that fails.
 
     Several processes of a machine may call it at once: the hub's client locks what it writes.
     """

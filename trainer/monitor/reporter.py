@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: lines, metrics, validations, spoken sentences."""
+"""Reports of a run in progress: lines, metrics, validations, spoken sentences."""
 
 from __future__ import annotations
 

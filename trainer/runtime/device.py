@@ -28,16 +28,17 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
         count = torch.cuda.device_count()
         if local_rank >= count:
             raise TrainError(
-                f"process {local_rank} of this machine has no GPU of its own: {count} are here; start {count}"
+                f"local rank {local_rank} has no GPU: this machine has {count}. Start 1 process per GPU"
+                f" (--nproc-per-node {count})."
             )
         device = torch.device("cuda", local_rank)
     return device
 
 
 def is_compiled(config: TrainConfig, device: torch.device) -> bool:
-    """Whether blocks are compiled there."""
+    """Return True if blocks are compiled on `device`."""
     if config.compile == "auto":
-        # In float32 there is no attention over packed documents in one call, and every number of them is compiled anew.
+        # In float32, packed documents cannot be attended to in one call, and every number of them is compiled again.
         return device.type == "cuda" and config.dtype == "bfloat16"
     return config.compile
 
@@ -57,7 +58,7 @@ def _has_bfloat16() -> bool:
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """Inside, torch works with so many threads (None: as it was); afterwards with as many as before."""
+    """Let torch use `count` threads inside the block (None: no change); restore the former count afterwards."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

@@ -25,7 +25,7 @@ _PATIENCE = timedelta(hours=2)
 
 
 class PeerError(TrainError):
-    """Another rank has failed, and has said why: this one ends without a line of its own."""
+    """Another rank has failed and has said why; this one ends without a message."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process speaks and writes what is written once."""
+        """Return True if this process prints, and writes what is written once."""
         return self.rank == 0
 
     @property
     def sharded(self) -> bool:
-        """Whether each rank holds a part of every weight only."""
+        """Return True if each rank holds only a part of every weight."""
         return self.mode == "fsdp"
 
     def sums(self, values: Sequence[float]) -> list[float]:
@@ -65,7 +65,7 @@ class Ranks:
         return [row.tolist() for row in found]
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so on any rank."""
+        """Return True if `flag` is set on any rank."""
         return self.sums([float(flag)])[0] > 0
 
     def gathered(self, value: Any) -> list[Any]:
@@ -77,7 +77,7 @@ class Ranks:
         return found
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all ranks have come to this call."""
         if self.world > 1:
             self.sums([0.0])
 
@@ -157,7 +157,7 @@ def chosen_ranks(config: TrainConfig, rank: int, world: int, local: int) -> Rank
         raise TrainError("parallel is fsdp, but adapters are trained: their gradients are small, set parallel=ddp")
     if config.parallel != "auto":
         return Ranks(rank, world, local, config.parallel)
-    # Adapters' gradients and optimiser state are small: sharding them would gather the frozen weights in every pass.
+    # Adapters' gradients and optimizer state are small: sharding them would gather the frozen weights in every pass.
     return Ranks(rank, world, local, "ddp" if config.model.lora is not None else "fsdp")
 
 

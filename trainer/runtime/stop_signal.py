@@ -18,7 +18,7 @@ _AT_ONCE = 3
 """Interrupts after which the process ends even if Python never gets to run its handlers."""
 _REPEAT_S = 0.5
 _FIRST_INTERRUPT = (
-    b"\nstopping: this step is finished and saved first; Ctrl-C again ends the run now (the same command goes on from the"
+    b"\nstopping: this step is finished and saved first; Ctrl-C again ends the run now (the same command resumes from the"
     b" last checkpoint), and once more ends it even if it hangs\n"
 )
 

@@ -1,4 +1,4 @@
-"""AudioVAE V2: 16 kHz speech to 25 latent frames a second, and back to 48 kHz audio, causally."""
+"""AudioVAE V2: 16 kHz speech to 25 latent frames per second, and back to 48 kHz audio, causally."""
 
 from __future__ import annotations
 

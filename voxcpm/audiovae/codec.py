@@ -59,7 +59,7 @@ class AudioVAE(nn.Module):
 
     @property
     def folded(self) -> bool:
-        """Whether this is the inference form."""
+        """Return True if this is the inference form."""
         return isinstance(self.decoder, FoldedDecoder)
 
     @property
@@ -178,7 +178,7 @@ class AudioVAE(nn.Module):
 
     @torch.no_grad()
     def fold_weight_norm(self) -> Self:
-        """Turn into the inference form, in place: weights normalised once and laid out for speed; outputs agree to 1e-5.
+        """Turn into the inference form, in place: weights normalized once and laid out for speed; outputs agree to 1e-5.
 
         No way back, no gradients, and `state_dict` and `load_state_dict` raise RuntimeError; stream states of the two
         forms do not mix. Doing it twice is harmless. Fold after loading weights and moving to the device. The encoder is

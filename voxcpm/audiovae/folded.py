@@ -77,7 +77,7 @@ class FoldedDecoder(nn.Module):
         self.history_frames = last.history_frames
         has_buckets = decoder.sr_cond_model is not None
         self.register_buffer("sr_bin_boundaries", decoder.sr_bin_boundaries if has_buckets else None, persistent=False)
-        # The same on the host, so that an ordinary rate costs no device synchronisation.
+        # The same on the host, so that an ordinary rate costs no device synchronization.
         self.boundaries: list[int] | None = decoder.sr_bin_boundaries.tolist() if has_buckets else None
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
 """What a causal codec remembers between two chunks: a plain value, passed in and handed back, never hidden in a module.
 
-Every causal convolution needs the last few frames of its own input. Those *histories*, in the order in which the layers
+Every causal convolution needs the last few frames of its input. Those *histories*, in the order in which the layers
 run, are the whole state. They start as zeros, which is the left padding of the published codec, so a stream of any
 chunk sizes equals one long call. One row of the batch is one stream.
 """
@@ -79,7 +79,7 @@ class Histories:
         return extended
 
     def open(self, like: Tensor, frames: int) -> Tensor:
-        """An uninitialised buffer [B, frames + T, C] for `like` [B, T, C], the history filled in (folded form)."""
+        """An uninitialized buffer [B, frames + T, C] for `like` [B, T, C], the history filled in (folded form)."""
         batch, length, channels = like.shape
         buffer = like.new_empty(batch, frames + length, channels)
         if self._past is None:

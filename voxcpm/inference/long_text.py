@@ -2,7 +2,7 @@
 
 The model drifts when it speaks for more than about half a minute at once. Here every piece after the first hears two things:
 the voice's reference (the given one, or the first piece itself), which keeps the timbre from drifting, and the end of the
-piece before it, which it continues, so that rhythm and loudness go on.
+piece before it, which it continues, so that rhythm and loudness stay the same.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DENSE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
 
 def speaking_length(text: str) -> float:
-    """Rough seconds of speech: 14 characters a second, 4.5 for scripts that write a syllable with one character."""
+    """Rough seconds of speech: 14 characters per second, 4.5 for scripts that write a syllable with one character."""
     dense = len(_DENSE.findall(text))
     return dense / 4.5 + (len(text) - dense) / 14.0
 
@@ -52,7 +52,7 @@ def _atoms(text: str, longest_s: float, level: int = 0) -> list[str]:
 
 
 def _join(atoms: list[str], longest_s: float) -> list[str]:
-    """Neighbours together as long as they fit."""
+    """Join neighbors as long as they fit."""
     pieces: list[str] = []
     for atom in atoms:
         if pieces and speaking_length(pieces[-1] + atom) <= longest_s:
@@ -65,7 +65,7 @@ def _join(atoms: list[str], longest_s: float) -> list[str]:
 def split_text(text: str, longest_s: float = 12.0) -> list[str]:
     """Pieces of at most about `longest_s` seconds of speech: whole sentences together; a longer sentence is cut at commas,
     then at spaces, then anywhere. Every character but white space is in one of them; pieces that hold nothing to
-    pronounce go to their neighbour."""
+    pronounce go to their neighbor."""
     pieces: list[str] = []
     for piece in (part.strip() for part in _atoms(text, longest_s)):
         if not piece:
@@ -110,7 +110,7 @@ def speak_long(
         yield piece, stream.push(generation.patches)
         if reference is None:
             reference = generation.patches
-        # A piece that did not end by itself is a bad example to go on from.
+        # A piece that did not end by itself is a bad example to continue from.
         whole = generation.ending == "stop"
         cache = make_prompt_cache(piece if whole else "", generation.patches if whole else None, reference)
     model.last_successful_seed = seed

@@ -1,4 +1,4 @@
-"""Text normalisation (`normalize=True`): markdown off, numbers into words. Phoneme input in braces is left as it is.
+"""Text normalization (`normalize=True`): markdown off, numbers into words. Phoneme input in braces is left as it is.
 
 English and Chinese numbers are spelled out here; with the `wetext` package installed, its rules (dates, units, money) are used.
 Texts in other languages keep their digits, which the model reads itself.

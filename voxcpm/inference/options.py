@@ -40,6 +40,6 @@ def check_prompt(prompt_audio: object | None, prompt_text: str | None) -> None:
 
 
 def check_file(path: str | Path | None) -> None:
-    """Raise FileNotFoundError for a path that is no file (None is allowed)."""
+    """Raise FileNotFoundError if `path` is not a file (None is allowed)."""
     if path is not None and not Path(path).is_file():
         raise FileNotFoundError(f"no audio file at {path}")

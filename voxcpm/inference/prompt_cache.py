@@ -1,4 +1,4 @@
-"""Prompt caches: the latents of a voice (reference) and of speech to go on from (prompt), ready to be used again.
+"""Prompt caches: the latents of a voice (reference) and of speech to continue from (prompt), ready to be used again.
 
 A cache is a plain dict, as in the official package, and can be kept in a file:
     mode            "reference", "continuation" or "ref_continuation"
@@ -45,7 +45,7 @@ def make_prompt_cache(prompt_text: str, prompt: Tensor | None, reference: Tensor
 
 
 def merge_prompt_cache(cache: PromptCache | None, new_text: str, new_audio_feat: Tensor) -> PromptCache:
-    """A cache that goes on where the generated patches [n, P, D] of `new_text` ended; the reference is kept."""
+    """A cache that continues where the generated patches [n, P, D] of `new_text` ended; the reference is kept."""
     cache = cache if cache is not None else PromptCache()
     earlier = cache.get("audio_feat")
     new = new_audio_feat.detach().float().cpu()
@@ -78,8 +78,8 @@ def load_prompt_cache(path: str | Path) -> PromptCache:
             about = (file.metadata() or {}).get("voxcpm_prompt_cache")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is no prompt cache ({error})") from None
+        raise CheckpointError(f"{path} is not a prompt cache ({error})") from None
     if about is None:
-        raise CheckpointError(f"{path} is a safetensors file, but no prompt cache")
+        raise CheckpointError(f"{path} is a safetensors file, but not a prompt cache")
     text = json.loads(about)["prompt_text"]
     return make_prompt_cache(text, tensors.get("audio_feat"), tensors.get("ref_audio_feat"))

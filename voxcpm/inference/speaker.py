@@ -338,7 +338,7 @@ class VoxCPM2Model:
     def inference(
         self, text: Tensor, text_mask: Tensor, feat: Tensor, feat_mask: Tensor, **options: Any
     ) -> tuple[Tensor, Tensor]:
-        """Go on from a laid-out sequence: ids and masks [1, T], features [1, T, P, D].
+        """Continue from a laid-out sequence: ids and masks [1, T], features [1, T, P, D].
 
         Returns latents [1, D, (C+n)*P] for the codec, led by up to three prompt patches C, and the n new patches [n, P, D].
         """

@@ -1,8 +1,8 @@
 """8-bit linears for the CPU (`dtype="int8"`): weights rounded once per output channel, activations per call.
 
 Off by default: the latents change, by 3 to 6 % over six patches of the golden checkpoint (`tests/voxcpm/test_speed_paths.py`);
-what that does to the sound of the released model is not measured. There is no way back to the weights as they
-were, so a quantised model is neither saved nor adapted.
+what that does to the sound of the released model is not measured. The original weights cannot be restored,
+so a quantized model is neither saved nor adapted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Int8Linear(nn.Module):
         wide = weight.detach().float()
         scales = (wide.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
         with warnings.catch_warnings():
-            # The quantised tensor types are announced to move out of torch; the kernel is in torch alone.
+            # The quantized tensor types are announced to move out of torch; the kernel is in torch alone.
             warnings.simplefilter("ignore")
             rounded = torch.quantize_per_channel(
                 wide, scales.double(), torch.zeros(len(wide), dtype=torch.int64), 0, torch.qint8
@@ -72,5 +72,5 @@ def quantise_towers(model: nn.Module) -> nn.Module:
 
 
 def is_quantised(model: nn.Module) -> bool:
-    """Whether any of the model's linears is int8."""
+    """Return True if any of the model's linears is int8."""
     return any(isinstance(module, Int8Linear) for module in model.modules())

@@ -28,7 +28,7 @@ _SHARES_HEADS = _TORCH >= (2, 12)
 
 @dataclass(frozen=True)
 class Reach:
-    """Who sees whom: `Reach(causal=False)` everybody, `Reach(causal=True)` the past, with `lengths` the own document's past.
+    """What a position attends to: `Reach(causal=False)` all, `Reach(causal=True)` the past; with `lengths`, its document's past.
 
     lengths: sizes of the documents in the row-major sequence of all B*T positions; a document never spans two rows.
     """

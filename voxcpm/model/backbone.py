@@ -105,7 +105,7 @@ class VoxCPM2(nn.Module):
         state: DecodeState | None = None,
     ) -> tuple[Tensor, Tensor]:
         """TSLM and RALM over whole rows. tokens, masks: [B, T] (masks bool), patches: [N, P, D], those of audio_mask in
-        row-major order. Returns h' (quantised at audio positions) and r, both [B, T, H]. LocEnc sees audio positions only."""
+        row-major order. Returns h' (quantized at audio positions) and r, both [B, T, H]. LocEnc sees audio positions only."""
         embedded = self._in_rows(patches, self.embed_patches)
         audio = audio_mask.unsqueeze(-1)
         # masked_scatter takes the values in row-major order, which is the order of the patches.

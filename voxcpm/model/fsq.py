@@ -1,4 +1,4 @@
-"""Finite scalar quantisation of the TSLM's hidden state: the semantic bottleneck between TSLM and RALM."""
+"""Finite scalar quantization of the TSLM's hidden state: the semantic bottleneck between TSLM and RALM."""
 
 from __future__ import annotations
 

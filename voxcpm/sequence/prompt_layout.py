@@ -1,4 +1,4 @@
-"""The sequence organisations of VoxCPM2: which positions are text, which are patches.
+"""The sequence organizations of VoxCPM2: which positions are text, which are patches.
 
     basic, voice design        text 101
     reference, controllable    103 [reference patches] 104 text 101

@@ -26,11 +26,11 @@ class TrainingBatch:
     text_mask: Tensor  #: [B, T]
     audio_mask: Tensor  #: [B, T]; disjoint from text_mask
     features: Tensor  #: [B, T, P, D] latent patches; ignored where audio_mask is 0
-    loss_mask: Tensor  #: [B, T]; the patches to be learnt (the references are not); a subset of audio_mask
-    stop_labels: Tensor  #: [B, T] int64; 1 at the last patch to be learnt of a document, else 0
+    loss_mask: Tensor  #: [B, T]; the patches to be learned (the references are not); a subset of audio_mask
+    stop_labels: Tensor  #: [B, T] int64; 1 at the last patch to be learned of a document, otherwise 0
     position_ids: Tensor | None = None  #: [B, T] int64, from 0 in every document; None: 0..T-1
-    #: [B, T] int64, constant over a document and different from its neighbours'; None: one document a row. Nothing crosses
-    #: a border: neither attention, nor the hidden state or the patch that condition the next one. Padding: any id of its own.
+    #: [B, T] int64, constant over a document and different from its neighbors'; None: one document per row. Nothing crosses
+    #: a border: neither attention, nor the hidden state or the patch that condition the next one. Padding: an id of no document.
     document_ids: Tensor | None = None
     #: [B, T, P, D]: what is heard of the audio (LocEnc, and the patch before the one that LocDiT makes) where that is not
     #: `features`, which stay what is to be predicted; None: the features themselves.
@@ -155,7 +155,7 @@ def _runs(ids: Tensor) -> Iterator[tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class Losses:
-    """The two losses of a batch, as means (to report) and as sums and counts (to normalise over a whole optimiser step).
+    """The two losses of a batch, as means (to report) and as sums and counts (to normalize over a whole optimizer step).
 
     diffusion = diffusion_sum / max(diffusion_count, 1), the mean over loss positions and their P frames of the squared velocity
     error averaged over D; stop = stop_sum / max(stop_count, 1), the mean cross-entropy over loss positions. With gradient

@@ -2,7 +2,7 @@
 
 plain           text 101 [target] 102
 with reference  103 [reference] 104 text 101 [target] 102
-prompt only     text 103 [clip] 104      (nothing is learnt)
+prompt only     text 103 [clip] 104      (nothing is learned)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from voxcpm.sequence.training_batch import TrainingBatch
 
 @dataclass(frozen=True)
 class Sample:
-    """One document. T positions, A of them patches to be learnt."""
+    """One document. T positions, A of them patches to be learned."""
 
     text_tokens: Tensor  #: [T] int64
     audio_mask: Tensor  #: [T] bool
@@ -74,7 +74,7 @@ def lay_out_sample(
 def pack_rows(rows: Sequence[Sequence[Sample]], length: int | None = None) -> TrainingBatch:
     """A batch whose rows are the given samples one after the other, right padded to `length` (or to the longest row).
 
-    document_ids count from 0 in each row, padding is -1; position_ids start anew in every document. Raises ValueError when
+    document_ids count from 0 in each row, padding is -1; position_ids start from 0 in every document. Raises ValueError if
     a row is longer than `length`.
     """
     longest = max(sum(sample.length for sample in row) for row in rows)

@@ -84,16 +84,16 @@ def find_checkpoint(
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         reason = first_line(error)
-        where = "in the local cache" if local_files_only else "on the hub"
+        tried = "found in the local cache" if local_files_only else "fetched from the hub"
         raise FileNotFoundError(
-            f"{text} is no folder here and could not be had {where} ({reason}); give the checkpoint's folder"
+            f"{text} is not a local folder and could not be {tried} ({reason}); give the checkpoint's folder"
         ) from None
 
 
 def read_tensors(path: Path, leave_mapped: Callable[[str], bool] = lambda name: False) -> dict[str, Tensor]:
     """Tensors of a safetensors file or a torch file (`weights_only`, `state_dict` unwrapped).
 
-    Each has memory of its own, except those with a name that `leave_mapped` picks: they share a mapping of the file, for a
+    Each has separate memory, except those with a name that `leave_mapped` picks: they share a mapping of the file, for a
     caller who soon replaces all of them by another form. (The pages of all tensors of a mapping stay resident while one
     of them is alive.)
     """
@@ -102,7 +102,7 @@ def read_tensors(path: Path, leave_mapped: Callable[[str], bool] = lambda name: 
             tensors = {}
             for mapped in (True, False):
                 with safe_open(path, framework="pt") as file:
-                    for name in file.keys():  # noqa: SIM118 (it is no dict)
+                    for name in file.keys():  # noqa: SIM118 (not a dict)
                         if leave_mapped(name) == mapped:
                             tensors[name] = file.get_tensor(name) if mapped else file.get_tensor(name).clone()
             return tensors
@@ -118,7 +118,7 @@ def _first_file(folder: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise FileNotFoundError(f"{folder} has none of {', '.join(names)}: it is no complete VoxCPM2 checkpoint")
+    raise FileNotFoundError(f"{folder} has none of {', '.join(names)}: it is not a complete VoxCPM2 checkpoint")
 
 
 def model_file(folder: Path) -> Path:
@@ -178,7 +178,7 @@ def load_backbone(
 ) -> VoxCPM2:
     """The model of a checkpoint folder in the config's dtype or another; ready for inference, gradients off.
 
-    to_be_packed: `pack_linears` comes next, so that the linears' weights need no memory of their own until then.
+    to_be_packed: `pack_linears` comes next, so the linears' weights need no separate memory until then.
     Raises FileNotFoundError and CheckpointError.
     """
     folder = Path(folder)
@@ -207,7 +207,7 @@ def build_codec(config: VoxCPM2Config) -> AudioVAE:
 def load_codec(folder: str | Path, device: torch.device | str = "cpu", to_be_folded: bool = False) -> AudioVAE:
     """The codec of a checkpoint folder, always float32: `audiovae.safetensors`, else `audiovae.pth`.
 
-    to_be_folded: `fold_weight_norm` comes next, so that the decoder needs no memory of its own until then.
+    to_be_folded: `fold_weight_norm` comes next, so the decoder needs no separate memory until then.
     Raises FileNotFoundError and CheckpointError.
     """
     folder = Path(folder)

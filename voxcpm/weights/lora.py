@@ -79,7 +79,7 @@ class LoRALinear(nn.Linear):
         self.scale = config.alpha / config.r
         self.dropout = config.dropout
         self.enabled = True
-        # Not a registered submodule. Its kernel goes on being used, so that a disabled adapter changes no bit.
+        # Not a registered submodule. Its kernel stays in use, so that a disabled adapter changes no bit.
         object.__setattr__(self, "_base", base)
         self.training = linear.training
         return self
@@ -198,7 +198,7 @@ def lora_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def read_lora(path: str | Path) -> tuple[LoRAConfig | None, dict[str, Tensor]]:
-    """Config (None when there is no lora_config.json) and tensors of an adapter folder or file.
+    """Config (None without a lora_config.json) and tensors of an adapter folder or file.
 
     Raises FileNotFoundError and CheckpointError.
     """
