@@ -269,7 +269,7 @@ def test_a_separation_network(tmp_path: Path, canary: Path) -> None:
     path = tmp_path / "955717e8-8726e21a.th"
     for content in hostile_files(tmp_path, canary):
         path.write_bytes(content)
-        with pytest.raises(LoadError, match="no Demucs network") as error:
+        with pytest.raises(LoadError, match="not a Demucs network") as error:
             load_demucs(path)
         refused(error, canary)
 
