@@ -190,7 +190,7 @@ def test_a_bad_manifest_stops_with_the_line_that_is_wrong(tmp_path: Path, conten
     with pytest.raises(SourceError, match=words):
         find_sources([str(path)])
     (tmp_path / "m.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(SourceError, match="no Parquet file"):
+    with pytest.raises(SourceError, match="not a readable Parquet file"):
         find_sources([f"{tmp_path}/m.parquet"])
 
 
