@@ -189,10 +189,10 @@ class TrainConfig(FrozenSettings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the arithmetic; weights and optimizer state are always float32."""
     history_noise: float = Field(0.0, ge=0)
-    """Noise (of the latents' scale, up to this) on the audio that the model hears as its past while it is trained."""
+    """Largest noise (in units of the latents' scale) on the audio history that the model is conditioned on during training."""
     history_drop: float = Field(0.0, ge=0, lt=1)
-    """Share of the samples that hear nothing of their past while they are trained, so that each patch, not just the first, is
-    told from text and reference."""
+    """Share of the samples that are trained without their audio history, so that the model predicts each patch, not only the
+    first, from the text and the reference."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; None: torch's choice."""
     latent_cache: FolderName | None = "auto"
