@@ -16,7 +16,7 @@ _HOMES = {
     "load_train_config": "trainer.config",
     "Progress": "trainer.result",
     "TrainResult": "trainer.result",
-    "train": "trainer.loop",
+    "train": "trainer.run",
 }
 
 __all__ = ["Progress", "TrainConfig", "TrainResult", "load_train_config", "train"]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from train_runs import Runs, damage, losses
 
 from catalogs.corpus.reader import Corpus
+from trainer.checkpoint import state
 from trainer.config import TrainError, ValidationSettings
 from trainer.data import damage as limits
 from trainer.data.candidates import Choice
@@ -139,7 +140,7 @@ def test_more_than_a_few_end_the_run_with_one_line(
     for other in ids:
         if other != segment:
             damage(runs.corpus, other)
-    monkeypatch.setattr(limits, "IN_A_ROW", 12)
+    monkeypatch.setattr(state, "IN_A_ROW", 12)
     with pytest.raises(TrainError, match=r"^1[2-9] samples in a row cannot be read .*voxmill fsck") as refused:
         train(runs.config(tmp_path / "out"), lambda _: None)
     assert "\n" not in str(refused.value)
