@@ -34,16 +34,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     describe_corpus(root)
     mark_duplicates(root, 0.7)
     query(root, "select count(*) from segments")
+    shutil.copytree(root, root.with_name("as it was"))
     return root
 
 
 @pytest.fixture
-def root(whole: Path, tmp_path: Path) -> Path:
-    """A copy to damage, at another place: its catalog is built again at the first query."""
-    copy = tmp_path / "my corpus"
-    shutil.copytree(whole, copy)
-    query(copy, "select count(*) from segments")
-    return copy
+def root(whole: Path) -> Path:
+    """The corpus as it was, to damage: at its own place its catalog is up to date."""
+    shutil.rmtree(whole)
+    shutil.copytree(whole.with_name("as it was"), whole)
+    return whole
 
 
 def _remove(path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import errno
 import io
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -60,36 +61,44 @@ class _Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    create_corpus(tmp_path / "c", "bells <&> whistles", license="CC0-1.0")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus with some of everything. Not to be changed, apart from its report."""
+    root = tmp_path_factory.mktemp("report") / "c"
+    create_corpus(root, "bells <&> whistles", license="CC0-1.0")
     for n in range(3):
-        commit_unit(tmp_path / "c", make_unit(f"u{n}", 5))
+        commit_unit(root, make_unit(f"u{n}", 5))
     unit = make_unit("odd", 5)
     rows = [dict(row) for row in unit.rows]
     rows[0]["text"] = "<script>alert(1)</script> & more"
     rows[1] |= {"dnsmos_ovr": 1.5, "reasons": ["low_dnsmos"]}
     rows[2] |= {"reasons": ["failed_transcribe"], "audio": None}
-    commit_unit(tmp_path / "c", make_unit("odd", 5, rows=rows))
+    commit_unit(root, make_unit("odd", 5, rows=rows))
     described = {
         "segment_id": rows[0]["segment_id"],
         "annotator": "acoustic",
         "full": "A low, warm voice.",
         "status": "ok",
     }
-    target = tmp_path / "c" / "annotations" / "acoustic" / "part.parquet"
+    target = root / "annotations" / "acoustic" / "part.parquet"
     target.parent.mkdir(parents=True)
     pq.write_table(to_table([described], DESCRIPTIONS), target)
-    quarantine_now(tmp_path / "c", verdict("talks/broken <1>.wav"))
-    (tmp_path / "c" / "prepare.yaml").write_text("profile: small\ntranscribe: {model: whisper-base}\n")
-    return tmp_path / "c"
+    quarantine_now(root, verdict("talks/broken <1>.wav"))
+    (root / "prepare.yaml").write_text("profile: small\ntranscribe: {model: whisper-base}\n")
+    return root
 
 
-def test_the_page_is_whole_offline_and_safe(root: Path) -> None:
-    path = build_report(root)
-    text = path.read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def report(whole: Path) -> str:
+    """Its report."""
+    path = build_report(whole)
+    assert path == whole / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_page_is_whole_offline_and_safe(report: str) -> None:
+    text = report
     page = _Page(text)
-    assert path == root / "report.html"
     assert page.loads
     assert all(address.startswith("data:audio/") for address in page.loads)
     assert not re.search(r"https?://|@import|fetch\(|XMLHttpRequest", text)
@@ -97,8 +106,8 @@ def test_the_page_is_whole_offline_and_safe(root: Path) -> None:
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_it_says_what_became_of_everything(root: Path) -> None:
-    text = _Page(build_report(root).read_text(encoding="utf-8")).text
+def test_it_says_what_became_of_everything(report: str) -> None:
+    text = _Page(report).text
     for words in (
         "bells <&> whistles",
         "14 segments kept of 20",
@@ -118,8 +127,8 @@ def test_it_says_what_became_of_everything(root: Path) -> None:
         assert words in text, words
 
 
-def test_clips_can_be_heard(root: Path) -> None:
-    page = _Page(build_report(root).read_text(encoding="utf-8"))
+def test_clips_can_be_heard(report: str) -> None:
+    page = _Page(report)
     assert page.loads
     for address in page.loads:
         kind, data = address.removeprefix("data:").split(";base64,")
@@ -130,11 +139,12 @@ def test_clips_can_be_heard(root: Path) -> None:
         assert np.abs(audio).max() > 0.1
 
 
-def test_the_audio_budget_is_kept(root: Path) -> None:
-    assert _Page(build_report(root, root / "silent.html", audio_bytes=0).read_text(encoding="utf-8")).loads == []
+def test_the_audio_budget_is_kept(whole: Path, tmp_path: Path) -> None:
+    assert _Page(build_report(whole, tmp_path / "silent.html", audio_bytes=0).read_text(encoding="utf-8")).loads == []
 
 
-def test_limits_are_drawn_where_they_are(root: Path) -> None:
+def test_limits_are_drawn_where_they_are(whole: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(whole, tmp_path / "c"))
     save_thresholds(root, Thresholds(min_dnsmos_ovr=2.25))
     text = build_report(root).read_text(encoding="utf-8")
     chart = re.search(r'<svg class="hist"[^>]*aria-label="DNSMOS overall">.*?</svg>', text)
@@ -193,11 +203,11 @@ def test_peaks_follow_the_loudness() -> None:
     assert peaks(np.zeros(0, dtype=np.float32), 3) == [0.0, 0.0, 0.0]
 
 
-def test_a_full_disk_is_one_line(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("catalogs.report.report.write_atomically", refuse)
     with pytest.raises(OSError, match="no space left on the disk for the report; free some") as error:
-        build_report(root, tmp_path / "r.html")
+        build_report(whole, tmp_path / "r.html")
     assert error.value.filename == str(tmp_path / "r.html") and "\n" not in str(error.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,22 @@ from voxmill.cli import app
 from voxmill.commands.corpus import _nothing_to_do
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    create_corpus(tmp_path / "corpus")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six segments of 20, 25 ... 45 dB. Not to be changed."""
+    root = tmp_path_factory.mktemp("whole") / "corpus"
+    create_corpus(root)
     unit = make_unit("a", 6)
     for number, row in enumerate(unit.rows):
         row["snr_db"] = 20.0 + 5 * number
-    commit_unit(tmp_path / "corpus", unit)
-    return tmp_path / "corpus"
+    commit_unit(root, unit)
+    return root
+
+
+@pytest.fixture
+def corpus(whole: Path, tmp_path: Path) -> Path:
+    """A copy to be changed."""
+    return Path(shutil.copytree(whole, tmp_path / "corpus"))
 
 
 def kept(corpus: Path) -> int:

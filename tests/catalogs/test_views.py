@@ -32,12 +32,22 @@ CONTRACT = {
 }
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    create_corpus(tmp_path / "c")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus with a catalog. Not to be changed."""
+    root = tmp_path_factory.mktemp("whole") / "c"
+    create_corpus(root)
     for n in range(3):
-        commit_unit(tmp_path / "c", make_unit(f"u{n}", 5))
-    return tmp_path / "c"
+        commit_unit(root, make_unit(f"u{n}", 5))
+    shutil.copytree(root, root.with_name("without a catalog"))
+    build_catalog(root)
+    return root
+
+
+@pytest.fixture
+def root(whole: Path, tmp_path: Path) -> Path:
+    """A copy to be changed, without a catalog."""
+    return Path(shutil.copytree(whole.with_name("without a catalog"), tmp_path / "c"))
 
 
 def _describe(root: Path, text: str) -> None:
@@ -115,10 +125,10 @@ def test_plain_duckdb_opens_the_catalog_from_elsewhere(root: Path, tmp_path: Pat
     assert shown.stdout.split() == ["15", "3"]
 
 
-def test_every_view_and_column_says_what_it_is_in_plain_duckdb(root: Path) -> None:
+def test_every_view_and_column_says_what_it_is_in_plain_duckdb(whole: Path) -> None:
     import duckdb
 
-    with duckdb.connect(str(build_catalog(root)), read_only=True) as plain:
+    with duckdb.connect(str(catalog_path(whole)), read_only=True) as plain:
         views = plain.execute("SELECT view_name, comment FROM duckdb_views() WHERE NOT internal").fetchall()
         columns = plain.execute(
             "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
@@ -132,20 +142,20 @@ def test_every_view_and_column_says_what_it_is_in_plain_duckdb(root: Path) -> No
 
 
 @pytest.mark.parametrize("sql", ["describe segments", ' DESC "Segments" ;', "DESCRIBE main.segments"])
-def test_describe_shows_the_words(root: Path, sql: str) -> None:
-    names, rows = query(root, sql)
+def test_describe_shows_the_words(whole: Path, sql: str) -> None:
+    names, rows = query(whole, sql)
     assert names == ["column_name", "column_type", "comment"] and ("snr_db", "FLOAT") in {row[:2] for row in rows}
     assert all(row[2] for row in rows)
 
 
-def test_a_segment_has_the_path_of_its_recording_and_stays_one_row(root: Path) -> None:
-    expected = {row["source_id"]: row["path"] for row in Corpus(root).table("recordings").to_pylist()}
-    rows = query(root, "SELECT source_id, path FROM segments")[1]
+def test_a_segment_has_the_path_of_its_recording_and_stays_one_row(whole: Path) -> None:
+    expected = {row["source_id"]: row["path"] for row in Corpus(whole).table("recordings").to_pylist()}
+    rows = query(whole, "SELECT source_id, path FROM segments")[1]
     assert len(rows) == 15 and all(expected[source] == path for source, path in rows)
 
 
-def test_a_query_without_the_path_does_not_join_the_recordings(root: Path) -> None:
-    plans = [query(root, f"EXPLAIN SELECT max({column}) FROM segments")[1][0][1] for column in ("snr_db", "path")]
+def test_a_query_without_the_path_does_not_join_the_recordings(whole: Path) -> None:
+    plans = [query(whole, f"EXPLAIN SELECT max({column}) FROM segments")[1][0][1] for column in ("snr_db", "path")]
     assert [plan.lower().count("read_parquet") for plan in plans] == [1, 2]
 
 
@@ -202,9 +212,9 @@ def test_a_verdict_given_at_once_and_with_its_unit_counts_once(root: Path) -> No
         ("SELECT text + 1.5 FROM segments", "Error"),
     ],
 )
-def test_wrong_queries_get_one_clear_line(root: Path, sql: str, answer: str) -> None:
+def test_wrong_queries_get_one_clear_line(whole: Path, sql: str, answer: str) -> None:
     with pytest.raises(QueryError) as caught:
-        query(root, sql)
+        query(whole, sql)
     assert answer in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
