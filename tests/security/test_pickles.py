@@ -228,7 +228,9 @@ def test_a_kept_voice(tmp_path: Path, canary: Path) -> None:
 
 
 def test_a_codec_that_was_trained(tmp_path: Path, canary: Path) -> None:
-    (tmp_path / "config.json").write_text('{"audio_vae_config": {}}', encoding="utf-8")
+    # Small: the network is built before its weights are read.
+    small = '{"audio_vae_config": {"encoder_dim": 4, "decoder_dim": 64}}'
+    (tmp_path / "config.json").write_text(small, encoding="utf-8")
     for content in hostile_files(tmp_path, canary):
         (tmp_path / "audiovae.safetensors").write_bytes(content)
         with pytest.raises(CheckpointError, match="cannot be read") as error:
