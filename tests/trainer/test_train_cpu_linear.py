@@ -15,6 +15,7 @@ from train_runs import Runs
 
 from trainer.config import TrainConfig
 from trainer.step import Stepper
+from voxcpm.kernels import trainable_linear
 from voxcpm.kernels.trainable_linear import TrainableLinear, use_cpu_linears
 from voxcpm.sequence.training_batch import TrainingNoise
 from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
@@ -53,7 +54,10 @@ def test_values_and_gradients_are_those_of_torch(
         x = torch.randn(inner, *shape).movedim(0, -1)
     inputs = [x.clone().requires_grad_() if not transposed else x.detach().requires_grad_() for _ in range(2)]
     weights = torch.randn(*shape, outer)
-    outputs = [module(value) for module, value in zip((plain, other), inputs, strict=True)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trainable_linear, "LEAST_PRODUCTS", 1)
+        outputs = [module(value) for module, value in zip((plain, other), inputs, strict=True)]
+    assert type(outputs[1].grad_fn).__name__ == "_ProductBackward"
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-5, atol=1e-5)
     for output in outputs:
         (output * weights).sum().backward()
@@ -66,7 +70,8 @@ def test_values_and_gradients_are_those_of_torch(
 
 
 @needs_onednn
-def test_a_model_keeps_its_names_losses_and_gradients(golden: Path) -> None:
+def test_a_model_keeps_its_names_losses_and_gradients(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainable_linear, "LEAST_PRODUCTS", 1)
     model = load_backbone(golden / "checkpoint", dtype="float32").train().requires_grad_(True)
     names = list(model.state_dict())
     dice = torch.Generator().manual_seed(3)
@@ -91,6 +96,15 @@ def test_a_model_keeps_its_names_losses_and_gradients(golden: Path) -> None:
         assert (got[name] - gradient).abs().max() <= 1e-4 * max(1.0, float(gradient.abs().max())), name
     with torch.autocast("cpu", torch.bfloat16):
         assert model.training_losses(batch, noise).diffusion.item() == pytest.approx(before, rel=2e-2)
+
+
+@needs_onednn
+def test_small_products_are_left_to_torch() -> None:
+    """oneDNN would compile a kernel for each number of rows."""
+    linear = nn.Linear(512, 512)
+    use_cpu_linears(linear)
+    kinds = [type(linear(torch.ones(rows, 512)).grad_fn).__name__ for rows in (63, 64)]
+    assert kinds == ["AddmmBackward0", "_ProductBackward"]
 
 
 def test_adapters_and_other_linears_are_left_alone() -> None:

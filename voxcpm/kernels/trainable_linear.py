@@ -10,6 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+LEAST_PRODUCTS = 2**24
+"""Multiplications of a linear from which oneDNN is asked. It compiles a kernel for every new number of rows (5 to 8 ms of CPU for
+the three products of a step), which smaller linears never save."""
+
 
 class _Product(torch.autograd.Function):
     """x W^T + b and its gradients by oneDNN, whose float32 kernels do 225 GFLOP/s on one thread of an AVX-512 EPYC where the BLAS
@@ -53,11 +57,12 @@ def is_quicker_here() -> bool:
 
 
 class TrainableLinear(nn.Linear):
-    """An `nn.Linear` (same weights, same names) that takes oneDNN where it is quicker."""
+    """An `nn.Linear` (same weights, same names) that takes oneDNN for products large enough to gain by it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_features] -> [..., out_features]."""
-        if x.dtype != torch.float32 or x.numel() == 0 or torch.is_autocast_enabled("cpu"):
+        small = x.numel() * self.out_features < LEAST_PRODUCTS
+        if small or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return super().forward(x)  # bfloat16 takes oneDNN by itself
         y: Tensor = _Product.apply(x, self.weight, self.bias)
         return y
