@@ -16,6 +16,7 @@ from pipeline.speech.language import speech_windows
 from pipeline.stage import Stage
 from pipeline.text import count_characters, error_rate
 
+pytestmark = pytest.mark.usefixtures("encoded_once")
 JFK = "And so, my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
 
 

@@ -19,6 +19,7 @@ from pipeline.speech.language import DetectedLanguage
 from pipeline.speech.whisper_model import Model
 from pipeline.stages.transcribe import Transcribe
 
+pytestmark = pytest.mark.usefixtures("encoded_once")
 CLIPS = ("read/LJ002-0020.flac", "multi/cosyvoice_zh.flac", "ravdess/actor_02/03-01-01-01-01-01-02.flac")
 Languages = dict[str, DetectedLanguage]
 
