@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from voxcpm import VoxCPM
 from voxmill import cli
 from voxmill.speech_length import generous_seconds
 
@@ -36,6 +38,24 @@ def place(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "lines.txt").write_text("Hello world\n\nIt was the worst\nHi\n", encoding="utf-8")
     (folder / "empty.txt").write_text("\n \n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once() -> Iterator[None]:
+    """A checkpoint is loaded once for each way of loading it; each time with an adapter, which changes it."""
+    honest, found = VoxCPM.from_pretrained, {}
+
+    def load(*arguments: Any, **options: Any) -> VoxCPM:
+        if options["lora_weights_path"] is not None:
+            return honest(*arguments, **options)
+        key = repr((arguments, options))
+        if key not in found:
+            found[key] = honest(*arguments, **options)
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(VoxCPM, "from_pretrained", load)
+        yield
 
 
 @pytest.fixture
