@@ -156,11 +156,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Five sessions, and the corpus of an unbroken run."""
+    folder = tmp_path_factory.mktemp("five")
+    sources = make_sources(folder / "sources", sessions=5, bad=False)
+    assert finish(start(sources, folder / "unbroken", 'executor="inline"'))[0] == 0
+    return sources, folder / "unbroken"
+
+
 @pytest.mark.parametrize("executor", ["inline", "ray"])
-def test_a_full_disk_stops_with_one_line_and_is_gone_on_from(small_disk: Path, tmp_path: Path, executor: str) -> None:
-    sources = make_sources(tmp_path / "sources", sessions=5, bad=False)
-    unbroken, broken = tmp_path / "unbroken", small_disk / "corpus"
-    assert finish(start(sources, unbroken, 'executor="inline"'))[0] == 0
+def test_a_full_disk_stops_with_one_line_and_is_gone_on_from(
+    five: tuple[Path, Path], small_disk: Path, executor: str
+) -> None:
+    (sources, unbroken), broken = five, small_disk / "corpus"
 
     full = small_disk / "full"
     with pytest.raises(OSError, match="No space"), full.open("wb", buffering=0) as file:
