@@ -164,7 +164,7 @@ def test_the_driver_hears_of_it(executor: str, tmp_path: Path, request: pytest.F
 def test_a_stage_may_have_a_time_limit_of_its_own(ray_node: None, tmp_path: Path) -> None:
     from pipeline.engine.ray_engine import RayEngine
 
-    specs = (StageSpec(SECOND, TroubleConfig(harmless=True, seconds=3.0)), StageSpec(TROUBLE, TroubleConfig()))
+    specs = (StageSpec(SECOND, TroubleConfig(harmless=True, seconds=2.0)), StageSpec(TROUBLE, TroubleConfig()))
     groups = [StageGroup(specs, timeout_s=60.0, timeouts={"trouble": 1.5})]
     engine = RayEngine(groups, tmp_path / "marks", tmp_path / "strikes")
     done = drive(engine, [session("s", "hang.wav", "a.wav", folder=tmp_path)])
