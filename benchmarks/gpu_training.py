@@ -36,7 +36,7 @@ from trainer.data.mixture import Candidate  # noqa: E402
 from trainer.data.packing import pack  # noqa: E402
 from trainer.data.rows import Planned  # noqa: E402
 from trainer.data.sample_counts import SampleCounts  # noqa: E402
-from trainer.data.step_rows import step_maker  # noqa: E402
+from trainer.data.samples import BatchMaker, step_maker  # noqa: E402
 from trainer.model.build import keep_in_half  # noqa: E402
 from trainer.optim import make_optimizer  # noqa: E402
 from trainer.result import StepReport  # noqa: E402
@@ -167,13 +167,14 @@ def measure(way: Way, config: VoxCPM2Config, device: torch.device, steps: int, p
     trainee: Any = SimpleNamespace(model=model, config=config)
     optimizer = make_optimizer(model, settings.optim, phase.lr)
     maker: Any = StoredClips(config)
-    stepper = Stepper(settings, trainee, optimizer, maker, device, parallel)
+    stepper = Stepper(settings, trainee, optimizer, device, parallel)
+    batches = BatchMaker(settings, maker, config, device)
     warm = 3
     reports: list[StepReport] = []
     with Prefetcher(device.type == "cuda") as ahead:
         source: Any = Rows(way.positions)
         each = way.rows * way.accumulate
-        make = step_maker(source, each, partial(stepper.prepare, phase))
+        make = step_maker(source, each, partial(batches.micro_batches, phase))
         for number, made in enumerate(ahead.steps(make, range(warm + steps + 1))):
             last = number == warm + steps
             if number == warm:
@@ -182,7 +183,8 @@ def measure(way: Way, config: VoxCPM2Config, device: torch.device, steps: int, p
             if last:
                 _settle(device)
                 seconds = time.perf_counter() - started
-            ready = stepper.ready(lambda made=made: made().parts)
+            ready = stepper.ready(made)
+            assert ready is not None
             if last and profile is not None:
                 _profiled(partial(stepper.take, phase, number, number, ready), profile, way)
                 break

@@ -42,7 +42,7 @@ from trainer.data.candidates import Candidate  # noqa: E402
 from trainer.data.corpora import Corpora  # noqa: E402
 from trainer.data.mixture import Mixture  # noqa: E402
 from trainer.data.rows import Planner, RowStream  # noqa: E402
-from trainer.data.step_rows import step_maker  # noqa: E402
+from trainer.data.samples import step_maker  # noqa: E402
 from trainer.model.tokenizer import train_tokenizer  # noqa: E402
 from trainer.runtime.prefetch import Prefetcher  # noqa: E402
 from voxcpm.sequence.text_tokenizer import TextTokenizer  # noqa: E402

@@ -20,6 +20,8 @@ DOCS = Path(__file__).resolve().parent
 PAPER = "*The paper* is the VoxCPM2 technical report, [arXiv:2606.06928](https://arxiv.org/abs/2606.06928)."
 COLUMNS_START = "<!-- columns: made by docs/generate.py from catalogs/query/column_words.py -->"
 COLUMNS_END = "<!-- end of columns -->"
+KINDS_START = "<!-- sample kinds: made by docs/generate.py from trainer/sample_kinds.py -->"
+KINDS_END = "<!-- end of sample kinds -->"
 sys.path.insert(0, str(DOCS.parent))
 
 
@@ -129,11 +131,23 @@ def corpus_page() -> str:
             kind = "STRUCT" if kind.startswith("STRUCT") else kind
             rows.append(f"| `{name}` | {kind.lower()} | {words.unit} | {words.meaning} |")
         tables.append("\n".join([f"### `{view}`", "", VIEW_WORDS[view], "", *rows]))
-    before, start, rest = (DOCS / "corpus.md").read_text(encoding="utf-8").partition(COLUMNS_START)
-    _, end, after = rest.partition(COLUMNS_END)
+    return between_marks("corpus.md", COLUMNS_START, COLUMNS_END, "\n\n".join(tables))
+
+
+def training_page() -> str:
+    """The page on training with the table of sample kinds between its two marks."""
+    from trainer.sample_kinds import table_rows
+
+    return between_marks("training.md", KINDS_START, KINDS_END, "\n".join(table_rows()))
+
+
+def between_marks(page: str, first: str, last: str, text: str) -> str:
+    """A page with `text` in the place between two marks."""
+    before, start, rest = (DOCS / page).read_text(encoding="utf-8").partition(first)
+    _, end, after = rest.partition(last)
     if not start or not end:
-        raise ValueError("docs/corpus.md lacks the marks between which the tables of columns stand")
-    return "\n\n".join([before + start, *tables, end + after])
+        raise ValueError(f"docs/{page} lacks the marks between which generated text stands: {first} and {last}")
+    return "\n\n".join([before + start, text, end + after])
 
 
 def pages() -> dict[Path, str]:
@@ -143,6 +157,7 @@ def pages() -> dict[Path, str]:
     found = {DOCS / "stages" / f"{name}.md": stage_page(name) for name in STAGE_NAMES}
     found[DOCS / "commands.md"] = commands_page()
     found[DOCS / "corpus.md"] = corpus_page()
+    found[DOCS / "training.md"] = training_page()
     return found
 
 

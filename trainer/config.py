@@ -6,13 +6,12 @@ import os
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
 from catalogs.settings import Settings, SettingsError, load_settings, read_yaml
-
-LAYOUTS = ("basic", "design", "reference", "controllable", "continuation", "reference_continuation")
+from trainer.sample_kinds import BY_LAYOUT
 
 
 class TrainError(RuntimeError):
@@ -25,18 +24,17 @@ class FrozenSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class LayoutWeights(FrozenSettings):
-    """How often each sequence layout is drawn, in samples (relative weights), among those that any segment can serve."""
+if TYPE_CHECKING:
 
-    basic: float = Field(1.0, ge=0)
-    design: float = Field(1.0, ge=0)
-    """"(description)text" """
-    reference: float = Field(1.0, ge=0)
-    controllable: float = Field(1.0, ge=0)
-    """Reference clip and "(description)text"."""
-    continuation: float = Field(1.0, ge=0)
-    """The clip's beginning, up to a word, is given; the loss is on the rest."""
-    reference_continuation: float = Field(0.5, ge=0)
+    class LayoutWeights(FrozenSettings):
+        """How often each sample kind is drawn, in samples (relative weights), among those that any segment can serve."""
+
+else:
+    LayoutWeights = create_model(
+        "LayoutWeights",
+        __base__=FrozenSettings,
+        **{kind.layout: (float, Field(kind.weight, ge=0)) for kind in BY_LAYOUT.values()},
+    )
 
 
 class Phase(FrozenSettings):

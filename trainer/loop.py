@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,15 +14,13 @@ from catalogs.files import write_atomically
 from catalogs.settings import dump_settings
 from trainer.checkpoint.restore import Resumable, latest, restore, step_name
 from trainer.checkpoint.save import CheckpointWriter, only_run, save_merged
-from trainer.checkpoint.state import RunState, note_damage
+from trainer.checkpoint.state import RunState
 from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data.candidates import Candidates
-from trainer.data.damage import is_readable
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import Mixture, describe_candidates
-from trainer.data.rows import Planned, Planner, RowStream, SampleMaker
-from trainer.data.sample_counts import SampleCounts
-from trainer.data.step_rows import MicroBatch, StepRows, step_maker
+from trainer.data.rows import Planned, Planner, RowStream
+from trainer.data.samples import BatchMaker, MicroBatch, SampleMaker, StepRows, step_maker
 from trainer.dryrun.checks import check_all
 from trainer.loss_guard import Guard
 from trainer.model.build import build
@@ -116,7 +113,8 @@ class _Run:
         self._reporter, self._ahead, self._asked_to_stop = reporter, ahead, asked_to_stop
         self._guard = Guard(config.guard, run.state.recent, run.state.skipped_steps)
         device = run.trainee.model.device
-        self._stepper = Stepper(config, run.trainee, run.optimizer, maker, device, parallel, self._guard.accepts)
+        self._stepper = Stepper(config, run.trainee, run.optimizer, device, parallel, self._guard.accepts)
+        self._batches = BatchMaker(config, maker, run.trainee.config, device)
         self._planner = Planner(run.trainee.tokenizer, run.trainee.config)
         self._keeper = CheckpointWriter(self._output, config, self._ranks)
         self._due = False
@@ -181,70 +179,62 @@ class _Run:
         Every rank plans all rows of a step and takes every world-th: the order of the data does not depend on how many ranks
         there are, nor does its place on a resume. Planning is part of what is done ahead, and of the time a step waits.
         """
-        state = self._state
+        state, reporter = self._state, self._reporter
+        make = self._rows(name, phase, mixture)
+        self._stepper.begin()
+        for made in self._ahead.steps(make, range(state.step, last)):
+            ready = self._stepper.ready(made, self._asked_to_stop)
+            if ready is None:
+                self._stopped = True
+                reporter.say(f"asked to stop: saving step {state.step}. Run the same command to resume.")
+                return
+            report = self._stepper.take(phase, state.step - first, state.step, ready)
+            reporter.left_out(state.record(ready.rows, report, segments))
+            if report.taken:
+                self._guard.taken(report.total)
+                self._average()
+            elif report.patches:
+                self._skip(name, phase, report, ready.rows)
+            reporter.step(report)
+            with self._stepper.aside():
+                reporter.validate_if_due()
+                self._save_if_due()
+            del made, ready  # and with them the samples of this step
+        reporter.phase_ended(name, mixture)
+
+    def _rows(self, name: str, phase: Phase, mixture: Mixture) -> Callable[[int], StepRows]:
+        """What makes the rows of a step, from the run's place in the phase on."""
         for note in mixture.notes():
             self._reporter.say(note)
         too_long: dict[str, int] = {}
         rows = RowStream(mixture, self._planner, phase, too_long)
-        if state.rows.get("phase") == name:
-            rows.seek(state.rows["at"])
+        if self._state.rows.get("phase") == name:
+            rows.seek(self._state.rows["at"])
+        else:
+            self._state.rows = {"phase": name, "at": rows.state()}
 
         def prepare(step: int, planned: Sequence[Sequence[Planned]]) -> list[MicroBatch]:
-            return self._stepper.prepare(phase, step, planned[self._ranks.rank :: self._ranks.world])
+            return self._batches.micro_batches(phase, step, planned[self._ranks.rank :: self._ranks.world])
 
-        make = step_maker(rows, phase.rows * phase.accumulate, prepare, too_long)
-        self._stepper.begin()
-        for made in self._ahead.steps(make, range(state.step, last)):
-            ready = self._stepper.ready(partial(_parts, made), self._asked_to_stop)
-            if ready.stop:
-                self._stopped = True
-                self._reporter.say(f"asked to stop: saving step {state.step}. Run the same command to resume.")
-                return
-            now = made()
-            report = self._stepper.take(phase, state.step - first, state.step, ready, now.realised.groups())
-            state.skipped |= now.skipped
-            state.step += 1
-            state.rows = {"phase": name, "at": now.after}
-            self._due = self._due or state.step % self._config.save_every == 0
-            self._reporter.left_out(note_damage(state, report.unreadable, now.planned, segments))
-            if report.taken:
-                self._count(report, now)
-            elif report.patches:
-                self._skip(name, phase, report, now.planned)
-            self._reporter.step(report)
-            with self._stepper.aside():
-                self._reporter.validate_if_due()
-                # Not within a bad stretch: going back must find a checkpoint from before it.
-                if self._due and not state.bad_in_a_row:
-                    self._keeper.save(self._saved)
-                    self._due = False
-                elif state.step % self._config.log_every == 0:
-                    self._keeper.settle()
-            del made, now, ready  # and with them the samples of this step
-        self._reporter.phase_ended(name, mixture)
+        return step_maker(rows, phase.rows * phase.accumulate, prepare, too_long)
 
-    def _count(self, report: StepReport, rows: StepRows) -> None:
-        """Take note of a step that was taken."""
-        state = self._state
-        state.bad_in_a_row = 0
-        realised = rows.realised
-        if report.unreadable:
-            realised = SampleCounts()
-            for item in (item for row in rows.planned for item in row if is_readable(item, report.unreadable)):
-                realised.count(item.choice)
-        state.count(realised)
-        state.first_loss = report.total if state.first_loss is None else state.first_loss
-        state.last_loss = report.total
-        self._guard.taken(report.total)
+    def _average(self) -> None:
         if self._saved.average is not None:
-            self._saved.average.update(self._saved.trainee.model, state.step)
+            self._saved.average.update(self._saved.trainee.model, self._state.step)
 
-    def _skip(self, name: str, phase: Phase, report: StepReport, planned: Sequence[Sequence[Planned]]) -> None:
+    def _save_if_due(self) -> None:
+        self._due = self._due or self._state.step % self._config.save_every == 0
+        # Not within a bad stretch: going back must find a checkpoint from before it.
+        if self._due and not self._state.bad_in_a_row:
+            self._keeper.save(self._saved)
+            self._due = False
+        elif self._state.step % self._config.log_every == 0:
+            self._keeper.settle()
+
+    def _skip(self, name: str, phase: Phase, report: StepReport, rows: StepRows) -> None:
         """A step without an update; after too many in a row the weights go back, or TrainError."""
         state, config = self._state, self._config
-        state.bad_steps += 1
-        state.bad_in_a_row += 1
-        self._reporter.skipped(self._guard.refused(state.step, report.total, report.grad_norm, planned))
+        self._reporter.skipped(self._guard.refused(state.step, report.total, report.grad_norm, rows.planned))
         if state.bad_in_a_row < config.max_bad_steps:
             return
         self._keeper.settle(wait=True)
@@ -264,7 +254,3 @@ class _Run:
         self._reporter.say(
             f"step {state.step}: {bad}; weights are those of {step_name(before.step)} again, the data continues"
         )
-
-
-def _parts(made: Callable[[], StepRows]) -> list[MicroBatch]:
-    return made().parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 
@@ -75,24 +74,3 @@ class StepReport:
     """True if the weights were changed: not if nothing was learned, the loss is NaN or infinite, or the guard refuses it."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Segments that are damaged, and why: the samples that need them were left out."""
-
-    @property
-    def finite(self) -> bool:
-        """Return True if loss and gradient are finite; the weights were changed only then."""
-        return math.isfinite(self.total) and math.isfinite(self.grad_norm)
-
-    def metrics(self) -> dict[str, float]:
-        """The values by the names they are written under."""
-        return {
-            "loss/diffusion": self.diffusion,
-            "loss/stop": self.stop,
-            "loss/total": self.total,
-            "optim/grad_norm": self.grad_norm,
-            "optim/lr": self.lr,
-            "speed/positions_per_s": self.positions / self.seconds,
-            "speed/patches_per_s": self.patches / self.seconds,
-            "speed/step_s": self.seconds,
-            "speed/waited_share": self.waited_s / self.seconds,
-            "data/pad_share": 1 - self.positions / self.slots,
-            **{f"loss/{name}": value for name, value in self.groups.items()},
-        }

@@ -1,19 +1,17 @@
-"""One optimizer step: samples made and packed, both losses, a checked gradient, an update."""
+"""One optimizer step: both losses, a checked gradient, an update."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from time import perf_counter
 
 import torch
 
 from trainer.config import Phase, TrainConfig
-from trainer.data.damage import make_all
-from trainer.data.history_noise import noise_history
-from trainer.data.rows import Planned, SampleMaker
-from trainer.data.step_rows import MicroBatch, document_noise
+from trainer.data.samples import MicroBatch, StepRows
 from trainer.model.build import Trainee
 from trainer.optim import clip_gradients, learning_rate
 from trainer.result import StepReport
@@ -23,8 +21,6 @@ from trainer.runtime.ranks import Ranks
 from trainer.runtime.seeds import hash_number
 from trainer.runtime.stop_signal import never
 from voxcpm.kernels.trainable_linear import is_quicker_here, use_cpu_linears
-from voxcpm.sequence.training_batch import TrainingBatch
-from voxcpm.sequence.training_rows import pack_rows
 
 
 class Stepper:
@@ -35,7 +31,6 @@ class Stepper:
         config: TrainConfig,
         trainee: Trainee,
         optimizer: torch.optim.Optimizer,
-        maker: SampleMaker,
         device: torch.device,
         parallel: Parallel | None = None,
         accepts: Callable[[float], bool] = lambda loss: True,
@@ -44,7 +39,7 @@ class Stepper:
         self._parallel = parallel or Parallel(Ranks(), trainee.model)
         self._accepts = accepts
         self._config, self._trainee, self._optimizer = config, trainee, optimizer
-        self._maker, self._device = maker, device
+        self._autocast, self._total_steps = autocast(config, device), config.total_steps
         mean_flow = trainee.config.dit_config.dit_mean_mode  # differentiates forwards, through torch's own linears
         plain = device.type == "cpu" and config.dtype == "float32" and not is_compiled(config, device)
         if plain and not mean_flow and is_quicker_here():
@@ -66,35 +61,21 @@ class Stepper:
             if self._began is not None:
                 self._began += perf_counter() - started
 
-    def prepare(self, phase: Phase, step: int, planned: Sequence[Sequence[Planned]]) -> list[MicroBatch]:
-        """This rank's rows of planned samples with their audio and random numbers, on the device, `phase.rows` at a time.
+    def ready(self, prepared: Callable[[], StepRows], asked_to_stop: Callable[[], bool] = never) -> Ready | None:
+        """Wait on all ranks for the rows that `prepared` returns; one exchange with the others.
 
-        It touches neither weights nor the global random numbers: it may run in a separate thread while a step is computed.
-        """
-        parts = [planned[at : at + phase.rows] for at in range(0, len(planned), phase.rows)]
-        return [self._part(rows, step) for rows in parts]
-
-    def ready(self, prepared: Callable[[], list[MicroBatch]], asked_to_stop: Callable[[], bool] = never) -> Ready:
-        """Wait for the parts that `prepared` gives (see `prepare`) on all ranks; one exchange with the others.
-
-        asked_to_stop: whether this rank is. If any rank is, nothing is raised, and `stop` is set.
+        asked_to_stop: whether this rank is. None if any rank is: nothing is raised then.
         """
         started = perf_counter()
-        found = self._parallel.ranks.count_unless(
-            asked_to_stop(), prepared, lambda parts: sum(part.patches for part in parts)
-        )
-        parts, learnt = found or ([], 0)
-        return Ready(parts, learnt, started, perf_counter() - started, stop=found is None)
+        found = self._parallel.ranks.count_unless(asked_to_stop(), prepared, _targets)
+        return None if found is None else Ready(*found, started, perf_counter() - started)
 
-    def take(self, phase: Phase, step_in_phase: int, step: int, ready: Ready, groups: Iterable[str] = ()) -> StepReport:
-        """One step over the parts of `ready`; `step` counts over all phases, from 0. The report is of all ranks together. The
+    def take(self, phase: Phase, step_in_phase: int, step: int, ready: Ready) -> StepReport:
+        """One step over the rows of `ready`; `step` counts over all phases, from 0. The report is of all ranks together. The
         weights stay as they are when it is not `taken`. Its time runs from the report before it.
-
-        groups: the names of all groups that the rows of this step belong to, on all ranks (`SampleCounts.groups`); one rank alone
-        needs none.
         """
         began = ready.started if self._began is None else self._began
-        ranks, parts, learnt = self._parallel.ranks, ready.parts, ready.learnt
+        ranks, parts, learnt = self._parallel.ranks, ready.rows.parts, ready.learnt
         # What is drawn from the global generator (dropout) follows from step and rank, so that no state of it is kept.
         torch.manual_seed(hash_number(self._config.seed, step, ranks.rank))
         # Normalized over the whole step, so that how it is split into parts and among ranks changes nothing.
@@ -105,12 +86,13 @@ class Stepper:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
         weight = self._config.optim.stop_weight
-        progress = step / self._config.total_steps
+        progress = step / self._total_steps
         # Read when all is under way: reading a value waits for the device.
         found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         for number, part in enumerate(parts):
-            with self._parallel.part(last=number == len(parts) - 1):
-                with autocast(self._config, self._device):
+            # Copies of a model exchange gradients once, in the last part.
+            with nullcontext() if number == len(parts) - 1 else self._parallel.no_sync():
+                with self._autocast:
                     losses = self._parallel.losses(part.batch, part.noise, progress)
                 mine = losses.diffusion_sum / frames, losses.stop_sum / patches
                 # Gradients are averaged over the ranks; their sum is wanted.
@@ -120,7 +102,7 @@ class Stepper:
         own = StepSums()
         for part, (diffusion, stop, errors) in zip(parts, found, strict=True):
             own.add(part, float(diffusion), float(stop), errors)
-        whole = own.of_all(ranks, sorted(groups))
+        whole = own.of_all(ranks, list(ready.rows.realised.groups()))
         self._began = perf_counter()
         report = StepReport(
             whole.diffusion,
@@ -137,53 +119,27 @@ class Stepper:
             groups={name: total / whole.counts[name] for name, total in sorted(whole.totals.items())},
             unreadable=whole.unreadable,
         )
-        taken = learnt > 0 and report.finite and self._accepts(report.total)
+        taken = learnt > 0 and isfinite(report.total) and isfinite(norm) and self._accepts(report.total)
         if taken:
             self._optimizer.step()
         return replace(report, taken=taken)
 
-    def batch(self, rows: Sequence[Sequence[Planned]]) -> TrainingBatch:
-        """Rows of planned samples with their audio, on the CPU."""
-        return pack_rows([[self._maker.make(item) for item in row] for row in rows])
-
-    def _part(self, rows: Sequence[Sequence[Planned]], step: int) -> MicroBatch:
-        # A number for each (row, document): it belongs to (seed, step, sample), wherever the sample was packed.
-        seeds = {
-            (row, document): hash_number(self._config.seed, step, item.choice.seed)
-            for row, items in enumerate(rows)
-            for document, item in enumerate(items)
-        }
-        samples, unreadable = make_all(self._maker, rows, self._trainee.config)
-        batch = pack_rows(samples)
-        assert batch.document_ids is not None
-        heard = noise_history(batch, seeds, self._config.history_noise, self._config.history_drop)
-        learnt = batch.loss_mask
-        return MicroBatch(
-            heard.to(self._device),
-            document_noise(self._trainee.config, batch, seeds).to(self._device),
-            tuple(item.choice for row in rows for item in row),
-            torch.stack((learnt.nonzero()[:, 0], batch.document_ids[learnt])).numpy(),
-            tuple(len(row) for row in rows),
-            positions=sum(sample.length for row in samples for sample in row),
-            slots=batch.text_tokens.numel(),
-            patches=int(learnt.sum()),
-            audio=int(batch.audio_mask.sum()),
-            unreadable=unreadable,
-        )
-
 
 @dataclass(frozen=True)
 class Ready:
-    """The parts of one step on this rank, and what is known of the others'."""
+    """The rows of one step with this rank's part of them, and what is known of the others' parts."""
 
-    parts: list[MicroBatch]
+    rows: StepRows
     learnt: int
     """Positions with a loss, of all ranks."""
     started: float
-    """When the wait for the parts began, on the clock of `perf_counter`."""
+    """When the wait for the rows began, on the clock of `perf_counter`."""
     waited_s: float
-    stop: bool = False
-    """A rank was asked to stop, so that `parts` is empty."""
+
+
+def _targets(rows: StepRows) -> int:
+    """Positions with a loss of this rank."""
+    return sum(part.patches for part in rows.parts)
 
 
 @dataclass

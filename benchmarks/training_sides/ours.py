@@ -23,11 +23,13 @@ from trainer.data.candidates import Choice  # noqa: E402
 from trainer.data.corpora import Corpora  # noqa: E402
 from trainer.data.latent_cache import Latents  # noqa: E402
 from trainer.data.mixture import Candidate  # noqa: E402
-from trainer.data.rows import Planned, Planner, SampleMaker  # noqa: E402
-from trainer.data.step_rows import document_noise  # noqa: E402
+from trainer.data.rows import Planned, Planner  # noqa: E402
+from trainer.data.sample_counts import SampleCounts  # noqa: E402
+from trainer.data.samples import BatchMaker, SampleMaker, StepRows, document_noise  # noqa: E402
 from trainer.model.build import build  # noqa: E402
 from trainer.optim import make_optimizer  # noqa: E402
 from trainer.step import Stepper  # noqa: E402
+from voxcpm.sequence.training_rows import pack_rows  # noqa: E402
 
 DATA, BATCH = Path(sys.argv[3]), 4
 PHASE = Phase(steps=1_000_000, schedule="constant", lr=1e-4)
@@ -75,9 +77,12 @@ def _latents(how: str) -> Latents:
 def _step(row: list[Planned], how: str, lr: float, dtype: str) -> None:
     config = CONFIG.model_copy(update={"dtype": dtype})
     maker = SampleMaker(CORPORA, _latents(how), TRAINEE.config)
-    stepper = Stepper(config, TRAINEE, OPTIMIZER, maker, torch.device("cpu"))
+    stepper = Stepper(config, TRAINEE, OPTIMIZER, torch.device("cpu"))
     phase, number = PHASE.model_copy(update={"lr": lr}), STEPS[0]
-    report = stepper.take(phase, number, number, stepper.ready(lambda: stepper.prepare(phase, number, [row])))
+    batches = BatchMaker(config, maker, TRAINEE.config, torch.device("cpu"))
+    ready = stepper.ready(lambda: StepRows([row], SampleCounts(), batches.micro_batches(phase, number, [row]), {}, {}))
+    assert ready is not None
+    report = stepper.take(phase, number, number, ready)
     assert report.taken
     STEPS[0] += 1
 
@@ -96,11 +101,10 @@ def step(request: dict[str, Any]) -> float:
 def loss(request: dict[str, Any]) -> float:
     """Mean diffusion loss over `batches` batches, with random numbers that are the same each time."""
     maker = SampleMaker(CORPORA, WARM, TRAINEE.config)
-    stepper = Stepper(CONFIG, TRAINEE, OPTIMIZER, maker, torch.device("cpu"))
     found = []
     for number in range(request["batches"]):
         row = _row(request["set"], number)
-        batch = stepper.batch([row])
+        batch = pack_rows([[maker.make(item) for item in row]])
         noise = document_noise(TRAINEE.config, batch, {(0, i): 1000 * number + i for i in range(len(row))})
         found.append(float(TRAINEE.model.training_losses(batch, noise).diffusion))
     return sum(found) / len(found)

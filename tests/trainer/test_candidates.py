@@ -19,13 +19,13 @@ from catalogs.corpus.commit import CorpusError
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.thresholds import change_thresholds
-from trainer.config import LAYOUTS, TrainError, ValidationSettings
+from trainer.config import TrainError, ValidationSettings
 from trainer.data.candidate_table import FOLDER, candidate_table
 from trainer.data.candidates import Candidate, Candidates
 from trainer.data.corpora import Corpora
 from trainer.data.holdout import data_key, find_candidates, hold_out, stratified
-from trainer.data.mixture import CONTINUED_SECONDS
 from trainer.data.token_counts import spoken_text, token_counts
+from trainer.sample_kinds import CONTINUED_SECONDS, LAYOUTS
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.config import LAYOUTS, LayoutWeights, Phase, TrainError, ValidationSettings
+from trainer.config import LayoutWeights, Phase, TrainError, ValidationSettings
 from trainer.data.candidates import Choice
 from trainer.data.mixture import Candidate, Mixture, data_key, hold_out
 from trainer.data.sample_counts import SampleCounts, layout_words
+from trainer.sample_kinds import BY_LAYOUT, LAYOUTS
 
 LANGUAGES = {"en": 60, "de": 12, "yo": 3}
 BASIC = {layout: float(layout == "basic") for layout in LAYOUTS}
@@ -218,7 +219,8 @@ def test_weights_go_over_in_a_straight_line() -> None:
     assert 700 < ramp < 1000
     for start, share in ((0, 0.0), (ramp // 2, 0.25), (ramp, 0.5), (10 * ramp, 0.5)):
         (shares,) = stream.shares.at(start, 1)
-        assert dict(zip(stream.shares.kinds, shares, strict=True))["design", False] == pytest.approx(share, abs=0.001)
+        by_kind = dict(zip(stream.shares.kinds, shares, strict=True))
+        assert by_kind[BY_LAYOUT["design"]] == pytest.approx(share, abs=0.001)
     late, early = counted(stream, 2000, ramp), counted(stream, ramp)
     assert late["design"] == pytest.approx(0.5, abs=0.04) and early["design"] == pytest.approx(0.25, abs=0.06)
     assert stream.shares.asked(ramp)["design"] == pytest.approx(0.25, abs=0.01)

@@ -12,7 +12,7 @@ from train_runs import Runs, losses
 
 from trainer.data.rows import Planned, RowStream
 from trainer.data.sample_counts import SampleCounts
-from trainer.data.step_rows import step_maker
+from trainer.data.samples import step_maker
 from trainer.monitor.reporter import Reporter
 from trainer.run import train
 from trainer.runtime.metrics import read_metrics

@@ -124,7 +124,7 @@ def test_steps_on_a_cpu_in_float32_take_them(
     monkeypatch.setattr("trainer.step.is_quicker_here", lambda: True)
     config: TrainConfig = runs.config(tmp_path, **changes)
     model = load_backbone(golden / "checkpoint", dtype="float32")
-    Stepper(config, SimpleNamespace(model=model, config=model.config), None, None, torch.device("cpu"))  # type: ignore[arg-type]
+    Stepper(config, SimpleNamespace(model=model, config=model.config), None, torch.device("cpu"))  # type: ignore[arg-type]
     assert any(isinstance(module, TrainableLinear) for module in model.modules()) == used
 
 
@@ -133,5 +133,5 @@ def test_none_on_a_processor_whose_blas_is_quicker(
 ) -> None:
     monkeypatch.setattr("trainer.step.is_quicker_here", lambda: False)
     model = load_backbone(golden / "checkpoint", dtype="float32")
-    Stepper(runs.config(tmp_path), SimpleNamespace(model=model, config=model.config), None, None, torch.device("cpu"))  # type: ignore[arg-type]
+    Stepper(runs.config(tmp_path), SimpleNamespace(model=model, config=model.config), None, torch.device("cpu"))  # type: ignore[arg-type]
     assert not any(isinstance(module, TrainableLinear) for module in model.modules())

@@ -19,11 +19,10 @@ from trainer.config import TrainError, ValidationSettings
 from trainer.data import damage as limits
 from trainer.data.candidates import Choice
 from trainer.data.corpora import Corpora
-from trainer.data.damage import make_all
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import find_candidates, hold_out
-from trainer.data.rows import Planner, SampleMaker
-from trainer.data.step_rows import document_noise
+from trainer.data.rows import Planner
+from trainer.data.samples import SampleMaker, document_noise, make_all
 from trainer.encode_corpus import encode_corpus
 from trainer.model.build import build
 from trainer.run import train

@@ -14,7 +14,8 @@ from trainer.data.candidates import Choice
 from trainer.data.corpora import Corpora
 from trainer.data.latent_cache import Latents, encode_clip
 from trainer.data.mixture import Candidate, Mixture, find_candidates
-from trainer.data.rows import Planned, Planner, RowStream, SampleMaker
+from trainer.data.rows import Planned, Planner, RowStream
+from trainer.data.samples import SampleMaker
 from voxcpm.config import VoxCPM2Config
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.sequence.training_rows import pack_rows

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 from train_runs import Runs, losses
 
-from trainer.config import LAYOUTS, TrainError
+from trainer.config import TrainError
 from trainer.run import train
+from trainer.sample_kinds import LAYOUTS
 
 
 def moments(output: Path) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:

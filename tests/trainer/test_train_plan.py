@@ -17,12 +17,13 @@ import yaml
 from train_runs import Runs
 
 from catalogs.corpus.latents import LatentForm, write_latents
-from trainer.config import LAYOUTS, ModelSettings, TrainConfig
+from trainer.config import ModelSettings, TrainConfig
 from trainer.data.corpora import Corpora
 from trainer.dryrun.memory import Memory, PartSize, activation_bytes
 from trainer.dryrun.plan import _device_notes, plan
 from trainer.model.start_checkpoint import is_hub_id
 from trainer.run import train
+from trainer.sample_kinds import LAYOUTS
 from voxcpm.weights.checkpoint import HUB_ID
 from voxmill import cli
 

@@ -27,7 +27,7 @@ from trainer.config import TrainConfig, TrainError
 from trainer.data.corpora import Corpora
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import data_key, find_candidates, hold_out
-from trainer.data.rows import SampleMaker
+from trainer.data.samples import SampleMaker
 from trainer.model.build import build
 from trainer.model.ema import MovingAverage, averaged
 from trainer.monitor.validation import Validator

@@ -13,12 +13,13 @@ from train_runs import Runs, losses
 
 from trainer.checkpoint.restore import latest, saved_state
 from trainer.checkpoint.state import RunState
-from trainer.config import LAYOUTS, TrainConfig
+from trainer.config import TrainConfig
 from trainer.data.corpora import Corpora
 from trainer.data.sample_counts import SampleCounts
 from trainer.dryrun.plan import plan
 from trainer.run import train
 from trainer.runtime.metrics import read_metrics
+from trainer.sample_kinds import LAYOUTS
 
 BASIC = {layout: float(layout == "basic") for layout in LAYOUTS}
 

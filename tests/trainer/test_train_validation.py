@@ -17,7 +17,7 @@ from trainer.config import Phase, TrainError, ValidationSettings
 from trainer.data.corpora import Corpora
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import find_candidates, hold_out
-from trainer.data.rows import SampleMaker
+from trainer.data.samples import SampleMaker
 from trainer.model.build import build
 from trainer.monitor.speech_samples import SpeechSampler
 from trainer.monitor.validation import Validator

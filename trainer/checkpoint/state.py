@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trainer.config import TrainError
+from trainer.data.damage import IN_A_ROW, is_readable, refuse_many_damaged
 from trainer.data.sample_counts import SampleCounts
 
 if TYPE_CHECKING:
-    from trainer.data.rows import Planned
-from trainer.data.damage import IN_A_ROW, is_readable, refuse_many_damaged
+    from trainer.data.samples import StepRows
+    from trainer.result import StepReport
 
 
 @dataclass
@@ -50,29 +51,45 @@ class RunState:
         """Of the phase that the run is in."""
         return self.phases.setdefault(self.rows.get("phase", ""), SampleCounts())
 
-    def count(self, realised: SampleCounts) -> None:
-        """Take note of samples of the phase that the run is in."""
+    def record(self, rows: StepRows, report: StepReport, segments: int) -> dict[str, str]:
+        """Take note of a step of the phase that the run is in, taken or not; return the damaged segments not known before.
+
+        segments: how many the phase is trained on. TrainError if too many are damaged. All ranks must be given the same.
+        """
+        self.step += 1
+        self.skipped |= rows.skipped
+        self.rows = self.rows | {"at": rows.after}
+        new = self._note_damage(rows, report.unreadable, segments)
+        if report.taken:
+            self.bad_in_a_row = 0
+            self.first_loss = report.total if self.first_loss is None else self.first_loss
+            self.last_loss = report.total
+            self._count(rows, report.unreadable)
+        elif report.patches:
+            self.bad_steps += 1
+            self.bad_in_a_row += 1
+        return new
+
+    def _count(self, rows: StepRows, unreadable: Mapping[str, str]) -> None:
+        realised = rows.realised
+        if unreadable:
+            realised = SampleCounts()
+            for item in (item for row in rows.planned for item in row if is_readable(item, unreadable)):
+                realised.count(item.choice)
         self.realised.add(realised)
         self.phase.add(realised)
         self.audio_s += realised.seconds
 
-
-def note_damage(
-    state: RunState, unreadable: Mapping[str, str], planned: Iterable[Iterable[Planned]], segments: int
-) -> dict[str, str]:
-    """Take note of what a step left out of its planned rows (of all ranks); returns what was not known before.
-
-    segments: how many the phase is trained on. TrainError where it is too much. All ranks must be told the same.
-    """
-    new = {segment: reason for segment, reason in unreadable.items() if segment not in state.unreadable}
-    state.unreadable |= new
-    if not unreadable:
-        state.unreadable_in_a_row = 0
+    def _note_damage(self, rows: StepRows, unreadable: Mapping[str, str], segments: int) -> dict[str, str]:
+        new = {segment: reason for segment, reason in unreadable.items() if segment not in self.unreadable}
+        self.unreadable |= new
+        if not unreadable:
+            self.unreadable_in_a_row = 0
+            return new
+        read = [is_readable(item, unreadable) for row in rows.planned for item in row]
+        self.unreadable_in_a_row = 0 if any(read) else self.unreadable_in_a_row + len(read)
+        reason = next(iter(unreadable.values()))
+        if self.unreadable_in_a_row >= IN_A_ROW:
+            raise TrainError(f"{self.unreadable_in_a_row} samples in a row cannot be read (the last: {reason})")
+        refuse_many_damaged(len(self.unreadable), segments, reason)
         return new
-    read = [is_readable(item, unreadable) for row in planned for item in row]
-    state.unreadable_in_a_row = 0 if any(read) else state.unreadable_in_a_row + len(read)
-    reason = next(iter(unreadable.values()))
-    if state.unreadable_in_a_row >= IN_A_ROW:
-        raise TrainError(f"{state.unreadable_in_a_row} samples in a row cannot be read (the last: {reason})")
-    refuse_many_damaged(len(state.unreadable), segments, reason)
-    return new

@@ -11,17 +11,9 @@ from typing import Any, overload
 import numpy as np
 
 from catalogs.candidates.table import ACCEPTED, BRIEF, FULL, MADE, Table, has_text, make_table
-from trainer.config import LAYOUTS
 from trainer.runtime.seeds import hash_number
+from trainer.sample_kinds import CONTINUED_SECONDS, SAMPLE_KINDS, Offer
 
-CONTINUED_SECONDS = 2.0
-"""Shorter clips are not cut in two: there is hardly a word on either side."""
-
-DECOUPLED_BIT = len(LAYOUTS)
-"""Of a kind mask: the content-decoupled samples; the bits below it are the layouts in their order."""
-
-REFERENCED = ("reference", "controllable", "reference_continuation")
-DESCRIBED = ("design", "controllable")
 _ABOUT_ONE = 1 << 20
 """Rows whose references are looked at together."""
 
@@ -45,18 +37,10 @@ class Candidate:
 
     def layouts(self) -> tuple[str, ...]:
         """The layouts it can serve."""
-        if self.described_id is not None:
-            return ("controllable",)
-        long_enough = self.seconds >= CONTINUED_SECONDS
-        able = {
-            "basic": True,
-            "design": self.description is not None,
-            "reference": bool(self.references),
-            "controllable": self.description is not None and bool(self.references),
-            "continuation": long_enough,
-            "reference_continuation": long_enough and bool(self.references),
-        }
-        return tuple(name for name in LAYOUTS if able[name])
+        offers = _offers(
+            self.described_id is not None, self.description is not None, bool(self.references), self.seconds
+        )
+        return tuple(kind.layout for kind in SAMPLE_KINDS if int(offers) & kind.needs == kind.needs)
 
 
 @dataclass(frozen=True)
@@ -124,21 +108,11 @@ class Candidates(Sequence[Candidate]):
         return np.asarray(self.table.seconds[self.rows])
 
     def kinds(self) -> np.ndarray:
-        """uint8 [N]: the layouts that each can serve, as bits in the order of LAYOUTS, or DECOUPLED_BIT alone."""
-        described, referenced = (self.flags & FULL) != 0, self.pairs.counts(self.rows) > 0
-        long_enough = self.seconds >= CONTINUED_SECONDS
-        able = {
-            "basic": np.ones(len(self), dtype=bool),
-            "design": described,
-            "reference": referenced,
-            "controllable": described & referenced,
-            "continuation": long_enough,
-            "reference_continuation": long_enough & referenced,
-        }
-        found = np.zeros(len(self), dtype=np.uint8)
-        for bit, layout in enumerate(LAYOUTS):
-            found |= able[layout].astype(np.uint8) << np.uint8(bit)
-        found[self.made] = 1 << DECOUPLED_BIT
+        """uint16 [N]: the kinds of samples that each can serve, as bits in the order of SAMPLE_KINDS."""
+        offers = _offers(self.made, (self.flags & FULL) != 0, self.pairs.counts(self.rows) > 0, self.seconds)
+        found = np.zeros(len(self), dtype=np.uint16)
+        for bit, kind in enumerate(SAMPLE_KINDS):
+            found |= ((offers & kind.needs) == kind.needs).astype(np.uint16) << np.uint16(bit)
         return found
 
     def where(self, mask: np.ndarray) -> Candidates:
@@ -201,6 +175,17 @@ class Candidates(Sequence[Candidate]):
     __hash__ = None  # type: ignore[assignment]
 
 
+def _offers(made: Any, described: Any, referenced: Any, seconds: Any) -> np.ndarray:
+    """What candidates offer (`Offer`); bool [N] each but seconds, or one of each."""
+    recorded = (
+        Offer.RECORDING
+        + np.multiply(described, int(Offer.DESCRIPTION))
+        + np.multiply(referenced, int(Offer.REFERENCE))
+        + np.multiply(np.greater_equal(seconds, CONTINUED_SECONDS), int(Offer.TWO_PARTS))
+    )
+    return np.where(made, int(Offer.DECOUPLED), recorded)
+
+
 def shared(
     candidates: Mapping[str, Sequence[Candidate]], groups: Mapping[str, str] | None = None
 ) -> dict[str, Candidates]:
@@ -257,3 +242,8 @@ class Choice:
     seed: int
     description: str | None = None
     """The words for its voice, where the layout has such; None: the candidate's description."""
+
+
+def spoken_text(text: str, description: str | None) -> str:
+    """What the model reads: the description in brackets before the text, where there is one."""
+    return text if description is None else f"({description}){text}"

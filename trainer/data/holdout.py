@@ -12,6 +12,7 @@ import numpy as np
 from trainer.config import Phase, TrainError, ValidationSettings
 from trainer.data.candidates import Candidate, Candidates, Pairs, shared, usable
 from trainer.data.corpora import Corpora
+from trainer.sample_kinds import BY_LAYOUT
 
 ORDER_VERSION = 3
 """Raised when choices follow from the same settings by other rules. 1: the segment first, then a layout that it can serve;
@@ -163,6 +164,9 @@ def data_key(seed: int, phases: dict[str, Phase], candidates: Mapping[str, Seque
         if phase.layouts_from is None:
             free |= {"steps", "rows", "accumulate"}
         settings[name] = phase.model_dump(exclude=free)
+        for weights in (settings[name]["layouts"], settings[name]["layouts_from"] or {}):
+            for layout in [layout for layout, weight in weights.items() if not weight and not BY_LAYOUT[layout].weight]:
+                del weights[layout]  # a kind that came after the run was begun, and that it does not use
     digest = hashlib.sha256(json.dumps([seed, settings], sort_keys=True).encode())
     for name, found in candidates.items():
         view = Candidates.of(found)

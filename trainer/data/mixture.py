@@ -9,24 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from catalogs.candidates.table import BRIEF, MADE
-from trainer.config import LAYOUTS, Phase
-from trainer.data.candidates import (
-    CONTINUED_SECONDS,
-    DECOUPLED_BIT,
-    DESCRIBED,
-    REFERENCED,
-    Candidate,
-    Candidates,
-    Choice,
-)
+from trainer.config import Phase
+from trainer.data.candidates import Candidate, Candidates, Choice
 from trainer.data.holdout import data_key, describe_candidates, find_candidates, hold_out
-from trainer.data.quotas import KINDS, QuotaKind, Quotas, limited
+from trainer.data.quotas import Quotas, limited
 from trainer.data.sample_counts import SampleCounts
 from trainer.data.shuffle import Pools
 from trainer.runtime.seeds import below, hash_number, random_bits, stream_key, uniform
+from trainer.sample_kinds import SAMPLE_KINDS, SampleKind
 
 __all__ = [
-    "CONTINUED_SECONDS", "Candidate", "Choice", "Draws", "Mixture", "data_key", "describe_candidates", "find_candidates",
+    "Candidate", "Choice", "Draws", "Mixture", "data_key", "describe_candidates", "find_candidates",
     "hash_number", "hold_out", "rough_positions",
 ]  # fmt: skip
 
@@ -83,15 +76,14 @@ class Mixture:
         if phase.layouts_from is not None:
             self.shares.ramp = self._ramp([members[kind] for kind in self.shares.kinds])
         self._pools = Pools(
-            [(seed, name, KINDS.index(kind)) for kind in self.shares.kinds],
+            [(seed, name, SAMPLE_KINDS.index(kind)) for kind in self.shares.kinds],
             [list(members[kind].values()) for kind in self.shares.kinds],
             [self._language_shares(number, members[kind]) for number, kind in enumerate(self.shares.kinds)],
         )
-        layouts = [layout for layout, _ in self.shares.kinds]
-        self.described = np.array([layout in DESCRIBED for layout in layouts])
+        self.described = np.array([kind.description for kind in self.shares.kinds])
         """bool [kinds]: whether a description stands before the text."""
-        self._referenced = np.array([layout in REFERENCED for layout in layouts])
-        self._before = [np.zeros(len(layouts), dtype=np.int64)]
+        self._referenced = np.array([kind.reference for kind in self.shares.kinds])
+        self._before = [np.zeros(len(self.shares.kinds), dtype=np.int64)]
         self._drawn: OrderedDict[int, Draws] = OrderedDict()
 
     @property
@@ -115,12 +107,12 @@ class Mixture:
         draws = self.draws(index)
         at = index - draws.first
         candidate = self.candidates.at(int(draws.rows[at]))
-        layout = self.shares.kinds[int(draws.kinds[at])][0]
+        kind = self.shares.kinds[int(draws.kinds[at])]
         reference, description = int(draws.references[at]), None
-        if layout in DESCRIBED:
+        if kind.description:
             description = candidate.brief if draws.brief[at] else candidate.description
         named = self.candidates.table.ids[reference] if reference >= 0 else None
-        return Choice(index, candidate, layout, named, int(draws.seeds[at]), description)
+        return Choice(index, candidate, kind.layout, named, int(draws.seeds[at]), description)
 
     def draws(self, index: int) -> Draws:
         """The block of choices that has this one."""
@@ -150,9 +142,9 @@ class Mixture:
     def _tallied(self, kinds: np.ndarray, rows: np.ndarray) -> SampleCounts:
         table = self.candidates.table
         layouts: dict[str, int] = {}
-        for (layout, _), count in zip(self.shares.kinds, np.bincount(kinds).tolist(), strict=False):
+        for kind, count in zip(self.shares.kinds, np.bincount(kinds).tolist(), strict=False):
             if count:
-                layouts[layout] = layouts.get(layout, 0) + count
+                layouts[kind.layout] = layouts.get(kind.layout, 0) + count
         counts = enumerate(np.bincount(table.language[rows]).tolist())
         return SampleCounts(
             layouts,
@@ -162,25 +154,26 @@ class Mixture:
         )
 
     def _used(self, candidates: Candidates) -> tuple[Candidates, np.ndarray]:
-        """The candidates that the phase can use, and uint8 [N]: the kinds of it that each can serve, as bits."""
-        phase, used = self._phase, 0
-        for weights in (phase.layouts, phase.layouts_from):
-            named = weights.model_dump() if weights is not None else {}
-            used |= sum(1 << bit for bit, layout in enumerate(LAYOUTS) if named.get(layout, 0) > 0)
-        if used >> LAYOUTS.index("controllable") & 1 and phase.decoupled > 0:
-            used |= 1 << DECOUPLED_BIT
-        masks = candidates.kinds() & np.uint8(used)
+        """The candidates that the phase can use, and uint16 [N]: the kinds of it that each can serve, as bits."""
+        phase = self._phase
+        weights = [one.model_dump() for one in (phase.layouts, phase.layouts_from) if one is not None]
+        used = sum(
+            1 << bit
+            for bit, kind in enumerate(SAMPLE_KINDS)
+            if any(one[kind.layout] > 0 for one in weights) and (phase.decoupled > 0 or not kind.decoupled)
+        )
+        masks = candidates.kinds() & np.uint16(used)
         factors = np.array([self._language_weights.get(name, 1.0) for name in candidates.table.languages])
         wanted = (masks != 0) & (factors[candidates.table.language[candidates.rows]] > 0)
         return candidates.where(wanted), masks[wanted]
 
-    def _members(self, masks: np.ndarray) -> dict[QuotaKind, dict[str, np.ndarray]]:
+    def _members(self, masks: np.ndarray) -> dict[SampleKind, dict[str, np.ndarray]]:
         """int32: rows of the segments of each kind, by language."""
         table, rows = self.candidates.table, self.candidates.rows
         codes = table.language[rows]
-        found: dict[QuotaKind, dict[str, np.ndarray]] = {}
-        for bit, kind in enumerate(KINDS):
-            able = (masks >> np.uint8(bit)) & np.uint8(1) != 0
+        found: dict[SampleKind, dict[str, np.ndarray]] = {}
+        for bit, kind in enumerate(SAMPLE_KINDS):
+            able = (masks >> np.uint16(bit)) & np.uint16(1) != 0
             mine, languages = rows[able], codes[able]
             names = sorted((table.languages[code], code) for code in np.unique(languages).tolist())
             found[kind] = {name: mine[languages == code] for name, code in names}
@@ -237,20 +230,20 @@ class Mixture:
         """Choices over which the weights change: a share of those the phase's positions have room for, roughly."""
         phase = self._phase
         lengths = []
-        for (layout, _), found in zip(self.shares.kinds, members, strict=True):
+        for kind, found in zip(self.shares.kinds, members, strict=True):
             rows = np.concatenate(list(found.values()))
-            lengths.append(float(rough_positions(self.candidates, rows[:: 1 + len(rows) // _MEASURED], layout).mean()))
+            lengths.append(float(rough_positions(self.candidates, rows[:: 1 + len(rows) // _MEASURED], kind).mean()))
         positions = phase.steps * phase.rows * phase.accumulate * phase.max_positions
         return max(1, round(phase.ramp * positions / float(np.dot(self.shares.last, lengths))))
 
 
-def rough_positions(candidates: Candidates, rows: np.ndarray, layout: str) -> np.ndarray:
+def rough_positions(candidates: Candidates, rows: np.ndarray, kind: SampleKind) -> np.ndarray:
     """float64 [N]: positions of samples before their text is tokenized: three bytes per token, patches of the published model."""
     table = candidates.table
     found = 4 + table.texts.sizes(rows) / 3 + table.seconds[rows] / PATCH_SECONDS
-    if layout in DESCRIBED:
+    if kind.description:
         found = found + table.full.sizes(rows) / 3
-    if layout in REFERENCED:
+    if kind.reference:
         counts = candidates.pairs.counts(rows)
         ends = np.concatenate(([0.0], np.cumsum(table.seconds[candidates.pairs.of(rows)])))[np.cumsum([0, *counts])]
         found = found + np.diff(ends) / counts / PATCH_SECONDS

@@ -6,15 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from trainer.config import LAYOUTS, LayoutWeights, Phase, TrainError
-
-QuotaKind = tuple[str, bool]
-"""What is drawn: a layout, and whether from content-decoupled samples."""
-
-DECOUPLED: QuotaKind = ("controllable", True)
-"""The one layout that content-decoupled samples serve."""
-
-KINDS: tuple[QuotaKind, ...] = (*((layout, False) for layout in LAYOUTS), DECOUPLED)
+from trainer.config import LayoutWeights, Phase, TrainError
+from trainer.sample_kinds import BY_LAYOUT, DECOUPLED, LAYOUTS, SAMPLE_KINDS, SampleKind
 
 
 def limited(asked: np.ndarray, room: np.ndarray) -> np.ndarray:
@@ -45,13 +38,13 @@ def limited(asked: np.ndarray, room: np.ndarray) -> np.ndarray:
 class Quotas:
     """The share of each kind at each choice of a phase: `first` to begin with, in a straight line to `last` over `ramp` choices."""
 
-    def __init__(self, phase: Phase, name: str, able: Mapping[QuotaKind, int], segments: int) -> None:
+    def __init__(self, phase: Phase, name: str, able: Mapping[SampleKind, int], segments: int) -> None:
         """able: segments of each kind; segments: all there are to choose from. TrainError where none serves what is asked for."""
         self._phase, self._name, self._able, self._segments = phase, name, able, segments
         last = layout_weights(phase.layouts)
         first = last if phase.layouts_from is None else layout_weights(phase.layouts_from)
         self._asked = first / max(first.sum(), 1e-9), last / max(last.sum(), 1e-9)
-        self.kinds = [kind for kind in KINDS if able.get(kind)]
+        self.kinds = [kind for kind in SAMPLE_KINDS if able.get(kind)]
         """Those that some segment can serve."""
         self.first, self.last = self._limited(first), self._limited(last)
         """float64 [kinds]"""
@@ -59,7 +52,7 @@ class Quotas:
 
     def able(self, layout: str) -> int:
         """Segments that can serve a layout."""
-        return sum(count for kind, count in self._able.items() if kind[0] == layout)
+        return sum(count for kind, count in self._able.items() if kind.layout == layout)
 
     def at(self, start: int, count: int) -> np.ndarray:
         """float64 [count or 1, kinds]: the shares at choices start..start + count - 1; one row where they are all alike."""
@@ -78,11 +71,11 @@ class Quotas:
 
     @property
     def decoupled(self) -> float:
-        """Share of the controllable samples that are content-decoupled, at the end of the ramp."""
-        controllable = {
-            kind: share for kind, share in zip(self.kinds, self.last, strict=True) if kind[0] == DECOUPLED[0]
+        """Share of the samples of their layout that are content-decoupled, at the end of the ramp."""
+        both = {
+            kind: share for kind, share in zip(self.kinds, self.last, strict=True) if kind.layout == DECOUPLED.layout
         }
-        return float(controllable.get(DECOUPLED, 0.0) / max(sum(controllable.values()), 1e-9))
+        return float(both.get(DECOUPLED, 0.0) / max(sum(both.values()), 1e-9))
 
     def notes(self) -> list[str]:
         """Lines on settings that the data cannot fulfill, and on the ramp."""
@@ -97,11 +90,11 @@ class Quotas:
                     f"{layout} is asked for at {asked:.1%} and gets {gets:.1%}: {self.able(layout)} segments can serve it, and"
                     f" none is taken in it more than {self._phase.max_repeats:g} times a pass over all (max_repeats)"
                 )
-        controllable = max(shares[LAYOUTS.index("controllable")] for shares in self._asked)
-        if self._phase.decoupled and controllable and not self._able.get(DECOUPLED):
+        split = max(shares[LAYOUTS.index(DECOUPLED.layout)] for shares in self._asked)
+        if self._phase.decoupled and split and not self._able.get(DECOUPLED):
             found.append(
                 "decoupled is asked for, but the corpora have no accepted content-decoupled samples:"
-                " controllable ones are recordings"
+                f" {DECOUPLED.layout} ones are recordings"
             )
         if self.ramp:
             found.append(f"weights go from layouts_from to layouts over the first {self.ramp:,} samples")
@@ -111,10 +104,10 @@ class Quotas:
         """float64 [kinds]: the share of each kind for these weights of the layouts."""
         most = self._phase.max_repeats / max(1, self._segments)
         # Where there is but one of the two, it serves alone.
-        recorded, decoupled = (self._able.get(("controllable", made), 0) for made in (False, True))
+        recorded, decoupled = (self._able.get(kind, 0) for kind in (BY_LAYOUT[DECOUPLED.layout], DECOUPLED))
         split = self._phase.decoupled if recorded and decoupled else float(decoupled > 0)
         counts = np.array([self.able(layout) for layout in LAYOUTS], dtype=float)
-        counts[LAYOUTS.index("controllable")] = recorded * (split < 1) + decoupled * (split > 0)
+        counts[LAYOUTS.index(DECOUPLED.layout)] = recorded * (split < 1) + decoupled * (split > 0)
         if not ((weights > 0) & (counts > 0)).any():
             wanted = [layout for layout, weight in zip(LAYOUTS, weights, strict=True) if weight > 0]
             raise TrainError(
@@ -122,13 +115,16 @@ class Quotas:
                 " references come from `voxmill prepare`, descriptions from `voxmill describe`"
             )
         shares = dict(zip(LAYOUTS, limited(weights, most * counts).tolist(), strict=True))
-        share = shares["controllable"]
+        share = shares[DECOUPLED.layout]
         parts = np.zeros(2)
         if share:
             room = most * np.array([recorded, decoupled]) / share
             parts = share * limited(np.array([1 - split, split]), room)
         return np.array(
-            [parts[int(made)] if layout == "controllable" else shares[layout] for layout, made in self.kinds]
+            [
+                parts[int(kind.decoupled)] if kind.layout == DECOUPLED.layout else shares[kind.layout]
+                for kind in self.kinds
+            ]
         )
 
     def _over(self, count: int, first: np.ndarray, last: np.ndarray) -> dict[str, float]:
@@ -143,8 +139,8 @@ class Quotas:
     def _by_layout(self, shares: np.ndarray) -> np.ndarray:
         """float64 [layouts] of shares of kinds."""
         found = np.zeros(len(LAYOUTS))
-        for (layout, _), share in zip(self.kinds, shares, strict=True):
-            found[LAYOUTS.index(layout)] += share
+        for kind, share in zip(self.kinds, shares, strict=True):
+            found[LAYOUTS.index(kind.layout)] += share
         return found
 
 

@@ -1,9 +1,9 @@
-"""From choices to training samples: tokens and lengths first, rows packed from these, audio and latents last."""
+"""From choices to packed rows: tokens and lengths, before any audio is read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from math import ceil
 from threading import RLock
@@ -12,24 +12,17 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from trainer.config import Phase, TrainError
-from trainer.data.candidates import DESCRIBED, Choice
-from trainer.data.corpora import RATE, Corpora
-from trainer.data.latent_cache import Latents
+from trainer.data.candidates import Choice, spoken_text
+from trainer.data.corpora import RATE
 from trainer.data.mixture import Draws, Mixture
 from trainer.data.packing import Packer
 from trainer.data.sample_counts import SampleCounts
-from trainer.data.token_counts import Words, spoken_text, token_counts
-from trainer.runtime.seeds import hash_number
-from voxcpm.sequence.training_rows import Sample, lay_out_sample
+from trainer.data.token_counts import Words, token_counts
+from trainer.sample_kinds import BY_LAYOUT
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from voxcpm.config import VoxCPM2Config
     from voxcpm.sequence.text_tokenizer import TextTokenizer
-
-_PUNCTUATION_ROOM = 0.05
-"""Seconds before a word's end at which a prompt may already be cut: word times are that coarse."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ class Planner:
     def plan(self, choice: Choice, tokens: int | None = None) -> Planned:
         """The plan of one choice; the length follows from the clip's duration alone. tokens: how many, if they are counted."""
         candidate = choice.candidate
-        described = choice.description or candidate.description if choice.layout in DESCRIBED else None
+        described = choice.description or candidate.description if BY_LAYOUT[choice.layout].description else None
         text = spoken_text(candidate.text, described)
         reference = next((s for i, s in candidate.references if i == choice.reference), 0.0)
         encode = partial(self._tokenizer.encode, text)
@@ -228,42 +221,3 @@ class RowStream:
             choice = self._mixture.choice(index)
             first, tokens, _ = self._sizes(index)
         return self._planner.plan(choice, tokens[index - first])
-
-
-class SampleMaker:
-    """Makes samples of plans: latents of the clips, laid out; in continuation layouts the beginning is not learned."""
-
-    def __init__(self, corpora: Corpora, latents: Latents, config: VoxCPM2Config) -> None:
-        self._corpora, self._latents, self._config = corpora, latents, config
-
-    def make(self, planned: Planned) -> Sample:
-        """The training sample of a plan, as the reference's packer would make it where it has the layout."""
-        choice = planned.choice
-        target = self._latents.get(choice.candidate.segment_id, planned.patches)
-        reference = self._latents.get(choice.reference, planned.reference_patches) if choice.reference else None
-        sample = lay_out_sample(planned.tokens, target, reference)
-        if choice.layout in ("continuation", "reference_continuation"):
-            return self._hide_beginning(sample, choice, planned.patches)
-        return sample
-
-    def reference(self, planned: Planned) -> Tensor:
-        """float32 [R, P, D]: the latents of a plan's reference clip."""
-        assert planned.choice.reference is not None
-        return self._latents.get(planned.choice.reference, planned.reference_patches)
-
-    def _hide_beginning(self, sample: Sample, choice: Choice, patches: int) -> Sample:
-        """No loss on the patches up to a word boundary between a fifth and four fifths of the clip.
-
-        The paper's continuation layout excludes the given prefix from the loss; the cut is where one word has ended, so
-        that the prefix is what a prompt of somebody's own would be. Without word times it is the middle.
-        """
-        seconds = self._config.patch_samples / RATE
-        words = self._corpora.segment(choice.candidate.segment_id)["words"] or []
-        low, high = 0.2 * choice.candidate.seconds, 0.8 * choice.candidate.seconds
-        ends = [word["end"] - _PUNCTUATION_ROOM for word in words[:-1] if low <= (word["end"] or 0.0) <= high]
-        end = ends[hash_number("continued", choice.seed) % len(ends)] if ends else choice.candidate.seconds / 2
-        hidden = min(max(1, round(end / seconds)), patches - 1)
-        loss = sample.loss_mask.clone()
-        first = int(loss.nonzero()[0])
-        loss[first : first + hidden] = False
-        return replace(sample, loss_mask=loss)

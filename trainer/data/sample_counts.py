@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from trainer.config import LAYOUTS
+from trainer.sample_kinds import LAYOUTS
 
 if TYPE_CHECKING:
     from trainer.data.candidates import Choice

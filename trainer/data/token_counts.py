@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from catalogs.candidates.table import Table, mapped
+from trainer.data.candidates import spoken_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,11 +23,6 @@ Words = Literal["text", "full", "brief"]
 _AT_ONCE = 8192
 _LONG = 200_000
 """Rows from which on counting is announced."""
-
-
-def spoken_text(text: str, description: str | None) -> str:
-    """What the model reads: the description in brackets before the text, where there is one."""
-    return text if description is None else f"({description}){text}"
 
 
 def token_counts(table: Table, tokenizer: TextTokenizer, words: Words) -> np.ndarray:

@@ -30,6 +30,7 @@ from trainer.model.build import keeps_half
 from trainer.runtime.device import pick_device, slow_arithmetic
 from trainer.runtime.flops import training_flops
 from trainer.runtime.ranks import Ranks, check_shares, chosen_ranks, planned_ranks
+from trainer.sample_kinds import BY_LAYOUT, DECOUPLED
 from voxcpm.config import VoxCPM2Config
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 
@@ -215,7 +216,7 @@ def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFac
             found.text_tokens += len(item.tokens)
             found.patches += item.patches + item.reference_patches
             # The beginning that a continuation is given is half of the clip on average.
-            found.learnt += item.patches // (2 if "continuation" in item.choice.layout else 1)
+            found.learnt += item.patches // (2 if BY_LAYOUT[item.choice.layout].continuation else 1)
             found.positions += item.length
     found.layouts, found.languages, found.decoupled = realised.layouts, realised.languages, realised.decoupled
     found.audio_h = realised.seconds / 3600
@@ -225,7 +226,7 @@ def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFac
         if mixture.shares.ramp:
             expected = mixture.shares.expected(found.samples)
             found.layouts = {layout: round(share * found.samples) for layout, share in expected.items()}
-            found.decoupled = round(found.layouts.get("controllable", 0) * mixture.shares.decoupled)
+            found.decoupled = round(found.layouts.get(DECOUPLED.layout, 0) * mixture.shares.decoupled)
     found.epochs = found.samples / mixture.epoch_samples
     found.asked, found.rounds = mixture.shares.asked(found.samples), mixture.rounds(found.layouts)
     found.notes = [*mixture.notes(), *_short_clips(name, phase, float(candidates.seconds.max()))]

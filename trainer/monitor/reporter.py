@@ -13,13 +13,13 @@ from trainer.checkpoint.restore import Resumable, step_name
 from trainer.checkpoint.save import whole_weights
 from trainer.config import TrainConfig
 from trainer.data.mixture import Candidate, Mixture
-from trainer.data.rows import SampleMaker
 from trainer.data.sample_counts import layout_words
+from trainer.data.samples import SampleMaker
 from trainer.model.ema import averaged
 from trainer.monitor.speech_samples import SpeechSampler, write_spoken
 from trainer.monitor.validation import Validator
 from trainer.result import Progress, StepReport
-from trainer.runtime.flops import training_flops
+from trainer.runtime.flops import flops_each
 from trainer.runtime.metrics import Metrics
 from trainer.runtime.ranks import Ranks
 from trainer.runtime.stop_signal import never
@@ -52,6 +52,7 @@ class Reporter:
         self._device = run.trainee.model.device
         self._began, self._began_at = time.perf_counter(), run.state.step
         gpu = find_gpu(torch.cuda.get_device_name(self._device)) if self._device.type == "cuda" else None
+        self._flops, self._total_steps = flops_each(run.trainee.config), config.total_steps
         self._peak = gpu[1] * ranks.world if gpu is not None else None
         self.validated: dict[str, float] = {}
         self.held_unreadable: dict[str, str] = {}
@@ -71,10 +72,10 @@ class Reporter:
     def step(self, report: StepReport) -> None:
         """A step was taken, or not; `skipped` has told why not."""
         state = self._run.state
-        step, steps = state.step, self._config.total_steps
+        step, steps = state.step, self._total_steps
         told = step % self._config.log_every == 0 or step in (self._began_at + 1, steps)
         if report.taken:
-            values = report.metrics() | self._speed(report) | {"data/audio_h": state.audio_s / 3600}
+            values = _metrics(report) | self._speed(report) | {"data/audio_h": state.audio_s / 3600}
             self._write(values | state.phase.metrics() if told else values)
         each = (time.perf_counter() - self._began) / max(1, step - self._began_at)
         if self._on_step is not None and self._ranks.first:
@@ -114,7 +115,7 @@ class Reporter:
         A run that is asked to stop has little time left to save: it leaves out what of this is still to be done.
         """
         step = self._run.state.step
-        due = step == self._config.total_steps or step % (self._config.validation.every or 1) == 0
+        due = step == self._total_steps or step % (self._config.validation.every or 1) == 0
         if self._validator is None or not due:
             return
         with averaged(self._run.trainee.model, self._run.average):
@@ -153,9 +154,9 @@ class Reporter:
 
     def _speed(self, report: StepReport) -> dict[str, float]:
         """Useful arithmetic a second (no padding, nothing recomputed), and its share of the GPUs' peak where that is known."""
-        text = report.positions - report.audio
-        config = self._run.trainee.config
-        speed = training_flops(config, text, report.audio, report.patches) / report.seconds
+        position, patch, target = self._flops
+        flops = report.positions * position + report.audio * patch + report.patches * target
+        speed = flops / report.seconds
         found = {"speed/tflops": speed / 1e12}
         return found if self._peak is None else found | {"speed/mfu": speed / self._peak}
 
@@ -167,6 +168,23 @@ class Reporter:
     def _write(self, values: dict[str, float]) -> None:
         if self._metrics is not None:
             self._metrics.write(self._run.state.step, values)
+
+
+def _metrics(report: StepReport) -> dict[str, float]:
+    """The values of a report by the names they are written under."""
+    return {
+        "loss/diffusion": report.diffusion,
+        "loss/stop": report.stop,
+        "loss/total": report.total,
+        "optim/grad_norm": report.grad_norm,
+        "optim/lr": report.lr,
+        "speed/positions_per_s": report.positions / report.seconds,
+        "speed/patches_per_s": report.patches / report.seconds,
+        "speed/step_s": report.seconds,
+        "speed/waited_share": report.waited_s / report.seconds,
+        "data/pad_share": 1 - report.positions / report.slots,
+        **{f"loss/{name}": value for name, value in report.groups.items()},
+    }
 
 
 def _duration(seconds: float) -> str:

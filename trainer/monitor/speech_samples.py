@@ -15,7 +15,8 @@ from trainer.config import TrainConfig
 from trainer.data.candidates import Choice
 from trainer.data.corpora import SegmentError
 from trainer.data.mixture import Candidate
-from trainer.data.rows import Planner, SampleMaker
+from trainer.data.rows import Planner
+from trainer.data.samples import SampleMaker
 from trainer.model.build import Trainee
 from trainer.runtime.device import autocast
 from trainer.runtime.metrics import SpokenSample

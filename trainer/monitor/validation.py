@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from trainer.config import LAYOUTS, TrainConfig
+from trainer.config import TrainConfig
 from trainer.data.candidates import Choice
-from trainer.data.damage import make_all
 from trainer.data.holdout import stratified
 from trainer.data.mixture import Candidate, hash_number
 from trainer.data.packing import pack
-from trainer.data.rows import Planned, Planner, SampleMaker
-from trainer.data.step_rows import document_noise
+from trainer.data.rows import Planned, Planner
+from trainer.data.samples import SampleMaker, document_noise, make_all
 from trainer.model.build import Trainee
 from trainer.runtime.device import autocast
 from trainer.runtime.ranks import Ranks
 from trainer.runtime.stop_signal import never
+from trainer.sample_kinds import BY_LAYOUT, LAYOUTS
 from voxcpm.sequence.training_rows import pack_rows
 
 _TIME_BINS = 4
@@ -48,7 +48,7 @@ class Validator:
         for index, (candidate, layout) in enumerate(stratified(held, config.validation.segments, used)):
             draw = hash_number("validation", candidate.segment_id)
             reference = None
-            if layout in ("reference", "controllable", "reference_continuation"):
+            if BY_LAYOUT[layout].reference:
                 reference = candidate.references[draw % len(candidate.references)][0]
             item = planner.plan(Choice(index, candidate, layout, reference, draw))
             if item.length <= positions:

@@ -7,8 +7,17 @@ from voxcpm.roofline import tower_parameters
 
 
 def training_flops(config: VoxCPM2Config, text: float, patches: float, learnt: float) -> float:
-    """Useful floating point operations of a step: forward and backward (3 x 2 a weight and token), nothing recomputed, padded or
-    discarded, attention's products left out (below 5 % at these lengths). text, patches, learnt: positions of each kind."""
+    """Useful floating point operations of a step. text, patches, learnt: positions of each kind."""
+    position, patch, target = flops_each(config)
+    return (text + patches) * position + patches * patch + learnt * target
+
+
+def flops_each(config: VoxCPM2Config) -> tuple[float, float, float]:
+    """Useful floating point operations of a position, besides of a patch, and besides of a target patch.
+
+    Forward and backward (3 x 2 per weight and token); nothing recomputed, padded or discarded; attention's products left out
+    (below 5 % at these lengths).
+    """
     tslm, ralm, locenc, locdit = _towers(config)
     hidden, inner, patch = config.lm_config.hidden_size, config.dit_config.hidden_dim, config.patch_size
     latent = config.scalar_quantization_latent_dim
@@ -16,7 +25,7 @@ def training_flops(config: VoxCPM2Config, text: float, patches: float, learnt: f
     a_position = tower_parameters(tslm) + tower_parameters(ralm) + fused
     a_patch = _tower_products(locenc, patch + 1, 1) + config.encoder_config.hidden_dim * hidden + 2 * hidden * latent
     a_learnt = _tower_products(locdit, 2 * patch + 3, patch) + 2 * hidden * inner + hidden * hidden
-    return 6.0 * ((text + patches) * a_position + patches * a_patch + learnt * a_learnt)
+    return 6.0 * a_position, 6.0 * a_patch, 6.0 * a_learnt
 
 
 def _tower_products(tower: TowerConfig, tokens: int, kept: int) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -32,21 +32,12 @@ class Parallel:
     """A model on its ranks: how losses are computed and when gradients are exchanged."""
 
     def __init__(self, ranks: Ranks, model: VoxCPM2, wrapped: DistributedDataParallel | None = None) -> None:
-        self.ranks, self._model, self._wrapped = ranks, model, wrapped
-
-    def losses(self, batch: TrainingBatch, noise: TrainingNoise, progress: float) -> Losses:
-        """This rank's losses; backward exchanges the gradients' mean (see `part`)."""
-        if self._wrapped is not None:
-            found: Losses = self._wrapped(batch, noise, progress)
-            return found
-        return self._model.training_losses(batch, noise, progress)
-
-    @contextmanager
-    def part(self, last: bool) -> Iterator[None]:
-        """One part of an accumulated step. Copies of a model exchange gradients once, in the last; shards in each, since
-        whole gradients are what sharding avoids to hold."""
-        with nullcontext() if last or self._wrapped is None else self._wrapped.no_sync():
-            yield
+        self.ranks = ranks
+        self.losses: Callable[[TrainingBatch, TrainingNoise, float], Losses] = wrapped or model.training_losses
+        """This rank's losses of (batch, noise, progress); backward exchanges the gradients' mean (see `no_sync`)."""
+        self.no_sync: Callable[[], AbstractContextManager[None]] = nullcontext if wrapped is None else wrapped.no_sync
+        """A context for all parts of an accumulated step but the last: copies of a model exchange no gradients in it. Shards do
+        in each part, since whole gradients are what sharding avoids to hold."""
 
 
 def parallelize(model: VoxCPM2, config: TrainConfig, ranks: Ranks, device: torch.device) -> Parallel:

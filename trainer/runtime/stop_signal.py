@@ -8,9 +8,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
-_ASKED = threading.Event()
+_ASKED: list[str] = []
+"""Who has asked. A list: what appends to it may interrupt itself, as a signal handler does."""
 _KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 _RAISED = 2
 """The interrupt that ends the run where it is."""
@@ -30,7 +32,7 @@ def never() -> bool:
 
 def ask_to_stop() -> None:
     """As a signal does, for a run in a thread of this process. It may come before the run is ready to look at it."""
-    _ASKED.set()
+    _ASKED.append("caller")
 
 
 @contextmanager
@@ -40,11 +42,11 @@ def flag_on_signal() -> Iterator[Callable[[], bool]]:
     The second SIGINT raises KeyboardInterrupt; the third ends the process from a thread, for a main thread that hangs outside of
     Python. `ask_to_stop` is forgotten at the end and not at the beginning: it may come while the run is being built.
     """
-    interrupts, asked = 0, False
+    interrupts = 0
 
     def raise_flag(number: int, frame: FrameType | None) -> None:
-        nonlocal asked, interrupts
-        asked = True
+        nonlocal interrupts
+        _ASKED.append("signal")
         if number == signal.SIGINT:
             interrupts += 1
             if interrupts == _RAISED:
@@ -56,7 +58,7 @@ def flag_on_signal() -> Iterator[Callable[[], bool]]:
         before = {}
     try:
         with _watched_interrupts(bool(before), lambda: interrupts):
-            yield lambda: asked or _ASKED.is_set()
+            yield partial(bool, _ASKED)
     finally:
         _ASKED.clear()
         for number, handler in before.items():

@@ -1,0 +1,82 @@
+"""The kinds of training samples: one entry of SAMPLE_KINDS says all that the trainer, its settings and its docs know of a kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+CONTINUED_SECONDS = 2.0
+"""Shorter clips are not cut in two: there is hardly a word on either side."""
+
+
+class Offer(IntFlag):
+    """What a candidate has to offer, as bits of its mask."""
+
+    RECORDING = 1
+    DECOUPLED = 2
+    """Speech that a model made of an unrelated text: it has a description and a reference, and serves as such alone."""
+    DESCRIPTION = 4
+    REFERENCE = 8
+    TWO_PARTS = 16
+    """CONTINUED_SECONDS and more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleKind:
+    """One kind of sample. What it is made of follows from the flags."""
+
+    layout: str
+    """Its name in settings, metrics and messages."""
+    weight: float = 0.0
+    """In a phase that gives none. A new kind has 0: runs that were begun before it do not draw it."""
+    description: bool = False
+    """The text is "(description)text"."""
+    reference: bool = False
+    """A clip of the same voice comes before the text."""
+    continuation: bool = False
+    """The beginning of the clip, up to the end of a word, is given; the loss is on the rest."""
+    decoupled: bool = False
+    """Served by content-decoupled samples. The kind without it of the same layout has the weight; `decoupled` splits its share."""
+
+    @property
+    def needs(self) -> Offer:
+        """What a candidate must offer to serve it."""
+        needed = Offer.DECOUPLED if self.decoupled else Offer.RECORDING
+        if self.decoupled:
+            return needed
+        needed |= Offer.DESCRIPTION * self.description | Offer.REFERENCE * self.reference
+        return needed | Offer.TWO_PARTS * self.continuation
+
+
+SAMPLE_KINDS = (
+    SampleKind(layout="basic", weight=1.0),
+    SampleKind(layout="design", weight=1.0, description=True),
+    SampleKind(layout="reference", weight=1.0, reference=True),
+    SampleKind(layout="controllable", weight=1.0, description=True, reference=True),
+    SampleKind(layout="continuation", weight=1.0, continuation=True),
+    SampleKind(layout="reference_continuation", weight=0.5, reference=True, continuation=True),
+    SampleKind(layout="controllable", description=True, reference=True, decoupled=True),
+)
+"""A new kind comes last: the order of the draws of a kind follows from its place."""
+
+DECOUPLED = next(kind for kind in SAMPLE_KINDS if kind.decoupled)
+BY_LAYOUT = {kind.layout: kind for kind in SAMPLE_KINDS if not kind.decoupled}
+LAYOUTS = tuple(BY_LAYOUT)
+
+
+def table_rows() -> list[str]:
+    """The rows of the table in docs/training.md."""
+    rows = [
+        "| layout | what the model is given | what it learns to say | a segment can serve it that has |",
+        "|---|---|---|---|",
+    ]
+    for kind in BY_LAYOUT.values():
+        given = ["a clip of the same voice"] * kind.reference
+        given.append("`(description)text`" if kind.description else "text")
+        given += ["the clip up to the end of a word"] * kind.continuation
+        needed = ["a description (`voxmill describe`)"] * kind.description
+        needed += ["references (`voxmill prepare` mines them)"] * kind.reference
+        needed += [f"{CONTINUED_SECONDS:g} s and more"] * kind.continuation
+        learned = "the rest" if kind.continuation else "the clip"
+        rows.append(f"| `{kind.layout}` | {', '.join(given)} | {learned} | {', '.join(needed) or 'text'} |")
+    return rows
