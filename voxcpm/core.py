@@ -7,8 +7,8 @@ wav = model.generate("Hello there.", reference_wav_path="voice.wav")   # 1-D flo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,13 @@ from torch import Tensor
 
 from voxcpm.inference.options import check_file, check_prompt, check_text
 from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache
-from voxcpm.inference.speaker import SpeakOptions, VoxCPM2Model
+from voxcpm.inference.signature import arguments_of
+from voxcpm.inference.speak_options import SpeakOptions
+from voxcpm.inference.speaker import VoxCPM2Model
+from voxcpm.sequence.prompt_layout import Layout
 from voxcpm.sequence.text_tokenizer import collapse_whitespace
 from voxcpm.weights.checkpoint import HUB_ID, find_checkpoint
-from voxcpm.weights.lora import LoRAConfig, adapters, enable_lora, load_lora, lora_state_dict, remove_lora
+from voxcpm.weights.lora import LoRAConfig, adapters, apply_lora, enable_lora, load_lora, lora_state_dict, remove_lora
 
 if TYPE_CHECKING:
     from voxcpm.inference.denoise import Denoiser
@@ -82,8 +85,6 @@ class VoxCPM:
         if lora_weights_path is not None:
             self.load_lora(lora_weights_path)
         elif lora_config is not None:
-            from voxcpm.weights.lora import apply_lora
-
             apply_lora(self.tts_model.backbone, lora_config)
 
     @classmethod
@@ -118,7 +119,7 @@ class VoxCPM:
 
     # -- speaking ------------------------------------------------------------------------------------------------------
 
-    def generate(
+    def _request(
         self,
         text: str,
         prompt_wav_path: str | Path | None = None,
@@ -135,60 +136,39 @@ class VoxCPM:
         retry_badcase_ratio_threshold: float = 6.0,
         seed: int | None = None,
         **advanced: Any,
-    ) -> Wav:
+    ) -> tuple[Layout, SpeakOptions]:
+        """Check everything, then encode the clips and lay the request out."""
+        check_text(text)
+        options = SpeakOptions.of(
+            {
+                "cfg_value": cfg_value,
+                "inference_timesteps": inference_timesteps,
+                "min_len": min_len,
+                "max_len": max_len,
+                "retry_badcase": retry_badcase,
+                "retry_badcase_max_times": retry_badcase_max_times,
+                "retry_badcase_ratio_threshold": retry_badcase_ratio_threshold,
+                "seed": seed,
+                **advanced,
+            }
+        )
+        voice = self._voice(prompt_wav_path, prompt_text, reference_wav_path, denoise)
+        return self.tts_model.layout(_tidy(text, normalize), voice), options
+
+    @arguments_of(_request)
+    def generate(self, *args: Any, **kwargs: Any) -> Wav:
         """Speak a text; returns 1-D float32 at `tts_model.sample_rate`.
 
         A voice or style description goes in parentheses before the text. prompt audio + text: continue from there; reference
         audio: this voice. Lengths are in patches of 160 ms. advanced: further fields of `SpeakOptions`. Raises ValueError (empty
         text, prompt without its text, values out of range, text beyond the context), FileNotFoundError, AudioError.
         """
-        options = dict(
-            cfg_value=cfg_value,
-            inference_timesteps=inference_timesteps,
-            min_len=min_len,
-            max_len=max_len,
-            retry_badcase=retry_badcase,
-            retry_badcase_max_times=retry_badcase_max_times,
-            retry_badcase_ratio_threshold=retry_badcase_ratio_threshold,
-            seed=seed,
-            **advanced,
-        )
-        text, cache = self._prepare(text, prompt_wav_path, prompt_text, reference_wav_path, normalize, denoise, options)
-        return _numpy(self.tts_model.generate_with_prompt_cache(text, cache, **options)[0])
+        return _numpy(self.tts_model.speak(*self._request(*args, **kwargs))[0])
 
-    def generate_streaming(
-        self,
-        text: str,
-        prompt_wav_path: str | Path | None = None,
-        prompt_text: str | None = None,
-        reference_wav_path: str | Path | None = None,
-        cfg_value: float = 2.0,
-        inference_timesteps: int = 10,
-        min_len: int = 2,
-        max_len: int = 4096,
-        normalize: bool = False,
-        denoise: bool = False,
-        retry_badcase: bool = True,
-        retry_badcase_max_times: int = 3,
-        retry_badcase_ratio_threshold: float = 6.0,
-        seed: int | None = None,
-        **advanced: Any,
-    ) -> Iterator[Wav]:
+    @arguments_of(_request)
+    def generate_streaming(self, *args: Any, **kwargs: Any) -> Iterator[Wav]:
         """As `generate`, one chunk of 160 ms at a time; joined they are `generate`'s audio. Nothing is tried again."""
-        options = dict(
-            cfg_value=cfg_value,
-            inference_timesteps=inference_timesteps,
-            min_len=min_len,
-            max_len=max_len,
-            retry_badcase=False,
-            retry_badcase_max_times=retry_badcase_max_times,
-            retry_badcase_ratio_threshold=retry_badcase_ratio_threshold,
-            seed=seed,
-            **advanced,
-        )
-        text, cache = self._prepare(text, prompt_wav_path, prompt_text, reference_wav_path, normalize, denoise, options)
-        chunks = self.tts_model.generate_with_prompt_cache_streaming(text, cache, **options)
-        return (_numpy(chunk) for chunk, _, _ in chunks)
+        return (_numpy(audio) for audio, _ in self.tts_model.speak_streaming(*self._request(*args, **kwargs)))
 
     def generate_batch(
         self,
@@ -203,7 +183,7 @@ class VoxCPM:
         Every item is checked before any is spoken; the error names the first bad one by its number.
         """
         model = self.tts_model
-        _check_options(options)
+        SpeakOptions.of(options)
         layouts, chosen = [], []
         for number, item in enumerate(items):
             utterance = item if isinstance(item, Utterance) else Utterance(item)
@@ -223,16 +203,14 @@ class VoxCPM:
             for g, layout, o in zip(generations, layouts, chosen, strict=True)
         ]
 
-    def _layout_of(self, utterance: Utterance, normalize: bool, denoise: bool) -> Any:
-        model = self.tts_model
-        text = f"({utterance.description.strip()}){utterance.text}" if utterance.description else utterance.text
+    def _layout_of(self, utterance: Utterance, normalize: bool, denoise: bool) -> Layout:
         check_text(utterance.text)
-        files = (utterance.prompt_wav_path, utterance.prompt_text, utterance.reference_wav_path)
-        _check_voice(utterance.prompt_cache, *files)
         if utterance.description and utterance.prompt_text:
             raise ValueError("a description and a prompt text exclude each other: the prompt already sets the style")
-        text, cache = self._prepare(text, *files, normalize, denoise, {})
-        return model.layout(text, utterance.prompt_cache if utterance.prompt_cache is not None else cache)
+        text = f"({utterance.description.strip()}){utterance.text}" if utterance.description else utterance.text
+        files = (utterance.prompt_wav_path, utterance.prompt_text, utterance.reference_wav_path)
+        voice = self._voice(*files, denoise, utterance.prompt_cache)
+        return self.tts_model.layout(_tidy(text, normalize), voice)
 
     def generate_long(self, text: str, **arguments: Any) -> Wav:
         """Speak a text of any length as one utterance; arguments as `generate` (see voxcpm.inference.long_text for how)."""
@@ -253,10 +231,10 @@ class VoxCPM:
         """Yield (piece of text, its audio) as they are made; options: the fields of `SpeakOptions`."""
         from voxcpm.inference.long_text import speak_long
 
-        _check_voice(prompt_cache, prompt_wav_path, prompt_text, reference_wav_path)
-        text, cache = self._prepare(text, prompt_wav_path, prompt_text, reference_wav_path, normalize, denoise, options)
-        chosen = SpeakOptions(**{"retry_badcase": True, **options})
-        pieces = speak_long(self.tts_model, text, prompt_cache or cache, chosen, longest_s)
+        check_text(text)
+        chosen = SpeakOptions.of({"retry_badcase": True} | options)
+        voice = self._voice(prompt_wav_path, prompt_text, reference_wav_path, denoise, prompt_cache)
+        pieces = speak_long(self.tts_model, _tidy(text, normalize), voice, chosen, longest_s)
         return ((piece, _numpy(wav)) for piece, wav in pieces)
 
     def build_prompt_cache(
@@ -276,9 +254,7 @@ class VoxCPM:
 
     def generate_with_prompt_cache(self, text: str, prompt_cache: PromptCache | None, **options: Any) -> Wav:
         """Speak with a cached voice; options: the fields of `SpeakOptions`."""
-        _check_options(options)
-        text = collapse_whitespace(text)
-        return _numpy(self.tts_model.generate_with_prompt_cache(text, prompt_cache, **options)[0])
+        return _numpy(self.tts_model.generate_with_prompt_cache(_tidy(text), prompt_cache, **options)[0])
 
     @property
     def last_successful_seed(self) -> int | None:
@@ -311,32 +287,24 @@ class VoxCPM:
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _prepare(
+    def _voice(
         self,
-        text: str,
         prompt_wav_path: str | Path | None,
         prompt_text: str | None,
         reference_wav_path: str | Path | None,
-        normalize: bool,
         denoise: bool,
-        options: dict[str, Any],
-    ) -> tuple[str, PromptCache | None]:
-        """Check everything, tidy the text, encode the clips."""
-        check_text(text)
-        _check_options(options)
-        SpeakOptions(**options)
+        prompt_cache: PromptCache | None = None,
+    ) -> PromptCache | None:
+        """The given cache, or one of the given clips, checked; None if there is neither."""
         prompt_wav_path, reference_wav_path = prompt_wav_path or None, reference_wav_path or None
+        if prompt_cache is not None and (prompt_wav_path or prompt_text or reference_wav_path):
+            raise ValueError("give a prompt_cache or audio files, not both")
         check_prompt(prompt_wav_path, prompt_text)
         check_file(prompt_wav_path)
         check_file(reference_wav_path)
-        text = collapse_whitespace(text)
-        if normalize:
-            from voxcpm.inference.normalize_text import normalise_text
-
-            text = normalise_text(text)
         if prompt_wav_path is None and reference_wav_path is None:
-            return text, None
-        return text, self.build_prompt_cache(prompt_wav_path, prompt_text, reference_wav_path, denoise)
+            return prompt_cache
+        return self.build_prompt_cache(prompt_wav_path, prompt_text, reference_wav_path, denoise)
 
     def _encode_denoised(self, path: str | Path, pad: Any) -> Tensor:
         """As `VoxCPM2Model.encode_file`, through the denoiser first."""
@@ -356,13 +324,11 @@ def _numpy(wav: Tensor) -> Wav:
     return wav.reshape(-1).numpy().astype(np.float32, copy=False)
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for an option that is not a field of SpeakOptions."""
-    if unknown := sorted(options.keys() - {f.name for f in fields(SpeakOptions)}):
-        raise TypeError(f"unknown option {unknown[0]!r}")
+def _tidy(text: str, normalize: bool = False) -> str:
+    """The text as it is spoken: white space collapsed, with `normalize` numbers and signs in words."""
+    text = collapse_whitespace(text)
+    if normalize:
+        from voxcpm.inference.normalize_text import normalise_text
 
-
-def _check_voice(cache: PromptCache | None, *files: object) -> None:
-    """Raise ValueError for a cached voice with clips beside it."""
-    if cache is not None and any(files):
-        raise ValueError("give a prompt_cache or audio files, not both")
+        text = normalise_text(text)
+    return text

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensor_closeness import assert_close
 
-from voxcpm.model.attention import CAUSAL
+from voxcpm.model.attention import CAUSAL, PassContext
 from voxcpm.model.decode_state import KVCache
 from voxcpm.model.layers import rotary, signed
 from voxcpm.model.locdit import sinusoid
@@ -72,12 +72,12 @@ def test_language_model_batch_and_first_block(model, modules, name: str) -> None
     given = modules[f"{name}_batch2_in"]
     assert_close(tower(given, CAUSAL), modules[f"{name}_batch2_out"], TOLERANCE)
     tables = rotary(tower.config, given.shape[1], given.device)
-    rope = tables and (tables[0], signed(tables[1]))
+    context = PassContext(CAUSAL, tables and (tables[0], signed(tables[1])))
     block = tower.layers[0]
     normed = block.input_layernorm(given)
     assert_close(normed, modules[f"{name}_layer0_norm_out"], TOLERANCE)
-    assert_close(block.self_attn(normed, rope, CAUSAL), modules[f"{name}_layer0_attn_out"], TOLERANCE)
-    assert_close(block(given, rope, CAUSAL), modules[f"{name}_layer0_out"], TOLERANCE)
+    assert_close(block.self_attn(normed, context), modules[f"{name}_layer0_attn_out"], TOLERANCE)
+    assert_close(block(given, context), modules[f"{name}_layer0_out"], TOLERANCE)
 
 
 def test_longrope_tables(model, modules) -> None:

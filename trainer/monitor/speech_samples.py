@@ -21,7 +21,8 @@ from trainer.model.build import Trainee
 from trainer.runtime.device import autocast
 from trainer.runtime.metrics import SpokenSample
 from trainer.runtime.stop_signal import never
-from voxcpm.inference.speaker import SpeakOptions, VoxCPM2Model
+from voxcpm.inference.speak_options import SpeakOptions
+from voxcpm.inference.speaker import VoxCPM2Model
 from voxcpm.model.backbone import VoxCPM2
 
 _WINDOW, _BANDS = 2048, 80

@@ -16,9 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from trainer.config import TrainConfig
 from trainer.runtime.device import is_compiled
 from trainer.runtime.ranks import Ranks
-from voxcpm.model.attention import Reach
+from voxcpm.model.attention import PassContext
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.model.decode_state import KVCache
 from voxcpm.model.tower import Block, Tower
 from voxcpm.sequence.training_batch import Losses, TrainingBatch, TrainingNoise
 
@@ -92,25 +91,17 @@ class _Compiled:
         self._block, self._run = block, torch.compile(Block.forward, fullgraph=True)
         self._varying = varying
 
-    def __call__(
-        self,
-        x: Tensor,
-        rope: tuple[Tensor, Tensor] | None,
-        reach: Reach,
-        keep: slice | None = None,
-        cache: KVCache | None = None,
-        layer: int = 0,
-    ) -> Tensor:
+    def __call__(self, x: Tensor, context: PassContext, layer: int = 0) -> Tensor:
         """As `Block.forward`; speech, whose cache grows with every patch, is not compiled."""
-        if cache is not None or not torch.is_grad_enabled():
-            return Block.forward(self._block, x, rope, reach, keep, cache, layer)
+        if context.cache is not None or not torch.is_grad_enabled():
+            return Block.forward(self._block, x, context, layer)
         self._tell(x, self._varying)
         if self._varying == 1:
-            for table in rope or ():
+            for table in context.rope or ():
                 self._tell(table, -2)
-        if reach.offsets is not None:
-            self._tell(reach.offsets, 0)
-        hidden: Tensor = self._run(self._block, x, rope, reach, keep)
+        if context.reach.offsets is not None:
+            self._tell(context.reach.offsets, 0)
+        hidden: Tensor = self._run(self._block, x, context)
         return hidden
 
     @staticmethod

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from voxcpm.inference.patch_codec import PatchStream
 from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache
-from voxcpm.inference.speaker import SpeakOptions, VoxCPM2Model, with_seed
+from voxcpm.inference.speak_options import SpeakOptions
+from voxcpm.inference.speaker import VoxCPM2Model
 
 #: Where a piece may end, best first: after sentences (Latin ends only before white space: 3.5, U.S.A), after commas, at spaces.
 _BORDERS = (
@@ -89,7 +90,7 @@ def speak_long(
     A description in parentheses at the head is given to the first piece only: the others hear it in the reference.
     Raises ValueError for empty text.
     """
-    options = with_seed(options)
+    options = options.seeded()
     assert options.seed is not None
     description = _DESCRIPTION.match(text)
     lead = description.group(1) if description else ""
@@ -104,8 +105,7 @@ def speak_long(
         layout = model.layout(lead + piece if number == 0 else piece, cache or None)
         (generation,) = model.generate_layouts([layout], [replace(options, seed=seed + number)])
         if stream is None:
-            context = layout.context(max(options.streaming_prefix_len - 1, 0))
-            stream = PatchStream(model.audio_vae, context)
+            stream = PatchStream(model.audio_vae, options.context(layout))
         # One codec stream over all pieces: no clicks where they meet.
         yield piece, stream.push(generation.patches)
         if reference is None:

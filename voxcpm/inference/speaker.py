@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,74 +15,24 @@ from torch import Tensor
 
 from voxcpm.config import VoxCPM2Config
 from voxcpm.inference.audio_files import load_audio, trim_silence
-from voxcpm.inference.decoder import Decoder, Generation, GenerationRequest, generate_patches
-from voxcpm.inference.options import check_lengths, check_prompt, check_solver, check_text
+from voxcpm.inference.decoder import Decoder, Generation, generate_patches
+from voxcpm.inference.device import choose_device
+from voxcpm.inference.options import check_prompt, check_text
 from voxcpm.inference.patch_codec import PatchStream, Side, decode_patches, encode_clip
 from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache, merge_prompt_cache
+from voxcpm.inference.signature import arguments_of
+from voxcpm.inference.speak_options import SpeakOptions, draw_seed
 from voxcpm.kernels.int8_linear import quantise_towers
 from voxcpm.kernels.packed_linear import pack_linears
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.model.flow import Solver
 from voxcpm.sequence.prompt_layout import Layout, build_layout
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.sequence.training_batch import TrainingBatch
 from voxcpm.weights.checkpoint import find_checkpoint, load_backbone, load_codec, parse_dtype
+from voxcpm.weights.lora import LoRAConfig, apply_lora, enable_lora, load_lora, lora_state_dict, reset_lora
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
-    from voxcpm.weights.lora import LoRAConfig
-
-
-@dataclass(frozen=True)
-class SpeakOptions:
-    """How an utterance is generated; names and defaults of the official model-level API, then ours."""
-
-    min_len: int = 2
-    max_len: int = 2000
-    inference_timesteps: int = 10
-    cfg_value: float = 2.0
-    retry_badcase: bool = False
-    retry_badcase_max_times: int = 3
-    retry_badcase_ratio_threshold: float = 6.0
-    streaming_prefix_len: int = 4  #: the codec hears this many patches less one of a prompt before the new ones
-    seed: int | None = None  #: None: a fresh one
-    sway_sampling_coef: float = 1.0
-    use_cfg_zero_star: bool = True
-    temperature: float = 1.0
-    cold_start: bool = False  #: stream without the context, as the reference does (see PatchStream)
-
-    def __post_init__(self) -> None:
-        check_solver(self.cfg_value, self.inference_timesteps)
-        check_lengths(self.min_len, self.max_len)
-
-    @property
-    def solver(self) -> Solver:
-        """The flow's settings."""
-        return Solver(self.inference_timesteps, self.sway_sampling_coef, self.use_cfg_zero_star, self.temperature)
-
-    def request(self, layout: Layout, seed: int) -> GenerationRequest:
-        """This layout with these options."""
-        ratio = self.retry_badcase_ratio_threshold
-        return GenerationRequest(layout, seed, self.cfg_value, self.min_len, self.max_len, ratio)
-
-
-def draw_seed() -> int:
-    """A fresh seed, drawn from torch's global generator: code that calls `torch.manual_seed` repeats what it said."""
-    return int(torch.randint(2**31, ()))
-
-
-def choose_device(wanted: str | torch.device | None, configured: str) -> torch.device:
-    """None or "auto": the configured device if there is one, else cuda, mps, cpu."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted is not None and str(wanted) != "auto":
-        if not available.get(str(wanted).split(":")[0], False):
-            usable = ", ".join(name for name, here in available.items() if here)
-            raise ValueError(f"device {str(wanted)!r} is not here: use auto or one of {usable}")
-        return torch.device(wanted)
-    for name in (configured, "cuda", "mps", "cpu"):
-        if available.get(name.split(":")[0]):
-            return torch.device(name)
-    return torch.device("cpu")
 
 
 class VoxCPM2Model:
@@ -139,8 +88,6 @@ class VoxCPM2Model:
         if training:
             backbone.train().requires_grad_(True)
         if lora_config is not None:
-            from voxcpm.weights.lora import apply_lora
-
             apply_lora(backbone, lora_config, train=training)
         if compile_towers:
             from voxcpm.kernels import compiled_tower
@@ -265,18 +212,39 @@ class VoxCPM2Model:
 
     def decode(self, patches: Tensor, layout: Layout, options: SpeakOptions) -> Tensor:
         """Patches [n, P, D] -> audio [1, n * samples a patch], heard after the end of the layout's prompt."""
-        context = layout.context(max(options.streaming_prefix_len - 1, 0))
-        return decode_patches(self.audio_vae, self.config, patches, context)[None]
+        return decode_patches(self.audio_vae, self.config, patches, options.context(layout))[None]
+
+    def speak(self, layout: Layout, options: SpeakOptions) -> tuple[Tensor, Tensor]:
+        """One utterance: (audio [1, S], patches [N, P, D])."""
+        (generation,) = self.generate_layouts([layout], [options])
+        return self.decode(generation.patches, layout, options), generation.patches
+
+    def speak_streaming(self, layout: Layout, options: SpeakOptions) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """As `speak`, for every patch (its audio [1, samples a patch], the new patches so far, each [1, 1, P, D]).
+
+        Nothing is tried again.
+        """
+        stream = PatchStream(self.audio_vae, options.context(layout), options.cold_start)
+        return ((stream.push(patches[-1][0])[None], patches) for patches in self._patches(layout, options.seeded()))
+
+    def _patches(self, layout: Layout, options: SpeakOptions) -> Iterator[list[Tensor]]:
+        """After every new patch all patches so far, each [1, 1, P, D]."""
+        assert options.seed is not None
+        patches: list[Tensor] = []
+        for (patch,) in Decoder(self.backbone, [options.request(layout, options.seed)], options.solver).run():
+            patches.append(patch.latents[None, None])
+            yield list(patches)
+        self.last_successful_seed = options.seed
+
+    def _ids(self, text: str) -> Tensor:
+        return torch.tensor(self.text_tokenizer.encode(text), dtype=torch.int64)
 
     def generate_with_prompt_cache(
         self, target_text: str, prompt_cache: PromptCache | None = None, **options: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(audio [1, S], ids of the text [n] int64, patches [N, P, D]); options: the fields of SpeakOptions."""
-        chosen = SpeakOptions(**options)
-        layout = self.layout(target_text, prompt_cache)
-        (generation,) = self.generate_layouts([layout], [chosen])
-        ids = torch.tensor(self.text_tokenizer.encode(target_text), dtype=torch.int64)
-        return self.decode(generation.patches, layout, chosen), ids, generation.patches
+        audio, patches = self.speak(self.layout(target_text, prompt_cache), SpeakOptions.of(options))
+        return audio, self._ids(target_text), patches
 
     def generate_with_prompt_cache_streaming(
         self, target_text: str, prompt_cache: PromptCache | None = None, **options: Any
@@ -285,24 +253,11 @@ class VoxCPM2Model:
 
         Nothing is tried again.
         """
-        chosen = SpeakOptions(**options)
-        layout = self.layout(target_text, prompt_cache)
-        seed = draw_seed() if chosen.seed is None else chosen.seed
-        ids = torch.tensor(self.text_tokenizer.encode(target_text), dtype=torch.int64)
-        context = layout.context(max(chosen.streaming_prefix_len - 1, 0))
-        stream = PatchStream(self.audio_vae, context, chosen.cold_start)
+        stream = self.speak_streaming(self.layout(target_text, prompt_cache), SpeakOptions.of(options))
+        ids = self._ids(target_text)
+        return ((audio, ids, patches) for audio, patches in stream)
 
-        def speak() -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
-            patches: list[Tensor] = []
-            for (patch,) in Decoder(self.backbone, [chosen.request(layout, seed)], chosen.solver).run():
-                patches.append(patch.latents[None, None])
-                yield stream.push(patch.latents[None])[None], ids, list(patches)
-            self.last_successful_seed = seed
-
-        # The checks above run at the call, not at the first chunk.
-        return speak()
-
-    def generate(
+    def _request(
         self,
         target_text: str,
         prompt_text: str = "",
@@ -310,28 +265,25 @@ class VoxCPM2Model:
         reference_wav_path: str | Path = "",
         trim_silence_vad: bool = False,
         **options: Any,
-    ) -> Tensor:
+    ) -> tuple[Layout, SpeakOptions]:
+        """Check everything, then encode the clips and lay the request out."""
+        chosen = SpeakOptions.of(options)
+        check_text(target_text)
+        check_prompt(prompt_wav_path or None, prompt_text)
+        cache = None
+        if prompt_wav_path or reference_wav_path:
+            cache = self.build_prompt_cache(prompt_text, prompt_wav_path, reference_wav_path, trim_silence_vad)
+        return self.layout(target_text, cache), chosen
+
+    @arguments_of(_request)
+    def generate(self, *args: Any, **kwargs: Any) -> Tensor:
         """Audio [1, S] float32; options: the fields of SpeakOptions."""
-        SpeakOptions(**options)
-        check_text(target_text)
-        cache = self._cache(prompt_text, prompt_wav_path, reference_wav_path, trim_silence_vad)
-        return self.generate_with_prompt_cache(target_text, cache, **options)[0]
+        return self.speak(*self._request(*args, **kwargs))[0]
 
-    def generate_streaming(
-        self,
-        target_text: str,
-        prompt_text: str = "",
-        prompt_wav_path: str | Path = "",
-        reference_wav_path: str | Path = "",
-        trim_silence_vad: bool = False,
-        **options: Any,
-    ) -> Iterator[Tensor]:
+    @arguments_of(_request)
+    def generate_streaming(self, *args: Any, **kwargs: Any) -> Iterator[Tensor]:
         """Audio [1, samples a patch] for every patch as soon as it is made."""
-        SpeakOptions(**options)
-        check_text(target_text)
-        cache = self._cache(prompt_text, prompt_wav_path, reference_wav_path, trim_silence_vad)
-        chunks = self.generate_with_prompt_cache_streaming(target_text, cache, **options)
-        return (chunk for chunk, _, _ in chunks)
+        return (audio for audio, _ in self.speak_streaming(*self._request(*args, **kwargs)))
 
     # -- the official package's lower-level calls ------------------------------------------------------------------------
 
@@ -344,8 +296,7 @@ class VoxCPM2Model:
         """
         layout, chosen = self._laid_out(text, feat, feat_mask, options)
         (generation,) = self.generate_layouts([layout], [chosen])
-        context = layout.context(max(chosen.streaming_prefix_len - 1, 0))
-        frames = torch.cat((context, generation.patches.float())).reshape(1, -1, self.config.feat_dim)
+        frames = torch.cat((chosen.context(layout), generation.patches.float())).reshape(1, -1, self.config.feat_dim)
         return frames.transpose(1, 2).contiguous(), generation.patches
 
     def inference_streaming(
@@ -353,19 +304,15 @@ class VoxCPM2Model:
     ) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """As `inference`; for every patch (its latents [1, D, P], the new patches so far, each [1, 1, P, D])."""
         layout, chosen = self._laid_out(text, feat, feat_mask, options)
-        seed = draw_seed() if chosen.seed is None else chosen.seed
-        patches: list[Tensor] = []
-        for (patch,) in Decoder(self.backbone, [chosen.request(layout, seed)], chosen.solver).run():
-            patches.append(patch.latents[None, None])
-            yield patch.latents.T[None].contiguous(), list(patches)
-        self.last_successful_seed = seed
+        steps = self._patches(layout, chosen.seeded())
+        return ((patches[-1][0, 0].T[None].contiguous(), patches) for patches in steps)
 
     def _laid_out(
         self, text: Tensor, feat: Tensor, feat_mask: Tensor, options: dict[str, Any]
     ) -> tuple[Layout, SpeakOptions]:
         if text.dim() != 2 or len(text) != 1:
             raise ValueError(f"text has shape {list(text.shape)}, expected [1, T]: one sequence a call")
-        chosen = SpeakOptions(**options)
+        chosen = SpeakOptions.of(options)
         audio = feat_mask[0].bool().cpu()
         tokens = torch.nonzero(~audio)
         prompt = len(audio) - 1 - int(tokens[-1]) if len(tokens) else len(audio)
@@ -383,37 +330,16 @@ class VoxCPM2Model:
         self, lora_path: str | Path, device: str | torch.device | None = None
     ) -> tuple[list[str], list[str]]:
         """See voxcpm.weights.lora.load_lora; the adapters go where the model is."""
-        from voxcpm.weights.lora import load_lora
-
         return load_lora(self.backbone, lora_path)
 
     def reset_lora_weights(self) -> None:
         """Make the adapters new, so that they add nothing; they stay in place."""
-        from voxcpm.weights.lora import reset_lora
-
         reset_lora(self.backbone)
 
     def set_lora_enabled(self, enabled: bool) -> None:
         """Switch the adapters on or off."""
-        from voxcpm.weights.lora import enable_lora
-
         enable_lora(self.backbone, enabled)
 
     def get_lora_state_dict(self) -> dict[str, Tensor]:
         """The adapters' tensors by their official keys."""
-        from voxcpm.weights.lora import lora_state_dict
-
         return lora_state_dict(self.backbone)
-
-    def _cache(
-        self, prompt_text: str, prompt_wav_path: str | Path, reference_wav_path: str | Path, trim: bool
-    ) -> PromptCache | None:
-        check_prompt(prompt_wav_path or None, prompt_text)
-        if not prompt_wav_path and not reference_wav_path:
-            return None
-        return self.build_prompt_cache(prompt_text, prompt_wav_path or None, reference_wav_path or None, trim)
-
-
-def with_seed(options: SpeakOptions) -> SpeakOptions:
-    """The same options with a seed, drawn if there was none."""
-    return options if options.seed is not None else replace(options, seed=draw_seed())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from voxcpm.kernels.packed_linear import unpack_linears
-from voxcpm.model.attention import FULL, Reach
+from voxcpm.model.attention import FULL, PassContext, Reach
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.tower import Tower
 
@@ -35,7 +35,7 @@ class CompiledTower:
         if x.is_cuda:
             torch.compiler.cudagraph_mark_step_begin()
         # The rotary tables are looked up outside: a compiler would compute them whole in every call.
-        hidden: Tensor = self._run(x, self._tower.rope(x, None), reach, keep)
+        hidden: Tensor = self._run(x, PassContext(reach, self._tower.rope(x, None), keep))
         # A graph's output is overwritten by its next run.
         return hidden[:rows].clone()
 

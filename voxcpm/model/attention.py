@@ -59,6 +59,16 @@ FULL = Reach(causal=False)
 CAUSAL = Reach(causal=True)
 
 
+@dataclass(frozen=True)
+class PassContext:
+    """What the blocks of a tower share in one pass."""
+
+    reach: Reach
+    rope: tuple[Tensor, Tensor] | None = None  #: (cos, signed sin), broadcastable to [B, heads, T, hd]
+    keep: slice | None = None  #: the positions whose output is wanted; full reach only
+    cache: KVCache | None = None  #: where keys and values of earlier positions are, and where these are put
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
     """softmax(q k^T / sqrt(hd)) v. q: [B, h, Tq, hd]; k, v: [B, K, T, hd] -> [B, h, Tq, hd].
 
@@ -134,20 +144,9 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden, self.kv_heads * self.head_dim, bias=False)
         self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden, bias=False)
 
-    def forward(
-        self,
-        x: Tensor,
-        rope: tuple[Tensor, Tensor] | None,
-        reach: Reach,
-        keep: slice | None = None,
-        cache: KVCache | None = None,
-        layer: int = 0,
-    ) -> Tensor:
-        """x: [B, T, H] -> [B, T, H], or only the positions of `keep` (full reach: queries of the others are not needed).
-
-        rope: (cos, signed sin), broadcastable to [B, heads, T, hd]; cache: where keys and values of earlier positions are, and
-        where these are put.
-        """
+    def forward(self, x: Tensor, context: PassContext, layer: int = 0) -> Tensor:
+        """x: [B, T, H] -> [B, T, H], or only the positions of `context.keep`: queries of the others are not needed."""
+        reach, rope, keep, cache = context.reach, context.rope, context.keep, context.cache
         batch, length, _ = x.shape
         asked = x if keep is None else x[:, keep]
         q = self.q_proj(asked).view(batch, -1, self.heads, self.head_dim).transpose(1, 2)

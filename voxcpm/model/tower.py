@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from voxcpm.config import TowerConfig
-from voxcpm.model.attention import Attention, Reach
+from voxcpm.model.attention import Attention, PassContext, Reach
 from voxcpm.model.layers import RMSNorm, SwiGLU, rotary, signed
 
 if TYPE_CHECKING:
@@ -25,19 +25,11 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden, config.eps)
         self.residual_scale = config.residual_scale
 
-    def forward(
-        self,
-        x: Tensor,
-        rope: tuple[Tensor, Tensor] | None,
-        reach: Reach,
-        keep: slice | None = None,
-        cache: KVCache | None = None,
-        layer: int = 0,
-    ) -> Tensor:
-        """[B, T, H] -> [B, T, H], or only the positions of `keep`."""
-        attended = self.self_attn(self.input_layernorm(x), rope, reach, keep, cache, layer)
-        if keep is not None:
-            x = x[:, keep]
+    def forward(self, x: Tensor, context: PassContext, layer: int = 0) -> Tensor:
+        """[B, T, H] -> [B, T, H], or only the positions of `context.keep`."""
+        attended = self.self_attn(self.input_layernorm(x), context, layer)
+        if context.keep is not None:
+            x = x[:, context.keep]
         if self.residual_scale == 1.0:
             x = x + attended
             return x + self.mlp(self.post_attention_layernorm(x))
@@ -70,7 +62,7 @@ class Tower(nn.Module):
         keep: the positions whose output is wanted (full reach only). The last block computes no others, which changes
         nothing else: the others would only feed a next block.
         """
-        return self.run_blocks(x, self.rope(x, positions), reach, keep, cache)
+        return self.run_blocks(x, PassContext(reach, self.rope(x, positions), keep, cache))
 
     def rope(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor] | None:
         """(cos, signed sin) for the positions of x, as the blocks take them; None for a tower without RoPE."""
@@ -82,16 +74,10 @@ class Tower(nn.Module):
             cos, sin = cos.to(x.dtype), sin.to(x.dtype)
         return cos, signed(sin)
 
-    def run_blocks(
-        self,
-        x: Tensor,
-        rope: tuple[Tensor, Tensor] | None,
-        reach: Reach,
-        keep: slice | None = None,
-        cache: KVCache | None = None,
-    ) -> Tensor:
+    def run_blocks(self, x: Tensor, context: PassContext) -> Tensor:
         """`forward` when the rotary tables are known."""
         last = len(self.layers) - 1
+        inner = PassContext(context.reach, context.rope, cache=context.cache)
         for index, block in enumerate(self.layers):
-            x = block(x, rope, reach, keep if index == last else None, cache, index)
+            x = block(x, context if index == last else inner, index)
         return self.norm(x)

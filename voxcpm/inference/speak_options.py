@@ -1,0 +1,71 @@
+"""How an utterance is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxcpm.inference.decoder import GenerationRequest
+from voxcpm.inference.options import check_lengths, check_solver
+from voxcpm.model.flow import Solver
+from voxcpm.sequence.prompt_layout import Layout
+
+
+def draw_seed() -> int:
+    """A fresh seed, drawn from torch's global generator: code that calls `torch.manual_seed` repeats what it said."""
+    return int(torch.randint(2**31, ()))
+
+
+@dataclass(frozen=True)
+class SpeakOptions:
+    """How an utterance is generated; names and defaults of the official model-level API, then ours.
+
+    Raises ValueError for values out of range.
+    """
+
+    min_len: int = 2
+    max_len: int = 2000
+    inference_timesteps: int = 10
+    cfg_value: float = 2.0
+    retry_badcase: bool = False
+    retry_badcase_max_times: int = 3
+    retry_badcase_ratio_threshold: float = 6.0
+    streaming_prefix_len: int = 4  #: the codec hears this many patches less one of a prompt before the new ones
+    seed: int | None = None  #: None: a fresh one
+    sway_sampling_coef: float = 1.0
+    use_cfg_zero_star: bool = True
+    temperature: float = 1.0
+    cold_start: bool = False  #: stream without the context, as the reference does (see PatchStream)
+
+    def __post_init__(self) -> None:
+        check_solver(self.cfg_value, self.inference_timesteps)
+        check_lengths(self.min_len, self.max_len)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> SpeakOptions:
+        """Options by name; raises TypeError for a name that is no field, and ValueError."""
+        if unknown := sorted(options.keys() - {f.name for f in fields(cls)}):
+            raise TypeError(f"unknown option {unknown[0]!r}")
+        return cls(**options)
+
+    @property
+    def solver(self) -> Solver:
+        """The flow's settings."""
+        return Solver(self.inference_timesteps, self.sway_sampling_coef, self.use_cfg_zero_star, self.temperature)
+
+    def seeded(self) -> SpeakOptions:
+        """The same options with a seed, drawn if there was none."""
+        return self if self.seed is not None else replace(self, seed=draw_seed())
+
+    def request(self, layout: Layout, seed: int) -> GenerationRequest:
+        """This layout with these options."""
+        ratio = self.retry_badcase_ratio_threshold
+        return GenerationRequest(layout, seed, self.cfg_value, self.min_len, self.max_len, ratio)
+
+    def context(self, layout: Layout) -> Tensor:
+        """The end of the layout's prompt that the codec hears before the new patches: [n, P, D]."""
+        return layout.context(max(self.streaming_prefix_len - 1, 0))
