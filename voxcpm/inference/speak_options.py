@@ -47,7 +47,7 @@ class SpeakOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> SpeakOptions:
-        """Options by name; raises TypeError for a name that is no field, and ValueError."""
+        """Options by name; raises TypeError for an unknown name and ValueError for a value out of range."""
         if unknown := sorted(options.keys() - {f.name for f in fields(cls)}):
             raise TypeError(f"unknown option {unknown[0]!r}")
         return cls(**options)
