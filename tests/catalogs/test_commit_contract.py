@@ -135,6 +135,7 @@ def test_what_people_read_is_not_escaped(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="made with other settings"):
         bind_fingerprint(root, "0" * 16)
     bind_fingerprint(root, "0" * 16, redo=True)
+    bind_fingerprint(root, "0" * 16)
     assert corpus_info(root)["fingerprint"] == "0" * 16
     unit = replace(make_unit("a", 2), stats={"settings": "Müller"})
     commit_unit(root, unit)

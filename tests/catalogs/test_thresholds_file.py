@@ -171,3 +171,16 @@ def test_a_run_without_anything_to_do_says_what_the_corpus_has(tmp_path: Path) -
     commit_unit(tmp_path / "my corpus", make_unit("a", 6))
     line = _nothing_to_do(tmp_path / "my corpus")
     assert line.startswith(f"nothing to do; '{tmp_path}/my corpus' has 1 recording, 0.00 hours kept")
+
+
+def test_a_name_that_is_unknown_is_refused_also_with_default(corpus: Path) -> None:
+    with pytest.raises(SettingsError, match="no_such"):
+        change_thresholds(corpus, ["no_such=default"])
+
+
+def test_a_file_without_a_threshold_changes_nothing(corpus: Path, tmp_path: Path) -> None:
+    change_thresholds(corpus, ["min_snr_db=30"])
+    file = tmp_path / "empty.yaml"
+    file.write_text("thresholds:\n", encoding="utf-8")
+    assert change_thresholds(corpus, file=file) == load_thresholds(corpus)
+    assert load_thresholds(corpus).min_snr_db == 30

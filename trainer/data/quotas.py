@@ -20,9 +20,6 @@ def limited(asked: np.ndarray, room: np.ndarray) -> np.ndarray:
     wants = (asked > 0) & (room > 0)
     if not wants.any():
         raise ValueError("nothing that is asked for has any room")
-    total = float(room[wants].sum())
-    if total <= 1.0:
-        return np.where(wants, room / total, 0.0)
     shares = np.zeros(len(asked))
     full = np.zeros(len(asked), dtype=bool)
     while True:

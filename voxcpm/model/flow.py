@@ -113,7 +113,6 @@ class FlowMatching(nn.Module):
         in mean mode minus (t-r) du/dt (MeanFlow), with u's derivative along the flow by forward-mode differentiation.
         """
         dtype = mu.dtype
-        data = data.float()
         keep = noise.cfg_keep_uniform > self.config.training_cfg_rate
         mu = mu * keep.unsqueeze(1).to(dtype)
         previous = self._noisy_condition(previous, noise, progress)
