@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from inference import _replace_section  # noqa: E402
 
-from trainer.config import TrainConfig  # noqa: E402
+from trainer.config import ComputeSettings, TrainConfig  # noqa: E402
 from trainer.data.candidates import Choice  # noqa: E402
 from trainer.data.mixture import Candidate  # noqa: E402
 from trainer.data.packing import pack  # noqa: E402
@@ -158,9 +158,7 @@ def measure(way: Way, config: VoxCPM2Config, device: torch.device, steps: int, p
         corpus="none",
         output="none",
         phases={"all": {"steps": 1000, "rows": way.rows, "accumulate": way.accumulate, "max_positions": way.positions}},  # type: ignore[dict-item]
-        dtype="bfloat16",
-        compile=way.compiled,
-        recompute=way.recompute,
+        compute=ComputeSettings(dtype="bfloat16", compile=way.compiled, recompute=way.recompute),
     )
     phase = settings.phases["all"]
     parallel = parallelize(model, settings, Ranks(), device)

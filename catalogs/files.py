@@ -6,8 +6,8 @@ import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +31,23 @@ def _write_and_rename(draft: Path, final: Path, data: bytes) -> None:
         with suppress(OSError):
             draft.unlink()
         raise
+
+
+@contextmanager
+def open_atomically(final: Path) -> Iterator[IO[bytes]]:
+    """A file to write that gets the name `final` at the end, whole and on the disk, or is removed if the block raises."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, final)  # noqa: PTH105
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+    fsync_folder(final.parent)
 
 
 class _HashingSink:

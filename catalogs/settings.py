@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -24,10 +24,36 @@ def load_settings(kind: type[Settings], path: str | Path | None = None, override
 
     Raises SettingsError for an unreadable file, an unknown key (naming the nearest known one) or a value out of range.
     """
-    values = {} if path is None else read_yaml(path)
+    values, renamed = {} if path is None else read_yaml(path), _renamed(kind)
+    earlier = move_renamed(values, renamed)
     for override in overrides:
-        _apply(values, override)
-    return validate_settings(kind, values)
+        earlier += _apply(values, override, renamed)
+    settings = validate_settings(kind, values)
+    if earlier:
+        # Private: it is not a setting, and it is not written down with them.
+        settings._earlier_names = tuple(dict.fromkeys(earlier))  # type: ignore[attr-defined]
+    return settings
+
+
+def _renamed(kind: type[BaseModel]) -> Mapping[str, str]:
+    """The settings of `kind` that had another name: its `RENAMED`, name at the top level -> dotted name today."""
+    return getattr(kind, "RENAMED", {})
+
+
+def move_renamed(values: dict[str, Any], renamed: Mapping[str, str]) -> list[str]:
+    """Give values with an earlier name the present one, in place; return the earlier names.
+
+    A mapping is left where it is: a group may have the name that one of its settings had. SettingsError if both are given.
+    """
+    found = [name for name in values if name in renamed and not isinstance(values[name], dict)]
+    moved = {name: values.pop(name) for name in found}
+    for name, value in moved.items():
+        group, _, key = renamed[name].partition(".")
+        inner = values[group] = {**(values.get(group) or {})}
+        if key in inner:
+            raise SettingsError(f"{name} and {renamed[name]} are the same setting: remove {name}")
+        inner[key] = value
+    return found
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -72,9 +98,11 @@ def validate_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
             raise SettingsError(str(first["ctx"]["error"])) from None
         name = ".".join(keys)
         if first["type"] == "extra_forbidden":
-            known = _known_keys(kind, keys[:-1])
-            near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
+            known, renamed = _known_keys(kind, keys[:-1]), {} if keys[1:] else _renamed(kind)
+            near = difflib.get_close_matches(keys[-1], [*known, *renamed], n=1, cutoff=0.4)
+            hint = (
+                f"did you mean {renamed.get(near[0], near[0])}?" if near else f"known keys: {', '.join(sorted(known))}"
+            )
             raise SettingsError(f"unknown setting {name}; {hint}") from None
         how = _how_to_write(keys[-1] if keys else "", first["type"], first.get("input"))
         # A validator's own words stand without pydantic's "Value error, " before them.
@@ -98,22 +126,26 @@ def dump_settings(settings: BaseModel) -> str:
     return yaml12.dump(settings.model_dump(mode="json"))
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def _apply(values: dict[str, Any], override: str, renamed: Mapping[str, str]) -> list[str]:
+    """Set one value; return the earlier name that it was given by, if it was."""
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise SettingsError(
             f"--set takes key=value with dots between keys, e.g. --set transcribe.beam_size=1 (got {override!r})"
         )
-    *parents, last = key.strip().split(".")
+    name = key.strip()
     try:
         value = yaml12.load(text)
     except yaml.YAMLError:
         value = text
+    earlier = [name] if name in renamed and not isinstance(value, dict) else []
+    *parents, last = (renamed[name] if earlier else name).split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise SettingsError(f"--set {key}: {parent} is a value, not a group of settings")
     values[last] = value
+    return earlier
 
 
 def _known_keys(kind: type[BaseModel], path: list[str]) -> list[str]:

@@ -6,11 +6,20 @@ import os
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    create_model,
+    model_validator,
+)
 
-from catalogs.settings import Settings, SettingsError, load_settings, read_yaml
+from catalogs.settings import Settings, SettingsError, load_settings, move_renamed, read_yaml
 from trainer.sample_kinds import BY_LAYOUT
 
 
@@ -167,6 +176,61 @@ class GuardSettings(FrozenSettings):
     """Losses in that median; with fewer, nothing is a spike."""
     rollbacks: int = Field(1, ge=0)
     """How often a run goes back."""
+    max_bad_steps: int = Field(10, gt=0)
+    """Skipped steps in a row after which the weights go back, or the run gives up."""
+
+
+class CheckpointSettings(FrozenSettings):
+    """What is saved, how often, and for how long."""
+
+    every: int = Field(500, gt=0)
+    """Steps between checkpoints; there is one at the last step."""
+    keep: int = Field(2, gt=0)
+    """Checkpoints kept: the newest."""
+    background: bool = False
+    """Write a checkpoint while training continues: what belongs to it is copied to the CPU's memory first."""
+    export_every: int | None = Field(None, gt=0)
+    """Sharded runs: steps between exports to the official layout, at checkpoints; None: at the end only."""
+
+
+class ComputeSettings(FrozenSettings):
+    """What is computed on, and how."""
+
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda or cuda:N."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the arithmetic; weights and optimizer state are always float32."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; None: torch's choice."""
+    compile: bool | Literal["auto"] = False
+    """torch.compile, block by block: on an H100 2.6 times as fast at the released size, after a minute or two of compiling. auto:
+    on a GPU in bfloat16 only (elsewhere every number of documents in a row is compiled again)."""
+    recompute: bool = False
+    """Activation checkpointing: keep each block's input only and compute the rest again in the backward pass."""
+
+
+class ConditioningSettings(FrozenSettings):
+    """What the model is conditioned on in training besides text and references: the audio before each patch."""
+
+    history_noise: float = Field(0.0, ge=0)
+    """Largest noise (in units of the latents' scale) on the audio history that the model is conditioned on during training."""
+    history_drop: float = Field(0.0, ge=0, lt=1)
+    """Share of the samples that are trained without their audio history, so that the model predicts each patch, not only the
+    first, from the text and the reference."""
+
+
+class LaunchSettings(FrozenSettings):
+    """The processes of a run."""
+
+    backend: Literal["here", "ray"] = "here"
+    """ray: start `workers` ranks on a Ray cluster; here: this process is one rank (torchrun starts several)."""
+    workers: int = Field(1, gt=0)
+    """Ranks that Ray starts."""
+    address: str | None = None
+    """Of the Ray cluster; None: a local one."""
+    parallel: Literal["auto", "none", "ddp", "fsdp"] = "auto"
+    """On several ranks: ddp holds the whole model on each, fsdp (FSDP2) a part. auto: ddp for adapters, else fsdp; none with
+    one process."""
 
 
 class TrainConfig(FrozenSettings):
@@ -183,44 +247,46 @@ class TrainConfig(FrozenSettings):
     steps: int | None = Field(None, gt=0)
     """End after this number of steps in all, whatever the phases say; schedules stay as they are."""
     seed: int = Field(1, ge=0)
-    device: str = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the arithmetic; weights and optimizer state are always float32."""
-    history_noise: float = Field(0.0, ge=0)
-    """Largest noise (in units of the latents' scale) on the audio history that the model is conditioned on during training."""
-    history_drop: float = Field(0.0, ge=0, lt=1)
-    """Share of the samples that are trained without their audio history, so that the model predicts each patch, not only the
-    first, from the text and the reference."""
-    threads: int | None = Field(None, ge=1)
-    """CPU threads; None: torch's choice."""
+    compute: ComputeSettings = ComputeSettings()
+    conditioning: ConditioningSettings = ConditioningSettings()
     latent_cache: FolderName | None = "auto"
     """A folder for the codec's latents (about 23 MB per hour of speech), so that each clip is encoded once; None: memory only.
     auto: OUTPUT/latents for adapters, otherwise memory only."""
     log_every: int = Field(10, gt=0)
-    save_every: int = Field(500, gt=0)
-    keep: int = Field(2, gt=0)
-    """Checkpoints kept."""
-    max_bad_steps: int = Field(10, gt=0)
-    """Skipped steps in a row after which the weights go back, or the run gives up (see `guard`)."""
+    """Steps between lines on the console."""
+    checkpoint: CheckpointSettings = CheckpointSettings()
     guard: GuardSettings = GuardSettings()
-    parallel: Literal["auto", "none", "ddp", "fsdp"] = "auto"
-    """On several ranks: ddp holds the whole model on each, fsdp (FSDP2) a part. auto: ddp for adapters, else fsdp; none with
-    one process."""
-    async_save: bool = False
-    """Write a checkpoint while training continues: what belongs to it is copied to the CPU's memory first."""
-    export_every: int | None = Field(None, gt=0)
-    """Sharded runs: steps between exports to the official layout, at checkpoints; None: at the end only."""
-    recompute: bool = False
-    """Activation checkpointing: keep each block's input only and compute the rest again in the backward pass."""
-    compile: bool | Literal["auto"] = False
-    """torch.compile, block by block: on an H100 2.6 times as fast at the released size, after a minute or two of compiling. auto:
-    on a GPU in bfloat16 only (elsewhere every number of documents in a row is compiled again)."""
-    launch: Literal["here", "ray"] = "here"
-    """ray: start `workers` ranks on a Ray cluster; here: this process is one rank (torchrun starts several)."""
-    workers: int = Field(1, gt=0)
-    """Ranks that `launch: ray` starts."""
-    address: str | None = None
-    """Of the Ray cluster; None: a local one."""
+    launch: LaunchSettings = LaunchSettings()
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "launch": "launch.backend",
+        **{name: f"launch.{name}" for name in ("workers", "address", "parallel")},
+        **{name: f"compute.{name}" for name in ("device", "dtype", "threads", "compile", "recompute")},
+        **{name: f"conditioning.{name}" for name in ("history_noise", "history_drop")},
+        "save_every": "checkpoint.every",
+        "keep": "checkpoint.keep",
+        "async_save": "checkpoint.background",
+        "export_every": "checkpoint.export_every",
+        "max_bad_steps": "guard.max_bad_steps",
+    }
+    """Settings that lay loose at the top level, and their names today: files and `--set` may still use the earlier ones."""
+    _earlier_names: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_todays_names(cls, values: Any, handler: ModelWrapValidatorHandler[TrainConfig]) -> TrainConfig:
+        if not isinstance(values, dict):
+            return handler(values)
+        values = dict(values)
+        earlier = move_renamed(values, cls.RENAMED)
+        config = handler(values)
+        config._earlier_names = tuple(earlier)
+        return config
+
+    def renamed(self) -> list[str]:
+        """One line about the settings that were given by their earlier names, if there are any."""
+        words = ", ".join(f"{name} is now {self.RENAMED[name]}" for name in self._earlier_names)
+        return [f"settings have new names (the earlier ones still work): {words}"] if words else []
 
     @property
     def corpora(self) -> list[str]:

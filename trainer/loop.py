@@ -44,7 +44,7 @@ def train_locally(
 ) -> TrainResult:
     """Train as this process: one rank of a run, or all of it. See `trainer.run.train`."""
     ranks = planned_ranks(config)
-    device = pick_device(config.device, ranks.local)
+    device = pick_device(config.compute.device, ranks.local)
     with joined(config, ranks, device):
         return _train(config, ranks, device, only_first(ranks, say), on_step)
 
@@ -59,7 +59,7 @@ def _train(
     started = time.perf_counter()
     output = Path(config.output)
     with ExitStack() as stack:
-        stack.enter_context(cpu_threads(config.threads))
+        stack.enter_context(cpu_threads(config.compute.threads))
         with ranks.agreed():
             data, resumed = check_all(config, say)
             corpora = data.corpora
@@ -69,6 +69,8 @@ def _train(
                 stack.enter_context(only_run(output))
                 write_atomically(output / "train.yaml", dump_settings(config).encode())
         ranks.wait()
+        for line in config.renamed():
+            say(f"note: {line}")
         say(f"training on {corpora.title} into {output}")
         trainee = ranks.in_turn(lambda: build(config, corpora, resumed.folder if resumed else None, say))
         trainee.model.to(device)
@@ -223,7 +225,7 @@ class _Run:
             self._saved.average.update(self._saved.trainee.model, self._state.step)
 
     def _save_if_due(self) -> None:
-        self._due = self._due or self._state.step % self._config.save_every == 0
+        self._due = self._due or self._state.step % self._config.checkpoint.every == 0
         # Not within a bad stretch: going back must find a checkpoint from before it.
         if self._due and not self._state.bad_in_a_row:
             self._keeper.save(self._saved)
@@ -235,7 +237,7 @@ class _Run:
         """A step without an update; after too many in a row the weights go back, or TrainError."""
         state, config = self._state, self._config
         self._reporter.skipped(self._guard.refused(state.step, report.total, report.grad_norm, rows.planned))
-        if state.bad_in_a_row < config.max_bad_steps:
+        if state.bad_in_a_row < config.guard.max_bad_steps:
             return
         self._keeper.settle(wait=True)
         before = latest(self._output, until=state.step - state.bad_in_a_row)

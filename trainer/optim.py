@@ -11,6 +11,9 @@ from torch.distributed.tensor import DTensor
 
 from trainer.config import OptimSettings, Phase
 
+_LAST_RATE = 0.1
+"""Share of the learning rate that a cosine schedule ends with."""
+
 
 def make_optimizer(model: nn.Module, settings: OptimSettings, lr: float) -> torch.optim.AdamW:
     """AdamW over what is trained, with decay on matrices of linears only; norms, biases, embeddings and special tokens
@@ -34,16 +37,24 @@ def make_optimizer(model: nn.Module, settings: OptimSettings, lr: float) -> torc
 
 def learning_rate(phase: Phase, step: int) -> float:
     """The rate at step 0..steps-1 of a phase: linear warm-up, then as `schedule` says (see `Phase`)."""
-    if step < phase.warmup:
-        return phase.lr * (step + 1) / phase.warmup
-    progress = (step - phase.warmup) / max(1, phase.steps - phase.warmup)
-    if phase.schedule == "cosine":
-        return phase.lr * (0.1 + 0.9 * 0.5 * (1 + cos(pi * progress)))
-    if phase.schedule == "linear":
-        return phase.lr * (1 - progress)
-    if phase.schedule == "wsd":
-        return phase.lr * min(1.0, (phase.steps - step) / max(1.0, phase.decay * phase.steps))
-    return phase.lr
+    return scheduled(phase.lr, phase.schedule, step, phase.steps, phase.warmup, phase.decay)
+
+
+def scheduled(
+    lr: float, schedule: str, step: int, steps: int, warmup: int = 0, decay: float = 0.2, last: float = _LAST_RATE
+) -> float:
+    """The rate at step 0..steps-1 for a largest one of `lr`: linear warm-up, then cosine down to `last`, constant, linear to
+    zero, or "wsd": constant, with a linear fall over the share `decay` of the steps at the end."""
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    if schedule == "cosine":
+        return lr * (last + (1 - last) * 0.5 * (1 + cos(pi * progress)))
+    if schedule == "linear":
+        return lr * (1 - progress)
+    if schedule == "wsd":
+        return lr * min(1.0, (steps - step) / max(1.0, decay * steps))
+    return lr
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], largest: float) -> float:

@@ -1,4 +1,4 @@
-"""`launch: ray`: the same `train(config)` in one worker a rank on a Ray cluster.
+"""`launch.backend: ray`: the same `train(config)` in one worker a rank on a Ray cluster.
 
 The second file that may import Ray besides the pipeline's engine: it places processes, no data goes through it.
 """
@@ -76,7 +76,7 @@ def drained(queue: SimpleQueue[T]) -> list[T]:
 def train_on_ray(
     config: TrainConfig, say: Callable[[str], None], on_step: Callable[[Progress], None] | None = None
 ) -> TrainResult:
-    """Train with `config.workers` ranks on a cluster; the paths in the config must be seen by all its machines.
+    """Train with `config.launch.workers` ranks on a cluster; the paths in the config must be seen by all its machines.
     `on_step` is called here, up to half a second after the step.
 
     SIGTERM and SIGINT here stop all ranks in good order. Raises TrainError when a rank fails or its machine dies (the same call
@@ -85,25 +85,29 @@ def train_on_ray(
     import ray
     from ray.exceptions import RayError
 
-    check_shares(config, chosen_ranks(config, 0, config.workers, 0))
+    check_shares(config, chosen_ranks(config, 0, config.launch.workers, 0))
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     own = not ray.is_initialized()
     if own:
         try:
-            ray.init(address=config.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=config.launch.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise TrainError(f"no Ray cluster at {config.address}: {error}; start one with: ray start --head") from None
-    gpus = config.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+            raise TrainError(
+                f"no Ray cluster at {config.launch.address}: {error}; start one with: ray start --head"
+            ) from None
+    gpus = config.compute.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
     bundle = {"CPU": 1.0, "GPU": 1.0} if gpus else {"CPU": 1.0}
-    group = placement_group([bundle] * config.workers, strategy="PACK")
+    group = placement_group([bundle] * config.launch.workers, strategy="PACK")
     actors: list[Any] = []
     try:
         _check_room(config, bundle, ray.cluster_resources())
         if not group.wait(_PLACING_S):
             raise TrainError(
-                f"the cluster was too busy for {config.workers} ranks for {_PLACING_S:.0f} s; try again later"
+                f"the cluster was too busy for {config.launch.workers} ranks for {_PLACING_S:.0f} s; try again later"
             )
         actor = ray.remote(_Rank)
         actors = [
@@ -113,9 +117,9 @@ def train_on_ray(
                 max_concurrency=3,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
             ).remote()
-            for rank in range(config.workers)
+            for rank in range(config.launch.workers)
         ]
-        shared = ray.get(actors[0].rendezvous.remote()) | {"WORLD_SIZE": str(config.workers), "LOCAL_RANK": "0"}
+        shared = ray.get(actors[0].rendezvous.remote()) | {"WORLD_SIZE": str(config.launch.workers), "LOCAL_RANK": "0"}
         values = config.model_dump(mode="json")
         each_step = on_step is not None
         calls = [actor.run.remote(values, shared | {"RANK": str(rank)}, each_step) for rank, actor in enumerate(actors)]
@@ -140,10 +144,11 @@ def train_on_ray(
 
 def _check_room(config: TrainConfig, bundle: dict[str, float], there: dict[str, float]) -> None:
     for kind, each in bundle.items():
-        if each * config.workers > there.get(kind, 0):
+        needed = each * config.launch.workers
+        if needed > there.get(kind, 0):
             raise TrainError(
-                f"{config.workers} ranks need {each * config.workers:.0f} {kind}, the cluster has {there.get(kind, 0):.0f}: set"
-                f" workers={there.get(kind, 0) / each:.0f}"
+                f"{config.launch.workers} ranks need {needed:.0f} {kind}, the cluster has {there.get(kind, 0):.0f}: set"
+                f" launch.workers={there.get(kind, 0) / each:.0f}"
             )
 
 

@@ -16,10 +16,10 @@ def train(
 ) -> TrainResult:
     """Run all phases; resumes from the newest checkpoint of `output`. Raises TrainError (and the loaders' errors), one line.
 
-    Started several times by torchrun, it is one run: see `trainer.runtime.ranks`. With `launch: ray` it starts the ranks itself.
-    SIGTERM and SIGINT, on any rank, finish the step, save and return with `stopped_early`.
+    Started several times by torchrun, it is one run: see `trainer.runtime.ranks`. With `launch.backend: ray` it starts the
+    ranks itself. SIGTERM and SIGINT, on any rank, finish the step, save and return with `stopped_early`.
     """
-    if config.launch == "ray":
+    if config.launch.backend == "ray":
         from trainer.ray_launcher import train_on_ray
 
         return train_on_ray(config, say, on_step)

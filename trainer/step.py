@@ -41,7 +41,7 @@ class Stepper:
         self._config, self._trainee, self._optimizer = config, trainee, optimizer
         self._autocast, self._total_steps = autocast(config, device), config.total_steps
         mean_flow = trainee.config.dit_config.dit_mean_mode  # differentiates forwards, through torch's own linears
-        plain = device.type == "cpu" and config.dtype == "float32" and not is_compiled(config, device)
+        plain = device.type == "cpu" and config.compute.dtype == "float32" and not is_compiled(config, device)
         if plain and not mean_flow and is_quicker_here():
             use_cpu_linears(trainee.model)
         self._trained = [p for p in trainee.model.parameters() if p.requires_grad]

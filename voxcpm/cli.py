@@ -23,8 +23,6 @@ from voxcpm.inference.write_audio import FORMATS
 if TYPE_CHECKING:
     from voxcpm.core import VoxCPM, Wav
 
-VERBS = ("design", "clone", "batch", "validate")
-
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit status."""

@@ -75,7 +75,7 @@ def _latents(how: str) -> Latents:
 
 
 def _step(row: list[Planned], how: str, lr: float, dtype: str) -> None:
-    config = CONFIG.model_copy(update={"dtype": dtype})
+    config = CONFIG.model_copy(update={"compute": CONFIG.compute.model_copy(update={"dtype": dtype})})
     maker = SampleMaker(CORPORA, _latents(how), TRAINEE.config)
     stepper = Stepper(config, TRAINEE, OPTIMIZER, torch.device("cpu"))
     phase, number = PHASE.model_copy(update={"lr": lr}), STEPS[0]

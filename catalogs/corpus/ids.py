@@ -7,9 +7,7 @@ and `fsck` would name it).
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 _LENGTH = 16
 
@@ -34,11 +32,6 @@ def source_id(relative_path: str, content_sha256: str) -> str:
     return short_hash("source", relative_path, content_sha256)
 
 
-def session_id(relative_folder: str) -> str:
-    """Id of a session: the folder (or episode) its recordings were made in, relative to the sources."""
-    return short_hash("session", relative_folder)
-
-
 def unit_id(sources: Iterable[tuple[str, int, str]], fingerprint: str) -> str:
     """Id of a unit from (source id, size in bytes, content sha256) of its files, in any order, and the fingerprint.
 
@@ -53,8 +46,3 @@ def unit_id(sources: Iterable[tuple[str, int, str]], fingerprint: str) -> str:
 def segment_id(source: str, start_sample: int, end_sample: int, fingerprint: str) -> str:
     """Id of a segment: its source, its first and last + 1 sample at the source's own rate, and the fingerprint."""
     return short_hash("segment", source, start_sample, end_sample, fingerprint)
-
-
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """Fingerprint of anything that JSON can hold: config, stage versions, weight digests. Key order does not matter."""
-    return short_hash("fingerprint", json.dumps(settings, sort_keys=True, ensure_ascii=False, separators=(",", ":")))

@@ -85,12 +85,6 @@ class Corpus:
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "info": self.info, "records": self.records, "_shards": OrderedDict()}
 
-    def refresh(self) -> None:
-        """Read the records again."""
-        self.records = list(read_records(self.path))
-        for name in ("index", "_places"):
-            self.__dict__.pop(name, None)
-
     def files(self, kind: str) -> list[Path]:
         """Committed files of a kind: segments, index, recordings, references or quarantine.
 

@@ -25,7 +25,6 @@ class Prosody:
     pitch_range_st: float
     pitch_speed: float
     level_range_db: float
-    voiced: float
 
 
 def measure_prosody(samples: np.ndarray) -> Prosody | None:
@@ -45,7 +44,6 @@ def measure_prosody(samples: np.ndarray) -> Prosody | None:
         pitch_range_st=float(high - low),
         pitch_speed=float(steps[steps < 6].mean()) if (steps < 6).any() else 0.0,
         level_range_db=float(np.percentile(levels, 90) - np.percentile(levels, 10)),
-        voiced=float(voiced.mean()),
     )
 
 

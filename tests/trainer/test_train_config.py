@@ -32,7 +32,7 @@ def test_the_stages_leave_copies_out_bring_control_in_and_begin_gently() -> None
     assert len(stages) == 3
     for number, phase in enumerate(stages, 1):
         assert "duplicate_of is null" in phase.where and phase.warmup > 0
-        assert load_train_config(f"stage{number}").export_every
+        assert load_train_config(f"stage{number}").checkpoint.export_every
     first, joint, annealing = stages
     assert joint.layouts_from == first.layouts and joint.ramp < 1
     assert joint.decoupled > annealing.decoupled > first.decoupled == 0
@@ -53,6 +53,10 @@ def test_the_stages_leave_copies_out_bring_control_in_and_begin_gently() -> None
         ("phases.toy.max_repeats=0.5", r"max_repeats"),
         ("phases={}", r"setting phases: .*at least 1"),
         ("model.size=huge", r"setting model\.size"),
+        ("save_evry=3", r"unknown setting save_evry; did you mean checkpoint\.every\?"),
+        ("checkpoint.evry=3", r"unknown setting checkpoint\.evry; did you mean every\?"),
+        ("save_every=0", r"setting checkpoint\.every: .*greater than 0"),
+        ("compute=cpu", r"setting compute"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(setting: str, words: str) -> None:
@@ -99,3 +103,56 @@ def test_latents_of_adapters_lie_in_the_output_and_a_tilde_is_the_home(monkeypat
     assert load_train_config("stage1").latent_folder is None
     parts = load_train_config("toy", ["model.codec=~/codec", "model.tokenizer=~/tokenizer"]).model
     assert (parts.codec, parts.tokenizer) == ("/home/me/codec", "/home/me/tokenizer")
+
+
+FLAT = {
+    "launch": "ray", "workers": 3, "address": "auto", "parallel": "ddp", "device": "cpu", "dtype": "bfloat16", "threads": 2,
+    "compile": "auto", "recompute": True, "history_noise": 0.5, "history_drop": 0.25, "save_every": 7, "keep": 3,
+    "async_save": True, "export_every": 14, "max_bad_steps": 4,
+}  # fmt: skip
+GROUPED = {
+    "launch": {"backend": "ray", "workers": 3, "address": "auto", "parallel": "ddp"},
+    "compute": {"device": "cpu", "dtype": "bfloat16", "threads": 2, "compile": "auto", "recompute": True},
+    "conditioning": {"history_noise": 0.5, "history_drop": 0.25},
+    "checkpoint": {"every": 7, "keep": 3, "background": True, "export_every": 14},
+    "guard": {"max_bad_steps": 4},
+}
+
+
+def test_settings_that_lay_loose_are_read_by_their_earlier_names(tmp_path: Path) -> None:
+    """From a file, from --set and from Python; each is named in one line, and written by its name of today."""
+    whole = {"corpus": "c", "output": "o", "phases": {"a": {"steps": 5}}}
+    assert FLAT.keys() == TrainConfig.RENAMED.keys()
+    expected = TrainConfig.model_validate(whole | GROUPED)
+    (tmp_path / "flat.yaml").write_text(yaml.safe_dump(whole | FLAT), encoding="utf-8")
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(whole), encoding="utf-8")
+    given = [f"{name}={'true' if value is True else value}" for name, value in FLAT.items()]
+    for config in (
+        load_train_config(tmp_path / "flat.yaml"),
+        load_train_config(tmp_path / "bare.yaml", given),
+        TrainConfig.model_validate(whole | FLAT),
+    ):
+        assert config.model_dump() == expected.model_dump()
+        (line,) = config.renamed()
+        assert all(f"{name} is now {TrainConfig.RENAMED[name]}" in line for name in FLAT)
+    assert not expected.renamed()
+    (tmp_path / "again.yaml").write_text(dump_settings(config), encoding="utf-8")
+    assert load_train_config(tmp_path / "again.yaml") == expected
+
+
+def test_set_wins_over_a_file_by_either_name(tmp_path: Path) -> None:
+    whole = {"corpus": "c", "output": "o", "phases": {"a": {"steps": 5}}}
+    for words in ({"save_every": 7, "guard": {"spike": None}}, {"checkpoint": {"every": 7, "keep": 3}}):
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(whole | words), encoding="utf-8")
+        for override in ("save_every=9", "checkpoint.every=9", "checkpoint={every: 9}"):
+            config = load_train_config(tmp_path / "mine.yaml", [override, "max_bad_steps=2"])
+            assert config.checkpoint.every == 9 and config.guard.max_bad_steps == 2
+            assert (config.guard.spike is None) == ("guard" in words)
+    both = whole | {"save_every": 7, "checkpoint": {"every": 8}}
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(both), encoding="utf-8")
+    with pytest.raises(
+        SettingsError, match=r"^save_every and checkpoint\.every are the same setting: remove save_every$"
+    ):
+        load_train_config(tmp_path / "both.yaml")
+    with pytest.raises(ValueError, match="remove save_every"):
+        TrainConfig.model_validate(both)

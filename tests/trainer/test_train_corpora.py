@@ -14,7 +14,7 @@ import torch
 from catalogs.corpus.schema import DECOUPLED
 from trainer.config import TrainError
 from trainer.data.corpora import RATE, Corpora
-from trainer.data.latent_cache import Latents
+from trainer.data.latent_cache import Latents, Recent
 from trainer.data.mixture import find_candidates
 from voxcpm.config import VoxCPM2Config
 from voxcpm.weights.checkpoint import load_codec
@@ -154,12 +154,23 @@ def test_another_codec_s_latents_are_not_taken(
 
 
 def test_memory_holds_what_it_may_and_forgets_the_oldest(speech: Path, golden: Path, config: VoxCPM2Config) -> None:
-    room = latents(speech, golden, config, None, memory_s=5.0)
-    for segment_id in sorted(Corpora([speech]).kept()):
+    """The latents of the last clips are there; that of the first one is encoded again. One value is held whatever its size."""
+    room, segments = latents(speech, golden, config, None, memory_s=5.0), sorted(Corpora([speech]).kept())
+
+    def encodes(segment_id: str) -> bool:
+        before = room.encoded_s
         room.get(segment_id, patches(speech, segment_id))
-        held = sum(map(len, room._memory.values()))
-        assert held == room._held and segment_id in room._memory
-        assert held <= room._room or len(room._memory) == 1
+        return room.encoded_s > before
+
+    assert all(map(encodes, segments))
+    assert not encodes(segments[-1]) and encodes(segments[0])
+    recent: Recent[str] = Recent(5, len)
+    for key, value in enumerate(("aa", "bb", "c", "dd")):
+        assert recent.get(key, lambda value=value: value) == value  # type: ignore[misc]
+        assert recent.held <= 5
+    recent.get(2, pytest.fail)
+    assert recent.get(4, lambda: "far too long") == "far too long" and recent.held == 12
+    assert recent.get(2, lambda: "again") == "again" and recent.held == 5
 
 
 def test_audio_that_is_not_as_long_as_the_index_says_is_refused(

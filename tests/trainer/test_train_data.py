@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 
 from trainer.config import LayoutWeights, Phase
 from trainer.data.candidates import Choice
+from trainer.data.clip_encoder import ClipEncoder
 from trainer.data.corpora import Corpora
-from trainer.data.latent_cache import Latents, encode_clip
+from trainer.data.latent_cache import Latents
 from trainer.data.mixture import Candidate, Mixture, find_candidates
 from trainer.data.rows import Planned, Planner, RowStream
 from trainer.data.samples import SampleMaker
@@ -52,14 +53,14 @@ def candidates(corpora_: Corpora) -> list[Candidate]:
 def test_rows_are_those_of_the_golden_packer(golden: Path, config: VoxCPM2Config) -> None:
     """A plain sample and one with a reference; the latents come through our codec from the same clips."""
     stored = load_file(golden / "training.safetensors")
-    codec = load_codec(golden / "checkpoint")
+    encode = ClipEncoder(load_codec(golden / "checkpoint"), config.patch_size)
 
     class Clips(Latents):
         def __init__(self) -> None:
             pass
 
         def get(self, segment_id: str, patches: int) -> torch.Tensor:
-            return encode_clip(codec, stored[f"{segment_id}_wav_16k"].numpy(), patches, config)
+            return encode(stored[f"{segment_id}_wav_16k"].numpy(), patches)
 
     def planned(name: str, reference: str | None) -> Planned:
         choice = Choice(

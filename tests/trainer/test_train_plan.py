@@ -237,8 +237,8 @@ def test_a_processor_without_bfloat16_is_told(
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: supported)
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
     config = runs.config(tmp_path / "out", {"steps": 1})
-    half = config.model_copy(update={"dtype": "bfloat16"})
-    words = "note: this processor has no bfloat16 instructions: --set dtype=float32"
+    half = config.model_copy(update={"compute": config.compute.model_copy(update={"dtype": "bfloat16"})})
+    words = "note: this processor has no bfloat16 instructions: --set compute.dtype=float32"
     assert not any(words in line for line in plan(config).lines())
     assert any(words in line for line in plan(half).lines()) is not supported
 

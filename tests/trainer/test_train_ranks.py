@@ -134,7 +134,7 @@ def test_killed_at_any_step_the_next_losses_are_those_of_an_unbroken_run(
     assert saved is None or "going on from" in started[1].said(), f"killed after step {step}"
     assert losses(tmp_path / "out") == losses(unbroken), f"killed after step {step}"
     assert validation(tmp_path / "out") == validation(unbroken)
-    assert len(list((tmp_path / "out" / "resume").iterdir())) == config.keep
+    assert len(list((tmp_path / "out" / "resume").iterdir())) == config.checkpoint.keep
     ours, theirs = (load_file(folder / "latest" / "model.safetensors") for folder in (tmp_path / "out", unbroken))
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
@@ -274,7 +274,7 @@ def test_a_step_that_cannot_be_shared_is_one_line(runs: Runs, tmp_path: Path, mo
     with pytest.raises(TrainError, match="parallel is none"):
         train(runs.config(tmp_path / "out", parallel="none"), lambda _: None)
     adapters = {"start": str(runs.start), "lora": {"r": 4}}
-    with pytest.raises(TrainError, match="set parallel=ddp"):
+    with pytest.raises(TrainError, match=r"set launch\.parallel=ddp"):
         train(runs.config(tmp_path / "out", parallel="fsdp", model=adapters), lambda _: None)
     assert planned_ranks(runs.config(tmp_path / "out", model=adapters)).mode == "ddp"
     assert planned_ranks(runs.config(tmp_path / "out")).mode == "fsdp"

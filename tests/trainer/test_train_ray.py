@@ -62,7 +62,7 @@ def test_asked_to_stop_all_workers_save_and_end(runs: Runs, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"workers": 64, "phase": {"rows": 64}}, r"64 ranks need 64 CPU, the cluster has 4: set workers=4"),
+        ({"workers": 64, "phase": {"rows": 64}}, r"64 ranks need 64 CPU, the cluster has 4: set launch.workers=4"),
         ({"workers": 2, "phase": {"where": "duration_s > 1000"}}, r"no kept segment"),
     ],
 )

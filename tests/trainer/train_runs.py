@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from catalogs.corpus.reader import Corpus
+from catalogs.settings import move_renamed
 from trainer.config import TrainConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -33,8 +34,10 @@ class Runs:
             "corpus": str(self.corpus), "output": str(output), "model": {"start": str(self.start)},
             "phases": {"only": basic | (phase or {})}, "threads": 1, "device": "cpu", "save_every": 3,
             "latent_cache": str(self.cache),
-        }  # fmt: skip
-        return TrainConfig.model_validate(values | changes)
+        } | changes  # fmt: skip
+        # Short names, in their groups before they are read.
+        move_renamed(values, TrainConfig.RENAMED)
+        return TrainConfig.model_validate(values)
 
 
 def losses(output: Path) -> dict[int, tuple[float, float, float]]:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from catalogs.files import fsync_folder, open_atomically
 from trainer.checkpoint.restore import Resumable, described, run_tensors, step_name, step_paths
 from trainer.checkpoint.shards import MARKER, ShardWriter, is_complete
 from trainer.config import TrainConfig
@@ -40,8 +41,8 @@ class CheckpointWriter:
 
     def __init__(self, output: Path, config: TrainConfig, ranks: Ranks) -> None:
         self._output, self._config, self._ranks = output, config, ranks
-        self._shards = ShardWriter(ranks, config.async_save) if ranks.sharded else None
-        self._thread = ThreadPoolExecutor(1, "save") if config.async_save and not ranks.sharded else None
+        self._shards = ShardWriter(ranks, config.checkpoint.background) if ranks.sharded else None
+        self._thread = ThreadPoolExecutor(1, "save") if config.checkpoint.background and not ranks.sharded else None
         self._pending: Future[Path] | None = None
 
     def save(self, run: Resumable, last: bool = False) -> None:
@@ -53,8 +54,8 @@ class CheckpointWriter:
                 if self._ranks.first:
                     self._save_whole(run, last)
             return
-        name, keep = step_name(run.state.step), self._config.keep
-        every = self._config.export_every
+        name, keep = step_name(run.state.step), self._config.checkpoint.keep
+        every = self._config.checkpoint.export_every
         self._shards.write(
             self._output / "resume" / name,
             run_tensors(run),
@@ -86,7 +87,7 @@ class CheckpointWriter:
 
     def _save_whole(self, run: Resumable, last: bool) -> None:
         """Save a model that is not sharded: at once, or from a copy in the CPU's memory while training continues."""
-        keep = self._config.keep
+        keep = self._config.checkpoint.keep
         if self._thread is None or last:
             _Checkpoint.of(run).write(self._output, keep)
         else:
@@ -103,7 +104,7 @@ class CheckpointWriter:
                 _make_way(self._output, folder)
                 save_pretrained(folder, whole, trainee.config, source=trainee.assets, codec=trainee.codec)
                 _point_at(self._output, folder)
-                for old in _mine(self._output, folder.name)[: -self._config.keep]:
+                for old in _mine(self._output, folder.name)[: -self._config.checkpoint.keep]:
                     _remove(old)
 
 
@@ -255,31 +256,17 @@ def only_run(output: Path) -> Iterator[None]:
 
 
 def _save_resume(path: Path, values: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    with draft.open("wb") as file:
+    with open_atomically(path) as file:
         torch.save(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    _fsync(path.parent)
 
 
 def _save_adapter(folder: Path, tensors: dict[str, Tensor], lora: LoRAConfig, base: str) -> None:
     fresh = folder.parent / f".{folder.name}.{uuid4().hex[:8]}"
     save_lora(fresh, tensors, lora, base)
     for path in fresh.iterdir():
-        _fsync(path)
+        fsync_folder(path)
     fresh.rename(folder)
-    _fsync(folder.parent)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    fsync_folder(folder.parent)
 
 
 def _make_way(output: Path, folder: Path) -> None:
@@ -290,8 +277,8 @@ def _make_way(output: Path, folder: Path) -> None:
     if _is_latest(output, folder):
         copy = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
         shutil.copytree(folder, copy, copy_function=_link_or_copy)
-        _fsync(copy)
-        _fsync(copy.parent)
+        fsync_folder(copy)
+        fsync_folder(copy.parent)
         _point(output / "latest", Path("checkpoints") / copy.name)
     _remove(folder)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import cos, pi
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import Field
 
 from trainer.codec.losses import FLOOR_DB
 from trainer.config import FolderName, FrozenSettings, load_recipe
+from trainer.optim import scheduled
 
 
 class AdversarySettings(FrozenSettings):
@@ -115,9 +115,4 @@ class CodecFit:
 
     def rate(self, step: int) -> float:
         """The share of the learning rate at step 0..steps-1."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        if self.schedule == "constant":
-            return 1.0
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + cos(pi * progress))
+        return scheduled(1.0, self.schedule, step, self.steps, self.warmup, last=_LAST_RATE)

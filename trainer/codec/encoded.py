@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer.codec.clips import CodecClip, as_clip, at_input_rate, draw_bandwidth, draw_clip, resampled
 from trainer.codec.losses import mel_distance
-from trainer.codec.source import Recent
+from trainer.data.latent_cache import Recent
 from voxcpm.audiovae import AudioVAE
 
 if TYPE_CHECKING:

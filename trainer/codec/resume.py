@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from catalogs.files import write_atomically
+from catalogs.files import open_atomically
 from trainer.codec.config import CodecConfig
 from trainer.config import TrainError
 
@@ -20,9 +19,8 @@ _FREE = {"steps", "save_every", "measure_every", "output", "threads", "device", 
 
 def write_state(folder: Path, config: CodecConfig, state: dict[str, Any]) -> None:
     """Write the state of a run, whole or not at all."""
-    buffer = io.BytesIO()
-    torch.save({"settings": _key(config), **state}, buffer)
-    write_atomically(folder / _NAME, buffer.getvalue())
+    with open_atomically(folder / _NAME) as file:
+        torch.save({"settings": _key(config), **state}, file)
 
 
 def remove_state(folder: Path) -> None:

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar, overload
+from collections.abc import Iterator, Sequence
+from typing import overload
 
 from trainer.codec.clips import CodecClip
 from trainer.data.corpora import Corpora, SegmentError
 from trainer.data.damage import refuse_many_damaged
-
-T = TypeVar("T")
-
-
-class Recent(Generic[T]):
-    """What was asked for last, up to `room` bytes (one value at least)."""
-
-    def __init__(self, room: float, size: Callable[[T], int]) -> None:
-        """size: bytes of a value."""
-        self._room, self._size = room, size
-        self._values: OrderedDict[int, T] = OrderedDict()
-        self.held = 0
-        """Bytes."""
-
-    def get(self, key: int, make: Callable[[], T]) -> T:
-        """The value of a key, made where it is not here."""
-        if key in self._values:
-            self._values.move_to_end(key)
-            return self._values[key]
-        value = self._values[key] = make()
-        self.held += self._size(value)
-        while self.held > self._room and len(self._values) > 1:
-            self.held -= self._size(self._values.popitem(last=False)[1])
-        return value
+from trainer.data.latent_cache import Recent
 
 
 class CorpusClips(Sequence[CodecClip]):
@@ -68,7 +44,7 @@ class CorpusClips(Sequence[CodecClip]):
     @property
     def memory_bytes(self) -> int:
         """Of decoded audio that is held."""
-        return self._recent.held
+        return int(self._recent.held)
 
 
 def read_each(clips: CorpusClips, most: int) -> Iterator[CodecClip]:

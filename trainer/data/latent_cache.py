@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.latents import StoredLatents, stored_codecs
+from catalogs.files import open_atomically
 from trainer.config import TrainError
 from trainer.data.clip_encoder import ClipEncoder, codec_digest, from_bits, latent_form
 from trainer.data.corpora import RATE, Corpora, SegmentError
@@ -24,10 +24,34 @@ if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
     from voxcpm.config import VoxCPM2Config
 
-__all__ = ["Latents", "check_length", "codec_digest", "encode_clip"]
+__all__ = ["Latents", "Recent", "check_length", "codec_digest"]
+
+T = TypeVar("T")
 
 _SLACK_S = 0.005
 """Seconds by which a clip may differ from its index row: times are rounded to samples of the native rate."""
+
+
+class Recent(Generic[T]):
+    """Values by key, those asked for last: up to `room` in all, and one at least."""
+
+    def __init__(self, room: float, size: Callable[[T], float]) -> None:
+        """size: of a value, in the unit of `room`."""
+        self._room, self._size = room, size
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
+        self.held = 0.0
+        """Size of what is in memory."""
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The value of a key, made if it is not in memory. What `make` raises is passed on, and nothing is kept."""
+        if key in self._values:
+            self._values.move_to_end(key)
+            return self._values[key]
+        value = self._values[key] = make()
+        self.held += self._size(value)
+        while self.held > self._room and len(self._values) > 1:
+            self.held -= self._size(self._values.popitem(last=False)[1])
+        return value
 
 
 class Latents:
@@ -51,9 +75,7 @@ class Latents:
     ) -> None:
         """Raises TrainError where stored latents of this codec cannot be read."""
         self._corpora, self._config = corpora, config
-        self._memory: OrderedDict[str, Tensor] = OrderedDict()
-        self._held = 0
-        self._room = round(memory_s * RATE / config.patch_samples)
+        self._memory: Recent[Tensor] = Recent(round(memory_s * RATE / config.patch_samples), len)
         self._encode = ClipEncoder(codec, config.patch_size)
         self._one_at_a_time = Lock()
         self._stored: dict[Path, StoredLatents] = {}
@@ -98,9 +120,10 @@ class Latents:
             found = None if stored is None else _from_stored(stored, segment_id, patches)
             if found is not None:
                 return found
-        if segment_id in self._memory:
-            self._memory.move_to_end(segment_id)
-            return self._memory[segment_id]
+        return self._memory.get(segment_id, lambda: self._made(segment_id, patches))
+
+    def _made(self, segment_id: str, patches: int) -> Tensor:
+        """Latents from the run's folder, or encoded and written there."""
         latents = self._read(segment_id, patches)
         if latents is None:
             samples = self._corpora.clip(segment_id)
@@ -108,10 +131,6 @@ class Latents:
             latents = self._encode(samples, patches)
             self.encoded_s += len(samples) / RATE
             self._write(segment_id, latents)
-        self._memory[segment_id] = latents
-        self._held += len(latents)
-        while self._held > self._room and len(self._memory) > 1:
-            self._held -= len(self._memory.popitem(last=False)[1])
         return latents
 
     def _file(self, segment_id: str) -> Path | None:
@@ -136,13 +155,8 @@ class Latents:
         path = self._file(segment_id)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-        with draft.open("wb") as file:
+        with open_atomically(path) as file:
             np.save(file, latents.numpy(), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
 
 
 def _from_stored(stored: StoredLatents, segment_id: str, patches: int) -> Tensor | None:
@@ -177,8 +191,3 @@ def check_length(segment_id: str, samples: int, patches: int, patch_samples: int
             f" {(patches - 1) * patch_samples / RATE:.2f} to {patches * patch_samples / RATE:.2f} s; run:"
             f" {repair_command(corpus)}",
         )
-
-
-def encode_clip(codec: AudioVAE, samples: np.ndarray, patches: int, config: VoxCPM2Config) -> Tensor:
-    """float32 [A, P, D] on the CPU: latents of a 16 kHz clip (float32 [S]), zero padded on the right to whole patches."""
-    return ClipEncoder(codec, config.patch_size)(samples, patches)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class Mixture:
         """bool [kinds]: whether a description stands before the text."""
         self._referenced = np.array([kind.reference for kind in self.shares.kinds])
         self._before = [np.zeros(len(self.shares.kinds), dtype=np.int64)]
-        self._drawn: OrderedDict[int, Draws] = OrderedDict()
+        self._block = lru_cache(_BLOCKS_KEPT)(self._draw)
 
     @property
     def epoch_samples(self) -> int:
@@ -116,12 +116,7 @@ class Mixture:
 
     def draws(self, index: int) -> Draws:
         """The block of choices that has this one."""
-        block = index // _BLOCK
-        if block not in self._drawn:
-            self._drawn[block] = self._draw(block)
-            if len(self._drawn) > _BLOCKS_KEPT:
-                self._drawn.popitem(last=False)
-        return self._drawn[block]
+        return self._block(index // _BLOCK)
 
     def tally(self, indices: Sequence[int]) -> SampleCounts:
         """What these choices are in numbers."""

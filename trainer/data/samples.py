@@ -157,8 +157,10 @@ class BatchMaker:
         batch = pack_rows(samples)
         assert batch.document_ids is not None
         learnt, heard = batch.loss_mask, batch
-        if self._config.history_noise or self._config.history_drop:
-            heard = noise_history(batch, seeds, self._config.history_noise, self._config.history_drop)
+        if self._config.conditioning.history_noise or self._config.conditioning.history_drop:
+            heard = noise_history(
+                batch, seeds, self._config.conditioning.history_noise, self._config.conditioning.history_drop
+            )
         return MicroBatch(
             heard.to(self._device),
             document_noise(self._shape, batch, seeds).to(self._device),

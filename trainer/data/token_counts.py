@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from catalogs.candidates.table import Table, mapped
+from catalogs.files import open_atomically
 from trainer.data.candidates import spoken_text
 
 if TYPE_CHECKING:
@@ -68,20 +68,13 @@ def _write(path: Path, table: Table, tokenizer: TextTokenizer, words: Words) -> 
     """Counts and their checksum in a file, whole or not at all."""
     if len(table) >= _LONG:
         table.say(f"counting the tokens of {len(table):,} segments ({words}; once for this tokenizer)")
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with draft.open("wb") as sink:
-            total = 0
-            for part in _counted(table, tokenizer.count, words):
-                data = part.astype("<i4").tobytes()
-                total = zlib.crc32(data, total)
-                sink.write(data)
-            sink.write(np.array([total], "<u4").tobytes())
-            sink.flush()
-            os.fsync(sink.fileno())
-        draft.rename(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with open_atomically(path) as sink:
+        total = 0
+        for part in _counted(table, tokenizer.count, words):
+            data = part.astype("<i4").tobytes()
+            total = zlib.crc32(data, total)
+            sink.write(data)
+        sink.write(np.array([total], "<u4").tobytes())
 
 
 def _is_whole(path: Path, rows: int) -> bool:

@@ -184,9 +184,9 @@ def disk_needed(config: TrainConfig, facts: ModelFacts) -> tuple[float, float]:
     width = parse_dtype(facts.config.dtype).itemsize
     if config.model.lora is not None:
         each = checkpoint_bytes(facts.trained, facts.trained, 4, config.optim.ema is not None)
-        return each, each * (config.keep + 1) + facts.weights * width
+        return each, each * (config.checkpoint.keep + 1) + facts.weights * width
     each = checkpoint_bytes(facts.weights, facts.trained, width, config.optim.ema is not None)
-    return each, each * (config.keep + 1)
+    return each, each * (config.checkpoint.keep + 1)
 
 
 def free_bytes(config: TrainConfig) -> float:
@@ -216,8 +216,8 @@ def check_disk(config: TrainConfig, facts: ModelFacts, resumed: Saved | None) ->
     needed = disk_needed(config, facts)[1]
     if needed > free + freed:
         raise TrainError(
-            f"output {output}: {config.keep} checkpoints and one being written need {size_text(needed - freed)} more,"
-            f" {size_text(free)} are free: give another output, or keep fewer with --set keep=1"
+            f"output {output}: {config.checkpoint.keep} checkpoints and one being written need {size_text(needed - freed)} more,"
+            f" {size_text(free)} are free: give another output, or keep fewer with --set checkpoint.keep=1"
         )
 
 

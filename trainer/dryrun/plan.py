@@ -137,10 +137,10 @@ def plan(config: TrainConfig) -> TrainPlan:
     """The plan of a run. Nothing is written, fetched or computed; every check of `train` is made. Raises TrainError (and the
     loaders' errors), one line; a disk that is too small is the plan's `problem`, since the plan says what to do about it."""
     ranks = planned_ranks(config)
-    if config.launch == "ray":
-        ranks = chosen_ranks(config, 0, config.workers, 0)
+    if config.launch.backend == "ray":
+        ranks = chosen_ranks(config, 0, config.launch.workers, 0)
     check_shares(config, ranks)
-    device = pick_device(config.device)
+    device = pick_device(config.compute.device)
     data = read_data(config)
     resumed = check_output(config, data.key)
     facts = look_at_model(config, data.corpora, resumed)
@@ -176,6 +176,7 @@ def plan(config: TrainConfig) -> TrainPlan:
         most,
         free_bytes(config),
         [
+            *config.renamed(),
             *_device_notes(memory, device),
             *slow_arithmetic(config, device),
             *_latent_notes(facts, data),
@@ -290,8 +291,8 @@ def _memory(config: TrainConfig, facts: ModelFacts, phases: list[PhasePlan], ran
                 ranks.world,
                 ranks.sharded,
                 config.optim.ema is not None,
-                config.dtype == "bfloat16",
-                config.recompute,
+                config.compute.dtype == "bfloat16",
+                config.compute.recompute,
                 None if config.model.lora is None else 2 if keeps_half(config, shape) else FLOAT,
             )
         )
@@ -305,7 +306,10 @@ def _device_notes(memory: Memory, device: torch.device) -> list[str]:
     about = torch.cuda.get_device_properties(device)
     words = f"{about.name} has {about.total_memory / 1e9:.1f} GB, the estimate is {memory.total / 1e9:.1f} GB"
     if memory.total * _ROOM > about.total_memory:
-        words += ": too little with libraries and fragments; fewer rows and more accumulate, recompute=true or more ranks need less"
+        words += (
+            ": too little with libraries and fragments; fewer rows and more accumulate, compute.recompute=true or more ranks"
+            " need less"
+        )
     return [words]
 
 

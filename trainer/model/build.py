@@ -97,7 +97,7 @@ def _keep_tokenizer(start: Path, assets: Path) -> Path:
 
 def keeps_half(config: TrainConfig, shape: VoxCPM2Config) -> bool:
     """Return True if frozen weights beside adapters stay in bfloat16: if they come in it and are multiplied in it."""
-    return config.model.lora is not None and config.dtype == shape.dtype == "bfloat16"
+    return config.model.lora is not None and config.compute.dtype == shape.dtype == "bfloat16"
 
 
 def keep_in_half(model: VoxCPM2) -> None:

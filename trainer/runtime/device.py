@@ -23,7 +23,7 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
     except RuntimeError:
         raise TrainError(f"device {wanted!r} is none of auto, cpu, cuda, cuda:1 ...") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrainError(f"device {wanted}: no CUDA device is here; use device=cpu or auto")
+        raise TrainError(f"device {wanted}: no CUDA device is here; use compute.device=cpu or auto")
     if device.type == "cuda" and device.index is None:
         count = torch.cuda.device_count()
         if local_rank >= count:
@@ -37,18 +37,18 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
 
 def is_compiled(config: TrainConfig, device: torch.device) -> bool:
     """Return True if blocks are compiled on `device`."""
-    if config.compile == "auto":
+    if config.compute.compile == "auto":
         # In float32, packed documents cannot be attended to in one call, and every number of them is compiled again.
-        return device.type == "cuda" and config.dtype == "bfloat16"
-    return config.compile
+        return device.type == "cuda" and config.compute.dtype == "bfloat16"
+    return config.compute.compile
 
 
 def slow_arithmetic(config: TrainConfig, device: torch.device) -> list[str]:
     """A line if the processor has no bfloat16 instructions, so that torch converts every matrix: slower than float32."""
     x86 = platform.machine() in ("x86_64", "AMD64")
-    if device.type != "cpu" or config.dtype != "bfloat16" or not x86 or _has_bfloat16():
+    if device.type != "cpu" or config.compute.dtype != "bfloat16" or not x86 or _has_bfloat16():
         return []
-    return ["this processor has no bfloat16 instructions: --set dtype=float32 is several times as fast here"]
+    return ["this processor has no bfloat16 instructions: --set compute.dtype=float32 is several times as fast here"]
 
 
 def _has_bfloat16() -> bool:
@@ -70,4 +70,4 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     """bfloat16 arithmetic over float32 weights, where the config asks for it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.compute.dtype == "bfloat16")

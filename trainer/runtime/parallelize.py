@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -48,7 +48,7 @@ def parallelize(model: VoxCPM2, config: TrainConfig, ranks: Ranks, device: torch
     if is_compiled(config, device):
         model.row_multiple = _COMPILED_ROWS
         _compile(model)
-    if config.recompute:
+    if config.compute.recompute:
         for block in blocks:
             # An instance attribute, not a wrapping module: names of weights stay those of the checkpoint.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
@@ -112,7 +112,7 @@ class _Compiled:
 def _shard(model: VoxCPM2, blocks: list[Block], config: TrainConfig, ranks: Ranks, device: torch.device) -> None:
     """FSDP2: each block's weights are gathered when it runs and dropped after it; the rest belongs to the root."""
     mesh = init_device_mesh(device.type, (ranks.world,))
-    half = config.dtype == "bfloat16"
+    half = config.compute.dtype == "bfloat16"
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if half else None,
         reduce_dtype=torch.float32 if half else None,
@@ -122,8 +122,3 @@ def _shard(model: VoxCPM2, blocks: list[Block], config: TrainConfig, ranks: Rank
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
-
-
-def parameters_of(model: nn.Module) -> int:
-    """Weights of a model, whole also where this rank holds a shard."""
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""Prefetch: the rows of each step are drawn, packed and made into samples while the step before is computed."""
+"""Prefetch: what a step is computed from is made while the step before is computed."""
 
 from __future__ import annotations
 
@@ -36,8 +36,13 @@ class Prefetcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._thread is not None:
-            self._thread.shutdown(cancel_futures=True)
             sys.setswitchinterval(self._switch_s)
+        self.close()
+
+    def close(self) -> None:
+        """End the thread; what it is at is thrown away."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
 
     def steps(self, make: Callable[[int], T], steps: Iterable[int]) -> Iterator[Callable[[], T]]:
         """For each step a function that returns what `make(step)` returned, or raises what it raised; any number of calls.

@@ -151,12 +151,14 @@ def chosen_ranks(config: TrainConfig, rank: int, world: int, local: int) -> Rank
     """One of `world` processes, with what `parallel` means for them. Raises TrainError where it cannot be."""
     if world == 1:
         return Ranks(0, 1, local)
-    if config.parallel == "none":
-        raise TrainError(f"{world} processes were started, but parallel is none: set parallel=fsdp, ddp or auto")
-    if config.parallel == "fsdp" and config.model.lora is not None:
-        raise TrainError("parallel is fsdp, but adapters are trained: their gradients are small, set parallel=ddp")
-    if config.parallel != "auto":
-        return Ranks(rank, world, local, config.parallel)
+    if config.launch.parallel == "none":
+        raise TrainError(f"{world} processes were started, but parallel is none: set launch.parallel=fsdp, ddp or auto")
+    if config.launch.parallel == "fsdp" and config.model.lora is not None:
+        raise TrainError(
+            "parallel is fsdp, but adapters are trained: their gradients are small, set launch.parallel=ddp"
+        )
+    if config.launch.parallel != "auto":
+        return Ranks(rank, world, local, config.launch.parallel)
     # Adapters' gradients and optimizer state are small: sharding them would gather the frozen weights in every pass.
     return Ranks(rank, world, local, "ddp" if config.model.lora is not None else "fsdp")
 

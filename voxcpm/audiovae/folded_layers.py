@@ -146,9 +146,7 @@ class FoldedCondition(nn.Module):
 
     scale: Tensor
     shift: Tensor
-    enter: Tensor
     embed: Tensor
-    inner_scale: Tensor
 
     def __init__(self, condition: RateCondition | None, snake: Snake, offset: Tensor) -> None:
         super().__init__()

@@ -36,13 +36,9 @@ class TrainingBatch:
     #: `features`, which stay what is to be predicted; None: the features themselves.
     heard: Tensor | None = None
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> TrainingBatch:
+    def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch on another device (dtypes are kept)."""
-        moved = {
-            f.name: value.to(device, non_blocking=non_blocking)
-            for f in fields(self)
-            if (value := getattr(self, f.name)) is not None
-        }
+        moved = {f.name: value.to(device) for f in fields(self) if (value := getattr(self, f.name)) is not None}
         return replace(self, **moved)
 
 
@@ -115,11 +111,10 @@ class TrainingNoise:
         }
         return TrainingNoise(**chosen)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> TrainingNoise:
+    def to(self, device: torch.device | str) -> TrainingNoise:
         """The same numbers on another device."""
         moved: dict[str, Any] = {
-            f.name: None if (value := getattr(self, f.name)) is None else value.to(device, non_blocking=non_blocking)
-            for f in fields(self)
+            f.name: None if (value := getattr(self, f.name)) is None else value.to(device) for f in fields(self)
         }
         return TrainingNoise(**moved)
 
