@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 from fakes.processes import PATIENCE_S
+from forked import Forked
 from train_runs import REPOSITORY
 
 from trainer.config import TrainConfig
@@ -35,15 +36,7 @@ class RankProcesses:
         shared |= {"WORLD_SIZE": str(world)}
         self._logs = [folder / f"{path.stem}.{rank}.{time.monotonic_ns()}.log" for rank in range(world)]
         self.processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "voxmill.cli", "train", str(path)],
-                cwd=REPOSITORY,
-                env=os.environ
-                | shared
-                | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-                stdout=log.open("w"),
-                stderr=subprocess.STDOUT,
-            )
+            Forked(path, log, shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo"})
             for rank, log in enumerate(self._logs)
         ]
         self._output = Path(config.output)

@@ -35,15 +35,15 @@ from trainer.optim import make_optimizer
 from trainer.run import train
 from trainer.runtime.ranks import planned_ranks
 
-STEPS = 26
+STEPS, SAVE_EVERY = 26, 11
 VALIDATION = {"every": STEPS, "share": 0.1, "speak": 0}
 UPSTREAM = Path(os.environ.get("VOXMILL_UPSTREAM_PYTHON", REPOSITORY / ".upstream-venv" / "bin" / "python"))
 
 
 def settings(runs: Runs, output: Path, **changes: Any) -> TrainConfig:
-    """Four rows a step, two for each rank: a moving average, one validation at the end, a checkpoint every fourth step."""
+    """Four rows a step, two for each rank: a moving average, one validation at the end, few checkpoints (two seconds each)."""
     values: dict[str, Any] = {
-        "save_every": 4, "optim": {"ema": 0.9}, "validation": VALIDATION, "parallel": "fsdp",
+        "save_every": SAVE_EVERY, "optim": {"ema": 0.9}, "validation": VALIDATION, "parallel": "fsdp",
     }  # fmt: skip
     return runs.config(output, {"steps": STEPS, "rows": 1, "accumulate": 4}, **(values | changes))
 
@@ -124,7 +124,7 @@ def test_killed_at_any_step_the_next_losses_are_those_of_an_unbroken_run(
 ) -> None:
     step = dice.randrange(4, STEPS - 20 + 1)
     config = settings(runs, tmp_path / "out", async_save=True, recompute=True)  # neither changes a bit
-    started.append(RankProcesses(config, tmp_path))
+    started.append(RankProcesses(config.model_copy(update={"save_every": 4}), tmp_path))
     started[0].wait_for_step(step)
     started[0].kill()
     saved = latest(tmp_path / "out")
@@ -200,7 +200,7 @@ def test_shards_without_their_marker_do_not_count(runs: Runs, unbroken: Path, tm
     output = tmp_path / "out"
     shutil.copytree(unbroken, output, symlinks=True)
     names = sorted(path.name for path in (output / "resume").iterdir())
-    assert names == [f"step_{step:07d}" for step in (*range(4, STEPS, 4), STEPS)]
+    assert names == [f"step_{step:07d}" for step in (*range(SAVE_EVERY, STEPS, SAVE_EVERY), STEPS)]
     (output / "resume" / names[-1] / "complete.json").unlink()
     saved = latest(output)
     assert saved is not None and saved.resume.name == names[-2] and saved.folder is None

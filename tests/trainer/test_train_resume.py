@@ -6,7 +6,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from fakes.processes import PATIENCE_S
+from forked import Forked
 from safetensors.torch import load_file
 from speech_corpus import chosen_clips, commit_speaker
 from train_runs import Runs, losses, start_process
@@ -37,7 +37,7 @@ def unbroken(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def wait_for_step(process: subprocess.Popen[str], output: Path, step: int) -> None:
+def wait_for_step(process: Forked, output: Path, step: int) -> None:
     """Until the process has written that step (it must not have ended)."""
     limit = time.monotonic() + PATIENCE_S
     while time.monotonic() < limit:
@@ -50,9 +50,9 @@ def wait_for_step(process: subprocess.Popen[str], output: Path, step: int) -> No
 
 
 @pytest.fixture
-def killed() -> Iterator[list[subprocess.Popen[str]]]:
+def killed() -> Iterator[list[Forked]]:
     """Processes that must not outlive the test."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Forked] = []
     yield started
     for process in started:
         if process.poll() is None:
@@ -82,7 +82,7 @@ def test_killed_at_any_step_the_next_twenty_are_as_if_nothing_had_been(
     runs: Runs,
     unbroken: Path,
     tmp_path: Path,
-    killed: list[subprocess.Popen[str]],
+    killed: list[Forked],
     async_save: bool,
     dice: random.Random,
 ) -> None:
@@ -105,7 +105,7 @@ def test_killed_at_any_step_the_next_twenty_are_as_if_nothing_had_been(
 
 @pytest.mark.kill
 def test_asked_to_stop_it_saves_ends_well_and_goes_on(
-    runs: Runs, unbroken: Path, tmp_path: Path, killed: list[subprocess.Popen[str]]
+    runs: Runs, unbroken: Path, tmp_path: Path, killed: list[Forked]
 ) -> None:
     config = runs.config(tmp_path / "out", PHASE, save_every=1000)
     process = start_process(config, tmp_path)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from forked import REPOSITORY as REPOSITORY
+from forked import Forked
 
 from catalogs.corpus.reader import Corpus
 from catalogs.settings import move_renamed
 from trainer.config import TrainConfig
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -48,18 +45,11 @@ def losses(output: Path) -> dict[int, tuple[float, float, float]]:
     return {row["step"]: (row["loss/diffusion"], row["loss/stop"], row["optim/grad_norm"]) for row in rows}
 
 
-def start_process(config: TrainConfig, folder: Path) -> subprocess.Popen[str]:
+def start_process(config: TrainConfig, folder: Path) -> Forked:
     """Start `voxmill train` in a separate process."""
     path = folder / f"{Path(config.output).name}.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
-    return subprocess.Popen(
-        [sys.executable, "-m", "voxmill.cli", "train", str(path)],
-        cwd=REPOSITORY,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return Forked(path, path.with_suffix(".log"), {})
 
 
 def damage(corpus: Path, segment: str) -> None:
