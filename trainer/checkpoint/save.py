@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from catalogs.files import fsync_path
 from trainer.checkpoint.restore import Resumable, described, run_tensors, step_name, step_paths
 from trainer.checkpoint.shards import MARKER, ShardWriter, is_complete
 from trainer.config import TrainConfig
@@ -262,24 +263,16 @@ def _save_resume(path: Path, values: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-    _fsync(path.parent)
+    fsync_path(path.parent)
 
 
 def _save_adapter(folder: Path, tensors: dict[str, Tensor], lora: LoRAConfig, base: str) -> None:
     fresh = folder.parent / f".{folder.name}.{uuid4().hex[:8]}"
     save_lora(fresh, tensors, lora, base)
     for path in fresh.iterdir():
-        _fsync(path)
+        fsync_path(path)
     fresh.rename(folder)
-    _fsync(folder.parent)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    fsync_path(folder.parent)
 
 
 def _make_way(output: Path, folder: Path) -> None:
@@ -290,8 +283,8 @@ def _make_way(output: Path, folder: Path) -> None:
     if _is_latest(output, folder):
         copy = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
         shutil.copytree(folder, copy, copy_function=_link_or_copy)
-        _fsync(copy)
-        _fsync(copy.parent)
+        fsync_path(copy)
+        fsync_path(copy.parent)
         _point(output / "latest", Path("checkpoints") / copy.name)
     _remove(folder)
 
