@@ -51,7 +51,7 @@ def annotation_files(root: str | Path, kind: str) -> list[Path]:
 
 def replaced_segments(root: str | Path, record: Mapping[str, Any]) -> set[str]:
     """Ids of a unit's segments whose sources were processed again in another unit: what was made of these is out of date."""
-    older = record.get("superseded")
+    older = set(record.get("superseded", ()))
     schema = pa.schema([INDEX.field("segment_id"), INDEX.field("source_id")])
     files = [Path(root) / file["path"] for file in record["files"] if older and file["kind"] == "index"]
     tables = [read_rows(path, schema) for path in files]
