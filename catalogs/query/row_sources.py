@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def rows_sql(
     connection: duckdb.DuckDBPyConnection, kind: str, schema: pa.Schema, files: Sequence[Path], replaced: str = ""
 ) -> str:
-    """The rows of files of one kind, or a typed table without rows if there are no files.
+    """The rows of files of one kind, or a typed table without rows if no file holds any.
 
     replaced: what `replaced_sql` gives for this kind.
     """

@@ -325,6 +325,8 @@ def _explain(connection: duckdb.DuckDBPyConnection, error: Exception) -> str:
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = nearest(name, known)
-    there_are = ", ".join(known) if kind == "table" else "list them with: describe segments (or another view)"
+    there_are = (
+        f"there are: {', '.join(known)}" if kind == "table" else "list them with: describe segments (or another view)"
+    )
     hint = f"did you mean {near}?" if near else there_are
     return f"unknown {kind} {name}; {hint}"

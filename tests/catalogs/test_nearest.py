@@ -1,4 +1,4 @@
-"""What counts as a slip of the pen: a name that is not near is not suggested."""
+"""What counts as a misspelling: a name that is not near is not suggested."""
 
 from __future__ import annotations
 
