@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from annotators.providers import provider as provider_named
 from annotators.providers.base import Provider
 from annotators.schema import Answer, Clip
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
-from catalogs.corpus.reader import Corpus
+from catalogs.corpus.reader import Corpus, without
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.writable import check_writable
 
@@ -47,7 +46,7 @@ def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", ba
     for unit, rows in _units(corpus.kept_parts()):
         path = corpus.path / "annotations" / describer.name / unit[:2] / f"{unit}.parquet"
         done = _done(path)
-        todo = rows.filter(pc.invert(pc.is_in(rows.column("segment_id"), pa.array(list(done), pa.string()))))
+        todo = without(rows, "segment_id", done)
         stats.already += rows.num_rows - todo.num_rows
         if not todo.num_rows:
             continue

@@ -20,7 +20,7 @@ def write_atomically(final: Path, data: bytes, drafts: Path | None = None) -> No
     final.parent.mkdir(parents=True, exist_ok=True)
     draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}") if drafts is None else drafts / final.name
     _write_and_rename(draft, final, data)
-    fsync_folder(final.parent)
+    fsync_path(final.parent)
 
 
 def _write_and_rename(draft: Path, final: Path, data: bytes) -> None:
@@ -47,7 +47,7 @@ def open_atomically(final: Path) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):
             draft.unlink()
-    fsync_folder(final.parent)
+    fsync_path(final.parent)
 
 
 class _HashingSink:
@@ -98,11 +98,12 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> tuple[str
 def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        fsync_folder(folder.parent)
+        fsync_path(folder.parent)
 
 
-def fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def fsync_path(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

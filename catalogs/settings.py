@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -11,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from catalogs import yaml12
+from catalogs.nearest import nearest
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -99,10 +99,8 @@ def validate_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
         name = ".".join(keys)
         if first["type"] == "extra_forbidden":
             known, renamed = _known_keys(kind, keys[:-1]), {} if keys[1:] else _renamed(kind)
-            near = difflib.get_close_matches(keys[-1], [*known, *renamed], n=1, cutoff=0.4)
-            hint = (
-                f"did you mean {renamed.get(near[0], near[0])}?" if near else f"known keys: {', '.join(sorted(known))}"
-            )
+            near = nearest(keys[-1], [*known, *renamed])
+            hint = f"did you mean {renamed.get(near, near)}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise SettingsError(f"unknown setting {name}; {hint}") from None
         how = _how_to_write(keys[-1] if keys else "", first["type"], first.get("input"))
         # A validator's own words stand without pydantic's "Value error, " before them.

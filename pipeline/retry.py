@@ -8,13 +8,13 @@ from typing import Any
 
 from catalogs.corpus.attempts import CAUSES, cause_of_row
 from catalogs.corpus.commit import CorpusError, bind_fingerprint, corpus_info, sweep_tmp
-from catalogs.corpus.history import History, note_replaced, read_history, replaced_sources
+from catalogs.corpus.history import History, note_replaced, read_history, refused_files, replaced_sources
 from catalogs.corpus.locks import CorpusBusyError, only_run
 from pipeline.config import PrepareConfig, load_config
 from pipeline.inputs.find import FoundSources, SourceError
 from pipeline.prepare import PrepareError, Summary, Watcher, check_weights, find, full_disk_said, present, work
 from pipeline.runs.fingerprint import settle
-from pipeline.runs.journal import known_arguments, note_refused
+from pipeline.runs.journal import known_arguments, note_refused, places
 from pipeline.runtime.paths import public
 
 DEFAULT_CAUSES = ("machine", "bug")
@@ -24,7 +24,8 @@ DEFAULT_CAUSES = ("machine", "bug")
 def failures(
     root: str | Path, stage: str | None = None, causes: Collection[str] = DEFAULT_CAUSES
 ) -> dict[str, list[dict[str, Any]]]:
-    """Quarantine rows of committed sources, by source id: what `retry` processes again.
+    """Quarantine rows of what `retry` processes again: of committed sources by source id, and of files that were refused while
+    sources were listed (stage `sources`) by path.
 
     Raises PrepareError for a cause that does not exist or a stage that nothing failed in, CorpusError for a folder that is
     not a corpus.
@@ -40,6 +41,8 @@ def _failures(
         raise PrepareError(f"no cause {', '.join(unknown)}; causes: {', '.join(CAUSES)}")
     gone = set(replaced_sources(root))
     present = {source: rows for source, rows in history.failures.items() if source not in gone}
+    for _, row, _ in refused_files(root):
+        present.setdefault(row["path"], []).append(row)
     stages = sorted({row["stage"] for rows in present.values() for row in rows})
     if stage is not None and stage not in stages:
         raise PrepareError(f"nothing failed in a stage {stage}; failures are in: {', '.join(stages) or 'no stage'}")
@@ -65,7 +68,7 @@ def retry(
     stage: str | None = None,
     causes: Collection[str] = DEFAULT_CAUSES,
 ) -> Summary:
-    """Process the failed sources of a corpus again, and those that were refused before and can be read now.
+    """Process what `failures` gives again: failed sources, what lies in their place by now, and refused files that can be read.
 
     Raises PrepareError as `prepare` does, and where the corpus does not know its sources.
     """
@@ -95,15 +98,17 @@ def _retry(
         raise PrepareError(
             f"{root} does not know its sources (an older voxmill made it): run voxmill prepare with them once"
         )
-    found, readable = FoundSources(), set[str]()
+    history = read_history(root)
+    chosen = _failures(root, history, stage, causes)
+    paths = {row["path"] for rows in chosen.values() for row in rows}
+    found = FoundSources()
     for part, asked in _find_all(root, config, watcher):
-        readable.update(note_refused(root, part, asked))
+        note_refused(root, part, asked, paths)
         known = {source.source_id for source in found.sources}
         found.sources += [source for source in part.sources if source.source_id not in known]
         found.refused += part.refused
-    history = read_history(root)
-    note_replaced(root, history, present(found))
-    wanted = set(_failures(root, history, stage, causes))
+    note_replaced(root, history, [(path, source) for path, source in present(found) if path in paths])
+    wanted = (chosen.keys() & history.failures.keys()) - set(replaced_sources(root))
     ids = {source.source_id for source in found.sources}
     if missing := wanted - ids:
         first = history.failures[min(missing)][0]["path"]
@@ -112,9 +117,8 @@ def _retry(
             if len(missing) > 1
             else f"1 failed recording is not found any more: {first}; it stays in the quarantine"
         )
-    wanted |= {
-        s.source_id for s in found.sources if public(s.path) in readable and s.source_id not in history.generations
-    }
+    fresh = [source for source in found.sources if source.source_id not in history.generations] if paths else []
+    wanted |= {source.source_id for source in fresh if not paths.isdisjoint(places([public(source.path)]))}
     return work(root, config, fingerprint, watcher, found, ids - wanted, history)
 
 

@@ -6,7 +6,7 @@ Where several corpora hold a segment, its row, its description and its group are
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from catalogs.candidates.table import ACCEPTED, BRIEF, DIGESTED, FULL, LARGEST_H
 from catalogs.corpus.damage import finding, reading
 from catalogs.corpus.duplicates import duplicates_path, read_duplicates
 from catalogs.corpus.ids import short_hash
-from catalogs.corpus.reader import Corpus, annotation_files
+from catalogs.corpus.reader import Corpus, annotation_files, replaced_in_units, without
 from catalogs.corpus.thresholds import load_thresholds
 from catalogs.query.views import asking, connect, query_table
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _ROWS = 65_536
 _MEMORY = "1GB"
-_KEY_FORMAT = 1
+_KEY_FORMAT = 2
 """Raised when a table of the same corpora would hold other values."""
 
 _TABLES = """
@@ -145,8 +145,9 @@ def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus,
         for batch in catalog.sql(_KEPT_SQL).to_arrow_reader(_ROWS):
             _insert(connection, "kept", _numbered(batch, number, by_row=False))
     first = (parts - number) << 40
+    gone = replaced_in_units(part.path)
     for path in annotation_files(part.path, "descriptions"):
-        for batch in _batches(path, ["segment_id", "full", "brief", "status", "verdict"]):
+        for batch in _batches(path, ["segment_id", "full", "brief", "status", "verdict"], gone.get(path.stem, ())):
             good = pc.and_(
                 pc.fill_null(pc.equal(batch["status"], "ok"), False),
                 pc.fill_null(pc.not_equal(batch["verdict"], "dropped"), True),
@@ -161,7 +162,8 @@ def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus,
             _insert(connection, "descriptions", _numbered(table, first))
             first += batch.num_rows
     for path in annotation_files(part.path, "decoupled"):
-        for batch in _batches(path, ["segment_id", "described_id", "timbre_id", "text", "accepted"]):
+        columns = ["segment_id", "described_id", "timbre_id", "text", "accepted"]
+        for batch in _batches(path, columns, gone.get(path.stem, ())):
             table = batch.set_column(3, "text", _no_blanks(batch["text"]))
             _insert(connection, "decoupled", _numbered(table, first))
             first += batch.num_rows
@@ -175,12 +177,13 @@ def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus,
             second += batch.num_rows
 
 
-def _batches(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+def _batches(path: Path, columns: list[str], replaced: Collection[str] = ()) -> Iterator[pa.Table]:
+    """Columns of a file, without the rows of replaced segments."""
     import pyarrow.parquet as pq
 
     with reading(path):
         for batch in pq.ParquetFile(path).iter_batches(_ROWS, columns=columns):
-            yield pa.Table.from_batches([batch]).select(columns)
+            yield without(pa.Table.from_batches([batch]).select(columns), "segment_id", replaced)
 
 
 def _no_blanks(column: pa.ChunkedArray) -> pa.ChunkedArray:

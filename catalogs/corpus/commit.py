@@ -24,7 +24,10 @@ from catalogs.corpus.ids import short_hash
 from catalogs.corpus.locks import own_scratch, sweep_scratch
 from catalogs.corpus.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SCHEMA_VERSION
 from catalogs.corpus.shards import has_audio, index_rows, to_table, write_shard
-from catalogs.files import fsync_folder, make_folder, write_atomically, write_durably
+from catalogs.files import fsync_path, make_folder, write_atomically, write_durably
+
+_RECORDS = "*/*.json"
+"""Commit records below units/."""
 
 
 class CorpusError(ValueError):
@@ -55,11 +58,16 @@ class UnitContent:
 def create_corpus(root: str | Path, name: str | None = None, license: str | None = None) -> dict[str, Any]:
     """Make `root` a corpus (or open one that is there); returns corpus.json. Safe to call again and by many workers.
 
-    Raises CorpusError when the folder holds other things, or a corpus of a newer format.
+    Raises CorpusError when the folder is a file, holds other things, or a corpus of a newer format.
     """
     root = Path(root)
     marker = root / "corpus.json"
     if not marker.is_file():
+        nearest = next(path for path in (root, *root.absolute().parents) if path.exists())
+        if not nearest.is_dir():
+            raise CorpusError(f"{nearest} is a file; choose a folder for the corpus: a new one, or an earlier corpus")
+        if any((root / "units").glob(_RECORDS)):
+            return corpus_info(root)
         if root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
             raise CorpusError(f"{root} is not empty and not a corpus; choose another folder for the corpus")
         root.mkdir(parents=True, exist_ok=True)
@@ -77,12 +85,11 @@ def create_corpus(root: str | Path, name: str | None = None, license: str | None
 
 def corpus_info(root: str | Path) -> dict[str, Any]:
     """corpus.json of a corpus; CorpusError when the folder is none or was written by a newer or older version."""
-    try:
-        info = json.loads((Path(root) / "corpus.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise CorpusError(f"{root} is not a corpus (no corpus.json); make one with: voxmill prepare ...") from None
-    except json.JSONDecodeError:
-        raise CorpusError(f"{root}/corpus.json is damaged; put back a copy of it") from None
+    info = read_info(Path(root))
+    if info is None:
+        raise CorpusError(
+            f"{root}/corpus.json is damaged or missing; run: voxmill fsck {shlex.quote(str(root))} --repair, which writes it again"
+        )
     if info.get("schema_version", 0) > SCHEMA_VERSION:
         raise CorpusError(f"{root} has format {info['schema_version']}, newer than {SCHEMA_VERSION}: update voxmill")
     if info.get("schema_version", 0) < SCHEMA_VERSION:
@@ -91,6 +98,19 @@ def corpus_info(root: str | Path) -> dict[str, Any]:
             "prepare the recordings into another folder"
         )
     return info
+
+
+def read_info(root: Path) -> dict[str, Any] | None:
+    """corpus.json as it is; None if it is damaged, or missing beside commit records. CorpusError if this is not a corpus."""
+    try:
+        info = json.loads((root / "corpus.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        if not any((root / "units").glob(_RECORDS)):
+            raise CorpusError(f"{root} is not a corpus (no corpus.json); make one with: voxmill prepare ...") from None
+        return None
+    except ValueError:
+        return None
+    return info if isinstance(info, dict) else None
 
 
 def record_path(root: str | Path, unit: str) -> Path:
@@ -105,7 +125,7 @@ def is_inside(name: str) -> bool:
 
 def committed_units(root: str | Path) -> set[str]:
     """Ids of the units that are committed: what a resumed run leaves out."""
-    return {path.stem for path in (Path(root) / "units").glob("*/*.json")}
+    return {path.stem for path in (Path(root) / "units").glob(_RECORDS)}
 
 
 def read_records(root: str | Path, superseded: bool = False) -> Iterator[dict[str, Any]]:
@@ -124,7 +144,7 @@ def read_records(root: str | Path, superseded: bool = False) -> Iterator[dict[st
 
 
 def _all_records(root: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted((root / "units").glob("*/*.json")):
+    for path in sorted((root / "units").glob(_RECORDS)):
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError):
@@ -245,7 +265,7 @@ def _place(
     final = root / relative
     make_folder(final.parent)
     os.replace(draft, final)  # noqa: PTH105 - the one call the protocol is about
-    fsync_folder(final.parent)
+    fsync_path(final.parent)
     return {"kind": kind, "path": relative, "sha256": sha256, "bytes": size}
 
 
@@ -279,7 +299,7 @@ def _link_record(draft: Path, final: Path) -> dict[str, Any] | None:
         if final.is_file():
             return json.loads(final.read_text(encoding="utf-8"))
         os.replace(draft, final)  # noqa: PTH105
-    fsync_folder(final.parent)
+    fsync_path(final.parent)
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from catalogs.corpus.attempts import newest_records, older_sources
-from catalogs.corpus.commit import corpus_info
+from catalogs.corpus.commit import corpus_info, read_info
 from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.findings import Findings
 from catalogs.corpus.latents import latent_problems
@@ -34,12 +34,14 @@ def fsck(
     done, units in all).
     """
     root = Path(root)
-    corpus_info(root)
     if repair:
-        from catalogs.corpus.repair import mend
+        from catalogs.corpus.repair import mend, rebuild_info
 
+        lost = read_info(root) is None
         with only_run(root):
-            return mend(root, examine(root, hashes, progress))
+            rebuilt = [rebuild_info(root)] if lost else []
+            return rebuilt + mend(root, examine(root, hashes, progress))
+    corpus_info(root)
     found = examine(root, hashes, progress)
     what = f"; run: {repair_command(root)}"
     units = [problem for problems in found.damaged.values() for problem in problems]

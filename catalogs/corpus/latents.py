@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from catalogs.corpus.commit import read_records, write_in_corpus
 from catalogs.corpus.damage import reading
+from catalogs.corpus.reader import replaced_segments
 from catalogs.corpus.shards import BATCH_ROWS
 
 _OPEN_FILES = 256
@@ -116,7 +117,7 @@ class StoredLatents:
                 )
             if not _is_of(table, record):
                 continue
-            replaced = _replaced(self.root, record)
+            replaced = replaced_segments(self.root, record)
             for row, segment in enumerate(table.column("segment_id").to_pylist()):
                 if segment not in replaced:
                     self._places.setdefault(segment, (number, row))
@@ -193,21 +194,6 @@ def _is_of(table: pa.Table, record: Mapping[str, Any]) -> bool:
     """Return True if latents were made of a shard that a unit's record lists. Files of before do not name their shard."""
     shard = json.loads(table.schema.metadata[b"voxmill"]).get("shard")
     return shard is None or any(file["path"] == shard for file in record["files"])
-
-
-def _replaced(root: Path, record: Mapping[str, Any]) -> set[str]:
-    """Ids of a unit's segments whose sources were processed again in another unit."""
-    import pyarrow.parquet as pq
-
-    older = set(record.get("superseded", ()))
-    found: set[str] = set()
-    for file in record["files"] if older else ():
-        if file["kind"] == "index":
-            with reading(root / file["path"]):
-                table = pq.ParquetFile(root / file["path"]).read(columns=["segment_id", "source_id"])
-            pairs = zip(*(table.column(name).to_pylist() for name in ("segment_id", "source_id")), strict=True)
-            found |= {segment for segment, source in pairs if source in older}
-    return found
 
 
 def _open(path: Path) -> pa.Table:

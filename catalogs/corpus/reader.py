@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,8 @@ _ANNOTATIONS = {"descriptions": DESCRIPTIONS, "decoupled": DECOUPLED}
 def annotation_files(root: str | Path, kind: str) -> list[Path]:
     """Files under annotations/ that hold `descriptions` or `decoupled` rows, of whichever pass, known by their columns.
 
-    Those of units that were processed again as a whole are left out: the new unit may have segments of the same ids.
+    Those of units that were processed again as a whole are left out: the new unit may have segments of the same ids. Of a unit
+    that was processed again in part, the rows of `replaced_segments` are to be left out.
     """
     import pyarrow.parquet as pq
 
@@ -46,6 +47,28 @@ def annotation_files(root: str | Path, kind: str) -> list[Path]:
                 if wanted <= set(pq.read_schema(path).names):
                     found.append(path)
     return found
+
+
+def replaced_segments(root: str | Path, record: Mapping[str, Any]) -> set[str]:
+    """Ids of a unit's segments whose sources were processed again in another unit: what was made of these is out of date."""
+    older = set(record.get("superseded", ()))
+    schema = pa.schema([INDEX.field("segment_id"), INDEX.field("source_id")])
+    files = [Path(root) / file["path"] for file in record["files"] if older and file["kind"] == "index"]
+    tables = [read_rows(path, schema) for path in files]
+    pairs = (row.values() for table in tables for row in table.to_pylist())
+    return {segment for segment, source in pairs if source in older}
+
+
+def replaced_in_units(root: str | Path) -> dict[str, set[str]]:
+    """`replaced_segments` of each unit that has some."""
+    return {r["unit_id"]: replaced_segments(root, r) for r in read_records(root) if "superseded" in r}
+
+
+def without(table: pa.Table, column: str, values: Iterable[str]) -> pa.Table:
+    """The rows whose `column` holds none of the values."""
+    import pyarrow.compute as pc
+
+    return table.filter(pc.invert(pc.is_in(table.column(column), pa.array(list(values), pa.string()))))
 
 
 def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
@@ -118,11 +141,9 @@ class Corpus:
         return any(record.get("superseded") for record in self.records)
 
     def _read(self, file: dict[str, Any], superseded: list[str] | None, schema: pa.Schema) -> pa.Table:
-        import pyarrow.compute as pc
-
         table = read_rows(self.path / file["path"], schema)
         if superseded and "source_id" in table.schema.names:
-            table = table.filter(pc.invert(pc.is_in(table.column("source_id"), pa.array(superseded, pa.string()))))
+            table = without(table, "source_id", superseded)
         return table
 
     def _between_present(self, references: pa.Table) -> pa.Table:
@@ -139,8 +160,11 @@ class Corpus:
         """
         import pyarrow.compute as pc
 
-        schema = _ANNOTATIONS[kind]
-        parts = [read_rows(path, schema) for path in annotation_files(self.path, kind)]
+        schema, gone = _ANNOTATIONS[kind], replaced_in_units(self.path)
+        parts = [
+            without(read_rows(path, schema), "segment_id", gone.get(path.stem, ()))
+            for path in annotation_files(self.path, kind)
+        ]
         if not parts:
             return schema.empty_table()
         found = pa.concat_tables(parts)

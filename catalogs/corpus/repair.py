@@ -1,8 +1,8 @@
 """`fsck --repair`: the road back from damage. Nothing is deleted but doubles of what is committed.
 
-A record that was lost is rebuilt from its files, an index from its shard. Any other damaged unit is taken off the list of what
-is committed: its record moves to damaged/units/, and the same prepare command processes exactly its sources again. This is done
-only if all of them are still there.
+corpus.json is rebuilt from the commit records, a record that was lost from its files, an index from its shard. Any other damaged
+unit is taken off the list of what is committed: its record moves to damaged/units/, and the same prepare command processes
+exactly its sources again. This is done only if all of them are still there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ from catalogs.corpus.commit import commit_record, corpus_info, record_path, swee
 from catalogs.corpus.findings import Findings
 from catalogs.corpus.ids import other_channel_id, source_id
 from catalogs.corpus.locks import dead_scratch
-from catalogs.corpus.schema import INDEX
+from catalogs.corpus.schema import INDEX, SCHEMA_VERSION
 from catalogs.corpus.unit_checks import Problem, read_file
 from catalogs.corpus.unnamed import aside_folder, aside_records, is_redone
 from catalogs.files import file_sha256
+from catalogs.settings import SettingsError, read_yaml
 
 
 def mend(root: Path, found: Findings) -> list[Problem]:
@@ -44,9 +47,37 @@ def mend(root: Path, found: Findings) -> list[Problem]:
     return done + _remove_doubles(root, found)
 
 
+def rebuild_info(root: Path) -> Problem:
+    """Write corpus.json again: the format and fingerprint of the newest commit record, and the date of the oldest."""
+    records = []
+    for path in (root / "units").glob("*/*.json"):
+        with suppress(ValueError):
+            records.append(json.loads(path.read_text(encoding="utf-8")))
+    records.sort(key=lambda record: str(record["at"]))
+    newest = records[-1] if records else {"schema_version": SCHEMA_VERSION}
+    info = {"name": _prepared_name(root) or root.resolve().name, "schema_version": newest["schema_version"]}
+    info |= {"license": None, "created_at": records[0]["at"] if records else datetime.now(UTC).isoformat()}
+    info |= {"fingerprint": newest["fingerprint"]} if records else {}
+    if (root / "corpus.json").exists():
+        _set_aside(root, root / "corpus.json")
+    write_in_corpus(root, root / "corpus.json", json.dumps(info, indent=2, ensure_ascii=False).encode())
+    return Problem("repaired", "corpus.json", "it was damaged or missing, and written again from the commit records")
+
+
+def _prepared_name(root: Path) -> str | None:
+    """The name of the corpus in the settings of its last run."""
+    try:
+        return str(read_yaml(root / "prepare.yaml").get("name") or "") or None
+    except (SettingsError, OSError):
+        return None
+
+
 def _broken_record(root: Path, path: Path, problem: Problem, rebuilt: bool) -> Problem:
     if not rebuilt:
-        what = f"{problem.what}, and its files are not whole: put back a copy, or move it to damaged/ and prepare again"
+        what = (
+            f"{problem.what}, and its files are not whole: move it to damaged/units/ and run the same prepare command, which"
+            " processes its recordings again"
+        )
         return Problem("error", problem.path, what)
     _set_aside(root, path)
     return Problem("repaired", problem.path, f"{problem.what}; it was moved to damaged/")

@@ -7,7 +7,6 @@ pipeline never holds it open and readers never meet a lock. A corpus that was mo
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import re
@@ -41,7 +40,9 @@ from catalogs.corpus.schema import (
 )
 from catalogs.corpus.thresholds import Thresholds, load_thresholds, save_thresholds
 from catalogs.files import file_sha256
+from catalogs.nearest import nearest
 from catalogs.query.column_words import comments_sql, with_comments
+from catalogs.query.row_sources import columns_sql, list_sql, present_pairs_sql, quoted, replaced_sql, rows_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -133,73 +134,24 @@ def _sql(connection: duckdb.DuckDBPyConnection, root: Path, files: dict[str, lis
     values: dict[str, str] = {
         "kept": limits.kept_sql(),
         "reasons": limits.all_reasons_sql(),
-        "state": _quote(_state(root, files, limits)),
-        "root": _quote(str(root)),
+        "state": quoted(_state(root, files, limits)),
+        "root": quoted(str(root)),
         "version": str(SCHEMA_VERSION),
-        "columns_segments": _columns(INDEX.names),
+        "columns_segments": columns_sql(INDEX.names),
         "cause": cause_sql(),
         "comments": comments_sql(),
-        "replaced": f"CAST({_list(replaced_sources(root))} AS VARCHAR[])",
+        "replaced": f"CAST({list_sql(replaced_sources(root))} AS VARCHAR[])",
     }
-    older = _superseded(root)
+    older = [record for record in read_records(root) if "superseded" in record]
     for kind, schema in _SCHEMAS.items():
-        values[f"files_{kind}"] = _source(connection, kind, schema, files[kind], older)
-        values[f"columns_{kind}"] = _columns(schema.names)
+        values[f"files_{kind}"] = rows_sql(
+            connection, kind, schema, files[kind], replaced_sql(root, kind, files, older)
+        )
+        values[f"columns_{kind}"] = columns_sql(schema.names)
     if older:
-        values["files_references"] = _present_pairs(values["files_references"], values["files_index"])
+        values["files_references"] = present_pairs_sql(values["files_references"], values["files_index"])
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     return Template(template).substitute(values)
-
-
-def _source(
-    connection: duckdb.DuckDBPyConnection, kind: str, schema: pa.Schema, files: list[Path], older: dict[str, list[str]]
-) -> str:
-    """What a view reads from: the committed files, or a typed table without rows where there is none.
-
-    `older`: of each file with rows of sources that were processed again in another unit, the ids of these sources.
-    """
-    empty = connection.from_arrow(schema.empty_table())
-    types = dict(zip(empty.columns, [str(kind) for kind in empty.types], strict=True))
-    nothing = "SELECT " + ", ".join(f'CAST(NULL AS {types[name]}) AS "{name}"' for name in types) + " WHERE false"
-    if not files:
-        return f"({nothing})"
-    listed = _list(str(path) for path in files)
-    if kind != "records":
-        # Only the quarantine has columns that older files lack; asking it of all would open every file's footer.
-        by_name = ", union_by_name = true" if kind == "quarantine" else ""
-        gone = [(str(path), source) for path in files for source in older.get(str(path), ())]
-        if gone and "source_id" in schema.names:
-            pairs = ", ".join(f"({_quote(path)}, {_quote(source)})" for path, source in gone)
-            rows = (
-                f"SELECT * EXCLUDE (filename) FROM read_parquet({listed}, filename = true{by_name}) AS rows "
-                f"ANTI JOIN (VALUES {pairs}) AS gone(filename, source_id) USING (filename, source_id)"
-            )
-        else:
-            rows = f"SELECT * FROM read_parquet({listed}{by_name})"
-        if by_name:
-            return f"({nothing} UNION ALL BY NAME {rows})"
-        return f"({rows})" if gone else f"read_parquet({listed})"
-    columns = ", ".join(f'"{name}": {_quote("JSON" if name == "stats" else types[name])}' for name in types)
-    return f"read_json({listed}, format = 'auto', records = true, columns = {{{columns}}})"
-
-
-def _superseded(root: Path) -> dict[str, list[str]]:
-    """Of each file with rows of sources that were processed again in another unit, the ids of these sources."""
-    return {
-        str(root / file["path"]): record["superseded"]
-        for record in read_records(root)
-        if "superseded" in record
-        for file in record["files"]
-    }
-
-
-def _present_pairs(references: str, index: str) -> str:
-    """Reference pairs both of whose segments are there, each once: a pair of both attempts at a source is one."""
-    present = f"(SELECT segment_id FROM {index})"
-    return (
-        f"(SELECT DISTINCT ON (segment_id, reference_id) * FROM {references} "
-        f"WHERE segment_id IN {present} AND reference_id IN {present})"
-    )
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
@@ -262,7 +214,7 @@ def _confined(connection: duckdb.DuckDBPyConnection, root: Path) -> duckdb.DuckD
     """
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
-    connection.execute(f"SET allowed_directories = {_list([str(root)])}")
+    connection.execute(f"SET allowed_directories = {list_sql([str(root)])}")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
@@ -372,19 +324,9 @@ def _explain(connection: duckdb.DuckDBPyConnection, error: Exception) -> str:
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+    near = nearest(name, known)
+    there_are = (
+        f"there are: {', '.join(known)}" if kind == "table" else "list them with: describe segments (or another view)"
+    )
+    hint = f"did you mean {near}?" if near else there_are
     return f"unknown {kind} {name}; {hint}"
-
-
-def _columns(names: Iterable[str]) -> str:
-    """Column names for a SELECT, quoted: `full` is a word of SQL."""
-    return ", ".join(f'"{name}"' for name in names)
-
-
-def _list(texts: Iterable[str]) -> str:
-    return "[" + ", ".join(_quote(text) for text in texts) + "]"
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

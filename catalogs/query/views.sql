@@ -18,7 +18,7 @@ CREATE VIEW reference_pairs AS
 SELECT $columns_references FROM $files_references;
 
 CREATE VIEW descriptions AS
--- Rows of segments that --redo has replaced stay on the disk and count nowhere.
+-- Rows of segments that were replaced (--redo, retry) stay on the disk and count nowhere.
 SELECT $columns_descriptions FROM $files_descriptions SEMI JOIN (SELECT segment_id FROM $files_index) USING (segment_id);
 
 CREATE VIEW decoupled AS

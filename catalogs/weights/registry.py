@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+from catalogs.nearest import nearest
 from catalogs.weights.verify import (
     RUNS_CODE,
     DigestMismatch,
@@ -86,10 +87,8 @@ def weights(name: str) -> Weights:
     """The entry of one model; KeyError naming the nearest known one."""
     known = registry()
     if name not in known:
-        import difflib
-
-        near = difflib.get_close_matches(name, [*known, *_table()["profiles"]], n=1, cutoff=0.4)
-        raise KeyError(f"unknown weights {name!r}; " + (f"did you mean {near[0]}?" if near else ", ".join(known)))
+        near = nearest(name, [*known, *_table()["profiles"]])
+        raise KeyError(f"unknown weights {name!r}; " + (f"did you mean {near}?" if near else ", ".join(known)))
     return known[name]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.inputs.find import FoundSources
 from pipeline.records import Quarantined, Session
 from pipeline.runs.to_rows import quarantine_row
 from pipeline.runtime.failures import code_version
-from pipeline.runtime.paths import is_location, local_path, public
+from pipeline.runtime.paths import container_path, is_location, local_path, public
 from pipeline.stages import stage_class
 
 
@@ -66,25 +66,34 @@ def gone_line(root: Path, found: FoundSources, arguments: Sequence[str], history
     return f"{len(gone)} {words} not among the sources any more; {'it stays' if len(gone) == 1 else 'they stay'}"
 
 
-def note_refused(root: Path, found: FoundSources, arguments: Sequence[str]) -> list[str]:
+def note_refused(
+    root: Path, found: FoundSources, arguments: Sequence[str], chosen: Collection[str] | None = None
+) -> None:
     """Write down what this run refuses, and forget what earlier runs refused where it has looked and refuses it no more.
 
-    Returns the paths that were refused before and are sources now.
+    chosen: the refused paths that this run processes once they can be read (default: all). The others stay written down.
     """
     own = absolute_arguments(arguments)
     for verdict in found.refused:
         quarantine_now(root, quarantine_row(verdict), own)
     refused = {(verdict.path, verdict.error) for verdict in found.refused}
     sources = {public(source.path) for source in found.sources}
-    readable = []
+    waiting = places(sources) - set(chosen) if chosen is not None else set()
     for file, row, asked in refused_files(root):
         path = row["path"] or ""
         looked = path in sources or (bool(asked) and asked <= set(own)) or any(_is_within(path, one) for one in own)
-        if looked and (path, row["error"]) not in refused:
+        if looked and path not in waiting and (path, row["error"]) not in refused:
             file.unlink(missing_ok=True)
-            if path in sources:
-                readable.append(path)
-    return readable
+
+
+def places(paths: Iterable[str]) -> set[str]:
+    """Paths of recordings, of the containers that hold them, and of the folders that hold these."""
+    found: set[str] = set()
+    waiting = {place for path in paths for place in (path, container_path(path))}
+    while waiting:
+        found |= waiting
+        waiting = {place.rpartition("/")[0] for place in waiting} - found - {""}
+    return found
 
 
 def _is_within(path: str, argument: str) -> bool:

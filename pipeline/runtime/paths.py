@@ -44,6 +44,14 @@ def local_path(argument: str) -> str:
     return argument
 
 
+def container_path(location: str) -> str:
+    """The path or URL of the file that holds a recording: the archive or table of a member, otherwise the recording itself."""
+    outer = location.rpartition("::")[2]
+    if outer.startswith("rows://"):
+        return unquote(outer.removeprefix("rows://").partition("#")[0])
+    return local_path(outer)
+
+
 def printable(path: str | PurePath) -> str:
     """A path as text that can be written down, whatever bytes are in it."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

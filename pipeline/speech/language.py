@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from catalogs.nearest import nearest
 from catalogs.vocabulary.languages import dialect, dialects, languages
 from catalogs.vocabulary.languages import language as known_language
 from pipeline.records import PCM_RATE, Segment, Session
@@ -59,8 +59,8 @@ def nearest_language(name: str) -> str | None:
     """The known language with the name or code most like a word, as `German (de)`; None where none is like it."""
     codes = {one.name.casefold(): f"{one.name} ({code})" for code, one in languages().items()}
     codes |= {code.casefold(): f"{one.name} ({code})" for code, one in languages().items()}
-    near = difflib.get_close_matches(name.strip().casefold(), codes, n=1, cutoff=0.7)
-    return codes[near[0]] if near else None
+    near = nearest(name.strip(), codes)
+    return codes[near] if near else None
 
 
 def vote(windows: Sequence[np.ndarray], detect: Callable[[np.ndarray], dict[str, float]]) -> DetectedLanguage | None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import soundfile
 
-from catalogs.corpus.commit import UnitContent
+from catalogs.corpus.commit import UnitContent, bind_fingerprint, commit_unit, create_corpus
 from catalogs.corpus.ids import segment_id, short_hash, source_id, unit_id
+from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS
+from catalogs.corpus.shards import to_table
 
 FINGERPRINT = "0123456789abcdef"
 RATE = 16_000
@@ -117,6 +123,39 @@ def make_unit(name: str = "a", segments: int = 3, seconds: float = 1.5, **change
         "stats": {"busy_s": {"decode": 0.5, "transcribe": 2.0}, "wall_s": 3.0, "settings": "abc"},
     }
     return UnitContent(**(content | changes))
+
+
+def both(first: UnitContent, second: UnitContent, **changes: Any) -> UnitContent:
+    """One unit of two sessions."""
+    names = ("rows", "recordings", "references", "quarantine", "sessions")
+    return dataclasses.replace(
+        first, **{name: [*getattr(first, name), *getattr(second, name)] for name in names}, **changes
+    )
+
+
+def annotate(root: Path, unit: str, segments: Sequence[str], said: str) -> None:
+    """A description and a decoupled sample of each segment, as passes leave them beside a unit."""
+    of_voice = {"annotator": "acoustic", "full": said, "brief": said, "status": "ok", "verdict": "agree"}
+    of_made = {"described_id": "x", "timbre_id": "y", "text": said, "accepted": True}
+    for folder, row, schema in (("acoustic", of_voice, DESCRIPTIONS), ("made", of_made, DECOUPLED)):
+        path = root / "annotations" / folder / unit[:2] / f"{unit}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(to_table([{"segment_id": segment} | row for segment in segments], schema), path)
+
+
+def redone_in_part(root: Path) -> tuple[list[str], list[str]]:
+    """A corpus with unit ffff of the recordings a and b, of which unit 0000 holds a again; only ffff is annotated ("old").
+
+    Returns the ids of the kept segments of a and of b. Those of a are the same in both units.
+    """
+    create_corpus(root)
+    bind_fingerprint(root, FINGERPRINT)
+    a, b = make_unit("a", 4), make_unit("b", 4)
+    kept = [[row["segment_id"] for row in unit.rows if row["kept"]] for unit in (a, b)]
+    commit_unit(root, both(a, b, unit_id="f" * 16))
+    annotate(root, "f" * 16, [*kept[0], *kept[1]], "old")
+    commit_unit(root, dataclasses.replace(a, unit_id="0" * 16, generation=1))
+    return kept[0], kept[1]
 
 
 def verdict(path: str = "a/broken.wav", stage: str = "decode") -> dict[str, Any]:

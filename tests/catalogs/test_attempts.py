@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus_builders import FINGERPRINT, make_unit, verdict
+from corpus_builders import FINGERPRINT, annotate, both, make_unit, redone_in_part, verdict
 
 from catalogs.corpus.attempts import cause_of_row, newest_records
-from catalogs.corpus.commit import UnitContent, bind_fingerprint, commit_unit, create_corpus, read_records
+from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, read_records
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.history import note_replaced, read_history
 from catalogs.corpus.ids import other_channel_id
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import QUARANTINE
 from catalogs.query.views import query
-
-
-def both(first: UnitContent, second: UnitContent, **changes: Any) -> UnitContent:
-    """One unit of two sessions."""
-    names = ("rows", "recordings", "references", "quarantine", "sessions")
-    return dataclasses.replace(
-        first, **{name: [*getattr(first, name), *getattr(second, name)] for name in names}, **changes
-    )
 
 
 @pytest.fixture
@@ -69,6 +60,16 @@ def test_every_view_takes_the_newest_attempt_once(corpus: Path) -> None:
         assert query(corpus, counts.format(view, key))[1] == [(count, count)], view
     assert query(corpus, "select outcome from funnel where outcome in ('unaccounted', 'quarantined')")[1] == []
     assert query(corpus, "select count(*) from segments where snr_db = 20.0")[1] == [(5,)]
+
+
+@pytest.mark.parametrize(("kind", "words"), [("descriptions", '"full"'), ("decoupled", "text")])
+def test_what_was_made_of_an_older_attempt_counts_nowhere(tmp_path: Path, kind: str, words: str) -> None:
+    again, left = redone_in_part(tmp_path / "corpus")
+    for expected in (dict.fromkeys(left, "old"), dict.fromkeys(left, "old") | dict.fromkeys(again, "new")):
+        viewed = query(tmp_path / "corpus", f"select segment_id, {words} from {kind}")[1]
+        read = Corpus(tmp_path / "corpus").annotations(kind).select(["segment_id", words.strip('"')]).to_pylist()
+        assert sorted(viewed) == sorted(tuple(row.values()) for row in read) == sorted(expected.items())
+        annotate(tmp_path / "corpus", "0" * 16, again, "new")
 
 
 def test_a_corpus_with_two_attempts_is_whole(corpus: Path) -> None:

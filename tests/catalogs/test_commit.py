@@ -255,6 +255,9 @@ def test_folders_that_are_no_corpus_are_refused(tmp_path: Path) -> None:
         create_corpus(tmp_path)
     with pytest.raises(CorpusError, match="not a corpus"):
         Corpus(tmp_path)
+    for place in ("holiday.jpg", "holiday.jpg/corpus"):
+        with pytest.raises(CorpusError, match=r"holiday.jpg is a file; choose a folder for the corpus"):
+            create_corpus(tmp_path / place)
     create_corpus(tmp_path / "new")
     (tmp_path / "new" / "corpus.json").write_text('{"schema_version": 99}')
     with pytest.raises(CorpusError, match="newer"):

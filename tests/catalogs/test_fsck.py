@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from corpus_builders import make_unit, verdict
+from corpus_builders import FINGERPRINT, make_unit, verdict
 
-from catalogs.corpus.commit import commit_unit, create_corpus
+from catalogs.corpus.commit import CorpusError, bind_fingerprint, commit_unit, corpus_info, create_corpus
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.ids import other_channel_id
 from catalogs.corpus.locks import CorpusBusyError, only_run
@@ -51,6 +51,27 @@ def test_a_truncated_file_is_found_without_hashes(root: Path) -> None:
     path = _file(root, "segments")
     path.write_bytes(path.read_bytes()[:-10])
     assert any("bytes" in line for line in _errors(root, hashes=False))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"\xff\xfe"])
+def test_a_damaged_or_missing_corpus_json_is_written_again(root: Path, content: bytes | None) -> None:
+    bind_fingerprint(root, FINGERPRINT)
+    before, marker = corpus_info(root), root / "corpus.json"
+    marker.unlink() if content is None else marker.write_bytes(content)
+    for use in (corpus_info, create_corpus, fsck):
+        with pytest.raises(CorpusError, match=rf"corpus.json is damaged or missing; run: voxmill fsck {root} --repair"):
+            use(root)
+    (done,) = fsck(root, repair=True)
+    assert (done.severity, done.path) == ("repaired", "corpus.json") and fsck(root) == []
+    assert {**corpus_info(root), "created_at": ""} == {**before, "created_at": ""}
+    assert (root / "damaged" / "corpus.json").is_file() == (content is not None)
+
+
+def test_a_folder_that_is_not_a_corpus_is_not_repaired(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(CorpusError, match="is not a corpus"):
+        fsck(tmp_path / "photos", repair=True)
+    assert list((tmp_path / "photos").iterdir()) == []
 
 
 def test_both_channels_of_a_file_that_is_gone_are_counted(tmp_path: Path) -> None:

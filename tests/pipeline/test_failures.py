@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tarfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,47 @@ def test_retry_takes_the_sources_of_every_run_and_says_what_is_gone(
     assert retry(site.corpus, config, Lines()).tried_again == 1
     assert "1 failed recording is not found any more: " in capsys.readouterr().out
     assert [row[0] for row in site.quarantine()] == ["00.wav"]
+
+
+def test_retry_takes_files_that_were_refused_where_they_are_asked_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A link that led nowhere and a tar that could not be opened: both of stage `sources`, both the recording's fault."""
+    link, packed = site.sources / "link.wav", site.sources / "pack.tar"
+    link.symlink_to(site.sources.parent / "later.wav")
+    packed.write_bytes(b"not a tar")
+    site.run()
+    refused = [str(link), str(packed)]
+    assert failures(site.corpus) == {} and sorted(failures(site.corpus, "sources", ["data"])) == refused
+    with pytest.raises(PrepareError, match="nothing failed in a stage trouble; failures are in: sources"):
+        failures(site.corpus, "trouble")
+    command = ["voxmill", "retry", str(site.corpus), "--stage", "sources", "--cause", "data", "--dry-run"]
+    monkeypatch.setattr("sys.argv", command)
+    capfd.readouterr()
+    with suppress(SystemExit):
+        main()
+    said = capfd.readouterr()
+    lines = (said.out + said.err).splitlines()
+    assert lines[0] == "2 files that were refused before any stage (data): processed now if they can be read"
+    assert {line.split(" (sources: ")[0].strip() for line in lines[1:]} == set(refused)
+    write(site.sources.parent / "later.wav", noise(3.0, 16_000, seed=8), 16_000)
+    write(site.sources.parent / "packed.wav", noise(3.0, 16_000, seed=9), 16_000)
+    with tarfile.open(packed, "w") as tar:
+        tar.add(site.sources.parent / "packed.wav", "packed.wav")
+    config = CheapConfig(engine={"executor": "inline"}, trouble=TroubleConfig(fates=str(site.fates)))
+    assert retry(site.corpus, config, Lines()).sessions == 0 and len(site.quarantine()) == 2, "not asked for, not lost"
+    assert retry(site.corpus, config, Lines(), "sources", ["data"]).sessions == 2 and site.quarantine() == []
+    site.check(5)
+
+
+def test_retry_processes_what_lies_in_the_place_of_a_broken_file(site: Site) -> None:
+    (site.sources / "00.wav").write_bytes(b"RIFF plain words")
+    site.run()
+    write(site.sources / "00.wav", noise(3.0, 16_000, seed=9), 16_000)
+    config = CheapConfig(engine={"executor": "inline"}, trouble=TroubleConfig(fates=str(site.fates)))
+    assert retry(site.corpus, config, Lines()).sessions == 0 and len(site.quarantine()) == 1
+    assert retry(site.corpus, config, Lines(), causes=CAUSES).sessions == 1 and site.quarantine() == []
+    assert site.run().sessions == 0
 
 
 def test_a_segment_that_a_stage_failed_on_keeps_its_audio() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from corpus_builders import annotate, redone_in_part
 from test_train_corpora import decouple
 
 import trainer.data.candidate_table
@@ -75,6 +76,16 @@ def test_the_table_holds_what_the_corpus_says(copy: Path, made: bool) -> None:
         assert corpora.place(segment)[1:] == part.place(segment)
     with pytest.raises(TrainError, match="has no audio"):
         corpora.segment("0" * 16)
+
+
+def test_words_of_an_older_attempt_at_a_recording_are_not_trained_on(tmp_path: Path) -> None:
+    again, left = redone_in_part(tmp_path)
+    shutil.rmtree(tmp_path / "annotations" / "made")
+    for expected in (dict.fromkeys(left, "old"), dict.fromkeys(left, "old") | dict.fromkeys(again, "new")):
+        found = find_candidates(Corpora([tmp_path]), "true", 60.0, "a")
+        assert {c.segment_id: c.description for c in found if c.description} == expected and len(found) == 6
+        annotate(tmp_path, "0" * 16, again, "new")
+        shutil.rmtree(tmp_path / "annotations" / "made" / "00")
 
 
 def test_masks_are_the_layouts_of_the_candidates() -> None:

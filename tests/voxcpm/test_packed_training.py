@@ -14,7 +14,7 @@ from tiny_voxcpm import tiny_model
 
 from voxcpm.model.attention import _IS_CAUSAL, _SHARES_HEADS, CAUSAL, Reach, attend
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.sequence.training_batch import Losses, TrainingBatch, TrainingNoise
+from voxcpm.sequence.training_batch import BatchIndex, Losses, TrainingBatch, TrainingNoise
 from voxcpm.sequence.training_rows import Sample, lay_out_sample, pack_rows
 
 PATCH = (2, 6)
@@ -151,12 +151,29 @@ def test_document_attention_equals_a_mask() -> None:
     q, k, v = (torch.randn(2, heads, 8, 16, generator=g) for heads in (4, 2, 2))
     mask = (ids[:, :, None] == ids[:, None, :]) & torch.ones(8, 8, dtype=torch.bool).tril()
     wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None], enable_gqa=True)
-    reach = Reach.documents(ids)
-    assert reach.lengths == (3, 2, 3, 1, 5, 2)
-    assert_close(attend(q, k, v, reach), wanted, 1e-5)
-    assert_close(
-        attend(q[:1], k[:1], v[:1], Reach.documents(torch.zeros(1, 8))), attend(q[:1], k[:1], v[:1], CAUSAL), 1e-5
-    )
+    batch = replace(pack_rows([[make_sample(1)], [make_sample(2)]]), document_ids=ids)
+    index = BatchIndex.of(batch)
+    assert index.lengths == (3, 2, 3, 1, 5, 2) and index.offsets is not None
+    assert index.offsets.tolist() == [0, 3, 5, 8, 9, 14, 16] and index.offsets.dtype == torch.int32
+    assert_close(attend(q, k, v, Reach.packed(index.lengths, index.offsets)), wanted, 1e-5)
+    one = Reach.packed([8], torch.tensor([0, 8]))
+    assert_close(attend(q[:1], k[:1], v[:1], one), attend(q[:1], k[:1], v[:1], CAUSAL), 1e-5)
+
+
+def test_a_forward_pass_asks_the_device_for_no_value() -> None:
+    """On the meta device nothing has a value: whatever would wait for a GPU (`nonzero`, `item`, a boolean index) raises."""
+    rows = [[make_sample(1), make_sample(2, reference=3)], [make_sample(3, prompt_only=True), make_sample(4)]]
+    batch = pack_rows(rows)
+    noise = TrainingNoise.draw(tuple(batch.loss_mask.shape), PATCH)
+    with pytest.raises(NotImplementedError):
+        tiny_model().to("meta").training_losses(replace(batch.to("meta"), index=None), noise.to("meta"))
+    model = tiny_model()
+    wanted = model.training_losses(batch, noise)
+    given = model.training_losses(replace(batch, index=BatchIndex.of(batch)), noise)
+    assert torch.equal(given.diffusion_per_position, wanted.diffusion_per_position)
+    losses = model.to("meta").training_losses(batch.to("meta"), noise.to("meta"))
+    assert losses.stop_count == wanted.stop_count and losses.stop_logits.shape == wanted.stop_logits.shape
+    (losses.diffusion + losses.stop).backward()
 
 
 def test_sample_layouts_are_checked() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from fakes.processes import PATIENCE_S
 
 from voxmill import cli
 
@@ -33,3 +37,25 @@ def test_ctrl_c_is_one_line(
         cli.main()
     assert stop.value.code == 130
     assert capsys.readouterr().err.strip().splitlines() == [line]
+
+
+_INTERRUPTED = """
+import importlib, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {during!r}:
+            signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+module, function = {entry!r}.split(":")
+getattr(importlib.import_module(module), function)()
+"""
+
+
+@pytest.mark.parametrize(("command", "during"), [("voxmill", "typer"), ("voxcpm", "voxcpm.inference.options")])
+def test_ctrl_c_while_the_command_line_is_imported_is_one_line(command: str, during: str) -> None:
+    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    entry = pyproject["project"]["scripts"].get(command, "voxcpm.__main__:main")
+    code = _INTERRUPTED.format(during=during, entry=entry)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "Stopped.")

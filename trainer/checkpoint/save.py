@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from catalogs.files import fsync_folder, open_atomically
+from catalogs.files import fsync_path, open_atomically
 from trainer.checkpoint.restore import Resumable, described, run_tensors, step_name, step_paths
 from trainer.checkpoint.shards import MARKER, ShardWriter, is_complete
 from trainer.config import TrainConfig
@@ -264,9 +264,9 @@ def _save_adapter(folder: Path, tensors: dict[str, Tensor], lora: LoRAConfig, ba
     fresh = folder.parent / f".{folder.name}.{uuid4().hex[:8]}"
     save_lora(fresh, tensors, lora, base)
     for path in fresh.iterdir():
-        fsync_folder(path)
+        fsync_path(path)
     fresh.rename(folder)
-    fsync_folder(folder.parent)
+    fsync_path(folder.parent)
 
 
 def _make_way(output: Path, folder: Path) -> None:
@@ -277,8 +277,8 @@ def _make_way(output: Path, folder: Path) -> None:
     if _is_latest(output, folder):
         copy = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
         shutil.copytree(folder, copy, copy_function=_link_or_copy)
-        fsync_folder(copy)
-        fsync_folder(copy.parent)
+        fsync_path(copy)
+        fsync_path(copy.parent)
         _point(output / "latest", Path("checkpoints") / copy.name)
     _remove(folder)
 

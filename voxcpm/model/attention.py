@@ -39,16 +39,6 @@ class Reach:
     longest: int = 0  #: an upper bound of lengths, a power of two so that a compiler sees few values
 
     @staticmethod
-    def documents(document_ids: Tensor) -> Reach:
-        """Block-diagonal causal reach of packed rows; document_ids [B, T], a document is a run of one id in one row."""
-        rows, length = document_ids.shape
-        border = torch.ones_like(document_ids, dtype=torch.bool)
-        border[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
-        starts = border.flatten().nonzero().squeeze(1)
-        offsets = torch.cat((starts, starts.new_tensor([rows * length])))
-        return Reach.packed(offsets.diff().tolist(), offsets)
-
-    @staticmethod
     def packed(lengths: Sequence[int], offsets: Tensor) -> Reach:
         """Documents of these lengths; offsets: [documents + 1], 0 and their running sums, on the device that computes."""
         longest = 1 << max(8, (max(lengths) - 1).bit_length())

@@ -20,7 +20,7 @@ from voxcpm.model.fsq import FSQ
 from voxcpm.model.locenc import LocEnc
 from voxcpm.model.tower import Tower
 from voxcpm.sequence.prompt_layout import Layout
-from voxcpm.sequence.training_batch import Losses, TrainingBatch, TrainingNoise
+from voxcpm.sequence.training_batch import BatchIndex, Losses, TrainingBatch, TrainingNoise
 
 
 class VoxCPM2(nn.Module):
@@ -142,17 +142,17 @@ class VoxCPM2(nn.Module):
         self, batch: TrainingBatch, rng: TrainingNoise | torch.Generator | None = None, progress: float = 0.0
     ) -> Losses:
         """As `training_losses`; the module's call, so that hooks (FSDP, compile) see it."""
-        text, audio, loss = (m.bool() for m in (batch.text_mask, batch.audio_mask, batch.loss_mask))
+        text, audio = batch.text_mask.bool(), batch.audio_mask.bool()
         patch_shape = (self.config.patch_size, self.config.feat_dim)
         if not isinstance(rng, TrainingNoise):
             log_norm = self.config.dit_config.cfm_config.t_scheduler == "log-norm"
-            rng = TrainingNoise.draw(tuple(loss.shape), patch_shape, rng, log_norm)
-        reach = CAUSAL if batch.document_ids is None else Reach.documents(batch.document_ids)
+            rng = TrainingNoise.draw(tuple(audio.shape), patch_shape, rng, log_norm)
+        index = batch.index or BatchIndex.of(batch)
+        reach = CAUSAL if index.offsets is None else Reach.packed(index.lengths or (), index.offsets)
         positions = batch.position_ids
         heard = batch.features if batch.heard is None else batch.heard
-        # Before the towers, since a GPU's queue is waited for here.
-        rows, columns = loss.nonzero(as_tuple=True)
-        h, r = self.hidden_states(batch.text_tokens, text, audio, heard[audio], reach, positions)
+        h, r = self.hidden_states(batch.text_tokens, text, audio, heard[index.audio], reach, positions)
+        rows, columns = index.loss
         before = (columns - 1).clamp(min=0)
         starts = columns == 0
         if batch.document_ids is not None:

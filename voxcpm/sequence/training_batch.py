@@ -8,11 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class BatchIndex:
+    """Where the audio, the loss and the documents of a batch are. Asked of tensors on a GPU, each would wait for its queue."""
+
+    audio: tuple[Tensor, Tensor]  #: (rows, columns), [A] int64 each, of the patches, in row-major order
+    loss: tuple[Tensor, Tensor]  #: the same of the patches to be learned
+    lengths: tuple[int, ...] | None = None  #: of the documents in the sequence of all B*T positions; None: one per row
+    offsets: Tensor | None = None  #: [documents + 1] int32: 0 and the running sums of the lengths
+
+    @staticmethod
+    def of(batch: TrainingBatch) -> BatchIndex:
+        """The index of a batch, on its device."""
+        rows, columns = batch.audio_mask.nonzero(as_tuple=True)
+        loss_rows, loss_columns = batch.loss_mask.nonzero(as_tuple=True)
+        if batch.document_ids is None:
+            return BatchIndex((rows, columns), (loss_rows, loss_columns))
+        lengths = tuple(stop - start for _, start, stop in _runs(batch.document_ids.cpu()))
+        offsets = torch.tensor((0, *accumulate(lengths)), dtype=torch.int32, device=rows.device)
+        return BatchIndex((rows, columns), (loss_rows, loss_columns), lengths, offsets)
+
+    def to(self, device: torch.device | str) -> BatchIndex:
+        """The same index on another device."""
+        audio, loss = ((rows.to(device), columns.to(device)) for rows, columns in (self.audio, self.loss))
+        offsets = None if self.offsets is None else self.offsets.to(device)
+        return BatchIndex(audio, loss, self.lengths, offsets)
 
 
 @dataclass(frozen=True)
@@ -35,10 +62,14 @@ class TrainingBatch:
     #: [B, T, P, D]: what is heard of the audio (LocEnc, and the patch before the one that LocDiT makes) where that is not
     #: `features`, which stay what is to be predicted; None: the features themselves.
     heard: Tensor | None = None
+    #: Made by `to` before the batch leaves the CPU; None: the forward pass makes it. Set it to None with other masks or ids.
+    index: BatchIndex | None = None
 
     def to(self, device: torch.device | str) -> TrainingBatch:
-        """The same batch on another device (dtypes are kept)."""
-        moved = {f.name: value.to(device) for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        """The same batch on another device (dtypes are kept), with its index."""
+        on_cpu = self.loss_mask.device.type == "cpu"
+        whole = replace(self, index=BatchIndex.of(self)) if self.index is None and on_cpu else self
+        moved = {f.name: value.to(device) for f in fields(whole) if (value := getattr(whole, f.name)) is not None}
         return replace(self, **moved)
 
 

@@ -105,7 +105,8 @@ def retry(
 ) -> None:
     """Process again what failed in a corpus, with its own settings and the sources that its runs were given.
 
-    A broken recording (cause data) fails again unless the code has changed: it is left out unless you ask for it.
+    A broken recording (cause data) fails again unless the code has changed: it is left out unless you ask for it. Files that were
+    refused before any stage, such as links that led nowhere, have the stage "sources": they are processed if they can be read now.
 
     Example:  voxmill retry corpus --cause bug --dry-run
     """
@@ -115,9 +116,15 @@ def retry(
     terminal = Terminal(as_json)
     causes = cause or DEFAULT_CAUSES
     wanted = failures(corpus, stage, causes)
-    where, verb = f" in {stage}" if stage else "", "is" if len(wanted) == 1 else "are"
-    terminal.say(f"{counted(len(wanted), 'recording')} that failed{where} ({', '.join(causes)}) {verb} processed again")
     rows = [row for rows in wanted.values() for row in rows]
+    refused = len({row["path"] for row in rows if row["stage"] == "sources"})
+    failed, where, why = len(wanted) - refused, f" in {stage}" if stage else "", ", ".join(causes)
+    if failed or not refused:
+        verb = "is" if failed == 1 else "are"
+        terminal.say(f"{counted(failed, 'recording')} that failed{where} ({why}) {verb} processed again")
+    if refused:
+        file = "file that was" if refused == 1 else "files that were"
+        terminal.say(f"{refused} {file} refused before any stage ({why}): processed now if they can be read")
     if dry_run:
         for row in rows:
             terminal.say(f"  {row['path']} ({row['stage']}: {row['error']})")
@@ -284,9 +291,9 @@ def fsck(
 ) -> None:
     """Prove a corpus whole: every file's digest, no segment twice, every second of every recording accounted for.
 
-    --repair rebuilds lost commit records, and indexes of units whose segments all have audio. It takes any other damaged unit off
-    the list of what is committed, so that the same prepare command processes exactly its recordings again. If these are gone, it
-    changes nothing and names them.
+    --repair rebuilds corpus.json, lost commit records, and indexes of units whose segments all have audio. It takes any other
+    damaged unit off the list of what is committed, so that the same prepare command processes exactly its recordings again. If
+    these are gone, it changes nothing and names them.
 
     Example:  voxmill fsck corpus --repair
     """

@@ -1,0 +1,99 @@
+"""What the views of the catalog read, as SQL: committed files, without the rows of sources that another unit processed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def rows_sql(
+    connection: duckdb.DuckDBPyConnection, kind: str, schema: pa.Schema, files: Sequence[Path], replaced: str = ""
+) -> str:
+    """The rows of files of one kind, or a typed table without rows if no file holds any.
+
+    replaced: what `replaced_sql` gives for this kind.
+    """
+    empty = connection.from_arrow(schema.empty_table())
+    types = dict(zip(empty.columns, [str(kind) for kind in empty.types], strict=True))
+    nothing = "SELECT " + ", ".join(f'CAST(NULL AS {types[name]}) AS "{name}"' for name in types) + " WHERE false"
+    if not files:
+        return f"({nothing})"
+    listed = list_sql(str(path) for path in files)
+    if kind == "records":
+        columns = ", ".join(f'"{name}": {quoted("JSON" if name == "stats" else types[name])}' for name in types)
+        return f"read_json({listed}, format = 'auto', records = true, columns = {{{columns}}})"
+    # Only the quarantine has columns that older files lack; asking it of all would open every file's footer.
+    by_name = ", union_by_name = true" if kind == "quarantine" else ""
+    rows = f"read_parquet({listed}{by_name})"
+    if replaced:
+        rows = (
+            f"(SELECT * EXCLUDE (filename) FROM read_parquet({listed}, filename = true{by_name}) AS rows "
+            f"ANTI JOIN {replaced})"
+        )
+    return f"({nothing} UNION ALL BY NAME SELECT * FROM {rows})" if by_name else rows
+
+
+def replaced_sql(root: Path, kind: str, files: Mapping[str, Sequence[Path]], older: Sequence[Mapping[str, Any]]) -> str:
+    """The rows of one kind whose sources were processed again in another unit, to be joined by file. Empty if there are none.
+
+    older: the records of units that hold such sources.
+    """
+    if kind in ("descriptions", "decoupled"):
+        unit_of = {record["unit_id"]: record for record in older}
+        made = [
+            (str(path), str(root / file["path"]), source)
+            for path in files[kind]
+            for file in unit_of.get(path.stem, {"files": ()})["files"]
+            if file["kind"] == "index"
+            for source in unit_of[path.stem]["superseded"]
+        ]
+        if not made:
+            return ""
+        indexes = list_sql(sorted({index for _, index, _ in made}))
+        return (
+            f"(SELECT made.filename, rows.segment_id FROM read_parquet({indexes}, filename = true) AS rows "
+            f"JOIN (VALUES {_tuples(made)}) AS made(filename, index_file, source_id) "
+            "ON rows.filename = made.index_file AND rows.source_id = made.source_id) AS gone USING (filename, segment_id)"
+        )
+    rows = [
+        (str(root / file["path"]), source)
+        for record in older
+        for file in record["files"]
+        if file["kind"] == kind and kind != "references"
+        for source in record["superseded"]
+    ]
+    return f"(VALUES {_tuples(rows)}) AS gone(filename, source_id) USING (filename, source_id)" if rows else ""
+
+
+def present_pairs_sql(references: str, index: str) -> str:
+    """Reference pairs both of whose segments are there, each once: a pair of both attempts at a source is one."""
+    present = f"(SELECT segment_id FROM {index})"
+    return (
+        f"(SELECT DISTINCT ON (segment_id, reference_id) * FROM {references} "
+        f"WHERE segment_id IN {present} AND reference_id IN {present})"
+    )
+
+
+def columns_sql(names: Iterable[str]) -> str:
+    """Column names for a SELECT, quoted: `full` is a word of SQL."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def list_sql(texts: Iterable[str]) -> str:
+    """A list of strings."""
+    return "[" + ", ".join(quoted(text) for text in texts) + "]"
+
+
+def quoted(text: str) -> str:
+    """A string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _tuples(rows: Iterable[Sequence[str]]) -> str:
+    return ", ".join("(" + ", ".join(quoted(text) for text in row) + ")" for row in rows)
