@@ -18,6 +18,7 @@ from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus, without
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.writable import check_writable
+from catalogs.words import counted
 
 
 @dataclass
@@ -29,6 +30,12 @@ class DescribeStats:
     failed: int = 0
     already: int = 0
     cost_usd: float = 0.0
+
+    @property
+    def line(self) -> str:
+        """The figures for a person."""
+        described = counted(self.described, "segment")
+        return f"described {described} with {self.annotator} ({self.failed} failed, {self.already} were done)"
 
 
 def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", batch: int = 16) -> DescribeStats:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from catalogs.corpus.attempts import CAUSES, cause_of_row
-from catalogs.corpus.commit import CorpusError, bind_fingerprint, corpus_info, sweep_tmp
+from catalogs.corpus.commit import bind_fingerprint, corpus_info, sweep_tmp
 from catalogs.corpus.history import History, note_replaced, read_history, refused_files, replaced_sources
-from catalogs.corpus.locks import CorpusBusyError, only_run
+from catalogs.corpus.locks import only_run
+from catalogs.query.views import build_catalog
+from catalogs.words import counted
 from pipeline.config import PrepareConfig, load_config
 from pipeline.inputs.find import FoundSources, SourceError
-from pipeline.prepare import PrepareError, Summary, Watcher, check_weights, find, full_disk_said, present, work
+from pipeline.prepare import Watch, describe, ignore, log_lines, process
+from pipeline.runs.errors import PrepareError, stopping_in_one_line
 from pipeline.runs.fingerprint import settle
 from pipeline.runs.journal import known_arguments, note_refused, places
+from pipeline.runs.sources import find, present
+from pipeline.runs.summary import Summary, quarantine_lines, summary_lines
+from pipeline.runs.weights import check_weights
 from pipeline.runtime.paths import public
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CAUSES = ("machine", "bug")
 """A broken recording (`data`) would fail again; it is tried where it is asked for."""
@@ -53,46 +62,66 @@ def _failures(
     }
 
 
-def settings_of(root: str | Path) -> PrepareConfig:
-    """The settings that a corpus was prepared with. Raises PrepareError where they are not there."""
+def settings_of(root: str | Path, overrides: Iterable[str] = ()) -> PrepareConfig:
+    """The settings that a corpus was prepared with, with `a.b=c` overrides.
+
+    Raises PrepareError if they are not there, CorpusError for a folder that is not a corpus.
+    """
+    corpus_info(root)
     path = Path(root) / "prepare.yaml"
     if not path.is_file():
         raise PrepareError(f"{path} is missing: run voxmill prepare with the recordings and the settings again")
-    return load_config(path)
+    return load_config(path, overrides)
+
+
+def retry_lines(wanted: Mapping[str, list[dict[str, Any]]], stage: str | None, causes: Collection[str]) -> list[str]:
+    """Count for a person what `failures` gives: recordings that failed, and files that were refused."""
+    refused = len({row["path"] for rows in wanted.values() for row in rows if row["stage"] == "sources"})
+    failed, where, why = len(wanted) - refused, f" in {stage}" if stage else "", ", ".join(causes)
+    lines = []
+    if failed or not refused:
+        verb = "is" if failed == 1 else "are"
+        lines.append(f"{counted(failed, 'recording')} that failed{where} ({why}) {verb} processed again")
+    if refused:
+        file = "file that was" if refused == 1 else "files that were"
+        lines.append(f"{refused} {file} refused before any stage ({why}): processed now if they can be read")
+    return lines
 
 
 def retry(
     root: str | Path,
-    config: PrepareConfig,
-    watcher: Watcher,
+    config: PrepareConfig | None = None,
     stage: str | None = None,
     causes: Collection[str] = DEFAULT_CAUSES,
+    watch: Watch = ignore,
 ) -> Summary:
-    """Process what `failures` gives again: failed sources, what lies in their place by now, and refused files that can be read.
+    """Do what `voxmill retry` does: process what `failures` gives again (failed sources, what lies in their place by now, and
+    refused files that can be read), describe the corpus and build its catalog. `config`: the corpus' own settings if not given.
 
-    Raises PrepareError as `prepare` does, and where the corpus does not know its sources.
+    Raises PrepareError as `prepare` does, and if the corpus does not know its sources.
     """
-    root = Path(root).expanduser().absolute()
-    corpus_info(root)
-    settled = settle(config, root)
+    corpus = Path(root).expanduser()
+    root = corpus.absolute()
+    log_lines(retry_lines(failures(corpus, stage, causes), stage, causes))
+    settled = settle(config or settings_of(corpus), root)
     check_weights(settled.config.weights())
-    with full_disk_said(root):
-        try:
-            with only_run(root):
-                bind_fingerprint(root, settled.fingerprint)
-                sweep_tmp(root)
-                return _retry(root, settled.config, settled.fingerprint, watcher, stage, causes)
-        except (CorpusBusyError, CorpusError) as error:
-            raise PrepareError(str(error)) from None
+    with stopping_in_one_line(root), only_run(root):
+        bind_fingerprint(root, settled.fingerprint)
+        sweep_tmp(root)
+        summary = _retry(root, settled.config, settled.fingerprint, stage, causes, watch)
+    describe(corpus, settled.config)
+    build_catalog(corpus)
+    log_lines([*summary_lines(summary), *quarantine_lines(summary)])
+    return summary
 
 
 def _retry(
     root: Path,
     config: PrepareConfig,
     fingerprint: str,
-    watcher: Watcher,
     stage: str | None,
     causes: Collection[str],
+    watch: Watch,
 ) -> Summary:
     if not known_arguments(root):
         raise PrepareError(
@@ -102,7 +131,7 @@ def _retry(
     chosen = _failures(root, history, stage, causes)
     paths = {row["path"] for rows in chosen.values() for row in rows}
     found = FoundSources()
-    for part, asked in _find_all(root, config, watcher):
+    for part, asked in _find_all(root, config):
         note_refused(root, part, asked, paths)
         known = {source.source_id for source in found.sources}
         found.sources += [source for source in part.sources if source.source_id not in known]
@@ -112,20 +141,20 @@ def _retry(
     ids = {source.source_id for source in found.sources}
     if missing := wanted - ids:
         first = history.failures[min(missing)][0]["path"]
-        watcher.say(
+        log.info(
             f"{len(missing)} failed recordings are not found any more, e.g. {first}: they stay in the quarantine"
             if len(missing) > 1
             else f"1 failed recording is not found any more: {first}; it stays in the quarantine"
         )
     fresh = [source for source in found.sources if source.source_id not in history.generations] if paths else []
     wanted |= {source.source_id for source in fresh if not paths.isdisjoint(places([public(source.path)]))}
-    return work(root, config, fingerprint, watcher, found, ids - wanted, history)
+    return process(root, config, fingerprint, found, ids - wanted, history, watch)
 
 
-def _find_all(root: Path, config: PrepareConfig, watcher: Watcher) -> Iterator[tuple[FoundSources, list[str]]]:
+def _find_all(root: Path, config: PrepareConfig) -> Iterator[tuple[FoundSources, list[str]]]:
     """What each run's sources are now. Each run's by themselves: what a recording is called depends on all that was given."""
     for arguments in known_arguments(root):
         try:
-            yield find(root, arguments, config, watcher), arguments
+            yield find(root, arguments, config), arguments
         except SourceError as error:
-            watcher.say(f"left out: {error}")
+            log.info(f"left out: {error}")

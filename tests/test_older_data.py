@@ -72,7 +72,7 @@ def test_prepare_goes_on_with_an_old_corpus(old: Path) -> None:
 
     def run() -> tuple[int, int]:
         with PrepareProgress(Terminal()) as progress:
-            summary = prepare(["recordings"], "corpus", config, progress)
+            summary = prepare(["recordings"], "corpus", config, watch=progress)
         return summary.sources, summary.sessions
 
     assert run() == (3, 0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from voxmill.terminal import Terminal, quoted
 
 if TYPE_CHECKING:
-    from pipeline.prepare import Summary
+    from pipeline.runs.summary import Summary
     from trainer import TrainResult
     from voxmill.demo_recordings import DemoSet
     from voxmill.score import LanguageScore
@@ -86,18 +86,13 @@ def _recordings(out: Path, minutes: float, terminal: Terminal) -> DemoSet:
 
 
 def _prepare(recordings: Path, corpus: Path, executor: str, terminal: Terminal) -> Summary:
-    from annotators.runner import describe_corpus
     from pipeline.config import load_config
     from pipeline.prepare import prepare
     from voxmill.progress import PrepareProgress
 
     settings = load_config(None, [f"engine.executor={executor}", "name=demo", "unit_s=240"])
     with PrepareProgress(terminal) as progress:
-        summary = prepare([str(recordings)], corpus, settings, progress)
-    progress.summarize(summary)
-    stats = describe_corpus(corpus, "acoustic")
-    terminal.say(f"described {stats.described} segments ({stats.already} were done)")
-    return summary
+        return prepare([str(recordings)], corpus, settings, watch=progress)
 
 
 def _ask(corpus: Path, terminal: Terminal) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from catalogs.words import counted
 from voxmill.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ def show_forecast(
     """Forecast a run and print it as a table (or JSON). Writes nothing. Raises ValueError if there is nothing to do."""
     from catalogs.corpus.thresholds import REASON_WORDS, apply_saved, saved_wins
     from pipeline.forecast.forecast import forecast, list_recordings
-    from pipeline.prepare import check_weights
     from pipeline.runs.fingerprint import settle
+    from pipeline.runs.weights import check_weights
 
     # As the run would decide: `separate.mode: auto` and the thresholds are those of the corpus, if there is one.
     settled = settle(config, out, redo)
@@ -35,9 +36,10 @@ def show_forecast(
             terminal.say(line)
     config = settled.config.model_copy(update={"thresholds": apply_saved(out, config.thresholds)})
     check_weights(config.weights())
-    found = list_recordings(recordings, out, config)
-    terminal.say(f"{len(found.sources)} recording{'s' * (len(found.sources) != 1)} found")
-    result = forecast(found, out, config, sample_s, say=terminal.say, redo=redo)
+    with terminal.printing("pipeline"):
+        found = list_recordings(recordings, out, config)
+        terminal.say(f"{counted(len(found.sources), 'recording')} found")
+        result = forecast(found, out, config, sample_s, redo=redo)
     rows = [
         _row("time", result.wall_s, _hours),
         _row("kept", result.kept_s, _hours),

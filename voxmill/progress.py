@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 
 from rich.box import SIMPLE_HEAD
@@ -15,97 +16,61 @@ from rich.progress import Progress as Bar
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from pipeline.engine.api import Event, SessionDone
 from pipeline.engine.progress import Progress
-from pipeline.engine.worker import Outcome
-from pipeline.prepare import Summary
-from pipeline.records import Session
-from pipeline.runs.summary import quarantine_lines
-from voxmill.terminal import Terminal, counted
+from voxmill.terminal import Terminal
 
 _REDRAW_S = 0.5
-_SAY_AGAIN_S = 60.0
+_TELL_AGAIN_S = 60.0
 """Seconds between lines, at most, if no terminal is attached: one recording of hours is one session."""
 
 
 class PrepareProgress:
-    """A `pipeline.prepare.Watcher` that draws a live table on the terminal (plain lines where it is not one)."""
+    """Show a run while it is entered: what it logs, and its progress (a live table on a terminal, lines elsewhere).
+
+    It is the `watch` of `pipeline.prepare.prepare`.
+    """
 
     def __init__(self, terminal: Terminal, clock: Callable[[], float] = time.monotonic) -> None:
         self._terminal = terminal
         self._clock = clock
         self._live = Live(console=terminal.console, transient=True, refresh_per_second=2)
-        self._drawn = self._said = -1e9
-        self._done = 0
-        self._name = ""
+        self._shown = ExitStack()
+        self._drawn = -1e9
+        self._told: float | None = None
 
     def __enter__(self) -> PrepareProgress:
+        self._shown.enter_context(self._terminal.printing("pipeline"))
+        self._shown.callback(self._live.stop)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        self._shown.close()
 
-    def say(self, line: str) -> None:
-        """See `Watcher`."""
-        self._terminal.say(line)
-
-    def planned(self, sessions: int, audio_s: float) -> None:
-        """See `Watcher`."""
-        self._said = self._clock()
-        if self._terminal.console.is_terminal and sessions:
+    def __call__(self, event: Event, progress: Progress) -> None:
+        """Show the state of the run after an event."""
+        now = self._clock()
+        if self._terminal.console.is_terminal:
             self._live.start()
-
-    def stage_done(self, group: str, outcome: Outcome) -> None:
-        """See `Watcher`."""
-
-    def session_done(self, session: Session) -> None:
-        """See `Watcher`."""
-        self._name = session.session_id
-
-    def progressed(self, progress: Progress) -> None:
-        """See `Watcher`."""
-        now, finished = self._clock(), progress.sessions_done > self._done
-        if self._live.is_started and (finished or now - self._drawn >= _REDRAW_S):
-            # Drawn here and not when the terminal refreshes: that is another thread, and the counts change under it.
-            self._live.update(Group(_Headline(progress), escape(note(progress, slowest=False)), stage_table(progress)))
-            self._drawn = now
-        elif not self._live.is_started and (finished or now - self._said >= _SAY_AGAIN_S):
-            count = f"{progress.sessions_done}/{progress.sessions}"
-            said = f"{self._name}; {note(progress)}" if finished else f"{note(progress)}; at {_working(progress)}"
-            self.say(f"  {count} {_sessions(progress)}: {said}")
-            self._said = now
-        self._done = progress.sessions_done
-
-    def summarize(self, summary: Summary) -> None:
-        """What the run did, in a few lines."""
-        say = self._terminal.say
-        if not summary.sessions and not summary.quarantined:
-            return  # the command says what the corpus holds
-        rate = summary.audio_s / summary.wall_s if summary.wall_s else 0.0
-        recordings = counted(summary.sources - summary.already_there, "recording")
-        say(
-            f"{recordings}, {summary.audio_s / 60:.1f} minutes in {summary.wall_s:.0f} s"
-            f" ({rate:.1f}x real time): {counted(summary.segments, 'segment')}, {summary.kept} kept"
-            f" ({summary.kept_s / 60:.1f} minutes)"
-        )
-        if summary.rejected:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items())
-            say(f"rejected, by reason: {reasons}")
-        if summary.separation:
-            tried, used, gain = (summary.separation[key] for key in ("tried_s", "used_s", "gain"))
-            whole = max(summary.audio_s, 1e-9)
-            say(
-                f"source separation: tried on {tried / whole:.0%} of the audio, used for {used / whole:.0%}, "
-                f"where DNSMOS rose by {gain:.2f}"
-            )
-        if summary.stage_s:
-            say("seconds per stage: " + ", ".join(f"{name} {busy:.1f}" for name, busy in summary.stage_s.items()))
-
-    def tell_quarantine(self, summary: Summary) -> None:
-        """What could not be processed, and the command that lists it: the last lines of a command."""
-        for line in quarantine_lines(summary):
-            self._terminal.say(line)
+            if isinstance(event, SessionDone) or now - self._drawn >= _REDRAW_S:
+                # Drawn here and not when the terminal refreshes: that is another thread, and the counts change under it.
+                self._live.update(
+                    Group(_Headline(progress), escape(note(progress, slowest=False)), stage_table(progress))
+                )
+                self._drawn = now
+            return
+        if self._told is None:
+            self._told = progress.started
+        if isinstance(event, SessionDone):
+            state = f"{event.session.session_id}; {note(progress)}"
+        elif now - self._told >= _TELL_AGAIN_S:
+            state = f"{note(progress)}; at {_working(progress)}"
+        else:
+            return
+        self._terminal.say(f"  {progress.sessions_done}/{progress.sessions} {_sessions(progress)}: {state}")
+        self._told = now
 
 
 class _Headline:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +32,19 @@ class Terminal:
     def say(self, line: str) -> None:
         """One plain line."""
         self.console.print(escape(line))
+
+    @contextmanager
+    def printing(self, package: str) -> Iterator[None]:
+        """Print what a package logs for people (level INFO and above), one line each."""
+        logger, lines = logging.getLogger(package), _Lines(self)
+        before = logger.level
+        logger.addHandler(lines)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.setLevel(before)
+            logger.removeHandler(lines)
 
     def title(self, line: str) -> None:
         """A line that opens a step."""
@@ -69,14 +84,18 @@ class Terminal:
             sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str, indent=1) + "\n")
 
 
+class _Lines(logging.Handler):
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._terminal.say(record.getMessage())
+
+
 def quoted(value: object) -> str:
     """A path or name as it must be typed in a shell: for every command that is printed."""
     return shlex.quote(str(value))
-
-
-def counted(count: int, noun: str) -> str:
-    """A count with its noun: `1 recording`, `2 recordings`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def shown(value: Any) -> str:

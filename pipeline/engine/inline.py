@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
-from pipeline.engine.worker import Moved, Outcome, StageGroup, Worker
+from pipeline.engine.api import Event, GroupDone, ItemStarted, SessionDone
+from pipeline.engine.worker import StageGroup, Worker
 from pipeline.records import Session
 
 
 class InlineEngine:
-    """The engine without processes. A stage that kills its process kills the run; time limits are not enforced."""
+    """The engine without processes. A stage that kills its process kills the run; time limits are not enforced.
+
+    The stages are loaded and run in one thread, so that events of a session can be yielded while it is processed.
+    """
 
     def __init__(self, groups: list[StageGroup], marks: Path) -> None:
         self._workers = [(group.name, Worker(group.stages, str(marks))) for group in groups]
+        self._thread = ThreadPoolExecutor(1, "stages")
+        self._items: SimpleQueue[ItemStarted | None] = SimpleQueue()
+        self._closed = False
 
-    def run(
-        self,
-        sessions: Iterable[Session],
-        finish: Callable[[Session], None],
-        watch: Callable[[str, Outcome], None],
-        moved: Moved | None = None,
-    ) -> None:
+    def run(self, sessions: Iterable[Session]) -> Iterator[Event]:
         """See `Engine.run`."""
         for _, worker in self._workers:
-            worker.load()
+            self._thread.submit(worker.load).result()
         for session in sessions:
             for name, worker in self._workers:
-                session, outcome = worker.run(session, marked=False, moved=moved)
-                watch(name, outcome)
+                call = self._thread.submit(worker.run, session, marked=False, started=self._started)
+                call.add_done_callback(lambda _: self._items.put(None))
+                yield from iter(self._items.get, None)
+                session, outcome = call.result()
+                yield GroupDone(name, outcome)
             session.windows = []
-            finish(session)
+            yield SessionDone(session)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Wait for the item at work, if the run was broken off."""
+        self._closed = True
+        self._thread.shutdown(cancel_futures=True)
+
+    def _started(self, item: ItemStarted) -> None:
+        """Pass on what a stage is at. Called in the thread of the stages."""
+        if self._closed:
+            # No Exception, so that no stage counts it as a failure of this item.
+            raise SystemExit
+        self._items.put(item)

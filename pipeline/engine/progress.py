@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.engine.worker import Outcome
+from pipeline.engine.api import ItemStarted, Outcome
 
 _ENOUGH_S = 20.0
 """Seconds of audio after which a stage's pace counts."""
@@ -49,18 +49,18 @@ class Progress:
         self._began: float | None = None
         self._at_work: dict[str, dict[str, _AtWork]] = {}
 
-    def moved(self, session_id: str, stage: str, done_s: float) -> None:
-        """Record that a stage has finished `done_s` seconds of the session that it is processing."""
+    def item_started(self, item: ItemStarted) -> None:
+        """Record how far a stage is with the session that it is processing."""
         now = self.clock()
         if self._began is None:
             # Until now models were loaded: none of the rest will take part in that.
             self._began = now
-        stages = self._at_work.setdefault(session_id, {})
-        if stage not in stages:
+        stages = self._at_work.setdefault(item.session_id, {})
+        if item.stage not in stages:
             for before in stages.values():
                 before.until = before.until or now
-            stages[stage] = _AtWork(done_s, now)
-        stages[stage].done_s = done_s
+            stages[item.stage] = _AtWork(item.done_s, now)
+        stages[item.stage].done_s = item.done_s
 
     def stage_done(self, outcome: Outcome) -> None:
         """A group of stages has finished with a session."""

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from catalogs.corpus.attempts import Cause
 from catalogs.files import one_line
+from pipeline.engine.api import DiskFullError, EngineError, Event, GroupDone, ItemStarted, Outcome, SessionDone
 from pipeline.engine.heartbeat import mark_path, mark_time, read_mark
 from pipeline.engine.in_flight import Call, InFlight, PooledActor
 from pipeline.engine.pools import fit_promises, size_pools
 from pipeline.engine.strikes import ALONE_AFTER, Strikes
-from pipeline.engine.worker import DiskFullError, EngineError, Moved, Outcome, StageGroup, Worker, quarantine_session
+from pipeline.engine.worker import StageGroup, Worker, quarantine_session
 from pipeline.records import Quarantined, Session
 from pipeline.runtime.failures import LOST_WORKER, StopRunError
 from pipeline.stage import LoadError
@@ -111,27 +112,17 @@ class RayEngine:
         self._waiting: list[deque[InFlight]] = [deque() for _ in groups]
         self._loners: deque[InFlight] = deque()
         self._calls: dict[Any, Call] = {}
-        self._moved: Moved | None = None
 
-    def run(
-        self,
-        sessions: Iterable[Session],
-        finish: Callable[[Session], None],
-        watch: Callable[[str, Outcome], None],
-        moved: Moved | None = None,
-    ) -> None:
+    def run(self, sessions: Iterable[Session]) -> Iterator[Event]:
         """See `Engine.run`. Raises EngineError when Ray itself has failed."""
-        self._moved = moved
         try:
-            self._drive(iter(sessions), finish, watch)
+            yield from self._drive(iter(sessions))
         except OutOfDiskError:
             raise DiskFullError(errno.ENOSPC, "no space left for Ray's temporary files (/tmp/ray)") from None
         except RaySystemError as error:
             raise EngineError(f"Ray has failed ({_why(error)}); run the same command to resume") from None
 
-    def _drive(
-        self, sessions: Iterator[Session], finish: Callable[[Session], None], watch: Callable[[str, Outcome], None]
-    ) -> None:
+    def _drive(self, sessions: Iterator[Session]) -> Iterator[Event]:
         for index, group in enumerate(self._groups):
             for _ in range(group.actors):
                 self._spawn(index)
@@ -154,18 +145,21 @@ class RayEngine:
                 if ref in self._starting:
                     self._started(ref, self._starting.pop(ref))
                     continue
-                after = self._settle(ref, self._calls.pop(ref), watch)
-                done = self._fetch(after) if after.group == len(self._groups) else None
+                call = self._calls.pop(ref)
+                if (outcome := self._settle(ref, call)) is not None:
+                    yield GroupDone(self._groups[call.member.group].name, outcome)
+                done = self._fetch(call.travel) if call.travel.group == len(self._groups) else None
                 if done is None:
-                    self._queue(after)
+                    self._queue(call.travel)
                     continue
                 mark_path(self._marks, done.session_id).unlink(missing_ok=True)
                 if not done.quarantine:
                     # What was condemned keeps its record until it is committed: we may yet be killed ourselves.
                     self._strikes.clear(done.session_id)
-                finish(done)
+                yield SessionDone(done)
                 traveling -= 1
-            self._look_after()
+            yield from self._listen()
+            self._look_after_starts()
 
     def close(self) -> None:
         """Kill the actors; shut Ray down if this engine started it."""
@@ -198,28 +192,30 @@ class RayEngine:
         state, status = member.actor.run.remote(travel.state, travel.alone)
         self._calls[status] = Call(travel, member, state)
 
-    def _settle(self, status: Any, call: Call, watch: Callable[[str, Outcome], None]) -> InFlight:
-        """What a finished call leads to: the session one group on, or tried again after a death."""
+    def _settle(self, status: Any, call: Call) -> Outcome | None:
+        """The outcome of a finished call, its session one group on; None if the session has to be tried again after a death."""
         travel = call.travel
         try:
             outcome: Outcome = ray.get(status)
         except ObjectLostError:
             # The node that held the session's state is gone; nobody's fault, so no strike.
             self._idle[travel.group].append(call.member)
-            return self._start_over(travel)
+            self._start_over(travel)
+            return None
         except _DEATHS as error:
-            return self._died(call, error)
+            self._died(call, error)
+            return None
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             if isinstance(cause, DiskFullError | StopRunError | OutOfDiskError):
                 raise cause from None
             # What escapes a worker's own handlers (an unpicklable session, ...) would do so again.
-            return self._strike(call, " ".join(str(cause).split())[-300:], "bug")
-        watch(self._groups[travel.group].name, outcome)
+            self._strike(call, " ".join(str(cause).split())[-300:], "bug")
+            return None
         self._idle[travel.group].append(call.member)
         travel.state = call.state
         travel.group += 1
-        return travel
+        return outcome
 
     def _fetch(self, travel: InFlight) -> Session | None:
         """The finished session; None (and to be done again) when its node died before it could be fetched."""
@@ -231,12 +227,11 @@ class RayEngine:
         session.windows = []
         return session
 
-    def _start_over(self, travel: InFlight) -> InFlight:
+    def _start_over(self, travel: InFlight) -> None:
         travel.state = ray.put(travel.plan)
         travel.group = 0
-        return travel
 
-    def _died(self, call: Call, error: Exception) -> InFlight:
+    def _died(self, call: Call, error: Exception) -> None:
         """A session lost its actor: charged if it is to blame for it, else only tried again on another actor."""
         travel = call.travel
         began = mark_path(self._marks, travel.plan.session_id).exists()
@@ -244,10 +239,10 @@ class RayEngine:
         if blameless and travel.losses < _FREE_LOSSES:
             travel.losses += 1
             self._replace(call.member)
-            return travel
-        return self._strike(call, _why(error))
+        else:
+            self._strike(call, _why(error))
 
-    def _strike(self, call: Call, reason: str, cause: Cause = "machine") -> InFlight:
+    def _strike(self, call: Call, reason: str, cause: Cause = "machine") -> None:
         """A session cost its worker: count it on disk, replace the worker, and try the session again or condemn it."""
         travel = call.travel
         group = self._groups[travel.group]
@@ -262,7 +257,6 @@ class RayEngine:
             quarantine_session(travel.plan, verdict, source_id or None)
             self._start_over(travel)
         travel.alone = strike.strikes >= ALONE_AFTER
-        return travel
 
     def _node_lives(self, node: str) -> bool:
         """Whether a node still answers. The cluster's books are late by up to half a minute, so the node is asked."""
@@ -328,8 +322,8 @@ class RayEngine:
             self._failed_loads[index] = 0
             self._idle[index].append(member)
 
-    def _look_after(self) -> None:
-        """Kill what hangs, and make room for actors that find no place."""
+    def _listen(self) -> Iterator[ItemStarted]:
+        """Yield what the marks of the sessions at work say, and kill what hangs."""
         now = time.monotonic()
         for status, call in list(self._calls.items()):
             session_id = call.travel.plan.session_id
@@ -338,11 +332,16 @@ class RayEngine:
             if mark != call.mark:
                 call.mark, call.seen = mark, now
                 call.stage, _, done_s = read_mark(mark_path(self._marks, session_id))
-                if self._moved is not None and call.stage:
-                    self._moved(session_id, call.stage, done_s)
+                if call.stage:
+                    yield ItemStarted(session_id, call.stage, done_s)
             elif now - call.seen > limit and not ray.wait([status], timeout=0)[0]:
                 del self._calls[status]
-                self._queue(self._strike(call, f"no answer within {limit:.0f} s"))
+                self._strike(call, f"no answer within {limit:.0f} s")
+                self._queue(call.travel)
+
+    def _look_after_starts(self) -> None:
+        """Make room for actors that find no place. Raises LoadError for a group none of whose actors gets to work."""
+        now = time.monotonic()
         working = {member.group for member in self._members if member.loaded}
         for member in self._starting.values():
             if member.group in working:

@@ -1,33 +1,24 @@
-"""The engine's interface and the worker that runs a group of stages on one session, wherever it lives."""
+"""The worker that runs a group of stages on one session, in whatever process or thread it lives."""
 
 from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from catalogs.corpus.ids import other_channel_id
 from catalogs.files import is_full_disk
+from pipeline.engine.api import DiskFullError, ItemStarted, Outcome
 from pipeline.engine.heartbeat import mark_path, write_mark
 from pipeline.records import Quarantined, Session
 from pipeline.runtime.failures import StopRunError, Tally, missing_library
 from pipeline.stage import LoadError, Stage, StageConfig, described, quarantined
 from pipeline.stages import stage_class
 
-
-class DiskFullError(OSError):
-    """No space left for the corpus or its temporary files: the run stops, no data is put into quarantine for it."""
-
-
-class EngineError(RuntimeError):
-    """The machinery under the engine failed, not a stage: the run stops with this one line and can be run again."""
-
-
-#: Told of a session at work: its id, the stage, and the seconds of its audio that the stage is through with.
-Moved = Callable[[str, str, float], None]
+Started = Callable[[ItemStarted], None]
 
 
 @dataclass(frozen=True)
@@ -65,45 +56,6 @@ class StageGroup:
         return self.timeouts.get(stage, self.timeout_s)
 
 
-@dataclass
-class Outcome:
-    """The small answer that comes back beside a processed session, so that the driver need not open the session."""
-
-    session_id: str = ""
-    busy_s: dict[str, float] = field(default_factory=dict)
-    cpu_s: dict[str, float] = field(default_factory=dict)
-    """CPU seconds of all threads of the worker while each stage ran: unlike `busy_s` it does not grow when stages wait
-    for a core."""
-    audio_s: float = 0.0
-    notices: list[str] = field(default_factory=list)
-    halved: dict[str, int] = field(default_factory=dict)
-    """Batch size that stages came down to because they ran out of memory."""
-    tallies: dict[str, Tally] = field(default_factory=dict)
-    """What became of each stage's items, and (`<stage>/session`) of the session as a whole."""
-
-
-class Engine(Protocol):
-    """Drives sessions through the groups of stages."""
-
-    def run(
-        self,
-        sessions: Iterable[Session],
-        finish: Callable[[Session], None],
-        watch: Callable[[str, Outcome], None],
-        moved: Moved | None = None,
-    ) -> None:
-        """Process every session and hand each to `finish` once, in any order; `watch` sees each group's outcome, `moved`
-        how far the sessions at work are.
-
-        A session that cannot be processed comes to `finish` too, with its recordings quarantined. Raises LoadError when
-        a stage's model cannot be loaded, another StopRunError when a stage fails on everything or lacks a library, and
-        DiskFullError when the disk is full; no data is quarantined for these.
-        """
-
-    def close(self) -> None:
-        """Let go of actors and processes."""
-
-
 class Worker:
     """Runs the stages of one group, one session at a time."""
 
@@ -122,19 +74,19 @@ class Worker:
                 raise LoadError(f"{stage.name} cannot start: {described(error)}") from error
 
     def run(
-        self, session: Session, marked: bool, moved: Moved | None = None, one_by_one: bool = False
+        self, session: Session, marked: bool, started: Started = lambda item: None, one_by_one: bool = False
     ) -> tuple[Session, Outcome]:
         """Run the stages on one session. With `marked`, the item at work is noted on disk. The note shows that we are not
         stuck, and which item was at fault if we die. For a batch it names the first item, so a session under suspicion runs
-        `one_by_one`. `moved` is called before every item."""
+        `one_by_one`. `started` is called before every item."""
         outcome = Outcome(session.session_id)
         known = len(session.notices)
         for stage in self.stages:
-            started, worked = time.perf_counter(), time.process_time()
+            began, worked = time.perf_counter(), time.process_time()
             whole = Tally()
             try:
                 stage.one_by_one = one_by_one
-                stage.report_item = self._reporter(session, stage.name, marked, moved)
+                stage.report_item = self._reporter(session, stage.name, marked, started)
                 session = stage(session)
                 stage.report_item("", sum(recording.duration_s for recording in session.usable()))
                 if any(True for _ in session.usable()):
@@ -152,7 +104,7 @@ class Worker:
             if stage.halved:
                 outcome.halved[stage.name] = min(stage.halved)
                 stage.halved.clear()
-            busy = time.perf_counter() - started
+            busy = time.perf_counter() - began
             session.busy_s[stage.name] = session.busy_s.get(stage.name, 0.0) + busy
             outcome.busy_s[stage.name] = busy
             outcome.cpu_s[stage.name] = time.process_time() - worked
@@ -160,9 +112,7 @@ class Worker:
         outcome.notices = session.notices[known:]
         return session, outcome
 
-    def _reporter(
-        self, session: Session, stage: str, marked: bool, moved: Moved | None
-    ) -> Callable[[str, float], None]:
+    def _reporter(self, session: Session, stage: str, marked: bool, started: Started) -> Callable[[str, float], None]:
         """What a stage calls before each item."""
         path = mark_path(self.marks, session.session_id)
         if marked:
@@ -175,8 +125,7 @@ class Worker:
             furthest = max(furthest, done_s)
             if marked:
                 write_mark(path, stage, source_id, furthest)
-            if moved is not None:
-                moved(session.session_id, stage, furthest)
+            started(ItemStarted(session.session_id, stage, furthest))
 
         report("", 0.0)
         return report

@@ -7,6 +7,7 @@ the real stages (`trials.py`). Nothing is written to the corpus.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import random
 import tempfile
@@ -25,10 +26,12 @@ from pipeline.forecast.sample import draw_excerpts
 from pipeline.forecast.trials import ExcerptResult, run_trials
 from pipeline.inputs.find import FoundSources, HashKey, find_sources
 from pipeline.inputs.hashes import known_hashes
-from pipeline.prepare import no_cluster
+from pipeline.runs.errors import no_cluster
 from pipeline.runs.journal import retry_rule
 from pipeline.runs.plan import plan_units, promised_seconds
 from pipeline.runtime.devices import count_gpus
+
+log = logging.getLogger(__name__)
 
 _ROW_BYTES = 6_000
 """A segment's row without its audio: words, embedding, scores, and its share of the indexes."""
@@ -109,7 +112,6 @@ def forecast(
     config: PrepareConfig,
     sample_s: float | None = None,
     seed: int = 1,
-    say: Callable[[str], None] = lambda line: None,
     redo: bool = False,
 ) -> Forecast:
     """Run the stages over about `sample_s` seconds of what is not in the corpus `root` yet, and scale up. None: a third of
@@ -132,14 +134,14 @@ def forecast(
     dice = random.Random(seed)
     sample_s = sample_s or min(_MOST_S, max(_LEAST_S, total / 3))
     drawn = draw_excerpts(readable, sample_s, dice)
-    say(f"running the stages over {min(sample_s, total) / 60:.0f} minutes of them")
+    log.info(f"running the stages over {min(sample_s, total) / 60:.0f} minutes of them")
     excerpts = []
     with tempfile.TemporaryDirectory(prefix="voxmill-forecast-") as scratch:
         for pieces, trial in zip(drawn, run_trials(config, drawn, lengths, Path(scratch)), strict=True):
             excerpts.append(trial)
             title = f"  excerpt {len(excerpts)} of {len(drawn)}: {pieces[0].source.relative_path}"
             title += f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
-            say(title if trial.cpu_s else f"{title}: cannot be decoded")
+            log.info(title if trial.cpu_s else f"{title}: cannot be decoded")
     load_s = max(trial.load_s for trial in excerpts)
     if not any(excerpt.cpu_s for excerpt in excerpts):
         raise ValueError("no excerpt of these recordings could be decoded")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -62,7 +62,6 @@ def find_sources(
     language: str | None = None,
     hashes: MutableMapping[HashKey, str] | None = None,
     stores: Stores = DEFAULT,
-    say: Callable[[str], None] = lambda line: None,
     largest_gb: float = LARGEST_MEMBER / 1e9,
 ) -> FoundSources:
     """All recordings under `paths` (folders, files, globs, `.txt` file lists, `.jsonl`/`.csv`/`.tsv`/`.parquet` manifests,
@@ -71,14 +70,14 @@ def find_sources(
     A manifest sets the session. Otherwise `session` decides: the folder that a file lies in within its root (a file at the
     top of the root is a separate session), or each file. `language` holds if a manifest does not set it. A file that cannot
     be opened at all (permission, FIFO, broken link) is refused with its reason. `hashes` saves hashing unchanged files again;
-    new ones are added to it, and `say` gets a line now and then while that takes long.
+    new ones are added to it.
     `largest_gb`: what one recording of a container, or behind a URL, may unpack to. Raises SourceError when an argument
     itself cannot be used.
     """
     result = FoundSources(aside=Skipped(largest_bytes=round(largest_gb * 1e9)))
     found = _once(Expander(result.refused, result.aside, language, hashes, stores).expand_all(paths), result)
     hashes = {} if hashes is None else hashes
-    hash_files((item.entry.path for item in found if item.member is None), hashes, say)
+    hash_files((item.entry.path for item in found if item.member is None), hashes)
     sessions = _session_names(found, session)
     first: dict[str, str] = {}
     beside = TranscriptFinder()

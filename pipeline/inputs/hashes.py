@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import stat
 import threading
@@ -17,6 +18,8 @@ from pipeline.inputs.members import HashKey
 
 _THREADS = 8
 _BLOCK = 1 << 20
+log = logging.getLogger(__name__)
+
 _FIRST_S, _AGAIN_S = 3.0, 30.0
 """Seconds until the first line on how far the hashing is, and between two such lines."""
 
@@ -78,10 +81,12 @@ class KeptHashes(MutableMapping[HashKey, str]):
 def hash_files(
     paths: Iterable[Path],
     hashes: MutableMapping[HashKey, str],
-    say: Callable[[str], None] = lambda line: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Add the hash of each file that has none in `hashes`, several at once. Files that cannot be read are left out."""
+    """Add the hash of each file that has none in `hashes`, several at once. Files that cannot be read are left out.
+
+    A line is logged now and then while that takes long.
+    """
     waiting = {key: None for path in paths if (key := file_key(path)) is not None and key not in hashes}
     meter = _Meter(len(waiting), sum(size for _, size, _ in waiting), clock)
     with ThreadPoolExecutor(min(_THREADS, (os.cpu_count() or 1) * 2)) as pool:
@@ -95,7 +100,7 @@ def hash_files(
                         hashes[futures[future]] = future.result()
                     meter.files += 1
                 if rest and (line := meter.line()):
-                    say(line)
+                    log.info(line)
         finally:
             for future in rest:
                 future.cancel()

@@ -4,75 +4,85 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from catalogs.corpus.commit import UnitContent, commit_unit
 from catalogs.corpus.history import History
 from catalogs.corpus.ids import other_channel_id
-from pipeline.config import PrepareConfig
 from pipeline.engine.strikes import Strikes
 from pipeline.records import Session
-from pipeline.runs.journal import complete_verdicts, failing_versions
+from pipeline.runs.journal import complete_verdicts
 from pipeline.runs.plan import PlannedUnit
 from pipeline.runs.summary import Summary, added, refusal
-from pipeline.runs.to_rows import quarantine_rows, recording_rows, reference_rows, segment_rows
+from pipeline.runs.to_rows import quarantine_rows, recording_rows, reference_rows
 from pipeline.runtime.failures import LOST_WORKER, Breaker
+
+Finished = tuple[Session, list[dict[str, Any]]]
+"""A session that came out of the last stage, and its segments' rows."""
 
 
 class Commits:
-    """Gathers the sessions of each unit and commits it, the failures in it counted by `breaker`."""
+    """Gathers the sessions of each unit and commits it, the failures in it counted by `breaker`.
+
+    `versions`: see `journal.failing_versions`.
+    """
 
     def __init__(
         self,
         root: Path,
         units: Sequence[PlannedUnit],
-        config: PrepareConfig,
+        versions: Mapping[str, str],
         summary: Summary,
         history: History,
         breaker: Breaker,
     ) -> None:
-        self._root, self._config, self._summary = root, config, summary
+        self._root, self._versions, self._summary = root, versions, summary
         self._history, self._breaker = history, breaker
-        self._versions = failing_versions(config)
         self._unit_of = {session.session_id: unit for unit in units for session in unit.sessions}
-        self._done: dict[str, list[Session]] = {unit.unit_id: [] for unit in units}
-        self._held: list[tuple[PlannedUnit, list[Session]]] = []
+        self._done: dict[str, list[Finished]] = {unit.unit_id: [] for unit in units}
+        self._held: list[tuple[PlannedUnit, list[Finished]]] = []
 
-    def add(self, session: Session) -> None:
-        """Take a finished session. Raises BrokenStageError when one item too many has cost its worker."""
+    def add(self, session: Session, rows: list[dict[str, Any]]) -> None:
+        """Take a finished session and its segments' rows. Raises BrokenStageError when one item too many has cost its worker."""
         for row in session.quarantine:
             if row.kind == LOST_WORKER:
                 self._breaker.lost(row.stage, row.kind, row.error)
         unit = self._unit_of[session.session_id]
-        sessions = self._done[unit.unit_id]
-        sessions.append(session)
-        if len(sessions) == len(unit.sessions):
+        # The rows are all that is needed of the segments: a unit of hours must not hold both.
+        session.segments = []
+        finished = self._done[unit.unit_id]
+        finished.append((session, rows))
+        if len(finished) == len(unit.sessions):
             self._held.append((unit, self._done.pop(unit.unit_id)))
         self.release()
 
     def release(self, everything: bool = False) -> None:
         """Commit the whole units, but for those with failures of a row that no success has ended yet."""
         held, self._held = self._held, []
-        for number, (unit, sessions) in enumerate(held):
-            rows = [(row.stage, row.kind) for session in sessions for row in session.quarantine if row.cause != "data"]
-            if not everything and rows and self._breaker.doubts(rows):
-                self._held.append((unit, sessions))
+        for number, (unit, finished) in enumerate(held):
+            failures = [
+                (row.stage, row.kind) for session, _ in finished for row in session.quarantine if row.cause != "data"
+            ]
+            if not everything and failures and self._breaker.doubts(failures):
+                self._held.append((unit, finished))
                 continue
             try:
-                self._commit(unit, sessions)
+                self._commit(unit, finished)
             except BaseException:
                 self._held += held[number:]
                 raise
 
-    def _commit(self, unit: PlannedUnit, sessions: list[Session]) -> None:
-        sessions.sort(key=lambda session: session.session_id)
+    def _commit(self, unit: PlannedUnit, finished: list[Finished]) -> None:
+        finished.sort(key=lambda pair: pair[0].session_id)
+        sessions = [session for session, _ in finished]
+        rows = [row for _, part in finished for row in part]
         sources = [source.source_id for session in unit.sessions for source in session.sources]
         file_of = {other_channel_id(source): source for source in sources}
         for session in sessions:
             complete_verdicts(self._root, session, file_of, self._history, self._versions)
-        summary, thresholds = self._summary, self._config.thresholds
-        rows = [row for session in sessions for row in segment_rows(session, thresholds)]
+        summary = self._summary
         content = UnitContent(
             unit_id=unit.unit_id,
             fingerprint=summary.fingerprint,

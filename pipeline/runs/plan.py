@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -109,6 +109,26 @@ def plan_units(
     if gathered:
         units.append(_unit(gathered, fingerprint, generations))
     return sorted(units, key=lambda unit: unit.unit_id)
+
+
+def plan_run(
+    sources: Sequence[Source],
+    committed: set[str],
+    fingerprint: str,
+    unit_s: float,
+    session_s: float,
+    generations: Mapping[str, int],
+) -> list[PlannedUnit]:
+    """`plan_units` by the lengths that the headers of the recordings promise."""
+    seconds = promised_lengths(sources, committed)
+    return plan_units(
+        sources, committed, fingerprint, unit_s, lambda source: seconds[source.source_id], session_s, generations
+    )
+
+
+def starts(units: Iterable[PlannedUnit], fingerprint: str, spool: str) -> Iterator[Session]:
+    """The sessions of the units as the first stage gets them, their spools below the folder `spool`."""
+    return (session.start(fingerprint, spool) for unit in units for session in unit.sessions)
 
 
 def split_session(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from catalogs.query.views import query
+from catalogs.words import counted
+from pipeline.engine.api import Outcome
 from pipeline.records import Quarantined, Session
 
 
@@ -48,6 +52,32 @@ class Summary:
     notices: list[str] = field(default_factory=list)
 
 
+def summary_lines(summary: Summary) -> list[str]:
+    """What the run did, in a few lines; none if there was nothing to do."""
+    if not summary.sessions and not summary.quarantined:
+        return []
+    rate = summary.audio_s / summary.wall_s if summary.wall_s else 0.0
+    lines = [
+        f"{counted(summary.sources - summary.already_there, 'recording')}, {summary.audio_s / 60:.1f} minutes in "
+        f"{summary.wall_s:.0f} s ({rate:.1f}x real time): {counted(summary.segments, 'segment')}, {summary.kept} kept "
+        f"({summary.kept_s / 60:.1f} minutes)"
+    ]
+    if summary.rejected:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items())
+        lines.append(f"rejected, by reason: {reasons}")
+    if summary.separation:
+        tried, used, gain = (summary.separation[key] for key in ("tried_s", "used_s", "gain"))
+        whole = max(summary.audio_s, 1e-9)
+        lines.append(
+            f"source separation: tried on {tried / whole:.0%} of the audio, used for {used / whole:.0%}, "
+            f"where DNSMOS rose by {gain:.2f}"
+        )
+    if summary.stage_s:
+        busy = ", ".join(f"{name} {busy:.1f}" for name, busy in summary.stage_s.items())
+        lines.append(f"seconds per stage: {busy}")
+    return lines
+
+
 def refusal(row: Quarantined) -> dict[str, str]:
     """A verdict as the summary has it."""
     return {"path": row.path, "stage": row.stage, "error": row.error, "cause": row.cause, "log": row.log or ""}
@@ -78,8 +108,30 @@ def quarantine_lines(summary: Summary) -> list[str]:
     return [*lines, f'{len(summary.quarantined)} quarantined; list them with: voxmill query {corpus} "{sql}"']
 
 
-def add_separation(sums: dict[str, float], session: Session) -> None:
-    """Add what source separation did in a session."""
+def new_lines(summary: Summary, outcome: Outcome, told: set[str]) -> list[str]:
+    """Lines for people that a group's outcome brings: smaller batches, counted in the summary, and notices not `told` yet."""
+    lines = []
+    for stage, size in outcome.halved.items():
+        if size < summary.halved.get(stage, size + 1):
+            summary.halved[stage] = size
+            lines.append(f"{stage}: too little memory, going on with batches of {size}")
+    notices = [notice for notice in dict.fromkeys(outcome.notices) if notice not in told]
+    told.update(notices)
+    return lines + notices
+
+
+def nothing_to_do(corpus: Path) -> str:
+    """One line for a run that found everything done."""
+    sql = "select (select count(*) from recordings), coalesce(sum(duration_s) filter (kept), 0) from segments"
+    recordings, seconds = query(corpus, sql)[1][0]
+    has = f"{shlex.quote(str(corpus))} has {counted(recordings, 'recording')}"
+    return f"nothing to do; {has}, {seconds / 3600:.2f} hours kept"
+
+
+def add_session(summary: Summary, session: Session) -> None:
+    """Add the notices of a session and what source separation did in it."""
+    summary.notices += session.notices
+    sums = summary.separation
     for separation in (recording.separation for recording in session.recordings):
         if separation.tried_s:
             used, before = sum(end - start for start, end in separation.kept), sums.get("used_s", 0.0)

@@ -15,10 +15,12 @@ from typing import Any
 
 from fakes.engine_stages import TroubleConfig
 from pipeline.config import PrepareConfig, StagedConfig
+from pipeline.engine.api import Event, GroupDone, SessionDone
 from pipeline.engine.progress import Progress
-from pipeline.engine.worker import Outcome, StageGroup, StageSpec
-from pipeline.prepare import PrepareError, prepare
-from pipeline.records import Session
+from pipeline.engine.worker import StageGroup, StageSpec
+from pipeline.prepare import prepare
+from pipeline.runs.errors import PrepareError
+from voxmill.terminal import Terminal
 
 
 class CheapConfig(StagedConfig):
@@ -48,23 +50,14 @@ class CheapConfig(StagedConfig):
         return "c0ffee" + 10 * "0"
 
 
-class Lines:
-    """A watcher that prints."""
-
-    def say(self, line: str) -> None:
-        print(line, flush=True)
-
-    def planned(self, sessions: int, audio_s: float) -> None:
-        print(f"planned {sessions} sessions", flush=True)
-
-    def stage_done(self, group: str, outcome: Outcome) -> None:
-        print(f"{group} done", flush=True)
-
-    def session_done(self, session: Session) -> None:
-        print(f"session {session.session_id} done", flush=True)
-
-    def progressed(self, progress: Progress) -> None:
-        assert progress.left_s is None or progress.left_s >= 0
+def tell(event: Event, progress: Progress) -> None:
+    """Print what is done."""
+    assert progress.left_s is None or progress.left_s >= 0
+    match event:
+        case GroupDone():
+            print(f"{event.group} done", flush=True)
+        case SessionDone():
+            print(f"session {event.session.session_id} done", flush=True)
 
 
 def main(sources: str, corpus: str, *settings: str) -> int:
@@ -74,7 +67,8 @@ def main(sources: str, corpus: str, *settings: str) -> int:
     unit_s = values.pop("unit_s", 6.0)
     config: PrepareConfig = CheapConfig(unit_s=unit_s, engine=engine, describe="none", trouble=TroubleConfig(**values))
     try:
-        summary = prepare([sources], Path(corpus), config, Lines())
+        with Terminal().printing("pipeline"):
+            summary = prepare([sources], Path(corpus), config, watch=tell)
     except PrepareError as error:
         print(f"voxmill: {error}", file=sys.stderr)
         return 1

@@ -13,6 +13,8 @@ import threading
 import time
 
 from fakes import chaos_run
+from pipeline.engine.api import Event, SessionDone
+from pipeline.engine.progress import Progress
 from pipeline.engine.strikes import Strike, Strikes
 
 SESSIONS_BEFORE = 2
@@ -33,12 +35,14 @@ def main(sources: str, corpus: str, lose: str) -> int:
     cluster = Cluster(initialize_head=True, head_node_args=arguments | {"_system_config": system})
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=100 * 1024**2) for _ in range(2)]
     cluster.wait_for_nodes()
-    seen = chaos_run.Lines.session_done
+    told = chaos_run.tell
     done: list[str] = []
     thieves: list[threading.Thread] = []
 
-    def session_done(self: chaos_run.Lines, session: object) -> None:
-        seen(self, session)  # type: ignore[arg-type]
+    def tell(event: Event, progress: Progress) -> None:
+        told(event, progress)
+        if not isinstance(event, SessionDone):
+            return
         done.append("")
         if lose != "none" and len(done) == SESSIONS_BEFORE:
             print("nodes before", sum(node["Alive"] for node in ray.nodes()), flush=True)
@@ -63,7 +67,7 @@ def main(sources: str, corpus: str, lose: str) -> int:
         return charge(self, session_id, stage, reason, source_id)
 
     Strikes.add = add  # type: ignore[method-assign]
-    chaos_run.Lines.session_done = session_done  # type: ignore[method-assign]
+    chaos_run.tell = tell
     try:
         status = chaos_run.main(
             sources,

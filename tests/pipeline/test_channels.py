@@ -99,15 +99,11 @@ def test_a_call_in_a_corpus_is_whole_and_done_once(call: tuple[Path, np.ndarray]
     if missing:
         pytest.skip(f"weights that are not here: {', '.join(missing)}; voxmill models pull ...")
 
-    class Quiet:
-        def __getattr__(self, name: str) -> object:
-            return lambda *arguments: None
-
     root = tmp_path / "corpus"
-    summary = prepare([str(call[0])], root, config, Quiet())
+    summary = prepare([str(call[0])], root, config)
     assert summary.segments > 4 and not summary.quarantined
     assert fsck(root) == []
-    again = prepare([str(call[0])], root, config, Quiet())
+    again = prepare([str(call[0])], root, config)
     assert again.already_there == 1 and again.units == 0
     rows = duckdb.sql(f"select path, channels, status from read_parquet('{root}/recordings/*/*.parquet')").fetchall()
     assert len(rows) == 2 and {row[1] for row in rows} == {2}

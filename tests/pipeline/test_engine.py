@@ -17,11 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import load_config
+from pipeline.engine.api import DiskFullError, Engine, Outcome, SessionDone
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.pools import fit_promises, size_pools
 from pipeline.engine.progress import Progress
 from pipeline.engine.strikes import Strikes
-from pipeline.engine.worker import DiskFullError, Engine, Outcome, StageGroup, StageSpec, Worker
+from pipeline.engine.worker import StageGroup, StageSpec, Worker
 from pipeline.records import Recording, Segment, Session, Source
 from pipeline.runtime.batches import length_buckets
 from pipeline.stage import LoadError
@@ -44,9 +45,8 @@ def groups(timeout_s: float = 60.0, **config: Any) -> list[StageGroup]:
 
 
 def drive(engine: Engine, sessions: list[Session]) -> dict[str, Session]:
-    done: list[Session] = []
     try:
-        engine.run(iter(sessions), done.append, lambda group, outcome: None)
+        done = [event.session for event in engine.run(iter(sessions)) if isinstance(event, SessionDone)]
     finally:
         engine.close()
     names = Counter(s.session_id for s in done)
@@ -180,7 +180,9 @@ def test_an_idle_worker_that_dies_is_nobodys_fault(ray_node: None, tmp_path: Pat
     add = engine._strikes.add
     engine._strikes.add = lambda *a, **k: blamed.append(a[0]) or add(*a, **k)  # type: ignore[method-assign, func-returns-value]
     try:
-        engine.run(sessions(), lambda s: done.append(s.session_id), lambda group, outcome: None)
+        for event in engine.run(sessions()):
+            if isinstance(event, SessionDone):
+                done.append(event.session.session_id)
     finally:
         engine.close()
     assert "s1" in done and len(done) == len(set(done)) and blamed == []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.chaos_run import CheapConfig, Lines
+from fakes.chaos_run import CheapConfig
 from fakes.engine_stages import TroubleConfig
 from fakes.http_files import Fate, HttpFiles
 from fakes.recordings import noise, write
@@ -19,11 +19,12 @@ from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.thresholds import Thresholds
 from catalogs.query.views import query
-from pipeline.prepare import PrepareError, Summary, prepare
+from pipeline.prepare import prepare
 from pipeline.records import Recording, Segment, Session, Source
 from pipeline.retry import failures, retry
 from pipeline.runs import journal
-from pipeline.runs.summary import quarantine_lines
+from pipeline.runs.errors import PrepareError
+from pipeline.runs.summary import Summary, quarantine_lines
 from pipeline.runs.to_rows import segment_rows
 from pipeline.runtime.failures import Breaker, BrokenStageError, Tally, cause_of, missing_library, trace_of
 from pipeline.stage import StageError, StoreError
@@ -54,7 +55,7 @@ class Site:
         settings: dict[str, Any] = {"executor": "inline"} | engine
         trouble = TroubleConfig(fates=str(self.fates))
         config = CheapConfig(unit_s=unit_s, engine=settings, describe="none", trouble=trouble)
-        return prepare([str(self.sources)], self.corpus, config, Lines(), redo)
+        return prepare([str(self.sources)], self.corpus, config, redo)
 
     def quarantine(self) -> list[tuple[Any, ...]]:
         sql = "select split_part(path, '/', -1), cause, runs from quarantine order by path"
@@ -109,12 +110,12 @@ def test_a_server_that_fails_on_the_first_run_costs_nothing_after_the_second(sit
     with HttpFiles(site.sources) as server:
         for name, fate in fates.items():
             server.fail(name, fate, methods=("GET",))
-        first = prepare([server.url + "/"], site.corpus, config, Lines())
+        first = prepare([server.url + "/"], site.corpus, config)
         assert {Path(row["path"]).name for row in first.quarantined} == set(fates)
         assert [row[:2] for row in site.quarantine()] == [(name, "machine") for name in sorted(fates)]
         server.mend()
         server.forget()
-        second = prepare([server.url + "/"], site.corpus, config, Lines())
+        second = prepare([server.url + "/"], site.corpus, config)
         asked = {
             request.path for request in server.requests if request.method == "GET" and request.path.endswith("wav")
         }
@@ -135,25 +136,26 @@ def test_retry_takes_what_was_given_up_and_nothing_else(site: Site) -> None:
         failures(site.corpus, causes=["magic"])
     site.mend()
     config = CheapConfig(engine={"executor": "inline"}, trouble=TroubleConfig(fates=str(site.fates)))
-    assert retry(site.corpus, config, Lines()).tried_again == 1
+    assert retry(site.corpus, config).tried_again == 1
     assert site.quarantine() == [("01.wav", "data", 1)]
-    assert retry(site.corpus, config, Lines(), causes=CAUSES).tried_again == 1 and site.quarantine() == []
+    assert retry(site.corpus, config, causes=CAUSES).tried_again == 1 and site.quarantine() == []
     site.check(3)
 
 
 def test_retry_takes_the_sources_of_every_run_and_says_what_is_gone(
-    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "pipeline")
     site.fail("bug", "00.wav", "09.wav")
     site.run()
     more = tmp_path / "more"
     write(more / "09.wav", noise(3.0, 16_000, seed=9), 16_000)
     config = CheapConfig(engine={"executor": "inline"}, trouble=TroubleConfig(fates=str(site.fates)))
-    prepare([str(more)], site.corpus, config, Lines())
+    prepare([str(more)], site.corpus, config)
     site.mend()
     (site.sources / "00.wav").unlink()
-    assert retry(site.corpus, config, Lines()).tried_again == 1
-    assert "1 failed recording is not found any more: " in capsys.readouterr().out
+    assert retry(site.corpus, config).tried_again == 1
+    assert "1 failed recording is not found any more: " in caplog.text
     assert [row[0] for row in site.quarantine()] == ["00.wav"]
 
 
@@ -183,8 +185,8 @@ def test_retry_takes_files_that_were_refused_where_they_are_asked_for(
     with tarfile.open(packed, "w") as tar:
         tar.add(site.sources.parent / "packed.wav", "packed.wav")
     config = CheapConfig(engine={"executor": "inline"}, trouble=TroubleConfig(fates=str(site.fates)))
-    assert retry(site.corpus, config, Lines()).sessions == 0 and len(site.quarantine()) == 2, "not asked for, not lost"
-    assert retry(site.corpus, config, Lines(), "sources", ["data"]).sessions == 2 and site.quarantine() == []
+    assert retry(site.corpus, config).sessions == 0 and len(site.quarantine()) == 2, "not asked for, not lost"
+    assert retry(site.corpus, config, "sources", ["data"]).sessions == 2 and site.quarantine() == []
     site.check(5)
 
 
@@ -193,8 +195,8 @@ def test_retry_processes_what_lies_in_the_place_of_a_broken_file(site: Site) -> 
     site.run()
     write(site.sources / "00.wav", noise(3.0, 16_000, seed=9), 16_000)
     config = CheapConfig(engine={"executor": "inline"}, trouble=TroubleConfig(fates=str(site.fates)))
-    assert retry(site.corpus, config, Lines()).sessions == 0 and len(site.quarantine()) == 1
-    assert retry(site.corpus, config, Lines(), causes=CAUSES).sessions == 1 and site.quarantine() == []
+    assert retry(site.corpus, config).sessions == 0 and len(site.quarantine()) == 1
+    assert retry(site.corpus, config, causes=CAUSES).sessions == 1 and site.quarantine() == []
     assert site.run().sessions == 0
 
 
@@ -274,28 +276,29 @@ def test_the_command_ends_with_status_one_and_one_line_where_a_stage_fails_on_ev
 
 
 def test_recordings_that_are_gone_are_counted_where_the_same_sources_are_given(
-    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "pipeline")
     site.run()
-    capsys.readouterr()
     site.run()
-    assert "any more" not in capsys.readouterr().out
+    assert "any more" not in caplog.text
     (site.sources / "00.wav").unlink()
     site.run()
-    assert "1 recording of the corpus is not among the sources any more; it stays\n" in capsys.readouterr().out
+    assert "1 recording of the corpus is not among the sources any more; it stays" in caplog.messages
     (site.sources / "01.wav").unlink()
     site.run()
-    assert "2 recordings of the corpus are not among the sources any more; they stay\n" in capsys.readouterr().out
+    assert "2 recordings of the corpus are not among the sources any more; they stay" in caplog.messages
     more = tmp_path / "more"
     write(more / "09.wav", noise(3.0, 16_000, seed=9), 16_000)
     config = CheapConfig(
         unit_s=1.0, engine={"executor": "inline"}, describe="none", trouble=TroubleConfig(fates=str(site.fates))
     )
-    prepare([str(more)], site.corpus, config, Lines())
+    caplog.clear()
+    prepare([str(more)], site.corpus, config)
     site.run()
-    assert "any more" not in capsys.readouterr().out, "the sources of the other run were not given"
-    prepare([str(more), str(site.sources)], site.corpus, config, Lines())
-    assert "2 recordings of the corpus are not" in capsys.readouterr().out
+    assert "any more" not in caplog.text, "the sources of the other run were not given"
+    prepare([str(more), str(site.sources)], site.corpus, config)
+    assert "2 recordings of the corpus are not" in caplog.text
     site.check(4)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.chaos_run import CheapConfig, Lines
+from fakes.chaos_run import CheapConfig
 from fakes.engine_stages import TroubleConfig
 from fakes.recordings import noise, write
 from hypothesis import HealthCheck, Phase, example, given, note, settings
@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.thresholds import change_thresholds
 from catalogs.query.views import query
+from pipeline.engine.api import Event, SessionDone
+from pipeline.engine.progress import Progress
 from pipeline.prepare import prepare
-from pipeline.records import Session
 from pipeline.retry import retry
 from pipeline.runs import journal
 
@@ -38,13 +39,15 @@ STEPS = st.one_of(
 )
 
 
-class Killed(Lines):
-    """Ends the run when some sessions are done."""
+class Killed:
+    """A `watch` that ends the run when some sessions are done."""
 
     def __init__(self, after: int) -> None:
         self.left = after
 
-    def session_done(self, session: Session) -> None:
+    def __call__(self, event: Event, progress: Progress) -> None:
+        if not isinstance(event, SessionDone):
+            return
         if self.left == 0:
             raise KeyboardInterrupt
         self.left -= 1
@@ -121,18 +124,18 @@ class World:
             self._mend(name)
 
     def _run(self) -> None:
-        prepare([str(self.sources)], self.corpus, self.config(), Lines())
+        prepare([str(self.sources)], self.corpus, self.config())
 
     def _redo(self) -> None:
-        prepare([str(self.sources)], self.corpus, self.config(), Lines(), redo=True)
+        prepare([str(self.sources)], self.corpus, self.config(), redo=True)
 
     def _retry(self) -> None:
         if (self.corpus / "sources.json").is_file():
-            retry(self.corpus, self.config(), Lines(), causes=("data", "machine", "bug"))
+            retry(self.corpus, self.config(), causes=("data", "machine", "bug"))
 
     def _killed_run(self) -> None:
         with suppress(KeyboardInterrupt):
-            prepare([str(self.sources)], self.corpus, self.config(), Killed(1))
+            prepare([str(self.sources)], self.corpus, self.config(), watch=Killed(1))
 
     def _threshold(self, longest: float) -> None:
         self.longest = longest
@@ -144,7 +147,7 @@ class World:
 
     def finish(self) -> None:
         self._run()
-        prepare([str(self.sources)], self.fresh, self.config(), Lines())
+        prepare([str(self.sources)], self.fresh, self.config())
         for corpus in (self.corpus, self.fresh):
             self.set_thresholds(corpus)
 

@@ -96,30 +96,22 @@ def test_a_corpus_that_an_older_version_bound_goes_on_with_the_same_command(
         bind_fingerprint(tmp_path, other.fingerprint)
 
 
-class Lines:
-    """A watcher that keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *arguments: None
-
-
-def test_prepare_says_what_was_decided_and_binds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_prepare_says_what_was_decided_and_binds_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pipeline")
     weights_here(monkeypatch, False)
     monkeypatch.setattr("pipeline.prepare.check_weights", lambda names: None)
     processed: list[str] = []
-    monkeypatch.setattr("pipeline.prepare._process", lambda root, units, config, *rest: processed.append(mode(config)))
+    monkeypatch.setattr(
+        "pipeline.prepare._run", lambda root, scratch, units, config, *rest: processed.append(mode(config))
+    )
     audio = write(tmp_path / "a.wav", noise(1, 16_000), 16_000)
     for here, words in ((False, "voxmill models pull htdemucs"), (True, "so it stays off")):
         weights_here(monkeypatch, here)
-        lines = Lines()
-        prepare([str(audio)], tmp_path / "corpus", load_config(), lines)
-        assert any(words in line for line in lines.lines)
+        caplog.clear()
+        prepare([str(audio)], tmp_path / "corpus", load_config())
+        assert words in caplog.text
     assert processed == ["off", "off"]
     info = corpus_info(tmp_path / "corpus")
     assert info["fingerprint"] == fingerprint(load_config(None, ["separate.mode=off"]))
@@ -145,7 +137,7 @@ def test_a_dry_run_decides_as_the_run_would(
         assert more["redo"] is redo
         raise ValueError("enough")
 
-    monkeypatch.setattr("pipeline.prepare.check_weights", lambda names: None)
+    monkeypatch.setattr("pipeline.runs.weights.check_weights", lambda names: None)
     monkeypatch.setattr("pipeline.forecast.forecast.forecast", stop)
     audio = write(tmp_path / "a.wav", noise(1, 16_000), 16_000)
     with pytest.raises(ValueError, match="enough"):

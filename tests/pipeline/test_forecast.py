@@ -230,7 +230,7 @@ def test_a_person_is_told_why_nothing_is_kept(
     )
     monkeypatch.setattr(made, "forecast", lambda *a, **k: result)
     monkeypatch.setattr(made, "list_recordings", lambda *a: FoundSources([], []))
-    monkeypatch.setattr("pipeline.prepare.check_weights", lambda names: None)
+    monkeypatch.setattr("pipeline.runs.weights.check_weights", lambda names: None)
     shown.show_forecast(["in"], Path("out"), load_config(), 60.0, Terminal())
     said = capsys.readouterr().out
     assert "low_snr" in said and "90%, low_dnsmos" in said and "62%, no_speech (no speech in it) 10%" in said

@@ -6,19 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
-from fakes.chaos_run import CheapConfig, Lines
+from fakes.chaos_run import CheapConfig
 from fakes.recordings import noise, write
 
 from catalogs.corpus.damage import DamagedFileError
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
-from pipeline.prepare import Summary, prepare
+from pipeline.prepare import prepare
+from pipeline.runs.summary import Summary
 
 
 def _prepare(tmp_path: Path) -> Summary:
     # One session a unit.
     config = CheapConfig(unit_s=1.0, engine={"executor": "inline"}, describe="none")
-    return prepare([str(tmp_path / "in")], tmp_path / "corpus", config, Lines())
+    return prepare([str(tmp_path / "in")], tmp_path / "corpus", config)
 
 
 @pytest.fixture

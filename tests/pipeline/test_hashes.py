@@ -76,7 +76,7 @@ def test_hashes_of_older_versions_are_read(folder: Path) -> None:
 
 
 def test_files_are_read_several_at_once_and_it_is_said_how_far_it_is(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     together = threading.Barrier(2)
     real = sys.modules["pipeline.inputs.hashes"].sha256_of
@@ -87,10 +87,11 @@ def test_files_are_read_several_at_once_and_it_is_said_how_far_it_is(
 
     monkeypatch.setattr("pipeline.inputs.hashes.sha256_of", both)
     ticks = iter(range(0, 10_000, 10))
-    lines: list[str] = []
+    caplog.set_level("INFO", "pipeline")
     hashes: dict[tuple[str, int, int], str] = {}
-    hash_files(sorted(folder.iterdir()), hashes, lines.append, clock=lambda: float(next(ticks)))
+    hash_files(sorted(folder.iterdir()), hashes, clock=lambda: float(next(ticks)))
     assert len(hashes) == COUNT
+    lines = caplog.messages
     assert lines and lines[0].startswith("reading new files: ") and "of 20 (" in lines[0] and "left)" in lines[0]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fakes.chaos_run import CheapConfig, Lines
+from fakes.chaos_run import CheapConfig
 from fakes.recordings import noise, write
 
 from catalogs.corpus.locks import own_scratch
@@ -16,13 +16,13 @@ def test_prepare_leaves_the_drafts_of_other_writers_alone(tmp_path: Path) -> Non
     write(tmp_path / "in" / "talk.wav", noise(4.6, 16_000, seed=1), 16_000)
     config = CheapConfig(engine={"executor": "inline"}, describe="none")
     tmp = tmp_path / "corpus" / "tmp"
-    prepare([str(tmp_path / "in")], tmp_path / "corpus", config, Lines())
+    prepare([str(tmp_path / "in")], tmp_path / "corpus", config)
     (tmp / "unit.0badcafe").mkdir()
     (tmp / "unit.0badcafe" / "half").write_bytes(b"left by a killed run")
     write(tmp_path / "in" / "more.wav", noise(4.6, 16_000, seed=2), 16_000)
     with own_scratch(tmp) as folder:
         (folder / "draft").write_bytes(b"of describe")
-        prepare([str(tmp_path / "in")], tmp_path / "corpus", config, Lines())
+        prepare([str(tmp_path / "in")], tmp_path / "corpus", config)
         assert (folder / "draft").read_bytes() == b"of describe"
         assert {path.name for path in tmp.iterdir()} == {folder.name, f"{folder.name}.lock"}
     assert len(Corpus(tmp_path / "corpus").records) == 2

@@ -11,44 +11,32 @@ from fakes.recordings import noise, write
 from catalogs.corpus.commit import create_corpus
 from pipeline import prepare
 from pipeline.config import load_config
-from pipeline.inputs.find import SourceError
-
-
-class Lines:
-    """A watcher that keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.said.append(line)
-
-    def planned(self, sessions: int, audio_s: float) -> None:
-        pass
+from pipeline.inputs.find import FoundSources, SourceError
+from pipeline.runs.errors import PrepareError
 
 
 def test_a_relative_corpus_folder_is_absolute_for_actors_and_hashes_are_settled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "pipeline")
     write(tmp_path / "in" / "a.wav", noise(0.5, 16_000, seed=1), 16_000)
     roots: list[Path] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(prepare, "check_weights", lambda names: None)
-    monkeypatch.setattr(prepare, "_process", lambda root, *rest: roots.append(root))
-    watcher = Lines()
-    summary = prepare.prepare(["in"], "corpus", load_config(), watcher)  # type: ignore[arg-type]
+    monkeypatch.setattr(prepare, "_run", lambda root, *rest: roots.append(root))
+    summary = prepare.prepare(["in"], "corpus", load_config())
     assert roots == [tmp_path / "corpus"] and summary.sources == 1
-    assert any(line.startswith("1 recording found; 1 session, ") for line in watcher.said)
+    assert any(line.startswith("1 recording found; 1 session, ") for line in caplog.messages)
     assert (tmp_path / "corpus/hashes.json").is_file() and not (tmp_path / "corpus/hashes.jsonl").exists()
 
 
 def test_a_password_in_an_argument_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "check_weights", lambda names: None)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(prepare.PrepareError) as stopped:
+    with pytest.raises(PrepareError) as stopped:
         arguments = [str(tmp_path / "empty"), "memory://anna:geheim@none"]
-        monkeypatch.setattr(prepare, "find_sources", lambda *args, **kwargs: prepare.FoundSources())
-        prepare.prepare(arguments, tmp_path / "corpus", load_config(), Lines())  # type: ignore[arg-type]
+        monkeypatch.setattr("pipeline.runs.sources.find_sources", lambda *args, **kwargs: FoundSources())
+        prepare.prepare(arguments, tmp_path / "corpus", load_config())
     assert "no recordings in" in str(stopped.value) and "geheim" not in str(stopped.value)
 
 
@@ -75,8 +63,8 @@ def test_a_start_that_fails_leaves_no_corpus_behind(
     (tmp_path / "empty").mkdir()
     given = FAILED_STARTS[start](tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises((prepare.PrepareError, SourceError)):
-        prepare.prepare([given], tmp_path / "new" / "corpus", load_config(), Lines())  # type: ignore[arg-type]
+    with pytest.raises((PrepareError, SourceError)):
+        prepare.prepare([given], tmp_path / "new" / "corpus", load_config())
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -91,7 +79,7 @@ def test_a_start_that_fails_leaves_folders_that_were_there_as_they_were(
     before = sorted(corpus.rglob("*"))
     for out in (empty, corpus):
         with pytest.raises(SourceError):
-            prepare.prepare([str(tmp_path / "nowhere")], out, load_config(), Lines())  # type: ignore[arg-type]
+            prepare.prepare([str(tmp_path / "nowhere")], out, load_config())
     assert [path.name for path in empty.iterdir()] == [".keep"]
     assert set(before) <= set(corpus.rglob("*"))
 
@@ -107,5 +95,5 @@ def test_a_start_that_fails_after_hours_of_hashing_keeps_the_hashes(
 
     monkeypatch.setattr(prepare, "note_refused", stopped)
     with pytest.raises(KeyboardInterrupt):
-        prepare.prepare([str(tmp_path / "in")], tmp_path / "corpus", load_config(), Lines())  # type: ignore[arg-type]
+        prepare.prepare([str(tmp_path / "in")], tmp_path / "corpus", load_config())
     assert (tmp_path / "corpus/corpus.json").is_file() and (tmp_path / "corpus/hashes.json").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from test_engine import SECOND, TROUBLE, drive, session, statuses
 
 from catalogs.settings import SettingsError
 from pipeline.config import load_config
+from pipeline.engine.api import GroupDone, ItemStarted, Outcome, SessionDone
 from pipeline.engine.heartbeat import mark_path, read_mark
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.progress import Progress
-from pipeline.engine.worker import Outcome, StageGroup, StageSpec, Worker
+from pipeline.engine.worker import StageGroup, StageSpec, Worker
 from pipeline.records import Recording, Segment, Session
 from pipeline.stage import Stage, StageConfig
 
@@ -33,14 +35,14 @@ def test_one_recording_of_hours_has_a_time_left_as_soon_as_its_slow_stage_is_und
     clock = Clock()
     progress = Progress(sessions=1, audio_s=3600.0, clock=clock, costs=COSTS)
     clock.now = 20.0
-    progress.moved("s", "decode", 0.0)
+    progress.item_started(ItemStarted("s", "decode", 0.0))
     assert progress.share is None and progress.left_s is None, "loading says nothing of the time left"
     clock.now = 56.0
     progress.stage_done(Outcome("s", busy_s={"decode": 36.0}, audio_s=3600.0))
     assert progress.left_s is None, "of the work, decoding is too little to go by"
-    progress.moved("s", "transcribe", 0.0)
+    progress.item_started(ItemStarted("s", "transcribe", 0.0))
     clock.now += 300.0
-    progress.moved("s", "transcribe", 1800.0)
+    progress.item_started(ItemStarted("s", "transcribe", 1800.0))
     # 36 + 600 s known; scoring is estimated at 0.3 / 1.02 of that.
     whole = 636.0 * (1 + 0.3 / 1.02)
     assert progress.share == pytest.approx(336 / whole)
@@ -50,9 +52,9 @@ def test_one_recording_of_hours_has_a_time_left_as_soon_as_its_slow_stage_is_und
     assert progress.at_work == {"transcribe": 1}
     clock.now += 300.0
     progress.stage_done(Outcome("s", busy_s={"transcribe": 600.0}, audio_s=3600.0))
-    progress.moved("s", "score", 0.0)
+    progress.item_started(ItemStarted("s", "score", 0.0))
     clock.now += 90.0
-    progress.moved("s", "score", 1800.0)
+    progress.item_started(ItemStarted("s", "score", 1800.0))
     assert progress.left_s == pytest.approx(90.0), "all paces are measured"
     progress.session_done(3600.0, 3000.0, 2400.0)
     assert (progress.share, progress.left_s) == (1.0, 0.0)
@@ -61,7 +63,7 @@ def test_one_recording_of_hours_has_a_time_left_as_soon_as_its_slow_stage_is_und
 def test_recordings_that_promise_no_length_have_progress_too() -> None:
     """A broken file dropped into a finished corpus is all there is to do: 0 s of audio, as far as anybody knows."""
     progress = Progress(sessions=2, audio_s=0.0, costs=COSTS)
-    progress.moved("a", "decode", 0.0)
+    progress.item_started(ItemStarted("a", "decode", 0.0))
     assert progress.share is None and not progress.stage_times_real_time
     progress.stage_done(Outcome("a", busy_s={"decode": 1.0}))
     progress.session_done(0.0, 0.0, 0.0)
@@ -90,12 +92,12 @@ def test_a_session_of_another_length_than_was_guessed_corrects_the_whole() -> No
 def test_sessions_at_work_count_beside_those_that_are_done() -> None:
     clock = Clock()
     progress = Progress(sessions=4, audio_s=400.0, clock=clock, costs={"a": 1.0})
-    progress.moved("s1", "a", 0.0)
-    progress.moved("s2", "a", 0.0)
+    progress.item_started(ItemStarted("s1", "a", 0.0))
+    progress.item_started(ItemStarted("s2", "a", 0.0))
     clock.now = 10.0
     progress.stage_done(Outcome("s1", busy_s={"a": 10.0}, audio_s=100.0))
     progress.session_done(100.0, 0.0, 0.0)
-    progress.moved("s2", "a", 50.0)
+    progress.item_started(ItemStarted("s2", "a", 50.0))
     assert progress.stages == {"a": (150.0, 20.0)}
     assert progress.share == pytest.approx(150 / 400)
     assert progress.left_s == pytest.approx(10 * 250 / 150)
@@ -120,11 +122,11 @@ def test_a_stage_tells_how_much_of_the_audio_it_is_through_with(tmp_path: Path) 
     one = session("s", "a.wav", folder=tmp_path)
     one.recordings[0].duration_s = 100.0
     one.segments = [Segment("s-a.wav", i, 20.0 * i, 20.0 * i + 10.0) for i in range(4)]
-    seen: list[tuple[str, str, float]] = []
+    seen: list[ItemStarted] = []
     worker = Worker((StageSpec("test_progress:Rounds", StageConfig()),), str(tmp_path / "marks"))
-    worker.run(one, marked=True, moved=lambda *move: seen.append(move))
-    assert {(s, stage) for s, stage, _ in seen} == {("s", "rounds")}
-    assert [done for *_, done in seen] == [0.0, 0.0, 25.0, 50.0, 75.0, 75.0, 75.0, 75.0, 100.0]
+    worker.run(one, marked=True, started=seen.append)
+    assert {(item.session_id, item.stage) for item in seen} == {("s", "rounds")}
+    assert [item.done_s for item in seen] == [0.0, 0.0, 25.0, 50.0, 75.0, 75.0, 75.0, 75.0, 100.0]
     assert read_mark(mark_path(tmp_path / "marks", "s")) == ("rounds", "", 100.0)
 
 
@@ -132,10 +134,10 @@ def test_recordings_count_before_there_are_segments(tmp_path: Path) -> None:
     one = session("s", "a.wav", "b.wav", "c.wav", folder=tmp_path)
     for recording, seconds in zip(one.recordings, (10.0, 30.0, 60.0), strict=True):
         recording.duration_s = seconds
-    seen: list[float] = []
+    seen: list[ItemStarted] = []
     worker = Worker((StageSpec(TROUBLE, TroubleConfig()),), str(tmp_path / "marks"))
-    worker.run(one, marked=False, moved=lambda session_id, stage, done_s: seen.append(done_s))
-    assert seen == [0.0, 0.0, 10.0, 40.0, 100.0]
+    worker.run(one, marked=False, started=seen.append)
+    assert [item.done_s for item in seen] == [0.0, 0.0, 10.0, 40.0, 100.0]
 
 
 @pytest.mark.parametrize("executor", ["inline", "ray"])
@@ -147,18 +149,43 @@ def test_the_driver_hears_of_it(executor: str, tmp_path: Path, request: pytest.F
         from pipeline.engine.ray_engine import RayEngine
 
         engine = RayEngine(groups, tmp_path / "marks", tmp_path / "strikes")
-    seen: list[tuple[str, str, float]] = []
     try:
-        engine.run(
-            iter([session("s", "a.wav", "b.wav", "c.wav", folder=tmp_path)]),
-            lambda done: None,
-            lambda group, outcome: None,
-            lambda *move: seen.append(move),
-        )
+        events = list(engine.run(iter([session("s", "a.wav", "b.wav", "c.wav", folder=tmp_path)])))
     finally:
         engine.close()
-    done = [done_s for _, stage, done_s in seen if stage == "trouble"]
+    done = [event.done_s for event in events if isinstance(event, ItemStarted) and event.stage == "trouble"]
     assert 1.0 in done and done == sorted(done) and max(done) <= 3.0
+    *before, group, last = events
+    assert all(isinstance(event, ItemStarted) for event in before)
+    assert isinstance(group, GroupDone) and (group.group, group.outcome.session_id) == ("trouble+second", "s")
+    assert isinstance(last, SessionDone) and last.session.session_id == "s"
+
+
+class Gated(Stage[StageConfig]):
+    """Works on an item when the gate is open."""
+
+    name = "gated"
+    version = "1"
+    config_type = StageConfig
+    gate = threading.Event()
+
+    def __call__(self, session: Session) -> Session:
+        self.for_each(session, session.usable(), self._work)
+        return session
+
+    def _work(self, recording: Recording) -> None:
+        self.gate.wait()
+        recording.duration_s = 1.0
+
+
+def test_a_run_that_is_broken_off_ends_with_the_item_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = InlineEngine([StageGroup((StageSpec("test_progress:Gated", StageConfig()),))], tmp_path / "marks")
+    one = session("s", "a.wav", "b.wav", folder=tmp_path)
+    assert next(engine.run([one])) == ItemStarted("s", "gated", 0.0)
+    wait = engine._thread.shutdown
+    monkeypatch.setattr(engine._thread, "shutdown", lambda **how: (Gated.gate.set(), wait(**how)))
+    engine.close()
+    assert [recording.duration_s for recording in one.recordings] == [1.0, 0.0] and not one.quarantine
 
 
 def test_a_stage_may_have_a_time_limit_of_its_own(ray_node: None, tmp_path: Path) -> None:
@@ -185,10 +212,6 @@ def test_a_recording_that_fails_is_passed_too(tmp_path: Path) -> None:
     one = session("s", "raise.wav", "b.wav", folder=tmp_path)
     for recording in one.recordings:
         recording.duration_s = 50.0
-    seen: list[float] = []
-
-    def moved(session_id: str, stage: str, done_s: float) -> None:
-        seen.append(done_s)
-
-    Worker((StageSpec(TROUBLE, TroubleConfig()),), str(tmp_path)).run(one, False, moved)
-    assert seen[:3] == [0.0, 0.0, 50.0] and isinstance(one.recordings[0], Recording)
+    seen: list[ItemStarted] = []
+    Worker((StageSpec(TROUBLE, TroubleConfig()),), str(tmp_path)).run(one, False, seen.append)
+    assert [item.done_s for item in seen[:3]] == [0.0, 0.0, 50.0] and isinstance(one.recordings[0], Recording)

@@ -14,7 +14,8 @@ from catalogs.report.report import ReportError, _weights
 from catalogs.weights import registry, verify
 from pipeline.config import load_config
 from pipeline.engine.worker import StageGroup
-from pipeline.prepare import PrepareError, check_weights
+from pipeline.runs.errors import PrepareError
+from pipeline.runs.weights import check_weights
 from voxmill import cli
 from voxmill.cli import app
 
@@ -85,8 +86,8 @@ def test_the_time_limit_of_a_stage_is_one_number() -> None:
     ],
 )
 def test_all_missing_weights_are_named_at_once(monkeypatch: pytest.MonkeyPatch, names: list[str], words: str) -> None:
-    monkeypatch.setattr("pipeline.prepare.available", lambda name: False)
-    monkeypatch.setattr("pipeline.prepare.resolve", lambda name: pytest.fail("asked the hub"))
+    monkeypatch.setattr("pipeline.runs.weights.available", lambda name: False)
+    monkeypatch.setattr("pipeline.runs.weights.resolve", lambda name: pytest.fail("asked the hub"))
     with pytest.raises(PrepareError, match=words):
         check_weights(iter(names))
 
@@ -98,8 +99,8 @@ def test_weights_that_must_not_be_loaded_stop_the_run_with_one_line(
     def refuse(name: str) -> Path:
         raise kind(f"{name} is not the pinned file")
 
-    monkeypatch.setattr("pipeline.prepare.resolve", refuse)
-    monkeypatch.setattr("pipeline.prepare.available", lambda name: True)
+    monkeypatch.setattr("pipeline.runs.weights.resolve", refuse)
+    monkeypatch.setattr("pipeline.runs.weights.available", lambda name: True)
     with pytest.raises(PrepareError, match=r"^ge2e is not the pinned file$"):
         check_weights(["ge2e"])
 

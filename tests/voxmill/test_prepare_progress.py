@@ -7,11 +7,13 @@ import io
 import pytest
 from rich.console import Console
 
+from pipeline.engine.api import ItemStarted, Outcome
 from pipeline.engine.progress import Progress
-from pipeline.engine.worker import Outcome
-from pipeline.runs.summary import Summary
+from pipeline.runs.summary import Summary, summary_lines
 from voxmill.progress import PrepareProgress, hours, note
 from voxmill.terminal import Terminal
+
+HALF_WAY = ItemStarted("talk.wav", "transcribe", 5400.0)
 
 
 class Clock:
@@ -24,12 +26,12 @@ class Clock:
 def half_way(clock: Clock) -> Progress:
     """One session of three hours, decoded, its transcripts half done after half an hour."""
     progress = Progress(sessions=1, audio_s=10_800.0, clock=clock, costs={"decode": 0.02, "transcribe": 1.0})
-    progress.moved("talk.wav", "decode", 0.0)
+    progress.item_started(ItemStarted("talk.wav", "decode", 0.0))
     clock.now = 36.0
     progress.stage_done(Outcome("talk.wav", busy_s={"decode": 36.0}, audio_s=10_800.0))
-    progress.moved("talk.wav", "transcribe", 0.0)
+    progress.item_started(ItemStarted("talk.wav", "transcribe", 0.0))
     clock.now = 1836.0
-    progress.moved("talk.wav", "transcribe", 5400.0)
+    progress.item_started(HALF_WAY)
     return progress
 
 
@@ -48,8 +50,7 @@ def test_a_terminal_gets_a_table_of_the_stages() -> None:
     clock = Clock()
     told, out = terminal(True)
     with PrepareProgress(told, clock) as shown:
-        shown.planned(1, 10_800.0)
-        shown.progressed(half_way(clock))
+        shown(HALF_WAY, half_way(clock))
         shown._live.refresh()
     text = out.getvalue()
     for words in ("0/1 session ", "50%", "about 30.0 min left", "decode", "3.00 h", "300x", "transcribe", "1.50 h"):
@@ -60,20 +61,18 @@ def test_without_a_terminal_a_line_is_said_every_minute() -> None:
     clock = Clock()
     told, out = terminal(False)
     with PrepareProgress(told, clock) as shown:
-        shown.planned(1, 10_800.0)
         progress = half_way(clock)
         for _ in range(3):
-            shown.progressed(progress)
+            shown(HALF_WAY, progress)
         clock.now += 61.0
-        shown.progressed(progress)
+        shown(HALF_WAY, progress)
     lines = out.getvalue().splitlines()
     assert len(lines) == 2 and all("at transcribe (1.50 h)" in line and "min left" in line for line in lines)
 
 
 def test_recordings_that_were_there_before_are_not_counted_as_done_by_the_run() -> None:
-    told, out = terminal(False)
-    PrepareProgress(told).summarize(Summary("c", sources=5, already_there=3, sessions=2, audio_s=60.0, wall_s=30.0))
-    assert out.getvalue().startswith("2 recordings, 1.0 minutes in 30 s (2.0x real time)")
+    (line,) = summary_lines(Summary("c", sources=5, already_there=3, sessions=2, audio_s=60.0, wall_s=30.0))
+    assert line.startswith("2 recordings, 1.0 minutes in 30 s (2.0x real time)")
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (90.0, "1.5 min"), (5400.0, "1.50 h")])

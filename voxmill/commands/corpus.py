@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxmill.terminal import JsonOption, Terminal, counted, quoted
+from catalogs.words import counted
+from voxmill.terminal import JsonOption, Terminal, quoted
 
 if TYPE_CHECKING:
     from catalogs.corpus.thresholds import Thresholds
@@ -70,27 +71,8 @@ def prepare(
     from voxmill.progress import PrepareProgress
 
     with PrepareProgress(terminal) as progress:
-        summary = run(recordings, out, settings, progress, redo)
-    progress.summarize(summary)
-    if settings.describe != "none":
-        _describe(out, settings.describe, terminal)
-    from catalogs.query.views import build_catalog
-
-    path = build_catalog(out)
-    if not summary.sessions and not summary.quarantined:
-        terminal.say(_nothing_to_do(out))
-    terminal.say(f"catalog: {path}; next: voxmill report {quoted(out)}")
-    progress.tell_quarantine(summary)
+        summary = run(recordings, out, settings, redo, progress)
     terminal.result(asdict(summary))
-
-
-def _nothing_to_do(corpus: Path) -> str:
-    """One line for a run that found everything done."""
-    from catalogs.query.views import query as ask
-
-    sql = "select (select count(*) from recordings), coalesce(sum(duration_s) filter (kept), 0) from segments"
-    recordings, seconds = ask(corpus, sql)[1][0]
-    return f"nothing to do; {quoted(corpus)} has {counted(recordings, 'recording')}, {seconds / 3600:.2f} hours kept"
 
 
 def retry(
@@ -110,40 +92,24 @@ def retry(
 
     Example:  voxmill retry corpus --cause bug --dry-run
     """
-    from pipeline.retry import DEFAULT_CAUSES, failures, settings_of
+    from pipeline.retry import DEFAULT_CAUSES, failures, retry_lines, settings_of
     from pipeline.retry import retry as run
+    from voxmill.progress import PrepareProgress
 
     terminal = Terminal(as_json)
     causes = cause or DEFAULT_CAUSES
-    wanted = failures(corpus, stage, causes)
-    rows = [row for rows in wanted.values() for row in rows]
-    refused = len({row["path"] for row in rows if row["stage"] == "sources"})
-    failed, where, why = len(wanted) - refused, f" in {stage}" if stage else "", ", ".join(causes)
-    if failed or not refused:
-        verb = "is" if failed == 1 else "are"
-        terminal.say(f"{counted(failed, 'recording')} that failed{where} ({why}) {verb} processed again")
-    if refused:
-        file = "file that was" if refused == 1 else "files that were"
-        terminal.say(f"{refused} {file} refused before any stage ({why}): processed now if they can be read")
     if dry_run:
+        wanted = failures(corpus, stage, causes)
+        for line in retry_lines(wanted, stage, causes):
+            terminal.say(line)
+        rows = [row for rows in wanted.values() for row in rows]
         for row in rows:
             terminal.say(f"  {row['path']} ({row['stage']}: {row['error']})")
         terminal.result(rows)
         return
-    settings = settings_of(corpus)
-    if executor:
-        settings = settings.model_copy(update={"engine": settings.engine.model_copy(update={"executor": executor})})
-    from voxmill.progress import PrepareProgress
-
+    overrides = [f"engine.executor={executor}"] if executor else []
     with PrepareProgress(terminal) as progress:
-        summary = run(corpus, settings, progress, stage, causes)
-    if settings.describe != "none":
-        _describe(corpus, settings.describe, terminal)
-    from catalogs.query.views import build_catalog
-
-    build_catalog(corpus)
-    progress.summarize(summary)
-    progress.tell_quarantine(summary)
+        summary = run(corpus, settings_of(corpus, overrides), stage, causes, progress)
     terminal.result(asdict(summary))
 
 
@@ -156,8 +122,12 @@ def describe(
 
     Example:  voxmill describe corpus --annotator acoustic
     """
+    from annotators.runner import describe_corpus
+
     terminal = Terminal(as_json)
-    terminal.result(_describe(corpus, annotator, terminal))
+    stats = describe_corpus(corpus, annotator)
+    terminal.say(stats.line)
+    terminal.result(asdict(stats))
 
 
 def catalog(
@@ -310,13 +280,3 @@ def fsck(
     terminal.result([vars(problem) for problem in problems])
     if errors:
         raise typer.Exit(1)
-
-
-def _describe(corpus: Path, annotator: str, terminal: Terminal) -> dict[str, object]:
-    from annotators.runner import describe_corpus
-
-    stats = describe_corpus(corpus, annotator)
-    terminal.say(
-        f"described {counted(stats.described, 'segment')} with {annotator} ({stats.failed} failed, {stats.already} were done)"
-    )
-    return asdict(stats)
