@@ -39,7 +39,7 @@ from pipeline.runs.journal import (
     retry_rule,
     start_redo,
 )
-from pipeline.runs.plan import PlannedUnit, plan_run, starts
+from pipeline.runs.plan import PlannedUnit, plan_units, promised_lengths, starts
 from pipeline.runs.sources import find, present
 from pipeline.runs.summary import (
     Summary,
@@ -147,7 +147,8 @@ def process(
     """Process the sources that are not `done` and write run.json. The caller holds the corpus' run lock."""
     started = time.perf_counter()
     sources, generations = found.sources, history.generations
-    units = plan_run(sources, done, fingerprint, config.unit_s, config.sources.session_s, generations)
+    lengths = promised_lengths(sources, done)
+    units = plan_units(sources, done, fingerprint, config.unit_s, lengths, config.sources.session_s, generations)
     summary = Summary(str(root), len(sources) + len(found.refused), fingerprint=fingerprint)
     summary.ignored_files = found.ignored
     summary.already_there = sum(source.source_id in done for source in sources)

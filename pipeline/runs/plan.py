@@ -56,13 +56,14 @@ def promised_seconds(source: Source) -> float:
     return source.bytes / (_COMPRESSED_BYTES_PER_S if ending in _COMPRESSED else _BYTES_PER_S)
 
 
-def promised_lengths(sources: Sequence[Source], committed: Container[str]) -> dict[str, float]:
-    """{source id: promised seconds} of all sources in sessions with something left to do. Headers are read in threads: a header
-    is mostly waiting for the disk. A session that is committed whole is not looked at."""
+def promised_lengths(sources: Sequence[Source], committed: Container[str]) -> Callable[[Source], float]:
+    """The promised seconds of each source in a session with something left to do. Headers are read in threads: a header is
+    mostly waiting for the disk. A session that is committed whole is not looked at."""
     waiting = {source.session_id for source in sources if source.source_id not in committed}
     asked = [source for source in sources if source.session_id in waiting]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return dict(zip((source.source_id for source in asked), pool.map(promised_seconds, asked), strict=True))
+        lengths = dict(zip((source.source_id for source in asked), pool.map(promised_seconds, asked), strict=True))
+    return lambda source: lengths[source.source_id]
 
 
 def plan_units(
@@ -109,21 +110,6 @@ def plan_units(
     if gathered:
         units.append(_unit(gathered, fingerprint, generations))
     return sorted(units, key=lambda unit: unit.unit_id)
-
-
-def plan_run(
-    sources: Sequence[Source],
-    committed: set[str],
-    fingerprint: str,
-    unit_s: float,
-    session_s: float,
-    generations: Mapping[str, int],
-) -> list[PlannedUnit]:
-    """`plan_units` by the lengths that the headers of the recordings promise."""
-    seconds = promised_lengths(sources, committed)
-    return plan_units(
-        sources, committed, fingerprint, unit_s, lambda source: seconds[source.source_id], session_s, generations
-    )
 
 
 def starts(units: Iterable[PlannedUnit], fingerprint: str, spool: str) -> Iterator[Session]:

@@ -100,9 +100,9 @@ def test_headers_of_committed_sessions_are_not_read(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("pipeline.runs.plan.probe_seconds", lambda path: (asked.append(path), 60.0)[1])
     sources = [Source(f"{s}{i}", f"/in/{s}/{i}.wav", f"{s}/{i}.wav", s, 1, "0" * 64) for s in "ab" for i in range(3)]
     committed = {"a0", "a1", "a2", "b1"}
-    seconds = promised_lengths(sources, committed)
+    lengths = promised_lengths(sources, committed)
     # All of `b`: its parts are those of all its recordings, or a run that was broken off would divide it in another way.
     assert sorted(asked) == ["/in/b/0.wav", "/in/b/1.wav", "/in/b/2.wav"]
-    units = plan_units(sources, committed, "f" * 16, 1.0, lambda source: seconds[source.source_id], 100.0)
+    units = plan_units(sources, committed, "f" * 16, 1.0, lengths, 100.0)
     planned = [source.source_id for unit in units for session in unit.sessions for source in session.sources]
     assert sorted(planned) == ["b0", "b2"]
