@@ -6,16 +6,19 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from annotators.providers import ANNOTATORS
 from catalogs.corpus.attempts import CAUSES, cause_of_row
 from catalogs.corpus.commit import CorpusError, bind_fingerprint, corpus_info, sweep_tmp
 from catalogs.corpus.history import History, note_replaced, read_history, refused_files, replaced_sources
 from catalogs.corpus.locks import CorpusBusyError, only_run
+from catalogs.settings import read_yaml
 from pipeline.config import PrepareConfig, load_config
 from pipeline.inputs.find import FoundSources, SourceError
 from pipeline.prepare import PrepareError, Summary, Watcher, check_weights, find, full_disk_said, present, work
 from pipeline.runs.fingerprint import settle
 from pipeline.runs.journal import known_arguments, note_refused, places
 from pipeline.runtime.paths import public
+from pipeline.stages import STAGES
 
 DEFAULT_CAUSES = ("machine", "bug")
 """A broken recording (`data`) would fail again; it is tried where it is asked for."""
@@ -54,10 +57,18 @@ def _failures(
 
 
 def settings_of(root: str | Path) -> PrepareConfig:
-    """The settings that a corpus was prepared with. Raises PrepareError where they are not there."""
+    """The settings that a corpus was prepared with. Raises PrepareError if they are not there, ExtensionError if they name
+    a class of a package that lies in the corpus: what came with somebody's data is not run."""
     path = Path(root) / "prepare.yaml"
     if not path.is_file():
         raise PrepareError(f"{path} is missing: run voxmill prepare with the recordings and the settings again")
+    values = read_yaml(path)
+    stages, describe = values.get("stages"), values.get("describe")
+    for entry in stages if isinstance(stages, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("stage"), str):
+            STAGES.refuse_inside(entry["stage"], root)
+    if isinstance(describe, str) and describe != "none":
+        ANNOTATORS.refuse_inside(describe, root)
     return load_config(path)
 
 
