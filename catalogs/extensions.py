@@ -72,7 +72,7 @@ class ExtensionPoint(Generic[Base]):
         if not (isinstance(found, type) and issubclass(found, self.base)):
             raise ExtensionError(f"{self.noun} {place} is not a subclass of {wanted}; make it one, or correct the name")
         if inspect.isabstract(found):
-            lacking = ", ".join(sorted(found.__abstractmethods__))
+            lacking = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
             raise ExtensionError(f"{self.noun} {place} does not define {lacking}, as {wanted} asks; add it")
         return found
 
