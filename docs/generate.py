@@ -28,8 +28,7 @@ sys.path.insert(0, str(DOCS.parent))
 def stage_page(name: str) -> str:
     """The page of one stage."""
     from catalogs.weights import registry
-    from pipeline.config import STAGE_GROUPS
-    from pipeline.stages import stage_class
+    from pipeline.stages import STAGE_GROUPS, stage_class
 
     kind = stage_class(name)
     module = inspect.getmodule(kind)
@@ -51,7 +50,7 @@ def stage_page(name: str) -> str:
         f"* **reads** {_names(kind.inputs) or 'the recordings'}",
         f"* **writes** {_names(kind.outputs) or 'nothing but what it removes'}",
         f"* **shares an actor with** {_names(n for n in partners if n != name) or 'no other stage'}",
-        f"* **asks for** {kind.resources.cpus:g} CPUs, {kind.resources.memory_bytes / 2**20:.0f} MB as a hint",
+        f"* **asks for** {kind.resources.cpus:g} CPUs, {kind.resources.memory_bytes / 2**20:.0f} MB of memory",
     ]
     for weight in weights:
         entry = registry.weights(weight)
@@ -152,7 +151,7 @@ def between_marks(page: str, first: str, last: str, text: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Every generated page with its text."""
-    from pipeline.config import STAGE_NAMES
+    from pipeline.stages import STAGE_NAMES
 
     found = {DOCS / "stages" / f"{name}.md": stage_page(name) for name in STAGE_NAMES}
     found[DOCS / "commands.md"] = commands_page()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -9,26 +11,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from annotators.providers import provider
 from catalogs.corpus.thresholds import Thresholds
+from catalogs.extensions import ExtensionError
 from catalogs.settings import SettingsError, load_settings, parse_yaml, validate_settings
 from pipeline.engine.worker import StageGroup, StageSpec
 from pipeline.inputs.store_access import Stores
 from pipeline.stages import stage_class
+from pipeline.stages.chain import AddedStage, Chain, chain_fault, make_chain
 from pipeline.voice.encoders import EncoderName
 from pipeline.voice.purity import LEAST_PURITY
-
-#: The stages in order; stages on one line share an actor. Decode and separate must: what passes between them is the
-#: native-rate audio, 1.27 GB an hour as float32, and must not go through an object store.
-STAGE_GROUPS: tuple[tuple[str, ...], ...] = (
-    ("decode", "separate"),
-    ("detect_speech", "find_turns", "segment"),
-    ("transcribe",),
-    ("embed_speaker", "refine_cuts"),
-    ("score_quality", "classify_emotion", "fingerprint_audio", "mine_references"),
-    ("cut_clips",),
-)
-
-STAGE_NAMES: tuple[str, ...] = tuple(name for group in STAGE_GROUPS for name in group)
 
 #: Stages that make or judge voice prints. One encoder for all: a threshold means nothing for another encoder's cosines.
 ENCODER_STAGES: tuple[str, ...] = ("find_turns", "embed_speaker", "mine_references")
@@ -89,8 +81,12 @@ class PrepareConfig(BaseModel):
     speaker_encoder: EncoderName = "ge2e"
     """What makes the voice prints of all stages; every threshold on their cosines follows from it."""
     sources: SourceConfig = Field(default_factory=lambda: SourceConfig())
-    describe: Literal["acoustic", "none"] = "acoustic"
-    """Annotator that describes the kept segments when all is committed; others run later with `voxmill describe`."""
+    describe: str = "acoustic"
+    """Annotator that describes the kept segments when all is committed: its name, entry point (`voxmill.annotators`) or
+    `module:Class`; or `none`. Others run later with `voxmill describe`."""
+    stages: tuple[AddedStage, ...] = ()
+    """Stages of other packages, e.g. [{stage: "my_package.pauses:Pauses", after: transcribe}]. The settings of each are
+    under its name, like those of ours."""
     thresholds: Thresholds = Field(default_factory=Thresholds)
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
 
@@ -117,9 +113,24 @@ class PrepareConfig(BaseModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _chain_holds(self) -> PrepareConfig:
+        # On a cluster the machine of this process may be a small one that drives the others.
+        memory = math.inf if self.engine.address else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if fault := chain_fault(self.chain.kinds(), memory):
+            raise ValueError(fault)
+        if self.describe != "none":
+            provider(self.describe)
+        return self
+
+    @property
+    def chain(self) -> Chain:
+        """The stages of this run in order."""
+        return make_chain(self.stages)
+
     def stage(self, name: str) -> StageSpec:
         """The stage with its settings."""
-        return StageSpec(name, getattr(self, name))
+        return StageSpec(self.chain.place(name), getattr(self, name))
 
     def stores(self) -> Stores:
         """How stores are asked, by the settings of `decode`."""
@@ -128,14 +139,14 @@ class PrepareConfig(BaseModel):
 
     def groups(self) -> list[StageGroup]:
         """The chain as groups of stages, sized by the engine's settings."""
-        known = {group[0] for group in STAGE_GROUPS}
+        known = {group[0] for group in self.chain.groups}
         for key, table in (("actors", self.engine.actors), ("gpus", self.engine.gpus)):
             for name in table:
                 if name not in known:
                     raise SettingsError(f"setting engine.{key}: no group {name}; groups: {', '.join(sorted(known))}")
         for name in self.engine.timeouts:
-            if name not in STAGE_NAMES:
-                raise SettingsError(f"setting engine.timeouts: no stage {name}; stages: {', '.join(STAGE_NAMES)}")
+            if name not in self.chain.names:
+                raise SettingsError(f"setting engine.timeouts: no stage {name}; stages: {', '.join(self.chain.names)}")
         self._check_devices()
         return [
             StageGroup(
@@ -146,14 +157,14 @@ class PrepareConfig(BaseModel):
                 timeout_s=self.engine.timeout_s,
                 timeouts={n: limit for n, limit in self.engine.timeouts.items() if n in group},
             )
-            for group in STAGE_GROUPS
+            for group in self.chain.groups
         ]
 
     def _check_devices(self) -> None:
         """Raise SettingsError where a stage insists on a GPU that its actors would not be given."""
         if self.engine.executor != "ray":
             return
-        for group in STAGE_GROUPS:
+        for group in self.chain.groups:
             asking = [name for name in group if getattr(getattr(self, name), "device", "auto") == "cuda"]
             if asking and not self.engine.gpus.get(group[0]):
                 raise SettingsError(
@@ -163,21 +174,22 @@ class PrepareConfig(BaseModel):
     def weights(self) -> list[str]:
         """Names of all weights the stages will use, each once, in order of use."""
         names: dict[str, None] = {}
-        for stage in STAGE_NAMES:
+        for stage in self.chain.names:
             for name in self.stage(stage).build().weights():
                 names[name] = None
         return list(names)
 
 
-def _stage_fields() -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name in STAGE_NAMES:
-        config_type = stage_class(name).config_type
-        fields[name] = (config_type, Field(default_factory=config_type))
-    return fields
+def _with_stages(base: type[PrepareConfig], names: Iterable[str], chain: Chain) -> type[PrepareConfig]:
+    """`base` with one field for each of these stages, named like it."""
+    types = {name: stage_class(chain.place(name)).config_type for name in names}
+    if taken := types.keys() & base.model_fields.keys():
+        raise SettingsError(f"setting stages: {taken.pop()} is the name of a setting; give the stage another name")
+    fields: dict[str, Any] = {name: (kind, Field(default_factory=kind)) for name, kind in types.items()}
+    return create_model("PrepareConfig", __base__=base, **fields)
 
 
-StagedConfig: type[PrepareConfig] = create_model("PrepareConfig", __base__=PrepareConfig, **_stage_fields())
+StagedConfig: type[PrepareConfig] = _with_stages(PrepareConfig, make_chain(()).names, make_chain(()))
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> PrepareConfig:
@@ -188,7 +200,19 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     recipe = files("pipeline") / "recipes" / f"{profile}.yaml"
     if not recipe.is_file():
         raise SettingsError(f"no profile {profile!r}; profiles: small, studio")
-    return validate_settings(StagedConfig, _merge(parse_yaml(recipe.read_text(encoding="utf-8"), recipe.name), asked))
+    values = _merge(parse_yaml(recipe.read_text(encoding="utf-8"), recipe.name), asked)
+    added = validate_settings(_Added, {"stages": values.get("stages", ())}).stages
+    try:
+        chain = make_chain(added)
+    except ExtensionError as error:
+        raise SettingsError(f"setting stages: {error}") from error
+    return validate_settings(_with_stages(StagedConfig, chain.places, chain) if added else StagedConfig, values)
+
+
+class _Added(BaseModel):
+    """The setting that says which other settings there are."""
+
+    stages: tuple[AddedStage, ...]
 
 
 class _Anything(BaseModel):

@@ -7,11 +7,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from annotators.providers import ANNOTATORS
 from catalogs.corpus.attempts import CAUSES, cause_of_row
 from catalogs.corpus.commit import bind_fingerprint, corpus_info, sweep_tmp
 from catalogs.corpus.history import History, note_replaced, read_history, refused_files, replaced_sources
 from catalogs.corpus.locks import only_run
 from catalogs.query.views import build_catalog
+from catalogs.settings import read_yaml
 from catalogs.words import counted
 from pipeline.config import PrepareConfig, load_config
 from pipeline.inputs.find import FoundSources, SourceError
@@ -23,6 +25,7 @@ from pipeline.runs.sources import find, present
 from pipeline.runs.summary import Summary, quarantine_lines, summary_lines
 from pipeline.runs.weights import check_weights
 from pipeline.runtime.paths import public
+from pipeline.stages import STAGES
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +68,20 @@ def _failures(
 def settings_of(root: str | Path, overrides: Iterable[str] = ()) -> PrepareConfig:
     """The settings that a corpus was prepared with, with `a.b=c` overrides.
 
-    Raises PrepareError if they are not there, CorpusError for a folder that is not a corpus.
+    Raises PrepareError if they are not there, CorpusError for a folder that is not a corpus, ExtensionError if they name a class
+    of a package that lies in the corpus: what came with somebody's data is not run.
     """
     corpus_info(root)
     path = Path(root) / "prepare.yaml"
     if not path.is_file():
         raise PrepareError(f"{path} is missing: run voxmill prepare with the recordings and the settings again")
+    values = read_yaml(path)
+    stages, annotator = values.get("stages"), values.get("describe")
+    for entry in stages if isinstance(stages, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("stage"), str):
+            STAGES.refuse_inside(entry["stage"], root)
+    if isinstance(annotator, str) and annotator != "none":
+        ANNOTATORS.refuse_inside(annotator, root)
     return load_config(path, overrides)
 
 

@@ -10,6 +10,7 @@ import abc
 import errno
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -30,7 +31,7 @@ class StageConfig(BaseModel):
 @dataclass(frozen=True)
 class Resources:
     """What a stage needs. `cpus`: its share of the cores' time beside the others' (`transcribe` on the CPU is 1), by which
-    pools are sized; `memory_bytes` of one actor is a hint for the scheduler."""
+    pools are sized. `memory_bytes`: what one actor needs; a run does not start on a machine that has less."""
 
     cpus: float = 0.2
     gpus: float = 0.0
@@ -68,9 +69,13 @@ class Stage(abc.ABC, Generic[Config]):
     """Raised whenever the output for the same input may change: part of the fingerprint."""
     config_type: ClassVar[type[StageConfig]]
     inputs: ClassVar[tuple[str, ...]] = ()
-    """Attributes of the session or its segments that must be there before, e.g. `windows`, `segment.text`."""
+    """What it reads that earlier stages write: `windows`, `speech`, `segments` (their identity, times and verdicts),
+    `references`, or a column, e.g. `segment.text`. Checked when a run starts."""
     outputs: ClassVar[tuple[str, ...]] = ()
+    """What it writes, in the same words. A test compares both with what each of our stages does."""
     resources: ClassVar[Resources] = Resources()
+    weights_table: ClassVar[Path | None] = None
+    """A file like `catalogs/weights/models.toml` with the weights of a stage of another package."""
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -1,16 +1,38 @@
-"""The describers by name."""
+"""The describers by name: ours, and those of other packages."""
 
 from __future__ import annotations
 
-from annotators.providers.base import Provider
+import re
 
-NAMES = ("acoustic",)
+from annotators.providers.base import Provider
+from catalogs.extensions import ExtensionError, ExtensionPoint
+from catalogs.files import one_line
+
+ANNOTATORS = ExtensionPoint(
+    "annotator",
+    Provider,  # type: ignore[type-abstract]
+    "voxmill.annotators",
+    {
+        "acoustic": "annotators.providers.acoustic:Acoustic",
+    },
+)
+_RESERVED = ("none", "duplicates")
+"""Names that mean something else: a setting, and a folder of annotations that is not a describer's."""
 
 
 def provider(name: str) -> Provider:
-    """The describer with this name; ValueError names the known ones."""
-    if name == "acoustic":
-        from annotators.providers.acoustic import Acoustic
-
-        return Acoustic()
-    raise ValueError(f"no annotator {name!r}; annotators: {', '.join(NAMES)}")
+    """Return the describer with this name, entry point or `module:Class`; ExtensionError is one line for a person."""
+    kind = ANNOTATORS.find(name)
+    try:
+        made = kind()
+    except TypeError as error:
+        raise ExtensionError(f"annotator {name} cannot be made without arguments ({one_line(error)})") from error
+    missing = [part for part in ("name", "model", "prompt_version", "listens") if not hasattr(made, part)]
+    if missing:
+        raise ExtensionError(f"annotator {name} has no {missing[0]}: give it to the class")
+    # It becomes the name of a folder, and readers pass over those that begin with tmp.
+    if not re.fullmatch(r"(?!tmp)[a-z][a-z0-9_-]*", made.name):
+        raise ExtensionError(f"annotator {name} has the name {made.name!r}: use small letters, digits, _ and -")
+    if made.name in _RESERVED or (made.name in ANNOTATORS.ours and name != made.name):
+        raise ExtensionError(f"annotator {name} has the name {made.name}, which is taken; give it another")
+    return made

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from annotators.providers.base import KeptRows
+from annotators.providers.base import KeptRows, Provider
 from annotators.quantiles import group_quantiles
 from annotators.schema import Answer, Attributes, Clip, VoiceDescription
 
@@ -69,7 +69,7 @@ class _Band:
         return "low" if value < self.low else "high" if value > self.high else "mid"
 
 
-class Acoustic:
+class Acoustic(Provider):
     """Puts measured pitch, rate, level, melody and expressiveness into words.
 
     High and low are quantiles of the corpus itself, of the clip's gender for pitch and of its language for rate: fixed

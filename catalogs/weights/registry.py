@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+from catalogs.files import one_line
 from catalogs.nearest import nearest
 from catalogs.weights.verify import (
     RUNS_CODE,
@@ -59,6 +60,19 @@ def _weights(name: str, entry: dict) -> Weights:
         cosine_threshold=entry.get("cosine_threshold"),
         note=entry.get("note", ""),
     )
+
+
+def add(table: Path) -> None:
+    """Add the weights of another package, from a file like models.toml. Raises ValueError for a name that is taken."""
+    for name, entry in tomllib.loads(table.read_text(encoding="utf-8")).items():
+        try:
+            added = _weights(name, entry)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{table}: the entry {name} is not complete ({one_line(error)}); see models.toml"
+            ) from error
+        if registry().setdefault(name, added) != added:
+            raise ValueError(f"{table}: the weights {name} are known already, with other files; give them another name")
 
 
 def profile(name: str) -> tuple[str, ...]:

@@ -70,14 +70,14 @@ def legacy_fingerprint(config: PrepareConfig, separated: bool) -> str:
 
 
 def _stages(config: PrepareConfig) -> list[list[Any]]:
-    from pipeline.config import STAGE_NAMES
-
     parts: list[list[Any]] = []
-    for name in STAGE_NAMES:
+    for name in config.chain.names:
         spec = config.stage(name)
         stage = spec.build()
         settings = {k: v for k, v in spec.config.model_dump(mode="json").items() if k not in RUNTIME_KEYS}
-        parts.append([name, stage.version, settings, {w: registry.digest(w) for w in stage.weights()}])
+        parts.append(
+            [config.chain.identity(name), stage.version, settings, {w: registry.digest(w) for w in stage.weights()}]
+        )
     return parts
 
 

@@ -43,7 +43,17 @@ class MineReferences(Stage[MineReferencesConfig]):
     name = "mine_references"
     version = "3"
     config_type = MineReferencesConfig
-    inputs = ("segments", "segment.embedding", "segment.speaker", "segment.audio_print")
+    inputs = (
+        "segments",
+        "segment.text",
+        "segment.embedding",
+        "segment.speaker",
+        "segment.speaker_purity",
+        "segment.dnsmos_ovr",
+        "segment.snr_db",
+        "segment.audio_sha256",
+        "segment.audio_print",
+    )
     outputs = ("references",)
     resources = Resources(cpus=0.01)
 

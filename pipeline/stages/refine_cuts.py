@@ -62,7 +62,18 @@ class RefineCuts(Stage[RefineCutsConfig]):
     name = "refine_cuts"
     version = "3"
     config_type = RefineCutsConfig
-    inputs = ("windows", "segments", "segment.text", "segment.words", "segment.speaker")
+    inputs = (
+        "windows",
+        "segments",
+        "segment.separated",
+        "segment.language",
+        "segment.text",
+        "segment.text_source",
+        "segment.words",
+        "segment.asr_logprob",
+        "segment.flags",
+        "segment.speaker",
+    )
     outputs = ("segments", "segment.head_edge", "segment.tail_edge", "segment.clicks_per_s", "segment.flags")
     resources = Resources(cpus=0.02)
 

@@ -49,7 +49,7 @@ class CutSegments(Stage[SegmentConfig]):
     version = "4"
     config_type = SegmentConfig
     inputs = ("windows", "speech")
-    outputs = ("segments", "segment.segment_id", "segment.seq", "segment.separated")
+    outputs = ("segments", "segment.separated")
     resources = Resources(cpus=0.01)
 
     def __call__(self, session: Session) -> Session:

@@ -58,7 +58,7 @@ class Separate(Stage[SeparateConfig]):
     version = "2"
     config_type = SeparateConfig
     inputs = ("windows",)
-    outputs = ("windows", "segment.separated")
+    outputs = ("windows",)
     resources = Resources(cpus=0.05, memory_bytes=2 * 1024**3)
 
     def weights(self) -> tuple[str, ...]:

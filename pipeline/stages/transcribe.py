@@ -90,7 +90,7 @@ class Transcribe(Stage[TranscribeConfig]):
     name = "transcribe"
     version = "2"
     config_type = TranscribeConfig
-    inputs = ("windows", "speech", "segments")
+    inputs = ("windows", "segments")
     outputs = (
         "segment.language",
         "segment.language_p",

@@ -6,8 +6,9 @@ import pytest
 
 from catalogs.settings import SettingsError
 from catalogs.weights import registry
-from pipeline.config import ENCODER_STAGES, STAGE_GROUPS, PrepareConfig, StagedConfig, load_config
+from pipeline.config import ENCODER_STAGES, PrepareConfig, StagedConfig, load_config
 from pipeline.runtime.devices import pick_device
+from pipeline.stages import STAGE_GROUPS
 from pipeline.stages.embed_speaker import EmbedSpeakerConfig
 from pipeline.stages.mine_references import MineReferences, MineReferencesConfig
 

@@ -115,7 +115,12 @@ def retry(
 
 def describe(
     corpus: CorpusArgument,
-    annotator: Annotated[str, typer.Option(help="acoustic: offline, from measured scores.")] = "acoustic",
+    annotator: Annotated[
+        str,
+        typer.Option(
+            help="acoustic (offline, from measured scores), or another package's: its entry point or module:Class."
+        ),
+    ] = "acoustic",
     as_json: JsonOption = False,
 ) -> None:
     """Describe the voices and styles of the kept segments. Run the same command to resume.
