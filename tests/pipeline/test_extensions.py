@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from annotators.providers import provider
+from catalogs.corpus.commit import create_corpus
 from catalogs.extensions import ExtensionError
 from catalogs.settings import SettingsError, dump_settings
 from catalogs.weights import registry
@@ -244,11 +246,12 @@ def test_an_annotator_of_another_package_is_found_by_its_entry_point(elsewhere: 
 def test_code_that_comes_with_a_corpus_is_not_run(setting: str, elsewhere: Path) -> None:
     """`voxmill retry` reads the corpus' own settings, whoever wrote them."""
     root = elsewhere.parent / "corpus"
-    root.mkdir()
+    create_corpus(root)
     (root / "prepare.yaml").write_text(dump_settings(load_config(None, [setting])), encoding="utf-8")
     assert settings_of(root)
     for name in [name for name in sys.modules if name.partition(".")[0] == "elsewhere"]:
         del sys.modules[name]
+    shutil.copy(root / "corpus.json", elsewhere)
     elsewhere.joinpath("prepare.yaml").write_text((root / "prepare.yaml").read_text(), encoding="utf-8")
     with pytest.raises(ExtensionError, match="is not imported: its package elsewhere is a file of"):
         settings_of(elsewhere)
