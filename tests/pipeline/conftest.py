@@ -27,7 +27,8 @@ def encoded_once() -> Iterator[None]:
         self.kind = repr((arguments, sorted(options.items())))
 
     def encode(self: Any, features: Any) -> Any:
-        if features.ndim != 2:
+        # Other tests of this process use faster-whisper's own class, or a model that was made before.
+        if features.ndim != 2 or not hasattr(self, "kind"):
             return honest_encode(self, features)
         key = (self.kind, features.shape, hashlib.sha256(features.tobytes()).digest())
         if key not in found:

@@ -89,3 +89,11 @@ def test_of_recorded_and_decoupled_samples_one_alone_serves_the_layout(
     assert shares.decoupled == pytest.approx(expected)
     told = [line for line in shares.notes() if "decoupled is asked for" in line]
     assert bool(told) == (split > 0 and decoupled == 0)
+
+
+def test_a_note_compares_with_the_most_that_is_asked_for_on_the_way() -> None:
+    able = {BY_LAYOUT["basic"]: 100, BY_LAYOUT["reference"]: 2}
+    first = NONE | {"basic": 1.0, "reference": 1.0}
+    shares = quotas(able, {"basic": 1.0}, layouts_from=first, max_repeats=4)
+    (line,) = shares.notes()
+    assert "reference is asked for at 50.0% and gets 8.0%" in line
