@@ -58,6 +58,7 @@ def test_the_mean_over_a_ramp_is_that_of_its_choices(weights: list[float], ramp:
     drawn = np.concatenate([np.broadcast_to(shares.at(start, 1), (1, len(shares.kinds))) for start in range(count)])
     means = dict(zip([kind.layout for kind in shares.kinds], drawn.mean(axis=0), strict=True))
     assert shares.expected(count) == pytest.approx(means, abs=1e-12)
+    assert shares.expected(0) == shares.expected(1), "what a phase that draws nothing would draw first"
     if few == 12:  # twelve in a hundred, eight times each: room for everything
         pairs = zip(
             (weights[0] / (weights[0] + weights[1]), weights[1] / (weights[0] + weights[1])),
