@@ -212,7 +212,10 @@ def _confined(connection: duckdb.DuckDBPyConnection, root: Path) -> duckdb.DuckD
 
     The views of a corpus that somebody else made are SQL of theirs, and a query may have been pasted from somewhere.
     """
-    connection.execute("SET TimeZone = 'UTC'")
+    locked = connection.execute("SELECT current_setting('lock_configuration')").fetchone()
+    if locked and locked[0]:
+        return connection  # This process has another connection to the catalog: they share their settings.
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
     connection.execute(f"SET allowed_directories = {list_sql([str(root)])}")
     connection.execute("SET enable_external_access = false")

@@ -23,8 +23,8 @@ from catalogs.corpus.thresholds import (
 )
 from catalogs.query.views import build_catalog, query
 from catalogs.settings import SettingsError, dump_settings
+from pipeline.runs.summary import nothing_to_do
 from voxmill.cli import app
-from voxmill.commands.corpus import _nothing_to_do
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_the_command_says_how_many_are_kept(corpus: Path, tmp_path: Path) -> Non
 def test_a_run_without_anything_to_do_says_what_the_corpus_has(tmp_path: Path) -> None:
     create_corpus(tmp_path / "my corpus")
     commit_unit(tmp_path / "my corpus", make_unit("a", 6))
-    line = _nothing_to_do(tmp_path / "my corpus")
+    line = nothing_to_do(tmp_path / "my corpus")
     assert line.startswith(f"nothing to do; '{tmp_path}/my corpus' has 1 recording, 0.00 hours kept")
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +20,7 @@ from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS, INDEX, QUARANTINE, R
 from catalogs.corpus.shards import to_table
 from catalogs.corpus.thresholds import Thresholds
 from catalogs.query.column_words import COLUMN_WORDS, VIEW_WORDS
-from catalogs.query.views import VIEWS, QueryError, build_catalog, catalog_path, query
+from catalogs.query.views import VIEWS, QueryError, build_catalog, catalog_path, connect, query
 
 CONTRACT = {
     "recordings": RECORDINGS,
@@ -268,3 +269,17 @@ def test_descriptions_of_replaced_segments_count_nowhere(tmp_path: Path) -> None
     assert query(tmp_path / "c", "SELECT count(*) FROM descriptions")[1] == [(2,)]
     bind_fingerprint(tmp_path / "c", "f" * 16, redo=True)
     assert query(tmp_path / "c", "SELECT count(*) FROM descriptions")[1] == [(0,)]
+
+
+def test_two_connections_at_once_are_both_confined(tmp_path: Path) -> None:
+    create_corpus(tmp_path / "corpus")
+    commit_unit(tmp_path / "corpus", make_unit("a", 3))
+    query(tmp_path / "corpus", "select 1")
+    with connect(tmp_path / "corpus") as first, connect(tmp_path / "corpus") as second:
+        for connection in (first, second):
+            assert connection.execute("select count(*), current_setting('TimeZone') from segments").fetchall() == [
+                (3, "UTC")
+            ]
+            with pytest.raises(duckdb.Error, match="disabled"):
+                connection.execute(f"select * from read_text('{__file__}')")
+    assert query(tmp_path / "corpus", "select count(*) from segments")[1] == [(3,)]
