@@ -24,11 +24,12 @@ from pipeline.config import PrepareConfig
 from pipeline.engine.pools import size_pools
 from pipeline.forecast.sample import draw_excerpts
 from pipeline.forecast.trials import ExcerptResult, run_trials
-from pipeline.inputs.find import FoundSources, HashKey, find_sources
+from pipeline.inputs.find import FoundSources, HashKey
 from pipeline.inputs.hashes import known_hashes
 from pipeline.runs.errors import no_cluster
 from pipeline.runs.journal import retry_rule
 from pipeline.runs.plan import plan_units, promised_seconds
+from pipeline.runs.sources import listed
 from pipeline.runtime.devices import count_gpus
 
 log = logging.getLogger(__name__)
@@ -96,14 +97,7 @@ def list_recordings(paths: Sequence[str], root: Path, config: PrepareConfig) -> 
     hashes: dict[HashKey, str] = _NotHashed()
     if (root / "corpus.json").is_file():
         hashes = known_hashes(root)
-    return find_sources(
-        paths,
-        session=config.sources.session,
-        language=config.sources.language,
-        hashes=hashes,
-        stores=config.stores(),
-        largest_gb=config.sources.largest_gb,
-    )
+    return listed(paths, config, hashes)
 
 
 def forecast(

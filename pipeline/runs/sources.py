@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 from pipeline.config import PrepareConfig
-from pipeline.inputs.find import FoundSources, find_sources
+from pipeline.inputs.find import FoundSources, HashKey, find_sources
 from pipeline.inputs.hashes import KeptHashes
 from pipeline.runtime.paths import public
 
 log = logging.getLogger(__name__)
 
 
-def find(root: Path, paths: Sequence[str], config: PrepareConfig) -> FoundSources:
-    """The sources; files that have not changed since the last run are not read again for their hash."""
-    hashes = KeptHashes(root)
-    found = find_sources(
+def listed(paths: Sequence[str], config: PrepareConfig, hashes: MutableMapping[HashKey, str]) -> FoundSources:
+    """What lies at `paths`, by the settings of a run. Raises SourceError."""
+    return find_sources(
         paths,
         session=config.sources.session,
         language=config.sources.language,
@@ -25,6 +24,12 @@ def find(root: Path, paths: Sequence[str], config: PrepareConfig) -> FoundSource
         stores=config.stores(),
         largest_gb=config.sources.largest_gb,
     )
+
+
+def find(root: Path, paths: Sequence[str], config: PrepareConfig) -> FoundSources:
+    """The sources; files that have not changed since the last run are not read again for their hash."""
+    hashes = KeptHashes(root)
+    found = listed(paths, config, hashes)
     hashes.settle()
     for notice in found.notices:
         log.info(notice)
