@@ -18,7 +18,7 @@ DOCS = Path(__file__).resolve().parent
 
 #: Which paper a stage's words speak of. Its text is not in this repository: rules are given by what they say, not by section.
 PAPER = "*The paper* is the VoxCPM2 technical report, [arXiv:2606.06928](https://arxiv.org/abs/2606.06928)."
-COLUMNS_START = "<!-- columns: made by docs/generate.py from catalogs/query/column_words.py -->"
+COLUMNS_START = "<!-- columns: made by docs/generate.py from catalogs/corpus/columns.py -->"
 COLUMNS_END = "<!-- end of columns -->"
 KINDS_START = "<!-- sample kinds: made by docs/generate.py from trainer/sample_kinds.py -->"
 KINDS_END = "<!-- end of sample kinds -->"
@@ -114,8 +114,8 @@ def commands_page() -> str:
 
 def corpus_page() -> str:
     """The page of the corpus format with the tables of all columns between its two marks."""
+    from catalogs.corpus.columns import VIEW_COLUMNS, VIEW_WORDS
     from catalogs.corpus.commit import create_corpus
-    from catalogs.query.column_words import COLUMN_WORDS, VIEW_WORDS
     from catalogs.query.views import VIEWS, query
 
     with tempfile.TemporaryDirectory() as folder:
@@ -125,10 +125,10 @@ def corpus_page() -> str:
     tables = []
     for view in VIEWS:
         rows = ["| column | type | unit or range | what it is |", "|---|---|---|---|"]
+        declared = {column.name: column for column in VIEW_COLUMNS[view]}
         for name, kind in ((name, kind) for table, name, kind in columns if table == view):
-            words = COLUMN_WORDS[view][name]
             kind = "STRUCT" if kind.startswith("STRUCT") else kind
-            rows.append(f"| `{name}` | {kind.lower()} | {words.unit} | {words.meaning} |")
+            rows.append(f"| `{name}` | {kind.lower()} | {declared[name].unit} | {declared[name].meaning} |")
         tables.append("\n".join([f"### `{view}`", "", VIEW_WORDS[view], "", *rows]))
     return between_marks("corpus.md", COLUMNS_START, COLUMNS_END, "\n\n".join(tables))
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from catalogs.corpus.attempts import Cause
+from catalogs.corpus.columns import Measures
 from pipeline.runtime.paths import public, redacted
 
 WINDOW_S = 600.0
@@ -125,8 +126,8 @@ class Word:
 
 
 @dataclass
-class Segment:
-    """One utterance cut from a recording. Field names and units are the columns of `catalogs.corpus.schema.SEGMENTS`.
+class Segment(Measures):
+    """One utterance cut from a recording, with its measures (`catalogs.corpus.columns.Measures`).
 
     `hard_reasons` are set by the stage that finds them (no_speech, too_short, undecodable): such a segment keeps its
     row and reasons but no audio, and later stages skip it. `failures` (failed_<stage>) are of stages that failed on it: the
@@ -140,53 +141,9 @@ class Segment:
     hard_reasons: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     segment_id: str = ""
-    language: str | None = None
-    language_p: float | None = None
-    text: str | None = None
-    text_source: str | None = None
     words: list[Word] = field(default_factory=list)
-    asr_logprob: float | None = None
-    no_speech_p: float | None = None
-    compression_ratio: float | None = None
-    agreement_cer: float | None = None
-    """Character error rate between two passes of recognition; None where there was one."""
-    other_text: str | None = None
-    """The text that was not used: what was recognized where a given text is used, and the reverse."""
-    given_cer: float | None = None
-    given_gain: float | None = None
-    """Nats a token by which the audio supports the given text (`pipeline.text.match`); None where it was not asked for."""
     flags: list[str] = field(default_factory=list)
     """Notes of the stages (`catalogs.corpus.thresholds.FLAGS`); whether one drops the segment is a threshold."""
-    dnsmos_sig: float | None = None
-    dnsmos_bak: float | None = None
-    dnsmos_ovr: float | None = None
-    snr_db: float | None = None
-    clipping: float | None = None
-    bandwidth_hz: float | None = None
-    loudness_lufs: float | None = None
-    chars_per_s: float | None = None
-    head_silence_s: float | None = None
-    tail_silence_s: float | None = None
-    head_edge: float | None = None
-    tail_edge: float | None = None
-    clicks_per_s: float | None = None
-    separated: bool = False
-    speaker: str | None = None
-    speaker_purity: float | None = None
-    gender: str | None = None
-    gender_p: float | None = None
-    age: str | None = None
-    age_p: float | None = None
-    emotion: str | None = None
-    emotion_p: float | None = None
-    expressive_p: float | None = None
-    pitch_hz: float | None = None
-    pitch_range_st: float | None = None
-    rate_sps: float | None = None
-    energy_db: float | None = None
-    gain_db: float | None = None
-    reverb_s: float | None = None
-    audio_sha256: str | None = None
     audio_print: np.ndarray | None = None
     """uint16, see `pipeline.duplicates.audio_print`."""
     embedding: np.ndarray | None = None

@@ -151,11 +151,13 @@ def ray_node() -> Iterator[None]:
     """One Ray on this machine for all tests that need it (starting it takes five seconds)."""
     import ray
 
+    from pipeline.engine.ray_node import start_ray
+
     # The workers must find the stand-in stages of tests/fakes.
     # The repository goes first: tests/pipeline must not be taken for the package pipeline.
     # Back again afterwards: what other tests start does not depend on whether they come after this.
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        start_ray(num_cpus=4)
         yield
         ray.shutdown()

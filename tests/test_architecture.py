@@ -16,7 +16,7 @@ PACKAGES = ("catalogs", "voxcpm", "annotators", "pipeline", "trainer", "voxmill"
 #: Libraries that may be imported in these places only (anywhere in the file), by prefix of the path.
 PLACES = {
     # The launcher only places one process a rank; the model and the data never see Ray.
-    "ray": ("pipeline/engine/ray_engine.py", "trainer/ray_launcher.py"),
+    "ray": ("pipeline/engine/ray_engine.py", "pipeline/engine/ray_node.py", "trainer/ray_launcher.py"),
     "duckdb": ("catalogs/",),
     "google": ("annotators/providers/",),
     "httpx": ("annotators/providers/",),
@@ -25,7 +25,10 @@ PLACES = {
 #: Never imported at the head of a file, so that importing our packages stays quick; only where they are used.
 LATE = {"ray", "demucs", "speechbrain", "faster_whisper", "google", "onnxruntime", "duckdb", "av", "silero_vad"}
 #: Files that are themselves imported only where they are used.
-LATE_EXCEPT = {"ray": ("pipeline/engine/ray_engine.py",), "faster_whisper": ("pipeline/speech/whisper_model.py",)}
+LATE_EXCEPT = {
+    "ray": ("pipeline/engine/ray_engine.py", "pipeline/engine/ray_node.py"),
+    "faster_whisper": ("pipeline/speech/whisper_model.py",),
+}
 
 
 def sources() -> list[Path]:

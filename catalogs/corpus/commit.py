@@ -22,7 +22,7 @@ import pyarrow as pa
 from catalogs.corpus.attempts import newest_records
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.locks import own_scratch, sweep_scratch
-from catalogs.corpus.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SCHEMA_VERSION
+from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, SCHEMA_VERSION
 from catalogs.corpus.shards import has_audio, index_rows, to_table, write_shard
 from catalogs.files import fsync_path, make_folder, write_atomically, write_durably
 
@@ -272,6 +272,7 @@ def _place(
 def _record(unit: UnitContent, files: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
+        "columns": COMMITTED_COLUMNS,
         "unit_id": unit.unit_id,
         "fingerprint": unit.fingerprint,
         "generation": unit.generation,

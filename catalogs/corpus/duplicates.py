@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
-from catalogs.corpus.schema import DUPLICATES, INDEX
+from catalogs.corpus.schema import DUPLICATES, INDEX, fill
 from catalogs.corpus.shards import to_table
 
 KINDS: tuple[str, ...] = ("exact", "reencode", "part", "same_text")
@@ -37,7 +37,7 @@ def read_duplicates(root: str | Path) -> pa.Table:
     if not path.is_file():
         return DUPLICATES.empty_table()
     with reading(path):
-        return pq.ParquetFile(path).read().cast(DUPLICATES)
+        return fill(pq.ParquetFile(path).read(), DUPLICATES)
 
 
 def duplicates_state(root: str | Path) -> str | None:

@@ -16,8 +16,8 @@ from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.findings import Findings
 from catalogs.corpus.latents import latent_problems
 from catalogs.corpus.locks import dead_scratch, only_run, run_at_work
-from catalogs.corpus.schema import INDEX, RECORDINGS, SEGMENTS, is_readable
-from catalogs.corpus.unit_checks import SCHEMAS, Problem, check_audio, check_seconds, read_file
+from catalogs.corpus.schema import INDEX, RECORDINGS
+from catalogs.corpus.unit_checks import Problem, check_audio, check_seconds, read_file
 from catalogs.corpus.unnamed import sort_unnamed
 from catalogs.files import file_sha256
 
@@ -186,7 +186,4 @@ def _check_file(root: Path, file: dict[str, Any], hashes: bool) -> tuple[pa.Tabl
         return None, f"cannot be read ({finding(error)})"
     if table.num_rows != file["rows"]:
         return None, f"has {table.num_rows} rows, not {file['rows']}"
-    expected = SEGMENTS if file["kind"] == "segments" else SCHEMAS[file["kind"]]
-    if file["kind"] != "segments" and not is_readable(table.schema, expected):
-        return None, "does not have the columns of this corpus format"
     return table, None

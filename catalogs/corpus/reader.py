@@ -14,7 +14,7 @@ import pyarrow as pa
 from catalogs.corpus.commit import CorpusError, committed_units, corpus_info, is_inside, read_records
 from catalogs.corpus.damage import reading
 from catalogs.corpus.duplicates import read_duplicates, with_duplicates
-from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS, INDEX, RECORDINGS, REFERENCES
+from catalogs.corpus.schema import INDEX, SCHEMAS, fill, is_readable
 from catalogs.corpus.shards import Shard
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 _OPEN_SHARDS = 256
 _PART_ROWS = 16_384
 """Rows from which on small units are not gathered any further: 7 MB of index."""
-_SCHEMAS = {"index": INDEX, "recordings": RECORDINGS, "references": REFERENCES}
-_ANNOTATIONS = {"descriptions": DESCRIPTIONS, "decoupled": DECOUPLED}
 
 
 def annotation_files(root: str | Path, kind: str) -> list[Path]:
@@ -35,7 +33,6 @@ def annotation_files(root: str | Path, kind: str) -> list[Path]:
     """
     import pyarrow.parquet as pq
 
-    wanted = set(_ANNOTATIONS[kind].names)
     base = Path(root) / "annotations"
     found = []
     replaced = committed_units(root) - {record["unit_id"] for record in read_records(root)}
@@ -44,7 +41,7 @@ def annotation_files(root: str | Path, kind: str) -> list[Path]:
             part.startswith((".", "tmp")) for part in path.relative_to(base).parts
         ):
             with reading(path):
-                if wanted <= set(pq.read_schema(path).names):
+                if is_readable(pq.read_schema(path), kind):
                     found.append(path)
     return found
 
@@ -75,8 +72,8 @@ def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
     """The columns of `schema` of one Parquet file of a corpus. DamagedFileError if it cannot be read."""
     import pyarrow.parquet as pq
 
-    with reading(path):
-        return pq.ParquetFile(path).read(columns=schema.names).select(schema.names).cast(schema)
+    with reading(path), pq.ParquetFile(path) as file:
+        return fill(file.read(columns=schema.names), schema)
 
 
 def _gathered(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -123,7 +120,7 @@ class Corpus:
     def table(self, kind: str) -> pa.Table:
         """All committed rows of `index`, `recordings` or `references`: the newest attempt at each source."""
         parts = list(self._tables(kind))
-        found = pa.concat_tables(parts) if parts else _SCHEMAS[kind].empty_table()
+        found = pa.concat_tables(parts) if parts else SCHEMAS[kind].empty_table()
         if kind == "references" and self.partly_superseded:
             found = self._between_present(found)
         return with_duplicates(found, read_duplicates(self.path)) if kind == "index" else found
@@ -133,7 +130,7 @@ class Corpus:
         for record in self.records:
             for file in record["files"]:
                 if file["kind"] == kind:
-                    yield self._read(file, record.get("superseded"), schema or _SCHEMAS[kind])
+                    yield self._read(file, record.get("superseded"), schema or SCHEMAS[kind])
 
     @property
     def partly_superseded(self) -> bool:
@@ -160,7 +157,7 @@ class Corpus:
         """
         import pyarrow.compute as pc
 
-        schema, gone = _ANNOTATIONS[kind], replaced_in_units(self.path)
+        schema, gone = SCHEMAS[kind], replaced_in_units(self.path)
         parts = [
             without(read_rows(path, schema), "segment_id", gone.get(path.stem, ()))
             for path in annotation_files(self.path, kind)

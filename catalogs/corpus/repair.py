@@ -117,9 +117,11 @@ def _rebuild_index(root: Path, record: dict[str, Any]) -> bool:
     if shard is None or shard["rows"] != record["segments"]:
         return False
     table = pa.ipc.open_file(pa.memory_map(str(root / shard["path"]))).read_all()
-    columns = [table.column(name) for name in INDEX.names if name not in ("shard", "row")]
-    columns += [pa.array([shard["path"]] * table.num_rows), pa.array(range(table.num_rows), pa.int32())]
-    rebuilt = pa.table(columns, schema=INDEX.with_metadata(_metadata(root, record)))
+    # A shard of before a column was added has no such column, and neither has its index.
+    columns = {name: table.column(name) for name in INDEX.names if name in table.schema.names}
+    columns |= {"shard": pa.array([shard["path"]] * table.num_rows), "row": pa.array(range(table.num_rows), pa.int32())}
+    schema = pa.schema([INDEX.field(name) for name in columns], metadata=_metadata(root, record))
+    rebuilt = pa.table(list(columns.values()), schema=schema)
     sink = pa.BufferOutputStream()
     pq.write_table(rebuilt, sink, compression="zstd")
     data = sink.getvalue().to_pybytes()

@@ -18,6 +18,7 @@ import pyarrow as pa
 from catalogs.corpus.schema import INDEX, SEGMENTS, segments_schema
 
 BATCH_ROWS = 64
+_LIGHT = [name for name in SEGMENTS.names if name != "audio"]
 
 
 def to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -103,7 +104,7 @@ class Shard:
         return (count - 1) * BATCH_ROWS + self._batch(count - 1).num_rows if count else 0
 
     def table(self) -> pa.Table:
-        """All rows as a zero-copy table."""
+        """All rows as a zero-copy table, with the columns that the shard was written with."""
         return self.reader.read_all()
 
     def _batch(self, number: int) -> pa.RecordBatch:
@@ -120,12 +121,13 @@ class Shard:
     def row(self, row: int) -> dict[str, Any]:
         """One row as plain values, without the audio bytes."""
         batch, offset = self._locate(row)
-        return {name: batch.column(name)[offset].as_py() for name in batch.schema.names if name != "audio"}
+        have = {name: batch.column(name)[offset].as_py() for name in batch.schema.names if name != "audio"}
+        return dict.fromkeys(_LIGHT) | have
 
     def column(self, row: int, name: str) -> Any:
-        """One value of one row."""
+        """One value of one row; None if the shard was written before the column was added."""
         batch, offset = self._locate(row)
-        return batch.column(name)[offset].as_py()
+        return batch.column(name)[offset].as_py() if name in batch.schema.names or name not in SEGMENTS.names else None
 
     def audio_buffer(self, row: int) -> pa.Buffer:
         """The encoded (FLAC) bytes of one row: a view of the map, nothing is copied."""

@@ -9,11 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from catalogs.corpus.schema import INDEX, QUARANTINE, RECORDINGS, REFERENCES, SEGMENTS
+from catalogs.corpus.schema import is_readable
 
 _TOLERANCE_S = 0.05
-SCHEMAS = {"index": INDEX, "recordings": RECORDINGS, "references": REFERENCES, "quarantine": QUARANTINE}
-KINDS = ("segments", *SCHEMAS)
+KINDS = ("segments", "index", "recordings", "references", "quarantine")
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,14 @@ class Problem:
 def read_file(path: Path, kind: str) -> pa.Table:
     import pyarrow.parquet as pq
 
-    if kind != "segments":
-        return pq.ParquetFile(path).read()
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    missing = set(SEGMENTS.names) - set(table.schema.names)
-    if missing:
-        raise pa.ArrowInvalid(f"columns missing: {', '.join(sorted(missing))}")
-    return table.select(["segment_id"])
+    """A file of a unit as it is; of a shard the ids alone. ArrowInvalid or OSError if it is not readable."""
+    if kind == "segments":
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    else:
+        table = pq.ParquetFile(path).read()
+    if not is_readable(table.schema, kind):
+        raise pa.ArrowInvalid("does not have the columns of this corpus format")
+    return table.select(["segment_id"]) if kind == "segments" else table
 
 
 def check_audio(record: dict[str, Any], index: pa.Table, shard: pa.Table | None) -> list[Problem]:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from catalogs.corpus.ids import unit_id
-from catalogs.corpus.schema import INDEX, SCHEMA_VERSION
+from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, SCHEMA_VERSION, SCHEMAS
 from catalogs.corpus.unit_checks import KINDS, Problem, check_audio, check_seconds, read_file
 from catalogs.files import file_sha256
 
@@ -172,8 +172,10 @@ def rebuilt_record(root: Path, group: _Group, fingerprint: str | None) -> dict[s
         if kind in group.files
     ]
     sources = recordings.column("source_id").to_pylist()
+    whole = all(set(SCHEMAS[kind].names) <= set(table.schema.names) for kind, table in group.tables.items())
     record = {
         "schema_version": SCHEMA_VERSION,
+        "columns": COMMITTED_COLUMNS if whole else 0,
         "unit_id": group.unit,
         "fingerprint": own,
         "generation": group.about.get("generation") or 0,

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
 
 
 def rows_sql(
-    connection: duckdb.DuckDBPyConnection, kind: str, schema: pa.Schema, files: Sequence[Path], replaced: str = ""
+    connection: duckdb.DuckDBPyConnection,
+    kind: str,
+    schema: pa.Schema,
+    files: Sequence[Path],
+    replaced: str = "",
+    partial: bool = False,
 ) -> str:
     """The rows of files of one kind, or a typed table without rows if no file holds any.
 
-    replaced: what `replaced_sql` gives for this kind.
+    replaced: what `replaced_sql` gives for this kind. partial: whether some file may lack a column; DuckDB opens every file to
+    find out which.
     """
     empty = connection.from_arrow(schema.empty_table())
     types = dict(zip(empty.columns, [str(kind) for kind in empty.types], strict=True))
@@ -28,15 +34,14 @@ def rows_sql(
     if kind == "records":
         columns = ", ".join(f'"{name}": {quoted("JSON" if name == "stats" else types[name])}' for name in types)
         return f"read_json({listed}, format = 'auto', records = true, columns = {{{columns}}})"
-    # Only the quarantine has columns that older files lack; asking it of all would open every file's footer.
-    by_name = ", union_by_name = true" if kind == "quarantine" else ""
+    by_name = ", union_by_name = true" if partial else ""
     rows = f"read_parquet({listed}{by_name})"
     if replaced:
         rows = (
             f"(SELECT * EXCLUDE (filename) FROM read_parquet({listed}, filename = true{by_name}) AS rows "
             f"ANTI JOIN {replaced})"
         )
-    return f"({nothing} UNION ALL BY NAME SELECT * FROM {rows})" if by_name else rows
+    return f"({nothing} UNION ALL BY NAME SELECT * FROM {rows})" if partial else rows
 
 
 def replaced_sql(root: Path, kind: str, files: Mapping[str, Sequence[Path]], older: Sequence[Mapping[str, Any]]) -> str:

@@ -28,20 +28,11 @@ from catalogs.corpus.duplicates import duplicates_path
 from catalogs.corpus.history import replaced_sources
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.reader import annotation_files
-from catalogs.corpus.schema import (
-    DECOUPLED,
-    DESCRIPTIONS,
-    DUPLICATES,
-    INDEX,
-    QUARANTINE,
-    RECORDINGS,
-    REFERENCES,
-    SCHEMA_VERSION,
-)
+from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, SCHEMA_VERSION, SCHEMAS
 from catalogs.corpus.thresholds import Thresholds, load_thresholds, save_thresholds
 from catalogs.files import file_sha256
 from catalogs.nearest import nearest
-from catalogs.query.column_words import comments_sql, with_comments
+from catalogs.query.comments import comments_sql, with_comments
 from catalogs.query.row_sources import columns_sql, list_sql, present_pairs_sql, quoted, replaced_sql, rows_sql
 
 if TYPE_CHECKING:
@@ -69,16 +60,8 @@ _RECORD = pa.schema(
         ("stats", pa.string()),
     ]
 )
-_SCHEMAS = {
-    "recordings": RECORDINGS,
-    "index": INDEX,
-    "references": REFERENCES,
-    "descriptions": DESCRIPTIONS,
-    "decoupled": DECOUPLED,
-    "quarantine": QUARANTINE,
-    "duplicates": DUPLICATES,
-    "records": _RECORD,
-}
+_FILES = ("recordings", "index", "references", "descriptions", "decoupled", "quarantine", "duplicates")
+_SCHEMAS = {kind: SCHEMAS[kind] for kind in _FILES} | {"records": _RECORD}
 
 
 class QueryError(ValueError):
@@ -142,11 +125,13 @@ def _sql(connection: duckdb.DuckDBPyConnection, root: Path, files: dict[str, lis
         "comments": comments_sql(),
         "replaced": f"CAST({list_sql(replaced_sources(root))} AS VARCHAR[])",
     }
-    older = [record for record in read_records(root) if "superseded" in record]
+    records = list(read_records(root))
+    older = [record for record in records if "superseded" in record]
+    complete = all(record.get("columns") == COMMITTED_COLUMNS for record in records)
     for kind, schema in _SCHEMAS.items():
-        values[f"files_{kind}"] = rows_sql(
-            connection, kind, schema, files[kind], replaced_sql(root, kind, files, older)
-        )
+        replaced = replaced_sql(root, kind, files, older)
+        partial = not (complete and kind in ("index", "recordings", "references"))
+        values[f"files_{kind}"] = rows_sql(connection, kind, schema, files[kind], replaced, partial)
         values[f"columns_{kind}"] = columns_sql(schema.names)
     if older:
         values["files_references"] = present_pairs_sql(values["files_references"], values["files_index"])

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalogs.corpus.columns import SEGMENT, Column
 from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.thresholds import REASON_WORDS, Thresholds, load_thresholds
@@ -26,18 +27,6 @@ _CLIPS_PER_REASON = 3
 _KEPT_CLIPS = 8
 _ROWS = 30
 
-#: Histograms of the report: column, label, unit.
-_HISTOGRAMS = (
-    ("duration_s", "Duration", "s"),
-    ("dnsmos_ovr", "DNSMOS overall", ""),
-    ("snr_db", "Signal to noise", "dB"),
-    ("loudness_lufs", "Loudness", "LUFS"),
-    ("chars_per_s", "Speaking rate", "characters/s"),
-    ("asr_logprob", "Recognizer's log probability", ""),
-    ("agreement_cer", "Disagreement of two transcripts", "CER"),
-    ("pitch_hz", "Pitch", "Hz"),
-    ("speaker_purity", "Speaker purity", "cosine"),
-)
 _OUTCOMES = {
     "kept": "kept",
     "rejected": "rejected",
@@ -201,17 +190,17 @@ def _charts(connection: duckdb.DuckDBPyConnection, thresholds: Thresholds) -> li
     for rule, limit in thresholds.limits():
         limits.setdefault(rule.column, []).append(limit)
     charts = []
-    for column, label, unit in _HISTOGRAMS:
-        data = _histogram(connection, column, label, unit, limits.get(column, []))
+    for column in SEGMENT:
+        data = _histogram(connection, column, limits.get(column.name, [])) if column.histogram else None
         if data is not None:
-            charts.append({"label": label, "unit": unit, "column": column, "svg": histogram_svg(data)})
+            chart = {"label": data.label, "unit": data.unit, "column": column.name}
+            charts.append(chart | {"svg": histogram_svg(data)})
     return charts
 
 
-def _histogram(
-    connection: duckdb.DuckDBPyConnection, column: str, label: str, unit: str, limits: list[float]
-) -> Histogram | None:
+def _histogram(connection: duckdb.DuckDBPyConnection, shown: Column, limits: list[float]) -> Histogram | None:
     """Counts in bins over the 0.5 to 99.5 % quantiles and the limits near them; values beyond go into the end bins."""
+    column = shown.name
     edges = connection.execute(
         f"SELECT quantile_cont({column}, 0.005), quantile_cont({column}, 0.995) FROM segments WHERE isfinite({column})"
     ).fetchall()[0]
@@ -232,7 +221,8 @@ def _histogram(
     kept, rejected = [0] * _BINS, [0] * _BINS
     for is_kept, number, count in counted:
         (kept if is_kept else rejected)[number] = count
-    return Histogram(label, unit, low, high, kept, rejected, [limit for limit in limits if low <= limit <= high])
+    label = shown.histogram or column
+    return Histogram(label, shown.unit, low, high, kept, rejected, [limit for limit in limits if low <= limit <= high])
 
 
 def _rejected_clips(

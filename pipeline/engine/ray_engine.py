@@ -9,7 +9,6 @@ before it began: then nobody was, and the session just goes to another actor.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import time
 from collections import deque
@@ -39,6 +38,7 @@ from pipeline.engine.api import DiskFullError, EngineError, Event, GroupDone, It
 from pipeline.engine.heartbeat import mark_path, mark_time, read_mark
 from pipeline.engine.in_flight import Call, InFlight, PooledActor
 from pipeline.engine.pools import fit_promises, size_pools
+from pipeline.engine.ray_node import join_ray
 from pipeline.engine.strikes import ALONE_AFTER, Strikes
 from pipeline.engine.worker import StageGroup, Worker, quarantine_session
 from pipeline.records import Quarantined, Session
@@ -99,7 +99,7 @@ class RayEngine:
     ) -> None:
         self._marks = marks
         self._strikes = Strikes(strikes)
-        self._own_ray = _join(address)
+        self._own_ray = join_ray(address)
         self._here = str(ray.get_runtime_context().get_node_id())
         there = ray.cluster_resources()
         self._groups = size_pools(groups, there.get("CPU", 0.0), there.get("GPU", 0.0))
@@ -361,27 +361,6 @@ class RayEngine:
                 self._shrink(index)
                 return True
         return False
-
-
-def cluster_resources(address: str) -> tuple[float, float]:
-    """(CPUs, GPUs) of the cluster at an address. Raises ConnectionError where there is none."""
-    joined = _join(address)
-    try:
-        there = ray.cluster_resources()
-    finally:
-        if joined:
-            ray.shutdown()
-    return there.get("CPU", 0.0), there.get("GPU", 0.0)
-
-
-def _join(address: str | None) -> bool:
-    """Start or join Ray, unless this process has; whether that was done."""
-    if ray.is_initialized():
-        return False
-    # Without "local" Ray would join whatever cluster somebody else has running on this machine.
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    return True
 
 
 def _why(error: BaseException) -> str:

@@ -153,7 +153,7 @@ def machine_of(config: PrepareConfig) -> tuple[float, float]:
     """
     address = config.engine.address or os.environ.get("RAY_ADDRESS")
     if config.engine.executor == "ray" and address:
-        from pipeline.engine.ray_engine import cluster_resources
+        from pipeline.engine.ray_node import cluster_resources
 
         try:
             return cluster_resources(address)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from catalogs.corpus.columns import Join, Measures
 from catalogs.vocabulary.languages import text_unit
 from pipeline.records import Segment, Word
 from pipeline.text.counts import count_characters, count_syllables
@@ -25,8 +27,8 @@ def is_sound(segment: Segment, least_logprob: float) -> bool:
 def fit_together(first: Segment, second: Segment, pause_s: float, cut_off: float) -> bool:
     """Whether two sound neighbors may be one clip: one voice, one language, one kind of text, a short pause between, and
     no word cut off where they meet. Edges: see `pipeline.quality.edges.measure_edges`."""
-    same = ("source_id", "speaker", "language", "text_source", "separated")
-    if any(getattr(first, name) != getattr(second, name) for name in same):
+    same = (name for name, rule in Measures.joining().items() if rule is Join.SAME)
+    if any(getattr(first, name) != getattr(second, name) for name in ("source_id", *same)):
         return False
     if not -1e-9 <= second.start_s - first.end_s <= pause_s:
         return False
@@ -36,68 +38,67 @@ def fit_together(first: Segment, second: Segment, pause_s: float, cut_off: float
 def joined(parts: Sequence[Segment]) -> Segment:
     """One segment from the start of the first to the end of the last, what is between included.
 
-    Word times count from the new start. Probabilities are means by the number of words, what is a sign of a fault is the
-    worst of the parts', and rates are recomputed over all words. `seq` and `segment_id` are the first one's: whoever joins
-    gives new ones. Raises ValueError for fewer than two parts.
+    Word times count from the new start. Each measure follows the rule of its declaration (`catalogs.corpus.columns.Join`).
+    `seq` and `segment_id` are the first one's: whoever joins gives new ones. Raises ValueError for fewer than two parts.
     """
     if len(parts) < 2:
         raise ValueError(f"joining needs two segments or more, not {len(parts)}")
     first, last = parts[0], parts[-1]
-    space = " " if text_unit(first.language, first.text or "") == "word" else ""
-    text = space.join((part.text or "").strip() for part in parts)
     words = [
         Word(word.word, word.start + shift, word.end + shift, word.p)
         for part in parts
         for shift in (part.start_s - first.start_s,)
         for word in part.words
     ]
-    spoken = max(words[-1].end - words[0].start, 0.2) if words else last.end_s - first.start_s
-    others = [part.other_text for part in parts]
-
-    def mean(value: Callable[[Segment], float | None]) -> float | None:
-        known = [(value(part), max(len(part.words), 1)) for part in parts]
-        return _average([(number, weight) for number, weight in known if number is not None])
-
-    def worst(value: Callable[[Segment], float | None]) -> float | None:
-        return max((number for part in parts if (number := value(part)) is not None), default=None)
-
-    embedding, purity = _voice(parts)
-    return dataclasses.replace(
+    whole = dataclasses.replace(
         first,
         end_s=last.end_s,
-        language_p=mean(lambda s: s.language_p),
-        text=text,
         words=words,
-        asr_logprob=mean(lambda s: s.asr_logprob),
-        no_speech_p=worst(lambda s: s.no_speech_p),
-        compression_ratio=worst(lambda s: s.compression_ratio),
-        agreement_cer=worst(lambda s: s.agreement_cer),
-        other_text=space.join(t for t in others if t) or None,
-        given_cer=mean(lambda s: s.given_cer),
-        given_gain=mean(lambda s: s.given_gain),
         flags=list(dict.fromkeys(flag for part in parts for flag in part.flags)),
-        chars_per_s=count_characters(text) / spoken,
-        rate_sps=count_syllables(text) / spoken,
-        embedding=embedding,
-        speaker_purity=purity,
-        tail_edge=last.tail_edge,
-        clicks_per_s=_average([(s.clicks_per_s, s.duration_s) for s in parts if s.clicks_per_s is not None]),
+        embedding=_voice(parts),
+        **{name: _JOINS[rule](parts, name) for name, rule in Measures.joining().items() if rule in _JOINS},
     )
+    spoken = max(words[-1].end - words[0].start, 0.2) if words else whole.duration_s
+    for name, count in _COUNTS.items():
+        setattr(whole, name, count(whole.text or "") / spoken)
+    return whole
 
 
-def _average(found: Sequence[tuple[float, float]]) -> float | None:
-    return float(np.average([n for n, _ in found], weights=[w for _, w in found])) if found else None
+def _known(parts: Sequence[Segment], name: str) -> list[float]:
+    return [value for part in parts if (value := getattr(part, name)) is not None]
 
 
-def _voice(parts: Sequence[Segment]) -> tuple[np.ndarray | None, float | None]:
-    """Print and purity: the mean by duration, and the smallest of the parts' purities.
+def _mean(parts: Sequence[Segment], name: str, weight: Callable[[Segment], float]) -> float | None:
+    weights = [weight(part) for part in parts if getattr(part, name) is not None]
+    return float(np.average(_known(parts, name), weights=weights)) if weights else None
+
+
+def _texts(parts: Sequence[Segment], name: str) -> str | None:
+    space = " " if text_unit(parts[0].language, parts[0].text or "") == "word" else ""
+    return space.join(text.strip() for part in parts if (text := getattr(part, name))) or None
+
+
+_JOINS: dict[Join, Callable[[Sequence[Segment], str], Any]] = {
+    Join.UNKNOWN: lambda parts, name: None,
+    Join.LAST: lambda parts, name: getattr(parts[-1], name),
+    Join.MEAN: lambda parts, name: _mean(parts, name, lambda part: max(len(part.words), 1)),
+    Join.MEAN_BY_TIME: lambda parts, name: _mean(parts, name, lambda part: part.duration_s),
+    Join.GREATEST: lambda parts, name: max(_known(parts, name), default=None),
+    Join.LEAST: lambda parts, name: min(_known(parts, name), default=None),
+    Join.TEXT: _texts,
+}
+_COUNTS = {"chars_per_s": count_characters, "rate_sps": count_syllables}
+"""What is counted in the joined text for the measures that are `Join.FROM_TEXT`."""
+
+
+def _voice(parts: Sequence[Segment]) -> np.ndarray | None:
+    """Unit-length float32 mean of the voiceprints by duration; None if no part has one.
 
     That the parts are of one voice is what their common speaker says: the short ones among them have prints too unsure to
     hold against the others.
     """
-    prints = [(np.asarray(part.embedding), part) for part in parts if part.embedding is not None]
+    prints = [np.asarray(part.embedding) * part.duration_s for part in parts if part.embedding is not None]
     if not prints:
-        return None, None
-    mean = np.sum([own * part.duration_s for own, part in prints], axis=0)
-    mean = (mean / max(float(np.linalg.norm(mean)), 1e-9)).astype(np.float32)
-    return mean, min((part.speaker_purity for part in parts if part.speaker_purity is not None), default=None)
+        return None
+    mean = np.sum(prints, axis=0)
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)

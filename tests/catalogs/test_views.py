@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_builders import FINGERPRINT, make_unit, verdict
 
+from catalogs.corpus.columns import VIEW_COLUMNS, VIEW_WORDS
 from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, quarantine_now
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, UNITS
 from catalogs.corpus.shards import to_table
 from catalogs.corpus.thresholds import Thresholds
-from catalogs.query.column_words import COLUMN_WORDS, VIEW_WORDS
 from catalogs.query.views import VIEWS, QueryError, build_catalog, catalog_path, connect, query
 
 CONTRACT = {
@@ -137,7 +137,7 @@ def test_every_view_and_column_says_what_it_is_in_plain_duckdb(whole: Path) -> N
     assert dict(views) == VIEW_WORDS and set(VIEWS) < set(VIEW_WORDS)
     assert [column for *column, comment in columns if not comment] == []
     assert {(view, name) for view, name, _ in columns} == {
-        (view, name) for view, words in COLUMN_WORDS.items() for name in words
+        (view, column.name) for view, columns in VIEW_COLUMNS.items() for column in columns
     }
     assert ("segments", "pitch_hz", "Median pitch [Hz]") in columns
 

@@ -146,6 +146,41 @@ def test_strikes_of_an_earlier_run_are_remembered(ray_engine: Any, tmp_path: Pat
     assert len(log.read_text().splitlines()) == 1, "two strikes from before: one more death is enough"
 
 
+@pytest.mark.parametrize("failures", [2, 3])
+def test_ray_is_started_again_on_a_machine_that_is_too_busy(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    from pipeline.engine import ray_node
+
+    calls: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> None:
+        calls.append(options)
+        if len(calls) <= failures:
+            raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr(ray_node.ray, "init", init)
+    if failures == 3:
+        with pytest.raises(Exception, match="timed out"):
+            ray_node.start_ray(num_cpus=2)
+    else:
+        ray_node.start_ray(num_cpus=2)
+    assert [call["num_cpus"] for call in calls] == [2, 2, 2]
+
+
+def test_another_fault_of_ray_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.engine import ray_node
+
+    calls: list[str] = []
+
+    def init(**options: Any) -> None:
+        calls.append("init")
+        raise ConnectionError("no cluster")
+
+    monkeypatch.setattr(ray_node.ray, "init", init)
+    with pytest.raises(ConnectionError):
+        ray_node.start_ray(address="ray://nowhere")
+    assert calls == ["init"]
+
+
 def test_actors_that_would_fill_the_node_are_refused(ray_engine: Any) -> None:
     with pytest.raises(LoadError, match="CPUs"):
         ray_engine([StageGroup((StageSpec(TROUBLE, TroubleConfig()),), actors=50, cpus=1.0)])

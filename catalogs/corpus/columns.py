@@ -1,0 +1,334 @@
+"""Every column of a corpus, declared once: its type, its unit, its meaning, and what joining segments makes of it.
+
+The Arrow schemas (`catalogs.corpus.schema`), the comments in DuckDB, the tables in docs/corpus.md, the fields of a segment in the
+pipeline and the rules of joining are derived from these declarations. Columns are only ever added, at the end of their list:
+readers fill what older files lack with null. Times are in seconds, levels in dB and rates in Hz unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, get_type_hints
+
+import pyarrow as pa
+
+TEXT, TEXTS, BOOL = pa.string(), pa.list_(pa.string()), pa.bool_()
+FLOAT, DOUBLE, INTEGER, BIGINT = pa.float32(), pa.float64(), pa.int32(), pa.int64()
+TIME = pa.timestamp("ms", tz="UTC")
+WORD = pa.struct([("word", TEXT), ("start", FLOAT), ("end", FLOAT), ("p", FLOAT)])
+# `binary`, not `large_binary`: with large_binary `datasets` silently degrades the Audio feature to a plain struct.
+AUDIO = pa.struct([("bytes", pa.binary()), ("path", TEXT)])
+ATTRIBUTES = pa.struct(
+    [
+        ("gender", TEXT),
+        ("age", TEXT),
+        ("accent", TEXT),
+        ("texture", TEXTS),
+        ("emotion", TEXT),
+        ("intensity", FLOAT),
+        ("rate", TEXT),
+        ("pitch", TEXT),
+        ("energy", TEXT),
+        ("scenario", TEXT),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. `type` is None if only a view has it; `unit` is a unit or a range, empty if it has none.
+
+    optional: whether a file may lack it, because it was written before the column was added; readers find null there.
+    histogram: title of its chart in the report, None if it has none.
+    """
+
+    name: str
+    type: pa.DataType | None
+    meaning: str
+    unit: str = ""
+    optional: bool = False
+    histogram: str | None = None
+
+    @property
+    def words(self) -> str:
+        """Meaning and unit, as DuckDB's comment."""
+        return f"{self.meaning} [{self.unit}]" if self.unit else self.meaning
+
+
+class Join(Enum):
+    """Value of a measure for a clip that is joined from several segments (`pipeline.speech.join`)."""
+
+    UNKNOWN = "null: to be measured of the clip itself"
+    SAME = "that of all parts: segments that differ in it are not joined"
+    FIRST = "that of the first part"
+    LAST = "that of the last part"
+    MEAN = "the mean by the number of words"
+    MEAN_BY_TIME = "the mean by duration"
+    GREATEST = "the greatest"
+    LEAST = "the least"
+    TEXT = "the texts, one after the other"
+    FROM_TEXT = "computed of the joined text"
+
+
+def _measure(
+    meaning: str, unit: str = "", joined: Join = Join.UNKNOWN, default: Any = None, histogram: str | None = None
+) -> Any:
+    about = {"meaning": meaning, "unit": unit, "optional": True, "histogram": histogram}
+    return field(default=default, metadata={"column": about, "joined": joined})
+
+
+@dataclass(kw_only=True)
+class Measures:
+    """What stages find out about a segment: the fields of `pipeline.records.Segment` that are columns of the same name."""
+
+    language: str | None = _measure("Language code (ISO 639); null if unknown", joined=Join.SAME)
+    language_p: float | None = _measure("Probability of the language", "0-1", joined=Join.MEAN)
+    text: str | None = _measure("What is said, for training", joined=Join.TEXT)
+    text_source: str | None = _measure(
+        "`asr` (recognized), `given` (came with the recording) or `repaired` (given, mended at the ends)",
+        joined=Join.SAME,
+    )
+    asr_logprob: float | None = _measure(
+        "Mean log probability of a recognized token",
+        "nats",
+        joined=Join.MEAN,
+        histogram="Log probability of the recognizer",
+    )
+    no_speech_p: float | None = _measure(
+        "Probability, by the recognizer, that nobody speaks", "0-1", joined=Join.GREATEST
+    )
+    compression_ratio: float | None = _measure("gzip ratio of the text: high in repetition loops", joined=Join.GREATEST)
+    agreement_cer: float | None = _measure(
+        "Character error rate between two passes of recognition",
+        "0 = equal",
+        joined=Join.GREATEST,
+        histogram="Disagreement of two transcripts",
+    )
+    other_text: str | None = _measure("The text that was not used: given or recognized", joined=Join.TEXT)
+    given_cer: float | None = _measure(
+        "Character error rate between the given and the recognized text", "0 = equal", joined=Join.MEAN
+    )
+    given_gain: float | None = _measure(
+        "How much the audio supports the given text", "nats per token", joined=Join.MEAN
+    )
+    dnsmos_sig: float | None = _measure("DNSMOS P.835, quality of the voice", "1-5")
+    dnsmos_bak: float | None = _measure("DNSMOS P.835, quality of the background", "1-5")
+    dnsmos_ovr: float | None = _measure("DNSMOS P.835, overall quality", "1-5", histogram="DNSMOS overall")
+    snr_db: float | None = _measure("Level of the speech above the noise", "dB", histogram="Signal to noise")
+    clipping: float | None = _measure("Share of samples at full scale", "0-1")
+    bandwidth_hz: float | None = _measure("Highest frequency that holds signal", "Hz")
+    loudness_lufs: float | None = _measure("Integrated loudness (EBU R 128)", "LUFS", histogram="Loudness")
+    chars_per_s: float | None = _measure(
+        "Characters of text per second of speech", "1/s", joined=Join.FROM_TEXT, histogram="Speaking rate"
+    )
+    head_silence_s: float | None = _measure("Silence before the voice", "s")
+    tail_silence_s: float | None = _measure("Silence after the voice", "s")
+    head_edge: float | None = _measure(
+        "Voice in the first 30 ms: 0 is the background, 1 the level of the speech", joined=Join.FIRST
+    )
+    tail_edge: float | None = _measure(
+        "Voice in the last 30 ms: 0 is the background, 1 the level of the speech", joined=Join.LAST
+    )
+    clicks_per_s: float | None = _measure("Clicks per second", "1/s", joined=Join.MEAN_BY_TIME)
+    separated: bool = _measure("Whether the voice was separated from music or noise", joined=Join.SAME, default=False)
+    speaker: str | None = _measure("Voice: a cluster within the session", joined=Join.SAME)
+    speaker_purity: float | None = _measure(
+        "Cosine between the part that differs most and the rest: low where there are two voices",
+        "-1 to 1",
+        joined=Join.LEAST,
+        histogram="Speaker purity",
+    )
+    gender: str | None = _measure("Gender of the voice, by its pitch")
+    gender_p: float | None = _measure("Probability of the gender", "0-1")
+    age: str | None = _measure("Age group of the voice")
+    age_p: float | None = _measure("Probability of the age group", "0-1")
+    emotion: str | None = _measure("Emotion")
+    emotion_p: float | None = _measure("Probability of the emotion", "0-1")
+    expressive_p: float | None = _measure("How expressive: ranks clips, not a probability of any one emotion", "0-1")
+    pitch_hz: float | None = _measure("Median pitch", "Hz", histogram="Pitch")
+    pitch_range_st: float | None = _measure("Pitch from the 10th to the 90th percentile", "semitones")
+    rate_sps: float | None = _measure("Syllables per second of speech", "1/s", joined=Join.FROM_TEXT)
+    energy_db: float | None = _measure("Level of the speech", "dB of full scale")
+    gain_db: float | None = _measure(
+        "Gain that brings it to the target loudness without clipping; not applied to the stored audio", "dB"
+    )
+    reverb_s: float | None = _measure("Time in which reverberation falls by 60 dB", "s")
+    audio_sha256: str | None = _measure("sha256 of the samples")
+
+    @staticmethod
+    def columns() -> tuple[Column, ...]:
+        """The measures as columns, in order."""
+        types = {str | None: TEXT, float | None: FLOAT, bool: BOOL}
+        hints = get_type_hints(Measures)
+        return tuple(Column(f.name, types[hints[f.name]], **f.metadata["column"]) for f in dataclasses.fields(Measures))
+
+    @staticmethod
+    def joining() -> dict[str, Join]:
+        """What joining makes of each measure."""
+        return {f.name: f.metadata["joined"] for f in dataclasses.fields(Measures)}
+
+
+_DUPLICATES = (
+    Column("duplicate_of", TEXT, "First segment with this audio (or text); null for the first itself"),
+    Column("duplicate_kind", TEXT, "`exact`, `reencode`, `part` or `same_text`"),
+    Column(
+        "duplicate_group", TEXT, "First of all segments that are linked in any way: keep a group on one side of a split"
+    ),
+)
+
+#: Of every segment, kept and rejected.
+SEGMENT = (
+    Column("segment_id", TEXT, "Identity of the segment, from its recording, its times and the settings"),
+    Column("session_id", TEXT, "Session of its recording"),
+    Column("source_id", TEXT, "Its recording (`recordings.source_id`)"),
+    Column("seq", INTEGER, "Position among the segments of its session, from 0"),
+    Column("start_s", DOUBLE, "Start, from the start of the recording", "s"),
+    Column("end_s", DOUBLE, "End, from the start of the recording", "s"),
+    Column("duration_s", DOUBLE, "Length", "s", histogram="Duration"),
+    Column("sample_rate", INTEGER, "Sample rate of the stored audio, that of the recording", "Hz"),
+    *Measures.columns(),
+    *_DUPLICATES,
+    Column("flags", TEXTS, "What stages noted; a reason against it if the threshold `drop_flags` names it"),
+    Column("kept", BOOL, "Whether it passes the thresholds and every hard rule"),
+    Column("reasons", TEXTS, "Why it is not kept, the first that applies first"),
+    Column("license", TEXT, "License of its recording"),
+)
+#: Of the index: where the audio is.
+PLACE = (
+    Column("shard", TEXT, "File of the corpus that holds its audio; null if it has none"),
+    Column("row", INTEGER, "Row in the shard, from 0"),
+)
+#: Of the shards: what is too large for an index. Times in `words` are from the start of the segment.
+HEAVY = (
+    Column("words", pa.list_(WORD), "Words with their times from the start of the segment", "s"),
+    Column("embedding", pa.list_(FLOAT), "Voice print, of unit length"),
+    Column("audio_print", pa.binary(), "Print of the audio (`pipeline.duplicates.audio_print`), uint16"),
+    Column("audio", AUDIO, "The clip as FLAC"),
+)
+#: Laid over the columns of the same names in the index, which are empty there: what a pass over the whole corpus found twice.
+DUPLICATES = (
+    Column("segment_id", TEXT, "Identity of the segment, from its recording, its times and the settings"),
+    *_DUPLICATES,
+)
+#: duration_s = silence_s + the sum of the recording's segments, kept and rejected: every second is accounted for.
+RECORDINGS = (
+    Column("source_id", TEXT, "Identity of the recording, from its content and session"),
+    Column("path", TEXT, "Where it was read from: a path, a URL without secrets, or a member of a container"),
+    Column(
+        "session_id",
+        TEXT,
+        "Recordings made together: the folder, or what a manifest says; `#2` is a later part of a long session",
+    ),
+    Column("duration_s", DOUBLE, "Length", "s"),
+    Column("sample_rate", INTEGER, "Sample rate of the file", "Hz"),
+    Column("channels", INTEGER, "Channels of the file"),
+    Column("codec", TEXT, "Codec of the file"),
+    Column("bytes", BIGINT, "Size of the file", "bytes"),
+    Column("license", TEXT, "License that came with it"),
+    Column("status", TEXT, "`ok`, `empty` (no speech found) or `quarantined`"),
+    Column("silence_s", DOUBLE, "Time that is in no segment", "s"),
+    Column("content_sha256", TEXT, "sha256 of its content"),
+)
+REFERENCES = (
+    Column("segment_id", TEXT, "The segment to be spoken"),
+    Column("reference_id", TEXT, "The segment that is its reference"),
+    Column("cosine", FLOAT, "Likeness of the two voices", "-1 to 1"),
+    Column("gap", INTEGER, "The segment's `seq` minus that of the reference; never 1"),
+)
+DESCRIPTIONS = (
+    Column("segment_id", TEXT, "The described segment"),
+    Column("annotator", TEXT, "Who described it"),
+    Column("model", TEXT, "Model of the annotator"),
+    Column("prompt_version", TEXT, "Version of the prompt or of the rules"),
+    Column("language", TEXT, "Language of the description"),
+    Column("brief", TEXT, "Description in a few words"),
+    Column("full", TEXT, "Description in full"),
+    Column(
+        "attributes",
+        ATTRIBUTES,
+        "Single traits: gender, age, accent, texture, emotion, intensity, rate, pitch, energy, scenario",
+    ),
+    Column(
+        "verdict", TEXT, "What measurements say of it: `agree`, `repaired` or `dropped`; null if it was not compared"
+    ),
+    Column("disagreements", TEXTS, "Traits on which the measurements disagree with it"),
+    Column("tokens_in", BIGINT, "Tokens sent to the annotator", "tokens"),
+    Column("tokens_out", BIGINT, "Tokens received from the annotator", "tokens"),
+    Column("cost_usd", DOUBLE, "Price of the call", "US dollars"),
+    Column("status", TEXT, "`ok` or the reason of the failure"),
+)
+DECOUPLED = (
+    Column("segment_id", TEXT, "The clip that was made"),
+    Column("described_id", TEXT, "The segment whose description it follows"),
+    Column("timbre_id", TEXT, "The segment whose timbre it has"),
+    Column("text", TEXT, "What is said in it"),
+    Column("cer", FLOAT, "Character error rate of the clip against its text", "0 = equal"),
+    Column("cosine", FLOAT, "Likeness to the voice of the timbre", "-1 to 1"),
+    Column("accepted", BOOL, "Whether it is good enough for training"),
+)
+QUARANTINE = (
+    Column("path", TEXT, "The file or member that failed"),
+    Column("source_id", TEXT, "Its recording; null if it failed before it was one"),
+    Column("stage", TEXT, "Stage that it failed in"),
+    Column("error", TEXT, "Reason, for people"),
+    Column("attempts", INTEGER, "Workers that it cost in one run, otherwise 1"),
+    Column("at", TIME, "Time of the failure", "UTC"),
+    Column("cause", TEXT, "`data` (the recording), `machine` (tried again by the next run) or `bug`", optional=True),
+    Column("runs", INTEGER, "Runs in a row that ended with this cause", optional=True),
+    Column("version", TEXT, "Version of the code that failed", optional=True),
+    Column("log", TEXT, "Traceback, relative to the corpus", optional=True),
+)
+UNITS = (
+    Column("unit_id", TEXT, "Identity of the unit"),
+    Column("sessions", INTEGER, "Sessions in it"),
+    Column("segments", BIGINT, "Segments in it, kept and rejected"),
+    Column("seconds", DOUBLE, "Audio in it", "s"),
+    Column("fingerprint", TEXT, "Fingerprint of the settings that made it"),
+    Column("at", TIME, "Time of the commit", "UTC"),
+)
+
+#: What each view of the catalog holds.
+VIEW_WORDS: dict[str, str] = {
+    "recordings": "One row per source file (or channel of it): what it is and what became of it.",
+    "segments": "One row per segment, kept and rejected, with all its scores. What was not measured is null.",
+    "reference_pairs": "Clips of the same voice in the same session that may serve a segment as its reference.",
+    "descriptions": "The voice of a segment in words, as annotators wrote it.",
+    "decoupled": "Clips that combine the delivery of a described segment with the timbre of another voice.",
+    "quarantine": "What could not be processed, and why.",
+    "units": "One row per commit: sessions that were committed together.",
+    "stages": "Busy time of every stage.",
+    "funnel": "Where every recorded second went: `seconds` add up to the recordings' duration.",
+    "catalog_info": "What the views were built from; voxmill rebuilds them when it changes.",
+}
+
+#: The columns of each view of the catalog.
+VIEW_COLUMNS: dict[str, tuple[Column, ...]] = {
+    "recordings": RECORDINGS,
+    "segments": (*SEGMENT, *PLACE, Column("path", None, "Path of its recording (`recordings.path`)")),
+    "reference_pairs": REFERENCES,
+    "descriptions": DESCRIPTIONS,
+    "decoupled": DECOUPLED,
+    "quarantine": QUARANTINE,
+    "units": UNITS,
+    "stages": (
+        Column("stage", None, "Name of the stage"),
+        Column("busy_s", None, "Time that its actors worked, added over units and actors", "s"),
+        Column("units", None, "Units that it worked on"),
+    ),
+    "funnel": (
+        Column("outcome", None, "`quarantined`, `silence`, `rejected`, `kept` or `unaccounted`"),
+        Column("reason", None, "The first reason of rejected segments, otherwise the outcome"),
+        Column("segments", None, "Segments whose first reason it is"),
+        Column("seconds", None, "Their time", "s"),
+        Column("segments_any", None, "Segments that it speaks against, whichever reason is first"),
+        Column("seconds_any", None, "Their time", "s"),
+        Column("share", None, "Share of `seconds` in all recorded time", "0-1"),
+    ),
+    "catalog_info": (
+        Column("state", None, "Hash of all that the views were built from"),
+        Column("root", None, "Folder of the corpus when they were built"),
+        Column("schema_version", None, "Version of the columns"),
+    ),
+}

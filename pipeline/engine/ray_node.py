@@ -1,0 +1,51 @@
+"""Starting Ray on this machine, or joining a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import ray
+
+_ATTEMPTS = 3
+_TOO_SLOW = "timed out during startup"
+"""Part of the message of the bare Exception that `ray.init` raises if the node did not come up."""
+
+log = logging.getLogger(__name__)
+
+
+def start_ray(**options: Any) -> None:
+    """Call `ray.init` with `options`, up to three times if this machine is too busy for Ray.
+
+    Ray gives the agents of a node 15 seconds to start and has no setting for it. Raises what `ray.init` raises.
+    """
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options)
+            return
+        except Exception as error:
+            if _TOO_SLOW not in str(error) or not left:
+                raise
+            # The processes of the failed start end with this process.
+            log.warning("Ray did not start in time because this machine is busy; starting it again")
+
+
+def join_ray(address: str | None) -> bool:
+    """Start or join Ray, unless this process has; return whether that was done."""
+    if ray.is_initialized():
+        return False
+    # Without "local" Ray would join whatever cluster somebody else has running on this machine.
+    start_ray(address=address or os.environ.get("RAY_ADDRESS") or "local")
+    return True
+
+
+def cluster_resources(address: str) -> tuple[float, float]:
+    """(CPUs, GPUs) of the cluster at an address. Raises ConnectionError if there is none."""
+    joined = join_ray(address)
+    try:
+        there = ray.cluster_resources()
+    finally:
+        if joined:
+            ray.shutdown()
+    return there.get("CPU", 0.0), there.get("GPU", 0.0)
