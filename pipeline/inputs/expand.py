@@ -19,6 +19,7 @@ from pipeline.inputs.manifests import (
     read_manifest,
 )
 from pipeline.inputs.members import HashKey, PackedRecording, Skipped, redacted_line
+from pipeline.inputs.source_kind import Listing
 from pipeline.inputs.store_access import DEFAULT, Stores
 from pipeline.records import Quarantined
 from pipeline.runtime.paths import (
@@ -66,10 +67,10 @@ class Expander:
         hashes: MutableMapping[HashKey, str] | None = None,
         stores: Stores = DEFAULT,
     ) -> None:
-        self._stores = stores
         self._corpora: dict[Path, bool] = {}
-        self._refused, self._aside, self._language, self._hashes = refused, aside, language, hashes
-        self._located = UrlResolver(language, aside, hashes, stores)
+        self._refused, self._aside = refused, aside
+        self._listing = Listing(language, aside, hashes, stores)
+        self._located = UrlResolver(self._listing)
 
     def expand_all(self, arguments: Sequence[str]) -> Iterator[Candidate]:
         """All files of all arguments. Raises SourceError for an argument that cannot be used at all."""
@@ -120,7 +121,7 @@ class Expander:
 
     def _members(self, argument: str, root: str, title: str | None = None) -> Iterator[Candidate]:
         try:
-            for member in list_members(argument, self._language, self._aside, title, self._hashes, self._stores):
+            for member in list_members(argument, self._listing, title):
                 yield Candidate(root, ListedRecording(Path(member.name), member.name, member.session), member)
         except OSError as error:
             raise SourceError(

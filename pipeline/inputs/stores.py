@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath, PurePosixPath
 from typing import Any
@@ -12,13 +12,16 @@ from urllib.parse import unquote
 
 from pipeline.inputs.manifests import SourceError
 from pipeline.inputs.members import MemberHashes, PackedRecording, Skipped, climbs, faulty, redacted_line, too_large
-from pipeline.inputs.store_access import DEFAULT, Stores, is_remote, store_error
+from pipeline.inputs.source_kind import Listing, SourceKind, blocks
+from pipeline.inputs.store_access import Stores, check_url, is_remote, store_error
 from pipeline.inputs.tars import list_tar
 from pipeline.inputs.transcripts.beside import LARGEST_BYTES, TranscriptFinder, may_be_transcript
 from pipeline.inputs.transcripts.formats import TranscriptError
+from pipeline.records import Source
 from pipeline.runtime.paths import (
     bare,
     is_hidden,
+    is_location,
     is_no_recording,
     is_other_archive,
     is_page,
@@ -56,16 +59,37 @@ class _Objects:
             raise OSError(redacted_line(error)) from None
 
 
+class Store(SourceKind):
+    """A file, a folder, a tar or a zip behind a URL of any file system that fsspec knows."""
+
+    scheme = ""
+
+    def recognizes(self, argument: str) -> bool:
+        return is_location(argument)
+
+    def list(self, argument: str, title: str, listing: Listing) -> Iterator[PackedRecording]:
+        check_url(argument)
+        yield from list_url(argument, listing)
+
+    def container_of(self, location: str) -> str | None:
+        return location
+
+    def file_name(self, location: str) -> str:
+        return without_query(location.partition("::")[0])
+
+    def read(
+        self, container: str, sources: Sequence[Source], stores: Stores
+    ) -> Iterator[tuple[Source, Iterator[bytes]]]:
+        with stores.open(*stores.locate(container), ahead=False) as file:
+            yield sources[0], blocks(file)
+
+
 def list_folder(
-    url: str,
-    title: str,
-    language: str | None,
-    aside: Skipped,
-    stores: Stores = DEFAULT,
-    hashes: MemberHashes | None = None,
+    url: str, title: str, listing: Listing, hashes: MemberHashes | None = None
 ) -> Iterator[PackedRecording]:
     """The recordings below a folder of a store, or in a zip (`zip://::file:///data/a.zip`), and in the tars and zips of the
     folder. Raises SourceError where it cannot be listed, StoreError where its store fails."""
+    stores, aside = listing.stores, listing.aside
     try:
         system, root = stores.locate(url)
         infos = links(stores, system, root) if is_page(root) else _found(stores, system, root)
@@ -85,7 +109,7 @@ def list_folder(
             continue
         archive = is_tar(name) or is_zip(name)
         if archive and not chain:
-            yield from _archive(stores, system, name, called, language, aside)
+            yield from _archive(listing, system, name, called)
         elif is_no_recording(name):
             aside.leave(name)
             if archive or is_other_archive(name) or name.lower().endswith(".parquet"):
@@ -101,7 +125,7 @@ def list_folder(
             yield faulty(location, called, info)
         else:
             member = _file(stores, system, name, info, location, called, hashes or MemberHashes(), aside)
-            yield _with_text(member, beside, name, language, aside)
+            yield _with_text(member, beside, name, listing)
 
 
 def _found(stores: Stores, system: Any, root: str) -> dict[str, Mapping[str, Any]]:
@@ -128,8 +152,9 @@ def links(stores: Stores, system: Any, page: str) -> dict[str, Mapping[str, Any]
     return found
 
 
-def list_url(url: str, language: str | None, aside: Skipped, stores: Stores = DEFAULT) -> Iterator[PackedRecording]:
+def list_url(url: str, listing: Listing) -> Iterator[PackedRecording]:
     """A file, a folder, a tar or a zip behind a URL. Raises SourceError where nothing is there or it cannot be opened."""
+    stores = listing.stores
     plain = without_query(url.split("::")[0]).rstrip("/")
     shown = public(url)
     try:
@@ -138,14 +163,14 @@ def list_url(url: str, language: str | None, aside: Skipped, stores: Stores = DE
             raise SourceError(f"{shown}: nothing is there")
         title = PurePosixPath(bare(url) if is_page(url) else looked.path).name
         if looked.folder:
-            yield from list_folder(url, title, language, aside, stores)
+            yield from list_folder(url, title, listing)
         elif is_tar(plain):
             with stores.open(looked.system, looked.path) as file:
-                yield from list_tar(file, url, title, language, aside)
+                yield from list_tar(file, url, title, listing)
         elif is_zip(plain):
-            yield from list_folder(f"zip://::{url}", title, language, aside, stores)
+            yield from list_folder(f"zip://::{url}", title, listing)
         else:
-            yield _alone(looked, url, title, stores, language, aside, {})
+            yield _alone(looked, url, title, listing, {})
     except SourceError:
         raise
     except FileNotFoundError:
@@ -181,12 +206,7 @@ def look(stores: Stores, url: str) -> Looked:
 
 
 def take_one(
-    url: str,
-    looked: Looked | Exception,
-    stores: Stores,
-    language: str | None,
-    aside: Skipped,
-    folders: dict[str, TranscriptFinder],
+    url: str, looked: Looked | Exception, listing: Listing, folders: dict[str, TranscriptFinder]
 ) -> PackedRecording:
     """The one recording at a URL, called by its path in the store; a Member with a fault where there is none.
 
@@ -199,19 +219,14 @@ def take_one(
     if looked.folder:
         what = "a web page" if is_page(url) else "a folder"
         return PackedRecording(url, bare(url), fault=f"{what}, not a recording: give it as a separate source")
-    return _alone(looked, url, bare(url), stores, language, aside, folders)
+    return _alone(looked, url, bare(url), listing, folders)
 
 
 def _alone(
-    looked: Looked,
-    url: str,
-    name: str,
-    stores: Stores,
-    language: str | None,
-    aside: Skipped,
-    folders: dict[str, TranscriptFinder],
+    looked: Looked, url: str, name: str, listing: Listing, folders: dict[str, TranscriptFinder]
 ) -> PackedRecording:
     """One file, with the transcript beside it where its store has folders."""
+    stores = listing.stores
     system, path = looked.system, looked.path
     protocols = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
     folder = str(PurePosixPath(path).parent)
@@ -222,21 +237,19 @@ def _alone(
             folders[key] = TranscriptFinder(_Objects(stores, system, infos), system.unstrip_protocol)
     except Exception as error:
         return faulty(url, name, error)
-    member = _file(stores, system, path, looked.info, url, name, MemberHashes(), aside)
-    return _with_text(member, folders[key], path, language, aside)
+    member = _file(stores, system, path, looked.info, url, name, MemberHashes(), listing.aside)
+    return _with_text(member, folders[key], path, listing)
 
 
-def _archive(
-    stores: Stores, system: Any, name: str, called: str, language: str | None, aside: Skipped
-) -> Iterator[PackedRecording]:
+def _archive(listing: Listing, system: Any, name: str, called: str) -> Iterator[PackedRecording]:
     """The recordings of a tar or zip among the files of a folder; one that cannot be opened stops nothing."""
     url = system.unstrip_protocol(name)
     try:
         if is_zip(name):
-            yield from list_folder(f"zip://::{url}", called, language, aside, stores)
+            yield from list_folder(f"zip://::{url}", called, listing)
         else:
-            with stores.open(system, name) as file:
-                yield from list_tar(file, url, called, language, aside)
+            with listing.stores.open(system, name) as file:
+                yield from list_tar(file, url, called, listing)
     except (SourceError, OSError) as error:
         yield faulty(url, called, error, "")
 
@@ -277,11 +290,9 @@ def _version(info: Mapping[str, Any]) -> str:
     return f"{info.get('size')}\0{tag}"
 
 
-def _with_text(
-    member: PackedRecording, beside: TranscriptFinder, path: str, language: str | None, aside: Skipped
-) -> PackedRecording:
-    transcript, notices = beside.find(PurePosixPath(path), language)
-    aside.notices += notices
+def _with_text(member: PackedRecording, beside: TranscriptFinder, path: str, listing: Listing) -> PackedRecording:
+    transcript, notices = beside.find(PurePosixPath(path), listing.language)
+    listing.aside.notices += notices
     return replace(member, text=transcript.text, spans=transcript.spans) if transcript else member
 
 

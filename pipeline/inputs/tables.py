@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pipeline.inputs.manifests import MissingLibraryError, SourceError, row_spans
 from pipeline.inputs.members import PackedRecording, Skipped, climbs, known_facts, redacted_line, too_large
+from pipeline.inputs.source_kind import Listing, SourceKind
+from pipeline.inputs.store_access import Stores
 from pipeline.inputs.transcripts.formats import TranscriptError
+from pipeline.records import Source
 
 _ROWS_AT_ONCE = 16
 
@@ -33,6 +36,46 @@ def audio_column(path: Path) -> str | None:
         if pa.types.is_struct(field.type) and {"bytes", "path"} <= {child.name for child in field.type}:
             return str(field.name)
     return None
+
+
+class _Table(SourceKind):
+    """A table on this machine. Rows have locations of their own form: `rows:///data/a.parquet#row=3`."""
+
+    scheme = "rows"
+
+    def container_of(self, location: str) -> str | None:
+        return location.partition("#")[0] if location.startswith("rows://") else None
+
+    def file_name(self, location: str) -> str:
+        return urlsplit(location).path
+
+    def read(
+        self, container: str, sources: Sequence[Source], stores: Stores
+    ) -> Iterator[tuple[Source, Iterator[bytes]]]:
+        by_location = {source.path: source for source in sources}
+        for location, data in read_rows(container, by_location):
+            yield by_location[location], iter([data])
+
+
+class ParquetTable(_Table):
+    """A Parquet file with an audio column."""
+
+    def recognizes(self, argument: str) -> bool:
+        path = Path(argument)
+        return path.suffix.lower() == ".parquet" and path.is_file() and audio_column(path) is not None
+
+    def list(self, argument: str, title: str, listing: Listing) -> Iterator[PackedRecording]:
+        yield from list_parquet(Path(argument), title, listing.aside)
+
+
+class DatasetFolder(_Table):
+    """A folder that `datasets` wrote."""
+
+    def recognizes(self, argument: str) -> bool:
+        return is_dataset(Path(argument))
+
+    def list(self, argument: str, title: str, listing: Listing) -> Iterator[PackedRecording]:
+        yield from list_dataset(Path(argument), title, listing.aside)
 
 
 def list_parquet(path: Path, title: str, aside: Skipped) -> Iterator[PackedRecording]:

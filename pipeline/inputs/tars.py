@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePath, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from pipeline.inputs.manifests import SourceError
@@ -19,8 +20,11 @@ from pipeline.inputs.members import (
     redacted_line,
     too_large,
 )
+from pipeline.inputs.source_kind import Listing, SourceKind, blocks, member_name, plain_name
+from pipeline.inputs.store_access import Stores
 from pipeline.inputs.transcripts.beside import LARGEST_BYTES, TranscriptFinder, may_be_transcript
 from pipeline.inputs.transcripts.formats import TranscriptError
+from pipeline.records import Source
 from pipeline.runtime.paths import is_hidden, is_no_recording, is_other_archive, is_tar, is_zip, printable
 from pipeline.stage import StoreError
 
@@ -73,8 +77,49 @@ class _Texts:
         return content
 
 
+class Tar(SourceKind):
+    """A tar on this machine, compressed or not."""
+
+    scheme = "tar"
+
+    def recognizes(self, argument: str) -> bool:
+        return is_tar(Path(argument).name) and Path(argument).is_file()
+
+    def list(self, argument: str, title: str, listing: Listing) -> Iterator[PackedRecording]:
+        path = Path(argument)
+        with path.open("rb") as file:
+            yield from list_tar(file, f"file://{path}", title, listing, listing.hashes_of(path))
+
+    def read(
+        self, container: str, sources: Sequence[Source], stores: Stores
+    ) -> Iterator[tuple[Source, Iterator[bytes]]]:
+        placed = all(source.extent for source in sources)
+        with stores.open(*stores.locate(container.removeprefix("tar::")), ahead=not placed) as file:
+            placed = placed and file.seekable()
+            yield from _read_places(file, sources) if placed else _read_through(file, sources)
+
+
+def _read_places(file: Any, sources: Sequence[Source]) -> Iterator[tuple[Source, Iterator[bytes]]]:
+    for source in sorted(sources, key=lambda source: source.extent or (0, 0)):
+        offset, size = source.extent or (0, 0)
+        file.seek(offset)
+        yield source, blocks(file, size)
+
+
+def _read_through(file: Any, sources: Sequence[Source]) -> Iterator[tuple[Source, Iterator[bytes]]]:
+    """From the beginning to the last member that is wanted."""
+    waiting = {member_name(source.path): source for source in sources}
+    with tarfile.open(fileobj=file, mode="r|*") as tar:
+        for item in tar:
+            source = waiting.pop(plain_name(item.name), None)
+            if source is not None:
+                yield source, blocks(tar.extractfile(item) or io.BytesIO())
+            if not waiting:
+                return
+
+
 def list_tar(
-    stream: Any, url: str, title: str, language: str | None, aside: Skipped, hashes: MemberHashes | None = None
+    stream: Any, url: str, title: str, listing: Listing, hashes: MemberHashes | None = None
 ) -> Iterator[PackedRecording]:
     """The recordings of a tar, compressed or not, in its order; `url` is where it is, `title` what it is called.
 
@@ -85,6 +130,7 @@ def list_tar(
     facts: dict[str, dict[str, str]] = {}
     texts = _Texts()
     fault = None
+    aside = listing.aside
     plain = _is_plain(stream)
     hashes = hashes or MemberHashes()
     try:
@@ -117,7 +163,7 @@ def list_tar(
     for member in audio:
         path = PurePosixPath(member.name.removeprefix(f"{title}/"))
         known = facts.get(_key(path), {})
-        transcript, notices = beside.find(path, known.get("language") or language)
+        transcript, notices = beside.find(path, known.get("language") or listing.language)
         aside.notices += notices
         if transcript:
             known = known | {"text": transcript.text}

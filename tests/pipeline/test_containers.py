@@ -19,6 +19,7 @@ from fakes.recordings import noise, write
 from pipeline.inputs.find import find_sources
 from pipeline.inputs.kinds import is_container, list_members
 from pipeline.inputs.manifests import SourceError
+from pipeline.inputs.source_kind import Listing
 from pipeline.inputs.spool import fetch
 from pipeline.records import Recording, Session
 from pipeline.runs.plan import promised_seconds
@@ -156,4 +157,4 @@ def test_a_table_without_audio_is_no_container(tmp_path: Path) -> None:
     table.save_to_disk(str(tmp_path / "set"))
     assert not is_container(str(tmp_path / "x.parquet"))
     with pytest.raises(SourceError, match="no Audio column"):
-        list(list_members(str(tmp_path / "set")))
+        list(list_members(str(tmp_path / "set"), Listing()))

@@ -22,10 +22,10 @@ from packed import RATE, add
 from pipeline.config import load_config
 from pipeline.forecast.forecast import list_recordings
 from pipeline.forecast.sample import Excerpt, write_piece
-from pipeline.inputs import spool as spool_module
 from pipeline.inputs.find import find_sources
 from pipeline.inputs.spool import Spool, fetch
 from pipeline.inputs.store_access import Stores
+from pipeline.inputs.tars import Tar
 from pipeline.records import Recording, Session, Source
 from pipeline.stages.decode import Decode, DecodeConfig
 
@@ -128,16 +128,18 @@ def test_a_pass_that_breaks_costs_only_the_recording_that_was_asked_for(
     wavs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources = find_sources([str(pack(wavs, "tar.gz", tmp_path))]).sources[:5]
-    read, passes = spool_module._read, []
+    read, passes = Tar.read, []
 
-    def lost_once(container: str, wanted: Sequence[Source], stores: Stores) -> Iterator[tuple[Source, Iterator[bytes]]]:
+    def lost_once(
+        kind: Tar, container: str, wanted: Sequence[Source], stores: Stores
+    ) -> Iterator[tuple[Source, Iterator[bytes]]]:
         passes.append(len(wanted))
-        for item in read(container, wanted, stores):
+        for item in read(kind, container, wanted, stores):
             yield item
             if len(passes) == 1:
                 raise OSError("connection lost")
 
-    monkeypatch.setattr(spool_module, "_read", lost_once)
+    monkeypatch.setattr(Tar, "read", lost_once)
     spool = Spool(tmp_path / "spool", sources)
     fetched = []
     for source in sources:

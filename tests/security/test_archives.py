@@ -18,7 +18,8 @@ import soundfile
 from pipeline.inputs import tars
 from pipeline.inputs.find import FoundSources, find_sources
 from pipeline.inputs.members import LARGEST_MEMBER
-from pipeline.inputs.spool import _BLOCK, Spool
+from pipeline.inputs.source_kind import BLOCK
+from pipeline.inputs.spool import Spool
 from pipeline.inputs.store_access import Stores
 from pipeline.records import Source
 
@@ -176,7 +177,7 @@ def test_a_store_that_never_ends_is_left(tmp_path: Path, monkeypatch: pytest.Mon
         spool.fetch(source)
     with pytest.raises(OSError, match="it is larger than when it was listed"):
         spool.fetch(listed)
-    assert Endless.given <= 2 * _BLOCK  # one of each recording
+    assert Endless.given <= 2 * BLOCK  # one of each recording
     assert not list((tmp_path / "spool").iterdir())
 
 

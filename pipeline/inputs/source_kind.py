@@ -1,0 +1,82 @@
+"""What a kind of container must do to be a source: be recognized, be listed, and give its recordings for copying."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.inputs.members import HashKey, MemberHashes, PackedRecording, Skipped
+from pipeline.inputs.store_access import DEFAULT, Stores
+from pipeline.records import Source
+
+BLOCK = 4 << 20
+"""Bytes that are read at once."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a listing is given: the language of recordings of which a container says nothing, where to note what is passed over,
+    the hashes that save reading unchanged content again, and how stores are asked."""
+
+    language: str | None = None
+    aside: Skipped = field(default_factory=Skipped)
+    hashes: MutableMapping[HashKey, str] | None = None
+    stores: Stores = DEFAULT
+
+    def hashes_of(self, container: Path) -> MemberHashes:
+        """The known hashes of the members of a container on this machine."""
+        return MemberHashes(self.hashes, container)
+
+
+class SourceKind(ABC):
+    """A kind of container. The location of a recording in it has the form `SCHEME://MEMBER::file://CONTAINER`."""
+
+    scheme: str
+
+    @abstractmethod
+    def recognizes(self, argument: str) -> bool:
+        """Return True if an argument of a run names a container of this kind."""
+
+    @abstractmethod
+    def list(self, argument: str, title: str, listing: Listing) -> Iterator[PackedRecording]:
+        """Yield all recordings of a container in its order, named after its title. SourceError if it cannot be opened at all."""
+
+    def container_of(self, location: str) -> str | None:
+        """What is opened to read a recording: its location without the member. None if it is not in a container of this kind."""
+        inner, _, outer = location.partition("::")
+        return f"{self.scheme}::{outer}" if outer and inner.startswith(f"{self.scheme}://") else None
+
+    def file_name(self, location: str) -> str:
+        """The name of a recording, whose ending its copy gets."""
+        return location.partition("::")[0]
+
+    @abstractmethod
+    def read(
+        self, container: str, sources: Sequence[Source], stores: Stores
+    ) -> Iterator[tuple[Source, Iterator[bytes]]]:
+        """Yield recordings of one container with their content, each to be read before the next is asked for.
+
+        A recording that is not there any more is left out. Raises OSError if the container cannot be read.
+        """
+
+
+def blocks(file: Any, size: int | None = None) -> Iterator[bytes]:
+    """A file's content from its present place on, or `size` bytes of it."""
+    left = size
+    while block := file.read(BLOCK if left is None else min(BLOCK, left)):
+        yield block
+        if left is not None:
+            left -= len(block)
+
+
+def member_name(location: str) -> str:
+    """The name of a recording within its container, as different tools write it: without `./` or `/` before it."""
+    return plain_name(location.partition("::")[0].partition("://")[2])
+
+
+def plain_name(name: str) -> str:
+    """A member's name without `./` or `/` before it."""
+    return PurePosixPath(name).as_posix().lstrip("/")
