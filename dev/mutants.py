@@ -233,7 +233,7 @@ def _settle_in(job: Job, copy: Path) -> None:
     }
     tempfile.tempdir = str(copy.parent)
     if job.plant is not None:
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "VOXMILL_MUTANT": "1"}
         sys.dont_write_bytecode = True
     sys.path.insert(0, str(copy))
     seconds = int(job.hang_s) + 1

@@ -144,6 +144,8 @@ class Segment(Measures):
     words: list[Word] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
     """Notes of the stages (`catalogs.corpus.thresholds.FLAGS`); whether one drops the segment is a threshold."""
+    extra: dict[str, float] = field(default_factory=dict)
+    """Measures of stages of other packages, by name."""
     audio_print: np.ndarray | None = None
     """uint16, see `pipeline.duplicates.audio_print`."""
     embedding: np.ndarray | None = None

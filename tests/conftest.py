@@ -23,6 +23,11 @@ _SEED_NAME = "VOXMILL_TEST_SEED"
 _SEED = int(os.environ.setdefault(_SEED_NAME, str(secrets.randbelow(2**31))))
 """In the environment, so that the processes that pytest-xdist starts have the same one."""
 
+# Hundreds of processes are started, and each would compile our modules again. Not where a planted fault may be as old and as long
+# as what it replaces: its bytecode would not be told apart.
+if "VOXMILL_MUTANT" not in os.environ:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take --quick: the test files that take a few seconds, for the edit loop."""

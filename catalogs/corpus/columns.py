@@ -17,6 +17,7 @@ import pyarrow as pa
 TEXT, TEXTS, BOOL = pa.string(), pa.list_(pa.string()), pa.bool_()
 FLOAT, DOUBLE, INTEGER, BIGINT = pa.float32(), pa.float64(), pa.int32(), pa.int64()
 TIME = pa.timestamp("ms", tz="UTC")
+EXTRA = pa.struct([("name", TEXT), ("value", DOUBLE)])
 WORD = pa.struct([("word", TEXT), ("start", FLOAT), ("end", FLOAT), ("p", FLOAT)])
 # `binary`, not `large_binary`: with large_binary `datasets` silently degrades the Audio feature to a plain struct.
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", TEXT)])
@@ -194,6 +195,12 @@ SEGMENT = (
     Column("kept", BOOL, "Whether it passes the thresholds and every hard rule"),
     Column("reasons", TEXTS, "Why it is not kept, the first that applies first"),
     Column("license", TEXT, "License of its recording"),
+    Column(
+        "extra",
+        pa.list_(EXTRA),
+        "Measures of stages of other packages by name, e.g. `extra['longest_pause_s']`; a list of name and value in the files",
+        optional=True,
+    ),
 )
 #: Of the index: where the audio is.
 PLACE = (

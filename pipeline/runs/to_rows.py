@@ -66,6 +66,7 @@ def _segment_row(session: Session, recording: Recording, segment: Segment, thres
         "license": recording.source.license,
         "words": [asdict(word) for word in segment.words],
         "embedding": None if segment.embedding is None else segment.embedding.tolist(),
+        "extra": [{"name": name, "value": float(value)} for name, value in segment.extra.items()] or None,
         "audio_print": None if segment.audio_print is None else segment.audio_print.astype("<u2").tobytes(),
         "audio": None,
     }

@@ -38,8 +38,9 @@ def fit_together(first: Segment, second: Segment, pause_s: float, cut_off: float
 def joined(parts: Sequence[Segment]) -> Segment:
     """One segment from the start of the first to the end of the last, what is between included.
 
-    Word times count from the new start. Each measure follows the rule of its declaration (`catalogs.corpus.columns.Join`).
-    `seq` and `segment_id` are the first one's: whoever joins gives new ones. Raises ValueError for fewer than two parts.
+    Word times count from the new start. Each measure follows the rule of its declaration (`catalogs.corpus.columns.Join`);
+    `extra` has none and is empty. `seq` and `segment_id` are the first one's: whoever joins gives new ones.
+    Raises ValueError for fewer than two parts.
     """
     if len(parts) < 2:
         raise ValueError(f"joining needs two segments or more, not {len(parts)}")
@@ -56,6 +57,7 @@ def joined(parts: Sequence[Segment]) -> Segment:
         words=words,
         flags=list(dict.fromkeys(flag for part in parts for flag in part.flags)),
         embedding=_voice(parts),
+        extra={},
         **{name: _JOINS[rule](parts, name) for name, rule in Measures.joining().items() if rule in _JOINS},
     )
     spoken = max(words[-1].end - words[0].start, 0.2) if words else whole.duration_s

@@ -73,6 +73,9 @@ def test_views_have_the_contract_columns_and_types(tmp_path: Path, filled: bool)
         schema = schema.append(pa.field("path", pa.string())) if view == "segments" else schema
         assert [row[names.index("column_name")] for row in rows] == schema.names
         expected = [str(kind) for kind in duckdb.from_arrow(schema.empty_table()).types]
+        if view == "segments":
+            # In the files a list, which `datasets` can read; DuckDB has maps.
+            expected[schema.names.index("extra")] = "MAP(VARCHAR, DOUBLE)"
         shown = [row[names.index("column_type")] for row in rows]
         assert [kind.replace('"', "") for kind in shown] == [kind.replace('"', "") for kind in expected]
     for view in VIEWS:

@@ -1,0 +1,1 @@
+"""A stage and an annotator that voxmill finds by their entry points."""
