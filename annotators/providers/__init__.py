@@ -14,6 +14,7 @@ ANNOTATORS = ExtensionPoint(
     "voxmill.annotators",
     {
         "acoustic": "annotators.providers.acoustic:Acoustic",
+        "numbers": "annotators.providers.numbers:Numbers",
     },
 )
 _RESERVED = ("none", "duplicates")
