@@ -56,7 +56,6 @@ SAMPLE_KINDS = (
     SampleKind(layout="continuation", weight=1.0, continuation=True),
     SampleKind(layout="reference_continuation", weight=0.5, reference=True, continuation=True),
     SampleKind(layout="controllable", description=True, reference=True, decoupled=True),
-    SampleKind(layout="controllable_continuation", description=True, reference=True, continuation=True),
 )
 """A new kind comes last: the order of the draws of a kind follows from its place."""
 

@@ -14,7 +14,6 @@ ANNOTATORS = ExtensionPoint(
     "voxmill.annotators",
     {
         "acoustic": "annotators.providers.acoustic:Acoustic",
-        "numbers": "annotators.providers.numbers:Numbers",
     },
 )
 _RESERVED = ("none", "duplicates")

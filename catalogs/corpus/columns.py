@@ -157,7 +157,6 @@ class Measures:
     )
     reverb_s: float | None = _measure("Time in which reverberation falls by 60 dB", "s")
     audio_sha256: str | None = _measure("sha256 of the samples")
-    longest_pause_s: float | None = _measure("Longest pause between two words", "s", joined=Join.GREATEST)
 
     @staticmethod
     def columns() -> tuple[Column, ...]:

@@ -57,7 +57,6 @@ RULES: tuple[Rule, ...] = (
     Rule("head_cut_off", "head_edge", "above", "max_head_edge", "a word is cut off at its start", "file_head"),
     Rule("tail_cut_off", "tail_edge", "above", "max_tail_edge", "a word is cut off at its end", "file_tail"),
     Rule("clicks", "clicks_per_s", "above", "max_clicks_per_s", "clicks"),
-    Rule("long_pause", "longest_pause_s", "above", "max_pause_s", "a long pause between two words"),
     Rule("mixed_speakers", "speaker_purity", "below", "min_speaker_purity", "more than one voice"),
 )
 
@@ -111,8 +110,6 @@ class Thresholds(BaseModel):
     """Hz. A telephone ends at 3,400; the codec needs more than that to learn consonants."""
     max_reverb_s: Limit = Field(default=0.8, gt=0)
     """Seconds for a decay by 60 dB. A lecture hall; 99 % of 742 clips of sixty speech corpora are below 0.49."""
-    max_pause_s: Limit = Field(default=None, gt=0)
-    """Seconds. An example: off."""
     min_loudness_lufs: Limit = Field(default=-45.0)
     """LUFS. Over 20 dB below broadcast speech (-23): lifting it lifts the recorder's own noise."""
     min_asr_logprob: Limit = Field(default=-1.0)

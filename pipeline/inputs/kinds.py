@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
 
 from pipeline.inputs.members import MemberHashes, PackedRecording, Skipped, faulty
-from pipeline.inputs.source_kind import Listing, SourceKind, member_name
-from pipeline.inputs.store_access import Stores, check_url
+from pipeline.inputs.source_kind import Listing, SourceKind
+from pipeline.inputs.store_access import check_url
 from pipeline.inputs.stores import Store, list_folder, look, take_one
 from pipeline.inputs.tables import DatasetFolder, ParquetTable
 from pipeline.inputs.tars import Tar, list_tar
 from pipeline.inputs.transcripts.beside import TranscriptFinder
 from pipeline.inputs.zips import Zip
-from pipeline.records import Source
 from pipeline.runtime.paths import bare, is_location, local_path
 
-
-class SqliteTable(SourceKind):
-    """A SQLite file with a table `recordings` of `name` and `audio`."""
-
-    scheme = "sqlite"
-
-    def recognizes(self, argument: str) -> bool:
-        return argument.endswith(".sqlite") and Path(argument).is_file()
-
-    def list(self, argument: str, title: str, listing: Listing) -> Iterator[PackedRecording]:
-        with closing(sqlite3.connect(f"file:{quote(argument)}?mode=ro", uri=True)) as database:
-            for name, audio in database.execute("SELECT name, audio FROM recordings ORDER BY name"):
-                location = f"sqlite://{name}::file://{argument}"
-                yield PackedRecording(location, f"{title}/{name}", len(audio), hashlib.sha256(audio).hexdigest())
-
-    def read(
-        self, container: str, sources: Sequence[Source], stores: Stores
-    ) -> Iterator[tuple[Source, Iterator[bytes]]]:
-        path = quote(container.partition("::file://")[2])
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            for source in sources:
-                asked = database.execute("SELECT audio FROM recordings WHERE name = ?", (member_name(source.path),))
-                for (audio,) in asked:
-                    yield source, iter([audio])
-
-
-KINDS: tuple[SourceKind, ...] = (SqliteTable(), DatasetFolder(), ParquetTable(), Zip(), Tar(), Store())
+KINDS: tuple[SourceKind, ...] = (DatasetFolder(), ParquetTable(), Zip(), Tar(), Store())
 """The first that recognizes an argument, or a recording's location, has it. `Store` has every other URL."""
 
 

@@ -31,7 +31,6 @@ _CHAIN: tuple[dict[str, str], ...] = (
     {
         "score_quality": "pipeline.stages.score_quality:ScoreQuality",
         "classify_emotion": "pipeline.stages.classify_emotion:ClassifyEmotion",
-        "measure_pauses": "pipeline.stages.measure_pauses:MeasurePauses",
         "fingerprint_audio": "pipeline.stages.fingerprint_audio:FingerprintAudio",
         "mine_references": "pipeline.stages.mine_references:MineReferences",
     },

@@ -18,7 +18,6 @@ from catalogs.corpus.thresholds import Thresholds, apply_thresholds
 from catalogs.query.views import query
 from catalogs.report.report import build_report
 from pipeline.records import Segment
-from pipeline.speech.join import joined
 
 LATER = ("gain_db", "reverb_s", "snr_db")
 """Columns that the version which wrote the older unit did not know."""
@@ -105,12 +104,6 @@ def test_a_file_without_a_column_that_was_always_there_is_not_readable() -> None
     assert is_readable(older(INDEX), "index")
     empty = fill(older(INDEX).empty_table(), INDEX)
     assert empty.schema == INDEX and apply_thresholds(empty, Thresholds()).num_rows == 0
-
-
-def test_an_example_column_is_null_for_older_segments_and_joined_by_its_rule(root: Path) -> None:
-    assert query(root, "SELECT count(longest_pause_s) FROM segments")[1] == [(0,)]
-    parts = [Segment("a", n, 1.0 * n, 1.0 * n + 1, text="yes", longest_pause_s=0.1 * n) for n in range(3)]
-    assert joined(parts).longest_pause_s == 0.2
 
 
 def test_every_measure_is_a_column_and_a_field_of_a_segment() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import trainer.sample_kinds
-from trainer.sample_kinds import BY_LAYOUT, SAMPLE_KINDS, Offer
+from trainer.sample_kinds import SAMPLE_KINDS
 
 LAST = '"""A new kind comes last'
 NEW = '    SampleKind(layout="designed_continuation", description=True, continuation=True),\n'
@@ -56,11 +56,6 @@ def test_a_new_kind_is_one_entry_and_leaves_begun_runs_as_they_were(tmp_path: Pa
     assert key != before[0]
     drawn = {segment for layout, segment, *_ in found if layout == "designed_continuation"}
     assert drawn == {f"{n:02}" for n in range(20) if n % 3 and 1.0 + n >= 2.0}
-
-
-def test_the_example_kind_needs_a_description_a_reference_and_two_parts() -> None:
-    needs = BY_LAYOUT["controllable_continuation"].needs
-    assert needs == Offer.RECORDING | Offer.DESCRIPTION | Offer.REFERENCE | Offer.TWO_PARTS
 
 
 def test_the_place_of_a_kind_stays() -> None:
