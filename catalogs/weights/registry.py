@@ -13,6 +13,7 @@ import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from catalogs.files import one_line
 from catalogs.nearest import nearest
@@ -31,7 +32,7 @@ from catalogs.weights.verify import (
 
 
 @functools.cache
-def _table() -> dict[str, dict]:
+def _table() -> dict[str, dict[str, Any]]:
     return tomllib.loads((Path(__file__).parent / "models.toml").read_text(encoding="utf-8"))
 
 
@@ -41,7 +42,7 @@ def registry() -> dict[str, Weights]:
     return {name: _weights(name, entry) for name, entry in _table().items() if name != "profiles"}
 
 
-def _weights(name: str, entry: dict) -> Weights:
+def _weights(name: str, entry: dict[str, Any]) -> Weights:
     hub = entry.get("hub", {})
     return Weights(
         name=name,

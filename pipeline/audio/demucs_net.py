@@ -28,7 +28,7 @@ def load_demucs(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals([HTDemucs, Fraction, *_numpy_scalars()]):
             package = torch.load(path, map_location="cpu", weights_only=True)
-        return load_model(package).eval()
+        return load_model(package).eval()  # type: ignore[no-untyped-call]
     except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError) as error:
         raise LoadError(f"{path.name} is not a Demucs network that can be loaded: {described(error)[:200]}") from None
 

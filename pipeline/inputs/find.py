@@ -127,9 +127,12 @@ def _session_names(found: list[Candidate], rule: str) -> dict[tuple[str, str], s
     root's name is put before it, or its whole path where that does not tell them apart either."""
     pairs = {(item.root, item.session if rule == "folder" else item.entry.name) for item in found}
     names = {pair: pair[1] for pair in pairs}
-    for longer in (lambda root, name: f"{Path(root).name}/{name}", lambda root, name: f"{root}/{name}"):
+    for whole in (False, True):
         counts = Counter(names.values())
-        names = {pair: longer(*pair) if counts[name] > 1 else name for pair, name in names.items()}
+        names = {
+            (root, own): f"{root if whole else Path(root).name}/{own}" if counts[name] > 1 else name
+            for (root, own), name in names.items()
+        }
     return names
 
 

@@ -18,7 +18,7 @@ from faster_whisper import WhisperModel
 from pipeline.speech.call_batches import CallBatcher
 
 
-class Model(WhisperModel):
+class Model(WhisperModel):  # type: ignore[misc]
     """See above. `margin_frames`, of this thread: how much of the padding after a clip its encoder computes (None: all)."""
 
     model: Any

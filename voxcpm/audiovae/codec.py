@@ -186,8 +186,8 @@ class AudioVAE(nn.Module):
         """
         if isinstance(self.decoder, Decoder):
             self.decoder = FoldedDecoder(self.decoder)
-            self.register_state_dict_pre_hook(_refuse_to_save)
-            self.register_load_state_dict_pre_hook(_refuse_to_load)
+            self.register_state_dict_pre_hook(_refuse_to_save)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_pre_hook(_refuse_to_load)  # type: ignore[no-untyped-call]
         return self
 
     def _fold_encoder(self) -> None:

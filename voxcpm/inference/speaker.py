@@ -275,12 +275,12 @@ class VoxCPM2Model:
             cache = self.build_prompt_cache(prompt_text, prompt_wav_path, reference_wav_path, trim_silence_vad)
         return self.layout(target_text, cache), chosen
 
-    @arguments_of(_request)
+    @arguments_of(_request)  # type: ignore[arg-type]
     def generate(self, *args: Any, **kwargs: Any) -> Tensor:
         """Audio [1, S] float32; options: the fields of SpeakOptions."""
         return self.speak(*self._request(*args, **kwargs))[0]
 
-    @arguments_of(_request)
+    @arguments_of(_request)  # type: ignore[arg-type]
     def generate_streaming(self, *args: Any, **kwargs: Any) -> Iterator[Tensor]:
         """Audio [1, samples a patch] for every patch as soon as it is made."""
         return (audio for audio, _ in self.speak_streaming(*self._request(*args, **kwargs)))

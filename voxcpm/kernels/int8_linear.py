@@ -44,7 +44,7 @@ class Int8Linear(nn.Module):
             raise RuntimeError(
                 "an int8 model stays on the CPU with float32 activations: load it in another dtype instead"
             )
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         raise RuntimeError("an int8 model has lost its weights' last bits and is not saved: load the checkpoint again")

@@ -64,7 +64,7 @@ class TrainableLinear(nn.Linear):
         small = x.numel() * self.out_features < LEAST_PRODUCTS
         if small or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return super().forward(x)  # bfloat16 takes oneDNN by itself
-        y: Tensor = _Product.apply(x, self.weight, self.bias)
+        y: Tensor = _Product.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return y
 
 

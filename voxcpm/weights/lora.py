@@ -94,7 +94,7 @@ class LoRALinear(nn.Linear):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         object.__setattr__(self, "_base", None)  # laid out for where it was
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def plain(self) -> nn.Linear:
         """The base linear again, not packed."""
