@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fakes.logs import logged
 
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
@@ -40,7 +41,7 @@ def resumed(name: str, *overrides: str) -> tuple[TrainConfig, list[str]]:
     """The settings that a run was started with, changed by `overrides`, and what training with them says."""
     lines: list[str] = []
     config = load_train_config(f"{name}/train.yaml", list(overrides))
-    train(config, say=lines.append)
+    logged(lines.append, train, config)
     return config, lines
 
 

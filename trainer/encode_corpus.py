@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from trainer.data.latent_cache import check_length
 from trainer.runtime.device import pick_device
 from voxcpm.config import VoxCPM2Config
 from voxcpm.weights.checkpoint import find_checkpoint
+
+log = logging.getLogger(__name__)
 
 _COMMIT_S = 1800.0
 """Seconds of speech after which what is encoded is written, even within a unit: what a kill costs at most."""
@@ -53,7 +56,6 @@ def encode_corpus(
     codec: str | Path,
     device: str = "auto",
     batch_s: float = 240.0,
-    say: Callable[[str], None] = lambda line: None,
     watch: Watch = lambda done, of, speech_s: None,
 ) -> EncodeStats:
     """Store the latents of every kept segment that has none of this codec yet.
@@ -71,7 +73,7 @@ def encode_corpus(
     encoder = ClipEncoder(model.to(chosen), patch_size)
     others = [name for name in stored_codecs(corpus) if name != form.codec]
     if others:
-        say(
+        log.info(
             f"{corpus} also has latents of other codecs ({', '.join(others)}): they stay, and are not used with this one"
         )
     stored = StoredLatents(corpus, form)
@@ -97,7 +99,7 @@ def encode_corpus(
             stats.bytes += write_latents(corpus, form, shard, sorted(made, key=lambda pair: pair[0]))[1]
             stats.encoded += len(made)
     for reason in stats.unreadable.values():
-        say(f"left out: {reason}")
+        log.info(f"left out: {reason}")
     stats.seconds = time.perf_counter() - started
     return stats
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -32,28 +33,28 @@ from trainer.runtime.device import cpu_threads, pick_device, slow_arithmetic
 from trainer.runtime.metrics import Metrics
 from trainer.runtime.parallelize import Parallel, parallelize
 from trainer.runtime.prefetch import Prefetcher
-from trainer.runtime.ranks import Ranks, joined, only_first, planned_ranks
+from trainer.runtime.ranks import Ranks, joined, only_first_logs, planned_ranks
 from trainer.runtime.stop_signal import flag_on_signal
 from trainer.step import Stepper
+
+log = logging.getLogger(__name__)
 
 
 def train_locally(
     config: TrainConfig,
-    say: Callable[[str], None],
     on_step: Callable[[Progress], None] | None,
 ) -> TrainResult:
     """Train as this process: one rank of a run, or all of it. See `trainer.run.train`."""
     ranks = planned_ranks(config)
     device = pick_device(config.compute.device, ranks.local)
-    with joined(config, ranks, device):
-        return _train(config, ranks, device, only_first(ranks, say), on_step)
+    with joined(config, ranks, device), only_first_logs(ranks):
+        return _train(config, ranks, device, on_step)
 
 
 def _train(
     config: TrainConfig,
     ranks: Ranks,
     device: torch.device,
-    say: Callable[[str], None],
     on_step: Callable[[Progress], None] | None,
 ) -> TrainResult:
     started = time.perf_counter()
@@ -61,7 +62,7 @@ def _train(
     with ExitStack() as stack:
         stack.enter_context(cpu_threads(config.compute.threads))
         with ranks.agreed():
-            data, resumed = check_all(config, say)
+            data, resumed = check_all(config)
             corpora = data.corpora
         # When all have looked: the first one tidies up now, and the others may not look meanwhile.
         with ranks.agreed():
@@ -70,9 +71,9 @@ def _train(
                 write_atomically(output / "train.yaml", dump_settings(config).encode())
         ranks.wait()
         for line in config.renamed():
-            say(f"note: {line}")
-        say(f"training on {corpora.title} into {output}")
-        trainee = ranks.in_turn(lambda: build(config, corpora, resumed.folder if resumed else None, say))
+            log.info(f"note: {line}")
+        log.info(f"training on {corpora.title} into {output}")
+        trainee = ranks.in_turn(lambda: build(config, corpora, resumed.folder if resumed else None))
         trainee.model.to(device)
         trainee.codec.to(device)
         parallel = parallelize(trainee.model, config, ranks, device)
@@ -82,14 +83,14 @@ def _train(
         if resumed is not None:
             with ranks.agreed():
                 restore(output, resumed, run)
-            say(f"going on from {resumed.name} at step {run.state.step} of {config.total_steps}")
+            log.info(f"going on from {resumed.name} at step {run.state.step} of {config.total_steps}")
         latents = Latents(corpora, trainee.codec, trainee.config, config.latent_folder)
         for note in (*latents.notes, *slow_arithmetic(config, device)):
-            say(f"note: {note}")
+            log.info(f"note: {note}")
         maker = SampleMaker(corpora, latents, trainee.config)
         metrics = stack.enter_context(Metrics(output, run.state.step + 1)) if ranks.first else None
         asked_to_stop = stack.enter_context(flag_on_signal())
-        reporter = Reporter(config, run, ranks, maker, data.held, say, on_step, metrics, asked_to_stop)
+        reporter = Reporter(config, run, ranks, maker, data.held, on_step, metrics, asked_to_stop)
         ahead = stack.enter_context(Prefetcher(device.type == "cuda"))
         steps = _Run(config, run, parallel, maker, reporter, ahead, asked_to_stop)
         stack.callback(steps.close)
@@ -132,7 +133,7 @@ class _Run:
         for name, phase in self._config.phases.items():
             last = min(first + phase.steps, self._config.total_steps)
             if self._state.step < last and not self._stopped:
-                self._reporter.say(f"phase {name}: {describe_candidates(candidates[name])}")
+                log.info(f"phase {name}: {describe_candidates(candidates[name])}")
                 self._phase(name, phase, mixtures[name], len(candidates[name]), first, last)
             first += phase.steps
 
@@ -146,10 +147,10 @@ class _Run:
         if self._ranks.any(self._ranks.first and missing):
             self._keeper.save(run, last=True)
         for segment, length in sorted(state.skipped.items()):
-            self._reporter.say(f"left out: segment {segment} needs {length} positions, more than a row has")
+            log.info(f"left out: segment {segment} needs {length} positions, more than a row has")
         unreadable = self._reporter.held_unreadable | state.unreadable
         for reason in unreadable.values():
-            self._reporter.say(f"left out: {reason}")
+            log.info(f"left out: {reason}")
         finished, adapter = self._output / "latest", None
         if run.trainee.lora is not None:
             adapter = str(finished)
@@ -188,7 +189,7 @@ class _Run:
             ready = self._stepper.ready(made, self._asked_to_stop)
             if ready is None:
                 self._stopped = True
-                reporter.say(f"asked to stop: saving step {state.step}. Run the same command to resume.")
+                log.info(f"asked to stop: saving step {state.step}. Run the same command to resume.")
                 return
             report = self._stepper.take(phase, state.step - first, state.step, ready)
             reporter.left_out(state.record(ready.rows, report, segments))
@@ -207,7 +208,7 @@ class _Run:
     def _rows(self, name: str, phase: Phase, mixture: Mixture) -> Callable[[int], StepRows]:
         """What makes the rows of a step, from the run's place in the phase on."""
         for note in mixture.notes():
-            self._reporter.say(note)
+            log.info(note)
         too_long: dict[str, int] = {}
         rows = RowStream(mixture, self._planner, phase, too_long)
         if self._state.rows.get("phase") == name:
@@ -253,6 +254,4 @@ class _Run:
         self._saved.state = state
         state.rollbacks += 1
         state.bad_in_a_row = 0
-        self._reporter.say(
-            f"step {state.step}: {bad}; weights are those of {step_name(before.step)} again, the data continues"
-        )
+        log.info(f"step {state.step}: {bad}; weights are those of {step_name(before.step)} again, the data continues")

@@ -19,9 +19,22 @@ from trainer.result import Progress, TrainResult
 from trainer.runtime.ranks import check_shares, chosen_ranks, open_rendezvous
 from trainer.runtime.stop_signal import ask_to_stop, flag_on_signal
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 _POLL_S = 0.5
 _PLACING_S = 600.0
+
+
+class _Lines(logging.Handler):
+    """Puts what is logged into a queue, from which the driver takes it."""
+
+    def __init__(self, queue: SimpleQueue[str | Progress]) -> None:
+        super().__init__()
+        self._queue = queue
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._queue.put(record.getMessage())
 
 
 class _Rank:
@@ -52,9 +65,12 @@ class _Rank:
         from trainer.runtime.ranks import PeerError
 
         os.environ.update(environment)
+        logger = logging.getLogger("trainer")
+        logger.addHandler(_Lines(self._told))
+        logger.setLevel(logging.INFO)
         try:
             on_step = self._told.put if each_step else None
-            return "done", asdict(train_locally(TrainConfig.model_validate(values), self._told.put, on_step))
+            return "done", asdict(train_locally(TrainConfig.model_validate(values), on_step))
         except PeerError as error:
             return "peer", str(error)
         except Exception as error:  # it crosses to the driver as words: its class may not be there
@@ -73,9 +89,7 @@ def drained(queue: SimpleQueue[T]) -> list[T]:
     return found
 
 
-def train_on_ray(
-    config: TrainConfig, say: Callable[[str], None], on_step: Callable[[Progress], None] | None = None
-) -> TrainResult:
+def train_on_ray(config: TrainConfig, on_step: Callable[[Progress], None] | None = None) -> TrainResult:
     """Train with `config.launch.workers` ranks on a cluster; the paths in the config must be seen by all its machines.
     `on_step` is called here, up to half a second after the step.
 
@@ -126,7 +140,7 @@ def train_on_ray(
 
         def tell(told: str | Progress) -> None:
             if isinstance(told, str):
-                say(told)
+                log.info(told)
             elif on_step is not None:
                 on_step(told)
 

@@ -11,16 +11,16 @@ from trainer.result import Progress, TrainResult
 
 def train(
     config: TrainConfig,
-    say: Callable[[str], None] = print,
     on_step: Callable[[Progress], None] | None = None,
 ) -> TrainResult:
     """Run all phases; resumes from the newest checkpoint of `output`. Raises TrainError (and the loaders' errors), one line.
 
     Started several times by torchrun, it is one run: see `trainer.runtime.ranks`. With `launch.backend: ray` it starts the
-    ranks itself. SIGTERM and SIGINT, on any rank, finish the step, save and return with `stopped_early`.
+    ranks itself. Messages go to the logger `trainer`, on the first rank only. SIGTERM and SIGINT, on any rank, finish the step,
+    save and return with `stopped_early`.
     """
     if config.launch.backend == "ray":
         from trainer.ray_launcher import train_on_ray
 
-        return train_on_ray(config, say, on_step)
-    return train_locally(config, say, on_step)
+        return train_on_ray(config, on_step)
+    return train_locally(config, on_step)

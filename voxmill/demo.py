@@ -110,7 +110,8 @@ def _train(out: Path, steps: int | None, terminal: Terminal) -> TrainResult:
     overrides = [f"corpus={out / 'corpus'}", f"output={out / 'model'}"]
     if steps is not None:
         overrides.append(f"steps={steps}")
-    return train(load_train_config("toy", overrides), say=terminal.say)
+    with terminal.printing("trainer"):
+        return train(load_train_config("toy", overrides))
 
 
 def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal) -> list[Path]:

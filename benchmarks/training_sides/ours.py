@@ -41,7 +41,7 @@ CONFIG = TrainConfig.model_validate(
      "phases": {"only": PHASE.model_dump()}}
 )  # fmt: skip
 CORPORA = Corpora(CONFIG.corpora)
-TRAINEE = build(CONFIG, CORPORA, None, lambda line: None)
+TRAINEE = build(CONFIG, CORPORA, None)
 OPTIMIZER = make_optimizer(TRAINEE.model, CONFIG.optim, PHASE.lr)
 PLANNER = Planner(TRAINEE.tokenizer, TRAINEE.config)
 WARM = Latents(CORPORA, TRAINEE.codec, TRAINEE.config)

@@ -121,8 +121,6 @@ class Table:
     ) -> None:
         """shards: (number of the corpus, path in it)."""
         self.languages, self.shards, self.folder = list(languages), [(int(n), path) for n, path in shards], folder
-        self.say: Callable[[str], None] = lambda line: None
-        """Told of what takes minutes."""
         self.counts: dict[tuple[str, str], np.ndarray] = {}
         """Token counts, by the tokenizer's digest and the column (`trainer.data.token_counts`)."""
         for name in (*NUMBERS, *STRINGS):

@@ -35,7 +35,7 @@ def files_of_step(config: TrainConfig, step: int) -> list[str]:
         sys.setprofile(look if progress.step == step - 1 else None)
 
     try:
-        train(config, lambda _: None, on_step)
+        train(config, on_step)
     finally:
         sys.setprofile(None)
     return list(found)

@@ -133,9 +133,9 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     found: list[Path] = []
     plain = trainer.data.candidate_table._built
 
-    def counted(parts: Any, base: Path, key: str, say: Any) -> Any:
+    def counted(parts: Any, base: Path, key: str) -> Any:
         found.append(base / key)
-        return plain(parts, base, key, say)
+        return plain(parts, base, key)
 
     monkeypatch.setattr(trainer.data.candidate_table, "_built", counted)
     return found
@@ -231,9 +231,9 @@ def test_beside_a_corpus_that_cannot_be_written_to_it_goes_to_the_spare_folder(
 
     monkeypatch.setattr(Path, "mkdir", refused)
     parts = [Corpus(copy)]
-    first = candidate_table(parts, tmp_path / "spare", lambda _: None)
+    first = candidate_table(parts, tmp_path / "spare")
     assert first.folder is not None and first.folder.parent == tmp_path / "spare"
-    candidate_table(parts, tmp_path / "spare", lambda _: None)
+    candidate_table(parts, tmp_path / "spare")
     assert len(builds) == 1, "the second call takes it from the spare folder"
     assert content(copy), "without a spare folder a temporary one serves"
 

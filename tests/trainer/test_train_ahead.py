@@ -68,10 +68,10 @@ def test_a_slow_planner_shows_in_the_reports(
     """Three steps of two rows: their 300 s of planning are in the steps' times, and without a thread in what they waited."""
     monkeypatch.setattr("trainer.loop.Prefetcher", lambda _: Prefetcher(in_background))
     config = runs.config(tmp_path / "fast", {"steps": 3})
-    train(config, lambda _: None)
+    train(config)
     fast = steps_of(tmp_path / "fast")
     slow(monkeypatch, RowStream, "__next__", lambda: clock.advance(PLANNING_S))
-    train(config.model_copy(update={"output": str(tmp_path / "slow")}), lambda _: None)
+    train(config.model_copy(update={"output": str(tmp_path / "slow")}))
     slowed = steps_of(tmp_path / "slow")
     # begin, the start of the wait, its end, the report: with the two of `aside`, no more than ten readings.
     assert all(row["speed/step_s"] <= 10 for row in fast)
@@ -89,7 +89,7 @@ def test_validation_and_checkpoints_are_in_no_steps_time(
     runs: Runs, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow(monkeypatch, Reporter, "validate_if_due", lambda: clock.advance(1000.0))
-    train(runs.config(tmp_path / "out", {"steps": 3}), lambda _: None)
+    train(runs.config(tmp_path / "out", {"steps": 3}))
     assert all(row["speed/step_s"] <= 10 for row in steps_of(tmp_path / "out"))
 
 
@@ -97,7 +97,7 @@ def test_what_is_between_steps_is_in_the_next_ones_time(
     runs: Runs, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow(monkeypatch, Reporter, "step", lambda: clock.advance(1000.0))
-    train(runs.config(tmp_path / "out", {"steps": 3}), lambda _: None)
+    train(runs.config(tmp_path / "out", {"steps": 3}))
     times = [row["speed/step_s"] for row in steps_of(tmp_path / "out")]
     assert times[0] < 1000 < min(times[1:])
 
@@ -155,8 +155,8 @@ def test_what_making_raises_is_raised_where_it_is_asked_for(in_background: bool)
 
 
 def test_a_thread_gives_the_same_losses(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(runs.config(tmp_path / "plain"), lambda _: None)
+    train(runs.config(tmp_path / "plain"))
     monkeypatch.setattr("trainer.loop.Prefetcher", lambda _: Prefetcher(in_background=True))
-    train(runs.config(tmp_path / "ahead", {"steps": 8}, steps=5), lambda _: None)
-    train(runs.config(tmp_path / "ahead", {"steps": 8}), lambda _: None)
+    train(runs.config(tmp_path / "ahead", {"steps": 8}, steps=5))
+    train(runs.config(tmp_path / "ahead", {"steps": 8}))
     assert losses(tmp_path / "ahead") == losses(tmp_path / "plain")

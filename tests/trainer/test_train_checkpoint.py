@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from fakes.kills import Killed, killed_at
+from fakes.logs import logged
 from fakes.processes import PATIENCE_S
 from rank_runs import write_config
 from safetensors.torch import load_file
@@ -32,7 +33,7 @@ def test_files_with_names_of_their_own_are_left_alone(runs: Runs, tmp_path: Path
     """Copies that somebody keeps beside the run's own: not read, not counted, not removed."""
     output = tmp_path / "out"
     config = runs.config(output, {"steps": 3}, save_every=1, keep=1)
-    train(runs.config(output, {"steps": 3}, save_every=1, keep=1, steps=1), lambda _: None)
+    train(runs.config(output, {"steps": 3}, save_every=1, keep=1, steps=1))
     mine = [
         output / "resume" / "step_0000001.pt.bak",
         output / "resume" / "step_best",
@@ -45,7 +46,7 @@ def test_files_with_names_of_their_own_are_left_alone(runs: Runs, tmp_path: Path
         else:
             path.mkdir()
             (path / "note").write_text("mine", encoding="utf-8")
-    assert train(config, lambda _: None).steps == 3
+    assert train(config).steps == 3
     assert all(path.exists() for path in mine)
     assert (output / "latest").resolve().name == "step_0000003" and not (output / "resume" / "step_0000001.pt").exists()
 
@@ -135,7 +136,7 @@ def after(progress):
     if progress.step == 4:
         raise RuntimeError("on purpose")
 
-train(load_train_config(sys.argv[1]), lambda line: None, after)
+train(load_train_config(sys.argv[1]), after)
 """
 
 
@@ -165,5 +166,5 @@ def test_an_exception_does_not_drop_the_shards_that_are_being_written(runs: Runs
     saved = latest(tmp_path / "out")
     assert saved is not None and saved.step == 3, said
     told: list[str] = []
-    assert train(runs.config(tmp_path / "out", rows), told.append).steps == 8
+    assert logged(told.append, train, runs.config(tmp_path / "out", rows)).steps == 8
     assert any(line.startswith("going on from") and "step 3 of 8" in line for line in told)

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import soxr
 import torch
+from fakes.logs import logged
 from train_runs import Runs
 
 from catalogs.settings import SettingsError
@@ -39,7 +40,7 @@ def settings(corpus: Path, output: Path, **changes: object) -> CodecConfig:
 @pytest.fixture(scope="module")
 def trained(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("codec") / "out"
-    result = train_codec(settings(speech, output, measure_every=20), lambda _: None)
+    result = train_codec(settings(speech, output, measure_every=20))
     assert result.after.mel < 0.9 * result.before.mel, "clips that were not trained on come back no better"
     # The mean spectrum alone would fit every clip equally well.
     assert result.after.mel < 0.75 * result.after.mel_other, "the latents carry nothing"
@@ -60,15 +61,15 @@ def test_everything_is_written_down(trained: Path) -> None:
 
 def test_a_model_is_trained_on_its_latents(trained: Path, runs: Runs, tmp_path: Path) -> None:
     model = {"size": "toy", "vocabulary": 400, "codec": str(trained)}
-    result = train(runs.config(tmp_path / "out", {"steps": 1, "rows": 1}, model=model), lambda _: None)
+    result = train(runs.config(tmp_path / "out", {"steps": 1, "rows": 1}, model=model))
     ours, theirs = read_codec(result.checkpoint).state_dict(), read_codec(trained).state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_training_goes_on_from_another_codec(trained: Path, speech: Path, tmp_path: Path) -> None:
     more = settings(speech, tmp_path / "out", start=str(trained), config=None, steps=1)
-    result = train_codec(more, lambda _: None)
-    first = train_codec(settings(speech, tmp_path / "new", steps=1), lambda _: None)
+    result = train_codec(more)
+    first = train_codec(settings(speech, tmp_path / "new", steps=1))
     assert result.first_loss < 0.7 * first.first_loss
 
 
@@ -112,7 +113,7 @@ def test_a_folder_without_a_codec_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_codec(speech: Path, tmp_path: Path) -> None:
-    runs = [train_codec(settings(speech, tmp_path / name, steps=2), lambda _: None) for name in "ab"]
+    runs = [train_codec(settings(speech, tmp_path / name, steps=2)) for name in "ab"]
     assert runs[0].last_loss == runs[1].last_loss
     assert (tmp_path / "a" / "audiovae.safetensors").read_bytes() == (
         tmp_path / "b" / "audiovae.safetensors"
@@ -123,7 +124,7 @@ def test_a_rate_too_high_ends_in_one_line() -> None:
     codec = AudioVAE(AudioVAEConfig(encoder_dim=4, decoder_dim=64))
     clip = np.full(16_000, np.nan, dtype=np.float32)
     with pytest.raises(TrainError, match="NaN or infinite at step 1"):
-        fit_codec(codec, [clip], CodecFit(steps=3, crop_s=0.2), 1, lambda _: None)
+        fit_codec(codec, [clip], CodecFit(steps=3, crop_s=0.2), 1)
 
 
 def test_a_fresh_codec_starts_at_unit_scale(corpora: Path) -> None:
@@ -207,7 +208,7 @@ def test_latents_of_unit_scale_decode_to_the_same_speech(corpora: Path) -> None:
 
 def test_a_decoder_alone_learns_and_the_latents_stay(trained: Path, speech: Path, tmp_path: Path) -> None:
     more = settings(speech, tmp_path / "out", start=str(trained), config=None, steps=20, decoder_only=True, held_out=0)
-    result = train_codec(more, lambda _: None)
+    result = train_codec(more)
     old, new = read_codec(trained).state_dict(), read_codec(tmp_path / "out").state_dict()
     changed = {name for name in old if not torch.equal(old[name], new[name])}
     assert changed and all(name.startswith("decoder.") for name in changed)
@@ -218,7 +219,7 @@ def test_a_killed_run_goes_on_as_if_unbroken(speech: Path, tmp_path: Path) -> No
     """With an adversary and a schedule: weights after 2 + 2 steps are those after 4."""
     changes = {"schedule": "cosine", "warmup": 1, "save_every": 2, "narrowed": 0.5, "adversary": {"width": 1}}
     changes |= {"crop_s": 0.2, "held_out": 2}
-    whole = train_codec(settings(speech, tmp_path / "whole", steps=4, **changes), lambda _: None)
+    whole = train_codec(settings(speech, tmp_path / "whole", steps=4, **changes))
 
     def kill(line: str) -> None:
         if "step 1/" in line:
@@ -226,7 +227,7 @@ def test_a_killed_run_goes_on_as_if_unbroken(speech: Path, tmp_path: Path) -> No
 
     broken = settings(speech, tmp_path / "broken", steps=4, **changes)
     with pytest.raises(KeyboardInterrupt):
-        train_codec(broken, kill)
+        logged(kill, train_codec, broken)
     lines: list[str] = []
 
     def kill_later(line: str) -> None:
@@ -237,16 +238,16 @@ def test_a_killed_run_goes_on_as_if_unbroken(speech: Path, tmp_path: Path) -> No
     # Killed within step 4, after the save of step 2 (and, being the last, of step 4 before the line is said).
     state = tmp_path / "broken" / "resume.pt"
     with pytest.raises(KeyboardInterrupt):
-        train_codec(broken, kill_later)
+        logged(kill_later, train_codec, broken)
     assert state.is_file()
-    result = train_codec(broken, lines.append)
+    result = logged(lines.append, train_codec, broken)
     assert any(line.startswith("going on from step") for line in lines)
     assert [row["step"] for row in read_metrics(tmp_path / "broken")] == [1, 2, 3, 4]
     one, other = (read_codec(tmp_path / name).state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert result.last_loss == whole.last_loss
     with pytest.raises(TrainError, match="other settings"):
-        train_codec(settings(speech, tmp_path / "broken", steps=4, **changes | {"lr": 5e-4}), lambda _: None)
+        train_codec(settings(speech, tmp_path / "broken", steps=4, **changes | {"lr": 5e-4}))
 
 
 def test_a_state_between_two_steps_is_all_that_counts() -> None:

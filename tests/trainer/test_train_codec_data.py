@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fakes.logs import logged
 from train_runs import damage
 
 from catalogs.corpus.reader import Corpus
@@ -109,7 +110,7 @@ def test_background_and_memory_change_no_bit_also_after_a_resume(decoder_only: b
 
 def test_asked_to_stop_it_saves_and_goes_on(speech: Path, tmp_path: Path) -> None:
     """Without `save_every` as well; a finished run leaves nothing to resume from."""
-    whole = train_codec(settings(speech, tmp_path / "whole"), lambda _: None)
+    whole = train_codec(settings(speech, tmp_path / "whole"))
     said: list[str] = []
 
     def stop(line: str) -> None:
@@ -118,9 +119,9 @@ def test_asked_to_stop_it_saves_and_goes_on(speech: Path, tmp_path: Path) -> Non
             os.kill(os.getpid(), signal.SIGTERM)
 
     broken = settings(speech, tmp_path / "broken", measure_every=1)
-    first = train_codec(broken, stop)
+    first = logged(stop, train_codec, broken)
     assert first.stopped_early and first.steps == 1 and any(line.startswith("asked to stop") for line in said)
-    second = train_codec(broken, said.append)
+    second = logged(said.append, train_codec, broken)
     assert any(line.startswith("going on from step 1 of 4") for line in said)
     assert_same(second, whole, tmp_path)
     assert not (tmp_path / "broken" / "resume.pt").exists()
@@ -135,7 +136,7 @@ def assert_same(mine: CodecResult, theirs: CodecResult, folder: Path) -> None:
 
 def test_two_runs_into_one_folder_are_one_too_many(speech: Path, tmp_path: Path) -> None:
     with hold_folder(tmp_path / "out"), pytest.raises(TrainError, match="another run is training into"):
-        train_codec(settings(speech, tmp_path / "out"), lambda _: None)
+        train_codec(settings(speech, tmp_path / "out"))
 
 
 def test_a_damaged_clip_is_passed_over_and_named(speech: Path, tmp_path: Path) -> None:
@@ -145,10 +146,10 @@ def test_a_damaged_clip_is_passed_over_and_named(speech: Path, tmp_path: Path) -
     for segment in ids[:3]:
         damage(corpus, segment)
     said: list[str] = []
-    result = train_codec(settings(corpus, tmp_path / "out", batch=16, held_out=6), said.append)
+    result = logged(said.append, train_codec, settings(corpus, tmp_path / "out", batch=16, held_out=6))
     named = {segment for segment in ids for line in said if line.startswith("left out:") and segment in line}
     assert result.steps == 4 and named and named <= set(ids[:3])
     for segment in ids[3:]:
         damage(corpus, segment)
     with pytest.raises(TrainError, match="can be read; run: voxmill fsck"):
-        train_codec(settings(corpus, tmp_path / "more"), lambda _: None)
+        train_codec(settings(corpus, tmp_path / "more"))

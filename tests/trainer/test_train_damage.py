@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.logs import logged
 from rank_runs import RankProcesses
 from safetensors.torch import load_file
 from train_runs import Runs, damage, losses
@@ -44,7 +45,7 @@ def test_a_damaged_clip_is_left_out_and_a_resumed_run_is_the_unbroken_one(
 ) -> None:
     runs, segment = spoilt
     said: list[str] = []
-    result = train(runs.config(tmp_path / "whole"), said.append)
+    result = logged(said.append, train, runs.config(tmp_path / "whole"))
     assert result.steps == 8 and result.bad_steps == 0
     assert list(result.unreadable) == [segment]
     assert "cannot be read" in result.unreadable[segment] and "voxmill fsck" in result.unreadable[segment]
@@ -53,8 +54,8 @@ def test_a_damaged_clip_is_left_out_and_a_resumed_run_is_the_unbroken_one(
     assert [entry["segments"] for entry in entries] == [[segment]]
     assert set(losses(tmp_path / "whole")) == set(range(1, 9))
 
-    train(runs.config(tmp_path / "broken", steps=4), lambda _: None)
-    again = train(runs.config(tmp_path / "broken"), said.append)
+    train(runs.config(tmp_path / "broken", steps=4))
+    again = logged(said.append, train, runs.config(tmp_path / "broken"))
     assert again.unreadable == result.unreadable and again.layouts == result.layouts
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
 
@@ -62,7 +63,7 @@ def test_a_damaged_clip_is_left_out_and_a_resumed_run_is_the_unbroken_one(
 def test_the_rest_of_its_row_is_learnt_as_before(runs: Runs, spoilt: tuple[Runs, str], tmp_path: Path) -> None:
     """The other documents keep noise and audio: their errors are those beside the whole clip."""
     settings, segment = runs.config(tmp_path / "out"), spoilt[1]
-    trainee = build(settings, Corpora(settings.corpora), None, lambda _: None)
+    trainee = build(settings, Corpora(settings.corpora), None)
     errors = []
     for corpus in (runs.corpus, spoilt[0].corpus):
         corpora = Corpora([corpus])
@@ -90,7 +91,7 @@ def test_the_rest_of_its_row_is_learnt_as_before(runs: Runs, spoilt: tuple[Runs,
 def test_two_ranks_leave_out_the_same(spoilt: tuple[Runs, str], tmp_path: Path) -> None:
     runs, segment = spoilt
     phase = {"rows": 1, "accumulate": 2, "steps": 6}
-    alone = train(runs.config(tmp_path / "alone", phase, parallel="auto"), lambda _: None)
+    alone = train(runs.config(tmp_path / "alone", phase, parallel="auto"))
     two = RankProcesses(runs.config(tmp_path / "two", phase, parallel="fsdp"), tmp_path)
     try:
         assert two.finish() == [0, 0], two.said()
@@ -107,14 +108,14 @@ def test_held_out_clips_may_be_damaged_too(runs: Runs, tmp_path: Path) -> None:
     shutil.copytree(runs.corpus, corpus)
     validation = {"every": 2, "share": 0.3, "speak": 2}
     said: list[str] = []
-    whole = train(runs.config(tmp_path / "whole", {"steps": 2}, validation=validation), said.append)
+    whole = logged(said.append, train, runs.config(tmp_path / "whole", {"steps": 2}, validation=validation))
     held = next(int(line.split()[2]) for line in said if line.startswith("held out:"))
     found = {"only": find_candidates(Corpora([corpus]), "true", 60.0, "only")}
     segments = hold_out(found, ValidationSettings.model_validate(validation))[1]
     assert len(segments) == held > 1
     damage(corpus, segments[0].segment_id)
     spoilt = Runs(corpus, runs.start, tmp_path / "cache")
-    result = train(spoilt.config(tmp_path / "out", {"steps": 2}, validation=validation), lambda _: None)
+    result = train(spoilt.config(tmp_path / "out", {"steps": 2}, validation=validation))
     assert segments[0].segment_id in result.unreadable
     assert result.validation["validation/diffusion"] > 0
     assert result.validation["validation/diffusion"] != whole.validation["validation/diffusion"]
@@ -123,11 +124,11 @@ def test_held_out_clips_may_be_damaged_too(runs: Runs, tmp_path: Path) -> None:
 def test_encode_leaves_it_out_and_training_on_stored_latents_too(spoilt: tuple[Runs, str], tmp_path: Path) -> None:
     runs, segment = spoilt
     said: list[str] = []
-    stats = encode_corpus(runs.corpus, runs.start, "cpu", say=said.append)
+    stats = logged(said.append, encode_corpus, runs.corpus, runs.start, "cpu")
     assert list(stats.unreadable) == [segment] and stats.encoded == 15
     assert any(line.startswith(f"left out: the shard of segment {segment}") for line in said)
     assert encode_corpus(runs.corpus, runs.start, "cpu").already == 15
-    result = train(runs.config(tmp_path / "out", latent_cache=None), lambda _: None)
+    result = train(runs.config(tmp_path / "out", latent_cache=None))
     assert list(result.unreadable) == [segment]
 
 
@@ -141,11 +142,11 @@ def test_more_than_a_few_end_the_run_with_one_line(
             damage(runs.corpus, other)
     monkeypatch.setattr(state, "IN_A_ROW", 12)
     with pytest.raises(TrainError, match=r"^1[2-9] samples in a row cannot be read .*voxmill fsck") as refused:
-        train(runs.config(tmp_path / "out"), lambda _: None)
+        train(runs.config(tmp_path / "out"))
     assert "\n" not in str(refused.value)
     monkeypatch.setattr(limits, "ALWAYS", 2)
     with pytest.raises(TrainError, match=r"^[3-9]\d? of 16 segments cannot be read"):
-        train(runs.config(tmp_path / "again"), lambda _: None)
+        train(runs.config(tmp_path / "again"))
 
 
 def test_steps_of_which_nothing_can_be_read_leave_the_weights_alone(spoilt: tuple[Runs, str], tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_steps_of_which_nothing_can_be_read_leave_the_weights_alone(spoilt: tupl
     for other in Corpus(runs.corpus).kept().column("segment_id").to_pylist():
         if other != segment:
             damage(runs.corpus, other)
-    result = train(runs.config(tmp_path / "out", {"steps": 1}), lambda _: None)
+    result = train(runs.config(tmp_path / "out", {"steps": 1}))
     assert result.steps == 1 and result.bad_steps == 0 and not result.layouts
     ours, theirs = (load_file(Path(folder) / "model.safetensors") for folder in (result.checkpoint, runs.start))
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
@@ -167,5 +168,5 @@ def test_a_truncated_shard_is_one_line_before_anything_is_spent(runs: Runs, tmp_
     shard.write_bytes(shard.read_bytes()[:kept_bytes])
     config: Any = Runs(corpus, runs.start, runs.cache).config(tmp_path / "out")
     with pytest.raises(TrainError, match=rf"shard .*{shard.name} has \d+ bytes of \d+; run: voxmill fsck") as refused:
-        train(config, lambda _: None)
+        train(config)
     assert "\n" not in str(refused.value) and not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from fakes.logs import logged
 
 import trainer.encode_corpus
 from catalogs.corpus.commit import CorpusError, UnitContent, commit_unit
@@ -142,10 +143,8 @@ def test_training_reads_them_instead_of_the_audio(
 
 
 def test_a_run_on_stored_latents_learns_what_one_on_audio_does(encoded: Path, runs, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    on_audio = train(runs.config(tmp_path / "audio", latent_cache=None, steps=3), lambda line: None)
-    on_stored = train(
-        runs.config(tmp_path / "stored", corpus=str(encoded), latent_cache=None, steps=3), lambda line: None
-    )
+    on_audio = train(runs.config(tmp_path / "audio", latent_cache=None, steps=3))
+    on_stored = train(runs.config(tmp_path / "stored", corpus=str(encoded), latent_cache=None, steps=3))
     assert on_stored.first_loss == pytest.approx(on_audio.first_loss, rel=5e-3)
     assert on_stored.layouts == on_audio.layouts and on_stored.languages == on_audio.languages
 
@@ -223,7 +222,7 @@ def test_two_codecs_latents_lie_side_by_side(
     other = write_codec(tmp_path / "codec", codec)
     encode_corpus(corpus, start, "cpu")
     said: list[str] = []
-    stats = encode_corpus(corpus, other, "cpu", say=said.append)
+    stats = logged(said.append, encode_corpus, corpus, other, "cpu")
     assert stats.encoded == len(Corpora([corpus]).kept()) and len(stored_codecs(corpus)) == 2
     assert len(said) == 1 and "other codecs" in said[0]
     segment, row = next(iter(Corpora([corpus]).kept().items()))

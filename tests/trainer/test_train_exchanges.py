@@ -132,7 +132,7 @@ def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_step_takes_two_exchanges(runs: Runs, tmp_path: Path, exchanges: list[str]) -> None:
     at: list[int] = []
     config = runs.config(tmp_path / "out", {"steps": 4}, save_every=100)
-    train(config, lambda _: None, lambda progress: at.append(len(exchanges)))
+    train(config, lambda progress: at.append(len(exchanges)))
     assert [exchanges[start:stop] for start, stop in pairwise(at)] == [["all_gather"] * 2] * 3
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert sum("loss/diffusion" in row for row in rows) == 4

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.logs import logged
 from safetensors.torch import load_file
 from train_runs import Runs, losses
 
@@ -43,7 +44,7 @@ def test_a_leap_is_skipped_and_recorded(runs: Runs, tmp_path: Path, monkeypatch:
     spoil(monkeypatch, {9: 20.0})
     said: list[str] = []
     config = runs.config(tmp_path / "out", {"steps": 10}, save_every=1, keep=20, guard={"window": 5, "spike": 4.0})
-    result = train(config, said.append)
+    result = logged(said.append, train, config)
     assert (
         result.steps == 10
         and result.bad_steps == 1
@@ -67,7 +68,7 @@ def test_after_too_many_the_weights_go_back_and_the_data_goes_on(
     changes: dict[str, Any] = {"max_bad_steps": 3, "save_every": 4, "keep": 9}
     with monkeypatch.context() as patched:
         spoil(patched, bad)
-        result = train(runs.config(tmp_path / "out", {"steps": 12}, **changes), said.append)
+        result = logged(said.append, train, runs.config(tmp_path / "out", {"steps": 12}, **changes))
     assert result.steps == 12 and result.bad_steps == 3
     assert any(
         "step 8: 3 steps in a row" in line and "weights are those of step_0000004 again" in line for line in said
@@ -87,7 +88,7 @@ def test_after_too_many_the_weights_go_back_and_the_data_goes_on(
         path = again / name
         path.rename(tmp_path / path.name)
     expected = losses(again)
-    train(runs.config(again, {"steps": 12}, **changes), lambda _: None)
+    train(runs.config(again, {"steps": 12}, **changes))
     assert losses(again) == expected
 
 
@@ -98,7 +99,7 @@ def test_a_run_that_diverges_again_ends_in_one_line(
     with pytest.raises(
         TrainError, match=r"3 steps in a row .*--set phases\.only\.lr=.*resume from .*step_0000008"
     ) as end:
-        train(runs.config(tmp_path / "out", {"steps": 50}, max_bad_steps=3, save_every=4), lambda _: None)
+        train(runs.config(tmp_path / "out", {"steps": 50}, max_bad_steps=3, save_every=4))
     assert "\n" not in str(end.value) and len(calls) == 11
 
 
@@ -155,13 +156,13 @@ def test_lines_about_skipped_steps_are_not_there_twice_after_a_resume(
     with monkeypatch.context() as patched:
         spoil(patched, {3: float("nan"), 6: float("nan")})
         with pytest.raises(Killed):
-            train(config, lambda _: None, killed)
+            train(config, killed)
     assert skipped_steps(output) == [3, 6]
     with (output / "skipped.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 7, "rea')  # a kill in the middle of a line
     with monkeypatch.context() as patched:
         spoil(patched, {2: float("nan")})
-        train(config, lambda _: None)
+        train(config)
     assert skipped_steps(output) == [3, 6]
 
 

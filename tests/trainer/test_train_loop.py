@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.logs import logged
 from safetensors.torch import load_file
 from train_runs import Runs, losses
 
@@ -28,7 +29,7 @@ def weights(result: Any) -> dict[str, torch.Tensor]:
 
 def test_the_loss_goes_down_and_all_layouts_are_used(runs: Runs, tmp_path: Path) -> None:
     said: list[str] = []
-    result = train(runs.config(tmp_path / "out", {"steps": 40, "lr": 4e-3}, save_every=100), said.append)
+    result = logged(said.append, train, runs.config(tmp_path / "out", {"steps": 40, "lr": 4e-3}, save_every=100))
     values = [sum(value[:2]) for _, value in sorted(losses(tmp_path / "out").items())]
     assert result.steps == 40 and len(values) == 40
     assert result.first_loss == pytest.approx(values[0]) and result.last_loss == pytest.approx(values[-1])
@@ -39,8 +40,8 @@ def test_the_loss_goes_down_and_all_layouts_are_used(runs: Runs, tmp_path: Path)
 
 def test_the_split_of_a_step_into_parts_changes_nothing(runs: Runs, tmp_path: Path) -> None:
     """Two rows at once, or one row twice."""
-    whole = train(runs.config(tmp_path / "a", {"steps": 3, "rows": 2, "accumulate": 1}), lambda _: None)
-    parts = train(runs.config(tmp_path / "b", {"steps": 3, "rows": 1, "accumulate": 2}), lambda _: None)
+    whole = train(runs.config(tmp_path / "a", {"steps": 3, "rows": 2, "accumulate": 1}))
+    parts = train(runs.config(tmp_path / "b", {"steps": 3, "rows": 1, "accumulate": 2}))
     a, b = losses(tmp_path / "a"), losses(tmp_path / "b")
     for step in a:
         assert a[step] == pytest.approx(b[step], rel=1e-5)
@@ -53,8 +54,8 @@ def test_the_split_of_a_step_into_parts_changes_nothing(runs: Runs, tmp_path: Pa
 
 
 def test_the_same_settings_give_the_same_weights(runs: Runs, tmp_path: Path) -> None:
-    first = train(runs.config(tmp_path / "a", {"steps": 2}), lambda _: None)
-    second = train(runs.config(tmp_path / "b", {"steps": 2}), lambda _: None)
+    first = train(runs.config(tmp_path / "a", {"steps": 2}))
+    second = train(runs.config(tmp_path / "b", {"steps": 2}))
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
     ours, theirs = weights(first), weights(second)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -81,7 +82,7 @@ def test_a_step_without_a_number_is_left_out_and_told(
 ) -> None:
     poison(monkeypatch, {1, 3})
     said: list[str] = []
-    result = train(runs.config(tmp_path / "out", {"steps": 5}, max_bad_steps=2), said.append)
+    result = logged(said.append, train, runs.config(tmp_path / "out", {"steps": 5}, max_bad_steps=2))
     assert result.steps == 5 and result.bad_steps == 2
     assert sorted(losses(tmp_path / "out")) == [1, 3, 5]
     assert sum("is NaN or infinite" in line for line in said) == 2
@@ -96,7 +97,6 @@ def test_too_many_bad_steps_in_a_row_end_the_run_in_one_line(
     with pytest.raises(TrainError, match=words) as end:
         train(
             runs.config(tmp_path / "out", {"steps": 50}, max_bad_steps=3, save_every=3, guard={"rollbacks": 0}),
-            lambda _: None,
         )
     assert "\n" not in str(end.value)
 
@@ -109,7 +109,7 @@ def test_the_published_folder_speaks(runs: Runs, tmp_path: Path) -> None:
 
     model = {"size": "toy", "vocabulary": 400, "codec_steps": 2}
     config = runs.config(tmp_path / "out", {"steps": 2, "rows": 1}, model=model)
-    result = train(config, lambda _: None)
+    result = train(config)
     assert Path(result.checkpoint).resolve() == (tmp_path / "out" / "checkpoints" / "step_0000002").resolve()
     voice = VoxCPM.from_pretrained(result.checkpoint, load_denoiser=False, optimize=False)
     audio = voice.generate(text="Kids are talking.", max_len=4, inference_timesteps=2)
@@ -118,8 +118,8 @@ def test_the_published_folder_speaks(runs: Runs, tmp_path: Path) -> None:
 
 
 def test_bfloat16_arithmetic_keeps_float32_weights(runs: Runs, tmp_path: Path) -> None:
-    exact = train(runs.config(tmp_path / "a", {"steps": 3}), lambda _: None)
-    rounded = train(runs.config(tmp_path / "b", {"steps": 3}, dtype="bfloat16"), lambda _: None)
+    exact = train(runs.config(tmp_path / "a", {"steps": 3}))
+    rounded = train(runs.config(tmp_path / "b", {"steps": 3}, dtype="bfloat16"))
     a, b = losses(tmp_path / "a"), losses(tmp_path / "b")
     assert a != b
     for step in a:
@@ -140,5 +140,5 @@ def test_bfloat16_arithmetic_keeps_float32_weights(runs: Runs, tmp_path: Path) -
 )
 def test_what_cannot_be_trained_is_one_line(runs: Runs, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(TrainError, match=words) as refused:
-        train(runs.config(tmp_path / "out", **changes), lambda _: None)
+        train(runs.config(tmp_path / "out", **changes))
     assert "\n" not in str(refused.value)

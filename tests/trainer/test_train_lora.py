@@ -37,7 +37,7 @@ def config(runs: Runs, output: Path, **changes: Any) -> Any:
 def trained(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     output = tmp_path_factory.mktemp("lora") / "out"
-    result = train(config(runs, output), lambda _: None)
+    result = train(config(runs, output))
     assert result.adapter == str(output / "latest") and result.checkpoint == str(output / "merged")
     return output
 
@@ -70,9 +70,9 @@ def test_merged_is_the_base_with_the_adapter_and_nothing_else(trained: Path, run
 
 def test_a_continued_run_is_the_unbroken_one_dropout_included(trained: Path, runs: Runs, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    first = train(config(runs, output, steps=4), lambda _: None)
+    first = train(config(runs, output, steps=4))
     assert first.steps == 4
-    train(config(runs, output), lambda _: None)
+    train(config(runs, output))
     assert losses(output) == losses(trained)
     ours, theirs = (load_file(folder / "latest" / "lora_weights.safetensors") for folder in (output, trained))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -89,12 +89,12 @@ def test_a_run_over_another_base_is_refused_and_one_over_the_same_elsewhere_goes
             update={"model": ModelSettings(start=str(start), lora=LoRASettings(**LORA))}
         )
 
-    train(over(base, steps=1), lambda _: None)
+    train(over(base, steps=1))
     written = {path: path.read_bytes() for path in output.rglob("*") if path.is_file() and path.name != ".lock"}
     honest = load_file(base / "model.safetensors")
     name = "base_lm.layers.0.mlp.up_proj.weight"
     save_file(honest | {name: honest[name] * 1.001}, base / "model.safetensors")
-    for begin in (lambda settings: train(settings, lambda _: None), plan):
+    for begin in (lambda settings: train(settings), plan):
         with pytest.raises(TrainError, match=rf"another model than {base} holds now: give .* model\.start") as refused:
             begin(over(base))
         assert "\n" not in str(refused.value)
@@ -103,7 +103,7 @@ def test_a_run_over_another_base_is_refused_and_one_over_the_same_elsewhere_goes
     (base / "model.safetensors").unlink()
     torch.save(honest, base / "pytorch_model.bin")
     base.rename(tmp_path / "moved")
-    assert train(over(tmp_path / "moved", steps=2), lambda _: None).steps == 2
+    assert train(over(tmp_path / "moved", steps=2)).steps == 2
     assert losses(output) == {step: value for step, value in losses(trained).items() if step <= 2}
     # A run begun before digests were kept continues; its base is compared by name, as then.
     saved = latest(output)
@@ -142,7 +142,7 @@ def test_over_frozen_weights_in_bfloat16_it_validates_and_speaks(runs: Runs, tmp
         dtype="bfloat16",
         validation={"every": 2, "share": 0.3, "speak": 2},
     )
-    train(settings, lambda _: None)
+    train(settings)
     (row,) = [row for row in read_metrics(tmp_path / "out") if "validation/diffusion" in row]
     assert 0 < row["validation/diffusion"] < 100
     spoken = sorted((tmp_path / "out" / "heard" / "step_0000002").iterdir())
@@ -156,7 +156,7 @@ def test_the_base_of_an_adapter_is_what_the_user_named(
     monkeypatch.setattr("trainer.model.build.find_checkpoint", lambda name: {"somebody/voice": runs.start}[name])
     settings = config(runs, tmp_path / "out")
     settings = settings.model_copy(update={"model": settings.model.model_copy(update={"start": "somebody/voice"})})
-    trainee = build(settings, Corpora(settings.corpora), None, lambda _: None)
+    trainee = build(settings, Corpora(settings.corpora), None)
     assert trainee.lora is not None
     _save_adapter(tmp_path / "adapter", lora_state_dict(trainee.model), trainee.lora, trainee.start)
     written = json.loads((tmp_path / "adapter" / "lora_config.json").read_text(encoding="utf-8"))

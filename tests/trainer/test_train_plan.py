@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from fakes.logs import logged
 from train_runs import Runs
 
 from catalogs.corpus.latents import LatentForm, write_latents
@@ -55,7 +56,7 @@ def test_the_plan_is_what_the_run_then_does(runs: Runs, tmp_path: Path, ask: Ask
     assert status == 0 and not (tmp_path / "out").exists()
     told = json.loads(out)
     (phase,) = told["phases"]
-    result = train(config, lambda _: None)
+    result = train(config)
     assert phase["exact"] and phase["layouts"] == result.layouts and phase["languages"] == result.languages
     assert phase["audio_h"] == pytest.approx(result.audio_h)
     written = sum(p.stat().st_size for p in (tmp_path / "out" / "checkpoints" / "step_0000006").iterdir())
@@ -156,7 +157,7 @@ def test_a_missing_shard_is_one_line(runs: Runs, tmp_path: Path, ask: Ask) -> No
 
 
 def test_a_changed_catalog_is_refused_before_the_model_is_built(runs: Runs, tmp_path: Path, ask: Ask) -> None:
-    train(runs.config(tmp_path / "out", {"steps": 1}), lambda _: None)
+    train(runs.config(tmp_path / "out", {"steps": 1}))
     status, _, err = ask(runs.config(tmp_path / "out", {"steps": 2, "where": "language = 'en'"}), "--dry-run")
     assert status == 1 and "trained on other data" in err and len(err.splitlines()) == 1
     status, out, _ = ask(runs.config(tmp_path / "out", {"steps": 2}), "--dry-run")
@@ -165,7 +166,7 @@ def test_a_changed_catalog_is_refused_before_the_model_is_built(runs: Runs, tmp_
 
 def test_another_codec_is_refused_on_a_resume(runs: Runs, tmp_path: Path, ask: Ask) -> None:
     model = {"size": "toy", "vocabulary": 400, "codec_steps": 1}
-    train(runs.config(tmp_path / "out", {"steps": 1, "rows": 1}, model=model), lambda _: None)
+    train(runs.config(tmp_path / "out", {"steps": 1, "rows": 1}, model=model))
     config = runs.config(tmp_path / "out", {"steps": 2, "rows": 1}, model=model | {"codec": str(runs.start)})
     status, _, err = ask(config)
     assert status == 1 and "other model settings (model.codec: None, now " in err and len(err.splitlines()) == 1
@@ -198,7 +199,7 @@ def test_only_checkpoints_count_as_room_that_is_freed(
     """Latents, spoken sentences and a user's own files stay; the run's checkpoints make room for the next ones."""
     output = tmp_path / "out"
     config = runs.config(output, {"steps": 2}, keep=1)
-    train(config, lambda _: None)
+    train(config)
     usage = namedtuple("usage", "total used free")
     each = json.loads(ask(config, "--dry-run", "--json")[1])["checkpoint_bytes"]
     # Two are needed; one is there, so that one more must fit.
@@ -223,7 +224,7 @@ def test_stored_latents_of_another_codec_are_told_by_plan_and_run(runs: Runs, tm
         line.startswith("note: ") and "0" * 16 in line and f"voxmill encode {shlex.quote(str(corpus))} --codec" in line
     )
     said: list[str] = []
-    train(config, said.append)
+    logged(said.append, train, config)
     assert line in said
     fresh = config.model_copy(update={"model": ModelSettings(vocabulary=384), "output": str(tmp_path / "fresh")})
     assert any(f"{corpus} has latents of the codecs {'0' * 16}" in line for line in plan(fresh).lines())
@@ -270,10 +271,10 @@ def test_a_run_goes_on_without_what_it_started_from(runs: Runs, tmp_path: Path, 
     """The stage before may be cleared away once a checkpoint of this one is there."""
     start = tmp_path / "before"
     shutil.copytree(runs.start, start)
-    train(runs.config(tmp_path / "out", {"steps": 2}, model={"start": str(start)}, steps=1), lambda _: None)
+    train(runs.config(tmp_path / "out", {"steps": 2}, model={"start": str(start)}, steps=1))
     shutil.rmtree(start)
     config = runs.config(tmp_path / "out", {"steps": 2}, model={"start": str(start)})
-    assert ask(config, "--dry-run")[0] == 0 and train(config, lambda _: None).steps == 2
+    assert ask(config, "--dry-run")[0] == 0 and train(config).steps == 2
 
 
 def test_frozen_weights_in_bfloat16_take_half(runs: Runs, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.logs import logged
 from fakes.processes import PATIENCE_S
 from rank_runs import RankProcesses, torchrun
 from safetensors.torch import load_file
@@ -81,7 +82,7 @@ def unbroken(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One rank."""
     output = tmp_path_factory.mktemp("alone") / "out"
-    train(settings(runs, output, parallel="auto"), lambda _: None)
+    train(settings(runs, output, parallel="auto"))
     return output
 
 
@@ -145,7 +146,7 @@ def test_one_rank_asked_to_stop_stops_and_saves_all_and_one_rank_goes_on(
 ) -> None:
     """One rank, two ranks, one rank again. Exact on any number: rows, layouts, noise, counts. Up to rounding: losses, weights."""
     output = tmp_path / "out"
-    train(settings(runs, output, parallel="auto", steps=3), lambda _: None)
+    train(settings(runs, output, parallel="auto", steps=3))
     assert (output / "resume" / "step_0000003.pt").is_file()
     started.append(RankProcesses(settings(runs, output, save_every=1000), tmp_path))
     started[0].wait_for_step(6)
@@ -156,7 +157,7 @@ def test_one_rank_asked_to_stop_stops_and_saves_all_and_one_rank_goes_on(
     assert saved is not None and saved.resume.is_dir() and saved.step < STEPS
     assert "going on from" in started[0].said() and len(losses(output)) == saved.step
     said: list[str] = []
-    result = train(settings(runs, output, parallel="auto"), said.append)
+    result = logged(said.append, train, settings(runs, output, parallel="auto"))
     assert any(line.startswith(f"going on from {saved.name} at step {saved.step}") for line in said)
     assert result.steps == STEPS
     assert_same_run(output, unbroken)
@@ -186,7 +187,7 @@ def resumed_alone(config: TrainConfig, saved: Saved) -> tuple[Resumable, Validat
     corpora = Corpora(config.corpora)
     found = {"only": find_candidates(corpora, "true", config.phases["only"].max_seconds, "only")}
     candidates, held = hold_out(found, config.validation)
-    trainee = build(config, corpora, None, lambda _: None)
+    trainee = build(config, corpora, None)
     assert config.optim.ema is not None
     state = RunState(data_key=data_key(config.seed, config.phases, candidates))
     optimizer = make_optimizer(trainee.model, config.optim, 1.0)
@@ -213,7 +214,7 @@ def test_damaged_shards_are_named(runs: Runs, unbroken: Path, tmp_path: Path) ->
     for path in folder.glob("*.distcp"):
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(TrainError, match=rf"{folder.name} cannot be read .*remove .*{folder.name}") as refused:
-        train(settings(runs, output, parallel="auto"), lambda _: None)
+        train(settings(runs, output, parallel="auto"))
     assert "\n" not in str(refused.value)
 
 
@@ -269,15 +270,15 @@ def test_a_step_that_cannot_be_shared_is_one_line(runs: Runs, tmp_path: Path, mo
     with pytest.raises(
         TrainError, match=r"3 rows of a step .* by 2 processes: set phases\.only\.accumulate=4"
     ) as refused:
-        train(runs.config(tmp_path / "out", {"rows": 1, "accumulate": 3}), lambda _: None)
+        train(runs.config(tmp_path / "out", {"rows": 1, "accumulate": 3}))
     assert "\n" not in str(refused.value) and not (tmp_path / "out").exists()
     with pytest.raises(TrainError, match="parallel is none"):
-        train(runs.config(tmp_path / "out", parallel="none"), lambda _: None)
+        train(runs.config(tmp_path / "out", parallel="none"))
     adapters = {"start": str(runs.start), "lora": {"r": 4}}
     with pytest.raises(TrainError, match=r"set launch\.parallel=ddp"):
-        train(runs.config(tmp_path / "out", parallel="fsdp", model=adapters), lambda _: None)
+        train(runs.config(tmp_path / "out", parallel="fsdp", model=adapters))
     assert planned_ranks(runs.config(tmp_path / "out", model=adapters)).mode == "ddp"
     assert planned_ranks(runs.config(tmp_path / "out")).mode == "fsdp"
     monkeypatch.setenv("RANK", "2")
     with pytest.raises(TrainError, match="RANK is 2, WORLD_SIZE 2"):
-        train(runs.config(tmp_path / "out"), lambda _: None)
+        train(runs.config(tmp_path / "out"))

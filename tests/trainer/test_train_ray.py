@@ -7,6 +7,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from fakes.logs import logged
 from train_runs import Runs, losses
 
 from trainer.checkpoint.restore import latest
@@ -23,8 +24,8 @@ def test_two_workers_are_the_same_run_as_one_rank(runs: Runs, tmp_path: Path) ->
     said: list[str] = []
     steps: list[Progress] = []
     config = runs.config(tmp_path / "ray", phase, launch="ray", workers=2, parallel="fsdp")
-    result = train(config, said.append, steps.append)
-    train(runs.config(tmp_path / "alone", phase), lambda _: None)
+    result = logged(said.append, train, config, steps.append)
+    train(runs.config(tmp_path / "alone", phase))
     mine, theirs = losses(tmp_path / "ray"), losses(tmp_path / "alone")
     assert result.steps == 4 and mine.keys() == theirs.keys()
     for step in theirs:
@@ -52,7 +53,7 @@ def test_asked_to_stop_all_workers_save_and_end(runs: Runs, tmp_path: Path) -> N
             ask_to_stop()  # as SIGTERM to the driver does
 
     config = runs.config(tmp_path / "out", {"steps": 5000}, launch="ray", workers=2, save_every=10_000)
-    result = train(config, say)
+    result = logged(say, train, config)
     assert result.stopped_early and 1 <= result.steps < 5000
     saved = latest(tmp_path / "out")
     assert saved is not None and saved.step == result.steps and saved.resume.is_dir() and saved.folder is not None
@@ -69,5 +70,5 @@ def test_asked_to_stop_all_workers_save_and_end(runs: Runs, tmp_path: Path) -> N
 def test_what_a_cluster_cannot_do_is_one_line(runs: Runs, tmp_path: Path, changes: dict, words: str) -> None:  # type: ignore[type-arg]
     others = {name: value for name, value in changes.items() if name != "phase"}
     with pytest.raises(TrainError, match=words) as refused:
-        train(runs.config(tmp_path / "out", changes["phase"], launch="ray", **others), lambda _: None)
+        train(runs.config(tmp_path / "out", changes["phase"], launch="ray", **others))
     assert "\n" not in str(refused.value)

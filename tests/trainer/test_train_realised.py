@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.logs import logged
 from test_train_corpora import decouple
 from train_runs import Runs, losses
 
@@ -37,7 +38,7 @@ def two_phases(runs: Runs, output: Path, **changes: Any) -> TrainConfig:
 
 def test_each_phase_is_counted_and_told_by_itself(runs: Runs, tmp_path: Path) -> None:
     said: list[str] = []
-    result = train(two_phases(runs, tmp_path / "out", log_every=2), said.append)
+    result = logged(said.append, train, two_phases(runs, tmp_path / "out", log_every=2))
     saved = latest(tmp_path / "out")
     assert saved is not None
     state = saved_state(saved)
@@ -59,7 +60,7 @@ def test_each_phase_is_counted_and_told_by_itself(runs: Runs, tmp_path: Path) ->
 def test_a_state_from_before_counts_by_phase_goes_on(runs: Runs, tmp_path: Path, key: str) -> None:
     """As the first version wrote it: no counts by phase, rows that were open, a data key without a version or of the second:
     such a run continues from the same number in today's order, and says so."""
-    train(runs.config(tmp_path / "out", {"steps": 6}), lambda _: None)
+    train(runs.config(tmp_path / "out", {"steps": 6}))
     path = tmp_path / "out" / "resume" / "step_0000006.pt"
     found = torch.load(path, weights_only=True)
     for name in ("phases", "reordered_at"):
@@ -69,7 +70,7 @@ def test_a_state_from_before_counts_by_phase_goes_on(runs: Runs, tmp_path: Path,
     before = sum(found["state"]["realised"]["layouts"].values())
     torch.save(found, path)
     said: list[str] = []
-    result = train(runs.config(tmp_path / "out", {"steps": 8}), said.append)
+    result = logged(said.append, train, runs.config(tmp_path / "out", {"steps": 8}))
     assert result.steps == 8 and sorted(losses(tmp_path / "out")) == list(range(1, 9))
     assert any("begun by an earlier version" in line for line in said)
     saved = latest(tmp_path / "out")
@@ -77,7 +78,7 @@ def test_a_state_from_before_counts_by_phase_goes_on(runs: Runs, tmp_path: Path,
     state = saved_state(saved)
     assert state.realised.samples == before + state.phases["only"].samples and state.reordered_at == 6
     again: list[str] = []
-    assert train(runs.config(tmp_path / "out", {"steps": 9}), again.append).steps == 9
+    assert logged(again.append, train, runs.config(tmp_path / "out", {"steps": 9})).steps == 9
     assert not any("earlier version" in line for line in again)
 
 
@@ -117,7 +118,7 @@ def test_decoupled_samples_are_trained_on_and_told(runs: Runs, speech: Path, tmp
     )
     said: list[str] = []
     (planned,) = plan(config).phases
-    train(config, said.append)
+    logged(said.append, train, config)
     saved = latest(tmp_path / "out")
     assert saved is not None
     realised = saved_state(saved).phases["only"]

@@ -27,7 +27,7 @@ from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
 def output(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("told") / "out"
     validation = {"every": 2, "share": 0.3, "speak": 2}
-    train(runs.config(folder, {"steps": 4}, validation=validation, optim={"ema": 0.5}), lambda _: None)
+    train(runs.config(folder, {"steps": 4}, validation=validation, optim={"ema": 0.5}))
     return folder
 
 

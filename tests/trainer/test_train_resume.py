@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.logs import logged
 from fakes.processes import PATIENCE_S
 from forked import Forked
 from safetensors.torch import load_file
@@ -33,7 +34,7 @@ PHASE = {"steps": STEPS}
 @pytest.fixture(scope="module")
 def unbroken(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("unbroken") / "out"
-    train(runs.config(output, PHASE), lambda _: None)
+    train(runs.config(output, PHASE))
     return output
 
 
@@ -71,7 +72,7 @@ def test_a_resumed_run_may_outlive_the_checkpoint_it_went_on_from(runs: Runs, tm
     """The tokenizer comes from there, and the folder is removed as one of the oldest: later ones must have it all the same."""
     for steps in (4, 10, 12):
         config = runs.config(tmp_path / "out", PHASE, steps=steps, save_every=2, keep=1)
-        assert train(config, lambda _: None).steps == steps
+        assert train(config).steps == steps
         kept = [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()]
         assert len(kept) == 1 and (tmp_path / "out" / "latest" / "tokenizer.json").is_file(), steps
 
@@ -96,7 +97,7 @@ def test_killed_at_any_step_the_next_twenty_are_as_if_nothing_had_been(
     saved = latest(tmp_path / "out")
     assert (0 if saved is None else saved.step) <= STEPS - 20
     said: list[str] = []
-    result = train(config, said.append)
+    result = logged(said.append, train, config)
     # What is written in the background may not have been there yet.
     assert async_save or any(line.startswith("going on from") for line in said), f"killed at step {step}: {said}"
     assert result.steps == STEPS
@@ -117,13 +118,13 @@ def test_asked_to_stop_it_saves_ends_well_and_goes_on(
     assert "asked to stop" in told
     (folder,) = (tmp_path / "out" / "checkpoints").iterdir()
     assert len(losses(tmp_path / "out")) == int(folder.name.removeprefix("step_")) < STEPS
-    assert train(config, lambda _: None).steps == STEPS
+    assert train(config).steps == STEPS
     assert_equal_runs(tmp_path / "out", unbroken)
 
 
 def test_a_finished_run_does_nothing_more(runs: Runs, unbroken: Path) -> None:
     before = losses(unbroken)
-    result = train(runs.config(unbroken, PHASE), lambda _: None)
+    result = train(runs.config(unbroken, PHASE))
     assert result.steps == STEPS and result.last_loss == pytest.approx(sum(before[STEPS][:2]))
     assert losses(unbroken) == before
 
@@ -131,9 +132,9 @@ def test_a_finished_run_does_nothing_more(runs: Runs, unbroken: Path) -> None:
 def test_a_longer_run_goes_on_where_the_shorter_one_ended(runs: Runs, unbroken: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     constant = {"schedule": "constant", "warmup": 0}
-    train(runs.config(output, {"steps": 2} | constant), lambda _: None)
+    train(runs.config(output, {"steps": 2} | constant))
     short = losses(output)
-    train(runs.config(output, {"steps": 4} | constant), lambda _: None)
+    train(runs.config(output, {"steps": 4} | constant))
     longer = losses(output)
     assert sorted(longer) == [1, 2, 3, 4] and {step: longer[step] for step in short} == short
 
@@ -152,7 +153,7 @@ def test_other_settings_of_the_data_are_refused(runs: Runs, copied: Path, change
     phase = PHASE | changes.get("phase", {})
     others = {name: value for name, value in changes.items() if name != "phase"}
     with pytest.raises(TrainError, match=r"other data or with other phases.*another output.*model\.start=") as refused:
-        train(runs.config(copied, phase, **others), lambda _: None)
+        train(runs.config(copied, phase, **others))
     assert "\n" not in str(refused.value)
 
 
@@ -162,7 +163,7 @@ def test_a_corpus_that_has_grown_is_refused(runs: Runs, copied: Path, corpora: P
     name, entries = list(chosen_clips(corpora, 4, 3).items())[2]
     commit_speaker(grown, corpora, name, entries)
     with pytest.raises(TrainError, match="other data or with other phases"):
-        train(Runs(grown, runs.start, runs.cache).config(copied, PHASE), lambda _: None)
+        train(Runs(grown, runs.start, runs.cache).config(copied, PHASE))
 
 
 def test_a_description_that_has_changed_is_refused(runs: Runs, copied: Path, tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_a_description_that_has_changed_is_refused(runs: Runs, copied: Path, tmp
     words = pa.array(["A shrill voice."] * len(table))
     pq.write_table(table.set_column(table.schema.get_field_index("full"), "full", words), path)
     with pytest.raises(TrainError, match="other data or with other phases"):
-        train(Runs(changed, runs.start, runs.cache).config(copied, PHASE), lambda _: None)
+        train(Runs(changed, runs.start, runs.cache).config(copied, PHASE))
 
 
 def test_a_kill_between_the_two_halves_of_a_checkpoint_leaves_the_pair_before(
@@ -196,13 +197,13 @@ def test_a_kill_between_the_two_halves_of_a_checkpoint_leaves_the_pair_before(
     output = tmp_path / "out"
     monkeypatch.setattr(save, "save_pretrained", killed_at_the_third)
     with pytest.raises(Killed):
-        train(runs.config(output, PHASE), lambda _: None)
+        train(runs.config(output, PHASE))
     monkeypatch.undo()
     assert (output / "resume" / "step_0000009.pt").is_file()
     saved = latest(output)
     assert saved is not None and saved.folder == output / "checkpoints" / "step_0000006"
     assert (output / "latest").resolve() == (output / "checkpoints" / "step_0000006").resolve()
-    assert train(runs.config(output, PHASE), lambda _: None).steps == STEPS
+    assert train(runs.config(output, PHASE)).steps == STEPS
     assert_equal_runs(output, unbroken)
 
 
@@ -228,7 +229,7 @@ def test_a_checkpoint_written_meanwhile_is_of_the_step_it_was_begun_at(
     common = {"model": model, "optim": {"ema": 0.9}, "save_every": 4, "log_every": 1, "keep": 5}
     for name, background in (("waits", False), ("meanwhile", True)):
         may_write.clear()
-        train(runs.config(tmp_path / name, async_save=background, **common), lambda _: None, after_step)
+        train(runs.config(tmp_path / name, async_save=background, **common), after_step)
     # The last one is waited for in any case.
     assert [writer is threading.main_thread() for writer in writers] == [True, True, False, False]
     for step in (4, 8):
@@ -251,15 +252,15 @@ def test_what_fails_in_the_background_ends_the_run(runs: Runs, tmp_path: Path, m
 
     monkeypatch.setattr(save, "save_pretrained", full)
     with pytest.raises(OSError, match="No space left"):
-        train(runs.config(tmp_path / "out", async_save=True), lambda _: None)
+        train(runs.config(tmp_path / "out", async_save=True))
     monkeypatch.undo()
     assert latest(tmp_path / "out") is None
-    assert train(runs.config(tmp_path / "out", async_save=True), lambda _: None).steps == 8
+    assert train(runs.config(tmp_path / "out", async_save=True)).steps == 8
 
 
 def test_the_oldest_checkpoints_go_and_latest_is_never_one_of_them(runs: Runs, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    train(runs.config(output, {"steps": 5}, save_every=1, keep=2), lambda _: None)
+    train(runs.config(output, {"steps": 5}, save_every=1, keep=2))
     names = ["step_0000004", "step_0000005"]
     assert sorted(path.name for path in (output / "checkpoints").iterdir()) == names
     assert sorted(path.stem for path in (output / "resume").iterdir()) == names
@@ -269,9 +270,9 @@ def test_the_oldest_checkpoints_go_and_latest_is_never_one_of_them(runs: Runs, t
 def test_latest_holds_when_a_later_checkpoint_cannot_be_resumed(runs: Runs, tmp_path: Path) -> None:
     """Somebody removed resume/: the run starts again, and what it saves must stay, however old its number is."""
     output = tmp_path / "out"
-    train(runs.config(output, {"steps": 6}, save_every=6), lambda _: None)
+    train(runs.config(output, {"steps": 6}, save_every=6))
     shutil.rmtree(output / "resume")
-    train(runs.config(output, {"steps": 2}, save_every=1, keep=1), lambda _: None)
+    train(runs.config(output, {"steps": 2}, save_every=1, keep=1))
     assert (output / "latest" / "model.safetensors").is_file()
     assert (output / "latest").resolve().name == "step_0000002"
     saved = latest(output)
@@ -283,7 +284,7 @@ def test_a_damaged_resume_state_is_named(runs: Runs, copied: Path) -> None:
     newest = sorted((copied / "resume").iterdir())[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     with pytest.raises(TrainError, match=rf"{newest.name} cannot be read .*remove .*{newest.stem}"):
-        train(runs.config(copied, PHASE), lambda _: None)
+        train(runs.config(copied, PHASE))
 
 
 def test_steps_that_were_lost_are_not_in_the_metrics_twice(runs: Runs, copied: Path, unbroken: Path) -> None:
@@ -292,7 +293,7 @@ def test_steps_that_were_lost_are_not_in_the_metrics_twice(runs: Runs, copied: P
     shutil.rmtree(newest)
     with (copied / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(f'{{"step": {STEPS + 1}, "loss/diff')
-    train(runs.config(copied, PHASE), lambda _: None)
+    train(runs.config(copied, PHASE))
     rows = [json.loads(line) for line in (copied / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert_equal_runs(copied, unbroken)
@@ -303,4 +304,4 @@ def test_two_runs_do_not_write_into_one_folder(runs: Runs, tmp_path: Path) -> No
         save.only_run(tmp_path / "out"),
         pytest.raises(TrainError, match="another run is training into"),
     ):
-        train(runs.config(tmp_path / "out"), lambda _: None)
+        train(runs.config(tmp_path / "out"))

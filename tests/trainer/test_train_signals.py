@@ -110,11 +110,11 @@ def test_a_stop_that_comes_while_the_run_is_built_is_kept(
 
     monkeypatch.setattr(loop, "build", build)
     config = runs.config(tmp_path / "out")
-    result = train(config, lambda _: None)
+    result = train(config)
     assert result.stopped_early and result.steps == 0
     monkeypatch.undo()
-    assert train(config, lambda _: None).steps == 8, "it is forgotten when the run has stopped"
-    train(runs.config(tmp_path / "unbroken"), lambda _: None)
+    assert train(config).steps == 8, "it is forgotten when the run has stopped"
+    train(runs.config(tmp_path / "unbroken"))
     assert losses(tmp_path / "out") == losses(tmp_path / "unbroken")
 
 

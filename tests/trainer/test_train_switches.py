@@ -17,12 +17,12 @@ PHASE = {"steps": 3}
 @pytest.fixture(scope="module")
 def plain(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("plain") / "out"
-    train(runs.config(output, PHASE), lambda _: None)
+    train(runs.config(output, PHASE))
     return output
 
 
 def test_recomputing_activations_changes_nothing(runs: Runs, plain: Path, tmp_path: Path) -> None:
-    train(runs.config(tmp_path / "out", PHASE, recompute=True), lambda _: None)
+    train(runs.config(tmp_path / "out", PHASE, recompute=True))
     assert losses(tmp_path / "out") == losses(plain)
 
 
@@ -32,7 +32,7 @@ def test_recomputing_activations_changes_nothing(runs: Runs, plain: Path, tmp_pa
     reason="compiling takes minutes on two CPU cores (135 s of one): set VOXMILL_TEST_COMPILE=1",
 )
 def test_compiling_blocks_changes_rounding_only(runs: Runs, plain: Path, tmp_path: Path) -> None:
-    train(runs.config(tmp_path / "out", PHASE, compile=True), lambda _: None)
+    train(runs.config(tmp_path / "out", PHASE, compile=True))
     mine, theirs = losses(tmp_path / "out"), losses(plain)
     for step in theirs:
         assert mine[step] == pytest.approx(theirs[step], rel=1e-3)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from fakes.logs import logged
 from safetensors.torch import load_file
 from train_runs import Runs, losses
 
@@ -62,7 +63,7 @@ def still(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose weights hardly move."""
     torch.set_num_threads(1)
     output = tmp_path_factory.mktemp("still") / "out"
-    train(runs.config(output, {"steps": 4, "lr": 1e-12}, validation=VALIDATION), lambda _: None)
+    train(runs.config(output, {"steps": 4, "lr": 1e-12}, validation=VALIDATION))
     return output
 
 
@@ -88,16 +89,16 @@ def test_it_is_split_by_layout_language_and_flow_time(still: Path) -> None:
 
 def test_validating_changes_nothing_in_the_training(runs: Runs, still: Path, tmp_path: Path) -> None:
     rarely = dict(VALIDATION, every=100)
-    train(runs.config(tmp_path / "out", {"steps": 4, "lr": 1e-12}, validation=rarely), lambda _: None)
+    train(runs.config(tmp_path / "out", {"steps": 4, "lr": 1e-12}, validation=rarely))
     assert losses(tmp_path / "out") == losses(still)
 
 
 def test_the_moving_average_is_published_and_the_live_weights_are_trained(runs: Runs, tmp_path: Path) -> None:
     phase = {"steps": 4, "schedule": "constant", "warmup": 0}
-    plain = train(runs.config(tmp_path / "plain", phase), lambda _: None)
+    plain = train(runs.config(tmp_path / "plain", phase))
     seen: list[dict[str, torch.Tensor]] = []
     for steps in range(1, 5):
-        result = train(runs.config(tmp_path / "ema", phase, optim={"ema": 0.9}, steps=steps), lambda _: None)
+        result = train(runs.config(tmp_path / "ema", phase, optim={"ema": 0.9}, steps=steps))
         seen.append(_live(tmp_path / "ema", steps))
     assert losses(tmp_path / "ema") == losses(tmp_path / "plain")
     start = load_file(runs.start / "model.safetensors")
@@ -126,10 +127,10 @@ def test_asked_to_stop_no_validation_stands_before_the_save(runs: Runs, tmp_path
         if progress.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    result = train(config, said.append, after_step)
+    result = logged(said.append, train, config, after_step)
     assert result.stopped_early and result.steps == 2 and not scores(tmp_path / "out"), said
     assert (tmp_path / "out" / "resume" / "step_0000002.pt").is_file() and not (tmp_path / "out" / "heard").exists()
-    assert train(config, lambda _: None).steps == 4
+    assert train(config).steps == 4
     assert [row["step"] for row in scores(tmp_path / "out")] == [4]
 
 
@@ -137,7 +138,7 @@ def test_asked_to_stop_it_ends_with_the_row_and_the_sentence_it_is_at(runs: Runs
     config = runs.config(tmp_path / "out", validation={"every": 1, "share": 0.5, "speak": 3})
     corpora = Corpora(config.corpora)
     held = hold_out({"a": find_candidates(corpora, "true", 60.0, "a")}, config.validation)[1]
-    trainee = build(config, corpora, None, lambda _: None)
+    trainee = build(config, corpora, None)
     maker = SampleMaker(corpora, Latents(corpora, trainee.codec, trainee.config, config.latent_cache), trainee.config)
 
     def after(calls: int) -> Callable[[], bool]:
@@ -155,7 +156,7 @@ def test_ranks_share_the_rows_and_the_sums_are_those_of_one(runs: Runs, tmp_path
     config = runs.config(tmp_path / "out", validation={"every": 1, "share": 0.5})
     corpora = Corpora(config.corpora)
     held = hold_out({"a": find_candidates(corpora, "true", 60.0, "a")}, config.validation)[1]
-    trainee = build(config, corpora, None, lambda _: None)
+    trainee = build(config, corpora, None)
     maker = SampleMaker(corpora, Latents(corpora, trainee.codec, trainee.config, config.latent_cache), trainee.config)
     alone = Validator(config, trainee, held, maker, torch.device("cpu"))
     assert len(alone._rows) % 2, "the last round is not full"
@@ -190,7 +191,7 @@ def count_passes(model: torch.nn.Module) -> list[int]:
 
 
 def test_the_last_step_is_validated_in_any_case(runs: Runs, tmp_path: Path) -> None:
-    train(runs.config(tmp_path / "out", {"steps": 3}, validation=VALIDATION | {"speak": 0}), lambda _: None)
+    train(runs.config(tmp_path / "out", {"steps": 3}, validation=VALIDATION | {"speak": 0}))
     assert [row["step"] for row in scores(tmp_path / "out")] == [2, 3]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from voxcpm.audiovae import AudioVAE
 if TYPE_CHECKING:
     from trainer.codec.adversary import Adversary
 from trainer.codec.config import CodecFit
+
+log = logging.getLogger(__name__)
 
 _SNAKE_SHARE = 0.1
 """Of the learning rate, for Snake's frequencies."""
@@ -136,7 +139,6 @@ def fit_codec(
     clips: Sequence[CodecClip | np.ndarray],
     fit: CodecFit,
     seed: int,
-    say: Callable[[str], None],
     report: Callable[[int, dict[str, float]], None] | None = None,
     fresh: bool = False,
 ) -> list[float]:
@@ -150,7 +152,7 @@ def fit_codec(
     """
     trainer = CodecTrainer(codec, clips, fit, seed, fresh)
     try:
-        losses = run_steps(trainer, say, report)
+        losses = run_steps(trainer, report)
     finally:
         trainer.close()
     codec.requires_grad_(False).eval()
@@ -159,7 +161,6 @@ def fit_codec(
 
 def run_steps(
     trainer: CodecTrainer,
-    say: Callable[[str], None],
     report: Callable[[int, dict[str, float]], None] | None = None,
     asked_to_stop: Callable[[], bool] = never,
 ) -> list[float]:
@@ -171,7 +172,7 @@ def run_steps(
         if report is not None:
             report(trainer.taken, values)
         if trainer.taken % 20 == 0 or trainer.taken in (1, steps):
-            say(f"  codec step {trainer.taken}/{steps}: loss {losses[-1]:.3f}")
+            log.info(f"  codec step {trainer.taken}/{steps}: loss {losses[-1]:.3f}")
     return losses
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shlex
 import time
@@ -32,6 +33,8 @@ from trainer.runtime.stop_signal import flag_on_signal
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 from voxcpm.presets import config_dict
 
+log = logging.getLogger(__name__)
+
 _HELD_OUT = 0.1
 _HELD_OUT_MOST = 32
 _HELD_OUT_LEAST = 4
@@ -54,7 +57,7 @@ class CodecResult:
     """A signal stopped the run; the same call resumes it. `after` is then of the last measurement."""
 
 
-def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> CodecResult:
+def train_codec(config: CodecConfig) -> CodecResult:
     """Train and write a codec; a tenth of the clips is held out to measure it. Raises TrainError with one line.
 
     With `save_every` a killed run resumes exactly where it saved last; otherwise it starts from the beginning. SIGTERM and SIGINT
@@ -70,10 +73,10 @@ def train_codec(config: CodecConfig, say: Callable[[str], None] = print) -> Code
         codec.to(pick_device(config.device))
         stack.enter_context(hold_folder(output))
         asked_to_stop = stack.enter_context(flag_on_signal())
-        say(f"codec: {len(training)} clips, {minutes:.1f} min to train on, {len(held)} held out")
+        log.info(f"codec: {len(training)} clips, {minutes:.1f} min to train on, {len(held)} held out")
         if missing := missing_packages():
-            say(f"STOI and PESQ are not measured: pip install {' '.join(missing)}")
-        return _Run(config, codec, training, held, say, asked_to_stop).result()
+            log.info(f"STOI and PESQ are not measured: pip install {' '.join(missing)}")
+        return _Run(config, codec, training, held, asked_to_stop).result()
 
 
 class _Run:
@@ -85,10 +88,9 @@ class _Run:
         codec: AudioVAE,
         training: CorpusClips,
         held: Sequence[CodecClip],
-        say: Callable[[str], None],
         asked_to_stop: Callable[[], bool],
     ) -> None:
-        self._config, self._codec, self._clips, self._held, self._say = config, codec, training, held, say
+        self._config, self._codec, self._clips, self._held = config, codec, training, held
         self._asked_to_stop, self._output = asked_to_stop, Path(config.output)
         self._measured: dict[int, CodecMeasures] = {}
 
@@ -107,15 +109,15 @@ class _Run:
         codec.requires_grad_(False).eval()
         if stopped:
             after = self._measured[max(self._measured)] if self._measured else before
-            self._say(f"asked to stop: step {trainer.taken} is saved. Run the same command to resume.")
+            log.info(f"asked to stop: step {trainer.taken} is saved. Run the same command to resume.")
         else:
             after = self._finish()
-            self._say(
+            log.info(
                 f"held-out mel distance {before.mel:.3f} -> {after.mel:.3f} (to other clips {after.mel_other:.3f})"
             )
-            self._say(f"use it with --set model.codec={output}")
+            log.info(f"use it with --set model.codec={output}")
         for reason in self._clips.unreadable.values():
-            self._say(f"left out: {reason}")
+            log.info(f"left out: {reason}")
         losses = [row["loss/total"] for row in read_metrics(output)] or [math.nan]
         seconds = time.perf_counter() - started
         return CodecResult(str(output), trainer.taken, losses[0], losses[-1], before, after, seconds, stopped)
@@ -124,7 +126,7 @@ class _Run:
         state = read_state(self._output, self._config)
         if state is not None:
             trainer.load_state_dict(state)
-            self._say(f"going on from step {trainer.taken} of {self._config.steps}")
+            log.info(f"going on from step {trainer.taken} of {self._config.steps}")
         write_atomically(self._output / "train-codec.yaml", dump_settings(self._config).encode())
         every = self._config.save_every
         with Metrics(self._output, trainer.taken + 1) as metrics:
@@ -134,7 +136,7 @@ class _Run:
                 if every is not None and (step % every == 0 or step == self._config.steps):
                     self._save(trainer)
 
-            run_steps(trainer, self._say, report, self._asked_to_stop)
+            run_steps(trainer, report, self._asked_to_stop)
         if trainer.taken < self._config.steps:
             self._save(trainer)
 
@@ -145,7 +147,7 @@ class _Run:
         if not due or self._asked_to_stop():
             return {}
         self._measured[step] = measure(self._codec, self._held, self._config.crop_s)
-        self._say(f"  held out, step {step}: {self._measured[step]}")
+        log.info(f"  held out, step {step}: {self._measured[step]}")
         return self._measured[step].values(self._codec.config.out_sample_rate)
 
     def _save(self, trainer: CodecTrainer) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from catalogs.corpus.reader import Corpus
 from trainer.config import TrainError
 from trainer.data.candidates import hold_out_draw
 
+log = logging.getLogger(__name__)
+
 FOLDER = "candidates"
 _KEPT = 2
 """Tables of other states of the corpus that are left beside a new one: other runs may still want them."""
@@ -29,7 +32,7 @@ _LONG = 200_000
 """Segments from which on the build is announced: it takes about a minute per million (docs/benchmarks.md)."""
 
 
-def candidate_table(parts: Sequence[Corpus], spare: Path, say: Callable[[str], None]) -> Table:
+def candidate_table(parts: Sequence[Corpus], spare: Path) -> Table:
     """The table beside the first corpus, or below `spare` where nothing can be written there; built if there is none.
 
     Raises TrainError, one line, for a corpus that cannot be read or a full disk.
@@ -41,8 +44,7 @@ def candidate_table(parts: Sequence[Corpus], spare: Path, say: Callable[[str], N
             if found is None:
                 with _locked(base):
                     # Another process may have built it meanwhile.
-                    found = _opened(base / key) or _built(parts, base, key, say)
-            found.say = say
+                    found = _opened(base / key) or _built(parts, base, key)
             return found
         except OSError as error:
             if error.errno not in _READ_ONLY or base == spare:
@@ -72,13 +74,15 @@ def _opened(folder: Path) -> Table | None:
     return table
 
 
-def _built(parts: Sequence[Corpus], base: Path, key: str, say: Callable[[str], None]) -> Table:
+def _built(parts: Sequence[Corpus], base: Path, key: str) -> Table:
     """Build a table whole, beside its place, and put it there; remove what killed builds and older states have left."""
     for left in drafts(base):
         shutil.rmtree(left, ignore_errors=True)
     segments = sum(map(len, parts))
     if segments >= _LONG:
-        say(f"building the candidate table of {segments:,} segments in {base / key} (once; about a minute per million)")
+        log.info(
+            f"building the candidate table of {segments:,} segments in {base / key} (once; about a minute per million)"
+        )
     draft = draft_of(base / key)
     writer = Writer(draft)
     try:

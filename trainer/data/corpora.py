@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
@@ -54,17 +54,15 @@ class Corpora:
     """One or more corpora; a segment that several hold is taken from the first where it is kept. Raises CorpusError for a folder
     that is none."""
 
-    def __init__(
-        self, paths: Iterable[str | Path], spare: Path | None = None, say: Callable[[str], None] = lambda line: None
-    ) -> None:
+    def __init__(self, paths: Iterable[str | Path], spare: Path | None = None) -> None:
         """spare: a folder for the candidate table of corpora that cannot be written to (default: a temporary one)."""
         self.parts = [Corpus(path) for path in paths]
-        self._spare, self._say = spare, say
+        self._spare = spare
 
     @cached_property
     def table(self) -> Table:
         """The candidate table of all of them; built if there is none."""
-        return candidate_table(self.parts, self._spare or self._temporary, self._say)
+        return candidate_table(self.parts, self._spare or self._temporary)
 
     @cached_property
     def _temporary(self) -> Path:

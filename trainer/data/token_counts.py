@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,8 @@ import numpy as np
 from catalogs.candidates.table import Table, mapped
 from catalogs.files import open_atomically
 from trainer.data.candidates import spoken_text
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +70,7 @@ def _counted(table: Table, count: Callable[[list[str]], np.ndarray], words: Word
 def _write(path: Path, table: Table, tokenizer: TextTokenizer, words: Words) -> None:
     """Counts and their checksum in a file, whole or not at all."""
     if len(table) >= _LONG:
-        table.say(f"counting the tokens of {len(table):,} segments ({words}; once for this tokenizer)")
+        log.info(f"counting the tokens of {len(table):,} segments ({words}; once for this tokenizer)")
     with open_atomically(path) as sink:
         total = 0
         for part in _counted(table, tokenizer.count, words):

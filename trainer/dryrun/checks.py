@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,12 +66,12 @@ class ModelFacts:
     trained: int
 
 
-def read_data(config: TrainConfig, say: Callable[[str], None] = lambda line: None, spare: Path | None = None) -> Data:
+def read_data(config: TrainConfig, spare: Path | None = None) -> Data:
     """The corpora and their candidates; every phase has a mixture, and every segment's shard is there.
 
     spare: where the candidate table goes if no corpus folder can be written to (default: a temporary folder).
     """
-    corpora = Corpora(config.corpora, spare, say)
+    corpora = Corpora(config.corpora, spare)
     found = {
         name: find_candidates(corpora, phase.where, phase.max_seconds, name, phase.languages)
         for name, phase in config.phases.items()
@@ -231,10 +231,10 @@ def _bytes(path: Path) -> int:
     return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
 
 
-def check_all(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -> tuple[Data, Saved | None]:
+def check_all(config: TrainConfig) -> tuple[Data, Saved | None]:
     """Run every check; return the data and the checkpoint to resume from. Fetches what the run starts from. Nothing is written
     to the output, unless the corpora cannot be written to: the candidate table is then built there."""
-    data = read_data(config, say, Path(config.output).expanduser() / "candidates")
+    data = read_data(config, Path(config.output).expanduser() / "candidates")
     resumed = check_output(config, data.key)
     start = start_of(config, resumed)
     if start is not None:

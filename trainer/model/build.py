@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfile
@@ -36,6 +36,8 @@ from voxcpm.weights.checkpoint import (
 )
 from voxcpm.weights.lora import LoRAConfig, apply_lora
 
+log = logging.getLogger(__name__)
+
 _CODEC_CLIPS = 64
 _ASSETS = ".assets"
 
@@ -58,7 +60,7 @@ class Trainee:
     """Digests of the weights that adapters are trained over (`trainer.model.base`); nothing without adapters."""
 
 
-def build(config: TrainConfig, corpora: Corpora, resumed: Path | None, say: Callable[[str], None]) -> Trainee:
+def build(config: TrainConfig, corpora: Corpora, resumed: Path | None) -> Trainee:
     """The trainee of a run: from `resumed` (a checkpoint of this run), from `model.start`, or from scratch.
 
     Weights are float32 (frozen ones bfloat16 where the checkpoint and the arithmetic are) and in training mode. Raises
@@ -68,7 +70,7 @@ def build(config: TrainConfig, corpora: Corpora, resumed: Path | None, say: Call
     if settings.start is not None and (resumed is None or settings.lora is not None):
         start = find_checkpoint(settings.start)
     else:
-        start = resumed or _from_scratch(config, corpora, say)
+        start = resumed or _from_scratch(config, corpora)
     model = load_backbone(start, dtype="float32").train()
     shape = VoxCPM2Config.load(start)
     lora = None
@@ -111,7 +113,7 @@ def keep_in_half(model: VoxCPM2) -> None:
                     value.data = value.data.to(torch.bfloat16)
 
 
-def _from_scratch(config: TrainConfig, corpora: Corpora, say: Callable[[str], None]) -> Path:
+def _from_scratch(config: TrainConfig, corpora: Corpora) -> Path:
     """A fresh checkpoint in the run's output: tokenizer and codec given or trained on the corpus, random weights.
 
     One that an earlier, interrupted start of the same run has made is taken as it is.
@@ -121,24 +123,22 @@ def _from_scratch(config: TrainConfig, corpora: Corpora, say: Callable[[str], No
     kept = corpora.kept()
     key = {"made_of": hash_number(config.model.model_dump(mode="json"), config.seed, sorted(kept))}
     if folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8")) == key:
-        say(f"going on from {folder}, which was made before")
+        log.info(f"going on from {folder}, which was made before")
         return folder
     assets = output / _ASSETS
-    tokenizer = _tokenizer(config, corpora, [row["text"] for row in kept.values() if row["text"]], assets, say)
+    tokenizer = _tokenizer(config, corpora, [row["text"] for row in kept.values() if row["text"]], assets)
     given = read_codec(config.model.codec) if config.model.codec is not None else None
     shape = model_config(config, tokenizer.size, given)
     torch.manual_seed(config.seed)
-    codec = given or _trained_codec(config, corpora, build_codec(shape), kept, say)
+    codec = given or _trained_codec(config, corpora, build_codec(shape), kept)
     model = VoxCPM2.from_config(shape, torch.Generator().manual_seed(config.seed))
-    say(f"a fresh model: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} million weights")
+    log.info(f"a fresh model: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} million weights")
     save_pretrained(folder, model, shape, source=assets, codec=codec)
     write_atomically(note, json.dumps(key).encode())
     return folder
 
 
-def _tokenizer(
-    config: TrainConfig, corpora: Corpora, texts: list[str], assets: Path, say: Callable[[str], None]
-) -> TextTokenizer:
+def _tokenizer(config: TrainConfig, corpora: Corpora, texts: list[str], assets: Path) -> TextTokenizer:
     """The given tokenizer, or one trained on texts and descriptions; its files are put into `assets`."""
     assets.mkdir(parents=True, exist_ok=True)
     if config.model.tokenizer is not None:
@@ -155,7 +155,7 @@ def _tokenizer(
             raise TrainError(f"{corpora.title} has no kept segment with text: a tokenizer needs some")
         train_tokenizer(texts, config.model.vocabulary, assets)
     tokenizer = TextTokenizer.load(assets)
-    say(f"tokenizer: {tokenizer.size} entries")
+    log.info(f"tokenizer: {tokenizer.size} entries")
     return tokenizer
 
 
@@ -173,11 +173,9 @@ def model_config(config: TrainConfig, vocabulary: int, codec: AudioVAE | None) -
     return read
 
 
-def _trained_codec(
-    config: TrainConfig, corpora: Corpora, codec: AudioVAE, kept: dict[str, Any], say: Callable[[str], None]
-) -> AudioVAE:
+def _trained_codec(config: TrainConfig, corpora: Corpora, codec: AudioVAE, kept: dict[str, Any]) -> AudioVAE:
     chosen = sorted(kept)[:_CODEC_CLIPS]
     clips = [corpora.clip(segment_id) for segment_id in chosen]
-    say(f"codec: {config.model.codec_steps} steps on {len(clips)} clips")
-    fit_codec(codec, clips, CodecFit(steps=config.model.codec_steps), config.seed, say, fresh=True)
+    log.info(f"codec: {config.model.codec_steps} steps on {len(clips)} clips")
+    fit_codec(codec, clips, CodecFit(steps=config.model.codec_steps), config.seed, fresh=True)
     return codec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from trainer.runtime.stop_signal import never
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.roofline import find_gpu
 
+log = logging.getLogger(__name__)
+
 
 class Reporter:
     """Tells of steps; all ranks call it, the first one writes."""
@@ -37,7 +40,6 @@ class Reporter:
         ranks: Ranks,
         maker: SampleMaker,
         held: Sequence[Candidate],
-        say: Callable[[str], None],
         on_step: Callable[[Progress], None] | None,
         metrics: Metrics | None,
         asked_to_stop: Callable[[], bool] = never,
@@ -45,7 +47,7 @@ class Reporter:
         """held: the segments that are held out; metrics: None on all ranks but the first; asked_to_stop: whether this rank is
         asked to, which ends a validation."""
         self._config, self._run, self._ranks, self._metrics = config, run, ranks, metrics
-        self.say, self._on_step = say, on_step
+        self._on_step = on_step
         # All ranks must leave a validation at the same row.
         self._stopping = lambda: ranks.any(asked_to_stop())
         self._output = Path(config.output)
@@ -60,12 +62,12 @@ class Reporter:
         self._validator: Validator | None = None
         self._listener: SpeechSampler | None = None
         if run.state.reordered_at == run.state.step:
-            say(
+            log.info(
                 f"step {run.state.step}: begun by an earlier version; from here on the data comes in the order of this one"
             )
         if held:
             self._validator = Validator(config, run.trainee, held, maker, self._device, self._stopping, ranks)
-            say(f"held out: {len(held)} segments, of which {self._validator.segments} are scored")
+            log.info(f"held out: {len(held)} segments, of which {self._validator.segments} are scored")
             if config.validation.speak:
                 self._listener = SpeechSampler(config, run.trainee, held, maker, asked_to_stop)
 
@@ -81,7 +83,7 @@ class Reporter:
         if self._on_step is not None and self._ranks.first:
             self._on_step(Progress(step, steps, report, each * (steps - step)))
         if report.taken and told:
-            self.say(
+            log.info(
                 f"step {step}/{steps}: diffusion {report.diffusion:.4f}, stop {report.stop:.4f},"
                 f" {report.patches / report.seconds:.0f} patches/s, {_duration(each * (steps - step))} left"
             )
@@ -93,20 +95,20 @@ class Reporter:
             return
         asked, rounds = mixture.shares.asked(realised.samples), mixture.rounds(realised.layouts)
         made = f"; {realised.decoupled:,} content-decoupled" if realised.decoupled else ""
-        self.say(f"phase {name}, by layout: {layout_words(realised.layouts, asked, rounds)}{made}")
-        self.say(f"phase {name}, by language: {realised.language_words()}")
+        log.info(f"phase {name}, by layout: {layout_words(realised.layouts, asked, rounds)}{made}")
+        log.info(f"phase {name}, by language: {realised.language_words()}")
 
     def skipped(self, reason: str) -> None:
         """A step was not taken: skipped.jsonl gets the last entry of the state's list."""
         state = self._run.state
         self._write({"optim/skipped_steps": float(state.bad_steps)})
         self._append(state.skipped_steps[-1])
-        self.say(f"step {state.step}: {reason}; the step is skipped")
+        log.info(f"step {state.step}: {reason}; the step is skipped")
 
     def left_out(self, unreadable: dict[str, str]) -> None:
         """Segments turned out to be damaged (id -> reason): each is named once, and has a line of skipped.jsonl."""
         for segment, reason in unreadable.items():
-            self.say(f"step {self._run.state.step}: left out: {reason}")
+            log.info(f"step {self._run.state.step}: left out: {reason}")
             self._append({"step": self._run.state.step, "reason": reason, "segments": [segment]})
 
     def validate_if_due(self) -> None:
@@ -123,7 +125,7 @@ class Reporter:
             if found and self._listener is not None:
                 self._hear(self._listener)
         if not found:
-            self.say(f"step {step}: asked to stop, no validation")
+            log.info(f"step {step}: asked to stop, no validation")
             return
         damaged = self._validator.unreadable
         self.left_out({segment: reason for segment, reason in damaged.items() if segment not in self.held_unreadable})
@@ -133,7 +135,7 @@ class Reporter:
         words = ", ".join(
             f"{key} {self.validated[f'validation/{key}']:.4f}" for key in ("diffusion", "stop", "stop_f1")
         )
-        self.say(f"step {step}: validation {words}")
+        log.info(f"step {step}: validation {words}")
 
     def _hear(self, listener: SpeechSampler) -> None:
         """Speak on the first rank alone; shards come together there for it."""

@@ -5,6 +5,7 @@ RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are read from the envi
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -220,6 +221,14 @@ def joined(config: TrainConfig, ranks: Ranks, device: torch.device) -> Iterator[
             dist.destroy_process_group()
 
 
-def only_first(ranks: Ranks, say: Callable[[str], None]) -> Callable[[str], None]:
-    """`say` on rank 0; the others are silent."""
-    return say if ranks.first else lambda _: None
+@contextmanager
+def only_first_logs(ranks: Ranks) -> Iterator[None]:
+    """Keep what `trainer` logs to the first rank: the others are silent."""
+    logger = logging.getLogger("trainer")
+    before = logger.level
+    if not ranks.first:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

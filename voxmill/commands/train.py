@@ -56,7 +56,8 @@ def train(
             raise TrainError(planned.problem)
         return
     try:
-        result = run(settings, say=terminal.say)
+        with terminal.printing("trainer"):
+            result = run(settings)
     except PeerError:
         # The rank that failed has said why.
         raise typer.Exit(1) from None
@@ -81,7 +82,8 @@ def train_codec(
     from trainer.codec import train_codec as run
 
     terminal = Terminal(as_json)
-    result = run(load_codec_config(config, set_ or []), say=terminal.say)
+    with terminal.printing("trainer"):
+        result = run(load_codec_config(config, set_ or []))
     if result.stopped_early:
         terminal.result(asdict(result))
         return
@@ -117,8 +119,8 @@ def encode(
     from voxmill.progress import EncodeProgress
 
     terminal = Terminal(as_json)
-    with EncodeProgress(terminal) as progress, cpu_threads(threads):
-        stats = encode_corpus(corpus, codec, device, batch_s, terminal.say, progress)
+    with EncodeProgress(terminal) as progress, cpu_threads(threads), terminal.printing("trainer"):
+        stats = encode_corpus(corpus, codec, device, batch_s, progress)
     rate = f", {stats.speech_s / stats.seconds:.0f} times real time" if stats.encoded else ""
     terminal.say(
         f"{corpus}: {stats.encoded} segments encoded ({stats.speech_s / 3600:.3f} h{rate}), {stats.already} were done;"
