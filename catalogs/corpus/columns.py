@@ -1,8 +1,8 @@
-"""Every column of a corpus, declared once: its type, its unit, its meaning, and what joining segments makes of it.
+"""Every column of a corpus, declared once: its type, its unit, its meaning, and its value for joined segments.
 
 The Arrow schemas (`catalogs.corpus.schema`), the comments in DuckDB, the tables in docs/corpus.md, the fields of a segment in the
-pipeline and the rules of joining are derived from these declarations. Columns are only ever added, at the end of their list:
-readers fill what older files lack with null. Times are in seconds, levels in dB and rates in Hz unless a name says otherwise.
+pipeline and the rules of joining are derived from these declarations. Columns are only added, at the end of their list: readers
+fill columns that older files lack with null. Times are in seconds, levels in dB and rates in Hz unless a name says otherwise.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Column:
 
     @property
     def words(self) -> str:
-        """Meaning and unit, as DuckDB's comment."""
+        """Meaning and unit, as in DuckDB's comment."""
         return f"{self.meaning} [{self.unit}]" if self.unit else self.meaning
 
 
@@ -82,7 +82,7 @@ def _measure(
 
 @dataclass(kw_only=True)
 class Measures:
-    """What stages find out about a segment: the fields of `pipeline.records.Segment` that are columns of the same name."""
+    """What stages measure of a segment: the fields of `pipeline.records.Segment` that are columns of the same name."""
 
     language: str | None = _measure("Language code (ISO 639); null if unknown", joined=Join.SAME)
     language_p: float | None = _measure("Probability of the language", "0-1", joined=Join.MEAN)
@@ -160,14 +160,14 @@ class Measures:
 
     @staticmethod
     def columns() -> tuple[Column, ...]:
-        """The measures as columns, in order."""
+        """Return the measures as columns, in order."""
         types = {str | None: TEXT, float | None: FLOAT, bool: BOOL}
         hints = get_type_hints(Measures)
         return tuple(Column(f.name, types[hints[f.name]], **f.metadata["column"]) for f in dataclasses.fields(Measures))
 
     @staticmethod
     def joining() -> dict[str, Join]:
-        """What joining makes of each measure."""
+        """Return the join rule of each measure."""
         return {f.name: f.metadata["joined"] for f in dataclasses.fields(Measures)}
 
 
@@ -179,7 +179,7 @@ _DUPLICATES = (
     ),
 )
 
-#: Of every segment, kept and rejected.
+#: Columns of every segment, kept and rejected.
 SEGMENT = (
     Column("segment_id", TEXT, "Identity of the segment, from its recording, its times and the settings"),
     Column("session_id", TEXT, "Session of its recording"),
@@ -202,24 +202,24 @@ SEGMENT = (
         optional=True,
     ),
 )
-#: Of the index: where the audio is.
+#: Columns that only the index has: where the audio is.
 PLACE = (
     Column("shard", TEXT, "File of the corpus that holds its audio; null if it has none"),
     Column("row", INTEGER, "Row in the shard, from 0"),
 )
-#: Of the shards: what is too large for an index. Times in `words` are from the start of the segment.
+#: Columns that only the shards have: too large for an index. Times in `words` are from the start of the segment.
 HEAVY = (
     Column("words", pa.list_(WORD), "Words with their times from the start of the segment", "s"),
     Column("embedding", pa.list_(FLOAT), "Voice print, of unit length"),
     Column("audio_print", pa.binary(), "Print of the audio (`pipeline.duplicates.audio_print`), uint16"),
     Column("audio", AUDIO, "The clip as FLAC"),
 )
-#: Laid over the columns of the same names in the index, which are empty there: what a pass over the whole corpus found twice.
+#: Result of the duplicate search over the whole corpus. It fills the columns of the same names in the index, which are null there.
 DUPLICATES = (
     Column("segment_id", TEXT, "Identity of the segment, from its recording, its times and the settings"),
     *_DUPLICATES,
 )
-#: duration_s = silence_s + the sum of the recording's segments, kept and rejected: every second is accounted for.
+#: duration_s = silence_s + the sum of the recording's segments, kept and rejected. Every second is accounted for.
 RECORDINGS = (
     Column("source_id", TEXT, "Identity of the recording, from its content and session"),
     Column("path", TEXT, "Where it was read from: a path, a URL without secrets, or a member of a container"),
@@ -296,7 +296,7 @@ UNITS = (
     Column("at", TIME, "Time of the commit", "UTC"),
 )
 
-#: What each view of the catalog holds.
+#: Contents of each view of the catalog.
 VIEW_WORDS: dict[str, str] = {
     "recordings": "One row per source file (or channel of it): what it is and what became of it.",
     "segments": "One row per segment, kept and rejected, with all its scores. What was not measured is null.",
