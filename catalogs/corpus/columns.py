@@ -86,9 +86,9 @@ class Measures:
 
     language: str | None = _measure("Language code (ISO 639); null if unknown", joined=Join.SAME)
     language_p: float | None = _measure("Probability of the language", "0-1", joined=Join.MEAN)
-    text: str | None = _measure("What is said, for training", joined=Join.TEXT)
+    text: str | None = _measure("Transcript for training", joined=Join.TEXT)
     text_source: str | None = _measure(
-        "`asr` (recognized), `given` (came with the recording) or `repaired` (given, mended at the ends)",
+        "`asr` (recognized), `given` (came with the recording) or `repaired` (given, corrected at its ends)",
         joined=Join.SAME,
     )
     asr_logprob: float | None = _measure(
@@ -97,9 +97,7 @@ class Measures:
         joined=Join.MEAN,
         histogram="Log probability of the recognizer",
     )
-    no_speech_p: float | None = _measure(
-        "Probability, by the recognizer, that nobody speaks", "0-1", joined=Join.GREATEST
-    )
+    no_speech_p: float | None = _measure("Probability of no speech, from the recognizer", "0-1", joined=Join.GREATEST)
     compression_ratio: float | None = _measure("gzip ratio of the text: high in repetition loops", joined=Join.GREATEST)
     agreement_cer: float | None = _measure(
         "Character error rate between two passes of recognition",
@@ -136,7 +134,7 @@ class Measures:
     separated: bool = _measure("Whether the voice was separated from music or noise", joined=Join.SAME, default=False)
     speaker: str | None = _measure("Voice: a cluster within the session", joined=Join.SAME)
     speaker_purity: float | None = _measure(
-        "Cosine between the part that differs most and the rest: low where there are two voices",
+        "Cosine between the part that differs most and the rest: low if there are two voices",
         "-1 to 1",
         joined=Join.LEAST,
         histogram="Speaker purity",
@@ -210,8 +208,8 @@ PLACE = (
 #: Columns that only the shards have: too large for an index. Times in `words` are from the start of the segment.
 HEAVY = (
     Column("words", pa.list_(WORD), "Words with their times from the start of the segment", "s"),
-    Column("embedding", pa.list_(FLOAT), "Voice print, of unit length"),
-    Column("audio_print", pa.binary(), "Print of the audio (`pipeline.duplicates.audio_print`), uint16"),
+    Column("embedding", pa.list_(FLOAT), "Speaker embedding, of unit length"),
+    Column("audio_print", pa.binary(), "Audio fingerprint (`pipeline.duplicates.audio_print`), uint16"),
     Column("audio", AUDIO, "The clip as FLAC"),
 )
 #: Result of the duplicate search over the whole corpus. It fills the columns of the same names in the index, which are null there.
@@ -241,7 +239,7 @@ RECORDINGS = (
 REFERENCES = (
     Column("segment_id", TEXT, "The segment to be spoken"),
     Column("reference_id", TEXT, "The segment that is its reference"),
-    Column("cosine", FLOAT, "Likeness of the two voices", "-1 to 1"),
+    Column("cosine", FLOAT, "Cosine similarity of the two voices", "-1 to 1"),
     Column("gap", INTEGER, "The segment's `seq` minus that of the reference; never 1"),
 )
 DESCRIPTIONS = (
@@ -270,16 +268,16 @@ DECOUPLED = (
     Column("segment_id", TEXT, "The clip that was made"),
     Column("described_id", TEXT, "The segment whose description it follows"),
     Column("timbre_id", TEXT, "The segment whose timbre it has"),
-    Column("text", TEXT, "What is said in it"),
+    Column("text", TEXT, "Its text"),
     Column("cer", FLOAT, "Character error rate of the clip against its text", "0 = equal"),
-    Column("cosine", FLOAT, "Likeness to the voice of the timbre", "-1 to 1"),
+    Column("cosine", FLOAT, "Cosine similarity to the voice of the timbre", "-1 to 1"),
     Column("accepted", BOOL, "Whether it is good enough for training"),
 )
 QUARANTINE = (
     Column("path", TEXT, "The file or member that failed"),
     Column("source_id", TEXT, "Its recording; null if it failed before it was one"),
     Column("stage", TEXT, "Stage that it failed in"),
-    Column("error", TEXT, "Reason, for people"),
+    Column("error", TEXT, "Reason of the failure"),
     Column("attempts", INTEGER, "Workers that it cost in one run, otherwise 1"),
     Column("at", TIME, "Time of the failure", "UTC"),
     Column("cause", TEXT, "`data` (the recording), `machine` (tried again by the next run) or `bug`", optional=True),
@@ -329,7 +327,7 @@ VIEW_COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("reason", None, "The first reason of rejected segments, otherwise the outcome"),
         Column("segments", None, "Segments whose first reason it is"),
         Column("seconds", None, "Their time", "s"),
-        Column("segments_any", None, "Segments that it speaks against, whichever reason is first"),
+        Column("segments_any", None, "Segments that have this reason, first or not"),
         Column("seconds_any", None, "Their time", "s"),
         Column("share", None, "Share of `seconds` in all recorded time", "0-1"),
     ),
