@@ -33,7 +33,7 @@ class DescribeStats:
 
     @property
     def line(self) -> str:
-        """The counts as a sentence."""
+        """The counts as one line for the log."""
         described = counted(self.described, "segment")
         return f"described {described} with {self.annotator} ({self.failed} failed, {self.already} were done)"
 

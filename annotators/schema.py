@@ -51,7 +51,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Answer:
-    """An annotator's answer for one clip; `error` is the reason if there is no description (a later pass tries again)."""
+    """An annotator's answer for one clip; `error` is the reason if `description` is None (a later pass tries again)."""
 
     segment_id: str
     description: VoiceDescription | None = None

@@ -1,7 +1,7 @@
 """YAML 1.2 (core schema) for every file and every `--set`: only `true` and `false` are booleans.
 
-PyYAML reads YAML 1.1, where `off`, `no`, `on` and `yes` are booleans (`no` is also Norwegian), `010` is eight, `1:30` is ninety
-and `2024-01-01` is a date. Here all of these are text, except that `010` is ten.
+PyYAML reads YAML 1.1, where `off`, `no`, `on` and `yes` are booleans (but `no` is also the code of Norwegian). There `010` is
+eight, `1:30` is ninety and `2024-01-01` is a date. Here all of these are text, except that `010` is ten.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Every column of a corpus, declared once: its type, its unit, its meaning, and its value for joined segments.
 
-The Arrow schemas (`catalogs.corpus.schema`), the comments in DuckDB, the tables in docs/corpus.md, the fields of a segment in the
-pipeline and the rules of joining are derived from these declarations. Columns are only added, at the end of their list: readers
-fill columns that older files lack with null. Times are in seconds, levels in dB and rates in Hz unless a name says otherwise.
+Derived from these declarations are the Arrow schemas (`catalogs.corpus.schema`), the comments in DuckDB, the tables in
+docs/corpus.md, the fields of a segment in the pipeline and the join rules. Columns are only added, at the end of their list:
+readers fill columns that older files lack with null. Unless a name says otherwise, times are in seconds, levels in dB, rates in Hz.
 """
 
 from __future__ import annotations

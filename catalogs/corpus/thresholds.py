@@ -138,9 +138,9 @@ class Thresholds(BaseModel):
     """Clicks per second. One or two in a clip are mouth clicks (one in every eighth clip of EmoDB); a damaged recording has
     several per second."""
     min_speaker_purity: Limit = Field(default=0.7, ge=-1, le=1)
-    """Cosine between the part of a clip that differs most and the rest, on the scale of GE2E (`prepare` sets the limit of another
-    encoder if one is used). It detects 90 % of clips with two voices in turn, and 1 % of clips with one voice
-    (docs/benchmarks.md, speakers)."""
+    """Cosine between the part of a clip that differs most and the rest, on the scale of GE2E. If another encoder is used, `prepare`
+    sets its limit. The limit detects 90 % of clips with two voices in turn, and 1 % of clips with one voice (docs/benchmarks.md,
+    speakers)."""
     require_text: bool = True
     """A segment without words cannot be trained on."""
     drop_flags: tuple[str, ...] = ("looping_text", "stock_phrase", "unusual_rate", "foreign_language")
@@ -280,8 +280,8 @@ def change_thresholds(
 
     The file holds `name: value` pairs, at the top level or under `thresholds:` as in a prepare config. Thresholds that it does not
     name stay, or with `reset` return to those that the corpus was prepared with. The value `default` resets a single one. The
-    catalog applies them at its next build (`build_catalog`); no model is called. Raises SettingsError, with nothing saved, for a
-    file that cannot be read, an unknown name (the message names the nearest) or a value out of range.
+    catalog applies them at its next build (`build_catalog`); no model is called. Raises SettingsError, with nothing saved, for an
+    unreadable file, an unknown name (the message names the nearest) or a value out of range.
     """
     base = prepared_thresholds(root).model_dump(mode="json")
     saved = {} if reset else _saved(root)

@@ -20,7 +20,7 @@ def rows_sql(
     replaced: str = "",
     partial: bool = False,
 ) -> str:
-    """Return SQL for the rows of the files of one kind, or for a typed table without rows if there are no files.
+    """Return SQL for the rows of the files of one kind, or for a typed table without rows if `files` is empty.
 
     replaced: the result of `replaced_sql` for this kind. partial: whether files may lack columns; then DuckDB must open every file
     to find out.

@@ -116,8 +116,8 @@ def cache_folder() -> Path:
 def check(entry: Weights, folder: Path, trust_stamp: bool = True) -> None:
     """Raise DigestMismatch unless every file in `folder` has its pinned sha256.
 
-    A file that was hashed before and still has the same size, inode and times is not hashed again (3 GB take seconds, and every
-    actor checks). Files without a pin must have the digest of their first download (`digests.json`).
+    A file that was hashed before and still has the same size, inode and times is not hashed again: 3 GB take seconds, and every
+    actor checks. Files without a pin must have the digest of their first download (`digests.json`).
     """
     recorded = folder / "digests.json"
     first_seen = json.loads(recorded.read_text()) if recorded.is_file() else {}

@@ -85,10 +85,10 @@ def retry(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be processed again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Process again what failed in a corpus, with its own settings and the sources that its runs were given.
+    """Process again what failed in a corpus, with the corpus' settings and the sources of its runs.
 
     A broken recording (cause data) fails again unless the code has changed: it is left out unless you ask for it. Files that were
-    refused before any stage, such as links that led nowhere, have the stage "sources": they are processed if they can be read now.
+    refused before any stage, such as broken links, have the stage "sources": they are processed if they can be read now.
 
     Example:  voxmill retry corpus --cause bug --dry-run
     """
