@@ -1,1 +1,1 @@
-"""Who says what a voice sounds like: describers, experts that check them, and the pass over a corpus that runs them."""
+"""Descriptions of voices: annotators that write them, and the pass that runs an annotator over a corpus."""

@@ -1,4 +1,4 @@
-"""Exact quantiles of more values than fit into memory: they are counted in two passes, by halves of their bits."""
+"""Exact quantiles of more values than fit into memory. Two passes count the upper and the lower 16 bits of the values."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LOW_BITS = 16
 def group_quantiles(
     values: Callable[[], Iterable[tuple[Group, np.ndarray]]], levels: Sequence[float], fewest: int
 ) -> dict[Group, list[float]]:
-    """Return the quantiles of each group at `levels`, as `np.quantile` gives them; groups of fewer than `fewest` values are left
-    out.
+    """Return the quantiles of each group at `levels`, equal to those of `np.quantile`. Groups of fewer than `fewest` values are
+    left out.
 
-    values: called twice; yields the same (group, float32 [N] without NaN) each time, in any number of pieces. At most 65,536
-    counts for each group and for each wanted rank are held, however many values there are.
+    values: called twice. It yields the same (group, `[N] float32` without NaN) each time, in any number of pieces. Memory holds
+    at most 65,536 counts per group and wanted rank, whatever the number of values.
     """
     upper: defaultdict[Group, Counter[int]] = defaultdict(Counter)
     for group, piece in values():
@@ -37,7 +37,7 @@ def group_quantiles(
 
 
 def _sortable(values: np.ndarray) -> np.ndarray:
-    """uint32 [N] that sort as the float32 values do."""
+    """Return `[N] uint32` that sort as the float32 values do."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
@@ -53,13 +53,13 @@ def _count(counts: Counter[int], values: np.ndarray) -> None:
 
 
 def _ranks(count: int, levels: Sequence[float]) -> set[int]:
-    """Ranks, from 0, of the values that the quantiles lie between."""
+    """Return the ranks, from 0, of the values that the quantiles lie between."""
     below = [int(level * (count - 1)) for level in levels]
     return {min(rank + step, count - 1) for rank in below for step in (0, 1)}
 
 
 def _at(counts: Mapping[int, int], rank: int) -> tuple[int, int]:
-    """(the value of a rank, its rank among the values equal to it)."""
+    """Return (the value at a rank, its rank among the values equal to it)."""
     for value in sorted(counts):
         if rank < counts[value]:
             return value, rank
@@ -70,7 +70,7 @@ def _at(counts: Mapping[int, int], rank: int) -> tuple[int, int]:
 def _interpolate(
     count: int, levels: Sequence[float], found: Mapping[int, tuple[int, int]], whole: Mapping[int, int]
 ) -> list[float]:
-    """`found`: of each wanted rank, the upper half of its value and the rank among the values with this half."""
+    """Return the quantiles. found: for each wanted rank, the upper 16 bits of its value and its rank among values with these."""
     exact = {
         rank: _float(_at({value: n for value, n in whole.items() if value >> _LOW_BITS == half}, within)[0])
         for rank, (half, within) in found.items()

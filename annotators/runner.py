@@ -1,4 +1,4 @@
-"""The pass over a corpus that describes its segments: resumable, unit by unit, beside the segments and never in them."""
+"""The pass that describes the segments of a corpus. It is resumable unit by unit and never changes the segments' files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from catalogs.words import counted
 
 @dataclass
 class DescribeStats:
-    """What a pass did: segments described now, failed (a later pass tries them again), and done before."""
+    """Counts of a pass: segments described now, failed (a later pass tries them again) and already described."""
 
     annotator: str
     described: int = 0
@@ -33,16 +33,16 @@ class DescribeStats:
 
     @property
     def line(self) -> str:
-        """The figures for a person."""
+        """The counts as one line for the log."""
         described = counted(self.described, "segment")
         return f"described {described} with {self.annotator} ({self.failed} failed, {self.already} were done)"
 
 
 def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", batch: int = 16) -> DescribeStats:
-    """Describe the kept segments of a corpus that have no description of this annotator yet, holding one unit in memory.
+    """Describe the kept segments of a corpus that have no description by this annotator yet. Memory holds one unit.
 
-    Writes annotations/<annotator>/<aa>/<unit>.parquet for each unit, whole or not at all. After a kill, the next run
-    continues with the next unit. Segments that a later threshold brings in are described by the next pass.
+    Writes annotations/<annotator>/<aa>/<unit>.parquet for each unit, atomically. After a kill, the next run continues with the
+    next unit. If a changed threshold keeps more segments, the next pass describes them.
     Raises ValueError for an unknown annotator, CorpusError for a folder that is not a corpus.
     """
     describer = provider_named(annotator) if isinstance(annotator, str) else annotator
@@ -71,7 +71,7 @@ def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", ba
 
 
 def _units(parts: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
-    """(unit, its rows), from tables of whole units."""
+    """Yield (unit, its rows) from tables of whole units."""
     for part in parts:
         start = 0
         for shard, rows in groupby(part.column("shard").to_pylist()):
@@ -81,7 +81,7 @@ def _units(parts: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _answers(corpus: Corpus, rows: list[dict[str, Any]], describer: Provider, batch: int) -> list[Answer]:
-    """What the describer says of each row, asked `batch` rows at a time."""
+    """Return the annotator's answer for each row, `batch` rows per call."""
     answers: list[Answer] = []
     for start in range(0, len(rows), batch):
         answers += describer.describe([_clip(corpus, row, describer) for row in rows[start : start + batch]])
@@ -89,7 +89,7 @@ def _answers(corpus: Corpus, rows: list[dict[str, Any]], describer: Provider, ba
 
 
 def _done(path: Path) -> dict[str, dict[str, Any]]:
-    """Rows of an earlier pass by segment id, without those that failed."""
+    """Return the rows of an earlier pass by segment id, without those that failed."""
     import pyarrow.parquet as pq
 
     if not path.is_file():
@@ -117,7 +117,7 @@ def _row(answer: Answer, describer: Provider) -> dict[str, Any]:
         "brief": description.brief if description else None,
         "full": description.full if description else None,
         "attributes": description.attributes.model_dump() if description else None,
-        # Nothing but measured scores went in, so there is nothing they could disagree with; listeners are checked later.
+        # A description made from measured scores cannot disagree with them. Descriptions made from audio are not compared yet.
         "verdict": "agree" if description and not describer.listens else None,
         "disagreements": [],
         "tokens_in": answer.tokens_in,

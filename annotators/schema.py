@@ -1,4 +1,4 @@
-"""What a description holds: the form every describer must answer in, whoever it is."""
+"""The format of a description, the same for every annotator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Attributes(BaseModel):
-    """The parts of a description that something can check; None where the describer cannot tell."""
+    """The parts of a description that measurements can check; None if the annotator cannot tell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,7 +26,7 @@ class Attributes(BaseModel):
 
 
 class VoiceDescription(BaseModel):
-    """One clip's voice and style in words. `brief`: at most 8 words; `full`: one or two sentences, never the transcript."""
+    """Voice and style of one clip in words. `brief`: at most 8 words; `full`: one or two sentences, never the transcript."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +39,7 @@ class VoiceDescription(BaseModel):
 
 @dataclass(frozen=True)
 class Clip:
-    """What a describer is given: the segment's measured row and, for one that listens, its audio (FLAC)."""
+    """Input of an annotator: the segment's measured row and, if the annotator `listens`, its audio (FLAC)."""
 
     row: dict[str, Any]
     flac: bytes | None = None
@@ -51,7 +51,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Answer:
-    """A describer's answer for one clip; `error` says why there is none (a later pass picks it up)."""
+    """An annotator's answer for one clip; `error` is the reason if `description` is None (a later pass tries again)."""
 
     segment_id: str
     description: VoiceDescription | None = None

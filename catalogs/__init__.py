@@ -1,1 +1,1 @@
-"""What is known: the corpus format, the pretrained weights, the languages, and how a corpus is looked at."""
+"""The corpus format, the registry of pretrained weights, the languages, and the views and reports of a corpus."""

@@ -1,4 +1,4 @@
-"""Classes that can be named in settings: ours by name, other people's by an entry point or as `module:Class`."""
+"""Classes that can be named in settings: built-in ones by name, others by an entry point or as `module:Class`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Base = TypeVar("Base")
 
 
 class ExtensionError(ValueError):
-    """A class that cannot be used; the message is one line: what was named, the fault, the next step."""
+    """A class cannot be used; the message is one line: the class, the fault, the next step."""
 
 
 @dataclass(frozen=True)
 class ExtensionPoint(Generic[Base]):
-    """A kind of class that can be named. An entry point that nobody names is never imported."""
+    """A kind of class that can be named in settings. An entry point that no setting names is never imported."""
 
     noun: str
     base: type[Base]
     group: str
-    """Of the entry points, e.g. `voxmill.stages`."""
+    """Group of the entry points, e.g. `voxmill.stages`."""
     ours: Mapping[str, str]
-    """name -> `module:Class`."""
+    """Built-in classes: name -> `module:Class`."""
 
     def place(self, named: str) -> str:
-        """Return `module:Class` of what is named, without importing it. Raises ExtensionError if nothing has this name."""
+        """Return `module:Class` for a name, without importing it. Raises ExtensionError if nothing has this name."""
         if named in self.ours:
             return self.ours[named]
         places = {named} if ":" in named else {point.value for point in entry_points(group=self.group, name=named)}
@@ -56,7 +56,7 @@ class ExtensionPoint(Generic[Base]):
         return place
 
     def find(self, named: str) -> type[Base]:
-        """Return the class, imported now. Raises ExtensionError if it cannot be imported or is not one of `base`."""
+        """Import and return the class. Raises ExtensionError if it cannot be imported or is not a subclass of `base`."""
         place = self.place(named)
         module, _, name = place.partition(":")
         try:
@@ -77,7 +77,7 @@ class ExtensionPoint(Generic[Base]):
         return found
 
     def refuse_inside(self, named: str, folder: str | Path) -> None:
-        """Raise ExtensionError if the package of a class lies in a folder that is data, e.g. a corpus. Imports nothing."""
+        """Raise ExtensionError if the package of a class lies in a data folder, e.g. a corpus. Imports nothing."""
         package = self.place(named).partition(":")[0].partition(".")[0]
         spec = importlib.util.find_spec(package)
         places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []

@@ -1,4 +1,4 @@
-"""Files and folders on disk: written whole or not at all, hashed, and how their errors read."""
+"""Files and folders: atomic and durable writes, sha256, full disks, and errors as one line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import IO
 
 
 def write_atomically(final: Path, data: bytes, drafts: Path | None = None) -> None:
-    """Put `data` at `final`, whole or not at all, and on the disk when this returns.
+    """Write `data` to `final` atomically; it is on the disk when this returns.
 
-    drafts: a folder on the same file system for the file until it is whole. Default: the draft is a hidden file beside `final`.
+    drafts: a folder on the same file system for the unfinished file. Default: the draft is a hidden file beside `final`.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}") if drafts is None else drafts / final.name
@@ -35,7 +35,7 @@ def _write_and_rename(draft: Path, final: Path, data: bytes) -> None:
 
 @contextmanager
 def open_atomically(final: Path) -> Iterator[IO[bytes]]:
-    """A file to write that gets the name `final` at the end, whole and on the disk, or is removed if the block raises."""
+    """Open a draft for writing. At the end it is forced to the disk and renamed to `final`, or removed if the block raises."""
     final.parent.mkdir(parents=True, exist_ok=True)
     draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
     try:
@@ -51,7 +51,7 @@ def open_atomically(final: Path) -> Iterator[IO[bytes]]:
 
 
 class _HashingSink:
-    """A file that hashes what is written through it: the shard is read by nobody before its name is known."""
+    """A file that hashes what is written to it: a shard's name contains its hash, and it must not be read again for that."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -86,7 +86,7 @@ class _HashingSink:
 
 
 def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> tuple[str, int]:
-    """Write a file and force it to the disk; (sha256, bytes)."""
+    """Write a file and force it to the disk; return (sha256 in hex, size in bytes)."""
     with path.open("wb") as file:
         sink = _HashingSink(file)
         write(sink)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def fsync_path(path: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
+    """Return the sha256 of a file, in hex."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -120,18 +120,18 @@ _FULL_BYTES = 64 * 1024
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Return True if the system reports no space left, on the disk or in somebody's quota."""
+    """Return True if the system reports no space left, on the disk or in a quota."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def has_no_space(path: str | Path) -> bool:
-    """Whether the disk of a folder (or of the nearest one above it that is there) is full: libsndfile and FFmpeg only say
-    "system error" then."""
+    """Return True if the disk of a folder (or of its nearest existing parent) is full. Needed because libsndfile and FFmpeg only
+    report "system error" for it."""
     folder = next((f for f in (Path(path), *Path(path).parents) if f.is_dir()), Path("/"))
     state = os.statvfs(folder)
     return state.f_bavail * state.f_frsize < _FULL_BYTES
 
 
 def one_line(error: BaseException) -> str:
-    """Return the words of an error in one line, or its kind if it has none."""
+    """Return the message of an error in one line, or its type if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__

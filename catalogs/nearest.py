@@ -1,4 +1,4 @@
-"""The name that a person may have meant."""
+"""The known name that is nearest to a misspelled one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import difflib
 from collections.abc import Iterable
 
 CUTOFF = 0.7
-"""Share of the letters of two names that must be the same, in the same order, for them to be near."""
+"""Share of the letters of two names that must agree, in the same order, for the names to be near."""
 _START = 3
-"""Letters from which on the start of a name is near to it."""
+"""Minimum number of letters for the start of a name to be near to it."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `name`, whatever its case, or the only one that starts with it; None if none is near."""
+    """Return the known name most similar to `name`, ignoring case, or the only one that starts with it; None if none is near."""
     names = {one.casefold(): one for one in known}
     given = name.casefold()
     near = difflib.get_close_matches(given, names, n=1, cutoff=CUTOFF)

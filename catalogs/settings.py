@@ -1,4 +1,4 @@
-"""Settings from YAML and `--set a.b=c`: one loader for every command, so that a misspelled key is always caught."""
+"""Settings from YAML and `--set a.b=c`: one loader for every command, so that a misspelled key is always reported."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class SettingsError(ValueError):
-    """Settings that cannot be used; the message is one line that says which key and what to write instead."""
+    """Settings are invalid; the message is one line that names the key and says what to write instead."""
 
 
 def load_settings(kind: type[Settings], path: str | Path | None = None, overrides: Iterable[str] = ()) -> Settings:
-    """Settings of `kind` from a YAML file (may be None) with `a.b=c` overrides (values read as YAML) on top.
+    """Return settings of `kind` from a YAML file (may be None), changed by `a.b=c` overrides (values read as YAML).
 
-    Raises SettingsError for an unreadable file, an unknown key (naming the nearest known one) or a value out of range.
+    Raises SettingsError for an unreadable file, an unknown key (the message names the nearest) or a value out of range.
     """
     values, renamed = {} if path is None else read_yaml(path), _renamed(kind)
     earlier = move_renamed(values, renamed)
@@ -30,20 +30,20 @@ def load_settings(kind: type[Settings], path: str | Path | None = None, override
         earlier += _apply(values, override, renamed)
     settings = validate_settings(kind, values)
     if earlier:
-        # Private: it is not a setting, and it is not written down with them.
+        # Private: it is not a setting, so it is not saved with them.
         settings._earlier_names = tuple(dict.fromkeys(earlier))  # type: ignore[attr-defined]
     return settings
 
 
 def _renamed(kind: type[BaseModel]) -> Mapping[str, str]:
-    """The settings of `kind` that had another name: its `RENAMED`, name at the top level -> dotted name today."""
+    """Return the renamed settings of `kind`, its `RENAMED`: earlier name at the top level -> present dotted name."""
     return getattr(kind, "RENAMED", {})
 
 
 def move_renamed(values: dict[str, Any], renamed: Mapping[str, str]) -> list[str]:
-    """Give values with an earlier name the present one, in place; return the earlier names.
+    """Move values with an earlier name to the present name, in place; return the earlier names.
 
-    A mapping is left where it is: a group may have the name that one of its settings had. SettingsError if both are given.
+    A mapping is not moved: a group may have the earlier name of one of its settings. Raises SettingsError if both names are given.
     """
     found = [name for name in values if name in renamed and not isinstance(values[name], dict)]
     moved = {name: values.pop(name) for name in found}
@@ -57,7 +57,7 @@ def move_renamed(values: dict[str, Any], renamed: Mapping[str, str]) -> list[str
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The `key: value` pairs of a YAML 1.2 file, {} for an empty one; raises SettingsError with one line."""
+    """Return the `key: value` pairs of a YAML 1.2 file, {} for an empty one. Raises SettingsError with a one-line message."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -68,7 +68,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, name: str | Path) -> dict[str, Any]:
-    """The same for text that was read from `name`."""
+    """Return the `key: value` pairs of YAML text that was read from `name`. Raises SettingsError with a one-line message."""
     try:
         loaded = yaml12.load(text)
     except yaml.YAMLError as error:
@@ -79,7 +79,7 @@ def parse_yaml(text: str, name: str | Path) -> dict[str, Any]:
 
 
 def _yaml_fault(error: yaml.YAMLError) -> str:
-    """What is wrong and where, in one line, without the excerpt and the stand-in for a file name that PyYAML adds."""
+    """Return the fault and its position in one line, without the excerpt and the placeholder file name that PyYAML adds."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())
@@ -87,14 +87,14 @@ def _yaml_fault(error: yaml.YAMLError) -> str:
 
 
 def validate_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
-    """`kind` made from plain values; raises SettingsError with one line for the first thing wrong."""
+    """Make `kind` from plain values. Raises SettingsError with a one-line message about the first fault."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         keys = [str(part) for part in first["loc"]]
         if not keys and "error" in first.get("ctx", {}):
-            # Said of several settings together: the validator's own words name them.
+            # The fault concerns several settings together: the validator's message names them.
             raise SettingsError(str(first["ctx"]["error"])) from None
         name = ".".join(keys)
         if first["type"] == "extra_forbidden":
@@ -103,7 +103,7 @@ def validate_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
             hint = f"did you mean {renamed.get(near, near)}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise SettingsError(f"unknown setting {name}; {hint}") from None
         how = _how_to_write(keys[-1] if keys else "", first["type"], first.get("input"))
-        # A validator's own words stand without pydantic's "Value error, " before them.
+        # A validator's message is used without pydantic's prefix "Value error, ".
         own = first.get("ctx", {}).get("error") if first["type"] == "value_error" else None
         raise SettingsError(
             f"setting {name}: {own or first['msg'].lower()} (got {first.get('input')!r}){how}"
@@ -111,7 +111,7 @@ def validate_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
 
 
 def _how_to_write(key: str, fault: str, given: Any) -> str:
-    """What to write instead, for a value of the wrong kind."""
+    """Return what to write instead, for a value of the wrong type."""
     if fault in ("list_type", "tuple_type", "set_type") and not isinstance(given, dict):
         return f"; write a list in brackets: {key}=[{'a,b' if given is None else given}]"
     if fault == "string_type" and isinstance(given, bool | int | float):
@@ -120,12 +120,12 @@ def _how_to_write(key: str, fault: str, given: Any) -> str:
 
 
 def dump_settings(settings: BaseModel) -> str:
-    """The resolved settings as YAML: saved beside every output."""
+    """Return the resolved settings as YAML, which is saved beside every output."""
     return yaml12.dump(settings.model_dump(mode="json"))
 
 
 def _apply(values: dict[str, Any], override: str, renamed: Mapping[str, str]) -> list[str]:
-    """Set one value; return the earlier name that it was given by, if it was."""
+    """Set one value; return its earlier name in a list if the override used that name."""
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise SettingsError(

@@ -1,7 +1,7 @@
 """YAML 1.2 (core schema) for every file and every `--set`: only `true` and `false` are booleans.
 
-PyYAML reads YAML 1.1, where `off`, `no`, `on` and `yes` are booleans (`no` is also Norwegian), `010` is eight, `1:30` is ninety
-and `2024-01-01` is a date. Here all of these are text, except that `010` is ten.
+PyYAML reads YAML 1.1, where `off`, `no`, `on` and `yes` are booleans (but `no` is also the code of Norwegian). There `010` is
+eight, `1:30` is ninety and `2024-01-01` is a date. Here all of these are text, except that `010` is ten.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RULES = (
 
 
 def load(text: str) -> Any:
-    """The one document in `text` as plain values; raises yaml.YAMLError for anything that cannot be read."""
+    """Return the one document in `text` as plain values. Raises yaml.YAMLError if it cannot be read."""
     try:
         return yaml.load(text, Loader=_Loader)
     except RecursionError:
@@ -39,7 +39,7 @@ def load(text: str) -> Any:
 
 
 def dump(values: Any) -> str:
-    """Plain values as YAML that readers of version 1.1 and 1.2 understand alike; `load` gives them back."""
+    """Return plain values as YAML that means the same in versions 1.1 and 1.2; `load` returns the same values."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
@@ -47,32 +47,32 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Refuse a key that is written twice: PyYAML would drop the first value without a word."""
+        """Raise an error for a key that is written twice: PyYAML would silently drop the first value."""
         node = super().compose_mapping_node(anchor)
         written: set[tuple[str, str]] = set()
         for key, _ in node.value:
             name = (key.tag, str(key.value))
             if name in written:
-                raise yaml.composer.ComposerError(None, None, f"the key {key.value} stands twice", key.start_mark)
+                raise yaml.composer.ComposerError(None, None, f"the key {key.value} is written twice", key.start_mark)
             written.add(name)
         return node
 
     def construct_int(self, node: yaml.ScalarNode) -> int:
-        """Decimal with or without leading zeros, `0o17` or `0xff`."""
+        """Read decimal with or without leading zeros, `0o17` or `0xff`."""
         text = str(self.construct_scalar(node))
         base = {"0o": 8, "0x": 16}.get(text[:2], 10)
         return int(text if base == 10 else text[2:], base)
 
     def construct_merge(self, node: yaml.ScalarNode) -> str:
-        """`<<` that stands as a value is text."""
+        """Read `<<` as text if it is a value."""
         return str(self.construct_scalar(node))
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper quotes what a 1.1 reader would take for something other than text; the rules below add 1.2's."""
+    """Quote text that a reader of YAML 1.1 or 1.2 would take for another type. The rules below add those of 1.2."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        """Escape the line breaks of Unicode: written plainly they are read back as spaces."""
+        """Escape the Unicode line breaks: unescaped, they are read back as spaces."""
         style = '"' if _BREAKS.search(text) else None
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

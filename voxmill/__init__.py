@@ -1,4 +1,4 @@
-"""The front door: the command line, the doctor and the demo. Thin; the packages it opens are imported when used.
+"""The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
 `prepare` and `retry` are the functions behind the commands of these names.
 """

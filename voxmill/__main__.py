@@ -1,4 +1,4 @@
-"""The entry point. It imports little before it catches Ctrl-C, which may come while the command line is still being imported."""
+"""The entry point. It catches Ctrl-C before it imports the command line, because that import takes a while."""
 
 from __future__ import annotations
 

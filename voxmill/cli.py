@@ -1,4 +1,4 @@
-"""`voxmill`: the commands. Each is a thin call of a public function of the package that does the work."""
+"""`voxmill`: the commands. Each calls a public function of the package that does the work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Handle the options before a command."""
 
 
 project.register(app)
@@ -47,7 +47,7 @@ model.register(app)
 
 
 def _unwrap_help(commands: typer.Typer) -> None:
-    """Join the lines of each paragraph of a command's help: Typer breaks them where the source code does."""
+    """Join the lines of each paragraph of a command's help, because Typer keeps the line breaks of the source code."""
     for group in commands.registered_groups:
         if group.typer_instance:
             _unwrap_help(group.typer_instance)
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 _RESUMING = ("prepare", "retry", "describe", "train", "train-codec", "encode", "models", "demo")
-"""Commands that continue where they were stopped."""
+"""Commands that resume if they are run again."""
 
 
 def _command() -> str:
@@ -92,8 +92,8 @@ def _say_stopped() -> None:
 
 
 def _explain(error: Exception) -> str:
-    """One line: the error's own words where they were written for a person, else what it was and how to see more."""
-    # A KeyError prints its words in quotes.
+    """Return one line: the error's message if it is meant for users, otherwise also its type and how to get the traceback."""
+    # str() of a KeyError puts the message in quotes.
     words = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"the Python package {error.name} is not installed; pip install 'voxmill[all]' brings everything"

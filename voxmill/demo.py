@@ -1,4 +1,4 @@
-"""`voxmill demo`: the whole road on real recordings, ending with one honest table."""
+"""`voxmill demo`: all steps on real recordings, and a table of the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SENTENCE = "The quick brown fox jumps over the lazy dog."
 
 
 def run_demo(out: Path, terminal: Terminal, minutes: float, steps: int | None, executor: str) -> dict[str, Any]:
-    """Everything from recordings to a spoken WAV in the folder `out`; returns the figures of the table."""
+    """Run all steps from recordings to a spoken WAV in the folder `out`; return the figures of the table."""
     from catalogs.weights import registry
 
     clock: dict[str, float] = {}
@@ -71,7 +71,7 @@ def run_demo(out: Path, terminal: Terminal, minutes: float, steps: int | None, e
 
 @contextmanager
 def _step(terminal: Terminal, clock: dict[str, float], name: str, title: str) -> Iterator[None]:
-    """A titled step whose seconds are kept."""
+    """Print the title of a step and store its duration in seconds in `clock`."""
     terminal.title(title)
     started = time.perf_counter()
     yield
@@ -115,7 +115,7 @@ def _train(out: Path, steps: int | None, terminal: Terminal) -> TrainResult:
 
 
 def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal) -> list[Path]:
-    """One WAV a layout; the clips of a voice come from the corpus itself."""
+    """Write one WAV per layout; the reference and prompt clips come from the corpus."""
     import soundfile
 
     from catalogs.corpus.reader import Corpus
@@ -171,7 +171,7 @@ def _table(
     spoken: list[Path],
     clock: dict[str, float],
 ) -> None:
-    """Where everything is, and the one honest table."""
+    """Print the table of results and the paths of all outputs."""
     from catalogs.corpus.reader import Corpus
 
     corpus = Corpus(out / "corpus")
@@ -207,5 +207,5 @@ def _table(
     terminal.say(f"report      {page}   open it in a browser")
     terminal.say(f"checkpoint  {trained.checkpoint}")
     terminal.say(
-        f"spoken      {spoken[0].parent}   noise, as a few dozen steps teach a model nothing: the road is what counts"
+        f"spoken      {spoken[0].parent}   noise: after a few dozen steps a model cannot speak; the demo shows the steps"
     )

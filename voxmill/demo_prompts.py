@@ -1,4 +1,4 @@
-"""Studio prompts of Debian's Asterisk packages: fetched without root, read, and chosen by what their transcripts say."""
+"""Studio prompts from Debian's Asterisk packages: fetched without root, read, and selected by their transcripts."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ RATE = 16_000
 LANGUAGES = ("en", "es", "fr", "it", "ru")
 
 LONG_S = 2.0
-"""Prompts longer than this make up 95 % of a session, and are the ones whose word error rate is measured."""
+"""Seconds. Longer prompts make up 95 % of a session; only these are used for word error rates."""
 
 _APT_TIMEOUT_S = 900
 _G722_BYTES_PER_S = 8_000
-#: Brackets mark tones and remarks and angle brackets silence; the other signs stand for words ("star") nobody wrote down.
+#: Brackets mark tones and remarks, angle brackets silence. The other signs are spoken as words ("star") that are not written.
 _NOT_WORDS = frozenset("[]()<>*#@=+/\\_\ufffd")
-#: A question mark within a word or before a small letter: a letter with an accent that was lost ("pu? essere").
+#: A question mark within a word or before a small letter: an accented letter was lost ("pu? essere").
 _LOST_LETTER = re.compile(r"\w\?\w|\?\s+[^\W\d_A-ZÀ-ÖØ-Þ]")
-#: The name of the next prompt: its line lost its beginning, and both transcripts stand under one name.
+#: The name of the next prompt within a text: two transcripts are under one name.
 _NEXT_LINE = re.compile(r"\b\w+(?:-\w+)+:")
 
 
 class DemoRecordingsUnavailable(RuntimeError):  # noqa: N818 - a state of the machine, not a fault
-    """The packages cannot be had here; the message says what to put in the folder instead."""
+    """The packages cannot be fetched on this machine; the message says what to put in the folder instead."""
 
 
 @dataclass(frozen=True)
 class SpokenPrompt:
-    """A prompt of the packages: its name, what is said, and float32 samples [S] at 16 kHz."""
+    """A prompt from the packages: its name, its text, and its samples, `[S] float32` at 16 kHz."""
 
     name: str
     text: str
@@ -49,9 +49,9 @@ class SpokenPrompt:
 
 
 def unpack_packages(say: Callable[[str], None]) -> Path:
-    """The folder of the unpacked packages: from the cache, or with `apt-get download` and `dpkg -x` (no root needed).
+    """Return the folder of the unpacked packages: from the cache, or with `apt-get download` and `dpkg -x` (no root needed).
 
-    The cache is `voxmill/debian` under XDG_CACHE_HOME (default ~/.cache). Raises DemoRecordingsUnavailable, in one line.
+    The cache is `voxmill/debian` under XDG_CACHE_HOME (default ~/.cache). Raises DemoRecordingsUnavailable with a one-line message.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxmill" / "debian"
     unpacked = cache / "unpacked"
@@ -62,12 +62,12 @@ def unpack_packages(say: Callable[[str], None]) -> Path:
     names = [f"asterisk-core-sounds-{code}{kind}" for code in LANGUAGES for kind in ("", "-g722")]
     say("  fetching asterisk-core-sounds (55 MB, CC-BY-SA-3.0) from Debian")
     cache.mkdir(parents=True, exist_ok=True)
-    # A separate folder and one rename: neither a killed run nor another one beside this leaves half the files.
+    # A separate folder and one rename: neither a killed run nor a concurrent one leaves an incomplete folder.
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as scratch:
         fetched = Path(scratch)
         done = _run(["apt-get", "download", *names], fetched)
         if done.returncode and os.geteuid() == 0:
-            # A new machine has no lists of packages yet.
+            # A new machine has no package lists yet.
             _run(["apt-get", "update"], fetched)
             done = _run(["apt-get", "download", *names], fetched)
         archives = sorted(fetched.glob("*.deb"))
@@ -85,9 +85,9 @@ def unpack_packages(say: Callable[[str], None]) -> Path:
 
 
 def choose_prompts(root: Path, language: str, seconds: float, dice: random.Random) -> list[SpokenPrompt]:
-    """Prompts of about `seconds` in all, in a random order: 95 % of the time longer than 2 s, the rest 0.7 to 2 s.
+    """Return prompts of about `seconds` in total, in random order: 95 % of the time longer than 2 s, the rest 0.7 to 2 s.
 
-    Only prompts whose transcript is words alone; fewer than asked for where the packages have no more.
+    Only prompts whose transcript consists of words are used. The total is shorter if the packages do not have enough.
     """
     texts = read_transcripts(root, language)
     sounds = root / "usr/share/asterisk/sounds"
@@ -113,7 +113,7 @@ def choose_prompts(root: Path, language: str, seconds: float, dice: random.Rando
 
 
 def read_transcripts(root: Path, language: str) -> dict[str, str]:
-    """{prompt name: what is said} of the prompts whose transcript is words alone."""
+    """Return {prompt name: text} of the prompts whose transcript consists of words."""
     listing = root / f"usr/share/doc/asterisk-core-sounds-{language}/core-sounds-{language}.txt.gz"
     texts = {}
     for line in gzip.decompress(listing.read_bytes()).decode("utf-8", errors="replace").splitlines():
@@ -125,14 +125,14 @@ def read_transcripts(root: Path, language: str) -> dict[str, str]:
 
 
 def is_clean(text: str) -> bool:
-    """Whether a transcript is words alone: no tones, remarks, signs that are read out, or letters that were lost."""
+    """Return True if a transcript consists of words: no tones, remarks, signs that are spoken, or lost letters."""
     if not any(c.isalnum() for c in text) or _NOT_WORDS & set(text):
         return False
     return not _LOST_LETTER.search(text) and not _NEXT_LINE.search(text)
 
 
 def read_g722(path: Path) -> np.ndarray:
-    """float32 [S] at 16 kHz of a raw G.722 file."""
+    """Decode a raw G.722 file to `[S] float32` at 16 kHz."""
     import av
 
     with av.open(str(path), format="g722") as container:
@@ -153,6 +153,6 @@ def _last_words(done: subprocess.CompletedProcess[str]) -> str:
 
 def _unavailable(why: str) -> DemoRecordingsUnavailable:
     return DemoRecordingsUnavailable(
-        f"{why}; put recordings of your own into the folder (any audio or video, one folder a session) and run it again:"
+        f"{why}; put recordings of your own into the folder (any audio or video, one folder per session) and run it again:"
         " voxmill demo DIR uses DIR/recordings when it is not empty"
     )

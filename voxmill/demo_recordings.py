@@ -1,4 +1,4 @@
-"""The demo's recordings: prompts joined into sessions whose every word and cut point is known, and some odd files."""
+"""The demo's recordings: prompts joined into sessions with known words and cut points, two broken files, and one of music."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from voxmill.demo_prompts import (
 
 __all__ = ["DemoRecordingsUnavailable", "DemoSet", "Prompt", "make_demo_recordings"]
 
-#: Two recordings a language, each in another container: (ending, libsndfile's PCM subtype or FFmpeg's encoder).
+#: Two recordings per language, each in another format: (ending, libsndfile's PCM subtype or FFmpeg's encoder).
 _FORMATS = {
     "en": (("wav", "PCM_16"), ("flac", "PCM_16")),
     "es": (("m4a", "aac"), ("wav", "PCM_24")),
@@ -32,7 +32,7 @@ _FORMATS = {
     "it": (("mka", "libopus"), ("g722", "g722")),
     "ru": (("aiff", "PCM_16"), ("mp4", "aac")),
 }
-#: Hz where it is not that of the prompts, and bit/s: so high that the codec costs no words.
+#: Sample rates (Hz) that differ from that of the prompts, and bit rates (bit/s) high enough not to cause recognition errors.
 _ENCODER_RATES = {"libopus": 48_000}
 _BIT_RATES = {"aac": 96_000, "libopus": 96_000, "libmp3lame": 128_000, "g722": 64_000}
 
@@ -43,7 +43,7 @@ _SETTINGS = "made_with"
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt within a recording: where (seconds) and what is said."""
+    """One prompt within a recording: its times in seconds and its text."""
 
     path: str
     language: str
@@ -55,7 +55,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class DemoSet:
-    """What was made. `gold` is empty where the folder held recordings of somebody's own."""
+    """The demo's recordings. `gold`, the reference transcripts, is empty if the folder held the user's recordings."""
 
     folder: Path
     gold: tuple[Prompt, ...]
@@ -64,18 +64,18 @@ class DemoSet:
 
     @property
     def gold_file(self) -> Path:
-        """The list of prompts, beside the folder so that it is not taken for a recording's transcript."""
+        """The list of prompts. It is beside the folder, so that it is not mistaken for a recording's transcript."""
         return self.folder.parent / "gold.jsonl"
 
 
 def make_demo_recordings(
     folder: Path, minutes_per_language: float = 2.5, seed: int = 7, say: Callable[[str], None] = print
 ) -> DemoSet:
-    """Join prompts with varied pauses into one session a language, and add two broken files and one of music.
+    """Join prompts with varied pauses into one session per language, and add two broken files and one of music.
 
-    Writes `folder` and `gold.jsonl` beside it, the same for the same minutes and seed. A folder that has files is used as
-    it is: with the prompts known where this function made it, without where the recordings are somebody's own. Raises
-    DemoRecordingsUnavailable where the packages can be had neither from the cache nor from apt.
+    Writes `folder` and, beside it, `gold.jsonl`; the same minutes and seed give the same files. A folder that has files is used as
+    it is: with reference transcripts if this function made it, without if the recordings are the user's. Raises ValueError for
+    minutes out of range, and DemoRecordingsUnavailable if neither the cache nor apt has the packages.
     """
     if not 0 < minutes_per_language < 1000:
         raise ValueError(f"minutes per language must be above 0 and below 1000, not {minutes_per_language}")
@@ -84,7 +84,7 @@ def make_demo_recordings(
     if folder.is_dir() and any(folder.iterdir()):
         return _use(folder, gold_file, settings, say)
     root = unpack_packages(say)
-    # Made beside its place and renamed last: a folder that is there is whole, and never mistaken for somebody's own.
+    # Made beside its place and renamed last: an existing folder is complete, and never mistaken for the user's recordings.
     making = folder.with_name(f".{folder.name}.making")
     shutil.rmtree(making, ignore_errors=True)
     gold: list[Prompt] = []
@@ -115,7 +115,7 @@ def make_demo_recordings(
 
 
 def _use(folder: Path, gold_file: Path, settings: dict[str, Any], say: Callable[[str], None]) -> DemoSet:
-    """The recordings that are in the folder, with what `gold.jsonl` knows of the files that are still there."""
+    """Return the recordings in the folder, with what `gold.jsonl` has about the files that still exist."""
     gold: list[Prompt] = []
     odds: dict[str, tuple[Path, ...]] = {"broken": (), "music": ()}
     made_with = settings
@@ -147,7 +147,7 @@ def _use(folder: Path, gold_file: Path, settings: dict[str, Any], say: Callable[
 
 
 def _join(prompts: Sequence[SpokenPrompt], dice: random.Random) -> tuple[np.ndarray, list[float]]:
-    """One recording [S] of prompts with pauses of 0.25 to 2.5 s and a faint room noise; where (s) each prompt starts."""
+    """Join prompts with pauses of 0.25 to 2.5 s and faint room noise; return samples `[S] float32` and the start of each in s."""
     noise = np.random.default_rng(dice.randrange(2**32))
     parts = [np.zeros(round(dice.uniform(0.3, 1.0) * RATE), dtype=np.float32)]
     starts = []
@@ -158,13 +158,13 @@ def _join(prompts: Sequence[SpokenPrompt], dice: random.Random) -> tuple[np.ndar
         parts += [prompt.samples, pause]
         position += len(prompt.samples) + len(pause)
     joined = np.concatenate(parts)
-    # Throughout, not in the pauses alone: a noise that stops when somebody speaks is a gate, which no room is.
+    # The noise is everywhere, not only in the pauses: real room noise does not stop while somebody speaks.
     joined += noise.normal(0, 10 ** (_ROOM_NOISE_DB / 20), len(joined)).astype(np.float32)
     return np.clip(joined, -1, 1), starts
 
 
 def _write(path: Path, samples: np.ndarray, encoder: str) -> None:
-    """Mono 16 kHz samples [S] in the container that the ending names."""
+    """Write mono 16 kHz samples `[S] float32` in the format that the ending names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if encoder.startswith("PCM_"):
         import soundfile
@@ -174,13 +174,13 @@ def _write(path: Path, samples: np.ndarray, encoder: str) -> None:
     import av
 
     rate = _ENCODER_RATES.get(encoder, RATE)
-    # Without bitexact the containers hold random serial numbers, and the same seed would give other files.
+    # Without bitexact the containers hold random serial numbers, so the same seed would give other files.
     with av.open(str(path), "w", options={"fflags": "bitexact"}) as container:
         stream: Any = container.add_stream(encoder, rate=rate, layout="mono")
         stream.bit_rate = _BIT_RATES[encoder]
         resampler = av.AudioResampler(format=stream.codec_context.format or "fltp", layout="mono", rate=rate)
         frame = av.AudioFrame.from_ndarray(np.rint(samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
-        # With times, or MP4 gets no edit list that takes the encoder's delay (64 ms) away again.
+        # Without timestamps, MP4 gets no edit list, which removes the encoder's delay (64 ms).
         frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
         for resampled in [*resampler.resample(frame), *resampler.resample(None)]:
             container.mux(stream.encode(resampled))
@@ -188,12 +188,12 @@ def _write(path: Path, samples: np.ndarray, encoder: str) -> None:
 
 
 def _add_odds(folder: Path, seed: int) -> tuple[list[str], list[str]]:
-    """Two broken files and one of music, as paths within the folder."""
+    """Write two broken files and one of music; return their paths within the folder."""
     import soundfile
 
     broken, music = ["odds/cut_off.m4a", "odds/notes.wav"], ["odds/tune.flac"]
     (folder / "odds").mkdir(parents=True, exist_ok=True)
-    # An MP4's index stands at its end: the rest of a copy that was cut off says nothing.
+    # The index of an MP4 is at its end, so a truncated copy cannot be read.
     whole = (folder / "es" / "part1.m4a").read_bytes()
     (folder / broken[0]).write_bytes(whole[: len(whole) // 3])
     (folder / broken[1]).write_text("These are the notes of the meeting; somebody saved them under the wrong name.\n")
@@ -202,7 +202,7 @@ def _add_odds(folder: Path, seed: int) -> tuple[list[str], list[str]]:
 
 
 def _tune(seed: int) -> np.ndarray:
-    """Twenty seconds of chords and a beat: float32 [S] at 44.1 kHz."""
+    """Return twenty seconds of chords and a beat, `[S] float32` at 44.1 kHz."""
     rate, dice = 44_100, np.random.default_rng(seed)
     time = np.arange(20 * rate) / rate
     tune = np.zeros(len(time))

@@ -1,4 +1,4 @@
-"""`voxmill doctor`: what this machine has, what is missing, and the traps that are known."""
+"""`voxmill doctor`: what this machine has, what is missing, and known problems."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Literal
 
 Status = Literal["ok", "notice", "problem"]
 
-#: Distribution, module, and what is not possible without it.
+#: Distribution, module, and what needs it.
 _LIBRARIES = (
     ("torch", "torch", "the model"),
     ("pyarrow", "pyarrow", "corpora"),
@@ -36,7 +36,7 @@ _LIBRARIES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; a `problem` makes the doctor exit with 1."""
+    """The result of one check; a `problem` makes the doctor exit with status 1."""
 
     status: Status
     what: str
@@ -44,16 +44,16 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Everything the doctor looks at, in order of reading."""
+    """Return the results of all checks, in display order."""
     return [*_python(), *_machine(), *_libraries(), *_torch(), *_voxcpm(), *_weights()]
 
 
 def mend() -> Iterator[str]:
-    """Mend what can be mended without asking; yields a line for each thing done.
+    """Repair what can be repaired without asking; yield one line per repair.
 
-    The torchaudio wheel of the package index carries extensions linked against CUDA, which fail to load beside a CPU
-    build of torch. Without them torchaudio runs in pure Python, which is all that speechbrain needs; so they are
-    removed when, and only when, torch has no CUDA.
+    The torchaudio wheel of the package index contains extensions linked against CUDA, which fail to load beside a CPU build of
+    torch. Without them torchaudio runs in pure Python, which is enough for speechbrain. So they are removed if, and only if, torch
+    has no CUDA.
     """
     for library in _cuda_extensions_beside_cpu_torch():
         library.unlink()

@@ -1,4 +1,4 @@
-"""`voxmill prepare --dry-run` for a person."""
+"""The output of `voxmill prepare --dry-run`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def show_forecast(
     from pipeline.runs.fingerprint import settle
     from pipeline.runs.weights import check_weights
 
-    # As the run would decide: `separate.mode: auto` and the thresholds are those of the corpus, if there is one.
+    # Same decisions as the run: `separate.mode: auto` and the thresholds come from the corpus, if there is one.
     settled = settle(config, out, redo)
     for line in (settled.notice, saved_wins(out, config.thresholds)):
         if line:

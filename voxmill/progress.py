@@ -22,13 +22,13 @@ from voxmill.terminal import Terminal
 
 _REDRAW_S = 0.5
 _TELL_AGAIN_S = 60.0
-"""Seconds between lines, at most, if no terminal is attached: one recording of hours is one session."""
+"""Maximum seconds between lines if no terminal is attached. A session may be one recording of hours."""
 
 
 class PrepareProgress:
-    """Show a run while it is entered: what it logs, and its progress (a live table on a terminal, lines elsewhere).
+    """Context manager that prints a run's log and its progress (a live table on a terminal, otherwise lines).
 
-    It is the `watch` of `pipeline.prepare.prepare`.
+    Pass it as the `watch` of `pipeline.prepare.prepare`.
     """
 
     def __init__(self, terminal: Terminal, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,7 +55,7 @@ class PrepareProgress:
         if self._terminal.console.is_terminal:
             self._live.start()
             if isinstance(event, SessionDone) or now - self._drawn >= _REDRAW_S:
-                # Drawn here and not when the terminal refreshes: that is another thread, and the counts change under it.
+                # Drawn here and not at the terminal's refresh: that is in another thread, while the counts change in this one.
                 self._live.update(
                     Group(_Headline(progress), escape(note(progress, slowest=False)), stage_table(progress))
                 )
@@ -74,7 +74,7 @@ class PrepareProgress:
 
 
 class _Headline:
-    """Share done, sessions and the clock; rebuilt at every refresh, so that the clock keeps running while a stage is silent."""
+    """Share done, sessions and elapsed time; rebuilt at every refresh, so that the time advances without events."""
 
     def __init__(self, progress: Progress) -> None:
         self._elapsed_s = progress.elapsed_s
@@ -91,7 +91,7 @@ class _Headline:
 
 
 def stage_table(progress: Progress) -> Table:
-    """Of each stage that has begun: hours done and times real time of one actor; bold while it is at work."""
+    """Return a table of the stages that have begun: hours done and times real time of one actor; bold while at work."""
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for column in ("stage", "done", "speed") * 2:
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
@@ -100,7 +100,7 @@ def stage_table(progress: Progress) -> Table:
         (f"[bold]{stage}[/bold]" if stage in at_work else stage, hours(audio), _times(speeds.get(stage)))
         for stage, (audio, _) in progress.stages.items()
     ]
-    # Two stages a line: a dozen lines would push everything else off a small terminal.
+    # Two stages per line: a dozen lines would fill a small terminal.
     half = (len(cells) + 1) // 2
     for index, left in enumerate(cells[:half]):
         right = cells[half + index] if half + index < len(cells) else ("", "", "")
@@ -115,7 +115,7 @@ def _times(speed: float | None) -> str:
 
 
 def note(progress: Progress, slowest: bool = True) -> str:
-    """Hours done of those to do, times real time of the run (and of its slowest stage), share kept, time left.
+    """Return a line with hours done of all hours, times real time of the run (and its slowest stage), share kept, time left.
 
     Half-done sessions count by the share of their work that is done.
     """
@@ -133,7 +133,7 @@ def note(progress: Progress, slowest: bool = True) -> str:
 
 
 def hours(seconds: float) -> str:
-    """Seconds as a person says them: `40 s`, `12.5 min`, `3.25 h`."""
+    """Format seconds: `40 s`, `12.5 min`, `3.25 h`."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
@@ -144,7 +144,7 @@ def _sessions(progress: Progress) -> str:
 
 
 def _working(progress: Progress) -> str:
-    """The stages at work, each with what it is through with."""
+    """Return the stages at work, each with the hours that it has done."""
     done = progress.stages
     return ", ".join(f"{stage} ({hours(done[stage][0])})" for stage in progress.at_work) or "nothing"
 

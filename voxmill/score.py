@@ -1,6 +1,6 @@
-"""Word error rates of a corpus whose words are known, beside faster-whisper run directly on the same prompts.
+"""Word error rates of a corpus with reference transcripts, and of faster-whisper run directly on the same prompts.
 
-How texts are compared is in `score_text`.
+The text normalization is in `score_text`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LAST_PAUSE_S = 5.0
 
 @dataclass(frozen=True)
 class LanguageScore:
-    """Error rate of one language: edits over the `words` of the transcripts (characters where `unit` says "char")."""
+    """Error rate of one language: edits divided by `words` of the transcripts (characters if `unit` is "char")."""
 
     language: str
     prompts: int
@@ -34,11 +34,11 @@ class LanguageScore:
 
 
 def score_corpus(root: Path, recordings: Path, gold: Sequence[Prompt]) -> list[LanguageScore]:
-    """WER of a corpus by language: its words go to the prompt in whose time (with half the pauses around) they lie.
+    """Return the WER of a corpus by language. A word belongs to the prompt whose time span (with half the pauses) contains it.
 
-    Every segment that has audio counts, kept or not; what was not recognized at all counts as words left out. Prompts up to
-    2 s are passed over: they say more about the recognizer's mood than about the pipeline. Raises ValueError if the
-    corpus was not made of these recordings.
+    Every segment that has audio counts, kept or not; speech without a segment counts as deleted words. Prompts up to 2 s are
+    skipped: their errors depend on chance more than on the pipeline. Raises ValueError if the corpus was not made from these
+    recordings.
     """
     return score_texts(gold, corpus_texts(root, recordings, gold))
 
@@ -46,16 +46,16 @@ def score_corpus(root: Path, recordings: Path, gold: Sequence[Prompt]) -> list[L
 def score_direct(
     recordings: Path, gold: Sequence[Prompt], model: str | Path = "whisper-base", beam: int = 5, detect: bool = False
 ) -> list[LanguageScore]:
-    """WER of faster-whisper on each prompt alone, cut at the known times from the same recordings.
+    """Return the WER of faster-whisper by language, run on each prompt separately, cut at the known times.
 
-    `model` is a name of models.toml or a folder; the settings are those of the stage `transcribe`. The language is given,
-    which a pipeline has to find by itself; with `detect` it is found prompt by prompt.
+    `model` is a name of models.toml or a folder; the settings are those of the stage `transcribe`. The known language is given to
+    the recognizer; with `detect` the recognizer detects it for each prompt, as the pipeline must.
     """
     return score_texts(gold, direct_texts(recordings, gold, model, beam, detect))
 
 
 def score_texts(gold: Sequence[Prompt], texts: Sequence[str]) -> list[LanguageScore]:
-    """WER by language of one text for each prompt, over the prompts longer than 2 s."""
+    """Return the WER by language of one text per prompt, over the prompts longer than 2 s."""
     import jiwer
 
     from catalogs.vocabulary.languages import text_unit
@@ -76,12 +76,12 @@ def score_texts(gold: Sequence[Prompt], texts: Sequence[str]) -> list[LanguageSc
 
 
 def is_scored(prompt: Prompt) -> bool:
-    """Whether a prompt is long enough to count."""
+    """Return True if a prompt is long enough to count."""
     return prompt.end_s - prompt.start_s > LONG_S
 
 
 def corpus_texts(root: Path, recordings: Path, gold: Sequence[Prompt]) -> list[str]:
-    """What a corpus has for each prompt."""
+    """Return the text that a corpus has for each prompt. Raises ValueError if it holds none of the recordings."""
     from catalogs.corpus.reader import Corpus
 
     corpus = Corpus(root)
@@ -105,7 +105,7 @@ def corpus_texts(root: Path, recordings: Path, gold: Sequence[Prompt]) -> list[s
 
 
 def _source(path: str, recordings: Path, paths: dict[str, str]) -> str | None:
-    """The source id of a recording: by its place, or by the end of its path where the folder has been moved."""
+    """Return the source id of a recording by its path, or by the end of its path if the folder was moved; None if unknown."""
     here = str((recordings / path).resolve())
     found = [source for source, known in paths.items() if known == here]
     found = found or [source for source, known in paths.items() if known.endswith(f"/{recordings.name}/{path}")]
@@ -113,14 +113,14 @@ def _source(path: str, recordings: Path, paths: dict[str, str]) -> str | None:
 
 
 def spaced_words(segment: dict[str, Any]) -> list[str]:
-    """The words of a segment with the spaces that its text has before them.
+    """Return the words of a segment with the spaces that its text has before them.
 
-    Word times come token by token: "1,000" may be "1" and ",000", and a space between them would make two numbers of it.
+    Words with times may be parts of a word: "1,000" may be "1" and ",000", and a space between them would make two numbers.
     """
     text, position, spaced = segment["text"] or "", 0, []
     for word in (word["word"] for word in segment["words"]):
         at = text.find(word, position)
-        # A transcript that was given is not what the words were recognized as: there, every word stands alone.
+        # A given transcript may differ from the recognized words: then each word gets a space.
         if at < 0 or text[position:at].strip():
             spaced.append(f" {word}")
             continue
@@ -130,7 +130,7 @@ def spaced_words(segment: dict[str, Any]) -> list[str]:
 
 
 def prompt_spans(gold: Sequence[Prompt]) -> list[tuple[float, float]]:
-    """The time (s) that belongs to each prompt: from the middle of the pause before it to the middle of the one after it."""
+    """Return the time span (s) of each prompt: from the middle of the pause before it to the middle of the pause after it."""
     starts, ends = [0.0] * len(gold), [prompt.end_s + _LAST_PAUSE_S for prompt in gold]
     in_time = sorted(range(len(gold)), key=lambda index: (gold[index].path, gold[index].start_s))
     for this, following in pairwise(in_time):
@@ -142,7 +142,7 @@ def prompt_spans(gold: Sequence[Prompt]) -> list[tuple[float, float]]:
 def direct_texts(
     recordings: Path, gold: Sequence[Prompt], model: str | Path = "whisper-base", beam: int = 5, detect: bool = False
 ) -> list[str]:
-    """What faster-whisper has for each prompt longer than 2 s, heard alone ("" for the others)."""
+    """Return the text of faster-whisper for each prompt longer than 2 s, recognized separately ("" for the others)."""
     import numpy as np
     from faster_whisper import WhisperModel
 
@@ -175,7 +175,7 @@ def direct_texts(
 
 
 def _decode(path: Path) -> Session:
-    """A recording as the pipeline hears it."""
+    """Decode a recording as the pipeline does. Raises ValueError if it cannot be decoded."""
     from pipeline.records import Recording, Session, Source
     from pipeline.stages.decode import Decode, DecodeConfig
 

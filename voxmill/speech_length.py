@@ -1,4 +1,4 @@
-"""How long a text takes to speak, roughly: known before any model is loaded."""
+"""Estimate of the duration of a spoken text, without a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def generous_seconds(text: str) -> float:
-    """Twice what speaking this text usually takes, plus two seconds: a model that does not stop must not run for minutes.
+    """Return twice the usual speaking time of a text plus two seconds: a limit for a model that does not stop.
 
     Usual speed: 14 characters per second, and 4.5 for scripts that write a syllable or more with one character.
     """

@@ -1,4 +1,4 @@
-"""How every command speaks: one human line a step, `--json` for programs, one line for an error."""
+"""Output of every command: one readable line per step, JSON with `--json`, one line for an error."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 
 class Terminal:
-    """Lines and tables for a person; with `as_json` they go to standard error and the result to standard output."""
+    """Readable lines and tables. With `as_json` they go to standard error and the result to standard output."""
 
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.console = Console(stderr=as_json, quiet=quiet, highlight=False, soft_wrap=True)
         if not self.console.is_terminal:
-            # Into a file or a pipe goes whole lines: nobody asked for the 80 columns that are assumed there.
+            # Without a terminal rich assumes 80 columns and wraps lines; a file or pipe should get whole lines.
             self.console = Console(stderr=as_json, quiet=quiet, highlight=False, soft_wrap=True, width=400)
 
     def say(self, line: str) -> None:
-        """One plain line."""
+        """Print one plain line."""
         self.console.print(escape(line))
 
     @contextmanager
     def printing(self, package: str) -> Iterator[None]:
-        """Print what a package logs for people (level INFO and above), one line each."""
+        """Print the log messages of a package (level INFO and above), one line each."""
         logger, lines = logging.getLogger(package), _Lines(self)
         before = logger.level
         logger.addHandler(lines)
@@ -47,11 +47,11 @@ class Terminal:
             logger.removeHandler(lines)
 
     def title(self, line: str) -> None:
-        """A line that opens a step."""
+        """Print the title of a step."""
         self.console.print(f"[bold]{escape(line)}[/bold]")
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table; numbers are set flush right."""
+        """Print a table; numbers are right-aligned."""
         rows = [list(row) for row in rows]
         table = Table(
             title=escape(title) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD
@@ -64,7 +64,7 @@ class Terminal:
         self.console.print(table)
 
     def rows(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table, or one field a line for each row if the table is wider than the terminal."""
+        """Print a table, or one field per line for each row if the table is wider than the terminal."""
         if not rows:
             self.say("no rows")
             return
@@ -79,7 +79,7 @@ class Terminal:
                 self.say(f"  {name:<{longest}}  {shown(value)}")
 
     def result(self, value: Any) -> None:
-        """The machine-readable result: printed only with `--json`."""
+        """Print the machine-readable result; only with `--json`."""
         if self.as_json:
             sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str, indent=1) + "\n")
 
@@ -94,12 +94,12 @@ class _Lines(logging.Handler):
 
 
 def quoted(value: object) -> str:
-    """A path or name as it must be typed in a shell: for every command that is printed."""
+    """Quote a path or name for a shell; used for every command that is printed."""
     return shlex.quote(str(value))
 
 
 def shown(value: Any) -> str:
-    """A cell's text."""
+    """Return the text of a table cell."""
     if value is None:
         return "-"
     if isinstance(value, float):

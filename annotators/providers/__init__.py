@@ -1,4 +1,4 @@
-"""The describers by name: ours, and those of other packages."""
+"""The annotators by name: the built-in ones and those of other packages."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ANNOTATORS = ExtensionPoint(
     },
 )
 _RESERVED = ("none", "duplicates")
-"""Names that mean something else: a setting, and a folder of annotations that is not a describer's."""
+"""Names that an annotator must not have: `none` is a setting, and annotations/duplicates belongs to another pass."""
 
 
 def provider(name: str) -> Provider:
-    """Return the describer with this name, entry point or `module:Class`; ExtensionError is one line for a person."""
+    """Return the annotator with this name, entry point or `module:Class`. Raises ExtensionError with a one-line message."""
     kind = ANNOTATORS.find(name)
     try:
         made = kind()
@@ -30,7 +30,7 @@ def provider(name: str) -> Provider:
     missing = [part for part in ("name", "model", "prompt_version", "listens") if not hasattr(made, part)]
     if missing:
         raise ExtensionError(f"annotator {name} has no {missing[0]}: give it to the class")
-    # It becomes the name of a folder, and readers pass over those that begin with tmp.
+    # The name becomes a folder name, and readers skip folders that begin with "tmp".
     if not re.fullmatch(r"(?!tmp)[a-z][a-z0-9_-]*", made.name):
         raise ExtensionError(f"annotator {name} has the name {made.name!r}: use small letters, digits, _ and -")
     if made.name in _RESERVED or (made.name in ANNOTATORS.ours and name != made.name):

@@ -1,4 +1,4 @@
-"""The offline describer: words for what was measured. No network, no cost, nothing it did not measure."""
+"""The offline annotator: it puts measured scores into words. It needs no network, costs nothing and adds nothing unmeasured."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from annotators.schema import Answer, Attributes, Clip, VoiceDescription
 
 _MEASURES = ("pitch_hz", "rate_sps", "loudness_lufs", "pitch_range_st")
 _ENOUGH = 8
-"""Minimum number of clips for a group to have its own quantiles; a smaller one is measured against the whole corpus."""
+"""Minimum number of clips for a group to have its own quantiles; a smaller group is compared with the whole corpus."""
 # Quantiles below and above which a clip is called low and high: a quarter of the corpus each.
 _LOW, _HIGH = 0.25, 0.75
-# Ordinary adult read speech, used where a corpus is too small to say what is ordinary in it.
+# Typical adult read speech, used if a corpus is too small for quantiles.
 _ORDINARY = {
     "pitch_hz": (110.0, 220.0),
     "rate_sps": (3.5, 5.5),
@@ -70,11 +70,11 @@ class _Band:
 
 
 class Acoustic(Provider):
-    """Puts measured pitch, rate, level, melody and expressiveness into words.
+    """Put measured pitch, rate, level, melody and expressiveness into words.
 
-    High and low are quantiles of the corpus itself, of the clip's gender for pitch and of its language for rate: fixed
-    edges made for one read corpus call every low man on another "high-pitched". Wording varies by segment id, so that the
-    same clip always reads the same. It never sees the transcript.
+    "High" and "low" are relative to quantiles of the corpus: of the clip's gender for pitch, of its language for rate. Fixed
+    limits from one corpus do not fit another: they can call every low male voice "high-pitched". The segment id chooses among
+    equal wordings, so the same clip always gets the same words. The transcript is never used.
     """
 
     name = "acoustic"
@@ -91,7 +91,7 @@ class Acoustic(Provider):
         self._bands = {group: _Band(*band) for group, band in found.items()}
 
     def describe(self, clips: Sequence[Clip]) -> list[Answer]:
-        """One description a clip; an error for a clip of which nothing was measured."""
+        """Return one description per clip, or an error for a clip that has no measured scores."""
         answers = []
         for clip in clips:
             said = self._describe(clip.row)
@@ -140,7 +140,7 @@ class Acoustic(Provider):
 
 
 class _Picker:
-    """Chooses among equal wordings by the segment's id."""
+    """Choose among equal wordings by the segment's id."""
 
     def __init__(self, segment_id: str) -> None:
         self._seed = segment_id
@@ -154,7 +154,7 @@ class _Picker:
 
 
 _WITHIN = {"pitch_hz": "gender", "rate_sps": "language"}
-"""Columns that a measure is compared within; other measures are compared within the whole corpus."""
+"""Column by which clips are grouped for a measure; other measures are compared within the whole corpus."""
 
 
 def _group(measure: str, row: dict[str, Any]) -> str | None:
@@ -162,7 +162,7 @@ def _group(measure: str, row: dict[str, Any]) -> str | None:
 
 
 def _measured(tables: Iterable[pa.Table]) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
-    """((measure, group or None for the whole corpus), float32 [N]) of all that was measured."""
+    """Yield ((measure, group or None for the whole corpus), values `[N] float32`) without nulls."""
     import pyarrow.compute as pc
 
     for table in tables:

@@ -1,4 +1,4 @@
-"""What a describer is."""
+"""The interface of an annotator."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KeptRows = Callable[[Sequence[str]], "Iterator[pa.Table]"]
-"""Each call goes through the kept segments from the start: some thousands of rows at a time, of the INDEX columns it names."""
+"""Each call iterates over all kept segments, some thousands of rows at a time, with the INDEX columns that it names."""
 
 
 class Provider(abc.ABC):
-    """Describes clips; made without arguments. A clip that cannot be described gets an Answer with `error`: nothing is raised
-    for one clip."""
+    """Describe clips. The constructor takes no arguments. A clip that cannot be described gets an Answer with `error`; it raises
+    nothing."""
 
     name: ClassVar[str]
     """Name of the pass: the folder its annotations are in."""
     model: str
-    """What answered, e.g. a model's version."""
+    """Model and version that wrote the descriptions."""
     prompt_version: ClassVar[str]
-    """Raised when the same clip may be described otherwise."""
+    """Increased when the same clip may get another description."""
     listens: ClassVar[bool]
-    """Whether it wants the audio; one that reads only measured scores does not."""
+    """Whether it needs the audio; an annotator that reads only measured scores does not."""
 
-    def prepare(self, kept: KeptRows) -> None:  # noqa: B027 - most have nothing to learn
-        """Look at the corpus before the first clip, e.g. to learn what is high and low in it.
+    def prepare(self, kept: KeptRows) -> None:  # noqa: B027 - most need no preparation
+        """Read the corpus before the first clip, e.g. to compute its quantiles.
 
-        It must not hold all of the rows: they may not fit into memory.
+        It must not hold all rows: they may not fit into memory.
         """
 
     @abc.abstractmethod
     def describe(self, clips: Sequence[Clip]) -> list[Answer]:
-        """One answer a clip, in order."""
+        """Return one answer per clip, in order."""

@@ -1,1 +1,1 @@
-"""The candidate table: the columns a trainer needs of every kept segment, memory-mapped."""
+"""The candidate table: the columns that a trainer needs of every kept segment, memory-mapped."""

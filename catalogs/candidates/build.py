@@ -1,6 +1,6 @@
-"""Fills a candidate table from one corpus or several: everything of a segment joined by id, out of core, in bounded memory.
+"""Fill a candidate table from one or more corpora. DuckDB joins everything about a segment by id, on disk, in bounded memory.
 
-Where several corpora hold a segment, its row, its description and its group are those of the first that has them.
+If several corpora hold a segment, its row, its description and its group are those of the first that has them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ROWS = 65_536
 _MEMORY = "1GB"
 _KEY_FORMAT = 2
-"""Raised when a table of the same corpora would hold other values."""
+"""Increased when a table of the same corpora would hold other values."""
 
 _TABLES = """
 CREATE TABLE kept (segment_id VARCHAR, language VARCHAR, text VARCHAR, seconds DOUBLE, shard VARCHAR, place INTEGER, part BIGINT);
@@ -94,7 +94,7 @@ SELECT segment_id, language, text, duration_s, shard, "row" FROM segments WHERE 
 
 
 def table_key(parts: Sequence[Corpus]) -> str:
-    """What a table of these corpora, in this order, follows from: records, thresholds and the files of annotations."""
+    """Return a hash of everything that a table of these corpora, in this order, is made from: records, thresholds, annotations."""
     found = [str(_KEY_FORMAT)]
     for part in parts:
         found.append(load_thresholds(part.path).model_dump_json())
@@ -112,8 +112,8 @@ def table_key(parts: Sequence[Corpus]) -> str:
 def fill_table(parts: Sequence[Corpus], writer: Writer, scratch: Path, draw: Callable[[str], float]) -> None:
     """Write the rows of all kept segments that have audio, and close the writer. draw: see `Table.draw`.
 
-    scratch: a folder for what does not fit into memory. Raises CorpusError for damaged files, OSError for a full disk,
-    ValueError for the rest.
+    scratch: a folder for what does not fit into memory. Raises CorpusError for damaged files, OSError for a full disk and
+    ValueError for other errors of DuckDB.
     """
     import duckdb
 
@@ -140,7 +140,7 @@ def fill_table(parts: Sequence[Corpus], writer: Writer, scratch: Path, draw: Cal
 
 
 def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus, parts: int) -> None:
-    """Put what one corpus holds into the tables. `seq` rises so that the first corpus wins, and in it what was written last."""
+    """Insert the rows of one corpus into the tables. The highest `seq` wins: the first corpus, and in it the last row written."""
     with connect(part.path) as catalog, asking(part.path):
         for batch in catalog.sql(_KEPT_SQL).to_arrow_reader(_ROWS):
             _insert(connection, "kept", _numbered(batch, number, by_row=False))
@@ -169,7 +169,7 @@ def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus,
             first += batch.num_rows
     linked = read_duplicates(part.path).select(["segment_id", "duplicate_group"])
     _insert(connection, "linked", _numbered(linked.filter(pc.is_valid(linked["duplicate_group"])), first))
-    # Of pairs that several corpora name, the order is that of the first.
+    # Pairs are taken by the lowest `seq`: a pair that several corpora name has its place in the first of them.
     second = number << 40
     for path in part.files("references"):
         for batch in _batches(path, ["segment_id", "reference_id"]):
@@ -178,7 +178,7 @@ def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus,
 
 
 def _batches(path: Path, columns: list[str], replaced: Collection[str] = ()) -> Iterator[pa.Table]:
-    """Columns of a file, without the rows of replaced segments."""
+    """Yield columns of a file, without the rows of replaced segments."""
     import pyarrow.parquet as pq
 
     with reading(path):
@@ -187,13 +187,13 @@ def _batches(path: Path, columns: list[str], replaced: Collection[str] = ()) -> 
 
 
 def _no_blanks(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Null where nothing but white space stands."""
+    """Return the column with null for texts of white space only."""
     blank = pc.equal(pc.utf8_trim_whitespace(column), "")
     return pc.if_else(blank, None, column)
 
 
 def _numbered(rows: pa.Table | pa.RecordBatch, first: int, by_row: bool = True) -> pa.Table:
-    """Rows with a last column of numbers: rising from `first`, or all `first`."""
+    """Return the rows with a last column `number`: counting up from `first`, or all `first`."""
     table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
     numbers = np.arange(first, first + len(table)) if by_row else np.full(len(table), first)
     return table.append_column("number", pa.array(numbers, pa.int64()))
@@ -208,7 +208,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) ->
 def _write_rows(
     connection: duckdb.DuckDBPyConnection, writer: Writer, draw: Callable[[str], float]
 ) -> tuple[list[str], list[tuple[int, str]]]:
-    """Write all columns but the pairs; the names of languages and shards."""
+    """Write all columns except the pairs; return the names of the languages and the shards."""
     languages: dict[str, int] = {}
     shards: dict[tuple[int, str], int] = {}
     for batch in connection.sql(_ROWS_SQL).to_arrow_reader(_ROWS):
@@ -243,7 +243,7 @@ _STRING_COLUMNS = ("segment_id", "text", "full", "brief", "described")
 
 
 def _flags(table: pa.Table) -> np.ndarray:
-    """uint8"""
+    """Return the flags of the rows, `[N] uint8`."""
 
     def bits(column: Any, flag: int) -> np.ndarray:
         return column.to_numpy().astype(np.uint8) * np.uint8(flag)
@@ -254,7 +254,7 @@ def _flags(table: pa.Table) -> np.ndarray:
 
 
 def _bytes(column: pa.ChunkedArray) -> tuple[np.ndarray, bytes]:
-    """(int64 sizes, bytes) of strings; nothing for null."""
+    """Return (sizes `[N] int64`, bytes) of strings; null counts as empty."""
     filled = pc.fill_null(column, "").cast(pa.large_string()).combine_chunks()
     array = filled.chunk(0) if isinstance(filled, pa.ChunkedArray) else filled
     ends = np.frombuffer(array.buffers()[1], "<i8")[array.offset : array.offset + len(array) + 1]
@@ -273,7 +273,7 @@ def _write_pairs(connection: duckdb.DuckDBPyConnection, writer: Writer) -> None:
 
 
 def id_hashes(root: Path, where: str) -> np.ndarray:
-    """uint64: the `id_hash` of each kept segment with audio for which an SQL condition is true. Raises QueryError."""
+    """Return the `id_hash` of each kept segment with audio that fulfills an SQL condition, `[N] uint64`. Raises QueryError."""
     found = query_table(
         root,
         f'select md5_number_lower(segment_id) as id_hash from segments where kept and "row" is not null and ({where})',

@@ -1,10 +1,10 @@
-"""The candidate table: what a trainer must know of every kept segment, as memory-mapped columns in order of segment id.
+"""The candidate table: what a trainer needs of every kept segment, as memory-mapped columns in order of segment id.
 
     candidates/<key>/<column>.bin        one array each, little endian: see NUMBERS
     candidates/<key>/<column>.at, .txt   strings: int64 ends of each, UTF-8
     candidates/<key>/table.json          names of languages and shards, sizes and checksums; written last
 
-A cache: it is made from index, annotations and thresholds (`candidate_rows`), and may be deleted at any time.
+The table is a cache: it is made from index, annotations and thresholds, and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 FORMAT = 1
 
 TEXT, FULL, BRIEF, MADE, ACCEPTED = 1, 2, 4, 8, 16
-"""Flags: has text; has a description in a sentence; in a few words; speech that a model made; of these, what may be trained on."""
+"""Flags of a row: it has text; a full description; a brief description; a model made its speech; that speech is accepted."""
 
 NUMBERS: dict[str, str] = {
     "seconds": "<f8",
@@ -40,26 +40,28 @@ NUMBERS: dict[str, str] = {
     "pairs_at": "<i8",
     "pairs": "<i4",
 }
-"""`group`: segments that are linked to others (copies, excerpts) have one number; `described_group`: that of the segment whose
-description a made one was spoken by, -1 where there is none. `draw`: decides what is held out; 1.0 in a group of more than
-LARGEST_HELD. `digest`: of all that is trained on but the references. The references of row i: `pairs[pairs_at[i]:pairs_at[i + 1]]`,
-which are rows."""
+"""Arrays and their types.
+
+`group`: linked segments (copies, excerpts) share one number. `described_group`: for synthetic speech, the group of the segment
+whose description it follows; -1 if there is none. `draw`: decides what is held out; 1.0 in a group of more than LARGEST_HELD
+segments. `digest`: hash of everything that is trained on except the references. `pairs[pairs_at[i]:pairs_at[i + 1]]`: row numbers
+of the references of row i."""
 
 STRINGS = ("ids", "texts", "full", "brief", "described")
-"""`described`: of a made segment, the id of the segment whose description it was spoken by."""
+"""String columns. `described`: for synthetic speech, the id of the segment whose description it follows."""
 
 LARGEST_HELD = 20
-"""Segments of the largest group of duplicates that may be held out."""
+"""Segments in the largest group of duplicates that may be held out."""
 
 _READ = 1 << 24
 _DRAFT = ".draft-"
 
 
 class Strings:
-    """Strings one after the other, by number."""
+    """A column of strings, stored one after the other and read by number."""
 
     def __init__(self, ends: np.ndarray, data: Any) -> None:
-        """ends: int64 [n + 1], from 0; data: bytes."""
+        """ends: `[N + 1] int64`, from 0; data: UTF-8 bytes."""
         self.ends, self._data = ends, memoryview(data)
 
     def __len__(self) -> int:
@@ -69,16 +71,16 @@ class Strings:
         return str(self._data[int(self.ends[number]) : int(self.ends[number + 1])], "utf-8")
 
     def sizes(self, numbers: np.ndarray) -> np.ndarray:
-        """int64: bytes of some of them."""
+        """Return the sizes of some strings in bytes, int64."""
         return np.asarray(self.ends[numbers + 1] - self.ends[numbers])
 
     def stretch(self, start: int, stop: int) -> list[str]:
-        """Those from `start` to `stop` - 1."""
+        """Return the strings from `start` to `stop` - 1."""
         ends = self.ends[start : stop + 1].tolist()
         return [str(self._data[a:b], "utf-8") for a, b in pairwise(ends)]
 
     def find(self, value: str) -> int:
-        """The number of a string where they are in order; KeyError where there is none."""
+        """Return the number of a string in a sorted column. Raises KeyError if it is missing."""
         wanted, low, high = value.encode(), 0, len(self)
         while low < high:
             middle = (low + high) // 2
@@ -92,7 +94,7 @@ class Strings:
 
 
 class Table:
-    """The columns of a candidate table, by the names in NUMBERS and STRINGS; in memory, or mapped from `folder`."""
+    """The columns of a candidate table by the names in NUMBERS and STRINGS, in memory or mapped from `folder`."""
 
     seconds: np.ndarray
     flags: np.ndarray
@@ -122,7 +124,7 @@ class Table:
         """shards: (number of the corpus, path in it)."""
         self.languages, self.shards, self.folder = list(languages), [(int(n), path) for n, path in shards], folder
         self.counts: dict[tuple[str, str], np.ndarray] = {}
-        """Token counts, by the tokenizer's digest and the column (`trainer.data.token_counts`)."""
+        """Token counts by the tokenizer's digest and the column (`trainer.data.token_counts`)."""
         for name in (*NUMBERS, *STRINGS):
             setattr(self, name, columns[name])
 
@@ -130,17 +132,17 @@ class Table:
         return len(self.seconds)
 
     def find(self, segment_id: str) -> int:
-        """The row of a segment; KeyError where it is in none."""
+        """Return the row number of a segment. Raises KeyError if the table lacks it."""
         return self.ids.find(segment_id)
 
 
 def has_text(flags: np.ndarray) -> np.ndarray:
-    """bool: whether rows of these flags have text."""
+    """Return which rows have text, bool."""
     return (flags & TEXT) != 0
 
 
 def row_digest(*values: object) -> int:
-    """64 bits that follow from the values."""
+    """Return a 64-bit hash of the values."""
     return int.from_bytes(hashlib.blake2b(repr(values).encode(), digest_size=8).digest(), "little")
 
 
@@ -150,7 +152,7 @@ def make_table(
     groups: Mapping[str, str],
     draw: Callable[[str], float],
 ) -> Table:
-    """A small table in memory. rows: values by segment id; pairs: ids of each one's references; groups: names by id."""
+    """Make a small table in memory. rows: values by segment id; pairs: reference ids by segment id; groups: names by id."""
     ids = sorted(rows)
     numbers = {segment: number for number, segment in enumerate(ids)}
     values = [{"language": "", "text": "", "seconds": 0.0, "flags": 0, **rows[segment]} for segment in ids]
@@ -188,17 +190,17 @@ def make_table(
 
 
 DIGESTED = ("segment_id", "language", "text", "seconds", "full", "brief", "described")
-"""What `digest` is made of."""
+"""Columns that `digest` is computed from."""
 
 
 def flags_of(value: Mapping[str, Any]) -> int:
-    """TEXT, FULL and BRIEF of a row."""
+    """Return the flags TEXT, FULL and BRIEF of a row."""
     named = zip((TEXT, FULL, BRIEF), ("text", "full", "brief"), strict=True)
     return sum(flag for flag, name in named if value.get(name))
 
 
 class Writer:
-    """Writes a table column by column into a folder; `close` makes it one that `open_table` takes."""
+    """Write a table column by column into a folder. `open_table` accepts it after `close`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -215,13 +217,13 @@ class Writer:
         self._put(f"{name}.bin", np.asarray(values).astype(NUMBERS[name], copy=False))
 
     def strings(self, name: str, sizes: np.ndarray, data: bytes) -> None:
-        """Append to a column of STRINGS: sizes in bytes, int64, and the bytes."""
+        """Append to a column of STRINGS. sizes: `[N] int64`, in bytes."""
         self._put(f"{name}.at", (self._ends[name] + np.cumsum(sizes)).astype("<i8"))
         self._put(f"{name}.txt", data)
         self._ends[name] += len(data)
 
     def close(self, languages: Sequence[str], shards: Sequence[tuple[int, str]]) -> None:
-        """Put all of it on the disk."""
+        """Force all files to the disk; table.json comes last."""
         sizes = {}
         for name, file in self._files.items():
             file.flush()
@@ -235,7 +237,7 @@ class Writer:
             os.fsync(sink.fileno())
 
     def abandon(self) -> None:
-        """Close the files of a table that is not to be."""
+        """Close the files of a table that will not be finished."""
         for file in self._files.values():
             file.close()
 
@@ -246,7 +248,7 @@ class Writer:
 
 
 def open_table(folder: Path) -> Table:
-    """Map a table. ValueError or OSError where it is not whole: sizes of all files and checksums of the numbers are compared."""
+    """Map a table. Compares sizes of all files and checksums of the numbers; raises ValueError or OSError if they differ."""
     about = json.loads((folder / "table.json").read_text(encoding="utf-8"))
     if about["format"] != FORMAT:
         raise ValueError(f"{folder}: another format")
@@ -263,14 +265,14 @@ def open_table(folder: Path) -> Table:
 
 
 def mapped(path: Path, kind: str) -> np.ndarray:
-    """A file as a read-only array."""
+    """Return a file as a read-only memory-mapped array."""
     if not path.stat().st_size:
         return np.empty(0, dtype=kind)
     return np.asarray(np.memmap(path, dtype=kind, mode="r"))
 
 
 def file_sum(path: Path) -> int:
-    """CRC-32 of a file, read in pieces: pages of a map would count as the process's memory."""
+    """Return the CRC-32 of a file. It is read in pieces because mapped pages would count as the process's memory."""
     found = 0
     with path.open("rb") as source:
         while data := source.read(_READ):
@@ -279,10 +281,10 @@ def file_sum(path: Path) -> int:
 
 
 def draft_of(folder: Path) -> Path:
-    """A folder beside a table's in which it is made before it is renamed."""
+    """Return the folder beside a table's folder in which the table is made before the rename."""
     return folder.with_name(f"{_DRAFT}{folder.name}-{os.getpid()}-{os.urandom(4).hex()}")
 
 
 def drafts(base: Path) -> Iterable[Path]:
-    """What builds that were killed have left; only the holder of the lock may remove them."""
+    """Return the folders that killed builds left; only the holder of the lock may remove them."""
     return base.glob(f"{_DRAFT}*")

@@ -1,7 +1,7 @@
-"""Which record holds the newest attempt at a source, and what a quarantine row says about a next attempt.
+"""Attempts at a source: which record holds the newest one, and why an attempt failed.
 
-A source that failed may be processed again: then two records list it. The newest one counts everywhere, and the rows of
-the older one are left out. Where no source is listed twice (nearly always) nothing is filtered.
+A source that failed may be processed again. Then two records list it: readers use the newest and leave out the rows of the older.
+If no source is listed twice (nearly always), nothing is filtered.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from catalogs.corpus.ids import other_channel_id
 
 Cause = Literal["data", "machine", "bug"]
 CAUSES: tuple[Cause, ...] = ("data", "machine", "bug")
-"""data: the recording is at fault. machine: a store, the network, memory or a worker failed. bug: any other exception."""
+"""data: the recording is damaged. machine: a store, the network, memory or a worker failed. bug: any other exception."""
 
 MACHINE_WORDS = (
     "(?i)time-?out|timed out|worker died|no answer within|cannot be fetched|out of memory|not enough memory|connection"
 )
-"""What the error of a row without a cause says when the machine was at fault: rows of before there were causes."""
+"""Regular expression for errors of the machine, for rows written before the column `cause` existed."""
 
 
 def cause_sql() -> str:
-    """A row's cause as a DuckDB expression over the columns of a quarantine row."""
+    """Return a row's cause as a DuckDB expression over the columns of a quarantine row."""
     return f"coalesce(cause, CASE WHEN regexp_matches(error, '{MACHINE_WORDS}') THEN 'machine' ELSE 'data' END)"
 
 
 def cause_of_row(row: Mapping[str, Any]) -> str:
-    """The cause of a quarantine row; of a row that has none, what its error says."""
+    """Return the cause of a quarantine row, derived from its error if the row has no cause."""
     return row.get("cause") or ("machine" if re.search(MACHINE_WORDS, row.get("error") or "") else "data")
 
 
 def record_order(record: Mapping[str, Any]) -> tuple[int, str, str]:
-    """What newer records of one source have more of: the generation, not a clock, decides first."""
+    """Return a key that is larger for newer records of one source. The generation decides first, not a clock."""
     return record.get("generation") or 0, record["at"], record["unit_id"]
 
 
 def older_sources(records: Sequence[Mapping[str, Any]], by_clock: bool = True) -> dict[str, set[str]]:
-    """Of each unit that has some: the ids of its sources that a newer one of these records lists.
+    """Return, for each unit that has any, the ids of its sources that a newer record lists.
 
-    The records are of one fingerprint: units of other settings are superseded as a whole. Without `by_clock` only a higher
-    generation is newer: two records of one generation for a source are a fault that fsck reports.
+    The records must have one fingerprint: units of other settings are superseded as a whole. Without `by_clock` only a higher
+    generation is newer: fsck reports two records of one generation for a source as an error.
     """
     counts = Counter(source for record in records for source in record["source_ids"])
     if len(counts) == counts.total():
@@ -57,7 +57,7 @@ def older_sources(records: Sequence[Mapping[str, Any]], by_clock: bool = True) -
     for record in records:
         own = set(record["source_ids"])
         older = {source for source in own if source in newest and newest[source] != order(record)}
-        # A file whose channels were two recordings may be one in its next attempt.
+        # A file whose channels were two recordings may be one recording in the next attempt.
         older |= own & {other_channel_id(source) for source in older}
         if older:
             found[record["unit_id"]] = older
@@ -65,9 +65,9 @@ def older_sources(records: Sequence[Mapping[str, Any]], by_clock: bool = True) -
 
 
 def newest_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records without those all of whose sources a newer record lists.
+    """Return the records without those whose sources are all listed by newer records.
 
-    A record with some such sources gets a key `superseded` with their ids, which is not on the disk.
+    A record with some such sources gets a key `superseded` with their ids. The key is not on the disk.
     """
     older = older_sources(records)
     if not older:

@@ -1,8 +1,8 @@
-"""Every column of a corpus, declared once: its type, its unit, its meaning, and what joining segments makes of it.
+"""Every column of a corpus, declared once: its type, its unit, its meaning, and its value for joined segments.
 
-The Arrow schemas (`catalogs.corpus.schema`), the comments in DuckDB, the tables in docs/corpus.md, the fields of a segment in the
-pipeline and the rules of joining are derived from these declarations. Columns are only ever added, at the end of their list:
-readers fill what older files lack with null. Times are in seconds, levels in dB and rates in Hz unless a name says otherwise.
+Derived from these declarations are the Arrow schemas (`catalogs.corpus.schema`), the comments in DuckDB, the tables in
+docs/corpus.md, the fields of a segment in the pipeline and the join rules. Columns are only added, at the end of their list:
+readers fill columns that older files lack with null. Unless a name says otherwise, times are in seconds, levels in dB, rates in Hz.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Column:
 
     @property
     def words(self) -> str:
-        """Meaning and unit, as DuckDB's comment."""
+        """Meaning and unit, as in DuckDB's comment."""
         return f"{self.meaning} [{self.unit}]" if self.unit else self.meaning
 
 
@@ -82,13 +82,13 @@ def _measure(
 
 @dataclass(kw_only=True)
 class Measures:
-    """What stages find out about a segment: the fields of `pipeline.records.Segment` that are columns of the same name."""
+    """What stages measure of a segment: the fields of `pipeline.records.Segment` that are columns of the same name."""
 
     language: str | None = _measure("Language code (ISO 639); null if unknown", joined=Join.SAME)
     language_p: float | None = _measure("Probability of the language", "0-1", joined=Join.MEAN)
-    text: str | None = _measure("What is said, for training", joined=Join.TEXT)
+    text: str | None = _measure("Transcript for training", joined=Join.TEXT)
     text_source: str | None = _measure(
-        "`asr` (recognized), `given` (came with the recording) or `repaired` (given, mended at the ends)",
+        "`asr` (recognized), `given` (came with the recording) or `repaired` (given, corrected at its ends)",
         joined=Join.SAME,
     )
     asr_logprob: float | None = _measure(
@@ -97,9 +97,7 @@ class Measures:
         joined=Join.MEAN,
         histogram="Log probability of the recognizer",
     )
-    no_speech_p: float | None = _measure(
-        "Probability, by the recognizer, that nobody speaks", "0-1", joined=Join.GREATEST
-    )
+    no_speech_p: float | None = _measure("Probability of no speech, from the recognizer", "0-1", joined=Join.GREATEST)
     compression_ratio: float | None = _measure("gzip ratio of the text: high in repetition loops", joined=Join.GREATEST)
     agreement_cer: float | None = _measure(
         "Character error rate between two passes of recognition",
@@ -136,7 +134,7 @@ class Measures:
     separated: bool = _measure("Whether the voice was separated from music or noise", joined=Join.SAME, default=False)
     speaker: str | None = _measure("Voice: a cluster within the session", joined=Join.SAME)
     speaker_purity: float | None = _measure(
-        "Cosine between the part that differs most and the rest: low where there are two voices",
+        "Cosine between the part that differs most and the rest: low if there are two voices",
         "-1 to 1",
         joined=Join.LEAST,
         histogram="Speaker purity",
@@ -160,14 +158,14 @@ class Measures:
 
     @staticmethod
     def columns() -> tuple[Column, ...]:
-        """The measures as columns, in order."""
+        """Return the measures as columns, in order."""
         types = {str | None: TEXT, float | None: FLOAT, bool: BOOL}
         hints = get_type_hints(Measures)
         return tuple(Column(f.name, types[hints[f.name]], **f.metadata["column"]) for f in dataclasses.fields(Measures))
 
     @staticmethod
     def joining() -> dict[str, Join]:
-        """What joining makes of each measure."""
+        """Return the join rule of each measure."""
         return {f.name: f.metadata["joined"] for f in dataclasses.fields(Measures)}
 
 
@@ -179,7 +177,7 @@ _DUPLICATES = (
     ),
 )
 
-#: Of every segment, kept and rejected.
+#: Columns of every segment, kept and rejected.
 SEGMENT = (
     Column("segment_id", TEXT, "Identity of the segment, from its recording, its times and the settings"),
     Column("session_id", TEXT, "Session of its recording"),
@@ -202,24 +200,24 @@ SEGMENT = (
         optional=True,
     ),
 )
-#: Of the index: where the audio is.
+#: Columns that only the index has: where the audio is.
 PLACE = (
     Column("shard", TEXT, "File of the corpus that holds its audio; null if it has none"),
     Column("row", INTEGER, "Row in the shard, from 0"),
 )
-#: Of the shards: what is too large for an index. Times in `words` are from the start of the segment.
+#: Columns that only the shards have: too large for an index. Times in `words` are from the start of the segment.
 HEAVY = (
     Column("words", pa.list_(WORD), "Words with their times from the start of the segment", "s"),
-    Column("embedding", pa.list_(FLOAT), "Voice print, of unit length"),
-    Column("audio_print", pa.binary(), "Print of the audio (`pipeline.duplicates.audio_print`), uint16"),
+    Column("embedding", pa.list_(FLOAT), "Speaker embedding, of unit length"),
+    Column("audio_print", pa.binary(), "Audio fingerprint (`pipeline.duplicates.audio_print`), uint16"),
     Column("audio", AUDIO, "The clip as FLAC"),
 )
-#: Laid over the columns of the same names in the index, which are empty there: what a pass over the whole corpus found twice.
+#: Result of the duplicate search over the whole corpus. It fills the columns of the same names in the index, which are null there.
 DUPLICATES = (
     Column("segment_id", TEXT, "Identity of the segment, from its recording, its times and the settings"),
     *_DUPLICATES,
 )
-#: duration_s = silence_s + the sum of the recording's segments, kept and rejected: every second is accounted for.
+#: duration_s = silence_s + the sum of the recording's segments, kept and rejected. Every second is accounted for.
 RECORDINGS = (
     Column("source_id", TEXT, "Identity of the recording, from its content and session"),
     Column("path", TEXT, "Where it was read from: a path, a URL without secrets, or a member of a container"),
@@ -241,7 +239,7 @@ RECORDINGS = (
 REFERENCES = (
     Column("segment_id", TEXT, "The segment to be spoken"),
     Column("reference_id", TEXT, "The segment that is its reference"),
-    Column("cosine", FLOAT, "Likeness of the two voices", "-1 to 1"),
+    Column("cosine", FLOAT, "Cosine similarity of the two voices", "-1 to 1"),
     Column("gap", INTEGER, "The segment's `seq` minus that of the reference; never 1"),
 )
 DESCRIPTIONS = (
@@ -270,16 +268,16 @@ DECOUPLED = (
     Column("segment_id", TEXT, "The clip that was made"),
     Column("described_id", TEXT, "The segment whose description it follows"),
     Column("timbre_id", TEXT, "The segment whose timbre it has"),
-    Column("text", TEXT, "What is said in it"),
+    Column("text", TEXT, "Its text"),
     Column("cer", FLOAT, "Character error rate of the clip against its text", "0 = equal"),
-    Column("cosine", FLOAT, "Likeness to the voice of the timbre", "-1 to 1"),
+    Column("cosine", FLOAT, "Cosine similarity to the voice of the timbre", "-1 to 1"),
     Column("accepted", BOOL, "Whether it is good enough for training"),
 )
 QUARANTINE = (
     Column("path", TEXT, "The file or member that failed"),
     Column("source_id", TEXT, "Its recording; null if it failed before it was one"),
     Column("stage", TEXT, "Stage that it failed in"),
-    Column("error", TEXT, "Reason, for people"),
+    Column("error", TEXT, "Reason of the failure"),
     Column("attempts", INTEGER, "Workers that it cost in one run, otherwise 1"),
     Column("at", TIME, "Time of the failure", "UTC"),
     Column("cause", TEXT, "`data` (the recording), `machine` (tried again by the next run) or `bug`", optional=True),
@@ -296,7 +294,7 @@ UNITS = (
     Column("at", TIME, "Time of the commit", "UTC"),
 )
 
-#: What each view of the catalog holds.
+#: Contents of each view of the catalog.
 VIEW_WORDS: dict[str, str] = {
     "recordings": "One row per source file (or channel of it): what it is and what became of it.",
     "segments": "One row per segment, kept and rejected, with all its scores. What was not measured is null.",
@@ -329,7 +327,7 @@ VIEW_COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("reason", None, "The first reason of rejected segments, otherwise the outcome"),
         Column("segments", None, "Segments whose first reason it is"),
         Column("seconds", None, "Their time", "s"),
-        Column("segments_any", None, "Segments that it speaks against, whichever reason is first"),
+        Column("segments_any", None, "Segments that have this reason, first or not"),
         Column("seconds_any", None, "Their time", "s"),
         Column("share", None, "Share of `seconds` in all recorded time", "0-1"),
     ),

@@ -1,8 +1,8 @@
-"""Writing a corpus: a unit appears whole, once, or not at all.
+"""Writing a corpus: a unit is committed atomically, and once.
 
-Files are written under tmp/, forced to the disk and renamed to names that carry their content's hash; then the unit's
-record, which lists them, is linked into units/. That link is the commit: readers enumerate records and nothing else.
-The first record wins, so two workers on one unit, or a worker that was killed and runs again, never show it twice.
+Files are written under tmp/, forced to the disk and renamed to names that contain their content's hash. Then the unit's record,
+which lists them, is linked into units/. That link is the commit: readers enumerate records and nothing else. The first record
+wins. So a unit appears once even if two workers process it, or if a worker is killed and runs again.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _RECORDS = "*/*.json"
 
 
 class CorpusError(ValueError):
-    """A folder is not a corpus that can be used; the message is one line that says what to do."""
+    """A folder is not a usable corpus; the message is one line that says what to do."""
 
 
 @dataclass(frozen=True)
 class UnitContent:
-    """Everything one unit commits. Rows are dicts with the columns of `catalogs.corpus.schema`.
+    """Everything that one unit commits. Rows are dicts with the columns of `catalogs.corpus.schema`.
 
     `rows`: SEGMENTS columns for every segment, kept or rejected; `audio` is FLAC bytes, or None after a hard rule.
-    `stats`: busy seconds per stage (`busy_s`), wall seconds (`wall_s`), digest of the settings; kept in the record.
-    `generation`: 0 for sources that no record lists yet, else one more than the highest of the records that list them; of two
-    records that list a source the one of the higher generation counts (`catalogs.corpus.attempts`).
+    `stats`: busy seconds per stage (`busy_s`), wall seconds (`wall_s`), digest of the settings; stored in the record.
+    `generation`: 0 for sources that no record lists yet, otherwise one more than the highest generation of the records that list
+    them. If two records list a source, the one of the higher generation counts (`catalogs.corpus.attempts`).
     """
 
     unit_id: str
@@ -56,9 +56,9 @@ class UnitContent:
 
 
 def create_corpus(root: str | Path, name: str | None = None, license: str | None = None) -> dict[str, Any]:
-    """Make `root` a corpus (or open one that is there); returns corpus.json. Safe to call again and by many workers.
+    """Make `root` a corpus, or open an existing one; return corpus.json. Safe to call again and by many workers.
 
-    Raises CorpusError when the folder is a file, holds other things, or a corpus of a newer format.
+    Raises CorpusError if the folder is a file, holds other things, or is a corpus of another format.
     """
     root = Path(root)
     marker = root / "corpus.json"
@@ -84,7 +84,7 @@ def create_corpus(root: str | Path, name: str | None = None, license: str | None
 
 
 def corpus_info(root: str | Path) -> dict[str, Any]:
-    """corpus.json of a corpus; CorpusError when the folder is none or was written by a newer or older version."""
+    """Return corpus.json. Raises CorpusError if the folder is not a corpus, or is one of a newer or older format."""
     info = read_info(Path(root))
     if info is None:
         raise CorpusError(
@@ -101,7 +101,7 @@ def corpus_info(root: str | Path) -> dict[str, Any]:
 
 
 def read_info(root: Path) -> dict[str, Any] | None:
-    """corpus.json as it is; None if it is damaged, or missing beside commit records. CorpusError if this is not a corpus."""
+    """Return corpus.json unchecked; None if it is damaged, or missing beside commit records. CorpusError for other folders."""
     try:
         info = json.loads((root / "corpus.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -114,7 +114,7 @@ def read_info(root: Path) -> dict[str, Any] | None:
 
 
 def record_path(root: str | Path, unit: str) -> Path:
-    """Where the commit record of a unit is (or will be)."""
+    """Return the path of a unit's commit record, which may not exist yet."""
     return Path(root) / "units" / unit[:2] / f"{unit}.json"
 
 
@@ -124,16 +124,16 @@ def is_inside(name: str) -> bool:
 
 
 def committed_units(root: str | Path) -> set[str]:
-    """Ids of the units that are committed: what a resumed run leaves out."""
+    """Return the ids of the committed units; a resumed run skips them."""
     return {path.stem for path in (Path(root) / "units").glob(_RECORDS)}
 
 
 def read_records(root: str | Path, superseded: bool = False) -> Iterator[dict[str, Any]]:
-    """The commit records of a corpus, in order of unit id. CorpusError for one that cannot be read.
+    """Yield the commit records of a corpus, in order of unit id. Raises CorpusError for one that cannot be read.
 
-    Units made under other settings than the corpus' present ones (`prepare --redo`) are left out unless `superseded`:
-    they stay on the disk, but nobody may mix them with their successors. The same holds for units whose sources were all
-    processed again; of a unit where only some were, the record has their ids under `superseded` (not on the disk).
+    Units made with other settings than the present ones (`prepare --redo`) are left out unless `superseded`. They stay on the
+    disk, but must not be mixed with their successors. Units whose sources were all processed again are left out too. If only
+    some were, the record has their ids under `superseded` (not on the disk).
     """
     if superseded:
         yield from _all_records(Path(root))
@@ -161,9 +161,9 @@ def _all_records(root: Path) -> Iterator[dict[str, Any]]:
 
 
 def bind_fingerprint(root: str | Path, fingerprint: str, redo: bool = False) -> None:
-    """Bind a corpus to the fingerprint of the settings it is made with; a bound one is bound again only with `redo`.
+    """Bind a corpus to the fingerprint of its settings. A bound corpus gets another fingerprint only with `redo`.
 
-    Raises CorpusError when the corpus was made with other settings: two kinds of segments must never mix.
+    Raises CorpusError if the corpus was made with other settings: segments of different settings must not mix.
     """
     root = Path(root)
     info = corpus_info(root)
@@ -180,9 +180,9 @@ def bind_fingerprint(root: str | Path, fingerprint: str, redo: bool = False) -> 
 
 
 def commit_unit(root: str | Path, unit: UnitContent) -> dict[str, Any]:
-    """Commit a unit and return its record; if the unit is committed already, the existing record and nothing else.
+    """Commit a unit and return its record. If the unit is already committed, only return the existing record.
 
-    Raises OSError (e.g. ENOSPC) with nothing of the unit visible, ValueError for rows that do not fit the format.
+    Raises OSError (e.g. ENOSPC), with nothing of the unit visible, and ValueError for rows that do not fit the format.
     """
     root = Path(root)
     final = record_path(root, unit.unit_id)
@@ -202,7 +202,7 @@ def commit_unit(root: str | Path, unit: UnitContent) -> dict[str, Any]:
 
 
 def commit_record(root: str | Path, record: Mapping[str, Any]) -> None:
-    """Commit a unit whose files are all in place, by its record alone; nothing happens if the unit has a record."""
+    """Commit a unit whose files are all in place by linking its record. Does nothing if the unit has a record."""
     with own_scratch(Path(root) / "tmp") as attempt:
         _link_record(_write_record(attempt, record), record_path(root, record["unit_id"]))
 
@@ -214,7 +214,7 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> Path:
 
 
 def _write_files(root: Path, unit: UnitContent, attempt: Path) -> list[dict[str, Any]]:
-    """Write, force out and rename every file of the unit; returns their entries for the record."""
+    """Write, fsync and rename every file of the unit; return their entries for the record."""
     import pyarrow.parquet as pq
 
     def parquet(table: pa.Table) -> Callable[[IO[bytes]], None]:
@@ -246,7 +246,7 @@ def _write_files(root: Path, unit: UnitContent, attempt: Path) -> list[dict[str,
 
 
 def unit_about(unit: UnitContent, rows: Mapping[str, int]) -> dict[str, Any]:
-    """What each Parquet file of a unit says of the whole unit in its metadata: enough to rebuild a record that was lost."""
+    """Return the metadata that each Parquet file of a unit holds about the unit: enough to rebuild a lost record."""
     return {
         "unit_id": unit.unit_id,
         "fingerprint": unit.fingerprint,
@@ -264,7 +264,7 @@ def _place(
     relative = f"{kind}/{unit[:2]}/{unit}.{sha256[:8]}.{suffix}"
     final = root / relative
     make_folder(final.parent)
-    os.replace(draft, final)  # noqa: PTH105 - the one call the protocol is about
+    os.replace(draft, final)  # noqa: PTH105 - the commit protocol relies on this call
     fsync_path(final.parent)
     return {"kind": kind, "path": relative, "sha256": sha256, "bytes": size}
 
@@ -287,7 +287,7 @@ def _record(unit: UnitContent, files: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _link_record(draft: Path, final: Path) -> dict[str, Any] | None:
-    """The commit: make the record visible unless there is one; returns that one, or None when ours is it now."""
+    """Commit: make the record visible unless there is one. Return the existing record, or None if ours is the first."""
     make_folder(final.parent)
     try:
         os.link(draft, final)
@@ -296,7 +296,7 @@ def _link_record(draft: Path, final: Path) -> dict[str, Any] | None:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK):
             raise
-        # No hard links on this file system. One writer a unit is the rule there; the rename is still all or nothing.
+        # This file system has no hard links, so only one writer per unit is safe here. The rename is still atomic.
         if final.is_file():
             return json.loads(final.read_text(encoding="utf-8"))
         os.replace(draft, final)  # noqa: PTH105
@@ -305,10 +305,10 @@ def _link_record(draft: Path, final: Path) -> dict[str, Any] | None:
 
 
 def quarantine_now(root: str | Path, row: Mapping[str, Any], arguments: Sequence[str] = ()) -> Path:
-    """Persist one quarantine verdict at once, outside of any unit: a driver killed later must not forget it.
+    """Write one quarantine row at once, outside of any unit, so that it survives if the driver is killed later.
 
-    The same verdict (path, source, stage, error) written again replaces itself. `arguments`: the sources that were asked for,
-    by which a later run knows whether it has looked at the same place.
+    A row with the same path, source, stage and error replaces the earlier one. `arguments`: the sources that the run was given.
+    A later run compares them to know whether it searched the same place.
     """
     import pyarrow.parquet as pq
 
@@ -324,13 +324,13 @@ def quarantine_now(root: str | Path, row: Mapping[str, Any], arguments: Sequence
 
 
 def write_in_corpus(root: str | Path, final: Path, data: bytes) -> None:
-    """Put `data` at `final`, a path inside the corpus, whole or not at all; the draft is in a separate folder below tmp/."""
+    """Write `data` to `final`, a path inside the corpus, atomically; the draft is in a separate folder below tmp/."""
     with own_scratch(Path(root) / "tmp") as folder:
         write_atomically(final, data, folder)
 
 
 def sweep_tmp(root: str | Path) -> int:
-    """Remove what killed writers left in tmp/; return the bytes freed. What living writers have there stays."""
+    """Remove what killed writers left in tmp/; return the bytes freed. Files of live writers stay."""
     return sweep_scratch(Path(root) / "tmp")
 
 

@@ -1,4 +1,4 @@
-"""Damage to a corpus' files: one error, with the command that mends it, wherever such a file is met."""
+"""Damage to a corpus' files: one exception, with the command that repairs it, for every reader."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from catalogs.files import one_line
 
 
 class DamagedFileError(CorpusError):
-    """A file of a corpus is missing, cut off or changed; the message is one line that names the file and the repair."""
+    """A file of a corpus is missing, truncated or changed; the message is one line that names the file and the repair."""
 
     def __init__(self, path: str | Path, fault: str) -> None:
         self.finding = f"{path}: {fault}"
@@ -23,18 +23,18 @@ class DamagedFileError(CorpusError):
 
 
 def repair_command(root: str | Path) -> str:
-    """The command that mends a corpus, ready to be pasted into a shell."""
+    """Return the command that repairs a corpus, quoted for a shell."""
     return f"voxmill fsck {shlex.quote(str(root))} --repair"
 
 
 def corpus_of(path: Path) -> Path:
-    """The corpus folder that a file lies in; its own folder if no corpus is above it."""
+    """Return the corpus folder that holds a file, or the file's folder if no corpus is above it."""
     return next((folder for folder in path.parents if (folder / "corpus.json").is_file()), path.parent)
 
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Raise DamagedFileError, about `path`, for whatever Arrow, Parquet or FLAC say of a file that is not what was committed."""
+    """Turn the errors of Arrow, Parquet and FLAC for a damaged file into a DamagedFileError about `path`."""
     try:
         yield
     except CorpusError:
@@ -50,5 +50,5 @@ def reading(path: str | Path) -> Iterator[None]:
 
 
 def finding(error: BaseException) -> str:
-    """Return what was found, in one line; of a DamagedFileError without the repair, which the caller names."""
+    """Return the message of an error in one line; for a DamagedFileError without the repair, which the caller adds."""
     return (error.finding if isinstance(error, DamagedFileError) else one_line(error)).rstrip(".")

@@ -1,6 +1,6 @@
-"""Which segments of a corpus are the same audio, or the same words of the same voice: one companion file, rewritten by each pass.
+"""Duplicate segments of a corpus: the same audio, or the same text spoken again by the same voice. Each pass rewrites one file.
 
-annotations/duplicates/all.parquet     a row for each segment that is linked to another; the rest has none
+annotations/duplicates/all.parquet     one row per segment that is linked to another; other segments have no row
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from catalogs.corpus.schema import DUPLICATES, INDEX, fill
 from catalogs.corpus.shards import to_table
 
 KINDS: tuple[str, ...] = ("exact", "reencode", "part", "same_text")
-"""exact: the same decoded samples. reencode: the same audio after a codec, a telephone, a gain, an offset. part: a stretch of the
-audio is the other's (a jingle, an excerpt). same_text: the same words said again by the same voice."""
+"""exact: the same decoded samples. reencode: the same audio after a codec, a telephone, a gain or an offset. part: part of the
+audio is also in the other (a jingle, an excerpt). same_text: the same text spoken again by the same voice."""
 
 _COLUMNS = [name for name in DUPLICATES.names if name != "segment_id"]
 
 
 def duplicates_path(root: str | Path) -> Path:
-    """Where a corpus keeps what was found twice in it."""
+    """Return the path of a corpus' duplicates file."""
     return Path(root) / "annotations" / "duplicates" / "all.parquet"
 
 
 def read_duplicates(root: str | Path) -> pa.Table:
-    """The DUPLICATES rows of a corpus; none where no pass was made."""
+    """Return the DUPLICATES rows of a corpus; no rows if no pass was made."""
     import pyarrow.parquet as pq
 
     path = duplicates_path(root)
@@ -41,7 +41,7 @@ def read_duplicates(root: str | Path) -> pa.Table:
 
 
 def duplicates_state(root: str | Path) -> str | None:
-    """What the last pass said it was made of (units, settings); None where there was none."""
+    """Return the state (units, settings) that the last pass recorded; None if there was no pass."""
     import pyarrow.parquet as pq
 
     path = duplicates_path(root)
@@ -53,7 +53,7 @@ def duplicates_state(root: str | Path) -> str | None:
 
 
 def write_duplicates(root: str | Path, rows: Iterable[Mapping[str, Any]], state: str) -> None:
-    """Put `rows` (DUPLICATES columns) in place of what the last pass found, whole or not at all."""
+    """Replace the result of the last pass with `rows` (DUPLICATES columns), atomically."""
     import pyarrow.parquet as pq
 
     table = to_table(rows, DUPLICATES).replace_schema_metadata({b"voxmill": json.dumps({"state": state}).encode()})
@@ -63,7 +63,7 @@ def write_duplicates(root: str | Path, rows: Iterable[Mapping[str, Any]], state:
 
 
 def with_duplicates(index: pa.Table, duplicates: pa.Table) -> pa.Table:
-    """INDEX rows with the duplicate columns of their segments; order and other columns stay."""
+    """Return the INDEX rows with the duplicate columns of their segments; order and other columns stay."""
     if not duplicates.num_rows:
         return index
     places = {segment: row for row, segment in enumerate(duplicates.column("segment_id").to_pylist())}

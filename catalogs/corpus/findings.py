@@ -1,4 +1,4 @@
-"""What `fsck` found in a corpus, for the report and for the repair."""
+"""The findings of `fsck`, for its report and for the repair."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from catalogs.corpus.unnamed import Unnamed
 
 @dataclass
 class Findings:
-    """What an examination found, and what a repair needs to know of it."""
+    """What an examination of a corpus found, and what a repair needs."""
 
     problems: list[Problem] = field(default_factory=list)
-    """Errors and notices that no repair mends."""
+    """Errors and notices that a repair cannot fix."""
     records: list[dict[str, Any]] = field(default_factory=list)
     damaged: dict[str, list[Problem]] = field(default_factory=dict)
-    """Of each unit with files at fault: what is wrong with them; `path` is the file's."""
+    """Faulty files by unit; `path` of a problem is the file's."""
     broken_records: dict[Path, Problem] = field(default_factory=dict)
     companions: list[Problem] = field(default_factory=list)
     """Annotations and latents that cannot be read: a later pass makes them again."""

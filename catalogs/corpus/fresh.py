@@ -1,4 +1,4 @@
-"""A corpus folder that a start has made, taken away again where the start fails before it has found anything."""
+"""Removal of a new corpus folder if the run that made it fails before it has found anything."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _OF_A_START = frozenset({"corpus.json", "prepare.yaml", ".lock"})
-"""Files that every start writes. Whatever else lies in a corpus is work: hashes, verdicts, logs, units."""
+"""Files that every run writes at its start. Other files in a corpus are work: hashes, verdicts, logs, units."""
 
 
 class Fresh:
-    """What of a corpus' folder was not there yet. To be made before `create_corpus`."""
+    """What a corpus' folder lacked before the run. Create it before `create_corpus` is called."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -21,9 +21,9 @@ class Fresh:
 
     @contextmanager
     def removed_on_failure(self) -> Iterator[None]:
-        """Remove what was made since, whatever is raised, unless there was a corpus before or there is work in it by now.
+        """Remove what was made since if anything is raised, unless there was a corpus before or it holds work by now.
 
-        The caller holds the run lock.
+        The caller must hold the run lock.
         """
         try:
             yield

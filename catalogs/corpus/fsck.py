@@ -1,4 +1,4 @@
-"""Proof that a corpus is whole: every file is there and unchanged, every id once, every second accounted for."""
+"""Check of a corpus: every file exists and is unchanged, every id occurs once, every second is accounted for."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ __all__ = ["Findings", "Problem", "fsck"]
 def fsck(
     root: str | Path, hashes: bool = True, repair: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> list[Problem]:
-    """Check a corpus; an empty list (or only notices) means it is whole.
+    """Check a corpus. An empty list, or one with notices only, means that it is whole.
 
-    `hashes=False` skips re-reading every byte. `repair` mends what can be mended (`catalogs.corpus.repair`), and deletes only
-    files that are doubles of what is committed; CorpusBusyError while a run is at work. `progress` is called with (units
-    done, units in all).
+    `hashes=False` skips re-reading every byte. `repair` fixes what it can (`catalogs.corpus.repair`), and deletes only duplicates
+    of committed files; it raises CorpusBusyError while a run is at work. `progress` is called with (units done, units in all).
     """
     root = Path(root)
     if repair:
@@ -54,7 +53,7 @@ def fsck(
 
 
 def examine(root: Path, hashes: bool, progress: Callable[[int, int], None] | None = None) -> Findings:
-    """Look at every file of a corpus and change nothing."""
+    """Check every file of a corpus; change nothing."""
     found = Findings()
     for path in sorted((root / "units").glob("*/*.json")):
         try:
@@ -87,7 +86,7 @@ def examine(root: Path, hashes: bool, progress: Callable[[int, int], None] | Non
 
 
 def _unnamed_notices(root: Path, found: Findings) -> list[Problem]:
-    """What no record names. While a run is at work this is what the run is making."""
+    """Return notices about files that no record names. While a run is at work, these may be its unfinished files."""
     if run_at_work(root):
         return [Problem("notice", ".", "a run is at work: what it has not committed yet was not looked at")]
     unnamed, command = found.unnamed, repair_command(root)
@@ -120,7 +119,7 @@ def _annotation_problems(root: Path) -> Iterator[Problem]:
 
 
 def _older_sources(records: list[dict[str, Any]]) -> dict[str, set[str]]:
-    """Of each unit: its sources that were processed again in a newer unit of the same settings."""
+    """Return, for each unit, its sources that were processed again in a newer unit of the same settings."""
     by_settings: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         by_settings[record["fingerprint"]].append(record)
@@ -132,7 +131,7 @@ def _older_sources(records: list[dict[str, Any]]) -> dict[str, set[str]]:
 
 
 def _readable(root: Path, records: list[dict[str, Any]]) -> dict[str, dict[str, Any] | None]:
-    """The record of each unit that readers use, None for one that was processed again as a whole."""
+    """Return the record of each unit as readers use it; None for a unit that was processed again as a whole."""
     bound = corpus_info(root).get("fingerprint")
     current = newest_records([record for record in records if bound in (None, record["fingerprint"])])
     return {record["unit_id"]: None for record in records} | {record["unit_id"]: record for record in current}
@@ -158,11 +157,11 @@ def _check_unit(
     for segment, source in zip(*(index.column(name).to_pylist() for name in ("segment_id", "source_id")), strict=True):
         segments[segment] += source not in older
     recordings = tables.get("recordings", RECORDINGS.empty_table())
-    # Units of older settings may hold the same recordings: they are superseded, not doubled.
+    # Units of older settings may hold the same recordings: they are superseded, not duplicates.
     committed = (source for source in recordings.column("source_id").to_pylist() if source not in older)
     sources.update((source, record["fingerprint"]) for source in committed)
     if faults:
-        # What the other tables say of each other follows from these.
+        # A damaged table also makes the comparisons between tables fail, so these are skipped.
         found.damaged[record["unit_id"]] = faults
         return
     if index.num_rows != record["segments"]:
@@ -172,7 +171,7 @@ def _check_unit(
 
 
 def _check_file(root: Path, file: dict[str, Any], hashes: bool) -> tuple[pa.Table | None, str | None]:
-    """(table, what is wrong) of a file that a record names; one of them is None."""
+    """Return (table, fault) of a file that a record names; one of them is None."""
     path = root / file["path"]
     if not path.is_file():
         return None, "is missing"

@@ -1,4 +1,4 @@
-"""What has been tried in a corpus: which sources are committed, how often, and what is known of those that failed."""
+"""History of a corpus: which sources are committed, at which attempt, and why sources failed."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ Again = Callable[[Mapping[str, Any]], bool]
 
 @dataclass
 class History:
-    """The sources of a corpus under its present settings. Failures of a file's second channel are the file's."""
+    """The sources of a corpus under its present settings. Failures of a file's second channel count as the file's."""
 
     generations: dict[str, int] = field(default_factory=dict)
-    """Of each committed source: the generation of the newest record that lists it."""
+    """Generation of the newest record that lists a source, by committed source."""
     committed_at: dict[str, str] = field(default_factory=dict)
     failures: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Quarantine rows of the newest attempt, by source."""
 
     def done(self, again: Again) -> set[str]:
-        """The committed sources that are not to be tried again."""
+        """Return the committed sources that are not to be tried again."""
         return {source for source in self.generations if not any(again(row) for row in self.failures.get(source, ()))}
 
     def runs(self, source: str, cause: str) -> int:
-        """How many runs in a row have ended with this cause for a source."""
+        """Return how many runs in a row have ended with this cause for a source."""
         rows = [row for row in self.failures.get(source, ()) if cause_of_row(row) == cause]
         return max((row.get("runs") or 1 for row in rows), default=0)
 
 
 def read_history(root: str | Path) -> History:
-    """Read the records and the quarantine files that they name. CorpusError for a record that cannot be read."""
+    """Read the records and the quarantine files that they name. Raises CorpusError for a record that cannot be read."""
     history = History()
     for record in read_records(root):
         older = set(record.get("superseded", ()))
@@ -60,7 +60,7 @@ def read_history(root: str | Path) -> History:
 
 
 def committed_sources(root: str | Path, again: Again = lambda row: False) -> set[str]:
-    """Ids of the sources in units committed under the corpus' present settings, without those to be tried again."""
+    """Return the sources committed under the corpus' present settings, without those to be tried again."""
     return read_history(root).done(again)
 
 
@@ -72,7 +72,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def refused_files(root: str | Path) -> Iterator[tuple[Path, dict[str, Any], set[str]]]:
-    """(file, row, the sources that were asked for) of each verdict that was written outside of any unit."""
+    """Yield (file, row, the sources that the run was given) of each quarantine row written outside of any unit."""
     import pyarrow.parquet as pq
 
     for path in sorted((Path(root) / "quarantine" / "now").glob("*.parquet")):
@@ -86,7 +86,7 @@ def refused_files(root: str | Path) -> Iterator[tuple[Path, dict[str, Any], set[
 
 
 def replaced_sources(root: str | Path) -> list[str]:
-    """Ids of failed sources in whose place another file lies by now: their quarantine rows are out of date."""
+    """Return the ids of failed sources whose path now holds another file: their quarantine rows are out of date."""
     try:
         found = json.loads(_replaced_path(root).read_text(encoding="utf-8"))
         return sorted(str(source) for source in found["source_ids"])
@@ -95,7 +95,7 @@ def replaced_sources(root: str | Path) -> list[str]:
 
 
 def note_replaced(root: str | Path, history: History, found: Iterable[tuple[str, str]]) -> None:
-    """Remember which failed sources were replaced, from the (path, source id) pairs that a run has found."""
+    """Store which failed sources were replaced, from the (path, source id) pairs that a run has found."""
     if not history.failures:
         return
     at_path = dict(found)

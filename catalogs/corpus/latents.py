@@ -1,10 +1,11 @@
-"""Latents beside a corpus: what a codec makes of its segments, once, in Arrow files that a trainer reads through a memory map.
+"""Latents beside a corpus: a codec encodes the segments once, into Arrow files that a trainer reads through a memory map.
 
-    latents/<digest of the codec's encoder>/<aa>/<unit>.<sha8>.arrow     a row a segment, keyed by segment_id
+    latents/<digest of the codec's encoder>/<aa>/<unit>.<sha8>.arrow     one row per segment, keyed by segment_id
 
-A file is written whole, under a name that carries its content's hash, and holds segments of one unit; a unit may have several
-(a run that was killed, thresholds that brought segments in later). Segments are never rewritten for it. It names the shard whose
-audio was encoded: a segment that is processed again may have the same id and other audio, and then its latents are made again.
+A file is written atomically, under a name that contains its content's hash, and holds segments of one unit. A unit may have
+several files (after a killed run, or after changed thresholds kept more segments). The segments' files are never rewritten. Each
+file names the shard whose audio was encoded. A segment that is processed again may have the same id but other audio; then its
+latents are made again.
 """
 
 from __future__ import annotations
@@ -26,33 +27,33 @@ from catalogs.corpus.reader import replaced_segments
 from catalogs.corpus.shards import BATCH_ROWS
 
 _OPEN_FILES = 256
-#: `latents`: bfloat16 bits, little endian, row-major [patches, patch_size, feat_dim]; `patches`: with the padded last one.
+#: `latents`: bfloat16 bits, little endian, row-major `[patches, patch_size, feat_dim]`; `patches` counts the padded last patch.
 LATENTS = pa.schema([("segment_id", pa.string()), ("patches", pa.int32()), ("latents", pa.binary())])
 
 
 @dataclass(frozen=True)
 class LatentForm:
-    """What latents are of: they fit a model only where all of it is the same."""
+    """The format of latents: they fit a model only if all fields are the same."""
 
     codec: str
     """Digest of the codec's encoder."""
     patch_size: int
-    """Latent frames of a patch."""
+    """Latent frames per patch."""
     feat_dim: int
-    """Channels of a frame."""
+    """Channels per frame."""
 
     @property
     def patch_bytes(self) -> int:
-        """Bytes of a patch in bfloat16."""
+        """Bytes per patch in bfloat16."""
         return 2 * self.patch_size * self.feat_dim
 
 
 def write_latents(
     root: str | Path, form: LatentForm, shard: str, rows: Sequence[tuple[str, np.ndarray]]
 ) -> tuple[Path, int]:
-    """Write latents (uint16 [A, P, D]: bfloat16 bits) of segments of one shard, whole or not at all; (the file, its bytes).
+    """Write latents (`[A, P, D] uint16`: bfloat16 bits) of segments of one shard, atomically; return (the file, its bytes).
 
-    Raises ValueError for values of another form, OSError with nothing visible.
+    Raises ValueError for values of another form, and OSError with nothing visible.
     """
     for segment, values in rows:
         if values.dtype != np.uint16 or values.shape[1:] != (form.patch_size, form.feat_dim):
@@ -86,18 +87,18 @@ def write_latents(
 
 
 def latent_files(root: str | Path, codec: str | None = None) -> list[Path]:
-    """The files of one codec, or of all, in order."""
+    """Return the latent files of one codec, or of all codecs, in order."""
     return sorted((Path(root) / "latents").glob(f"{codec or '*'}/*/[!.]*.arrow"))
 
 
 def stored_codecs(root: str | Path) -> list[str]:
-    """Digests of the codecs whose latents a corpus has."""
+    """Return the digests of the codecs whose latents a corpus has."""
     return sorted({path.parent.parent.name for path in latent_files(root)})
 
 
 class StoredLatents:
-    """The latents that a corpus has in one form, of segments as they are now. Cheap to open, safe to pickle; files made later are
-    not seen.
+    """The latents of one form in a corpus that match the present segments. Cheap to open and safe to pickle. Files made later are
+    not included.
     """
 
     def __init__(self, root: str | Path, form: LatentForm) -> None:
@@ -105,7 +106,7 @@ class StoredLatents:
         self.root, self.form = Path(root), form
         self._places: dict[str, tuple[int, int]] = {}
         records = {record["unit_id"]: record for record in read_records(root)}
-        # Not even opened: latents of units that were processed again as a whole.
+        # Latents of units that were processed again as a whole are not opened.
         self._files = [path for path in latent_files(root, form.codec) if _unit(path) in records]
         self._tables: OrderedDict[int, pa.Table] = OrderedDict()
         for number, path in enumerate(self._files):
@@ -132,7 +133,7 @@ class StoredLatents:
         return len(self._places)
 
     def get(self, segment_id: str) -> np.ndarray | None:
-        """uint16 [A, P, D]: the bfloat16 bits of a segment's latents, a read-only view of the map; None where there are none."""
+        """Return the bfloat16 bits of a segment's latents, `[A, P, D] uint16`, as a view of the map; None if there are none."""
         place = self._places.get(segment_id)
         if place is None:
             return None
@@ -150,9 +151,10 @@ class StoredLatents:
 def latent_problems(
     root: Path, segments: Collection[str], records: Mapping[str, Mapping[str, Any] | None], hashes: bool = True
 ) -> Iterator[tuple[str, str, str]]:
-    """(severity, path, what is wrong) of everything under latents/.
+    """Yield (severity, path, fault) for the files under latents/ that have one.
 
-    segments: ids of all committed segments. records: of all committed units, None for one that was processed again as a whole.
+    segments: ids of all committed segments. records: records of all committed units by unit id, None for a unit that was
+    processed again as a whole.
     """
     for path in sorted((root / "latents").rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -191,7 +193,7 @@ def _unit(path: Path) -> str:
 
 
 def _is_of(table: pa.Table, record: Mapping[str, Any]) -> bool:
-    """Return True if latents were made of a shard that a unit's record lists. Files of before do not name their shard."""
+    """Return True if latents were made from a shard that a unit's record lists. Older files do not name their shard."""
     shard = json.loads(table.schema.metadata[b"voxmill"]).get("shard")
     return shard is None or any(file["path"] == shard for file in record["files"])
 

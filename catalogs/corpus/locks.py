@@ -1,6 +1,6 @@
-"""Who is at work on a corpus: one run at a time, and a scratch folder for each writer that nobody else sweeps.
+"""Locks of a corpus: one run at a time, and one scratch folder per writer that other processes do not sweep.
 
-Both are `flock` locks, which the system releases when a process dies: a lock that is held means a living owner.
+Both are `flock` locks. The system releases them when a process dies, so a held lock means a live owner.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def run_at_work(root: str | Path) -> bool:
 
 @contextmanager
 def own_scratch(tmp: str | Path) -> Iterator[Path]:
-    """A folder of one writer below `tmp` (absolute path), removed at the end.
+    """Make a folder for one writer below `tmp` (absolute path); remove it at the end.
 
-    The file `<name>.lock` beside it is locked as long as the writer lives: `sweep_scratch` leaves a folder with a held lock
-    alone. The lock is taken before the folder is made and removed after it, so a folder without a lock has no owner.
+    The file `<name>.lock` beside it is locked while the writer lives: `sweep_scratch` skips a folder with a held lock. The lock is
+    taken before the folder is made and removed after the folder, so a folder without a lock has no owner.
     """
     tmp = Path(tmp).absolute()
     folder, lock = _locked_name(tmp)
@@ -64,37 +64,37 @@ def own_scratch(tmp: str | Path) -> Iterator[Path]:
 
 
 def _locked_name(tmp: Path) -> tuple[Path, IO[bytes]]:
-    """A new name below `tmp` and its lock file, held."""
+    """Return a new path below `tmp` and its lock file, locked."""
     while True:
         tmp.mkdir(parents=True, exist_ok=True)
         folder = tmp / f"w-{uuid.uuid4().hex[:12]}"
         path = _lock_of(folder)
         with suppress(FileNotFoundError):
             lock = path.open("wb")
-            # A sweep may have met the file between its creation and its lock, and removed it: then another name is tried.
+            # A sweep may have removed the file between its creation and its lock: then another name is tried.
             if _taken(lock) and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
                 return folder, lock
             lock.close()
 
 
 def dead_scratch(tmp: str | Path) -> list[Path]:
-    """Entries of `tmp` without a living owner: folders of killed writers and what older versions left there."""
+    """Return the entries of `tmp` without a live owner: folders of killed writers, and files of older versions."""
     return [entry for entry in sorted(Path(tmp).glob("*")) if not _held(_lock_of(entry))]
 
 
 def sweep_scratch(tmp: str | Path) -> int:
-    """Remove what killed writers left in `tmp`; return the bytes freed. What a living writer owns stays."""
+    """Remove what killed writers left in `tmp`; return the bytes freed. Entries of live writers stay."""
     return sum(_sweep(entry) for entry in dead_scratch(tmp))
 
 
 def _sweep(entry: Path) -> int:
-    """Remove one entry unless a writer owns it; return the bytes freed. Whatever vanishes meanwhile was another sweep's."""
+    """Remove one entry unless a writer owns it; return the bytes freed. Another sweep may remove it at the same time."""
     try:
         lock = _lock_of(entry).open("r+b")
     except FileNotFoundError:
         lock = None
     try:
-        # Held while its file is removed: a writer that is just creating this lock then sees that it has to take another name.
+        # The lock is held while its file is removed. A writer that is creating this lock then sees that it must take another name.
         if lock is not None and not _taken(lock):
             return 0
         freed = sum(_file_bytes(path) for path in (entry, *entry.rglob("*")))
@@ -110,7 +110,7 @@ def _sweep(entry: Path) -> int:
 
 
 def _file_bytes(path: Path) -> int:
-    """The size of a file; 0 for a folder, a link and for what is gone."""
+    """Return the size of a file; 0 for a folder, a link or a missing file."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -123,7 +123,7 @@ def _lock_of(entry: Path) -> Path:
 
 
 def _held(lock: Path) -> bool:
-    """Return True if a living process holds this lock file. A file that is not there is not held."""
+    """Return True if a live process holds this lock file. A missing file is not held."""
     try:
         with lock.open("rb") as file:
             return not _taken(file, fcntl.LOCK_SH)
@@ -132,7 +132,7 @@ def _held(lock: Path) -> bool:
 
 
 def _taken(lock: IO[bytes] | IO[str], kind: int = fcntl.LOCK_EX) -> bool:
-    """Take a lock without waiting; it ends when the file is closed. Return False if somebody else holds it."""
+    """Take a lock without waiting; closing the file releases it. Return False if another process holds it."""
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -141,7 +141,7 @@ def _taken(lock: IO[bytes] | IO[str], kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def _taken_alone(lock: IO[str]) -> bool:
-    """Take the exclusive lock. Wait out a shared one: a process that only looks holds it for a moment."""
+    """Take the exclusive lock; return False if another process holds it. Wait for shared locks, which checks hold only briefly."""
     while not _taken(lock):
         if not _taken(lock, fcntl.LOCK_SH):
             return False

@@ -1,4 +1,4 @@
-"""Reading a corpus: the rows of committed units, and the audio of any segment at random."""
+"""Reading a corpus: the rows of committed units, and random access to the audio of segments."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 _OPEN_SHARDS = 256
 _PART_ROWS = 16_384
-"""Rows from which on small units are not gathered any further: 7 MB of index."""
+"""Number of rows at which `kept_parts` stops merging small units: 7 MB of index."""
 
 
 def annotation_files(root: str | Path, kind: str) -> list[Path]:
-    """Files under annotations/ that hold `descriptions` or `decoupled` rows, of whichever pass, known by their columns.
+    """Return the files under annotations/ that hold `descriptions` or `decoupled` rows, recognized by their columns.
 
-    Those of units that were processed again as a whole are left out: the new unit may have segments of the same ids. Of a unit
-    that was processed again in part, the rows of `replaced_segments` are to be left out.
+    Files of units that were processed again as a whole are left out: the new unit may have segments of the same ids. If a unit was
+    processed again in part, the caller must leave out the rows of `replaced_segments`.
     """
     import pyarrow.parquet as pq
 
@@ -47,7 +47,7 @@ def annotation_files(root: str | Path, kind: str) -> list[Path]:
 
 
 def replaced_segments(root: str | Path, record: Mapping[str, Any]) -> set[str]:
-    """Ids of a unit's segments whose sources were processed again in another unit: what was made of these is out of date."""
+    """Return the ids of a unit's segments whose sources were processed again in another unit. Their annotations are out of date."""
     older = set(record.get("superseded", ()))
     schema = pa.schema([INDEX.field("segment_id"), INDEX.field("source_id")])
     files = [Path(root) / file["path"] for file in record["files"] if older and file["kind"] == "index"]
@@ -57,19 +57,19 @@ def replaced_segments(root: str | Path, record: Mapping[str, Any]) -> set[str]:
 
 
 def replaced_in_units(root: str | Path) -> dict[str, set[str]]:
-    """`replaced_segments` of each unit that has some."""
+    """Return the `replaced_segments` of each unit that has any, by unit id."""
     return {r["unit_id"]: replaced_segments(root, r) for r in read_records(root) if "superseded" in r}
 
 
 def without(table: pa.Table, column: str, values: Iterable[str]) -> pa.Table:
-    """The rows whose `column` holds none of the values."""
+    """Return the rows whose `column` holds none of the values."""
     import pyarrow.compute as pc
 
     return table.filter(pc.invert(pc.is_in(table.column(column), pa.array(list(values), pa.string()))))
 
 
 def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema` of one Parquet file of a corpus. DamagedFileError if it cannot be read."""
+    """Read the columns of `schema` from one Parquet file of a corpus. Raises DamagedFileError if it cannot be read."""
     import pyarrow.parquet as pq
 
     with reading(path), pq.ParquetFile(path) as file:
@@ -77,7 +77,7 @@ def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def _gathered(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Tables one after the other, those of few rows put together until they have `rows`."""
+    """Yield the tables in order; small tables are concatenated until they have at least `rows` rows."""
     waiting: list[pa.Table] = []
     held = 0
     for table in tables:
@@ -91,9 +91,9 @@ def _gathered(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 
 class Corpus:
-    """A corpus as it was when it was opened: `refresh` sees units committed since. Safe to pickle to data workers.
+    """A corpus as it was when it was opened. Safe to pickle to data workers.
 
-    Whatever reads a file that is not what was committed raises DamagedFileError, one line with the command that repairs it.
+    Methods that read a damaged file raise DamagedFileError: one line with the command that repairs it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -106,9 +106,9 @@ class Corpus:
         return {"path": self.path, "info": self.info, "records": self.records, "_shards": OrderedDict()}
 
     def files(self, kind: str) -> list[Path]:
-        """Committed files of a kind: segments, index, recordings, references or quarantine.
+        """Return the committed files of a kind: segments, index, recordings, references or quarantine.
 
-        A file may hold rows of sources that were processed again since: `table` leaves these out.
+        A file may hold rows of sources that were processed again; `table` leaves these out.
         """
         return [self.path / file["path"] for record in self.records for file in record["files"] if file["kind"] == kind]
 
@@ -118,7 +118,7 @@ class Corpus:
         return self.table("index")
 
     def table(self, kind: str) -> pa.Table:
-        """All committed rows of `index`, `recordings` or `references`: the newest attempt at each source."""
+        """Return all committed rows of `index`, `recordings` or `references`, from the newest attempt at each source."""
         parts = list(self._tables(kind))
         found = pa.concat_tables(parts) if parts else SCHEMAS[kind].empty_table()
         if kind == "references" and self.partly_superseded:
@@ -126,7 +126,7 @@ class Corpus:
         return with_duplicates(found, read_duplicates(self.path)) if kind == "index" else found
 
     def _tables(self, kind: str, schema: pa.Schema | None = None) -> Iterator[pa.Table]:
-        """The rows of one kind unit by unit, each read when it is asked for. schema: of some of its columns (default: all)."""
+        """Yield the rows of one kind unit by unit, read lazily. schema: the columns to read (default: all)."""
         for record in self.records:
             for file in record["files"]:
                 if file["kind"] == kind:
@@ -144,16 +144,16 @@ class Corpus:
         return table
 
     def _between_present(self, references: pa.Table) -> pa.Table:
-        """The pairs both of whose segments are there, each once: a pair of both attempts at a source is one."""
+        """Return the pairs whose two segments are both present, each once. Two attempts at a source may hold the same pair."""
         present = set(self.table("index").column("segment_id").to_pylist())
         ids = zip(*(references.column(name).to_pylist() for name in ("segment_id", "reference_id")), strict=True)
         rows = {pair: row for row, pair in enumerate(ids) if present.issuperset(pair)}
         return references.take(pa.array(sorted(rows.values()), pa.int64()))
 
     def annotations(self, kind: str) -> pa.Table:
-        """All rows of `descriptions` or `decoupled` that later passes have made so far, keyed by segment_id.
+        """Return all rows of `descriptions` or `decoupled` that later passes have made so far, keyed by segment_id.
 
-        Rows of segments that were replaced (another attempt, --redo) stay on the disk and are left out.
+        Rows of replaced segments (another attempt, --redo) stay on the disk and are left out.
         """
         import pyarrow.compute as pc
 
@@ -168,16 +168,16 @@ class Corpus:
         return found.filter(pc.is_in(found.column("segment_id"), self.index.column("segment_id").combine_chunks()))
 
     def kept(self, thresholds: Thresholds | None = None) -> pa.Table:
-        """The INDEX rows of the segments that pass `thresholds` (default: the corpus' own); no model is called."""
+        """Return the INDEX rows of the segments that pass `thresholds` (default: those of the corpus). No model is called."""
         from catalogs.corpus.thresholds import apply_thresholds, load_thresholds
 
         table = apply_thresholds(self.index, thresholds or load_thresholds(self.path))
         return table.filter(table.column("kept"))
 
     def kept_parts(self, columns: Sequence[str] = INDEX.names) -> Iterator[pa.Table]:
-        """Columns of the rows of `kept` in tables of whole units, in order of unit, read when they are asked for.
+        """Yield columns of the rows of `kept` in tables of whole units, in order of unit, read lazily.
 
-        The columns of duplicates are empty: what is a duplicate of what is known of the corpus as a whole only.
+        The columns of duplicates are null: duplicates are known for the corpus as a whole only.
         """
         from catalogs.corpus.thresholds import JUDGED, kept_rows, load_thresholds
 
@@ -193,7 +193,7 @@ class Corpus:
         return sum(record["segments"] for record in self.records)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The INDEX rows one by one as dicts."""
+        """Yield the INDEX rows one by one as dicts."""
         for batch in self.index.to_batches(max_chunksize=1024):
             yield from batch.to_pylist()
 
@@ -205,18 +205,18 @@ class Corpus:
         return dict(zip(keys, places, strict=True))
 
     def place(self, segment_id: str) -> tuple[str, int]:
-        """(shard, row) of a segment's audio; KeyError if the segment is unknown or has no audio."""
+        """Return (shard, row) of a segment's audio. Raises KeyError if the segment is unknown or has no audio."""
         shard, row = self._places[segment_id]
         if shard is None or row is None:
             raise KeyError(f"segment {segment_id} has no audio: it failed a hard rule")
         return shard, row
 
     def shard_of(self, segment_id: str) -> str | None:
-        """The shard of a segment's audio; None if the segment is unknown or has no audio."""
+        """Return the shard of a segment's audio; None if the segment is unknown or has no audio."""
         return self._places.get(segment_id, (None, None))[0]
 
     def shard(self, name: str) -> Shard:
-        """The opened shard with this name (the `shard` column: a path within the corpus)."""
+        """Return the opened shard with this name (the `shard` column: a path within the corpus)."""
         if not is_inside(name):
             raise CorpusError(f"{self.path}: a row names the shard {name}, which is not in this corpus; do not use it")
         if name in self._shards:
@@ -228,22 +228,22 @@ class Corpus:
         return self._shards[name]
 
     def segment(self, segment_id: str) -> dict[str, Any]:
-        """One segment with its words and embedding, without audio."""
+        """Return one segment with its words and embedding, without audio."""
         shard, row = self.place(segment_id)
         with reading(self.path / shard):
             return self.shard(shard).row(row) | {"shard": shard, "row": row}
 
     def audio_buffer(self, segment_id: str) -> pa.Buffer:
-        """The FLAC bytes of one segment, as a view of the shard."""
+        """Return the FLAC bytes of one segment, as a view of the shard."""
         shard, row = self.place(segment_id)
         with reading(self.path / shard):
             return self.shard(shard).audio_buffer(row)
 
     def read_audio(self, segment_id: str, level: bool = False) -> tuple[np.ndarray, int]:
-        """float32 [S] in -1..1 and the native sample rate (Hz) of one segment, as it was recorded.
+        """Return the samples of one segment as recorded, `[S] float32` in -1..1, and its native sample rate (Hz).
 
-        With `level`, at the loudness that its recorded `gain_db` brings it to (unchanged where it has none); dividing by the
-        same gain gives the recording back.
+        With `level`, the samples are scaled by the recorded `gain_db` (unchanged if it is null). Dividing by the same gain
+        restores the recording.
         """
         shard, row = self.place(segment_id)
         with reading(self.path / shard):

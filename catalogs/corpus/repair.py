@@ -1,8 +1,8 @@
-"""`fsck --repair`: the road back from damage. Nothing is deleted but doubles of what is committed.
+"""`fsck --repair`. It deletes only duplicates of committed files.
 
-corpus.json is rebuilt from the commit records, a record that was lost from its files, an index from its shard. Any other damaged
-unit is taken off the list of what is committed: its record moves to damaged/units/, and the same prepare command processes
-exactly its sources again. This is done only if all of them are still there.
+corpus.json is rebuilt from the commit records, a lost record from its files, an index from its shard. Any other damaged unit
+becomes uncommitted: its record moves to damaged/units/, and the same prepare command processes exactly its sources again. This is
+done only if all of its sources still exist.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from catalogs.settings import SettingsError, read_yaml
 
 
 def mend(root: Path, found: Findings) -> list[Problem]:
-    """Mend what can be mended; return what was done and what is left."""
+    """Repair what can be repaired; return what was done and what is left."""
     done = list(found.problems) + found.unnamed.notices
     lost = {record["unit_id"]: record for record in found.unnamed.lost}
     for path, problem in found.broken_records.items():
@@ -48,7 +48,7 @@ def mend(root: Path, found: Findings) -> list[Problem]:
 
 
 def rebuild_info(root: Path) -> Problem:
-    """Write corpus.json again: the format and fingerprint of the newest commit record, and the date of the oldest."""
+    """Write corpus.json again, with format and fingerprint of the newest commit record and the date of the oldest."""
     records = []
     for path in (root / "units").glob("*/*.json"):
         with suppress(ValueError):
@@ -65,7 +65,7 @@ def rebuild_info(root: Path) -> Problem:
 
 
 def _prepared_name(root: Path) -> str | None:
-    """The name of the corpus in the settings of its last run."""
+    """Return the name of the corpus from the settings of its last run, or None."""
     try:
         return str(read_yaml(root / "prepare.yaml").get("name") or "") or None
     except (SettingsError, OSError):
@@ -109,7 +109,7 @@ def _mend_unit(
 
 
 def _rebuild_index(root: Path, record: dict[str, Any]) -> bool:
-    """Write the index again from the shard, if every segment has audio and the result is what was committed, bit for bit."""
+    """Rebuild the index from the shard. Return False, with nothing written, if a segment has no audio or the sha256 differs."""
     import pyarrow.parquet as pq
 
     shard = next((file for file in record["files"] if file["kind"] == "segments"), None)
@@ -117,7 +117,7 @@ def _rebuild_index(root: Path, record: dict[str, Any]) -> bool:
     if shard is None or shard["rows"] != record["segments"]:
         return False
     table = pa.ipc.open_file(pa.memory_map(str(root / shard["path"]))).read_all()
-    # A shard of before a column was added has no such column, and neither has its index.
+    # A shard written before a column was added lacks it, and so does its index.
     columns = {name: table.column(name) for name in INDEX.names if name in table.schema.names}
     columns |= {"shard": pa.array([shard["path"]] * table.num_rows), "row": pa.array(range(table.num_rows), pa.int32())}
     schema = pa.schema([INDEX.field(name) for name in columns], metadata=_metadata(root, record))
@@ -132,7 +132,7 @@ def _rebuild_index(root: Path, record: dict[str, Any]) -> bool:
 
 
 def _metadata(root: Path, record: dict[str, Any]) -> dict[bytes, bytes]:
-    """What the unit's other Parquet files say of it: the index said the same."""
+    """Return the unit's metadata from its other Parquet files. The index had the same metadata."""
     for file in record["files"]:
         if file["kind"] in ("recordings", "references", "quarantine"):
             found = (read_file(root / file["path"], file["kind"]).schema.metadata or {}).get(b"voxmill")
@@ -141,7 +141,7 @@ def _metadata(root: Path, record: dict[str, Any]) -> dict[bytes, bytes]:
 
 
 def _gone_sources(root: Path, record: dict[str, Any]) -> list[str]:
-    """Recordings of a unit that are not at their place any more, or whose place is not known."""
+    """Return the recordings of a unit that are missing from their paths, or whose paths are not known."""
     known: dict[str, dict[str, Any]] = {}
     for file in record["files"]:
         if file["kind"] == "recordings":
@@ -160,7 +160,10 @@ def _gone_sources(root: Path, record: dict[str, Any]) -> list[str]:
 
 
 def _from_hashes(root: Path, wanted: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Where the wanted sources were found, from the hashes that runs remember: a source's id is made of the end of its path."""
+    """Return path, size and sha256 of the wanted sources, found in the runs' hashes.json.
+
+    A source's id is made from the end of its path and its sha256, so every end of every path is tried.
+    """
     ids, found = set(wanted), {}
     try:
         hashes = json.loads((root / "hashes.json").read_text(encoding="utf-8"))
@@ -177,14 +180,14 @@ def _from_hashes(root: Path, wanted: Iterable[str]) -> dict[str, dict[str, Any]]
 
 
 def _is_there(row: Mapping[str, Any]) -> bool:
-    """Return True if a recording can be processed again. What lies behind a URL is taken to be there."""
+    """Return True if a recording can be processed again. A URL is assumed to exist."""
     _, chained, outer = row["path"].rpartition("::")
     place = outer.removeprefix("file://").removeprefix("local://")
     if "://" in place:
         return True
     path = Path(place)
     if chained or not path.exists():
-        # In a container: the archive or table itself is what must be there.
+        # The recording is in a container: the archive or table must exist.
         return any(above.is_file() for above in (path, *path.parents))
     return path.is_file() and path.stat().st_size == row["bytes"] and file_sha256(path) == row["content_sha256"]
 
@@ -196,7 +199,7 @@ def _set_aside(root: Path, path: Path) -> None:
 
 
 def _remove_doubles(root: Path, found: Findings) -> list[Problem]:
-    # Without those that this repair has just set aside.
+    # Records that this repair has just set aside do not count.
     records = [record for record in found.records if record_path(root, record["unit_id"]).is_file()]
     for unit, record in aside_records(root).items():
         if is_redone(record, records):

@@ -1,6 +1,6 @@
-"""The Arrow schemas of everything in a corpus, made of the declarations in `catalogs.corpus.columns`.
+"""The Arrow schemas of all files of a corpus, made from the declarations in `catalogs.corpus.columns`.
 
-Columns are only ever added. A file that was written before a column was added lacks it, and `fill` gives it null there.
+Columns are only added. A file written before a column was added lacks it, and `fill` fills it with null.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from catalogs.corpus import columns
 from catalogs.corpus.columns import Column
 
 SCHEMA_VERSION = 3
-"""Raised when the meaning of a column changes; a column that is added does not raise it. 1: development before the columns of
-given transcripts and flags; 2: before those of duplicates, gain, reverberation, edges and clicks."""
+"""Increased when the meaning of a column changes, not when a column is added. 1: development, before the columns of given
+transcripts and flags; 2: before those of duplicates, gain, reverberation, edges and clicks."""
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
-    # Segments that have audio, with audio, word times and the speaker embedding.
+    # One row per segment that has audio, with audio, word times and the speaker embedding.
     "segments": (*columns.SEGMENT, *columns.HEAVY),
-    # Every segment, kept and rejected, without audio; `shard` and `row` point at the audio.
+    # One row per segment, kept or rejected, without audio; `shard` and `row` point to the audio.
     "index": (*columns.SEGMENT, *columns.PLACE),
     "recordings": columns.RECORDINGS,
     "references": columns.REFERENCES,
@@ -35,24 +35,25 @@ SCHEMAS = {kind: pa.schema([(column.name, column.type) for column in found]) for
 SEGMENTS, INDEX, RECORDINGS, REFERENCES, QUARANTINE, DESCRIPTIONS, DECOUPLED, DUPLICATES, UNITS = SCHEMAS.values()
 
 COMMITTED_COLUMNS = len({*SEGMENTS.names, *INDEX.names}) + len(RECORDINGS) + len(REFERENCES)
-"""Columns of what a unit commits, as its record says. A record with a smaller number, or none, is of files that may lack some."""
+"""Number of columns that a unit commits, stored in its record. If a record has a smaller number or none, its files may lack
+columns."""
 
 
 def is_readable(found: pa.Schema, kind: str) -> bool:
-    """Return True if a table of a kind of file lacks no column but optional ones, and its columns have their types."""
+    """Return True if a schema lacks only optional columns of a kind of file, and its columns have the declared types."""
     types = dict(zip(found.names, found.types, strict=True))
     return all(types.get(c.name, c.type if c.optional else None) == c.type for c in COLUMNS[kind])
 
 
 def fill(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema` in its order, null where the table lacks one. ArrowInvalid if a type cannot be converted."""
+    """Return the columns of `schema` in its order, null if the table lacks one. Raises ArrowInvalid if a cast fails."""
     have = set(table.schema.names)
     filled = [table.column(f.name) if f.name in have else pa.nulls(table.num_rows, f.type) for f in schema]
     return pa.table(filled, names=schema.names).cast(schema)
 
 
 def segments_schema(fingerprint: str) -> pa.Schema:
-    """`SEGMENTS` with the metadata a shard carries: schema version, fingerprint, and the `datasets` Audio feature."""
+    """Return `SEGMENTS` with the metadata of a shard: schema version, fingerprint, and the `datasets` Audio feature."""
     features: dict[str, object] = {
         name: _feature(kind) for name, kind in zip(SEGMENTS.names, SEGMENTS.types, strict=True)
     }
@@ -66,7 +67,7 @@ def segments_schema(fingerprint: str) -> pa.Schema:
 
 
 def _feature(kind: pa.DataType) -> object:
-    """The `datasets` feature that stands for an Arrow type."""
+    """Return the `datasets` feature of an Arrow type."""
     if pa.types.is_list(kind):
         return {"feature": _feature(kind.value_type), "_type": "List"}
     if pa.types.is_struct(kind):

@@ -1,7 +1,7 @@
-"""Shards: Arrow IPC files with the audio of a unit's segments, written once and read at random through a memory map.
+"""Shards: Arrow IPC files with the audio of a unit's segments, written once, with random access through a memory map.
 
-Batches of 64 rows with uncompressed buffers: 30,000 random rows a second, where Parquet gives 60 to 300. A batch of
-FLAC clips stays far below the 2 GB that 32-bit offsets of `binary` can address.
+Batches have 64 rows and uncompressed buffers. This gives 30,000 random rows per second; Parquet gives 60 to 300. A batch of FLAC
+clips is far below the 2 GB that the 32-bit offsets of `binary` can address.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LIGHT = [name for name in SEGMENTS.names if name != "audio"]
 
 
 def to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table of `schema`: absent columns are null, NaN is null, an unknown column is a ValueError."""
+    """Return rows as a table of `schema`; absent columns and NaN become null. Raises ValueError for an unknown column."""
     known = set(schema.names)
     cleaned = []
     for row in rows:
@@ -57,7 +57,7 @@ def _audio(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def index_rows(rows: Sequence[Mapping[str, Any]], shard: str | None) -> list[dict[str, Any]]:
-    """The INDEX rows of a unit's segments: without audio, words and embedding, with `shard` and `row` of the audio."""
+    """Return the INDEX rows of a unit's segments: without audio, words and embedding, with `shard` and `row` of the audio."""
     heavy = set(SEGMENTS.names) - set(INDEX.names)
     result = []
     position = 0
@@ -71,13 +71,13 @@ def index_rows(rows: Sequence[Mapping[str, Any]], shard: str | None) -> list[dic
 
 
 def has_audio(row: Mapping[str, Any]) -> bool:
-    """Whether a segment row carries audio (a segment that failed a hard rule does not)."""
+    """Return True if a segment row has audio; a segment that failed a hard rule has none."""
     audio = row.get("audio")
     return bool(audio.get("bytes") if isinstance(audio, Mapping) else audio)
 
 
 class Shard:
-    """One shard, memory-mapped. Cheap to open, safe to pickle (the map is opened again on the other side)."""
+    """One shard, memory-mapped. Cheap to open and safe to pickle: the receiving process opens the map again."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -104,7 +104,7 @@ class Shard:
         return (count - 1) * BATCH_ROWS + self._batch(count - 1).num_rows if count else 0
 
     def table(self) -> pa.Table:
-        """All rows as a zero-copy table, with the columns that the shard was written with."""
+        """Return all rows as a zero-copy table, with the columns that the shard was written with."""
         return self.reader.read_all()
 
     def _batch(self, number: int) -> pa.RecordBatch:
@@ -119,37 +119,40 @@ class Shard:
         return self._batch(number), offset
 
     def row(self, row: int) -> dict[str, Any]:
-        """One row as plain values, without the audio bytes."""
+        """Return one row as plain values, without the audio bytes."""
         batch, offset = self._locate(row)
         have = {name: batch.column(name)[offset].as_py() for name in batch.schema.names if name != "audio"}
         return dict.fromkeys(_LIGHT) | have
 
     def column(self, row: int, name: str) -> Any:
-        """One value of one row; None if the shard was written before the column was added."""
+        """Return one value of one row; None if the shard was written before the column was added."""
         batch, offset = self._locate(row)
         return batch.column(name)[offset].as_py() if name in batch.schema.names or name not in SEGMENTS.names else None
 
     def audio_buffer(self, row: int) -> pa.Buffer:
-        """The encoded (FLAC) bytes of one row: a view of the map, nothing is copied."""
+        """Return the encoded (FLAC) bytes of one row, as a view of the map without a copy."""
         batch, offset = self._locate(row)
         values = batch.column("audio").field("bytes")
         _, ends, data = values.buffers()
-        # A scalar's as_buffer() would copy; the offsets are read by hand to stay a view.
+        # A scalar's as_buffer() would copy; reading the offsets directly gives a view.
         first, last = np.frombuffer(ends, dtype=np.int32)[values.offset + offset : values.offset + offset + 2]
-        # Buffer.slice does not look: flipped bits in the offsets would read outside of the map.
+        # Buffer.slice does not check its bounds: flipped bits in the offsets would read outside of the map.
         if not 0 <= first <= last <= data.size:
             raise ValueError(f"row {row} of {self.path} is said to end at byte {last} of {data.size}")
         return data.slice(int(first), int(last - first))
 
     def read_audio(self, row: int, start_s: float = 0.0, stop_s: float | None = None) -> tuple[np.ndarray, int]:
-        """float32 [S] mono in -1..1 and the sample rate (Hz) of one row, or of a stretch of it in seconds."""
+        """Return the mono samples of one row or of a part of it, `[S] float32` in -1..1, and the sample rate (Hz).
+
+        start_s, stop_s: bounds of the part in seconds.
+        """
         return decode(self.audio_buffer(row), start_s, stop_s)
 
 
 def decode(
     data: pa.Buffer | bytes | memoryview, start_s: float = 0.0, stop_s: float | None = None
 ) -> tuple[np.ndarray, int]:
-    """Decode a FLAC (or WAV, Ogg) clip: float32 [S] in -1..1, mixed to mono, and its rate in Hz."""
+    """Decode a FLAC (or WAV, Ogg) clip, mixed to mono; return `[S] float32` in -1..1 and the rate in Hz."""
     import soundfile
 
     with soundfile.SoundFile(io.BytesIO(data)) as clip:

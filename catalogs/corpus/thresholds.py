@@ -1,8 +1,7 @@
-"""The soft rules: which of the recorded scores keep a segment. Data, not code: changing one costs no model call.
+"""The soft rules: limits of the recorded scores that decide whether a segment is kept. Changing one needs no model call.
 
-The same rules run in Python (at the commit) and as SQL (in the catalog). A score that was not measured applies no rule.
-Scores are stored as float32, so both sides compare as float32: a score equal to its limit passes before and after
-storage.
+The same rules run in Python (at the commit) and as SQL (in the catalog). A rule does not apply to a score that is null. Scores are
+stored as float32, so both sides compare as float32: a score equal to its limit passes before and after storage.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """`reason` applies when `column` is below (or above) the value of the setting, unless the row has the flag `unless`;
-    `words` say it for people."""
+    """One soft rule: `reason` applies if `column` is below (or above) the value of `setting`, unless the row has the flag
+    `unless`. `words` describe the reason in reports."""
 
     reason: str
     column: str
@@ -43,10 +42,10 @@ RULES: tuple[Rule, ...] = (
     Rule("noisy", "snr_db", "below", "min_snr_db", "noise too close to the voice"),
     Rule("clipped", "clipping", "above", "max_clipping", "clipped samples"),
     Rule("narrow_band", "bandwidth_hz", "below", "min_bandwidth_hz", "telephone bandwidth or less"),
-    Rule("reverberant", "reverb_s", "above", "max_reverb_s", "a room that rings"),
+    Rule("reverberant", "reverb_s", "above", "max_reverb_s", "too much reverberation"),
     Rule("quiet", "loudness_lufs", "below", "min_loudness_lufs", "too quiet"),
     Rule("asr_unsure", "asr_logprob", "below", "min_asr_logprob", "the recognizer is unsure of the text"),
-    Rule("speech_unsure", "no_speech_p", "above", "max_no_speech_p", "the recognizer hears no speech"),
+    Rule("speech_unsure", "no_speech_p", "above", "max_no_speech_p", "the recognizer finds no speech"),
     Rule("repetitive_text", "compression_ratio", "above", "max_compression_ratio", "repeating (invented) text"),
     Rule("texts_disagree", "agreement_cer", "above", "max_agreement_cer", "two transcripts differ"),
     Rule("language_unsure", "language_p", "below", "min_language_p", "unsure which language it is"),
@@ -60,7 +59,7 @@ RULES: tuple[Rule, ...] = (
     Rule("mixed_speakers", "speaker_purity", "below", "min_speaker_purity", "more than one voice"),
 )
 
-#: What stages may note of a segment (column `flags`), in words for people. A note is a reason where `drop_flags` names it.
+#: Flags that stages may set on a segment (column `flags`), with their meanings. A flag is a reason if `drop_flags` names it.
 FLAGS: dict[str, str] = {
     "looping_text": "the recognized text repeats itself",
     "stock_phrase": "a sentence that recognizers invent (credits of subtitles, farewells)",
@@ -78,7 +77,7 @@ FLAGS: dict[str, str] = {
 EMPTY_TEXT = "empty_text"
 SOFT_REASONS: tuple[str, ...] = (EMPTY_TEXT, *(rule.reason for rule in RULES), *FLAGS)
 
-#: What reasons mean, for reports: the soft ones above and the hard ones that stages set.
+#: Meanings of the reasons, for reports: the soft ones above and the hard ones that stages set.
 REASON_WORDS: dict[str, str] = {
     EMPTY_TEXT: "no words were recognized",
     **{rule.reason: rule.words for rule in RULES},
@@ -93,15 +92,15 @@ Limit = float | None
 
 
 class Thresholds(BaseModel):
-    """Limits of the soft rules; null switches a rule off. Sources of the defaults stand beside them."""
+    """Limits of the soft rules; null switches a rule off. The docstrings name the sources of the defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_duration_s: Limit = Field(default=300.0, gt=0)
     """Seconds. VoxCPM2's last stage trains on clips of up to five minutes."""
     min_dnsmos_ovr: Limit = Field(default=2.4, ge=1, le=5)
-    """DNSMOS P.835 overall. Emilia keeps 3.0 and more; but of 147 studio prompts (16 kHz, three languages) that rule drops
-    a third and 2.6 still a tenth; their 5 % quantile is 2.3 to 2.5. Music scores 1.1."""
+    """DNSMOS P.835 overall. Emilia keeps clips from 3.0. But of 147 studio prompts (16 kHz, three languages) a limit of 3.0 drops
+    a third, and 2.6 still a tenth; their 5 % quantile is 2.3 to 2.5. Music scores 1.1."""
     min_snr_db: Limit = Field(default=15.0)
     """dB. The lowest bin of dataspeech's scale ("very noisy") starts at 17."""
     max_clipping: Limit = Field(default=0.001, ge=0, le=1)
@@ -109,46 +108,48 @@ class Thresholds(BaseModel):
     min_bandwidth_hz: Limit = Field(default=3500.0, ge=0)
     """Hz. A telephone ends at 3,400; the codec needs more than that to learn consonants."""
     max_reverb_s: Limit = Field(default=0.8, gt=0)
-    """Seconds for a decay by 60 dB. A lecture hall; 99 % of 742 clips of sixty speech corpora are below 0.49."""
+    """Seconds for a decay by 60 dB; 0.8 is a lecture hall. Of 742 clips from sixty speech corpora, 99 % are below 0.49."""
     min_loudness_lufs: Limit = Field(default=-45.0)
-    """LUFS. Over 20 dB below broadcast speech (-23): lifting it lifts the recorder's own noise."""
+    """LUFS. Over 20 dB below broadcast speech (-23): a gain that large also amplifies the recorder's noise."""
     min_asr_logprob: Limit = Field(default=-1.0)
-    """Mean log probability of a token: Whisper's own limit for a failed decoding."""
+    """Mean log probability per token: Whisper's limit for a failed decoding."""
     max_no_speech_p: Limit = Field(default=0.8, ge=0, le=1)
-    """Whisper's own limit is 0.6 together with a low log probability; alone it needs more."""
+    """Whisper's limit is 0.6 together with a low log probability; used alone, it must be higher."""
     max_compression_ratio: Limit = Field(default=2.4, gt=0)
-    """gzip ratio of the text: Whisper's own limit for a repetition loop."""
+    """gzip ratio of the text: Whisper's limit for a repetition loop."""
     max_agreement_cer: Limit = Field(default=0.2, ge=0)
     """Character error rate between two transcripts. CosyVoice 3 keeps a pairwise word error rate below 0.15."""
     min_language_p: Limit = Field(default=0.7, ge=0, le=1)
-    """Granary votes with 0.7, Emilia asks 0.8."""
+    """Probability of the language. Granary uses 0.7, Emilia 0.8."""
     min_chars_per_s: Limit = Field(default=2.0, ge=0)
-    """Characters a second. Chinese runs at 4 to 6, English at 12 to 17."""
+    """Characters per second. Chinese has 4 to 6, English 12 to 17."""
     max_chars_per_s: Limit = Field(default=30.0, gt=0)
-    """Characters a second. NeMo Curator calls more than 40 invented; the fastest readers reach 25."""
+    """Characters per second. NeMo Curator treats more than 40 as invented text; the fastest readers reach 25."""
     max_head_silence_s: Limit = Field(default=1.0, ge=0)
-    """Seconds. The model copies what it is shown: silence at the head delays speech."""
+    """Seconds. The model imitates its training clips: silence at the head delays speech."""
     max_tail_silence_s: Limit = Field(default=1.0, ge=0)
     """Seconds. Long tails teach the stop predictor to stop late."""
     max_head_edge: Limit = Field(default=0.3)
-    """Voice in the first 30 ms: 0 is the background, 1 the level of the speech. Finds 95 % of cuts within a word, and 0.7 % of
-    those in a pause (docs/benchmarks.md, cuts). Not applied where a file begins with a whole word (flag `file_head`)."""
+    """Voice in the first 30 ms: 0 is the background, 1 the level of the speech. The limit detects 95 % of cuts within a word, and
+    0.7 % of cuts in a pause (docs/benchmarks.md, cuts). Not applied if a file begins with a whole word (flag `file_head`)."""
     max_tail_edge: Limit = Field(default=0.3)
     """The same for the last 30 ms."""
     max_clicks_per_s: Limit = Field(default=2.0, ge=0)
-    """A click or two in a clip are a mouth's (one in each eighth clip of EmoDB); a damaged recording has several a second."""
+    """Clicks per second. One or two in a clip are mouth clicks (one in every eighth clip of EmoDB); a damaged recording has
+    several per second."""
     min_speaker_purity: Limit = Field(default=0.7, ge=-1, le=1)
-    """Cosine between the part of a clip that differs most and the rest, on the scale of GE2E (`prepare` sets another encoder's
-    where it is used). Finds nine of ten clips of two voices in turn, and one of a hundred of one (docs/benchmarks.md, speakers)."""
+    """Cosine between the part of a clip that differs most and the rest, on the scale of GE2E. If another encoder is used, `prepare`
+    sets its limit. The limit detects 90 % of clips with two voices in turn, and 1 % of clips with one voice (docs/benchmarks.md,
+    speakers)."""
     require_text: bool = True
     """A segment without words cannot be trained on."""
     drop_flags: tuple[str, ...] = ("looping_text", "stock_phrase", "unusual_rate", "foreign_language")
-    """Notes of the stages (column `flags`) that are a reason against a segment."""
+    """Flags of the stages (column `flags`) that are a reason against a segment."""
 
     @field_validator("drop_flags", mode="before")
     @classmethod
     def _one_flag(cls, names: Any) -> Any:
-        """A word alone is a list of one."""
+        """Accept a single word as a list of one flag."""
         return (names,) if isinstance(names, str) else names
 
     @field_validator("drop_flags")
@@ -161,12 +162,12 @@ class Thresholds(BaseModel):
         return names
 
     def limits(self) -> list[tuple[Rule, float]]:
-        """The rules that are switched on, with their limits."""
+        """Return the rules that are switched on, with their limits."""
         pairs = ((rule, getattr(self, rule.setting)) for rule in RULES)
         return [(rule, float(limit)) for rule, limit in pairs if limit is not None]
 
     def reasons(self, row: Mapping[str, Any]) -> list[str]:
-        """The soft reasons against a segment row, in the order of the rules; none means it is kept."""
+        """Return the soft reasons against a segment row, in the order of the rules; an empty list means that it is kept."""
         found = [EMPTY_TEXT] if self.require_text and not (row.get("text") or "").strip(" \t\r\n") else []
         noted = row.get("flags") or ()
         for rule, limit in self.limits():
@@ -179,7 +180,7 @@ class Thresholds(BaseModel):
         return found + [flag for flag in FLAGS if flag in noted and flag in self.drop_flags]
 
     def _tests_sql(self) -> list[tuple[str, str]]:
-        """(reason, boolean SQL that is true when it applies) for every rule that is switched on."""
+        """Return (reason, boolean SQL that is true if it applies) for every rule that is switched on."""
         tests = [(EMPTY_TEXT, "trim(coalesce(text, ''), ' \t\r\n') = ''")] if self.require_text else []
         for rule, limit in self.limits():
             sign = "<" if rule.side == "below" else ">"
@@ -191,17 +192,17 @@ class Thresholds(BaseModel):
         return tests + [(flag, f"list_contains(flags, '{flag}')") for flag in FLAGS if flag in self.drop_flags]
 
     def reasons_sql(self) -> str:
-        """`reasons` as a DuckDB expression of type VARCHAR[] over the columns of a segments row."""
+        """Return `reasons` as a DuckDB expression of type VARCHAR[] over the columns of a segments row."""
         cases = ", ".join(f"CASE WHEN {test} THEN '{reason}' END" for reason, test in self._tests_sql()) or "NULL"
         return f"list_filter(CAST([{cases}] AS VARCHAR[]), lambda reason: reason IS NOT NULL)"
 
     def all_reasons_sql(self, stored: str = "reasons") -> str:
-        """The reasons of a stored row: its hard ones alone where it has any, else the soft ones by these limits."""
+        """Return the reasons of a stored row as SQL: its hard reasons if it has any, otherwise the soft ones by these limits."""
         hard = f"list_filter({stored}, lambda reason: reason NOT IN ({_SOFT_SQL}))"
         return f"CASE WHEN {_ONLY_SOFT_SQL.format(stored)} THEN {self.reasons_sql()} ELSE {hard} END"
 
     def kept_sql(self, stored: str = "reasons") -> str:
-        """Whether a stored row is kept, as a DuckDB expression of type BOOLEAN: no list is built, so it is quick."""
+        """Return a DuckDB expression of type BOOLEAN that is true if a stored row is kept. It is fast because it builds no list."""
         tests = [f"coalesce({test}, false)" for _, test in self._tests_sql()]
         return f"{_ONLY_SOFT_SQL.format(stored)} AND NOT ({' OR '.join(tests) or 'false'})"
 
@@ -211,7 +212,7 @@ _ONLY_SOFT_SQL = f"coalesce(list_has_all([{_SOFT_SQL}], {{0}}), true)"
 
 
 def apply_thresholds(index: pa.Table, thresholds: Thresholds) -> pa.Table:
-    """INDEX rows with `kept` and `reasons` decided again by `thresholds`; order and columns stay."""
+    """Return the INDEX rows with `kept` and `reasons` decided again by `thresholds`; order and columns stay."""
     from catalogs.corpus.schema import INDEX
 
     columns = ", ".join(name for name in INDEX.names if name not in ("kept", "reasons"))
@@ -224,7 +225,7 @@ JUDGED = frozenset({"text", "flags", "reasons", *(rule.column for rule in RULES)
 
 
 def kept_rows(index: pa.Table, thresholds: Thresholds, columns: Sequence[str]) -> pa.Table:
-    """The INDEX columns `columns` of the rows that `thresholds` keep, in order. `index` needs these columns and JUDGED."""
+    """Return the INDEX columns `columns` of the rows that `thresholds` keep, in order. `index` needs these columns and JUDGED."""
     import pyarrow as pa
 
     from catalogs.corpus.schema import INDEX
@@ -236,7 +237,7 @@ def kept_rows(index: pa.Table, thresholds: Thresholds, columns: Sequence[str]) -
 
 
 def _ask(rows: pa.Table, sql: str) -> pa.Table:
-    """The result of a query over the table `rows`."""
+    """Return the result of a query over the table `rows`."""
     import duckdb
 
     connection = duckdb.connect()
@@ -248,22 +249,22 @@ def _ask(rows: pa.Table, sql: str) -> pa.Table:
 
 
 DEFAULT = "default"
-"""Value that takes a threshold back to what the corpus was prepared with: `--set min_snr_db=default`."""
+"""Value that resets a threshold to the one that the corpus was prepared with: `--set min_snr_db=default`."""
 
 
 def thresholds_path(root: str | Path) -> Path:
-    """Where a corpus keeps the thresholds its catalog applies."""
+    """Return the path of the thresholds that were chosen for a corpus."""
     return Path(root) / "thresholds.yaml"
 
 
 def save_thresholds(root: str | Path, thresholds: Thresholds) -> None:
-    """Make `thresholds` the ones that the catalog, the report and readers of this corpus apply."""
+    """Save `thresholds`: the catalog, the report and readers of this corpus apply them from now on."""
     base, chosen = prepared_thresholds(root).model_dump(mode="json"), thresholds.model_dump(mode="json")
     _save(root, {name: value for name, value in chosen.items() if value != base[name]})
 
 
 def _save(root: str | Path, chosen: dict[str, Any]) -> None:
-    """Write what was chosen for the corpus; without a choice no file is left."""
+    """Write the thresholds that were chosen for the corpus; remove the file if there are none."""
     from catalogs.files import write_atomically
 
     if chosen:
@@ -275,12 +276,12 @@ def _save(root: str | Path, chosen: dict[str, Any]) -> None:
 def change_thresholds(
     root: str | Path, overrides: Iterable[str] = (), file: str | Path | None = None, reset: bool = False
 ) -> Thresholds:
-    """The corpus' thresholds with those of a YAML `file` and then `name=value` overrides on top, saved as its own.
+    """Change the corpus' thresholds by a YAML `file` and then by `name=value` overrides; save and return them.
 
-    The file holds `name: value` pairs, at its top or under `thresholds:` as in a prepare config; what it does not name stays
-    as it is, or with `reset` goes back to what the corpus was prepared with. The value `default` takes a single one back.
-    The catalog applies them when it is built next (`build_catalog`); no model is called. Raises SettingsError, with
-    nothing saved, for a file that cannot be read, an unknown name (naming the nearest) or a value out of range.
+    The file holds `name: value` pairs, at the top level or under `thresholds:` as in a prepare config. Thresholds that it does not
+    name stay, or with `reset` return to those that the corpus was prepared with. The value `default` resets a single one. The
+    catalog applies them at its next build (`build_catalog`); no model is called. Raises SettingsError, with nothing saved, for an
+    unreadable file, an unknown name (the message names the nearest) or a value out of range.
     """
     base = prepared_thresholds(root).model_dump(mode="json")
     saved = {} if reset else _saved(root)
@@ -296,7 +297,7 @@ def change_thresholds(
 
 
 class _AnyThresholds(BaseModel):
-    """Takes every name: overrides are merged onto the present thresholds first and checked after."""
+    """Accept every name: overrides are first merged into the present thresholds and then checked."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -309,7 +310,7 @@ def _read_thresholds(path: Path) -> dict[str, Any]:
     if inner is not None and not isinstance(inner, dict):
         raise SettingsError(f"{path}: thresholds must hold name: value pairs, not a {type(inner).__name__}")
     try:
-        # Checked by itself first: the message then names the file that the mistake stands in.
+        # The file is checked separately, so that the message can name it.
         validate_settings(Thresholds, {name: value for name, value in (inner or {}).items() if value != DEFAULT})
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
@@ -317,7 +318,7 @@ def _read_thresholds(path: Path) -> dict[str, Any]:
 
 
 def prepared_thresholds(root: str | Path) -> Thresholds:
-    """The thresholds a corpus was prepared with: the defaults, unless `prepare` was given others."""
+    """Return the thresholds that a corpus was prepared with: the defaults, unless `prepare` was given others."""
     prepared = Path(root) / "prepare.yaml"
     values = read_yaml(prepared).get("thresholds") if prepared.is_file() else None
     return validate_settings(Thresholds, values) if isinstance(values, dict) else Thresholds()
@@ -329,20 +330,20 @@ def _saved(root: str | Path) -> dict[str, Any]:
 
 
 def load_thresholds(root: str | Path) -> Thresholds:
-    """The thresholds of a corpus: each as it was saved last, or else as the corpus was prepared.
+    """Return the thresholds of a corpus: the saved value of each, otherwise the value that the corpus was prepared with.
 
-    Raises SettingsError when the file holds something else.
+    Raises SettingsError if the file holds something else.
     """
     return apply_saved(root, prepared_thresholds(root))
 
 
 def apply_saved(root: str | Path, base: Thresholds) -> Thresholds:
-    """`base` with what was chosen for the corpus by `voxmill catalog` on top."""
+    """Return `base` with the thresholds that `voxmill catalog` saved for the corpus on top."""
     return validate_settings(Thresholds, base.model_dump(mode="json") | _saved(root))
 
 
 def saved_wins(root: str | Path, asked: Thresholds) -> str | None:
-    """One line for a run of `prepare` whose thresholds differ from the saved ones: which apply, why, and the way back."""
+    """Return a message for a `prepare` whose thresholds differ from the saved ones (which apply, why, how to reset), or None."""
     applied = apply_saved(root, asked)
     differ = [f"{name} {now} (not {then})" for name, then, now in changes(asked, applied)]
     if not differ:
@@ -355,7 +356,7 @@ def saved_wins(root: str | Path, asked: Thresholds) -> str | None:
 
 
 def changes(before: Thresholds, after: Thresholds) -> list[tuple[str, str, str]]:
-    """(name, value before, value after) of the thresholds that differ, as text for people."""
+    """Return (name, value before, value after) of the thresholds that differ, as text."""
     old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
     return [(name, _words(old[name]), _words(new[name])) for name in old if old[name] != new[name]]
 

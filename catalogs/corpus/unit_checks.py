@@ -1,4 +1,4 @@
-"""Checks of one unit: its tables agree with each other, and every second of its recordings is accounted for."""
+"""Checks of one unit: its tables agree, and every second of its recordings is accounted for."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ KINDS = ("segments", "index", "recordings", "references", "quarantine")
 
 @dataclass(frozen=True)
 class Problem:
-    """Something found by fsck.
+    """A finding of fsck.
 
-    `severity`: `error` (the corpus is not whole), `notice` (nothing is lost) or `repaired` (what `--repair` has done).
+    `severity`: `error` (the corpus is not whole), `notice` (nothing is lost) or `repaired` (`--repair` fixed it).
     """
 
     severity: str
@@ -31,9 +31,9 @@ class Problem:
 
 
 def read_file(path: Path, kind: str) -> pa.Table:
+    """Read a file of a unit; of a shard only the ids. Raises ArrowInvalid or OSError if it is not readable."""
     import pyarrow.parquet as pq
 
-    """A file of a unit as it is; of a shard the ids alone. ArrowInvalid or OSError if it is not readable."""
     if kind == "segments":
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     else:
@@ -44,7 +44,7 @@ def read_file(path: Path, kind: str) -> pa.Table:
 
 
 def check_audio(record: dict[str, Any], index: pa.Table, shard: pa.Table | None) -> list[Problem]:
-    """Every index row that points at audio points at its own row of the shard."""
+    """Check that every index row with audio points to the shard row with the same segment id."""
     names = [file["path"] for file in record["files"] if file["kind"] == "segments"]
     ids = shard.column("segment_id").to_pylist() if shard is not None else []
     pointed = 0
@@ -62,7 +62,7 @@ def check_audio(record: dict[str, Any], index: pa.Table, shard: pa.Table | None)
 
 
 def check_seconds(index: pa.Table, recordings: pa.Table) -> list[Problem]:
-    """duration_s = silence_s + the sum of the recording's segments; quarantined recordings have no such account."""
+    """Check that duration_s = silence_s + the sum of the recording's segments. Quarantined recordings are not checked."""
     spoken: dict[str, float] = defaultdict(float)
     for source, duration in zip(
         index.column("source_id").to_pylist(), index.column("duration_s").to_pylist(), strict=True

@@ -1,4 +1,4 @@
-"""Files of a corpus that no commit record names: of a record that was lost, doubles of what is committed, or unfinished."""
+"""Files of a corpus that no commit record names: files of a lost record, duplicates of committed files, or unfinished units."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ _NAME = re.compile(r"([0-9a-f]+)\.([0-9a-f]{8})\.(arrow|parquet)")
 
 @dataclass
 class Unnamed:
-    """The files that no record names, by what may be done with them."""
+    """The files that no record names, sorted by what may be done with them."""
 
     lost: list[dict[str, Any]] = field(default_factory=list)
     """Rebuilt records of units whose files are whole and whose sources no record lists."""
     doubles: list[Path] = field(default_factory=list)
-    """Files all of whose sources are committed: they may be removed."""
+    """Files whose sources are all committed: they may be removed."""
     notices: list[Problem] = field(default_factory=list)
-    """Files that stay, and why."""
+    """Files that stay, with the reason."""
 
 
 @dataclass
 class _Group:
-    """The unnamed files of one unit that are what their names say, newest of each kind."""
+    """The unnamed files of one unit whose content matches the hash in their name, the newest of each kind."""
 
     unit: str
     files: dict[str, Path] = field(default_factory=dict)
     tables: dict[str, pa.Table] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
-    """What the files say of the unit; empty for files of older versions."""
+    """The metadata that the files hold about the unit; empty for files of older versions."""
 
     @property
     def sources(self) -> set[str]:
-        """Ids of the sources that the files hold rows of."""
+        """Ids of the sources of the files' rows."""
         columns = [table.column("source_id") for table in self.tables.values() if "source_id" in table.schema.names]
         return {source for column in columns for source in column.to_pylist() if source}
 
 
 def aside_folder(root: Path) -> Path:
-    """Where a repair puts what the corpus must not use: records of units to be redone, companions that cannot be read."""
+    """Return the folder for files that the corpus must not use: records of units to be redone, unreadable companions."""
     return root / "damaged"
 
 
 def aside_records(root: Path) -> dict[str, dict[str, Any]]:
-    """Records that were set aside so that their sources are processed again, by unit."""
+    """Return the records that were set aside so that their sources are processed again, by unit."""
     found = {}
     for path in sorted((aside_folder(root) / "units").glob("*.json")):
         try:
@@ -72,7 +72,7 @@ def is_redone(aside: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) ->
 
 
 def sort_unnamed(root: Path, records: Sequence[dict[str, Any]], fingerprint: str | None) -> Unnamed:
-    """Sort the files that no record names. `fingerprint`: what the corpus is bound to."""
+    """Sort the files that no record names. `fingerprint`: that of the corpus."""
     result = Unnamed()
     named = {file["path"] for record in records for file in record["files"]}
     units = {record["unit_id"] for record in records}
@@ -151,7 +151,7 @@ def _sort_group(
 
 
 def rebuilt_record(root: Path, group: _Group, fingerprint: str | None) -> dict[str, Any] | None:
-    """The commit record that the files of a unit had; None if they are not all of the unit."""
+    """Return the commit record that the files of a unit had; None if files are missing or fail a check."""
     recordings = group.tables.get("recordings")
     if recordings is None:
         return None
@@ -196,6 +196,6 @@ def rebuilt_record(root: Path, group: _Group, fingerprint: str | None) -> dict[s
 
 
 def _proven(group: _Group, recordings: pa.Table, fingerprint: str | None) -> str | None:
-    """The corpus' fingerprint if the unit's id follows from it: for units without audio of older versions."""
+    """Return the corpus' fingerprint if the unit's id follows from it, otherwise None. For older units without audio."""
     columns = (recordings.column(name).to_pylist() for name in ("source_id", "bytes", "content_sha256"))
     return fingerprint if fingerprint and unit_id(zip(*columns, strict=True), fingerprint) == group.unit else None

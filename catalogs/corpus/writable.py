@@ -1,4 +1,4 @@
-"""Whether a corpus can be written to, asked before anything is loaded or computed."""
+"""Check that a corpus can be written to, before anything is loaded or computed."""
 
 from __future__ import annotations
 

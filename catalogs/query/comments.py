@@ -1,4 +1,4 @@
-"""The comments of views and columns in DuckDB, made of their declarations in `catalogs.corpus.columns`."""
+"""The comments of views and columns in DuckDB, made from their declarations in `catalogs.corpus.columns`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DESCRIBE = re.compile(r'\s*(?:describe|desc)\s+(?:table\s+|view\s+)?(?:main\.)?
 
 
 def comments_sql() -> str:
-    """SQL that gives every view and every column its comment."""
+    """Return SQL that gives every view and every column its comment."""
     lines = [f"COMMENT ON VIEW {view} IS {_quote(words)};" for view, words in VIEW_WORDS.items()]
     for view, columns in VIEW_COLUMNS.items():
         lines += [f'COMMENT ON COLUMN {view}."{column.name}" IS {_quote(column.words)};' for column in columns]
@@ -18,7 +18,7 @@ def comments_sql() -> str:
 
 
 def with_comments(sql: str) -> str:
-    """`describe VIEW` as a SELECT that shows the comments too, which DuckDB's own leaves out; other SQL as it is."""
+    """Turn `describe VIEW` into a SELECT that also shows the comments, which DuckDB's DESCRIBE leaves out; keep other SQL."""
     found = _DESCRIBE.fullmatch(sql)
     if found is None or found.group(1).lower() not in VIEW_COLUMNS:
         return sql

@@ -1,4 +1,4 @@
-"""What the views of the catalog read, as SQL: committed files, without the rows of sources that another unit processed again."""
+"""The sources of the catalog's views as SQL: committed files, without the rows of sources that another unit processed again."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def rows_sql(
     replaced: str = "",
     partial: bool = False,
 ) -> str:
-    """The rows of files of one kind, or a typed table without rows if no file holds any.
+    """Return SQL for the rows of the files of one kind, or for a typed table without rows if `files` is empty.
 
-    replaced: what `replaced_sql` gives for this kind. partial: whether some file may lack a column; DuckDB opens every file to
-    find out which.
+    replaced: the result of `replaced_sql` for this kind. partial: whether files may lack columns; then DuckDB must open every file
+    to find out.
     """
     empty = connection.from_arrow(schema.empty_table())
     types = dict(zip(empty.columns, [str(kind) for kind in empty.types], strict=True))
@@ -45,9 +45,9 @@ def rows_sql(
 
 
 def replaced_sql(root: Path, kind: str, files: Mapping[str, Sequence[Path]], older: Sequence[Mapping[str, Any]]) -> str:
-    """The rows of one kind whose sources were processed again in another unit, to be joined by file. Empty if there are none.
+    """Return SQL for the rows of one kind whose sources were processed again in another unit, to be joined by file.
 
-    older: the records of units that hold such sources.
+    Empty if there are none. older: the records of units that hold such sources.
     """
     if kind in ("descriptions", "decoupled"):
         unit_of = {record["unit_id"]: record for record in older}
@@ -77,7 +77,7 @@ def replaced_sql(root: Path, kind: str, files: Mapping[str, Sequence[Path]], old
 
 
 def present_pairs_sql(references: str, index: str) -> str:
-    """Reference pairs both of whose segments are there, each once: a pair of both attempts at a source is one."""
+    """Return SQL for the pairs whose two segments are both present, each once. Two attempts at a source may hold the same pair."""
     present = f"(SELECT segment_id FROM {index})"
     return (
         f"(SELECT DISTINCT ON (segment_id, reference_id) * FROM {references} "
@@ -86,17 +86,17 @@ def present_pairs_sql(references: str, index: str) -> str:
 
 
 def columns_sql(names: Iterable[str]) -> str:
-    """Column names for a SELECT, quoted: `full` is a word of SQL."""
+    """Return column names for a SELECT. They are quoted because `full` is an SQL keyword."""
     return ", ".join(f'"{name}"' for name in names)
 
 
 def list_sql(texts: Iterable[str]) -> str:
-    """A list of strings."""
+    """Return an SQL list of strings."""
     return "[" + ", ".join(quoted(text) for text in texts) + "]"
 
 
 def quoted(text: str) -> str:
-    """A string."""
+    """Return an SQL string."""
     return "'" + text.replace("'", "''") + "'"
 
 

@@ -1,8 +1,8 @@
-"""The catalog: DuckDB views over the committed files of a corpus, for people and for reports.
+"""The catalog: DuckDB views over the committed files of a corpus, for queries and reports.
 
-`catalog.duckdb` holds views only and names files by absolute path. It is built aside and renamed into place, so the
-pipeline never holds it open and readers never meet a lock. A corpus that was moved, or has new units, needs it rebuilt:
-`query` does so by itself, `voxmill catalog CORPUS` does it for other DuckDB clients.
+`catalog.duckdb` holds only views, which name files by absolute path. It is built in a draft folder and renamed into place, so the
+pipeline never holds it open and readers never wait for a lock. If a corpus was moved or has new units, the catalog must be rebuilt:
+`query` does this automatically, `voxmill catalog CORPUS` does it for other DuckDB clients.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ _SCHEMAS = {kind: SCHEMAS[kind] for kind in _FILES} | {"records": _RECORD}
 
 
 class QueryError(ValueError):
-    """A query that cannot be answered; the message is one line that says what to write instead."""
+    """A query is wrong; the message is one line that says what to write instead."""
 
 
 def catalog_path(root: str | Path) -> Path:
-    """Where the catalog of a corpus is."""
+    """Return the path of a corpus' catalog."""
     return Path(root) / "catalog.duckdb"
 
 
 def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Path:
-    """Rebuild catalog.duckdb and put it in place of the old one; returns its path.
+    """Rebuild catalog.duckdb, replace the old one, and return its path.
 
-    `thresholds`, when given, become the corpus' own. Costs no model call: `kept` is computed by the views.
+    `thresholds`, if given, are saved as those of the corpus. No model is called: the views compute `kept`.
     """
     import duckdb
 
@@ -86,8 +86,8 @@ def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Pat
         save_thresholds(root, thresholds)
     limits = thresholds or load_thresholds(root)
     files = _files(root)
-    # The database takes its name from the file: a draft of another name would be unreadable after the rename. It is not
-    # under tmp/, which a run that starts at this moment sweeps.
+    # The database takes its name from the file: a draft with another name would be unreadable after the rename. The draft is not
+    # under tmp/ because a run that starts now would sweep it.
     _sweep_drafts(root)
     draft = root / f".catalog-{uuid.uuid4().hex[:8]}" / "catalog.duckdb"
     draft.parent.mkdir()
@@ -98,7 +98,7 @@ def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Pat
                 connection.execute(_sql(connection, root, files, limits))
             finally:
                 connection.close()
-        os.replace(draft, catalog_path(root))  # noqa: PTH105 - atomic, and said so
+        os.replace(draft, catalog_path(root))  # noqa: PTH105 - atomic
     finally:
         shutil.rmtree(draft.parent, ignore_errors=True)
     return catalog_path(root)
@@ -107,7 +107,7 @@ def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Pat
 def _sweep_drafts(root: Path) -> None:
     """Remove drafts that a killed build left more than an hour ago."""
     for folder in root.glob(".catalog-*"):
-        # Another build removes its own draft at any moment.
+        # Another build may remove its draft at any time.
         with suppress(FileNotFoundError):
             if folder.stat().st_mtime < time.time() - 3600:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -140,7 +140,7 @@ def _sql(connection: duckdb.DuckDBPyConnection, root: Path, files: dict[str, lis
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
-    """The files behind every view: those that records name, and the companions that later passes made."""
+    """Return the files behind every view: those that records name, and the companions that later passes made."""
     files: dict[str, list[Path]] = {kind: [] for kind in _SCHEMAS}
     for record in read_records(root):
         files["records"].append(record_path(root, record["unit_id"]))
@@ -155,14 +155,14 @@ def _files(root: Path) -> dict[str, list[Path]]:
 
 
 def _state(root: Path, files: dict[str, list[Path]], limits: Thresholds) -> str:
-    """A hash of everything the views were built from: another one means that they are out of date."""
+    """Return a hash of everything that the views are built from: if it differs, the catalog is out of date."""
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     listed = "\n".join(str(path) for kind in sorted(files) for path in files[kind])
     return short_hash(str(root), listed, limits.model_dump_json(), template, comments_sql(), *replaced_sources(root))
 
 
 def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
-    """A read-only connection to an up-to-date catalog (rebuilt first when units, thresholds or the place changed)."""
+    """Return a read-only connection to an up-to-date catalog, rebuilt first if units, thresholds or the path changed."""
     import duckdb
 
     root = Path(root).resolve()
@@ -184,7 +184,7 @@ def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        # Somebody else's corpus, or a read-only disk: the same views in memory.
+        # The corpus is not writable: build the same views in memory.
         limits = load_thresholds(root)
         connection = duckdb.connect()
         with asking(root):
@@ -193,9 +193,9 @@ def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
 
 
 def _confined(connection: duckdb.DuckDBPyConnection, root: Path) -> duckdb.DuckDBPyConnection:
-    """Let a connection read files of the corpus folder only: no others, no network, no extensions, until it is closed.
+    """Restrict a connection to files of the corpus folder: no other files, no network, no extensions, until it is closed.
 
-    The views of a corpus that somebody else made are SQL of theirs, and a query may have been pasted from somewhere.
+    The views of a corpus from another person and pasted queries are untrusted SQL.
     """
     locked = connection.execute("SELECT current_setting('lock_configuration')").fetchone()
     if locked and locked[0]:
@@ -209,13 +209,13 @@ def _confined(connection: duckdb.DuckDBPyConnection, root: Path) -> duckdb.DuckD
 
 
 def query(root: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of one SELECT over the catalog's views. Raises QueryError with one line."""
+    """Return column names and rows of one SELECT over the catalog's views. Raises QueryError with a one-line message."""
     found = query_table(root, sql)
     return list(found.column_names), [tuple(row.values()) for row in _plain(found)]
 
 
 def query_table(root: str | Path, sql: str) -> pa.Table:
-    """The result of one SELECT over the catalog's views as a table. Raises QueryError with one line."""
+    """Return the result of one SELECT over the catalog's views as a table. Raises QueryError with a one-line message."""
     import duckdb
 
     with connect(root) as connection:
@@ -234,14 +234,14 @@ def query_table(root: str | Path, sql: str) -> pa.Table:
 
 
 def count_kept(root: str | Path, *limits: Thresholds) -> list[int]:
-    """Segments that would be kept under each of the given thresholds, in one scan; no model is called."""
+    """Return how many segments each of the given thresholds would keep, in one scan. No model is called."""
     counts = ", ".join(f"count(*) FILTER ({limit.kept_sql()})" for limit in limits)
     return list(query(root, f"SELECT {counts} FROM segments")[1][0])
 
 
 @contextmanager
 def asking(root: str | Path) -> Iterator[None]:
-    """Raise DamagedFileError or a full disk's OSError for what DuckDB says of a corpus' files; other errors of DuckDB pass."""
+    """Turn DuckDB's errors about damaged files or a full disk into DamagedFileError or OSError; other errors pass."""
     import duckdb
 
     try:
@@ -252,14 +252,14 @@ def asking(root: str | Path) -> Iterator[None]:
 
 
 def refuse_damage(root: str | Path, error: Exception) -> None:
-    """Raise DamagedFileError if a file of the corpus is at fault for an error of DuckDB, OSError if a full disk is.
+    """Raise DamagedFileError if a file of the corpus caused an error of DuckDB, OSError if a full disk did.
 
     DuckDB names the file only in some of its messages, so the files are compared with their records.
     """
     import duckdb
 
     wrong_query = duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException | duckdb.ConversionException
-    # A view that cannot be bound is the query's fault too, unless the message names a file.
+    # A view that cannot be bound is an error in the query too, unless the message names a file.
     if isinstance(error, wrong_query) and ".parquet" not in str(error):
         return
     if "No space left" in str(error):
@@ -276,7 +276,7 @@ def refuse_damage(root: str | Path, error: Exception) -> None:
 
 
 def _expected(root: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    """Every file behind the views, with its entry in a record if a record names it."""
+    """Yield every file behind the views, with its entry in a record if a record names it."""
     for record in read_records(root):
         for file in record["files"]:
             if file["kind"] in _SCHEMAS:
@@ -292,8 +292,8 @@ def _plain(table: pa.Table) -> Iterable[dict[str, Any]]:
 
 
 def _explain(connection: duckdb.DuckDBPyConnection, error: Exception) -> str:
-    """DuckDB's message as one line, with the nearest table or column for a name it does not know, and in our words where a
-    query reads a file outside of the corpus."""
+    """Return DuckDB's message as one line, with the nearest table or column for an unknown name. If the query reads a file outside
+    of the corpus, return another message."""
     text = str(error)
     if "disabled by configuration" in text:
         file = re.search(r'"([^"]+)"', text)

@@ -1,4 +1,4 @@
--- The catalog's views. Filled in by views.py: lists of committed files (or typed empty tables), and the thresholds as SQL.
+-- The catalog's views. views.py fills in lists of committed files (or typed empty tables) and the thresholds as SQL.
 
 CREATE VIEW recordings AS
 SELECT $columns_recordings FROM $files_recordings;
@@ -11,21 +11,21 @@ FROM (
     FROM $files_index
 )
 LEFT JOIN (SELECT $columns_duplicates FROM $files_duplicates) USING (segment_id)
--- Grouped, so that a segment stays one row and DuckDB leaves the join out of queries that do not ask for the path.
+-- Grouped, so that a segment stays one row and DuckDB skips the join for queries that do not select the path.
 LEFT JOIN (SELECT source_id, any_value(path) AS path FROM $files_recordings GROUP BY source_id) USING (source_id);
 
 CREATE VIEW reference_pairs AS
 SELECT $columns_references FROM $files_references;
 
 CREATE VIEW descriptions AS
--- Rows of segments that were replaced (--redo, retry) stay on the disk and count nowhere.
+-- Rows of segments that were replaced (--redo, retry) stay on the disk but are left out.
 SELECT $columns_descriptions FROM $files_descriptions SEMI JOIN (SELECT segment_id FROM $files_index) USING (segment_id);
 
 CREATE VIEW decoupled AS
 SELECT $columns_decoupled FROM $files_decoupled SEMI JOIN (SELECT segment_id FROM $files_index) USING (segment_id);
 
--- What was persisted at once (quarantine/now) and came again with its unit is one verdict. A row of before there were causes gets
--- one from its error. Failed sources in whose place another file lies by now are left out.
+-- A row that was written at once (quarantine/now) and again with its unit counts once. A row from before the column `cause` gets
+-- its cause from its error. Failed sources whose path now holds another file are left out.
 CREATE VIEW quarantine AS
 SELECT $columns_quarantine
 FROM (SELECT * REPLACE ($cause AS cause) FROM $files_quarantine)

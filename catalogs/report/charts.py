@@ -1,4 +1,4 @@
-"""Small inline SVG charts for the report: they take their colors from the page, so light and dark both work."""
+"""Small inline SVG charts for the report. They take their colors from the page, so light and dark themes both work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Histogram:
 
 
 def histogram_svg(data: Histogram) -> str:
-    """The histogram as an SVG element: kept at the bottom, rejected stacked on it, limits as dashed lines."""
+    """Return the histogram as an SVG element: kept at the bottom, rejected stacked on it, limits as dashed lines."""
     inner_width, inner_height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
     bins = len(data.kept)
     top = max((k + r for k, r in zip(data.kept, data.rejected, strict=True)), default=0) or 1
@@ -68,7 +68,7 @@ def _bar(kind: str, left: float, top: float, width: float, height: float) -> str
 
 
 def waveform_path(peaks: Sequence[float], width: int = 160, height: int = 28) -> str:
-    """The `d` of an SVG path that draws peaks (0..1) as vertical strokes around the middle."""
+    """Return the `d` of an SVG path that draws peaks (0..1) as vertical strokes around the middle."""
     middle = height / 2
     strokes = []
     for number, peak in enumerate(peaks):
@@ -79,7 +79,7 @@ def waveform_path(peaks: Sequence[float], width: int = 160, height: int = 28) ->
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """About `wanted` round numbers between low and high."""
+    """Return about `wanted` round numbers between low and high."""
     if not high > low:
         return [low]
     rough = (high - low) / wanted
@@ -91,13 +91,13 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 
 def number_text(value: float) -> str:
-    """A number with at most three decimals and no needless zeros."""
+    """Format a number with at most three decimals and without trailing zeros."""
     text = f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
     return "0" if text == "-0" else text
 
 
 def duration_text(seconds: float) -> str:
-    """Seconds for people: `4.2 s`, `12 min 30 s`, `3 h 05 min`, `1,234 h`."""
+    """Format seconds: `4.2 s`, `12 min 30 s`, `3 h 05 min`, `1,234 h`."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     if round(seconds) < 3600:

@@ -1,4 +1,4 @@
-"""Clips for the report: which segments to let people hear, made small enough to live inside the page."""
+"""Clips for the report: a choice of segments, compressed so that they fit into the page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PEAKS = 64
 
 @dataclass(frozen=True)
 class Clip:
-    """One playable segment: `source` is a data address, `cut` tells that only the first 15 s are in it."""
+    """One playable segment: `source` is a data URL, `cut` is True if it holds only the first 15 s."""
 
     segment_id: str
     source: str
@@ -40,7 +40,7 @@ class Clip:
 
 
 class ClipMaker:
-    """Makes clips until `budget` bytes of audio are spent, so that the page stays one a mail can carry."""
+    """Make clips until `budget` bytes of audio are used, so that the page is small enough for an e-mail."""
 
     def __init__(self, corpus: Corpus, budget: int) -> None:
         self._corpus = corpus
@@ -50,7 +50,7 @@ class ClipMaker:
     def pick(
         self, connection: duckdb.DuckDBPyConnection, where: str, count: int, order: str = "", given: str | None = None
     ) -> list[Clip]:
-        """Up to `count` clips of segments with audio that match `where`: an arbitrary choice, but always the same.
+        """Return up to `count` clips of segments with audio that match `where`: an arbitrary but deterministic choice.
 
         given: the value of the `?` in `where`.
         """
@@ -105,7 +105,7 @@ def _facts(row: dict[str, Any]) -> str:
 
 
 def peaks(audio: np.ndarray, count: int = _PEAKS) -> list[float]:
-    """The loudest sample of each of `count` stretches of float32 [S], relative to the clip's own peak."""
+    """Return the peak of each of `count` parts of `[S] float32`, relative to the clip's peak."""
     if len(audio) == 0:
         return [0.0] * count
     edges = np.linspace(0, len(audio), count + 1).astype(int)[:-1]
@@ -114,7 +114,7 @@ def peaks(audio: np.ndarray, count: int = _PEAKS) -> list[float]:
 
 
 def encode_small(audio: np.ndarray, rate: int) -> tuple[str, bytes]:
-    """float32 [S] as (media type, bytes): Opus where libsndfile can write it, else 16 kHz FLAC. For listening only."""
+    """Encode `[S] float32` as (media type, bytes): Opus if libsndfile can write it, otherwise 16 kHz FLAC. For playback only."""
     import soundfile
     import soxr
 

@@ -1,5 +1,5 @@
 "use strict";
-// Players: one clip at a time; the waveform shows and sets the place.
+// Players: one clip at a time; the waveform shows and sets the position.
 let current = null;
 for (const box of document.querySelectorAll(".player")) {
   const audio = box.querySelector("audio");

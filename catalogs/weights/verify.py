@@ -1,4 +1,4 @@
-"""What pinned weights are, and whether files are the pinned ones."""
+"""Pinned weights, and the check that files are the pinned ones."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 from catalogs.files import file_sha256
 
 Progress = Callable[[str, str], None]
-"""Called with a model's name and one line of what is being done for it."""
+"""Called with a model's name and one line about its progress."""
 
 
 class WeightsMissing(RuntimeError):  # noqa: N818 - a state, not a fault
-    """Weights are not here; the message is one line that ends with the command that gets them."""
+    """Weights are not on this machine; the message is one line that ends with the command that fetches them."""
 
 
 class DigestMismatch(RuntimeError):  # noqa: N818 - a state, not a fault
-    """A file is not the one that is pinned; it must not be loaded."""
+    """A file differs from the pinned one; it must not be loaded."""
 
 
 class NotPinned(RuntimeError):  # noqa: N818 - a state, not a fault
@@ -83,12 +83,12 @@ class Weights:
 
     @property
     def bytes(self) -> int:
-        """Size of all files in bytes, as far as it is known."""
+        """Size of all files in bytes; files of unknown size count as 0."""
         return sum(file.bytes for file in self.files)
 
     @property
     def size(self) -> str:
-        """The size for people, in MB, or that it is not known."""
+        """The size in MB as text, or `size unknown`."""
         return "size unknown" if self.megabytes is None else f"{self.megabytes} MB"
 
     @property
@@ -98,17 +98,17 @@ class Weights:
 
     @property
     def pinned(self) -> bool:
-        """Whether every file has a sha256. `resolve` hands out nothing of RUNS_CODE otherwise."""
+        """Whether every file has a sha256. Otherwise `resolve` refuses files of RUNS_CODE."""
         return all(file.sha256 for file in self.files)
 
     @property
     def command(self) -> str:
-        """The one command that gets these weights."""
+        """The command that fetches these weights."""
         return self.install or f"voxmill models pull {self.name}"
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/voxmill/models`, by default ~/.cache/voxmill/models."""
+    """Return `$XDG_CACHE_HOME/voxmill/models`, by default ~/.cache/voxmill/models."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "voxmill" / "models"
 
@@ -116,8 +116,8 @@ def cache_folder() -> Path:
 def check(entry: Weights, folder: Path, trust_stamp: bool = True) -> None:
     """Raise DigestMismatch unless every file in `folder` has its pinned sha256.
 
-    A file that was hashed before and has the same size, inode and times since is not hashed again (3 GB take seconds,
-    and every actor asks). Files without a pin are held to the digest of their first download (`digests.json`).
+    A file that was hashed before and still has the same size, inode and times is not hashed again: 3 GB take seconds, and every
+    actor checks. Files without a pin must have the digest of their first download (`digests.json`).
     """
     recorded = folder / "digests.json"
     first_seen = json.loads(recorded.read_text()) if recorded.is_file() else {}
@@ -139,7 +139,7 @@ def check(entry: Weights, folder: Path, trust_stamp: bool = True) -> None:
             stamp.parent.mkdir(parents=True, exist_ok=True)
             stamp.touch()
         except OSError:
-            continue  # A read-only cache only costs the hashing.
+            continue  # With a read-only cache, the file is hashed every time.
 
 
 def _stamp(path: Path, expected: str) -> Path:

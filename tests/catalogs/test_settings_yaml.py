@@ -132,7 +132,7 @@ def test_any_text_is_settings_or_one_line(text: str) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"word: a\nnumber: 1\nword: b\n", "the key word stands twice"),
+        (b"word: a\nnumber: 1\nword: b\n", "the key word is written twice"),
         (b"word: \xff\xfe\n", "not UTF-8"),
         (b"- word\n", "must hold key: value pairs, not a list"),
         (b"word: [a\n", r"is not valid YAML: expected .* \(line 2, column 1\)$"),

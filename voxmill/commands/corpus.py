@@ -42,14 +42,14 @@ def prepare(
     ] = False,
     sample_minutes: Annotated[
         float | None,
-        typer.Option(help="Audio that --dry-run goes through; without it, a third of all, up to 8 minutes.", min=0.5),
+        typer.Option(help="Minutes of audio to sample for --dry-run. Default: one third of all, at most 8.", min=0.5),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Turn recordings into a corpus: separate, find speech, cut, transcribe, score, embed, mine references, commit.
 
-    May be killed at any time. Run the same command to resume. What cannot be processed is in the quarantine with its
-    reason, and never stops the run.
+    May be killed at any time. Run the same command to resume. Recordings that cannot be processed go to the quarantine with
+    their reason, and never stop the run.
 
     Example:  voxmill prepare ~/podcasts --out corpus
     """
@@ -85,10 +85,10 @@ def retry(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be processed again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Process again what failed in a corpus, with its own settings and the sources that its runs were given.
+    """Process again what failed in a corpus, with the corpus' settings and the sources of its runs.
 
     A broken recording (cause data) fails again unless the code has changed: it is left out unless you ask for it. Files that were
-    refused before any stage, such as links that led nowhere, have the stage "sources": they are processed if they can be read now.
+    refused before any stage, such as broken links, have the stage "sources": they are processed if they can be read now.
 
     Example:  voxmill retry corpus --cause bug --dry-run
     """
@@ -185,7 +185,7 @@ def catalog(
 
 
 def _differing(corpus: Path, present: Thresholds) -> list[dict[str, object]]:
-    """The thresholds that are not the defaults: which command set them, and what would be kept under the default."""
+    """Return the thresholds that are not the defaults: which command set them, and how many segments the default would keep."""
     from catalogs.corpus.thresholds import Thresholds, changes, prepared_thresholds
     from catalogs.query.views import count_kept
 
@@ -212,7 +212,7 @@ def query(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the catalog in SQL.
+    """Query the catalog with SQL.
 
     Example:  voxmill query corpus "select language, count(*), sum(duration_s) from segments where kept group by 1"
     """
@@ -227,7 +227,7 @@ def query(
 
 
 def _unique(columns: list[str]) -> list[str]:
-    """Column names for JSON: a name that comes again gets a number, because an object holds each name once."""
+    """Return column names for JSON: a repeated name gets a number, because a JSON object holds each name once."""
     names: list[str] = []
     for column in columns:
         name, number = column, 1
@@ -260,15 +260,15 @@ def report(
 def fsck(
     corpus: CorpusArgument,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mend what can be mended; delete nothing but doubles.")
+        bool, typer.Option("--repair", help="Repair what can be repaired; delete only duplicates of committed files.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Prove a corpus whole: every file's digest, no segment twice, every second of every recording accounted for.
+    """Check that a corpus is whole: every file's digest, no segment twice, every second of every recording accounted for.
 
-    --repair rebuilds corpus.json, lost commit records, and indexes of units whose segments all have audio. It takes any other
-    damaged unit off the list of what is committed, so that the same prepare command processes exactly its recordings again. If
-    these are gone, it changes nothing and names them.
+    --repair rebuilds corpus.json, lost commit records, and indexes of units whose segments all have audio. It uncommits any other
+    damaged unit, so that the same prepare command processes exactly its recordings again. If recordings of such a unit are
+    missing, it leaves the unit unchanged and names them.
 
     Example:  voxmill fsck corpus --repair
     """

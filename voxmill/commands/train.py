@@ -25,7 +25,7 @@ def train(
     ],
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, e.g. seed=1.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and tell the plan: data, steps, memory, disk.")
+        bool, typer.Option("--dry-run", help="Check everything and print the plan: data, steps, memory, disk.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,7 +38,7 @@ def train(
     from trainer.config import TrainError, load_train_config
 
     terminal = Terminal(as_json)
-    # Before torch is imported, so that a wrong name is reported at once.
+    # Loaded before torch is imported, so that a wrong name is reported at once.
     settings = load_train_config(config, set_ or [])
     from trainer.run import train as run
     from trainer.runtime.ranks import PeerError
@@ -59,7 +59,7 @@ def train(
         with terminal.printing("trainer"):
             result = run(settings)
     except PeerError:
-        # The rank that failed has said why.
+        # The rank that failed has printed the reason.
         raise typer.Exit(1) from None
     if os.environ.get("RANK", "0") != "0":
         return
@@ -107,10 +107,10 @@ def encode(
     threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice if not given.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Store the codec's latents of the kept segments beside the corpus, so that training does not encode: 12 MB an hour.
+    """Store the codec's latents of the kept segments beside the corpus, so that training does not encode: 12 MB per hour.
 
-    May be killed at any time. Run the same command to resume; it also encodes segments added since. Training uses the
-    latents without being asked if they are of the model's own codec.
+    May be killed at any time. Run the same command to resume; it also encodes segments added since. Training uses the latents
+    automatically if they are from the model's codec.
 
     Example:  voxmill encode demo/corpus --codec demo/model/latest
     """
