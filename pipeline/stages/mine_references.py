@@ -22,7 +22,7 @@ class MineReferencesConfig(StageConfig):
     min_s: float = Field(1.5, ge=0)
     """Minimum length of a reference, in seconds."""
     per_segment: int = Field(4, ge=1)
-    """Maximum number of references per segment. The closest ones are kept, and no two with the same text."""
+    """Maximum number of references per segment. The closest ones are kept, and no two with the same words or audio."""
     min_dnsmos_ovr: float | None = Field(2.4, ge=1, le=5)
     """Minimum overall DNSMOS of a reference. null: no minimum. A score that was not measured rejects nothing."""
     min_snr_db: float | None = 15.0
@@ -39,7 +39,7 @@ class MineReferences(Stage[MineReferencesConfig]):
     previous one in the same recording, in order of time, among the segments that are alive: a rejected cough between two
     clips does not separate them. In addition to the paper's rule, a reference has the same `speaker` and a minimum length
     and quality. It has neither the same audio nor the same words as the segment, and no two references of a segment have
-    the same words.
+    the same words or audio.
     """
 
     name = "mine_references"
