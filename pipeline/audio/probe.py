@@ -69,7 +69,8 @@ def for_libsndfile(head: bytes) -> bool:
 
 
 def what_it_is(head: bytes) -> str | None:
-    """Return what a file is, and what to do about it, if its first bytes show that it is not a recording; otherwise None."""
+    """Return the kind of a file, and what to do about it, if its first bytes show that it is not a recording; otherwise
+    None."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the recording itself: run `git lfs pull` in its repository"

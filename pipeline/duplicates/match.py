@@ -117,7 +117,7 @@ def _candidates(prints: Sequence[np.ndarray]) -> Iterator[tuple[int, int, int]]:
     fence = np.zeros(_AROUND, dtype=np.uint16)
     words = np.concatenate([part for own in prints for part in (fence, own)] + [fence])
     starts = np.cumsum([_AROUND, *(len(own) + _AROUND for own in prints)])[:-1]
-    # Fences are silence: no key and no comparison reaches from one print into the next.
+    # Fences are silence: no key and no comparison reaches from one fingerprint into the next.
     three = [words[i * _STEP : len(words) - (2 - i) * _STEP] for i in range(3)]
     heard = np.flatnonzero((three[0] != SILENT) & (three[1] != SILENT) & (three[2] != SILENT))
     passes = max(1, -(-len(heard) // _PASS_WORDS))

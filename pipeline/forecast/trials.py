@@ -50,8 +50,8 @@ def run_trials(
 ) -> Iterator[ExcerptResult]:
     """Yield the result of each excerpt, in order. `lengths`: seconds of the recordings by their source ids.
 
-    If the run has actors, the trials are in processes with as many threads as those, and as many at a time as there are
-    cores (up to four): with all cores busy, everything takes longer than alone. Raises LoadError, and ValueError if a
+    If the run has actors, the trials run in processes with as many threads as an actor has. As many run at a time as there
+    are cores (up to four): with all cores busy, everything takes longer than alone. Raises LoadError, and ValueError if a
     process died of an excerpt.
     """
     if config.engine.executor == "inline":

@@ -175,7 +175,7 @@ class Expander:
         return self._corpora[folder]
 
     def _file(self, root: Path, path: Path) -> Iterator[Candidate]:
-        """Yield what a file holds that a walk or a pattern has found."""
+        """Yield the recordings of a file that a walk or a pattern has found."""
         if is_container(str(path)):
             yield from self._container(root, path)
         elif is_no_recording(path.name):

@@ -40,7 +40,7 @@ def audio_column(path: Path) -> str | None:
 
 
 class _Table(SourceKind):
-    """A table on this machine. The location of a row has a special form: `rows:///data/a.parquet#row=3`."""
+    """A table on this machine. The location of a row has the form `rows:///data/a.parquet#row=3`."""
 
     scheme = "rows"
 
