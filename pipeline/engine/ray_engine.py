@@ -375,5 +375,5 @@ def _why(error: BaseException) -> str:
     text = one_line(error)
     for phrase in ("connection error code", "worker process has died", "SIGSEGV", "SIGKILL", "unexpected system error"):
         if phrase in text:
-            return "the process ended without a word (killed, out of memory or a crash in native code)"
+            return "the process ended without a message (killed, out of memory or a crash in native code)"
     return text[:200]

@@ -76,7 +76,7 @@ def run_trials(
                 yield future.result()
         except BrokenProcessPool:
             raise ValueError(
-                "a stage died on one of the excerpts, of its audio or for want of memory; "
+                "a stage died on one of the excerpts, because of its audio or too little memory; "
                 "without --dry-run such a recording is found and put into quarantine"
             ) from None
         finally:

@@ -115,7 +115,7 @@ def new_lines(summary: Summary, outcome: Outcome, told: set[str]) -> list[str]:
     for stage, size in outcome.halved.items():
         if size < summary.halved.get(stage, size + 1):
             summary.halved[stage] = size
-            lines.append(f"{stage}: too little memory, going on with batches of {size}")
+            lines.append(f"{stage}: too little memory, continuing with batches of {size}")
     notices = [notice for notice in dict.fromkeys(outcome.notices) if notice not in told]
     told.update(notices)
     return lines + notices

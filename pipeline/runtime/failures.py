@@ -141,7 +141,7 @@ class Tally:
         if count >= MOST_ALIKE:
             raise BrokenStageError(
                 f"{stage} failed on {count} items in a row with {self.error or kind}; none of these is committed. "
-                "Mend it and run the same command again",
+                "Fix it and run the same command again",
                 self.trace,
             )
 

@@ -133,7 +133,7 @@ def _repairs(report: StreamReport) -> list[str]:
     if report.channel is not None:
         notices.append("in some recordings the channels cancel each other: the louder one alone was used")
     if report.offset:
-        notices.append("some recordings had a constant offset (a recorder's fault): it was taken away")
+        notices.append("some recordings had a constant offset (a recorder's fault): it was removed")
     if report.gain != 1.0:
         notices.append("some floating point recordings had peaks above full scale: they were turned down")
     return notices
