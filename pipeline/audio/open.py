@@ -108,7 +108,7 @@ def stream_mono(
 
 @dataclass(frozen=True)
 class _Mixdown:
-    """How a file's channels become one: decided once for the whole file, so that there is no audible seam."""
+    """How a file's channels become one: decided once for the whole file, to avoid an audible seam."""
 
     channel: int | None
     offset: float

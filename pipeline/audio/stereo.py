@@ -11,7 +11,7 @@ from pipeline.audio.probe import AudioInfo
 
 _LOOKED_AT_S = 1200.0
 _FRAME_S = 0.02
-# -60 dB of full scale: below it there is no speech.
+# -60 dB of full scale: speech is never below it.
 _ACTIVE = 1e-6
 # A voice is alone if the other channel is 20 dB lower. With less, two microphones in one room pick up both voices.
 _ALONE = 100.0

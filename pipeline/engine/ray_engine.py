@@ -200,7 +200,7 @@ class RayEngine:
         try:
             outcome: Outcome = ray.get(status)
         except ObjectLostError:
-            # The node that held the session's state is gone. No session is at fault, so there is no strike.
+            # The node that held the session's state is gone. The session is not at fault and gets no strike.
             self._idle[travel.group].append(call.member)
             self._start_over(travel)
             return None

@@ -28,7 +28,7 @@ def clicks_per_s(samples: np.ndarray) -> float:
         return 0.0
     frames = curve[: count * _FRAME].reshape(count, _FRAME)
     peaks = frames.max(axis=1)
-    # The cheap test first: a click also stands out from the rest of its own frame.
+    # The cheap test first: a click also stands out from the rest of the frame that it is in.
     beside = np.partition(frames, -4, axis=1)[:, -4]
     found = 0
     for index in np.flatnonzero(peaks > _STANDS_OUT * (beside * 0.5 + _LEAST)):

@@ -37,9 +37,8 @@ def share_spans(
     """Return a transcript with times, cut into one stretch per place (start, end in seconds of the recording, in order).
 
     A part belongs to the places with which it shares at least half of itself or of the place, otherwise to the one with
-    which it shares most. A part that touches no place is in no stretch: there is no speech at its time. If several places
-    share parts, the recognized text decides where the words between them are cut, because times of subtitles are seldom
-    exact.
+    which it shares most. A part that touches no place is in no stretch: nobody speaks at its time. If several places share
+    parts, the recognized text decides where the words between them are cut, because times of subtitles are seldom exact.
     """
     touched = [_touched(span, places) for span in spans]
     groups: list[tuple[int, int]] = []

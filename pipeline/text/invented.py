@@ -74,7 +74,7 @@ def _most_repeats(units: Sequence[str], length: int) -> int:
 
 
 def is_credit(plain: str, language: str | None) -> bool:
-    """Return True if a comparable text names a subtitler, of its own language or of any."""
+    """Return True if a comparable text names a subtitler, in the list of its language or of all languages."""
     code = _code(language)
     return any(phrase in f" {plain} " for key in ("*", code) for phrase in _phrases("credits", key, code))
 
