@@ -1,4 +1,4 @@
-"""Settings of `voxmill prepare`: one group of keys per stage, a profile beneath them, thresholds and the engine."""
+"""Settings of `voxmill prepare`: one group of keys per stage, thresholds and the engine, on top of a profile."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from pipeline.stages.chain import AddedStage, Chain, chain_fault, make_chain
 from pipeline.voice.encoders import EncoderName
 from pipeline.voice.purity import LEAST_PURITY
 
-#: Stages that make or judge voice prints. One encoder for all: a threshold means nothing for another encoder's cosines.
+#: Stages that compute or compare voiceprints. All use one encoder: a threshold has no meaning for another encoder's
+#: cosines.
 ENCODER_STAGES: tuple[str, ...] = ("find_turns", "embed_speaker", "mine_references")
 
 
 class EngineConfig(BaseModel):
-    """How the stages are driven."""
+    """How the stages are run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,58 +36,62 @@ class EngineConfig(BaseModel):
     address: str | None = None
     """Ray cluster to join; None starts one on this machine for the run."""
     actors: dict[str, int] = Field(default_factory=dict)
-    """Actors per group, by the name of the group's first stage, e.g. {transcribe: 2}; where not given, as many as the
-    cores and GPUs bear."""
+    """Actors per group, by the name of the group's first stage, e.g. {transcribe: 2}. A group that is not listed gets as
+    many as the cores and GPUs allow."""
     cpus_per_actor: float = Field(0.2, gt=0)
-    """CPUs promised to each actor: a fraction, as the sum over all actors must stay below the node's CPUs (scaled down
-    where it does not)."""
+    """Fraction of a CPU that each actor reserves. The sum over all actors must stay below the node's CPUs; otherwise all
+    are scaled down."""
     gpus: dict[str, float] = Field(default_factory=dict)
     """GPU share per actor of a group, e.g. {transcribe: 0.5}."""
     in_flight: int | None = Field(None, ge=1)
-    """Sessions on their way at once; None: actors + 1."""
+    """Sessions that are processed at once. None: actors + 1."""
     attempts: int = Field(3, ge=1)
-    """Runs that try a recording which failed because of a machine (a store's time-out, the network, memory, a lost worker)."""
+    """Number of runs that try a recording if it fails because of the machine (a store's time-out, the network, memory, a
+    lost worker)."""
     timeout_s: float = Field(3600.0, gt=0)
-    """A stage that is at one recording or segment for longer than this is killed, and that is a strike."""
+    """Seconds that a stage may take for one recording or segment. After that its worker is killed, which counts as a
+    strike."""
     timeouts: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """The same for single stages, by name, e.g. {transcribe: 600}."""
+    """The same limit for single stages, by name, e.g. {transcribe: 600}."""
 
 
 class SourceConfig(BaseModel):
-    """What is known of the sources beyond their files."""
+    """What is known about the sources in addition to their files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     session: Literal["folder", "file"] = "folder"
-    """Which recordings were made together: those of a folder, or each file for itself. A manifest's word counts first."""
+    """Which recordings form a session: those of one folder, or each file separately. A session that a manifest names takes
+    precedence."""
     session_s: float = Field(7200.0, gt=0)
-    """Seconds of recordings that go through the stages together at most: a longer session is done in parts (`talks`,
-    `talks#2` ...), in order of file names. The audio of one is held in memory whole, 115 MB an hour."""
+    """Maximum seconds of recordings that go through the stages together. A longer session is processed in parts (`talks`,
+    `talks#2` ...), in order of file names. The audio of one part is held in memory: 115 MB per hour."""
     largest_gb: float = Field(8.0, gt=0)
-    """GB that one recording of an archive, a table or a URL may unpack to. A larger one is refused before it is unpacked."""
+    """Maximum GB that one recording of an archive, a table or a URL may unpack to. A larger one is refused before it is
+    unpacked."""
     language: str | None = None
-    """Language of all sources for which a manifest says nothing; None: found by listening."""
+    """Language of all sources for which a manifest gives none. None: it is detected."""
 
 
 class PrepareConfig(BaseModel):
-    """All settings but the stages' own, which `load_config` adds: one field per stage, named like it."""
+    """All settings except those of the stages. `load_config` adds one field per stage, with the stage's name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: Literal["small", "studio"] = "small"
     name: str = "corpus"
-    """Name of the corpus, written to corpus.json when it is made."""
+    """Name of the corpus, written to corpus.json when the corpus is created."""
     unit_s: float = Field(600.0, gt=0)
-    """Recorded seconds after which a group of sessions is committed together."""
+    """Seconds of audio after which a group of sessions is committed together."""
     speaker_encoder: EncoderName = "ge2e"
-    """What makes the voice prints of all stages; every threshold on their cosines follows from it."""
+    """Encoder of the voiceprints of all stages. Every threshold on their cosines depends on it."""
     sources: SourceConfig = Field(default_factory=lambda: SourceConfig())
     describe: str = "acoustic"
-    """Annotator that describes the kept segments when all is committed: its name, entry point (`voxmill.annotators`) or
-    `module:Class`; or `none`. Others run later with `voxmill describe`."""
+    """Annotator that describes the kept segments when all sessions are committed. Give its name, its entry point
+    (`voxmill.annotators`) or `module:Class`; or `none`. `voxmill describe` runs other annotators later."""
     stages: tuple[AddedStage, ...] = ()
     """Stages of other packages, e.g. [{stage: "my_package.pauses:Pauses", after: transcribe}]. The settings of each are
-    under its name, like those of ours."""
+    under its name, as for the built-in stages."""
     thresholds: Thresholds = Field(default_factory=Thresholds)
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
 
@@ -115,7 +120,7 @@ class PrepareConfig(BaseModel):
 
     @model_validator(mode="after")
     def _chain_holds(self) -> PrepareConfig:
-        # On a cluster the machine of this process may be a small one that drives the others.
+        # On a cluster, this process may run on a small machine that only drives the others.
         memory = math.inf if self.engine.address else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if fault := chain_fault(self.chain.kinds(), memory):
             raise ValueError(fault)
@@ -133,12 +138,13 @@ class PrepareConfig(BaseModel):
         return StageSpec(self.chain.place(name), getattr(self, name))
 
     def stores(self) -> Stores:
-        """How stores are asked, by the settings of `decode`."""
+        """Return the limits for requests to stores, from the settings of `decode`."""
         stores: Stores = self.decode.stores()  # type: ignore[attr-defined]
         return stores
 
     def groups(self) -> list[StageGroup]:
-        """The chain as groups of stages, sized by the engine's settings."""
+        """Return the chain as groups of stages, sized by the engine's settings. Raises SettingsError if a setting names an
+        unknown group or stage, or if a stage requires a GPU that its actors do not get."""
         known = {group[0] for group in self.chain.groups}
         for key, table in (("actors", self.engine.actors), ("gpus", self.engine.gpus)):
             for name in table:
@@ -161,7 +167,7 @@ class PrepareConfig(BaseModel):
         ]
 
     def _check_devices(self) -> None:
-        """Raise SettingsError where a stage insists on a GPU that its actors would not be given."""
+        """Raise SettingsError if a stage requires a GPU that its actors would not get."""
         if self.engine.executor != "ray":
             return
         for group in self.chain.groups:
@@ -181,7 +187,8 @@ class PrepareConfig(BaseModel):
 
 
 def _with_stages(base: type[PrepareConfig], names: Iterable[str], chain: Chain) -> type[PrepareConfig]:
-    """`base` with one field for each of these stages, named like it."""
+    """Return `base` with one field per stage, named like the stage. Raises SettingsError if a setting has that name
+    already."""
     types = {name: stage_class(chain.place(name)).config_type for name in names}
     if taken := types.keys() & base.model_fields.keys():
         raise SettingsError(f"setting stages: {taken.pop()} is the name of a setting; give the stage another name")
@@ -193,7 +200,7 @@ StagedConfig: type[PrepareConfig] = _with_stages(PrepareConfig, make_chain(()).n
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> PrepareConfig:
-    """Settings from the profile's recipe, then the YAML file, then `--set` overrides; raises SettingsError."""
+    """Return the settings: the profile's recipe, then the YAML file, then `--set` overrides. Raises SettingsError."""
     overrides = list(overrides)
     asked = load_settings(_Anything, path, overrides).model_dump()
     profile = asked.get("profile", "small")
@@ -210,13 +217,13 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
 
 
 class _Added(BaseModel):
-    """The setting that says which other settings there are."""
+    """The setting that determines which other settings exist."""
 
     stages: tuple[AddedStage, ...]
 
 
 class _Anything(BaseModel):
-    """Takes every key: the YAML and the overrides are merged onto the recipe first and checked after."""
+    """Accepts every key: the YAML file and the overrides are merged onto the recipe first and validated afterwards."""
 
     model_config = ConfigDict(extra="allow")
 

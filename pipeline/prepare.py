@@ -1,4 +1,4 @@
-"""`prepare`: from sources to a corpus. Find, plan, run the stages, commit, mark duplicates, describe, build the catalog."""
+"""`prepare`: make a corpus from sources. Find, plan, run the stages, commit, mark duplicates, describe, build the catalog."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ from pipeline.stages import stage_class
 log = logging.getLogger(__name__)
 
 Watch = Callable[[Event, Progress], None]
-"""What sees each event of the engine, and the state of the run after it: a terminal's progress display, or nothing."""
+"""Callback for each event of the engine, with the state of the run after it: a terminal's progress display, or nothing."""
 
 
 def ignore(event: Event, progress: Progress) -> None:
@@ -73,14 +73,15 @@ def prepare(
     redo: bool = False,
     watch: Watch = ignore,
 ) -> Summary:
-    """Do what `voxmill prepare` does: process what is not committed yet of `paths` into the corpus `out`, describe it as the
-    settings say, and build its catalog. With `redo`, process all of `paths`. Lines for people go to the logger `pipeline`.
+    """Do what `voxmill prepare` does: process what is not committed yet of `paths` into the corpus `out`, describe it
+    according to the settings, and build its catalog. With `redo`, process all of `paths`. Messages go to the logger
+    `pipeline`.
 
     Raises PrepareError (nothing to do, another run at work, a model missing, disk full) and SourceError (a path that cannot
-    be used). A file that cannot be processed never raises: it is in the corpus' quarantine, with its reason.
+    be used). A file that cannot be processed raises nothing: it is put into the corpus' quarantine, with its reason.
     """
     corpus = Path(out).expanduser()
-    # Actors of a cluster have other working folders.
+    # Actors on a cluster have other working directories.
     root = corpus.absolute()
     settled = settle(config or load_config(), root, redo)
     config = settled.config
@@ -157,7 +158,8 @@ def process(
     _announce(summary, units, len(sources))
     with stopping_in_one_line(root, summary, len(units)):
         if units:
-            # Of this run alone, for no other writer's drafts may go with it; it is removed after no actor writes there any more.
+            # The folder belongs to this run alone, so that its removal deletes no other writer's drafts. It is removed when
+            # no actor writes there any more.
             with own_scratch(root / "tmp") as scratch:
                 _run(root, scratch, units, config, summary, history, watch)
         summary.duplicates = _mark_duplicates(root, config)
@@ -176,7 +178,7 @@ def _run(
     history: History,
     watch: Watch,
 ) -> None:
-    """Run the units' sessions through the stages, and commit each unit when its last session is through."""
+    """Run the units' sessions through the stages, and commit each unit when its last session is done."""
     started = time.perf_counter()
     engine = _engine(config, root, scratch / "marks")
     planned_s = {session.session_id: session.seconds for unit in units for session in unit.sessions}
@@ -227,13 +229,15 @@ def _engine(config: PrepareConfig, root: Path, marks: Path) -> Engine:
 
 
 def _costs(config: PrepareConfig) -> dict[str, float]:
-    """What the stages declare to cost beside each other. Of those on a GPU nothing is known that holds for every GPU."""
+    """Return the cost of each stage relative to the others, as declared. Stages on a GPU are left out: their cost depends
+    on the GPU."""
     kinds = [stage_class(spec.name) for group in config.groups() if not group.gpus for spec in group.stages]
     return {kind.name: kind.resources.cpus for kind in kinds}
 
 
 def _mark_duplicates(root: Path, config: PrepareConfig) -> dict[str, int]:
-    """Over all that is committed, this run's and earlier ones': a copy may be of an earlier run's segment."""
+    """Mark duplicates among all committed segments, because a copy may be of an earlier run's segment. Return the count per
+    kind."""
     marked = mark_duplicates(root, weights_of(config.speaker_encoder).cosine_threshold or 0.7)
     if marked.done and marked.kinds:
         found = ", ".join(f"{count} {kind}" for kind, count in marked.kinds.items())
@@ -248,7 +252,7 @@ def describe(corpus: Path, config: PrepareConfig) -> None:
 
 
 def log_lines(lines: Iterable[str]) -> None:
-    """Log each line by itself."""
+    """Log each line separately."""
     for line in lines:
         log.info(line)
 

@@ -1,7 +1,7 @@
-"""What travels between stages: a session with its recordings, its 16 kHz audio in windows, and its segments.
+"""The data that stages pass on: a session with its recordings, its 16 kHz audio in windows, and its segments.
 
-Never a session as float32: `PcmWindow.pcm` is 16 kHz mono int16 and at most ten minutes long (115 MB an hour of audio).
-The native-rate audio stays in the source file and is cut out by offsets in the last stage.
+The audio of a session is never held as float32: `PcmWindow.pcm` is 16 kHz mono int16 and at most ten minutes long (115 MB
+per hour of audio). The native-rate audio stays in the source file, and the last stage cuts it by offsets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TimedText:
 
 @dataclass(frozen=True)
 class Source:
-    """One source file as planned: what is known before anything is decoded."""
+    """One source file as planned, before anything is decoded."""
 
     source_id: str
     path: str
@@ -42,10 +42,10 @@ class Source:
     content_sha256: str
     language: str | None = None
     text: str | None = None
-    """The transcript that came with it."""
+    """The transcript that came with the file."""
     license: str | None = None
     spans: tuple[TimedText, ...] = ()
-    """The same transcript by time, where times came with it."""
+    """The same transcript by time, if times came with it."""
     extent: tuple[int, int] | None = None
     """(offset, size) in bytes of its content in an uncompressed tar."""
 
@@ -64,9 +64,10 @@ class Recording:
     fetched_path: str | None = None
     """A copy in the session's spool, of a recording that is in a container or behind a URL."""
     channel: int | None = None
-    """The one channel this recording is, where each channel of its file is a recording; None: all of them, mixed."""
+    """The channel that this recording consists of, if each channel of its file is a recording. None: all channels, mixed."""
     separated_path: str | None = None
-    """A spooled lossless file at `sample_rate` with the voice alone in the stretches of `separation.kept`, where there are any."""
+    """A spooled lossless file at `sample_rate` with the voice alone in the stretches of `separation.kept`, if there are
+    any."""
     separation: Separation = field(default_factory=lambda: Separation())
 
     @property
@@ -85,7 +86,7 @@ class Separation:
     gains: list[float] = field(default_factory=list)
 
     def touches(self, start_s: float, end_s: float) -> bool:
-        """Whether a stretch of the recording has a separated part."""
+        """Return True if a stretch of the recording has a separated part."""
         return any(start < end_s and start_s < end for start, end in self.kept)
 
 
@@ -105,8 +106,8 @@ class PcmWindow:
 
 @dataclass
 class SpeechSpan:
-    """A stretch of detected speech, in seconds of its recording; `p` is the mean speech probability, `turn` says that another
-    voice begins with it."""
+    """A stretch of detected speech, in seconds of its recording. `p` is the mean speech probability; `turn` is True if
+    another voice begins with it."""
 
     source_id: str
     start_s: float
@@ -129,9 +130,9 @@ class Word:
 class Segment(Measures):
     """One utterance cut from a recording, with its measures (`catalogs.corpus.columns.Measures`).
 
-    `hard_reasons` are set by the stage that finds them (no_speech, too_short, undecodable): such a segment keeps its
-    row and reasons but no audio, and later stages skip it. `failures` (failed_<stage>) are of stages that failed on it: the
-    stages that measure skip it too, but it is cut and keeps its audio. Soft reasons are never set here: thresholds give them.
+    `hard_reasons` are set by the stage that finds them (no_speech, too_short, undecodable): such a segment keeps its row
+    and reasons but no audio, and later stages skip it. `failures` (failed_<stage>) name stages that failed on it: stages
+    that measure skip it too, but it is cut and keeps its audio. Soft reasons are never set here; thresholds determine them.
     """
 
     source_id: str
@@ -143,7 +144,7 @@ class Segment(Measures):
     segment_id: str = ""
     words: list[Word] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
-    """Notes of the stages (`catalogs.corpus.thresholds.FLAGS`); whether one drops the segment is a threshold."""
+    """Notes of the stages (`catalogs.corpus.thresholds.FLAGS`); a threshold decides whether one drops the segment."""
     extra: dict[str, float] = field(default_factory=dict)
     """Measures of stages of other packages, by name."""
     audio_print: np.ndarray | None = None
@@ -171,10 +172,12 @@ class Reference:
 
 @dataclass
 class Quarantined:
-    """Something that could not be processed: which file, in which stage, why, and who is at fault (`catalogs.corpus.attempts`).
+    """Something that could not be processed: the file, the stage, the reason, and what is at fault
+    (`catalogs.corpus.attempts`).
 
-    `attempts`: how many workers it cost, else 1. `runs`: runs in a row that ended so. `version`: of the code that failed.
-    `log`: the traceback's file, relative to the corpus. `kind` (the exception's type) and `trace` are not stored.
+    `attempts`: how many workers it killed, otherwise 1. `runs`: consecutive runs that ended this way. `version`: that of
+    the code that failed. `log`: the traceback's file, relative to the corpus. `kind` (the exception's type) and `trace` are
+    not stored.
     """
 
     path: str
@@ -191,13 +194,13 @@ class Quarantined:
     trace: str = ""
 
     def __post_init__(self) -> None:
-        # These rows are shown, kept and handed on: nobody's password or signature may be in them.
+        # These rows are displayed, stored and shared: they must not contain passwords or signatures.
         self.path, self.error = public(self.path), redacted(self.error)
 
 
 @dataclass
 class Session:
-    """The unit that travels whole through the stages: recordings made together and what was found in them."""
+    """The unit of work that goes through the stages as a whole: recordings made together and what was found in them."""
 
     session_id: str
     fingerprint: str
@@ -212,10 +215,10 @@ class Session:
     busy_s: dict[str, float] = field(default_factory=dict)
     """Seconds each stage worked on this session."""
     notices: list[str] = field(default_factory=list)
-    """Lines a person should see once a run, e.g. that separation was off because its weights are not here."""
+    """Messages to show once per run, e.g. that separation was off because its weights are missing."""
 
     def recording(self, source_id: str) -> Recording:
-        """The recording with this id; KeyError if it is not of this session."""
+        """Return the recording with this id. Raises KeyError if it is not in this session."""
         for recording in self.recordings:
             if recording.source.source_id == source_id:
                 return recording
@@ -226,7 +229,7 @@ class Session:
         return (recording for recording in self.recordings if recording.status != "quarantined")
 
     def forget(self, source_id: str) -> None:
-        """Drop what was made of a recording: of a quarantined one nothing may become a segment or a reference."""
+        """Drop everything derived from a recording: nothing of a quarantined one may become a segment or a reference."""
         self.windows = [window for window in self.windows if window.source_id != source_id]
         self.speech = [span for span in self.speech if span.source_id != source_id]
         self.segments = [segment for segment in self.segments if segment.source_id != source_id]
@@ -238,7 +241,8 @@ class Session:
         return (segment for segment in self.segments if not segment.hard_reasons and not segment.failures)
 
     def put_pcm(self, source_id: str, start_s: float, samples: np.ndarray) -> None:
-        """Replace a stretch of a recording's windows by float32 [S] at 16 kHz; what passes the recording's end is left out."""
+        """Replace a stretch of a recording's windows by float32 [S] at 16 kHz; samples past the recording's end are
+        dropped."""
         pcm = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
         first = round(start_s * PCM_RATE)
         for index, window in enumerate(self.windows):
@@ -250,7 +254,7 @@ class Session:
                 self.windows[index] = replace(window, pcm=new, separated=True)
 
     def pcm(self, source_id: str, start_s: float, end_s: float) -> np.ndarray:
-        """int16 [S] at 16 kHz of a stretch of a recording, joined across windows; shorter where the recording ends."""
+        """Return int16 [S] at 16 kHz of a stretch of a recording, joined across windows; shorter at the recording's end."""
         first, last = round(start_s * PCM_RATE), round(end_s * PCM_RATE)
         parts = []
         for window in self.windows:

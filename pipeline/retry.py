@@ -1,4 +1,4 @@
-"""`retry`: process again what failed in a corpus, from the sources that its runs were given."""
+"""`retry`: process what failed in a corpus again, from the sources that its runs were given."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from pipeline.stages import STAGES
 log = logging.getLogger(__name__)
 
 DEFAULT_CAUSES = ("machine", "bug")
-"""A broken recording (`data`) would fail again; it is tried where it is asked for."""
+"""A broken recording (`data`) would fail again; it is tried only on request."""
 
 
 def failures(
     root: str | Path, stage: str | None = None, causes: Collection[str] = DEFAULT_CAUSES
 ) -> dict[str, list[dict[str, Any]]]:
-    """Quarantine rows of what `retry` processes again: of committed sources by source id, and of files that were refused while
-    sources were listed (stage `sources`) by path.
+    """Return the quarantine rows of what `retry` processes again. Committed sources are listed by source id, files that
+    were refused during the listing of sources (stage `sources`) by path.
 
-    Raises PrepareError for a cause that does not exist or a stage that nothing failed in, CorpusError for a folder that is
-    not a corpus.
+    Raises PrepareError for an unknown cause or a stage in which nothing failed, CorpusError for a folder that is not a
+    corpus.
     """
     corpus_info(root)
     return _failures(Path(root), read_history(root), stage, causes)
@@ -66,10 +66,10 @@ def _failures(
 
 
 def settings_of(root: str | Path, overrides: Iterable[str] = ()) -> PrepareConfig:
-    """The settings that a corpus was prepared with, with `a.b=c` overrides.
+    """Return the settings that a corpus was prepared with, with `a.b=c` overrides.
 
-    Raises PrepareError if they are not there, CorpusError for a folder that is not a corpus, ExtensionError if they name a class
-    of a package that lies in the corpus: what came with somebody's data is not run.
+    Raises PrepareError if they are missing, CorpusError for a folder that is not a corpus, ExtensionError if they name a
+    class of a package inside the corpus: code that came with data is not run.
     """
     corpus_info(root)
     path = Path(root) / "prepare.yaml"
@@ -86,7 +86,7 @@ def settings_of(root: str | Path, overrides: Iterable[str] = ()) -> PrepareConfi
 
 
 def retry_lines(wanted: Mapping[str, list[dict[str, Any]]], stage: str | None, causes: Collection[str]) -> list[str]:
-    """Count for a person what `failures` gives: recordings that failed, and files that were refused."""
+    """Return messages that count what `failures` returns: recordings that failed, and files that were refused."""
     refused = len({row["path"] for rows in wanted.values() for row in rows if row["stage"] == "sources"})
     failed, where, why = len(wanted) - refused, f" in {stage}" if stage else "", ", ".join(causes)
     lines = []
@@ -106,8 +106,9 @@ def retry(
     causes: Collection[str] = DEFAULT_CAUSES,
     watch: Watch = ignore,
 ) -> Summary:
-    """Do what `voxmill retry` does: process what `failures` gives again (failed sources, what lies in their place by now, and
-    refused files that can be read), describe the corpus and build its catalog. `config`: the corpus' own settings if not given.
+    """Do what `voxmill retry` does: process again what `failures` returns, describe the corpus and build its catalog. That
+    is failed sources, files that replaced them since, and refused files that can be read now. `config`: by default, the
+    corpus' own settings.
 
     Raises PrepareError as `prepare` does, and if the corpus does not know its sources.
     """
@@ -163,7 +164,8 @@ def _retry(
 
 
 def _find_all(root: Path, config: PrepareConfig) -> Iterator[tuple[FoundSources, list[str]]]:
-    """What each run's sources are now. Each run's by themselves: what a recording is called depends on all that was given."""
+    """Yield the present sources of each run with its arguments. Runs are listed separately, because the name of a recording
+    depends on all arguments of its run."""
     for arguments in known_arguments(root):
         try:
             yield find(root, arguments, config), arguments

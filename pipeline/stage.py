@@ -1,7 +1,7 @@
-"""What a stage is: one class, no engine inside, declared inputs, outputs, resources and weights.
+"""The base class of stages: declared inputs, outputs, resources and weights, without any part of the engine.
 
-A stage says what it reads and writes, loads its model once per actor and maps a session to a session. It never decides
-what is *kept*: soft scores are recorded and thresholds are applied later, as a query.
+A stage declares what it reads and writes, loads its model once per actor and maps a session to a session. It never decides
+what is *kept*: soft scores are recorded, and thresholds are applied later, as a query.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class StageConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Resources:
-    """What a stage needs. `cpus`: its share of the cores' time beside the others' (`transcribe` on the CPU is 1), by which
-    pools are sized. `memory_bytes`: what one actor needs; a run does not start on a machine that has less."""
+    """What a stage needs. `cpus`: its CPU time relative to the other stages (`transcribe` on the CPU is 1); pools are sized
+    by it. `memory_bytes`: what one actor needs; a run does not start on a machine that has less."""
 
     cpus: float = 0.2
     gpus: float = 0.0
@@ -45,19 +45,19 @@ Made = TypeVar("Made")
 
 
 class StageError(RuntimeError):
-    """One item could not be processed, for a reason a person can act on; its text becomes the quarantine reason."""
+    """One item could not be processed, for a reason that the user can act on. The message becomes the quarantine reason."""
 
     cause: ClassVar[Cause] = "data"
-    """Who is at fault: `data` is final, `machine` is tried again by the next run."""
+    """What is at fault: `data` is final, `machine` is tried again by the next run."""
 
 
 class StoreError(OSError):
-    """A store (a web server, an object store) did not give what it was asked for: a time-out, an error of the server, a
-    connection that broke, a refused login. It is not the recording's fault; the same request may succeed later."""
+    """A request to a store (a web server, an object store) failed: a time-out, a server error, a broken connection, a
+    refused login. The recording is not at fault; the same request may succeed later."""
 
 
 class LoadError(StopRunError):
-    """A stage's model cannot be loaded: the whole run stops with this one line, which says how to get the model."""
+    """A stage's model cannot be loaded. The whole run stops with this one line, which states how to get the model."""
 
 
 class Stage(abc.ABC, Generic[Config]):
@@ -66,31 +66,32 @@ class Stage(abc.ABC, Generic[Config]):
     name: ClassVar[str]
     """A verb with its object, e.g. `detect_speech`; the key of its settings and of its row in the report."""
     version: ClassVar[str]
-    """Raised whenever the output for the same input may change: part of the fingerprint."""
+    """Increased whenever the output for the same input may change. It is part of the fingerprint."""
     config_type: ClassVar[type[StageConfig]]
     inputs: ClassVar[tuple[str, ...]] = ()
-    """What it reads that earlier stages write: `windows`, `speech`, `segments` (their identity, times and verdicts),
+    """What the stage reads from earlier stages: `windows`, `speech`, `segments` (their identity, times and verdicts),
     `references`, or a column, e.g. `segment.text`. Checked when a run starts."""
     outputs: ClassVar[tuple[str, ...]] = ()
-    """What it writes, in the same words. A test compares both with what each of our stages does."""
+    """What the stage writes, in the same terms. A test compares both with what each built-in stage does."""
     resources: ClassVar[Resources] = Resources()
     weights_table: ClassVar[Path | None] = None
-    """A file like `catalogs/weights/models.toml` with the weights of a stage of another package."""
+    """For a stage of another package: a file like `catalogs/weights/models.toml` with its weights."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.report_item: Callable[[str, float], None] = lambda source_id, done_s: None
-        """Called before each item with its source id and the seconds of the session's audio that the stage is through with:
-        the engine sees by it that the stage is not stuck, finds the culprit when the worker dies, and tells the time left."""
+        """Called before each item with its source id and the seconds of the session's audio that the stage has finished.
+        With it, the engine sees that the stage is not stuck, finds the item at fault if the worker dies, and estimates the
+        time left."""
         self.halved: list[int] = []
-        """Batch sizes that this stage came down to for want of memory since the engine last asked."""
+        """Batch sizes to which out-of-memory errors reduced this stage since the engine last read them."""
         self.one_by_one = False
-        """No batches: somebody in this session costs workers, and it must be seen who."""
+        """Whether every batch holds one item: an item of this session kills workers, and the engine has to find out which."""
         self._fits: int | None = None
         self._tally, self._streak = Tally(), Tally()
 
     def take_tally(self) -> Tally:
-        """What became of the items since this was asked last."""
+        """Return the outcomes of the items since the last call, and reset them."""
         tally, self._tally = self._tally, Tally()
         return tally
 
@@ -99,17 +100,18 @@ class Stage(abc.ABC, Generic[Config]):
         return ()
 
     def load(self) -> None:
-        """Load the model, once per actor. Raise LoadError with one line when it cannot be had."""
+        """Load the model, once per actor. Raises LoadError with one line if it is not available."""
 
     @abc.abstractmethod
     def __call__(self, session: Session) -> Session:
-        """Process one session. Per-item failures go through `for_each`; anything raised here condemns the session."""
+        """Process one session. Failures of single items go through `for_each`; an exception raised here quarantines the
+        whole session."""
 
     def for_each(self, session: Session, items: Iterable[Item], work: Callable[[Item], Any]) -> None:
-        """Run `work` on each item; an exception puts that one item into quarantine and the session continues.
+        """Run `work` on each item; an exception quarantines that one item, and the session continues.
 
-        A failing recording gets the status `quarantined`; a failing segment gets the reason `failed_<stage>`, keeps its audio
-        and is passed over by later stages. Raises BrokenStageError when the stage fails on everything, StopRunError when a
+        A failing recording gets the status `quarantined`. A failing segment gets the reason `failed_<stage>`, keeps its
+        audio and is skipped by later stages. Raises BrokenStageError if the stage fails on everything, StopRunError if a
         library is missing.
         """
         items = list(items)
@@ -132,12 +134,12 @@ class Stage(abc.ABC, Generic[Config]):
         batch_size: int,
         length: Callable[[Item], float] = lambda item: item.duration_s,
     ) -> None:
-        """Run `work` on batches of at most `batch_size` items of like length; `work` sets its results on the items.
+        """Run `work` on batches of at most `batch_size` items of similar length; `work` sets its results on the items.
 
-        When memory does not suffice (torch's, CTranslate2's or Python's error) the batch is halved and tried again, down
-        to one item, and the size that fitted is kept for the next batches of this actor. A batch that fails otherwise is
-        tried item by item, so that one bad item costs only itself: `work` must be repeatable. Items that fail alone are
-        quarantined as in `for_each`.
+        If a batch runs out of memory (torch's, CTranslate2's or Python's error), it is halved and tried again, down to one
+        item. The size that fits is kept for the next batches of this actor. A batch that fails for another reason is tried
+        item by item, so that a bad item affects no other: `work` must be repeatable. Items that fail alone are quarantined
+        as in `for_each`.
         """
         items = list(items)
         share, done_s = _audio_share(session, items), 0.0
@@ -172,9 +174,9 @@ class Stage(abc.ABC, Generic[Config]):
     def in_batches(
         self, items: Sequence[Given], work: Callable[[Sequence[Given]], Sequence[Made]], batch_size: int
     ) -> list[Made]:
-        """What `work` makes of the items, in order, in batches that are halved as in `for_batches`.
+        """Return the results of `work` for the items, in order. Batches are halved as in `for_batches`.
 
-        Raises what `work` raises, but for want of memory only where not even one item fits.
+        Raises what `work` raises, but an out-of-memory error only if even a single item does not fit.
         """
         made: list[Made] = []
         while len(made) < len(items):
@@ -197,7 +199,8 @@ class Stage(abc.ABC, Generic[Config]):
         return asked if self._fits is None else min(asked, self._fits)
 
     def _fail(self, session: Session, item: Recording | Segment, error: Exception) -> None:
-        """Quarantine one item for its error, unless the error is the machine's: that one is raised."""
+        """Quarantine one item for its error. Raise the error instead if the machine is at fault, e.g. a full disk or a
+        missing library."""
         if is_full_disk(error) or isinstance(error, StopRunError):
             raise error
         if isinstance(error, ImportError):
@@ -229,7 +232,7 @@ class Stage(abc.ABC, Generic[Config]):
 
 
 def quarantined(path: str, source_id: str, stage: str, error: Exception, where: str = "") -> Quarantined:
-    """The verdict for an item's exception, with its traceback where the code is at fault."""
+    """Return the quarantine row for an item's exception, with its traceback if the code is at fault."""
     cause = cause_of(error)
     trace = trace_of(error) if cause == "bug" else ""
     kind = type(error).__name__
@@ -241,8 +244,8 @@ def _source_id(item: Recording | Segment) -> str:
 
 
 def _audio_share(session: Session, items: Sequence[Recording | Segment]) -> float:
-    """Seconds of the session's audio that a second of the items stands for. 0 where they tell nothing: a stage that has
-    segments spends its time on them, and its rounds over the recordings are short."""
+    """Return the seconds of the session's audio that one second of the items stands for. Return 0 for the recordings of a
+    session that has segments: such a stage spends its time on the segments, and its passes over recordings are short."""
     if not items or (session.segments and isinstance(items[0], Recording)):
         return 0.0
     if isinstance(items[0], Recording):
@@ -252,6 +255,7 @@ def _audio_share(session: Session, items: Sequence[Recording | Segment]) -> floa
 
 
 def described(error: BaseException) -> str:
-    """An exception as one readable line: its own words for a StageError or StoreError, else with the kind of error before them."""
+    """Return an exception as one line: its message alone for a StageError or StoreError, otherwise with the type of the
+    exception before it."""
     words = one_line(error)
     return words if isinstance(error, StageError | StoreError) else f"{type(error).__name__}: {words}"

@@ -1,4 +1,4 @@
-"""Reading a Demucs network from its file, which is a pickle, without running anything in it."""
+"""Read a Demucs network from its file, which is a pickle, without running any code in it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pipeline.stage import LoadError, described
 
 
 def load_demucs(path: Path) -> Any:
-    """A Demucs network, ready to use, from its `.th` file. Raises LoadError with one line where it cannot be had.
+    """Return a Demucs network, ready to use, from its `.th` file. Raises LoadError with one line if it is not available.
 
-    The file is a pickle that names the network's class and arguments beside its weights. Only those few names are let
-    through: anything else in it raises instead of running.
+    The file is a pickle that names the network's class and arguments in addition to its weights. Only these few names are
+    allowed: anything else in it raises instead of running.
     """
     try:
         import torch
@@ -34,7 +34,8 @@ def load_demucs(path: Path) -> Any:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What a pickled NumPy number is made of; its constructor had another module in older versions of NumPy."""
+    """Return the names that a pickled NumPy number consists of. Older versions of NumPy had its constructor in another
+    module."""
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
     names = [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]

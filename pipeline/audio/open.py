@@ -1,6 +1,7 @@
-"""Opening recordings: whatever libsndfile or FFmpeg reads, streamed at its native rate, one readable line for a bad one.
+"""Open recordings: anything that libsndfile or FFmpeg reads, streamed at its native rate, with one readable line for a bad
+file.
 
-Everything here works in chunks, so that a recording of many hours costs no more memory than one of a minute.
+Everything here works in chunks, so that a recording of many hours needs no more memory than one of a minute.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ __all__ = [
 ]
 
 _MIN_RATE, _MAX_RATE = 4_000, 768_000
-# The channels and the offset are judged by so much audible sound, looked for in so much of the beginning.
+# Seconds of audible sound by which channels and offset are judged, and seconds of the beginning in which it is searched.
 _JUDGED_S, _LOOKED_AT_S = 20.0, 60.0
 _AUDIBLE = 10 ** (-60 / 20)
-# Unrelated channels mix to the mean of their powers over their number. A tenth of it means that they cancel each other:
-# one has inverted polarity.
+# The mix of unrelated channels has the mean of their powers divided by their number. A tenth of that means that they cancel
+# each other: one has inverted polarity.
 _CANCELED = 0.1
-# Half of all samples lie on each side of zero in any recording; where they do not, the recorder has a fault. (The mean
-# would also take the lopsided peaks of clipped speech for an offset.)
+# In a good recording, half of all samples lie on each side of zero. Otherwise the recorder has a fault. (The mean would
+# also take the asymmetric peaks of clipped speech for an offset.)
 _OFFSET = 0.01
 
 
@@ -65,7 +66,7 @@ def probe(path: str) -> AudioInfo:
 
 
 def probe_seconds(path: str) -> float:
-    """The duration a file's header promises, in seconds; 0 where it cannot be read or does not say."""
+    """Return the duration in a file's header, in seconds; 0 if it cannot be read or states none."""
     try:
         return probe(path).duration_s
     except (AudioFileError, OSError):
@@ -73,19 +74,19 @@ def probe_seconds(path: str) -> float:
 
 
 def read_chunks(path: str, info: AudioInfo) -> Iterator[np.ndarray]:
-    """float32 [S, C] chunks at the native rate, as they are in the file. Raises AudioFileError as `stream_mono` does."""
+    """Yield float32 [S, C] chunks at the native rate, as they are in the file. Raises AudioFileError as `stream_mono` does."""
     return _finite_chunks(path, info, StreamReport())
 
 
 def stream_mono(
     path: str, info: AudioInfo | None = None, report: StreamReport | None = None, channel: int | None = None
 ) -> Iterator[np.ndarray]:
-    """float32 [S] chunks at the native rate: the channels' mean without a constant offset, within -1..1.
+    """Yield float32 [S] chunks at the native rate: the channels' mean without a constant offset, within -1..1.
 
-    With `channel`, that channel alone; else, where the channels cancel each other, the louder one alone. A floating point
-    file whose peaks pass full scale is turned down as a whole. What was done and what was lost is written to `report`; every
-    pass over a file gives the same samples. Raises AudioFileError for what turns out to be unreadable on the way, and for NaN
-    or infinite samples.
+    With `channel`, only that channel is used; otherwise, if the channels cancel each other, only the louder one. A floating
+    point file with peaks above full scale is turned down as a whole. What was changed and what was lost is written to
+    `report`; every pass over a file gives the same samples. Raises AudioFileError for data that turns out to be unreadable,
+    and for NaN or infinite samples.
     """
     info = info or probe(path)
     report = report if report is not None else StreamReport()
@@ -107,7 +108,7 @@ def stream_mono(
 
 @dataclass(frozen=True)
 class _Mixdown:
-    """How a file's channels become one: decided once for the whole file, so that no seam is heard."""
+    """How a file's channels become one: decided once for the whole file, to avoid an audible seam."""
 
     channel: int | None
     offset: float
@@ -126,12 +127,12 @@ class _Mixdown:
         if len(audio) >= rate:
             mono = audio.mean(axis=1) if channel is None else audio[:, channel]
             offset = float(np.median(mono)) * report.gain
-            # A whole number of 16-bit steps: what is taken from a 16-bit recording leaves it exact.
+            # A whole number of 16-bit steps, so that a 16-bit recording stays exact.
             report.offset = round(offset * 32768) / 32768 if abs(offset) > _OFFSET else 0.0
         return cls(channel, report.offset, report.gain)
 
     def apply(self, chunk: np.ndarray) -> np.ndarray:
-        """float32 [S, C] -> float32 [S]."""
+        """Convert float32 [S, C] to float32 [S]."""
         if chunk.shape[1] == 1:
             mono = chunk[:, 0]
         else:

@@ -1,4 +1,4 @@
-"""Making the 16 kHz windows that travel between stages, from chunks of any size."""
+"""Make the 16 kHz windows that stages pass on, from chunks of any size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class WindowMaker:
                 self._close()
 
     def finish(self) -> list[PcmWindow]:
-        """Close the last window; all windows in order."""
+        """Close the last window and return all windows in order."""
         if self._length:
             self._close()
         return self._windows

@@ -1,4 +1,4 @@
-"""What a file's first bytes tell: facts of a recording, what its header promises, and what a non-recording really is."""
+"""Facts from a file's first bytes: what the header of a recording states, and what a file is that is not a recording."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pipeline.stage import StageError
 
 
 class AudioFileError(StageError):
-    """A file that cannot be used as a recording; the message says in one line what is wrong with it."""
+    """A file that cannot be used as a recording; the message states in one line what is wrong with it."""
 
 
 class UnreachableError(AudioFileError):
-    """A file that cannot be read now, whatever is in it: it may be readable by the next run."""
+    """A file that cannot be read now, whatever it contains: the next run may be able to read it."""
 
     cause = "machine"
 
@@ -24,8 +24,9 @@ class UnreachableError(AudioFileError):
 class AudioInfo:
     """What is known of a file before it is decoded.
 
-    `duration_s` is 0 where the file does not say; `promised` is whether it is written in the file (FFmpeg only guesses
-    that of an MP3 or AAC stream without an index from its first bit rate). `bits` is 16 or 24: what holds it whole.
+    `duration_s` is 0 if the file does not state it. `promised` is True if it is written in the file (FFmpeg only estimates
+    that of an MP3 or AAC stream without an index from its first bit rate). `bits` is 16 or 24: enough to hold the samples
+    without loss.
     """
 
     duration_s: float
@@ -38,37 +39,38 @@ class AudioInfo:
 
     @property
     def is_float(self) -> bool:
-        """Whether samples are stored as floating point numbers, which may pass full scale without being clipped."""
+        """Whether samples are stored as floating point numbers, which may exceed full scale without being clipped."""
         return self.codec.endswith(("/float", "/double"))
 
 
 @dataclass
 class StreamReport:
-    """What came to light while a file was streamed. `samples` counts all that came out, `lost` those of them that are
-    silence in the place of damaged data (so that times stay right); `stopped` says why reading ended early."""
+    """What was found while a file was streamed. `samples` counts all samples that were read. `lost` counts those of them
+    that are silence in place of damaged data (so that times stay right). `stopped` states why reading ended early."""
 
     samples: int = 0
     lost: int = 0
     stopped: str = ""
     channel: int | None = None
-    """The only channel used, where the channels cancel each other; None where they are mixed."""
+    """The only channel used, if the channels cancel each other; None if they are mixed."""
     offset: float = 0.0
-    """Constant taken away from all samples (share of full scale)."""
+    """Constant subtracted from all samples (share of full scale)."""
     gain: float = 1.0
     """Factor that brings peaks above full scale down to it."""
 
 
-#: First bytes of what libsndfile reads well. MP3 is not among them: its decoder writes complaints to the terminal.
+#: First bytes of formats that libsndfile reads well. MP3 is not among them: its decoder writes warnings to the terminal.
 _LIBSNDFILE = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b"caff", b".snd", b"wvpk")
 
 
 def for_libsndfile(head: bytes) -> bool:
-    """Whether a file that begins so is tried with libsndfile first."""
+    """Return True if a file that begins with `head` is tried with libsndfile first."""
     return head.startswith(_LIBSNDFILE)
 
 
 def what_it_is(head: bytes) -> str | None:
-    """A file that is plainly no recording, named by its first bytes with what to do about it; None for all else."""
+    """Return the kind of a file, and what to do about it, if its first bytes show that it is not a recording; otherwise
+    None."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the recording itself: run `git lfs pull` in its repository"
@@ -85,7 +87,7 @@ def _is_text(head: bytes) -> bool:
     try:
         words = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        # A character may be cut in two by the end of the excerpt.
+        # The end of the excerpt may cut a character in two.
         if error.start < len(head) - 3:
             return False
         words = head[: error.start].decode("utf-8")
@@ -93,9 +95,10 @@ def _is_text(head: bytes) -> bool:
 
 
 def wav_promise_s(path: str) -> float | None:
-    """Seconds that a WAV header promises, whether or not the data is there; None for another format or no word of it.
+    """Return the seconds that a WAV header states, whether or not the data is there; None for another format or if it
+    states none.
 
-    libsndfile tells what the file holds instead, so that a recording cut short by a full disk looks whole to it.
+    libsndfile reports what the file holds instead, so that a recording cut short by a full disk looks complete to it.
     """
     with Path(path).open("rb") as file:
         kind = file.read(12)
@@ -111,7 +114,7 @@ def _walk_chunks(file: BinaryIO, order: str) -> float | None:
         name, size = header[:4], struct.unpack(order + "I", header[4:])[0]
         if name == b"data":
             size = long_size if size == 0xFFFFFFFF and long_size else size
-            # Programs that write to a pipe cannot know the size and put zero or a huge number.
+            # Programs that write to a pipe cannot know the size and write zero or a huge number.
             return (
                 None if not byte_rate or size == 0 or (long_size is None and size >= 0x7FFF0000) else size / byte_rate
             )
@@ -125,12 +128,12 @@ def _walk_chunks(file: BinaryIO, order: str) -> float | None:
 
 
 def has_mp3_index(path: str) -> bool:
-    """Whether an MP3 says how long it is (a Xing or Info header in its first frame, after the ID3 tag)."""
+    """Return True if an MP3 states its length (a Xing or Info header in its first frame, after the ID3 tag)."""
     with Path(path).open("rb") as file:
         head = file.read(10)
         start = 0
         if head[:3] == b"ID3" and len(head) == 10:
-            # An ID3 size has seven bits a byte.
+            # An ID3 size has seven bits per byte.
             start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
         file.seek(start)
         frame = file.read(4096)

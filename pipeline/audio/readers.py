@@ -1,4 +1,4 @@
-"""The two decoders beneath `audio_file`: libsndfile for what it reads well, FFmpeg (PyAV) for everything else."""
+"""The two decoders behind `pipeline.audio.open`: libsndfile for what it reads well, FFmpeg (PyAV) for everything else."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from pipeline.audio.probe import AudioFileError, AudioInfo, StreamReport, for_libsndfile, has_mp3_index, wav_promise_s
 
 CHUNK_S = 10.0
-# Raw streams have no header that FFmpeg could know them by.
+# Raw streams have no header by which FFmpeg could recognize them.
 _RAW_FORMATS = {".g722": "g722"}
-# Formats whose packets follow each other without gaps: a hole in their times is damage. In the others (WebM, MP4) a
-# sender may simply have sent nothing while nobody spoke.
+# Formats whose packets follow each other without gaps: a hole in their times is damage. In other formats (WebM, MP4) a
+# sender may have sent nothing during silence.
 _GAPLESS = {"flac", "mp3", "aac", "wav", "aiff", "caf", "w64", "wv", "ape", "tta"}
 _LOSSLESS = {"flac", "alac", "wavpack", "ape", "tta", "truehd", "mlp", "als"}
 _HOLE_S, _LONGEST_HOLE_S = 0.02, 600.0
 
 
 def probe_soundfile(path: str, head: bytes) -> AudioInfo | None:
-    """The header as libsndfile reads it; None where it does not."""
+    """Return the header as libsndfile reads it; None if it cannot read it."""
     import soundfile
 
     if not for_libsndfile(head):
@@ -34,7 +34,7 @@ def probe_soundfile(path: str, head: bytes) -> AudioInfo | None:
         return None
     bits = 16 if info.subtype in ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW", "VORBIS", "OPUS") else 24
     codec = f"{info.format.lower()}/{info.subtype.lower()}"
-    # A FLAC written to a pipe does not say how long it is; libsndfile then reports a number without meaning.
+    # A FLAC written to a pipe does not state its length; libsndfile then reports a number without meaning.
     known = 0 < info.frames < 2**53
     seconds = info.frames / info.samplerate if known else 0.0
     seconds = max(seconds, wav_promise_s(path) or 0.0)
@@ -42,7 +42,7 @@ def probe_soundfile(path: str, head: bytes) -> AudioInfo | None:
 
 
 def read_soundfile(path: str, info: AudioInfo, report: StreamReport) -> Iterator[np.ndarray]:
-    """float32 [S, C] chunks. What libsndfile gives up on is left to FFmpeg, which steps over damaged places."""
+    """Yield float32 [S, C] chunks. FFmpeg continues where libsndfile fails, and skips damaged places."""
     import soundfile
 
     size = max(1, int(CHUNK_S * info.sample_rate))
@@ -68,7 +68,7 @@ def read_soundfile(path: str, info: AudioInfo, report: StreamReport) -> Iterator
 
 
 def probe_av(path: str) -> AudioInfo:
-    """The header as FFmpeg reads it. Raises AudioFileError if the file has no audio."""
+    """Return the header as FFmpeg reads it. Raises AudioFileError if the file has no audio."""
     import av
 
     with _open_av(path) as container:
@@ -94,7 +94,8 @@ def _is_16_bit(context: Any) -> bool:
 
 
 def read_av(path: str, info: AudioInfo, report: StreamReport) -> Iterator[np.ndarray]:
-    """float32 [S, C] chunks. Damaged packets become silence of their length; where reading ends early, `report` says why."""
+    """Yield float32 [S, C] chunks. Damaged packets become silence of their length. If reading ends early, `report` states
+    why."""
     import av
 
     size = int(CHUNK_S * info.sample_rate)
@@ -102,7 +103,7 @@ def read_av(path: str, info: AudioInfo, report: StreamReport) -> Iterator[np.nda
     length = total = 0
     with _open_av(path) as container:
         stream = _audio_stream(container)
-        # Without it a damaged FLAC frame comes out as loud noise instead of an error.
+        # Without this option, a damaged FLAC frame decodes to loud noise instead of an error.
         stream.codec_context.options = {"err_detect": "crccheck"}
         gapless = container.format.name.split(",")[0] in _GAPLESS
         even = _Evener(info.sample_rate, info.channels)
@@ -115,7 +116,7 @@ def read_av(path: str, info: AudioInfo, report: StreamReport) -> Iterator[np.nda
             except (StopIteration, EOFError):
                 break
             except av.error.InvalidDataError as error:
-                # One damaged packet does not condemn the others; a hole in the times shows what it cost.
+                # The packets after a damaged one are still decoded; a hole in the times shows how much was lost.
                 report.stopped = plain(error)
                 continue
             except (av.error.FFmpegError, OSError) as error:
@@ -143,7 +144,7 @@ def read_av(path: str, info: AudioInfo, report: StreamReport) -> Iterator[np.nda
 
 
 class _Evener:
-    """Frames as float32 [S, C] of one rate and channel count, whatever each frame has: streams may change midway."""
+    """Converts frames to float32 [S, C] of one rate and channel count, because the format of a stream may change midway."""
 
     def __init__(self, rate: int, channels: int) -> None:
         self._rate, self._channels = rate, channels
@@ -183,6 +184,6 @@ def _audio_stream(container: Any) -> Any:
 
 
 def plain(error: BaseException) -> str:
-    """A library's error without its prefix, path and line breaks."""
+    """Return the message of a library's error without its prefix, path and line breaks."""
     text = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
     return " ".join(str(text).split()).removeprefix("Error : ")[:160].rstrip(".").lower() or type(error).__name__

@@ -1,4 +1,4 @@
-"""Whether the two channels of a recording are two speakers, each on a separate track (calls, interviews, podcasts)."""
+"""Detect whether the two channels of a recording are two speakers, each on a separate track (calls, interviews, podcasts)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from pipeline.audio.probe import AudioInfo
 
 _LOOKED_AT_S = 1200.0
 _FRAME_S = 0.02
-# -60 dB of full scale: below it nobody speaks.
+# -60 dB of full scale: speech is never below it.
 _ACTIVE = 1e-6
-# A voice is alone where the other channel is 20 dB lower: less is two microphones in one room, which hear each other.
+# A voice is alone if the other channel is 20 dB lower. With less, two microphones in one room pick up both voices.
 _ALONE = 100.0
 _EACH, _TOGETHER = 0.05, 0.6
 _RELATED = 0.2
 
 
 def is_one_speaker_a_channel(path: str, info: AudioInfo) -> bool:
-    """Whether a file of two channels holds a speaker on each, judged by its first 20 minutes.
+    """Return True if a file of two channels holds a different speaker on each, judged by its first 20 minutes.
 
-    Where there is sound at all, one channel must be 20 dB above the other for 60 % of the time, each of the two for 5 % at
-    least, and what both say must not be alike (correlation under 0.2). Music and ordinary stereo speech are in both channels
-    at once; what this takes for them is mixed, as two microphones in a room must be. Raises AudioFileError as the reader does.
+    Of the time with sound, one channel must be 20 dB above the other for 60 %, and each of the two for at least 5 %. The
+    two channels must not be alike (correlation under 0.2). Music and ordinary stereo speech are in both channels at once.
+    Channels that look like these are mixed, as those of two microphones in a room must be. Raises AudioFileError as the
+    reader does.
     """
     if info.channels != 2:
         return False
@@ -46,7 +47,7 @@ def is_one_speaker_a_channel(path: str, info: AudioInfo) -> bool:
 
 
 def _frames(path: str, info: AudioInfo) -> Iterator[np.ndarray]:
-    """float32 [N, S, 2]: 20 ms frames of the file's beginning."""
+    """Yield float32 [N, S, 2]: 20 ms frames of the file's beginning."""
     size, left = round(_FRAME_S * info.sample_rate), round(_LOOKED_AT_S * info.sample_rate)
     held = np.zeros((0, 2), dtype=np.float32)
     for chunk in read_chunks(path, info):

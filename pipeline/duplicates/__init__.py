@@ -1,1 +1,1 @@
-"""The same audio twice: prints of segments, what matches what, and the groups that follow."""
+"""Duplicate audio: fingerprints of segments, matches between them, and the resulting groups."""

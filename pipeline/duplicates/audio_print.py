@@ -1,8 +1,8 @@
 """A fingerprint of audio that survives codecs, telephones, gains and offsets: signs of energy differences.
 
-After the published idea of Haitsma and Kalker (2002): each bit says whether the slope between two neighboring bands rose or
-fell from one frame to the next. Frames here are long (0.26 s, an eighth apart), so that two copies whose frames do not start
-at the same sample still agree, and bands stay within what a telephone carries.
+Based on an idea of Haitsma and Kalker (2002): each bit states whether the slope between two neighboring bands rose or fell
+from one frame to the next. Frames are long here (0.26 s, an eighth apart), so that two copies whose frames do not start at
+the same sample still agree. Bands stay within the range of a telephone.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from pipeline.records import PCM_RATE
 WIDTH = 4096
 HOP = 512
 FRAME_S = HOP / PCM_RATE
-"""Seconds from one word of a print to the next: 32 ms."""
+"""Seconds from one word of a fingerprint to the next: 32 ms."""
 BITS = 16
 _LOW_HZ, _HIGH_HZ = 300.0, 3300.0
 _LAG = 3
 """Frames between the two whose slopes are compared: 96 ms. Neighboring frames share seven eighths of their samples, and the
-sign of so small a difference is easily lost."""
+sign of such a small difference is easily lost."""
 _FLOOR_DB = 40.0
-"""Frames this far below the loudest tell of the noise, which codecs change: they get no word."""
+"""Frames this far below the loudest hold noise, which codecs change: they get no word."""
 SILENT = 0
 
 
 def sha256_of(pcm: np.ndarray) -> str:
-    """Hash of decoded audio, int16 [S] at 16 kHz: the same in whatever container or lossless codec it came."""
+    """Return the hash of decoded audio, int16 [S] at 16 kHz: it is the same for any container and any lossless codec."""
     return hashlib.sha256(np.ascontiguousarray(pcm, dtype="<i2").tobytes()).hexdigest()
 
 
 def audio_print(samples: np.ndarray) -> np.ndarray:
-    """uint16 [frames] of float32 [S] at 16 kHz; SILENT (0) where nothing is heard. Frame i starts at i * 32 ms.
+    """Return uint16 [frames] of float32 [S] at 16 kHz; SILENT (0) for frames without sound. Frame i starts at i * 32 ms.
 
-    Does not depend on the gain. A clip of less than 0.36 s has no words.
+    The words do not depend on the gain. A clip of less than 0.36 s has no words.
     """
     count = (len(samples) - WIDTH) // HOP + 1
     if count <= _LAG:
@@ -51,7 +51,7 @@ def audio_print(samples: np.ndarray) -> np.ndarray:
 
 
 def _band_energy(samples: np.ndarray, first: int, last: int) -> np.ndarray:
-    """float64 [frames, bands] of the frames from `first` to before `last`."""
+    """Return float64 [frames, bands] of the frames from `first` to before `last`."""
     part = samples[first * HOP : (last - 1) * HOP + WIDTH].astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(part, WIDTH)[::HOP]
     power = np.square(np.abs(np.fft.rfft(frames * np.hanning(WIDTH).astype(np.float32), axis=1)))

@@ -1,4 +1,4 @@
-"""Groups from links: which segment comes first, what the others are to it, and what a split must keep together."""
+"""Groups from links: which segment is first, how the others relate to it, and what a split must keep together."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Link:
 
 
 def links_of(matches: Iterable[Match]) -> list[Link]:
-    """Links of what prints share: `reencode` where it is most of both clips, else `part`."""
+    """Return the links of matches: `reencode` if the shared part is most of both clips, otherwise `part`."""
     return [
         Link(m.first, m.second, "reencode" if min(m.of_first, m.of_second) >= MOST_OF_IT else "part") for m in matches
     ]
 
 
 def exact_links(hashes: Sequence[str | None]) -> list[Link]:
-    """Links of each segment to the one before with the same hash; None is equal to nothing."""
+    """Return links of each segment to the previous one with the same hash; None equals nothing."""
     last: dict[str, int] = {}
     links = []
     for place, value in enumerate(hashes):
@@ -47,10 +47,10 @@ def duplicate_rows(
     links: Sequence[Link],
     before: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """DUPLICATES rows of all linked segments, in the order they are given in, which says which one of a group is first.
+    """Return the DUPLICATES rows of all linked segments, in the given order, which decides the first segment of each group.
 
-    `before`: rows of the pass before, by segment id. A segment that was the first of a group stays it when a later run adds
-    copies of it, whatever their place in the order: names of groups do not change under those who split by them.
+    `before`: rows of the previous pass, by segment id. The first segment of a group stays first when a later run adds
+    copies of it, whatever their place in the order. The names of groups therefore do not change for splits that use them.
     """
     once = {row["duplicate_group"] for row in before.values()} | {
         row["duplicate_of"] for row in before.values() if row["duplicate_of"]
@@ -60,7 +60,7 @@ def duplicate_rows(
     rank[np.argsort(later, kind="stable")] = np.arange(len(segment_ids))
     copies = join(rank, [(link.first, link.second) for link in links if link.kind in ("exact", "reencode")])
     everything = join(rank, [(link.first, link.second) for link in links])
-    # How a set of copies hangs together with others: the closest way in which any of them does.
+    # How a set of copies is linked to others: by the closest link that any of them has.
     beside: dict[int, int] = {}
     for link in links:
         if link.kind in ("part", "same_text"):
@@ -88,7 +88,7 @@ def duplicate_rows(
 
 
 def join(rank: np.ndarray, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """For each place, the one of lowest `rank` among all it is linked to, however many links away: int [N]."""
+    """Return int [N]: for each place, the one of lowest `rank` among all that it is linked to, over any number of links."""
     parent = list(range(len(rank)))
 
     def root(place: int) -> int:

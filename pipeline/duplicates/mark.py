@@ -1,4 +1,4 @@
-"""The pass over all of a corpus that marks what is in it twice. Nothing is deleted, and no segment is written again."""
+"""Mark duplicates over the whole corpus. Nothing is deleted, and no segment is written again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOTHING = np.zeros(0, dtype=np.uint16)
 
 @dataclass(frozen=True)
 class Marked:
-    """What a pass found: segments that are a duplicate of an earlier one, by kind; `done` is False where nothing had changed."""
+    """Result of a pass: segments that are a duplicate of an earlier one, by kind. `done` is False if nothing had changed."""
 
     segments: int
     kinds: dict[str, int] = field(default_factory=dict)
@@ -30,11 +30,13 @@ class Marked:
 
 
 def mark_duplicates(root: str | Path, cosine: float) -> Marked:
-    """Compare all segments with audio of a corpus and write `annotations/duplicates`; a second call without new units is free.
+    """Compare all segments with audio of a corpus and write `annotations/duplicates`; a second call without new units is
+    free.
 
-    `cosine`: of voice prints, from which two clips are of one voice (the encoder's threshold). What it finds follows from the
-    committed units and from what was first in the pass before, not from the order in which units were committed. Two bytes a
-    32 ms of speech are held in memory (225 MB for 1000 hours), and eight times that while a range of keys is sorted.
+    `cosine`: minimum cosine of the voiceprints of two clips of one voice (the encoder's threshold). The result depends on
+    the committed units and on what was first in the previous pass, not on the order in which units were committed. Two
+    bytes per 32 ms of speech are held in memory (225 MB for 1000 hours), and eight times that while a range of keys is
+    sorted.
     """
     corpus = Corpus(root)
     state = short_hash(_VERSION, str(cosine), *sorted(record["unit_id"] for record in corpus.records))
@@ -67,7 +69,7 @@ class _Segments:
     prints: list[np.ndarray]
 
     def voices(self, places: list[int]) -> list[np.ndarray | None]:
-        """Voice prints, float32 [W] of unit length, of the segments at these positions."""
+        """Return the voiceprints, float32 [W] of unit length, of the segments at these positions."""
         found: list[np.ndarray | None] = []
         for place in places:
             shard, row = self.corpus.place(self.ids[place])
@@ -86,7 +88,7 @@ def _segments(corpus: Corpus) -> _Segments:
                     table = corpus.shard(file["path"]).table().select(["segment_id", "audio_print"])
                     for segment, words in zip(*(column.to_pylist() for column in table.columns), strict=True):
                         if record.get("superseded") and corpus.shard_of(segment) != file["path"]:
-                            continue  # Of a source that was processed again: its row in the newer unit counts.
+                            continue  # The source was processed again: its row in the newer unit counts.
                         prints[segment] = np.frombuffer(words, dtype="<u2") if words else _NOTHING
     columns = ["session_id", "seq", "segment_id", "text", "audio_sha256"]
     rows = sorted(

@@ -1,4 +1,4 @@
-"""Which prints are of the same audio: candidates by votes of equal keys, then a count of the bits that differ."""
+"""Find fingerprints of the same audio: candidates by votes of equal keys, then a count of the bits that differ."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _PASS_WORDS = 30_000_000
 _BLOCK = 1 << 18
 """Equal keys whose surroundings are compared at once: 12 MB."""
 _SPAN = 24
-"""Words (0.8 s) over which errors are averaged to see which stretches two prints share."""
+"""Words (0.8 s) over which errors are averaged to find the stretches that two fingerprints share."""
 _SHORTEST = 10
-"""Words (a clip of 0.65 s) below which nothing is said."""
+"""Minimum number of words (a clip of 0.65 s) for a comparison."""
 _MOST, _LESS_WHEN_SHORT = 0.22, 1.6
-"""Share of differing bits up to which a stretch of n words is shared: 0.22, and 0.30 - 1.6/n for short ones. Other audio
-differs in 0.34 and more (1 % quantile), short clips by chance in less; the same phrase spoken again by the same voice in
-0.23 at the least; codecs change 0.01 to 0.14."""
+"""Maximum share of differing bits in a shared stretch of n words: 0.22, and 0.30 - 1.6/n for short ones. Other audio
+differs in 0.34 and more (1 % quantile), short clips by chance in less. The same phrase spoken again by the same voice
+differs in at least 0.23; codecs change 0.01 to 0.14."""
 _MOST_IN_PART = 0.16
-"""The same for a stretch that is not most of either clip: one voice saying a phrase twice comes down to 0.2 there."""
+"""The same for a stretch that is not most of either clip: there, a phrase repeated by the same voice comes down to 0.2."""
 MOST_OF_IT = 0.7
-"""Share of a clip's words from which it is the same clip."""
+"""Minimum share of a clip's words for it to be the same clip."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """Prints `first` and `second` (positions in the list, first < second) share a stretch of audio.
+    """Fingerprints `first` and `second` (positions in the list, first < second) share a stretch of audio.
 
-    `offset`: words by which the second's start lies behind the first's. `words`: words they share; `of_first` and
+    `offset`: words by which the second starts after the first. `words`: number of words that they share; `of_first` and
     `of_second`: as shares of each one's words. `errors`: share of bits that differ there.
     """
 
@@ -55,9 +55,10 @@ class Match:
 
 
 def match_prints(prints: Sequence[np.ndarray]) -> list[Match]:
-    """Pairs of uint16 prints that share audio, at most one a pair: not all pairs of a group of copies, but enough to connect it.
+    """Return pairs of uint16 fingerprints that share audio, each pair at most once. For a group of copies these are not all
+    pairs, but enough to connect it.
 
-    Linear in the words but for the sort of the keys.
+    Linear in the words except for the sort of the keys.
     """
     best: dict[tuple[int, int], Match] = {}
     for first, second, offset in _candidates(prints):
@@ -68,7 +69,8 @@ def match_prints(prints: Sequence[np.ndarray]) -> list[Match]:
 
 
 def compare(one: np.ndarray, two: np.ndarray, offset: int, first: int = 0, second: int = 1) -> Match | None:
-    """What two prints share when the second begins `offset` words behind the first (or one word beside that); None: nothing."""
+    """Return what two fingerprints share if the second begins `offset` words after the first, or one word more or less;
+    None if nothing."""
     found = [m for o in (offset, offset - 1, offset + 1) if (m := _overlap(one, two, o, first, second)) is not None]
     return max(found, key=lambda match: (match.words, -match.errors), default=None)
 
@@ -88,7 +90,7 @@ def _overlap(one: np.ndarray, two: np.ndarray, offset: int, first: int, second: 
     good = (sums[span:] - sums[:-span]) / span <= limit(span)
     if not good.any():
         return None
-    # A word is shared when a window that holds it is: widen each good window's start to the whole window.
+    # A word is shared if a window that holds it is: widen each good window's start to the whole window.
     edges = np.zeros(len(wrong) + 1, dtype=np.int64)
     starts = np.flatnonzero(good)
     np.add.at(edges, starts, 1)
@@ -97,7 +99,8 @@ def _overlap(one: np.ndarray, two: np.ndarray, offset: int, first: int, second: 
     words, errors = int(shared.sum()), float(wrong[shared].mean())
     if errors > limit(words):
         return None
-    # If only one of them is heard, the other's pause was filled by noise or cut off at its floor: that is not a difference.
+    # Frames in which only one of the two has sound are not a difference: the other's pause was filled by noise or cut off
+    # at its floor.
     share = [words / (len(wrong) + outside) for outside in beyond]
     if max(share) < MOST_OF_IT and (errors > _MOST_IN_PART or words < _SPAN):
         return None
@@ -105,16 +108,16 @@ def _overlap(one: np.ndarray, two: np.ndarray, offset: int, first: int, second: 
 
 
 def limit(words: int) -> float:
-    """Share of differing bits up to which `words` words are of the same audio."""
+    """Return the maximum share of differing bits in `words` words of the same audio."""
     return min(_MOST, 0.30 - _LESS_WHEN_SHORT / words)
 
 
 def _candidates(prints: Sequence[np.ndarray]) -> Iterator[tuple[int, int, int]]:
-    """(first, second, offset) that keys vote for."""
+    """Yield (first, second, offset) that keys vote for."""
     fence = np.zeros(_AROUND, dtype=np.uint16)
     words = np.concatenate([part for own in prints for part in (fence, own)] + [fence])
     starts = np.cumsum([_AROUND, *(len(own) + _AROUND for own in prints)])[:-1]
-    # Fences are silence: no key and no comparison reaches from one print into the next.
+    # Fences are silence: no key and no comparison reaches from one fingerprint into the next.
     three = [words[i * _STEP : len(words) - (2 - i) * _STEP] for i in range(3)]
     heard = np.flatnonzero((three[0] != SILENT) & (three[1] != SILENT) & (three[2] != SILENT))
     passes = max(1, -(-len(heard) // _PASS_WORDS))
@@ -124,8 +127,8 @@ def _candidates(prints: Sequence[np.ndarray]) -> Iterator[tuple[int, int, int]]:
 
 
 def _keys(three: list[np.ndarray], place: np.ndarray, part: int, passes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(places int64, keys uint32): the low bytes of three words, and their high bytes, which noise and narrow bands spoil
-    independently of each other; bit 24 tells them apart. One of several passes takes one range of keys."""
+    """Return (places int64, keys uint32). Keys are the low bytes of three words, and their high bytes; noise and narrow
+    bands damage the two independently. Bit 24 tells them apart. Each of several passes takes one range of keys."""
     wide = [word.astype(np.uint32) for word in three]
     low = (wide[0] & 0xFF) | (wide[1] & 0xFF) << 8 | (wide[2] & 0xFF) << 16
     high = (wide[0] >> 8) | (wide[1] >> 8) << 8 | (wide[2] >> 8) << 16 | np.uint32(1 << 24)
@@ -140,7 +143,8 @@ def _keys(three: list[np.ndarray], place: np.ndarray, part: int, passes: int) ->
 def _votes(
     words: np.ndarray, key: np.ndarray, place: np.ndarray, starts: np.ndarray, needed: int
 ) -> Iterator[tuple[int, int, int]]:
-    # Of a print without words the start is its fence's: the last start before a place is the one of the print that holds it.
+    # A fingerprint without words starts at its fence: the last start before a place belongs to the fingerprint that holds
+    # it.
     owner = np.searchsorted(starts, place, side="right") - 1
     found = []
     for step in range(1, _NEAR + 1):
@@ -162,7 +166,7 @@ def _votes(
 
 
 def _alike(words: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """bool [N]: whether the words around two places agree better than those around equal keys do by chance."""
+    """Return bool [N]: True if the words around two places agree better than those around equal keys do by chance."""
     passed = np.zeros(len(one), dtype=bool)
     near = np.arange(-_AROUND // 2, _AROUND // 2 + 2 * _STEP)
     for start in range(0, len(one), _BLOCK):

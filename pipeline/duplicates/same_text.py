@@ -1,4 +1,4 @@
-"""The same words said again by the same voice: links of segments by their text and their voice prints."""
+"""Repetitions of the same words by the same voice: links of segments by their text and their voiceprints."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from pipeline.duplicates.groups import Link
 
 _LETTERS = 12
-"""Letters (of an alphabet) below which the same text does not count as a repetition, as in "yes, of course"."""
+"""Minimum number of letters (of an alphabet) for a repeated text to count; "yes, of course" has fewer."""
 _SIGNS = 5
 """The same for scripts whose signs are syllables or words."""
 _WIDE = ((0x2E80, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 
 
 def text_key(text: str | None) -> str | None:
-    """A text without case, spaces and punctuation; None where it is too short for being said twice to mean anything."""
+    """Return a text without case, spaces and punctuation; None if it is too short for a repetition to mean anything."""
     letters = "".join(c for c in (text or "").casefold() if c.isalnum())
     weight = sum(_LETTERS / _SIGNS if any(low <= ord(c) <= high for low, high in _WIDE) else 1.0 for c in letters)
     return letters if weight >= _LETTERS else None
@@ -26,10 +26,10 @@ def text_key(text: str | None) -> str | None:
 def same_text_links(
     texts: Sequence[str | None], voice: Callable[[list[int]], list[np.ndarray | None]], threshold: float
 ) -> list[Link]:
-    """Links between segments of one text whose voice prints have a cosine of `threshold` or more.
+    """Return links between segments of one text whose voiceprints have a cosine of `threshold` or more.
 
-    `voice` gives the unit-length prints of segments (by position): it is asked only for texts that occur more than once. Each
-    segment is compared with the first of every voice found so far for its text.
+    `voice` returns the unit-length voiceprints of segments (by position); it is called only for texts that occur more than
+    once. Each segment is compared with the first one of every voice found so far for its text.
     """
     places: dict[str, list[int]] = defaultdict(list)
     for place, text in enumerate(texts):

@@ -1,1 +1,1 @@
-"""How sessions are driven through the stages: one interface, in one process or over Ray actors."""
+"""Run sessions through the stages: one interface, in one process or over Ray actors."""

@@ -11,16 +11,16 @@ from pipeline.runtime.failures import Tally
 
 
 class DiskFullError(OSError):
-    """No space left for the corpus or its temporary files: the run stops, no data is put into quarantine for it."""
+    """No space is left for the corpus or its temporary files. The run stops; no data is quarantined for it."""
 
 
 class EngineError(RuntimeError):
-    """The machinery under the engine failed, not a stage: the run stops with this one line and can be run again."""
+    """The system that the engine runs on failed, not a stage. The run stops with this one line and can be run again."""
 
 
 @dataclass
 class Outcome:
-    """The small answer that comes back beside a processed session, so that the driver need not open the session."""
+    """The small result that is returned with a processed session, so that the driver does not have to load the session."""
 
     session_id: str = ""
     busy_s: dict[str, float] = field(default_factory=dict)
@@ -30,16 +30,16 @@ class Outcome:
     audio_s: float = 0.0
     notices: list[str] = field(default_factory=list)
     halved: dict[str, int] = field(default_factory=dict)
-    """Batch size that stages came down to because they ran out of memory."""
+    """Batch size to which stages were reduced because they ran out of memory."""
     tallies: dict[str, Tally] = field(default_factory=dict)
-    """What became of each stage's items, and (`<stage>/session`) of the session as a whole."""
+    """The outcomes of each stage's items, and (`<stage>/session`) of the session as a whole."""
 
 
 @dataclass(frozen=True)
 class ItemStarted:
-    """A stage is about to take its next item of a session, and is through with `done_s` seconds of the session's audio.
+    """A stage is about to take its next item of a session, and has finished `done_s` seconds of the session's audio.
 
-    The Ray engine yields the latest of several that came close together.
+    If several come close together, the Ray engine yields the latest.
     """
 
     session_id: str
@@ -49,7 +49,7 @@ class ItemStarted:
 
 @dataclass(frozen=True)
 class GroupDone:
-    """A group of stages has finished with a session. What failed in it is counted in the outcome."""
+    """A group of stages has finished a session. The outcome counts what failed in it."""
 
     group: str
     outcome: Outcome
@@ -57,7 +57,7 @@ class GroupDone:
 
 @dataclass(frozen=True)
 class SessionDone:
-    """A session came out of the last stage, or was condemned: what failed of it is in its `quarantine`."""
+    """A session came out of the last stage, or was quarantined. Its failures are in its `quarantine`."""
 
     session: Session
 
@@ -66,14 +66,14 @@ Event = ItemStarted | GroupDone | SessionDone
 
 
 class Engine(Protocol):
-    """Drives sessions through the groups of stages."""
+    """Runs sessions through the groups of stages."""
 
     def run(self, sessions: Iterable[Session]) -> Iterator[Event]:
         """Process the sessions and yield what happens. Each session is in one SessionDone, in any order.
 
-        Raises LoadError when a stage's model cannot be loaded, another StopRunError when a stage fails on everything or lacks
-        a library, and DiskFullError when the disk is full; no data is quarantined for these.
+        Raises LoadError if a stage's model cannot be loaded, another StopRunError if a stage fails on everything or lacks a
+        library, and DiskFullError if the disk is full; no data is quarantined for these.
         """
 
     def close(self) -> None:
-        """Let go of actors, processes and threads."""
+        """Release actors, processes and threads."""

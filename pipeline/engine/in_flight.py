@@ -1,4 +1,4 @@
-"""What the Ray engine keeps of each session on its way, of each actor, and of each session at work."""
+"""The state of the Ray engine: of each session in flight, of each actor, and of each session being processed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.records import Session
 
 @dataclass
 class InFlight:
-    """A session on its way: which group is next and where its latest state lies. `plan` is what to start over from."""
+    """A session in flight: the index of its next group and its latest state. `plan` is what to start over from."""
 
     plan: Session
     state: Any
@@ -22,7 +22,7 @@ class InFlight:
 
 @dataclass(eq=False)
 class PooledActor:
-    """An actor of a group's pool; `node` is known once Ray has found a place for it."""
+    """An actor of a group's pool; `node` is known once Ray has placed it."""
 
     group: int
     actor: Any
@@ -34,7 +34,8 @@ class PooledActor:
 
 @dataclass
 class Call:
-    """A session at work. `seen`: when it last gave a sign of life, `mark` the time of its last mark, `stage` what that named."""
+    """A session being processed. `seen`: when it last showed a sign of life; `mark`: the time of its last mark; `stage`:
+    the stage in that mark."""
 
     travel: InFlight
     member: PooledActor

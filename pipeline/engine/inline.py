@@ -1,4 +1,4 @@
-"""Everything in this process, one session after the other: for tests and tiny machines."""
+"""The engine in this process, one session after the other, for tests and small machines."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class InlineEngine:
             yield SessionDone(session)
 
     def close(self) -> None:
-        """Wait for the item at work, if the run was broken off."""
+        """Wait for the current item if the run was interrupted."""
         self._closed = True
         self._thread.shutdown(cancel_futures=True)
 
     def _started(self, item: ItemStarted) -> None:
-        """Pass on what a stage is at. Called in the thread of the stages."""
+        """Pass on the item that a stage has started. Called in the thread of the stages."""
         if self._closed:
-            # No Exception, so that no stage counts it as a failure of this item.
+            # Not an Exception, so that no stage counts it as a failure of this item.
             raise SystemExit
         self._items.put(item)

@@ -1,4 +1,4 @@
-"""How many actors each group of stages gets, and what each may be promised, from what the machine or cluster has."""
+"""The number of actors per group of stages and the CPUs that each reserves, from the resources of the machine or cluster."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pipeline.stage import LoadError
 from pipeline.stages import stage_class
 
 MOST_PROMISED = 0.9
-"""Share of the CPUs that may be promised to actors. With every CPU promised, Ray has none left to start the next worker
-on and hangs without a word."""
+"""Maximum share of the CPUs that actors may reserve. With every CPU reserved, Ray has none left to start the next worker
+and hangs without a message."""
 _ACTORS_PER_CPU = 4
 _SPARE = 0.1
-"""Part of an actor that a group may want for: one too many costs its memory, one too few leaves a core idle."""
+"""Fraction of an actor that a group may lack: one actor too many costs its memory, one too few leaves a core idle."""
 
 
 def size_pools(groups: Sequence[StageGroup], cpus: float, gpus: float) -> list[StageGroup]:
-    """The groups with `actors` filled in where it is 0 (automatic).
+    """Return the groups with `actors` filled in if it is 0 (automatic).
 
-    The stages' declared `resources.cpus` are the shares of a core that they are busy for when one actor of each runs.
-    Each group gets at least one actor, and enough that on `cpus` cores all are busy alike. Groups with a GPU share get one
+    The stages' declared `resources.cpus` are the shares of a core that they use when one actor of each runs. Each group
+    gets at least one actor, and enough that all groups are equally busy on `cpus` cores. Groups with a GPU share get one
     actor for each whole set of shares that fits on the GPUs.
     """
     needs = [sum(stage_class(spec.name).resources.cpus for spec in group.stages) for group in groups]
@@ -36,10 +36,10 @@ def size_pools(groups: Sequence[StageGroup], cpus: float, gpus: float) -> list[S
 
 
 def fit_promises(groups: Sequence[StageGroup], cpus: float, gpus: float) -> list[StageGroup]:
-    """The groups with their CPU promises scaled down where together they would take the whole of `cpus`.
+    """Return the groups with their reserved CPUs scaled down if together they would take all of `cpus`.
 
-    Promises only keep Ray's books; how many threads a stage runs is its own setting. Raises LoadError if too many actors
-    are asked for to scale sensibly, or more GPUs than there are.
+    Reservations only serve Ray's accounting; the number of threads of a stage is a separate setting. Raises LoadError if
+    too many actors are requested to scale sensibly, or more GPUs than there are.
     """
     asked_gpus = sum(group.actors * group.gpus for group in groups)
     if asked_gpus > gpus + 1e-6:
@@ -56,6 +56,6 @@ def fit_promises(groups: Sequence[StageGroup], cpus: float, gpus: float) -> list
             f"the stages ask for {asked:g} CPUs ({actors} actors) and Ray has {cpus:g}; "
             "lower engine.actors or engine.cpus_per_actor"
         )
-    # Ray counts in ten thousandths.
+    # Ray counts CPUs in units of 1/10,000.
     scale = MOST_PROMISED * cpus / asked
     return [replace(group, cpus=max(0.001, int(group.cpus * scale * 1000) / 1000)) for group in groups]

@@ -1,4 +1,4 @@
-"""Progress of a run while it is running: hours in, times real time, time left, share kept."""
+"""Progress of a run: hours processed, speed in times real time, time left, share kept."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pipeline.engine.api import ItemStarted, Outcome
 
 _ENOUGH_S = 20.0
-"""Seconds of audio after which a stage's pace counts."""
+"""Seconds of audio after which the measured pace of a stage is used."""
 _KNOWN = 0.5
 """Share of the stages' declared costs that must have a measured pace before the rest is estimated from the declaration."""
 
 
 @dataclass
 class _AtWork:
-    """A stage on a session: seconds of the session's audio it is through with, when it began, and ended (clock)."""
+    """A stage on a session: seconds of the session's audio that it has finished, and when it began and ended (clock)."""
 
     done_s: float
     since: float
@@ -25,9 +25,10 @@ class _AtWork:
 
 @dataclass
 class Progress:
-    """Counts of a run; seconds of audio unless said otherwise. `sessions` and `audio_s` are what is to be done.
+    """Counts of a run, in seconds of audio unless stated otherwise. `sessions` and `audio_s` are the totals to process.
 
-    `costs`: what each stage declares to cost beside the others (`Resources.cpus`), for those not measured yet.
+    `costs`: the declared cost of each stage relative to the others (`Resources.cpus`), for stages that are not measured
+    yet.
     """
 
     sessions: int
@@ -53,7 +54,7 @@ class Progress:
         """Record how far a stage is with the session that it is processing."""
         now = self.clock()
         if self._began is None:
-            # Until now models were loaded: none of the rest will take part in that.
+            # Until now, models were loaded. The rest of the run does not repeat that.
             self._began = now
         stages = self._at_work.setdefault(item.session_id, {})
         if item.stage not in stages:
@@ -63,7 +64,7 @@ class Progress:
         stages[item.stage].done_s = item.done_s
 
     def stage_done(self, outcome: Outcome) -> None:
-        """A group of stages has finished with a session."""
+        """Record that a group of stages has finished a session."""
         self._at_work.pop(outcome.session_id, None)
         for stage, worked in outcome.cpu_s.items():
             self.stage_cpu_s[stage] = self.stage_cpu_s.get(stage, 0.0) + worked
@@ -72,7 +73,8 @@ class Progress:
             self.stage_audio_s[stage] = self.stage_audio_s.get(stage, 0.0) + outcome.audio_s
 
     def session_done(self, audio_s: float, speech_s: float, kept_s: float, planned_s: float | None = None) -> None:
-        """Count a session that came out of the last stage. `planned_s`: its part of the plan's `audio_s`, if that was a guess."""
+        """Count a session that came out of the last stage. `planned_s`: its part of the plan's `audio_s`, if that was an
+        estimate."""
         self.sessions_done += 1
         self.done_s += audio_s
         self.audio_s += audio_s - (audio_s if planned_s is None else planned_s)
@@ -86,7 +88,7 @@ class Progress:
 
     @property
     def at_work(self) -> dict[str, int]:
-        """How many sessions each stage is at."""
+        """Number of sessions that each stage is processing."""
         counts: dict[str, int] = {}
         for stages in self._at_work.values():
             for stage, at in stages.items():
@@ -95,7 +97,8 @@ class Progress:
 
     @property
     def stages(self) -> dict[str, tuple[float, float]]:
-        """Of each stage that has begun: (seconds of audio it is through with, seconds it was busy), with those at work."""
+        """Per stage that has begun: (seconds of audio it has finished, seconds it was busy), including sessions in
+        progress."""
         now = self.clock()
         found = {stage: (self.stage_audio_s[stage], busy) for stage, busy in self.stage_busy_s.items()}
         for stages in self._at_work.values():
@@ -106,23 +109,23 @@ class Progress:
 
     @property
     def times_real_time(self) -> float:
-        """Seconds of audio per wall second: of the share that is done, or else of finished sessions."""
+        """Seconds of audio per wall second, from the share of work that is done, otherwise from finished sessions."""
         share = self.share
         done = self.done_s if share is None else max(self.done_s, share * self.audio_s)
         return done / max(self.elapsed_s, 1e-9)
 
     @property
     def stage_times_real_time(self) -> dict[str, float]:
-        """Per stage, seconds of audio per second that one actor of it was busy."""
+        """Per stage, seconds of audio per second that one of its actors was busy."""
         return {stage: audio / busy for stage, (audio, busy) in self.stages.items() if audio > 0 and busy > 0}
 
     @property
     def share(self) -> float | None:
-        """Share of the work that is done, 0 to 1; None before that can be told.
+        """Share of the work that is done, 0 to 1; None before it can be estimated.
 
-        It is the share of the busy seconds: what each stage has spent, to what it will have spent on all of the audio. So
-        half-done sessions count, the half-done one of a run over a single recording too, and each stage counts by its cost.
-        Stages that have not begun cost what they declare, in proportion to those that have.
+        It is a share of busy seconds: what each stage has spent, divided by what it will have spent on all of the audio.
+        Unfinished sessions count, also in a run over a single recording, and each stage counts by its cost. Stages that
+        have not begun are assumed to cost what they declare, in proportion to those that have.
         """
         if self.sessions_done >= self.sessions:
             return 1.0
@@ -133,7 +136,7 @@ class Progress:
         pace = {stage: busy / audio for stage, (audio, busy) in stages.items() if audio >= enough_s}
         declared, measured = sum(self.costs.values()), sum(self.costs.get(stage, 0.0) for stage in pace)
         if not pace or measured < _KNOWN * declared or not (declared or self.sessions_done):
-            # Too little is measured: what is finished is all that is known.
+            # Too little is measured: only finished sessions count.
             return min(self.done_s / self.audio_s, 1.0) if self.sessions_done else None
         scale = sum(pace[stage] for stage in pace if stage in self.costs) / measured if measured else 0.0
         expected = {stage: cost * scale for stage, cost in self.costs.items()} | pace
@@ -143,7 +146,7 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Wall seconds that the rest will take at the pace so far; None before that can be told."""
+        """Wall seconds that the rest will take at the pace so far; None before that can be estimated."""
         share = self.share
         if not share:
             return None

@@ -1,9 +1,9 @@
 """Sessions over Ray actors: a pool per group of stages, one call at a time on each actor, a bounded number in flight.
 
-Between stages the driver moves references only: every actor call returns the session (left in the object store) and a
-small outcome. A finished session is fetched once, with its clips, because the driver commits it. One call per actor at a
-time means that when a worker dies, exactly one session was to blame - unless its node went down with it, or it died
-before it began: then nobody was, and the session just goes to another actor.
+Between stages the driver moves references only: every actor call returns the session (left in the object store) and a small
+outcome. A finished session is fetched once, with its clips, because the driver commits it. With one call per actor at a
+time, exactly one session is to blame if a worker dies. If its node went down with it, or it died before it began, no
+session is to blame, and the session goes to another actor.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from pipeline.stage import LoadError
 
 _DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ActorUnschedulableError)
 _FREE_LOSSES = 3
-"""How often a session may lose its actor without being blamed. After that it is charged, since it may be what takes the
-nodes down."""
+"""How often a session may lose its actor without a strike. After that a loss is a strike, because the session may be what
+takes the nodes down."""
 _LOADS = 4
-"""So often in a row may actors of one group die while they load."""
+"""Maximum number of consecutive deaths of actors of one group while they load."""
 _LOAD_S = 600.0
 _ROOM_AFTER_S = 60.0
 _ASK_S = 15.0
@@ -62,12 +62,12 @@ class _Actor:
 
     def __init__(self, stages: tuple[Any, ...], marks: str) -> None:
         if not ray.get_gpu_ids():
-            # Ray leaves an actor without a share all GPUs to see, and `device: auto` would take one.
+            # Ray shows an actor without a GPU share all GPUs, and `device: auto` would use one.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._worker = Worker(stages, marks)
 
     def where(self) -> str:
-        """The id of the node this is on."""
+        """Return the id of the actor's node."""
         return str(ray.get_runtime_context().get_node_id())
 
     def load(self) -> None:
@@ -84,7 +84,8 @@ def _alive() -> bool:
 
 
 class RayEngine:
-    """See `Engine`. `address` is None for this machine alone; `ray.init(address=...)` is all that a cluster changes.
+    """Runs sessions over Ray actors, see `Engine`. `address` is None for this machine alone; a cluster changes only
+    `ray.init(address=...)`.
 
     On a cluster the corpus (with its tmp/) and the sources must be on a file system that all nodes share.
     """
@@ -114,7 +115,7 @@ class RayEngine:
         self._calls: dict[Any, Call] = {}
 
     def run(self, sessions: Iterable[Session]) -> Iterator[Event]:
-        """See `Engine.run`. Raises EngineError when Ray itself has failed."""
+        """See `Engine.run`. Raises EngineError if Ray itself has failed."""
         try:
             yield from self._drive(iter(sessions))
         except OutOfDiskError:
@@ -154,7 +155,7 @@ class RayEngine:
                     continue
                 mark_path(self._marks, done.session_id).unlink(missing_ok=True)
                 if not done.quarantine:
-                    # What was condemned keeps its record until it is committed: we may yet be killed ourselves.
+                    # A quarantined session keeps its strikes until it is committed: the driver may still be killed.
                     self._strikes.clear(done.session_id)
                 yield SessionDone(done)
                 traveling -= 1
@@ -176,7 +177,7 @@ class RayEngine:
         for index, queue in enumerate(self._waiting):
             while queue and self._idle[index]:
                 self._submit(queue.popleft(), self._idle[index].pop())
-        # A suspect runs when nothing else does, so that its death can harm nobody, and on an actor that nobody used.
+        # A suspect session runs when no other does, so that its death harms no other session, and on an unused actor.
         if self._loners and not self._calls and not any(self._waiting):
             index = self._loners[0].group
             fresh = next((member for member in self._idle[index] if not member.used), None)
@@ -193,12 +194,13 @@ class RayEngine:
         self._calls[status] = Call(travel, member, state)
 
     def _settle(self, status: Any, call: Call) -> Outcome | None:
-        """The outcome of a finished call, its session one group on; None if the session has to be tried again after a death."""
+        """Return the outcome of a finished call and move its session one group on. Return None if the session has to be
+        tried again after a death."""
         travel = call.travel
         try:
             outcome: Outcome = ray.get(status)
         except ObjectLostError:
-            # The node that held the session's state is gone; nobody's fault, so no strike.
+            # The node that held the session's state is gone. The session is not at fault and gets no strike.
             self._idle[travel.group].append(call.member)
             self._start_over(travel)
             return None
@@ -209,7 +211,7 @@ class RayEngine:
             cause = error.cause if isinstance(error.cause, Exception) else error
             if isinstance(cause, DiskFullError | StopRunError | OutOfDiskError):
                 raise cause from None
-            # What escapes a worker's own handlers (an unpicklable session, ...) would do so again.
+            # An error outside a worker's own handlers (an unpicklable session, ...) would occur again.
             self._strike(call, " ".join(str(cause).split())[-300:], "bug")
             return None
         self._idle[travel.group].append(call.member)
@@ -218,7 +220,7 @@ class RayEngine:
         return outcome
 
     def _fetch(self, travel: InFlight) -> Session | None:
-        """The finished session; None (and to be done again) when its node died before it could be fetched."""
+        """Return the finished session; None, to process it again, if its node died before it could be fetched."""
         try:
             session: Session = ray.get(travel.state)
         except (ObjectLostError, *_DEATHS):
@@ -232,7 +234,8 @@ class RayEngine:
         travel.group = 0
 
     def _died(self, call: Call, error: Exception) -> None:
-        """A session lost its actor: charged if it is to blame for it, else only tried again on another actor."""
+        """Handle a session that lost its actor: add a strike if it is to blame, otherwise only try it again on another
+        actor."""
         travel = call.travel
         began = mark_path(self._marks, travel.plan.session_id).exists()
         blameless = isinstance(error, NodeDiedError) or not began or not self._node_lives(call.member.node)
@@ -243,7 +246,8 @@ class RayEngine:
             self._strike(call, _why(error))
 
     def _strike(self, call: Call, reason: str, cause: Cause = "machine") -> None:
-        """A session cost its worker: count it on disk, replace the worker, and try the session again or condemn it."""
+        """Handle a session that killed its worker: count it on disk, replace the worker, and try the session again or
+        quarantine it."""
         travel = call.travel
         group = self._groups[travel.group]
         session_id = travel.plan.session_id
@@ -259,7 +263,7 @@ class RayEngine:
         travel.alone = strike.strikes >= ALONE_AFTER
 
     def _node_lives(self, node: str) -> bool:
-        """Whether a node still answers. The cluster's books are late by up to half a minute, so the node is asked."""
+        """Return True if a node still answers. Ray's list of nodes lags by up to half a minute, so the node is asked."""
         if node == self._here:
             return True
         if not any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes()):
@@ -271,7 +275,7 @@ class RayEngine:
             return False
 
     def _spawn(self, index: int) -> None:
-        """One more actor for a group. It is used as soon as it has loaded; nothing waits for it."""
+        """Start one more actor for a group. It is used as soon as it has loaded; nothing waits for it."""
         there = ray.cluster_resources()
         spec = fit_promises(self._groups, there.get("CPU", 0.0), there.get("GPU", 0.0))[index]
         many = sum(bool(entry["Alive"]) for entry in ray.nodes()) > 1
@@ -287,7 +291,7 @@ class RayEngine:
         ray.kill(member.actor)
 
     def _replace(self, member: PooledActor) -> None:
-        """Another actor in place of one that died; none when the cluster has shrunk and the group has others."""
+        """Replace an actor that died, but not if the cluster has shrunk and the group has other actors."""
         self._discard(member)
         try:
             self._spawn(member.group)
@@ -301,7 +305,7 @@ class RayEngine:
         self._groups[index] = replace(group, actors=group.actors - 1)
 
     def _started(self, ref: Any, member: PooledActor) -> None:
-        """An actor has found its node, or has loaded, or could not."""
+        """Handle an actor that has found its node, has loaded, or has failed to."""
         index = member.group
         try:
             answer = ray.get(ref)
@@ -323,7 +327,7 @@ class RayEngine:
             self._idle[index].append(member)
 
     def _listen(self) -> Iterator[ItemStarted]:
-        """Yield what the marks of the sessions at work say, and kill what hangs."""
+        """Yield the marks of the sessions being processed, and kill workers that hang."""
         now = time.monotonic()
         for status, call in list(self._calls.items()):
             session_id = call.travel.plan.session_id
@@ -340,7 +344,7 @@ class RayEngine:
                 self._queue(call.travel)
 
     def _look_after_starts(self) -> None:
-        """Make room for actors that find no place. Raises LoadError for a group none of whose actors gets to work."""
+        """Make room for actors that Ray cannot place. Raises LoadError for a group in which no actor starts to work."""
         now = time.monotonic()
         working = {member.group for member in self._members if member.loaded}
         for member in self._starting.values():
@@ -354,7 +358,8 @@ class RayEngine:
                 return
 
     def _make_room(self) -> bool:
-        """Let an idle actor go from a group that has several: a group without any would stop everything."""
+        """Discard an idle actor of a group that has several: a group without any would stop everything. Return True if one
+        was discarded."""
         for index, idle in enumerate(self._idle):
             if idle and sum(member.group == index for member in self._members) > 1:
                 self._discard(idle.pop())
@@ -364,11 +369,11 @@ class RayEngine:
 
 
 def _why(error: BaseException) -> str:
-    """The cause of a worker's death in one line, without Ray's stack of explanations."""
+    """Return the cause of a worker's death in one line, without Ray's stack of explanations."""
     if isinstance(error, OutOfMemoryError):
         return "out of memory"
     text = one_line(error)
     for phrase in ("connection error code", "worker process has died", "SIGSEGV", "SIGKILL", "unexpected system error"):
         if phrase in text:
-            return "the process ended without a word (killed, out of memory or a crash in native code)"
+            return "the process ended without a message (killed, out of memory or a crash in native code)"
     return text[:200]

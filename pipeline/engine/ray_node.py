@@ -1,4 +1,4 @@
-"""Starting Ray on this machine, or joining a cluster."""
+"""Start Ray on this machine, or join a cluster."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def start_ray(**options: Any) -> None:
 
 
 def join_ray(address: str | None) -> bool:
-    """Start or join Ray, unless this process has; return whether that was done."""
+    """Start or join Ray, unless this process has already done so. Return True if it was started or joined."""
     if ray.is_initialized():
         return False
-    # Without "local" Ray would join whatever cluster somebody else has running on this machine.
+    # Without "local", Ray would join any cluster that another user runs on this machine.
     start_ray(address=address or os.environ.get("RAY_ADDRESS") or "local")
     return True
 
 
 def cluster_resources(address: str) -> tuple[float, float]:
-    """(CPUs, GPUs) of the cluster at an address. Raises ConnectionError if there is none."""
+    """Return (CPUs, GPUs) of the cluster at an address. Raises ConnectionError if there is none."""
     joined = join_ray(address)
     try:
         there = ray.cluster_resources()

@@ -1,4 +1,4 @@
-"""Deaths of workers, counted on disk: a file that kills its worker is found out even when the driver is killed too."""
+"""Deaths of workers, counted on disk: a file that kills its worker is identified even if the driver is killed too."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 ALONE_AFTER = 2
 """After this many strikes a session runs alone on a fresh actor."""
 MOST = 6
-"""This many strikes condemn whatever was at work, even if it was something else each time."""
+"""After this many strikes the current item is quarantined, even if it was a different one each time."""
 
 
 @dataclass(frozen=True)
 class Strike:
-    """The latest death a session cost: how many there were, and the stage and recording that were at work."""
+    """The latest death of a worker that a session caused: the number of deaths, and the stage and recording being
+    processed."""
 
     session_id: str
     strikes: int = 0
@@ -25,10 +26,11 @@ class Strike:
     reason: str = ""
 
     def condemns(self, before: Strike) -> bool:
-        """Whether what was at work is to blame: it was so in the death `before` too, or there were too many deaths.
+        """Return True if the item being processed is to blame: it was the same in the death `before`, or there were too
+        many deaths.
 
-        Two deaths in a row at the same place are not an accident. Two at different places may well have another cause
-        (the kernel when memory is short, an operator), and an innocent recording must not pay for it.
+        Two consecutive deaths at the same place are not an accident. Two at different places may have another cause (the
+        kernel when memory is short, an operator), and an innocent recording must not be quarantined for it.
         """
         if self.strikes <= ALONE_AFTER:
             return False
@@ -37,24 +39,24 @@ class Strike:
 
 
 class Strikes:
-    """How often each session has cost a worker; a strike is on disk, fsynced, before anything is done about it."""
+    """Counts how often each session has killed a worker. A strike is on disk, fsynced, before it has any effect."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def last(self, session_id: str) -> Strike:
-        """The session's latest strike; one of count 0 if there is none, or if its file was damaged by a crash."""
+        """Return the session's latest strike; one with count 0 if there is none, or if its file was damaged by a crash."""
         try:
             return Strike(**json.loads(self._path(session_id).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
             return Strike(session_id)
 
     def count(self, session_id: str) -> int:
-        """Strikes of this session so far."""
+        """Return the number of strikes of this session so far."""
         return self.last(session_id).strikes
 
     def add(self, session_id: str, stage: str, reason: str, source_id: str = "") -> Strike:
-        """One more strike; returns it. OSError when it cannot be written."""
+        """Add a strike and return it. Raises OSError if it cannot be written."""
         strike = Strike(session_id, self.count(session_id) + 1, stage, source_id, reason)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(session_id)

@@ -1,4 +1,4 @@
-"""The worker that runs a group of stages on one session, in whatever process or thread it lives."""
+"""The worker that runs a group of stages on one session, in any process or thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Started = Callable[[ItemStarted], None]
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A stage by name with its settings: what travels to an actor instead of the stage itself."""
+    """A stage by name with its settings, which is sent to an actor instead of the stage itself."""
 
     name: str
     config: StageConfig
@@ -36,7 +36,7 @@ class StageSpec:
 class StageGroup:
     """Stages that share one actor, how many such actors there are, and what each may use.
 
-    `actors` 0: as many as the node's cores and GPUs bear (`pools.size_pools`). `timeout_s`: seconds that one item may take
+    `actors` 0: as many as the node's cores and GPUs allow (`pools.size_pools`). `timeout_s`: seconds that one item may take
     in a stage that `timeouts` does not name.
     """
 
@@ -76,9 +76,9 @@ class Worker:
     def run(
         self, session: Session, marked: bool, started: Started = lambda item: None, one_by_one: bool = False
     ) -> tuple[Session, Outcome]:
-        """Run the stages on one session. With `marked`, the item at work is noted on disk. The note shows that we are not
-        stuck, and which item was at fault if we die. For a batch it names the first item, so a session under suspicion runs
-        `one_by_one`. `started` is called before every item."""
+        """Run the stages on one session. With `marked`, the item being processed is recorded on disk. The record shows that
+        the worker is not stuck, and which item was at fault if it dies. For a batch it names the first item, so a suspect
+        session runs `one_by_one`. `started` is called before every item."""
         outcome = Outcome(session.session_id)
         known = len(session.notices)
         for stage in self.stages:
@@ -113,7 +113,7 @@ class Worker:
         return session, outcome
 
     def _reporter(self, session: Session, stage: str, marked: bool, started: Started) -> Callable[[str, float], None]:
-        """What a stage calls before each item."""
+        """Return the function that a stage calls before each item."""
         path = mark_path(self.marks, session.session_id)
         if marked:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ class Worker:
 
         def report(source_id: str, done_s: float) -> None:
             nonlocal furthest
-            # A stage may go over its items more than once; the first round is the long one.
+            # A stage may process its items in several passes; the first one is the longest.
             furthest = max(furthest, done_s)
             if marked:
                 write_mark(path, stage, source_id, furthest)
@@ -132,10 +132,10 @@ class Worker:
 
 
 def quarantine_session(session: Session, verdict: Quarantined, only: str | None = None) -> None:
-    """Quarantine a session's usable recordings (or `only` that one) with a verdict and drop what was made of them."""
+    """Quarantine a session's usable recordings (or `only` that one) with a verdict and drop everything derived from them."""
     for recording in list(session.usable()):
         source = recording.source
-        # Before it is decoded a file whose channels are two recordings is one: the second one's fault is the file's.
+        # Before decoding, a file whose channels are two recordings is one recording: a fault of the second is the file's.
         if only is not None and only not in (source.source_id, other_channel_id(source.source_id)):
             continue
         recording.status = "quarantined"

@@ -1,1 +1,1 @@
-"""What a run will cost, from a few minutes of the recordings (`prepare --dry-run`)."""
+"""Forecast the cost of a run from a few minutes of the recordings (`prepare --dry-run`)."""

@@ -1,7 +1,7 @@
-"""What a run will cost and give, from a few minutes of the recordings: `voxmill prepare --dry-run`.
+"""Forecast the cost and the yield of a run from a few minutes of the recordings: `voxmill prepare --dry-run`.
 
-Excerpts (`excerpts.py`) are drawn over all recordings by their share of the time, in strata of folder and format, and go through
-the real stages (`trials.py`). Nothing is written to the corpus.
+Excerpts (`sample.py`) are drawn over all recordings by their share of the time, in strata of folder and format, and go
+through the real stages (`trials.py`). Nothing is written to the corpus.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from pipeline.runtime.devices import count_gpus
 log = logging.getLogger(__name__)
 
 _ROW_BYTES = 6_000
-"""A segment's row without its audio: words, embedding, scores, and its share of the indexes."""
+"""Bytes of a segment's row without its audio: words, embedding, scores, and its share of the indexes."""
 _RAY_START_S = 7.0
 _BUSY_SHARE = 0.93
-"""Of the cores' time, what the stages get of it once all of them have work."""
+"""Share of the cores' time that the stages use once all of them have work."""
 _LEAST_S, _MOST_S = 120.0, 480.0
-"""How much is heard where nobody says. Recordings differ from each other by half of what they cost and give: six excerpts of 15
-recordings were off by up to a quarter, and twelve take no minute of two cores."""
+"""Minimum and maximum seconds of the default sample. The cost and the yield of recordings differ by half: six excerpts of
+15 recordings were off by up to a quarter, and twelve take less than a minute on two cores."""
 _RESAMPLED = 2000
 _INTERVAL = (10.0, 90.0)
 _T90 = {1: 3.078, 2: 1.886, 3: 1.638, 4: 1.533, 5: 1.476}
-"""The 90 % point of Student's t, by degrees of freedom; beyond these it is near enough to 1.282 + 1.1 / degrees."""
+"""The 90 % point of Student's t, by degrees of freedom; beyond these, 1.282 + 1.1 / degrees is close enough."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A forecast with the interval in which it should lie four times out of five."""
+    """A forecast with the interval in which the true value should lie four times out of five."""
 
     value: float
     low: float
@@ -59,7 +59,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run over everything that is not committed yet would come to. Seconds and bytes."""
+    """The forecast of a run over everything that is not committed yet, in seconds and bytes."""
 
     recordings: int
     unreadable: int
@@ -72,18 +72,18 @@ class Forecast:
     disk_bytes: Estimate
     load_s: float
     stage_cpu_s: dict[str, float]
-    """CPU seconds each stage would take."""
+    """CPU seconds that each stage would take."""
     rejected: dict[str, float]
-    """Of each reason, the share of all segments' seconds that it speaks against (several may against one), largest first."""
+    """Per reason, the share of all segments' seconds that it applies to (several may apply to one segment), largest first."""
     cpus: float
     gpus: float
-    """What the run would have: this machine's, or the cluster's that it would join."""
+    """CPUs and GPUs of the run: this machine's, or those of the cluster that it would join."""
     notes: list[str]
     """What the figures leave out."""
 
 
 class _NotHashed(dict[HashKey, str]):
-    """Takes a file's name, size and date for its content: a forecast must not read a petabyte."""
+    """Uses a file's name, size and date instead of its content: a forecast must not read a petabyte."""
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -93,7 +93,7 @@ class _NotHashed(dict[HashKey, str]):
 
 
 def list_recordings(paths: Sequence[str], root: Path, config: PrepareConfig) -> FoundSources:
-    """The sources as a run would find them. Files are read for their hash only where a corpus must be compared with."""
+    """Return the sources as a run would find them. Files are read for their hash only if there is a corpus to compare with."""
     hashes: dict[HashKey, str] = _NotHashed()
     if (root / "corpus.json").is_file():
         hashes = known_hashes(root)
@@ -108,10 +108,10 @@ def forecast(
     seed: int = 1,
     redo: bool = False,
 ) -> Forecast:
-    """Run the stages over about `sample_s` seconds of what is not in the corpus `root` yet, and scale up. None: a third of
-    it, two minutes at least and eight at most. With `redo`, of everything that was found.
+    """Run the stages over about `sample_s` seconds of the recordings that are not in the corpus `root` yet, and scale up.
+    None: a third of them, at least two minutes and at most eight. With `redo`, over everything that was found.
 
-    Raises ValueError where there is nothing to do or no readable recording among what there is.
+    Raises ValueError if there is nothing to do or no recording is readable.
     """
     done = committed_sources(root, retry_rule(config)) if (root / "corpus.json").is_file() and not redo else set()
     waiting = [source for source in found.sources if source.source_id not in done]
@@ -147,7 +147,7 @@ def forecast(
 
 
 def machine_of(config: PrepareConfig) -> tuple[float, float]:
-    """(CPUs, GPUs) that a run would have: this machine's, or those of the Ray cluster that it would join.
+    """Return (CPUs, GPUs) of a run: this machine's, or those of the Ray cluster that it would join.
 
     Raises PrepareError if that cluster does not exist.
     """
@@ -194,7 +194,8 @@ def _scale(
         wall = estimate(slowest, lambda busy: start + busy)
     else:
         # Either the cores are full, or one group of stages has too few actors and all others wait for it, or the longest
-        # session is still on its way when all else is done: it goes from stage to stage, and no two work on it at once.
+        # session is still in progress when everything else is done: it goes from stage to stage, and no two stages process
+        # it at once.
         limits = [[sum(excerpt.cpu_s.values()) / (cpus * _BUSY_SHARE) for excerpt in excerpts]]
         for group in size_pools(config.groups(), cpus, gpus):
             names = [stage.name for stage in group.stages]

@@ -1,4 +1,4 @@
-"""A few minutes that stand for many hours: excerpts of recordings, cut in pauses."""
+"""Excerpts of recordings, cut in pauses: a few minutes that represent many hours."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ EXCERPT_S = 40.0
 _LONGEST_SKIP_S = 1800.0
 """Excerpts come from the first half hour of a file that can only be read from its beginning."""
 _MARGIN_S, _PAUSE_S = 4.0, 0.25
-"""How far around an excerpt its cut is looked for, and how long a pause should be there. Cut within words, the pieces at the ends
-would be more segments than there are, of worse quality, and heard twice by the recognizer for its doubts."""
+"""Seconds around an excerpt in which its cuts are searched, and seconds of pause that a cut should have. If words were cut,
+the pieces at the ends would be additional segments of worse quality, which the recognizer would process twice because of
+its doubts."""
 _STRETCHES, _STRETCH_S = 4, 10.0
-"""What a recording is surveyed by: as many stretches as windows vote for its language."""
+"""Number and seconds of the stretches by which a recording is surveyed: as many as windows vote for its language."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Excerpt:
 def draw_excerpts(
     recordings: Sequence[tuple[Source, float]], sample_s: float, dice: random.Random
 ) -> list[list[Excerpt]]:
-    """Excerpts of about 40 s of recordings with their lengths; short recordings make one together.
+    """Draw excerpts of about 40 s from recordings with their lengths; short recordings are put together into one excerpt.
 
-    Places are spread evenly, at a random phase, over all recordings laid end to end, those of one stratum (folder, ending) side
-    by side: each stratum gets its share of the seconds to within one excerpt, and one that is too small for an excerpt is as
-    likely to get it as it is large.
+    Places are spread evenly, at a random phase, over all recordings laid end to end, with those of one stratum (folder,
+    ending) side by side. Each stratum gets its share of the seconds to within one excerpt. One that is too small for an
+    excerpt gets it with a probability in proportion to its size.
     """
     strata: dict[tuple[str, str], list[tuple[Source, float]]] = defaultdict(list)
     for source, length in recordings:
@@ -64,14 +65,14 @@ def draw_excerpts(
 
 
 def _excerpt_at(items: Sequence[tuple[Source, float]], at: float) -> list[Excerpt]:
-    """The excerpt from `at` seconds of the recordings laid end to end."""
+    """Return the excerpt from `at` seconds of the recordings laid end to end."""
     index = 0
     while index < len(items) - 1 and at >= items[index][1]:
         at -= items[index][1]
         index += 1
     source, seconds = items[index]
     if seconds >= EXCERPT_S:
-        # It may not reach over the end, or the ends would be heard too seldom.
+        # It must not extend past the end, otherwise the ends would be sampled too rarely.
         return [Excerpt(source, max(0.0, min(at, seconds - EXCERPT_S)), EXCERPT_S)]
     pieces: list[Excerpt] = []
     for source, seconds in [*items[index:], *items[:index]]:
@@ -84,8 +85,8 @@ def _excerpt_at(items: Sequence[tuple[Source, float]], at: float) -> list[Excerp
 
 
 def write_piece(piece: Excerpt, path: Path, scratch: Path) -> float:
-    """Write a piece as a WAV with the rate and channels of its file, its ends moved into pauses; its length in seconds, 0 where
-    it cannot be read."""
+    """Write a piece as a WAV with the rate and channels of its file, with its ends moved into pauses. Return its length in
+    seconds, 0 if it cannot be read."""
     import soundfile
 
     try:
@@ -109,7 +110,8 @@ def write_piece(piece: Excerpt, path: Path, scratch: Path) -> float:
 
 
 def write_survey(source: Source, length_s: float, path: Path, scratch: Path) -> bool:
-    """Write four stretches from all over a recording of `length_s` seconds as one WAV; False where they cannot be read."""
+    """Write four stretches from the whole of a recording of `length_s` seconds as one WAV. Return False if they cannot be
+    read."""
     import soundfile
 
     try:
@@ -131,7 +133,7 @@ def _refuse_full_disk(error: Exception, folder: Path) -> None:
 
 
 def _within(piece: Excerpt, reach_s: float) -> float:
-    """Where a piece is read from: places that lie further than it is worth going are folded back, so that they stay apart."""
+    """Return where a piece is read from, in seconds. Places beyond `reach_s` are folded back, so that they stay apart."""
     room_s = max(0.0, reach_s - piece.length_s)
     return piece.start_s if piece.start_s <= room_s else piece.start_s % room_s if room_s > 0 else 0.0
 
@@ -142,12 +144,13 @@ def _open(source: Source, scratch: Path) -> tuple[str, AudioInfo]:
 
 
 def _reach_s(info: AudioInfo) -> float:
-    """How far into a file it is worth going, in seconds."""
+    """Return how far into a file it is worth reading, in seconds."""
     return info.duration_s if info.reader == "soundfile" else _LONGEST_SKIP_S
 
 
 def _read(file: str, info: AudioInfo, spans: Sequence[tuple[float, float]]) -> list[np.ndarray]:
-    """float32 [S, C] of each span, (start, end) in seconds in the order of their starts, as far as the file goes."""
+    """Return float32 [S, C] of each span, (start, end) in seconds in the order of their starts; a span may end with the
+    file."""
     import soundfile
 
     places = [(round(start * info.sample_rate), round(end * info.sample_rate)) for start, end in spans]

@@ -1,4 +1,4 @@
-"""Excerpts through the real stages, to see what a run over all of the recordings would take and give."""
+"""Run excerpts through the real stages, to measure what a run over all of the recordings would cost and yield."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_PROCESSES = 4
 
 @dataclass
 class ExcerptResult:
-    """What became of one excerpt. Without any `cpu_s` it could not be decoded."""
+    """The result of one excerpt. Without any `cpu_s` it could not be decoded."""
 
     audio_s: float
     cpu_s: dict[str, float] = field(default_factory=dict)
@@ -48,11 +48,11 @@ class ExcerptResult:
 def run_trials(
     config: PrepareConfig, excerpts: Sequence[Sequence[Excerpt]], lengths: Mapping[str, float], scratch: Path
 ) -> Iterator[ExcerptResult]:
-    """What becomes of each excerpt, in order. `lengths`: seconds of the recordings by their source ids.
+    """Yield the result of each excerpt, in order. `lengths`: seconds of the recordings by their source ids.
 
-    Where the run has actors, the trials are in processes with as many threads as those, and as many at a time as there are
-    cores (up to four): side by side on all cores, everything takes longer than alone. Raises LoadError, and ValueError where
-    a process died of an excerpt.
+    If the run has actors, the trials run in processes with as many threads as an actor has. As many run at a time as there
+    are cores (up to four): with all cores busy, everything takes longer than alone. Raises LoadError, and ValueError if a
+    process died of an excerpt.
     """
     if config.engine.executor == "inline":
         trials = Trials(config, scratch)
@@ -76,7 +76,7 @@ def run_trials(
                 yield future.result()
         except BrokenProcessPool:
             raise ValueError(
-                "a stage died on one of the excerpts, of its audio or for want of memory; "
+                "a stage died on one of the excerpts, because of its audio or too little memory; "
                 "without --dry-run such a recording is found and put into quarantine"
             ) from None
         finally:
@@ -85,8 +85,8 @@ def run_trials(
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """What processes begun here find in their environment, as the engine's actors do: one thread for BLAS and OpenMP (more of
-    them, looking out for work, take CPU time and do none), and no GPU where they have no share of one."""
+    """Set the environment of processes that are started here to that of the engine's actors: one thread for BLAS and OpenMP
+    (more of them spend CPU time on waiting for work), and no GPU if they have no share of one."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -100,7 +100,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 _trials: Trials | None = None
-"""Of this process, where it is one of the pool's."""
+"""The trials of this process, if it is one of the pool's."""
 
 
 def _run_here(
@@ -118,7 +118,7 @@ class Trials:
         self._config, self._scratch = config, scratch
         self._workers = [Worker(group.stages, str(scratch)) for group in config.groups()]
         self._surveyed: dict[str, float] = {}
-        """Seconds that it took to find a recording's language, by its source id."""
+        """Seconds that it took to detect a recording's language, by its source id."""
         started = time.perf_counter()
         for worker in self._workers:
             worker.load()
@@ -131,7 +131,7 @@ class Trials:
         read = [(piece, folder / f"{i}.wav") for i, piece in enumerate(pieces)]
         read = [(piece, path) for piece, path in read if write_piece(piece, path, self._scratch) > _LEAST_S]
         if not read:
-            # As in the real run: it costs next to nothing and gives nothing.
+            # As in the real run: it costs almost nothing and yields nothing.
             trial = ExcerptResult(sum(piece.length_s for piece in pieces))
         else:
             trial = self._run(read, lengths, folder)
@@ -166,8 +166,8 @@ class Trials:
         return trial
 
     def _survey(self, source: Source, whole_s: float, folder: Path) -> float:
-        """Find a recording's language from all over it, as the run does, and not from the excerpt: how sure it is decides on
-        all of its segments. Returns the seconds that the recognizer took for it, whatever the recording's length."""
+        """Detect a recording's language from all of it, as the run does, and not from the excerpt: its probability affects
+        all segments. Return the seconds that the recognizer took for it, which do not depend on the recording's length."""
         if source.source_id not in self._surveyed:
             self._surveyed[source.source_id] = 0.0
             path = folder / "survey.wav"

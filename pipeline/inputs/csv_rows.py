@@ -1,4 +1,4 @@
-"""Rows of a CSV or TSV text, with fields as long as a transcript of hours may be."""
+"""Rows of a CSV or TSV text, whose fields may hold transcripts of hours of speech."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 LARGEST_FIELD = 64 * 1024**2
-"""What is said in hours of a recording is one field."""
+"""Maximum bytes of a field: the transcript of a recording of many hours is one field."""
 
 
 class TableError(ValueError):
-    """A text that is not a table; the message says the line and the fault."""
+    """A text that is not a table; the message names the line and the fault."""
 
 
 def csv_rows(text: str, delimiter: str, quoted: bool) -> Iterator[dict[str, Any]]:
-    """The rows of a table by the names in its first line. Raises TableError at a line that cannot be read."""
+    """Yield the rows of a table, keyed by the names in its first line. Raises TableError at a line that cannot be read."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, quoting=quoting)
     while True:
-        # The limit is one for the whole process: it is ours only while a row is read.
+        # The limit applies to the whole process, so it is changed only while a row is read.
         before = csv.field_size_limit(LARGEST_FIELD)
         try:
             row = next(reader, None)

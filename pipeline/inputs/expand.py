@@ -1,4 +1,4 @@
-"""What a person gave as sources - folders, files, globs, lists, containers, URLs - as files and members one by one."""
+"""Expand the sources that the user gave (folders, files, globs, lists, containers, URLs) into single files and members."""
 
 from __future__ import annotations
 
@@ -35,29 +35,30 @@ from pipeline.runtime.paths import (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file before it was hashed: where it is, what it is called within its root, and what a manifest says of it."""
+    """A file before it is hashed: its location, its name within its root, and what a manifest states about it."""
 
     root: str
     entry: ListedRecording
     member: PackedRecording | None = None
-    """What it is where it lies in a container or behind a URL; `entry` then has its name only."""
+    """The member, if the file is in a container or behind a URL; `entry` then has its name only."""
     listed: bool = False
-    """Whether a manifest speaks of it."""
+    """Whether a manifest lists it."""
 
     @property
     def place(self) -> str:
-        """What tells two ways to one recording from two recordings."""
+        """The identity of a recording: two ways to one recording have the same place, two recordings do not."""
         return self.member.location if self.member else os.path.realpath(self.entry.path)
 
     @property
     def session(self) -> str:
-        """The session by the folder rule: a file's folder within the root; a file at its top is one by itself."""
+        """The session by the folder rule: a file's folder within the root. A file at the top of the root is a session by
+        itself."""
         folder = Path(self.entry.name).parent.as_posix()
         return folder if folder != "." else self.entry.name
 
 
 class Expander:
-    """Turns arguments into files; what cannot be listed goes to `refused`, what is passed over to `aside`."""
+    """Turns arguments into files. What cannot be listed is added to `refused`, what is skipped to `aside`."""
 
     def __init__(
         self,
@@ -73,14 +74,14 @@ class Expander:
         self._located = UrlResolver(self._listing)
 
     def expand_all(self, arguments: Sequence[str]) -> Iterator[Candidate]:
-        """All files of all arguments. Raises SourceError for an argument that cannot be used at all."""
+        """Yield all files of all arguments. Raises SourceError for an argument that cannot be used at all."""
         for argument in arguments:
             yield from self._expand(argument)
 
     def _expand(self, argument: str) -> Iterator[Candidate]:
         argument = local_path(argument)
         if is_location(argument):
-            # Folders of one name in two stores are two folders.
+            # Folders of the same name in two stores are two folders.
             yield from self._members(argument, argument.rstrip("/").rpartition("/")[0])
             return
         path = Path(argument).expanduser()
@@ -98,7 +99,7 @@ class Expander:
             yield from self._glob(path, argument)
 
     def _entries(self, root: str, entries: Iterable[ListedRecording], listed: bool = False) -> Iterator[Candidate]:
-        """A list's entries; those that are URLs with what their store says where the list says nothing."""
+        """Yield a list's entries. For URLs, the store fills in what the list leaves out."""
         entries = list(entries)
         members = self._located.find([entry.location for entry in entries if entry.location is not None])
         for entry in entries:
@@ -129,7 +130,7 @@ class Expander:
             ) from None
 
     def _glob(self, pattern: Path, argument: str) -> Iterator[Candidate]:
-        """Matches of a pattern; their root is the part of it before the first wildcard."""
+        """Yield the matches of a pattern. Their root is the part of the pattern before the first wildcard."""
         matches = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - absolute patterns
         if not matches:
             raise SourceError(f"{argument}: no such file or folder, and no file matches it as a pattern")
@@ -137,15 +138,15 @@ class Expander:
         root = Path(fixed if fixed.endswith("/") else os.path.dirname(fixed)).absolute()  # noqa: PTH120 - a cut-off name
         for match in matches:
             path = Path(match).absolute()
-            # `**` matches folders beside the files in them.
+            # `**` matches folders in addition to the files in them.
             if any(self._is_corpus(folder) for folder in (path, *path.parents) if folder.is_relative_to(root)):
                 continue
             if not path.is_dir() or is_container(str(path)):
                 yield from self._file(root, path)
 
     def _walk(self, root: Path) -> Iterator[Candidate]:
-        """Every file below a folder, and what its containers hold; links to folders are followed once, hidden files and folders
-        are left alone."""
+        """Yield every file below a folder and what its containers hold. Links to folders are followed once; hidden files
+        and folders are skipped."""
         seen: set[tuple[int, int]] = set()
         for folder, names, files in os.walk(root, followlinks=True, onerror=self._refuse):
             place = Path(folder).stat()
@@ -166,7 +167,7 @@ class Expander:
                     yield from self._file(root, Path(folder) / name)
 
     def _is_corpus(self, folder: Path) -> bool:
-        """Whether `prepare` made this folder: what is in it was made from recordings, and is not one."""
+        """Return True if `prepare` made this folder: its files were made from recordings and are not recordings."""
         if folder not in self._corpora:
             self._corpora[folder] = is_corpus(folder)
             if self._corpora[folder]:
@@ -174,7 +175,7 @@ class Expander:
         return self._corpora[folder]
 
     def _file(self, root: Path, path: Path) -> Iterator[Candidate]:
-        """A file that a walk or a pattern has come to."""
+        """Yield the recordings of a file that a walk or a pattern has found."""
         if is_container(str(path)):
             yield from self._container(root, path)
         elif is_no_recording(path.name):
@@ -185,9 +186,10 @@ class Expander:
             yield Candidate(str(root), ListedRecording(path, path.relative_to(root).as_posix()))
 
     def _container(self, root: Path, path: Path) -> Iterator[Candidate]:
-        """The recordings of a container among the files of a folder; one that cannot be read is refused and stops nothing.
+        """Yield the recordings of a container among the files of a folder. One that cannot be read is refused; the listing
+        continues.
 
-        It is called by its path within the root: two shards of one name in two folders are two.
+        The container is named by its path within the root, because two shards in two folders may have the same name.
         """
         try:
             yield from self._members(str(path), str(root), printable(path.relative_to(root)))

@@ -1,4 +1,4 @@
-"""What there is to process: folders, files, globs, file lists and manifests become a list of sources."""
+"""Turn folders, files, globs, file lists and manifests into a list of sources."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ __all__ = ["FoundSources", "HashKey", "SourceError", "find_sources"]
 
 @dataclass
 class FoundSources:
-    """Sources in order of their relative path, what had to be refused, and what was passed over."""
+    """Sources in order of their relative path, with the refused and the skipped files."""
 
     sources: list[Source] = field(default_factory=list)
     refused: list[Quarantined] = field(default_factory=list)
     repeated: int = 0
-    """Files that were reached more than once, by links or by overlapping arguments, and are taken once."""
+    """Files that were reached more than once, by links or by overlapping arguments. Each is taken once."""
     aside: Skipped = field(default_factory=Skipped)
     unknown_languages: dict[str, list[str]] = field(default_factory=dict)
-    """Words for a language that name none, with the recordings of which they were said."""
+    """Unknown names of languages, with the recordings that they were given for."""
 
     @property
     def ignored(self) -> int:
-        """How many files were plainly no recordings; some of them may have been read as transcripts."""
+        """Number of files that are plainly not recordings. Some of them may have been read as transcripts."""
         return self.aside.left.total()
 
     @property
     def notices(self) -> list[str]:
-        """Lines for a person, e.g. that a transcript beside a recording cannot be read."""
+        """Messages to show, e.g. that a transcript beside a recording cannot be read."""
         return self.aside.notices
 
     def passed_over(self) -> str:
-        """One line that counts, by ending, the files that are not recordings. Empty if all are recordings."""
+        """Return one line that counts, by ending, the files that are not recordings. Empty if all are recordings."""
         kinds = ", ".join(f"{count} {ending}" for ending, count in self.aside.left.most_common(5))
         more = ", ..." if len(self.aside.left) > 5 else ""
         return f"other files, left alone or read as transcripts: {kinds}{more}" if kinds else ""
@@ -64,15 +64,14 @@ def find_sources(
     stores: Stores = DEFAULT,
     largest_gb: float = LARGEST_MEMBER / 1e9,
 ) -> FoundSources:
-    """All recordings under `paths` (folders, files, globs, `.txt` file lists, `.jsonl`/`.csv`/`.tsv`/`.parquet` manifests,
-    and containers and URLs, see pipeline.containers; lists and manifests may name URLs too).
+    """Return all recordings under `paths`: folders, files, globs, `.txt` file lists, `.jsonl`/`.csv`/`.tsv`/`.parquet`
+    manifests, containers and URLs (see `pipeline.inputs.kinds`). Lists and manifests may name URLs too.
 
-    A manifest sets the session. Otherwise `session` decides: the folder that a file lies in within its root (a file at the
-    top of the root is a separate session), or each file. `language` holds if a manifest does not set it. A file that cannot
-    be opened at all (permission, FIFO, broken link) is refused with its reason. `hashes` saves hashing unchanged files again;
-    new ones are added to it.
-    `largest_gb`: what one recording of a container, or behind a URL, may unpack to. Raises SourceError when an argument
-    itself cannot be used.
+    A manifest sets the session. Otherwise `session` decides: the folder of a file within its root (a file at the top of the
+    root is a separate session), or each file. `language` applies if a manifest does not set one. A file that cannot be
+    opened at all (permission, FIFO, broken link) is refused with its reason. `hashes` avoids hashing unchanged files again;
+    new hashes are added to it. `largest_gb`: GB that one recording of a container, or behind a URL, may unpack to. Raises
+    SourceError if an argument itself cannot be used.
     """
     result = FoundSources(aside=Skipped(largest_bytes=round(largest_gb * 1e9)))
     found = _once(Expander(result.refused, result.aside, language, hashes, stores).expand_all(paths), result)
@@ -107,13 +106,14 @@ def find_sources(
 
 
 def _cause(error: Exception) -> Cause:
-    """Who is at fault for a file that is refused. A file that is missing is the list's fault, as a 404 is."""
+    """Return what is at fault for a refused file. A missing file is the fault of the list (`data`), as a 404 is."""
     return "data" if isinstance(error, FileNotFoundError) else cause_of(error)
 
 
 def _once(found: Iterator[Candidate], result: FoundSources) -> list[Candidate]:
-    """Each file once, in order of relative path. Of several ways to it a manifest's counts, else the longest name: which
-    one must not depend on the order of arguments, since the name is part of the source's id."""
+    """Return each file once, in order of relative path. If a file was reached in several ways, a manifest's entry is used,
+    otherwise the name with the most folders. The choice must not depend on the order of arguments, because the name is part
+    of the source's id."""
     ways: dict[str, list[Candidate]] = {}
     for item in found:
         ways.setdefault(item.place, []).append(item)
@@ -123,8 +123,8 @@ def _once(found: Iterator[Candidate], result: FoundSources) -> list[Candidate]:
 
 
 def _session_names(found: list[Candidate], rule: str) -> dict[tuple[str, str], str]:
-    """(root, session within it) -> name. Folders of the same name under different roots are different sessions: then the
-    root's name is put before it, or its whole path where that does not tell them apart either."""
+    """Return {(root, session within it): name}. Folders of the same name under different roots are different sessions.
+    Their name is preceded by the root's name, or by the root's whole path if that is not unique either."""
     pairs = {(item.root, item.session if rule == "folder" else item.entry.name) for item in found}
     names = {pair: pair[1] for pair in pairs}
     for whole in (False, True):
@@ -176,7 +176,7 @@ def _source(
 
 
 def _given_folder(entry: ListedRecording) -> Path:
-    """The folder from which on an entry's name counts: nothing above it was given."""
+    """Return the folder that an entry's name is relative to: nothing above it was given."""
     name = PurePosixPath(entry.name)
     if name.is_absolute() or ".." in name.parts or len(name.parts) > len(entry.path.parents):
         return entry.path.parent
@@ -184,7 +184,7 @@ def _given_folder(entry: ListedRecording) -> Path:
 
 
 def _language(name: str | None, recording: str, result: FoundSources) -> str | None:
-    """The code of a language that a person named; None for a word that names none, which is noted."""
+    """Return the code of a language that the user named. Return None for an unknown name, which is recorded."""
     code = language_code(name)
     if name and code is None:
         result.unknown_languages.setdefault(name, []).append(recording)

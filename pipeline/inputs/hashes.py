@@ -1,4 +1,4 @@
-"""Content hashes of the source files: made in threads with a line on how far they are, and kept as they are made."""
+"""Content hashes of the source files: computed in threads with progress messages, and saved as they are computed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _BLOCK = 1 << 20
 log = logging.getLogger(__name__)
 
 _FIRST_S, _AGAIN_S = 3.0, 30.0
-"""Seconds until the first line on how far the hashing is, and between two such lines."""
+"""Seconds until the first progress message, and between two such messages."""
 
 
 def known_hashes(root: Path) -> dict[HashKey, str]:
-    """Hashes of the files that earlier runs into a corpus have read, also those of a run that was killed."""
+    """Return the hashes of the files that earlier runs into a corpus have read, including those of a killed run."""
     known: dict[HashKey, str] = {}
     if (root / "hashes.json").is_file():
         rows = json.loads((root / "hashes.json").read_text(encoding="utf-8"))
@@ -41,8 +41,8 @@ def known_hashes(root: Path) -> dict[HashKey, str]:
 
 
 class KeptHashes(MutableMapping[HashKey, str]):
-    """The hashes of a corpus. A new one is in the file `hashes.jsonl` before it counts, so that a killed run keeps it; `settle`
-    moves them into `hashes.json`."""
+    """The hashes of a corpus. A new one is written to `hashes.jsonl` before it counts, so that a killed run keeps it.
+    `settle` moves them into `hashes.json`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -56,7 +56,7 @@ class KeptHashes(MutableMapping[HashKey, str]):
         with self._lock:
             if self._known.get(key) == sha256:
                 return
-            # A new line before it as well: the journal may end in half a line.
+            # A line break before it as well: the journal may end in half a line.
             with _journal(self._root).open("a", encoding="utf-8") as file:
                 file.write(f"\n{json.dumps([*key, sha256])}\n")
             self._known[key] = sha256
@@ -85,7 +85,7 @@ def hash_files(
 ) -> None:
     """Add the hash of each file that has none in `hashes`, several at once. Files that cannot be read are left out.
 
-    A line is logged now and then while that takes long.
+    Progress is logged from time to time if hashing takes long.
     """
     waiting = {key: None for path in paths if (key := file_key(path)) is not None and key not in hashes}
     meter = _Meter(len(waiting), sum(size for _, size, _ in waiting), clock)
@@ -107,7 +107,7 @@ def hash_files(
 
 
 def file_key(path: Path) -> HashKey | None:
-    """What a file's hash is remembered by; None for what is not a file that can be looked at."""
+    """Return the key of a file's hash; None if it is not a regular file or cannot be examined."""
     try:
         state = path.stat()
     except OSError:
@@ -116,7 +116,7 @@ def file_key(path: Path) -> HashKey | None:
 
 
 def sha256_of(path: Path, read: Callable[[int], None] = lambda count: None) -> str:
-    """The sha256 of a file's content; `read` is called with the bytes of each block."""
+    """Return the sha256 of a file's content; `read` is called with the number of bytes of each block."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -126,7 +126,7 @@ def sha256_of(path: Path, read: Callable[[int], None] = lambda count: None) -> s
 
 
 class _Meter:
-    """How far the hashing is."""
+    """The progress of the hashing."""
 
     def __init__(self, total: int, total_bytes: int, clock: Callable[[], float]) -> None:
         self.files, self.total, self._total_bytes = 0, total, total_bytes
@@ -139,7 +139,7 @@ class _Meter:
             self._bytes += count
 
     def line(self) -> str | None:
-        """A line for a person where it is time for one."""
+        """Return a progress message if one is due, otherwise None."""
         now = self._clock()
         if now < self._next:
             return None

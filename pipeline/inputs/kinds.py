@@ -1,4 +1,4 @@
-"""The kinds of containers: which arguments are one, what is in them, and the recordings that lists name by a URL."""
+"""The kinds of containers: which arguments name one, what it holds, and the recordings that lists name by a URL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.inputs.zips import Zip
 from pipeline.runtime.paths import bare, is_location, local_path
 
 KINDS: tuple[SourceKind, ...] = (DatasetFolder(), ParquetTable(), Zip(), Tar(), Store())
-"""The first that recognizes an argument, or a recording's location, has it. `Store` has every other URL."""
+"""The first kind that recognizes an argument or a recording's location handles it. `Store` handles every other URL."""
 
 
 def is_container(argument: str) -> bool:
@@ -27,9 +27,9 @@ def is_container(argument: str) -> bool:
 
 
 def list_members(argument: str, listing: Listing, title: str | None = None) -> Iterator[PackedRecording]:
-    """All recordings of a container, in its order. Raises SourceError if it cannot be opened at all.
+    """Yield all recordings of a container, in its order. Raises SourceError if it cannot be opened at all.
 
-    `title` is what a container on this machine is called (default: its name).
+    `title` is the name given to a container on this machine (default: its file name).
     """
     kind = _recognized(argument)
     assert kind is not None
@@ -38,7 +38,7 @@ def list_members(argument: str, listing: Listing, title: str | None = None) -> I
 
 
 def kind_of(location: str) -> tuple[SourceKind, str]:
-    """(kind, what is opened) of a recording that is not a file."""
+    """Return (kind, what is opened) for a recording that is not a file."""
     return next((kind, found) for kind in KINDS if (found := kind.container_of(location)) is not None)
 
 
@@ -48,17 +48,17 @@ def _recognized(argument: str) -> SourceKind | None:
 
 
 class UrlResolver:
-    """Finds the recordings that lists name by a URL; an archive that holds some of them is read once for all."""
+    """Finds the recordings that lists name by a URL. An archive that holds several of them is read once."""
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
         self._archives: dict[str, dict[str, PackedRecording] | PackedRecording] = {}
-        """Members by name, or what is wrong with the archive."""
+        """Members by name, or the fault of the archive."""
         self._folders: dict[str, TranscriptFinder] = {}
 
     def find(self, urls: Sequence[str]) -> Iterator[PackedRecording]:
-        """The recordings, in order; one with a fault if there is none. Raises SourceError if no answer can be had from a store
-        at all, and for a URL that cannot be opened here."""
+        """Yield the recordings in order, one with a fault for each that is missing. Raises SourceError if a store does not
+        answer at all, and for a URL that cannot be opened here."""
         for url in urls:
             check_url(url)
         alone = [url for url in urls if not _in_archive(url)]
@@ -85,8 +85,8 @@ class UrlResolver:
         return members.get(name) or PackedRecording(url, name, fault="the archive has no such member")
 
     def _members(self, protocol: str, outer: str) -> dict[str, PackedRecording]:
-        """{name: member} of an archive."""
-        # What is passed over is not listed: its archive is not a separate source.
+        """Return {name: member} of an archive."""
+        # Skipped files are not reported, because the archive is not a source by itself.
         given = self._listing.aside
         listing = replace(self._listing, aside=Skipped(notices=given.notices, largest_bytes=given.largest_bytes))
         title, file_here = bare(outer), local_path(outer)

@@ -1,4 +1,4 @@
-"""Lists of recordings that a person wrote down: file lists and manifests."""
+"""Lists of recordings that the user wrote: file lists and manifests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.stage import StageError
 
 MANIFESTS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
-#: Columns of a manifest, each with the names that other tools give it; the first one found counts.
+#: Columns of a manifest, each with the names that other tools use for it; the first one found counts.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": (
         *("path", "audio_filepath", "audio_path", "audio_file", "filepath", "file_path"),
@@ -29,12 +29,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "text": ("text", "transcript", "transcription", "sentence"),
     "license": ("license", "licence"),
 }
-#: Columns that tell of parts of a file.
+#: Columns that describe parts of a file.
 _PARTS = ("segments", "words", "start", "start_s", "offset", "begin", "end", "end_s", "stop", "duration", "duration_s")
 
 
 class SourceError(StageError):
-    """A source argument that cannot be used; the message says which and what to give instead."""
+    """A source argument that cannot be used; the message names it and says what to give instead."""
 
 
 class MissingLibraryError(SourceError):
@@ -43,7 +43,7 @@ class MissingLibraryError(SourceError):
 
 @dataclass(frozen=True)
 class ListedRecording:
-    """One recording of a list: where it is, what it is called there, and what the list says of it."""
+    """One recording of a list: its path, its name in the list, and what the list states about it."""
 
     path: Path
     name: str
@@ -53,11 +53,11 @@ class ListedRecording:
     license: str | None = None
     spans: tuple[TimedText, ...] = ()
     location: str | None = None
-    """Its URL, where the list has one instead of a path."""
+    """Its URL, if the list has one instead of a path."""
 
 
 def _entry(folder: Path, written: str) -> ListedRecording:
-    """The recording that a list in `folder` writes down as a path or URL."""
+    """Return the recording that a list in `folder` gives as a path or URL."""
     place = beside_list(written, folder)
     if is_location(place):
         return ListedRecording(Path(bare(place)), bare(place), location=place)
@@ -65,19 +65,21 @@ def _entry(folder: Path, written: str) -> ListedRecording:
 
 
 def read_file_list(path: Path) -> Iterator[ListedRecording]:
-    """One path (relative to the list's own folder) or URL a line; empty lines and lines that begin with # are left out."""
+    """Yield one recording per line: a path (relative to the list's own folder) or a URL. Empty lines and lines that begin
+    with # are skipped."""
     for line in _text(path).split("\n"):
         if line.strip() and not line.startswith("#"):
             yield _entry(path.parent, line.strip())
 
 
 def read_manifest(path: Path, notices: list[str] | None = None) -> Iterator[ListedRecording]:
-    """One path (relative to the manifest's folder) or URL a row, with session, language, text and license where they are given.
+    """Yield one recording per row: a path (relative to the manifest's folder) or a URL, with session, language, text and
+    license if they are given.
 
-    A row with a start and an end (or `offset` and `duration`), in seconds, tells what is said in that part of its file; all
-    such rows of one file are one entry. `segments`, a list of objects with start, end and text, does the same in one row.
-    `notices` gets a line on columns that are not used. Raises SourceError for a manifest that cannot be read, a row without a
-    path, and times that are impossible.
+    A row with a start and an end (or `offset` and `duration`), in seconds, gives the text of that part of its file. All
+    such rows of one file are one entry. `segments`, a list of objects with start, end and text, does the same in one row. A
+    message about columns that are not used is added to `notices`. Raises SourceError for a manifest that cannot be read, a
+    row without a path, and times that are impossible.
     """
     parts: dict[str, tuple[ListedRecording, list[TimedText]]] = {}
     for number, row in enumerate(_rows(path), start=1):
@@ -111,7 +113,8 @@ def read_manifest(path: Path, notices: list[str] | None = None) -> Iterator[List
 
 
 def row_spans(row: Mapping[str, Any]) -> tuple[TimedText, ...]:
-    """What a row says of parts of its file; nothing where it speaks of the whole. Raises TranscriptError for impossible times."""
+    """Return the timed texts that a row gives for parts of its file; empty if it describes the whole file. Raises
+    TranscriptError for impossible times."""
     listed = row.get("segments")
     if isinstance(listed, str) and listed.lstrip().startswith("["):
         try:
@@ -133,7 +136,7 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 
 
 def _unused(path: Path, row: Mapping[str, Any]) -> str:
-    """A line on the columns that a manifest has and nobody reads; empty where there are none."""
+    """Return a message about the columns of a manifest that are not used; empty if there are none."""
     known = {name for names in COLUMNS.values() for name in names} | set(_PARTS)
     unused = [name for name in row if name not in known]
     if not unused:
@@ -155,7 +158,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     elif suffix in (".csv", ".tsv"):
         comma = suffix == ".csv"
         try:
-            # Quotes mean nothing in a .tsv (Common Voice writes sentences with single ones).
+            # Quotes have no meaning in a .tsv (Common Voice has sentences with a single quote).
             yield from csv_rows(_text(path), "," if comma else "\t", quoted=comma)
         except TableError as error:
             raise SourceError(f"{path}, {error}; correct the table") from None

@@ -1,4 +1,4 @@
-"""What a container's listing gives: its recordings, their metadata, and what was passed over."""
+"""The result of listing a container: its recordings, their metadata, and what was skipped."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pipeline.records import TimedText
 from pipeline.runtime.paths import redacted
 from pipeline.stage import StoreError
 
-#: What a content hash is remembered by: path or location, size in bytes and time of last change in ns of the file.
+#: Key of a content hash: path or location, size in bytes and time of last change in ns of the file.
 HashKey = tuple[str, int, int]
 
 
 LARGEST_MEMBER = 8_000_000_000
-"""Bytes: the default of `sources.largest_gb`. A day of 48 kHz mono takes as much."""
+"""Default of `sources.largest_gb`, in bytes. A day of 48 kHz mono takes as much."""
 
 
 @dataclass(frozen=True)
 class PackedRecording:
-    """One recording of a container: where it is, what it is called, its content, and what the container says of it.
+    """One recording of a container: its location, its name, its content, and what the container states about it.
 
-    `fault` is set instead of a hash where it (or the rest of the container) cannot be read.
+    `fault` is set instead of a hash if the recording (or the rest of the container) cannot be read.
     """
 
     location: str
@@ -43,21 +43,21 @@ class PackedRecording:
     """(offset, size) in bytes of its content in an uncompressed tar."""
     fault: str | None = None
     unreachable: bool = False
-    """With a fault: it is that of a store, and the recording may be had another time."""
+    """With a fault: the store is at fault, and the recording may be available later."""
 
 
 @dataclass
 class Skipped:
-    """What a listing passes over, so that nothing is left out in silence."""
+    """What a listing skips, so that nothing is left out silently."""
 
     left: Counter[str] = field(default_factory=Counter)
-    """Files that are plainly no recordings (some are read as transcripts), by ending."""
+    """Number of files that are plainly not recordings (some are read as transcripts), by ending."""
     unopened: list[str] = field(default_factory=list)
-    """Archives that are not opened: of another kind, or within another archive."""
+    """Archives that are not opened: they are of another kind, or within another archive."""
     notices: list[str] = field(default_factory=list)
-    """Lines for a person, e.g. that a transcript beside a recording cannot be read."""
+    """Messages to show, e.g. that a transcript beside a recording cannot be read."""
     largest_bytes: int = LARGEST_MEMBER
-    """What one recording of a container may unpack to; a larger one is a fault, and is not unpacked."""
+    """Bytes that one recording of a container may unpack to. A larger one is a fault and is not unpacked."""
 
     def leave(self, name: str) -> None:
         """Count a file that is not a recording."""
@@ -65,8 +65,8 @@ class Skipped:
 
 
 class MemberHashes:
-    """Content hashes of the members of one container; those that an earlier run has read are not read again, as long as the
-    container's size and date are the same. Without a file on this machine or a memory, every member is read."""
+    """Content hashes of the members of one container. Members that an earlier run has read are not read again if the
+    container's size and date are unchanged. Without known hashes or a file on this machine, every member is read."""
 
     def __init__(self, known: MutableMapping[HashKey, str] | None = None, container: Path | None = None) -> None:
         state = container.stat() if known is not None and container is not None else None
@@ -74,7 +74,7 @@ class MemberHashes:
         self._state = (state.st_size, state.st_mtime_ns) if state else (0, 0)
 
     def of(self, location: str, opened: Callable[[], Any]) -> str:
-        """The sha256 of a member's content; `opened` opens it for reading."""
+        """Return the sha256 of a member's content; `opened` opens it for reading."""
         key = (location, *self._state)
         if key not in self._known:
             with opened() as stream:
@@ -88,7 +88,7 @@ def climbs(name: str) -> bool:
 
 
 def too_large(size: int, aside: Skipped) -> str:
-    """What is said of a recording that unpacks to more bytes than it may."""
+    """Return the fault of a recording that would unpack to more bytes than allowed."""
     return (
         f"it unpacks to {size / 1e9:.1f} GB, more than sources.largest_gb={aside.largest_bytes / 1e9:g} allows;"
         " raise that, or unpack it yourself"
@@ -96,7 +96,7 @@ def too_large(size: int, aside: Skipped) -> str:
 
 
 def known_facts(row: Mapping[str, Any]) -> dict[str, str]:
-    """session, language, text, license of a row, under any of the names that tools give them."""
+    """Return session, language, text and license of a row, under any of the names that tools use."""
     found = {}
     for column, names in COLUMNS.items():
         if column == "path":
@@ -108,11 +108,11 @@ def known_facts(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def redacted_line(error: BaseException) -> str:
-    """What an error says, in one line without anybody's password; its kind where it says nothing."""
+    """Return the message of an error in one line without passwords; its type if it has no message."""
     return redacted(one_line(error))
 
 
 def faulty(location: str, name: str, error: Exception, does: str = "cannot be read") -> PackedRecording:
-    """A recording (or container) that an error kept from us."""
+    """Return a recording (or container) with the error that prevents reading it as its fault."""
     words = f"{does} ({redacted_line(error)})" if does else redacted_line(error)
     return PackedRecording(location, name, fault=words, unreachable=isinstance(error, StoreError))

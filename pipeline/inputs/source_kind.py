@@ -1,4 +1,4 @@
-"""What a kind of container must do to be a source: be recognized, be listed, and give its recordings for copying."""
+"""The interface of a kind of container: recognize an argument, list the recordings, and read them for copying."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipeline.inputs.store_access import DEFAULT, Stores
 from pipeline.records import Source
 
 BLOCK = 4 << 20
-"""Bytes that are read at once."""
+"""Bytes per read."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a listing is given: the language of recordings of which a container says nothing, where to note what is passed over,
-    the hashes that save reading unchanged content again, and how stores are asked."""
+    """The context of a listing: the language of recordings for which a container gives none, where to record what is
+    skipped, the hashes that avoid reading unchanged content again, and the limits for requests to stores."""
 
     language: str | None = None
     aside: Skipped = field(default_factory=Skipped)
@@ -27,7 +27,7 @@ class Listing:
     stores: Stores = DEFAULT
 
     def hashes_of(self, container: Path) -> MemberHashes:
-        """The known hashes of the members of a container on this machine."""
+        """Return the known hashes of the members of a container on this machine."""
         return MemberHashes(self.hashes, container)
 
 
@@ -42,29 +42,32 @@ class SourceKind(ABC):
 
     @abstractmethod
     def list(self, argument: str, title: str, listing: Listing) -> Iterator[PackedRecording]:
-        """Yield all recordings of a container in its order, named after its title. SourceError if it cannot be opened at all."""
+        """Yield all recordings of a container in its order, named after its title. Raises SourceError if it cannot be
+        opened at all."""
 
     def container_of(self, location: str) -> str | None:
-        """What is opened to read a recording: its location without the member. None if it is not in a container of this kind."""
+        """Return what is opened to read a recording: its location without the member. None if it is not in a container of
+        this kind."""
         inner, _, outer = location.partition("::")
         return f"{self.scheme}::{outer}" if outer and inner.startswith(f"{self.scheme}://") else None
 
     def file_name(self, location: str) -> str:
-        """The name of a recording, whose ending its copy gets."""
+        """Return the name of a recording. Its ending becomes that of the copy."""
         return location.partition("::")[0]
 
     @abstractmethod
     def read(
         self, container: str, sources: Sequence[Source], stores: Stores
     ) -> Iterator[tuple[Source, Iterator[bytes]]]:
-        """Yield recordings of one container with their content, each to be read before the next is asked for.
+        """Yield recordings of one container with their content. Each content must be read before the next recording is
+        requested.
 
         A recording that is not there any more is left out. Raises OSError if the container cannot be read.
         """
 
 
 def blocks(file: Any, size: int | None = None) -> Iterator[bytes]:
-    """A file's content from its present place on, or `size` bytes of it."""
+    """Yield a file's content from its current position, or `size` bytes of it."""
     left = size
     while block := file.read(BLOCK if left is None else min(BLOCK, left)):
         yield block
@@ -73,10 +76,10 @@ def blocks(file: Any, size: int | None = None) -> Iterator[bytes]:
 
 
 def member_name(location: str) -> str:
-    """The name of a recording within its container, as different tools write it: without `./` or `/` before it."""
+    """Return the name of a recording within its container, without `./` or `/` before it, which only some tools write."""
     return plain_name(location.partition("::")[0].partition("://")[2])
 
 
 def plain_name(name: str) -> str:
-    """A member's name without `./` or `/` before it."""
+    """Return a member's name without `./` or `/` before it."""
     return PurePosixPath(name).as_posix().lstrip("/")

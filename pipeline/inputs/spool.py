@@ -17,11 +17,11 @@ from pipeline.stage import StoreError
 
 
 class Spool:
-    """Fetches a session's recordings, the first time one of a container is asked for all of them in one pass: a compressed tar
-    or a Parquet file cannot be entered in the middle, and a zip's table of contents would be read for every member.
+    """Fetches a session's recordings. When the first one of a container is requested, all of them are copied in one pass: a
+    compressed tar or a Parquet file has no random access, and a zip's table of contents would be read for every member.
 
-    `working` is called with the source id before each copy. `compare`: whether a member of a tar must have the hash it was listed
-    with. `stores`: how long and how often stores are asked.
+    `working` is called with the source id before each copy. `compare`: whether a member of a tar must have the hash it was
+    listed with. `stores`: time-out and tries of requests to stores.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class Spool:
             self._waiting.setdefault(kind_of(source.path)[1], {})[source.path] = source
 
     def fetch(self, source: Source) -> Path:
-        """The copy of a recording; one that is there already is used again. Raises OSError with one line where it cannot be had,
-        StoreError where its store failed, and the system's own where the disk is full."""
+        """Return the copy of a recording; an existing copy is used again. Raises OSError with one line if it is not
+        available, StoreError if its store failed, and the system's error if the disk is full."""
         target = self._target(source)
         if not target.is_file() and source.path not in self._faults:
             kind, container = kind_of(source.path)
@@ -61,9 +61,9 @@ class Spool:
         return self._folder / (hashlib.sha256(source.path.encode()).hexdigest()[:16] + PurePosixPath(name).suffix)
 
     def _copy(self, kind: SourceKind, container: str, sources: Sequence[Source]) -> None:
-        """Copy recordings of one container, the last of them the one that is asked for; what went wrong with which is noted.
+        """Copy recordings of one container, the last of them the requested one, and record the error of each that fails.
 
-        If the pass itself breaks, only the requested recording has had its try. Each of the others gets a separate pass.
+        If the pass itself fails, only the requested recording has had its try. Each of the others gets a separate pass.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         why, asked_for = _cannot(OSError("it is not there any more")), sources[-1:]
@@ -98,7 +98,7 @@ class Spool:
                         raise OSError(_grown(source))
                     file.write(block)
                     digest.update(block)
-            # If the tar was rewritten, the place in it would hold something else.
+            # If the tar was rewritten, other content would be at that offset.
             if self._compare and source.extent and digest.hexdigest() != source.content_sha256:
                 raise OSError("it has changed since it was listed; run the same command again")
             partial.replace(target)
@@ -113,9 +113,9 @@ def _cannot(error: Exception) -> OSError:
 
 
 def fetch(source: Source, folder: str | Path, stores: Stores = DEFAULT) -> Path:
-    """Copy one recording into `folder` and return the copy. Raises OSError with one line where it cannot be had.
+    """Copy one recording into `folder` and return the copy. Raises OSError with one line if it is not available.
 
-    Its hash may be anything: a forecast, which hears a few excerpts, does not read everything for it.
+    Its hash is not compared: a forecast uses a few excerpts and does not read everything for a hash.
     """
     return Spool(folder, [source], compare=False, stores=stores).fetch(source)
 

@@ -1,7 +1,7 @@
-"""How stores (web servers, object stores) are asked: with bounded waiting, a few tries, and errors of a known kind.
+"""Requests to stores (web servers, object stores): with time-outs, retries, and errors of known types.
 
-A file that is not there raises FileNotFoundError. Everything else that goes wrong between us and a store is a StoreError,
-which may be tried again. Files of this machine keep their own errors.
+A missing file raises FileNotFoundError. Any other failure of a store is a StoreError, which may be tried again. Files of
+this machine keep their own errors.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pipeline.runtime.paths import public, redacted
 from pipeline.stage import StoreError
 
 PAGES = ("http", "https")
-"""Protocols without folders: what can be listed there are the links of a web page."""
+"""Protocols without folders: only the links of a web page can be listed."""
 _HERE = frozenset({"file", "local", "memory", "zip", "tar", "dir", "data"})
 _EXTRAS = {"http": "pipeline", "https": "pipeline", "s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "pipeline"}
 _THREADS = 16
 _PAUSE_S = 0.25
-"""Before the second try; four times as long before each further one."""
+"""Seconds before the second try; four times as long before each further one."""
 _IN_A_ROW = 20
-"""This many failures of one store in a row end a listing: the store is down, not the files."""
+"""A listing ends after this many failures of one store in a row: the store is down, not the files."""
 _BLOCK = 8 << 20
 _AHEAD = 2 << 20
 _GONE = (404, 410)
@@ -43,10 +43,10 @@ class Stores:
     timeout_s: float = 60.0
     """Seconds to wait for a connection, and for the next bytes."""
     tries: int = 3
-    """How often a request is made in all before it counts as failed."""
+    """Total number of tries before a request counts as failed."""
 
     def locate(self, url: str) -> tuple[Any, str]:
-        """(file system, path in it) of a URL. Raises what the module says."""
+        """Return (file system, path in it) of a URL. Raises the errors of the module docstring."""
         import fsspec
 
         inner, _, outer = url.partition("::")
@@ -56,7 +56,7 @@ class Stores:
 
             file = StoreFile(self, *self.locate(outer), parts=True)
             try:
-                # Servers that send whole files only show it at the first request for a part.
+                # Whether a server sends only whole files shows at the first request for a part.
                 file.seek(-1, io.SEEK_END)
                 file.read(1)
                 file.seek(0)
@@ -69,7 +69,7 @@ class Stores:
         return self.ask(lambda: fsspec.core.url_to_fs(url, **options), remote=not _is_here(url))
 
     def ask(self, request: Callable[[], Answer], remote: bool = True) -> Answer:
-        """What a request answers; tried again where that may help. Raises what the module says."""
+        """Return the answer of a request, which is tried again if that may help. Raises the errors of the module docstring."""
         if not remote:
             return request()
         for number in range(self.tries):
@@ -83,19 +83,20 @@ class Stores:
         raise AssertionError("no try was made")
 
     def info(self, system: Any, path: str) -> Mapping[str, Any]:
-        """Size, type and version of a file."""
+        """Return the size, type and version of a file."""
         return self.ask(lambda: system.info(path), is_remote(system))
 
     def open(self, system: Any, path: str, ahead: bool = True) -> Any:
-        """A file of a store, to be read in order or, where the store can, anywhere. `ahead`: a read may fetch more than is
-        asked for, so that small reads in order are few requests."""
+        """Open a file of a store, to be read in order or, if the store supports it, from any position. `ahead`: a read may
+        fetch more than requested, so that small reads in order need few requests."""
         if not is_remote(system):
             return system.open(path, "rb")
         file = StoreFile(self, system, path)
         return io.BufferedReader(file, _AHEAD) if ahead else file
 
     def look_at(self, items: Iterable[Asked], look: Callable[[Asked], Answer]) -> Iterator[Answer | Exception]:
-        """`look` at each item, several at once; answers and errors in order. Raises SourceError for a store that is down."""
+        """Run `look` on each item, several at once, and yield answers and errors in order. Raises SourceError if the store
+        is down."""
         failed = 0
         with ThreadPoolExecutor(_THREADS) as pool:
             futures = [pool.submit(look, item) for item in items]
@@ -128,7 +129,7 @@ class Stores:
         return {}
 
     def _fault(self, error: BaseException) -> tuple[OSError, bool]:
-        """(the error to raise, whether another try may help)."""
+        """Return (the error to raise, whether another try may help)."""
         if isinstance(error, StoreError | io.UnsupportedOperation):
             return error, False
         seen, cause = [], error
@@ -136,7 +137,7 @@ class Stores:
             seen.append(cause)
             cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
         for one in seen:
-            # What aiohttp has as `code` where an answer breaks off is not the server's.
+            # If an answer breaks off, aiohttp's `code` is not the server's status.
             status = getattr(
                 one, "status", None if type(one).__module__.startswith("aiohttp") else getattr(one, "code", 0)
             )
@@ -162,9 +163,10 @@ DEFAULT = Stores()
 
 
 class StoreFile(io.RawIOBase):
-    """A file of a store. A read that fails is tried again from where it was; only what is read is fetched.
+    """A file of a store. A failed read is tried again from the same position; only what is read is fetched.
 
-    With `parts`, a server that sends whole files only is an io.UnsupportedOperation; without, it is read in order.
+    With `parts`, a server that sends only whole files raises io.UnsupportedOperation. Without it, the file is read in
+    order.
     """
 
     def __init__(self, stores: Stores, system: Any, path: str, parts: bool = False) -> None:
@@ -179,7 +181,7 @@ class StoreFile(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        """Whether the store gives byte ranges."""
+        """Return True if the store serves byte ranges."""
         return self.size is not None and not self._streamed and not type(self._file).__name__.startswith("HTTPStream")
 
     def tell(self) -> int:
@@ -198,7 +200,7 @@ class StoreFile(io.RawIOBase):
         return len(block)
 
     def read(self, size: int = -1) -> bytes:
-        """`size` bytes, fewer only at the end of the file. Raises what the module says."""
+        """Return `size` bytes, fewer only at the end of the file. Raises the errors of the module docstring."""
         if self.size is not None:
             left = max(0, self.size - self._place)
             size = left if size < 0 else min(size, left)
@@ -233,7 +235,7 @@ class StoreFile(io.RawIOBase):
             if broken is not None:
                 broken.close()
             if isinstance(error, ValueError) and not self._streamed and "range requests" in str(error):
-                # Only now the server shows that it sends whole files only.
+                # Only this error shows that the server sends only whole files.
                 self._streamed = True
                 if self._parts:
                     raise io.UnsupportedOperation("the server does not send parts of files") from None
@@ -254,20 +256,20 @@ class StoreFile(io.RawIOBase):
 
 
 def store_error(error: BaseException | None) -> StoreError | None:
-    """The store's failure behind an error: `zipfile` takes one for a damaged archive."""
+    """Return the store's failure behind an error, or None: `zipfile` reports such a failure as a damaged archive."""
     while error is not None and not isinstance(error, StoreError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def is_remote(system: Any) -> bool:
-    """Whether a file system is a store: what it does may time out, and may be tried again."""
+    """Return True if a file system is a store: its requests may time out and may be tried again."""
     protocols = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
     return not set(protocols) & _HERE
 
 
 def check_url(url: str) -> None:
-    """Raise SourceError for a URL that this installation cannot open, whatever its store says."""
+    """Raise SourceError for a URL that this installation cannot open, whatever its store answers."""
     for protocol in _protocols(url):
         if words := _lacking(protocol):
             raise MissingLibraryError(f"{public(url)}: {words}")
@@ -275,7 +277,7 @@ def check_url(url: str) -> None:
 
 @lru_cache
 def _lacking(protocol: str) -> str:
-    """What is missing to open URLs of a protocol; empty where nothing is."""
+    """Return what is missing to open URLs of a protocol; empty if nothing is."""
     import fsspec
 
     try:
@@ -295,5 +297,5 @@ def _protocols(url: str) -> list[str]:
 
 
 def _is_here(url: str) -> bool:
-    """Whether the file or archive that a URL ends in lies on this machine."""
+    """Return True if the file or archive that a URL ends in is on this machine."""
     return _protocols(url)[-1] in _HERE or "://" not in url

@@ -1,4 +1,4 @@
-"""Folders of any file system that fsspec knows, and the members of zips: listed, with the transcripts beside them."""
+"""Folders of any file system that fsspec supports, and the members of zips: listed, with the transcripts beside them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pipeline.stage import StoreError
 
 
 class _Objects:
-    """The text files among the objects of a file system (see `beside.Shelf`)."""
+    """The text files among the objects of a file system (see `beside.TextStore`)."""
 
     def __init__(self, stores: Stores, system: Any, infos: Iterable[Mapping[str, Any]]) -> None:
         self._stores, self._system = stores, system
@@ -60,7 +60,7 @@ class _Objects:
 
 
 class Store(SourceKind):
-    """A file, a folder, a tar or a zip behind a URL of any file system that fsspec knows."""
+    """A file, a folder, a tar or a zip behind a URL of any file system that fsspec supports."""
 
     scheme = ""
 
@@ -87,8 +87,8 @@ class Store(SourceKind):
 def list_folder(
     url: str, title: str, listing: Listing, hashes: MemberHashes | None = None
 ) -> Iterator[PackedRecording]:
-    """The recordings below a folder of a store, or in a zip (`zip://::file:///data/a.zip`), and in the tars and zips of the
-    folder. Raises SourceError where it cannot be listed, StoreError where its store fails."""
+    """Yield the recordings below a folder of a store, or in a zip (`zip://::file:///data/a.zip`), and in the tars and zips
+    of the folder. Raises SourceError if it cannot be listed, StoreError if its store fails."""
     stores, aside = listing.stores, listing.aside
     try:
         system, root = stores.locate(url)
@@ -116,7 +116,7 @@ def list_folder(
                 aside.unopened.append(called)
         else:
             recordings.append((name, called))
-    # A page of links does not say how large what it links to is.
+    # A page of links does not state the size of the files that it links to.
     looked = stores.look_at(recordings if is_page(root) else (), lambda item: stores.info(system, item[0]))
     for name, called in recordings:
         location = f"{protocol}://{name}{chain}{rest}" if chain else system.unstrip_protocol(name)
@@ -133,7 +133,7 @@ def _found(stores: Stores, system: Any, root: str) -> dict[str, Mapping[str, Any
 
 
 def links(stores: Stores, system: Any, page: str) -> dict[str, Mapping[str, Any]]:
-    """What a page of links and the pages below it link to, each file once; links to elsewhere are not followed."""
+    """Return what a page of links and the pages below it link to, each file once. Links to other places are not followed."""
     top = page.rstrip("/") + "/"
     waiting, seen = [top], {top}
     found: dict[str, Mapping[str, Any]] = {}
@@ -141,7 +141,7 @@ def links(stores: Stores, system: Any, page: str) -> dict[str, Mapping[str, Any]
         here = waiting.pop()
         for info in stores.ask(lambda here=here: system.ls(here, detail=True)):  # type: ignore[misc]
             name = str(info["name"])
-            # A server's links for sorting its page have a query and no file.
+            # The links by which a server sorts its page have a query and do not name a file.
             if not name.startswith(top) or "?" in name or "#" in name or "/../" in name or name in seen:
                 continue
             seen.add(name)
@@ -153,7 +153,8 @@ def links(stores: Stores, system: Any, page: str) -> dict[str, Mapping[str, Any]
 
 
 def list_url(url: str, listing: Listing) -> Iterator[PackedRecording]:
-    """A file, a folder, a tar or a zip behind a URL. Raises SourceError where nothing is there or it cannot be opened."""
+    """Yield the recordings of a file, a folder, a tar or a zip behind a URL. Raises SourceError if nothing is there or it
+    cannot be opened."""
     stores = listing.stores
     plain = without_query(url.split("::")[0]).rstrip("/")
     shown = public(url)
@@ -183,7 +184,7 @@ def list_url(url: str, listing: Listing) -> Iterator[PackedRecording]:
 
 @dataclass(frozen=True)
 class Looked:
-    """What a store says of a URL."""
+    """What a store answers about a URL."""
 
     system: Any
     path: str
@@ -192,7 +193,7 @@ class Looked:
 
 
 def look(stores: Stores, url: str) -> Looked:
-    """Ask a store what is behind a URL. Raises FileNotFoundError where nothing is."""
+    """Ask a store what is behind a URL. Raises FileNotFoundError if nothing is there."""
     system, path = stores.locate(url)
     if is_page(path):
         info = stores.info(system, path)
@@ -208,9 +209,9 @@ def look(stores: Stores, url: str) -> Looked:
 def take_one(
     url: str, looked: Looked | Exception, listing: Listing, folders: dict[str, TranscriptFinder]
 ) -> PackedRecording:
-    """The one recording at a URL, called by its path in the store; a Member with a fault where there is none.
+    """Return the one recording at a URL, named by its path in the store; with a fault if it is missing.
 
-    `looked` is what `look` gave or raised; `folders` remembers what lies in the folders that were looked into.
+    `looked` is what `look` returned or raised; `folders` caches the transcripts of the folders that were listed.
     """
     if isinstance(looked, FileNotFoundError):
         return PackedRecording(url, bare(url), fault="nothing is there")
@@ -225,7 +226,7 @@ def take_one(
 def _alone(
     looked: Looked, url: str, name: str, listing: Listing, folders: dict[str, TranscriptFinder]
 ) -> PackedRecording:
-    """One file, with the transcript beside it where its store has folders."""
+    """Return one file, with the transcript beside it if its store has folders."""
     stores = listing.stores
     system, path = looked.system, looked.path
     protocols = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
@@ -242,7 +243,7 @@ def _alone(
 
 
 def _archive(listing: Listing, system: Any, name: str, called: str) -> Iterator[PackedRecording]:
-    """The recordings of a tar or zip among the files of a folder; one that cannot be opened stops nothing."""
+    """Yield the recordings of a tar or zip among the files of a folder. If one cannot be opened, the listing continues."""
     url = system.unstrip_protocol(name)
     try:
         if is_zip(name):
@@ -264,7 +265,7 @@ def _file(
     hashes: MemberHashes,
     aside: Skipped,
 ) -> PackedRecording:
-    """The content's hash is the store's version tag where reading it would mean a download."""
+    """Return one file. Its hash is the store's version tag if reading the content would mean a download."""
     size = int(info.get("size") or 0)
     if size > aside.largest_bytes:
         return PackedRecording(location, name, size, fault=too_large(size, aside))
@@ -285,7 +286,7 @@ def _file(
 
 
 def _version(info: Mapping[str, Any]) -> str:
-    """What a web server says that changes with a file's content."""
+    """Return what changes with a file's content in a web server's answer."""
     tag = next((info[key] for key in ("Digest", "Content-MD5", "ETag", "Last-Modified") if info.get(key)), "")
     return f"{info.get('size')}\0{tag}"
 
@@ -297,6 +298,6 @@ def _with_text(member: PackedRecording, beside: TranscriptFinder, path: str, lis
 
 
 def _within(path: PurePath, root: str, title: str) -> str:
-    """What a file below `root` is called: its path there, after the folder's own name."""
+    """Return the name of a file below `root`: its path there, after the folder's own name."""
     inner = path.relative_to(root).as_posix() if root else path.as_posix()
     return f"{title}/{unquote(inner) if is_page(root) else inner}"

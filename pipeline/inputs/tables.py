@@ -19,12 +19,13 @@ _ROWS_AT_ONCE = 16
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether `datasets` wrote this folder."""
+    """Return True if `datasets` wrote this folder."""
     return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def audio_column(path: Path) -> str | None:
-    """The column of a Parquet file that holds audio as {bytes, path}, as `datasets` writes it; None where there is none."""
+    """Return the column of a Parquet file that holds audio as {bytes, path}, as `datasets` writes it; None if there is
+    none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -39,7 +40,7 @@ def audio_column(path: Path) -> str | None:
 
 
 class _Table(SourceKind):
-    """A table on this machine. Rows have locations of their own form: `rows:///data/a.parquet#row=3`."""
+    """A table on this machine. The location of a row has the form `rows:///data/a.parquet#row=3`."""
 
     scheme = "rows"
 
@@ -79,7 +80,7 @@ class DatasetFolder(_Table):
 
 
 def list_parquet(path: Path, title: str, aside: Skipped) -> Iterator[PackedRecording]:
-    """The rows of a Parquet file with an audio column. Raises SourceError where it cannot be read."""
+    """Yield the rows of a Parquet file with an audio column. Raises SourceError if it cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -101,7 +102,7 @@ def list_parquet(path: Path, title: str, aside: Skipped) -> Iterator[PackedRecor
 
 
 def list_dataset(path: Path, title: str, aside: Skipped) -> Iterator[PackedRecording]:
-    """The rows of a folder that `datasets` wrote, split by split. Raises SourceError where it cannot be read."""
+    """Yield the rows of a folder that `datasets` wrote, split by split. Raises SourceError if it cannot be read."""
     for split, dataset, column in _splits(path):
         prefix = f"{title}/{split}" if split else title
         for number in range(len(dataset)):
@@ -110,9 +111,10 @@ def list_dataset(path: Path, title: str, aside: Skipped) -> Iterator[PackedRecor
 
 
 def read_rows(container: str, locations: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """(location, audio) of rows of one table, in the table's order; the table is opened once and each part of it read once.
+    """Yield (location, audio) of rows of one table, in the table's order. The table is opened once and each part of it read
+    once.
 
-    `container` is the location without its row. Raises OSError where the table is not what it was when it was listed.
+    `container` is the location without its row. Raises OSError if the table has changed since it was listed.
     """
     path = Path(unquote(urlsplit(container).path))
     wanted: dict[tuple[str, int], str] = {}
@@ -159,7 +161,7 @@ def _parquet_rows(path: Path, numbers: list[int]) -> Iterator[tuple[str, int, Ma
 
 
 def _splits(path: Path) -> Iterator[tuple[str, Any, str]]:
-    """(split or "", rows with undecoded audio, the audio's column) of a folder that `save_to_disk` wrote."""
+    """Yield (split or "", rows with undecoded audio, the audio's column) of a folder that `save_to_disk` wrote."""
     try:
         import datasets
     except ImportError:

@@ -29,14 +29,14 @@ from pipeline.runtime.paths import is_hidden, is_no_recording, is_other_archive,
 from pipeline.stage import StoreError
 
 _PROPER_ENDS = ("EOFHeaderError", "EmptyHeaderError")
-"""What the standard library raises at a tar's end mark, and where a tar ends without one."""
+"""Exceptions of the standard library at a tar's end mark, and if a tar ends without one."""
 LARGEST_SUM = 8 * LARGEST_BYTES
 """Bytes of all texts of one tar, which are held in memory while it is listed."""
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header. `tarfile` takes one that is damaged for the end of the tar; here it is an error."""
+    """A member's header. `tarfile` takes a damaged header for the end of the tar; here it is an error."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _Header:
@@ -49,7 +49,7 @@ class _Header(tarfile.TarInfo):
 
 
 class _Texts:
-    """The text members of a tar, held while it is listed: a tar can be read in its own order only (see `beside.Shelf`)."""
+    """The text members of a tar, held while it is listed: a tar can be read only in its own order (see `beside.TextStore`)."""
 
     def __init__(self) -> None:
         self._folders: dict[PurePath, list[str]] = {}
@@ -57,7 +57,7 @@ class _Texts:
         self._left = LARGEST_SUM
 
     def has_room(self, size: int) -> bool:
-        """Return True if a text of `size` bytes may be held: it is not too large, nor are all of them together."""
+        """Return True if a text of `size` bytes may be held: neither it nor the sum of all texts is too large."""
         return size <= min(LARGEST_BYTES, self._left)
 
     def put(self, path: PurePosixPath, content: bytes | None) -> None:
@@ -107,7 +107,7 @@ def _read_places(file: Any, sources: Sequence[Source]) -> Iterator[tuple[Source,
 
 
 def _read_through(file: Any, sources: Sequence[Source]) -> Iterator[tuple[Source, Iterator[bytes]]]:
-    """From the beginning to the last member that is wanted."""
+    """Read from the beginning to the last requested member."""
     waiting = {member_name(source.path): source for source in sources}
     with tarfile.open(fileobj=file, mode="r|*") as tar:
         for item in tar:
@@ -121,10 +121,11 @@ def _read_through(file: Any, sources: Sequence[Source]) -> Iterator[tuple[Source
 def list_tar(
     stream: Any, url: str, title: str, listing: Listing, hashes: MemberHashes | None = None
 ) -> Iterator[PackedRecording]:
-    """The recordings of a tar, compressed or not, in its order; `url` is where it is, `title` what it is called.
+    """Yield the recordings of a tar, compressed or not, in its order; `url` is its location, `title` its name.
 
-    `.json` members tell the session, language and license of those they belong to; the text comes from the same kinds of
-    transcript as beside files. Raises SourceError where nothing in it can be read; what follows a damage is one faulty Member.
+    `.json` members give the session, language and license of the recordings they belong to. The text comes from the same
+    kinds of transcript as beside files. Raises SourceError if nothing in it can be read; everything after a damaged place
+    is one recording with a fault.
     """
     audio: list[PackedRecording] = []
     facts: dict[str, dict[str, str]] = {}
@@ -138,7 +139,7 @@ def list_tar(
             for item in tar:
                 path = PurePosixPath(item.name)
                 if item.size > aside.largest_bytes and not plain:
-                    # What follows can only be reached through it.
+                    # What follows can be reached only by unpacking it.
                     audio.append(
                         PackedRecording(url, f"{title}/{item.name}", item.size, fault=too_large(item.size, aside))
                     )
@@ -173,7 +174,7 @@ def list_tar(
 
 
 def _is_plain(stream: Any) -> bool:
-    """Whether a tar is not compressed, so that a member can be read again from its place."""
+    """Return True if a tar is not compressed, so that a member can be read again from its offset."""
     if not stream.seekable():
         return False
     head = stream.read(6)
@@ -193,7 +194,7 @@ def _member(
     name = f"{title}/{item.name}"
     content = tar.extractfile(item) if item.isfile() else None
     if content is None:
-        # What a link names may come later in the tar, or not be in it.
+        # The target of a link may come later in the tar, or not be in it.
         return PackedRecording(
             f"{url}#{item.name}", name, fault="a link within the tar; pack the files themselves (tar -h)"
         )
@@ -213,7 +214,7 @@ def _member(
 
 
 def _keep_text(tar: tarfile.TarFile, item: tarfile.TarInfo, texts: _Texts, facts: dict[str, dict[str, str]]) -> None:
-    """Hold a member that may be a transcript, and what a `.json` tells of its key."""
+    """Hold a member that may be a transcript, and the facts that a `.json` gives for its key."""
     path = PurePosixPath(item.name)
     content = tar.extractfile(item) if item.isfile() and may_be_transcript(path.name) else None
     if content is None:

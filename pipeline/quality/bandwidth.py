@@ -1,4 +1,4 @@
-"""True bandwidth: how high the recording really goes, whatever its sample rate says."""
+"""True bandwidth: the highest frequency in a recording, whatever its sample rate."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _LOWEST_HZ, _HIGHEST_SHARE = 2500.0, 0.9
 
 
 def bandwidth_hz(samples: np.ndarray, rate: int) -> float:
-    """The highest frequency whose long-term level is within 60 dB of the strongest one, in Hz; 0 for digital silence.
+    """Return the highest frequency whose long-term level is within 60 dB of the strongest one, in Hz; 0 for digital
+    silence.
 
-    samples: float32 [S]. The level of a bin is its mean power over the loud half of the clip's frames, where a band that
-    an encoder cut off stays empty; quiet frames would show the noise floor of the converter instead.
+    samples: float32 [S]. The level of a bin is its mean power over the loud half of the clip's frames, where a band that an
+    encoder cut off stays empty. Quiet frames would show the noise floor of the converter instead.
     """
     if len(samples) < _WIDTH:
         samples = np.pad(samples, (0, _WIDTH - len(samples)))
@@ -27,12 +28,13 @@ def bandwidth_hz(samples: np.ndarray, rate: int) -> float:
 
 
 def wall_hz(samples: np.ndarray, rate: int) -> float | None:
-    """Frequency in Hz of a wall: the signal stops suddenly there, although the rate has room for more. None without a wall.
+    """Return the frequency in Hz of a wall: the signal stops suddenly there, although the rate has room for more. None
+    without a wall.
 
-    samples: float32 [S]. Up-sampling leaves a wall at half of the rate that there was before; so do lossy codecs. A wall is a
-    level that falls by 28 dB from the 500 Hz below to the 700 Hz above a gap of 250 Hz, and nowhere beyond comes within 18 dB of
-    what is below. Voices and microphones fall off by at most 25 dB there: of 653 genuine clips of 14 corpora none has a wall, and
-    every one that was resampled from 8, 16 or 22.05 kHz has.
+    samples: float32 [S]. Upsampling leaves a wall at half of the previous rate; so do lossy codecs. A wall is a level that
+    falls by 28 dB from the 500 Hz below to the 700 Hz above a gap of 250 Hz. Nowhere beyond does it come within 18 dB of
+    the level below. Voices and microphones fall by at most 25 dB there: of 653 genuine clips of 14 corpora none has a wall.
+    Every clip that was resampled from 8, 16 or 22.05 kHz has one.
     """
     width = 1 << round(np.log2(rate * 0.0213))
     if len(samples) < width or not np.any(samples):
@@ -57,10 +59,11 @@ def wall_hz(samples: np.ndarray, rate: int) -> float | None:
 
 
 def _loud_power(samples: np.ndarray, width: int) -> np.ndarray:
-    """Mean power spectrum float64 [width / 2 + 1] over the louder half of the frames of `width` samples, half overlapping."""
+    """Return the mean power spectrum float64 [width / 2 + 1] over the louder half of the frames of `width` samples, half
+    overlapping."""
     frames = np.lib.stride_tricks.sliding_window_view(samples, width)[:: width // 2]
     window = np.hanning(width)
-    # In parts: a clip of five minutes at 48 kHz has 28,000 frames.
+    # Computed in parts: a clip of five minutes at 48 kHz has 28,000 frames.
     power = np.concatenate(
         [
             np.square(np.abs(np.fft.rfft(part * window, axis=1))).astype(np.float32)

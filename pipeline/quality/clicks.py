@@ -1,4 +1,4 @@
-"""Clicks: single samples that stand out of everything around them (a bad cable, a lost packet, a hard splice)."""
+"""Clicks: single samples that stand out from everything around them (a bad cable, a lost packet, a hard splice)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ _FRAME = PCM_RATE // 100
 _AROUND = PCM_RATE // 50
 _OWN = 6
 _STANDS_OUT = 5.0
-# Two 16-bit steps: rounding noise has no clicks.
+# Two 16-bit steps, so that rounding noise has no clicks.
 _LEAST = 2 / 32768
 
 
 def clicks_per_s(samples: np.ndarray) -> float:
-    """Clicks in each second of float32 [S] at 16 kHz.
+    """Return the clicks per second of float32 [S] at 16 kHz.
 
     A click is a frame of 10 ms whose largest second difference is over five times the eight largest of the 20 ms on both
-    sides of it. The pulses of a voice come in rows, so that none stands out: of 123 studio segments none has one (the
-    largest ratio is 3.3). A click of a third of the clip's peak is found in half of all places, one beside silence always.
+    sides of it. The pulses of a voice come in series, so that none stands out: of 123 studio segments none has one (the
+    largest ratio is 3.3). A click of a third of the clip's peak is found in half of all places, a click beside silence
+    always.
     """
     curve = np.abs(np.diff(samples.astype(np.float64), 2))
     count = len(curve) // _FRAME
@@ -27,7 +28,7 @@ def clicks_per_s(samples: np.ndarray) -> float:
         return 0.0
     frames = curve[: count * _FRAME].reshape(count, _FRAME)
     peaks = frames.max(axis=1)
-    # Cheap first: next to what is in the frame beside it, a click stands out as well.
+    # The cheap test first: a click also stands out from the rest of the frame that it is in.
     beside = np.partition(frames, -4, axis=1)[:, -4]
     found = 0
     for index in np.flatnonzero(peaks > _STANDS_OUT * (beside * 0.5 + _LEAST)):

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.records import PCM_RATE
 
 WINDOW = 144_160
-"""Samples one prediction looks at: 9.01 s at 16 kHz."""
+"""Samples per prediction: 9.01 s at 16 kHz."""
 
 # Calibration of the network's raw outputs to listeners' ratings (the published non-personalised fit), highest power first.
 _SIGNAL = np.poly1d([-0.08397278, 1.22083953, 0.0052439])
@@ -31,9 +31,9 @@ class Dnsmos:
         self._input = self._net.get_inputs()[0].name
 
     def rate(self, samples: np.ndarray, hop_s: float) -> tuple[float, float, float]:
-        """(signal, background, overall), each 1-5, of float32 [S] at 16 kHz: the mean over windows `hop_s` apart.
+        """Return (signal, background, overall), each 1-5, of float32 [S] at 16 kHz: the mean over windows `hop_s` apart.
 
-        A clip shorter than 9.01 s is repeated until it fills the window, as the reference does.
+        A clip shorter than 9.01 s is repeated until it fills the window, as in the reference implementation.
         """
         raw = np.concatenate(
             [self._net.run(None, {self._input: window[None]})[0] for window in windows(samples, hop_s)]
@@ -43,7 +43,7 @@ class Dnsmos:
 
 
 def windows(samples: np.ndarray, hop_s: float) -> list[np.ndarray]:
-    """Float32 windows of 9.01 s, `hop_s` apart; the last one ends with the clip, so that nothing goes unheard."""
+    """Return float32 windows of 9.01 s, `hop_s` apart; the last one ends with the clip, so that no audio is left out."""
     samples = samples.astype(np.float32)
     if len(samples) < WINDOW:
         return [np.resize(samples, WINDOW)]

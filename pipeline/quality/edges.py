@@ -1,4 +1,4 @@
-"""The ends of a clip: whether somebody was still speaking where it was cut, and clicks."""
+"""The ends of a clip: whether somebody was still speaking where it was cut."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 from pipeline.records import PCM_RATE
 
 EDGE_S = 0.03
-"""What counts as the very end of a clip."""
+"""Seconds that count as the end of a clip."""
 _FRAME = PCM_RATE // 100
-# Speech is what lies within 25 dB of the loudest twentieth of the frames.
+# Speech is the frames within 25 dB of the loudest twentieth.
 _SPEECH_RANGE = 10**-2.5
 _FLOOR = 1e-10
-# With less between speech and background than this an end cannot be told from a middle.
+# With less contrast between speech and background, an end cannot be told from a middle.
 _LEAST_CONTRAST_DB = 6.0
-# A word that begins is below this, on the scale of `measure_edges`, in its first 10 ms, and rises by this within 30 ms more.
+# A word that begins there is below the first value, on the scale of `measure_edges`, in its first 10 ms. It rises by the
+# second value within 30 ms more.
 _ONSET_BELOW, _ONSET_RISE, _ONSET_FRAMES = 0.5, 0.1, 4
 
 
@@ -28,8 +29,8 @@ class Levels:
     floor_db: float
 
     def place(self, samples: np.ndarray) -> float | None:
-        """Where the level of float32 [S] lies between the background (0) and the speech (1), in dB; None where the two
-        are less than 6 dB apart."""
+        """Return where the level of float32 [S] lies between the background (0) and the speech (1), in dB. Return None if
+        the two are less than 6 dB apart."""
         contrast = self.speech_db - self.floor_db
         if contrast < _LEAST_CONTRAST_DB or not len(samples):
             return None
@@ -37,7 +38,7 @@ class Levels:
 
 
 def measure_levels(samples: np.ndarray) -> Levels:
-    """Levels of float32 [S] at 16 kHz, by frames of 10 ms: the quietest tenth is the background."""
+    """Return the levels of float32 [S] at 16 kHz, by frames of 10 ms: the quietest tenth is the background."""
     count = max(1, len(samples) // _FRAME)
     padded = np.pad(samples, (0, max(0, count * _FRAME - len(samples))))[: count * _FRAME]
     power = np.sort(np.square(padded, dtype=np.float64).reshape(count, _FRAME).mean(axis=1))
@@ -49,11 +50,11 @@ def measure_levels(samples: np.ndarray) -> Levels:
 
 
 def measure_edges(samples: np.ndarray) -> tuple[float | None, float | None]:
-    """(head, tail) of float32 [S] at 16 kHz: how much of the voice is in the first and the last 30 ms.
+    """Return (head, tail) of float32 [S] at 16 kHz: how much of the voice is in the first and the last 30 ms.
 
-    0 is the clip's own background, 1 the level of its speech, on a scale of dB; a clip that was cut in a pause has about
-    0, one that was cut within a word 0.3 and more (`benchmarks/quality/cuts.py`). None where the clip is shorter than
-    0.2 s or speech and background are less than 6 dB apart.
+    0 is the clip's own background, 1 the level of its speech, on a scale of dB. A clip that was cut in a pause has about 0,
+    one that was cut within a word 0.3 and more (`benchmarks/quality/cuts.py`). None if the clip is shorter than 0.2 s or
+    speech and background are less than 6 dB apart.
     """
     width = round(EDGE_S * PCM_RATE)
     if len(samples) < 6 * width:
@@ -63,12 +64,12 @@ def measure_edges(samples: np.ndarray) -> tuple[float | None, float | None]:
 
 
 def begins_softly(samples: np.ndarray) -> bool:
-    """Whether the voice rises from the first 10 ms of float32 [S] at 16 kHz as a word does that begins there; given the
-    samples in reverse, whether it falls at the end.
+    """Return True if the voice rises from the first 10 ms of float32 [S] at 16 kHz as at the start of a word. For samples
+    in reverse: if it falls at the end.
 
-    For ends that somebody else cut, close to the voice: within 30 ms a whole word may have begun, and `measure_edges` hears
-    voice there. A word that was cut in two is near its full level from the first sample, or falls from there. False where
-    `measure_edges` gives None.
+    This is for ends that somebody else cut close to the voice: a whole word may have begun within 30 ms, and
+    `measure_edges` finds voice there. A word that was cut in two is near its full level from the first sample, or falls
+    from there. Return False if `measure_edges` gives None.
     """
     if len(samples) < 6 * round(EDGE_S * PCM_RATE):
         return False

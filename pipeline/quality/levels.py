@@ -8,35 +8,35 @@ from pipeline.records import PCM_RATE
 
 _FRAME = PCM_RATE // 50
 _FLOOR = 1e-10
-# Frames below -90 dB are digital silence (a gate, a drop-out, an edit): nobody recorded noise there.
+# Frames below -90 dB are digital silence (a gate, a drop-out, an edit): they hold no recorded noise.
 _RECORDED = 1e-9
 # Values of a clipped top may differ by rounding: one and a half 16-bit steps.
 _STEP = 1.5 / 32768
 
 
 def frame_power(samples: np.ndarray) -> np.ndarray:
-    """Mean power of each 20 ms of float32 [S] at 16 kHz: float64 [S // 320] (at least one)."""
+    """Return the mean power of each 20 ms of float32 [S] at 16 kHz: float64 [S // 320] (at least one)."""
     count = max(1, len(samples) // _FRAME)
     padded = np.pad(samples, (0, max(0, count * _FRAME - len(samples))))[: count * _FRAME]
     return np.square(padded.astype(np.float64)).reshape(count, _FRAME).mean(axis=1)
 
 
 def decibel(power: float) -> float:
-    """10 log10 of a power, with a floor at -100 dB."""
+    """Return 10 log10 of a power, with a floor at -100 dB."""
     return float(10 * np.log10(max(power, _FLOOR)))
 
 
 def energy_db(speech: np.ndarray) -> float:
-    """Mean power of speech frames (from `frame_power`), in dB relative to full scale."""
+    """Return the mean power of speech frames (from `frame_power`), in dB relative to full scale."""
     return decibel(float(speech.mean())) if len(speech) else -100.0
 
 
 def snr_db(speech: np.ndarray, around: np.ndarray) -> float | None:
-    """Power of speech over power of noise in dB, at most 80.
+    """Return the power of speech over the power of noise in dB, at most 80.
 
-    speech: powers of the frames the VAD calls speech; around: powers of all frames of the segment and of the non-speech
-    beside it. The noise is the mean of the quietest tenth of the frames that are not digital silence: pauses if there
-    are any, otherwise the gaps between sounds. None if there is nothing to measure.
+    speech: powers of the frames that the VAD marks as speech; around: powers of all frames of the segment and of the
+    non-speech beside it. The noise is the mean of the quietest tenth of the frames that are not digital silence: pauses if
+    there are any, otherwise the gaps between sounds. None if there is nothing to measure.
     """
     around = around[around > _RECORDED]
     if not len(speech) or len(around) < 10:
@@ -46,10 +46,10 @@ def snr_db(speech: np.ndarray, around: np.ndarray) -> float | None:
 
 
 def clipping(samples: np.ndarray) -> float:
-    """Share of samples cut off flat: in runs of three or more at the highest or the lowest value of the clip.
+    """Return the share of samples cut off flat: in runs of three or more at the highest or the lowest value of the clip.
 
-    samples: float32 [S] at the native rate (resampling rounds the flat tops). 0 for clean recordings, above 0.001 audibly
-    clipped. It does not matter whether the clip was turned down afterwards; peaks below 0.1 are not looked at.
+    samples: float32 [S] at the native rate (resampling rounds the flat tops). 0 for clean recordings, above 0.001 for
+    audible clipping. The result is the same if the clip was turned down afterwards; peaks below 0.1 are not examined.
     """
     if len(samples) < 3:
         return 0.0
@@ -66,7 +66,8 @@ def clipping(samples: np.ndarray) -> float:
 
 
 def loudness_lufs(samples: np.ndarray) -> float | None:
-    """Integrated loudness by ITU-R BS.1770 in LUFS; clips under 0.4 s are repeated to fill one block. None for silence."""
+    """Return the integrated loudness by ITU-R BS.1770 in LUFS; clips under 0.4 s are repeated to fill one block. None for
+    silence."""
     import pyloudnorm
 
     if not np.any(samples):
@@ -79,6 +80,7 @@ def loudness_lufs(samples: np.ndarray) -> float | None:
 
 
 def gain_db(samples: np.ndarray, lufs: float, target_lufs: float, peak_dbfs: float) -> float:
-    """dB that bring a clip of `lufs` to `target_lufs`, or as near as its peak stays below `peak_dbfs`; float32 [S]."""
+    """Return the gain in dB that brings a clip, float32 [S], from `lufs` to `target_lufs`, limited so that its peak stays
+    below `peak_dbfs`."""
     peak = float(np.abs(samples).max())
     return min(target_lufs - lufs, peak_dbfs - 20 * float(np.log10(max(peak, 1e-10))))

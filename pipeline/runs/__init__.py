@@ -1,1 +1,1 @@
-"""What a run writes beside its units and reads again: journal, fingerprint, summary, retries."""
+"""What a run writes in addition to its units and reads again: journal, fingerprint, summary, retries."""

@@ -1,4 +1,5 @@
-"""Finished sessions become units. A unit whose failures may be a broken stage's waits until it is known that they are not."""
+"""Commit finished sessions as units. A unit with failures that a broken stage may have caused waits until that is ruled
+out."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ Finished = tuple[Session, list[dict[str, Any]]]
 
 
 class Commits:
-    """Gathers the sessions of each unit and commits it, the failures in it counted by `breaker`.
+    """Gathers the sessions of each unit and commits it; `breaker` counts the failures.
 
     `versions`: see `journal.failing_versions`.
     """
@@ -45,12 +46,13 @@ class Commits:
         self._held: list[tuple[PlannedUnit, list[Finished]]] = []
 
     def add(self, session: Session, rows: list[dict[str, Any]]) -> None:
-        """Take a finished session and its segments' rows. Raises BrokenStageError when one item too many has cost its worker."""
+        """Take a finished session and its segments' rows. Raises BrokenStageError if too many items have killed their
+        workers."""
         for row in session.quarantine:
             if row.kind == LOST_WORKER:
                 self._breaker.lost(row.stage, row.kind, row.error)
         unit = self._unit_of[session.session_id]
-        # The rows are all that is needed of the segments: a unit of hours must not hold both.
+        # Only the rows of the segments are needed from here on: a unit of hours must not hold both.
         session.segments = []
         finished = self._done[unit.unit_id]
         finished.append((session, rows))
@@ -59,7 +61,7 @@ class Commits:
         self.release()
 
     def release(self, everything: bool = False) -> None:
-        """Commit the whole units, but for those with failures of a row that no success has ended yet."""
+        """Commit the complete units, except those with failures of a series that no success has ended yet."""
         held, self._held = self._held, []
         for number, (unit, finished) in enumerate(held):
             failures = [

@@ -1,4 +1,4 @@
-"""What stops a run, as one line for people."""
+"""What stops a run, as a one-line message."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipeline.runtime.failures import BrokenStageError, StopRunError
 
 
 class PrepareError(RuntimeError):
-    """A run that cannot start or continue; the message is one line that says what to do."""
+    """A run that cannot start or continue; the message is one line that states what to do."""
 
 
 @contextmanager
 def stopping_in_one_line(root: Path, summary: Summary | None = None, units: int = 0) -> Iterator[None]:
-    """Raise PrepareError for what stops a run into the corpus `root` that no recording is to blame for.
+    """Raise PrepareError for errors that stop a run into the corpus `root` and are not the fault of a recording.
 
-    `summary` and `units`: what is committed and what is to be, for the line about a full disk.
+    `summary` and `units`: what is committed and how many units there are, for the message about a full disk.
     """
     try:
         yield
@@ -48,5 +48,5 @@ def _committed(done: int, units: int) -> str:
 
 
 def no_cluster(address: str | None, error: ConnectionError) -> PrepareError:
-    """What is said if Ray cannot join a cluster."""
+    """Return the error for a Ray cluster that cannot be joined."""
     return PrepareError(f"no Ray cluster at {address}: {' '.join(str(error).split())}")

@@ -1,4 +1,4 @@
-"""The fingerprint of a corpus and the settings that a bound corpus keeps. They never depend on the weights of one machine."""
+"""The fingerprint of a corpus and the settings that a bound corpus keeps. They do not depend on the weights of one machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from catalogs.weights import registry
 if TYPE_CHECKING:
     from pipeline.config import PrepareConfig
 
-#: Keys that change speed, or what is refused, not results: left out, so that moving to another machine redoes nothing.
+#: Keys that change speed, or what is refused, but not results. They are left out, so that nothing is processed again on
+#: another machine.
 RUNTIME_KEYS = frozenset(
     {"threads", "device", "batch_size", "timeout_s", "store_timeout_s", "store_tries", "largest_gb"}
 )
@@ -24,7 +25,7 @@ RUNTIME_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class Settled:
-    """Settings with `separate.mode: auto` decided for the whole run, their fingerprint, and one line to say (or none)."""
+    """Settings with `separate.mode: auto` decided for the whole run, their fingerprint, and one line to log (or None)."""
 
     config: PrepareConfig
     fingerprint: str
@@ -32,9 +33,9 @@ class Settled:
 
 
 def fingerprint(config: PrepareConfig) -> str:
-    """16 hex digits over everything that decides what comes out: settings, stage versions, digests of the weights.
+    """Return 16 hex digits over everything that determines the output: settings, stage versions, digests of the weights.
 
-    Thresholds are not in it: they are a query over recorded scores. `separate.mode: auto` counts as `always`.
+    Thresholds are not included: they are a query over recorded scores. `separate.mode: auto` counts as `always`.
     """
     if _mode(config) == "auto":
         config = _separating(config, "always")
@@ -42,9 +43,10 @@ def fingerprint(config: PrepareConfig) -> str:
 
 
 def settle(config: PrepareConfig, root: Path, redo: bool = False) -> Settled:
-    """Decide `separate.mode: auto` once for the whole run: as the corpus at `root` is bound, or else by this machine's weights.
+    """Decide `separate.mode: auto` once for the whole run: as the corpus at `root` is bound, otherwise by this machine's
+    weights.
 
-    A corpus that an older version bound keeps its fingerprint, which counted the weights that lay on the machine.
+    A corpus that an older version bound keeps its fingerprint, which depended on the weights that were on the machine.
     """
     bound = None if redo else _bound(root)
     here = registry.available(_model(config))
@@ -61,7 +63,8 @@ def settle(config: PrepareConfig, root: Path, redo: bool = False) -> Settled:
 
 
 def legacy_fingerprint(config: PrepareConfig, separated: bool) -> str:
-    """The fingerprint as of commit fae81e6: without `sources`, and with the separator's digest only where it lay on the machine."""
+    """Return the fingerprint as of commit fae81e6: without `sources`, and with the separator's digest only if it was on the
+    machine."""
     parts = _stages(_separating(config, "always" if separated else "off"))
     for name, _, settings, _ in parts:
         if name == "separate":
@@ -86,7 +89,7 @@ def _hash(parts: list[Any]) -> str:
 
 
 def _notice(config: PrepareConfig, mode: str, here: bool, bound: Path | None) -> str | None:
-    """What a person must know of a decision that `auto` left to us."""
+    """Return the message about a decision that `auto` left open, or None."""
     if _mode(config) != "auto" or mode == "always":
         return None
     model = _model(config)
@@ -102,12 +105,12 @@ def _bound(root: Path) -> str | None:
     try:
         bound: str | None = corpus_info(root).get("fingerprint")
     except CorpusError:
-        return None  # no corpus yet, or one that the run will refuse with its own words
+        return None  # no corpus yet, or one that the run will refuse with its own message
     return bound
 
 
 def _same_sources(config: PrepareConfig, root: Path) -> bool:
-    """Return True unless the corpus' prepare.yaml has other rules for its sources: its fingerprint does not cover them."""
+    """Return True unless the corpus' prepare.yaml has other rules for its sources, which its fingerprint does not cover."""
     written = root / "prepare.yaml"
     try:
         before = read_yaml(written).get("sources") if written.is_file() else None

@@ -1,4 +1,4 @@
-"""What a run leaves in the corpus for the runs after it, beside the units: what was asked for, what was refused, tracebacks."""
+"""What a run records in the corpus for later runs, in addition to the units: its arguments, refused files, tracebacks."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ from pipeline.stages import stage_class
 
 
 def absolute_arguments(arguments: Sequence[str]) -> list[str]:
-    """The sources as a person gave them, so that they mean the same from another folder. What lets in is left out of URLs."""
+    """Return the sources that the user gave, as absolute paths, so that they are valid in another folder. Credentials are
+    removed from URLs."""
     plain = [local_path(argument) for argument in arguments]
     return [public(text) if is_location(text) else str(Path(text).expanduser().absolute()) for text in plain]
 
 
 def remember_arguments(root: Path, arguments: Sequence[str]) -> None:
-    """Add the sources of a run to `sources.json`, where `voxmill retry` finds them."""
+    """Add the sources of a run to `sources.json`, which `voxmill retry` reads."""
     known, own = known_arguments(root), absolute_arguments(arguments)
     if own not in known:
         text = json.dumps({"runs": [*known, own]}, indent=1, ensure_ascii=False)
@@ -39,7 +40,7 @@ def remember_arguments(root: Path, arguments: Sequence[str]) -> None:
 
 
 def known_arguments(root: Path) -> list[list[str]]:
-    """The sources of each run into a corpus, without repeats; none where it was made by an older voxmill."""
+    """Return the sources of each run into a corpus, without repeats; empty if an older voxmill made it."""
     try:
         return [list(run) for run in json.loads((root / "sources.json").read_text(encoding="utf-8"))["runs"]]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -47,9 +48,9 @@ def known_arguments(root: Path) -> list[list[str]]:
 
 
 def gone_line(root: Path, found: FoundSources, arguments: Sequence[str], history: History) -> str | None:
-    """One line that counts the recordings of the corpus that are not found any more; None where there are none.
+    """Return one line that counts the recordings of the corpus that are not found any more; None if there are none.
 
-    Only where all that any run was given is given again: recordings of other runs are not looked for now.
+    This is done only if everything that any run was given is given again: recordings of other runs are not searched now.
     """
     known = known_arguments(root)
     if not known or not set().union(*known) <= set(absolute_arguments(arguments)):
@@ -69,9 +70,10 @@ def gone_line(root: Path, found: FoundSources, arguments: Sequence[str], history
 def note_refused(
     root: Path, found: FoundSources, arguments: Sequence[str], chosen: Collection[str] | None = None
 ) -> None:
-    """Write down what this run refuses, and forget what earlier runs refused where it has looked and refuses it no more.
+    """Record the files that this run refuses. Remove the records of earlier runs for files that it has examined and does
+    not refuse any more.
 
-    chosen: the refused paths that this run processes once they can be read (default: all). The others stay written down.
+    chosen: the refused paths that this run processes once they can be read (default: all). The records of the others stay.
     """
     own = absolute_arguments(arguments)
     for verdict in found.refused:
@@ -87,7 +89,7 @@ def note_refused(
 
 
 def places(paths: Iterable[str]) -> set[str]:
-    """Paths of recordings, of the containers that hold them, and of the folders that hold these."""
+    """Return the paths of recordings, of the containers that hold them, and of the folders that hold these."""
     found: set[str] = set()
     waiting = {place for path in paths for place in (path, container_path(path))}
     while waiting:
@@ -101,7 +103,8 @@ def _is_within(path: str, argument: str) -> bool:
 
 
 def retry_rule(config: PrepareConfig) -> Callable[[Mapping[str, Any]], bool]:
-    """Which quarantine rows the next run tries again: the machine's, up to `engine.attempts` runs, and bugs of other code."""
+    """Return the predicate for quarantine rows that the next run tries again: `machine` up to `engine.attempts` runs, and
+    bugs of other code versions."""
     versions = failing_versions(config)
 
     def again(row: Mapping[str, Any]) -> bool:
@@ -114,7 +117,7 @@ def retry_rule(config: PrepareConfig) -> Callable[[Mapping[str, Any]], bool]:
 
 
 def failing_versions(config: PrepareConfig) -> dict[str, str]:
-    """Of each stage, what its failures are a failure of: its version and ours."""
+    """Return, per stage, the version that its failures are recorded with: that of the stage and that of voxmill."""
     kinds = [stage_class(spec.name) for group in config.groups() for spec in group.stages]
     return {kind.name: f"{kind.name} {kind.version}, voxmill {code_version()}" for kind in kinds}
 
@@ -122,9 +125,10 @@ def failing_versions(config: PrepareConfig) -> dict[str, str]:
 def complete_verdicts(
     root: Path, session: Session, file_of: Mapping[str, str], history: History, versions: Mapping[str, str]
 ) -> None:
-    """Fill in what a worker cannot know of its failures: how many runs ended so, the code's version, the traceback's file.
+    """Fill in what a worker cannot know about its failures: the number of runs that ended this way, the code's version, the
+    traceback's file.
 
-    `file_of`: of a recording that is a file's second channel, the file's id.
+    `file_of`: for a recording that is a file's second channel, the file's id.
     """
     traces = [row for row in session.quarantine if row.trace]
     log = _write_log(root, session.session_id, traces, versions) if traces else None
@@ -135,7 +139,7 @@ def complete_verdicts(
 
 
 def _write_log(root: Path, session_id: str, rows: Iterable[Quarantined], versions: Mapping[str, str]) -> str:
-    """The tracebacks of a session, each once, in a file of CORPUS/logs/; returns its path within the corpus."""
+    """Write the tracebacks of a session, each once, to a file of CORPUS/logs/. Return its path within the corpus."""
     texts: dict[str, str] = {}
     for row in rows:
         head = f"{row.path}\n{versions.get(row.stage, row.stage)}\n{row.error}\n\n"
@@ -144,7 +148,7 @@ def _write_log(root: Path, session_id: str, rows: Iterable[Quarantined], version
 
 
 def write_log(root: Path, name: str, text: str) -> str:
-    """Put a text into CORPUS/logs/ under a safe name; returns its path within the corpus."""
+    """Write a text to CORPUS/logs/ under a safe name. Return its path within the corpus."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-60:] or "session"
     digest = hashlib.sha256(f"{name}\0{text}".encode()).hexdigest()[:8]
@@ -154,7 +158,7 @@ def write_log(root: Path, name: str, text: str) -> str:
 
 
 def start_redo(root: Path, fingerprint: str) -> str:
-    """When the redo that this run starts, or resumes after a kill, began (the clock of commit records)."""
+    """Return when the redo began that this run starts, or resumes after a kill (the clock of commit records)."""
     path = root / "redo.json"
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
@@ -169,5 +173,5 @@ def start_redo(root: Path, fingerprint: str) -> str:
 
 
 def end_redo(root: Path) -> None:
-    """Forget a redo: it is finished, or a run without `--redo` came after it."""
+    """Remove the record of a redo: it is finished, or a run without `--redo` came after it."""
     (root / "redo.json").unlink(missing_ok=True)

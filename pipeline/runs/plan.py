@@ -1,4 +1,4 @@
-"""What a run will do: which sources are still to be processed, in which sessions, committed in which units."""
+"""The plan of a run: which sources are still to be processed, in which sessions, committed in which units."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.audio.open import probe_seconds
 from pipeline.records import Recording, Session, Source
 from pipeline.runtime.paths import is_location
 
-#: What a second weighs in a file whose header cannot be read yet: 16 kHz of 16 bit, and 64 kbit/s where it is compressed.
+#: Assumed bytes per second of a file whose header cannot be read yet: 16 kHz of 16 bit, and 64 kbit/s if it is compressed.
 _BYTES_PER_S, _COMPRESSED_BYTES_PER_S = 32_000, 8_000
 _THREADS = 8
 _COMPRESSED = frozenset({".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma", ".amr", ".spx"})
@@ -22,14 +22,14 @@ _COMPRESSED = frozenset({".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma"
 
 @dataclass(frozen=True)
 class PlannedSession:
-    """Recordings made together, or a part of them where there are too many; `seconds` is what their headers promise."""
+    """Recordings made together, or a part of them if there are too many. `seconds` is their duration by their headers."""
 
     session_id: str
     sources: tuple[Source, ...]
     seconds: float
 
     def start(self, fingerprint: str, spool: str) -> Session:
-        """The session as the first stage gets it."""
+        """Return the session for the first stage."""
         recordings = [Recording(source) for source in self.sources]
         return Session(self.session_id, fingerprint, f"{spool}/{_safe(self.session_id)}", recordings)
 
@@ -49,7 +49,7 @@ class PlannedUnit:
 
 
 def promised_seconds(source: Source) -> float:
-    """The duration a source's header promises, in seconds; guessed from size and ending where it is still to be fetched."""
+    """Return the duration in a source's header, in seconds; estimated from size and ending if it still has to be fetched."""
     if not is_location(source.path):
         return probe_seconds(source.path)
     ending = PurePosixPath(source.relative_path).suffix.lower()
@@ -57,8 +57,8 @@ def promised_seconds(source: Source) -> float:
 
 
 def promised_lengths(sources: Sequence[Source], committed: Container[str]) -> Callable[[Source], float]:
-    """The promised seconds of each source in a session with something left to do. Headers are read in threads: a header is
-    mostly waiting for the disk. A session that is committed whole is not looked at."""
+    """Return the promised seconds of each source in a session with something left to do. Headers are read in threads,
+    because reading one mostly waits for the disk. A session that is completely committed is not read."""
     waiting = {source.session_id for source in sources if source.source_id not in committed}
     asked = [source for source in sources if source.session_id in waiting]
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -75,17 +75,17 @@ def plan_units(
     session_s: float = math.inf,
     generations: Mapping[str, int] | None = None,
 ) -> list[PlannedUnit]:
-    """Group the sources that are not committed yet into sessions and these into units of about `unit_s` seconds.
+    """Group the sources that are not committed yet into sessions, and these into units of about `unit_s` seconds.
 
-    A session of more than `session_s` seconds is done in parts of at most so much (a recording is never cut). The parts are
-    those of all its sources, committed or not, so that a run that was broken off resumes with the same ones.
+    A session of more than `session_s` seconds is processed in parts of at most that length (a recording is never cut). The
+    parts are those of all its sources, committed or not, so that an interrupted run resumes with the same ones.
 
-    The anti-join is by source and not by unit: after new recordings were added, or a run was broken off, what is left
-    groups differently, and nothing that was committed may be done twice for it. Units come in an order that only their
-    ids decide, so that one bad session is not met first again and again by every restart.
+    Committed work is excluded by source and not by unit. After new recordings were added, or a run was interrupted, the
+    rest is grouped differently, and nothing that was committed may be processed twice. The order of units depends only on
+    their ids, so that not every restart meets the same bad session first.
 
-    `generations`: of the sources that some record lists, that of the newest. In a unit that processes one again it is part of
-    the unit's id: the first record of an id wins, and the first attempt has one.
+    `generations`: the newest generation of each source that a commit record lists. A unit that processes such a source
+    again has the next generation in its id: the first record of an id wins, and the first attempt has one.
     """
     generations = generations or {}
     by_session: dict[str, list[Source]] = {}
@@ -113,14 +113,15 @@ def plan_units(
 
 
 def starts(units: Iterable[PlannedUnit], fingerprint: str, spool: str) -> Iterator[Session]:
-    """The sessions of the units as the first stage gets them, their spools below the folder `spool`."""
+    """Return the sessions of the units for the first stage, with their spools below the folder `spool`."""
     return (session.start(fingerprint, spool) for unit in units for session in unit.sessions)
 
 
 def split_session(
     members: Sequence[Source], seconds_of: Callable[[Source], float], session_s: float
 ) -> list[list[Source]]:
-    """The sources of a session in order, in parts of at most `session_s` seconds; one that is longer is a part by itself."""
+    """Return the sources of a session in order, in parts of at most `session_s` seconds. A longer source is a part by
+    itself."""
     parts: list[list[Source]] = []
     filled = 0.0
     for source in members:
@@ -134,7 +135,8 @@ def split_session(
 
 
 def _part_name(name: str, number: int, taken: set[str]) -> str:
-    """`name#2` for the second part: strikes, spools and speakers are kept by the session's name, so no two may share one."""
+    """Return `name#2` for the second part. Strikes, spools and speakers are stored by session name, so two may not share
+    one."""
     part = f"{name}#{number}"
     while part in taken:
         part = f"{part}#"

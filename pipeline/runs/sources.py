@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def listed(paths: Sequence[str], config: PrepareConfig, hashes: MutableMapping[HashKey, str]) -> FoundSources:
-    """What lies at `paths`, by the settings of a run. Raises SourceError."""
+    """Return the sources at `paths`, by the settings of a run. Raises SourceError."""
     return find_sources(
         paths,
         session=config.sources.session,
@@ -27,7 +27,7 @@ def listed(paths: Sequence[str], config: PrepareConfig, hashes: MutableMapping[H
 
 
 def find(root: Path, paths: Sequence[str], config: PrepareConfig) -> FoundSources:
-    """The sources; files that have not changed since the last run are not read again for their hash."""
+    """Return the sources and log notices about them. Files that have not changed since the last run are not hashed again."""
     hashes = KeptHashes(root)
     found = listed(paths, config, hashes)
     hashes.settle()
@@ -41,5 +41,5 @@ def find(root: Path, paths: Sequence[str], config: PrepareConfig) -> FoundSource
 
 
 def present(found: FoundSources) -> list[tuple[str, str]]:
-    """(path, source id) of what lies at each path now; no id where it is refused."""
+    """Return (path, source id) for each path as it is now; without an id if it is refused."""
     return [(row.path, "") for row in found.refused] + [(public(s.path), s.source_id) for s in found.sources]

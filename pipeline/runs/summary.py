@@ -1,4 +1,4 @@
-"""What one run did, and the lines that report its failures."""
+"""The result of one run, and the messages that report its failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.records import Quarantined, Session
 
 @dataclass
 class Summary:
-    """What one run did. Seconds of audio; `stage_s` are busy seconds of the stages, added over their actors."""
+    """The result of one run. Seconds are of audio; `stage_s` are busy seconds of the stages, summed over their actors."""
 
     corpus: str
     sources: int = 0
@@ -30,30 +30,30 @@ class Summary:
     kept: int = 0
     kept_s: float = 0.0
     rejected: dict[str, int] = field(default_factory=dict)
-    """Segments by each of their reasons (a segment may have several)."""
+    """Number of segments per reason (a segment may have several)."""
     quarantined: list[dict[str, str]] = field(default_factory=list)
     stage_s: dict[str, float] = field(default_factory=dict)
     stage_cpu_s: dict[str, float] = field(default_factory=dict)
     """CPU seconds of the stages: `stage_s` also counts waiting for a core that others use."""
     stage_audio_s: dict[str, float] = field(default_factory=dict)
-    """Seconds of audio that each stage was busy with: over `stage_s` it is the stage's speed in times real time."""
+    """Seconds of audio that each stage processed. Divided by `stage_s`, they are the stage's speed in times real time."""
     duplicates: dict[str, int] = field(default_factory=dict)
-    """Segments of the whole corpus that are marked as a duplicate of another, by kind."""
+    """Segments of the whole corpus that are marked as duplicates of another, by kind."""
     separation: dict[str, float] = field(default_factory=dict)
-    """Seconds that source separation was tried on (`tried_s`) and is used for (`used_s`), and by how much DNSMOS OVRL rose on
-    the mean of what is used (`gain`)."""
+    """Seconds that source separation was tried on (`tried_s`) and is used for (`used_s`), and the mean rise of DNSMOS OVRL
+    where it is used (`gain`)."""
     halved: dict[str, int] = field(default_factory=dict)
-    """Batch size that stages came down to because they ran out of memory."""
+    """Batch size to which stages were reduced because they ran out of memory."""
     wall_s: float = 0.0
     process_s: float = 0.0
-    """Wall seconds from the engine's start to its end: over `cores`, what `stage_s` leaves of it is overhead."""
+    """Wall seconds from the engine's start to its end. Times `cores`, what exceeds `stage_s` is overhead."""
     cores: int = 0
     fingerprint: str = ""
     notices: list[str] = field(default_factory=list)
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """What the run did, in a few lines; none if there was nothing to do."""
+    """Return a few lines on what the run did; none if there was nothing to do."""
     if not summary.sessions and not summary.quarantined:
         return []
     rate = summary.audio_s / summary.wall_s if summary.wall_s else 0.0
@@ -79,12 +79,12 @@ def summary_lines(summary: Summary) -> list[str]:
 
 
 def refusal(row: Quarantined) -> dict[str, str]:
-    """A verdict as the summary has it."""
+    """Return a verdict as it is stored in the summary."""
     return {"path": row.path, "stage": row.stage, "error": row.error, "cause": row.cause, "log": row.log or ""}
 
 
 def quarantine_lines(summary: Summary) -> list[str]:
-    """What could not be processed, a line for each stage and cause, and the commands to run next."""
+    """Return one line per stage and cause on what could not be processed, and the commands to run next."""
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in summary.quarantined:
         groups.setdefault((row["stage"], row.get("cause", "data")), []).append(row)
@@ -109,19 +109,20 @@ def quarantine_lines(summary: Summary) -> list[str]:
 
 
 def new_lines(summary: Summary, outcome: Outcome, told: set[str]) -> list[str]:
-    """Lines for people that a group's outcome brings: smaller batches, counted in the summary, and notices not `told` yet."""
+    """Return the messages for a group's outcome: reduced batch sizes, which are added to the summary, and notices that are
+    not in `told` yet."""
     lines = []
     for stage, size in outcome.halved.items():
         if size < summary.halved.get(stage, size + 1):
             summary.halved[stage] = size
-            lines.append(f"{stage}: too little memory, going on with batches of {size}")
+            lines.append(f"{stage}: too little memory, continuing with batches of {size}")
     notices = [notice for notice in dict.fromkeys(outcome.notices) if notice not in told]
     told.update(notices)
     return lines + notices
 
 
 def nothing_to_do(corpus: Path) -> str:
-    """One line for a run that found everything done."""
+    """Return one line for a run that found everything done."""
     sql = "select (select count(*) from recordings), coalesce(sum(duration_s) filter (kept), 0) from segments"
     recordings, seconds = query(corpus, sql)[1][0]
     has = f"{shlex.quote(str(corpus))} has {counted(recordings, 'recording')}"
@@ -144,7 +145,7 @@ def add_session(summary: Summary, session: Session) -> None:
 
 
 def added(tables: Iterable[dict[str, float]]) -> dict[str, float]:
-    """The tables' values added up, key by key."""
+    """Return the sum of the tables' values, key by key."""
     total: dict[str, float] = {}
     for table in tables:
         for key, value in table.items():

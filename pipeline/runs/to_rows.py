@@ -1,4 +1,4 @@
-"""A finished session as rows of the corpus: this is where `kept` and the soft reasons are decided."""
+"""Convert a finished session to rows of the corpus: `kept` and the soft reasons are decided here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pipeline.runtime.paths import public
 
 
 def segment_rows(session: Session, thresholds: Thresholds) -> list[dict[str, Any]]:
-    """One dict a segment with every column of `catalogs.corpus.schema.SEGMENTS`; no audio where a hard rule rejected it.
+    """Return one dict per segment with every column of `catalogs.corpus.schema.SEGMENTS`, without audio if a hard rule
+    rejected it.
 
     A segment that a stage failed on keeps its audio; its reason is `failed_<stage>`, whatever the thresholds.
     """
@@ -21,7 +22,7 @@ def segment_rows(session: Session, thresholds: Thresholds) -> list[dict[str, Any
 
 
 def recording_rows(session: Session) -> list[dict[str, Any]]:
-    """One dict a recording with every column of `catalogs.corpus.schema.RECORDINGS`."""
+    """Return one dict per recording with every column of `catalogs.corpus.schema.RECORDINGS`."""
     return [
         {
             "source_id": recording.source.source_id,
@@ -34,7 +35,7 @@ def recording_rows(session: Session) -> list[dict[str, Any]]:
             "bytes": recording.source.bytes,
             "license": recording.source.license,
             "status": recording.status,
-            # What is in no segment; of a quarantined recording nothing became a segment.
+            # The seconds that are in no segment. A quarantined recording has no segments.
             "silence_s": recording.silence_s if recording.status != "quarantined" else recording.duration_s,
             "content_sha256": recording.source.content_sha256,
         }
@@ -43,17 +44,17 @@ def recording_rows(session: Session) -> list[dict[str, Any]]:
 
 
 def reference_rows(session: Session) -> list[dict[str, Any]]:
-    """One dict a mined pair."""
+    """Return one dict per mined pair."""
     return [asdict(reference) for reference in session.references]
 
 
 def quarantine_rows(session: Session) -> list[dict[str, Any]]:
-    """One dict for each thing that could not be processed."""
+    """Return one dict per item that could not be processed."""
     return [quarantine_row(row) for row in session.quarantine]
 
 
 def quarantine_row(row: Quarantined) -> dict[str, Any]:
-    """The columns of `catalogs.corpus.schema.QUARANTINE`."""
+    """Return the columns of `catalogs.corpus.schema.QUARANTINE`."""
     return {name: value for name, value in asdict(row).items() if name in QUARANTINE.names}
 
 

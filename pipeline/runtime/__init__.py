@@ -1,1 +1,1 @@
-"""What every stage may use: devices, batches, failure causes, full disks."""
+"""Shared by all stages: devices, batches, failure causes, full disks."""

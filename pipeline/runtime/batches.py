@@ -1,4 +1,4 @@
-"""Batches for a model: items of like length together, and half as many at once where the memory does not suffice."""
+"""Batches for a model: items of similar length together, and half as many if memory does not suffice."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 def length_buckets(items: Sequence[T], size: int, length: Callable[[T], float]) -> list[list[T]]:
-    """Batches of at most `size` items of like length, the longest first; equal lengths keep their order.
+    """Return batches of at most `size` items of similar length, the longest first; equal lengths keep their order.
 
-    A batch is padded to its longest item, so neighbors in length waste least; the longest come first, so that a batch
-    that does not fit into memory is met at once and not after an hour.
+    A batch is padded to its longest item, so items of neighboring lengths waste the least. The longest come first, so that
+    a batch that does not fit into memory shows at once and not after an hour.
     """
     if size < 1:
         raise ValueError(f"a batch holds at least one item, not {size}")
@@ -23,7 +23,8 @@ def length_buckets(items: Sequence[T], size: int, length: Callable[[T], float]) 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the memory of the machine or of the GPU did not suffice, whichever library raised it."""
+    """Return True if an exception means that the memory of the machine or of the GPU did not suffice, whichever library
+    raised it."""
     if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "OutOfMemoryException"):
         return True
     if not isinstance(error, RuntimeError):
@@ -44,7 +45,7 @@ _PHRASES = (
 
 
 def free_memory() -> None:
-    """Give back what the failed attempt still holds: garbage in cycles and torch's cache of GPU blocks."""
+    """Release what the failed attempt still holds: garbage in cycles and torch's cache of GPU blocks."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What an exception says of who is at fault, and how many failures of one kind came in a row."""
+"""The cause that an exception stands for, and the count of consecutive failures of one kind."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from catalogs.files import one_line
 from pipeline.runtime.batches import is_out_of_memory
 
 MOST_ALIKE = 20
-"""Failures of one kind in a row, in one stage and without a success between, that stop the run."""
+"""Number of consecutive failures of one kind, in one stage and without a success between, that stops the run."""
 LOST_WORKER = "lost worker"
 """The kind of failure of an item whose worker died or hung."""
 _LONGEST_TRACE = 20_000
 
-#: The extra of voxmill that brings a library.
+#: The extra of voxmill that installs a library.
 _EXTRAS = {
     "s3fs": "s3",
     "botocore": "s3",
@@ -34,7 +34,7 @@ _EXTRAS = {
 
 
 class StopRunError(RuntimeError):
-    """Something that no single recording is to blame for: the whole run stops with this one line."""
+    """An error that is not the fault of a single recording: the whole run stops with this one line."""
 
 
 class BrokenStageError(StopRunError):
@@ -49,7 +49,8 @@ class BrokenStageError(StopRunError):
 
 
 def cause_of(error: BaseException) -> Cause:
-    """Who is at fault for an item's exception: the recording (`data`), the machine or its stores, or the code (`bug`)."""
+    """Return what is at fault for an item's exception: the recording (`data`), the machine or its stores (`machine`), or
+    the code (`bug`)."""
     known: Cause | None = getattr(error, "cause", None)
     if known in ("data", "machine", "bug"):
         return known
@@ -59,7 +60,7 @@ def cause_of(error: BaseException) -> Cause:
 
 
 def missing_library(error: ImportError) -> StopRunError:
-    """One line that names the library and how to get it."""
+    """Return an error with one line that names the library and how to install it."""
     words = one_line(error)
     named = error.name or next(iter(re.findall(r"(?i)install (?:the )?['\"`]?([a-z0-9_.-]+)", words)), "")
     library = named.split(".")[0]
@@ -72,7 +73,7 @@ def missing_library(error: ImportError) -> StopRunError:
 
 
 def trace_of(error: BaseException) -> str:
-    """The traceback as text, without what URLs carry of secrets: user names, passwords, signed queries."""
+    """Return the traceback as text, without the secrets in URLs: user names, passwords, signed queries."""
     text = "".join(traceback.format_exception(error))[-_LONGEST_TRACE:]
     text = re.sub(r"(\w://)[^/\s@'\"]+@", r"\1***@", text)
     return re.sub(r"(\w://[^\s?'\"]+)\?[^\s'\")]+", r"\1?***", text)
@@ -80,7 +81,7 @@ def trace_of(error: BaseException) -> str:
 
 @functools.cache
 def code_version() -> str:
-    """voxmill's version, and a digest of the pipeline's source: after a mend in a checkout it is another one."""
+    """Return voxmill's version and a digest of the pipeline's source, which changes after a fix in a checkout."""
     from importlib.metadata import PackageNotFoundError, version
 
     folder = Path(__file__).parent
@@ -95,9 +96,9 @@ def code_version() -> str:
 
 @dataclass
 class Tally:
-    """What became of the items of one stage, in order: runs of (kind of failure, count), kind "" for what went well.
+    """Outcomes of the items of one stage, in order: runs of (kind of failure, count), with kind "" for successes.
 
-    The broken file of somebody (`data`) says nothing about the stage: it counts as going well.
+    A broken file (`data`) is not evidence against the stage: it counts as a success.
     """
 
     runs: list[tuple[str, int]] = field(default_factory=list)
@@ -106,7 +107,8 @@ class Tally:
     trace: str = ""
 
     def add(self, kind: str, count: int = 1) -> None:
-        """Note the next items. Runs between the first and the last one tell nothing more: they are short, and over."""
+        """Add the next items. Runs between the first and the last are merged: they are short and over, and carry no
+        information."""
         if self.runs and self.runs[-1][0] == kind:
             self.runs[-1] = (kind, self.runs[-1][1] + count)
         else:
@@ -115,14 +117,14 @@ class Tally:
             self.runs[1:-1] = [("", 1)]
 
     def fail(self, error: BaseException, line: str) -> None:
-        """Note a failure."""
+        """Add a failure."""
         cause = cause_of(error)
         self.add("" if cause == "data" else type(error).__name__)
         if cause != "data":
             self.error, self.trace = line, trace_of(error)
 
     def follow(self, other: Tally) -> None:
-        """Note what another tally has of the items that came after."""
+        """Add the items of another tally, which came later."""
         for kind, count in other.runs:
             self.add(kind, count)
         if other.error:
@@ -130,28 +132,28 @@ class Tally:
 
     @property
     def alike(self) -> tuple[str, int]:
-        """The kind of the latest failures in a row, and how many they are; ("", 0) after a success."""
+        """The kind of the latest consecutive failures and their number; ("", 0) after a success."""
         return self.runs[-1] if self.runs and self.runs[-1][0] else ("", 0)
 
     def check(self, stage: str) -> None:
-        """Raise BrokenStageError when there were too many failures alike."""
+        """Raise BrokenStageError if there were too many consecutive failures of one kind."""
         kind, count = self.alike
         if count >= MOST_ALIKE:
             raise BrokenStageError(
                 f"{stage} failed on {count} items in a row with {self.error or kind}; none of these is committed. "
-                "Mend it and run the same command again",
+                "Fix it and run the same command again",
                 self.trace,
             )
 
 
 class Breaker:
-    """Counts failures over all workers of a run, by stage; sessions as a whole and their items apart."""
+    """Counts failures over all workers of a run, by stage; sessions as a whole and their items are counted separately."""
 
     def __init__(self) -> None:
         self._tallies: dict[str, Tally] = {}
 
     def add(self, tallies: dict[str, Tally]) -> None:
-        """Note what a worker tells of its stages. Raises BrokenStageError when one fails on everything."""
+        """Add a worker's tallies of its stages. Raises BrokenStageError if a stage fails on everything."""
         for name, tally in tallies.items():
             mine = self._tallies.setdefault(name, Tally())
             for kind, count in tally.runs:
@@ -159,11 +161,11 @@ class Breaker:
                 mine.check(name.partition("/")[0])
 
     def lost(self, stage: str, kind: str, error: str) -> None:
-        """Note an item that cost its worker, of which no worker can tell."""
+        """Add an item that killed its worker, which no worker can report."""
         self.add({stage: Tally([(kind, 1)], error)})
 
     def doubts(self, failures: Sequence[tuple[str, str]]) -> bool:
-        """Return True if one of these (stage, kind) failures is of a row of failures that no success has ended yet."""
+        """Return True if one of these (stage, kind) failures belongs to a series of failures that no success has ended yet."""
         open_rows = {
             (name.partition("/")[0], tally.alike[0]) for name, tally in self._tallies.items() if tally.alike[1]
         }

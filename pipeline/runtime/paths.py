@@ -1,4 +1,4 @@
-"""What a path or URL says by itself: whether it is a URL, and by its ending whether it is or holds recordings."""
+"""What a path or URL states by itself: whether it is a URL, and by its ending whether it is or holds recordings."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _ENDINGS = """
     db sqlite duckdb pkl npy npz pt pth pyd cls lang ckpt safetensors onnx nfo m3u m3u8 cue url ds_store lock
     doc docx xls xlsx ppt pptx odt rtf sha256 md5 sfv torrent part crdownload
 """
-#: Endings of files that lie beside recordings and are none; anything else is tried, whatever it is called.
+#: Endings of files beside recordings that are not recordings. Files with any other ending are tried.
 NOT_RECORDINGS = frozenset(f".{ending}" for ending in _ENDINGS.split())
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _OTHER_ARCHIVES = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>]+")
-#: Names of query parameters that let their bearer in: signatures of S3, Google and Azure, tokens, keys and passwords.
+#: Names of query parameters that grant access: signatures of S3, Google and Azure, tokens, keys and passwords.
 _SECRET = re.compile(
     r"^x-(amz|goog|oss|ms)-|^(se|sp|sv|sr|spr|st|sip|skoid|sktid|skt|ske|sks|skv)$|"
     r"sig|token|secret|passw|pwd|auth|cred|session|expires|policy|(api|access|account|subscription)[-_]?key|key-?(pair-?)?id",
@@ -32,12 +32,12 @@ _LONG = 24
 
 
 def is_location(path: str) -> bool:
-    """Whether this is a URL and no path."""
+    """Return True if this is a URL and not a path."""
     return "://" in path
 
 
 def local_path(argument: str) -> str:
-    """The path of a `file://` URL; anything else as it is."""
+    """Return the path of a `file://` URL; anything else unchanged."""
     for protocol in ("file://", "local://"):
         if argument.startswith(protocol) and "::" not in argument:
             return argument.removeprefix(protocol)
@@ -45,7 +45,8 @@ def local_path(argument: str) -> str:
 
 
 def container_path(location: str) -> str:
-    """The path or URL of the file that holds a recording: the archive or table of a member, otherwise the recording itself."""
+    """Return the path or URL of the file that holds a recording: the archive or table of a member, otherwise the recording
+    itself."""
     outer = location.rpartition("::")[2]
     if outer.startswith("rows://"):
         return unquote(outer.removeprefix("rows://").partition("#")[0])
@@ -53,15 +54,15 @@ def container_path(location: str) -> str:
 
 
 def printable(path: str | PurePath) -> str:
-    """A path as text that can be written down, whatever bytes are in it."""
+    """Return a path as text that can be written, whatever bytes it contains."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def public(url: str) -> str:
-    """A path or URL without what lets its reader in: no user and password, no signatures and tokens in the query.
+    """Return a path or URL without credentials: no user and password, no signatures and tokens in the query.
 
-    Two URLs of one object that were signed at different times are the same afterwards. A long value of any other name is
-    replaced by a short digest.
+    Two URLs of one object that were signed at different times become equal. A long value under any other name is replaced
+    by a short digest.
     """
     if not is_location(url):
         return url
@@ -69,7 +70,7 @@ def public(url: str) -> str:
 
 
 def redacted(text: str) -> str:
-    """Text for a person or a log, each URL in it made public."""
+    """Return text for messages and logs, with each URL in it made public."""
     return _URL.sub(lambda match: public(match[0]), text) if "://" in text else text
 
 
@@ -88,48 +89,49 @@ def _public(url: str) -> str:
 
 
 def is_page(url: str) -> bool:
-    """Whether this is a URL of a web server."""
+    """Return True if this is a URL of a web server."""
     return url.startswith(("http://", "https://"))
 
 
 def without_query(url: str) -> str:
-    """The URL of a web server without its query; its ending tells the kind of file. Anything else is returned as it is."""
+    """Return the URL of a web server without its query, so that its ending shows the kind of file. Anything else is
+    unchanged."""
     return url.partition("?")[0].partition("#")[0] if is_page(url) else url
 
 
 def is_tar(name: str) -> bool:
-    """Whether a file is a tar by its name, compressed or not."""
+    """Return True if a file is a tar by its name, compressed or not."""
     return name.lower().endswith(_TARS)
 
 
 def is_zip(name: str) -> bool:
-    """Whether a file is a zip by its name."""
+    """Return True if a file is a zip by its name."""
     return name.lower().endswith(".zip")
 
 
 def is_other_archive(name: str) -> bool:
-    """Whether a file is an archive by its name, of a kind that is not opened here."""
+    """Return True if a file is an archive by its name, of a kind that is not opened here."""
     return name.lower().endswith(_OTHER_ARCHIVES) and not is_tar(name)
 
 
 def is_no_recording(name: str) -> bool:
-    """Whether a file is plainly no recording by its ending."""
+    """Return True if a file is plainly not a recording, by its ending."""
     return PurePosixPath(name).suffix.lower() in NOT_RECORDINGS
 
 
 def is_corpus(folder: Path) -> bool:
-    """Whether `prepare` made a folder."""
+    """Return True if `prepare` made the folder."""
     return (folder / "corpus.json").is_file() and (folder / "units").is_dir()
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a file or a folder above it is hidden, in a path relative to where the recordings are."""
+    """Return True if a file or a folder above it is hidden, in a path relative to the folder of the recordings."""
     return any(part.startswith(".") and part != ".." for part in PurePosixPath(path).parts)
 
 
 def bare(url: str) -> str:
-    """What a recording is called that a list names by a URL: its path in the store, `bucket/talks/1.wav`, and of a member of an
-    archive the archive's path before it."""
+    """Return the name of a recording that a list gives by a URL: its path in the store, `bucket/talks/1.wav`. For a member
+    of an archive, the archive's path comes before it."""
     inner, _, outer = public(url).partition("::")
     if is_page(inner):
         inner = unquote(inner)
@@ -138,7 +140,8 @@ def bare(url: str) -> str:
 
 
 def beside_list(written: str, folder: Path) -> str:
-    """A path or URL that a list in `folder` names: paths count from there, those of archives in a chained URL too."""
+    """Return a path or URL that a list in `folder` gives. Paths are relative to that folder, also those of archives in a
+    chained URL."""
     written = local_path(written)
     if not is_location(written):
         return str(folder / written)

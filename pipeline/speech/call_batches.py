@@ -1,5 +1,5 @@
-"""Calls of a model gathered into batches: code that handles one clip after the other runs in threads, and whenever all of them
-wait for the model, it computes what they wait for at once."""
+"""Gather calls of a model into batches. Code that processes one clip at a time runs in threads; when all of them wait for
+the model, it computes their calls at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class _Request:
-    """One job's call: `key` says what may be computed together, `value` what with."""
+    """One job's call: `key` decides what may be computed together, `value` is the input."""
 
     key: Hashable
     value: Any
@@ -37,7 +37,7 @@ class CallBatcher:
         return getattr(self._thread, "job", False)
 
     def call(self, key: Hashable, value: Any) -> Any:
-        """The result for a value, from a job; what the batch raises is raised in all of its jobs."""
+        """Return the result for a value; called from a job. An error of the batch is raised in all of its jobs."""
         request = _Request(key, value)
         with self._changed:
             self._requests.append(request)
@@ -49,11 +49,11 @@ class CallBatcher:
         return request.result
 
     def run(self, jobs: Sequence[Callable[[], Any]]) -> None:
-        """Run the jobs to their ends; raises the first of their errors, when all have ended."""
+        """Run the jobs until all have ended, then raise the first of their errors."""
         errors: list[Exception] = []
         self._at_work = len(jobs)
         for job in jobs:
-            # As daemons: a run that is broken off must not wait for threads that nobody will answer.
+            # As daemons: an interrupted run must not wait for threads that get no more answers.
             threading.Thread(target=self._run_job, args=(job, errors), daemon=True).start()
         while True:
             with self._changed:

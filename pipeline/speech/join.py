@@ -1,4 +1,4 @@
-"""Joining neighboring segments into one longer clip, with all that is known of them."""
+"""Join neighboring segments into one longer clip, with all that is known of them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from catalogs.vocabulary.languages import text_unit
 from pipeline.records import Segment, Word
 from pipeline.text.counts import count_characters, count_syllables
 
-#: Notes that do not speak against a clip: what was done with a transcript that came with it, and where its file ends.
+#: Flags that do not exclude a clip: what was done with its given transcript, and that its file ends there.
 _HARMLESS = frozenset({"given_trimmed", "given_completed", "file_head", "file_tail"})
 
 
 def is_sound(segment: Segment, least_logprob: float) -> bool:
-    """Whether a segment may be part of a longer clip: with text that nothing speaks against, and a voice that is known."""
+    """Return True if a segment may be part of a longer clip: it has a text without doubts, and a known speaker."""
     if segment.hard_reasons or segment.failures or not (segment.text or "").strip() or segment.speaker is None:
         return False
     return not set(segment.flags) - _HARMLESS and (segment.asr_logprob is None or segment.asr_logprob >= least_logprob)
 
 
 def fit_together(first: Segment, second: Segment, pause_s: float, cut_off: float) -> bool:
-    """Whether two sound neighbors may be one clip: one voice, one language, one kind of text, a short pause between, and
-    no word cut off where they meet. Edges: see `pipeline.quality.edges.measure_edges`."""
+    """Return True if two sound neighbors may be one clip: one voice, one language, one kind of text, a short pause between
+    them, and no word cut off at the ends that meet. Edges: see `pipeline.quality.edges.measure_edges`."""
     same = (name for name, rule in Measures.joining().items() if rule is Join.SAME)
     if any(getattr(first, name) != getattr(second, name) for name in ("source_id", *same)):
         return False
@@ -36,11 +36,11 @@ def fit_together(first: Segment, second: Segment, pause_s: float, cut_off: float
 
 
 def joined(parts: Sequence[Segment]) -> Segment:
-    """One segment from the start of the first to the end of the last, what is between included.
+    """Return one segment from the start of the first to the end of the last, including what is between.
 
     Word times count from the new start. Each measure follows the rule of its declaration (`catalogs.corpus.columns.Join`);
-    `extra` has none and is empty. `seq` and `segment_id` are the first one's: whoever joins gives new ones.
-    Raises ValueError for fewer than two parts.
+    `extra` has none and is empty. `seq` and `segment_id` are the first one's: the caller sets new ones. Raises ValueError
+    for fewer than two parts.
     """
     if len(parts) < 2:
         raise ValueError(f"joining needs two segments or more, not {len(parts)}")
@@ -90,14 +90,14 @@ _JOINS: dict[Join, Callable[[Sequence[Segment], str], Any]] = {
     Join.TEXT: _texts,
 }
 _COUNTS = {"chars_per_s": count_characters, "rate_sps": count_syllables}
-"""What is counted in the joined text for the measures that are `Join.FROM_TEXT`."""
+"""Functions that count in the joined text, for the measures that are `Join.FROM_TEXT`."""
 
 
 def _voice(parts: Sequence[Segment]) -> np.ndarray | None:
-    """Unit-length float32 mean of the voiceprints by duration; None if no part has one.
+    """Return the unit-length float32 mean of the voiceprints by duration; None if no part has one.
 
-    That the parts are of one voice is what their common speaker says: the short ones among them have prints too unsure to
-    hold against the others.
+    Their common speaker shows that the parts are of one voice. The voiceprints of short parts are not reliable enough to
+    contradict that.
     """
     prints = [np.asarray(part.embedding) * part.duration_s for part in parts if part.embedding is not None]
     if not prints:

@@ -1,4 +1,4 @@
-"""Which language is spoken in a recording, and where a segment of it is in another."""
+"""The language of a recording, and segments of it in another language."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from catalogs.vocabulary.languages import dialect, dialects, languages
 from catalogs.vocabulary.languages import language as known_language
 from pipeline.records import PCM_RATE, Segment, Session
 
-#: Below this a clip says too little about its language to speak against its recording.
+#: Seconds below which a clip is too short to contradict the language of its recording.
 LEAST_S = 1.5
 _WINDOW_S, _FULL_S = 30, 8
-#: A code outside the catalog: ISO 639 with whatever parts BCP 47 lets follow.
+#: A code outside the catalog: ISO 639 with the parts that BCP 47 allows after it.
 _CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*")
 
 
 @dataclass(frozen=True)
 class DetectedLanguage:
-    """A language with its probability. `given`: a person said so. `mixed`: windows of the recording disagree."""
+    """A language with its probability. `given`: the user named it. `mixed`: windows of the recording disagree."""
 
     language: str
     p: float
@@ -32,14 +32,15 @@ class DetectedLanguage:
 
 
 def catalog_code(code: str) -> str:
-    """A recognizer's code as the catalog has it: one of the 30 by its own code, dialects and all others as they are."""
+    """Return a recognizer's code as the catalog has it: the catalog's code for one of the 30 languages, dialects and all
+    others unchanged."""
     known = known_language(code)
     return known.code if known and dialect(code) is None else code
 
 
 def language_code(name: str | None) -> str | None:
-    """What a person wrote for a language as a code: codes as they are, English names and the tags of dialects
-    (`Spanish`, `四川话`, `Sichuanese`) by the catalog. None for a word that names no language the catalog knows."""
+    """Return the code of a language that the user named: codes unchanged, English names and the tags of dialects
+    (`Spanish`, `四川话`, `Sichuanese`) by the catalog. None for a word that is not a language of the catalog or a code."""
     plain = (name or "").strip()
     named = dialect(plain)
     if named and plain.casefold() == named.key:
@@ -56,7 +57,7 @@ def language_code(name: str | None) -> str | None:
 
 
 def nearest_language(name: str) -> str | None:
-    """The known language with the name or code most like a word, as `German (de)`; None where none is like it."""
+    """Return the known language whose name or code is most similar to a word, as `German (de)`; None if none is similar."""
     codes = {one.name.casefold(): f"{one.name} ({code})" for code, one in languages().items()}
     codes |= {code.casefold(): f"{one.name} ({code})" for code, one in languages().items()}
     near = nearest(name.strip(), codes)
@@ -64,7 +65,7 @@ def nearest_language(name: str) -> str | None:
 
 
 def vote(windows: Sequence[np.ndarray], detect: Callable[[np.ndarray], dict[str, float]]) -> DetectedLanguage | None:
-    """The language of a recording by the mean probability over windows of its speech; None without any."""
+    """Return the language of a recording by the mean probability over windows of its speech; None without windows."""
     if not windows:
         return None
     votes: dict[str, float] = defaultdict(float)
@@ -83,7 +84,8 @@ def vote(windows: Sequence[np.ndarray], detect: Callable[[np.ndarray], dict[str,
 
 
 def of_segment(spoken: DetectedLanguage, detected: dict[str, float], least_p: float) -> DetectedLanguage:
-    """The language of one segment: that of its recording, unless the segment alone says another with at least `least_p`."""
+    """Return the language of one segment: that of its recording, unless the segment alone has another with at least
+    `least_p`."""
     found: dict[str, float] = defaultdict(float)
     for code, p in detected.items():
         found[catalog_code(code)] += p
@@ -94,7 +96,7 @@ def of_segment(spoken: DetectedLanguage, detected: dict[str, float], least_p: fl
 
 
 def speech_windows(session: Session, source_id: str, count: int) -> list[np.ndarray]:
-    """Up to `count` windows of at most 30 s of a recording's speech, evenly spread: float32 [S] at 16 kHz."""
+    """Return up to `count` windows of at most 30 s of a recording's speech, evenly spread: float32 [S] at 16 kHz."""
     segments = [segment for segment in session.alive() if segment.source_id == source_id]
     if not segments:
         return []
@@ -105,7 +107,7 @@ def speech_windows(session: Session, source_id: str, count: int) -> list[np.ndar
 def _window(session: Session, segments: Sequence[Segment]) -> np.ndarray:
     parts: list[np.ndarray] = []
     length = 0
-    # A short segment says little about its language: what follows it is added.
+    # A short segment is weak evidence of its language: the segments after it are added.
     for segment in segments:
         if length >= _FULL_S * PCM_RATE:
             break

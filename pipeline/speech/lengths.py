@@ -1,13 +1,14 @@
-"""How long clips become: a mix of lengths, drawn so that the same recording always gives the same clips."""
+"""Lengths of clips: a mix of lengths, drawn so that the same recording always gives the same clips."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
 
-#: Mixes for the paper's three stages, each up to what the stage trains on at most (60 s, 3 minutes, 5 minutes): shares of the
-#: time by longest length (s). Every mix keeps segments as they were cut, for most of what a model is asked to say is a sentence or
-#: two; stage 3 has fewest of them, as it alone is to learn minutes. What is under its 2 s is left to the trainer (`where`).
+#: Mixes for the paper's three stages, each up to the longest clip that the stage trains on (60 s, 3 minutes, 5 minutes):
+#: shares of the time by longest length (s). Every mix keeps segments as they were cut, because most texts for a model have
+#: one or two sentences. Stage 3 has the fewest of them, because only this stage learns clips of minutes. Segments below its
+#: 2 s are left to the trainer (`where`).
 LENGTH_MIXES: dict[str, dict[float, float]] = {
     "as_cut": {0.0: 1.0},
     "stage1": {0.0: 0.7, 60.0: 0.3},
@@ -17,7 +18,8 @@ LENGTH_MIXES: dict[str, dict[float, float]] = {
 
 
 def named_mix(lengths: object) -> object:
-    """The mix of that name; what is not a name is given back as it is. ValueError names the mixes there are."""
+    """Return the mix of that name; anything that is not a name is returned unchanged. Raises ValueError, which names the
+    mixes."""
     if not isinstance(lengths, str):
         return lengths
     if lengths not in LENGTH_MIXES:
@@ -28,12 +30,12 @@ def named_mix(lengths: object) -> object:
 def draw_runs(
     durations: Sequence[float], pauses: Sequence[float], lengths: Mapping[float, float], seed: str
 ) -> list[int]:
-    """Sizes of the groups that neighbors are joined in: their sum is len(durations).
+    """Return the sizes of the groups that neighbors are joined in: their sum is len(durations).
 
     durations: seconds of each neighbor, in order; pauses: seconds between them (one fewer). lengths: {longest clip in
-    seconds: share of the time}; 0 stands for neighbors that stay alone. A length is drawn for each clip, evenly between
-    the class's own limit and the next smaller one; classes that the rest of the run cannot fill are not drawn. Drawing by
-    share over length gives shares of the time. No clip is longer than its class.
+    seconds: share of the time}; 0 stands for neighbors that stay alone. A length is drawn for each clip, evenly between the
+    class's own limit and the next smaller one. Classes that the rest of the run cannot fill are not drawn. Drawing by share
+    over length gives shares of the time. No clip is longer than its class.
     """
     dice = random.Random(seed)
     limits = sorted(limit for limit, share in lengths.items() if share > 0)

@@ -1,4 +1,4 @@
-"""Quiet places: moving a cut to where nobody speaks."""
+"""Quiet places: move a cut to where nobody speaks."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from pipeline.quality.edges import EDGE_S, measure_levels
 from pipeline.records import PCM_RATE
 
 QUIET = 0.2
-"""Up to this share of the way from background to speech (`Levels.place`) a place is quiet. Ends above 0.3 are cut-off words."""
+"""A place is quiet up to this share of the way from background to speech (`Levels.place`). Ends above 0.3 are cut-off
+words."""
 _STEP = PCM_RATE // 200
 
 
 def quietest(pcm: np.ndarray, width: int = PCM_RATE // 10) -> int:
-    """Index of the middle of the quietest `width` samples."""
+    """Return the index of the middle of the quietest `width` samples."""
     power = np.concatenate([[0.0], np.cumsum(np.square(pcm, dtype=np.float64))])
     width = min(width, len(pcm))
     return int(np.argmin(power[width:] - power[:-width])) + width // 2
 
 
 def settle(samples: np.ndarray, wanted: int, low: int, high: int) -> int:
-    """The index between `low` and `high` at which to cut float32 [S] at 16 kHz, `wanted` where that is quiet.
+    """Return the index between `low` and `high` at which to cut float32 [S] at 16 kHz: `wanted` if that is quiet.
 
-    Otherwise the nearest quiet index: the 30 ms on each side of it are judged, beside the levels of speech and background of all
-    the samples, since 30 ms of a clip are what `measure_edges` takes for its end. If no pause is that long, 15 ms on each side
-    must do. If nothing is quiet, the quietest index is taken. If the levels do not differ, `wanted` stays.
+    Otherwise the nearest quiet index. The 30 ms on each side of it are compared with the levels of speech and background of
+    all samples, because `measure_edges` takes 30 ms of a clip for its end. If no pause is that long, 15 ms on each side are
+    enough. If nothing is quiet, the quietest index is used. If the levels do not differ, `wanted` stays.
     """
     levels = measure_levels(samples)
     places = np.arange(low, high + 1, _STEP)

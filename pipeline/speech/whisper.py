@@ -1,4 +1,4 @@
-"""Whisper as the stage `transcribe` uses it: languages of a clip, its words with times, and how well a given text fits it."""
+"""Whisper for the stage `transcribe`: languages of a clip, its words with times, and how well a given text fits it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pipeline.records import PCM_RATE, Word
 from pipeline.runtime.devices import Device, pick_device
 from pipeline.text.match import WordSupport
 
-#: What one call hears, in seconds: the length Whisper was trained on.
+#: Seconds of audio per call: the length that Whisper was trained on.
 WINDOW_S = 30.0
 _MOST_TOKENS = 220
-# One token alone may not decide: a rare letter costs 12 nats and says no more than a wrong word.
+# One token alone must not decide: a rare letter costs 12 nats and is not worse evidence than a wrong word.
 _LEAST_GAIN, _MOST_GAIN = -5.0, 8.0
 _FRAMES_PER_S = 100
 #: A result with a higher compression ratio may be a loop, one with a lower mean log probability may be anything.
@@ -26,7 +26,7 @@ _LOOPS, _DOUBT = 2.0, -0.7
 
 @dataclass(frozen=True)
 class Transcription:
-    """What was recognized in a clip; times of `words` in seconds from its start. `logprob` is the mean of a token."""
+    """What was recognized in a clip; times of `words` in seconds from its start. `logprob` is the mean per token."""
 
     text: str
     words: list[Word] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Transcription:
     no_speech_p: float | None = None
     compression_ratio: float | None = None
     ends: tuple[float, ...] = ()
-    """Where (s) the pieces end that Whisper wrote one after the other."""
+    """Ends (s) of the pieces that Whisper wrote one after the other."""
     language: str | None = None
     """The language that decoding was set to."""
 
@@ -71,11 +71,12 @@ class Recognizer:
 
     @property
     def multilingual(self) -> bool:
-        """Whether it knows more than English."""
+        """Whether the model supports more languages than English."""
         return bool(self._whisper.model.is_multilingual)
 
     def code(self, language: str | None) -> str | None:
-        """The code the model has for a language; for a dialect it does not know, that of Chinese. None: it knows neither."""
+        """Return the model's code for a language; for a dialect that it does not support, that of Chinese. None if it
+        supports neither."""
         known = self._whisper.supported_languages
         for code in (whisper_code(language), "zh" if dialect(language) else None):
             if code in known:
@@ -85,12 +86,12 @@ class Recognizer:
     def together(self, jobs: Sequence[Callable[[], Any]]) -> None:
         """Run jobs, each of which uses this recognizer for a different clip, so that the network computes for all at once.
 
-        Raises the first of their errors, when all have ended. On a CPU this gains nothing.
+        When all have ended, raises the first of their errors. On a CPU this gains nothing.
         """
         self._whisper.together(jobs)
 
     def languages(self, audio: np.ndarray) -> dict[str, float]:
-        """Probability of each language (the model's codes) in float32 [S] at 16 kHz, of which the first 30 s are heard."""
+        """Return the probability of each language (the model's codes) in the first 30 s of float32 [S] at 16 kHz."""
         if not self.multilingual:
             return {"en": 1.0}
         _, _, probabilities = self._whisper.detect_language(audio=audio[: round(WINDOW_S * PCM_RATE)])
@@ -99,11 +100,11 @@ class Recognizer:
     def transcribe(
         self, audio: np.ndarray, language: str | None, beam_size: int, temperature: float = 0.0
     ) -> Transcription:
-        """The words of float32 [S] at 16 kHz, of any length. `language` is one that `code` knows.
+        """Return the words of float32 [S] at 16 kHz, of any length. `language` is one that `code` supports.
 
-        Whisper hears 30 s at a time, of which a clip of 5 s leaves 25 empty, and the encoder takes most of the time. With
-        a margin only so much of the emptiness is computed (a third less work at 6 s); as some clips then end in a loop of
-        one word, a result in doubt is made again with the whole window.
+        Whisper processes 30 s at a time, of which a clip of 5 s leaves 25 empty, and the encoder takes most of the time.
+        With a margin, only that part of the padding is computed (a third less work at 6 s). Some clips then end in a loop
+        of one word, so a doubtful result is computed again with the whole window.
         """
         if self._margin_s is not None and len(audio) < (WINDOW_S - self._margin_s) * PCM_RATE:
             self._whisper.margin_frames = round(self._margin_s * _FRAMES_PER_S)
@@ -153,8 +154,8 @@ class Recognizer:
         )
 
     def support(self, audio: np.ndarray, text: str, language: str | None) -> list[WordSupport] | None:
-        """How much float32 [S] at 16 kHz (at most 30 s) supports each word of a text: log probability with the audio before
-        the model minus that with silence, token by token. None where the clip or the text is too long for the model."""
+        """Return how much float32 [S] at 16 kHz (at most 30 s) supports each word of a text: log probability given the
+        audio minus that given silence, token by token. None if the clip or the text is too long for the model."""
         from faster_whisper.audio import pad_or_trim
         from faster_whisper.tokenizer import Tokenizer
 
@@ -172,7 +173,7 @@ class Recognizer:
             (result,) = whisper.model.align(encoded, start, [tokens], frames)
             logs.append(np.log(np.maximum(np.asarray(result.text_token_probs, dtype=np.float64), 1e-6)))
         gains = np.clip(logs[0] - logs[1], _LEAST_GAIN, _MOST_GAIN)
-        # The end of text closes the last word. Without it the tokenizer holds back a word that may continue.
+        # The end-of-text token closes the last word. Without it the tokenizer holds back a word that may continue.
         words, parts = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
         found, place = [], 0
         for word, part in zip(words[:-1], parts[:-1], strict=True):

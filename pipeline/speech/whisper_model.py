@@ -1,9 +1,9 @@
-"""faster-whisper's model, with two things it lacks: a shorter window for short clips, and clips decoded side by side.
+"""faster-whisper's model with two additions: a shorter window for short clips, and clips decoded side by side.
 
-Several clips are decoded by its own code, each in a thread, with the calls of the network gathered
-(`pipeline.speech.call_batches`). The windows, word times, scores and rules are therefore those of clips decoded one by one. Its
-`BatchedInferencePipeline` is another decoder: it hears each clip once, in one window, and does not look again at what follows the
-last written time.
+Several clips are decoded by faster-whisper's own code, each in a thread, with the calls of the network gathered
+(`pipeline.speech.call_batches`). The windows, word times, scores and rules are therefore those of clips decoded one by one.
+`BatchedInferencePipeline` of faster-whisper is another decoder: it processes each clip once, in one window, and does not
+return to what follows the last written time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pipeline.speech.call_batches import CallBatcher
 
 
 class Model(WhisperModel):  # type: ignore[misc]
-    """See above. `margin_frames`, of this thread: how much of the padding after a clip its encoder computes (None: all)."""
+    """See the module docstring. `margin_frames`, per thread: how much of the padding after a clip the encoder computes
+    (None: all)."""
 
     model: Any
 
@@ -44,19 +45,19 @@ class Model(WhisperModel):  # type: ignore[misc]
         self._gathering.run(jobs)
 
     def encode(self, features: np.ndarray) -> Any:
-        """float32 [mels, frames] -> what the decoder attends to."""
+        """Encode float32 [mels, frames] to what the decoder attends to."""
         if self.margin_frames is not None:
             # Padding is exactly 0 in every band; a frame of audio, silent or not, never is.
             filled = np.flatnonzero(features.any(axis=tuple(range(features.ndim - 1))))
             length = (int(filled[-1]) + 1 if len(filled) else 0) + self.margin_frames
-            # In steps of half a second: every new length costs the library a moment of preparation.
+            # In steps of half a second: every new length costs the library some preparation.
             features = np.ascontiguousarray(features[..., : -(-length // 50) * 50])
         if self._gathering.in_job and features.ndim == 2:
             return self._gathering.call(("encode", features.shape), (features, None, {}))
         return super().encode(features)
 
     def _compute(self, key: Hashable, calls: list[Any]) -> Sequence[Any]:
-        """One batch of calls of the same kind, with the same options and shapes."""
+        """Compute one batch of calls of the same kind, with the same options and shapes."""
         assert isinstance(key, tuple)
         inputs, arguments, options = [call[0] for call in calls], [call[1] for call in calls], calls[0][2]
         if key[0] == "encode":
@@ -74,7 +75,7 @@ class Model(WhisperModel):  # type: ignore[misc]
 
 
 class _Network:
-    """CTranslate2's Whisper, whose calls from jobs are gathered; everything else goes straight to it."""
+    """CTranslate2's Whisper. Calls from jobs are gathered; everything else is passed on directly."""
 
     def __init__(self, network: Any, gathering: CallBatcher) -> None:
         self._network = network
@@ -107,7 +108,7 @@ class _Network:
 
 
 def _split(batch: Any, count: int) -> list[Any]:
-    """[B, T, D] on the CPU or a GPU -> B storages of [1, T, D]."""
+    """Split [B, T, D] on the CPU or a GPU into B storages of [1, T, D]."""
     import ctranslate2
 
     array = _array(batch)
@@ -116,7 +117,7 @@ def _split(batch: Any, count: int) -> list[Any]:
 
 
 def _join(rows: Sequence[Any]) -> Any:
-    """Storages of [1, T, D] -> one of [B, T, D]."""
+    """Join storages of [1, T, D] into one of [B, T, D]."""
     import ctranslate2
 
     if len(rows) == 1:
@@ -130,7 +131,7 @@ def _join(rows: Sequence[Any]) -> Any:
 
 
 def _array(storage: Any) -> Any:
-    """A storage as it lies: an array of numpy's, or on a GPU a tensor of torch's."""
+    """Return a storage as a NumPy array, or on a GPU as a torch tensor."""
     if storage.device == "cpu":
         return np.asarray(storage)
     import torch

@@ -1,4 +1,4 @@
-"""The stages in order, one file each. A class is imported only where it is used."""
+"""The stages in order, one file each. The class of a stage is imported when it is first used."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from catalogs.files import one_line
 from catalogs.weights import registry
 from pipeline.stage import Stage
 
-#: The chain from top to bottom: name -> "module:Class". The stages of one table share an actor. `decode` and `separate` must:
-#: what passes between them is the native-rate audio, 1.27 GB per hour as float32, and must not go through an object store.
+#: The chain in order: name -> "module:Class". The stages of one table share an actor. `decode` and `separate` must share
+#: one: they pass on the native-rate audio, 1.27 GB per hour as float32, which must not go through an object store.
 _CHAIN: tuple[dict[str, str], ...] = (
     {
         "decode": "pipeline.stages.decode:Decode",

@@ -1,4 +1,5 @@
-"""The chain of a run: our stages in order, with those that the settings add, and whether they can run as they stand."""
+"""The chain of a run: the built-in stages in order, with those that the settings add, and a check that they can run in this
+order."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class AddedStage(BaseModel):
 
 @dataclass(frozen=True)
 class Chain:
-    """Names of stages in order; those of one group share an actor. `places`: of added stages, their `module:Class`."""
+    """Names of stages in order; those of one group share an actor. `places` maps the name of an added stage to its
+    `module:Class`."""
 
     groups: tuple[tuple[str, ...], ...]
     places: dict[str, str]
@@ -38,11 +40,12 @@ class Chain:
         return tuple(name for group in self.groups for name in group)
 
     def place(self, name: str) -> str:
-        """Return what `stage_class` finds the stage by, on every machine that has its package."""
+        """Return the name or `module:Class` by which `stage_class` finds the stage on every machine that has its package."""
         return self.places.get(name, name)
 
     def identity(self, name: str) -> str:
-        """Return the name for the fingerprint: that of an added stage with its package, for two may have one of that name."""
+        """Return the name of a stage for the fingerprint. That of an added stage includes its package, because two packages
+        may use the same name."""
         return f"{self.places[name].partition('.')[0].partition(':')[0]}/{name}" if name in self.places else name
 
     def kinds(self) -> list[type[Stage[Any]]]:
@@ -52,7 +55,7 @@ class Chain:
 
 @cache
 def make_chain(added: tuple[AddedStage, ...]) -> Chain:
-    """Put added stages into the chain. Raises ExtensionError for one that cannot be used or follows no stage."""
+    """Put added stages into the chain. Raises ExtensionError if a stage cannot be used or follows an unknown stage."""
     groups = [list(group) for group in STAGE_GROUPS]
     places: dict[str, str] = {}
     for entry in added:
@@ -72,7 +75,7 @@ def make_chain(added: tuple[AddedStage, ...]) -> Chain:
 
 
 def _name_of(named: str) -> str:
-    """The name of an added stage; ExtensionError if its class lacks what every stage has."""
+    """Return the name of an added stage. Raises ExtensionError if its class lacks a required attribute or a valid name."""
     kind = stage_class(named)
     for part in ("name", "version", "config_type"):
         if not hasattr(kind, part):
@@ -85,7 +88,7 @@ def _name_of(named: str) -> str:
 
 
 def chain_fault(stages: Sequence[type[Stage[Any]]], memory_bytes: float) -> str | None:
-    """Return one line on the first stage that cannot run where it stands, or None.
+    """Return one line on the first stage that cannot run at its place in the chain, or None.
 
     Its declared inputs must be outputs of earlier stages, and `memory_bytes`, the machine's memory, must be enough for one
     actor of it.

@@ -1,4 +1,4 @@
-"""Measure each segment's melody and say how expressive it is."""
+"""Measure the prosody of each segment and rate how expressive it is."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.voice.clusters import ALL_MOODS, cluster
 from pipeline.voice.gender import gender_from_pitch
 from pipeline.voice.prosody import Prosody, measure_prosody
 
-# Weights of the logistic, rounded by hand and chosen among six candidates by how well neutral and emotional acted speech
-# part (area under the curve over all emotions / strong ones): RAVDESS 0.90 / 0.95, EmoDB 0.84 / 1.00, nEMO 0.74 / 0.83. All
-# three were looked at in choosing. If each clip is a separate recording, its speaker's resting pitch is not known. Then
-# the areas are 0.78, 0.82 and 0.49: for nEMO, chance.
+# Weights of the logistic function, rounded by hand. They were chosen from six candidates by how well they separate neutral
+# from emotional acted speech. Area under the curve over all emotions / strong ones: RAVDESS 0.90 / 0.95, EmoDB 0.84 / 1.00,
+# nEMO 0.74 / 0.83. All three data sets were used for the choice. If each clip is a separate recording, its speaker's
+# resting pitch is not known. Then the areas are 0.78, 0.82 and 0.49: for nEMO, chance.
 _TYPICAL = {
     "pitch_range_st": (7.0, 3.5),
     "level_range_db": (16.0, 6.0),
@@ -24,22 +24,23 @@ _TYPICAL = {
 }
 _WEIGHTS = {"pitch_range_st": 0.3, "level_range_db": 0.3, "pitch_speed": 0.6, "raised_st": 1.5}
 _BIAS = -0.6
-# For prints of an encoder that is not known here.
+# Threshold for voiceprints of an encoder that `ALL_MOODS` does not list.
 _LOOSE = 0.5
 
 
 class ClassifyEmotionConfig(StageConfig):
-    """Settings of `classify_emotion`: none yet; an emotion expert joins in with its weights."""
+    """Settings of `classify_emotion`: none yet, because it does not include a classifier of emotions."""
 
 
 class ClassifyEmotion(Stage[ClassifyEmotionConfig]):
     """Segments -> `pitch_hz` (median, Hz), `pitch_range_st` (semitones), `expressive_p`, `gender`, `gender_p`.
 
-    The paper picks out expressive speech before paying for descriptions. `expressive_p` is a logistic of the pitch range,
-    the level range, the speed of the melody and how far the pitch is above the speaker's resting pitch; it ranks clips
-    and is not a probability of any one emotion. Gender is derived from the median pitch of the voice's segments (needs
-    `embed_speaker` before it); a child's voice is called female by this measure. Age needs an expert and is left open, and
-    so is `emotion`: the classifiers that install without a hub are right on 13-37 % of foreign data.
+    The paper selects expressive speech before it pays for descriptions. `expressive_p` is a logistic function of four
+    measures: the pitch range, the level range, the speed of the pitch, and how far the pitch is above the speaker's resting
+    pitch. It ranks clips and is not the probability of any one emotion. Gender is derived from the median pitch of the
+    voice's segments and needs `embed_speaker` before it. By this measure, a child's voice is called female. Age needs a
+    classifier and stays empty. `emotion` stays empty too: the classifiers that install without a hub are right on 13-37 %
+    of out-of-domain data.
     """
 
     name = "classify_emotion"
@@ -81,10 +82,11 @@ class ClassifyEmotion(Stage[ClassifyEmotionConfig]):
 
 
 def resting_pitch(found: Sequence[tuple[Segment, Prosody]]) -> np.ndarray:
-    """Hz [N]: of each segment's voice, the lower quartile of the medians of what it speaks in the session.
+    """Return the resting pitch in Hz of each segment's speaker, [N]: the lower quartile of the median pitches of the
+    speaker's segments in the session.
 
-    Voices are grouped more loosely here than for `speaker`: an excited voice is unlike its own rest, and with clusters as
-    tight as those it would be its own measure. Segments without a voice print are taken with those of their recording.
+    Voices are grouped more loosely here than for `speaker`. An excited voice differs from the same voice at rest, and with
+    tight clusters it would be compared with itself only. Segments without a voiceprint are grouped by recording.
     """
     pitch = np.array([prosody.pitch_hz for _, prosody in found])
     names = np.array([segment.source_id for segment, _ in found], dtype=object)
@@ -97,7 +99,7 @@ def resting_pitch(found: Sequence[tuple[Segment, Prosody]]) -> np.ndarray:
 
 
 def expressive_p(prosody: Prosody, rest_hz: float) -> float:
-    """0-1: how expressive a clip sounds by its melody; `rest_hz` is the speaker's resting pitch."""
+    """Return how expressive a clip sounds by its prosody, 0-1. `rest_hz` is the speaker's resting pitch."""
     values = {
         "pitch_range_st": prosody.pitch_range_st,
         "level_range_db": prosody.level_range_db,

@@ -17,15 +17,15 @@ MAX_RATE = 48_000
 
 
 class CutClipsConfig(StageConfig):
-    """Settings of `cut_clips`: none; the format of clips is the corpus format's."""
+    """Settings of `cut_clips`: none; the corpus format defines the format of clips."""
 
 
 class CutClips(Stage[CutClipsConfig]):
-    """Segments -> FLAC clips at the recording's own rate (at most 48 kHz), mono; 16 bit, or 24 where the source has more.
+    """Segments -> FLAC clips at the recording's own rate (at most 48 kHz), mono; 16 bit, or 24 if the source has more.
 
-    The paper decodes to 48 kHz, so what the recording has above 8 kHz is kept. One streaming pass over each recording, on
-    the same timeline as `decode`. Also writes `bandwidth_hz` (Hz), `clipping` (share of samples) and the flag `upsampled`,
-    which only the native-rate audio can tell.
+    The paper decodes to 48 kHz, so the content of a recording above 8 kHz is kept. Each recording is read in one streaming
+    pass, on the same timeline as in `decode`. Also writes `bandwidth_hz` (Hz), `clipping` (share of samples) and the flag
+    `upsampled`, which can be measured only at the native rate.
     """
 
     name = "cut_clips"
@@ -41,7 +41,7 @@ class CutClips(Stage[CutClipsConfig]):
 
     def _cut(self, session: Session, recording: Recording) -> None:
         source_id = recording.source.source_id
-        # Those that a stage failed on are cut too: what is missing may be measured by a later attempt.
+        # Segments that a stage failed on are cut too: a later attempt may measure what is missing.
         wanted = [s for s in session.segments if s.source_id == source_id and not s.hard_reasons]
         if not wanted:
             return
@@ -49,11 +49,11 @@ class CutClips(Stage[CutClipsConfig]):
         info = probe(path)
         if recording.separated_path is None and Path(path).stat().st_size != recording.source.bytes:
             raise UnreachableError("the file has changed while it was processed; run the same command again")
-        # Segments are in order of time and do not overlap: what lies before the next one's start can be let go.
+        # Segments are in order of time and do not overlap: audio before the start of the next one can be dropped.
         held = np.zeros(0, dtype=np.float32)
         held_from = 0
         queue = [(round(s.start_s * info.sample_rate), round(s.end_s * info.sample_rate), s) for s in wanted]
-        # The separated voice is one channel already.
+        # The separated voice has one channel already.
         channel = None if recording.separated_path else recording.channel
         for chunk in stream_mono(path, info, channel=channel):
             held = np.concatenate([held, chunk])
@@ -79,7 +79,7 @@ class CutClips(Stage[CutClipsConfig]):
         if wall_hz(samples, rate) is not None:
             segment.flags.append("upsampled")
         buffer = io.BytesIO()
-        # A mix of channels or a decoder's overshoot may pass full scale by a hair: FLAC has integers only.
+        # A mix of channels or a decoder's overshoot may slightly exceed full scale, and FLAC holds integers only.
         subtype = "PCM_16" if info.bits == 16 else "PCM_24"
         soundfile.write(buffer, np.clip(samples, -1.0, 1.0), rate, format="FLAC", subtype=subtype)
         segment.flac, segment.flac_rate = buffer.getvalue(), rate

@@ -20,33 +20,34 @@ from pipeline.runtime.paths import is_location, public
 from pipeline.stage import Resources, Stage, StageConfig, StoreError
 
 _WORTH_SAYING = 0.99
-"""A file that gives less than this share of its promised duration is named in a notice."""
+"""A notice names each file that yields less than this share of the duration in its header."""
 
 
 class DecodeConfig(StageConfig):
     """Settings of `decode`."""
 
     least_decoded: float = Field(0.9, ge=0, le=1)
-    """A file that gives less than this share of the duration its header promises is quarantined as truncated."""
+    """A file that yields less than this share of the duration in its header is quarantined as truncated."""
     channels: Literal["auto", "mix", "split"] = "auto"
-    """mix: all channels become one; split: each of two channels becomes a separate recording; auto: split if a speaker is on
-    each (one of them 20 dB above the other most of the time), as in telephone calls and interviews."""
+    """mix: all channels are mixed into one. split: each of two channels becomes a separate recording. auto: split if each
+    channel has a different speaker (one of them 20 dB above the other most of the time), as in telephone calls and
+    interviews."""
     store_timeout_s: float = Field(60.0, gt=0)
-    """Sources behind URLs: seconds to wait for a store's connection and for its next bytes."""
+    """Sources behind URLs: seconds to wait for a connection to the store and for its next bytes."""
     store_tries: int = Field(3, ge=1)
-    """Sources behind URLs: how often a request is made in all before it counts as failed."""
+    """Sources behind URLs: total number of tries before a request counts as failed."""
 
     def stores(self) -> Stores:
-        """How stores are asked."""
+        """Return the limits for requests to stores."""
         return Stores(self.store_timeout_s, self.store_tries)
 
 
 class Decode(Stage[DecodeConfig]):
     """Recordings -> facts about them and 16 kHz mono int16 windows of at most ten minutes.
 
-    The paper works on 16 kHz speech for all analysis; the native-rate audio is left where it is and cut out at the end.
-    A stereo file with a speaker on each channel becomes two recordings, so that nobody talks over the other. Writes
-    `duration_s` (s), `sample_rate` (Hz), `channels`, `codec` of each recording.
+    The paper analyzes speech at 16 kHz. The native-rate audio stays in the source file, and clips are cut from it at the
+    end. A stereo file with a different speaker on each channel becomes two recordings, so that the speakers do not overlap.
+    Writes `duration_s` (s), `sample_rate` (Hz), `channels`, `codec` of each recording.
     """
 
     name = "decode"
@@ -64,7 +65,7 @@ class Decode(Stage[DecodeConfig]):
         return session
 
     def _open(self, session: Session, recording: Recording, spool: Spool) -> None:
-        """Fetch and probe a file, and make two recordings of it where its channels are two speakers."""
+        """Fetch and probe a file; make two recordings of it if its channels are two speakers."""
         if is_location(recording.source.path):
             try:
                 recording.fetched_path = str(spool.fetch(recording.source))
@@ -72,7 +73,7 @@ class Decode(Stage[DecodeConfig]):
                 raise
             except OSError as error:
                 if error.errno is not None:
-                    raise  # no fault of the recording's: a full disk and the like
+                    raise  # not the recording's fault, e.g. a full disk
                 raise UnreachableError(str(error)) from None
         path = recording.path
         info = probe(path)
@@ -127,12 +128,12 @@ def _loss(report: StreamReport, seconds: float) -> str:
 
 
 def _repairs(report: StreamReport) -> list[str]:
-    """Notices without file names: a fault of a recorder is in all of its files, and is worth saying once."""
+    """Return notices without file names: the fault of a recorder is in all of its files, and one notice is enough."""
     notices = []
     if report.channel is not None:
         notices.append("in some recordings the channels cancel each other: the louder one alone was used")
     if report.offset:
-        notices.append("some recordings had a constant offset (a recorder's fault): it was taken away")
+        notices.append("some recordings had a constant offset (a recorder's fault): it was removed")
     if report.gain != 1.0:
         notices.append("some floating point recordings had peaks above full scale: they were turned down")
     return notices

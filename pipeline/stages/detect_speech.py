@@ -13,9 +13,10 @@ from pipeline.records import PCM_RATE, Recording, Session, SpeechSpan
 from pipeline.stage import Resources, Stage, StageConfig
 
 FRAME = 512
-"""Samples a speech probability stands for: 32 ms at 16 kHz."""
+"""Samples per speech probability: 32 ms at 16 kHz."""
 _CONTEXT = 64
-# A recording whose loudest hundredth is below this is heard turned up: the network misses speech under about -60 dB.
+# If the loudest 1 % of a recording's frames is below _QUIET_DB, the network receives it amplified to _RAISED_DB, by at most
+# _MOST_DB: the network misses speech below about -60 dB.
 _QUIET_DB, _RAISED_DB, _MOST_DB = -45.0, -25.0, 60.0
 
 
@@ -23,9 +24,9 @@ class DetectSpeechConfig(StageConfig):
     """Settings of `detect_speech`; times in seconds."""
 
     threshold: float = Field(0.5, gt=0, lt=1)
-    """Speech begins where the probability is at least this."""
+    """Speech begins at a frame with at least this probability."""
     leave_threshold: float = Field(0.35, gt=0, lt=1)
-    """Speech ends where it is below this."""
+    """Speech ends at a frame with a lower probability than this."""
     min_speech_s: float = Field(0.25, ge=0)
     """Shorter stretches are not counted as speech (clicks, coughs)."""
     min_silence_s: float = Field(0.2, ge=0)
@@ -35,8 +36,8 @@ class DetectSpeechConfig(StageConfig):
 class DetectSpeech(Stage[DetectSpeechConfig]):
     """Windows -> stretches of speech (`session.speech`), in seconds of their recording.
 
-    The paper cuts by voice activity. The model's state is carried from window to window, so that a recording gives the
-    same spans however it is windowed. A very quiet recording is heard turned up, as a whole (it is stored as it is). A
+    The paper cuts by voice activity. The model's state is carried from window to window, so that the spans of a recording
+    do not depend on its windows. A very quiet recording is amplified as a whole for the detection and stored unchanged. A
     recording without speech gets the status `empty`.
     """
 
@@ -76,7 +77,7 @@ class DetectSpeech(Stage[DetectSpeechConfig]):
 
 
 def hearing_gain(windows: list[np.ndarray]) -> float:
-    """Factor for the audio of a recording: 1, or more where even its loudest hundredth is very quiet."""
+    """Return the factor for the audio of a recording: 1, or more if even the loudest 1 % of its frames is very quiet."""
     power = np.concatenate([frame_power(pcm / np.float32(32768)) for pcm in windows] or [np.zeros(1)])
     level = decibel(float(np.sort(power)[-max(1, len(power) // 100) :].mean()))
     return 1.0 if level >= _QUIET_DB else float(10 ** (min(_RAISED_DB - level, _MOST_DB) / 20))

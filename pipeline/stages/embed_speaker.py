@@ -1,4 +1,4 @@
-"""Take each segment's voice print and group the session's segments by voice."""
+"""Compute the voiceprint of each segment and group the session's segments by voice."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ class EmbedSpeakerConfig(StageConfig):
     """Settings of `embed_speaker`."""
 
     encoder: EncoderName = "ge2e"
-    """What makes the prints: that of all stages, set by `speaker_encoder`."""
+    """Encoder of the voiceprints: that of all stages, set by `speaker_encoder`."""
     cluster_threshold: float | None = Field(None, ge=-1, le=1)
-    """Mean cosine from which two groups are one voice; None: the encoder's (0.78 for GE2E, 0.45 for ECAPA)."""
+    """Minimum mean cosine of two groups that are merged into one voice. None: the encoder's value (0.78 for GE2E, 0.45 for
+    ECAPA)."""
     batch_size: int = Field(16, gt=0)
-    """Segments through the encoder at once; halved by itself where the memory does not suffice."""
+    """Segments per batch of the encoder. Halved automatically if memory does not suffice."""
     device: Device = "auto"
-    """`auto`: the actor's share of a GPU (`engine.gpus`) where it has one, else the CPU; GE2E always the CPU."""
+    """`auto`: the actor's share of a GPU (`engine.gpus`) if it has one, otherwise the CPU. GE2E always runs on the CPU."""
 
 
 class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
     """Segments -> `embedding` (unit length), `speaker`, `speaker_purity`.
 
     The paper mines references by the cosine of speaker embeddings. `speaker` names a cluster within the session by the
-    session and the first of its segments: recordings that are added to a session later are clustered by themselves, and their
-    names cannot be taken for those that are there. `speaker_purity` is the cosine between the part of the segment that
-    differs most from the rest and that rest (`pipeline.voice.purity`): low where a second voice has a part to itself. It is
-    not measured in segments of one window (2 s and less, with GE2E).
+    session and the cluster's first segment. Recordings that are added to a session later are clustered separately, and
+    their names differ from the existing ones. `speaker_purity` is the cosine between the part of the segment that differs
+    most from the rest and that rest (`pipeline.voice.purity`). It is low if a second voice speaks alone in a part of the
+    segment. It is not measured in segments of one window (2 s and less, with GE2E).
     """
 
     name = "embed_speaker"
@@ -68,7 +69,7 @@ class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
 
     def _embed(self, session: Session, batch: Sequence[Segment]) -> None:
         clips = [session.audio(segment) for segment in batch]
-        # The network gives even digital silence a print.
+        # The network returns a voiceprint even for digital silence.
         heard = [(segment, samples) for segment, samples in zip(batch, clips, strict=True) if np.any(samples)]
         if not heard:
             return
@@ -81,8 +82,8 @@ class EmbedSpeaker(Stage[EmbedSpeakerConfig]):
 
 
 def speaker_name(session_id: str, first_segment_id: str) -> str:
-    """The name of a voice: its session and, of the id of the first segment it speaks, the first ten digits.
+    """Return the name of a voice: its session and the first ten digits of the id of its first segment.
 
-    A number (the first voice, the second) would mean another person when a later run adds recordings to the session.
+    A running number would name another person after a later run adds recordings to the session.
     """
     return f"{session_id}:spk-{first_segment_id[:10]}"

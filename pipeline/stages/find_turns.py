@@ -1,4 +1,4 @@
-"""Find where another voice takes over, so that no segment holds two."""
+"""Find the pauses after which another voice speaks, so that no segment holds two voices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from pipeline.voice.clusters import ANOTHER_VOICE
 from pipeline.voice.encoders import EncoderName, load_encoder
 
 _AT_ONCE = 16
-# A print of less speech is less sure of itself, and even of one voice two prints are further apart: (seconds, lower threshold).
+# A voiceprint of less speech is less reliable: two of the same voice are further apart. (Seconds, reduction of the
+# threshold.)
 _SHORTER = ((0.8, 0.16), (1.6, 0.08))
 
 
@@ -24,34 +25,34 @@ class FindTurnsConfig(StageConfig):
     """Settings of `find_turns`; times in seconds."""
 
     encoder: EncoderName = "ge2e"
-    """What makes the prints: that of all stages, set by `speaker_encoder`."""
+    """Encoder of the voiceprints: that of all stages, set by `speaker_encoder`."""
     threshold: float | None = Field(None, ge=-1, le=1)
-    """Cosine of the prints on both sides of a pause below which another voice begins; None: the encoder's (0.72 for GE2E, 0.45
-    for ECAPA), and lower where a side has less than 1.6 s of speech. -1: none ever does."""
+    """Another voice begins if the cosine of the voiceprints on both sides of a pause is below this. None: the encoder's
+    value (0.72 for GE2E, 0.45 for ECAPA), and lower if a side has less than 1.6 s of speech. -1: no turn is found."""
     pause_s: float = Field(0.6, ge=0)
-    """Longer pauses are not looked at: `segment` cuts there anyhow (its `join_s`)."""
+    """Longer pauses are not examined, because `segment` cuts there anyway (its `join_s`)."""
     before_s: float = Field(4.0, gt=0)
-    """Speech before the pause that is compared, since the last turn."""
+    """Seconds of speech before the pause that are compared, since the last turn."""
     after_s: float = Field(0.8, gt=0)
-    """Speech after the pause that is compared: as many stretches as it takes."""
+    """Seconds of speech after the pause that are compared, over as many stretches as needed."""
     device: Device = "auto"
-    """`auto`: the actor's share of a GPU (`engine.gpus`) where it has one, else the CPU; GE2E always the CPU."""
+    """`auto`: the actor's share of a GPU (`engine.gpus`) if it has one, otherwise the CPU. GE2E always runs on the CPU."""
 
 
 @dataclass
 class _Heard:
-    """The sum of a stretch's prints, weighted by its seconds."""
+    """The sum of the voiceprints of a stretch, weighted by its seconds."""
 
     prints: np.ndarray
     seconds: float
 
 
 class FindTurns(Stage[FindTurnsConfig]):
-    """Stretches of speech -> the same, with `turn` where another voice begins; `segment` joins nothing over it.
+    """Stretches of speech -> the same, with `turn` set if another voice begins; `segment` joins nothing across a turn.
 
-    The paper's clips have one speaker each. At every pause short enough to be kept inside a segment, the print of the speech
-    since the last turn is compared with that of the speech after it. A change of voice without a pause is not found here: it
-    shows in `speaker_purity`.
+    The paper's clips have one speaker each. At every pause short enough to be kept inside a segment, the voiceprint of the
+    speech since the last turn is compared with that of the speech after the pause. A change of voice without a pause is not
+    found here; `speaker_purity` shows it.
     """
 
     name = "find_turns"
@@ -120,7 +121,7 @@ def runs(spans: Sequence[SpeechSpan], pause_s: float) -> list[tuple[int, int]]:
 
 
 def _gather(heard: Sequence[_Heard], enough_s: float) -> _Heard:
-    """The first stretches together, as many as make up `enough_s`."""
+    """Return the sum of the first stretches, as many as make up `enough_s` seconds."""
     prints, seconds = np.zeros_like(heard[0].prints), 0.0
     for one in heard:
         prints, seconds = prints + one.prints, seconds + one.seconds

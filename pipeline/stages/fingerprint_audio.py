@@ -1,4 +1,4 @@
-"""Make the prints by which the same audio is known again, in whatever container, codec or level it comes."""
+"""Compute the audio fingerprints that identify the same audio in any container, codec or level."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pipeline.stage import Resources, Stage, StageConfig
 
 
 class FingerprintAudioConfig(StageConfig):
-    """Settings of `fingerprint_audio`: none; prints of different settings could not be compared."""
+    """Settings of `fingerprint_audio`: none, because fingerprints of different settings cannot be compared."""
 
 
 class FingerprintAudio(Stage[FingerprintAudioConfig]):
     """Segments -> `audio_sha256` (of the decoded 16 kHz samples) and `audio_print` (16 bits every 32 ms).
 
-    The paper does not say how it keeps reposted audio out of its millions of hours. Here nothing is thrown away: what is the
-    same as what is found when all sessions are committed (`pipeline.duplicates.mark`), over all of the corpus, and stands in
-    `duplicate_of`, `duplicate_kind` and `duplicate_group`. Silence has no print.
+    The paper does not state how it keeps reposted audio out of its millions of hours. Nothing is dropped here. When all
+    sessions are committed, duplicates are found over the whole corpus (`pipeline.duplicates.mark`) and recorded in
+    `duplicate_of`, `duplicate_kind` and `duplicate_group`. Silence gets no fingerprint.
     """
 
     name = "fingerprint_audio"

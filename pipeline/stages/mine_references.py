@@ -16,28 +16,30 @@ class MineReferencesConfig(StageConfig):
     """Settings of `mine_references`."""
 
     threshold: float | None = Field(None, ge=-1, le=1)
-    """Cosine a pair must pass; None: the encoder's own (the paper's 0.7 belongs to ECAPA)."""
+    """Minimum cosine of a pair. None: the encoder's value (the paper's 0.7 belongs to ECAPA)."""
     encoder: EncoderName = "ge2e"
-    """Whose prints are compared: that of all stages, set by `speaker_encoder`."""
+    """Encoder whose voiceprints are compared: that of all stages, set by `speaker_encoder`."""
     min_s: float = Field(1.5, ge=0)
-    """Shortest reference, in seconds."""
+    """Minimum length of a reference, in seconds."""
     per_segment: int = Field(4, ge=1)
-    """References kept for each segment at most, the closest ones, no two of which say the same."""
+    """Maximum number of references per segment. The closest ones are kept, and no two with the same words or audio."""
     min_dnsmos_ovr: float | None = Field(2.4, ge=1, le=5)
-    """Overall DNSMOS of a reference; null asks for none. A score that was not measured rejects nothing."""
+    """Minimum overall DNSMOS of a reference. null: no minimum. A score that was not measured rejects nothing."""
     min_snr_db: float | None = 15.0
-    """Signal-to-noise ratio of a reference, in dB."""
+    """Minimum signal-to-noise ratio of a reference, in dB."""
     min_speaker_purity: float | None = Field(None, ge=-1, le=1)
-    """Cosine between the parts of a reference: one voice only. None: the encoder's (0.7 for GE2E, 0.35 for ECAPA); -1: any."""
+    """Minimum cosine between the parts of a reference, so that it holds one voice. None: the encoder's value (0.7 for GE2E,
+    0.35 for ECAPA). -1: no minimum."""
 
 
 class MineReferences(Stage[MineReferencesConfig]):
-    """Segments with embeddings -> reference pairs, up to four a segment, the closest first.
+    """Segments with embeddings -> reference pairs, up to four per segment, the closest first.
 
-    The paper's rule: same session, cosine above the threshold, never the clip directly preceding. "Preceding" is the
-    segment before in the same recording's order of time among the segments that are alive: a rejected cough between two
-    clips does not make them strangers. Beyond the paper's: the same `speaker`, a minimum length and quality, neither the same
-    audio nor the same words as the segment, and no two references of a segment that say the same.
+    The paper's rule: same session, cosine above the threshold, never the directly preceding clip. The preceding clip is the
+    previous one in the same recording, in order of time, among the segments that are alive: a rejected cough between two
+    clips does not separate them. In addition to the paper's rule, a reference has the same `speaker` and a minimum length
+    and quality. It has neither the same audio nor the same words as the segment, and no two references of a segment have
+    the same words or audio.
     """
 
     name = "mine_references"
@@ -67,7 +69,7 @@ class MineReferences(Stage[MineReferencesConfig]):
         return session
 
     def least_cosine(self) -> float:
-        """Cosine that a pair must pass: the one that is set, else the encoder's own of models.toml."""
+        """Return the minimum cosine of a pair: the setting if given, otherwise the encoder's value in models.toml."""
         if self.config.threshold is not None:
             return self.config.threshold
         return weights_of(self.config.encoder).cosine_threshold or 0.7

@@ -1,4 +1,4 @@
-"""Measure the ends of segments, and join neighbors of one voice into the longer clips that a mix of lengths asks for."""
+"""Measure the ends of segments, and join neighbors of one voice into longer clips if the mix of lengths asks for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.speech.join import fit_together, is_sound, joined
 from pipeline.speech.lengths import draw_runs, named_mix
 from pipeline.stage import Resources, Stage, StageConfig, StageError
 
-# An end no further than this from its recording's own was cut by whoever made the recording.
+# An end within this many seconds of the recording's own end was cut by whoever made the recording.
 _FILE_END_S = 0.05
 
 
@@ -22,15 +22,15 @@ class RefineCutsConfig(StageConfig):
     """Settings of `refine_cuts`."""
 
     lengths: dict[float, float] = Field(default_factory=lambda: {0.0: 1.0})
-    """{longest clip in seconds: share of the time}; each class begins where the next smaller one ends, and 0 means segments
-    as they were cut. Or a mix by name: `stage1` (up to 60 s), `stage2` (up to 3 minutes), `stage3` (up to 5 minutes), for the
-    paper's stages; `as_cut`, the default, joins nothing."""
+    """{longest clip in seconds: share of the time}. Each class begins where the next smaller one ends; 0 means segments as
+    they were cut. A name selects a mix for one of the paper's stages: `stage1` (up to 60 s), `stage2` (up to 3 minutes),
+    `stage3` (up to 5 minutes). `as_cut`, the default, joins nothing."""
     join_pause_s: float = Field(1.2, ge=0)
-    """Longest silence left out between two segments that is put back when they are joined, in seconds."""
+    """Longest silence between two segments that is restored when they are joined, in seconds."""
     join_logprob: float = Field(-0.8, le=0)
-    """A segment the recognizer was less sure of than this stays alone: one wrong sentence would spoil a long clip."""
+    """A segment with a lower mean log probability is not joined: one wrong sentence would spoil a long clip."""
     cut_off: float = Field(0.3, ge=0, le=1)
-    """Segments that meet with more voice than this at their ends are not joined: a word may be cut in two there."""
+    """Segments with more voice than this at the ends that meet are not joined: a word may be cut in two there."""
 
     @field_validator("lengths", mode="before")
     @classmethod
@@ -51,12 +51,14 @@ class RefineCuts(Stage[RefineCutsConfig]):
     """Segments -> `head_edge`, `tail_edge`, `clicks_per_s`, and some neighbors joined into longer clips.
 
     The paper's curriculum trains on clips of up to 60 s, then 3 minutes, then 2 s to 5 minutes: far more than a recognizer
-    hears at once. Neighbors with text become one clip where one voice speaks them in one language, the pause between is
-    short and nothing speaks against either; their words keep their times. Edges: 0 is the background, 1 the level of the
-    speech (`pipeline.quality.edges`); above 0.3 a word was cut off. Corpora that come cut begin close to the voice: an end
-    within 50 ms of its recording's own, where the voice rises (or falls) as at the edge of a word, is noted as `file_head`
-    (`file_tail`), and such an end rejects nothing. Segments are renumbered, and what was silence between
-    two of a clip is taken out of the recording's `silence_s`.
+    processes at once. Neighbors with text become one clip if one voice speaks them in one language, the pause between them
+    is short and neither has a fault. Their words keep their times. Edges: 0 is the background, 1 the level of the speech
+    (`pipeline.quality.edges`); above 0.3 a word was cut off.
+
+    The recordings of a corpus that is already cut begin close to the voice. An end within 50 ms of its recording's own end
+    gets the flag `file_head` (`file_tail`) if the voice rises (or falls) there as at the edge of a word. Such an end
+    rejects nothing. Segments are renumbered, and silence that becomes part of a clip is subtracted from the recording's
+    `silence_s`.
     """
 
     name = "refine_cuts"
@@ -119,7 +121,8 @@ class RefineCuts(Stage[RefineCutsConfig]):
         session.segments = [*others[:place], *clips, *others[place:]]
 
     def _runs(self, segments: list[Segment]) -> list[list[Segment]]:
-        """Neighbors in order of time that may be one clip, as long as they may; what may not stands alone."""
+        """Return the segments in order of time, grouped into runs of neighbors that may be one clip. A segment that may not
+        be joined is a run by itself."""
         runs: list[list[Segment]] = []
         for segment in segments:
             last = runs[-1][-1] if runs else None

@@ -1,4 +1,4 @@
-"""Measure how well each segment is recorded."""
+"""Measure the recording quality of each segment."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from pipeline.records import PCM_RATE, Segment, Session, SpeechSpan
 from pipeline.stage import Resources, Stage, StageConfig, StageError
 
 _BESIDE_S = 0.5
-"""Seconds of non-speech beside a segment that its noise is estimated from, too."""
+"""Seconds of non-speech on each side of a segment that also count for its noise estimate."""
 
 
 class ScoreQualityConfig(StageConfig):
     """Settings of `score_quality`."""
 
     dnsmos_hop_s: float = Field(9.01, gt=0)
-    """Hop of the DNSMOS window in seconds; scores differ with it. 9.01 means windows without overlap (25x real time
-    per core), 1 is the reference's hop (2.8x)."""
+    """Hop of the DNSMOS window in seconds; the scores depend on it. 9.01 means windows without overlap (25x real time per
+    core), 1 is the reference's hop (2.8x)."""
     target_lufs: float = Field(-23.0, le=0)
     """Loudness to which `gain_db` brings a clip, in LUFS (EBU R 128)."""
     peak_dbfs: float = Field(-1.0, le=0)
-    """Peak that `gain_db` stays below, in dB of full scale: a loud tick must not be clipped for a soft voice's sake."""
+    """Peak that `gain_db` stays below, in dB of full scale: a loud click in a soft voice must not be clipped."""
 
 
 class ScoreQuality(Stage[ScoreQualityConfig]):
     """Segments -> DNSMOS P.835 (1-5), snr_db, loudness_lufs, gain_db, reverb_s, energy_db, head and tail silence (s).
 
-    The paper filters by a speech quality model first; nothing is dropped here, the scores are recorded. The signal in
-    `snr_db` and `energy_db` is the frames that the VAD calls speech; the noise is the quietest tenth of all frames of the
-    segment and of up to 0.5 s of non-speech beside it. `gain_db` is what would bring the clip to -23 LUFS without its peak
-    passing -1 dBFS; the stored audio keeps its level, readers apply it (`Corpus.read_audio(id, level=True)`). `reverb_s` is
-    the time in which falling levels would fall by 60 dB. What only the native-rate audio can tell (`bandwidth_hz`,
-    `clipping`) is measured by `cut_clips`.
+    The paper filters by a speech quality model first. Nothing is dropped here; the scores are recorded. The signal in
+    `snr_db` and `energy_db` is the frames that the VAD marks as speech. The noise is the quietest tenth of all frames of
+    the segment and of up to 0.5 s of non-speech on each side. `gain_db` brings the clip to -23 LUFS as far as its peak
+    stays below -1 dBFS. The stored audio keeps its level; readers apply the gain (`Corpus.read_audio(id, level=True)`).
+    `reverb_s` is the time in which falling levels would fall by 60 dB. `cut_clips` measures what needs the native-rate
+    audio (`bandwidth_hz`, `clipping`).
     """
 
     name = "score_quality"
@@ -94,7 +94,7 @@ class ScoreQuality(Stage[ScoreQualityConfig]):
         segment.reverb_s = reverb_s(samples)
 
     def _beside(self, session: Session, segment: Segment, spans: list[SpeechSpan]) -> np.ndarray:
-        """Frame powers of the non-speech just before and after the segment."""
+        """Return the frame powers of the non-speech just before and after the segment."""
         before = max((s.end_s for s in spans if s.end_s <= segment.start_s + 1e-6), default=0.0)
         after = min((s.start_s for s in spans if s.start_s >= segment.end_s - 1e-6), default=segment.end_s + _BESIDE_S)
         parts = []

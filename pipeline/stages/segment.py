@@ -23,9 +23,9 @@ class SegmentConfig(StageConfig):
     join_s: float = Field(0.6, ge=0)
     """Pauses up to this long are kept inside a segment, unless another voice begins after them."""
     pad_s: float = Field(0.15, ge=0, le=0.25)
-    """Silence kept before and after the speech, as far as there is any."""
+    """Silence kept before and after the speech, if there is any."""
     reach_s: float = Field(0.3, ge=0, le=1)
-    """How much further an end is moved to a quiet place where the voice is still heard at it."""
+    """Maximum further distance by which an end with voice at it is moved to a quiet place."""
     gap_s: float = Field(5.0, gt=0)
     """Stretches without speech of at least this length become rows with the hard reason `no_speech`."""
 
@@ -39,10 +39,10 @@ class SegmentConfig(StageConfig):
 class CutSegments(Stage[SegmentConfig]):
     """Stretches of speech -> segments, numbered over the session in order of recording and time.
 
-    The paper's clips are single utterances cut at pauses. `start_s` and `end_s` lie on samples of the recording's own
-    rate. For each recording, duration_s = silence_s + the sum of its segments, kept and rejected: stretches of five
-    seconds and more without speech are rejected rows, shorter pauses between segments are added up in `silence_s`.
-    Where the voice is still heard at an end, the end is moved to the nearest quiet place of its pause.
+    The paper's clips are single utterances cut at pauses. `start_s` and `end_s` lie on samples of the recording's own rate.
+    For each recording, duration_s = silence_s + the sum of its segments, kept and rejected. Stretches of at least five
+    seconds without speech are rejected rows; shorter pauses between segments are added to `silence_s`. An end with voice at
+    it is moved to the nearest quiet place of its pause.
     """
 
     name = "segment"
@@ -68,7 +68,7 @@ class CutSegments(Stage[SegmentConfig]):
         stretches: list[tuple[float, float]] = []
         for start, end in join_spans(spans, self.config):
             stretches += self._split(session, source_id, start, end)
-        # A span may pass the recording's end by a 16 kHz sample: the resampler rounds its length up.
+        # A span may exceed the recording's end by one 16 kHz sample: the resampler rounds its length up.
         edges = [(min(round(a * rate), length), min(round(b * rate), length)) for a, b in stretches]
         edges = [(a, b) for a, b in edges if a < b]
         pieces = pad_stretches(edges, length, round(self.config.pad_s * rate))
@@ -87,8 +87,8 @@ class CutSegments(Stage[SegmentConfig]):
         recording.silence_s = (length - used) / rate
 
     def _split(self, session: Session, source_id: str, start: float, end: float) -> list[tuple[float, float]]:
-        """Pieces of at most `max_s`, each split off at the quietest 100 ms of the later half of what fits; what is left
-        over for the last one is never less than a quarter of `max_s`."""
+        """Return pieces of at most `max_s`. Each is split off at the quietest 100 ms of the later half of what fits. The
+        last piece is never shorter than a quarter of `max_s`."""
         longest = self.config.max_s - 2 * self.config.pad_s
         pieces = []
         while end - start > longest:
@@ -103,10 +103,10 @@ class CutSegments(Stage[SegmentConfig]):
     def _settle(
         self, session: Session, recording: Recording, speech: list[tuple[int, int]], pieces: list[tuple[int, int]]
     ) -> list[tuple[int, int]]:
-        """The pieces, their ends moved where the voice is still heard at them (a soft consonant that the detector missed).
+        """Return the pieces with each end moved that has voice at it (a soft consonant that the detector missed).
 
-        An end stays within the pause it lies in: it never comes into speech or another piece, nor makes a piece longer
-        than `max_s`. Two pieces that share a pause share the cut.
+        An end stays within its pause: it never enters speech or another piece, nor makes a piece longer than `max_s`. Two
+        pieces that share a pause share the cut.
         """
         rate, source_id = recording.sample_rate, recording.source.source_id
         reach, longest = round(self.config.reach_s * rate), round(self.config.max_s * rate)
@@ -151,7 +151,8 @@ class CutSegments(Stage[SegmentConfig]):
 
 
 def join_spans(spans: list[SpeechSpan], config: SegmentConfig) -> list[tuple[float, float]]:
-    """Neighboring spans joined over short pauses, unless another voice begins or the whole gets longer than the target."""
+    """Return neighboring spans joined over short pauses, unless another voice begins or the result is longer than the
+    target."""
     joined: list[tuple[float, float]] = []
     for span in spans:
         if joined:

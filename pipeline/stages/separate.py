@@ -1,4 +1,4 @@
-"""Take music and noise away from the voice with Demucs, where they are and where it helps."""
+"""Remove music and noise from the voice with Demucs, if there are any and if it helps."""
 
 from __future__ import annotations
 
@@ -30,28 +30,29 @@ class SeparateConfig(StageConfig):
     model: str = "htdemucs"
     """Name of the weights in models.toml."""
     gate_db: float | None = 30.0
-    """Chunks whose quiet lies further below their loud than this have nothing to take away and are left alone; None: the
-    network hears everything."""
+    """A chunk whose quiet parts are more than this many dB below its loud parts has no background to remove and is left
+    unchanged. None: every chunk goes through the network."""
     min_gain: float | None = 0.1
-    """Rise of DNSMOS OVRL from which the separated chunk is used; None: always."""
+    """Minimum rise of DNSMOS OVRL for the separated chunk to be used. None: it is always used."""
     chunk_s: float = Field(15.0, gt=8)
-    """Seconds that are judged and separated at once: bounds the memory (44.1 kHz stereo float32 of four sources, 21 MB)."""
+    """Seconds that are judged and separated at once. They bound the memory (44.1 kHz stereo float32 of four sources, 21
+    MB)."""
     context_s: float = Field(2.0, ge=0)
-    """Seconds of audio on both sides that each chunk is given beside its own."""
+    """Seconds of audio on each side of a chunk that the network receives as context."""
     fade_s: float = Field(0.02, ge=0, le=1)
-    """Cross-fade between separated and untouched audio, inside the separated."""
+    """Seconds of cross-fade between separated and untouched audio, inside the separated part."""
     overlap: float = Field(0.25, ge=0, lt=1)
     """Overlap of the network's own 7.8 s windows."""
     device: Device = "auto"
-    """`auto`: the actor's share of a GPU (`engine.gpus`) where it has one, else the CPU."""
+    """`auto`: the actor's share of a GPU (`engine.gpus`) if it has one, otherwise the CPU."""
 
 
 class Separate(Stage[SeparateConfig]):
-    """Windows -> windows with the voice alone where that sounds better, and a lossless file of it at the recording's rate.
+    """Windows -> windows with the voice alone if that sounds better, and a lossless file of it at the recording's rate.
 
-    The paper separates sources before anything else. Here a chunk goes through the network only where something lies under
-    the voice (`gate_db`), and what comes out is used only where DNSMOS OVRL rises by `min_gain`: all else stays as it was
-    recorded, to the bit. `separated` is true of segments that have a separated part. Without weights nothing is changed.
+    The paper separates sources before anything else. Here a chunk goes through the network only if something lies under the
+    voice (`gate_db`). The result is used only if DNSMOS OVRL rises by `min_gain`. All other audio stays as it was recorded,
+    bit for bit. `separated` is true of segments that have a separated part. Without weights nothing is changed.
     """
 
     name = "separate"
@@ -115,16 +116,18 @@ class Separate(Stage[SeparateConfig]):
             path.unlink()
 
     def _gate(self, pcm: np.ndarray) -> bool:
-        """Whether something may lie under the voice of int16 [S]."""
+        """Return True if something may lie under the voice of int16 [S]."""
         if self.config.gate_db is None:
             return True
         backing = backing_db(pcm.astype(np.float32) / 32768.0)
         return backing is not None and backing < self.config.gate_db
 
     def _chunks(self, session: Session, recording: Recording, gated: list[bool]) -> Iterator[np.ndarray]:
-        """The recording at its own rate, float32, chunk by chunk, with the voice alone where that was better.
+        """Yield the recording at its own rate, float32, chunk by chunk, with the voice alone in chunks where that was
+        better.
 
-        A chunk is given out when the decision on the next one is known: it says whether there is a seam between them.
+        A chunk is yielded when the decision on the next one is known, because it determines whether there is a seam between
+        them.
         """
         found = recording.separation
         before_kept = False
@@ -149,7 +152,7 @@ class Separate(Stage[SeparateConfig]):
             yield self._settle(session, recording, waiting, before_kept, True)
 
     def _with_context(self, recording: Recording) -> Iterator[tuple[np.ndarray, int, int]]:
-        """(samples at the recording's rate, how many of them are context before, and after), one a chunk."""
+        """Yield (samples at the recording's rate, number of context samples before, number after), one per chunk."""
         rate = recording.sample_rate
         chunk, context = round(self.config.chunk_s * rate), round(self.config.context_s * rate)
         held, before = np.zeros(0, dtype=np.float32), 0
@@ -173,7 +176,7 @@ class Separate(Stage[SeparateConfig]):
         return np.pad(back, (0, max(0, len(native) - len(back))))[: len(native)]
 
     def _gain(self, own: np.ndarray, voice: np.ndarray, rate: int) -> float:
-        """By how much DNSMOS OVRL rises; 0 where nothing is rated."""
+        """Return the rise of DNSMOS OVRL; 0 if nothing is rated."""
         import soxr
 
         if self._dnsmos is None:
@@ -189,7 +192,7 @@ class Separate(Stage[SeparateConfig]):
         before_kept: bool,
         after_kept: bool,
     ) -> np.ndarray:
-        """The chunk as it is used, and the same put into the session's windows."""
+        """Return the chunk as it is used, and put it into the session's windows."""
         import soxr
 
         at, own, voice = chunk
@@ -203,7 +206,7 @@ class Separate(Stage[SeparateConfig]):
         return np.asarray(mixed, dtype=np.float32)
 
     def _fades(self, length: int, rate: int, at_start: bool, at_end: bool) -> np.ndarray:
-        """Weight of the voice: 1, and straight from and to 0 where untouched audio comes before or after."""
+        """Return the weight of the voice: 1, with a linear ramp from or to 0 if untouched audio comes before or after."""
         weight = np.ones(length, dtype=np.float32)
         fade = min(round(self.config.fade_s * rate), length // 2)
         ramp = np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)

@@ -1,4 +1,5 @@
-"""Find the language, the words and their times with Whisper; use the transcript that came with a recording where it fits."""
+"""Detect the language and recognize the words and their times with Whisper. Use the transcript that came with a recording
+if it fits."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from pipeline.text.invented import signs_of_invention
 from pipeline.text.match import MatchRules, WordSupport, judge
 from pipeline.text.timing import time_words
 
-# One window of speech for every two minutes votes: a talk may change its language after an hour.
+# One window of speech per two minutes votes: the language of a talk may change after an hour.
 _VOTE_EVERY_S, _MOST_WINDOWS = 120.0, 24
 _CHUNK_S = 25.0
 
@@ -36,55 +37,56 @@ class TranscribeConfig(StageConfig):
     model: str = "whisper-base"
     """Name of the CTranslate2 weights in models.toml."""
     beam_size: int = Field(5, ge=1)
-    """Hypotheses followed at once; 1 decodes greedily, twice as fast and about a point worse."""
+    """Hypotheses of the beam search. 1 decodes greedily, twice as fast and about a point worse."""
     language_windows: int = Field(4, ge=1)
-    """Windows of up to 30 s of speech, spread over a recording, that vote for its language; more in recordings over eight
-    minutes, one for every two minutes."""
+    """Windows of up to 30 s of speech, spread over a recording, that vote for its language. Recordings over eight minutes
+    use more: one per two minutes."""
     language_switch_p: float = Field(0.8, ge=0, le=1)
-    """A segment is in another language than its recording where it alone says so with this probability. Asked where the
-    windows disagree or the recognizer is in doubt; 1.01 is not possible, so 1 practically switches it off."""
+    """A segment gets another language than its recording if its own audio has that language with at least this probability.
+    It is tested if the windows disagree or the recognizer is in doubt. 1 practically switches it off."""
     unknown_below: float = Field(0.3, ge=0, le=1)
-    """A language found with less probability is recorded as unknown (null); the text stays."""
+    """A language detected with a lower probability is recorded as unknown (null); the text stays."""
     given_cer: float = Field(0.5, ge=0)
-    """Where the fit of a given transcript cannot be measured, it is used up to this character error rate."""
+    """If the fit of a given transcript cannot be measured, it is used up to this character error rate."""
     given_gain: float = Field(1.5)
-    """Nats a token that a given transcript must gain from the audio. Right ones gain 2.5 to 9, wrong ones up to 1.3."""
+    """Nats per token that a given transcript must gain from the audio. Correct ones gain 2.5 to 9, wrong ones up to 1.3."""
     second_pass: str = "greedy"
     """What recognizes a segment again for `agreement_cer`: `off`, `greedy` (the same model, without a beam and shifted by a
     quarter of a second), or the name of another model."""
     second_pass_on: Literal["doubtful", "all"] = "doubtful"
-    """Which segments are recognized again: those the first pass was in doubt about, or all with a recognized text."""
+    """Which segments are recognized again: those with a doubtful first pass, or all with a recognized text."""
     doubtful_logprob: float = -0.5
-    """A mean log probability below this is doubt, as are a compression ratio above 2 and any sign of invention."""
+    """A pass with a lower mean log probability is doubtful, as is one with a compression ratio above 2 or any sign of
+    invention."""
     window_margin_s: float | None = Field(6.0, ge=0)
-    """How much of the empty rest of Whisper's 30 s window is computed after a clip; null: all of it."""
+    """Seconds of the empty rest of Whisper's 30 s window that are computed after a clip. null: all of it."""
     batch_size: int = Field(1, ge=1)
-    """Segments through the model at once; halved by itself where the memory does not suffice. More gain nothing on a CPU, and
-    whisper-base on a GPU is slower for it."""
+    """Segments per batch of the model. Halved automatically if memory does not suffice. A larger batch gains nothing on a
+    CPU and makes whisper-base slower on a GPU."""
     threads: int = Field(1, ge=1)
-    """CPU threads of one actor. Two actors of one thread do a third more than one of two."""
+    """CPU threads per actor. Two actors with one thread each process a third more than one actor with two."""
     device: Device = "auto"
-    """`auto`: the actor's share of a GPU (`engine.gpus`) where it has one, else the CPU."""
+    """`auto`: the actor's share of a GPU (`engine.gpus`) if it has one, otherwise the CPU."""
     compute_type: str = "default"
-    """CTranslate2's; default: int8 on the CPU, float16 on a GPU."""
+    """Compute type of CTranslate2. default: int8 on the CPU, float16 on a GPU."""
 
 
 class Transcribe(Stage[TranscribeConfig]):
-    """Segments -> language, text, words with times (from the segment's start), and how sure the recognizer is.
+    """Segments -> language, text, words with times (from the segment's start), and the recognizer's confidence.
 
-    The paper transcribes with Whisper and aligns. Each segment is decoded on its own at temperature 0 and without the text
+    The paper transcribes with Whisper and aligns. Each segment is decoded separately at temperature 0 and without the text
     before it, so that the same segment always gives the same text and an error cannot spread.
 
     * **Language**: that of the recording, by the mean probability over windows of its speech; a language given with the
-      source counts as sure. Where windows disagree, or the recognizer is in doubt, the segment itself may say another.
-    * **Given transcripts come first**: shared out over the segments by their times or by alignment, judged by how much the
-      audio supports their words, trimmed or completed at the ends, and used (`text_source` "given" or "repaired");
-      otherwise the recognized text stays ("asr"). `other_text` keeps the text that was not used.
-    * **A second pass** gives `agreement_cer`; signs of invention, a switch of language and what was done with a given
+      source counts as certain. If windows disagree, or the recognizer is in doubt, the segment itself may get another.
+    * **Given transcripts come first**: they are distributed over the segments by their times or by alignment, and judged by
+      how much the audio supports their words. They are trimmed or completed at the ends, and used (`text_source` "given" or
+      "repaired"); otherwise the recognized text stays ("asr"). `other_text` keeps the text that was not used.
+    * **A second pass** gives `agreement_cer`. Signs of invention, a switch of language and what was done with a given
       transcript become `flags`. Nothing is dropped here.
 
-    `chars_per_s` and `rate_sps` (syllables) are per second of the segment without its head and tail silence as the words
-    tell it.
+    `chars_per_s` and `rate_sps` (syllables) are per second between the start of the segment's first word and the end of its
+    last.
     """
 
     name = "transcribe"
@@ -118,7 +120,8 @@ class Transcribe(Stage[TranscribeConfig]):
         models = [self._recogniser(name) for name in self.weights()]
         self.first, self.second = models[0], models[-1]
         self.known_languages: dict[str, DetectedLanguage] = {}
-        """By source id. A forecast hears parts of recordings; what they speak is found from all over them."""
+        """Language by source id. A forecast processes parts of recordings, but detects their languages over the whole
+        recordings."""
 
     def _recogniser(self, name: str) -> Recognizer:
         config = self.config
@@ -139,7 +142,7 @@ class Transcribe(Stage[TranscribeConfig]):
         return session
 
     def find_languages(self, session: Session) -> dict[str, DetectedLanguage]:
-        """The language of each recording that has speech, by its source id."""
+        """Return the language of each recording that has speech, by its source id."""
         languages: dict[str, DetectedLanguage] = {}
         self.for_each(session, session.usable(), lambda recording: self._hear_language(session, recording, languages))
         return languages
@@ -147,7 +150,7 @@ class Transcribe(Stage[TranscribeConfig]):
     def _for_together(
         self, session: Session, recognizer: Recognizer, segments: list[Segment], work: Callable[[Segment], None]
     ) -> None:
-        """`for_each`, or where the recognizer can do more at once, batches of segments. `work` must be repeatable."""
+        """Run `for_each`, or batches of segments if the batch size is above 1. `work` must be repeatable."""
         size = self.config.batch_size
         if size == 1:
             self.for_each(session, segments, work)
@@ -159,7 +162,7 @@ class Transcribe(Stage[TranscribeConfig]):
         self.for_batches(session, segments, work_together, size)
 
     def _hear_language(self, session: Session, recording: Recording, languages: dict[str, DetectedLanguage]) -> None:
-        """Adds {source id: language}; nothing where there is nothing to hear."""
+        """Add {source id: language}, or nothing if the recording has no speech."""
         source = recording.source
         if source.source_id in self.known_languages:
             languages[source.source_id] = self.known_languages[source.source_id]
@@ -183,7 +186,7 @@ class Transcribe(Stage[TranscribeConfig]):
     def _recognise(
         self, session: Session, segment: Segment, spoken: DetectedLanguage, heard: dict[int, Transcription]
     ) -> None:
-        """The segment's own words, in its recording's language or in the one it is clearly in."""
+        """Recognize the segment's text, in its recording's language or in the one that it is clearly in."""
         audio = session.audio(segment)
         ask = not spoken.given and segment.duration_s >= LEAST_S and self.first.multilingual
         here = spoken
@@ -211,7 +214,7 @@ class Transcribe(Stage[TranscribeConfig]):
         return bool(signs_of_invention(heard.text, language, _spoken_s(heard), heard.logprob, heard.no_speech_p))
 
     def use_given(self, session: Session, recording: Recording, heard: dict[int, Transcription]) -> None:
-        """Share out the transcript that came with a recording over its segments, and use what fits of it.
+        """Distribute the transcript that came with a recording over its segments, and use the parts that fit.
 
         `heard`: by `id(segment)`, what was recognized in each segment.
         """
@@ -246,7 +249,8 @@ class Transcribe(Stage[TranscribeConfig]):
         segment.words = time_words(match.text, heard.words, language, segment.duration_s)
 
     def _support(self, session: Session, segment: Segment, heard: Transcription, text: str) -> list[WordSupport] | None:
-        """What the audio says to a text, chunk by chunk where the segment is longer than the model hears at once."""
+        """Return how well the audio supports each word of a text; None if that cannot be measured. A segment that is longer
+        than the model's window is measured chunk by chunk."""
         audio, language = session.audio(segment), heard.language
         if segment.duration_s <= WINDOW_S:
             return self.first.support(audio, text, language)
@@ -268,7 +272,7 @@ class Transcribe(Stage[TranscribeConfig]):
         return found
 
     def _check(self, segment: Segment) -> None:
-        """Rates and flags of a segment whose text is decided."""
+        """Set the rates and flags of a segment whose text is decided."""
         text, language = str(segment.text), segment.language
         if language and known_language(language) is None:
             segment.flags.append("foreign_language")
@@ -277,11 +281,11 @@ class Transcribe(Stage[TranscribeConfig]):
             segment.chars_per_s = count_characters(text) / spoken
             segment.rate_sps = count_syllables(text) / spoken
             signs = signs_of_invention(text, language, spoken, segment.asr_logprob, segment.no_speech_p)
-            # A person's words may say anything; only their rate is still a sign, of words that belong elsewhere.
+            # A given text may say anything. Only its rate is a sign, namely of words that belong elsewhere.
             segment.flags += signs if segment.text_source == "asr" else [s for s in signs if s == "unusual_rate"]
 
     def _is_heard_again(self, segment: Segment) -> bool:
-        """Whether a second pass is made of a segment: of a recognized text, where it is in doubt or all are."""
+        """Return True if a segment gets a second pass: its text was recognized, and it is doubtful or all segments get one."""
         config = self.config
         if segment.text_source != "asr" or config.second_pass == "off":
             return False
@@ -291,11 +295,12 @@ class Transcribe(Stage[TranscribeConfig]):
         return config.second_pass_on == "all" or doubtful or bool(set(segment.flags) - {"given_rejected"})
 
     def _hear_again(self, session: Session, segment: Segment, language: str | None) -> None:
-        """The second pass: `agreement_cer` of a recognized text."""
+        """Run the second pass: set `agreement_cer` of a recognized text."""
         config = self.config
         audio, beam = session.audio(segment), config.beam_size
         if config.second_pass == "greedy":
-            # The same audio at another place of the window: what the model guesses changes, what it hears stays.
+            # The same audio at another place of the window: words that the model guesses change, words that the audio
+            # supports stay.
             audio, beam = np.concatenate([np.zeros(PCM_RATE // 4, dtype=np.float32), audio]), 1
         again = self.second.transcribe(audio, language, beam)
         segment.agreement_cer = error_rate(again.text, str(segment.text), segment.language)
@@ -306,7 +311,8 @@ def _spoken_s(heard: Transcription) -> float:
 
 
 def _chunks(heard: Transcription, end_s: float) -> list[float]:
-    """Times that cut a long segment into chunks the model hears at once: where it ended its own pieces, if near enough."""
+    """Return times that cut a long segment into chunks the model processes at once. A cut is the end of a piece of the
+    first pass if one is near enough."""
     cuts = [0.0]
     while end_s - cuts[-1] > _CHUNK_S:
         fitting = [end for end in heard.ends if cuts[-1] + 1.0 < end <= cuts[-1] + _CHUNK_S]

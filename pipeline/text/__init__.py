@@ -1,4 +1,4 @@
-"""What is spoken: counts, comparison of two texts, alignment of a given transcript, and signs of invented text."""
+"""The spoken text: counts, comparison of two texts, alignment of a given transcript, and signs of invented text."""
 
 from pipeline.text.align import share_out, share_spans
 from pipeline.text.compare import comparable, error_rate, word_error_rate

@@ -1,4 +1,4 @@
-"""A given transcript cut up for the segments of its recording: by what was recognized in each, and by its own times."""
+"""Divide a given transcript over the segments of its recording: by what was recognized in each, and by its own times."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pipeline.text.compare import comparable
 
 
 def share_out(given: str, recognized: Sequence[str], unit: str = "word") -> list[str]:
-    """A given transcript cut into one stretch for each recognized text, in order; together they are the whole of it.
+    """Return a given transcript cut into one stretch per recognized text, in order; together they are the whole transcript.
 
-    Both are compared as words (or as characters, unit "char") without case and punctuation. A border goes where the words
-    around it match; between two places that match, in proportion.
+    Both are compared as words (or as characters, unit "char") without case and punctuation. A border is placed where the
+    words around it match; between two places that match, in proportion.
     """
     pattern = r"\S+\s*" if unit == "word" else r"\S\s*"
     pieces = re.findall(pattern, given.strip())
@@ -34,11 +34,11 @@ def share_out(given: str, recognized: Sequence[str], unit: str = "word") -> list
 def share_spans(
     spans: Sequence[TimedText], places: Sequence[tuple[float, float]], recognized: Sequence[str], unit: str = "word"
 ) -> list[str]:
-    """A transcript with times, cut into one stretch for each place (start, end in seconds of the recording, in order).
+    """Return a transcript with times, cut into one stretch per place (start, end in seconds of the recording, in order).
 
-    A part belongs to the places it shares at least half of itself or of the place with, else to the one it shares most
-    with; a part that touches none is said where nobody speaks and is in no stretch. Where several places share parts, what
-    was recognized tells where the words between them are cut: times of subtitles are seldom exact.
+    A part belongs to the places with which it shares at least half of itself or of the place, otherwise to the one with
+    which it shares most. A part that touches no place is in no stretch: nobody speaks at its time. If several places share
+    parts, the recognized text decides where the words between them are cut, because times of subtitles are seldom exact.
     """
     touched = [_touched(span, places) for span in spans]
     groups: list[tuple[int, int]] = []
@@ -55,7 +55,7 @@ def share_spans(
 
 
 def _touched(span: TimedText, places: Sequence[tuple[float, float]]) -> list[int]:
-    """Which places (in order, without overlap) a part belongs to."""
+    """Return the places (in order, without overlap) that a part belongs to."""
     if not places:
         return []
     first = bisect.bisect_right(places, span.start_s, key=lambda place: place[1])
@@ -67,7 +67,7 @@ def _touched(span: TimedText, places: Sequence[tuple[float, float]]) -> list[int
 
 
 def _across(place: int, blocks: Sequence[tuple[int, int, int]], ours: int, theirs: int) -> int:
-    """Where a place in our words lies in theirs."""
+    """Return the position in their words of a position in our words."""
     a, b = 0, 0
     for our, their, size in [*blocks, (ours, theirs, 0)]:
         if place < our or (place == our and size == 0):

@@ -1,4 +1,4 @@
-"""Characters and syllables of a text, and how many a second a speaker of the language can say."""
+"""Characters and syllables of a text, and how many per second a speaker of the language can say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 
 from catalogs.vocabulary.languages import language as known_language
 
-# One character of these is (at least) one syllable: Han, kana, Hangul syllables, Yi, and the syllabic Ethiopic.
+# Each character of these is (at least) one syllable: Han, kana, Hangul syllables, Yi, and the syllabic Ethiopic.
 _SYLLABIC = re.compile(r"[\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\ua000-\ua48f\u1200-\u137f]")
 _SMALL_KANA = re.compile(r"[ぁぃぅぇぉゃゅょゎァィゥェォャュョヮー]")
 _VOWELS = re.compile(
@@ -15,8 +15,8 @@ _VOWELS = re.compile(
     re.IGNORECASE,
 )
 
-#: Letters per second by script, slowest and fastest: about a third of, and twice, what readers of such languages do. Marks
-#: are not letters (Thai, Hindi), and Arabic and Hebrew leave their vowels out.
+#: Letters per second by script, slowest and fastest: about a third of, and twice, the rate of readers of such languages.
+#: Marks are not letters (Thai, Hindi), and Arabic and Hebrew leave their vowels out.
 _RATES: dict[str, tuple[float, float]] = {
     "Latn": (4.0, 28.0),
     "Cyrl": (4.0, 28.0),
@@ -36,14 +36,16 @@ _LEAST_LETTERS, _LEAST_S = 6, 0.8
 
 
 def count_characters(text: str) -> int:
-    """Letters and digits of a text (marks that change a letter are not counted): what chars_per_s counts."""
+    """Return the number of letters and digits of a text, without marks that change a letter. This is what chars_per_s
+    counts."""
     return sum(unicodedata.category(character)[0] in "LN" for character in text)
 
 
 def count_syllables(text: str) -> int:
-    """Syllables, roughly: groups of vowels in alphabetic scripts, one a character in syllabic ones (small kana: none).
+    """Return the approximate number of syllables: groups of vowels in alphabetic scripts, one per character in syllabic
+    ones (small kana: none).
 
-    Letters without any vowel sign (abbreviations, digits, abjads without marks) count one syllable a word at least.
+    Words without any vowel sign (abbreviations, digits, abjads without marks) count as at least one syllable each.
     """
     syllabic = len(_SYLLABIC.findall(text)) - len(_SMALL_KANA.findall(text))
     rest = _SYLLABIC.sub(" ", text)
@@ -54,9 +56,10 @@ def count_syllables(text: str) -> int:
 
 
 def rate_is_unusual(text: str, spoken_s: float, language: str | None) -> bool:
-    """Whether nobody says this text in this time (seconds of voice, without head and tail silence).
+    """Return True if nobody can say this text in this time (seconds of voice, without head and tail silence).
 
-    Never where it cannot be told: short texts, languages outside the 30, and digits, which are more than their letters.
+    Return False if that cannot be judged: for short texts, for languages outside the 30, and for digits, which are longer
+    when spoken.
     """
     known = known_language(language)
     letters = count_characters(text)

@@ -1,4 +1,4 @@
-"""Which part of a given transcript belongs to each segment of its recording."""
+"""Assign the parts of a given transcript to the segments of its recording."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.text.align import share_out, share_spans
 
 
 def share_transcript(source: Source, segments: Sequence[Segment], recognized: Sequence[str]) -> list[str]:
-    """The given text of each segment ("" where it has none): by its times where they came with it, else by alignment.
+    """Return the given text of each segment ("" if it has none): by its times if they came with it, otherwise by alignment.
 
     `segments` are those of the recording that were recognized, in order of time.
     """

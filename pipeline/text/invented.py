@@ -1,7 +1,7 @@
-"""Signs that a recognizer invented its text: loops, sentences it knows from subtitles, and speech nobody can speak.
+"""Signs that a recognizer invented its text: loops, sentences it knows from subtitles, and impossible rates of speech.
 
-Each sign has a name, which becomes a flag of the segment; none of them deletes anything. Numbers with a separate
-column (compression ratio, no-speech probability, log probability) are judged by the thresholds.
+Each sign has a name, which becomes a flag of the segment; none of them deletes anything. Measures with a separate column
+(compression ratio, no-speech probability, log probability) are judged by the thresholds.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pipeline.text.compare import comparable
 from pipeline.text.counts import rate_is_unusual
 from pipeline.text.stock_phrases import CREDIT_OPENINGS, CREDITS, FAREWELLS
 
-#: (Length of a run in words or characters, how often it may follow itself): people do say "no, no, no, no" and "ha ha ha".
+#: (Length of a run in words or characters, how often it may occur in a row): people do say "no, no, no, no" and "ha ha ha".
 _REPEATS = {"word": ((1, 6), (2, 4), (4, 3), (12, 2)), "char": ((1, 9), (2, 6), (4, 4), (7, 3), (20, 2))}
-#: "aaaaaaaaaaaaa": up to four letters that follow themselves eleven times and more without a space.
+#: "aaaaaaaaaaaaa": up to four letters that are repeated at least eleven times without a space.
 _WITHIN_A_WORD = re.compile(r"([^\W\d]{1,4}?)\1{11,}")
 _DOUBTFUL_NO_SPEECH, _DOUBTFUL_LOGPROB = 0.3, -0.7
 
@@ -30,7 +30,7 @@ def signs_of_invention(
     logprob: float | None = None,
     no_speech_p: float | None = None,
 ) -> list[str]:
-    """Flags of a recognized text: `looping_text`, `stock_phrase`, `unusual_rate`; none for a text without words."""
+    """Return the flags of a recognized text: `looping_text`, `stock_phrase`, `unusual_rate`; none for a text without words."""
     plain = comparable(text, language)
     if not plain:
         return []
@@ -45,9 +45,9 @@ def signs_of_invention(
 
 
 def loops(text: str, language: str | None = None) -> bool:
-    """Whether a run of words (characters, where words are not separated) follows itself more often than people repeat.
+    """Return True if a run of words (characters, if words are not separated) is repeated more often than people repeat.
 
-    The limits: 7 times one word, 5 times two or three, 4 times four to eleven, 3 times twelve or more. Digits are free:
+    The limits: 7 times one word, 5 times two or three, 4 times four to eleven, 3 times twelve or more. Digits are exempt:
     "0 0 0 0 0 0 0" is a number.
     """
     unit = text_unit(language, text)
@@ -63,17 +63,18 @@ def loops(text: str, language: str | None = None) -> bool:
 
 
 def _most_repeats(units: Sequence[str], length: int) -> int:
-    """How many times in a row some run of `length` units occurs, at most; runs of digits alone are not counted."""
+    """Return the highest number of times in a row that a run of `length` units occurs; runs of digits alone are not
+    counted."""
     most = run = 0
     for index in range(length, len(units)):
-        # A digit never continues a run: numbers may say anything over and over.
+        # A digit never continues a run: numbers may repeat.
         run = run + 1 if units[index] == units[index - length] and not units[index].isdigit() else 0
         most = max(most, run)
     return most // length + 1
 
 
 def is_credit(plain: str, language: str | None) -> bool:
-    """Return True if a comparable text names a subtitler, of its language or of any."""
+    """Return True if a comparable text names a subtitler, in the list of its language or of all languages."""
     code = _code(language)
     return any(phrase in f" {plain} " for key in ("*", code) for phrase in _phrases("credits", key, code))
 
@@ -101,7 +102,8 @@ _LISTS = {"credits": CREDITS, "openings": CREDIT_OPENINGS, "farewells": FAREWELL
 
 @functools.cache
 def _phrases(kind: str, key: str, code: str) -> tuple[str, ...]:
-    """The phrases of a list as `comparable` gives them for a language; credits and openings begin where a word does."""
+    """Return the phrases of a list in the form of `comparable` for a language. Credits and openings match only at the start
+    of a word."""
     plain = (comparable(phrase, code) for phrase in _LISTS[kind].get(key, ()))
     if kind == "farewells":
         return tuple(plain)

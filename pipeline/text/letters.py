@@ -1,4 +1,4 @@
-"""Pieces of text and their comparable letters: how two texts are laid beside each other and led back to words."""
+"""Pieces of text and their comparable letters: two texts are aligned by letters and mapped back to words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.text.compare import comparable
 
 
 class Letters:
-    """The comparable letters of pieces of text (words with the space after them), and which piece each belongs to."""
+    """The comparable letters of pieces of text (words with the space after them), and the piece that each belongs to."""
 
     def __init__(self, pieces: Sequence[str], language: str | None) -> None:
         self.pieces = list(pieces)
@@ -22,15 +22,15 @@ class Letters:
         self.owner = np.repeat(np.arange(len(bare)), [len(piece) for piece in bare])
 
     def within(self, span: tuple[int, int]) -> list[int]:
-        """The pieces that have more than half of their letters within a stretch of letters."""
+        """Return the pieces that have more than half of their letters within a stretch of letters."""
         inside = np.bincount(self.owner[span[0] : span[1]], minlength=len(self.pieces))
         whole = np.bincount(self.owner, minlength=len(self.pieces))
         return [int(i) for i in np.flatnonzero(inside * 2 > whole)]
 
 
 def split_pieces(text: str, language: str | None) -> list[str]:
-    """Words with the space after them; in languages written without spaces single characters with their marks and the
-    punctuation that follows. Together they are the text."""
+    """Return words with the space after them; in languages written without spaces, single characters with their marks and
+    the punctuation that follows. Together they are the text."""
     text = text.strip()
     if text_unit(language, text) == "word":
         return re.findall(r"\S+\s*", text)

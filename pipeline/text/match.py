@@ -1,10 +1,10 @@
-"""Whether a given transcript is what is said in a segment, and what of it can be used.
+"""Decide whether a given transcript is what is said in a segment, and which parts of it can be used.
 
-A recognizer's text alone cannot decide that: where it is weak in a language, a perfect transcript differs from it as much as
-a wrong one does where it is strong. So the given text is also put before the recognizer word by word, once with the audio
-and once with silence: by how much the audio makes a word likelier than the words before it do (its *gain*, in nats a token)
-says whether the word is in the audio, whatever the recognizer would have written itself. Words that are there gain 2 to 10
-nats in every language tried, words that are not about 0, in strong languages and in weak ones.
+The text of a recognizer cannot decide that alone. In a language where it is weak, a perfect transcript differs from its
+text as much as a wrong one does where it is strong. So the recognizer also scores the given text word by word, once with
+the audio and once with silence. The *gain* of a word, in nats per token, is by how much the audio raises its likelihood
+above that from the preceding words. It shows whether the word is in the audio, whatever the recognizer would have written
+itself. Words that are there gain 2 to 10 nats in every language tried, weak or strong; words that are not gain about 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.records import Word
 from pipeline.text.compare import comparable, error_rate
 from pipeline.text.letters import Letters, split_pieces
 
-#: Runs of equal letters shorter than this are chance.
+#: Runs of equal letters shorter than this are due to chance.
 _ANCHOR = 3
 _LETTERS_A_DIGIT = 7
 
@@ -37,43 +37,43 @@ class WordSupport:
 
 @dataclass(frozen=True)
 class MatchRules:
-    """What makes a given transcript wrong; lengths in letters."""
+    """The rules for rejecting a given transcript; lengths in letters."""
 
     sure_cer: float = 0.05
-    """Up to this error rate against the recognized text nothing else is asked."""
+    """Up to this error rate against the recognized text, nothing else is tested."""
     least_gain: float = 1.5
-    """Mean nats a token that a text must gain from the audio: right ones 2.5 and more, wrong ones 1.3 and less."""
+    """Mean nats per token that a text must gain from the audio: correct ones gain 2.5 and more, wrong ones 1.3 and less."""
     word_gain: float = 1.0
     """A run of words that gains less is not in the audio."""
     end_letters: int = 4
-    """What is missing or too much at the head or the tail counts from here on."""
+    """Minimum number of missing or extra letters at the head or the tail that counts."""
     middle_letters: int = 7
-    """The same between two places that match: recognizers add and leave out short words there."""
+    """The same between two places that match, where recognizers add and leave out short words."""
     replaced_letters: int = 5
-    """Other words in the place of those heard count from this length on, on both sides."""
+    """Minimum length on both sides for words that replace recognized ones to count."""
     replaced_gain: float = 1.0
-    """Such words that gain less are not in the audio."""
+    """Such words are not in the audio if they gain less."""
     heard_p: float = 0.5
-    """Words that were recognized with less do not count against a transcript."""
+    """Words that were recognized with a lower probability do not count against a transcript."""
     fallback_cer: float = 0.5
-    """The error rate up to which a text is used where its gain cannot be measured."""
+    """Maximum error rate at which a text is used if its gain cannot be measured."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """What came of a given transcript: the text to use, where it comes from, and why."""
+    """The result for a given transcript: the text to use, its origin, and why."""
 
     text: str
     source: Literal["given", "repaired", "asr"]
     cer: float
     gain: float | None = None
-    """Mean nats a token; None where it was not asked for."""
+    """Mean nats per token; None if it was not measured."""
     flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Gap:
-    """A stretch between two places that match, as letters of what was heard and of what was given."""
+    """A stretch between two places that match, as letters of the recognized and of the given text."""
 
     heard: tuple[int, int]
     given: tuple[int, int]
@@ -81,7 +81,7 @@ class _Gap:
 
     @property
     def excess(self) -> int:
-        """Letters that were heard beyond those given; negative: given beyond those heard."""
+        """Recognized letters minus given letters; negative if more were given."""
         return (self.heard[1] - self.heard[0]) - (self.given[1] - self.given[0])
 
 
@@ -95,9 +95,9 @@ def judge(
 ) -> Match:
     """Decide between a given text and the recognized one (`heard`, with its `words`).
 
-    `support` is asked only where the two differ, and may answer None where it cannot tell. Words at the head or the tail of
-    the given text that the audio does not hold are trimmed; words that were clearly heard and are not in it are put in
-    (`source` "repaired"). What cannot be repaired gives way to the recognized text ("asr").
+    `support` is called only if the two differ, and may return None if it cannot measure. Words at the head or the tail of
+    the given text that are not in the audio are trimmed. Words that were clearly recognized and are missing from it are
+    inserted (`source` "repaired"). If the given text cannot be repaired, the recognized text is used ("asr").
     """
     rules = rules or MatchRules()
     cer = error_rate(heard, given, language)
@@ -121,10 +121,10 @@ def judge(
     dropped = {piece for gap in extra for piece in theirs.within(gap.given)}
     kept = np.array([owner not in dropped for owner in theirs.owner])
     rejected = Match(heard, "asr", cer, gain, ("given_rejected",))
-    # A third of it left: nothing tells that the rest is meant for this audio.
+    # With less than a third left, nothing shows that the rest belongs to this audio.
     if any(not gap.at_end for gap in extra) or 3 * kept.sum() < len(kept) or (extra and missing):
         return rejected
-    # More of it would be the recognizer's than the person's.
+    # More of the text would come from the recognizer than from the given transcript.
     if sum(gap.excess for gap in missing) > len(theirs.letters):
         return rejected
     if (float(gains[kept].mean()) if extra else gain) < rules.least_gain:
@@ -138,7 +138,7 @@ def judge(
 
 
 def _gaps(heard: str, given: str, scale: float) -> list[_Gap]:
-    """The stretches between places where at least three letters (two characters) match."""
+    """Return the stretches between places where at least three letters (two characters) match."""
     least = max(round(_ANCHOR / scale), 2)
     matcher = SequenceMatcher(None, heard, given, autojunk=False)
     gaps, i, j = [], 0, 0
@@ -154,7 +154,7 @@ def _gaps(heard: str, given: str, scale: float) -> list[_Gap]:
 
 
 def _counts(gap: _Gap, ours: Letters, theirs: Letters, rules: MatchRules, scale: float) -> bool:
-    """Whether a gap is long enough to matter; a number in digits on one side alone has any length."""
+    """Return True if a gap is long enough to matter; a number in digits on one side alone may have any length."""
     heard, given = ours.letters[slice(*gap.heard)], theirs.letters[slice(*gap.given)]
     for digits, letters in ((heard, given), (given, heard)):
         if digits.isdigit() and letters.isalpha() and len(letters) <= _LETTERS_A_DIGIT * (len(digits) + 1):
@@ -165,25 +165,25 @@ def _counts(gap: _Gap, ours: Letters, theirs: Letters, rules: MatchRules, scale:
 
 
 def _is_unsaid(gap: _Gap, gains: np.ndarray, rules: MatchRules) -> bool:
-    """Whether the given words of a gap are not in the audio."""
+    """Return True if the given words of a gap are not in the audio."""
     if gap.given[0] == gap.given[1]:
         return False
     return float(gains[slice(*gap.given)].mean()) < (rules.word_gain if gap.excess < 0 else rules.replaced_gain)
 
 
 def _was_heard(gap: _Gap, ours: Letters, words: Sequence[Word], rules: MatchRules) -> bool:
-    """Whether the words of a gap were recognized with enough probability to be believed."""
+    """Return True if the words of a gap were recognized with sufficient probability."""
     inside = ours.within(gap.heard)
     return bool(inside) and float(np.mean([words[i].p if words else 1.0 for i in inside])) >= rules.heard_p
 
 
 def _letter_gains(found: Sequence[WordSupport], count: int, language: str | None) -> np.ndarray:
-    """float [count]: the gain of each letter of the given text, in nats a token of its word."""
+    """Return float [count]: the gain of each letter of the given text, in nats per token of its word."""
     letters = [len(comparable(word.word, language).replace(" ", "")) for word in found]
     gains = np.repeat([word.gain / max(word.tokens, 1) for word in found], letters)
     if len(gains) == count:
         return gains
-    # The recognizer's words are cut elsewhere (it splits within a letter): as near as they come.
+    # The recognizer splits words at other places (even within a letter): the gains are interpolated.
     return np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(gains)), gains) if len(gains) else np.zeros(count)
 
 
@@ -192,7 +192,7 @@ def _total(found: Sequence[WordSupport]) -> float:
 
 
 def _put_in(ours: Letters, theirs: Letters, missing: Sequence[_Gap], heard: str) -> str:
-    """The given text with the words that were heard in its gaps instead of those it has there."""
+    """Return the given text with the words that were recognized in its gaps instead of those that it has there."""
     before: dict[int, list[str]] = {}
     dropped: set[int] = set()
     for gap in missing:
@@ -201,7 +201,7 @@ def _put_in(ours: Letters, theirs: Letters, missing: Sequence[_Gap], heard: str)
         if place in dropped or (
             gap.given[0] and place < len(theirs.pieces) and theirs.owner[gap.given[0] - 1] == place
         ):
-            # In the middle of a word that stays: what was heard comes after it.
+            # In the middle of a word that stays: the recognized words come after it.
             place += place not in dropped
         before.setdefault(place, []).extend(ours.pieces[i].strip() for i in ours.within(gap.heard))
     spaced = any(piece != piece.rstrip() for piece in theirs.pieces) or " " in heard.strip()

@@ -1,9 +1,10 @@
-"""Sentences that recognizers put where nobody speaks: credits of subtitles and farewells of videos they were trained on."""
+"""Sentences that recognizers write where nobody speaks: credits of subtitles and farewells of videos that they were trained
+on."""
 
 from __future__ import annotations
 
-#: Names of subtitlers and their firms: nobody says these by chance, and a text that holds one was invented. In the form
-#: that `comparable` gives them.
+#: Names of subtitlers and their firms: nobody says these by chance, so a text that contains one was invented. In the form
+#: that `comparable` returns.
 CREDITS: dict[str, tuple[str, ...]] = {
     "*": ("amara org", "dimatorzok", "castingwords", "otter ai", "opensubtitles", "subtitulamos tv", "addic7ed"),
     "ar": ("ترجمه نانسي قنقر", "نانسي قنقر"),
@@ -25,7 +26,7 @@ CREDITS: dict[str, tuple[str, ...]] = {
     "zh": ("明镜与点点栏目", "明鏡與點點欄目", "字幕由amara", "优优独播剧场", "優優獨播劇場"),
 }  # fmt: skip
 
-#: How credits begin, and how sentences of people may begin too ("Subtitles by the way were awful"): they count only where
+#: Openings of credits. Spoken sentences may begin this way too ("Subtitles by the way were awful"), so they count only if
 #: they open the text and the recognizer was in doubt.
 CREDIT_OPENINGS: dict[str, tuple[str, ...]] = {
     "da": ("danske tekster af",),
@@ -43,7 +44,7 @@ CREDIT_OPENINGS: dict[str, tuple[str, ...]] = {
     "zh": ("请不吝点赞", "請不吝點贊", "中文字幕志愿者", "中文字幕志願者"),
 }  # fmt: skip
 
-#: People do say these: they count only where they are the whole text and the recognizer was in doubt.
+#: People do say these: they count only if they are the whole text and the recognizer was in doubt.
 FAREWELLS: dict[str, tuple[str, ...]] = {
     "ar": ("شكرا للمشاهده", "اشتركوا في القناه"),
     "da": ("tak for at du saa med",),

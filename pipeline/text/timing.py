@@ -12,10 +12,10 @@ from pipeline.text.letters import Letters, split_pieces
 
 
 def time_words(text: str, heard: Sequence[Word], language: str | None, end_s: float) -> list[Word]:
-    """The words (or characters) of a text with times in seconds of its segment of `end_s` seconds.
+    """Return the words (or characters) of a text with times in seconds of its segment of `end_s` seconds.
 
-    Letters that were recognized alike have their time; those between share the time between them. `p` is the probability
-    of what was recognized, times the share of the word's letters that match it: 0 for a word nothing of which was heard.
+    Letters that match recognized ones have their time; the letters between share the time between. `p` is the probability
+    of what was recognized, times the share of the word's letters that match it: 0 for a word without a match.
     """
     pieces = split_pieces(text, language)
     ours, theirs = Letters([word.word for word in heard], language), Letters(pieces, language)
@@ -23,11 +23,11 @@ def time_words(text: str, heard: Sequence[Word], language: str | None, end_s: fl
         return [Word(piece.strip(), 0.0, 0.0, 0.0) for piece in pieces]
     starts, ends, p = _letter_times(heard, ours)
     first, last = (heard[0].start, heard[-1].end) if heard else (0.0, end_s)
-    # A border of letters is known where a matching letter begins or ends; the rest lie evenly between these.
+    # The time of a border is known where a matching letter begins or ends; the others are spread evenly between these.
     places, times, sure = [0.0], [first], np.zeros(len(theirs.letters))
     for block in SequenceMatcher(None, ours.letters, theirs.letters, autojunk=False).get_matching_blocks():
         for i, j in zip(range(block.a, block.a + block.size), range(block.b, block.b + block.size), strict=True):
-            # Just within the letter, so that the end of one and the start of the next may be different times.
+            # Slightly inside the letter, so that the end of one and the start of the next may be different times.
             places += [j + 1e-6, j + 1 - 1e-6]
             times += [starts[i], ends[i]]
             sure[j] = p[i]
@@ -48,7 +48,7 @@ def time_words(text: str, heard: Sequence[Word], language: str | None, end_s: fl
 
 
 def _letter_times(heard: Sequence[Word], letters: Letters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(start, end, probability) [letters] of each letter that was recognized, evenly within its word."""
+    """Return (start, end, probability) [letters] of each letter that was recognized, evenly within its word."""
     counts = np.bincount(letters.owner, minlength=len(heard)) if len(heard) else np.zeros(0, dtype=int)
     starts = [
         word.start + (word.end - word.start) * k / n for word, n in zip(heard, counts, strict=True) for k in range(n)

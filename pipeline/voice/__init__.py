@@ -1,1 +1,1 @@
-"""Voice prints: the encoders behind `embed_speaker`, and grouping a session's segments by voice."""
+"""Voiceprints: the encoders behind `embed_speaker`, and grouping a session's segments by voice."""

@@ -1,27 +1,29 @@
-"""Grouping voice prints: average-linkage clustering by cosine, for the hundreds or thousands of segments of a session."""
+"""Group voiceprints by average-linkage clustering of cosines, for the hundreds or thousands of segments of a session."""
 
 from __future__ import annotations
 
 import numpy as np
 
-#: Mean cosine from which two groups are one voice, by the width of the print (256: GE2E, 192: ECAPA). Measured for GE2E by
-#: benchmarks/quality/speakers.py on sessions that mix four and five voices: 0.78 keeps groups of whatever kind 97 % pure; a voice
-#: that reads stays mostly in one group, one that acts seven moods falls into several. ECAPA's is what its users cluster
-#: with, not measured here.
+#: Minimum mean cosine of two groups of one voice, by the width of the voiceprint (256: GE2E, 192: ECAPA). GE2E's was
+#: measured by benchmarks/quality/speakers.py on sessions that mix four and five voices: 0.78 keeps groups of any kind 97 %
+#: pure. A voice that reads stays mostly in one group, a voice that acts seven moods is split into several. ECAPA's is the
+#: value with which its users cluster, not measured here.
 ONE_VOICE = {256: 0.78, 192: 0.45}
-#: Cosine of the speech on both sides of a pause below which another voice begins. With GE2E's, 86 % of the changes of voice over
-#: pauses up to 0.6 s are found; the price is a pause cut that need not be, one in four in acted speech, none in a read book.
+#: Another voice begins if the cosine of the speech on both sides of a pause is below this. GE2E's finds 86 % of the changes
+#: of voice over pauses up to 0.6 s. The price is unnecessary cuts in pauses: one in four in acted speech, none in a read
+#: book.
 ANOTHER_VOICE = {256: 0.72, 192: 0.45}
-#: The same where it matters more that a voice's moods stay together than that no other voice is among them: for its resting
-#: pitch. With 0.55, expressive speech is separated from calm as well as if the speakers were known.
+#: The same for a voice's resting pitch. There it matters more that a voice's moods stay together than that no other voice
+#: is among them. With 0.55, expressive speech is separated from calm as well as if the speakers were known.
 ALL_MOODS = {256: 0.55, 192: 0.3}
 
 _AT_ONCE = 3000
-"""Prints compared pair by pair at once (72 MB); of more, blocks are clustered first and then their groups."""
+"""Maximum voiceprints that are compared pair by pair (72 MB). Of more, blocks are clustered first and then their groups."""
 
 
 def cluster(prints: np.ndarray, threshold: float) -> np.ndarray:
-    """Labels int [N] for unit-length prints [N, W]: groups are merged while the mean cosine between them is >= threshold.
+    """Return labels int [N] for unit-length voiceprints [N, W]: groups are merged while the mean cosine between them is >=
+    threshold.
 
     Labels are numbered by first appearance, so that the same input always gives the same names.
     """
@@ -43,7 +45,7 @@ def _labels(prints: np.ndarray, threshold: float) -> np.ndarray:
         return own
     sums = np.zeros((found, prints.shape[1]))
     np.add.at(sums, own, prints)
-    # The product of two groups' means is the mean cosine between their members: what average linkage goes by.
+    # The product of two groups' means is the mean cosine between their members, which average linkage uses.
     means = sums / np.bincount(own, minlength=found)[:, None]
     return _labels(means, threshold)[own]
 

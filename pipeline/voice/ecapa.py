@@ -29,8 +29,8 @@ class Ecapa:
         )
 
     def partials(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Clips, float32 [S] at 16 kHz, in one batch -> of each, unit-length voice prints of its windows of 3 s every
-        1.5 s: float32 [N, 192], N >= 1."""
+        """Return, per clip, unit-length voiceprints of its windows of 3 s every 1.5 s: float32 [N, 192], N >= 1. The clips,
+        float32 [S] at 16 kHz, are computed in one batch."""
         import torch
 
         size, hop = int(_PARTIAL_S * PCM_RATE), int(_HOP_S * PCM_RATE)

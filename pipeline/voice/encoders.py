@@ -14,16 +14,17 @@ EncoderName = Literal["ge2e", "ecapa"]
 
 
 class SpeakerEncoder(Protocol):
-    """Makes voice prints."""
+    """Computes voiceprints."""
 
     width: int
 
     def partials(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Clips, float32 [S] at 16 kHz -> of each, unit-length prints of its windows: float32 [N, width], N >= 1."""
+        """Return, per clip (float32 [S] at 16 kHz), unit-length voiceprints of its windows: float32 [N, width], N >= 1."""
 
 
 def load_encoder(name: EncoderName, device: Device) -> SpeakerEncoder:
-    """The encoder from its weights; WeightsMissing where they are not here. GE2E always runs on one core of the CPU."""
+    """Return the encoder with its weights. Raises WeightsMissing if they are not on this machine. GE2E always runs on one
+    core of the CPU."""
     folder = resolve(name)
     if name == "ecapa":
         from pipeline.voice.ecapa import Ecapa

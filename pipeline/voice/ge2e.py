@@ -1,4 +1,4 @@
-"""The GE2E speaker encoder (generalized end-to-end loss): a voice print of 256 values from a light LSTM."""
+"""The GE2E speaker encoder (generalized end-to-end loss): a voiceprint of 256 values from a light LSTM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.stage import LoadError
 
 _N_MELS, _N_FFT, _HOP = 40, 400, 160
 PARTIAL_FRAMES = 160
-"""Frames of one partial: 1.6 s, what the encoder was trained on."""
+"""Frames of one partial: 1.6 s, the length that the encoder was trained on."""
 _PARTIAL_HOP = 80
 _TARGET_DBFS = -30.0
 
@@ -24,7 +24,7 @@ class Ge2e:
     width = 256
 
     def __init__(self, folder: Path) -> None:
-        """Raises LoadError where the file holds something else."""
+        """Load the weights. Raises LoadError if the file holds something else."""
         import torch
 
         path = folder / "pretrained.pt"
@@ -41,8 +41,8 @@ class Ge2e:
         self._filters = torch.from_numpy(mel_filters())
 
     def partials(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Clips, float32 [S] at 16 kHz, in one batch -> of each, unit-length voice prints of its windows of 1.6 s every
-        0.8 s: float32 [N, 256], N >= 1."""
+        """Return, per clip, unit-length voiceprints of its windows of 1.6 s every 0.8 s: float32 [N, 256], N >= 1. The
+        clips, float32 [S] at 16 kHz, are computed in one batch."""
         import torch
 
         parts = [self._windows(samples) for samples in clips]
@@ -53,7 +53,7 @@ class Ge2e:
         return [np.asarray(own.numpy(), dtype=np.float32) for own in prints.split([len(part) for part in parts])]
 
     def _windows(self, samples: np.ndarray) -> Any:
-        """Mel frames of the windows of one clip: [N, 160, 40]."""
+        """Return the mel frames of the windows of one clip: [N, 160, 40]."""
         import torch
 
         mel = self._mel(_louder(samples))
@@ -67,7 +67,7 @@ class Ge2e:
         return torch.stack(windows)
 
     def _mel(self, samples: np.ndarray) -> Any:
-        """Mel power spectrogram [frames, 40], frames centered."""
+        """Return the mel power spectrogram [frames, 40], frames centered."""
         import torch
 
         audio = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
@@ -77,7 +77,7 @@ class Ge2e:
 
 
 def _louder(samples: np.ndarray) -> np.ndarray:
-    """The clip raised to -30 dBFS; a louder one is left as it is, as in the encoder's training."""
+    """Return the clip raised to -30 dBFS; a louder one is unchanged, as in the encoder's training."""
     level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
     if level <= 0:
         return samples
@@ -86,9 +86,9 @@ def _louder(samples: np.ndarray) -> np.ndarray:
 
 
 def mel_filters(n_mels: int = _N_MELS, n_fft: int = _N_FFT, rate: int = PCM_RATE) -> np.ndarray:
-    """Triangular filters of equal area on Slaney's mel scale: float32 [n_mels, n_fft // 2 + 1].
+    """Return triangular filters of equal area on Slaney's mel scale: float32 [n_mels, n_fft // 2 + 1].
 
-    Slaney's scale is linear below 1 kHz (200/3 Hz a mel) and logarithmic above (27 mels for a factor of 6.4).
+    Slaney's scale is linear below 1 kHz (200/3 Hz per mel) and logarithmic above (27 mels for a factor of 6.4).
     """
 
     def to_mel(hz: float) -> float:

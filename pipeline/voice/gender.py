@@ -1,4 +1,4 @@
-"""Whether a voice is a man's or a woman's, by its pitch."""
+"""Classify a voice as a man's or a woman's, by its pitch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import numpy as np
 
 from pipeline.records import Segment
 
-# Logistic in the octaves of a voice's median pitch above 165 Hz, about where adult men and women part.
+# Logistic function of the octaves of a voice's median pitch above 165 Hz, about the border between adult men and women.
 _BORDER_HZ, _PER_OCTAVE = 165.0, 9.0
 
 
 def gender_from_pitch(voice: list[Segment]) -> tuple[str | None, float | None]:
-    """(male | female, probability) of one voice from the duration-weighted median of its segments' pitch."""
+    """Return (male | female, probability) of one voice, from the duration-weighted median of its segments' pitch; (None,
+    None) without a pitch."""
     pitched = [(s.pitch_hz, s.duration_s) for s in voice if s.pitch_hz]
     if not pitched:
         return None, None

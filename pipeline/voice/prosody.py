@@ -1,4 +1,4 @@
-"""Pitch and its movement: what a clip's melody says about its speaker and its mood."""
+"""Pitch and its movement: what the prosody of a clip shows about its speaker and mood."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OCTAVE_COST = 0.02
 
 @dataclass(frozen=True)
 class Prosody:
-    """Of one clip. pitch_hz: median of voiced frames; pitch_range_st: 10th to 90th percentile in semitones;
+    """The prosody of one clip. pitch_hz: median of voiced frames; pitch_range_st: 10th to 90th percentile in semitones;
     pitch_speed: mean change in semitones per 10 ms of voice; level_range_db: 10th to 90th percentile of voiced levels."""
 
     pitch_hz: float
@@ -28,7 +28,7 @@ class Prosody:
 
 
 def measure_prosody(samples: np.ndarray) -> Prosody | None:
-    """Prosody of float32 [S] at 16 kHz; None where fewer than ten frames (0.1 s) are voiced."""
+    """Return the prosody of float32 [S] at 16 kHz; None if fewer than ten frames (0.1 s) are voiced."""
     pitch = track_pitch(samples)
     voiced = pitch > 0
     if voiced.sum() < 10:
@@ -48,10 +48,10 @@ def measure_prosody(samples: np.ndarray) -> Prosody | None:
 
 
 def track_pitch(samples: np.ndarray) -> np.ndarray:
-    """Fundamental frequency in Hz every 10 ms, 0 where unvoiced: float64 [frames], of float32 [S] at 16 kHz.
+    """Return the fundamental frequency in Hz every 10 ms, 0 if unvoiced: float64 [frames], of float32 [S] at 16 kHz.
 
-    Autocorrelation of windowed frames divided by that of the window, whose peak near 1 is a whole period; a small cost on
-    long periods prefers the octave above when both fit, and a median over five frames mends single octave jumps.
+    It is the autocorrelation of windowed frames divided by that of the window, whose peak near 1 is a whole period. A small
+    cost of long periods prefers the octave above if both fit, and a median over five frames repairs single octave jumps.
     """
     if len(samples) < _WINDOW:
         return np.zeros(0)
@@ -82,7 +82,7 @@ def track_pitch(samples: np.ndarray) -> np.ndarray:
 
 
 def _median_of_voiced(pitch: np.ndarray) -> np.ndarray:
-    """Each voiced value replaced by the median of the voiced ones within two frames."""
+    """Return the pitch with each voiced value replaced by the median of the voiced ones within two frames."""
     around = np.lib.stride_tricks.sliding_window_view(np.pad(pitch, 2), 5)
     masked = np.where(around > 0, around, np.nan)
     smooth = pitch.copy()

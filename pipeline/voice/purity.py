@@ -1,4 +1,4 @@
-"""Whether one voice speaks in all of a clip: the part of it that differs most from the rest."""
+"""Measure whether one voice speaks in all of a clip: the part of it that differs most from the rest."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import numpy as np
 
 from pipeline.voice.encoders import EncoderName
 
-#: Purity below which a clip holds a second voice, by encoder. GE2E's is measured (benchmarks/quality/speakers.py): one voice in
-#: a clip falls below 0.7 once in a hundred, two one after the other nine times in ten. ECAPA's cosines lie lower for one voice
-#: and far lower for two; its limit is set below what its users cluster with, and not measured here.
+#: Purity below which a clip holds a second voice, by encoder. GE2E's is measured (benchmarks/quality/speakers.py): clips
+#: with one voice fall below 0.7 in one of a hundred cases, clips with two voices one after the other in nine of ten.
+#: ECAPA's cosines are lower for one voice and much lower for two. Its limit is set below the value with which its users
+#: cluster, and is not measured here.
 LEAST_PURITY: dict[EncoderName, float] = {"ge2e": 0.7, "ecapa": 0.35}
 
 
 def purity(prints: np.ndarray) -> float | None:
-    """The smallest cosine between the mean print of a run of windows and that of all others; prints [N, W], in order of time.
+    """Return the smallest cosine between the mean voiceprint of a run of windows and that of all others; prints [N, W], in
+    order of time.
 
-    A voice that varies does so from window to window, and the means of its parts stay alike; a second voice has a part of
-    the clip to itself, at an end or within. None for fewer than two windows: there is nothing to compare.
+    A voice that varies does so from window to window, and the means of its parts stay alike. A second voice speaks alone in
+    a part of the clip, at an end or within. None for fewer than two windows: there is nothing to compare.
     """
     count = len(prints)
     if count < 2:
         return None
     sums = np.zeros((count + 1, prints.shape[1]))
     np.cumsum(prints, axis=0, out=sums[1:])
-    # Of the run from i to j: its sum is sums[j] - sums[i]; all that is needed of it is in the products of the sums.
+    # The sum of the run from i to j is sums[j] - sums[i]; the products of the sums hold everything that is needed of it.
     products = sums @ sums.T
     own = np.diag(products)
     square = own[:, None] + own[None] - 2 * products

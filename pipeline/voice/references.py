@@ -1,4 +1,4 @@
-"""Reference pairs: which clips of a session may serve as another's reference, by rules on whole rows of a cosine matrix."""
+"""Reference pairs: the clips of a session that may serve as another's reference, by rules on whole rows of a cosine matrix."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pipeline.duplicates.match import match_prints
 from pipeline.records import Reference, Segment
 
 _ROWS = 1024
-"""Rows of the matrix held at once: 40 MB in a session of ten thousand segments."""
+"""Rows of the matrix that are held at once: 40 MB in a session of ten thousand segments."""
 _SPARE = 8
-"""Candidates looked at for each reference wanted, the best ones: of those that say the same only one is taken."""
+"""Candidates per reference wanted, the best ones: of those with the same content only one is used."""
 
 
 @dataclass(frozen=True)
 class ReferenceQuality:
-    """What a reference clip must have. A score that was not measured rejects nothing; None asks for nothing."""
+    """What a reference clip must have. A score that was not measured rejects nothing; None means no minimum."""
 
     min_dnsmos_ovr: float | None = None
     min_snr_db: float | None = None
     min_speaker_purity: float | None = None
 
     def passes(self, segment: Segment) -> bool:
-        """Whether a segment is good enough to show how its speaker sounds."""
+        """Return True if a segment is good enough to show how its speaker sounds."""
         asked = (
             (segment.dnsmos_ovr, self.min_dnsmos_ovr),
             (segment.snr_db, self.min_snr_db),
@@ -42,11 +42,13 @@ def mine(
     per_segment: int,
     quality: ReferenceQuality | None = None,
 ) -> list[Reference]:
-    """Pairs among `segments` (one session's, in order of time); `gap` counts alive segments, 1 is the one directly before.
+    """Return pairs among `segments` (one session's, in order of time); `gap` counts alive segments, 1 is the one directly
+    before.
 
-    A reference has a cosine above `threshold`, is not the clip directly before, is of the same speaker, lasts `min_s` and
-    passes `quality`. It is neither a copy of the segment nor says the same words: a model would learn to copy. Of several
-    candidates that say the same only the closest is taken. Up to `per_segment` each, the closest first.
+    A reference has a cosine above `threshold`, is not the clip directly before, is of the same speaker, is at least `min_s`
+    long and passes `quality`. It is not a copy of the segment and does not have the same words: a model would learn to
+    copy. Of several candidates with the same content only the closest is used. Each segment has up to `per_segment`, the
+    closest first.
     """
     places = [place for place, segment in enumerate(segments) if segment.embedding is not None]
     if len(places) < 2:
@@ -62,7 +64,7 @@ def mine(
         rows = slice(start, start + _ROWS)
         cosine = prints[rows] @ prints.T
         allowed = (cosine > threshold) & fit & (speaker[rows, None] == speaker) & (said[rows, None] != said)
-        # The segment itself says what it says, so that it is out already.
+        # The segment itself has the same content, so it is excluded already.
         allowed &= position[rows, None] - position != 1
         ranked = np.where(allowed, cosine, -np.inf)
         few = min(per_segment * _SPARE, len(places))
@@ -83,7 +85,8 @@ def mine(
 
 
 def contents(segments: Sequence[Segment]) -> np.ndarray:
-    """int [N]: a number for what is said; the same where texts are the same letters or the audio is the same, in part or whole."""
+    """Return int [N]: a number per content, equal if texts have the same letters or the audio is the same, in part or
+    whole."""
     texts = ["".join(c for c in (segment.text or "").casefold() if c.isalnum()) or None for segment in segments]
     pairs = [(link.first, link.second) for link in exact_links([s.audio_sha256 for s in segments]) + exact_links(texts)]
     empty = np.zeros(0, dtype=np.uint16)

@@ -1,4 +1,4 @@
-"""Which transcript belongs to a recording: the file with its name and another ending."""
+"""Find the transcript of a recording: the file with its name and another ending."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ LARGEST_BYTES = 64 * 1024**2
 
 
 def read_plain(text: str) -> Transcript:
-    """Plain text, its lines joined. Raises TranscriptError where there is none."""
+    """Return plain text with its lines joined. Raises TranscriptError if there is none."""
     words = " ".join(text.split())
     if not words:
         raise TranscriptError("it holds no text")
     return Transcript(words)
 
 
-#: Endings of transcripts with what reads them, the best first: with times before those without.
+#: Endings of transcripts with their readers, the best first: those with times before those without.
 READERS: dict[str, Callable[[str], Transcript]] = {
     ".textgrid": read_textgrid,
     ".srt": read_subtitles,
@@ -43,18 +43,18 @@ READERS: dict[str, Callable[[str], Transcript]] = {
 
 
 def may_be_transcript(name: str) -> bool:
-    """Whether a file is a transcript or a list of them, by its name."""
+    """Return True if a file is a transcript or a list of them, by its name."""
     return PurePath(name).suffix.lower() in READERS or name in lists.NAMES
 
 
 class TextStore(Protocol):
-    """Where recordings and their transcripts lie side by side: the folders of a disk, a store or an archive."""
+    """A place where recordings and their transcripts lie side by side: the folders of a disk, a store or an archive."""
 
     def names(self, folder: PurePath) -> Iterable[str]:
-        """Names of the files in a folder, transcripts at least; OSError where it cannot be listed."""
+        """Return the names of the files in a folder, at least of transcripts. Raises OSError if it cannot be listed."""
 
     def read(self, path: PurePath) -> bytes:
-        """A file's content; OSError where it cannot be read, TranscriptError where it is larger than LARGEST_BYTES."""
+        """Return a file's content. Raises OSError if it cannot be read, TranscriptError if it is larger than LARGEST_BYTES."""
 
 
 class Disk:
@@ -73,10 +73,10 @@ class Disk:
 class TranscriptFinder:
     """Finds transcripts beside recordings; each folder is listed once.
 
-    `talk.wav` has `talk.srt`, `talk.wav.srt` or, with the code of its language, `talk.en.srt`. Of several the best kind
-    counts, and of several languages that of the recording. A recording without such a file may be in a list beside it
-    or in the folder above (`metadata.csv`, `*.trans.txt`, see `lists`). With `by_key`, files whose names agree up to the first
-    dot belong together as well, as in WebDataset's tars. `called` names a file in the lines for a person.
+    `talk.wav` has `talk.srt`, `talk.wav.srt` or, with the code of its language, `talk.en.srt`. If there are several, the
+    best kind counts, and of several languages that of the recording. A recording without such a file may be in a list
+    beside it or in the folder above (`metadata.csv`, `*.trans.txt`, see `lists`). With `by_key`, files whose names agree up
+    to the first dot belong together as well, as in WebDataset's tars. `called` names a file in messages.
     """
 
     def __init__(
@@ -91,7 +91,8 @@ class TranscriptFinder:
     def find(
         self, path: PurePath, language: str | None = None, top: PurePath | None = None
     ) -> tuple[Transcript | None, list[str]]:
-        """(transcript of a recording or None, lines for a person). Never raises: one that is broken is left out and said.
+        """Return (transcript of a recording or None, messages). Never raises: a broken transcript is left out with a
+        message.
 
         Nothing above the folder `top` is read.
         """
@@ -104,7 +105,7 @@ class TranscriptFinder:
                 notices.append(f"{self._called(beside)}: this transcript is not UTF-8 text and was left out")
             except TranscriptError as error:
                 if beside.suffix.lower() in (".json", ".jsonl") and "no `text`" in str(error):
-                    # Any data may lie beside a recording under its name; it is not a broken transcript.
+                    # Any data may lie beside a recording under its name: it is not a broken transcript.
                     continue
                 notices.append(f"{self._called(beside)}: this transcript was left out: {error}")
             except (OSError, ValueError, OverflowError, RecursionError) as error:
@@ -128,7 +129,7 @@ class TranscriptFinder:
         return decode_text(self._shelf.read(path))
 
     def _listed(self, folder: PurePath, notices: list[str]) -> dict[str, str]:
-        """{recording: text} of all lists in a folder; what is wrong with one is said once."""
+        """Return {recording: text} of all lists in a folder. A fault of a list is reported once."""
         if folder not in self._lists:
             self._lists[folder] = {}
             for name in sorted({name for names in self._listing(folder).values() for name in names}):
@@ -145,7 +146,7 @@ class TranscriptFinder:
         return self._lists[folder]
 
     def _candidates(self, path: PurePath, language: str | None) -> list[str]:
-        """Names of transcripts of a recording, the best first."""
+        """Return the names of transcripts of a recording, the best first."""
         wanted = known_language(language_code(language))
         kinds = list(READERS)
         ranked = []
@@ -158,14 +159,14 @@ class TranscriptFinder:
                     continue
                 if middle and spoken is None and stem in own:
                     continue
-                # Another language's subtitles are a translation: no transcript at all where the language is known.
+                # Subtitles in another language are a translation: they are not used if the language is known.
                 if wanted and spoken and spoken != wanted:
                     continue
                 ranked.append((stem not in own, kinds.index(PurePath(name).suffix.lower()), bool(middle), name))
         return list(dict.fromkeys(name for *_, name in sorted(ranked)))
 
     def _listing(self, folder: PurePath) -> dict[str, list[str]]:
-        """{what a recording may be called: names of transcripts} of a folder; empty where it cannot be listed."""
+        """Return {possible name of a recording: names of transcripts} of a folder; empty if it cannot be listed."""
         if folder not in self._folders:
             listing: dict[str, list[str]] = {}
             try:
@@ -189,5 +190,5 @@ class TranscriptFinder:
 
 
 def _key(name: str) -> str:
-    """A name up to its first dot, by which WebDataset groups the members of a tar."""
+    """Return a name up to its first dot, by which WebDataset groups the members of a tar."""
     return name.split(".", 1)[0]

@@ -1,4 +1,4 @@
-"""What every reader of a transcript gives back, and the cleaning they share."""
+"""The result of every reader of transcripts, and the cleaning that they share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipeline.records import TimedText
 
-#: Marks for "nothing is said here" in label files and TextGrids, in lower case.
+#: Marks for silence in label files and TextGrids, in lower case.
 SILENCE = frozenset(
     (
         "",
@@ -36,22 +36,23 @@ SILENCE = frozenset(
 
 
 class TranscriptError(ValueError):
-    """A transcript that cannot be used; the message says why in a few words."""
+    """A transcript that cannot be used; the message states the reason in a few words."""
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What is said in a recording: all of it, and where it is known the seconds in which each part is said."""
+    """The text of a recording and, if known, the times of its parts in seconds."""
 
     text: str
     spans: tuple[TimedText, ...] = ()
 
 
 def decode_text(data: bytes) -> str:
-    """UTF-8 or UTF-16 text with any line ends, without its byte order mark; raises UnicodeDecodeError for anything else.
+    """Return UTF-8 or UTF-16 text with any line ends, without its byte order mark. Raises UnicodeDecodeError for anything
+    else.
 
-    UTF-16 is known by its mark, or by every second byte being zero at the start (some editors of TextGrids leave the mark
-    out).
+    UTF-16 is recognized by its mark, or by every second byte being zero at the start (some editors of TextGrids leave the
+    mark out).
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = data.decode("utf-16")
@@ -65,7 +66,7 @@ def decode_text(data: bytes) -> str:
 
 
 def timed(spans: Iterable[TimedText]) -> Transcript:
-    """A transcript of spans, in order of time. Raises TranscriptError where there are none or a time is impossible."""
+    """Return a transcript of spans, in order of time. Raises TranscriptError if there are none or a time is impossible."""
     kept = sorted((span for span in spans if span.text), key=lambda span: (span.start_s, span.end_s))
     if not kept:
         raise TranscriptError("it holds no text")
@@ -76,7 +77,7 @@ def timed(spans: Iterable[TimedText]) -> Transcript:
 
 
 def clean_caption(text: str) -> str:
-    """One caption as words alone: no markup, no names of speakers, no remarks such as [music] or (laughs), no notes."""
+    """Return one caption as words alone, without markup, names of speakers, remarks such as [music] or (laughs), and notes."""
     text = re.sub(r"<[^<>]*>|\{\\[^{}]*\}", "", text)
     text = html.unescape(text)
     text = re.sub(r"\[[^\[\]]*\]|\([^()]*\)|（[^（）]*）|【[^【】]*】|[♪♫♬]+|(?<!\S)#+(?!\S)", " ", text)

@@ -14,7 +14,7 @@ _HTK_UNIT_S = 1e-7
 
 
 def read_labels(text: str) -> Transcript:
-    """The words of a label file, with times where it has them. Raises TranscriptError for labels of single sounds."""
+    """Return the words of a label file, with times if it has them. Raises TranscriptError for labels of single sounds."""
     lines = [line for line in text.split("\n") if line.strip()]
     if not lines:
         raise TranscriptError("it holds no text")
@@ -28,7 +28,7 @@ def read_labels(text: str) -> Transcript:
 
 
 def _timed_lines(lines: list[str]) -> list[TimedText] | None:
-    """`start end words` on every line; None where a line is anything else."""
+    """Read `start end words` on every line; return None if a line is anything else."""
     htk = [_HTK.match(line) for line in lines]
     if all(htk):
         rows = [match.groups() for match in htk if match]
@@ -41,12 +41,12 @@ def _timed_lines(lines: list[str]) -> list[TimedText] | None:
 
 
 def _words(label: str | None) -> str:
-    """A label without the score that HTK may put after it."""
+    """Return a label without the score that HTK may put after it."""
     return " ".join(re.sub(r"\s+-?\d+\.\d+(?=\s|$)", "", f" {label or ''}").split())
 
 
 def _xlabel(lines: list[str]) -> list[TimedText]:
-    """`end color label` after a line with # alone: each label lasts from the one before it to its end."""
+    """Read `end color label` after a line with # alone. Each label lasts from the end of the previous one to its own end."""
     start, spans = 0.0, []
     places = [line.strip() for line in lines]
     for line in lines[places.index("#") + 1 :]:
@@ -60,7 +60,8 @@ def _xlabel(lines: list[str]) -> list[TimedText]:
 
 
 def _are_sounds(spans: list[TimedText]) -> bool:
-    """Whether labels look like phones: full-context ones, or nearly all of at most three letters and a sixth of a second."""
+    """Return True if labels look like phones: full-context ones, or nearly all of at most three letters and shorter than
+    1/6 s on average."""
     if not spans:
         return False
     if sum(bool(re.search(r"\S[\^+=]\S", span.text)) for span in spans) > len(spans) / 2:

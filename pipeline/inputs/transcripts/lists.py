@@ -10,16 +10,16 @@ from typing import Any
 from pipeline.inputs.csv_rows import csv_rows
 from pipeline.inputs.transcripts.formats import TranscriptError
 
-#: Names of lists beside recordings, or in the folder above them; any name that ends in .trans.txt is one as well.
+#: Names of lists beside recordings, or in the folder above them. Any name that ends in .trans.txt is a list as well.
 NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 _FILE = ("file_name", "path", "audio_filepath", "file", "wav", "filename", "id")
 _TEXT = ("text", "transcription", "transcript", "sentence", "normalized_text")
 
 
 def read_list(name: str, text: str) -> dict[str, str]:
-    """{recording: transcript} of a list, by path below the list's folder and by the path without its ending.
+    """Return {recording: transcript} of a list, by path below the list's folder and by the path without its ending.
 
-    Raises TranscriptError where it is none (metadata may speak of other things).
+    Raises TranscriptError if it is not such a list (metadata may describe other things).
     """
     if name.endswith(".trans.txt"):
         rows = [tuple(line.split(maxsplit=1)) for line in text.split("\n") if line.strip()]
@@ -27,7 +27,7 @@ def read_list(name: str, text: str) -> dict[str, str]:
     elif name.endswith(".jsonl"):
         pairs = _named([json.loads(line) for line in text.split("\n") if line.strip()])
     elif "|" in text.split("\n", 1)[0]:
-        # LJSpeech: id|as written|with numbers spelt out. Without quotes: a sentence may hold a single one.
+        # LJSpeech: id|as written|with numbers spelled out. Quotes have no meaning: a sentence may hold a single one.
         rows = [tuple(line.split("|")) for line in text.split("\n") if line.strip()]
         pairs = [(row[0], row[1]) for row in rows if len(row) in (2, 3)]
     else:
@@ -38,7 +38,7 @@ def read_list(name: str, text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for path, said in pairs:
         place = PurePosixPath(path)
-        # The exact name counts before a name without its ending.
+        # An exact name takes precedence over a name without its ending.
         for key in (place.as_posix(), place.with_suffix("").as_posix() if place.suffix else None):
             if key:
                 found.setdefault(key, " ".join(said.split()))
@@ -46,7 +46,7 @@ def read_list(name: str, text: str) -> dict[str, str]:
 
 
 def _named(rows: list[Any]) -> list[tuple[str, str]]:
-    """(file, text) of rows that have both."""
+    """Return (file, text) of rows that have both."""
     pairs = []
     for row in rows:
         if not isinstance(row, Mapping):

@@ -1,4 +1,4 @@
-"""JSON beside a recording: what recognizers write (`segments` with start, end and text), or an object with its text."""
+"""JSON beside a recording: the output of recognizers (`segments` with start, end and text), or an object with its text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LISTS = ("segments", "utterances", "sentences", "chunks", "words", "results")
 
 
 def read_objects(text: str) -> Transcript:
-    """One object, a list of objects, or one object a line. Raises TranscriptError where no text is found in them."""
+    """Read one object, a list of objects, or one object per line. Raises TranscriptError if they hold no text."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -28,7 +28,7 @@ def read_objects(text: str) -> Transcript:
 
 
 def spans_of(value: Any) -> Transcript:
-    """The transcript in a parsed JSON value: timed where every part has a start and an end (or a duration), in seconds."""
+    """Return the transcript in a parsed JSON value: timed if every part has a start and an end (or a duration), in seconds."""
     if isinstance(value, Mapping):
         for name in _LISTS:
             # `words` may also be a list of strings, beside the text itself.

@@ -12,9 +12,9 @@ _ARROW = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?$")
 
 
 def read_subtitles(text: str) -> Transcript:
-    """Cues with their times. Blocks without a time (headers, notes, styles, credits) are passed over.
+    """Return the cues with their times. Blocks without a time (headers, notes, styles, credits) are skipped.
 
-    Rolling captions, which show each line again while the next one appears, give each line once.
+    Rolling captions show each line again while the next one appears; each line is returned once.
     """
     spans: list[TimedText] = []
     shown: list[str] = []
@@ -35,12 +35,12 @@ def read_subtitles(text: str) -> Transcript:
 
 
 def _cues(text: str) -> list[tuple[float, float, list[str]]]:
-    """(start, end, lines) of each cue; a cue ends at an empty line or at the next time."""
+    """Return (start, end, lines) of each cue. A cue ends at an empty line or at the next time."""
     cues: list[tuple[float, float, list[str]]] = []
     inside = False
     for line in text.split("\n"):
         if match := _ARROW.match(line):
-            # The line before a time is the cue's number or name, also where the empty line before it was forgotten.
+            # The line before a time is the cue's number or name, even if the empty line before it is missing.
             if inside and cues and cues[-1][2] and cues[-1][2][-1].strip().isdigit():
                 cues[-1][2].pop()
             parts = match.groups()

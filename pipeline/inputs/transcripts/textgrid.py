@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pipeline.inputs.transcripts.formats import SILENCE, Transcript, TranscriptError, timed
 from pipeline.records import TimedText
 
-# Strings, flags and numbers are the data; `item [2]:`, `xmin =` and comments are for people. A number within brackets, or
-# one that touches a letter, is not data.
+# Strings, flags and numbers are the data; `item [2]:`, `xmin =` and comments are for human readers. A number within
+# brackets, or one that touches a letter, is not data.
 _TOKENS = re.compile(r'"((?:[^"]|"")*)"|<(exists|absent)>|(?<![\w\[.])(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\w\]])|!.*')
 _UTTERANCES = re.compile(r"utter|sent|phrase|text|transcr|ortho|^ort$|^ipu|line|chunk|speech", re.IGNORECASE)
 _WORDS = re.compile(r"word|token", re.IGNORECASE)
@@ -26,9 +26,10 @@ class _Tier:
 
 
 def read_textgrid(text: str) -> Transcript:
-    """The intervals of the tiers that hold utterances, else of those that hold words, else of the one with most text.
+    """Return the intervals of the tiers that hold utterances, otherwise of those that hold words, otherwise of the tier
+    with the most text.
 
-    Tiers of sounds (phones, syllables) and points are left alone. Where each speaker has a tier, all are taken.
+    Tiers of sounds (phones, syllables) and points are ignored. If each speaker has a tier, all are used.
     """
     tiers = [tier for tier in _tiers(text) if any(span.text for span in tier.spans)]
     useful = [tier for tier in tiers if not _SOUNDS.search(tier.name)]
@@ -80,7 +81,7 @@ def _number(data: Iterator[_Value]) -> float:
 
 
 def _values(text: str) -> list[_Value]:
-    """The data of a TextGrid in order: strings, numbers as float, and the flag <exists> as True."""
+    """Return the data of a TextGrid in order: strings, numbers as float, and the flag <exists> as True."""
     values: list[_Value] = []
     for match in _TOKENS.finditer(text):
         if match[1] is not None:
