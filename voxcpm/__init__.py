@@ -1,6 +1,6 @@
 """VoxCPM2: the model, its codec and inference. `from voxcpm import VoxCPM` as with the official package.
 
-Importing this package is light; torch is imported when one of the names below is first used.
+Importing this package is cheap: torch is imported when one of the names below is first used.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; exit with status 130 and one line if it is interrupted, also while modules are still being imported."""
+    """Run the command line. An interrupt, also one during the imports, prints one line and exits with status 130."""
     try:
         from voxcpm.cli import main as run
 

@@ -1,4 +1,4 @@
-"""Replace a folder by another one, so that its name never leads nowhere."""
+"""Replace a folder with another one, atomically if the system supports it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from uuid import uuid4
 _CURRENT_FOLDER = -100
 """AT_FDCWD: paths are relative to the working directory."""
 _EXCHANGE = 2
-"""RENAME_EXCHANGE of Linux: both names stay, what they lead to changes places."""
+"""RENAME_EXCHANGE on Linux: swap two paths atomically."""
 
 
 def replace_folder(fresh: Path, folder: Path) -> None:
-    """Give `fresh` the name of `folder`. A folder that had the name is removed once the new one has it.
+    """Move `fresh` to the path `folder`. An existing folder there is removed after the new one is in place.
 
-    Where the system can, both change places in one call. Elsewhere two renames leave a moment at which the earlier folder is
-    only there under a hidden name: `put_back` brings it back after a kill.
+    If the system supports it, one call swaps the two. Otherwise two renames are needed. Between them the earlier folder has
+    only a hidden name, and after a kill `put_back` restores it.
     """
     put_back(folder)
     old: Path | None = None
@@ -37,14 +37,14 @@ def replace_folder(fresh: Path, folder: Path) -> None:
 
 
 def put_back(folder: Path) -> None:
-    """Rename what a killed `replace_folder` has set aside, if nothing has the folder's name."""
+    """Restore the folder that a killed `replace_folder` left under a hidden name, if nothing has the folder's name."""
     aside = set_aside(folder)
     if aside is not None:
         aside.rename(folder)
 
 
 def set_aside(folder: Path) -> Path | None:
-    """The newest folder that a killed `replace_folder` has set aside, if nothing has the name."""
+    """Return the newest folder that a killed `replace_folder` left under a hidden name; None if `folder` exists."""
     if os.path.lexists(folder) or not folder.parent.is_dir():
         return None
     hidden = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.old")
@@ -53,21 +53,21 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def _swap(fresh: Path, folder: Path) -> Path:
-    """Replace the folder; returns where the earlier one is now."""
+    """Replace the folder and return the new path of the earlier one."""
     if exchange(fresh, folder):
         return fresh
     old = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.old")
     try:
         folder.rename(old)
         fresh.rename(folder)
-    except BaseException:  # an interrupt too: the caller removes `fresh`
+    except BaseException:  # includes an interrupt; the caller removes `fresh`
         put_back(folder)
         raise
     return old
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two paths change places in one call. False where the system or the file system cannot."""
+    """Swap two paths in one call. Return False if the system or the file system does not support it."""
     try:
         call = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):

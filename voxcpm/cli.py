@@ -3,8 +3,8 @@
     python -m voxcpm design --text "Good morning." --control "a calm old man" --output morning.wav
     python -m voxcpm clone --text "Good morning." --reference-audio her.wav --output morning.wav
 
-Exit status: 0 done, 1 the work failed, 2 the call is wrong. No console script is installed, so that the official package's own
-`voxcpm` is never hidden. The old flags without a verb work, with a warning.
+Exit status: 0 success, 1 failure, 2 wrong arguments. No console script is installed, so that the official package's `voxcpm`
+is not shadowed. The old flags without a subcommand still work, with a warning.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave with its exit status."""
+    """Run the command line and exit with its status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
     options = parser.parse_args(words)
@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All verbs and flags; the flags of the root are the old ones."""
+    """Build the parser with all subcommands. The flags of the root parser are the old ones."""
     parser = argparse.ArgumentParser(prog="voxcpm", description="Text to speech with VoxCPM2.")
-    # Without a verb everything is optional; what is needed is checked together with the rest.
-    parser.add_argument("--input", "-i", type=Path, help="a file with a text a line")
+    # Nothing is required here: `_legacy_verb` and `check` report what is missing.
+    parser.add_argument("--input", "-i", type=Path, help="a file with one text per line")
     parser.add_argument("--output-dir", "-od", type=Path, help="the folder for a batch")
     parser.add_argument("--output", "-o", type=Path, help="the audio to write: .wav, .flac, .mp3, .ogg, .opus")
     _add_text(parser)
@@ -70,67 +70,72 @@ def build_parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--output", "-o", type=Path, required=True, help="the audio to write: .wav, .flac, .mp3, .ogg, .opus"
         )
-    batch = verbs.add_parser("batch", help="a file's lines, each into a WAV", description="One WAV a line.")
-    batch.add_argument("--input", "-i", type=Path, required=True, help="a file with a text a line")
+    batch = verbs.add_parser("batch", help="one WAV per line of a file", description="Write one WAV per line.")
+    batch.add_argument("--input", "-i", type=Path, required=True, help="a file with one text per line")
     batch.add_argument("--output-dir", "-od", type=Path, required=True, help="the folder for output_001.wav ...")
     _add_speech(batch)
     validate = verbs.add_parser("validate", help="check a training manifest", description="Check a training manifest.")
     validate.add_argument("--manifest", "-m", type=Path, required=True, help="a JSONL file")
     validate.add_argument("--sample-rate", type=int, default=16000, help="the rate every clip must have (16000)")
     validate.add_argument("--max-samples", type=int, default=0, help="check this many lines only (0: all)")
-    validate.add_argument("--verbose", "-v", action="store_true", help="also list what is right")
+    validate.add_argument("--verbose", "-v", action="store_true", help="also list the valid lines")
     return parser
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--text", "-t", help="what to say")
+    parser.add_argument("--text", "-t", help="the text to speak")
 
 
 def _add_speech(parser: argparse.ArgumentParser) -> None:
-    """Everything that the verbs share."""
+    """Add the flags that the subcommands share."""
     add = parser.add_argument
     add("--control", help="the voice or style in words")
     add("--cfg-value", type=float, default=2.0, help="guidance, 0.1-10 (2.0)")
     add("--inference-timesteps", type=int, default=10, help="solver steps, 1-100 (10)")
-    add("--normalize", action="store_true", help="write out numbers and the like first")
+    add("--normalize", action="store_true", help="spell out numbers and symbols first")
     add("--seed", type=int, help="same seed, same audio")
-    add("--prompt-audio", "-pa", help="a clip to continue; needs its text")
-    add("--prompt-text", "-pt", help="what is said in the prompt")
-    add("--prompt-file", help="a file with what is said in the prompt")
-    add("--reference-audio", "-ra", help="a clip whose voice is to be used")
-    add("--denoise", action="store_true", help="clean the clips first")
+    add("--prompt-audio", "-pa", help="a clip to continue; needs its transcript")
+    add("--prompt-text", "-pt", help="the transcript of the prompt")
+    add("--prompt-file", help="a file with the transcript of the prompt")
+    add("--reference-audio", "-ra", help="a clip of the voice to use")
+    add("--denoise", action="store_true", help="denoise the clips first")
     add("--model-path", help="a checkpoint folder")
-    add("--hf-model-id", default="openbmb/VoxCPM2", help="a hub id, where no --model-path is given (openbmb/VoxCPM2)")
+    add("--hf-model-id", default="openbmb/VoxCPM2", help="a hub id, used if no --model-path is given (openbmb/VoxCPM2)")
     add("--device", default="auto", help="auto, cpu, mps, cuda, cuda:1 ... (auto)")
-    add("--cache-dir", help="where the hub's files are kept")
+    add("--cache-dir", help="the folder of downloaded hub files")
     add("--local-files-only", action="store_true", help="do not use the network")
-    add("--no-denoiser", action="store_true", help="load no denoiser")
-    add("--no-optimize", action="store_true", help="leave the model as it is stored")
+    add("--no-denoiser", action="store_true", help="do not load a denoiser")
+    add("--no-optimize", action="store_true", help="do not convert the model to its inference form")
     add("--zipenhancer-path", help="the denoiser: a GTCRN .onnx file or a modelscope id (or ZIPENHANCER_MODEL_PATH)")
     add("--lora-path", help="a LoRA folder or file")
-    # None, not a number: what is not given comes from the adapter's own lora_config.json.
-    add("--lora-r", type=int, help="rank (lora_config.json's, else the weights')")
-    add("--lora-alpha", type=float, help="alpha (lora_config.json's, else 16)")
-    add("--lora-dropout", type=float, help="dropout (has no effect when speaking)")
+    # The default None means that the value is read from the adapter's lora_config.json.
+    add("--lora-r", type=int, help="rank (from lora_config.json, otherwise from the weights)")
+    add("--lora-alpha", type=float, help="alpha (from lora_config.json, otherwise 16)")
+    add("--lora-dropout", type=float, help="dropout (no effect during inference)")
     add("--lora-disable-lm", action="store_true", help="leave out the adapters of the language models")
     add("--lora-disable-dit", action="store_true", help="leave out the adapters of the diffusion transformer")
     add(
         "--lora-enable-proj",
         action="store_true",
-        help="use the adapters of the projections (they are, by lora_config.json)",
+        help="use the adapters of the projections (from lora_config.json)",
     )
     add("--timestamps", action="store_true", help="align the text with the audio (needs stable-ts)")
     add("--timestamp-output", type=Path, help="the JSON to write (beside the audio)")
-    add("--timestamp-level", choices=("segment", "word", "char"), default="word", help="how fine (word)")
-    add("--timestamp-backend", choices=("stable-ts",), default="stable-ts", help="what aligns (stable-ts)")
-    add("--timestamp-model", default="base", help="its Whisper model (base)")
-    add("--timestamp-language", help="the language's code (found out if not given)")
-    add("--timestamp-device", help="where it runs")
+    add(
+        "--timestamp-level",
+        choices=("segment", "word", "char"),
+        default="word",
+        help="the unit that gets a time (word)",
+    )
+    add("--timestamp-backend", choices=("stable-ts",), default="stable-ts", help="the aligner (stable-ts)")
+    add("--timestamp-model", default="base", help="the aligner's Whisper model (base)")
+    add("--timestamp-language", help="the language code (detected if not given)")
+    add("--timestamp-device", help="the aligner's device (auto)")
     add("--timestamp-strict", action="store_true", help="fail when the alignment fails")
 
 
 def _legacy_verb(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    """The verb that flags without one mean."""
+    """Return the subcommand that flags without one stand for."""
     if options.input is None and options.text is None:
         parser.error("give a verb: design, clone, batch or validate (--help shows them)")
     sys.stderr.write("voxcpm: flags without a verb are deprecated: use design, clone or batch\n")
@@ -146,7 +151,7 @@ def _legacy_verb(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """The rules between flags; a broken one ends with exit status 2 before any model is loaded."""
+    """Check the rules between flags. A violation exits with status 2 before any model is loaded."""
     fail = parser.error
     if not CFG_RANGE[0] <= options.cfg_value <= CFG_RANGE[1]:
         fail(f"--cfg-value {options.cfg_value:g} is outside {CFG_RANGE[0]}..{CFG_RANGE[1]:g}")
@@ -195,13 +200,13 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 
 def load(options: argparse.Namespace) -> VoxCPM:
-    """The model with its adapters."""
+    """Load the model with its adapters."""
     from voxcpm.core import ZIPENHANCER, VoxCPM
     from voxcpm.kernels.threads import spare_threads
 
     denoiser = options.zipenhancer_path or os.environ.get("ZIPENHANCER_MODEL_PATH") or ZIPENHANCER
     if options.model_path:
-        # A path is a path: it is never looked up on the hub.
+        # A path is never looked up on the hub.
         folder = Path(options.model_path).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(f"no checkpoint folder at {options.model_path}")
@@ -225,7 +230,7 @@ def load(options: argparse.Namespace) -> VoxCPM:
 
 
 def _load_lora(model: VoxCPM, options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """The adapter's own lora_config.json decides; a flag that is given changes that field only."""
+    """Load the adapters with the settings of their lora_config.json; a flag that is given replaces that field only."""
     from dataclasses import replace
 
     from voxcpm.weights.lora import LoRAConfig, load_lora, read_lora
@@ -236,7 +241,9 @@ def _load_lora(model: VoxCPM, options: argparse.Namespace) -> tuple[list[str], l
         proj = any("." not in key.removesuffix(".lora_A") for key in tensors if key.endswith(".lora_A"))
         rank = next((len(tensor) for key, tensor in tensors.items() if key.endswith(".lora_A")), 32)
         own = LoRAConfig(enable_lm=has[0], enable_dit=has[1], enable_proj=proj, r=rank, alpha=16)
-        sys.stderr.write(f"voxcpm: no lora_config.json beside the weights: rank {rank} is theirs, alpha 16 a guess\n")
+        sys.stderr.write(
+            f"voxcpm: no lora_config.json beside the weights: rank {rank} is theirs, alpha 16 is assumed\n"
+        )
     changed: dict[str, Any] = {
         name: value
         for name, value in (
@@ -253,12 +260,12 @@ def _load_lora(model: VoxCPM, options: argparse.Namespace) -> tuple[list[str], l
 
 
 def _arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `VoxCPM.generate` but for the text."""
+    """Return the arguments of `VoxCPM.generate` except the text."""
     words = options.prompt_text
     if options.prompt_file:
         words = Path(options.prompt_file).read_text(encoding="utf-8").strip()
         if not words:
-            raise ValueError(f"{options.prompt_file} is empty: it must hold what is said in the prompt")
+            raise ValueError(f"{options.prompt_file} is empty: it must hold the transcript of the prompt")
     return {
         "prompt_wav_path": options.prompt_audio,
         "prompt_text": words,
@@ -300,7 +307,7 @@ def _save(options: argparse.Namespace, model: VoxCPM, wav: Wav, text: str, path:
 
 
 def _check_timestamps(options: argparse.Namespace) -> None:
-    """Say at once that the library is missing, not after minutes of speaking."""
+    """Raise RuntimeError if the library is missing, before minutes of speech are generated."""
     if options.timestamps and options.timestamp_strict:
         from voxcpm.inference.timestamps import aligner_library
 
@@ -317,7 +324,7 @@ def _one(options: argparse.Namespace) -> int:
 
 
 def _batch(options: argparse.Namespace) -> int:
-    """Each line on its own: one that fails is reported and the others are spoken. 0 where all succeeded."""
+    """Speak each line separately: a line that fails is reported and the others are spoken. Return 0 if all succeeded."""
     lines = [line.strip() for line in options.input.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"{options.input} holds no text")
@@ -330,7 +337,7 @@ def _batch(options: argparse.Namespace) -> int:
         try:
             wav = model.generate(_said(options, line), **arguments)
         except AudioError:
-            raise  # the clip is every line's
+            raise  # all lines use the same clip
         except (ValueError, RuntimeError) as error:
             sys.stderr.write(f"voxcpm: line {number}: {error}\n")
             continue

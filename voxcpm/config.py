@@ -1,6 +1,6 @@
 """The model's `config.json` as frozen dataclasses; every field of the official file, with the official defaults.
 
-Fields we do not know are kept in `extra` and written back, so that a config survives being loaded and saved.
+Unknown fields are kept in `extra` and written back, so that loading and saving a config loses nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from voxcpm.errors import CheckpointError
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of config.json: reads itself from a dict and writes itself back."""
+    """A part of config.json that can be read from a dict and written to one."""
 
     SECTIONS: ClassVar[Mapping[str, type[Section]]] = {}
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "config.json") -> Self:
-        """Read a section; raises CheckpointError that names a missing required field."""
+        """Read a section. Raises CheckpointError if it is not an object or lacks a required field, which the message names."""
         if not isinstance(values, Mapping):
             raise CheckpointError(f"{where} must be an object, not {type(values).__name__}")
         known = {f.name: f for f in fields(cls) if f.name != "extra"}
@@ -96,7 +96,7 @@ class LMConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalConfig(Section):
-    """Widths of LocEnc and LocDiT, the two towers that see the frames of one patch."""
+    """Widths of LocEnc and LocDiT, the two towers that process the frames of one patch."""
 
     hidden_dim: int = 1024
     ffn_dim: int = 4096
@@ -107,7 +107,7 @@ class LocalConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class CFMConfig(Section):
-    """Conditional flow matching. `solver`, `sigma_min`, `reg_loss_type`, `inference_cfg_rate` are read by nobody."""
+    """Conditional flow matching. `solver`, `sigma_min`, `reg_loss_type`, `inference_cfg_rate` are not used."""
 
     sigma_min: float = 1e-6
     solver: str = "euler"
@@ -122,7 +122,7 @@ class CFMConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig(LocalConfig):
-    """LocDiT and its flow. The official file's `mean_mode` is not the field that is read (`dit_mean_mode` is)."""
+    """LocDiT and its flow. Mean mode is read from `dit_mean_mode`, not from the official file's `mean_mode`."""
 
     SECTIONS: ClassVar[Mapping[str, type[Section]]] = {"cfm_config": CFMConfig}
     dit_mean_mode: bool = False
@@ -131,7 +131,7 @@ class DiTConfig(LocalConfig):
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """One transformer tower, with everything it takes from `lm_config` worked out."""
+    """One transformer tower, with the values from `lm_config` resolved."""
 
     hidden: int
     ffn: int
@@ -140,7 +140,7 @@ class TowerConfig:
     head_dim: int
     layers: int
     eps: float
-    residual_scale: float  #: factor on both residual branches (muP: scale_depth / sqrt(layers), else 1)
+    residual_scale: float  #: factor on both residual branches (muP: scale_depth / sqrt(layers), otherwise 1)
     rope_theta: float | None  #: None: no positions (NoPE)
     rope_factors: tuple[float, ...]  #: [head_dim / 2]
     rope_amplitude: float
@@ -150,7 +150,7 @@ class TowerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VoxCPM2Config(Section):
-    """The whole of config.json. Sizes in the paper's words: H = lm hidden, P = patch_size, D = feat_dim."""
+    """All of config.json. Sizes in the paper's notation: H = lm hidden, P = patch_size, D = feat_dim."""
 
     SECTIONS: ClassVar[Mapping[str, type[Section]]] = {
         "lm_config": LMConfig,
@@ -167,14 +167,14 @@ class VoxCPM2Config(Section):
     scalar_quantization_scale: int = 9
     encoder_config: LocalConfig = field(default_factory=LocalConfig)
     dit_config: DiTConfig = field(default_factory=DiTConfig)
-    audio_vae_config: Mapping[str, Any] = field(default_factory=dict)  #: the codec's; see voxcpm.audiovae
+    audio_vae_config: Mapping[str, Any] = field(default_factory=dict)  #: the codec's config; see voxcpm.audiovae
     max_length: int = 8192
     device: str = "cuda"
     dtype: str = "bfloat16"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "config.json") -> Self:
-        """Read and check; raises CheckpointError for another architecture or sizes that cannot fit together."""
+        """Read and check a config. Raises CheckpointError for another architecture or for inconsistent values."""
         architecture = str(values.get("architecture", "voxcpm")).lower() if isinstance(values, Mapping) else ""
         if architecture == "voxcpm":
             raise CheckpointError(f"{where} describes VoxCPM 0.5B/1.5 (architecture 'voxcpm'); this is VoxCPM2 only")
@@ -186,7 +186,7 @@ class VoxCPM2Config(Section):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read `config.json` of a checkpoint folder; FileNotFoundError where there is none."""
+        """Read `config.json` of a checkpoint folder. Raises FileNotFoundError, and CheckpointError if it is invalid."""
         path = Path(folder) / "config.json"
         if not path.is_file():
             raise FileNotFoundError(_instead(Path(folder)))
@@ -197,7 +197,7 @@ class VoxCPM2Config(Section):
         return cls.from_dict(values, str(path))
 
     def check(self, where: str = "config.json") -> None:
-        """Raise CheckpointError when the sizes cannot fit together."""
+        """Raise CheckpointError if the sizes are inconsistent or `t_scheduler` is unknown."""
         lm = self.lm_config
         for name, heads in (
             ("lm_config", lm.num_attention_heads),
@@ -226,7 +226,7 @@ class VoxCPM2Config(Section):
 
     @property
     def ralm(self) -> TowerConfig:
-        """The residual acoustic language model (`residual_lm`): the TSLM's widths, its own depth, often no RoPE."""
+        """The residual acoustic language model (`residual_lm`): the TSLM's widths, a separate depth, often no RoPE."""
         return self._lm_tower(self.residual_lm_num_layers, self.residual_lm_no_rope, 0)
 
     @property
@@ -241,22 +241,22 @@ class VoxCPM2Config(Section):
 
     @property
     def sample_rate(self) -> int:
-        """Hz of the audio the codec encodes."""
+        """Sample rate of the codec's input, Hz."""
         return int(self.audio_vae_config.get("sample_rate", 16000))
 
     @property
     def out_sample_rate(self) -> int:
-        """Hz of the audio the codec makes."""
+        """Sample rate of the codec's output, Hz."""
         return int(self.audio_vae_config.get("out_sample_rate", 48000))
 
     @property
     def patch_samples(self) -> int:
-        """Input samples of a patch (2560 at 16 kHz in the release)."""
+        """Input samples per patch (2560 at 16 kHz in the release)."""
         return self.patch_size * prod(self.audio_vae_config.get("encoder_rates", (2, 5, 8, 8)))
 
     @property
     def out_patch_samples(self) -> int:
-        """Output samples of a patch (7680 at 48 kHz in the release)."""
+        """Output samples per patch (7680 at 48 kHz in the release)."""
         return self.patch_size * prod(self.audio_vae_config.get("decoder_rates", (8, 6, 5, 2, 2, 2)))
 
     def with_dtype(self, dtype: str) -> Self:
@@ -292,7 +292,7 @@ class VoxCPM2Config(Section):
         amplitude = 1.0
         if (scaling := lm.rope_scaling) is not None:
             original = scaling.original_max_position_embeddings
-            # The choice is made once, from the configured context, whatever the length of a sequence.
+            # The choice depends on the configured context only, not on the length of a sequence.
             factors = scaling.long_factor if lm.max_position_embeddings > original else scaling.short_factor
             amplitude = sqrt(1.0 + log(lm.max_position_embeddings / original) / log(original))
         return TowerConfig(
@@ -303,7 +303,7 @@ class VoxCPM2Config(Section):
             head_dim=head_dim,
             layers=layers,
             eps=lm.rms_norm_eps,
-            # muP's depth scale uses the tower's own number of layers.
+            # muP's depth scale uses the number of layers of this tower.
             residual_scale=lm.scale_depth / sqrt(layers) if lm.use_mup else 1.0,
             rope_theta=None if no_rope else lm.rope_theta,
             rope_factors=tuple(factors),
@@ -314,7 +314,7 @@ class VoxCPM2Config(Section):
 
 
 def _instead(folder: Path) -> str:
-    """What is said of a folder that is not a checkpoint: which one is meant."""
+    """Return the message for a folder that is not a checkpoint. It names the folder that was probably meant."""
     if any(folder.glob("lora_weights.*")):
         merged = folder.resolve().parent.parent / "merged"
         other = f", or use {merged}" if (merged / "config.json").is_file() else ""

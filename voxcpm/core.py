@@ -1,4 +1,4 @@
-"""`VoxCPM`: the front door, with the official package's names, arguments and defaults, and what we add to it.
+"""`VoxCPM`: the main class, with the names, arguments and defaults of the official package, and our additions.
 
 from voxcpm import VoxCPM
 model = VoxCPM.from_pretrained("openbmb/VoxCPM2")
@@ -36,14 +36,14 @@ Wav = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Utterance:
-    """One item of `generate_batch`; what is None is taken from the batch's arguments."""
+    """One item of `generate_batch`. A field that is None takes the value of the batch's arguments."""
 
     text: str
     description: str | None = None  #: the voice or style in words; put in parentheses before the text
     reference_wav_path: str | Path | None = None
     prompt_wav_path: str | Path | None = None
     prompt_text: str | None = None
-    prompt_cache: PromptCache | None = None  #: instead of the three above
+    prompt_cache: PromptCache | None = None  #: replaces the three fields above
     seed: int | None = None
     cfg_value: float | None = None
     min_len: int | None = None
@@ -51,7 +51,7 @@ class Utterance:
 
 
 class VoxCPM:
-    """Speech from text, with a described, a given, or a continued voice."""
+    """Text to speech with a voice from a description, a reference clip, or a prompt that is continued."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class VoxCPM:
         dtype: str | None = None,
         compile_towers: bool = False,
     ) -> None:
-        """Load a checkpoint folder. The denoiser is loaded when `denoise=True` is first asked for.
+        """Load a checkpoint folder. The denoiser is loaded by the first call with `denoise=True`.
 
-        compile_towers: torch.compile with CUDA graphs for the local towers, for GPUs; the first patches take minutes.
+        compile_towers: for GPUs, compile the local towers with torch.compile and CUDA graphs; the first patches take minutes.
 
-        Raises FileNotFoundError and CheckpointError, each with one line that says what is wrong.
+        Raises FileNotFoundError and CheckpointError, each with a one-line message.
         """
         self.tts_model = VoxCPM2Model.from_local(
             voxcpm_model_path,
@@ -101,7 +101,7 @@ class VoxCPM:
         lora_weights_path: str | Path | None = None,
         **kwargs: Any,
     ) -> VoxCPM:
-        """Load a folder, or a hub id (fetched unless `local_files_only`). kwargs: `revision`, and those of the constructor."""
+        """Load a folder or a hub id (fetched unless `local_files_only`). kwargs: `revision`, and arguments of the constructor."""
         if not str(hf_model_id).strip():
             raise ValueError("hf_model_id is empty: give a checkpoint's folder or a hub id")
         revision = kwargs.pop("revision", None)
@@ -137,7 +137,7 @@ class VoxCPM:
         seed: int | None = None,
         **advanced: Any,
     ) -> tuple[Layout, SpeakOptions]:
-        """Check everything, then encode the clips and lay the request out."""
+        """Check all arguments, then encode the clips and build the layout."""
         check_text(text)
         options = SpeakOptions.of(
             {
@@ -157,17 +157,19 @@ class VoxCPM:
 
     @arguments_of(_request)  # type: ignore[arg-type]
     def generate(self, *args: Any, **kwargs: Any) -> Wav:
-        """Speak a text; returns 1-D float32 at `tts_model.sample_rate`.
+        """Speak a text and return the audio, 1-D float32 at `tts_model.sample_rate` Hz.
 
-        A voice or style description goes in parentheses before the text. prompt audio + text: continue from there; reference
-        audio: this voice. Lengths are in patches of 160 ms. advanced: further fields of `SpeakOptions`. Raises ValueError (empty
-        text, prompt without its text, values out of range, text beyond the context), FileNotFoundError, AudioError.
+        A voice or style description goes in parentheses before the text. Prompt audio with its text is continued; reference
+        audio sets the voice. Lengths are in patches of 160 ms. advanced: further fields of `SpeakOptions`.
+
+        Raises ValueError (empty text, prompt without its text, values out of range, text beyond the context),
+        FileNotFoundError, AudioError.
         """
         return _numpy(self.tts_model.speak(*self._request(*args, **kwargs))[0])
 
     @arguments_of(_request)  # type: ignore[arg-type]
     def generate_streaming(self, *args: Any, **kwargs: Any) -> Iterator[Wav]:
-        """As `generate`, one chunk of 160 ms at a time; joined they are `generate`'s audio. Nothing is tried again."""
+        """Yield the audio of `generate` in chunks of 160 ms; concatenated, they are the same audio. Bad cases are not retried."""
         return (_numpy(audio) for audio, _ in self.tts_model.speak_streaming(*self._request(*args, **kwargs)))
 
     def generate_batch(
@@ -178,9 +180,9 @@ class VoxCPM:
         denoise: bool = False,
         **options: Any,
     ) -> list[Wav]:
-        """Speak many texts at once; each gets what it would get alone. options: the fields of `SpeakOptions`.
+        """Speak many texts at once and return their audio, each as if spoken alone. options: the fields of `SpeakOptions`.
 
-        Every item is checked before any is spoken; the error names the first bad one by its number.
+        All items are checked before any is spoken. The error names the first bad item by its index.
         """
         model = self.tts_model
         SpeakOptions.of(options)
@@ -213,7 +215,10 @@ class VoxCPM:
         return self.tts_model.layout(_tidy(text, normalize), voice)
 
     def generate_long(self, text: str, **arguments: Any) -> Wav:
-        """Speak a text of any length as one utterance; arguments as `generate` (see voxcpm.inference.long_text for how)."""
+        """Speak a text of any length as one utterance. arguments: those of `generate_long_streaming`.
+
+        The method is described in voxcpm.inference.long_text.
+        """
         return np.concatenate([chunk for _, chunk in self.generate_long_streaming(text, **arguments)])
 
     def generate_long_streaming(
@@ -228,7 +233,7 @@ class VoxCPM:
         longest_s: float = 12.0,
         **options: Any,
     ) -> Iterator[tuple[str, Wav]]:
-        """Yield (piece of text, its audio) as they are made; options: the fields of `SpeakOptions`."""
+        """Yield (piece of text, its audio) for each piece as it is generated. options: the fields of `SpeakOptions`."""
         from voxcpm.inference.long_text import speak_long
 
         check_text(text)
@@ -244,7 +249,7 @@ class VoxCPM:
         reference_wav_path: str | Path | None = None,
         denoise: bool = False,
     ) -> PromptCache:
-        """Encode a voice once; give it to `generate_with_prompt_cache`, keep it with voxcpm.inference.prompt_cache."""
+        """Encode a voice once, for `generate_with_prompt_cache`; voxcpm.inference.prompt_cache can save and load the result."""
         prompt_wav_path, reference_wav_path = prompt_wav_path or None, reference_wav_path or None
         check_prompt(prompt_wav_path, prompt_text)
         encode: Callable[..., Tensor] = self._encode_denoised if denoise else self.tts_model.encode_file
@@ -253,35 +258,35 @@ class VoxCPM:
         return make_prompt_cache(prompt_text or "", prompt, reference)
 
     def generate_with_prompt_cache(self, text: str, prompt_cache: PromptCache | None, **options: Any) -> Wav:
-        """Speak with a cached voice; options: the fields of `SpeakOptions`."""
+        """Speak with a cached voice and return the audio. options: the fields of `SpeakOptions`."""
         return _numpy(self.tts_model.generate_with_prompt_cache(_tidy(text), prompt_cache, **options)[0])
 
     @property
     def last_successful_seed(self) -> int | None:
-        """The seed of the last audio returned: with it, the same arguments give the same audio."""
+        """Seed of the last audio returned. With this seed, the same arguments give the same audio."""
         return self.tts_model.last_successful_seed
 
     # -- LoRA ----------------------------------------------------------------------------------------------------------
 
     def load_lora(self, lora_weights_path: str | Path) -> tuple[list[str], list[str]]:
-        """Load an adapter folder; returns (loaded keys, skipped keys). Its lora_config.json decides rank and scale."""
+        """Load an adapter folder and return (loaded keys, skipped keys). Its lora_config.json sets rank and scale."""
         return load_lora(self.tts_model.backbone, lora_weights_path, self._lora_config)
 
     def unload_lora(self) -> None:
-        """Take the adapters off."""
+        """Remove the adapters."""
         remove_lora(self.tts_model.backbone)
 
     def set_lora_enabled(self, enabled: bool) -> None:
-        """Switch loaded adapters on or off."""
+        """Enable or disable the loaded adapters."""
         enable_lora(self.tts_model.backbone, enabled)
 
     def get_lora_state_dict(self) -> dict[str, Tensor]:
-        """The adapters' tensors by their official keys."""
+        """The adapters' tensors under their official keys."""
         return lora_state_dict(self.tts_model.backbone)
 
     @property
     def lora_enabled(self) -> bool:
-        """Return True if adapters are loaded and on."""
+        """Return True if adapters are loaded and enabled."""
         loaded = adapters(self.tts_model.backbone).values()
         return bool(loaded) and all(module.enabled for module in loaded)
 
@@ -295,7 +300,7 @@ class VoxCPM:
         denoise: bool,
         prompt_cache: PromptCache | None = None,
     ) -> PromptCache | None:
-        """The given cache, or one of the given clips, checked; None if there is neither."""
+        """Return the given cache, or a cache made from the given clips; None if there is neither. Checks the arguments."""
         prompt_wav_path, reference_wav_path = prompt_wav_path or None, reference_wav_path or None
         if prompt_cache is not None and (prompt_wav_path or prompt_text or reference_wav_path):
             raise ValueError("give a prompt_cache or audio files, not both")
@@ -307,7 +312,7 @@ class VoxCPM:
         return self.build_prompt_cache(prompt_wav_path, prompt_text, reference_wav_path, denoise)
 
     def _encode_denoised(self, path: str | Path, pad: Any) -> Tensor:
-        """As `VoxCPM2Model.encode_file`, through the denoiser first."""
+        """Denoise a clip, then encode it as `VoxCPM2Model.encode_file` does."""
         from voxcpm.inference.audio_files import load_audio
         from voxcpm.inference.denoise import load_denoiser
         from voxcpm.inference.patch_codec import encode_clip
@@ -325,7 +330,7 @@ def _numpy(wav: Tensor) -> Wav:
 
 
 def _tidy(text: str, normalize: bool = False) -> str:
-    """The text as it is spoken: white space collapsed, with `normalize` numbers and signs in words."""
+    """Return the text to be spoken: white space collapsed; with `normalize`, numbers and symbols in words."""
     text = collapse_whitespace(text)
     if normalize:
         from voxcpm.inference.normalize_text import normalise_text

@@ -12,5 +12,5 @@ class AudioError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's words, or its kind if it has none."""
+    """Return the first line of an error's message, or the name of its class if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

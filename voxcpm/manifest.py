@@ -1,10 +1,10 @@
-"""Checking a training manifest of the official trainer: JSON lines with `audio` and `text`, and more if wanted.
+"""Check a training manifest of the official trainer: JSON lines with `audio`, `text` and optional fields.
 
 audio, text               required; a relative path is relative to the manifest
 ref_audio                 a clip of the same voice, or null
 duration, ref_duration    seconds
 dataset_id                an integer
-is_prompt                 true: the sample is context only, nothing of it is learned
+is_prompt                 true: the sample is context only and has no loss
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _OPTIONAL: tuple[tuple[str, tuple[type, ...], str], ...] = (
 
 @dataclass
 class ManifestReport:
-    """What was found."""
+    """The findings of `validate_manifest`."""
 
     manifest: Path
     lines: int = 0
-    good: list[int] = field(default_factory=list)  #: numbers of the lines that can be used
-    problems: list[tuple[int, str]] = field(default_factory=list)  #: (line, what is wrong); line 0: the file
+    good: list[int] = field(default_factory=list)  #: line numbers of the usable lines
+    problems: list[tuple[int, str]] = field(default_factory=list)  #: (line, problem); line 0: the file
     warnings: list[tuple[int, str]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     characters: list[int] = field(default_factory=list)
@@ -38,11 +38,11 @@ class ManifestReport:
 
     @property
     def valid(self) -> bool:
-        """Return True if it can be trained on as it is."""
+        """Return True if the manifest can be used for training as it is."""
         return not self.problems
 
     def text(self, verbose: bool = False) -> str:
-        """For a person."""
+        """Return the report as text for the terminal. verbose: also list the usable lines."""
         out = [
             f"{self.manifest}: {len(self.good)} of {self.lines} lines can be used, {self.references} with a reference"
         ]
@@ -63,7 +63,7 @@ class ManifestReport:
 
 
 def validate_manifest(manifest: Path, sample_rate: int = 16000, max_samples: int = 0) -> ManifestReport:
-    """Check every line (the first `max_samples` of them, 0: all). Raises FileNotFoundError for a file that is not there."""
+    """Check every line, or the first `max_samples` lines (0: all). Raises FileNotFoundError if the file does not exist."""
     report = ManifestReport(manifest)
     with manifest.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
@@ -82,7 +82,7 @@ def validate_manifest(manifest: Path, sample_rate: int = 16000, max_samples: int
 
 
 def _check_line(report: ManifestReport, number: int, line: str, sample_rate: int) -> list[str]:
-    """What is wrong with a line."""
+    """Return the problems of a line; add its warnings and statistics to `report`."""
     try:
         row: Any = json.loads(line)
     except json.JSONDecodeError as error:
@@ -114,7 +114,7 @@ def _check_line(report: ManifestReport, number: int, line: str, sample_rate: int
 
 
 def _check_clip(manifest: Path, name: str, given: Any, sample_rate: int, found: list[str]) -> float | None:
-    """The clip's seconds; what is wrong is added to `found`."""
+    """Return the clip's duration in seconds, or None if it cannot be read. Problems are added to `found`."""
     import soundfile
 
     if not isinstance(given, str):

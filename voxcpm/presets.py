@@ -1,9 +1,7 @@
-"""Configurations by size: the released VoxCPM2's, to build the 2B model without its files, and small ones for training from
-scratch.
+"""Model configurations by size: the released 2B model, to build it without its files, and small ones to train from scratch.
 
-A checkpoint's own config.json is always used where there is one. Of the 64 LongRoPE factors the first eight and the last are
-known here; those between are interpolated in the logarithm, which changes no shape. To load released weights, take the
-released config.
+If a checkpoint has a config.json, that is always used. Of the 64 LongRoPE factors, only the first eight and the last are known
+here. The others are interpolated in the logarithm, which changes no shape. To load released weights, use the released config.
 """
 
 from __future__ import annotations
@@ -21,14 +19,14 @@ _LAST_FACTOR = 31.02392307921529
 
 
 def rope_factors() -> list[float]:
-    """64 factors: eight known, 55 interpolated, one known."""
+    """The 64 LongRoPE factors: eight known, 55 interpolated, one known."""
     start, end, between = log(_FIRST_FACTORS[-1]), log(_LAST_FACTOR), 55
     middle = [exp(start + (end - start) * (i + 1) / (between + 1)) for i in range(between)]
     return [*_FIRST_FACTORS, *middle, _LAST_FACTOR]
 
 
 def published_dict() -> dict[str, Any]:
-    """The content of the released config.json (see the head of this file about rope_scaling)."""
+    """The content of the released config.json (for rope_scaling see the module docstring)."""
     local = {"hidden_dim": 1024, "ffn_dim": 4096, "num_heads": 16, "num_layers": 12, "kv_channels": 128}
     factors = rope_factors()
     return {
@@ -96,16 +94,18 @@ def published_config() -> VoxCPM2Config:
 
 
 _TOWERS: dict[str, dict[str, Any]] = {
-    # Some 1.5 million parameters: learns nothing, runs everywhere, in seconds.
+    # About 1.5 million parameters: too small to learn anything, but runs anywhere in seconds.
     "toy": {"hidden": 128, "ffn": 256, "heads": 4, "layers": 2, "local": 96, "local_ffn": 192, "codec": (8, 128)},
-    # Some 30 million: enough to learn a handful of sentences by heart.
+    # About 30 million parameters: enough to overfit a few sentences.
     "small": {"hidden": 384, "ffn": 1024, "heads": 6, "layers": 6, "local": 256, "local_ffn": 768, "codec": (24, 384)},
 }
 
 
 def config_dict(size: str, vocabulary: int) -> dict[str, Any]:
-    """A config.json of a size: toy, small, or 2b (the released model's). Heads are equally wide in all towers of one: they
-    share rotary tables."""
+    """Return the content of a config.json of a size: toy, small, or 2b (the released model).
+
+    All towers of a model have heads of the same width, because they share rotary tables.
+    """
     if size == "2b":
         released = published_dict()
         released["lm_config"]["vocab_size"] = vocabulary

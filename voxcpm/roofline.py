@@ -1,7 +1,7 @@
-"""What no implementation can beat: the bytes a patch must read and the arithmetic it must do, and the times that follow.
+"""Lower bounds on time for any implementation: the bytes that a patch must read and the FLOPs that it needs.
 
-A patch is 160 ms of audio. At batch 1 every weight is read once for each pass over it, so time is bytes over bandwidth; at
-large batches it is FLOPs over the peak. Activations, launch gaps and sampling are left out: these are bounds, not forecasts.
+A patch is 160 ms of audio. At batch 1 each pass reads every weight once, so time is bytes over bandwidth. At large batches
+time is FLOPs over the peak. Activations, launch gaps and sampling are left out: these are bounds, not predictions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from voxcpm.config import TowerConfig, VoxCPM2Config
 from voxcpm.model.flow import Solver
 
-#: GPU -> (memory bandwidth in bytes/s, dense bf16 FLOP/s), as their makers give them.
+#: GPU -> (memory bandwidth in bytes/s, dense bf16 FLOP/s), from the vendors' specifications.
 GPUS: dict[str, tuple[float, float]] = {
     "RTX 4090": (1.008e12, 165e12),
     "RTX 4090 Laptop": (0.576e12, 79e12),
@@ -29,18 +29,18 @@ GPUS: dict[str, tuple[float, float]] = {
     "B200": (8.0e12, 2250e12),
 }
 _ASSUMED = {"SXM", "80GB", "480GB"}
-"""Words of the rows above that a driver may leave out."""
+"""Words of the names above that a driver may omit."""
 
 
 def find_gpu(name: str) -> tuple[float, float] | None:
-    """(bytes/s, FLOP/s) of a GPU by the name its driver gives, e.g. "NVIDIA H100 80GB HBM3"; None for one that is not listed.
+    """Return (bytes/s, FLOP/s) of a GPU by its driver's name, e.g. "NVIDIA H100 80GB HBM3"; None if it is not listed.
 
-    Of several rows that fit, the one with most words in common counts: "NVIDIA H100 PCIe" is not the SXM card.
+    If several rows match, the one with the most words in common is used: "NVIDIA H100 PCIe" is not the SXM card.
     """
     words = set(name.replace("-", " ").upper().split())
     rows = [(known, set(known.upper().split())) for known in GPUS]
     fits = [(len(row & words), -len(row - words), known) for known, row in rows if row - _ASSUMED <= words]
-    # A form of a known card that is not listed (Max-Q, MIG, Ti) has other figures: unknown is better than wrong.
+    # An unlisted variant of a known card (Max-Q, MIG, Ti) has other figures: None is better than wrong figures.
     if not fits or words & {"MIG", "LAPTOP", "SUPER", "TI", "D", "DGX"} - set(max(fits)[2].upper().split()):
         return None
     return GPUS[max(fits)[2]]
@@ -48,13 +48,13 @@ def find_gpu(name: str) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class PatchCost:
-    """What one patch of one request costs at batch 1."""
+    """The cost of one patch of one request at batch 1."""
 
     weight_bytes: float  #: backbone weights, each pass counted
     codec_bytes: float  #: the codec's decoder, float32
     cache_bytes: float  #: keys and values of earlier positions
     flops: float  #: multiply-adds counted as two
-    seconds: float  #: of audio
+    seconds: float  #: duration of the patch's audio
 
     @property
     def bytes(self) -> float:
@@ -71,7 +71,7 @@ class PatchCost:
 
 
 def tower_parameters(tower: TowerConfig) -> int:
-    """Weights of a tower's matrices (norms are nothing beside them), without an embedding."""
+    """Weights of a tower's matrices (norms are negligible), without an embedding."""
     attention = tower.hidden * tower.head_dim * (2 * tower.heads + 2 * tower.kv_heads)
     return tower.layers * (attention + 3 * tower.hidden * tower.ffn)
 
@@ -83,7 +83,7 @@ def patch_cost(
     guided: bool = True,
     bytes_per_weight: float = 2.0,
 ) -> PatchCost:
-    """The cost of a patch after `positions` earlier ones; guided: whether guidance needs a second branch."""
+    """Return the cost of a patch after `positions` earlier positions. guided: whether guidance needs a second branch."""
     solver = solver or Solver()
     calls = solver.steps - solver.zero_steps
     patch, hidden = config.patch_size, config.lm_config.hidden_size
@@ -115,7 +115,7 @@ def patch_cost(
 
 
 def _codec_decoder(config: VoxCPM2Config) -> tuple[int, float]:
-    """(weights, FLOPs a latent frame) of the codec's decoder, from its widths and rates."""
+    """Return (weights, FLOPs per latent frame) of the codec's decoder, from its widths and rates."""
     from voxcpm.audiovae import AudioVAEConfig
 
     codec = AudioVAEConfig.from_dict(config.audio_vae_config)
@@ -125,7 +125,7 @@ def _codec_decoder(config: VoxCPM2Config) -> tuple[int, float]:
     samples = 1
     for rate in codec.decoder_rates:
         upsample = width * (width // 2) * 2 * rate
-        flops += 2.0 * samples * upsample  # every input frame meets every tap once
+        flops += 2.0 * samples * upsample  # every input frame is multiplied by every tap once
         samples *= rate
         width //= 2
         unit = 3 * (7 * (1 if codec.depthwise else width) * width + width * width)

@@ -114,7 +114,7 @@ def test_lora_without_its_config_takes_the_rank_of_the_weights(
     options = cli.build_parser().parse_args([*words, "--lora-path", str(tmp_path)])
     adapted = adapters(cli.load(options).tts_model.backbone)
     assert {module.scale for module in adapted.values()} == {16 / 4} and "fusion_concat_proj" in adapted
-    assert "alpha 16 a guess" in capsys.readouterr().err
+    assert "alpha 16 is assumed" in capsys.readouterr().err
 
 
 def test_a_wrong_rank_is_told(voxcpm: Any, golden_set: Any, place: Path) -> None:

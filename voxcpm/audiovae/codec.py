@@ -1,4 +1,4 @@
-"""AudioVAE: the codec's public face."""
+"""AudioVAE: the public class of the codec."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from voxcpm.audiovae.state import (
     zero_histories,
 )
 
-# A long stream runs in passes of this many latent frames, so that memory does not grow with the length of the audio.
 PASS_FRAMES = 1500
-# On a CPU few enough, rows counted together, to stay in the cache, and enough to pay for reading the weights (decode RTF
-# 0.24, 0.19, 0.19 for 4, 8, 48 frames of one row; 0.19, 0.21, 0.45 for 2, 8, 48 frames of four).
+"""Latent frames per pass over a long stream, so that memory does not grow with the length of the audio."""
 PASS_FRAMES_CPU = 8
+"""The same on a CPU, for all rows together: few enough to stay in the cache, enough to amortize reading the weights (decode RTF
+0.24, 0.19, 0.19 for 4, 8, 48 frames of one row; 0.19, 0.21, 0.45 for 2, 8, 48 frames of four rows)."""
 
 
 class AudioVAE(nn.Module):
@@ -59,21 +59,21 @@ class AudioVAE(nn.Module):
 
     @property
     def folded(self) -> bool:
-        """Return True if this is the inference form."""
+        """Return True if the codec is in its inference form."""
         return isinstance(self.decoder, FoldedDecoder)
 
     @property
     def decoder_context_frames(self) -> int:
-        """Latent frames before the current one that can still change the output (20 at the published sizes)."""
+        """Number of earlier latent frames that affect the current output (20 at the published sizes)."""
         samples = sum(shape.frames * shape.samples for shape in decoder_history_shapes(self.config))
         return ceil(samples / self.config.decode_hop)
 
     # Encoding
 
     def encode(self, wav: Tensor, sample_rate: int | None = None) -> Tensor:
-        """Waveform [B, 1, S] or [B, S] -> latent means [B, D, ceil(S / hop_length)]; zeros are padded on the right.
+        """Encode a waveform [B, 1, S] or [B, S] to latent means [B, D, ceil(S / hop_length)], zero-padded on the right.
 
-        ValueError if `sample_rate` (Hz; default: the codec's) is not the rate the codec takes, or on a bad shape.
+        Raises ValueError if `sample_rate` (Hz; default: the codec's) is not the codec's input rate or the shape is wrong.
         """
         padded = self._padded(wav, sample_rate)
         self._fold_encoder()
@@ -83,18 +83,18 @@ class AudioVAE(nn.Module):
         return self.encode_stream(padded, self.init_encoder_state(padded.shape[0], padded.dtype, padded.device))[0]
 
     def encode_heads(self, wav: Tensor, sample_rate: int | None = None) -> tuple[Tensor, Tensor]:
-        """Waveform as in `encode` -> (mean, log variance) of the posterior, both [B, D, F], unbounded."""
+        """Encode a waveform (as in `encode`) to (mean, log variance) of the posterior, both [B, D, F], unbounded."""
         self._fold_encoder()
         return self.encoder.heads(self._padded(wav, sample_rate))
 
     def init_encoder_state(
         self, batch: int = 1, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> EncoderState:
-        """State of `batch` encoding streams that have heard nothing yet; dtype and device default to the weights'."""
+        """State of `batch` encoding streams before their first sample; dtype and device default to the weights'."""
         return EncoderState(self._zeros(encoder_history_shapes(self.config), batch, dtype, device), self.folded)
 
     def encode_stream(self, wav: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """Encode the next [B, 1, n * hop_length] samples -> (means [B, D, n], new state); `state` is left as it was."""
+        """Encode the next [B, 1, n * hop_length] samples -> (means [B, D, n], new state); `state` is not changed."""
         if wav.dim() != 3 or wav.shape[1] != 1 or wav.shape[2] % self.config.hop_length:
             raise ValueError(
                 f"encode_stream takes [batch, 1, n * {self.config.hop_length}] samples, got {list(wav.shape)}"
@@ -113,10 +113,10 @@ class AudioVAE(nn.Module):
     # Decoding
 
     def decode(self, z: Tensor, sample_rate: int | Tensor | None = None) -> Tensor:
-        """Latents [B, D, F] -> waveform [B, 1, F * decode_hop] in (-1, 1).
+        """Decode latents [B, D, F] to a waveform [B, 1, F * decode_hop] in (-1, 1).
 
-        `sample_rate` (Hz, one or [B]) is the bandwidth the decoder aims at, `out_sample_rate` by default; it never
-        changes the number of samples. Ignored by a codec without rate buckets.
+        `sample_rate` (Hz, one or [B]) sets the bandwidth of the output, `out_sample_rate` by default. It does not change
+        the number of samples. A codec without rate buckets ignores it.
         """
         self._check_latents(z)
         if z.shape[2] == 0:
@@ -137,8 +137,9 @@ class AudioVAE(nn.Module):
     ) -> tuple[Tensor, DecoderState]:
         """Decode the next latents [B, D, n], any n -> (waveform [B, 1, n * decode_hop], new state).
 
-        The pieces joined equal `decode` of the whole (without the noise block, which draws afresh). `state` is left as
-        it was, so a stream can be forked or replayed. ValueError if it belongs to another batch size or codec form.
+        Concatenated, the pieces equal `decode` of all latents, unless there is a noise block, which draws new noise.
+        `state` is not changed, so a stream can be forked or replayed. Raises ValueError if the state has another batch
+        size or codec form.
         """
         self._check_latents(z)
         if z.shape[2] == 0:
@@ -153,9 +154,9 @@ class AudioVAE(nn.Module):
 
     @torch.no_grad()
     def warm_state(self, z_context: Tensor, sample_rate: int | Tensor | None = None) -> DecoderState:
-        """State as after decoding `z_context` [B, D, F] from silence, F >= 0: what a continuation starts from.
+        """Return the state after decoding `z_context` [B, D, F] from silence, F >= 0: the start of a continuation.
 
-        Frames that can no longer be heard (older than `decoder_context_frames`) are not decoded.
+        Frames older than `decoder_context_frames` have no effect on the state and are not decoded.
         """
         self._check_latents(z_context)
         state = self.init_decoder_state(z_context.shape[0], z_context.dtype, z_context.device)
@@ -178,11 +179,11 @@ class AudioVAE(nn.Module):
 
     @torch.no_grad()
     def fold_weight_norm(self) -> Self:
-        """Turn into the inference form, in place: weights normalized once and laid out for speed; outputs agree to 1e-5.
+        """Convert to the inference form, in place: weights normalized once and laid out for speed. Outputs agree to 1e-5.
 
-        No way back, no gradients, and `state_dict` and `load_state_dict` raise RuntimeError; stream states of the two
-        forms do not mix. Doing it twice is harmless. Fold after loading weights and moving to the device. The encoder is
-        folded when it is first used: plain speech never does, and it is half of the work.
+        This cannot be undone. There are no gradients, and `state_dict` and `load_state_dict` raise RuntimeError. Stream
+        states of the two forms cannot be mixed. A second call does nothing. Fold after loading the weights and moving to
+        the device. The encoder is folded at its first use: plain speech does not need it, and it is half of the work.
         """
         if isinstance(self.decoder, Decoder):
             self.decoder = FoldedDecoder(self.decoder)
@@ -231,7 +232,7 @@ class AudioVAE(nn.Module):
         if isinstance(bucket, Tensor):
             bucket = bucket.to(z.device).reshape(-1)
             if bucket.shape[0] not in (1, z.shape[0]):
-                raise ValueError(f"sample_rate must be one or one a row ({z.shape[0]}), got {bucket.shape[0]}")
+                raise ValueError(f"sample_rate must be one value or one per row ({z.shape[0]}), got {bucket.shape[0]}")
         elif not self.folded:
             bucket = torch.tensor([bucket], device=z.device)
         return bucket

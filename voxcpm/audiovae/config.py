@@ -1,4 +1,4 @@
-"""The codec's hyper-parameters, as `audio_vae_config` of a checkpoint's config.json spells them."""
+"""The codec's hyperparameters, with the names in `audio_vae_config` of a checkpoint's config.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class AudioVAEConfig:
     """Widths, strides and options; the defaults are those of the published VoxCPM2 codec.
 
     `encoder_dim` doubles with every encoder stage, `decoder_dim` halves with every decoder stage. `sr_bin_boundaries`
-    (Hz) splits output sample rates into buckets, each with its own condition; None switches the condition off.
+    (Hz) splits output sample rates into buckets, each with a separate condition; None disables the condition.
     """
 
     encoder_dim: int = 128
@@ -67,10 +67,10 @@ class AudioVAEConfig:
 
     @property
     def hop_length(self) -> int:
-        """Input samples (at `sample_rate`) a latent frame: 640."""
+        """Input samples (at `sample_rate`) per latent frame: 640 by default."""
         return math.prod(self.encoder_rates)
 
     @property
     def decode_hop(self) -> int:
-        """Output samples (at `out_sample_rate`) a latent frame: 1920."""
+        """Output samples (at `out_sample_rate`) per latent frame: 1920 by default."""
         return math.prod(self.decoder_rates)

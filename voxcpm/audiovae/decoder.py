@@ -35,7 +35,7 @@ class DecoderStage(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Entry convolution, one stage a rate (each told the output bandwidth), snake, convolution to one channel, tanh."""
+    """Entry convolution, one stage per rate (conditioned on the output bandwidth), snake, convolution to one channel, tanh."""
 
     sr_bin_boundaries: Tensor
 
@@ -57,7 +57,7 @@ class Decoder(nn.Module):
             layers.append(DecoderStage(width, stride, config.depthwise, config.use_noise_block))
             width //= 2
         self.model = nn.ModuleList([*layers, Snake(width), CausalConv(width, 1, RESIDUAL_KERNEL), nn.Tanh()])
-        # Keyed by the index of the stage in `model`, as the checkpoint does.
+        # Keyed by the index of the stage in `model`, as in the checkpoint.
         self.sr_cond_model = nn.ModuleDict(conditions) if conditions else None
         if config.sr_bin_boundaries is not None:
             self.register_buffer("sr_bin_boundaries", torch.tensor(config.sr_bin_boundaries, dtype=torch.int32))

@@ -32,7 +32,7 @@ class EncoderStage(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Convolution 1 -> encoder_dim, one stage a rate, and two heads: mean and log variance of the latent."""
+    """Convolution 1 -> encoder_dim, one stage per rate, and two heads: mean and log variance of the latent."""
 
     def __init__(self, config: AudioVAEConfig) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         return mu
 
     def heads(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 1, S] -> (mean, log variance), both [B, D, S / hop_length], from a cold start."""
+        """[B, 1, S] -> (mean, log variance), both [B, D, S / hop_length], from zero histories."""
         trunk = self._trunk(wav, Histories())
         return self.fc_mu(trunk, Histories()), self.fc_logvar(trunk, Histories())
 

@@ -1,4 +1,4 @@
-"""The codec's encoder and decoder in inference form, made from trained ones."""
+"""The codec's encoder and decoder in inference form, built from the trainable ones."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class FoldedDecoder(nn.Module):
         self.history_frames = last.history_frames
         has_buckets = decoder.sr_cond_model is not None
         self.register_buffer("sr_bin_boundaries", decoder.sr_bin_boundaries if has_buckets else None, persistent=False)
-        # The same on the host, so that an ordinary rate costs no device synchronization.
+        # A copy on the host, so that an int rate needs no device synchronization.
         self.boundaries: list[int] | None = decoder.sr_bin_boundaries.tolist() if has_buckets else None
 
     @torch.no_grad()
@@ -93,7 +93,7 @@ class FoldedDecoder(nn.Module):
         torch.addcmul(self.enter_shift, stream, self.enter_scale, out=u)
         scaled_snake_(u)
         histories.close(buffer, self.history_frames)
-        # One output channel: all taps in one product, then their diagonals are summed (row k belongs k frames later).
+        # There is one output channel: one product computes all taps, then the rows are summed, row k shifted by k frames.
         partial = torch.matmul(self.taps, buffer.transpose(1, 2))
         length = stream.shape[1]
         wav = partial[:, 0, :length] + self.bias
@@ -134,7 +134,7 @@ class FoldedEncoder(nn.Module):
 
     @torch.no_grad()
     def heads(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        """(mean, log variance), both [B, D, S / hop_length], from a cold start."""
+        """(mean, log variance), both [B, D, S / hop_length], from zero histories."""
         trunk = self._trunk(wav, Histories())
         mu, logvar = self.fc_mu(trunk, Histories()), self.fc_logvar(trunk, Histories())
         return mu.transpose(1, 2), logvar.transpose(1, 2)

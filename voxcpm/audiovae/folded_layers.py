@@ -1,13 +1,13 @@
 """Layers of the codec in their inference form: [B, T, C] tensors, constants folded at construction.
 
-Four rewritings make a chunk of a few frames cheap without changing its value:
+Four transformations make a chunk of a few frames cheap without changing its value:
 
-* Channels last, every dense convolution is one matrix product; a depthwise one is seven multiply-adds over rows.
-* Snake in scaled units: with u = a x, a * snake(x) = u + sin(u)^2. The factor a is folded into the layer that makes x
+* With channels last, every dense convolution is one matrix product; a depthwise one is seven multiply-adds over rows.
+* Snake in scaled units: with u = a x, a * snake(x) = u + sin(u)^2. The factor a is folded into the layer that computes x
   and 1/a into the layer that reads the result, which leaves one sine and one multiply-add. (Snake divides by a + 1e-9,
-  this by a: with 1e-9 of the square that is below float32 resolution.)
-* A bias that goes into the residual stream is a constant per channel: it is not added but carried as `offset`
-  (true signal = stream + offset), and folded into the affine map with which the next snake starts.
+  this by a. The difference, 1e-9 of the square, is below float32 resolution.)
+* A bias that is added to the residual stream is a constant per channel. It is not added, but kept as `offset`
+  (true signal = stream + offset). It is folded into the affine map at the start of the next snake.
 * A transposed convolution with kernel 2s and stride s is a product of [previous frame, frame] with a [2C, s C'] matrix.
 """
 
@@ -24,21 +24,22 @@ from voxcpm.audiovae.layers import CausalConv, CausalUpsample, NoiseBlock, RateC
 from voxcpm.audiovae.state import Histories
 from voxcpm.kernels.packed_linear import PackedLinear
 
-# A smaller |alpha| is replaced by this: snake differs from x by at most 1e-9 x^2 there, and 1/alpha would overflow.
 SMALLEST_ALPHA = 1e-9
-# numpy's float32 sine takes half the time of torch's (158 against 327 us for 2^18 values) but only ever one thread.
+"""A smaller |alpha| is replaced by this: 1/alpha would overflow, and snake differs from x by at most 1e-9 x^2 there."""
 NUMPY_SINE_THREADS = 2
+"""Up to this many threads numpy's float32 sine is used. It takes half the time of torch's (158 against 327 us for 2^18 values),
+but runs on one thread only."""
 
 
 def snake_scale(snake: Snake) -> Tensor:
-    """alpha [C], moved away from zero so that it can be divided by."""
+    """alpha [C], with values near zero replaced so that it can be a divisor."""
     alpha = snake.alpha.detach().flatten()
     tiny = alpha.abs() < SMALLEST_ALPHA
     return torch.where(tiny, torch.full_like(alpha, SMALLEST_ALPHA), alpha)
 
 
 def scaled_snake_(u: Tensor) -> Tensor:
-    """u + sin(u)^2, in place: snake where signal and result are both multiplied by alpha."""
+    """Compute u + sin(u)^2 in place: snake with input and output both multiplied by alpha."""
     if u.device.type == "cpu" and u.dtype == torch.float32 and _numpy_is_faster():
         sine = torch.empty_like(u)
         np.sin(u.numpy(), out=sine.numpy())
@@ -52,7 +53,7 @@ def _numpy_is_faster() -> bool:
 
 
 def windows(buffer: Tensor, kernel: int, dilation: int) -> Tensor:
-    """[B, (kernel - 1) dilation + T, C] -> [B, T, kernel * C]: each row holds all that one output frame sees."""
+    """[B, (kernel - 1) dilation + T, C] -> [B, T, kernel * C]: each row holds all inputs of one output frame."""
     length = buffer.shape[1] - (kernel - 1) * dilation
     return torch.cat([buffer[:, k * dilation : k * dilation + length] for k in range(kernel)], dim=2)
 
@@ -69,7 +70,7 @@ class FoldedConv(nn.Module):
         super().__init__()
         weight = conv.weight().detach()
         if conv.groups == weight.shape[0] and conv.groups > 1:
-            weight = torch.diag_embed(weight[:, 0].t()).permute(1, 2, 0)  # as dense: it is 64 channels wide
+            weight = torch.diag_embed(weight[:, 0].t()).permute(1, 2, 0)  # dense, as it has only 64 channels
         self.kernel, self.dilation, self.history_frames = weight.shape[2], conv.dilation, conv.history_frames
         self.product = PackedLinear(dense_matrix(weight), conv.bias if with_bias else None)
 
@@ -86,7 +87,7 @@ class FoldedConv(nn.Module):
 
 
 class FoldedResidualUnit(nn.Module):
-    """A residual unit on (stream, offset); `offset` is the one it leaves."""
+    """A residual unit on (stream, offset); the attribute `offset` is that of its output."""
 
     enter_scale: Tensor
     enter_shift: Tensor
@@ -142,7 +143,7 @@ class FoldedResidualUnit(nn.Module):
 
 
 class FoldedCondition(nn.Module):
-    """Rate condition, pending offset and snake scale as one affine map a bucket: u = stream * scale[b] + shift[b]."""
+    """Rate condition, pending offset and snake scale as one affine map per bucket: u = stream * scale[b] + shift[b]."""
 
     scale: Tensor
     shift: Tensor
@@ -164,7 +165,7 @@ class FoldedCondition(nn.Module):
             scale, embed = condition.scale_embed.weight.detach(), None
             shift = scale * offset + condition.bias_embed.weight.detach()
         if condition is not None and condition.out_layer is not None:
-            # A second snake and a channel mixer stand between the condition and the stage: the tables serve the first.
+            # A snake and a channel mixer come between the condition and the stage's snake: the tables are scaled for the former.
             inner, conv = condition.out_layer
             assert isinstance(inner, Snake) and isinstance(conv, CausalConv) and conv.bias is not None
             beta = snake_scale(inner)
@@ -208,9 +209,9 @@ class FoldedUpsample(nn.Module):
         self.stride = conv.stride
         direction = conv.weight_v.detach()
         scale = conv.weight_g.detach().flatten() / torch.linalg.vector_norm(direction, dim=(1, 2)) / alpha
-        # [C, C', 2s] -> rows of C values: one transposition of a matrix, as gathering single values takes four times as long.
+        # [C, C', 2s] -> rows of C values, by one matrix transposition: gathering single values takes four times as long.
         rows = direction.flatten(1).t().contiguous().view(direction.shape[1], 2, conv.stride, direction.shape[0])
-        # [C', now | before, s, C] -> [s C', before C | now C]: the s samples of a frame lie one behind the other in a row.
+        # [C', now | before, s, C] -> [s C', before C | now C]: the s samples of a frame are contiguous in a row.
         matrix = torch.empty_like(rows).view(conv.stride, direction.shape[1], 2, direction.shape[0])
         for half in (0, 1):
             torch.mul(rows[:, 1 - half].transpose(0, 1), scale, out=matrix[:, :, half])
@@ -256,7 +257,7 @@ class FoldedDownsample(nn.Module):
 
 
 class FoldedNoise(nn.Module):
-    """Noise block; it needs the true signal, so the pending offset is added first and the one it leaves is zero."""
+    """Noise block. It needs the true signal: it adds the pending offset first, so the offset of its output is zero."""
 
     pending: Tensor
 
@@ -274,7 +275,7 @@ class FoldedNoise(nn.Module):
 
 
 def fold_units(units: Sequence[nn.Module], offset: Tensor) -> tuple[list[nn.Module], Tensor]:
-    """Fold consecutive residual units and noise blocks, carrying the offset through; returns them and the last offset."""
+    """Fold consecutive residual units and noise blocks, passing the offset on; return the layers and the last offset."""
     folded: list[nn.Module] = []
     for unit in units:
         layer: FoldedNoise | FoldedResidualUnit

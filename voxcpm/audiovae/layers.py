@@ -17,7 +17,7 @@ SNAKE_EPSILON = 1e-9
 
 
 class Snake(nn.Module):
-    """Periodic activation x + sin(alpha x)^2 / (alpha + 1e-9), one alpha a channel (Ziyin et al., 2020)."""
+    """Periodic activation x + sin(alpha x)^2 / (alpha + 1e-9), one alpha per channel (Ziyin et al., 2020)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -29,29 +29,29 @@ class Snake(nn.Module):
 
 
 class WeightNorm(nn.Module):
-    """A weight kept as direction and length: w = g v / |v|, the norm taken over all dimensions but the first."""
+    """A weight parametrized by direction and norm: w = g v / |v|, with the norm over all dimensions except the first."""
 
     def __init__(self, shape: tuple[int, int, int], bias: int | None) -> None:
         super().__init__()
         self.bias = None if bias is None else nn.Parameter(torch.zeros(bias))
         weight = torch.empty(shape)
         length = torch.empty(shape[0], 1, 1)
-        if not weight.is_meta:  # to be loaded into; drawing there would import torch's tracing machinery (1 s)
+        if not weight.is_meta:  # a meta weight is loaded later; initializing it would import torch's tracing code (1 s)
             nn.init.trunc_normal_(weight, std=0.02)
             length = torch.linalg.vector_norm(weight, dim=(1, 2), keepdim=True)
         self.weight_g = nn.Parameter(length)
         self.weight_v = nn.Parameter(weight)
 
     def weight(self) -> Tensor:
-        """The effective weight, of the shape of `weight_v`."""
-        return torch._weight_norm(self.weight_v, self.weight_g, 0)  # the one fused forward and backward torch has
+        """The effective weight, in the shape of `weight_v`."""
+        return torch._weight_norm(self.weight_v, self.weight_g, 0)  # torch's only fused forward and backward for it
 
 
 class CausalConv(WeightNorm):
     """Convolution padded on the left only.
 
-    Stride 1 looks (kernel - 1) * dilation frames back; a stride s (kernel 2s) looks s frames back and divides the
-    length, which must be a multiple of s, by s.
+    With stride 1 an output depends on (kernel - 1) * dilation earlier frames. With stride s (kernel 2s) it depends on s
+    earlier frames, and the length is divided by s; it must be a multiple of s.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class CausalConv(WeightNorm):
 
 
 class CausalUpsample(WeightNorm):
-    """Transposed convolution, kernel 2s, stride s: T frames become exactly s T, each seeing one frame back."""
+    """Transposed convolution, kernel 2s, stride s: T frames become exactly s T; each depends on one earlier frame."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__((inputs, outputs, 2 * stride), outputs)
@@ -86,7 +86,7 @@ class CausalUpsample(WeightNorm):
         """[B, inputs, T] -> [B, outputs, T * stride]."""
         extended = histories.extend(x, 1)
         spread = F.conv_transpose1d(extended, self.weight(), self.bias, self.stride)
-        # The first s samples belong to the frame from before, the last s to the frame still to come.
+        # The first s samples belong to the previous frame, the last s to the next frame.
         return spread[:, :, self.stride : -self.stride]
 
 
@@ -113,7 +113,7 @@ class ResidualUnit(nn.Module):
 
 
 class NoiseBlock(nn.Module):
-    """x + n * conv1(x), n white noise shared by all channels: lets the decoder make breath and hiss."""
+    """x + n * conv1(x), n white noise shared by all channels, so that the decoder can produce breath and hiss."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -126,9 +126,10 @@ class NoiseBlock(nn.Module):
 
 
 class RateCondition(nn.Module):
-    """Tells a decoder stage the wanted output bandwidth: an embedding of the sample-rate bucket, added or multiplied in.
+    """Condition of a decoder stage on the output bandwidth: an embedding of the sample-rate bucket.
 
-    Both scale_bias types compute x * scale + bias and start as the identity here.
+    It is added, applied as scale and bias, or concatenated. Both scale_bias types compute x * scale + bias and are
+    initialized to the identity here.
     """
 
     def __init__(self, channels: int, buckets: int, kind: str, dim: int, out_layer: bool) -> None:

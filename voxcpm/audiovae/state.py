@@ -1,8 +1,8 @@
-"""What a causal codec remembers between two chunks: a plain value, passed in and handed back, never hidden in a module.
+"""State of a causal codec between two chunks: a plain value that is passed in and returned, not stored in a module.
 
 Every causal convolution needs the last few frames of its input. Those *histories*, in the order in which the layers
-run, are the whole state. They start as zeros, which is the left padding of the published codec, so a stream of any
-chunk sizes equals one long call. One row of the batch is one stream.
+run, are the whole state. They start as zeros, which is the left padding of the published codec. A stream with any chunk
+sizes therefore equals one long call. One row of the batch is one stream.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class _StreamState:
         return replace(self, histories=tuple(history.index_select(0, index) for history in self.histories))
 
     def reset(self, rows: Sequence[int] | Tensor) -> Self:
-        """The same streams, but those in `rows` (indices) start again from silence."""
+        """The same streams, with those in `rows` (indices) reset to zero histories."""
         index = torch.as_tensor(rows, dtype=torch.long, device=self.histories[0].device)
         return replace(self, histories=tuple(history.index_fill(0, index, 0.0) for history in self.histories))
 
     @classmethod
     def join(cls, states: Sequence[Self]) -> Self:
-        """One batched state out of several, rows in order; ValueError if they come from different codec forms."""
+        """Join several states into one batched state, rows in order. Raises ValueError if their codec forms differ."""
         if len({state.folded for state in states}) != 1:
             raise ValueError("stream states of a folded and of an unfolded AudioVAE cannot be joined")
         rows = zip(*(state.histories for state in states), strict=True)
@@ -59,9 +59,9 @@ class EncoderState(_StreamState):
 
 
 class Histories:
-    """One pass over the layers of a stream: each layer, in turn, takes its history and leaves the new one.
+    """Histories during one pass over the layers: each layer, in turn, takes its history and stores the new one.
 
-    Without histories the pass starts cold and remembers nothing (a call that decodes or encodes everything at once).
+    Without histories the pass starts from zeros and stores nothing (a call that decodes or encodes everything at once).
     """
 
     def __init__(self, past: tuple[Tensor, ...] | None = None) -> None:
@@ -69,7 +69,7 @@ class Histories:
         self._kept: list[Tensor] = []
 
     def extend(self, x: Tensor, frames: int) -> Tensor:
-        """[B, C, T] -> [B, C, frames + T]: x behind its last `frames` predecessors (trainable form)."""
+        """[B, C, T] -> [B, C, frames + T]: x after the `frames` frames before it (trainable form)."""
         if frames == 0:
             return x
         past = x.new_zeros(x.shape[0], x.shape[1], frames) if self._past is None else next(self._past)
@@ -79,7 +79,7 @@ class Histories:
         return extended
 
     def open(self, like: Tensor, frames: int) -> Tensor:
-        """An uninitialized buffer [B, frames + T, C] for `like` [B, T, C], the history filled in (folded form)."""
+        """Return a buffer [B, frames + T, C] for `like` [B, T, C]: the history, then uninitialized frames (folded form)."""
         batch, length, channels = like.shape
         buffer = like.new_empty(batch, frames + length, channels)
         if self._past is None:
@@ -89,7 +89,7 @@ class Histories:
         return buffer
 
     def close(self, buffer: Tensor, frames: int) -> None:
-        """Remember the tail of a buffer from `open` after the caller has written its new frames."""
+        """Store the last `frames` frames of a buffer from `open`, after the caller has written its new frames."""
         if self._past is not None:
             # A clone, because a view would keep the whole buffer alive from chunk to chunk.
             self._kept.append(buffer[:, buffer.shape[1] - frames :].clone())
@@ -100,7 +100,7 @@ class Histories:
 
 
 class HistoryShape(NamedTuple):
-    """A layer's memory: `frames` frames of `channels`, each worth `samples` samples at the audio end."""
+    """Size of a layer's history: `frames` frames of `channels` channels; one frame spans `samples` audio samples."""
 
     channels: int
     frames: int
@@ -108,7 +108,7 @@ class HistoryShape(NamedTuple):
 
 
 def decoder_history_shapes(config: AudioVAEConfig) -> list[HistoryShape]:
-    """Histories of the decoder in running order; `samples` counts output samples."""
+    """Histories of the decoder, in the order in which its layers run; `samples` counts output samples."""
     samples = config.decode_hop
     shapes = [HistoryShape(config.latent_dim, RESIDUAL_KERNEL - 1, samples)]
     channels = config.decoder_dim
@@ -120,7 +120,7 @@ def decoder_history_shapes(config: AudioVAEConfig) -> list[HistoryShape]:
 
 
 def encoder_history_shapes(config: AudioVAEConfig) -> list[HistoryShape]:
-    """Histories of the encoder in running order (the two heads share the last); `samples` counts input samples."""
+    """Histories of the encoder, in the order of its layers (the heads share the last); `samples` counts input samples."""
     shapes = [HistoryShape(1, RESIDUAL_KERNEL - 1, 1)]
     channels, samples = config.encoder_dim, 1
     for rate in config.encoder_rates:
@@ -136,7 +136,7 @@ def _residual_shapes(channels: int, samples: int) -> list[HistoryShape]:
 def zero_histories(
     shapes: Sequence[HistoryShape], batch: int, folded: bool, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, ...]:
-    """The histories of `batch` streams that have heard nothing yet."""
+    """Zero histories of `batch` streams before their first frame."""
     return tuple(
         torch.zeros(
             (batch, s.frames, s.channels) if folded else (batch, s.channels, s.frames), dtype=dtype, device=device

@@ -1,1 +1,1 @@
-"""Speaking with a checkpoint: reference clips in, text to patches, patches to audio files."""
+"""Inference with a checkpoint: read reference clips, turn text into patches, and write patches to audio files."""

@@ -1,4 +1,4 @@
-"""Clips in: decoding, mono, resampling to the codec's rate, trimming, and what makes a clip unusable."""
+"""Read clips: decode, mix to mono, resample to the codec's rate, trim silence, and reject unusable clips."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from voxcpm.errors import AudioError, first_line
 
 SHORTEST_S = 0.1
-#: A clip whose loudest sample is below this (-60 dBFS) holds no voice to take over.
+#: A clip whose loudest sample is below this (-60 dBFS) is silent: it has no voice to clone.
 SILENCE = 1e-3
 
 
 def load_audio(path: str | Path, sample_rate: int) -> NDArray[np.float32]:
-    """A clip as mono float32 [S] at `sample_rate` Hz (channels averaged, resampled with soxr).
+    """Read a clip as mono float32 [S] at `sample_rate` Hz (channels averaged, resampled with soxr).
 
-    Raises FileNotFoundError, and AudioError for a file that cannot be decoded, is silent, or is shorter than 0.1 s.
+    Raises FileNotFoundError, and AudioError if the file cannot be decoded, is silent, is shorter than 0.1 s, or holds NaN.
     """
     path = Path(path)
     if not path.is_file():
@@ -34,7 +34,10 @@ def load_audio(path: str | Path, sample_rate: int) -> NDArray[np.float32]:
 
 
 def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Samples [S] or [S, channels] and the rate: libsndfile, else PyAV where it is installed (m4a, webm ...)."""
+    """Decode to samples [S] or [S, channels] and their rate: with libsndfile, otherwise with PyAV if installed (m4a, webm ...).
+
+    Raises AudioError if neither can decode the file.
+    """
     import soundfile
 
     try:
@@ -58,7 +61,7 @@ def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 def check_audio(wav: NDArray[np.float32], sample_rate: int, name: str) -> None:
-    """Raise AudioError for a clip that is too short, silent, or holds NaN."""
+    """Raise AudioError if a clip is too short, is silent, or holds NaN or Inf."""
     if len(wav) < SHORTEST_S * sample_rate:
         raise AudioError(f"{name} is {len(wav) / sample_rate:.2f} s long; give at least {SHORTEST_S} s of speech")
     if not np.isfinite(wav).all():
@@ -70,7 +73,7 @@ def check_audio(wav: NDArray[np.float32], sample_rate: int, name: str) -> None:
 def trim_silence(
     wav: NDArray[np.float32], sample_rate: int, threshold_db: float = 35.0, margin_s: float = 0.2
 ) -> NDArray[np.float32]:
-    """Cut what is `threshold_db` below the loudest part from both ends, keeping `margin_s` of it (energy in 25 ms windows)."""
+    """Trim the ends that are `threshold_db` below the loudest part, except for `margin_s` seconds (RMS of 25 ms windows)."""
     window, hop = int(0.025 * sample_rate), int(0.010 * sample_rate)
     if len(wav) <= window:
         return wav

@@ -1,7 +1,7 @@
-"""Generation: from layouts to patches, any number of requests at once, patch by patch.
+"""Generation of patches from layouts, for any number of requests at once, patch by patch.
 
-What a request yields does not depend on which others run beside it: its noise is keyed by (its seed, the patch's index), its
-guidance, lengths and stop decision are its own.
+The output of a request does not depend on the other requests in the batch. Its noise is keyed by (seed, patch index), and
+guidance, lengths and stop decision are per request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from voxcpm.sequence.prompt_layout import Layout
 
 log = logging.getLogger(__name__)
 
-#: Why a generation ended: its own decision, its limit, or a full context.
+#: Why a generation ended: the model's stop decision, the limit on its length, or a full context.
 Ending = Literal["stop", "max_len", "context"]
 
 
@@ -32,15 +32,15 @@ class GenerationRequest:
     layout: Layout
     seed: int = 0
     cfg: float = 2.0
-    min_len: int = 2  #: a stop is obeyed from patch index min_len + 1 on: 2 gives at least 4 patches
+    min_len: int = 2  #: stop decisions count from patch index min_len + 1: 2 gives at least 4 patches
     max_len: int = 2000
-    #: At most int(target tokens * this + 10) patches, as the reference, retries or not; None: only max_len counts
+    #: At most int(target tokens * this + 10) patches, as in the official code, with or without retries; None: only max_len
     ratio_threshold: float | None = 6.0
-    noise: Callable[[int], Tensor] | None = None  #: patch index -> [P, D] N(0,1), instead of the seed's
+    noise: Callable[[int], Tensor] | None = None  #: patch index -> [P, D] N(0,1), replaces the seed's noise
 
     @property
     def most_patches(self) -> int:
-        """The limit from the text's length and max_len."""
+        """Maximum number of patches, from the text's length and max_len."""
         if self.ratio_threshold is None:
             return self.max_len
         return min(int(self.layout.target_tokens * self.ratio_threshold + 10), self.max_len)
@@ -50,13 +50,13 @@ class GenerationRequest:
 class Patch:
     """One step of one request."""
 
-    request: int  #: its place in the list of requests
+    request: int  #: index in the list of requests
     index: int
     latents: Tensor  #: [P, D] float32
     ending: Ending | None  #: set on the last patch
     stop_logits: Tensor  #: [2]
-    lm_hidden: Tensor  #: [H], the states that conditioned the patch
-    residual_hidden: Tensor  #: [H]
+    lm_hidden: Tensor  #: [H], the TSLM state that conditioned the patch
+    residual_hidden: Tensor  #: [H], the RALM state that conditioned it
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Generation:
 
 
 def patch_noise(seed: int, index: int, patch_size: int, feat_dim: int) -> Tensor:
-    """[P, D] N(0,1) that depends on (seed, index) only: the same alone, in a batch, after a restart, on any device."""
+    """Return noise [P, D] N(0,1) that depends on (seed, index) only: the same alone, in a batch, and on any device."""
     mixed = (seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**64 - 1)
     mixed = ((mixed ^ (mixed >> 31)) * 0xD6E8FEB86659FD93) & (2**63 - 1)
     return torch.randn(patch_size, feat_dim, generator=torch.Generator().manual_seed(mixed))
@@ -86,7 +86,7 @@ class _Running:
 
 @dataclass
 class Decoder:
-    """Runs requests to their end in one batch; iterate over `run`."""
+    """Generation of requests to their end in one batch; iterate over `run`."""
 
     model: VoxCPM2
     requests: Sequence[GenerationRequest]
@@ -95,7 +95,7 @@ class Decoder:
     def run(self) -> Iterator[list[Patch]]:
         """Yield the patches of every step: one for each request still running, in the order of the requests.
 
-        Raises ValueError when a layout does not fit the context.
+        Raises ValueError if a layout does not fit the context.
         """
         config = self.model.config
         running = [self._admit(i, request) for i, request in enumerate(self.requests)]
@@ -110,7 +110,7 @@ class Decoder:
                 step = self._step(running, state)
             yield sorted(step, key=lambda patch: patch.request)
             with torch.inference_mode():
-                # From the last slot down, so that the ones still to be freed keep their places.
+                # From the last slot to the first, so that the slots still to be released do not move.
                 for slot in reversed(range(len(step))):
                     if step[slot].ending is not None:
                         state.release(slot)
@@ -122,7 +122,7 @@ class Decoder:
                     self.model.advance(state, heard.to(self.model.device))
 
     def _admit(self, index: int, request: GenerationRequest) -> _Running:
-        # The last patch is drawn but never read back, so it takes no position.
+        # The last patch is generated but is never an input, so it takes no position.
         most = self.model.config.max_length - request.layout.length + 1
         if most < min(request.min_len + 2, request.most_patches):
             raise ValueError(
@@ -147,7 +147,7 @@ class Decoder:
         n = len(running)
         logits = self.model.stop_logits(state.lm_hidden[:n]).float().cpu()
         stops = logits.argmax(dim=-1).tolist()
-        # One copy to the host a step; the caller gets values that later steps do not overwrite.
+        # One copy to the host per step, and clones, because later steps overwrite the state.
         latents, lm, residual = patches.cpu(), state.lm_hidden[:n].clone(), state.residual_hidden[:n].clone()
         step = []
         for slot, r in enumerate(running):
@@ -166,7 +166,7 @@ class Decoder:
 def generate_patches(
     model: VoxCPM2, requests: Sequence[GenerationRequest], solver: Solver | None = None, max_batch: int = 32
 ) -> list[Generation]:
-    """Generate every request to its end, at most `max_batch` at once, and return them in order."""
+    """Generate every request to its end, at most `max_batch` at once, and return the results in order."""
     results: list[Generation] = []
     for start in range(0, len(requests), max_batch):
         group = requests[start : start + max_batch]

@@ -16,9 +16,9 @@ Denoiser = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def load_denoiser(path: str | Path) -> Denoiser:
-    """A denoiser from an .onnx file (GTCRN) or a modelscope id or folder (ZipEnhancer).
+    """Load a denoiser from an .onnx file (GTCRN) or a modelscope id or folder (ZipEnhancer).
 
-    Raises FileNotFoundError for an .onnx file that is not there, RuntimeError naming the library that is missing.
+    Raises FileNotFoundError if the .onnx file does not exist, RuntimeError that names a missing library.
     """
     if str(path).endswith(".onnx"):
         return GTCRN(Path(path))
@@ -26,7 +26,7 @@ def load_denoiser(path: str | Path) -> Denoiser:
 
 
 class GTCRN:
-    """Streaming GTCRN: 512-point STFT every 256 samples, square-root Hann windows, one frame a call with caches."""
+    """Streaming GTCRN: 512-point STFT every 256 samples, square-root Hann windows, one frame per call with caches."""
 
     SIZE, HOP = 512, 256
 

@@ -6,15 +6,15 @@ import torch
 
 
 def choose_device(wanted: str | torch.device | None, configured: str) -> torch.device:
-    """None or "auto": the configured device if there is one, else cuda, mps, cpu.
+    """Return the device for a model. None or "auto": the configured device if available, otherwise cuda, mps or cpu.
 
-    Raises ValueError for a device that this machine does not have.
+    Raises ValueError if this machine does not have the device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted is not None and str(wanted) != "auto":
         if not available.get(str(wanted).split(":")[0], False):
             usable = ", ".join(name for name, here in available.items() if here)
-            raise ValueError(f"device {str(wanted)!r} is not here: use auto or one of {usable}")
+            raise ValueError(f"device {str(wanted)!r} is not available: use auto or one of {usable}")
         return torch.device(wanted)
     for name in (configured, "cuda", "mps", "cpu"):
         if available.get(name.split(":")[0]):

@@ -1,8 +1,8 @@
-"""Long texts: split at sentences, speak piece by piece, carry voice and prosody over.
+"""Long texts: split at sentences, speak piece by piece, keep voice and prosody.
 
-The model drifts when it speaks for more than about half a minute at once. Here every piece after the first hears two things:
-the voice's reference (the given one, or the first piece itself), which keeps the timbre from drifting, and the end of the
-piece before it, which it continues, so that rhythm and loudness stay the same.
+The model drifts in an utterance longer than about half a minute. Here every piece after the first is conditioned on two clips.
+The voice reference (the given one, or the first piece) keeps the timbre from drifting. The previous piece, which it continues,
+keeps rhythm and loudness the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache
 from voxcpm.inference.speak_options import SpeakOptions
 from voxcpm.inference.speaker import VoxCPM2Model
 
-#: Where a piece may end, best first: after sentences (Latin ends only before white space: 3.5, U.S.A), after commas, at spaces.
+#: Places where a piece may end, best first: after sentences, after commas, at spaces. A Latin sentence ends only before white
+#: space, because of 3.5 and U.S.A.
 _BORDERS = (
     re.compile(r"(?<=[。！？…；])[」』”’）]*|(?<=[.!?;])[\"'”’)\]]*(?=\s)|\n+"),
     re.compile(r"(?<=[，、：])|(?<=[,:])(?=\s)"),
@@ -30,7 +31,7 @@ _DENSE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
 
 def speaking_length(text: str) -> float:
-    """Rough seconds of speech: 14 characters per second, 4.5 for scripts that write a syllable with one character."""
+    """Estimate the seconds of speech: 14 characters per second, 4.5 for scripts with one character per syllable."""
     dense = len(_DENSE.findall(text))
     return dense / 4.5 + (len(text) - dense) / 14.0
 
@@ -41,7 +42,7 @@ def _cut(text: str, borders: re.Pattern[str]) -> list[str]:
 
 
 def _atoms(text: str, longest_s: float, level: int = 0) -> list[str]:
-    """Parts of at most `longest_s`, cut at the best borders that do."""
+    """Split a text into parts of at most `longest_s` seconds, at the best borders that allow it."""
     if speaking_length(text) <= longest_s:
         return [text]
     if level == len(_BORDERS):
@@ -53,7 +54,7 @@ def _atoms(text: str, longest_s: float, level: int = 0) -> list[str]:
 
 
 def _join(atoms: list[str], longest_s: float) -> list[str]:
-    """Join neighbors as long as they fit."""
+    """Join neighboring parts as long as they fit."""
     pieces: list[str] = []
     for atom in atoms:
         if pieces and speaking_length(pieces[-1] + atom) <= longest_s:
@@ -64,9 +65,11 @@ def _join(atoms: list[str], longest_s: float) -> list[str]:
 
 
 def split_text(text: str, longest_s: float = 12.0) -> list[str]:
-    """Pieces of at most about `longest_s` seconds of speech: whole sentences together; a longer sentence is cut at commas,
-    then at spaces, then anywhere. Every character but white space is in one of them; pieces that hold nothing to
-    pronounce go to their neighbor."""
+    """Split a text into pieces of at most about `longest_s` seconds of speech.
+
+    Whole sentences are joined. A longer sentence is cut at commas, then at spaces, then anywhere. Every character except
+    white space is in one piece. A piece with nothing to pronounce is joined to its neighbor.
+    """
     pieces: list[str] = []
     for piece in (part.strip() for part in _atoms(text, longest_s)):
         if not piece:
@@ -85,10 +88,10 @@ def speak_long(
     options: SpeakOptions,
     longest_s: float = 12.0,
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield (piece of the text, its audio [S] float32) one after the other; joined they are one utterance.
+    """Yield (piece of the text, its audio [S] float32) in order; concatenated, they are one utterance.
 
-    A description in parentheses at the head is given to the first piece only: the others hear it in the reference.
-    Raises ValueError for empty text.
+    Only the first piece gets a leading description in parentheses: the others are conditioned on the reference.
+    Raises ValueError if the text is empty.
     """
     options = options.seeded()
     assert options.seed is not None
@@ -106,11 +109,11 @@ def speak_long(
         (generation,) = model.generate_layouts([layout], [replace(options, seed=seed + number)])
         if stream is None:
             stream = PatchStream(model.audio_vae, options.context(layout))
-        # One codec stream over all pieces: no clicks where they meet.
+        # One codec stream for all pieces avoids clicks between them.
         yield piece, stream.push(generation.patches)
         if reference is None:
             reference = generation.patches
-        # A piece that did not end by itself is a bad example to continue from.
+        # A piece that was cut off is a bad prompt for the next one.
         whole = generation.ending == "stop"
         cache = make_prompt_cache(piece if whole else "", generation.patches if whole else None, reference)
     model.last_successful_seed = seed

@@ -1,7 +1,7 @@
-"""Text normalization (`normalize=True`): markdown off, numbers into words. Phoneme input in braces is left as it is.
+"""Text normalization (`normalize=True`): remove markdown, spell out numbers. Phoneme input in braces is not changed.
 
-English and Chinese numbers are spelled out here; with the `wetext` package installed, its rules (dates, units, money) are used.
-Texts in other languages keep their digits, which the model reads itself.
+English and Chinese numbers are spelled out here. If the `wetext` package is installed, its rules (dates, units, money) are
+used instead. Texts in other languages keep their digits, which the model can read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 _PHONEMES = re.compile(r"(\{[^{}]*\})")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
-#: Letters with which English is not written; such a text keeps its digits.
+#: Letters that English does not use; a text with one of them keeps its digits.
 _NOT_ENGLISH = re.compile(r"[^\W\d_a-zA-Z]")
 _NUMBER = re.compile(r"(?<![\w.])(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(%?)(?!\w)")
 _HAN_NUMBER = re.compile(r"(\d+)(\.\d+)?(%?)")
@@ -33,13 +33,13 @@ _HAN_DIGITS = "零一二三四五六七八九"
 
 
 def normalise_text(text: str) -> str:
-    """The text as it is to be read aloud."""
+    """Return the normalized text; parts in braces are not changed."""
     parts = _PHONEMES.split(text)
     return "".join(part if part.startswith("{") and part.endswith("}") else _normalise(part) for part in parts)
 
 
 def strip_markdown(text: str) -> str:
-    """Without headings, emphasis, links, lists and code."""
+    """Remove the markdown of headings, emphasis, links, lists and code."""
     for pattern, replacement in _MARKDOWN:
         text = pattern.sub(replacement, text)
     return text
@@ -76,7 +76,7 @@ def _spell_english(text: str) -> str:
 
 
 def english_number(n: int) -> str:
-    """0 <= n < 10^15 in words."""
+    """Return a number, 0 <= n < 10^15, in English words."""
     if n < 20:
         return _ONES[n]
     if n < 100:
@@ -102,7 +102,7 @@ def _spell_chinese(text: str) -> str:
 
 
 def chinese_number(n: int) -> str:
-    """0 <= n < 10^12 in characters."""
+    """Return a number, 0 <= n < 10^12, in Chinese characters."""
     if n < 10:
         return _HAN_DIGITS[n]
     for scale, name in ((10**8, "亿"), (10**4, "万")):

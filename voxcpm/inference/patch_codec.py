@@ -1,4 +1,4 @@
-"""Between audio and patches: encoding clips to whole patches, decoding patches in one piece or as a stream."""
+"""Encode clips to whole patches, and decode patches in one call or as a stream."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ Side = Literal["left", "right"]
 
 
 def codec_device(codec: AudioVAE) -> torch.device:
-    """Where the codec is (folded, it has buffers only)."""
+    """Device of the codec. A folded codec has only buffers."""
     return next(chain(codec.parameters(), codec.buffers())).device
 
 
 def encode_clip(codec: AudioVAE, config: VoxCPM2Config, wav: Tensor, pad: Side) -> Tensor:
-    """[S] at the codec's input rate -> [N, P, D] float32 on the CPU, zero padded to whole patches on one side.
+    """Encode [S] at the codec's input rate to [N, P, D] float32 on the CPU, zero-padded to whole patches on one side.
 
-    References are padded on the right; prompts on the left, so that speech goes right up to the first generated patch.
+    References are padded on the right. Prompts are padded on the left, so that their speech extends to the first generated
+    patch.
     """
     missing = -wav.shape[-1] % config.patch_samples
     wav = F.pad(wav.float(), (missing, 0) if pad == "left" else (0, missing))
     with torch.inference_mode():
         device = codec_device(codec)
         z = codec.encode(wav.view(1, 1, -1).to(device))
-    # A clone outside inference mode: caches made now may be used in training later.
+    # Clone outside inference mode, so that a cache can be used in training later.
     return z[0].transpose(0, 1).reshape(-1, config.patch_size, config.feat_dim).float().cpu().clone()
 
 
@@ -43,17 +44,20 @@ def _latents(patches: Tensor, codec: AudioVAE) -> Tensor:
 
 
 def decode_patches(codec: AudioVAE, config: VoxCPM2Config, patches: Tensor, context: Tensor) -> Tensor:
-    """[n, P, D] after the context [C, P, D] (decoded with it, then cut off) -> [n * samples a patch] float32 on the CPU."""
+    """Decode patches [n, P, D] that follow the context [C, P, D] to [n * samples per patch] float32 on the CPU.
+
+    The context is decoded with them, and its audio is cut off.
+    """
     with torch.inference_mode():
         wav = codec.decode(_latents(torch.cat((context.to(patches), patches)), codec))
     return wav[0, 0, len(context) * config.out_patch_samples :].float().cpu().clone()
 
 
 class PatchStream:
-    """Decodes patches as they come: the same audio as `decode_patches`, 160 ms at a time.
+    """Decode patches as they arrive: the same audio as `decode_patches`, 160 ms at a time.
 
-    The state is warmed with the context first. `cold=True` starts from nothing, as the reference does: in continuation
-    its first 0.8 s then differ from the non-streaming audio.
+    The context is decoded first to set the state. `cold=True` starts from zeros, as the official code does. In a
+    continuation, the first 0.8 s then differ from the non-streaming audio.
     """
 
     def __init__(self, codec: AudioVAE, context: Tensor, cold: bool = False) -> None:
@@ -63,7 +67,7 @@ class PatchStream:
             self.state = codec.warm_state(_latents(context, codec)) if warm else codec.init_decoder_state(batch=1)
 
     def push(self, patches: Tensor) -> Tensor:
-        """[n, P, D] -> [n * samples a patch] float32 on the CPU."""
+        """Decode the next patches [n, P, D] to [n * samples per patch] float32 on the CPU."""
         with torch.inference_mode():
             wav, self.state = self.codec.decode_stream(_latents(patches, self.codec), self.state)
         return wav[0, 0].float().cpu().clone()

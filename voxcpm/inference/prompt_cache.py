@@ -1,10 +1,10 @@
-"""Prompt caches: the latents of a voice (reference) and of speech to continue from (prompt), ready to be used again.
+"""Prompt caches: the latents of a voice (reference) and of speech to continue (prompt), for reuse.
 
-A cache is a plain dict, as in the official package, and can be kept in a file:
+A cache is a plain dict, as in the official package, and can be saved to a file:
     mode            "reference", "continuation" or "ref_continuation"
-    prompt_text     what is said in the prompt, absent without one
-    audio_feat      [Q, P, D] prompt latents, absent without one
-    ref_audio_feat  [R, P, D] reference latents, absent without one
+    prompt_text     transcript of the prompt, absent without a prompt
+    audio_feat      [Q, P, D] prompt latents, absent without a prompt
+    ref_audio_feat  [R, P, D] reference latents, absent without a reference
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from voxcpm.errors import CheckpointError
 
 
 class PromptCache(TypedDict, total=False):
-    """See the head of this file."""
+    """The fields of a cache, described in the module docstring."""
 
     mode: str
     prompt_text: str
@@ -32,7 +32,7 @@ class PromptCache(TypedDict, total=False):
 
 
 def make_prompt_cache(prompt_text: str, prompt: Tensor | None, reference: Tensor | None) -> PromptCache:
-    """A cache of latents; raises ValueError when there are none."""
+    """Make a cache of latents. Raises ValueError if there are none."""
     if prompt is None and reference is None:
         raise ValueError("a prompt cache needs a reference clip, or a prompt clip with its text")
     mode = "reference" if prompt is None else "continuation" if reference is None else "ref_continuation"
@@ -45,7 +45,7 @@ def make_prompt_cache(prompt_text: str, prompt: Tensor | None, reference: Tensor
 
 
 def merge_prompt_cache(cache: PromptCache | None, new_text: str, new_audio_feat: Tensor) -> PromptCache:
-    """A cache that continues where the generated patches [n, P, D] of `new_text` ended; the reference is kept."""
+    """Return a cache that continues after the generated patches [n, P, D] of `new_text`; the reference is kept."""
     cache = cache if cache is not None else PromptCache()
     earlier = cache.get("audio_feat")
     new = new_audio_feat.detach().float().cpu()
@@ -54,7 +54,7 @@ def merge_prompt_cache(cache: PromptCache | None, new_text: str, new_audio_feat:
 
 
 def save_prompt_cache(cache: PromptCache, path: str | Path) -> None:
-    """Write a cache to a safetensors file, whole or not at all."""
+    """Write a cache to a safetensors file, atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {
@@ -69,7 +69,7 @@ def save_prompt_cache(cache: PromptCache, path: str | Path) -> None:
 
 
 def load_prompt_cache(path: str | Path) -> PromptCache:
-    """Read a cache; raises FileNotFoundError, and CheckpointError for another file."""
+    """Read a cache. Raises FileNotFoundError, and CheckpointError if the file is not a prompt cache."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no prompt cache at {path}")

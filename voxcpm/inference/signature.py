@@ -1,4 +1,4 @@
-"""One list of arguments for methods that take the same ones."""
+"""A shared list of arguments for methods that take the same ones."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Result = TypeVar("Result")
 def arguments_of(
     source: Callable[Concatenate[Owner, Arguments], Any],
 ) -> Callable[[Callable[..., Result]], Callable[Concatenate[Owner, Arguments], Result]]:
-    """Decorate a method `(self, *args, **kwargs)` that hands all its arguments to the method `source`.
+    """Decorate a method `(self, *args, **kwargs)` that passes all its arguments to the method `source`.
 
-    Its signature, for `help`, editors and type checkers, is that of `source` with its own return type.
+    For `help`, editors and type checkers, it gets the signature of `source` and keeps its return type.
     """
 
     def decorate(method: Callable[..., Result]) -> Callable[Concatenate[Owner, Arguments], Result]:

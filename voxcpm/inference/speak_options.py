@@ -1,4 +1,4 @@
-"""How an utterance is generated."""
+"""Options for generating an utterance."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from voxcpm.sequence.prompt_layout import Layout
 
 
 def draw_seed() -> int:
-    """A fresh seed, drawn from torch's global generator: code that calls `torch.manual_seed` repeats what it said."""
+    """Draw a seed from torch's global generator, so that `torch.manual_seed` makes the output repeatable."""
     return int(torch.randint(2**31, ()))
 
 
 @dataclass(frozen=True)
 class SpeakOptions:
-    """How an utterance is generated; names and defaults of the official model-level API, then ours.
+    """Options for generating an utterance: those of the official model-level API with its defaults, then ours.
 
-    Raises ValueError for values out of range.
+    Raises ValueError if a value is out of range.
     """
 
     min_len: int = 2
@@ -34,12 +34,14 @@ class SpeakOptions:
     retry_badcase: bool = False
     retry_badcase_max_times: int = 3
     retry_badcase_ratio_threshold: float = 6.0
-    streaming_prefix_len: int = 4  #: the codec hears this many patches less one of a prompt before the new ones
-    seed: int | None = None  #: None: a fresh one
+    streaming_prefix_len: int = (
+        4  #: the codec decodes this number minus one of the prompt's patches before the new ones
+    )
+    seed: int | None = None  #: None: a new one is drawn
     sway_sampling_coef: float = 1.0
     use_cfg_zero_star: bool = True
     temperature: float = 1.0
-    cold_start: bool = False  #: stream without the context, as the reference does (see PatchStream)
+    cold_start: bool = False  #: stream without the context, as the official code does (see PatchStream)
 
     def __post_init__(self) -> None:
         check_solver(self.cfg_value, self.inference_timesteps)
@@ -47,25 +49,25 @@ class SpeakOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> SpeakOptions:
-        """Options by name; raises TypeError for an unknown name and ValueError for a value out of range."""
+        """Make options by name. Raises TypeError for an unknown name and ValueError for a value out of range."""
         if unknown := sorted(options.keys() - {f.name for f in fields(cls)}):
             raise TypeError(f"unknown option {unknown[0]!r}")
         return cls(**options)
 
     @property
     def solver(self) -> Solver:
-        """The flow's settings."""
+        """Settings of the flow's solver."""
         return Solver(self.inference_timesteps, self.sway_sampling_coef, self.use_cfg_zero_star, self.temperature)
 
     def seeded(self) -> SpeakOptions:
-        """The same options with a seed, drawn if there was none."""
+        """Return the same options with a seed, which is drawn if there is none."""
         return self if self.seed is not None else replace(self, seed=draw_seed())
 
     def request(self, layout: Layout, seed: int) -> GenerationRequest:
-        """This layout with these options."""
+        """Return the request of a layout with these options."""
         ratio = self.retry_badcase_ratio_threshold
         return GenerationRequest(layout, seed, self.cfg_value, self.min_len, self.max_len, ratio)
 
     def context(self, layout: Layout) -> Tensor:
-        """The end of the layout's prompt that the codec hears before the new patches: [n, P, D]."""
+        """The end of the layout's prompt that the codec decodes before the new patches: [n, P, D]."""
         return layout.context(max(self.streaming_prefix_len - 1, 0))

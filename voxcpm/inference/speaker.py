@@ -1,6 +1,6 @@
-"""VoxCPM2Model: backbone, codec and tokenizer of one checkpoint, and speaking with them.
+"""VoxCPM2Model: backbone, codec and tokenizer of one checkpoint, and generation with them.
 
-`VoxCPM.tts_model` is one of these; its methods carry the official package's names and defaults.
+`VoxCPM.tts_model` is an instance. Its methods have the official package's names and defaults.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class VoxCPM2Model:
-    """Speaks with one checkpoint. Not thread safe; batches are for that."""
+    """Text to speech with one checkpoint. Not thread-safe: use batches to generate several utterances at once."""
 
     def __init__(
         self, backbone: VoxCPM2, audio_vae: AudioVAE, tokenizer: TextTokenizer, folder: Path | None = None
@@ -56,12 +56,15 @@ class VoxCPM2Model:
         dtype: str | torch.dtype | None = None,
         compile_towers: bool = False,
     ) -> VoxCPM2Model:
-        """Load a checkpoint folder. training: float32 weights with gradients, the codec as stored; optimize: fold the
-        codec's weight norm and, on the CPU, lay the backbone's linears out for its kernels; dtype: of the backbone (None: the
-        config's; float32 on mps unless VOXCPM_MPS_DTYPE says else; "int8": 8-bit towers, CPU only, approximate);
-        compile_towers: see voxcpm.kernels.compiled_tower, for GPUs.
+        """Load a checkpoint folder.
 
-        Raises FileNotFoundError and CheckpointError.
+        training: float32 weights with gradients, and the codec as stored.
+        optimize: fold the codec's weight norm and, on the CPU, lay out the backbone's linears for its kernels.
+        dtype: of the backbone. None: the config's, but float32 on mps unless VOXCPM_MPS_DTYPE is set. "int8": 8-bit towers,
+        CPU only, approximate.
+        compile_towers: for GPUs, see voxcpm.kernels.compiled_tower.
+
+        Raises FileNotFoundError and CheckpointError, and ValueError if options exclude each other.
         """
         folder = find_checkpoint(path)
         config = VoxCPM2Config.load(folder)
@@ -76,7 +79,7 @@ class VoxCPM2Model:
         if compile_towers and (int8 or training):
             raise ValueError("compile_towers is for inference in float32, bfloat16 or float16")
         tokenizer = TextTokenizer.load(folder)
-        # The codec first: folding it needs twice its size for a moment, which the backbone's share covers later.
+        # Load the codec first: folding it briefly needs twice its size, in memory that the backbone uses later.
         inference = optimize and not training
         codec = load_codec(folder, place, to_be_folded=inference)
         if inference:
@@ -104,12 +107,12 @@ class VoxCPM2Model:
 
     @property
     def sample_rate(self) -> int:
-        """Hz of the audio it makes."""
+        """Sample rate of the output audio, Hz."""
         return self.config.out_sample_rate
 
     @property
     def device(self) -> torch.device:
-        """Where the backbone is."""
+        """Device of the backbone."""
         return self.backbone.device
 
     def forward(
@@ -125,7 +128,7 @@ class VoxCPM2Model:
         progress: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """The official training call: {"loss/diff", "loss/stop"} (see `VoxCPM2.training_losses` for ours)."""
+        """Run the official training call and return {"loss/diff", "loss/stop"} (for ours see `VoxCPM2.training_losses`)."""
         batch = TrainingBatch(text_tokens, text_mask, audio_mask, audio_feats, loss_mask, labels, position_ids)
         losses = self.backbone.training_losses(batch, generator, progress)
         return {"loss/diff": losses.diffusion, "loss/stop": losses.stop}
@@ -133,7 +136,7 @@ class VoxCPM2Model:
     # -- voices --------------------------------------------------------------------------------------------------------
 
     def encode_file(self, path: str | Path, pad: Side, trim_silence_vad: bool = False) -> Tensor:
-        """Latents [N, P, D] of a clip; those of the last clips are kept, so that a voice is encoded once."""
+        """Encode a clip to latents [N, P, D]. Those of the last 32 clips are cached, so that a voice is encoded once."""
         about = Path(path).stat() if Path(path).is_file() else None
         key = (str(path), about and (about.st_mtime_ns, about.st_size), pad, trim_silence_vad)
         if key not in self._clips:
@@ -161,11 +164,11 @@ class VoxCPM2Model:
     def merge_prompt_cache(
         self, original_cache: PromptCache | None, new_text: str, new_audio_feat: Tensor
     ) -> PromptCache:
-        """See voxcpm.inference.prompt_cache."""
+        """Extend a cache with generated patches; see voxcpm.inference.prompt_cache."""
         return merge_prompt_cache(original_cache, new_text, new_audio_feat)
 
     def layout(self, target_text: str, prompt_cache: PromptCache | None = None) -> Layout:
-        """The request's sequence; raises ValueError for empty text."""
+        """Build the sequence of a request. Raises ValueError if the text is empty."""
         check_text(target_text)
         cache = prompt_cache if prompt_cache is not None else PromptCache()
         return build_layout(
@@ -182,9 +185,10 @@ class VoxCPM2Model:
     def generate_layouts(
         self, layouts: Sequence[Layout], options: Sequence[SpeakOptions], max_batch: int = 32
     ) -> list[Generation]:
-        """Generate many layouts at once. Bad cases are tried again with the next seed where `retry_badcase` is on.
+        """Generate many layouts at once. If `retry_badcase` is on, bad cases are generated again with the next seed.
 
-        All options must agree on the flow's settings (steps, sway, CFG-Zero*, temperature); everything else is per request.
+        Raises ValueError if the options differ in the solver's settings (steps, sway, CFG-Zero*, temperature). All other
+        settings are per request.
         """
         if len({o.solver for o in options}) > 1:
             raise ValueError(
@@ -211,24 +215,24 @@ class VoxCPM2Model:
         return finished
 
     def decode(self, patches: Tensor, layout: Layout, options: SpeakOptions) -> Tensor:
-        """Patches [n, P, D] -> audio [1, n * samples a patch], heard after the end of the layout's prompt."""
+        """Decode patches [n, P, D] to audio [1, n * samples per patch] that follows the end of the layout's prompt."""
         return decode_patches(self.audio_vae, self.config, patches, options.context(layout))[None]
 
     def speak(self, layout: Layout, options: SpeakOptions) -> tuple[Tensor, Tensor]:
-        """One utterance: (audio [1, S], patches [N, P, D])."""
+        """Generate one utterance: (audio [1, S], patches [N, P, D])."""
         (generation,) = self.generate_layouts([layout], [options])
         return self.decode(generation.patches, layout, options), generation.patches
 
     def speak_streaming(self, layout: Layout, options: SpeakOptions) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """As `speak`, for every patch (its audio [1, samples a patch], the new patches so far, each [1, 1, P, D]).
+        """Yield, for every patch of `speak`, (its audio [1, samples per patch], the new patches so far, each [1, 1, P, D]).
 
-        Nothing is tried again.
+        Bad cases are not retried.
         """
         stream = PatchStream(self.audio_vae, options.context(layout), options.cold_start)
         return ((stream.push(patches[-1][0])[None], patches) for patches in self._patches(layout, options.seeded()))
 
     def _patches(self, layout: Layout, options: SpeakOptions) -> Iterator[list[Tensor]]:
-        """After every new patch all patches so far, each [1, 1, P, D]."""
+        """Yield all patches so far, each [1, 1, P, D], after every new patch."""
         assert options.seed is not None
         patches: list[Tensor] = []
         for (patch,) in Decoder(self.backbone, [options.request(layout, options.seed)], options.solver).run():
@@ -242,16 +246,16 @@ class VoxCPM2Model:
     def generate_with_prompt_cache(
         self, target_text: str, prompt_cache: PromptCache | None = None, **options: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(audio [1, S], ids of the text [n] int64, patches [N, P, D]); options: the fields of SpeakOptions."""
+        """Return (audio [1, S], ids of the text [n] int64, patches [N, P, D]). options: the fields of SpeakOptions."""
         audio, patches = self.speak(self.layout(target_text, prompt_cache), SpeakOptions.of(options))
         return audio, self._ids(target_text), patches
 
     def generate_with_prompt_cache_streaming(
         self, target_text: str, prompt_cache: PromptCache | None = None, **options: Any
     ) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
-        """For every patch (its audio [1, samples a patch], ids of the text, the new patches so far, each [1, 1, P, D]).
+        """Yield, for every patch, (its audio [1, samples per patch], ids of the text, the new patches so far).
 
-        Nothing is tried again.
+        Each patch is [1, 1, P, D]. Bad cases are not retried.
         """
         stream = self.speak_streaming(self.layout(target_text, prompt_cache), SpeakOptions.of(options))
         ids = self._ids(target_text)
@@ -266,7 +270,7 @@ class VoxCPM2Model:
         trim_silence_vad: bool = False,
         **options: Any,
     ) -> tuple[Layout, SpeakOptions]:
-        """Check everything, then encode the clips and lay the request out."""
+        """Check all arguments, then encode the clips and build the layout."""
         chosen = SpeakOptions.of(options)
         check_text(target_text)
         check_prompt(prompt_wav_path or None, prompt_text)
@@ -277,12 +281,12 @@ class VoxCPM2Model:
 
     @arguments_of(_request)  # type: ignore[arg-type]
     def generate(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Audio [1, S] float32; options: the fields of SpeakOptions."""
+        """Speak a text and return audio [1, S] float32. options: the fields of SpeakOptions."""
         return self.speak(*self._request(*args, **kwargs))[0]
 
     @arguments_of(_request)  # type: ignore[arg-type]
     def generate_streaming(self, *args: Any, **kwargs: Any) -> Iterator[Tensor]:
-        """Audio [1, samples a patch] for every patch as soon as it is made."""
+        """Yield the audio [1, samples per patch] of every patch as soon as it is generated."""
         return (audio for audio, _ in self.speak_streaming(*self._request(*args, **kwargs)))
 
     # -- the official package's lower-level calls ------------------------------------------------------------------------
@@ -290,9 +294,10 @@ class VoxCPM2Model:
     def inference(
         self, text: Tensor, text_mask: Tensor, feat: Tensor, feat_mask: Tensor, **options: Any
     ) -> tuple[Tensor, Tensor]:
-        """Continue from a laid-out sequence: ids and masks [1, T], features [1, T, P, D].
+        """Generate from a laid-out sequence: ids and masks [1, T], features [1, T, P, D].
 
-        Returns latents [1, D, (C+n)*P] for the codec, led by up to three prompt patches C, and the n new patches [n, P, D].
+        Returns latents [1, D, (C+n)*P] for the codec and the n new patches [n, P, D]. C is the number of prompt patches before
+        the new ones, at most three by default.
         """
         layout, chosen = self._laid_out(text, feat, feat_mask, options)
         (generation,) = self.generate_layouts([layout], [chosen])
@@ -302,7 +307,7 @@ class VoxCPM2Model:
     def inference_streaming(
         self, text: Tensor, text_mask: Tensor, feat: Tensor, feat_mask: Tensor, **options: Any
     ) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """As `inference`; for every patch (its latents [1, D, P], the new patches so far, each [1, 1, P, D])."""
+        """Yield, for every patch of `inference`, (its latents [1, D, P], the new patches so far, each [1, 1, P, D])."""
         layout, chosen = self._laid_out(text, feat, feat_mask, options)
         steps = self._patches(layout, chosen.seeded())
         return ((patches[-1][0, 0].T[None].contiguous(), patches) for patches in steps)
@@ -311,16 +316,16 @@ class VoxCPM2Model:
         self, text: Tensor, feat: Tensor, feat_mask: Tensor, options: dict[str, Any]
     ) -> tuple[Layout, SpeakOptions]:
         if text.dim() != 2 or len(text) != 1:
-            raise ValueError(f"text has shape {list(text.shape)}, expected [1, T]: one sequence a call")
+            raise ValueError(f"text has shape {list(text.shape)}, expected [1, T]: one sequence per call")
         chosen = SpeakOptions.of(options)
         audio = feat_mask[0].bool().cpu()
         tokens = torch.nonzero(~audio)
         prompt = len(audio) - 1 - int(tokens[-1]) if len(tokens) else len(audio)
-        # As many tokens as patches are allowed: the bound that follows from the text's length is for whole texts.
+        # target_tokens is max_len, so that the limit from the text's length has no effect: it is for whole texts.
         return Layout(text[0].long().cpu(), audio, feat[0].float().cpu()[audio], chosen.max_len, prompt), chosen
 
     def optimize(self, disable: bool = False) -> VoxCPM2Model:
-        """Put codec and backbone into their inference forms, once; the results stay the same."""
+        """Convert codec and backbone to their inference forms, once; the results stay the same."""
         if not disable:
             self.audio_vae.fold_weight_norm()
             pack_linears(self.backbone)
@@ -329,17 +334,17 @@ class VoxCPM2Model:
     def load_lora_weights(
         self, lora_path: str | Path, device: str | torch.device | None = None
     ) -> tuple[list[str], list[str]]:
-        """See voxcpm.weights.lora.load_lora; the adapters go where the model is."""
+        """Load adapters onto the model's device; `device` is ignored. See voxcpm.weights.lora.load_lora."""
         return load_lora(self.backbone, lora_path)
 
     def reset_lora_weights(self) -> None:
-        """Make the adapters new, so that they add nothing; they stay in place."""
+        """Reinitialize the adapters, so that they add nothing; they stay in place."""
         reset_lora(self.backbone)
 
     def set_lora_enabled(self, enabled: bool) -> None:
-        """Switch the adapters on or off."""
+        """Enable or disable the adapters."""
         enable_lora(self.backbone, enabled)
 
     def get_lora_state_dict(self) -> dict[str, Tensor]:
-        """The adapters' tensors by their official keys."""
+        """The adapters' tensors under their official keys."""
         return lora_state_dict(self.backbone)

@@ -1,4 +1,4 @@
-"""When each segment, word or character of a spoken text is said: Whisper's forced alignment through stable-ts."""
+"""Start and end times of the segments, words or characters of a text: Whisper's forced alignment through stable-ts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Level = Literal["segment", "word", "char"]
 
 
 def aligner_library() -> Any:
-    """The library; raises RuntimeError that says how to get it."""
+    """Import and return the library. Raises RuntimeError with the install command if it is missing."""
     try:
         return import_module("stable_whisper")
     except ImportError:
@@ -27,7 +27,10 @@ def write_timestamps(
     language: str | None = None,
     device: str | None = None,
 ) -> None:
-    """Align and write [{"text", "start", "end"}] in seconds. Raises RuntimeError without the library or an alignment."""
+    """Align the text with the audio and write [{"text", "start", "end"}] in seconds.
+
+    Raises RuntimeError if the library is missing or the alignment fails.
+    """
     library = aligner_library()
     whisper = library.load_model(model, device=None if device in (None, "auto") else device)
     if language is None:
@@ -47,7 +50,7 @@ def write_timestamps(
 
 
 def split_evenly(word: dict[str, Any]) -> list[dict[str, Any]]:
-    """A word's characters, each with the same share of its time."""
+    """Split a word into its characters, all with the same duration."""
     letters = word["text"]
     share = (word["end"] - word["start"]) / max(len(letters), 1)
     return [

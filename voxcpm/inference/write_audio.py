@@ -1,4 +1,4 @@
-"""Writing speech to files: the format follows from the name, each file is whole or not there at all."""
+"""Write speech to files. The name's suffix sets the format. A file is complete or absent, except for a WAV stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Wav = NDArray[np.float32]
 
-#: Ending of the name -> libsndfile's format and subtype.
+#: Suffix of the name -> libsndfile's format and subtype.
 FORMATS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -25,11 +25,11 @@ FORMATS = {
 }
 STDOUT = Path("-")
 _FULL = (28, 122)
-"""No space left on the device; over the quota."""
+"""ENOSPC and EDQUOT: no space left on the device, quota exceeded."""
 
 
 def check_name(path: Path, stream: bool = False) -> None:
-    """Raise ValueError for a name whose ending is not a format that is written. `-` is standard output."""
+    """Raise ValueError if the name's suffix is not a supported format (for a stream: WAV). `-` is standard output."""
     if path == STDOUT:
         return
     if path.suffix.lower() not in FORMATS:
@@ -41,7 +41,7 @@ def check_name(path: Path, stream: bool = False) -> None:
 
 
 def write_audio(path: Path, wav: Wav, rate: int) -> int:
-    """Write float32 [S] at `rate` Hz as 16-bit PCM or what the ending says; returns the number of samples.
+    """Write float32 [S] at `rate` Hz, as 16-bit PCM or in the suffix's format; return the number of samples.
 
     Raises ValueError (see `check_name`), and OSError with the file's name.
     """
@@ -63,7 +63,7 @@ def write_audio(path: Path, wav: Wav, rate: int) -> int:
         with temporary.open("wb") as file:
             _write_all(file, sink.getvalue(), path)
         temporary.replace(path)
-    except OSError as error:  # Closing a file writes what is left of it, and fails once more.
+    except OSError as error:  # Closing a file flushes the rest of it, and fails once more.
         raise in_words(error, path) from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -71,12 +71,15 @@ def write_audio(path: Path, wav: Wav, rate: int) -> int:
 
 
 def write_stream(path: Path, rate: int, chunks: Iterable[Wav]) -> int:
-    """Write chunks as they come; returns the number of samples. A WAV is playable meanwhile; other formats are written at the
-    end. Standard output gets a WAV whose header says the largest length that there is."""
+    """Write chunks as they arrive; return the number of samples.
+
+    A WAV can be played while it grows; other formats are written at the end. On standard output, the header of the WAV has
+    the maximum length.
+    """
     if path != STDOUT and path.suffix.lower() != ".wav":
         return write_audio(path, np.concatenate(list(chunks)), rate)
     chunks = iter(chunks)
-    # The first chunk is waited for: a request that is refused must leave no file.
+    # Wait for the first chunk before opening the file: a rejected request must leave no file.
     first = next(chunks, None)
     if path == STDOUT:
         return _pour(sys.stdout.buffer, path, rate, first, chunks)
@@ -84,7 +87,7 @@ def write_stream(path: Path, rate: int, chunks: Iterable[Wav]) -> int:
     try:
         with path.open("wb") as file:
             return _pour(file, path, rate, first, chunks)
-    except OSError as error:  # Closing a file writes what is left of it, and fails once more.
+    except OSError as error:  # Closing a file flushes the rest of it, and fails once more.
         raise in_words(error, path) from None
 
 
@@ -110,7 +113,7 @@ def _add(file: IO[bytes], path: Path, rate: int, part: Wav, before: int) -> int:
 
 
 def _header(rate: int, samples: int | None) -> bytes:
-    """The 44 bytes before the samples of a mono 16-bit WAV; None: as many as come."""
+    """The 44-byte header of a mono 16-bit WAV; samples None: the maximum length, for a stream of unknown length."""
     data = 0xFFFFFFFF - 36 if samples is None else 2 * samples
     return struct.pack(
         "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + data, b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16, b"data", data
@@ -126,7 +129,7 @@ def _write_all(file: IO[bytes], data: bytes, path: Path) -> None:
 
 
 def in_words(error: OSError, path: Any) -> OSError:
-    """A full disk in words that say what to do; another error with the file's name."""
+    """Return the error with the file's name and, if the disk is full, a message that says what to do."""
     if error.errno in _FULL:
         return OSError(
             error.errno, "no space left on the disk for the audio; free some and run the same command again", str(path)
