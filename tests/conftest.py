@@ -7,7 +7,7 @@ import math
 import os
 import random
 import secrets
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -70,7 +70,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     seconds = _seconds_by_file()
 
-    class ByFile(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             return scope_of(nodeid)
 
@@ -89,7 +89,7 @@ def scope_of(nodeid: str) -> str:
     return "golden" if name.startswith("test_golden_") else name
 
 
-_taken: Counter[str] = Counter()
+_taken: defaultdict[str, float] = defaultdict(float)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -20,6 +20,7 @@ def through_codec(samples: np.ndarray, container: str, codec: str, bit_rate: int
     sink = io.BytesIO()
     with av.open(sink, "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.AudioStream)
         stream.bit_rate = bit_rate
         stream.layout = "mono"
         frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
@@ -29,7 +30,7 @@ def through_codec(samples: np.ndarray, container: str, codec: str, bit_rate: int
             output.mux(stream.encode(part))
         output.mux(stream.encode(None))
     sink.seek(0)
-    with av.open(sink) as coded:
+    with av.open(sink, "r") as coded:
         back = av.AudioResampler("flt", "mono", RATE)
         frames = [part for frame in coded.decode(audio=0) for part in back.resample(frame)] + back.resample(None)
         return np.concatenate([part.to_ndarray().reshape(-1) for part in frames]).astype(np.float32)

@@ -59,7 +59,7 @@ def test_files_ranges_heads_and_folders_are_served(server: HttpFiles) -> None:
 def test_faults_hold_as_long_as_they_are_set(server: HttpFiles) -> None:
     path, url = "talks/one two.wav", "/talks/one%20two.wav"
     for fate in ("500", "403", "404"):
-        server.fail(path, fate)  # type: ignore[arg-type]
+        server.fail(path, fate)
         assert ask(server, url)[0] == ask(server, url, "HEAD")[0] == int(fate)
     server.fail(path, "half", times=1, after=1, methods=("GET",))
     assert ask(server, url)[0] == 200

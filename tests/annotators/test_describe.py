@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from annotators.providers import provider
 from annotators.providers.acoustic import Acoustic
-from annotators.providers.base import KeptRows
+from annotators.providers.base import KeptRows, Provider
 from annotators.runner import describe_corpus
 from annotators.schema import Answer, Clip, VoiceDescription
 from catalogs.corpus.commit import CorpusError, bind_fingerprint, commit_unit, create_corpus
@@ -55,7 +55,7 @@ def words(text: str) -> list[str]:
     return re.findall(r"[\w'-]+", text.lower())
 
 
-def annotations(root: Path) -> dict[str, bytes]:
+def annotation_files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in (root / "annotations").rglob("*.parquet")}
 
 
@@ -77,29 +77,30 @@ def test_a_pass_describes_every_kept_segment_once(tmp_path: Path) -> None:
 def test_a_second_pass_changes_nothing(tmp_path: Path) -> None:
     root = corpus_of(tmp_path / "c", "a", "b")
     describe_corpus(root)
-    before = annotations(root)
+    before = annotation_files(root)
     stats = describe_corpus(root)
     assert (stats.described, stats.already) == (0, 6)
-    assert annotations(root) == before
+    assert annotation_files(root) == before
 
 
 def test_units_committed_later_are_described_and_the_others_left_alone(tmp_path: Path) -> None:
     root = corpus_of(tmp_path / "c", "a")
     describe_corpus(root)
-    before = annotations(root)
+    before = annotation_files(root)
     commit_unit(root, make_unit("b", 3))
     stats = describe_corpus(root)
     assert (stats.described, stats.already) == (2, 3)
-    assert before.items() <= annotations(root).items()
+    assert before.items() <= annotation_files(root).items()
 
 
-class Moody:
+class Moody(Provider):
     """A describer that fails on some clips and breaks off after some batches."""
 
     name, model, prompt_version, listens = "moody", "moody-1", "1", True
 
-    def __init__(self, refuses: set[int] = frozenset(), breaks_after: int | None = None) -> None:  # type: ignore[assignment]
-        self.refuses, self.breaks_after, self.seen, self.batches = refuses, breaks_after, [], 0  # type: ignore[var-annotated]
+    def __init__(self, refuses: Set[int] = frozenset(), breaks_after: int | None = None) -> None:
+        self.refuses, self.breaks_after, self.batches = refuses, breaks_after, 0
+        self.seen: list[str] = []
 
     def prepare(self, kept: KeptRows) -> None:
         pass
@@ -122,7 +123,7 @@ def test_a_broken_pass_goes_on_where_it_was(tmp_path: Path) -> None:
     root = corpus_of(tmp_path / "c", "a", "b", "d")
     with pytest.raises(ConnectionError):
         describe_corpus(root, Moody(breaks_after=2), batch=3)
-    assert len(annotations(root)) == 2
+    assert len(annotation_files(root)) == 2
     second = Moody()
     stats = describe_corpus(root, second, batch=3)
     assert (stats.described, stats.already) == (3, 6)

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -41,8 +43,8 @@ def _break_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) 
     """Let the file system fail at call number `step` (and, as for a dead process, at every later call)."""
     calls = [0]
 
-    def wrap(function):  # type: ignore[no-untyped-def]
-        def call(*arguments, **options):  # type: ignore[no-untyped-def]
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
             calls[0] += 1
             if calls[0] >= step:
                 raise error
@@ -116,7 +118,7 @@ def test_the_first_record_wins_a_race_and_the_loser_leaves_no_files(
     assert other.unit_id == UNIT.unit_id
     link = commit._link_record
 
-    def overtaken(draft: Path, final: Path) -> dict | None:
+    def overtaken(draft: Path, final: Path) -> dict[str, Any] | None:
         monkeypatch.setattr(commit, "_link_record", link)
         commit_unit(root, other)  # The other worker gets there between our files and our record.
         return link(draft, final)
@@ -202,7 +204,7 @@ def test_a_killed_writer_loses_and_doubles_nothing(tmp_path: Path) -> None:
     killed = 0
     for more in (1, 5, 8, 12, 60):
         wanted = len(committed_units(root)) + more
-        command = [sys.executable, "-c", script, root, here, here.parents[1]]
+        command: list[str | Path] = [sys.executable, "-c", script, root, here, here.parents[1]]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()

@@ -79,12 +79,17 @@ def _mark_again(root: Path) -> None:
     mark_duplicates(root, 0.7)
 
 
+def _build_again(root: Path) -> None:
+    catalog_path(root).unlink()
+    build_catalog(root)
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "query": lambda root: query(root, "select sum(hash(columns(*))) from segments"),
     "recordings": lambda root: query(root, "select * from recordings"),
     "references": lambda root: query(root, "select * from reference_pairs"),
     "descriptions": lambda root: query(root, "select * from descriptions"),
-    "catalog": lambda root: (catalog_path(root).unlink(), build_catalog(root)),
+    "catalog": _build_again,
     "report": build_report,
     "describe": describe_corpus,
     "listen": lambda root: describe_corpus(root, _Listener()),

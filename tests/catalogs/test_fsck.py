@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpus_builders import FINGERPRINT, make_unit, verdict
@@ -28,7 +29,7 @@ def _file(root: Path, kind: str) -> Path:
     return next(path for path in sorted((root / kind).rglob("*")) if path.is_file())
 
 
-def _errors(root: Path, **options: bool) -> list[str]:
+def _errors(root: Path, **options: Any) -> list[str]:
     return [str(problem) for problem in fsck(root, **options) if problem.severity == "error"]
 
 
@@ -145,7 +146,7 @@ def test_nothing_is_called_a_leftover_while_a_run_is_at_work(root: Path) -> None
     assert [problem.severity for problem in fsck(root)] == ["notice"]
 
 
-def _same(rebuilt: dict, lost: dict) -> bool:
+def _same(rebuilt: dict[str, Any], lost: dict[str, Any]) -> bool:
     """The record is what it was, but for when it was written and the stages' busy seconds."""
     kept = set(lost) - {"at", "stats"}
     return {key: rebuilt[key] for key in kept} == {key: lost[key] for key in kept} and set(rebuilt) == set(lost)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,13 +52,14 @@ def root(tmp_path: Path, units: tuple[UnitContent, UnitContent]) -> Path:
     bind_fingerprint(root, FINGERPRINT)
     a, b = units
     names = ("rows", "recordings", "sessions")
-    commit_unit(root, dataclasses.replace(a, **{name: [*getattr(a, name), *getattr(b, name)] for name in names}))
+    joined: dict[str, Any] = {name: [*getattr(a, name), *getattr(b, name)] for name in names}
+    commit_unit(root, dataclasses.replace(a, **joined))
     return root
 
 
 def again(unit: UnitContent, name: str) -> UnitContent:
     """A later attempt at the same recording: the same segments with other audio."""
-    rows = [row | {"audio": row["audio"] and flac(tone(1.5, 400.0))} for row in unit.rows]
+    rows = [{**row, "audio": row["audio"] and flac(tone(1.5, 400.0))} for row in unit.rows]
     return dataclasses.replace(unit, unit_id=name * 16, generation=1, rows=rows)
 
 

@@ -43,7 +43,7 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         self.loads += [value for name, value in attrs if name in ("src", "href", "srcset", "data") and value]
-        self.ids += [values["id"]] if values.get("id") else []
+        self.ids += [name] if (name := values.get("id")) else []
         if tag not in VOID:
             self.open.append(tag)
 

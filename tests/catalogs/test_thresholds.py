@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpus_builders import good_row, make_unit
@@ -55,7 +56,7 @@ TEXTS = st.sampled_from([None, "", "  \n", "x", "\u3000", " gut ", "你好"])
     ),
     require_text=st.booleans(),
 )
-def test_python_and_sql_agree(rows: list[dict], changed: dict, require_text: bool) -> None:
+def test_python_and_sql_agree(rows: list[dict[str, Any]], changed: dict[str, Any], require_text: bool) -> None:
     thresholds = Thresholds(require_text=require_text, **changed)
     full = [INDEX_ROW | row for row in rows]
     decided = apply_thresholds(to_table(full, INDEX), thresholds)

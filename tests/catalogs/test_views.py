@@ -124,7 +124,7 @@ def test_plain_duckdb_opens_the_catalog_from_elsewhere(root: Path, tmp_path: Pat
         "print(c.execute('SELECT count(*) FROM segments').fetchone()[0], c.execute('SELECT count(*) FROM funnel')."
         "fetchone()[0])"
     )
-    command = [sys.executable, "-c", script, catalog_path(root)]
+    command: list[str | Path] = [sys.executable, "-c", script, catalog_path(root)]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert shown.stdout.split() == ["15", "3"]
 

@@ -56,7 +56,7 @@ def test_a_run_over_a_toy_names_the_survivors_and_leaves_the_checkout_alone(tmp_
     (root / "test_toy.py").write_text(TOY_TEST)
     (root / "dev" / "mutants.toml").write_text(LIST)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    command = [sys.executable, REPOSITORY / "dev" / "mutants.py", "--root", root, "--hang", "4"]
+    command: list[str | Path] = [sys.executable, REPOSITORY / "dev" / "mutants.py", "--root", root, "--hang", "4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stdout + done.stderr
     assert (root / "toy.py").read_text() == TOY

@@ -17,7 +17,7 @@ RATE = 16_000
 USED, EMPTY, REFUSED, LEFT = "used", "empty", "refused", "left alone"
 """Segments come of it; a recording without speech; in the quarantine with a reason; no recording by its name."""
 
-Maker = Callable[[Path, np.ndarray], None]
+Maker = Callable[[Path, np.ndarray], object]
 KINDS: dict[str, tuple[str, Maker]] = {}
 
 
@@ -43,11 +43,11 @@ def make_bad_inputs(folder: Path, speech: np.ndarray) -> dict[str, str]:
 
 
 def _text(content: bytes) -> Maker:
-    return lambda path, speech: path.write_bytes(content) and None
+    return lambda path, speech: path.write_bytes(content)
 
 
 def _sound(make: Callable[[np.ndarray], np.ndarray], rate: int = RATE, subtype: str = "PCM_16") -> Maker:
-    return lambda path, speech: write(path, make(speech), rate, subtype) and None
+    return lambda path, speech: write(path, make(speech), rate, subtype)
 
 
 def _resampled(rate: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -23,7 +23,7 @@ from pipeline.runs.errors import PrepareError
 from voxmill.terminal import Terminal
 
 
-class CheapConfig(StagedConfig):
+class CheapConfig(StagedConfig):  # type: ignore[valid-type, misc]
     """Settings of a run whose middle stages call no model; decode, segment and cut_clips are the real ones."""
 
     trouble: TroubleConfig = TroubleConfig()

@@ -105,5 +105,7 @@ def test_a_call_in_a_corpus_is_whole_and_done_once(call: tuple[Path, np.ndarray]
     assert fsck(root) == []
     again = prepare([str(call[0])], root, config)
     assert again.already_there == 1 and again.units == 0
-    rows = duckdb.sql(f"select path, channels, status from read_parquet('{root}/recordings/*/*.parquet')").fetchall()
+    found = duckdb.sql(f"select path, channels, status from read_parquet('{root}/recordings/*/*.parquet')")
+    assert found is not None
+    rows = found.fetchall()
     assert len(rows) == 2 and {row[1] for row in rows} == {2}

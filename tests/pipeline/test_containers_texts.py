@@ -6,6 +6,7 @@ import json
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -258,6 +259,11 @@ def test_archives_named_by_a_list_are_read_once(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "m.jsonl").write_text("\n".join(rows), encoding="utf-8")
     opened: list[object] = []
     real = tarfile.open
-    monkeypatch.setattr(tarfile, "open", lambda *args, **kwargs: (opened.append(args), real(*args, **kwargs))[1])
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        opened.append(args)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(tarfile, "open", counted)
     assert len(find_sources([f"{tmp_path}/m.jsonl"]).sources) == 20
     assert len(opened) == 1

@@ -144,9 +144,9 @@ def video(path: Path, sound: np.ndarray | None) -> Path:
             container.mux(picture.encode(frame))
         container.mux(picture.encode())
         if track is not None and sound is not None:
-            frame = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
-            frame.sample_rate = 48_000
-            container.mux([*track.encode(frame), *track.encode()])
+            heard = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
+            heard.sample_rate = 48_000
+            container.mux([*track.encode(heard), *track.encode()])
     return path
 
 

@@ -157,7 +157,7 @@ def test_ray_is_started_again_on_a_machine_that_is_too_busy(monkeypatch: pytest.
         if len(calls) <= failures:
             raise Exception("The current node timed out during startup. This could happen because ...")
 
-    monkeypatch.setattr(ray_node.ray, "init", init)
+    monkeypatch.setattr("ray.init", init)
     if failures == 3:
         with pytest.raises(Exception, match="timed out"):
             ray_node.start_ray(num_cpus=2)
@@ -175,7 +175,7 @@ def test_another_fault_of_ray_is_not_tried_again(monkeypatch: pytest.MonkeyPatch
         calls.append("init")
         raise ConnectionError("no cluster")
 
-    monkeypatch.setattr(ray_node.ray, "init", init)
+    monkeypatch.setattr("ray.init", init)
     with pytest.raises(ConnectionError):
         ray_node.start_ray(address="ray://nowhere")
     assert calls == ["init"]

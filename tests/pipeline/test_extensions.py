@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ files = [{path = "net.bin", sha256 = "%s"}]
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of installed packages: `elsewhere`, with entry points, and one whose module cannot be imported."""
     folder = tmp_path / "site"
     package = folder / "elsewhere"
@@ -124,7 +125,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (about / "entry_points.txt").write_text(points, encoding="utf-8")
     monkeypatch.syspath_prepend(str(folder))
     make_chain.cache_clear()
-    yield folder  # type: ignore[misc]
+    yield folder
     registry.registry().pop("weighted-net", None)
     for name in [name for name in sys.modules if name.partition(".")[0] == "elsewhere"]:
         del sys.modules[name]

@@ -360,8 +360,8 @@ def test_a_refused_file_that_is_gone_leaves_the_quarantine_of_a_run_that_looked(
     link.symlink_to(site.sources.parent / "never.wav")
     site.run()
     link.unlink()
-    elsewhere = Site(tmp_path / "elsewhere", 1) if (tmp_path / "elsewhere").mkdir() is None else None
-    assert elsewhere is not None
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = Site(tmp_path / "elsewhere", 1)
     elsewhere.corpus = site.corpus
     elsewhere.run()
     assert len(site.quarantine()) == 1, "that run has not looked there"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,9 +54,12 @@ def test_a_killed_run_keeps_what_it_hashed(folder: Path, monkeypatch: pytest.Mon
         file.write('["/somewhere/els')
     hashed: list[Path] = []
     real = sys.modules["pipeline.inputs.hashes"].sha256_of
-    monkeypatch.setattr(
-        "pipeline.inputs.hashes.sha256_of", lambda path, read: (hashed.append(path), real(path, read))[1]
-    )
+
+    def counted(path: Path, read: Any) -> Any:
+        hashed.append(path)
+        return real(path, read)
+
+    monkeypatch.setattr("pipeline.inputs.hashes.sha256_of", counted)
     hashes = KeptHashes(corpus)
     sources = find_sources([str(folder)], hashes=hashes).sources
     assert len(hashed) == COUNT - 7
@@ -97,7 +101,12 @@ def test_files_are_read_several_at_once_and_it_is_said_how_far_it_is(
 
 def test_headers_of_committed_sessions_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("pipeline.runs.plan.probe_seconds", lambda path: (asked.append(path), 60.0)[1])
+
+    def probe(path: str) -> float:
+        asked.append(path)
+        return 60.0
+
+    monkeypatch.setattr("pipeline.runs.plan.probe_seconds", probe)
     sources = [Source(f"{s}{i}", f"/in/{s}/{i}.wav", f"{s}/{i}.wav", s, 1, "0" * 64) for s in "ab" for i in range(3)]
     committed = {"a0", "a1", "a2", "b1"}
     lengths = promised_lengths(sources, committed)

@@ -164,7 +164,8 @@ def shared(one: np.ndarray, two: np.ndarray) -> tuple[int, float] | None:
 def test_stretches_that_agree_only_by_what_they_have_in_common_are_not_shared() -> None:
     """Every window of 24 words holds the twelve that agree; of all 36 words 29 % of the bits differ."""
     assert shared(*spread(36, [7] * 12 + [0] * 12 + [7] * 12)) is None
-    assert shared(*spread(36, [5] * 12 + [0] * 12 + [5] * 12)) == (36, pytest.approx(10 / 48))
+    found = shared(*spread(36, [5] * 12 + [0] * 12 + [5] * 12))
+    assert found is not None and found[0] == 36 and found[1] == pytest.approx(10 / 48)
 
 
 def test_the_limit_itself_is_still_the_same_audio() -> None:

@@ -23,6 +23,10 @@ from pipeline.stage import Stage, StageConfig
 COSTS = {"decode": 0.02, "transcribe": 1.0, "score": 0.3}
 
 
+def share_and_left(progress: Progress) -> tuple[float | None, float | None]:
+    return progress.share, progress.left_s
+
+
 class Clock:
     now = 0.0
 
@@ -57,7 +61,7 @@ def test_one_recording_of_hours_has_a_time_left_as_soon_as_its_slow_stage_is_und
     progress.item_started(ItemStarted("s", "score", 1800.0))
     assert progress.left_s == pytest.approx(90.0), "all paces are measured"
     progress.session_done(3600.0, 3000.0, 2400.0)
-    assert (progress.share, progress.left_s) == (1.0, 0.0)
+    assert share_and_left(progress) == (1.0, 0.0)
 
 
 def test_recordings_that_promise_no_length_have_progress_too() -> None:
@@ -183,7 +187,12 @@ def test_a_run_that_is_broken_off_ends_with_the_item_at_work(tmp_path: Path, mon
     one = session("s", "a.wav", "b.wav", folder=tmp_path)
     assert next(engine.run([one])) == ItemStarted("s", "gated", 0.0)
     wait = engine._thread.shutdown
-    monkeypatch.setattr(engine._thread, "shutdown", lambda **how: (Gated.gate.set(), wait(**how)))
+
+    def shutdown(**how: Any) -> None:
+        Gated.gate.set()
+        wait(**how)
+
+    monkeypatch.setattr(engine._thread, "shutdown", shutdown)
     engine.close()
     assert [recording.duration_s for recording in one.recordings] == [1.0, 0.0] and not one.quarantine
 

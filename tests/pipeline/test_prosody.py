@@ -16,7 +16,7 @@ from pipeline.voice.prosody import measure_prosody, track_pitch
 def voice(hz: np.ndarray) -> np.ndarray:
     """A buzz of ten harmonics with the given fundamental for each sample."""
     phase = 2 * np.pi * np.cumsum(hz) / PCM_RATE
-    return (0.2 * sum(np.sin(k * phase) / k for k in range(1, 11))).astype(np.float32)
+    return (0.2 * sum((np.sin(k * phase) / k for k in range(1, 11)), np.zeros(len(phase)))).astype(np.float32)
 
 
 @pytest.mark.parametrize("hz", [65.0, 82.4, 110.0, 155.6, 220.0, 311.1, 440.0, 490.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,11 @@ QUALITY = ReferenceQuality(min_dnsmos_ovr=2.4, min_snr_db=15.0, min_speaker_puri
 NEAR = st.sampled_from
 
 
-def voice(seq: int, angle: float = 0.0, **fields: object) -> Segment:
+def voice(seq: int, angle: float = 0.0, **fields: Any) -> Segment:
     """A clip of 3 s whose voiceprint lies at an angle, in radians."""
     vector = np.array([np.cos(angle), np.sin(angle)], dtype=np.float32)
     segment = Segment("a", seq, seq * 4.0, seq * 4.0 + 3.0, segment_id=f"id{seq}", embedding=vector)
-    return replace(segment, **fields)  # type: ignore[arg-type]
+    return replace(segment, **fields)
 
 
 def pairs(segments: list[Segment], **options: object) -> set[tuple[int, int]]:
@@ -40,7 +41,8 @@ def test_a_reference_is_of_the_same_speaker() -> None:
 
 @pytest.mark.parametrize(("column", "least"), [("dnsmos_ovr", 2.4), ("snr_db", 15.0), ("speaker_purity", 0.7)])
 def test_a_reference_has_the_quality_that_is_asked_for(column: str, least: float) -> None:
-    segments = [voice(0, **{column: least}), voice(1), voice(2, **{column: least - 0.01}), voice(3, **{column: None})]
+    columns: list[dict[str, Any]] = [{column: least}, {}, {column: least - 0.01}, {column: None}]
+    segments = [voice(seq, **changed) for seq, changed in enumerate(columns)]
     assert {reference for _, reference in pairs(segments, quality=QUALITY)} == {0, 1, 3}
     assert {reference for _, reference in pairs(segments, quality=ReferenceQuality())} == {0, 1, 2, 3}
     assert {reference for _, reference in pairs(segments)} == {0, 1, 2, 3}

@@ -69,6 +69,7 @@ def test_an_offset_of_the_recorder_spoils_no_score(corpora: Path) -> None:
     session = session_of(broken / "exact_duplicate.flac", broken / "dc_offset.wav")
     session = run_stages(session, "decode", "detect_speech", "segment", "score_quality")
     clean, shifted = session.alive()
+    assert clean.energy_db is not None and clean.loudness_lufs is not None
     # It is the same sentence, 6 dB quieter.
     assert shifted.snr_db == pytest.approx(clean.snr_db, abs=1.5)
     assert shifted.energy_db == pytest.approx(clean.energy_db - 6, abs=0.3)

@@ -138,7 +138,7 @@ def test_a_copy_with_the_same_name_under_another_root_is_refused(tmp_path: Path)
     assert "the same name and content as" in found.refused[0].error
 
 
-ROWS = [
+ROWS: list[dict[str, str | None]] = [
     {"path": "a.wav", "session": "s1", "language": "fr", "text": "bonjour, toi", "license": "CC0"},
     {"path": "sub/b.wav", "session": "s1", "language": "", "text": None, "license": None},
 ]

@@ -26,12 +26,14 @@ def ravdess(corpora: Path) -> tuple[np.ndarray, np.ndarray]:
     rows = map(json.loads, (corpora / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
     chosen = [row for row in rows if row["corpus"] == "RAVDESS" and row["emotion"] in ("neutral", "calm")]
     decode, embed = make_stage("decode"), make_stage("embed_speaker")
-    prints = []
+    prints: list[np.ndarray] = []
     for row in chosen:
         session = decode(session_of(corpora / row["path"]))
         recording = session.recordings[0]
         session.segments = [Segment(recording.source.source_id, 0, 0.5, recording.duration_s - 0.5)]
-        prints.append(embed(session).segments[0].embedding)
+        embedding = embed(session).segments[0].embedding
+        assert embedding is not None
+        prints.append(embedding)
     return np.stack(prints), np.array([row["speaker"] for row in chosen])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -283,7 +284,7 @@ def test_pieces_together_are_the_text(text: str, language: str | None) -> None:
     assert "".join(split_pieces(text, language)) == text.strip()
 
 
-def supported(*unsaid: str, gain: float = 4.0):
+def supported(*unsaid: str, gain: float = 4.0) -> Callable[[str], list[WordSupport]]:
     """What the audio says where it holds every word but these."""
     return lambda text: [WordSupport(word, 0.0 if word.strip(".,;") in unsaid else gain, 1) for word in text.split()]
 

@@ -1,33 +1,11 @@
-"""A small real corpus and a tiny start checkpoint, made once for all tests of the trainer."""
-
-from __future__ import annotations
+"""Passes the fixtures on to pytest. mypy cannot tell several files of the name conftest apart, so that they have another."""
 
 import sys
 from pathlib import Path
 
-import pytest
-import torch
-from train_runs import Runs
+from trainer_fixtures import one_thread, runs, speech
+
+__all__ = ["one_thread", "runs", "speech"]
 
 # The builders of unit rows belong to the tests of catalogs.
 sys.path.append(str(Path(__file__).parent.parent / "catalogs"))
-
-
-@pytest.fixture(scope="session")
-def speech(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two English and two German speakers, four clips each. Not to be changed."""
-    from speech_corpus import build_corpus
-
-    return build_corpus(tmp_path_factory.mktemp("speech") / "corpus", corpora)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """The machine is shared, and small tensors gain nothing from threads."""
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def runs(speech: Path, golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Settings of tiny runs."""
-    return Runs(speech, golden / "checkpoint", tmp_path_factory.mktemp("latents"))

@@ -15,6 +15,7 @@ from corpus_builders import annotate, redone_in_part
 from test_train_corpora import decouple
 
 import trainer.data.candidate_table
+from catalogs.candidates.build import fill_table
 from catalogs.candidates.table import open_table
 from catalogs.corpus.commit import CorpusError
 from catalogs.corpus.reader import Corpus
@@ -22,10 +23,10 @@ from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.thresholds import change_thresholds
 from trainer.config import TrainError, ValidationSettings
 from trainer.data.candidate_table import FOLDER, candidate_table
-from trainer.data.candidates import Candidate, Candidates
+from trainer.data.candidates import Candidate, Candidates, spoken_text
 from trainer.data.corpora import Corpora
 from trainer.data.holdout import data_key, find_candidates, hold_out, stratified
-from trainer.data.token_counts import spoken_text, token_counts
+from trainer.data.token_counts import token_counts
 from trainer.sample_kinds import CONTINUED_SECONDS, LAYOUTS
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 
@@ -196,13 +197,12 @@ def test_a_build_that_was_killed_leaves_nothing_that_is_taken_for_a_table(
 def _open(corpus: Path, start: Any, results: Any) -> None:
     start.wait()
     built: list[Path] = []
-    plain = trainer.data.candidate_table.fill_table
 
     def counted(*given: Any) -> None:
         built.append(corpus)
-        plain(*given)
+        fill_table(*given)
 
-    trainer.data.candidate_table.fill_table = counted
+    pytest.MonkeyPatch().setattr(trainer.data.candidate_table, "fill_table", counted)
     results.put((len(content(corpus)), len(built)))
 
 

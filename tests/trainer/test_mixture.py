@@ -151,7 +151,9 @@ def test_a_segment_serves_only_what_it_has() -> None:
 
 def test_layouts_are_chosen_in_proportion_to_their_weights() -> None:
     whole = [segment(n, description="calm", references=(("x", 3.0),), seconds=4.0) for n in range(100)]
-    weights = LayoutWeights(basic=4, design=2, reference=1, controllable=1, continuation=1, reference_continuation=1)
+    weights = LayoutWeights.model_validate(
+        {"basic": 4, "design": 2, "reference": 1, "controllable": 1, "continuation": 1, "reference_continuation": 1}
+    )
     counts = Counter(choice.layout for choice in islice(Mixture(whole, phase(layouts=weights), "a", 1), 4000))
     assert {layout: round(count / 400) for layout, count in counts.items()} == {
         "basic": 4, "design": 2, "reference": 1, "controllable": 1, "continuation": 1, "reference_continuation": 1

@@ -26,7 +26,7 @@ NONE = {
 
 
 def quotas(able: Mapping[SampleKind, int], layouts: Mapping[str, float], segments: int = 100, **phase: Any) -> Quotas:
-    return Quotas(Phase(steps=1, layouts=NONE | layouts, **phase), "one", able, segments)
+    return Quotas(Phase(steps=1, layouts={**NONE, **layouts}, **phase), "one", able, segments)
 
 
 def test_a_phase_that_gets_what_it_asks_for_has_no_notes() -> None:

@@ -78,7 +78,7 @@ class Passing(AudioVAE):
 
     noise = 0.0
 
-    def encode(self, wav: torch.Tensor, **_: object) -> torch.Tensor:
+    def encode(self, wav: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
         return wav
 
     def decode(self, z: torch.Tensor, *_: object) -> torch.Tensor:

@@ -65,7 +65,13 @@ def test_a_decoder_alone_hears_lower_bandwidths_too() -> None:
             assert top(wave, 20_000) > 0.8
     told = []
     decode = codec.decode
-    codec.decode = lambda z, rates=None, **more: (told.extend(rates.tolist()), decode(z, rates, **more))[1]  # type: ignore[method-assign]
+
+    def told_rates(z: torch.Tensor, sample_rate: int | torch.Tensor | None = None) -> torch.Tensor:
+        assert isinstance(sample_rate, torch.Tensor)
+        told.extend(sample_rate.tolist())
+        return decode(z, sample_rate)
+
+    codec.decode = told_rates  # type: ignore[method-assign]
     CodecTrainer(codec, [hiss(48_000)], CodecFit(batch=8, crop_s=0.2, decoder_only=True, narrowed=1.0), 1).step()
     assert told and set(told) <= {20_000, 30_000, 40_000}, "the decoder gets the bandwidth that its target was cut to"
 
@@ -79,7 +85,12 @@ def test_all_clips_are_drawn_and_few_are_held(speech: Path) -> None:
     trainer = CodecTrainer(tiny_codec(), clips, fit, 1)
     read: set[str] = set()
     native = corpora.native_clip
-    corpora.native_clip = lambda segment: (read.add(segment), native(segment))[1]  # type: ignore[method-assign]
+
+    def native_clip(segment_id: str) -> tuple[np.ndarray, int]:
+        read.add(segment_id)
+        return native(segment_id)
+
+    corpora.native_clip = native_clip  # type: ignore[method-assign]
     most = 0
     for _ in range(25):
         trainer._batches.draw()

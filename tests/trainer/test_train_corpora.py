@@ -135,7 +135,7 @@ def test_latents_from_the_disk_are_those_of_the_codec(
     latents(speech, golden, config, tmp_path).get(first, count)
     (path,) = tmp_path.rglob("*.npy")
     again = latents(speech, golden, config, tmp_path)
-    again._codec = None  # type: ignore[assignment]  # it must not be asked
+    again._encode = None  # type: ignore[assignment]  # it must not be asked
     assert torch.equal(again.get(first, count), fresh)
     path.write_bytes(path.read_bytes()[:100])
     assert torch.equal(latents(speech, golden, config, tmp_path).get(first, count), fresh)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from trainer.config import LayoutWeights, Phase
-from trainer.data.candidates import Choice
+from trainer.data.candidates import Candidates, Choice
 from trainer.data.clip_encoder import ClipEncoder
 from trainer.data.corpora import Corpora
 from trainer.data.latent_cache import Latents
@@ -46,7 +46,7 @@ def planner(config: VoxCPM2Config, golden: Path) -> Planner:
 
 
 @pytest.fixture(scope="module")
-def candidates(corpora_: Corpora) -> list[Candidate]:
+def candidates(corpora_: Corpora) -> Candidates:
     return find_candidates(corpora_, "true", 30.0, "all")
 
 
@@ -88,9 +88,7 @@ def test_rows_are_those_of_the_golden_packer(golden: Path, config: VoxCPM2Config
         assert torch.equal(batch.position_ids[row, here], stored["packed.position_ids"][row, here])
 
 
-def test_planned_lengths_are_the_samples_lengths(
-    planner: Planner, maker: SampleMaker, candidates: list[Candidate]
-) -> None:
+def test_planned_lengths_are_the_samples_lengths(planner: Planner, maker: SampleMaker, candidates: Candidates) -> None:
     """Every segment in every layout it can serve, at 16, 24 and 48 kHz."""
     seen = set()
     for candidate in candidates:
@@ -105,9 +103,7 @@ def test_planned_lengths_are_the_samples_lengths(
     assert len(seen) == 6
 
 
-def test_descriptions_stand_in_brackets_before_the_text(
-    planner: Planner, candidates: list[Candidate], golden: Path
-) -> None:
+def test_descriptions_stand_in_brackets_before_the_text(planner: Planner, candidates: Candidates, golden: Path) -> None:
     tokenizer = TextTokenizer.load(golden / "checkpoint")
     described = next(candidate for candidate in candidates if candidate.description)
     plan = planner.plan(Choice(0, described, "design", None, 0))
@@ -118,7 +114,7 @@ def test_descriptions_stand_in_brackets_before_the_text(
 
 
 def test_continuation_learns_what_comes_after_a_word(
-    planner: Planner, maker: SampleMaker, candidates: list[Candidate], corpora_: Corpora
+    planner: Planner, maker: SampleMaker, candidates: Candidates, corpora_: Corpora
 ) -> None:
     cuts = set()
     for candidate in (c for c in candidates if "continuation" in c.layouts()):
@@ -138,9 +134,7 @@ def test_continuation_learns_what_comes_after_a_word(
     assert len(cuts) > len({segment for segment, _ in cuts})
 
 
-def test_a_reference_s_patches_are_never_learnt(
-    planner: Planner, maker: SampleMaker, candidates: list[Candidate]
-) -> None:
+def test_a_reference_s_patches_are_never_learnt(planner: Planner, maker: SampleMaker, candidates: Candidates) -> None:
     candidate = next(c for c in candidates if c.references and c.seconds >= 2)
     for layout in ("reference", "reference_continuation"):
         plan = planner.plan(Choice(0, candidate, layout, candidate.references[0][0], 1))
@@ -150,7 +144,7 @@ def test_a_reference_s_patches_are_never_learnt(
 
 
 def test_the_shortest_continued_clip_keeps_a_patch_on_either_side(
-    planner: Planner, maker: SampleMaker, candidates: list[Candidate]
+    planner: Planner, maker: SampleMaker, candidates: Candidates
 ) -> None:
     """Whatever the words say, both sides have at least one patch."""
     for candidate in candidates:
@@ -160,8 +154,9 @@ def test_the_shortest_continued_clip_keeps_a_patch_on_either_side(
 
 
 @pytest.mark.parametrize("ramp", [False, True])
-def test_a_stream_goes_on_where_its_state_says(planner: Planner, candidates: list[Candidate], ramp: bool) -> None:
-    start = LayoutWeights(design=0, reference=0, controllable=0, reference_continuation=0) if ramp else None
+def test_a_stream_goes_on_where_its_state_says(planner: Planner, candidates: Candidates, ramp: bool) -> None:
+    none = {"design": 0, "reference": 0, "controllable": 0, "reference_continuation": 0}
+    start = LayoutWeights.model_validate(none) if ramp else None
     phase = Phase(steps=40, max_positions=160, layouts_from=start)
 
     def stream() -> RowStream:
@@ -175,7 +170,7 @@ def test_a_stream_goes_on_where_its_state_says(planner: Planner, candidates: lis
     assert first and list(islice(resumed, 40)) == list(islice(unbroken, 40))
 
 
-def test_what_fits_no_row_is_named_with_its_length(planner: Planner, candidates: list[Candidate]) -> None:
+def test_what_fits_no_row_is_named_with_its_length(planner: Planner, candidates: Candidates) -> None:
     lengths = {c.segment_id: planner.plan(Choice(0, c, "basic", None, 0)).length for c in candidates}
     limit = sorted(lengths.values())[len(lengths) // 2]
     weights = {"design": 0, "reference": 0, "controllable": 0, "continuation": 0, "reference_continuation": 0}

@@ -192,7 +192,9 @@ def test_latents_of_another_codec_are_told_and_not_used(
     encoded: Path, speech: Path, codec: AudioVAE, config: VoxCPM2Config
 ) -> None:
     with torch.no_grad():
-        codec.encoder.fc_mu.bias += 0.5  # type: ignore[union-attr, operator]
+        bias = codec.encoder.fc_mu.bias
+        assert isinstance(bias, torch.Tensor)
+        bias += 0.5
     corpora = Corpora([encoded])
     latents = Latents(corpora, codec, config)
     (note,) = latents.notes
@@ -218,7 +220,9 @@ def test_two_codecs_latents_lie_side_by_side(
     from trainer.codec.files import write_codec
 
     with torch.no_grad():
-        codec.encoder.fc_mu.bias += 0.5  # type: ignore[union-attr, operator]
+        bias = codec.encoder.fc_mu.bias
+        assert isinstance(bias, torch.Tensor)
+        bias += 0.5
     other = write_codec(tmp_path / "codec", codec)
     encode_corpus(corpus, start, "cpu")
     said: list[str] = []

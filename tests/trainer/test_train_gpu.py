@@ -50,9 +50,10 @@ def packed() -> tuple[Any, TrainingNoise]:
 
 def losses_and_gradients(device: str, half: bool, **switches: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
     model = VoxCPM2.from_config(SHAPE, torch.Generator().manual_seed(1)).train().to(device)
-    config = TrainConfig(
-        corpus="none", output="none", phases={"all": {"steps": 1}}, dtype="bfloat16" if half else "float32", **switches
-    )  # type: ignore[arg-type]
+    compute = {"dtype": "bfloat16" if half else "float32", **switches}
+    config = TrainConfig.model_validate(
+        {"corpus": "none", "output": "none", "phases": {"all": {"steps": 1}}, "compute": compute}
+    )
     parallel = parallelize(model, config, Ranks(), torch.device(device))
     batch, noise = packed()
     with torch.autocast(device, torch.bfloat16, enabled=half):
@@ -104,7 +105,7 @@ def test_flash_attention_over_documents_is_attention_of_each_alone() -> None:
         return [out, *torch.autograd.grad((out * weight).sum(), (q, k, v))]
 
     mine = gradients(attend(q, k, v, Reach.packed(lengths, offsets)))
-    parts = zip(*(x.split(lengths, dim=2) for x in (q, k, v)), strict=True)
+    parts = zip(q.split(lengths, dim=2), k.split(lengths, dim=2), v.split(lengths, dim=2), strict=True)
     theirs = gradients(torch.cat([attend(*part, CAUSAL) for part in parts], dim=2))
     for a, b in zip(mine, theirs, strict=True):
         assert float((a - b).norm() / b.norm()) < 2e-2

@@ -38,7 +38,12 @@ def test_two_workers_are_the_same_run_as_one_rank(runs: Runs, tmp_path: Path) ->
 
 def test_nothing_that_a_thread_says_meanwhile_is_lost() -> None:
     queue: SimpleQueue[int] = SimpleQueue()
-    speaker = threading.Thread(target=lambda: [queue.put(number) for number in range(20_000)])
+
+    def speak() -> None:
+        for number in range(20_000):
+            queue.put(number)
+
+    speaker = threading.Thread(target=speak)
     speaker.start()
     heard: list[int] = []
     while speaker.is_alive():

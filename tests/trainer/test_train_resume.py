@@ -26,6 +26,7 @@ from trainer.checkpoint.restore import latest
 from trainer.config import TrainError
 from trainer.result import Progress
 from trainer.run import train
+from voxcpm.weights.checkpoint import save_pretrained
 
 STEPS = 29
 PHASE = {"steps": STEPS}
@@ -187,7 +188,7 @@ def test_a_kill_between_the_two_halves_of_a_checkpoint_leaves_the_pair_before(
     class Killed(BaseException):
         pass
 
-    honest, saves = save.save_pretrained, iter(range(100))
+    honest, saves = save_pretrained, iter(range(100))
 
     def killed_at_the_third(*arguments: Any, **named: Any) -> Path:
         if next(saves) == 2:
@@ -226,7 +227,7 @@ def test_a_checkpoint_written_meanwhile_is_of_the_step_it_was_begun_at(
 
     monkeypatch.setattr(save, "_save_resume", held_up)
     model = {"start": str(runs.start), "lora": lora}
-    common = {"model": model, "optim": {"ema": 0.9}, "save_every": 4, "log_every": 1, "keep": 5}
+    common: dict[str, Any] = {"model": model, "optim": {"ema": 0.9}, "save_every": 4, "log_every": 1, "keep": 5}
     for name, background in (("waits", False), ("meanwhile", True)):
         may_write.clear()
         train(runs.config(tmp_path / name, async_save=background, **common), after_step)

@@ -15,6 +15,7 @@ from train_runs import REPOSITORY, Runs, losses
 
 from trainer import loop
 from trainer.config import TrainConfig
+from trainer.model.build import build as build_trainee
 from trainer.run import train
 from trainer.runtime.stop_signal import ask_to_stop, flag_on_signal
 
@@ -102,11 +103,9 @@ def wait_until_taken(process: subprocess.Popen[str]) -> None:
 def test_a_stop_that_comes_while_the_run_is_built_is_kept(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = loop.build
-
     def build(config: TrainConfig, *arguments: object) -> object:
         ask_to_stop()
-        return honest(config, *arguments)  # type: ignore[arg-type]
+        return build_trainee(config, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "build", build)
     config = runs.config(tmp_path / "out")

@@ -25,6 +25,7 @@ from trainer.monitor.validation import Validator
 from trainer.run import train
 from trainer.runtime.metrics import read_metrics
 from trainer.runtime.ranks import Ranks
+from voxcpm.model.backbone import VoxCPM2
 
 VALIDATION = {"every": 2, "share": 0.3, "segments": 3}
 
@@ -177,7 +178,7 @@ def test_ranks_share_the_rows_and_the_sums_are_those_of_one(runs: Runs, tmp_path
     assert found == pytest.approx(alone.run(), rel=1e-9)
 
 
-def count_passes(model: torch.nn.Module) -> list[int]:
+def count_passes(model: VoxCPM2) -> list[int]:
     """A list that grows by an entry with each forward pass."""
     passes: list[int] = []
     honest = model.training_losses

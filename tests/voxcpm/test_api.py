@@ -6,11 +6,13 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from voxcpm_fixtures import GoldenSet
 
 from voxcpm import VoxCPM
 from voxcpm.core import Utterance
@@ -35,17 +37,17 @@ GENERATE = [
     "seed",
 ]
 DEFAULTS = (None, None, None, 2.0, 10, 2, 4096, False, False, True, 3, 6.0, None)
-QUICK = {"max_len": 4, "inference_timesteps": 3, "seed": 7}
+QUICK: dict[str, Any] = {"max_len": 4, "inference_timesteps": 3, "seed": 7}
 
 
 @pytest.fixture(scope="module")
-def voice(golden_set) -> VoxCPM:
+def voice(golden_set: GoldenSet) -> VoxCPM:
     torch.set_num_threads(1)
     return VoxCPM.from_pretrained(golden_set.checkpoint, load_denoiser=False, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def clips(golden_set, tmp_path_factory) -> dict[str, Path]:
+def clips(golden_set: GoldenSet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("clips")
     stored = golden_set["generation"]
     paths = {}
@@ -55,7 +57,7 @@ def clips(golden_set, tmp_path_factory) -> dict[str, Path]:
     return paths
 
 
-def modes(clips: dict[str, Path]) -> dict[str, dict]:
+def modes(clips: dict[str, Path]) -> dict[str, dict[str, Any]]:
     prompt = {"prompt_wav_path": clips["prompt"], "prompt_text": "It was the best of times, "}
     return {
         "basic": {},
@@ -105,7 +107,7 @@ def test_importing_the_package_is_light() -> None:
 
 
 @pytest.mark.parametrize("mode", ["basic", "reference", "continuation", "both"])
-def test_streaming_is_the_same_audio(voice: VoxCPM, clips, mode: str) -> None:
+def test_streaming_is_the_same_audio(voice: VoxCPM, clips: dict[str, Path], mode: str) -> None:
     options = {**modes(clips)[mode], **QUICK, "retry_badcase": False}
     wav = voice.generate("Hello world", **options)
     patch = voice.tts_model.config.out_patch_samples
@@ -117,7 +119,7 @@ def test_streaming_is_the_same_audio(voice: VoxCPM, clips, mode: str) -> None:
 
 
 def test_a_seed_repeats_and_none_is_drawn(voice: VoxCPM) -> None:
-    quick = {**QUICK, "seed": None}
+    quick: dict[str, Any] = {**QUICK, "seed": None}
     torch.manual_seed(5)
     first = voice.generate("Hello", **quick)
     seed = voice.last_successful_seed
@@ -131,7 +133,7 @@ def test_a_seed_repeats_and_none_is_drawn(voice: VoxCPM) -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_a_batch_gives_each_what_it_gets_alone(voice: VoxCPM, clips) -> None:
+def test_a_batch_gives_each_what_it_gets_alone(voice: VoxCPM, clips: dict[str, Path]) -> None:
     items = [
         Utterance("Hello world", seed=1, min_len=5, max_len=5),
         Utterance(
@@ -146,7 +148,7 @@ def test_a_batch_gives_each_what_it_gets_alone(voice: VoxCPM, clips) -> None:
         Utterance("the worst", prompt_wav_path=clips["prompt"], prompt_text="It was ", seed=3, min_len=6, max_len=6),
         Utterance("语音克隆。", seed=4, cfg_value=3.0, min_len=4, max_len=4),
     ]
-    options = {"inference_timesteps": 3}
+    options: dict[str, Any] = {"inference_timesteps": 3}
     together = voice.generate_batch(items, **options)
     assert [len(wav) / voice.tts_model.config.out_patch_samples for wav in together] == [5, 3, 6, 4]
     for item, wav in zip(items, together, strict=True):
@@ -164,7 +166,7 @@ def test_a_batch_gives_each_what_it_gets_alone(voice: VoxCPM, clips) -> None:
     np.testing.assert_allclose(alone, together[1], atol=2e-3)
 
 
-def test_prompt_caches_save_load_and_merge(voice: VoxCPM, clips, tmp_path: Path) -> None:
+def test_prompt_caches_save_load_and_merge(voice: VoxCPM, clips: dict[str, Path], tmp_path: Path) -> None:
     text = "It was the best of times, "
     cache = voice.build_prompt_cache(clips["prompt"], text, clips["ref"])
     assert cache["mode"] == "ref_continuation" and cache["prompt_text"] == text
@@ -200,9 +202,9 @@ def test_bad_cases_are_tried_again_with_the_next_seed(voice: VoxCPM) -> None:
     assert voice.last_successful_seed == QUICK["seed"]
 
 
-def test_long_text_is_spoken_in_one_go(voice: VoxCPM, clips) -> None:
+def test_long_text_is_spoken_in_one_go(voice: VoxCPM, clips: dict[str, Path]) -> None:
     text = "(calm)Hello world. This is a tiny corpus! It was the best of times; it was the worst of times."
-    options = {**QUICK, "retry_badcase": False, "longest_s": 2.0, "reference_wav_path": clips["ref"]}
+    options: dict[str, Any] = {**QUICK, "retry_badcase": False, "longest_s": 2.0, "reference_wav_path": clips["ref"]}
     parts = list(voice.generate_long_streaming(text, **options))
     assert len(parts) >= 3 and "calm" not in parts[0][0]
     whole = voice.generate_long(text, **options)
@@ -239,13 +241,15 @@ def test_empty_text(voice: VoxCPM, text: str) -> None:
         ({"speed": 2}, TypeError, "speed"),
     ],
 )
-def test_bad_arguments_are_refused_at_once(voice: VoxCPM, arguments: dict, error: type[Exception], words: str) -> None:
+def test_bad_arguments_are_refused_at_once(
+    voice: VoxCPM, arguments: dict[str, Any], error: type[Exception], words: str
+) -> None:
     for speak in (voice.generate, voice.generate_streaming):
         with pytest.raises(error, match=words):
             speak("Hello", **arguments)
 
 
-def test_bad_clips(voice: VoxCPM, clips, tmp_path: Path) -> None:
+def test_bad_clips(voice: VoxCPM, clips: dict[str, Path], tmp_path: Path) -> None:
     def clip(name: str, wav: np.ndarray) -> Path:
         soundfile.write(tmp_path / name, wav, 16000)
         return tmp_path / name
@@ -270,7 +274,7 @@ def test_text_beyond_the_context(voice: VoxCPM) -> None:
         voice.generate("Hello world " * 300, max_len=4)
 
 
-def test_clips_of_any_rate_and_channels(voice: VoxCPM, clips, tmp_path: Path) -> None:
+def test_clips_of_any_rate_and_channels(voice: VoxCPM, clips: dict[str, Path], tmp_path: Path) -> None:
     wav, _ = soundfile.read(clips["ref"])
     stereo = np.stack((np.repeat(wav, 3), np.repeat(wav, 3)), 1)
     soundfile.write(tmp_path / "stereo.flac", stereo, 48000)
@@ -280,7 +284,7 @@ def test_clips_of_any_rate_and_channels(voice: VoxCPM, clips, tmp_path: Path) ->
     )
 
 
-def test_lora_on_and_off(voice: VoxCPM, golden_set) -> None:
+def test_lora_on_and_off(voice: VoxCPM, golden_set: GoldenSet) -> None:
     plain = voice.generate("Hello", **QUICK)
     loaded, skipped = voice.load_lora(golden_set.folder / "lora")
     try:

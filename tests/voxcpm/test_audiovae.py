@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -123,7 +124,7 @@ def test_folding_keeps_the_numbers(options: dict[str, Any]) -> None:
     """In double precision, where rounding does not hide or excuse anything (the bound is snake's dropped 1e-9)."""
     plain, folded = build(**options).double(), build(**options).double().fold_weight_norm()
     z, wav = random(2, 6, 21).double(), random(2, 1, 205).double()
-    close = {"atol": 1e-7, "rtol": 0}
+    close: dict[str, Any] = {"atol": 1e-7, "rtol": 0}
     with torch.inference_mode():
         for rate in (None, 8000, 20000, torch.tensor([30001, 16000])):
             torch.manual_seed(5)
@@ -333,13 +334,14 @@ def test_config_reads_what_it_knows_and_says_what_is_wrong() -> None:
     config = AudioVAEConfig.from_dict({"encoder_dim": 8, "nobody_knows": 1, "sr_bin_boundaries": None})
     assert (config.encoder_dim, config.decoder_dim, config.sr_bin_boundaries) == (8, 2048, None)
     assert AudioVAEConfig.from_dict(AudioVAEConfig().to_dict()) == AudioVAEConfig()
-    for bad, word in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"cond_type": "film"}, "film"),
         ({"cond_type": "concat"}, "cond_out_layer"),
         ({"decoder_dim": 100}, "decoder_dim"),
         ({"sr_bin_boundaries": [3, 2]}, "rise"),
         ({"encoder_rates": []}, "encoder_rates"),
-    ]:
+    ]
+    for bad, word in refused:
         with pytest.raises(ValueError, match=word):
             AudioVAEConfig.from_dict(bad)
 
@@ -347,7 +349,7 @@ def test_config_reads_what_it_knows_and_says_what_is_wrong() -> None:
 def test_misuse_is_refused() -> None:
     codec = build()
     old = codec.init_decoder_state()
-    for call, word in [
+    refused: list[tuple[Callable[[], object], str]] = [
         (lambda: codec.encode(random(1, 100), sample_rate=44100), "resample"),
         (lambda: codec.encode(random(1, 2, 100)), "mono"),
         (lambda: codec.encode(random(1, 0)), "mono"),
@@ -355,7 +357,8 @@ def test_misuse_is_refused() -> None:
         (lambda: codec.decode(random(3, 6, 3), torch.tensor([8000, 16000])), "one a row"),
         (lambda: codec.decode_stream(random(2, 6, 3), old), "batch"),
         (lambda: codec.encode_stream(random(1, 1, 11), codec.init_encoder_state()), "encode_stream"),
-    ]:
+    ]
+    for call, word in refused:
         with pytest.raises(ValueError, match=word):
             call()
     weights = codec.state_dict()

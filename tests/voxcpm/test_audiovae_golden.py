@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 
@@ -79,8 +79,11 @@ def test_encode_as_a_stream(codec: AudioVAE, numbers: dict[str, Tensor]) -> None
 
 
 def test_encoder_stages(golden: Path, numbers: dict[str, Tensor]) -> None:
-    codec, seen = build(golden), {}
-    for index, stage in enumerate(codec.encoder.block):
+    codec = build(golden)
+    seen: dict[int, Tensor] = {}
+    blocks = codec.encoder.block
+    assert isinstance(blocks, nn.ModuleList)
+    for index, stage in enumerate(blocks):
         stage.register_forward_hook(lambda _m, _i, out, index=index: seen.__setitem__(index, out))
     with torch.inference_mode():
         codec.encode(numbers["enc_stage_in_wav"][None])
@@ -95,8 +98,11 @@ def test_encoder_stages(golden: Path, numbers: dict[str, Tensor]) -> None:
 
 
 def test_decoder_stages(golden: Path, numbers: dict[str, Tensor]) -> None:
-    codec, seen = build(golden), {}
-    for index, layer in enumerate(codec.decoder.model):
+    codec = build(golden)
+    seen: dict[int, Tensor] = {}
+    layers = codec.decoder.model
+    assert isinstance(layers, nn.ModuleList)
+    for index, layer in enumerate(layers):
         layer.register_forward_hook(lambda _m, _i, out, index=index: seen.__setitem__(index, out))
     with torch.inference_mode():
         codec.decode(numbers["z"][..., :3], 48000)

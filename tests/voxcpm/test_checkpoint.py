@@ -6,12 +6,14 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from fakes.kills import Killed, killed_at
 from safetensors.torch import load_file, save_file
 from tiny_voxcpm import tiny_dict, tiny_model
+from voxcpm_fixtures import GoldenSet
 
 from voxcpm import atomic
 from voxcpm.config import VoxCPM2Config
@@ -21,7 +23,7 @@ from voxcpm.weights.checkpoint import build_codec, find_checkpoint, load_backbon
 
 
 @pytest.fixture
-def copy(golden_set, tmp_path: Path) -> Path:
+def copy(golden_set: GoldenSet, tmp_path: Path) -> Path:
     """A checkpoint folder to spoil."""
     return Path(shutil.copytree(golden_set.checkpoint, tmp_path / "checkpoint", copy_function=shutil.copyfile))
 
@@ -33,7 +35,7 @@ def rewrite(folder: Path, change) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_round_trip(golden_set, tmp_path: Path, dtype: str) -> None:
+def test_round_trip(golden_set: GoldenSet, tmp_path: Path, dtype: str) -> None:
     model, codec = load_backbone(golden_set.checkpoint), load_codec(golden_set.checkpoint)
     folder = save_pretrained(tmp_path / "out" / "new", model, model.config, golden_set.checkpoint, codec, dtype)
     again = load_backbone(folder)
@@ -54,7 +56,7 @@ def test_round_trip(golden_set, tmp_path: Path, dtype: str) -> None:
     assert {p.name for p in folder.glob("audiovae.*")} == {p.name for p in golden_set.checkpoint.glob("audiovae.*")}
 
 
-def test_a_failed_save_leaves_the_old_checkpoint(golden_set, tmp_path: Path) -> None:
+def test_a_failed_save_leaves_the_old_checkpoint(golden_set: GoldenSet, tmp_path: Path) -> None:
     model = load_backbone(golden_set.checkpoint)
     folder = save_pretrained(tmp_path / "new", model, model.config, golden_set.checkpoint)
     with pytest.raises(AttributeError):
@@ -66,7 +68,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(golden_set, tmp_path: Path) -> 
 @pytest.mark.kill
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_a_kill_while_a_checkpoint_is_replaced_loses_neither(
-    can_exchange: bool, golden_set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    can_exchange: bool, golden_set: GoldenSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before each change on the disk, the folder holds the old or the new checkpoint. Where two folders cannot be
     exchanged, its absence is one line with the command that brings it back."""
@@ -242,7 +244,7 @@ def test_config_defaults_and_derived_values() -> None:
         ({"lm_config": 3}, "must be an object"),
     ],
 )
-def test_configs_that_cannot_be(changes: dict, words: str) -> None:
+def test_configs_that_cannot_be(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(CheckpointError, match=words):
         VoxCPM2Config.from_dict(tiny_dict(**changes))
 

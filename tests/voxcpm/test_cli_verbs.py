@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from voxcpm_fixtures import GoldenSet
 
 from voxcpm import cli
 from voxcpm.weights.lora import LoRAConfig, adapters
@@ -22,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def place(golden_set: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(golden_set: GoldenSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("verbs")
     for name in ("ref", "prompt"):
@@ -31,7 +32,9 @@ def place(golden_set: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def voxcpm(golden_set: Any, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def voxcpm(
+    golden_set: GoldenSet, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
     """Run the command line in the folder: (exit status, standard output, standard error)."""
     monkeypatch.chdir(place)
 
@@ -45,7 +48,7 @@ def voxcpm(golden_set: Any, place: Path, monkeypatch: pytest.MonkeyPatch, capsys
     return run
 
 
-def test_it_runs_as_a_module(golden_set: Any, tmp_path: Path) -> None:
+def test_it_runs_as_a_module(golden_set: GoldenSet, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "voxcpm", "design", "-t", "Hi", "-o", str(tmp_path / "hi.wav"), "--seed", "3"]
     done = subprocess.run(
         [*command, "--model-path", str(golden_set.checkpoint), "--inference-timesteps", "2"],
@@ -90,7 +93,7 @@ def test_a_seed_repeats_and_control_is_put_in_front(voxcpm: Any, place: Path) ->
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_lora_config_json_decides_what_no_flag_says(
-    flags: tuple[str, ...], expected: dict[str, Any], golden_set: Any, place: Path
+    flags: tuple[str, ...], expected: dict[str, Any], golden_set: GoldenSet, place: Path
 ) -> None:
     about = json.loads((golden_set.folder / "lora" / "lora_config.json").read_text(encoding="utf-8"))
     config = {**LoRAConfig.from_dict(about).to_dict(), **expected}
@@ -107,7 +110,7 @@ def test_lora_config_json_decides_what_no_flag_says(
 
 
 def test_lora_without_its_config_takes_the_rank_of_the_weights(
-    golden_set: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    golden_set: GoldenSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(golden_set.folder / "lora" / "lora_weights.safetensors", tmp_path)
     words = ["clone", "-t", "Hi", "-o", "x.wav", "--model-path", str(golden_set.checkpoint), "--no-denoiser"]
@@ -117,7 +120,7 @@ def test_lora_without_its_config_takes_the_rank_of_the_weights(
     assert "alpha 16 is assumed" in capsys.readouterr().err
 
 
-def test_a_wrong_rank_is_told(voxcpm: Any, golden_set: Any, place: Path) -> None:
+def test_a_wrong_rank_is_told(voxcpm: Any, golden_set: GoldenSet, place: Path) -> None:
     lora = str(golden_set.folder / "lora")
     status, _, error = voxcpm(
         "clone", "-t", "Hi", "-o", "x.wav", "-ra", "ref.wav", "--lora-path", lora, "--lora-r", "8"

@@ -10,13 +10,14 @@ from voxcpm.inference.decoder import GenerationRequest, generate_patches
 from voxcpm.kernels.compiled_tower import compile_towers
 from voxcpm.kernels.packed_linear import PackedLinear, pack_linears
 from voxcpm.model.attention import CAUSAL
+from voxcpm.model.backbone import VoxCPM2
 from voxcpm.sequence.prompt_layout import Layout
 
 #: Traces and runs the whole graph as inductor would, without a minute of C++ for every shape (checked by hand).
 BACKEND = "aot_eager"
 
 
-def requests(model, count: int) -> list[GenerationRequest]:
+def requests(model: VoxCPM2, count: int) -> list[GenerationRequest]:
     config = model.config
     patches = torch.zeros(0, config.patch_size, config.feat_dim)
     layout = Layout(torch.arange(5, 12), torch.zeros(7, dtype=torch.bool), patches, 7, 0)
@@ -27,7 +28,8 @@ def test_compiled_patches_equal_eager_ones() -> None:
     model = tiny_model()
     before = generate_patches(model, requests(model, 3))
     names = list(model.state_dict())
-    compile_towers(pack_linears(model), backend=BACKEND)
+    assert pack_linears(model) is model
+    compile_towers(model, backend=BACKEND)
     assert not [module for module in model.modules() if isinstance(module, PackedLinear)]
     assert list(model.state_dict()) == names
     after = generate_patches(model, requests(model, 3))

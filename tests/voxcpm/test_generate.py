@@ -63,7 +63,7 @@ def test_a_batch_equals_singles(requests: list[GenerationRequest]) -> None:
         assert_close(a.patches, b.patches, 1e-5)
 
 
-def test_golden_batch_of_eight(golden_backbone) -> None:
+def test_golden_batch_of_eight(golden_backbone: VoxCPM2) -> None:
     """The same on the golden checkpoint, whose head sizes are the published kind."""
     config = golden_backbone.config
     g = torch.Generator().manual_seed(0)
@@ -143,8 +143,8 @@ class Count:
 def test_no_wasted_work() -> None:
     model = never_stop(tiny_model())
     local, dit = Count(model.feat_encoder), Count(model.feat_decoder.estimator.decoder)
-    last_encoder = Count(model.feat_encoder.encoder.layers[-1].mlp)
-    last_dit = Count(model.feat_decoder.estimator.decoder.layers[-1].mlp)
+    last_encoder = Count(model.feat_encoder.encoder.get_submodule("layers.1.mlp"))
+    last_dit = Count(model.feat_decoder.estimator.decoder.get_submodule("layers.1.mlp"))
     times, conditions = Count(model.feat_decoder.estimator.time_mlp), Count(model.feat_decoder.estimator.cond_proj)
     layout = make_layout(0, text=6, reference=3)
     generate_patches(model, [GenerationRequest(layout, max_len=2, cfg=1.0)], Solver(steps=10))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import pytest
 import torch
 from tensor_closeness import assert_close
+from voxcpm_fixtures import GoldenSet
 
+from voxcpm.audiovae.codec import AudioVAE
+from voxcpm.config import VoxCPM2Config
 from voxcpm.inference.patch_codec import PatchStream, decode_patches, encode_clip
+from voxcpm.model.backbone import VoxCPM2
 from voxcpm.sequence.training_rows import Sample, lay_out_sample, pack_rows
 from voxcpm.weights.checkpoint import load_codec
 
@@ -14,26 +20,27 @@ LATENTS, AUDIO = 1e-4, 2e-3
 
 
 @pytest.fixture(scope="module")
-def codec(golden_set):
+def codec(golden_set: GoldenSet) -> AudioVAE:
     return load_codec(golden_set.checkpoint)
 
 
 @pytest.fixture
-def config(golden_backbone):
+def config(golden_backbone: VoxCPM2) -> VoxCPM2Config:
     return golden_backbone.config
 
 
-def test_reference_and_prompt_clips(golden_set, codec, config) -> None:
+def test_reference_and_prompt_clips(golden_set: GoldenSet, codec: AudioVAE, config: VoxCPM2Config) -> None:
     stored = golden_set["generation"]
-    for name, wav, side in (
+    cases: list[tuple[str, str, Literal["left", "right"]]] = [
         ("ref_feat_right_padded", "ref_wav_16k", "right"),
         ("prompt_feat_left_padded", "prompt_wav_16k", "left"),
-    ):
+    ]
+    for name, wav, side in cases:
         assert_close(encode_clip(codec, config, stored[wav], side), stored[name], LATENTS)
 
 
 @pytest.mark.parametrize("mode", ["basic", "continuation"])
-def test_audio_in_one_piece(golden_set, codec, config, mode: str) -> None:
+def test_audio_in_one_piece(golden_set: GoldenSet, codec: AudioVAE, config: VoxCPM2Config, mode: str) -> None:
     stored, about = golden_set["generation"], golden_set.meta["generation"][mode]
     context = stored["prompt_feat_left_padded"][len(stored["prompt_feat_left_padded"]) - about["context_patches"] :]
     wav = decode_patches(codec, config, stored[f"{mode}.patches"], context)
@@ -41,7 +48,7 @@ def test_audio_in_one_piece(golden_set, codec, config, mode: str) -> None:
     assert_close(wav[None], stored[f"{mode}.wav"], AUDIO)
 
 
-def test_streamed_audio_warm_and_cold(golden_set, codec, config) -> None:
+def test_streamed_audio_warm_and_cold(golden_set: GoldenSet, codec: AudioVAE, config: VoxCPM2Config) -> None:
     stored = golden_set["generation"]
     context = stored["prompt_feat_left_padded"][-3:]
 
@@ -54,13 +61,13 @@ def test_streamed_audio_warm_and_cold(golden_set, codec, config) -> None:
     assert_close(stream(cold=False), stored["continuation.wav"], AUDIO)
 
 
-def test_the_training_batch_from_its_clips(golden_set, codec, config) -> None:
+def test_the_training_batch_from_its_clips(golden_set: GoldenSet, codec: AudioVAE, config: VoxCPM2Config) -> None:
     stored = golden_set["training"]
 
     def patches(name: str) -> torch.Tensor:
         return encode_clip(codec, config, stored[name], "right")
 
-    def sample(i: int, **more) -> Sample:
+    def sample(i: int, **more: Any) -> Sample:
         return lay_out_sample(stored[f"clip{i}_text_ids"].tolist(), patches(f"clip{i}_wav_16k"), **more)
 
     samples = [sample(0), sample(1, reference=patches("clip1_ref_wav_16k")), sample(2, prompt_only=True)]

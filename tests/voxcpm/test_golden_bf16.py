@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import pytest
 import torch
 from tensor_closeness import assert_close, worst
+from voxcpm_fixtures import GoldenSet
 
 from voxcpm.model.attention import CAUSAL
+from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.flow import Solver, time_grid, time_steps
 from voxcpm.model.locdit import sinusoid
 from voxcpm.weights.checkpoint import load_backbone
@@ -18,14 +21,14 @@ LOOSE = 0.05
 
 
 @pytest.fixture(scope="module")
-def model(golden_set):
+def model(golden_set: GoldenSet) -> VoxCPM2:
     backbone = load_backbone(golden_set.checkpoint, "bfloat16")
     backbone.set_exact(True)
     return backbone
 
 
 @pytest.fixture
-def reference(golden_set):
+def reference(golden_set: GoldenSet) -> Mapping[str, torch.Tensor]:
     return golden_set["bf16_reference"]
 
 
@@ -34,7 +37,7 @@ def assert_loose(got: torch.Tensor, wanted: torch.Tensor) -> None:
     assert_close(got, wanted, LOOSE * max(1.0, float(wanted.abs().max())))
 
 
-def test_grid_times_and_sinusoid_are_exact(model, reference) -> None:
+def test_grid_times_and_sinusoid_are_exact(model: VoxCPM2, reference: Mapping[str, torch.Tensor]) -> None:
     width = model.feat_decoder.estimator.width
     for name in [n for n in reference if n.startswith("t_span_n")]:
         steps = int(name.removeprefix("t_span_n"))
@@ -45,7 +48,7 @@ def test_grid_times_and_sinusoid_are_exact(model, reference) -> None:
         assert torch.equal(sinusoid(seen, width), reference[f"time_sinusoid_n{steps}"])
 
 
-def test_modules(model, reference, golden_set) -> None:
+def test_modules(model: VoxCPM2, reference: Mapping[str, torch.Tensor], golden_set: GoldenSet) -> None:
     given = {name: golden_set["modules"][name].to(torch.bfloat16) for name in golden_set["modules"]}
     out = model.feat_encoder(given["locenc_in"].flatten(0, 1))
     assert_loose(out, reference["locenc_out"].flatten(0, 1))
@@ -57,7 +60,9 @@ def test_modules(model, reference, golden_set) -> None:
     assert_loose(out.transpose(1, 2), reference["locdit_out_dt0"])
 
 
-def test_solutions_and_the_better_default(model, reference, golden_set) -> None:
+def test_solutions_and_the_better_default(
+    model: VoxCPM2, reference: Mapping[str, torch.Tensor], golden_set: GoldenSet
+) -> None:
     cfm = golden_set["cfm"]
     mu, cond, noise = (cfm[n].to(torch.bfloat16) for n in ("mu", "cond", "noise"))
     cond, noise = cond.transpose(1, 2), noise.transpose(1, 2)

@@ -7,7 +7,9 @@ import re
 import pytest
 import torch
 from tensor_closeness import assert_close
+from voxcpm_fixtures import GoldenSet
 
+from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.flow import Solver, guidance_scale, time_grid
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
@@ -21,7 +23,7 @@ def number(text: str) -> float:
     return -float(text[3:]) if text.startswith("neg") else float(text)
 
 
-def test_every_solution(golden_set, golden_backbone) -> None:
+def test_every_solution(golden_set: GoldenSet, golden_backbone: VoxCPM2) -> None:
     cfm, flow = golden_set["cfm"], golden_backbone.feat_decoder
     settings = golden_set.meta["cfm_cases"]
     mu, cond, noise = cfm["mu"], cfm["cond"].transpose(1, 2), cfm["noise"].transpose(1, 2)
@@ -50,7 +52,7 @@ def test_every_solution(golden_set, golden_backbone) -> None:
         assert_close(each, out, 0.0)
 
 
-def test_rows_with_their_own_guidance(golden_set, golden_backbone) -> None:
+def test_rows_with_their_own_guidance(golden_set: GoldenSet, golden_backbone: VoxCPM2) -> None:
     """A batch that mixes weights, 1 among them, gives every row what it gets alone."""
     cfm, flow = golden_set["cfm"], golden_backbone.feat_decoder
     mu, cond, noise = (cfm[n].repeat(2, *[1] * (cfm[n].dim() - 1)) for n in ("mu", "cond", "noise"))
@@ -62,13 +64,13 @@ def test_rows_with_their_own_guidance(golden_set, golden_backbone) -> None:
         assert_close(together[i : i + 1], alone, 1e-5)
 
 
-def test_time_grids(golden_set) -> None:
+def test_time_grids(golden_set: GoldenSet) -> None:
     cfm = golden_set["cfm"]
     for name in [n for n in cfm if n.startswith("t_span_")]:
         steps, sway = re.match(r"t_span_n(\d+)_sway((?:neg)?[\d.]+)$", name).groups()  # type: ignore[union-attr]
         assert_close(time_grid(int(steps), number(sway)), cfm[name], 1e-6)
 
 
-def test_guidance_scale(golden_set) -> None:
+def test_guidance_scale(golden_set: GoldenSet) -> None:
     cfm = golden_set["cfm"]
     assert_close(guidance_scale(cfm["st_star_pos"], cfm["st_star_neg"]), cfm["st_star"], 1e-5)

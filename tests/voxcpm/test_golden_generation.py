@@ -6,16 +6,19 @@ import pytest
 import torch
 from tensor_closeness import assert_close
 from test_golden_text import MODES
+from voxcpm_fixtures import GoldenSet
 
 from voxcpm.inference.decoder import Decoder, GenerationRequest, generate_patches
+from voxcpm.model.backbone import VoxCPM2
 from voxcpm.sequence.prompt_layout import Layout, build_layout
+from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.weights.checkpoint import load_backbone
 from voxcpm.weights.lora import enable_lora, load_lora, merge_lora, remove_lora
 
 TOLERANCE = 2e-3
 
 
-def stored_layout(golden_set, mode: str) -> Layout:
+def stored_layout(golden_set: GoldenSet, mode: str) -> Layout:
     """The layout exactly as the golden file has it (that we build the same one is test_golden_text's)."""
     stored = golden_set["generation"]
     mask = stored[f"{mode}.audio_mask"].bool()
@@ -27,7 +30,7 @@ def stored_layout(golden_set, mode: str) -> Layout:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_six_patches(golden_set, golden_backbone, mode: str) -> None:
+def test_six_patches(golden_set: GoldenSet, golden_backbone: VoxCPM2, mode: str) -> None:
     stored = golden_set["generation"]
     noise = stored[f"{mode}.noise"]
     n = len(noise)
@@ -44,24 +47,25 @@ def test_six_patches(golden_set, golden_backbone, mode: str) -> None:
     assert GenerationRequest(request.layout, max_len=10**6).most_patches == wanted
 
 
-def test_all_layouts_in_one_batch(golden_set, golden_backbone) -> None:
+def test_all_layouts_in_one_batch(golden_set: GoldenSet, golden_backbone: VoxCPM2) -> None:
     stored = golden_set["generation"]
     requests = []
     for mode in MODES:
         noise = stored[f"{mode}.noise"]
+
+        def draw(i: int, noise: torch.Tensor = noise) -> torch.Tensor:
+            return noise[i, 0].transpose(0, 1)
+
         requests.append(
-            GenerationRequest(
-                stored_layout(golden_set, mode),
-                min_len=len(noise),
-                max_len=len(noise),
-                noise=lambda i, noise=noise: noise[i, 0].transpose(0, 1),
-            )
+            GenerationRequest(stored_layout(golden_set, mode), min_len=len(noise), max_len=len(noise), noise=draw)
         )
     for mode, generation in zip(MODES, generate_patches(golden_backbone, requests), strict=True):
         assert_close(generation.patches, stored[f"{mode}.patches"], TOLERANCE)
 
 
-def test_a_run_that_stops_by_itself(golden_set, golden_backbone, golden_tokenizer) -> None:
+def test_a_run_that_stops_by_itself(
+    golden_set: GoldenSet, golden_backbone: VoxCPM2, golden_tokenizer: TextTokenizer
+) -> None:
     about, stored = golden_set.meta["generation"]["stop_run"], golden_set["generation"]
     noise = stored["stop_run.noise"]
     layout = build_layout(golden_tokenizer, golden_backbone.config, about["target_text"])
@@ -73,7 +77,7 @@ def test_a_run_that_stops_by_itself(golden_set, golden_backbone, golden_tokenize
     assert_close(generation.patches, stored["stop_run.patches"], TOLERANCE)
 
 
-def test_lora_on_off_merged_and_removed(golden_set, golden_tokenizer) -> None:
+def test_lora_on_off_merged_and_removed(golden_set: GoldenSet, golden_tokenizer: TextTokenizer) -> None:
     model = load_backbone(golden_set.checkpoint, "float32")
     stored = golden_set["lora/lora_generation"]
     noise = stored["noise"]

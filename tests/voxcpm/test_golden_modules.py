@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from tensor_closeness import assert_close
+from torch import Tensor
+from voxcpm_fixtures import GoldenSet
 
 from voxcpm.model.attention import CAUSAL, PassContext
+from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.decode_state import KVCache
 from voxcpm.model.layers import rotary, signed
 from voxcpm.model.locdit import sinusoid
+from voxcpm.model.tower import Block, Tower
 
 TOLERANCE = 1e-4
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture
-def modules(golden_set):
+def modules(golden_set: GoldenSet) -> Mapping[str, Tensor]:
     return golden_set["modules"]
 
 
 @pytest.fixture
-def model(golden_backbone):
+def model(golden_backbone: VoxCPM2) -> VoxCPM2:
     return golden_backbone
 
 
-def test_locenc_and_its_projection(model, modules) -> None:
+def test_locenc_and_its_projection(model: VoxCPM2, modules: Mapping[str, Tensor]) -> None:
     given = modules["locenc_in"]
     out = model.feat_encoder(given.flatten(0, 1)).unflatten(0, given.shape[:2])
     assert_close(out, modules["locenc_out"], TOLERANCE)
@@ -33,7 +39,7 @@ def test_locenc_and_its_projection(model, modules) -> None:
     assert_close(model.embed_patches(given.flatten(0, 1)), modules["enc_to_lm_out"].flatten(0, 1), TOLERANCE)
 
 
-def test_fsq_levels_and_output(model, modules) -> None:
+def test_fsq_levels_and_output(model: VoxCPM2, modules: Mapping[str, Tensor]) -> None:
     scale = model.config.scalar_quantization_scale
     latent = model.fsq_layer.quantise(modules["fsq_in"])
     assert_close(latent, modules["fsq_latent"], 1e-6)
@@ -41,16 +47,18 @@ def test_fsq_levels_and_output(model, modules) -> None:
     assert_close(model.fsq_layer(modules["fsq_in"]), modules["fsq_out"], TOLERANCE)
 
 
-def test_fsq_passes_gradients_straight_through(model, modules) -> None:
+def test_fsq_passes_gradients_straight_through(model: VoxCPM2, modules: Mapping[str, Tensor]) -> None:
     with torch.enable_grad():
         given = modules["fsq_in"].clone().requires_grad_(True)
         (model.fsq_layer(given) * modules["fsq_grad_weight"]).sum().backward()
+    assert given.grad is not None
     assert_close(given.grad, modules["fsq_grad_in"], TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["base_lm", "residual_lm"])
-def test_language_model_prefill_cache_and_steps(model, modules, name: str) -> None:
+def test_language_model_prefill_cache_and_steps(model: VoxCPM2, modules: Mapping[str, Tensor], name: str) -> None:
     tower = model.get_submodule(name)
+    assert isinstance(tower, Tower)
     given, steps = modules[f"{name}_prefill_in"], modules[f"{name}_step_in"]
     length = given.shape[1]
     cache = KVCache(tower.config, 1, length + len(steps), torch.float32, "cpu")
@@ -67,27 +75,33 @@ def test_language_model_prefill_cache_and_steps(model, modules, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["base_lm", "residual_lm"])
-def test_language_model_batch_and_first_block(model, modules, name: str) -> None:
+def test_language_model_batch_and_first_block(model: VoxCPM2, modules: Mapping[str, Tensor], name: str) -> None:
     tower = model.get_submodule(name)
+    assert isinstance(tower, Tower)
     given = modules[f"{name}_batch2_in"]
     assert_close(tower(given, CAUSAL), modules[f"{name}_batch2_out"], TOLERANCE)
     tables = rotary(tower.config, given.shape[1], given.device)
     context = PassContext(CAUSAL, tables and (tables[0], signed(tables[1])))
     block = tower.layers[0]
+    assert isinstance(block, Block)
     normed = block.input_layernorm(given)
     assert_close(normed, modules[f"{name}_layer0_norm_out"], TOLERANCE)
     assert_close(block.self_attn(normed, context), modules[f"{name}_layer0_attn_out"], TOLERANCE)
     assert_close(block(given, context), modules[f"{name}_layer0_out"], TOLERANCE)
 
 
-def test_longrope_tables(model, modules) -> None:
+def test_longrope_tables(model: VoxCPM2, modules: Mapping[str, Tensor]) -> None:
     config = model.config.tslm
     first = modules["rope_cos_first12"].shape[0]
-    cos, sin = rotary(config, first, torch.device("cpu"))
+    tables = rotary(config, first, torch.device("cpu"))
+    assert tables is not None
+    cos, sin = tables
     assert_close(cos, modules["rope_cos_first12"], TOLERANCE)
     assert_close(sin, modules["rope_sin_first12"], TOLERANCE)
     last = torch.tensor([model.config.lm_config.max_position_embeddings - 1])
-    cos, sin = rotary(config, last, torch.device("cpu"))
+    tables = rotary(config, last, torch.device("cpu"))
+    assert tables is not None
+    cos, sin = tables
     assert_close(cos, modules["rope_cos_last"], TOLERANCE)
     assert_close(sin, modules["rope_sin_last"], TOLERANCE)
     with pytest.raises(IndexError):
@@ -95,7 +109,7 @@ def test_longrope_tables(model, modules) -> None:
 
 
 @pytest.mark.parametrize("step", ["dt0", "dt"])
-def test_locdit_velocity(model, modules, step: str) -> None:
+def test_locdit_velocity(model: VoxCPM2, modules: Mapping[str, Tensor], step: str) -> None:
     t = modules["locdit_t"]
     dt = modules["locdit_dt"] if step == "dt" else torch.zeros_like(t)
     x, cond = modules["locdit_x"].transpose(1, 2), modules["locdit_cond"].transpose(1, 2)
@@ -103,7 +117,7 @@ def test_locdit_velocity(model, modules, step: str) -> None:
     assert_close(out.transpose(1, 2), modules[f"locdit_out_{step}"], TOLERANCE)
 
 
-def test_time_embeddings(model, modules) -> None:
+def test_time_embeddings(model: VoxCPM2, modules: Mapping[str, Tensor]) -> None:
     estimator = model.feat_decoder.estimator
     embedded = sinusoid(modules["locdit_t"], estimator.width)
     assert_close(embedded, modules["time_sinusoid"], TOLERANCE)
@@ -115,7 +129,7 @@ def test_time_embeddings(model, modules) -> None:
     )
 
 
-def test_projections_and_stop_head(model, modules) -> None:
+def test_projections_and_stop_head(model: VoxCPM2, modules: Mapping[str, Tensor]) -> None:
     lm, heard = modules["fusion_in_lm"], modules["fusion_in_feat"]
     assert_close(model.fusion_concat_proj(torch.cat((lm, heard), -1)), modules["fusion_out"], TOLERANCE)
     assert_close(model.lm_to_dit_proj(lm), modules["lm_to_dit_out"], TOLERANCE)

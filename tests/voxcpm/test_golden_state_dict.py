@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 import torch
+from voxcpm_fixtures import GoldenSet
 
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.presets import published_config
 from voxcpm.weights.checkpoint import build_codec
 
 
-def test_every_key_and_shape(golden_set, golden_backbone: VoxCPM2) -> None:
+def test_every_key_and_shape(golden_set: GoldenSet, golden_backbone: VoxCPM2) -> None:
     wanted = json.loads((golden_set.folder / "state_dict_shapes.json").read_text(encoding="utf-8"))
     ours = {name: list(tensor.shape) for name, tensor in golden_backbone.state_dict().items()}
     codec = build_codec(golden_backbone.config)

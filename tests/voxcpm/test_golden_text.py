@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 
 import torch
+from voxcpm_fixtures import GoldenSet
 
+from voxcpm.model.backbone import VoxCPM2
 from voxcpm.sequence.prompt_layout import build_layout
+from voxcpm.sequence.text_tokenizer import TextTokenizer
 
 MODES = ("basic", "voice_design", "reference", "controllable", "continuation", "ref_continuation")
 
 
-def test_every_tokenizer_case(golden_set, golden_tokenizer) -> None:
+def test_every_tokenizer_case(golden_set: GoldenSet, golden_tokenizer: TextTokenizer) -> None:
     cases = json.loads((golden_set.folder / "tokenizer_cases.json").read_text(encoding="utf-8"))
     assert cases
     for case in cases:
@@ -19,7 +22,7 @@ def test_every_tokenizer_case(golden_set, golden_tokenizer) -> None:
         assert golden_tokenizer.encode(case["text"]) == case["ids"], case["text"]
 
 
-def test_every_layout(golden_set, golden_tokenizer, golden_backbone) -> None:
+def test_every_layout(golden_set: GoldenSet, golden_tokenizer: TextTokenizer, golden_backbone: VoxCPM2) -> None:
     stored = golden_set["generation"]
     for mode in MODES:
         about = golden_set.meta["generation"][mode]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
 from tensor_closeness import assert_close
+from voxcpm_fixtures import GoldenSet
 
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.sequence.training_batch import Losses, TrainingBatch, TrainingNoise
@@ -14,7 +16,7 @@ from voxcpm.weights.lora import adapters, load_lora
 
 
 @pytest.fixture
-def batch(golden_set) -> TrainingBatch:
+def batch(golden_set: GoldenSet) -> TrainingBatch:
     stored = golden_set["training"]
     return TrainingBatch(
         text_tokens=stored["packed.text_tokens"],
@@ -28,7 +30,7 @@ def batch(golden_set) -> TrainingBatch:
 
 
 @pytest.fixture
-def noise(golden_set, batch) -> TrainingNoise:
+def noise(golden_set: GoldenSet, batch: TrainingBatch) -> TrainingNoise:
     stored, shape = golden_set["training"], batch.text_tokens.shape
 
     def field(name: str) -> torch.Tensor:
@@ -51,13 +53,20 @@ def assert_relative(got: float, wanted: float, tolerance: float, name: str = "")
     assert abs(got - wanted) <= tolerance * max(abs(wanted), 1e-6), f"{name}: {got:.8g}, golden {wanted:.8g}"
 
 
-def assert_losses(losses: Losses, golden_set, prefix: str) -> None:
+def norm_of_gradient(parameter: torch.nn.Parameter) -> float:
+    assert parameter.grad is not None
+    return parameter.grad.norm().item()
+
+
+def assert_losses(losses: Losses, golden_set: GoldenSet, prefix: str) -> None:
     stored = golden_set["training"]
     assert_relative(losses.diffusion.item(), stored[f"{prefix}.loss_diff"].item(), 1e-4, f"{prefix} diffusion")
     assert_relative(losses.stop.item(), stored[f"{prefix}.loss_stop"].item(), 1e-4, f"{prefix} stop")
 
 
-def test_losses_and_gradients(golden_set, fresh_backbone: VoxCPM2, batch, noise) -> None:
+def test_losses_and_gradients(
+    golden_set: GoldenSet, fresh_backbone: VoxCPM2, batch: TrainingBatch, noise: TrainingNoise
+) -> None:
     losses = fresh_backbone.training_losses(batch, noise)
     assert_losses(losses, golden_set, "train")
     for got, wanted in zip((losses.diffusion, losses.stop), golden_set.meta["train_loss"], strict=True):
@@ -68,17 +77,21 @@ def test_losses_and_gradients(golden_set, fresh_backbone: VoxCPM2, batch, noise)
     without = set(golden_set.meta["train_params_without_grad"])
     assert norms.keys() | without == parameters.keys()
     for name, wanted in norms.items():
-        assert_relative(parameters[name].grad.norm().item(), wanted, 1e-3, name)
+        assert_relative(norm_of_gradient(parameters[name]), wanted, 1e-3, name)
     total = torch.stack([p.grad.norm() for p in parameters.values() if p.grad is not None]).norm().item()
     assert_relative(total, golden_set.meta["train_grad_norm_total"], 1e-3)
     stored = golden_set["training"]
     # The stored gradients are those after the clipping to norm 1 that preceded the optimizer step.
     torch.nn.utils.clip_grad_norm_(fresh_backbone.parameters(), 1.0)
     for key in [k for k in stored if k.startswith("train.grad.")]:
-        assert_close(parameters[key.removeprefix("train.grad.")].grad, stored[key], 1e-4)
+        gradient = parameters[key.removeprefix("train.grad.")].grad
+        assert gradient is not None
+        assert_close(gradient, stored[key], 1e-4)
 
 
-def test_packed_into_one_row_it_is_the_same(golden_set, fresh_backbone: VoxCPM2, batch, noise) -> None:
+def test_packed_into_one_row_it_is_the_same(
+    golden_set: GoldenSet, fresh_backbone: VoxCPM2, batch: TrainingBatch, noise: TrainingNoise
+) -> None:
     """The padded batch's documents one after the other in one row, each with the random numbers it had: losses, and every
     gradient's norm, to 1e-4."""
     lengths = [
@@ -90,7 +103,7 @@ def test_packed_into_one_row_it_is_the_same(golden_set, fresh_backbone: VoxCPM2,
     def packed(value: torch.Tensor | None) -> torch.Tensor | None:
         return None if value is None else torch.cat([row[:n] for row, n in zip(value, lengths, strict=True)])[None]
 
-    def each(values: TrainingBatch | TrainingNoise) -> dict[str, torch.Tensor | None]:
+    def each(values: TrainingBatch | TrainingNoise) -> dict[str, Any]:
         return {field.name: packed(getattr(values, field.name)) for field in fields(values)}
 
     documents = torch.cat([torch.full((n,), i) for i, n in enumerate(lengths)])[None]
@@ -101,10 +114,12 @@ def test_packed_into_one_row_it_is_the_same(golden_set, fresh_backbone: VoxCPM2,
     (losses.diffusion + losses.stop).backward()
     parameters = dict(fresh_backbone.named_parameters())
     for name, wanted in golden_set.meta["train_grad_norms"].items():
-        assert_relative(parameters[name].grad.norm().item(), wanted, 1e-4, name)
+        assert_relative(norm_of_gradient(parameters[name]), wanted, 1e-4, name)
 
 
-def test_losses_after_one_step(golden_set, fresh_backbone: VoxCPM2, batch, noise) -> None:
+def test_losses_after_one_step(
+    golden_set: GoldenSet, fresh_backbone: VoxCPM2, batch: TrainingBatch, noise: TrainingNoise
+) -> None:
     optimizer = torch.optim.AdamW(fresh_backbone.parameters(), lr=1e-3, weight_decay=0.01)
     losses = fresh_backbone.training_losses(batch, noise)
     (losses.diffusion + losses.stop).backward()
@@ -119,12 +134,16 @@ def test_losses_after_one_step(golden_set, fresh_backbone: VoxCPM2, batch, noise
         assert_relative(got.item(), wanted, 1e-4)
 
 
-def test_losses_halfway_through_training(golden_set, golden_backbone: VoxCPM2, batch, noise) -> None:
+def test_losses_halfway_through_training(
+    golden_set: GoldenSet, golden_backbone: VoxCPM2, batch: TrainingBatch, noise: TrainingNoise
+) -> None:
     with torch.no_grad():
         assert_losses(golden_backbone.training_losses(batch, noise, progress=0.5), golden_set, "train_progress0.5")
 
 
-def test_lora_losses_and_gradients(golden_set, fresh_backbone: VoxCPM2, batch, noise) -> None:
+def test_lora_losses_and_gradients(
+    golden_set: GoldenSet, fresh_backbone: VoxCPM2, batch: TrainingBatch, noise: TrainingNoise
+) -> None:
     load_lora(fresh_backbone, golden_set.folder / "lora")
     fresh_backbone.requires_grad_(False)
     for adapted in adapters(fresh_backbone).values():
@@ -138,10 +157,12 @@ def test_lora_losses_and_gradients(golden_set, fresh_backbone: VoxCPM2, batch, n
     norms = golden_set.meta["lora_grad_norms"]
     assert norms.keys() == trainable.keys()
     for name, wanted in norms.items():
-        assert_relative(trainable[name].grad.norm().item(), wanted, 1e-3, name)
+        assert_relative(norm_of_gradient(trainable[name]), wanted, 1e-3, name)
 
 
-def test_what_is_not_a_loss_position_does_not_matter(golden_set, golden_backbone: VoxCPM2, batch, noise) -> None:
+def test_what_is_not_a_loss_position_does_not_matter(
+    golden_set: GoldenSet, golden_backbone: VoxCPM2, batch: TrainingBatch, noise: TrainingNoise
+) -> None:
     """Features at text positions and padding, and random numbers off the loss positions, are never read."""
     silent = ~batch.audio_mask.bool()
     spoilt = replace(batch, features=batch.features.masked_fill(silent[..., None, None], float("nan")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from voxcpm_fixtures import GoldenSet
 
 #: meta.json entries that describe how the set was made, or are the codec's (test_audiovae).
 NOT_NUMBERS_OF_THE_BACKBONE = {
@@ -26,7 +27,7 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
-def test_every_tensor_was_compared(request: pytest.FixtureRequest, golden_set) -> None:
+def test_every_tensor_was_compared(request: pytest.FixtureRequest, golden_set: GoldenSet) -> None:
     present = {Path(item.path).name for item in request.session.items}
     wanted = {path.name for path in Path(__file__).parent.glob("test_golden_*.py")}
     chosen = request.config.getoption("keyword") or request.config.getoption("markexpr")

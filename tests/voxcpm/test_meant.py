@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from voxcpm import VoxCPM
 from voxcpm.config import VoxCPM2Config
 from voxcpm.core import Utterance
 from voxcpm.inference.options import check_lengths
+from voxcpm.inference.prompt_cache import PromptCache
 from voxcpm.weights.lora import LoRAConfig, apply_lora, save_lora
 
 
@@ -45,7 +47,7 @@ def test_unknown_options_are_told_alike_everywhere(voice: VoxCPM) -> None:
 def test_a_kept_voice_and_clips_exclude_each_other(voice: VoxCPM, golden: Path, tmp_path: Path) -> None:
     clip = tmp_path / "ref.wav"
     clip.write_bytes(b"not looked at")
-    cache = {"mode": "reference", "ref_audio_feat": torch.zeros(1, 2, 4)}
+    cache: PromptCache = {"mode": "reference", "ref_audio_feat": torch.zeros(1, 2, 4)}
     for speak in (
         lambda: voice.generate_long("Hello", prompt_cache=cache, reference_wav_path=clip),
         lambda: voice.generate_batch([Utterance("Hello", prompt_cache=cache, reference_wav_path=clip)]),
@@ -97,9 +99,14 @@ def test_the_codecs_distance_copies_nothing_twice_and_trains_after_a_validation(
     a, b = torch.randn(1, 4096), torch.randn(1, 4096)
     with torch.inference_mode():
         before = mel_distance(a, b, rate)
-    made = []
+    made: list[Any] = []
     original = torch.hann_window
-    torch.hann_window = lambda *args, **kwargs: made.append(args) or original(*args, **kwargs)
+
+    def counted(*args: Any, **kwargs: Any) -> torch.Tensor:
+        made.append(args)
+        return original(*args, **kwargs)
+
+    torch.hann_window = counted
     try:
         heard = a.clone().requires_grad_()
         distance = mel_distance(heard, b, rate)

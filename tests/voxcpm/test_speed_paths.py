@@ -10,15 +10,18 @@ from tensor_closeness import assert_close
 from test_golden_generation import TOLERANCE, stored_layout
 from tiny_voxcpm import tiny_model
 from torch import nn
+from voxcpm_fixtures import GoldenSet
 
 from voxcpm.inference.decoder import GenerationRequest, generate_patches
 from voxcpm.kernels.int8_linear import is_quantised, quantise_towers
 from voxcpm.kernels.packed_linear import PackedLinear, _onednn_serves, pack_linears, unpack_linears
 from voxcpm.model.attention import CAUSAL
+from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.decode_state import KVCache
 from voxcpm.model.flow import Solver
+from voxcpm.model.tower import Tower
 from voxcpm.weights.checkpoint import load_backbone
-from voxcpm.weights.lora import LoRAConfig, apply_lora, merge_lora, remove_lora
+from voxcpm.weights.lora import LoRAConfig, LoRALinear, apply_lora, merge_lora, remove_lora
 
 needs_kernel = pytest.mark.skipif(not _onednn_serves(torch.zeros(1, 1)), reason="no oneDNN linears on this processor")
 needs_int8 = pytest.mark.skipif(
@@ -30,11 +33,17 @@ INT8_DISTANCE = 0.1
 
 
 @pytest.fixture(scope="module")
-def packed(golden_set) -> nn.Module:
-    return pack_linears(load_backbone(golden_set.checkpoint, "float32"))
+def packed(golden_set: GoldenSet) -> VoxCPM2:
+    model = pack_linears(load_backbone(golden_set.checkpoint, "float32"))
+    assert isinstance(model, VoxCPM2)
+    return model
 
 
-def six_patches(model, golden_set, mode: str) -> torch.Tensor:
+def first_q_proj(model: VoxCPM2) -> nn.Module:
+    return model.base_lm.get_submodule("layers.0.self_attn.q_proj")
+
+
+def six_patches(model: VoxCPM2, golden_set: GoldenSet, mode: str) -> torch.Tensor:
     noise = golden_set["generation"][f"{mode}.noise"]
     n = len(noise)
     request = GenerationRequest(stored_layout(golden_set, mode), min_len=n, max_len=n, noise=lambda i: noise[i, 0].T)
@@ -42,7 +51,7 @@ def six_patches(model, golden_set, mode: str) -> torch.Tensor:
 
 
 @needs_kernel
-def test_every_linear_is_packed_and_the_state_dict_is_the_same(packed, golden_backbone) -> None:
+def test_every_linear_is_packed_and_the_state_dict_is_the_same(packed: VoxCPM2, golden_backbone: VoxCPM2) -> None:
     assert not [name for name, module in packed.named_modules() if isinstance(module, nn.Linear)]
     own, plain = packed.state_dict(), golden_backbone.state_dict()
     assert list(own) == list(plain)
@@ -51,12 +60,12 @@ def test_every_linear_is_packed_and_the_state_dict_is_the_same(packed, golden_ba
 
 
 @pytest.mark.parametrize("mode", ["basic", "ref_continuation"])
-def test_packed_generation(packed, golden_set, mode: str) -> None:
+def test_packed_generation(packed: VoxCPM2, golden_set: GoldenSet, mode: str) -> None:
     assert_close(six_patches(packed, golden_set, mode), golden_set["generation"][f"{mode}.patches"], TOLERANCE)
 
 
 @pytest.mark.usefixtures("no_gradients")
-def test_packed_flow(packed, golden_backbone, golden_set) -> None:
+def test_packed_flow(packed: VoxCPM2, golden_backbone: VoxCPM2, golden_set: GoldenSet) -> None:
     cfm = golden_set["cfm"]
     given = cfm["mu"], cfm["cond"].transpose(1, 2), cfm["noise"].transpose(1, 2)
     for cfg in (1.0, 2.0):
@@ -66,8 +75,9 @@ def test_packed_flow(packed, golden_backbone, golden_set) -> None:
 
 @pytest.mark.usefixtures("no_gradients")
 @pytest.mark.parametrize("name", ["base_lm", "residual_lm"])
-def test_packed_steps(packed, golden_set, name: str) -> None:
+def test_packed_steps(packed: VoxCPM2, golden_set: GoldenSet, name: str) -> None:
     modules, tower = golden_set["modules"], packed.get_submodule(name)
+    assert isinstance(tower, Tower)
     given, steps = modules[f"{name}_prefill_in"], modules[f"{name}_step_in"]
     length = given.shape[1]
     cache = KVCache(tower.config, 1, length + len(steps), torch.float32, "cpu")
@@ -80,7 +90,7 @@ def test_packed_steps(packed, golden_set, name: str) -> None:
 
 
 @needs_kernel
-def test_packing_is_undone_and_survives_copies(no_gradients) -> None:
+def test_packing_is_undone_and_survives_copies(no_gradients: None) -> None:
     model = tiny_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     twin = copy.deepcopy(pack_linears(model))
@@ -96,6 +106,7 @@ def test_packing_is_undone_and_survives_copies(no_gradients) -> None:
 @needs_kernel
 def test_packed_linears_refuse_gradients() -> None:
     model = pack_linears(tiny_model())
+    assert isinstance(model, VoxCPM2)
     with pytest.raises(RuntimeError, match="unpack_linears"):
         model.stop_proj(torch.ones(1, 32, requires_grad=True))
 
@@ -103,21 +114,23 @@ def test_packed_linears_refuse_gradients() -> None:
 @needs_kernel
 def test_adapters_on_packed_linears() -> None:
     model = pack_linears(tiny_model())
+    assert isinstance(model, VoxCPM2)
     config = LoRAConfig(enable_lm=True, enable_dit=True, r=2)
-    packed_before = model.base_lm.layers[0].self_attn.q_proj
+    packed_before = first_q_proj(model)
     apply_lora(model, config)
     assert not any(key.endswith("_base") for key in model.state_dict())
     remove_lora(model)
-    assert model.base_lm.layers[0].self_attn.q_proj is packed_before
+    assert first_q_proj(model) is packed_before
     apply_lora(model, config)
-    adapted = model.base_lm.layers[0].self_attn.q_proj
+    adapted = first_q_proj(model)
+    assert isinstance(adapted, LoRALinear)
     with torch.no_grad():
         adapted.lora_B.normal_()
     x = torch.randn(3, 32)
     with torch.no_grad():
         wanted = adapted(x)
         merge_lora(model)
-        merged = model.base_lm.layers[0].self_attn.q_proj
+        merged = first_q_proj(model)
         assert isinstance(merged, PackedLinear)
         assert_close(merged(x), wanted, 1e-4)
     apply_lora(model, config, train=True)
@@ -125,8 +138,9 @@ def test_adapters_on_packed_linears() -> None:
 
 
 @needs_int8
-def test_int8_stays_near_float32(golden_set) -> None:
+def test_int8_stays_near_float32(golden_set: GoldenSet) -> None:
     model = quantise_towers(load_backbone(golden_set.checkpoint, "float32"))
+    assert isinstance(model, VoxCPM2)
     assert is_quantised(model)
     stored = golden_set["generation"]["reference.patches"]
     off = six_patches(model, golden_set, "reference") - stored

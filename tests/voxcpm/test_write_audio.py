@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +14,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from voxcpm.inference import write_audio as module
 from voxcpm.inference.write_audio import FORMATS, STDOUT, check_name, write_audio, write_stream
 
 RATE = 48_000
@@ -21,7 +22,11 @@ WAV = (0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE // 2) / RATE)).astype(np.fl
 
 @pytest.mark.parametrize("ending", [*FORMATS, ".WAV", ".Mp3"])
 def test_the_name_says_the_format(tmp_path: Path, ending: str) -> None:
-    for write in (lambda p: write_audio(p, WAV, RATE), lambda p: write_stream(p, RATE, iter([WAV[:9000], WAV[9000:]]))):
+    writers: list[Callable[[Path], int]] = [
+        lambda path: write_audio(path, WAV, RATE),
+        lambda path: write_stream(path, RATE, iter([WAV[:9000], WAV[9000:]])),
+    ]
+    for write in writers:
         path = tmp_path / "new" / f"speech{ending}"
         assert write(path) == len(WAV)
         info = soundfile.info(path)
@@ -46,12 +51,13 @@ def test_a_stream_is_the_same_wav_and_playable_meanwhile(tmp_path: Path) -> None
 
 
 def test_standard_output_takes_a_wav(monkeypatch: pytest.MonkeyPatch) -> None:
-    for write in (
+    writers: list[Callable[[], int]] = [
         lambda: write_audio(STDOUT, WAV, RATE),
         lambda: write_stream(STDOUT, RATE, iter([WAV[:99], WAV[99:]])),
-    ):
+    ]
+    for write in writers:
         sink = io.BytesIO()
-        monkeypatch.setattr(module.sys, "stdout", SimpleNamespace(buffer=sink))
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=sink))
         assert write() == len(WAV)
         sink.seek(0)
         samples, rate = soundfile.read(sink, dtype="float32")

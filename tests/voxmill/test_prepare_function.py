@@ -118,5 +118,5 @@ def test_control_enters_prepare_once(recordings: Path, config: PrepareConfig, tm
             summary = voxmill.prepare([str(recordings)], tmp_path / "corpus", config, watch=progress)
         finally:
             sys.setprofile(before)
-            threading.setprofile(None)  # type: ignore[arg-type]
+            threading.setprofile(None)
     assert summary.sessions == 2 and callers == {__file__: 1}
