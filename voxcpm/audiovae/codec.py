@@ -181,7 +181,7 @@ class AudioVAE(nn.Module):
     def fold_weight_norm(self) -> Self:
         """Convert to the inference form, in place: weights normalized once and laid out for speed. Outputs agree to 1e-5.
 
-        This cannot be undone. There are no gradients, and `state_dict` and `load_state_dict` raise RuntimeError. Stream
+        This cannot be undone. The folded codec has no gradients, and `state_dict` and `load_state_dict` raise RuntimeError. Stream
         states of the two forms cannot be mixed. A second call does nothing. Fold after loading the weights and moving to
         the device. The encoder is folded at its first use: plain speech does not need it, and it is half of the work.
         """

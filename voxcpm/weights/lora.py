@@ -229,8 +229,9 @@ def load_lora(
     """Load adapter weights; return (loaded keys, skipped keys). A key is skipped if the model has no such adapter.
 
     The folder's lora_config.json sets rank and scale. `config` is used only if there is none, or with `override`. If there
-    is a config, its adapters replace those of the model. Raises CheckpointError if shapes differ, adapter tensors are missing, or
-    no key fits.
+    is a config, its adapters replace those of the model.
+
+    Raises CheckpointError if shapes differ, adapter tensors are missing, or no key fits.
     """
     own, tensors = read_lora(path)
     settings = (config or own) if override else (own or config)
