@@ -1,4 +1,4 @@
-"""AudioVAE at its published size on this machine's CPU: three ways of running the same random weights, side by side.
+"""Compare three ways of running AudioVAE on this machine's CPU: its published size, the same random weights.
 
     OMP_NUM_THREADS=1 python benchmarks/codec.py [--threads 1] [--repeats 9] [--json FILE]
 
@@ -6,7 +6,7 @@
 * weights folded: the same, with the normalized weights computed once;
 * ours: `AudioVAE.fold_weight_norm()`.
 
-The ways take turns within each repetition, so other load on the machine meets all of them alike; medians are reported.
+The ways take turns within each repetition, so other load on the machine affects all of them alike. Medians are reported.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def with_constant_weights(codec: AudioVAE) -> AudioVAE:
 
 
 def streamer(codec: AudioVAE, z: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """A function that decodes one chunk more of an endless stream."""
+    """Return a function that decodes the next chunk of an endless stream."""
     state = codec.init_decoder_state()
 
     def step() -> torch.Tensor:
@@ -53,7 +53,7 @@ def streamer(codec: AudioVAE, z: torch.Tensor) -> Callable[[], torch.Tensor]:
 
 
 def measure(ways: dict[str, Callable[[], torch.Tensor]], repeats: int) -> dict[str, float]:
-    """Median seconds of each way, taken in turns after one warm-up round."""
+    """Return the median seconds of each way, measured in turns after one warm-up round."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         for name, work in ways.items():

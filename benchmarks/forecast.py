@@ -1,9 +1,9 @@
-"""`prepare --dry-run` against the run it forecasts, on two inputs.
+"""Compare the forecast of `prepare --dry-run` with the run, on two inputs.
 
     python benchmarks/forecast.py [--minutes 30] [--write docs/benchmarks.md]
 
 The inputs: two-minute recordings of prompts in five languages, and read, acted and long recordings of ../shared/corpora in
-their own formats (where they are). Each is forecast, then done. Exits with 1 where a forecast is off by more than 25 %.
+their original formats (if available). Each is forecast, then run. Exits with 1 if a forecast is off by more than 25 %.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from prompt_recordings import make_recordings  # noqa: E402
 
 
 def voxmill(*arguments: str) -> Any:
-    """The JSON result of a command; ends the benchmark where it fails."""
+    """Return the JSON result of a command; end the benchmark if it fails."""
     done = subprocess.run([sys.executable, "-m", "voxmill.cli", *arguments, "--json"], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"voxmill {' '.join(arguments[:3])} failed:\n{done.stderr[-2000:]}")
@@ -34,7 +34,7 @@ def voxmill(*arguments: str) -> Any:
 
 
 def compare(name: str, sources: list[str], corpus: Path) -> tuple[list[str], float]:
-    """Table rows of one input (forecast, interval, real, error), and the largest error."""
+    """Return the table rows of one input (forecast, interval, real, error) and the largest error."""
     same = ["prepare", *sources, "-o", str(corpus), "--set", "describe=none"]
     forecast = voxmill(*same, "--dry-run")
     real = voxmill(*same)
@@ -56,7 +56,7 @@ def compare(name: str, sources: list[str], corpus: Path) -> tuple[list[str], flo
 
 
 def main() -> None:
-    """Both inputs, then the table."""
+    """Measure both inputs, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--write", type=Path, help="markdown file whose forecast section is replaced")

@@ -1,11 +1,10 @@
-"""Inference of the published 2B configuration on a GPU, with random weights, each figure beside the floor of voxcpm/roofline.py.
+"""Inference of the published 2B configuration on a GPU, with random weights, compared with the bounds of voxcpm/roofline.py.
 
     python benchmarks/gpu.py [--streams 1,8,16,32,64] [--patches 60] [--no-compile] [--write docs/benchmarks.md]
 
-All streams start together and run in one batch, each heard as it is made (the codec streams too). Printed: the real-time
-factor at batch 1 with and without the time to the first chunk, seconds of audio per second, chunks that come later than
-playback (underruns), the time to the first audio (median and 95 %), and the device's memory. `--tiny` runs a small model
-anywhere, to see that the script works.
+All streams start together and run in one batch; the codec streams too. Printed: the real-time factor at batch 1 with and
+without the time to the first chunk, seconds of audio per second, chunks that are later than playback (underruns), the time to
+the first audio (median and 95 %), and the device's memory. `--tiny` runs a small model on any machine, to test the script.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Streamed:
 
     @property
     def underruns(self) -> int:
-        """Chunks of one stream that come after the listener has run out."""
+        """The number of chunks of one stream that are later than playback."""
         start = self.arrivals[0]
         return sum(at > start + i * self.patch_s for i, at in enumerate(self.arrivals))
 
@@ -66,7 +65,7 @@ class Streamed:
 
 
 def stream(model: VoxCPM2, codec: AudioVAE, streams: int, patches: int) -> Streamed:
-    """Speak `streams` texts of random tokens side by side, `patches` patches each."""
+    """Speak `streams` texts of random tokens in one batch, `patches` patches each."""
     config = model.config
     empty = torch.zeros(0, config.patch_size, config.feat_dim)
     text = torch.randint(200, config.lm_config.vocab_size, (TEXT_POSITIONS,))
@@ -88,7 +87,7 @@ def stream(model: VoxCPM2, codec: AudioVAE, streams: int, patches: int) -> Strea
 
 
 def build(device: torch.device, tiny: bool, compiled: bool) -> tuple[VoxCPM2, AudioVAE]:
-    """The model in bfloat16 and the codec in float32, in their inference forms."""
+    """Build the model in bfloat16 and the codec in float32, in their inference forms."""
     if tiny:
         from voxcpm.presets import config_dict
 
@@ -137,7 +136,7 @@ def main() -> None:
         share = ""
         if figures is not None:
             bandwidth, peak = figures
-            # The weights of a patch are read once for all streams, the arithmetic is done for each.
+            # The weights are read once per patch for all streams; the arithmetic is done for each stream.
             floor = max(cost.bytes / bandwidth, streams * cost.flops / peak) / cost.seconds
             share = f"{floor / factors[1]:.0%}"
         lines.append(

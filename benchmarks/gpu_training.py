@@ -2,10 +2,10 @@
 
     python benchmarks/gpu_training.py [--only full,lora,...] [--steps 6] [--write docs/benchmarks.md] [--profile FILE] [--tiny]
 
-Each way of training takes the steps that `voxmill train` takes: the same stepper, samples made one step ahead, stored latents.
-Printed: positions and learned patches per second, seconds of speech learned per second, the share of the GPU's peak that is useful
-(no padding, nothing recomputed, no outputs that are thrown away), the memory, and how long the GPU waited for samples. `--profile`
-writes where the time of one step goes, by kind of kernel. `--tiny` runs a small model anywhere, to see that the script works.
+Each way of training takes the steps that `voxmill train` takes: the same stepper, samples prefetched by one step, stored
+latents. Printed: positions and learned patches per second, seconds of speech learned per second, the useful share of the GPU's
+peak (no padding, no recomputation, no discarded outputs), the memory, and how long the GPU waited for samples. `--profile`
+writes the time of one step by kind of kernel. `--tiny` runs a small model on any machine, to test the script.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ TOKENS_PER_S = 4.0
 
 @dataclass(frozen=True)
 class Way:
-    """One way of training: `rows` rows of `positions` go through the model at once, `accumulate` times a step."""
+    """One way of training: `rows` rows of `positions` go through the model at once, `accumulate` times per step."""
 
     title: str
     compiled: bool = True
@@ -81,7 +81,7 @@ WAYS = {
 
 
 def natural_rows(positions: int, seed: int) -> Iterator[list[Planned]]:
-    """Packed rows of clips of 1 to 30 s (log-normal, 6 s in the middle); half of them with another clip as reference."""
+    """Packed rows of clips of 1 to 30 s (log-normal, median 6 s); half of them with another clip as reference."""
     dice = np.random.default_rng(seed)
 
     def samples() -> Iterator[Planned]:
@@ -100,7 +100,7 @@ def natural_rows(positions: int, seed: int) -> Iterator[list[Planned]]:
 
 
 class Rows:
-    """Rows as the loop takes them."""
+    """Iterator over rows in the form that the training loop takes."""
 
     def __init__(self, positions: int) -> None:
         self._rows = natural_rows(positions, 1)
@@ -112,22 +112,22 @@ class Rows:
         return next(self._rows)
 
     def state(self) -> dict[str, Any]:
-        """There is nothing to resume."""
+        """Return no state, because there is nothing to resume."""
         return {}
 
     def tally(self, rows: list[list[Planned]]) -> SampleCounts:
-        """What is trained on is not counted here."""
+        """Return empty counts: this benchmark does not count the training data."""
         return SampleCounts()
 
 
 class StoredClips:
-    """Samples of random latents, each copied from one large array as stored latents are."""
+    """Samples of random latents, each copied from one large array, as for stored latents."""
 
     def __init__(self, config: VoxCPM2Config) -> None:
         self._latents = torch.randn(4096, config.patch_size, config.feat_dim).to(torch.bfloat16)
 
     def make(self, planned: Planned) -> Sample:
-        """The training sample of a plan."""
+        """Return the training sample of a plan."""
         start = planned.choice.index % 3000
         target = self._latents[start : start + planned.patches].float()
         reference = self._latents[: planned.reference_patches].float() if planned.reference_patches else None
@@ -136,7 +136,7 @@ class StoredClips:
 
 @dataclass(frozen=True)
 class Measured:
-    """Means over the timed steps, and the most memory that was held (GiB)."""
+    """Means over the timed steps, and the peak memory (GiB)."""
 
     positions_per_s: float
     learnt_per_s: float
@@ -194,7 +194,7 @@ def measure(way: Way, config: VoxCPM2Config, device: torch.device, steps: int, p
     }
     useful = training_flops(config, total["positions"] - total["audio"], total["audio"], total["patches"])
     if way.lora:
-        # Frozen weights have no gradient: forward and the gradient of their inputs.
+        # Frozen weights have no gradient: only the forward pass and the gradient of the inputs count.
         useful *= 2 / 3
     return Measured(
         total["positions"] / seconds,
@@ -251,7 +251,7 @@ def _kind(kernel: str) -> str:
 
 
 def main() -> None:
-    """Measure every way asked for and print the table."""
+    """Measure every requested way and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(WAYS), help=f"of {', '.join(WAYS)}")
     parser.add_argument("--steps", type=int, default=6)

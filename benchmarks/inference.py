@@ -1,10 +1,9 @@
-"""Inference, side by side: this package against the official one, alternating, on one checkpoint with random weights.
+"""Compare inference of this package and the official one, in turns, on one checkpoint with random weights.
 
     python benchmarks/inference.py --upstream /path/to/venv/bin/python [--rounds 5] [--write docs/benchmarks.md]
 
 The official package has the same import name, so it needs a separate environment: `make upstream-venv` makes it in
-.upstream-venv.
-Every figure is the median over rounds in which the sides take turns, so that a machine that slows down slows both.
+.upstream-venv. Every figure is the median over rounds in which the sides take turns, so that other load affects both.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
 FLOW = {"steps": 10, "cfg": 2.0}
-#: (title, request, what the ratio must reach: issue's bound or None)
+#: (title, request, the issue's bound of the ratio or None)
 CASES: list[tuple[str, dict[str, Any], float | None]] = [
     ("streaming codec, 160 ms chunk", {"case": "codec_chunk", "chunks": 4}, 2.8),
     ("streaming generation, per patch", {"case": "streaming", "patches": 8, **FLOW}, 1.8),
@@ -42,11 +41,11 @@ CASES: list[tuple[str, dict[str, Any], float | None]] = [
 
 
 class Side:
-    """One package in its own process."""
+    """One package in a separate process."""
 
     def __init__(self, python: str, script: str, checkpoint: Path, threads: int, *options: str) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
-        # The process runs elsewhere: a relative path is one of here.
+        # The process runs in another folder, so a relative path must be resolved here.
         python = str(Path(shutil.which(python) or python).absolute())
         self._process = subprocess.Popen(
             [python, str(HERE / "sides" / script), str(checkpoint), str(threads), *options],
@@ -60,7 +59,7 @@ class Side:
         self.peak_rss_mb = 0.0
 
     def ask(self, request: dict[str, Any]) -> float | None:
-        """Seconds; None with a line on standard error where the side cannot do it."""
+        """Return seconds; None, with a line on standard error, if the side cannot do it."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
@@ -75,7 +74,7 @@ class Side:
         return float(reply["value"])
 
     def close(self) -> None:
-        """Let the process end."""
+        """End the process."""
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait(timeout=30)
@@ -123,7 +122,7 @@ def make_checkpoint(folder: Path, dtype: str = "float32") -> Path:
 
 
 def compare(ours: Side, theirs: Side, rounds: int) -> list[dict[str, Any]]:
-    """Median seconds of each case on both sides, taken in turns."""
+    """Return the median seconds of each case on both sides, measured in turns."""
     rows = []
     for title, request, bound in CASES:
         pairs: list[tuple[float, float]] = []
@@ -141,7 +140,7 @@ def compare(ours: Side, theirs: Side, rounds: int) -> list[dict[str, Any]]:
 
 
 def start_up(python: str, script: str, checkpoint: Path, rounds: int, threads: int) -> tuple[float, float]:
-    """(median seconds from process start to a loaded model, peak RSS in MB after one streamed sentence)."""
+    """Return (median seconds from process start to a loaded model, peak RSS in MB after one streamed sentence)."""
     seconds, peaks = [], []
     for _ in range(rounds):
         side = Side(python, script, checkpoint, threads)
@@ -153,7 +152,7 @@ def start_up(python: str, script: str, checkpoint: Path, rounds: int, threads: i
 
 
 def machine() -> str:
-    """Processor, threads and torch, in words."""
+    """Return a description of the machine: processor, torch, date."""
     import torch
 
     model = platform.processor() or "unknown"
@@ -191,7 +190,7 @@ def main() -> None:
 
 
 def _extras(arguments: argparse.Namespace, checkpoint: Path, ours: Side, theirs: Side) -> list[str]:
-    """Start-up, memory, int8, and the distance to the bare matrix products."""
+    """Measure start-up, memory, int8, and the ratio to the bare matrix products."""
     lines = []
     upstream = start_up(arguments.upstream, "upstream.py", checkpoint, 3, arguments.threads)
     own = start_up(sys.executable, "ours.py", checkpoint, 3, arguments.threads)
@@ -233,7 +232,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _replace_section(path: Path, name: str, text: str) -> None:
-    """Put `text` between the section's marks."""
+    """Replace the text between the section's marks."""
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     page = path.read_text(encoding="utf-8")
     before, _, rest = page.partition(start)

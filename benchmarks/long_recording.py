@@ -1,9 +1,9 @@
-"""Memory of `prepare` on one long recording: three hours with a prompt a minute, in one process and over Ray.
+"""Memory of `prepare` on one long recording: three hours with one prompt per minute, in one process and on Ray.
 
     python benchmarks/long_recording.py [--hours 3] [--write docs/benchmarks.md]
 
-Peaks of the resident set, of the process (inline) or of the largest one (Ray), beside those for a tenth of the length: what
-grows with the recording is 16 kHz int16 audio, 115 MB an hour, and nothing else should.
+It measures the peak resident set of the process (inline) or of the largest process (Ray), and compares with a tenth of the
+length. Only the 16 kHz int16 audio, 115 MB per hour, should grow with the recording.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RATE = 16_000
 
 
 def make_recording(path: Path, hours: float, scratch: Path) -> Path:
-    """A prompt a minute over faint room noise."""
+    """Write one prompt per minute over faint room noise."""
     demo = make_demo_recordings(scratch / "prompts", minutes_per_language=2.0, say=lambda line: None)
     spoken = []
     for prompt in demo.gold:
@@ -50,7 +50,7 @@ def make_recording(path: Path, hours: float, scratch: Path) -> Path:
 
 
 def prepare(recording: Path, corpus: Path, executor: str) -> tuple[float, float, float]:
-    """(peak MB of the largest process, peak MB of all processes' private memory, seconds) of one run."""
+    """Return (peak MB of the largest process, peak MB of all processes' private memory, seconds) of one run."""
     command = [sys.executable, "-m", "voxmill.cli", "prepare", str(recording), "-o", str(corpus)]
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -69,7 +69,7 @@ def prepare(recording: Path, corpus: Path, executor: str) -> tuple[float, float,
 
 
 def _family(root: int) -> list[int]:
-    """A process and all that descend from it."""
+    """A process and all its descendants."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -83,7 +83,7 @@ def _family(root: int) -> list[int]:
 
 
 def _memory_mb(pid: int) -> tuple[float, float]:
-    """(resident, of that anonymous: pages of the object store and of libraries are shared by all)."""
+    """Return (resident, its anonymous part); all processes share the pages of the object store and of libraries."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

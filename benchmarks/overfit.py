@@ -1,13 +1,15 @@
-"""The proof that it learns to speak: a small codec and a small model from scratch, on two dozen real utterances.
+"""Test that the model learns to speak: a small codec and a small model from scratch, on two dozen real utterances.
 
     python benchmarks/overfit.py WORK [--shared ../shared] [--docs docs/overfit]
 
-The real road: recordings -> `voxmill prepare` -> `voxmill train-codec` (encoder and decoder, then the decoder alone, beside
-`voxmill train`) -> `VoxCPM.generate` -> Whisper and GE2E. What is done is not done again: after an interruption run the
-same command to resume. Exits with 1 if Whisper's WER on training sentences is above 30 %. Also exits with 1 if, for sentences
-that several voices said, a reference clip does not bring the voice nearer to its own (by 0.1 of GE2E's cosine, against the
-other voice's clip). Needs about two hours on two idle cores or some minutes of a GPU, and the weights of the profile small.
-`--until prepare` and `--until say` part the road where a GPU machine takes WORK over and gives it back.
+The steps are those of a real run: recordings -> `voxmill prepare` -> `voxmill train-codec` (encoder and decoder, then the
+decoder alone, in parallel with `voxmill train`) -> `VoxCPM.generate` -> Whisper and GE2E. Finished steps are skipped: after an
+interruption run the same command to resume.
+
+Exits with 1 if Whisper's WER on training sentences is above 30 %. Also exits with 1 if, for sentences that several voices said,
+a reference clip does not move the generated voice toward its own voice (by 0.1 of GE2E's cosine, compared with the other
+voice's clip). Needs about two hours on two idle cores or some minutes of a GPU, and the weights of the profile small.
+`--until prepare` and `--until say` stop at the steps where a GPU machine can take over WORK and return it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 WER_LIMIT = 0.30
 MOVED = 0.1
-#: What a GPU gets instead of the YAML files' settings for two CPU cores: more of everything.
+#: Larger settings for a GPU, which replace the YAML files' settings for two CPU cores.
 ON_GPU = {
     "codec": ["steps=1200", "batch=16", "crop_s=0.96", "config.encoder_dim=16", "config.decoder_dim=384"],
     "decoder": ["steps=2500", "batch=16", "crop_s=0.96"],
@@ -38,7 +40,7 @@ ON_GPU = {
 
 
 def main() -> None:
-    """Run what is not done yet, print the table, write the figures."""
+    """Run the unfinished steps, print the table, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help="a folder for everything that is made")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="the folder with corpora/ravdess")
@@ -87,7 +89,7 @@ def main() -> None:
 
 
 def settings_here() -> tuple[str, dict[str, list[str]]]:
-    """The device that will be used, and the settings of codec, decoder and model that differ from their files on it."""
+    """Return the device to use, and its settings of codec, decoder and model that differ from their files."""
     import torch
 
     if torch.cuda.is_available():
@@ -107,7 +109,7 @@ class Clock:
         return self
 
     def __enter__(self) -> bool:
-        """Whether the step is still to be done."""
+        """Return True if the step is not finished yet."""
         self._started = time.perf_counter()
         return self._step not in self.minutes
 
@@ -118,7 +120,7 @@ class Clock:
 
 
 def start(work: Path, command: str, run: str, overrides: list[str]) -> subprocess.Popen[bytes]:
-    """`voxmill train` or `train-codec` with this experiment's settings, one thread, in the folder of the work."""
+    """Start `voxmill train` or `train-codec` with this experiment's settings, one thread, in the folder of the work."""
     arguments = [sys.executable, "-m", "voxmill.cli", command, str(HERE / "overfit" / f"{run}.yaml")]
     for setting in overrides:
         arguments += ["--set", setting]
@@ -134,13 +136,13 @@ def environment() -> dict[str, str]:
 
 
 def wait(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a run; CalledProcessError where it failed."""
+    """Wait for a run. Raises CalledProcessError if it failed."""
     if process.wait():
         raise subprocess.CalledProcessError(process.returncode, process.args)
 
 
 def prepare(work: Path) -> None:
-    """`voxmill prepare` on the recordings. Sessions are of one voice each here, so that a milder likeness is enough."""
+    """Run `voxmill prepare` on the recordings. Each session has one voice, so a lower similarity threshold is enough."""
     source = str(work / "recordings" / "lines.jsonl")
     arguments = [sys.executable, "-m", "voxmill.cli", "prepare", source, "--out", str(work / "corpus")]
     arguments += ["--set", "mine_references.threshold=0.6"]
@@ -148,7 +150,7 @@ def prepare(work: Path) -> None:
 
 
 def learn(work: Path, overrides: dict[str, list[str]]) -> None:
-    """The decoder and the model side by side: both learn from the latents of the same, finished encoder."""
+    """Train the decoder and the model in parallel: both learn from the latents of the same, finished encoder."""
     decoder = start(work, "train-codec", "decoder", overrides["decoder"])
     model = start(work, "train", "model", overrides["model"])
     try:
@@ -162,7 +164,7 @@ def learn(work: Path, overrides: dict[str, list[str]]) -> None:
 
 
 def give_decoder(work: Path) -> None:
-    """Put the finished decoder into every checkpoint of the model. ValueError where it belongs to another encoder."""
+    """Put the finished decoder into every checkpoint of the model. Raises ValueError if it belongs to another encoder."""
     from safetensors.torch import load_file
 
     tensors = load_file(work / "decoder" / "audiovae.safetensors")
@@ -175,12 +177,12 @@ def give_decoder(work: Path) -> None:
 
 
 def checkpoints(work: Path) -> list[Path]:
-    """Those of the model, oldest first."""
+    """The model's checkpoints, oldest first."""
     return sorted((work / "model" / "checkpoints").glob("step_*"))
 
 
 def say_all(work: Path) -> None:
-    """Every checkpoint says what it was trained on; the last one every text with every voice's reference."""
+    """Speak the training sentences with every checkpoint; with the last one, every text with every voice's reference."""
     from overfit.speaking import every_pairing, learnt_pairing, say, training_clips
 
     clips = training_clips(work / "corpus")
@@ -191,7 +193,7 @@ def say_all(work: Path) -> None:
 
 
 def listen(work: Path) -> dict[str, Any]:
-    """Everything that is measured, from result.json where it is there."""
+    """Return all measurements, from result.json if it exists."""
     from overfit.judging import as_rows, hear, summary, through_codec
     from overfit.listening import Ears
     from overfit.speaking import training_clips
@@ -220,7 +222,7 @@ def listen(work: Path) -> dict[str, Any]:
 
 
 def similarity_table(said: list[dict[str, Any]], learnt: bool | None = None) -> dict[str, dict[str, float]]:
-    """{reference given ("none" for none): {voice: mean GE2E cosine of what was said}}."""
+    """Return {given reference, or "none": {voice: mean GE2E cosine of the generated speech}}."""
     table: dict[str, dict[str, float]] = {}
     for given in dict.fromkeys(one["reference"] for one in said):
         chosen = [one for one in said if one["reference"] == given and learnt in (None, one["learnt"])]
@@ -232,7 +234,7 @@ def similarity_table(said: list[dict[str, Any]], learnt: bool | None = None) -> 
 
 
 def report(result: dict[str, Any], clock: Clock) -> None:
-    """The figures, in lines."""
+    """Return the figures as lines of text."""
     print(f"{result['clips']} clips, {result['seconds']} s; minutes: {clock.minutes}")
     for name, value in {**result["codec"], **result["summary"]}.items():
         print(f"  {name:40} {value:.3f}")
@@ -241,7 +243,7 @@ def report(result: dict[str, Any], clock: Clock) -> None:
 
 
 def write_docs(work: Path, result: dict[str, Any], clock: Clock, docs: Path) -> None:
-    """Curves, tables and three samples."""
+    """Write curves, tables and three samples."""
     import soundfile
     from overfit.figures import draw_codec, draw_model, draw_similarity
 
@@ -258,7 +260,7 @@ def write_docs(work: Path, result: dict[str, Any], clock: Clock, docs: Path) -> 
 
 
 def verdict(found: dict[str, float]) -> int:
-    """0 where both are reached: the words, and the voice."""
+    """Return 0 if both bounds are met: that of the words and that of the voice."""
     words = found["wer_reference"] <= WER_LIMIT
     moved = found["similarity_moved_by_reference"]
     voice = moved >= MOVED

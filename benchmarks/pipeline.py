@@ -1,16 +1,16 @@
-"""`voxmill prepare` beside the script people write today, in turns on the same recordings with the same models.
+"""Compare `voxmill prepare` with a plain script, in turns on the same recordings with the same models.
 
     python benchmarks/pipeline.py [--minutes 30] [--rounds 3] [--write docs/benchmarks.md]
 
-The input: sessions of the Debian prompts in five languages, two minutes a file. Measured: wall seconds of both from process
+The input: sessions of the Debian prompts in five languages, two minutes per file. Measured: wall seconds of both from process
 start to end, and for ours the stages' CPU seconds (all threads of the worker while a stage ran, from run.json) over wall x
-cores: what is missing to 1 is start-up, loading, Ray, commits and idle cores; its inverse is the distance to the bound that
-the stages' own time sets. The plain script lets Whisper compute its whole 30 s window, as every caller of the library does;
-ours stops 6 s after a clip. The same work on both sides:
+cores. The rest up to 1 is start-up, loading, Ray, commits and idle cores. The inverse is the ratio to the bound from the stages'
+time alone. The plain script lets Whisper compute its whole 30 s window, as every caller of the library does; ours stops 6 s
+after a clip. This command does the same work on both sides:
 
     python benchmarks/pipeline.py --set transcribe.window_margin_s=null --write docs/benchmarks.md --section pipeline-whole
 
-Exits with 1 where a bound is missed: 85 % of the cores' time for the stages, 15 % over the time that the stages alone would
+Exits with 1 if a bound is missed: 85 % of the cores' time for the stages, 15 % over the time that the stages alone would
 take, 1.3 times as fast as the plain script.
 """
 
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 LEAST_SHARE, MOST_OVER_STAGES, LEAST_RATIO = 0.85, 1.15, 1.3
-"""The bounds: the benchmark exits with 1 where one is missed."""
+"""The bounds: the benchmark exits with 1 if one is missed."""
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
@@ -39,9 +39,9 @@ from prompt_recordings import make_recordings  # noqa: E402
 
 
 def run(command: list[str]) -> tuple[float, str]:
-    """(wall seconds, standard output) of a process; ends the benchmark where it fails."""
+    """Return (wall seconds, standard output) of a process; end the benchmark if it fails."""
     started = time.perf_counter()
-    # Each side chooses its own threads.
+    # Each side chooses its number of threads.
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
@@ -50,7 +50,7 @@ def run(command: list[str]) -> tuple[float, str]:
 
 
 def ours(files: list[Path], corpus: Path, settings: list[str]) -> dict[str, Any]:
-    """One run of `voxmill prepare`: its run.json and the wall seconds of the whole process."""
+    """Run `voxmill prepare` once; return its run.json and the wall seconds of the whole process."""
     shutil.rmtree(corpus, ignore_errors=True)
     command = [
         sys.executable,
@@ -71,7 +71,7 @@ def ours(files: list[Path], corpus: Path, settings: list[str]) -> dict[str, Any]
 
 
 def plain(files: list[Path], out: Path) -> dict[str, Any]:
-    """One run of the plain script."""
+    """Run the plain script once."""
     shutil.rmtree(out, ignore_errors=True)
     wall, printed = run([sys.executable, str(ROOT / "benchmarks/pipeline_sides/plain.py"), str(out), *map(str, files)])
     report: dict[str, Any] = json.loads(printed.splitlines()[-1])
@@ -79,10 +79,10 @@ def plain(files: list[Path], out: Path) -> dict[str, Any]:
 
 
 def missed_bounds(share: float, over_stages: float, ratio: float | None) -> list[str]:
-    """The bounds that are missed, in words; none where all hold.
+    """Return a message for each missed bound.
 
-    share: the stages' CPU seconds over wall x cores; over_stages: wall over the time that the stages' own seconds would take
-    on all cores; ratio: how much faster than the plain script, None where that was not run.
+    share: the stages' CPU seconds over wall x cores. over_stages: wall over the time that the stages' seconds would take on all
+    cores. ratio: speed relative to the plain script, None if that was not run.
     """
     missed = []
     if share < LEAST_SHARE:

@@ -1,11 +1,11 @@
-"""What planning costs a step, and how long a corpus of millions of segments takes to open for training.
+"""The cost of planning per step, and the time to open a corpus of millions of segments for training.
 
     python benchmarks/planning.py [--segments 1000000,10000000] [--before COMMIT] [--write docs/benchmarks.md]
 
-Steps of 8 and of 512 rows are planned from a table of synthetic clips on one core, beside the trainer of an older commit (from
-this repository's history). Then the 512-row steps are planned in the prefetch thread beside 200 ms of waiting, as for a GPU. Then
-candidate tables of the given sizes are written (columns of random values, no audio) and a process opens each as `voxmill train`
-does, to the first row. Prints a table; exits with 1 if a bound is missed.
+Steps of 8 and of 512 rows are planned from a table of synthetic clips on one core, and compared with the trainer of an older
+commit (from this repository's history). Then the 512-row steps are planned in the prefetch thread during 200 ms of waiting, as
+for a GPU. Then candidate tables of the given sizes are written (columns of random values, no audio), and a process opens each as
+`voxmill train` does, up to the first row. Prints a table; exits with 1 if a bound is missed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from trainer.runtime.prefetch import Prefetcher  # noqa: E402
 from voxcpm.sequence.text_tokenizer import TextTokenizer  # noqa: E402
 
 PLANNED = 20_000
-"""Segments that steps are planned from: what both sides can hold."""
+"""Number of segments that steps are planned from: as many as both sides can hold."""
 COMPUTE_S = 0.2
 SHARDS = 2000
 REFERENCES = 4
@@ -59,7 +59,7 @@ BOUNDS = {1_000_000: (6.0, 2.0), 10_000_000: (60.0, 2.0)}
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table. bound: the most that `value` may be; None: not bounded."""
+    """A line of the table. bound: maximum of `value`; None: not bounded."""
 
     what: str
     unit: str
@@ -69,7 +69,7 @@ class Line:
 
     @property
     def missed(self) -> bool:
-        """Whether the value is above its bound."""
+        """Return True if the value is above its bound."""
         return self.bound is not None and self.value > self.bound
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ def stream_of(folder: Path, rows: int) -> RowStream:
 
 
 def planning(folder: Path, rows: int, steps: int) -> tuple[float, float, float, float]:
-    """(mean CPU seconds, mean wall seconds, most CPU seconds, samples) of a step's planning, with its counting."""
+    """Return (mean CPU seconds, mean wall seconds, most CPU seconds, samples) of planning a step, token counting included."""
     stream = stream_of(folder, rows)
     list(islice(stream, rows))
     cpu, wall, samples = [], [], 0
@@ -102,7 +102,7 @@ def planning(folder: Path, rows: int, steps: int) -> tuple[float, float, float, 
 
 
 def before(commit: str, folder: Path, rows: int, steps: int, scratch: Path) -> float | None:
-    """CPU seconds per step of an older trainer; None where the history does not have it."""
+    """Return CPU seconds per step of an older trainer; None if the history does not have it."""
     tree = scratch / commit
     if not tree.is_dir():
         tree.mkdir()
@@ -124,7 +124,7 @@ def before(commit: str, folder: Path, rows: int, steps: int, scratch: Path) -> f
 
 
 def ahead(folder: Path, rows: int, steps: int) -> float:
-    """Mean wall seconds of steps that wait for COMPUTE_S, as a host does for its GPU, while the next one is planned."""
+    """Return the mean wall seconds of steps that wait for COMPUTE_S, as for a GPU, while the next step is planned."""
     stream = stream_of(folder, rows)
     make = step_maker(stream, rows, lambda step, planned: [])
     with Prefetcher(in_background=True) as prefetch:
@@ -161,7 +161,7 @@ def write_corpus(root: Path, segments: int) -> None:
 
 
 class _Counts:
-    """A file of token counts, for the digest of the tokenizer that `open_one` has."""
+    """Write a file of token counts, for the digest of the tokenizer of `open_one`."""
 
     def __init__(self, folder: Path, words: str) -> None:
         self._sink, self._sum = (folder / f"tokens-{DIGEST}-{words}.i32").open("wb"), 0
@@ -212,12 +212,12 @@ def _write_chunk(
 
 
 def rng_languages(dice: np.random.Generator, count: int) -> np.ndarray:
-    """Codes: seven of ten in the first language."""
+    """Return language codes, seven of ten for the first language."""
     return dice.choice(len(LANGUAGES), count, p=[0.7, 0.15, 0.1, 0.05])
 
 
 def open_one(root: Path) -> None:
-    """Open a corpus as a rank of `voxmill train` does, to its first row; prints seconds and memory as JSON."""
+    """Open a corpus as a rank of `voxmill train` does, up to its first row; print seconds and memory as JSON."""
     import resource
 
     import trainer.dryrun.checks
@@ -241,7 +241,7 @@ def open_one(root: Path) -> None:
 
 
 def opening(segments: int, scratch: Path) -> list[Line]:
-    """Lines of one size of corpus."""
+    """Return the lines for one size of corpus."""
     root = scratch / "corpus"
     write_corpus(root, segments)
     done = subprocess.run(
@@ -265,7 +265,7 @@ def opening(segments: int, scratch: Path) -> list[Line]:
 
 
 def measure(sizes: list[int], commit: str, scratch: Path) -> list[Line]:
-    """All lines."""
+    """Return all lines."""
     dice = np.random.default_rng(2)
     texts = [clip[2] for clip in synthetic_clips(2000)]
     train_tokenizer((texts[int(i)] for i in dice.permutation(len(texts))), 2000, scratch / "tokenizer")

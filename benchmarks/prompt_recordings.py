@@ -1,4 +1,4 @@
-"""Recordings for the benchmarks: prompts of five languages, joined with pauses, two minutes a file."""
+"""Recordings for the benchmarks: prompts of five languages, joined with pauses, two minutes per file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voxmill.demo_recordings import _join
 
 
 def make_recordings(folder: Path, minutes: float) -> list[Path]:
-    """Make two-minute recordings, languages in turn, each in its own session."""
+    """Make two-minute recordings, languages in turn, each in a separate session."""
     folder.mkdir(parents=True)
     root = unpack_packages(lambda line: None)
     files: list[Path] = []

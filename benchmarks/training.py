@@ -1,12 +1,11 @@
-"""Training, side by side: this package's trainer against the official package's training code, alternating, on one checkpoint.
+"""Compare training with this package's trainer and with the official package's code, in turns, on one checkpoint.
 
     python benchmarks/training.py --upstream /path/to/venv/bin/python [--rounds 3] [--write docs/benchmarks.md]
 
-The environment of the official package is made by `make upstream-venv`. Model: the mid configuration (74 million
-weights) with the full-width codec, random weights, float32. Clips: real speech with transcripts, as they are (median about 7 s),
-and cut to one length. A step is one optimizer step over the same four clips on both sides; what is counted is target patches a
-second. Each figure is the median over rounds in which the sides take turns, so that a machine that slows down slows both.
-Exits with 1 where a bound is missed.
+`make upstream-venv` makes the environment of the official package. Model: the mid configuration (74 million weights) with the
+full-width codec, random weights, float32. Clips: real speech with transcripts, uncut (median about 7 s) and cut to one length.
+A step is one optimizer step over the same four clips on both sides. The figure is target patches per second, the median over
+rounds in which the sides take turns, so that other load affects both. Exits with 1 if a bound is missed.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ CURVE_EVERY, CURVE_LR = 3, 3e-4
 
 
 class Sides:
-    """Both packages in their own processes."""
+    """Both packages, each in a separate process."""
 
     def __init__(self, python: str, checkpoint: Path, data: Path, threads: int, *options: str) -> None:
         scripts = [(python, "../training_sides/upstream.py"), (sys.executable, "../training_sides/ours.py")]
@@ -59,7 +58,7 @@ class Sides:
         return value
 
     def both(self, request: dict[str, Any], theirs: dict[str, Any], ours: dict[str, Any]) -> tuple[float, float]:
-        """Seconds of upstream, and of ours."""
+        """Return the seconds of upstream and of ours."""
         return self.ask(self.theirs, {**request, **theirs}), self.ask(self.ours, {**request, **ours})
 
     def close(self) -> None:
@@ -68,15 +67,15 @@ class Sides:
 
 
 def make_data(folder: Path, corpora: Path) -> Path:
-    """Checkpoint, clips and corpora; returns the checkpoint. `corpus` has stored latents, `plain` has none."""
+    """Make checkpoint, clips and corpora; return the checkpoint. `corpus` has stored latents, `plain` has none."""
     from trainer.encode_corpus import encode_corpus
     from trainer.model.tokenizer import train_tokenizer
     from voxcpm.sequence.text_tokenizer import TextTokenizer
 
     checkpoint = make_checkpoint(folder / "model")
     clips = read_clips(corpora)
-    # Some four tokens a second, as with the released tokenizer: one that spells these languages in bytes would make text most
-    # of the positions.
+    # About four tokens per second, as with the released tokenizer. With a tokenizer that spells these languages in bytes, most
+    # positions would be text.
     train_tokenizer([clip.text for clip in clips], 2048, checkpoint)
     tokenizer = TextTokenizer.load(checkpoint)
     sets = {
@@ -90,7 +89,7 @@ def make_data(folder: Path, corpora: Path) -> Path:
 
 
 def speeds(sides: Sides, rounds: int, only: str = "") -> list[dict[str, Any]]:
-    """Target patches a second of each case (whose title has `only` in it) on both sides, taken in turns."""
+    """Return target patches per second of each case (with `only` in its title) on both sides, measured in turns."""
     patches = {
         (name, batch): sides.ask(sides.ours, {"case": "targets", "set": name, "batch": batch})
         for name, count in BATCHES.items()
@@ -124,7 +123,7 @@ def speeds(sides: Sides, rounds: int, only: str = "") -> list[dict[str, Any]]:
 
 
 def wasted(sides: Sides) -> str:
-    """How many positions each side computes for the natural clips."""
+    """Return the number of positions that each side computes for the natural clips."""
     computed = [
         sum(
             sides.ask(side, {"case": "positions", "set": "natural", "batch": batch})
@@ -144,7 +143,7 @@ def wasted(sides: Sides) -> str:
 def memory(
     python: str, checkpoint: Path, data: Path, threads: int, options: tuple[str, ...] = ()
 ) -> tuple[float, float]:
-    """Peak resident MB of fresh processes that take a step over each natural batch, as each side is used."""
+    """Return the peak resident MB of new processes that take a step over each natural batch, as each side is used."""
     sides = Sides(python, checkpoint, data, threads, *options)
     for batch in range(BATCHES["natural"]):
         request = {"case": "step", "set": "natural", "batch": batch}
@@ -155,8 +154,10 @@ def memory(
 
 
 def curves(python: str, checkpoint: Path, data: Path, threads: int, steps: int) -> list[dict[str, float]]:
-    """Diffusion loss over the clips of one length against seconds of training, same clips, same order, same rate, as each side is
-    used: upstream encodes, ours reads stored latents. Scoring is not counted."""
+    """Return the diffusion loss over the clips of one length against seconds of training: same clips, same order, same rate.
+
+    Each side is used as usual: upstream encodes, ours reads stored latents. The time of scoring is not counted.
+    """
     sides = Sides(python, checkpoint, data, threads)
     spent = [0.0, 0.0]
     points: list[dict[str, float]] = []
@@ -176,7 +177,7 @@ def curves(python: str, checkpoint: Path, data: Path, threads: int, steps: int) 
 
 
 def seconds_to(points: list[dict[str, float]], side: str, wanted: float) -> float | None:
-    """Seconds after which a side's loss is `wanted`, between the scored steps on a straight line."""
+    """Return the seconds after which a side's loss is `wanted`, by linear interpolation between scored steps."""
     for before, after in pairwise(points):
         if after[side] <= wanted:
             share = (before[side] - wanted) / (before[side] - after[side]) if before[side] > wanted else 0.0
@@ -257,7 +258,7 @@ def _curve_table(points: list[dict[str, float]]) -> list[str]:
         lines.append(
             f"| {p['step']:.0f} | {p['upstream_s']:.0f} | {p['upstream']:.3f} | {p['ours_s']:.0f} | {p['ours']:.3f} |"
         )
-    # The lowest that both have reached.
+    # The lowest loss that both have reached.
     wanted = max(min(p["upstream"] for p in points), min(p["ours"] for p in points))
     theirs, ours = (seconds_to(points, side, wanted) for side in ("upstream", "ours"))
     if theirs and ours:

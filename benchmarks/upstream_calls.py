@@ -1,10 +1,10 @@
-"""Every documented call of the official package's Python API and command line, made on one checkpoint: what comes back?
+"""Make every documented call of the official package's Python API and command line on one checkpoint; print the results.
 
     python benchmarks/upstream_calls.py --golden ../shared/golden > ours.jsonl
     cd / && /path/to/official/venv/bin/python .../upstream_calls.py --golden /path/to/golden > theirs.jsonl
 
-It runs unchanged with either package, as it uses documented names only. One JSON line a call: its name and the kind of its
-result (type, dtype, shape where the arguments determine it) or the kind of its error. The first line says which package it was.
+It runs unchanged with either package, because it uses documented names only. It prints one JSON line per call: its name and the
+kind of its result (type, dtype, shape if the arguments determine it) or the kind of its error. The first line names the package.
 tests/voxcpm/test_upstream_calls.py compares our answers with the official ones recorded in tests/voxcpm/upstream_calls.json,
 which `--record FILE` writes.
 """
@@ -33,15 +33,15 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
-# A script's own folder comes before everything on the path; the package to be asked is the installed one, or the current folder's.
+# The script's folder is first on the path; the package to test is the installed one, or that of the current folder.
 sys.path[0] = os.getcwd()  # noqa: PTH109
 
 PATCHES = 4
-#: min_len keeps the stop head quiet, so that the length is known: PATCHES of 160 ms.
+#: min_len disables the stop decision, so that the length is known: PATCHES of 160 ms.
 FIXED = {"min_len": PATCHES, "max_len": PATCHES, "inference_timesteps": 3}
 PROMPT_TEXT = "It was the best of times, "
 
-#: What version 2.0.3 of the official package cannot do where only its required packages, or not all of them, are installed.
+#: Calls that version 2.0.3 of the official package cannot do if only its required packages, or not all of them, are installed.
 NEEDS = {
     "generate/denoise": ("modelscope", "the denoiser (ZipEnhancer) runs in modelscope"),
     "generate/normalize": ("wetext", "text normalization is wetext's (and inflect's)"),
@@ -51,7 +51,7 @@ NEEDS = {
 
 @dataclass
 class Setting:
-    """What the calls are made with."""
+    """The objects that the calls use."""
 
     model: Any  #: VoxCPM
     golden: Path
@@ -66,7 +66,7 @@ CALLS: dict[str, Callable[[Setting], Any]] = {}
 
 
 def call(name: str) -> Callable[[Callable[[Setting], Any]], Callable[[Setting], Any]]:
-    """Enter a function in the list of calls."""
+    """Add a function to the list of calls."""
 
     def enter(function: Callable[[Setting], Any]) -> Callable[[Setting], Any]:
         CALLS[name] = function
@@ -76,7 +76,7 @@ def call(name: str) -> Callable[[Callable[[Setting], Any]], Callable[[Setting], 
 
 
 def kind(value: Any) -> Any:
-    """What a value is, without what it says."""
+    """Return the kind of a value (type, dtype, shape), without its content."""
     import numpy as np
     import torch
 
@@ -96,7 +96,7 @@ def kind(value: Any) -> Any:
 
 
 def error_kind(error: BaseException) -> str:
-    """The built-in class of an error: that is what a caller can rely on."""
+    """Return the built-in class of an error, on which a caller can rely."""
     return next(c.__name__ for c in type(error).__mro__ if getattr(builtins, c.__name__, None) is c)
 
 
@@ -104,7 +104,7 @@ def error_kind(error: BaseException) -> str:
 
 
 def speak(setting: Setting, **options: Any) -> Any:
-    """`generate` with a length that is known."""
+    """Call `generate` with a known length."""
     return setting.model.generate(**{"text": "Hello world", **FIXED, **options})
 
 
@@ -306,7 +306,7 @@ def _lora_life(s: Setting) -> Any:
 
 @call("lora/after_unload")
 def _lora_unloaded(s: Setting) -> Any:
-    """Whether the voice is the plain one again."""
+    """Return whether the voice is the one without adapters again."""
     import torch
 
     model = _package().VoxCPM(
@@ -370,7 +370,7 @@ def _from_local_training(s: Setting) -> Any:
 
 @call("tts_model/forward")
 def _forward(s: Setting) -> Any:
-    """The training call on a packed batch; what comes back are its two losses."""
+    """Run the training call on a packed batch and return its two losses."""
     from safetensors.torch import load_file
 
     stored = load_file(s.golden / "training.safetensors")
@@ -491,7 +491,7 @@ def _cache_merge_none(s: Setting) -> Any:
 
 
 def _sequence(s: Setting) -> tuple[Any, Any, Any, Any]:
-    """A plain text's tensors as the layout table has them: ids and 101, no audio."""
+    """Return a plain text's tensors as in the layout table: ids and 101, no audio."""
     import torch
 
     ids = torch.tensor([[608, 566, 513, 397, 389, 101]], dtype=torch.int32)
@@ -513,7 +513,7 @@ def _inference_streaming(s: Setting) -> Any:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, with the files it writes and what it must leave there."""
+    """A command line, with the files that it must write."""
 
     arguments: Callable[[Setting], list[str]]
     files: tuple[str, ...] = ()
@@ -639,7 +639,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def _run(command: Command, s: Setting) -> dict[str, Any]:
-    """`python -m voxcpm.cli` in this process: its exit status and the files it leaves."""
+    """Run `python -m voxcpm.cli` in this process; return its exit status and the files it writes."""
     import soundfile
 
     files = [s.folder / name for name in command.files]
@@ -653,7 +653,7 @@ def _run(command: Command, s: Setting) -> dict[str, Any]:
         status: Any = 0
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except Exception as error:  # would be a traceback and status 1
+    except Exception as error:  # in a process, a traceback and status 1
         status = f"1 and a traceback: {error_kind(error)}"
     finally:
         sys.argv = given
@@ -676,7 +676,7 @@ for title, command in COMMANDS.items():
 
 
 def set_up(golden: Path, folder: Path) -> Setting:
-    """The clips and manifests the calls need, and the model."""
+    """Make the clips and manifests that the calls need, and load the model."""
     import soundfile
     import torch
     from safetensors.torch import load_file
@@ -705,7 +705,7 @@ def set_up(golden: Path, folder: Path) -> Setting:
 
 
 def answers(golden: Path, pattern: str = "*") -> Iterator[dict[str, Any]]:
-    """Make the calls whose name matches; yields {"call", "result" or "error" or "cannot"}."""
+    """Make the calls whose name matches; yield {"call", "result" or "error" or "cannot"}."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
@@ -731,7 +731,7 @@ def answers(golden: Path, pattern: str = "*") -> Iterator[dict[str, Any]]:
 
 
 def about(golden: Path) -> dict[str, str]:
-    """Which package answers, on which checkpoint."""
+    """Return the versions of the tested package and of torch, and the digest of the checkpoint."""
     digest = hashlib.sha256((golden / "checkpoint" / "model.safetensors").read_bytes()).hexdigest()
     try:
         version = f"voxcpm {metadata.version('voxcpm')}"

@@ -1,9 +1,9 @@
-"""Word error rates of a demo corpus beside faster-whisper run directly on the same prompts, one by one.
+"""Word error rates of a demo corpus compared with faster-whisper run directly on the same prompts, one by one.
 
     python benchmarks/wer.py demo            # a folder that `voxmill demo` made
 
-The direct run gets each prompt cut at the known times and its language; with --detect it finds the language by itself.
-Exits with 1 where a language of the corpus is more than --margin points worse.
+The direct run gets each prompt cut at the known times and its language; with --detect it detects the language.
+Exits with 1 if a language of the corpus is more than --margin points worse.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-# This folder's pipeline.py must not be taken for the package.
+# This folder's pipeline.py must not shadow the package.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from voxmill.demo_recordings import make_demo_recordings  # noqa: E402
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def print_table(pairs: list[tuple[LanguageScore, LanguageScore]]) -> None:
-    """One row a language of (direct, pipeline), as Markdown."""
+    """Return one row per language of (direct, pipeline), as Markdown."""
     print("| language | prompts | words | direct | pipeline | difference, points |")
     print("|---|---|---|---|---|---|")
     for alone, ours in pairs:

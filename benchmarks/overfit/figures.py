@@ -15,11 +15,11 @@ import numpy as np
 from trainer.runtime.metrics import read_metrics
 
 _SMOOTHED = 50
-"""Steps over which curves are averaged: single steps see other clips and other noise each."""
+"""Steps over which curves are averaged, because each step has other clips and other noise."""
 
 
 def smoothed(run: Path, keys: Sequence[str]) -> list[dict[str, float]]:
-    """Means of a run's metrics over stretches of steps."""
+    """Return the means of a run's metrics over ranges of steps."""
     rows = read_metrics(run)
     stretches = [rows[at : at + _SMOOTHED] for at in range(0, len(rows), _SMOOTHED)]
     return [
@@ -29,7 +29,7 @@ def smoothed(run: Path, keys: Sequence[str]) -> list[dict[str, float]]:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """One line a row, columns of the first."""
+    """Write one line per row, with the columns of the first row."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -37,7 +37,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
 
 
 def draw_codec(runs: Sequence[tuple[str, Path]], folder: Path) -> None:
-    """codec.png and codec.csv: the mel distance of crops through the codec, over all of its stages."""
+    """Write codec.png and codec.csv: the mel distance of crops through the codec, over all of its stages."""
     joined, first = [], 0.0
     figure, axes = plt.subplots(figsize=(6, 3.4))
     for title, run in runs:
@@ -54,7 +54,7 @@ def draw_codec(runs: Sequence[tuple[str, Path]], folder: Path) -> None:
 
 
 def draw_model(run: Path, heard: Sequence[dict[str, float]], folder: Path) -> None:
-    """model.png, model.csv and wer.csv: both losses, and the WER of training sentences at each checkpoint."""
+    """Write model.png, model.csv and wer.csv: both losses, and the WER of training sentences at each checkpoint."""
     rows = smoothed(run, ["loss/diffusion", "loss/stop"])
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
     left.semilogy([row["step"] for row in rows], [row["loss/diffusion"] for row in rows], label="diffusion")
@@ -70,7 +70,7 @@ def draw_model(run: Path, heard: Sequence[dict[str, float]], folder: Path) -> No
 
 
 def draw_similarity(table: dict[str, dict[str, float]], folder: Path) -> None:
-    """similarity.png: GE2E cosine of generated speech (rows: reference given) to the voices of the corpus (columns)."""
+    """Write similarity.png: GE2E cosine of generated speech (rows: given reference) to the voices of the corpus (columns)."""
     given, voices = list(table), list(next(iter(table.values())))
     values = np.array([[table[row][voice] for voice in voices] for row in given])
     figure, axes = plt.subplots(figsize=(5.4, 4.2))

@@ -1,4 +1,4 @@
-"""What was said, as Whisper and GE2E hear it: word errors, and whose voice it is."""
+"""Judge generated speech with Whisper and GE2E: word errors, and similarity to voices."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Said:
     wer: float
     seconds: float
     similarity: dict[str, float]
-    """GE2E cosine to every voice of the corpus (the mean print of its clips)."""
+    """GE2E cosine to every voice of the corpus (the mean voiceprint of its clips)."""
     file: str
 
 
 def voice_prints(clips: Sequence[Clip], ears: Ears) -> dict[str, np.ndarray]:
-    """The mean print of each voice's clips, of length 1."""
+    """Return the mean voiceprint of each voice's clips, of length 1."""
     prints: dict[str, list[np.ndarray]] = {}
     for clip in clips:
         prints.setdefault(clip.voice, []).append(ears.voice(clip.samples, RATE))
@@ -39,7 +39,7 @@ def voice_prints(clips: Sequence[Clip], ears: Ears) -> dict[str, np.ndarray]:
 
 
 def hear(folder: Path, clips: Sequence[Clip], ears: Ears) -> list[Said]:
-    """What Whisper reads in the files that `say` wrote into `folder`, and whose voice GE2E finds in them."""
+    """Judge the files that `say` wrote into `folder`: Whisper's transcript and GE2E's similarity to the voices."""
     prints, known = voice_prints(clips, ears), {(clip.text, clip.voice) for clip in clips}
     said = []
     for item in json.loads((folder / "said.json").read_text(encoding="utf-8")):
@@ -55,7 +55,7 @@ def hear(folder: Path, clips: Sequence[Clip], ears: Ears) -> list[Said]:
 
 
 def through_codec(folder: Path, clips: Sequence[Clip], ears: Ears) -> dict[str, float]:
-    """What the codec alone costs: WER and similarity of the clips themselves, and of their reconstructions."""
+    """Measure the loss by the codec alone: WER and similarity of the clips and of their reconstructions."""
     import torch
 
     from trainer.codec.files import read_codec
@@ -77,7 +77,7 @@ def through_codec(folder: Path, clips: Sequence[Clip], ears: Ears) -> dict[str, 
 
 
 def summary(said: Sequence[Said]) -> dict[str, float]:
-    """WER of what was learned, alone and with a reference, and how far the similarity moves toward the reference's voice."""
+    """Return the WER of training sentences, without and with a reference, and the gain in similarity to the reference's voice."""
     with_reference = [one for one in said if one.reference is not None]
     learnt = [one for one in with_reference if one.learnt]
     unheard = [one for one in with_reference if not one.learnt]
@@ -101,9 +101,9 @@ def summary(said: Sequence[Said]) -> dict[str, float]:
 
 
 def moves(learnt: Sequence[Said]) -> list[float]:
-    """For each sentence that several voices said: how much nearer to a voice its own reference brings it than another's.
+    """Return, for sentences that several voices said, the gain in similarity from a voice's own reference against another's.
 
-    The same words, so that nothing but the reference clip tells whose they should be: 0 where it is not listened to.
+    The words are the same, so only the reference clip determines the voice. If the model ignores it, the gain is 0.
     """
     found = []
     for one in learnt:

@@ -1,4 +1,4 @@
-"""Ears: what Whisper reads in a clip, and how alike GE2E finds two voices."""
+"""Whisper's transcript of a clip, and GE2E's similarity of two voices."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Ears:
         return "".join(piece.text for piece in pieces).strip()
 
     def voice(self, samples: np.ndarray, rate: int) -> np.ndarray:
-        """The voice print of samples [S]: float32 [256] of length 1, the mean over windows as in `embed_speaker`."""
+        """The voiceprint of samples [S]: float32 [256] of length 1, the mean over windows as in `embed_speaker`."""
         mean = self._ge2e.partials([at_16k(samples, rate)])[0].mean(axis=0)
         return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)
 

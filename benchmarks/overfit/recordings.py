@@ -1,4 +1,4 @@
-"""The recordings of the experiment: a handful of real utterances, one folder a voice, with what is said in them."""
+"""The recordings of the experiment: a few real utterances, one folder per voice, with their transcripts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from voxmill.demo_prompts import RATE, read_g722, read_transcripts, unpack_packa
 
 #: The two sentences of RAVDESS, by the number in its file names.
 SENTENCES = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
-#: Voices that say the same words, so that only a reference tells which of them is meant: odd numbers are men.
+#: Voices that say the same words, so that only a reference determines the voice. Odd numbers are men.
 ACTORS = ("01", "02", "03", "04")
-#: Emotion and intensity, as in the file names: neutral, calm (both) and sad; loud feelings would be other sentences to learn.
+#: Emotion and intensity, as in the file names: neutral, calm (both) and sad. Loud emotions would be like more sentences to learn.
 READINGS = ("01-01", "02-01", "02-02", "04-01")
 #: Prompts of Debian's asterisk-core-sounds-en, all of one voice.
 PROMPTS = (
@@ -32,7 +32,7 @@ PROMPTS = (
 
 
 LOUDNESS_LUFS = -20.0
-"""Every recording is brought to this level. RAVDESS is 25 dB quieter than the prompts, and level is not what is learned here."""
+"""Every recording is scaled to this level. RAVDESS is 25 dB quieter than the prompts, and the model need not learn the level."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Line:
 
 
 def make_recordings(folder: Path, shared: Path) -> list[Line]:
-    """Write the recordings into `folder`/VOICE and write the list of them, lines.jsonl, beside them.
+    """Write the recordings into `folder`/VOICE and their list into lines.jsonl.
 
-    shared: the folder with corpora/ravdess. Raises FileNotFoundError where a recording is not there.
+    shared: the folder with corpora/ravdess. Raises FileNotFoundError if a recording is missing.
     """
     lines: list[Line] = []
     for actor in ACTORS:

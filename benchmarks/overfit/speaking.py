@@ -1,4 +1,4 @@
-"""What a checkpoint says: training sentences with and without reference clips, into files. Needs nothing that listens."""
+"""Speak training sentences with a checkpoint, with and without reference clips, into files. Needs no Whisper or GE2E."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from voxcpm import VoxCPM
 from voxcpm.core import Utterance
 
 RATE = 16_000
-#: Solver steps and guidance of all speech that is measured; the defaults of the API.
+#: Solver steps and guidance of all measured speech; the defaults of the API.
 SPEECH: dict[str, Any] = {"inference_timesteps": 10, "cfg_value": 2.0, "retry_badcase": False}
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A training utterance as the corpus has it: 16 kHz samples [S]."""
+    """A training utterance from the corpus: 16 kHz samples [S]."""
 
     segment: str
     voice: str
@@ -32,7 +32,7 @@ class Clip:
 
 
 def training_clips(corpus: Path) -> list[Clip]:
-    """The kept segments; a voice is the folder of its recordings."""
+    """Read the kept segments; a voice is the folder of its recordings."""
     root = Corpus(corpus)
     voices = {row["source_id"]: Path(row["path"]).parent.name for row in root.table("recordings").to_pylist()}
     clips = []
@@ -45,26 +45,28 @@ def training_clips(corpus: Path) -> list[Clip]:
 
 
 def every_pairing(clips: Sequence[Clip]) -> list[tuple[str, str | None]]:
-    """(text, reference voice): every text alone and with a clip of every voice."""
+    """Return (text, reference voice): every text without a reference and with a clip of every voice."""
     voices = sorted({clip.voice for clip in clips})
     return [(text, voice) for text in sorted({clip.text for clip in clips}) for voice in (None, *voices)]
 
 
 def learnt_pairing(clips: Sequence[Clip]) -> list[tuple[str, str | None]]:
-    """(text, reference voice) that were trained on: every text with the voices that said it."""
+    """Return (text, reference voice) of the training data: every text with the voices that said it."""
     return sorted({(clip.text, clip.voice) for clip in clips})
 
 
 def say(checkpoint: Path, clips: Sequence[Clip], pairs: Sequence[tuple[str, str | None]], folder: Path) -> None:
-    """Say each text with the voice's reference (its longest clip of another text where there is one): FLAC files in `folder`,
-    and said.json, written last, with what is in them."""
+    """Speak each text with the voice's reference (if possible, its longest clip of another text).
+
+    Writes FLAC files into `folder`, and last said.json with their content.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model = VoxCPM.from_pretrained(checkpoint, load_denoiser=False, optimize=False)
     rate = model.tts_model.sample_rate
     items = []
     for text, voice in pairs:
         path = None if voice is None else _reference(clips, text, voice, folder)
-        # Twice the slowest rate in the corpus: what has not stopped by then has not learned to.
+        # Twice the slowest rate in the corpus: speech that has not stopped by then has not learned to stop.
         items.append(Utterance(text, reference_wav_path=path, seed=1, max_len=max(12, 2 * len(text.split()) + 14)))
     files = []
     for (text, voice), wave in zip(pairs, model.generate_batch(items, **SPEECH), strict=True):

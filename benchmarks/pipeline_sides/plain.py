@@ -1,6 +1,6 @@
-"""What people write today: one process, one file after another, the libraries in order. `python plain.py OUT FILE...`.
+"""A plain script: one process, one file after another, the libraries in order. `python plain.py OUT FILE...`.
 
-The same models as profile small with the libraries' usual settings and their own choice of threads; one bad file would end it.
+It uses the models of profile small with the libraries' usual settings and default threads; one bad file would end it.
 Prints a line of JSON: wall seconds and segments.
 """
 
@@ -32,7 +32,7 @@ TARGET_S, GAP_S, PAD_S = 15.0, 0.6, 0.15
 
 
 def merge(spans: list[dict[str, float]], duration: float) -> list[tuple[float, float]]:
-    """Neighboring stretches of speech joined up to 15 s, with a little silence around them."""
+    """Join neighboring spans of speech up to 15 s, with a little silence around them."""
     joined: list[list[float]] = []
     for span in spans:
         near = joined and span["start"] - joined[-1][1] <= GAP_S and span["end"] - joined[-1][0] <= TARGET_S

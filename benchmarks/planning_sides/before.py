@@ -1,4 +1,4 @@
-"""Plans steps with the trainer of an older commit, whose tree is first on PYTHONPATH: prints CPU seconds per step as JSON.
+"""Plan steps with the trainer of an older commit, whose tree is first on PYTHONPATH; print CPU seconds per step as JSON.
 
 python before.py TOKENIZER_FOLDER ROWS_PER_STEP STEPS SEGMENTS
 """
@@ -24,7 +24,7 @@ from voxcpm.sequence.text_tokenizer import TextTokenizer
 
 
 def main() -> None:
-    """Rows as a run would take them, after one step that fills the caches."""
+    """Plan rows as in a run, after one step that fills the caches."""
     folder, rows, steps, segments = sys.argv[1], *map(int, sys.argv[2:])
     candidates = [Candidate(*clip) for clip in synthetic_clips(segments)]
     phase = Phase.model_validate(phase_settings(rows))

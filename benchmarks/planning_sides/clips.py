@@ -1,4 +1,4 @@
-"""Synthetic clips for the planning benchmark, the same for both sides: no audio, lengths and texts as of read speech."""
+"""Synthetic clips for the planning benchmark, the same for both sides: no audio, lengths and texts as in read speech."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SYLLABLES = ["ka", "lo", "mi", "ter", "en", "ver", "shi", "on", "ra", "su", "pe
 
 
 def words(dice: np.random.Generator, count: int) -> str:
-    """Made-up words, some six characters each."""
+    """Make random words of about six characters each."""
     return " ".join("".join(dice.choice(_SYLLABLES, 1 + int(dice.integers(3)))) for _ in range(count))
 
 
@@ -32,5 +32,5 @@ def synthetic_clips(count: int) -> Iterator[tuple[Any, ...]]:
 
 
 def phase_settings(rows: int) -> dict[str, Any]:
-    """Rows of 4,096 positions, all layouts: some 29 samples each."""
+    """Rows of 4,096 positions, all layouts: about 29 samples each."""
     return {"steps": 1_000_000, "rows": rows, "max_positions": 4096, "language_temperature": 0.5, "max_seconds": 60}

@@ -1,25 +1,26 @@
-"""Is anything cut within a word? Where the pipeline cuts sessions of known words, and how many planted cuts are noticed.
+"""Cuts within words: where the pipeline cuts sessions of known words, and how many planted cuts are detected.
 
     python benchmarks/quality/cuts.py                     # five languages, three minutes each; about four minutes of work
-    python benchmarks/quality/cuts.py --write             # and put the tables into docs/benchmarks.md
+    python benchmarks/quality/cuts.py --write             # also write the tables into docs/benchmarks.md
 
-**Where the pipeline cuts.** Debian's studio prompts (en, es, fr, it, ru) joined into one session a language, once with pauses
-of 0.3 to 2 s and once with pauses of 0.03 to 0.2 s, which a speech detector does not take for pauses, so that a session
-is one stretch that has to be split. They go through detect_speech and segment. Each end of a segment is held against the words
-of the prompt it lies in, whose times Whisper gives for the prompt alone, cut at its true times: *in a word* is an end more than
-30 ms within one, *with voice* those of them at which 30 ms of the prompt are above 0.3 on the scale of `measure_edges` (whose
-words' times are wrong by more than the pauses are long, and a word may lie over a pause). *Speech lost* is what is louder
-than that and in no segment.
+**Where the pipeline cuts.** Debian's studio prompts (en, es, fr, it, ru) are joined into one session per language, once with
+pauses of 0.3 to 2 s and once with pauses of 0.03 to 0.2 s. A speech detector does not detect the short pauses, so that session
+is one span that has to be split. The sessions go through detect_speech and segment. Each end of a segment is compared with the
+words of its prompt. Whisper gives their times for the prompt alone, cut at its true times. *In a word* is an end more than 30 ms
+within a word. *With voice* are those of them at which 30 ms of the prompt are above 0.3 on the scale of `measure_edges` (the
+errors of the words' times are larger than the pauses, and a word may span a pause). *Speech lost* is audio louder than that
+in no segment.
 
-**Planted cuts.** Segments of the first sessions are cut again within a word (in its middle half; words of 0.15 s and more
-that Whisper gives a probability of 0.5), half of them at the tail and half at the head. Caught is what `measure_edges` gives
-more than the limit of the thresholds; the false alarms are the ends that the pipeline cut. The same is tried with noise put
-over all of it. *As a file's end* is what is still caught where such a cut is the end of a file, at which a voice that rises (or
-falls) as at the edge of a word rejects nothing.
+**Planted cuts.** Segments of the first sessions are cut again within a word (in its middle half; words of at least 0.15 s with
+a probability of at least 0.5 from Whisper), half of them at the tail and half at the head. A cut is caught if its value from
+`measure_edges` is above the limit of the thresholds. The false alarms are the ends that the pipeline cut. The same is measured
+with added noise. *As a file's end* counts the cuts that are still caught at the end of a file: there, a voice that rises (or
+falls) as at the edge of a word does not reject the segment.
 
-**Files that came cut** (`file_ends.py`). Real corpora whose makers cut them, many of them within 30 ms of the voice: how many ends
-are rejected. Exits with 1 where less than 90 % of the planted cuts are caught (85 % as a file's end), more than 5 % of the ends are
-false alarms, in the sessions or in a corpus, or an end lies within a word with voice.
+**Files cut by their makers** (`file_ends.py`). In real corpora many ends are within 30 ms of the voice: how many are rejected.
+
+Exits with 1 if less than 90 % of the planted cuts are caught (85 % as a file's end), more than 5 % of the ends are false alarms,
+in the sessions or in a corpus, or an end lies within a word with voice.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _WITHIN_S = 0.03
 
 @dataclass
 class Placed:
-    """A prompt in a session: where it is (s), its samples and its words with times from its start."""
+    """A prompt in a session: its place (s), its samples, and its words with times from its start."""
 
     start_s: float
     samples: np.ndarray
@@ -64,7 +65,7 @@ class Placed:
 
 @dataclass
 class Cuts:
-    """What became of the ends of one session's segments."""
+    """Counts of the ends of one session's segments."""
 
     language: str
     pauses: str
@@ -79,7 +80,7 @@ class Cuts:
 
 @dataclass(frozen=True)
 class Edge:
-    """An end of a clip: the noise put over it (dB below the speech), whether it was planted, what `measure_edges` gives, and
+    """An end of a clip: the added noise (dB below the speech), whether it was planted, the value of `measure_edges`, and
     whether the voice rises there as at the edge of a word."""
 
     language: str
@@ -89,13 +90,13 @@ class Edge:
     soft: bool
 
     def caught(self, limit: float) -> bool:
-        """Whether it counts as cut off."""
+        """Return True if it counts as cut off."""
         return (self.voice or 0.0) > limit
 
 
 @dataclass
 class Tables:
-    """Everything that is measured."""
+    """All measurements."""
 
     cuts: list[Cuts] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
@@ -105,7 +106,7 @@ class Tables:
 def join(
     prompts: Sequence[SpokenPrompt], pauses: tuple[float, float], dice: random.Random
 ) -> tuple[np.ndarray, list[float]]:
-    """float32 [S] at 16 kHz of prompts with pauses (s) between and a faint noise; where (s) each starts."""
+    """Join prompts with pauses (s) and a faint noise: float32 [S] at 16 kHz, and the start of each prompt (s)."""
     parts, starts = [np.zeros(PCM_RATE // 2, dtype=np.float32)], []
     for prompt in prompts:
         starts.append(sum(map(len, parts)) / PCM_RATE)
@@ -116,13 +117,13 @@ def join(
 
 
 def loud(samples: np.ndarray, levels: Levels, place: int, limit: float) -> bool:
-    """Whether 30 ms around a place of float32 [S] have more voice in them than the limit."""
+    """Return True if 30 ms around a place of float32 [S] have more voice than the limit."""
     half = round(0.015 * PCM_RATE)
     return (levels.place(samples[max(0, place - half) : place + half]) or 0.0) > limit
 
 
 def judge_cuts(session: Session, samples: np.ndarray, prompts: Sequence[Placed], limit: float, cuts: Cuts) -> None:
-    """Fill in where the ends of a session's segments lie."""
+    """Record the places of the ends of a session's segments."""
     inside = np.zeros(len(samples), dtype=bool)
     for segment in session.alive():
         inside[round(segment.start_s * PCM_RATE) : round(segment.end_s * PCM_RATE)] = True
@@ -146,7 +147,7 @@ def judge_cuts(session: Session, samples: np.ndarray, prompts: Sequence[Placed],
 
 
 def planted(session: Session, prompts: Sequence[Placed], dice: random.Random) -> Iterator[tuple[np.ndarray, bool]]:
-    """(samples, whether the cut is at the tail) of segments cut again within words."""
+    """Return (samples, whether the cut is at the tail) of segments cut again within words."""
     for prompt in prompts:
         words = [word for word in prompt.words if word.end - word.start >= 0.15 and word.p >= 0.5]
         for word in words:
@@ -161,7 +162,7 @@ def planted(session: Session, prompts: Sequence[Placed], dice: random.Random) ->
 
 
 def measure(seconds: float, seed: int, model: str, limit: float, tables: Tables) -> Iterator[None]:
-    """Both measurements; yields after each language."""
+    """Do both measurements; yield after each language."""
     from pipeline.speech.whisper import Recognizer
 
     root = unpack_packages(lambda line: print(line, file=sys.stderr))
@@ -209,7 +210,7 @@ def _noisy(audio: np.ndarray, snr_db: float | None, rng: np.random.Generator) ->
 
 
 def report(tables: Tables, limit: float) -> str:
-    """The tables as Markdown."""
+    """Return the tables as Markdown."""
     lines = [
         "| language | pauses | segments | ends | within a prompt | in a word | with voice | speech lost |",
         "|---|---|---|---|---|---|---|---|",
@@ -247,7 +248,7 @@ def report(tables: Tables, limit: float) -> str:
 
 
 def misses(tables: Tables, limit: float) -> list[str]:
-    """The bounds that are not met."""
+    """Return the missed bounds."""
     clean = [edge for edge in tables.edges if edge.noise_db is None]
     caught = [edge.caught(limit) for edge in clean if edge.planted]
     in_files = [edge.caught(limit) and not edge.soft for edge in clean if edge.planted]
@@ -274,7 +275,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tables = Tables()
     for _ in measure(arguments.seconds, arguments.seed, arguments.model, arguments.limit, tables):
-        # After each language: a run that is broken off has something to show.
+        # Print after each language, so that an interrupted run has results.
         print(report(tables, arguments.limit), file=sys.stderr)
     text = report(tables, arguments.limit)
     print(text)

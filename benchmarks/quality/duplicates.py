@@ -1,17 +1,18 @@
-"""Are copies found, and nothing else? Planted re-encodes of real speech, clip by clip and through the whole front of the pipeline.
+"""Detection of copies and its false alarms: re-encoded real speech, as clips and through the first stages of the pipeline.
 
     python benchmarks/quality/duplicates.py            # about three minutes on one core
-    python benchmarks/quality/duplicates.py --write    # and put the tables into docs/benchmarks.md
+    python benchmarks/quality/duplicates.py --write    # also write the tables into docs/benchmarks.md
 
-**Clips.** Debian's studio prompts (one voice a language; many begin or end alike) and the labeled clips of ../shared/corpora,
-among them actors who say the same two sentences in every mood. A copy of every fourth, damaged in one way, is put beside all
-originals. Found: linked to its original. Wrong: linked to anything else.
+**Clips.** Debian's studio prompts (one voice per language; many begin or end alike) and the labeled clips of ../shared/corpora,
+among them actors who say the same two sentences in every mood. A copy of every fourth clip, damaged in one way, is added to
+all originals. Found: linked to its original. Wrong: linked to anything else.
 
-**False alarms.** All originals against each other. What is found is listed, as some packages hold one recording twice.
+**False alarms.** All originals are compared with each other. The matches are listed, because some packages hold one recording
+twice.
 
-**Segments.** Prompts joined with pauses, and the same recording damaged as a whole: both are cut by detect_speech and segment,
-as they come, and the copy's segments are looked for among the original's. Found: seconds of the copy's segments that are linked
-to a segment of the original that holds them.
+**Segments.** Prompts are joined with pauses, and the recording is damaged as a whole. detect_speech and segment cut both, and
+the copy's segments are searched among the original's. Found: seconds of the copy's segments that are linked to a segment of the
+original that contains them.
 
 Exits with 1 if less than 95 % of the clips that a codec has re-encoded are found.
 """
@@ -68,7 +69,7 @@ _FOUND = 0.95
 
 @dataclass(frozen=True)
 class Clip:
-    """float32 [S] at 16 kHz, whose it is and what is said."""
+    """A clip: float32 [S] at 16 kHz, its speaker and its transcript."""
 
     voice: str
     text: str
@@ -86,14 +87,14 @@ def prompts(seconds: float, seed: int) -> list[Clip]:
 
 
 def labelled() -> list[Clip]:
-    """The clips of the shared corpora that name a speaker; none where they are not here."""
+    """Read the clips of the shared corpora that name a speaker; none if the corpora are missing."""
     clips = []
     for folder in (_CORPORA, _CORPORA / "world"):
         if not (folder / "manifest.jsonl").is_file():
             continue
         for row in map(json.loads, (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()):
             path = folder / row["path"]
-            # made-here: faults that were planted, an exact copy among them.
+            # made-here holds planted faults, an exact copy among them.
             if (
                 not row.get("speaker")
                 or not row["duration_s"]
@@ -109,7 +110,7 @@ def labelled() -> list[Clip]:
 
 
 def measure_clips(clips: Sequence[Clip]) -> tuple[str, list[Match], float, list[str]]:
-    """(table of what is found of each damage, matches among the originals, seconds these took, bounds that are missed)."""
+    """Return (table of the found copies per damage, matches among the originals, their seconds of work, missed bounds)."""
     prints = [audio_print(clip.samples) for clip in clips]
     started = time.perf_counter()
     among = match_prints(prints)
@@ -153,7 +154,7 @@ def measure_clips(clips: Sequence[Clip]) -> tuple[str, list[Match], float, list[
 
 
 def cut(samples: np.ndarray, name: str, stages: Sequence[object]) -> Session:
-    """The segments of one recording, as the pipeline cuts them, with their prints."""
+    """Return the segments of one recording, as the pipeline cuts them, with their fingerprints."""
     source = Source(name, f"/{name}.wav", f"{name}.wav", name, 0, "")
     session = Session(name, "benchmark", "/nowhere", [Recording(source, len(samples) / PCM_RATE, PCM_RATE, 1, "pcm")])
     maker = WindowMaker(name)
@@ -165,7 +166,7 @@ def cut(samples: np.ndarray, name: str, stages: Sequence[object]) -> Session:
 
 
 def measure_segments(seconds: float, seed: int) -> str:
-    """Table of the seconds of damaged recordings that are found in the originals."""
+    """Return the table of the seconds of damaged recordings that are found in the originals."""
     stages = [
         stage_class(name)(stage_class(name).config_type()) for name in ("detect_speech", "segment", "fingerprint_audio")
     ]
@@ -189,7 +190,7 @@ def measure_segments(seconds: float, seed: int) -> str:
         for match in matches:
             if match.first < len(originals) <= match.second:
                 one, two = originals[match.first], copies[match.second - len(originals)]
-                # A chain cuts the recording too: its times are 0.137 s ahead, codecs up to 0.07 s behind.
+                # A chain also cuts the recording: its times are 0.137 s early; those of codecs are up to 0.07 s late.
                 same = one.source_id == two.source_id.split()[0]
                 if same and one.start_s < two.end_s + 0.3 and two.start_s < one.end_s + 0.3:
                     found[match.second] = two.duration_s

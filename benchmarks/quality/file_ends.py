@@ -1,6 +1,6 @@
-"""The ends of files that came cut: clips of corpora whose makers cut close to the voice, and no word in two.
+"""The ends of files cut by their makers: clips of corpora that are cut close to the voice, but not within a word.
 
-What `cuts.py` says of ends that the pipeline makes does not hold for them: a file may begin with the first 30 ms of a whole
+The results of `cuts.py` for ends made by the pipeline do not hold for them: a file may begin with the first 30 ms of a whole
 word. Each clip is a recording; it goes through detect_speech, segment and refine_cuts.
 """
 
@@ -29,7 +29,7 @@ _AT_END_S = 0.05
 
 @dataclass
 class FileEnds:
-    """Ends of segments that are their files' own: how many, with voice beyond the limit, and rejected."""
+    """Counts of segment ends that are ends of files: all, with voice above the limit, and rejected."""
 
     corpus: str
     clips: int = 0
@@ -38,13 +38,13 @@ class FileEnds:
     rejected: int = 0
 
     def row(self) -> str:
-        """As a line of a Markdown table."""
+        """Return a line of a Markdown table."""
         share = f" ({self.rejected / self.ends:.1%})" if self.ends else ""
         return f"| {self.corpus} | {self.clips} | {self.ends} | {self.voiced} | {self.rejected}{share} |"
 
 
 def judge_file_ends(corpus: str, clips: Sequence[np.ndarray], thresholds: Thresholds) -> FileEnds:
-    """The figures of clips, float32 [S] at 16 kHz each."""
+    """Return the counts for clips, float32 [S] at 16 kHz each."""
     found = FileEnds(corpus, len(clips))
     sources = [Source(f"{i}", f"/{i}", f"{i}", corpus, 0, "") for i in range(len(clips))]
     session = session_of(corpus, clips, sources)
@@ -66,7 +66,7 @@ def judge_file_ends(corpus: str, clips: Sequence[np.ndarray], thresholds: Thresh
 
 
 def cut_clips(prompts: Path) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """(corpus, its clips) of the corpora here, and of Debian's prompts of five languages in the unpacked packages."""
+    """Yield (corpus, its clips) of the available corpora, and of Debian's prompts of five languages in the unpacked packages."""
     clips: dict[str, list[np.ndarray]] = {name: [] for name in CUT_BY_THEIR_MAKERS}
     for manifest in (_CORPORA / "manifest.jsonl", _CORPORA / "world" / "manifest.jsonl"):
         if not manifest.is_file():
@@ -83,6 +83,6 @@ def cut_clips(prompts: Path) -> Iterator[tuple[str, list[np.ndarray]]]:
 
 
 def report_file_ends(found: Sequence[FileEnds]) -> str:
-    """The table as Markdown."""
+    """Return the table as Markdown."""
     head = "| files that came cut | clips | ends at the file's own | with voice | rejected |\n|---|---|---|---|---|\n"
     return head + "\n".join(one.row() for one in found)

@@ -1,12 +1,13 @@
-"""Two voices in one clip, planted where no pause parts them: how many `speaker_purity` notices, and how often it errs.
+"""Two voices in one clip without a pause between them: how many `speaker_purity` detects, and its false alarms.
 
-Clips of one voice each (corpora of `CORPORA`, cut by detect_speech, find_turns and segment) are the false alarms: segments of
-more than 2.4 s below the limit of the thresholds. Of the same clips are made, half of them with both voices from one corpus:
+Clips of one voice each (corpora of `CORPORA`, cut by detect_speech, find_turns and segment) give the false alarms: segments of
+more than 2.4 s below the limit of the thresholds. These are made from the same clips, half of them with both voices from one
+corpus:
 
-* *one after the other*: 2 to 8 s of each, at the same level, no pause between;
-* *0.5 s of both at the change*: the same, the second one beginning half a second early;
-* *the second within the first*: up to 60 % of a clip have another voice over them, at the same level;
-* *one voice, two utterances* beside them: what a cut between two clips of one voice does by itself.
+* *one after the other*: 2 to 8 s of each, at the same level, without a pause;
+* *0.5 s of both at the change*: the same, but the second one starts half a second early;
+* *the second within the first*: another voice at the same level over up to 60 % of a clip;
+* *one voice, two utterances*, for comparison: the effect of a cut between two clips of one voice.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Clip:
-    """One voice: float32 [S] at 16 kHz, of which corpus and speaker."""
+    """A clip of one voice: float32 [S] at 16 kHz, its corpus and speaker."""
 
     corpus: str
     speaker: str
@@ -48,7 +49,7 @@ class Clip:
 
 
 def corpus_clips(most: int, dice: random.Random) -> list[Clip]:
-    """At most `most` clips of each corpus that is here; those whose speaker is not named are each their own speaker."""
+    """Return at most `most` clips of each available corpus; each clip without a named speaker counts as another speaker."""
     found: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for manifest in (_CORPORA / "manifest.jsonl", _CORPORA / "world" / "manifest.jsonl"):
         for row in map(json.loads, manifest.read_text(encoding="utf-8").splitlines()) if manifest.is_file() else ():
@@ -64,7 +65,7 @@ def corpus_clips(most: int, dice: random.Random) -> list[Clip]:
 
 
 def single_voices(clips: Sequence[Clip]) -> list[Segment]:
-    """The segments, with their purity, that the pipeline makes of clips of one voice."""
+    """Return the pipeline's segments of clips of one voice, with their purity."""
     session = _session([clip.samples for clip in clips])
     for name in ("detect_speech", "find_turns", "segment", "embed_speaker"):
         session = stage(name)(session)
@@ -72,7 +73,7 @@ def single_voices(clips: Sequence[Clip]) -> list[Segment]:
 
 
 def purities(clips: Sequence[np.ndarray]) -> list[float | None]:
-    """`speaker_purity` of clips that are one segment each."""
+    """Return `speaker_purity` of clips that are one segment each."""
     session = _session(clips)
     for number, recording in enumerate(session.recordings):
         session.segments.append(Segment(recording.source.source_id, number, 0.0, recording.duration_s))
@@ -80,7 +81,7 @@ def purities(clips: Sequence[np.ndarray]) -> list[float | None]:
 
 
 def plant_voices(clips: Sequence[Clip], count: int, dice: random.Random) -> dict[str, list[np.ndarray]]:
-    """`count` clips of each kind of the module's list."""
+    """Make `count` clips of each kind in the module docstring."""
     voices: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         if len(clip.samples) > 2 * PCM_RATE:
@@ -105,8 +106,10 @@ def plant_voices(clips: Sequence[Clip], count: int, dice: random.Random) -> dict
 
 
 def report_mixed(clips: Sequence[Clip], count: int, dice: random.Random) -> tuple[str, bool]:
-    """Both tables as Markdown, and whether the bounds are met: 80 % caught of the clips of one voice after the other, and at
-    most 2 % false alarms."""
+    """Return both tables as Markdown, and whether the bounds are met.
+
+    The bounds: 80 % of the clips of one voice after the other are caught, at most 2 % false alarms.
+    """
     limit = Thresholds().min_speaker_purity
     assert limit is not None
     rows = []
@@ -120,7 +123,7 @@ def report_mixed(clips: Sequence[Clip], count: int, dice: random.Random) -> tupl
     text = table(head, rows)
     heard = {kind: purities(own) for kind, own in plant_voices(clips, count, dice).items()}
     mixed = [[kind, len(own), _below(own, limit), _quantile(own, 0.5)] for kind, own in heard.items()]
-    # Clips of one window have no purity: NaN is below no limit.
+    # Clips of one window have no purity: NaN is not below the limit.
     caught = np.mean(np.array(heard[_SPLICED], dtype=float) < limit)
     alarms = np.mean(np.array(every, dtype=float) < limit)
     text += "\n\n" + table(["planted", "clips", f"below {limit:g}", "median"], mixed)
@@ -132,7 +135,7 @@ def _session(clips: Sequence[np.ndarray]) -> Session:
 
 
 def _spoken(samples: np.ndarray, dice: random.Random) -> np.ndarray:
-    """2 to 8 s of a clip from its first sound on, at one level."""
+    """Return 2 to 8 s of a clip from its first sound, scaled to a fixed level."""
     envelope = np.convolve(np.abs(samples), np.ones(400) / 400, "same")
     loud = np.flatnonzero(envelope > 0.08 * envelope.max())
     cut = samples[loud[0] : loud[-1]][: dice.randint(2, 8) * PCM_RATE]

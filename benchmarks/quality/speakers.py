@@ -1,18 +1,18 @@
-"""Who speaks: how pure the speakers of a session are, and how many reference pairs are of one voice.
+"""Speakers: the purity of a session's speaker clusters, and the share of reference pairs with one voice.
 
     python benchmarks/quality/speakers.py            # about two minutes on one core
-    python benchmarks/quality/speakers.py --write    # and put the table into docs/benchmarks.md
+    python benchmarks/quality/speakers.py --write    # also write the table into docs/benchmarks.md
 
-Sessions of several voices in turns, one utterance after the other with pauses of 0.3 to 2 s: the five voices of Debian's
-prompts (five languages), and actors of the labeled corpora, who play every mood: four of RAVDESS, the five of EmoDB, four of
-nEMO. They go through detect_speech, find_turns, segment, embed_speaker and mine_references as they are set by default. The true
-speaker of a segment is who speaks most of it.
+Sessions have several voices in turns, one utterance after the other with pauses of 0.3 to 2 s: the five voices of Debian's
+prompts (five languages), and actors of the labeled corpora in every mood: four of RAVDESS, the five of EmoDB, four of nEMO. They
+go through detect_speech, find_turns, segment, embed_speaker and mine_references with default settings. The true speaker of a
+segment is the one who speaks most of it.
 
-*Pure*: the share of the segments' seconds that belong to the voice which has most of their cluster. *Found together*: the
-share of each voice's seconds that lie in its largest cluster. *Pairs*: reference clips of the segment's own voice. Exits with
-1 where clusters are less than 95 % pure or pairs less than 98 % right.
+*Pure*: the share of the segments' seconds that belong to the main voice of their cluster. *Found together*: the share of each
+voice's seconds that are in its largest cluster. *Pairs*: the share of reference clips with the segment's voice. Exits with 1 if
+clusters are less than 95 % pure or pairs less than 98 % right.
 
-Two voices in one clip without a pause between are planted and counted by `mixed_voices.py`, which has separate bounds.
+`mixed_voices.py` measures clips with two voices without a pause, with separate bounds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _PURE, _PAIRS = 0.95, 0.98
 
 @dataclass(frozen=True)
 class Utterance:
-    """Samples, float32 [S] at 16 kHz, and whose they are."""
+    """An utterance: samples, float32 [S] at 16 kHz, and their speaker."""
 
     speaker: str
     samples: np.ndarray
@@ -66,12 +66,12 @@ class Tally:
     wrong: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
-        """Add another one's figures."""
+        """Add the figures of another one."""
         for key in ("sessions", "voices", "clusters", "pure_s", "together_s", "all_s", "pairs", "right"):
             setattr(self, key, getattr(self, key) + getattr(other, key))
 
     def row(self) -> list[str]:
-        """The figures for the table."""
+        """Return the figures for the table."""
         pairs = f"{self.right / self.pairs:.1%}" if self.pairs else "-"
         return [
             self.name, str(self.sessions), str(self.voices), f"{self.all_s / 60:.1f}", str(self.clusters),
@@ -80,7 +80,7 @@ class Tally:
 
 
 def prompts(seconds: float, dice: random.Random) -> list[list[Utterance]]:
-    """One session of the five languages' voices."""
+    """Make one session of the five languages' voices."""
     root = unpack_packages(lambda line: print(line, file=sys.stderr))
     chosen = [
         Utterance(language, prompt.samples)
@@ -91,7 +91,7 @@ def prompts(seconds: float, dice: random.Random) -> list[list[Utterance]]:
 
 
 def actors(manifest: Path, corpus: str, together: int, most: int, dice: random.Random) -> list[list[Utterance]]:
-    """Sessions of `together` speakers of a corpus, at most `most` clips each."""
+    """Make sessions of `together` speakers of a corpus, at most `most` clips each."""
     clips = defaultdict(list)
     for line in manifest.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -113,7 +113,7 @@ def actors(manifest: Path, corpus: str, together: int, most: int, dice: random.R
 def hear(
     utterances: Sequence[Utterance], name: str, dice: random.Random
 ) -> tuple[Session, list[tuple[float, float, str]]]:
-    """A session of the utterances in random order, after its stages; who speaks from when to when (s)."""
+    """Return a session of the utterances in random order, after its stages, and the speaker of each time span (s)."""
     order = list(utterances)
     dice.shuffle(order)
     parts, said = [np.zeros(PCM_RATE // 2, dtype=np.float32)], []
@@ -132,7 +132,7 @@ def hear(
 
 
 def shares(segment: Segment, said: Sequence[tuple[float, float, str]]) -> Counter[str]:
-    """Seconds of each voice in a segment."""
+    """Return the seconds of each voice in a segment."""
     found: Counter[str] = Counter()
     for start, end, speaker in said:
         shared = min(end, segment.end_s) - max(start, segment.start_s)
@@ -142,7 +142,7 @@ def shares(segment: Segment, said: Sequence[tuple[float, float, str]]) -> Counte
 
 
 def judge(session: Session, said: Sequence[tuple[float, float, str]], name: str) -> Tally:
-    """The figures of one session."""
+    """Return the figures of one session."""
     tally = Tally(name, sessions=1, voices=len({speaker for _, _, speaker in said}))
     clusters: dict[str, Counter[str]] = defaultdict(Counter)
     voices: dict[str, Counter[str]] = defaultdict(Counter)

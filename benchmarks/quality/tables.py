@@ -9,13 +9,13 @@ _DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def write_between(mark: str, title: str, text: str) -> None:
-    """Put `text` between <!-- mark --> and <!-- /mark -->, at the end of the page where they are not there yet."""
+    """Put `text` between <!-- mark --> and <!-- /mark -->. If the page lacks them, add them at its end."""
     first, last = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     page = _DOCS.read_text(encoding="utf-8")
     if first not in page:

@@ -1,20 +1,20 @@
-"""Are the words right? Word error rates of sessions beside Whisper alone, and how many planted wrong transcripts are caught.
+"""Transcripts: word error rates of sessions compared with Whisper alone, and how many planted wrong transcripts are caught.
 
     python benchmarks/quality/words.py                     # five languages, three minutes each; about ten minutes of work
-    python benchmarks/quality/words.py --write             # and put the tables into docs/benchmarks.md
+    python benchmarks/quality/words.py --write             # also write the tables into docs/benchmarks.md
 
-**Word error rates.** Debian's studio prompts (en, es, fr, it, ru) joined with random pauses into one session a language go
-through detect_speech, find_turns, segment and transcribe. Whisper alone hears each prompt cut at its true times and gets the
+**Word error rates.** Debian's studio prompts (en, es, fr, it, ru), joined with random pauses into one session per language, go
+through detect_speech, find_turns, segment and transcribe. Whisper alone gets each prompt, cut at its true times, and the
 language. Texts are compared as in `voxmill.score_text`.
 
-**Planted transcripts.** The same sessions with a transcript by time, half of whose parts are wrong: another prompt's text of
-similar length, words missing at one end, two prompts in one, another language. A wrong part is caught where it is not used
-as it is; a false alarm is a right part that is not. The part of a segment that holds several prompts counts as wrong if any
-of them is. With --clips, the Polish, Korean, Chinese, German and Portuguese clips of ../shared/corpora/world are tried as
-well. Each is a recording with its own transcript. Whisper-base is weaker in these languages, and no limit of the judgment
-was set by them.
+**Planted transcripts.** The same sessions have a transcript with times, and half of its parts are wrong: another prompt's text
+of similar length, words missing at one end, two prompts in one, another language. A wrong part is caught if it is not used
+unchanged. A right part that is not used unchanged is a false alarm. The part of a segment with several prompts counts as wrong
+if any of them is wrong. With --clips, the Polish, Korean, Chinese, German and Portuguese clips of ../shared/corpora/world are
+measured as well. Each is a recording with a transcript. Whisper-base is weaker in these languages, and no limit was tuned
+on them.
 
-Exits with 1 where a language is more than a point worse than Whisper alone, less than 95 % of the wrong transcripts are caught,
+Exits with 1 if a language is more than a point worse than Whisper alone, less than 95 % of the wrong transcripts are caught,
 or more than 5 % of the right ones are.
 """
 
@@ -56,8 +56,8 @@ _CLIP_LANGUAGES = {"pl": "pl", "ko": "ko", "zh-CN": "zh", "de": "de", "pt-BR": "
 
 @dataclass
 class Outcome:
-    """What became of one given text: its kind ("right" or one of KINDS), whether it was used as it is, and how far the
-    given and the stored text are from the truth (character error rates)."""
+    """The result for one given text: its kind ("right" or one of KINDS), whether it was used unchanged, and the character
+    error rates of the given and the stored text."""
 
     language: str
     kind: str
@@ -68,14 +68,14 @@ class Outcome:
 
 @dataclass
 class Tables:
-    """Everything that is measured."""
+    """All measurements."""
 
     scores: list[tuple[LanguageScore, LanguageScore]] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
 
 
 def join(prompts: Sequence[SpokenPrompt], dice: random.Random) -> tuple[np.ndarray, list[float]]:
-    """float32 [S] at 16 kHz of prompts with pauses of 0.3 to 2 s and a faint noise; where (s) each starts."""
+    """Join prompts with pauses of 0.3 to 2 s and a faint noise: float32 [S] at 16 kHz, and the start of each prompt (s)."""
     parts, starts = [np.zeros(PCM_RATE // 2, dtype=np.float32)], []
     for prompt in prompts:
         starts.append(sum(map(len, parts)) / PCM_RATE)
@@ -86,7 +86,7 @@ def join(prompts: Sequence[SpokenPrompt], dice: random.Random) -> tuple[np.ndarr
 
 
 def session_of(name: str, clips: Sequence[np.ndarray], sources: Sequence[Source]) -> Session:
-    """A decoded session of float32 clips at 16 kHz."""
+    """Return a decoded session of float32 clips at 16 kHz."""
     session = Session(name, "words", "/nowhere", [])
     for samples, source in zip(clips, sources, strict=True):
         maker = WindowMaker(source.source_id)
@@ -97,7 +97,7 @@ def session_of(name: str, clips: Sequence[np.ndarray], sources: Sequence[Source]
 
 
 def stage(name: str, **settings: Any) -> Any:
-    """A loaded stage."""
+    """Return a loaded stage."""
     kind = stage_class(name)
     made = kind(kind.config_type(**settings))
     made.load()
@@ -105,7 +105,7 @@ def stage(name: str, **settings: Any) -> Any:
 
 
 def plant(kind: str, text: str, others: Sequence[str], foreign: Sequence[str], dice: random.Random) -> str:
-    """A wrong transcript of one kind for a text."""
+    """Return a wrong transcript of one kind for a text."""
     different = [other for other in others if error_rate(other, text) > 0.1]
     like = sorted(different, key=lambda other: abs(len(other) - len(text)))[:6]
     words = text.split() if len(text.split()) > 1 else list(text)
@@ -121,7 +121,7 @@ def plant(kind: str, text: str, others: Sequence[str], foreign: Sequence[str], d
 
 
 def draw_kinds(texts: Sequence[str], dice: random.Random) -> list[str]:
-    """Half of the texts stay right, the others get the kinds in turn; one of three words or fewer cannot lose any."""
+    """Keep half of the texts right and apply the kinds in turn to the others; a text of three words or fewer loses none."""
     kinds, turn = [], dice.randrange(len(KINDS))
     for text in texts:
         long = len(text.split()) > 3 or (len(text.split()) == 1 and len(text) > 8)
@@ -134,7 +134,7 @@ def draw_kinds(texts: Sequence[str], dice: random.Random) -> list[str]:
 
 
 def spoken_in(segment: Segment, gold: Sequence[Prompt]) -> list[int]:
-    """Which prompts lie mostly within a segment, or hold most of it."""
+    """Return the prompts that lie mostly within a segment, or contain most of it."""
     found = []
     for index, prompt in enumerate(gold):
         shared = min(segment.end_s, prompt.end_s) - max(segment.start_s, prompt.start_s)
@@ -144,7 +144,7 @@ def spoken_in(segment: Segment, gold: Sequence[Prompt]) -> list[int]:
 
 
 def texts_of(session: Session, gold: Sequence[Prompt]) -> list[str]:
-    """The words of a session's only recording by the prompt in whose time they lie."""
+    """Return the words of a session's only recording by the prompt at their time."""
     heard: list[tuple[float, str]] = []
     for segment in session.alive():
         row = {"text": segment.text, "words": [dataclasses.asdict(word) for word in segment.words]}
@@ -155,7 +155,7 @@ def texts_of(session: Session, gold: Sequence[Prompt]) -> list[str]:
 
 
 def measure_prompts(seconds: float, seed: int, rounds: int, tables: Tables, stages: dict[str, Any]) -> Iterator[None]:
-    """Both measurements on the Debian prompts; yields after each language."""
+    """Do both measurements on the Debian prompts; yield after each language."""
     root = unpack_packages(lambda line: print(line, file=sys.stderr))
     chosen = {code: choose_prompts(root, code, seconds, random.Random(f"words{seed}{code}")) for code in LANGUAGES}
     for language, prompts in chosen.items():
@@ -184,7 +184,7 @@ def measure_prompts(seconds: float, seed: int, rounds: int, tables: Tables, stag
 def planted_session(
     session: Session, gold: Sequence[Prompt], foreign: Sequence[str], dice: random.Random, transcribe: Any
 ) -> Iterator[Outcome]:
-    """What becomes of a transcript by time, half of whose parts are wrong, in a session that was recognized before."""
+    """Return the results for a transcript with times, half of its parts wrong, in a session that was transcribed before."""
     kinds = draw_kinds([prompt.text for prompt in gold], dice)
     others = [prompt.text for prompt in gold]
     offers = [
@@ -202,7 +202,7 @@ def planted_session(
 
 
 def judged(session: Session, spans: tuple[TimedText, ...], transcribe: Any) -> list[Segment]:
-    """The segments of a session of one recording as they are with this transcript; the session itself stays."""
+    """Return the segments of a session of one recording with this transcript; the session is not changed."""
     session = copy.deepcopy(session)
     recording = session.recordings[0]
     text = " ".join(span.text for span in spans)
@@ -219,8 +219,10 @@ def judged(session: Session, spans: tuple[TimedText, ...], transcribe: Any) -> l
 
 
 def measure_clips(count: int, seed: int, tables: Tables, stages: dict[str, Any]) -> Iterator[None]:
-    """Transcripts on up to `count` clips a language of other languages: the right one and a planted one each; nothing where
-    the clips are not here. Yields after each language."""
+    """Measure the right and a planted transcript on up to `count` clips per language of other languages.
+
+    Yields after each language; nothing if the clips are missing.
+    """
     if not (_CLIPS / "manifest.jsonl").is_file():
         print(f"no clips at {_CLIPS}: left out", file=sys.stderr)
         return
@@ -251,7 +253,7 @@ def measure_clips(count: int, seed: int, tables: Tables, stages: dict[str, Any])
 
 
 def outcome(segment: Segment, language: str, kind: str, truth: str, offered: str) -> Outcome:
-    """How a segment's stored text compares with the truth and with what was offered."""
+    """Compare a segment's stored text with the truth and with the given text."""
     return Outcome(
         language,
         kind,
@@ -262,7 +264,7 @@ def outcome(segment: Segment, language: str, kind: str, truth: str, offered: str
 
 
 def report(tables: Tables) -> str:
-    """The tables as Markdown."""
+    """Return the tables as Markdown."""
     lines = []
     if tables.scores:
         lines += [
@@ -300,7 +302,7 @@ def report(tables: Tables) -> str:
 
 
 def misses(tables: Tables) -> list[str]:
-    """The bounds that are not met."""
+    """Return the missed bounds."""
     worse = [f"{ours.language} {100 * (ours.wer - alone.wer):+.1f} points" for alone, ours in tables.scores
              if ours.wer - alone.wer > _WORSE]  # fmt: skip
     wrong = [not row.used for row in tables.outcomes if row.kind != "right"]
@@ -340,7 +342,7 @@ def main() -> None:
         measure_clips(arguments.clips, arguments.seed, tables, stages) if arguments.clips else (),
     )
     for _ in steps:
-        # After each language: a run that is broken off has something to show.
+        # Print after each language, so that an interrupted run has results.
         print(report(tables), file=sys.stderr)
         if arguments.json:
             arguments.json.write_text("".join(json.dumps(vars(row)) + "\n" for row in tables.outcomes))

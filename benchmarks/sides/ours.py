@@ -38,7 +38,7 @@ LINEARS = (torch.nn.Linear, PackedLinear, Int8Linear)
 
 
 def _run(patches: int, request: dict[str, Any], batch: int = 1) -> None:
-    """Latents of `batch` requests of `patches` patches each."""
+    """Generate latents of `batch` requests of `patches` patches each."""
     layout = build_layout(MODEL.text_tokenizer, MODEL.config, TEXT)
     requests = [
         GenerationRequest(layout, seed=i, cfg=request["cfg"], min_len=patches, max_len=patches, ratio_threshold=None)
@@ -67,7 +67,7 @@ def prefill(request: dict[str, Any]) -> float:
 @torch.inference_mode()
 def tslm_step(request: dict[str, Any]) -> float:
     """One TSLM step at a position with a cache of a given length."""
-    # The cache alone: this one may be longer than the model's context.
+    # Only the cache is made, because it may be longer than the model's context.
     cache = KVCache(MODEL.config.tslm, 1, request["cache"], BACKBONE.dtype, "cpu")
     position = request["position"]
     step = torch.randn(1, 1, MODEL.config.lm_config.hidden_size, dtype=BACKBONE.dtype)
@@ -82,7 +82,7 @@ def tslm_step(request: dict[str, Any]) -> float:
 
 
 def latents(request: dict[str, Any]) -> float:
-    """Seconds a patch of latents alone, from runs of `patches` and 1 patch (so prefill cancels)."""
+    """Return seconds per patch of latents only, from runs of `patches` and 1 patch (so prefill cancels)."""
     many = request["patches"]
     batch = request.get("batch", 1)
     return (timed(lambda: _run(many, request, batch)) - timed(lambda: _run(1, request, batch))) / (many - 1)
@@ -143,7 +143,7 @@ def many(request: dict[str, Any]) -> float:
 
 @torch.inference_mode()
 def bare_products(request: dict[str, Any]) -> float:
-    """Seconds of the bare matrix products of one patch at a batch, by the model's own linears and nothing else."""
+    """Return seconds of the bare matrix products of one patch at a batch size, by the model's linears and nothing else."""
     batch = request["batch"]
     guided = 2 if request["cfg"] != 1 else 1
     solver = Solver(steps=request["steps"])
@@ -165,11 +165,11 @@ def bare_products(request: dict[str, Any]) -> float:
             name.split(".")[0]
         )
         if f".layers.{last}." in name and not name.endswith(("k_proj", "v_proj")):
-            # The last block computes the wanted positions only: the products must be those the model really does.
+            # The last block computes the needed positions only: the products must be those of the model.
             tokens = p if name.startswith("feat_decoder") else 1
         plan.append((torch.randn(rows * tokens, module.in_features, dtype=BACKBONE.dtype), module, times))
 
-    # LocDiT's weights are read over and over in one patch, the others once: the order of reading is that of a patch.
+    # LocDiT's weights are read repeatedly in one patch, the others once: the weights are read in the order of a patch.
     estimator = [item for item in plan if item[2] > 1]
     rest = [item for item in plan if item[2] == 1]
 

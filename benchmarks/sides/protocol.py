@@ -1,4 +1,4 @@
-"""What both sides share: one JSON request a line on standard input, one JSON answer a line on standard output."""
+"""Shared code of both sides: one JSON request per line on standard input, one JSON answer per line on standard output."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ Case = Callable[[dict[str, Any]], float | None]
 
 
 def peak_rss_mb() -> float:
-    """The highest resident set this process had so far, in MB."""
+    """Return the peak resident set of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def current_rss_mb() -> float:
-    """The resident set now, in MB."""
+    """Return the current resident set, in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds one call takes."""
+    """Return the seconds of one call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def answer(cases: dict[str, Case]) -> None:
-    """Serve requests `{"case": name, ...}` until end of file; a case returns seconds (or None where it cannot be done)."""
+    """Serve requests `{"case": name, ...}` until end of file; a case returns seconds (or None if it cannot be done)."""
     out = sys.stdout
-    sys.stdout = sys.stderr  # nothing a library prints may get between the answers
+    sys.stdout = sys.stderr  # a library's output must not get between the answers
     for line in sys.stdin:
         request = json.loads(line)
         try:

@@ -31,7 +31,7 @@ def _dtype() -> torch.dtype:
 
 @torch.inference_mode()
 def prefill(request: dict[str, Any]) -> float:
-    """Text positions through LocEnc, TSLM, FSQ, fusion and RALM, as its inference loop does before the first patch."""
+    """Run text positions through LocEnc, TSLM, FSQ, fusion and RALM, as its inference loop does before the first patch."""
     n, config = request["positions"], MODEL.config
     tokens = torch.randint(110, config.lm_config.vocab_size, (1, n))
     features = torch.zeros(1, n, config.patch_size, config.feat_dim, dtype=_dtype())
@@ -64,7 +64,7 @@ def tslm_step(request: dict[str, Any]) -> float:
 
 @torch.inference_mode()
 def latents(request: dict[str, Any]) -> float:
-    """Seconds a patch of latents alone, from runs of `patches` and 1 patch (so prefill cancels)."""
+    """Return seconds per patch of latents only, from runs of `patches` and 1 patch (so prefill cancels)."""
     ids = torch.LongTensor([*MODEL.text_tokenizer(TEXT), 101])
     n = len(ids)
     config = MODEL.config

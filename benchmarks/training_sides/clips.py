@@ -1,6 +1,7 @@
 """The clips of the training benchmark: real speech with transcripts, in batches, as WAV files with manifests and as a corpus.
 
-Folder: `equal.jsonl` and `natural.jsonl` (a line a clip, in order of batch: audio, text, segment_id, seconds), `wav/`, `corpus/`.
+Folder: `equal.jsonl` and `natural.jsonl` (one line per clip, in order of batch: audio, text, segment_id, seconds), `wav/`,
+`corpus/`.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from catalogs.corpus.ids import segment_id, short_hash, source_id, unit_id
 RATE = 16_000
 PATCH = 2560
 BATCH = 4
-#: 4.8 s of audio and 20 tokens: the reference's own proportion of text to audio (40 : 60), and nothing to pad.
+#: 4.8 s of audio and 20 tokens: the official code's ratio of text to audio (40 : 60), without padding.
 EQUAL_PATCHES, EQUAL_TOKENS = 30, 20
 _FINGERPRINT = "0123456789abcdef"
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip: float32 [S] at 16 kHz, and what is said in it."""
+    """One clip: float32 [S] at 16 kHz, and its transcript."""
 
     text: str
     language: str
@@ -37,12 +38,12 @@ class Clip:
 
     @property
     def patches(self) -> int:
-        """Patches it fills, the last one padded."""
+        """The number of patches it fills, the last one padded."""
         return -(-len(self.samples) // PATCH)
 
 
 def read_clips(corpora: Path) -> list[Clip]:
-    """All transcribed clips of the multilingual collection of up to 30 s, in an order that a seed gives."""
+    """Return all transcribed clips of up to 30 s of the multilingual collection, in a seeded random order."""
     lines = (corpora / "world" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     clips = []
     for entry in map(json.loads, lines):
@@ -57,12 +58,12 @@ def read_clips(corpora: Path) -> list[Clip]:
 
 
 def natural_batches(clips: list[Clip], batches: int) -> list[Clip]:
-    """The first clips as they are, `BATCH` a batch."""
+    """Return the first clips, unchanged, `BATCH` per batch."""
     return clips[: batches * BATCH]
 
 
 def equal_batches(clips: list[Clip], batches: int, tokenizer: Any) -> list[Clip]:
-    """Clips cut to `EQUAL_PATCHES`, with the beginning of their text that has `EQUAL_TOKENS` tokens."""
+    """Return clips cut to `EQUAL_PATCHES`, with the first `EQUAL_TOKENS` tokens of their text."""
     found = []
     for clip in clips:
         ends = [n for n in range(1, len(clip.text) + 1) if len(tokenizer.encode(clip.text[:n])) == EQUAL_TOKENS]

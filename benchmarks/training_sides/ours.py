@@ -51,7 +51,7 @@ PLANS: dict[str, list[Planned]] = {}
 
 
 def _row(name: str, batch: int) -> list[Planned]:
-    """The clips of a batch: one packed row."""
+    """Return the clips of a batch as one packed row."""
     if name not in PLANS:
         clips = map(json.loads, (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
         PLANS[name] = [
@@ -64,7 +64,7 @@ def _row(name: str, batch: int) -> list[Planned]:
 
 
 def _latents(how: str) -> Latents:
-    """warm: in memory; stored: what `voxmill encode` wrote, read again; encode: through the codec."""
+    """Return the latents. warm: from memory; stored: read from the output of `voxmill encode`; encode: from the codec."""
     if how == "warm":
         return WARM
     if how == "stored":
@@ -88,7 +88,7 @@ def _step(row: list[Planned], how: str, lr: float, dtype: str) -> None:
 
 
 def step(request: dict[str, Any]) -> float:
-    """Seconds of one optimizer step; `latents`: warm, stored or encode."""
+    """Return the seconds of one optimizer step; `latents`: warm, stored or encode."""
     row = _row(request["set"], request["batch"])
     if request["latents"] == "warm":
         for item in row:
@@ -99,7 +99,7 @@ def step(request: dict[str, Any]) -> float:
 
 @torch.no_grad()
 def loss(request: dict[str, Any]) -> float:
-    """Mean diffusion loss over `batches` batches, with random numbers that are the same each time."""
+    """Return the mean diffusion loss over `batches` batches, with the same random numbers each time."""
     maker = SampleMaker(CORPORA, WARM, TRAINEE.config)
     found = []
     for number in range(request["batches"]):

@@ -1,7 +1,7 @@
 """The official package's training code, run in its own environment: `python upstream.py CHECKPOINT THREADS DATA [lora]`.
 
-As its fine-tuning guide has it: manifest, datasets, its loader and its batch processor (which encodes the clips), the model's
-forward pass with both losses, AdamW over all that is trained.
+It follows the fine-tuning guide: manifest, datasets, the loader and the batch processor (which encodes the clips), the model's
+forward pass with both losses, AdamW over all trained parameters.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PROCESSED: dict[tuple[str, int], Any] = {}
 
 
 def _loader(name: str, batch: int) -> Any:
-    """A loader over the clips of one batch."""
+    """Return a loader over the clips of one batch."""
     if name not in LOADERS:
         clips, _ = load_audio_text_datasets(str(DATA / f"{name}.jsonl"))
         LOADERS[name] = clips.map(
@@ -71,7 +71,7 @@ def _processed(name: str, batch: int) -> Any:
 
 
 def step(request: dict[str, Any]) -> float:
-    """Seconds of one optimizer step; with `encode` from the audio on, otherwise from batches that are ready."""
+    """Return the seconds of one optimizer step; with `encode` from the audio, otherwise from prepared batches."""
     for group in OPTIMIZER.param_groups:
         group["lr"] = request.get("lr", 1e-4)
     if request["encode"]:
@@ -83,7 +83,7 @@ def step(request: dict[str, Any]) -> float:
 
 @torch.no_grad()
 def loss(request: dict[str, Any]) -> float:
-    """Mean diffusion loss over `batches` batches, with random numbers that are the same each time."""
+    """Return the mean diffusion loss over `batches` batches, with the same random numbers each time."""
     torch.manual_seed(5)
     found = [float(_losses(_processed(request["set"], number))["loss/diff"]) for number in range(request["batches"])]
     return sum(found) / len(found)

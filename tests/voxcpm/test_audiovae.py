@@ -354,7 +354,7 @@ def test_misuse_is_refused() -> None:
         (lambda: codec.encode(random(1, 2, 100)), "mono"),
         (lambda: codec.encode(random(1, 0)), "mono"),
         (lambda: codec.decode(random(1, 5, 3)), "latents"),
-        (lambda: codec.decode(random(3, 6, 3), torch.tensor([8000, 16000])), "one a row"),
+        (lambda: codec.decode(random(3, 6, 3), torch.tensor([8000, 16000])), "one per row"),
         (lambda: codec.decode_stream(random(2, 6, 3), old), "batch"),
         (lambda: codec.encode_stream(random(1, 1, 11), codec.init_encoder_state()), "encode_stream"),
     ]

@@ -213,7 +213,7 @@ ERRORS: list[tuple[str, tuple[str, ...], str]] = [
     ("seconds", ("Hello", "-o", "x.wav", "--min-seconds", "3", "--max-seconds", "2"), "above --max-seconds"),
     ("no time", ("Hello", "-o", "x.wav", "--max-seconds", "0"), "--max-seconds 0 must be above 0"),
     ("dtype", ("Hello", "-o", "x.wav", "--dtype", "int3"), "--dtype int3 is not one of"),
-    ("device", ("Hello", "-o", "x.wav", "--device", "toaster"), "device 'toaster' is not here"),
+    ("device", ("Hello", "-o", "x.wav", "--device", "toaster"), "device 'toaster' is not available"),
     ("lora", ("Hello", "-o", "x.wav", "--lora", "nowhere"), "no LoRA adapter at nowhere"),
     ("not a lora", ("Hello", "-o", "x.wav", "--lora", "."), "holds no lora_weights.safetensors"),
     ("denoiser", ("Hello", "-o", "x.wav", "--reference", "ref.wav", "--denoise", "no.onnx"), "no denoiser at no.onnx"),

@@ -69,7 +69,7 @@ class Generation:
 
 
 def patch_noise(seed: int, index: int, patch_size: int, feat_dim: int) -> Tensor:
-    """Return noise [P, D] N(0,1) that depends on (seed, index) only: the same alone, in a batch, and on any device."""
+    """Return noise [P, D] N(0,1) that depends on (seed, index) only: the same alone, in a batch, after a restart, on any device."""
     mixed = (seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**64 - 1)
     mixed = ((mixed ^ (mixed >> 31)) * 0xD6E8FEB86659FD93) & (2**63 - 1)
     return torch.randn(patch_size, feat_dim, generator=torch.Generator().manual_seed(mixed))

@@ -1,7 +1,7 @@
-"""torch.compile for the towers that see one shape over and over: LocDiT's, nine times a patch, and LocEnc's.
+"""torch.compile for the towers whose input shape repeats: LocDiT's, nine times per patch, and LocEnc's.
 
-For GPUs, where launching their many small kernels costs more than running them: with CUDA graphs a whole tower is one
-launch. The towers over the text and the audio so far stay eager, as their caches grow with every patch.
+This is for GPUs, on which launching their many small kernels takes longer than running them. With CUDA graphs a whole tower is
+one launch. TSLM and RALM stay eager, because their caches grow with every patch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class CompiledTower:
         self._run = torch.compile(tower.run_blocks, mode=mode, dynamic=False, backend=backend)
 
     def __call__(self, x: Tensor, reach: Reach, *rest: Any, keep: slice | None = None) -> Tensor:
-        """As `Tower.forward` without positions and cache."""
+        """Run `Tower.forward` without positions and cache. Raises ValueError if they are given or the reach is not full."""
         if reach is not FULL or any(value is not None for value in rest):
             raise ValueError("only towers with full reach are compiled")
         rows = x.shape[0]
@@ -34,17 +34,17 @@ class CompiledTower:
             x = torch.cat((x, x.new_zeros(missing, *x.shape[1:])))
         if x.is_cuda:
             torch.compiler.cudagraph_mark_step_begin()
-        # The rotary tables are looked up outside: a compiler would compute them whole in every call.
+        # Look up the rotary tables outside: compiled code would compute the whole tables in every call.
         hidden: Tensor = self._run(x, PassContext(reach, self._tower.rope(x, None), keep))
-        # A graph's output is overwritten by its next run.
+        # The next run of a graph overwrites its output.
         return hidden[:rows].clone()
 
 
 def compile_towers(backbone: VoxCPM2, cuda_graphs: bool = True, backend: str = "inductor") -> VoxCPM2:
-    """Compile in place, for inference; the first call of every power of two of rows takes seconds to minutes.
+    """Compile in place, for inference. The first call with each power of two of rows takes seconds to minutes.
 
-    backend: torch.compile's. The linears are unpacked first: a compiler cannot see into oneDNN's layout, so on a CPU this is
-    slower than the packed form.
+    backend: that of torch.compile. The linears are unpacked first, because a compiler cannot optimize oneDNN's opaque layout.
+    On a CPU this is therefore slower than the packed form.
     """
     unpack_linears(backbone)
     mode = "reduce-overhead" if cuda_graphs and backbone.device.type == "cuda" else None

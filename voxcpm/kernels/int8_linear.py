@@ -1,8 +1,8 @@
 """8-bit linears for the CPU (`dtype="int8"`): weights rounded once per output channel, activations per call.
 
-Off by default: the latents change, by 3 to 6 % over six patches of the golden checkpoint (`tests/voxcpm/test_speed_paths.py`);
-what that does to the sound of the released model is not measured. The original weights cannot be restored,
-so a quantized model is neither saved nor adapted.
+Off by default: the latents change by 3 to 6 % over six patches of the `golden` checkpoint (`tests/voxcpm/test_speed_paths.py`).
+The effect on the audio of the released model was not measured. The original weights cannot be restored, so a quantized model
+cannot be saved or given adapters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from voxcpm.errors import CheckpointError
 
 
 class Int8Linear(nn.Module):
-    """x W^T + b with W = scale_o * int8 (symmetric, one scale an output row) and x rounded to 8 bits over its whole range."""
+    """x W^T + b with W = scale_o * int8 (symmetric, one scale per output row) and x rounded to 8 bits over its whole range."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Int8Linear(nn.Module):
         wide = weight.detach().float()
         scales = (wide.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
         with warnings.catch_warnings():
-            # The quantized tensor types are announced to move out of torch; the kernel is in torch alone.
+            # torch warns that its quantized tensor types will move to another package; the kernel is in torch only.
             warnings.simplefilter("ignore")
             rounded = torch.quantize_per_channel(
                 wide, scales.double(), torch.zeros(len(wide), dtype=torch.int64), 0, torch.qint8
@@ -55,9 +55,10 @@ def _has_wide_sums() -> bool:
 
 
 def quantise_towers(model: nn.Module) -> nn.Module:
-    """Make every plain linear inside the model's towers int8, in place, one by one; the projections between them stay.
+    """Convert every plain linear inside the model's towers to int8, in place, one by one.
 
-    model: in float32 on the CPU. Raises CheckpointError on a machine whose torch has no kernel for it.
+    The projections between the towers are not changed. model: in float32 on the CPU. Raises CheckpointError if torch has no
+    int8 kernel for this machine.
     """
     from voxcpm.model.tower import Tower
 

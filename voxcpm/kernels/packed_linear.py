@@ -1,7 +1,7 @@
-"""Linears in the inference form of the CPU: their weights laid out once for the kernels that read them.
+"""Linear layers in the CPU's inference form: their weights are laid out once for the kernels that read them.
 
-`pack_linears` turns every `nn.Linear` of a model into a `PackedLinear` and `unpack_linears` turns them back. The state dict is
-the same in both forms, so saving, loading and LoRA work on either; gradients need the plain one.
+`pack_linears` converts every `nn.Linear` of a model to a `PackedLinear`, and `unpack_linears` converts them back. The state
+dict is the same in both forms, so saving, loading and LoRA work with either. Gradients need the plain form.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from torch.nn import functional as F
 class PackedLinear(nn.Module):
     """x W^T + b for inference.
 
-    On x86 in float32 and bfloat16, oneDNN keeps the weight in its own blocked layout and runs full-width AVX-512 kernels:
-    in float32 2 to 4 times faster than the BLAS call behind `F.linear` on the shapes of this model (4 x 4096 x 8192: 4.5
-    against 17 ms, 22 x 512 x 2048: 0.23 against 0.64 ms, one thread), in bfloat16 up to 1.8 times. Elsewhere this is
-    `F.linear`. Only one of the two layouts is in memory.
+    On x86 in float32 and bfloat16, oneDNN keeps the weight in a blocked layout and runs full-width AVX-512 kernels. In float32
+    they are 2 to 4 times faster than the BLAS call behind `F.linear` on the shapes of this model (4 x 4096 x 8192: 4.5 against
+    17 ms, 22 x 512 x 2048: 0.23 against 0.64 ms, one thread), in bfloat16 up to 1.8 times. Otherwise this is `F.linear`. Only
+    one of the two layouts is in memory.
     """
 
     weight: Tensor | None
@@ -47,7 +47,7 @@ class PackedLinear(nn.Module):
         return y
 
     def dense_weight(self) -> Tensor:
-        """The weight [out_features, in_features] in its usual layout (a copy when packed)."""
+        """The weight [out_features, in_features] in its usual layout (a copy if packed)."""
         if self._packed is not None:
             return self._packed.to_dense()
         assert self.weight is not None
@@ -75,14 +75,14 @@ class PackedLinear(nn.Module):
             self.weight, self._packed = self._packed.to_dense(), None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # `.to()` and its kin know nothing of the opaque layout: hand them a dense weight, then pack again if it still fits.
+        # `.to()` and similar calls do not support the opaque layout: give them a dense weight, then pack again if possible.
         self._unpack()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._pack()
         return self
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        # Before the bias, as nn.Linear has it.
+        # Before the bias, in the order of nn.Linear.
         destination[prefix + "weight"] = self.dense_weight()
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
@@ -116,10 +116,10 @@ class PackedLinear(nn.Module):
 
 
 def pack_linears(model: nn.Module) -> nn.Module:
-    """Put every plain `nn.Linear` of the model (no subclass, so no adapter) into its inference form, in place.
+    """Convert every plain `nn.Linear` of the model (no subclass, so no adapter) to its inference form, in place.
 
-    The weights are given up one by one, so that the model is in memory once. Where the fast kernels are missing (another
-    device, processor or dtype) nothing is changed. Module references taken before still hold the plain linears.
+    The weights are converted one by one, so that only one copy of the model is in memory. If the fast kernels are missing
+    (another device, processor or dtype), nothing is changed. Module references taken before still hold the plain linears.
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -129,7 +129,7 @@ def pack_linears(model: nn.Module) -> nn.Module:
 
 
 def unpack_linears(model: nn.Module) -> nn.Module:
-    """Undo `pack_linears`, in place: plain linears with the same values, to be trained or moved to another device."""
+    """Undo `pack_linears`, in place: plain linears with the same values, for training or a move to another device."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is PackedLinear:

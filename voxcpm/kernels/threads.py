@@ -1,4 +1,4 @@
-"""How many CPU threads a model gets."""
+"""The number of CPU threads for a model."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def spare_threads(model: str | Path) -> None:
-    """Use one CPU thread for a small model (weights under 300 MB), torch's own number for others; OMP_NUM_THREADS wins.
+    """Use one CPU thread for a small model (weights under 300 MB). OMP_NUM_THREADS, if set, takes precedence.
 
-    Each of a small model's many products is over before a second thread has woken up, and where other programs use the
-    cores the waiting costs far more: 25 s instead of 0.7 s for a toy on two busy cores.
+    Each of a small model's many products ends before a second thread has started. If other programs use the cores, the
+    waiting costs far more: 25 s instead of 0.7 s for a toy model on two busy cores.
     """
     weights = Path(model).expanduser() / "model.safetensors"
     if "OMP_NUM_THREADS" not in os.environ and weights.is_file() and weights.stat().st_size < 300e6:

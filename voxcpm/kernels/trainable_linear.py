@@ -1,4 +1,4 @@
-"""Linears of a model that is trained on a CPU in float32, by the quicker of torch's two libraries."""
+"""Linear layers for float32 training on a CPU, with the faster of torch's two libraries."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 LEAST_PRODUCTS = 2**24
-"""Multiplications of a linear from which oneDNN is asked. It compiles a kernel for every new number of rows (5 to 8 ms of CPU for
-the three products of a step), which smaller linears never save."""
+"""Fewest multiplications of a linear for which oneDNN is used. It compiles a kernel for every new number of rows (5 to 8 ms of
+CPU time for the three products of a step), and smaller linears do not recover that cost."""
 
 
 class _Product(torch.autograd.Function):
-    """x W^T + b and its gradients by oneDNN, whose float32 kernels do 225 GFLOP/s on one thread of an AVX-512 EPYC where the BLAS
-    behind `F.linear` does 100 (600 x 512 x 1536; the transposed products of the backward pass alike, no copies made)."""
+    """x W^T + b and its gradients by oneDNN.
+
+    Its float32 kernels do 225 GFLOP/s on one thread of an AVX-512 EPYC; the BLAS behind `F.linear` does 100 (600 x 512 x 1536).
+    The transposed products of the backward pass are alike and need no copies.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -48,8 +51,11 @@ def _times(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def is_quicker_here() -> bool:
-    """Return True if oneDNN is quicker on this processor. On Intel's it is not: the BLAS, which is Intel's too, is as quick
-    forwards and a fifth quicker for gradients of weights (a Xeon with AMX: 150 against 125 GFLOP/s on a thread)."""
+    """Return True if oneDNN is faster than the BLAS on this processor.
+
+    On Intel processors it is not. There the BLAS, also by Intel, is as fast in the forward pass and a fifth faster for the
+    gradients of weights (a Xeon with AMX: 150 against 125 GFLOP/s on one thread).
+    """
     try:
         return "GenuineIntel" not in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -57,21 +63,22 @@ def is_quicker_here() -> bool:
 
 
 class TrainableLinear(nn.Linear):
-    """An `nn.Linear` (same weights, same names) that takes oneDNN for products large enough to gain by it."""
+    """An `nn.Linear` (same weights, same names) that uses oneDNN for products that are large enough to benefit."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_features] -> [..., out_features]."""
         small = x.numel() * self.out_features < LEAST_PRODUCTS
         if small or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-            return super().forward(x)  # bfloat16 takes oneDNN by itself
+            return super().forward(x)  # torch uses oneDNN for bfloat16 anyway
         y: Tensor = _Product.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return y
 
 
 def use_cpu_linears(model: nn.Module) -> int:
-    """Turn every plain float32 `nn.Linear` on an x86 CPU into a `TrainableLinear`, in place; returns how many.
+    """Convert every plain float32 `nn.Linear` on an x86 CPU to a `TrainableLinear`, in place; return their number.
 
-    Nothing is copied, no name changes, and hooks stay. They have no forward-mode derivative: not for mean-flow training.
+    Nothing is copied, no name changes, and hooks stay. The layers have no forward-mode derivative, which mean-flow training
+    needs.
     """
     if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
         return 0

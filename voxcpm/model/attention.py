@@ -1,7 +1,7 @@
-"""Grouped-query attention, and which positions may see which.
+"""Grouped-query attention, and which positions may attend to which.
 
-`attend` is the one place where keys meet queries. Which positions see each other is a value (`Reach`) made outside the model:
-everything (LocEnc, LocDiT), the past, or the past within the own document of a packed row.
+The latter is a value (`Reach`) made outside the model: all positions (LocEnc, LocDiT), the past, or the past within the same
+document of a packed row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from voxcpm.model.layers import rotate
 if TYPE_CHECKING:
     from voxcpm.model.decode_state import KVCache
 
-# varlen_attn's arguments changed with torch 2.11 (how causality is said) and 2.12 (fewer key than query heads).
+# varlen_attn's arguments changed with torch 2.11 (the causal mask) and 2.12 (fewer key heads than query heads).
 _TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 _IS_CAUSAL: dict[str, Any] = {"window_size": (-1, 0)} if _TORCH >= (2, 11) else {"is_causal": True}
 _SHARES_HEADS = _TORCH >= (2, 12)
@@ -28,7 +28,9 @@ _SHARES_HEADS = _TORCH >= (2, 12)
 
 @dataclass(frozen=True)
 class Reach:
-    """What a position attends to: `Reach(causal=False)` all, `Reach(causal=True)` the past; with `lengths`, its document's past.
+    """The positions that a position attends to.
+
+    `Reach(causal=False)`: all. `Reach(causal=True)`: the past. With `lengths`: the past of the same document.
 
     lengths: sizes of the documents in the row-major sequence of all B*T positions; a document never spans two rows.
     """
@@ -40,7 +42,10 @@ class Reach:
 
     @staticmethod
     def packed(lengths: Sequence[int], offsets: Tensor) -> Reach:
-        """Documents of these lengths; offsets: [documents + 1], 0 and their running sums, on the device that computes."""
+        """Return the reach for documents of these lengths.
+
+        offsets: [documents + 1], 0 and the running sums of the lengths, on the device of the computation.
+        """
         longest = 1 << max(8, (max(lengths) - 1).bit_length())
         return Reach(True, tuple(lengths), offsets.to(torch.int32), longest)
 
@@ -51,16 +56,16 @@ CAUSAL = Reach(causal=True)
 
 @dataclass(frozen=True)
 class PassContext:
-    """What the blocks of a tower share in one pass."""
+    """The values that the blocks of a tower share in one pass."""
 
     reach: Reach
     rope: tuple[Tensor, Tensor] | None = None  #: (cos, signed sin), broadcastable to [B, heads, T, hd]
-    keep: slice | None = None  #: the positions whose output is wanted; full reach only
-    cache: KVCache | None = None  #: where keys and values of earlier positions are, and where these are put
+    keep: slice | None = None  #: the positions whose output is needed; full reach only
+    cache: KVCache | None = None  #: has the keys and values of earlier positions, and takes those of this pass
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
-    """softmax(q k^T / sqrt(hd)) v. q: [B, h, Tq, hd]; k, v: [B, K, T, hd] -> [B, h, Tq, hd].
+    """Compute softmax(q k^T / sqrt(hd)) v. q: [B, h, Tq, hd]; k, v: [B, K, T, hd] -> [B, h, Tq, hd].
 
     Each kv head serves h / K consecutive query heads. With full reach Tq may be smaller than T.
     """
@@ -72,20 +77,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
 
 
 def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Every query sees every key (that `mask` [B, 1, 1, T] allows). Without an order among queries, the query heads of a
-    kv head can stand side by side as queries, so keys and values need not be repeated."""
+    """Attend from every query to every key (that `mask` [B, 1, 1, T] allows).
+
+    The order of the queries does not matter, so the query heads of a kv head are treated as more queries. Keys and values
+    need not be repeated.
+    """
     batch, heads, queries, width = q.shape
     groups = k.shape[1]
     if groups == heads:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     side_by_side = q.reshape(batch, groups, heads // groups * queries, width)
     out = F.scaled_dot_product_attention(side_by_side, k, v, attn_mask=mask)
-    # Not a view: the kernels differ in the layout of what they give.
+    # reshape, not view: the kernels differ in the layout of their output.
     return out.reshape(batch, heads, queries, width)
 
 
 def _attend_documents(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
-    """Causal attention inside each document; no mask is made and no work done across borders."""
+    """Causal attention inside each document, without a mask and without work across borders."""
     assert reach.offsets is not None
     batch, heads, length, width = q.shape
     # [B, h, T, hd] -> [B*T, h, hd]: documents are runs of this sequence.
@@ -110,7 +118,7 @@ def _attend_documents(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
 
 def _flash_documents(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, longest: int) -> Tensor:
     """torch's flash attention inside documents of one row. q: [T, h, hd], k, v: [T, K, hd] -> [T, h, hd]."""
-    # Here, because it imports torch's compiler: half of the time that a command takes to start.
+    # Imported here, because it imports torch's compiler: half of the start-up time of a command.
     from torch.nn.attention.varlen import varlen_attn
 
     groups = q.shape[1] // k.shape[1]
@@ -135,7 +143,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden, bias=False)
 
     def forward(self, x: Tensor, context: PassContext, layer: int = 0) -> Tensor:
-        """x: [B, T, H] -> [B, T, H], or only the positions of `context.keep`: queries of the others are not needed."""
+        """x: [B, T, H] -> [B, T, H], or only the positions of `context.keep`, the only ones that need queries."""
         reach, rope, keep, cache = context.reach, context.rope, context.keep, context.cache
         batch, length, _ = x.shape
         asked = x if keep is None else x[:, keep]
@@ -147,10 +155,10 @@ class Attention(nn.Module):
             k = rotate(k, cos, sin)
             q = rotate(q, cos, sin) if keep is None else rotate(q, cos[..., keep, :], sin[..., keep, :])
         if cache is None and not reach.causal and x.device.type == "cpu":
-            # The CPU's kernel is quicker in float32 (a few positions a row), and the rotated ones are float32 already.
+            # The CPU's kernel is faster in float32 (few positions per row), and rotated tensors are float32 already.
             q, k, v = q.float(), k.float(), v.float()
         else:
-            # The values' dtype, not x's: under autocast x may be float32 where the projections are not.
+            # The dtype of v, not of x: under autocast x may be float32 and the projections not.
             q, k = q.to(v.dtype), k.to(v.dtype)
         if cache is not None and cache.stepping:
             k, v = cache.append(layer, k, v)

@@ -1,6 +1,6 @@
-"""The VoxCPM2 backbone: TSLM, FSQ, RALM, LocEnc and LocDiT (the codec stands beside it, in voxcpm.audiovae).
+"""The VoxCPM2 backbone: TSLM, FSQ, RALM, LocEnc and LocDiT (the codec is separate, in voxcpm.audiovae).
 
-Attributes carry the names of the official checkpoint's keys: base_lm is the TSLM, residual_lm the RALM, feat_encoder LocEnc,
+Attributes have the names of the official checkpoint's keys: base_lm is the TSLM, residual_lm the RALM, feat_encoder LocEnc,
 feat_decoder the flow with LocDiT.
 """
 
@@ -24,7 +24,10 @@ from voxcpm.sequence.training_batch import BatchIndex, Losses, TrainingBatch, Tr
 
 
 class VoxCPM2(nn.Module):
-    """The model without codec and tokenizer; trains (`training_losses`) and generates (`prefill`, `draw_patches`, `advance`)."""
+    """The model without codec and tokenizer.
+
+    `training_losses` is for training; `prefill`, `draw_patches` and `advance` are for generation.
+    """
 
     def __init__(self, config: VoxCPM2Config) -> None:
         super().__init__()
@@ -41,14 +44,14 @@ class VoxCPM2(nn.Module):
         self.fusion_concat_proj = nn.Linear(2 * hidden, hidden)
         self.stop_proj = nn.Linear(hidden, hidden)
         self.stop_head = nn.Linear(hidden, 2, bias=False)
-        #: Patches go through LocEnc and LocDiT in batches padded to a multiple of this, so that a compiler sees few shapes.
+        #: LocEnc and LocDiT get batches of patches that are padded to a multiple of this, so that few shapes are compiled.
         self.row_multiple = 1
 
     @classmethod
     def from_config(
         cls, config: VoxCPM2Config, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
     ) -> VoxCPM2:
-        """A model with fresh weights, to train from scratch; on the meta device only shapes."""
+        """Build a model with new weights, to train from scratch; on the meta device it has shapes only."""
         from voxcpm.model.initialize import initialise
 
         with torch.device(device):
@@ -60,16 +63,19 @@ class VoxCPM2(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The weights' dtype."""
-        return self.base_lm.norm.weight.dtype  # norms keep theirs in every form of the linears
+        return self.base_lm.norm.weight.dtype  # the norms' weights are the same in every form of the linears
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.base_lm.norm.weight.device
 
     def set_exact(self, exact: bool = True) -> None:
-        """Do the reference's low-precision arithmetic: times, sinusoid, solver updates and rotary tables rounded to the weights'
-        dtype. Off by default, as these are better in float32 and cost nothing; without effect on float32 weights."""
+        """Use the official code's low-precision arithmetic.
+
+        It rounds times, sinusoid, solver updates and rotary tables to the weights' dtype. Off by default, because float32 is
+        more accurate for these and costs nothing. Without effect on float32 weights.
+        """
         for module in self.modules():
             if isinstance(module, (Tower, FlowMatching)):
                 module.exact = exact
@@ -77,21 +83,21 @@ class VoxCPM2(nn.Module):
     # -- the parts -----------------------------------------------------------------------------------------------------
 
     def embed_text(self, tokens: Tensor) -> Tensor:
-        """[...] int64 -> [..., H]."""
+        """Embed tokens [...] int64 -> [..., H]."""
         lm = self.config.lm_config
         embedded = self.base_lm.embed_tokens(tokens)
         return embedded * lm.scale_emb if lm.use_mup else embedded
 
     def embed_patches(self, patches: Tensor) -> Tensor:
-        """[N, P, D] -> [N, H]."""
+        """Embed patches [N, P, D] -> [N, H]."""
         return self.enc_to_lm_proj(self.feat_encoder(patches.to(self.dtype)))
 
     def condition(self, lm_hidden: Tensor, residual_hidden: Tensor) -> Tensor:
-        """[N, H], [N, H] -> mu [N, 2*Hd], semantic first."""
+        """Project both hidden states, [N, H] each, to the condition mu [N, 2*Hd], semantic first."""
         return torch.cat((self.lm_to_dit_proj(lm_hidden), self.res_to_dit_proj(residual_hidden)), dim=-1)
 
     def stop_logits(self, lm_hidden: Tensor) -> Tensor:
-        """[N, H] (the state that conditions a patch) -> [N, 2]; class 1: that patch is the last one."""
+        """Return stop logits [N, 2] for the states [N, H] that condition a patch; class 1: that patch is the last one."""
         return self.stop_head(F.silu(self.stop_proj(lm_hidden)))
 
     def hidden_states(
@@ -104,8 +110,11 @@ class VoxCPM2(nn.Module):
         positions: Tensor | None = None,
         state: DecodeState | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """TSLM and RALM over whole rows. tokens, masks: [B, T] (masks bool), patches: [N, P, D], those of audio_mask in
-        row-major order. Returns h' (quantized at audio positions) and r, both [B, T, H]. LocEnc sees audio positions only."""
+        """Run TSLM and RALM over whole rows.
+
+        tokens, masks: [B, T] (masks bool); patches: [N, P, D], those of audio_mask in row-major order. Returns h' (quantized
+        at audio positions) and r, both [B, T, H]. LocEnc processes audio positions only.
+        """
         embedded = self._in_rows(patches, self.embed_patches)
         audio = audio_mask.unsqueeze(-1)
         # masked_scatter takes the values in row-major order, which is the order of the patches.
@@ -118,8 +127,10 @@ class VoxCPM2(nn.Module):
         return h, self.residual_lm(fused, reach, positions, cache=state.ralm if state else None)
 
     def _in_rows(self, rows: Tensor, function) -> Tensor:  # type: ignore[no-untyped-def]
-        """function(rows) with the number of rows padded to `row_multiple` (at least one row, so that every parameter takes
-        part in every step on every rank)."""
+        """Return function(rows), with the number of rows padded to a multiple of `row_multiple`.
+
+        At least one row is computed, so that every parameter takes part in every step on every rank.
+        """
         n = rows.shape[0]
         missing = max(-n % self.row_multiple, 0 if n else 1)
         if not missing:
@@ -131,17 +142,17 @@ class VoxCPM2(nn.Module):
     def training_losses(
         self, batch: TrainingBatch, rng: TrainingNoise | torch.Generator | None = None, progress: float = 0.0
     ) -> Losses:
-        """Both losses of a batch (see `Losses` for the reductions). progress: share of training done, 0..1.
+        """Return both losses of a batch (see `Losses` for the reductions). progress: fraction of training done, 0..1.
 
         rng: the random numbers, or a generator to draw them (None: the CPU's global one). The hidden state and the patch
-        that condition a position are those of the position before it, zeros at the start of a row or a document.
+        that condition a position are those of the previous position, zeros at the start of a row or a document.
         """
         return self(batch, rng, progress)
 
     def forward(
         self, batch: TrainingBatch, rng: TrainingNoise | torch.Generator | None = None, progress: float = 0.0
     ) -> Losses:
-        """As `training_losses`; the module's call, so that hooks (FSDP, compile) see it."""
+        """Compute `training_losses`, as the module's forward pass, so that hooks (FSDP, compile) run."""
         text, audio = batch.text_mask.bool(), batch.audio_mask.bool()
         patch_shape = (self.config.patch_size, self.config.feat_dim)
         if not isinstance(rng, TrainingNoise):
@@ -160,7 +171,7 @@ class VoxCPM2(nn.Module):
         inside = ~starts
         h, r = (x[rows, before] * inside.unsqueeze(-1).to(x.dtype) for x in (h, r))
         heard_before = inside & audio[rows, before]
-        # where, not a product: features of positions that are not audio may be anything, NaN included.
+        # `where`, not a product: features of positions that are not audio may have any value, NaN included.
         previous = torch.where(heard_before.view(-1, 1, 1), heard[rows, before], 0.0)
         return self._losses(h, r, previous, batch.features[rows, columns], batch.stop_labels[rows, columns],
                             rng.at(rows, columns, h.device), progress)  # fmt: skip
@@ -175,7 +186,7 @@ class VoxCPM2(nn.Module):
         noise: TrainingNoise,
         progress: float,
     ) -> Losses:
-        """Losses of N positions. h, r: [N, H], previous, data: [N, P, D], labels: [N]."""
+        """Return the losses of N positions. h, r: [N, H], previous, data: [N, P, D], labels: [N]."""
         n = h.shape[0]
         missing = max(-n % self.row_multiple, 0 if n else 1)
         if missing:
@@ -203,7 +214,10 @@ class VoxCPM2(nn.Module):
     # -- generation ----------------------------------------------------------------------------------------------------
 
     def prefill(self, layouts: Sequence[Layout], state: DecodeState) -> None:
-        """Read whole layouts into the next free slots of `state`, packed one after the other (nothing is padded)."""
+        """Process whole layouts into the next free slots of `state`, packed without padding.
+
+        Raises ValueError if they do not fit the state.
+        """
         first = state.active
         lengths = [layout.length for layout in layouts]
         if max(lengths) > state.capacity or first + len(layouts) > state.slots:
@@ -231,15 +245,15 @@ class VoxCPM2(nn.Module):
         state.lengths.extend(lengths)
 
     def draw_patches(self, state: DecodeState, noise: Tensor, cfg: Tensor | float, solver: Solver) -> Tensor:
-        """The next patch of every active slot: noise [n, P, D] -> patches [n, P, D] float32. The state is not changed."""
+        """Generate the next patch of every active slot from noise [n, P, D]; return [n, P, D] float32. `state` is not changed."""
         n = state.active
         mu = self.condition(state.lm_hidden[:n], state.residual_hidden[:n])
         return self.feat_decoder.solve(mu, state.previous[:n], noise, cfg, solver).float()
 
     def advance(self, state: DecodeState, patches: Tensor) -> None:
-        """Take patches [n, P, D] as heard: one TSLM and one RALM step for every active slot.
+        """Append patches [n, P, D] to the context: one TSLM and one RALM step for every active slot.
 
-        Raises ValueError when a slot's context is full.
+        Raises ValueError if a slot's context is full.
         """
         n = state.active
         if max(state.lengths) >= state.capacity:

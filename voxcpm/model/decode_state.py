@@ -1,7 +1,7 @@
-"""What generation carries from patch to patch: slots with preallocated key/value caches and the last hidden states.
+"""State of generation from patch to patch: slots with preallocated key/value caches and the last hidden states.
 
-The requests being generated always occupy the slots 0..active-1, so that every step works on views. When one ends, the last
-active slot moves into its place.
+The running requests always occupy the slots 0..active-1, so that every step works on views. If one ends, the last active slot
+moves into its place.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class KVCache:
         self.k = torch.zeros(shape, dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)
         self.stepping = False
-        self.mask: Tensor | None = None  #: [n, 1, 1, filled] bool while the active slots differ in length
+        self.mask: Tensor | None = None  #: [n, 1, 1, filled] bool if the active slots differ in length
         self._filled = 0
         self._positions: Tensor | int = 0
         self._prefill: tuple[tuple[int, int, int], ...] = ()
 
     def prepare_fill(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
-        """Next: a packed prefill of these lengths, in this order, into these slots."""
+        """Prepare for a packed prefill of these lengths, in this order, into these slots."""
         self.stepping = False
         starts = [sum(lengths[:i]) for i in range(len(lengths))]
         self._prefill = tuple(zip(slots, starts, lengths, strict=True))
@@ -43,7 +43,7 @@ class KVCache:
             self.v[layer, slot, :, :length] = v[0, :, start : start + length]
 
     def prepare_step(self, lengths: Sequence[int], positions: Tensor) -> None:
-        """Next: one position for each of the first n slots, at `lengths` (host) = `positions` [n] (device)."""
+        """Prepare for one position in each of the first n slots, at `lengths` (host) = `positions` [n] (device)."""
         self.stepping = True
         self._filled = max(lengths) + 1
         if min(lengths) == max(lengths):
@@ -80,16 +80,16 @@ class DecodeState:
     capacity: int
     lm_hidden: Tensor  #: [slots, H] h' before the next patch: conditions it and decides whether it is the last
     residual_hidden: Tensor  #: [slots, H]
-    previous: Tensor  #: [slots, P, D] float32, the patch before the next one (zeros when it was text)
-    lengths: list[int] = field(default_factory=list)  #: positions filled, by active slot
+    previous: Tensor  #: [slots, P, D] float32, the patch before the next one (zeros if it was text)
+    lengths: list[int] = field(default_factory=list)  #: filled positions per active slot
 
     @staticmethod
     def allocate(
         config: VoxCPM2Config, slots: int, capacity: int, dtype: torch.dtype, device: torch.device | str
     ) -> DecodeState:
-        """Room for `slots` generations of at most `capacity` positions each (prompt and patches together).
+        """Allocate `slots` generations of at most `capacity` positions each (prompt and patches together).
 
-        Raises ValueError when capacity exceeds the model's `max_length`.
+        Raises ValueError if capacity exceeds the model's `max_length`.
         """
         if capacity > config.max_length:
             raise ValueError(
@@ -107,16 +107,16 @@ class DecodeState:
 
     @property
     def active(self) -> int:
-        """Slots in use."""
+        """Number of slots in use."""
         return len(self.lengths)
 
     @property
     def slots(self) -> int:
-        """Slots there are."""
+        """Number of slots."""
         return self.lm_hidden.shape[0]
 
     def release(self, slot: int) -> None:
-        """End a generation: the last active slot takes its place (callers keep their own lists in the same way)."""
+        """End a generation. The last active slot moves into its place, and callers must reorder their lists in the same way."""
         last = self.active - 1
         if slot != last:
             self.tslm.move(last, slot, self.lengths[last])

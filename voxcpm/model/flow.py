@@ -20,7 +20,7 @@ from voxcpm.sequence.training_batch import TrainingNoise
 
 @dataclass(frozen=True)
 class Solver:
-    """How a patch is solved."""
+    """Settings of the solver for a patch."""
 
     steps: int = 10
     sway: float = 1.0  #: 0: uniform times; 1: denser near the noise end
@@ -29,19 +29,19 @@ class Solver:
 
     @property
     def zero_steps(self) -> int:
-        """First steps whose velocity is taken as zero (CFG-Zero*): one up to 48 steps."""
+        """Number of first steps with zero velocity (CFG-Zero*): one for up to 48 steps."""
         return max(1, int(0.04 * (self.steps + 1))) if self.cfg_zero_star else 0
 
 
 def time_grid(steps: int, sway: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    """[steps + 1] times from 1 to 0: u + sway (cos(pi/2 u) - 1 + u) for u even over [1, 0], computed in `dtype`."""
+    """[steps + 1] times from 1 to 0: u + sway (cos(pi/2 u) - 1 + u) for u evenly spaced over [1, 0], computed in `dtype`."""
     u = torch.linspace(1, 0, steps + 1, dtype=dtype)
     return u + sway * (torch.cos(pi / 2 * u) - 1 + u)
 
 
 @lru_cache(maxsize=64)
 def time_steps(steps: int, sway: float, dtype: torch.dtype) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The times the estimator is given and the length of each step; the time is advanced by subtraction, as rounded."""
+    """Return the estimator's times and the length of each step. The time advances by subtraction, with rounding in `dtype`."""
     grid = time_grid(steps, sway, dtype)
     t = grid[0]
     seen, lengths = [], []
@@ -70,10 +70,10 @@ class FlowMatching(nn.Module):
         self.exact = False  #: see `VoxCPM2.set_exact`
 
     def solve(self, mu: Tensor, previous: Tensor, noise: Tensor, cfg: Tensor | float, solver: Solver) -> Tensor:
-        """Draw patches. mu: [N, 2*Hd], previous: [N, P, D], noise: [N, P, D] N(0,1), cfg: one or [N] guidance weights.
+        """Generate patches. mu: [N, 2*Hd], previous: [N, P, D], noise: [N, P, D] N(0,1), cfg: one or [N] guidance weights.
 
         Returns [N, P, D], float32 (in exact mode mu's dtype). v = s v_u + w (v_c - s v_u), where v_u has mu = 0 and the same
-        previous patch. At w = 1 that is v_c, so rows with w = 1 have no unguided branch.
+        previous patch. For w = 1 this is v_c, so rows with w = 1 have no unconditional branch.
         """
         numbers = mu.dtype if self.exact else torch.float32
         x = noise.to(device=mu.device, dtype=numbers) * solver.temperature
@@ -99,7 +99,7 @@ class FlowMatching(nn.Module):
     def _time_tokens(
         self, times: tuple[float, ...], lengths: tuple[float, ...], dtype: torch.dtype, device: torch.device
     ) -> Tensor:
-        """Time tokens of all steps in one call, [steps, Hd]."""
+        """Compute the time tokens of all steps in one call, [steps, Hd]."""
         t = torch.tensor(times, dtype=dtype, device=device)
         dt = torch.tensor(lengths, dtype=dtype, device=device) if self.mean_mode else torch.zeros_like(t)
         return self.estimator.time(t, dt)
@@ -107,10 +107,11 @@ class FlowMatching(nn.Module):
     def training_error(
         self, data: Tensor, mu: Tensor, previous: Tensor, noise: TrainingNoise, progress: float
     ) -> tuple[Tensor, Tensor]:
-        """Squared velocity error of N patches: data, previous [N, P, D], mu [N, 2*Hd], noise: fields [N, ...].
+        """Return the squared velocity error of N patches. data, previous: [N, P, D], mu: [N, 2*Hd], noise: fields [N, ...].
 
-        Returns ([N, P] mean over D, float32, with gradient; [N] flow times). y = (1-t) data + t z; the target is z - data,
-        in mean mode minus (t-r) du/dt (MeanFlow), with u's derivative along the flow by forward-mode differentiation.
+        Returns ([N, P] mean over D, float32, with gradient; [N] flow times). y = (1-t) data + t z; the target is z - data.
+        In mean mode (t-r) du/dt is subtracted from the target (MeanFlow). Forward-mode differentiation gives the derivative
+        of u along the flow.
         """
         dtype = mu.dtype
         keep = noise.cfg_keep_uniform > self.config.training_cfg_rate
@@ -147,7 +148,7 @@ class FlowMatching(nn.Module):
         return previous + chosen * noise.cond_noise_normal * self.config.noise_cond_scale
 
     def _flow_time(self, draw: Tensor) -> Tensor:
-        """log-norm: sigmoid(-0.4 + N(0,1)); uniform: as drawn."""
+        """Return flow times from a draw. log-norm: sigmoid(-0.4 + N(0,1)); uniform: the draw."""
         return torch.sigmoid(draw.float() - 0.4) if self.config.t_scheduler == "log-norm" else draw.float()
 
     def _two_times(self, noise: TrainingNoise, t: Tensor, progress: float) -> tuple[Tensor, Tensor]:
@@ -170,7 +171,7 @@ class FlowMatching(nn.Module):
 
 
 def _guided_rows(cfg: Tensor | float, mu: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None, bool]:
-    """(weights of the guided rows [G, 1, 1], their indices or None, whether that is every row)."""
+    """Return (weights of the guided rows [G, 1, 1], their indices or None if there are none, whether all rows are guided)."""
     weights = torch.as_tensor(cfg, dtype=torch.float64).reshape(-1)
     weights = weights.expand(mu.shape[0]) if weights.numel() == 1 else weights
     guided = (weights != 1.0).nonzero().squeeze(1)

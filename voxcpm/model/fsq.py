@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class FSQ(nn.Module):
-    """q = round(S tanh(in_proj h)) / S, y = out_proj q: 2S + 1 levels a dimension (S = 9 gives 19)."""
+    """q = round(S tanh(in_proj h)) / S, y = out_proj q: 2S + 1 levels per dimension (S = 9 gives 19)."""
 
     def __init__(self, width: int, latent: int, scale: int) -> None:
         super().__init__()
@@ -16,9 +16,9 @@ class FSQ(nn.Module):
         self.scale = scale
 
     def quantise(self, h: Tensor) -> Tensor:
-        """[..., H] -> [..., L] on the grid k/S; gradients pass as if it had not been rounded (straight through).
+        """Quantize [..., H] to [..., L] on the grid k/S; gradients pass as if there were no rounding (straight-through).
 
-        Halves are rounded to even. Between levels the gradient is that of tanh, as z + stopgrad(q - z).
+        Halves are rounded to even. The gradient is that of tanh: z + stopgrad(q - z).
         """
         z = torch.tanh(self.in_proj(h))
         q = torch.round(z * self.scale) / self.scale

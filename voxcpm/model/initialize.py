@@ -1,4 +1,4 @@
-"""Fresh weights for training from scratch."""
+"""Initial weights for training from scratch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from voxcpm.model.tower import Tower
 
 
 def initialise(model: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Fill a `VoxCPM2` with weights to start training from, at any width.
+    """Initialize the weights of a `VoxCPM2` of any width for training from scratch.
 
-    Linears: normal with std 1/sqrt(fan_in) (0.022 at the release's width), biases zero; the last linear of each residual
-    branch is divided by sqrt(2 layers), so that depth does not blow the stream up; embeddings and the special token 0.1, in
-    proportion to those branches; the velocity and stop outputs 0.02, so that both losses start near their trivial value.
+    Linears are normal with std 1/sqrt(fan_in) (0.022 at the release's width), and biases are zero. The last linear of each
+    residual branch is divided by sqrt(2 layers), so that the residual stream does not grow with depth. Embeddings and the
+    special token have std 0.1, in proportion to those branches. The velocity and stop outputs have std 0.02, so that both
+    losses start near their trivial values.
     """
     with torch.no_grad():
         for name, module in model.named_modules():

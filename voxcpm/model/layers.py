@@ -1,4 +1,4 @@
-"""The small parts of a tower: RMSNorm, rotary positions with LongRoPE, the gated MLP."""
+"""The small modules of a tower: RMSNorm, rotary positions with LongRoPE, the gated MLP."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class SwiGLU(nn.Module):
 def rope_table(
     theta: float, factors: tuple[float, ...], amplitude: float, positions: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [positions, head_dim] in float32: angle(p, j) = p * theta^(-2j/hd) / factor_j, both halves alike.
+    """Cosines and sines [positions, head_dim] in float32: angle(p, j) = p * theta^(-2j/hd) / factor_j, equal in both halves.
 
-    LongRoPE's amplitude is multiplied in. The tables are shared by all towers with the same settings.
+    They are multiplied by LongRoPE's amplitude. All towers with the same settings share the tables.
     """
-    with torch.inference_mode(False):  # a table made during inference must serve training too
+    with torch.inference_mode(False):  # a table made during inference must be usable in training
         half = len(factors)
         exponent = torch.arange(half, dtype=torch.float32, device=device) * 2 / (2 * half)
         frequency = 1.0 / (theta**exponent)
@@ -58,9 +58,9 @@ def rope_table(
 
 
 def rotary(config: TowerConfig, positions: Tensor | int, device: torch.device) -> tuple[Tensor, Tensor] | None:
-    """(cos, sin) for positions [..., T] (or 0..positions-1), each [..., T, head_dim]; None for a tower without RoPE.
+    """Return (cos, sin) for positions [..., T] (or 0..positions-1), each [..., T, head_dim]; None for a tower without RoPE.
 
-    A position beyond the tower's `max_positions` raises an IndexError.
+    Raises IndexError for a position beyond the tower's `max_positions`.
     """
     if config.rope_theta is None:
         return None
@@ -69,21 +69,21 @@ def rotary(config: TowerConfig, positions: Tensor | int, device: torch.device) -
     )
     if isinstance(positions, int):
         if positions > config.max_positions:
-            raise IndexError(f"{positions} positions, but the tower knows {config.max_positions}")
+            raise IndexError(f"{positions} positions, but the tower's maximum is {config.max_positions}")
         return cos[:positions], sin[:positions]
     return cos[positions], sin[positions]
 
 
 def signed(sin: Tensor) -> Tensor:
-    """A table of sines [..., hd] as `rotate` takes it: the first half negated, once for all layers."""
+    """Sines [..., hd] in the form that `rotate` takes: the first half negated, once for all layers."""
     first, second = sin.chunk(2, dim=-1)
     return torch.cat((-first, second), dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """Turn [B, heads, T, hd] by tables that broadcast to it: (x1, x2) -> x cos + (-x2, x1) sin, computed in float32.
+    """Rotate [B, heads, T, hd] by tables that broadcast to it: (x1, x2) -> x cos + (-x2, x1) sin, computed in float32.
 
-    Returns float32, for the caller to round where its kernel wants that.
+    Returns float32; the caller rounds it if its kernel needs another dtype.
     """
     wide = x.float()
     return torch.addcmul(wide * cos, wide.roll(wide.shape[-1] // 2, -1), signed_sin)

@@ -17,7 +17,7 @@ from voxcpm.model.tower import Tower
 def sinusoid(t: Tensor, width: int) -> Tensor:
     """[N] -> [N, width]: sin then cos of 1000 t w_k, w_k = exp(-k ln(10000) / (width/2 - 1)), computed in t's dtype.
 
-    In bfloat16 1000 t keeps 8 bits and the result is far off (up to 1.8); pass float32 unless that is wanted.
+    In bfloat16, 1000 t has only 8 bits and the error of the result is up to 1.8. Pass float32 unless that is intended.
     """
     half = width // 2
     w = torch.exp(torch.arange(half, device=t.device).to(t.dtype) * -(log(10000.0) / (half - 1)))
@@ -40,13 +40,13 @@ class TimeMLP(nn.Module):
 
 @dataclass(frozen=True)
 class Condition:
-    """What does not change while one patch is solved: the hidden states' tokens and those of the previous patch."""
+    """The inputs that are constant over a patch's solver steps: tokens of the hidden states and of the previous patch."""
 
-    mu: Tensor  #: [N, 2, Hd], semantic first; zeros for the branch without guidance
+    mu: Tensor  #: [N, 2, Hd], semantic first; zeros for the unconditional branch
     previous: Tensor  #: [N, P, Hd]
 
     def join(self, other: Condition) -> Condition:
-        """Both one after the other."""
+        """Concatenate two conditions along N."""
         return Condition(torch.cat((self.mu, other.mu)), torch.cat((self.previous, other.previous)))
 
 
@@ -64,18 +64,24 @@ class LocDiT(nn.Module):
         self.decoder = Tower(config)
 
     def condition(self, mu: Tensor, previous: Tensor) -> Condition:
-        """mu: [N, 2*Hd] (semantic, residual), previous: [N, P, D]. Computed once a patch, used in every solver step."""
+        """Return the condition of mu: [N, 2*Hd] (semantic, residual) and previous: [N, P, D].
+
+        It is computed once per patch and used in every solver step.
+        """
         return Condition(mu.view(mu.shape[0], 2, self.width), self.cond_proj(previous))
 
     def time(self, t: Tensor, dt: Tensor) -> Tensor:
-        """[N], [N] -> [N, Hd]: time token. dt is the step's length in mean mode, else 0 (still embedded: it has biases)."""
+        """Return time tokens [N, Hd] for t, dt: [N].
+
+        dt is the length of the step in mean mode, otherwise 0, which is embedded too because the MLP has biases.
+        """
         dtype = self.decoder.norm.weight.dtype
         return self.time_mlp(sinusoid(t, self.width).to(dtype)) + self.delta_time_mlp(
             sinusoid(dt, self.width).to(dtype)
         )
 
     def velocity(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
-        """x: [N, P, D] noisy patch, time: [N, Hd] -> [N, P, D]."""
+        """Return the velocity [N, P, D] of a noisy patch x: [N, P, D] with time tokens [N, Hd]."""
         tokens = torch.cat((condition.mu, time.unsqueeze(1), condition.previous, self.in_proj(x)), dim=1)
         frames = x.shape[1]
         hidden = self.decoder(tokens, FULL, keep=slice(tokens.shape[1] - frames, tokens.shape[1]))

@@ -1,4 +1,4 @@
-"""LocEnc: the P frames of a patch become one vector."""
+"""LocEnc: encodes the P frames of a patch as one vector."""
 
 from __future__ import annotations
 

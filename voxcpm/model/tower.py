@@ -1,4 +1,4 @@
-"""The MiniCPM4 tower: the stack of pre-norm blocks that TSLM, RALM, LocEnc and LocDiT all are."""
+"""The MiniCPM4 tower: the stack of pre-norm blocks of TSLM, RALM, LocEnc and LocDiT."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ class Tower(nn.Module):
         keep: slice | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """[B, T, H] -> [B, T, H]; positions: [B, T] int64, 0..T-1 when None.
+        """[B, T, H] -> [B, T, H]; positions: [B, T] int64, 0..T-1 if None.
 
-        keep: the positions whose output is wanted (full reach only). The last block computes no others, which changes
-        nothing else: the others would only feed a next block.
+        keep: the positions whose output is needed (full reach only). The last block computes only these. This does not
+        change them, because the others would only be inputs of a next block.
         """
         return self.run_blocks(x, PassContext(reach, self.rope(x, positions), keep, cache))
 
     def rope(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        """(cos, signed sin) for the positions of x, as the blocks take them; None for a tower without RoPE."""
+        """Return (cos, signed sin) for the positions of x, in the blocks' form; None for a tower without RoPE."""
         tables = rotary(self.config, x.shape[1] if positions is None else positions, x.device)
         if tables is None:
             return None
@@ -75,7 +75,7 @@ class Tower(nn.Module):
         return cos, signed(sin)
 
     def run_blocks(self, x: Tensor, context: PassContext) -> Tensor:
-        """`forward` when the rotary tables are known."""
+        """Run `forward` with known rotary tables."""
         last = len(self.layers) - 1
         inner = PassContext(context.reach, context.rope, cache=context.cache)
         for index, block in enumerate(self.layers):

@@ -1,1 +1,1 @@
-"""From text and patches to the sequences the model reads, for inference and for training."""
+"""The model's input sequences from text and patches, for inference and for training."""

@@ -1,4 +1,4 @@
-"""The sequence organizations of VoxCPM2: which positions are text, which are patches.
+"""The sequence layouts of VoxCPM2: which positions are text, which are patches.
 
     basic, voice design        text 101
     reference, controllable    103 [reference patches] 104 text 101
@@ -23,17 +23,17 @@ AUDIO_START, AUDIO_END, REFERENCE_START, REFERENCE_END = 101, 102, 103, 104
 
 @dataclass(frozen=True)
 class Layout:
-    """One request as the model reads it. T positions, N of them patches."""
+    """The input sequence of one request: T positions, N of them patches."""
 
     text_tokens: Tensor  #: [T] int64, 0 at patches
     audio_mask: Tensor  #: [T] bool
     patches: Tensor  #: [N, P, D] float32, reference patches first, in the order of their positions
-    target_tokens: int  #: tokens of the text to be spoken, without the prompt's text and the marks
-    prompt_patches: int  #: Q, the last patches of the layout, which the generated ones continue
+    target_tokens: int  #: tokens of the text to be spoken, without the prompt's text and the special tokens
+    prompt_patches: int  #: Q, the number of prompt patches, the last of the layout; generation continues them
 
     @property
     def length(self) -> int:
-        """T."""
+        """The number of positions T."""
         return len(self.text_tokens)
 
     @property
@@ -48,16 +48,16 @@ class Layout:
         return rows
 
     def last_patch(self, config: VoxCPM2Config) -> Tensor:
-        """[P, D]: the patch at the last position, zeros where that is a token."""
+        """[P, D]: the patch at the last position, zeros if that is a token."""
         if bool(self.audio_mask[-1]):
             return self.patches[-1]
         return torch.zeros(config.patch_size, config.feat_dim)
 
     def context(self, most: int) -> Tensor:
-        """[C, P, D]: the last min(most, Q) prompt patches, which the codec hears before the first generated one.
+        """[C, P, D]: the last min(most, Q) prompt patches, which the codec decodes before the first generated one.
 
-        The reference takes them from all patches, so that a prompt shorter than `most` would be led by the reference clip's
-        end; here they are the prompt's only.
+        The official code takes them from all patches, so the end of the reference clip would precede a prompt shorter than
+        `most`. Here they are from the prompt only.
         """
         wanted = min(most, self.prompt_patches)
         return self.patches[len(self.patches) - wanted :]
@@ -71,9 +71,9 @@ def build_layout(
     reference: Tensor | None = None,
     prompt: Tensor | None = None,
 ) -> Layout:
-    """Lay out one request; reference: [R, P, D], prompt: [Q, P, D] latents. The mode follows from what is given.
+    """Build the layout of one request. reference: [R, P, D], prompt: [Q, P, D] latents. The given arguments set the mode.
 
-    Raises ValueError for a prompt without its text or the reverse.
+    Raises ValueError if a prompt is given without its text or the reverse, or if latents have another shape.
     """
     if (prompt is None) != (not prompt_text):
         raise ValueError("prompt audio and prompt text go together: give both or none")

@@ -20,7 +20,7 @@ _HAN_ONLY = re.compile(r"[\u4e00-\u9fff]{2,}\Z")
 
 
 class TextTokenizer:
-    """The tokenizer of a checkpoint folder (`tokenizer.json`). No BOS or EOS is ever added, whatever its config says."""
+    """The tokenizer of a checkpoint folder (`tokenizer.json`). BOS and EOS are never added, even if its config asks for them."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._bpe = tokenizer
@@ -31,7 +31,7 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> TextTokenizer:
-        """Read `tokenizer.json`. Raises FileNotFoundError, and CheckpointError for a file that holds something else."""
+        """Read `tokenizer.json`. Raises FileNotFoundError, and CheckpointError if the file is not a tokenizer."""
         path = Path(folder)
         path = path / "tokenizer.json" if path.is_dir() else path
         if not path.is_file():
@@ -40,16 +40,16 @@ class TextTokenizer:
 
     @property
     def size(self) -> int:
-        """Entries, added tokens included."""
+        """The number of entries, added tokens included."""
         return self._bpe.get_vocab_size(with_added_tokens=True)
 
     @property
     def unknown(self) -> int:
-        """The id of what it does not know."""
+        """The id of `<unk>`, 0 if there is none."""
         return self._unknown
 
     def pieces(self, text: str) -> list[str]:
-        """The pieces after the splitting of Chinese words. A split piece loses its space mark; others stay whole."""
+        """Split a text into pieces, and Chinese words into characters. A split piece loses its space mark; others stay whole."""
         pieces: list[str] = []
         for piece in self._bpe.encode(text, add_special_tokens=False).tokens:
             bare = piece.replace(SPACE_MARK, "")
@@ -60,11 +60,11 @@ class TextTokenizer:
         return pieces
 
     def encode(self, text: str) -> list[int]:
-        """Token ids. A character that the vocabulary lacks after splitting is `<unk>` (no byte fallback at that point)."""
+        """Return token ids. A character that is not in the vocabulary after splitting is `<unk>` (no byte fallback then)."""
         return [self._ids.get(piece, self._unknown) for piece in self.pieces(text)]
 
     def count(self, texts: list[str]) -> np.ndarray:
-        """int32 [texts]: the length of `encode` of each, many times as fast."""
+        """Return int32 [texts]: the number of ids from `encode` for each text, computed many times faster."""
         encoded = [one.ids for one in self._bpe.encode_batch_fast(texts, add_special_tokens=False)]
         ends = np.cumsum([0, *map(len, encoded)])
         lengths = np.zeros(int(ends[-1]) + 1, dtype=np.int64)
@@ -74,12 +74,12 @@ class TextTokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits of everything that token ids follow from."""
+        """A hash, 16 hex digits, of everything that determines the token ids."""
         return hashlib.sha256(self._bpe.to_str().encode()).hexdigest()[:16]
 
     @cached_property
     def _lengths(self) -> np.ndarray:
-        """int64 [ids]: how many pieces each id becomes."""
+        """int64 [ids]: the number of pieces that each id becomes."""
         found = np.ones(max(self._ids.values(), default=0) + 1, dtype=np.int64)
         for piece, number in self._ids.items():
             bare = piece.replace(SPACE_MARK, "")
@@ -94,10 +94,10 @@ def _load(path: str, _changed: int) -> TextTokenizer:
 
     try:
         return TextTokenizer(Tokenizer.from_file(path))
-    except Exception as error:  # The library raises Exception itself.
+    except Exception as error:  # The library raises plain Exception.
         raise CheckpointError(f"{path} is not a tokenizer that can be read ({' '.join(str(error).split())})") from None
 
 
 def collapse_whitespace(text: str) -> str:
-    """Newlines and runs of white space become one space each, at the ends too (the official API does not strip)."""
+    """Replace newlines and runs of white space by one space each, also at the ends (the official API does not strip)."""
     return re.sub(r"\s+", " ", text.replace("\n", " "))

@@ -1,7 +1,7 @@
-"""What a training step takes and gives: padded or packed rows in, the diffusion and the stop loss out.
+"""Input and output of a training step: padded or packed rows in, the diffusion and the stop loss out.
 
-The arithmetic is in `VoxCPM2.forward` (`model.training_losses(...)`); this file holds the values that cross the border, so
-that a trainer needs nothing else of the model. Shapes: B rows, T positions, P latent frames a patch, D latent channels.
+The computation is in `VoxCPM2.forward` (`model.training_losses(...)`). A trainer needs only the classes of this file and that
+call. Shapes: B rows, T positions, P latent frames per patch, D latent channels.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class BatchIndex:
-    """Where the audio, the loss and the documents of a batch are. Asked of tensors on a GPU, each would wait for its queue."""
+    """Positions of the audio, the loss and the documents of a batch.
+
+    `TrainingBatch.to` makes it on the CPU: on a GPU, finding each of them would wait for the GPU's queue.
+    """
 
     audio: tuple[Tensor, Tensor]  #: (rows, columns), [A] int64 each, of the patches, in row-major order
-    loss: tuple[Tensor, Tensor]  #: the same of the patches to be learned
-    lengths: tuple[int, ...] | None = None  #: of the documents in the sequence of all B*T positions; None: one per row
+    loss: tuple[Tensor, Tensor]  #: the same for the patches with a loss
+    lengths: tuple[int, ...] | None = None  #: of documents in the sequence of all B*T positions; None: one per row
     offsets: Tensor | None = None  #: [documents + 1] int32: 0 and the running sums of the lengths
 
     @staticmethod
     def of(batch: TrainingBatch) -> BatchIndex:
-        """The index of a batch, on its device."""
+        """Make the index of a batch, on the batch's device."""
         rows, columns = batch.audio_mask.nonzero(as_tuple=True)
         loss_rows, loss_columns = batch.loss_mask.nonzero(as_tuple=True)
         if batch.document_ids is None:
@@ -44,25 +47,25 @@ class BatchIndex:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Rows of positions, right padded; a row holds one document, or several one after the other (packed).
+    """Rows of positions, right-padded. A row holds one document, or several in sequence (packed).
 
     A position is a text token, a patch, or padding (both masks zero). Masks may be bool or 0/1 numbers.
     """
 
-    text_tokens: Tensor  #: [B, T] int64; 0 where the position is not text
+    text_tokens: Tensor  #: [B, T] int64; 0 if the position is not text
     text_mask: Tensor  #: [B, T]
     audio_mask: Tensor  #: [B, T]; disjoint from text_mask
-    features: Tensor  #: [B, T, P, D] latent patches; ignored where audio_mask is 0
-    loss_mask: Tensor  #: [B, T]; the patches to be learned (the references are not); a subset of audio_mask
-    stop_labels: Tensor  #: [B, T] int64; 1 at the last patch to be learned of a document, otherwise 0
+    features: Tensor  #: [B, T, P, D] latent patches; ignored if audio_mask is 0
+    loss_mask: Tensor  #: [B, T]; the patches with a loss (references have none); a subset of audio_mask
+    stop_labels: Tensor  #: [B, T] int64; 1 at the last patch with a loss of a document, otherwise 0
     position_ids: Tensor | None = None  #: [B, T] int64, from 0 in every document; None: 0..T-1
-    #: [B, T] int64, constant over a document and different from its neighbors'; None: one document per row. Nothing crosses
-    #: a border: neither attention, nor the hidden state or the patch that condition the next one. Padding: an id of no document.
+    #: [B, T] int64, constant over a document and different from its neighbors'; None: one document per row. Attention, hidden
+    #: states and conditioning patches do not cross a border. Padding has an id that no document has.
     document_ids: Tensor | None = None
-    #: [B, T, P, D]: what is heard of the audio (LocEnc, and the patch before the one that LocDiT makes) where that is not
-    #: `features`, which stay what is to be predicted; None: the features themselves.
+    #: [B, T, P, D]: the audio that the model is conditioned on (input of LocEnc, and LocDiT's previous patch), if it differs
+    #: from `features`, which are always the target; None: the features.
     heard: Tensor | None = None
-    #: Made by `to` before the batch leaves the CPU; None: the forward pass makes it. Set it to None with other masks or ids.
+    #: Made by `to` before the batch leaves the CPU; None: the forward pass makes it. Set it to None if masks or ids change.
     index: BatchIndex | None = None
 
     def to(self, device: torch.device | str) -> TrainingBatch:
@@ -75,14 +78,14 @@ class TrainingBatch:
 
 @dataclass(frozen=True)
 class TrainingNoise:
-    """Every random number of a training step, one set a position, so that a step can be repeated exactly.
+    """Every random number of a training step, one set per position, so that a step can be repeated exactly.
 
-    Only the entries at loss positions are read. `None` is allowed where the config never reads them: the `cond_noise` pair
-    when `noise_cond_prob_range` is (0, 0), `r_draw` and `rt_mask_uniform` when mean mode is off.
+    Only the entries at loss positions are read. A field that the config does not need may be None: the `cond_noise` pair if
+    `noise_cond_prob_range` is (0, 0), `r_draw` and `rt_mask_uniform` if mean mode is off.
     """
 
-    cfg_keep_uniform: Tensor  #: [B, T] U(0,1); the condition is kept where it is > training_cfg_rate
-    t_draw: Tensor  #: [B, T]; N(0,1) when t_scheduler is "log-norm", U(0,1) when "uniform"
+    cfg_keep_uniform: Tensor  #: [B, T] U(0,1); the condition is kept if it is > training_cfg_rate
+    t_draw: Tensor  #: [B, T]; N(0,1) if t_scheduler is "log-norm", U(0,1) if "uniform"
     z_normal: Tensor  #: [B, T, P, D] N(0,1); the noise end of the flow
     cond_noise_uniform: Tensor | None = None  #: [B, T] U(0,1)
     cond_noise_normal: Tensor | None = None  #: [B, T, P, D] N(0,1)
@@ -97,10 +100,10 @@ class TrainingNoise:
         log_norm: bool = True,
         device: torch.device | str = "cpu",
     ) -> TrainingNoise:
-        """Fresh numbers for positions of `shape` ([B, T] or [T]) and patches of `patch_shape` (P, D), float32.
+        """Draw numbers for positions of `shape` ([B, T] or [T]) and patches of `patch_shape` (P, D), float32.
 
-        The draws are made on the generator's device (the CPU without one), always all seven and in one order, so that they
-        do not depend on the device that computes or on what the config switches off.
+        The numbers are drawn on the generator's device (the CPU without one), always all seven fields in the same order.
+        They therefore do not depend on the device of the computation or on disabled options of the config.
         """
         source = generator.device if generator is not None else torch.device("cpu")
         places = {
@@ -114,7 +117,7 @@ class TrainingNoise:
     def for_documents(
         document_ids: Tensor, seeds: Mapping[tuple[int, int], int], patch_shape: tuple[int, int], log_norm: bool = True
     ) -> TrainingNoise:
-        """Numbers that belong to the documents, not to their place in the batch.
+        """Draw numbers that depend on the documents, not on their place in the batch.
 
         document_ids: [B, T]; seeds: (row, document id) -> seed, e.g. a hash of (run seed, step, sample id). Positions whose
         (row, id) has no seed are padding and get zeros. A document's numbers are those of `draw((length,), ...)` with a CPU
@@ -135,7 +138,7 @@ class TrainingNoise:
         return TrainingNoise(**{name: tensor.to(document_ids.device) for name, tensor in target.items()})
 
     def at(self, rows: Tensor, columns: Tensor, device: torch.device) -> TrainingNoise:
-        """The numbers of N positions (rows, columns: [N]); every field becomes [N, ...]."""
+        """Select the numbers of N positions (rows, columns: [N]); every field becomes [N, ...]."""
         chosen: dict[str, Any] = {
             f.name: None if (value := getattr(self, f.name)) is None else value.to(device)[rows, columns]
             for f in fields(self)
@@ -150,7 +153,7 @@ class TrainingNoise:
         return TrainingNoise(**moved)
 
     def padded(self, missing: int) -> TrainingNoise:
-        """Fields [N, ...] with `missing` zero rows appended."""
+        """Return fields [N, ...] with `missing` zero rows appended."""
         longer: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
@@ -159,11 +162,11 @@ class TrainingNoise:
 
 
 _PATCH_FIELDS = ("z_normal", "cond_noise_normal")
-"""Fields of TrainingNoise with numbers for every value of a patch; the others have one a position."""
+"""Fields of TrainingNoise with a number for every value of a patch; the others have one per position."""
 
 
 def _draw_into(places: Mapping[str, Tensor], generator: torch.Generator | None, log_norm: bool) -> None:
-    """Fill the fields' tensors (contiguous), always all seven and in one order."""
+    """Fill the fields' tensors (contiguous), always all seven and in the same order."""
     times = ("r_draw", "t_draw")
     for name in ("cfg_keep_uniform", "cond_noise_uniform", "cond_noise_normal", *times, "rt_mask_uniform", "z_normal"):
         if name in _PATCH_FIELDS or (name in times and log_norm):
@@ -173,7 +176,7 @@ def _draw_into(places: Mapping[str, Tensor], generator: torch.Generator | None, 
 
 
 def _runs(ids: Tensor) -> Iterator[tuple[int, int, int]]:
-    """(row, start, stop) of every run of one document id in ids [B, T], on the CPU."""
+    """Yield (row, start, stop) of every run of one document id in ids [B, T], on the CPU."""
     for row, line in enumerate(ids):
         borders = (line.diff().nonzero().squeeze(1) + 1).tolist()
         yield from ((row, start, stop) for start, stop in pairwise((0, *borders, len(line))))
@@ -183,10 +186,12 @@ def _runs(ids: Tensor) -> Iterator[tuple[int, int, int]]:
 class Losses:
     """The two losses of a batch, as means (to report) and as sums and counts (to normalize over a whole optimizer step).
 
-    diffusion = diffusion_sum / max(diffusion_count, 1), the mean over loss positions and their P frames of the squared velocity
-    error averaged over D; stop = stop_sum / max(stop_count, 1), the mean cross-entropy over loss positions. With gradient
-    accumulation or several ranks, back-propagate `diffusion_sum / total_count` instead of the mean of means, where
-    total_count sums `diffusion_count` (= P x loss positions of the batch, known before the forward pass) over the step.
+    diffusion = diffusion_sum / max(diffusion_count, 1): the squared velocity error, averaged over D, then over loss positions
+    and their P frames. stop = stop_sum / max(stop_count, 1): the mean cross-entropy over loss positions.
+
+    With gradient accumulation or several ranks, backpropagate `diffusion_sum / total_count` instead of the mean of means.
+    total_count is the sum of `diffusion_count` over the step. `diffusion_count` (P x loss positions of the batch) is known
+    before the forward pass.
     """
 
     diffusion: Tensor  #: scalar float32, with gradient

@@ -1,8 +1,8 @@
-"""Training samples: the layouts of training, and rows of a batch made from them.
+"""Training samples: their layouts, and the rows of a batch made from them.
 
 plain           text 101 [target] 102
 with reference  103 [reference] 104 text 101 [target] 102
-prompt only     text 103 [clip] 104      (nothing is learned)
+prompt only     text 103 [clip] 104      (no loss)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from voxcpm.sequence.training_batch import TrainingBatch
 
 @dataclass(frozen=True)
 class Sample:
-    """One document. T positions, A of them patches to be learned."""
+    """One document: T positions, N of them patches."""
 
     text_tokens: Tensor  #: [T] int64
     audio_mask: Tensor  #: [T] bool
@@ -29,16 +29,16 @@ class Sample:
 
     @property
     def length(self) -> int:
-        """T."""
+        """The number of positions T."""
         return len(self.text_tokens)
 
 
 def lay_out_sample(
     text_ids: Sequence[int], target: Tensor, reference: Tensor | None = None, prompt_only: bool = False
 ) -> Sample:
-    """Lay out a sample; target: [A, P, D], reference: [R, P, D] latents of another clip of the same voice.
+    """Build the layout of a sample. target: [A, P, D], reference: [R, P, D] latents of another clip of the same voice.
 
-    Raises ValueError for a prompt-only sample with a reference or a target without patches.
+    Raises ValueError if the target has no patches or a prompt-only sample has a reference.
     """
     if len(target) == 0:
         raise ValueError("a training sample needs at least one patch")
@@ -60,7 +60,7 @@ def lay_out_sample(
     last = len(ids) - 1
     add([REFERENCE_END if prompt_only else AUDIO_END])
     labels = torch.zeros(len(ids), dtype=torch.int64)
-    # The reference marks a prompt's last patch too; without a loss there it is not read.
+    # The official code labels a prompt's last patch too; without a loss the label is not read.
     labels[last] = 1
     return Sample(
         torch.tensor(ids, dtype=torch.int64),
@@ -72,10 +72,11 @@ def lay_out_sample(
 
 
 def pack_rows(rows: Sequence[Sequence[Sample]], length: int | None = None) -> TrainingBatch:
-    """A batch whose rows are the given samples one after the other, right padded to `length` (or to the longest row).
+    """Make a batch whose rows are the given samples in sequence, right-padded to `length` (or to the longest row).
 
-    document_ids count from 0 in each row, padding is -1; position_ids start from 0 in every document. Raises ValueError if
-    a row is longer than `length`.
+    document_ids count from 0 in each row, padding is -1. position_ids start from 0 in every document.
+
+    Raises ValueError if a row is longer than `length`.
     """
     longest = max(sum(sample.length for sample in row) for row in rows)
     length = longest if length is None else length

@@ -1,6 +1,6 @@
 """Checkpoint folders in the official layout: config.json, model.safetensors, the codec's file, the tokenizer's files.
 
-Reading is strict, unlike the reference's: a missing, unexpected, misshapen or NaN tensor is an error that names it.
+Unlike in the official code, reading is strict: a missing, unexpected, misshapen or NaN tensor is an error that names it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DTYPES = {
 
 
 def parse_dtype(name: str | torch.dtype) -> torch.dtype:
-    """A torch dtype from a config's word; raises CheckpointError for others."""
+    """Return the torch dtype of a name in a config. Raises CheckpointError for an unknown name."""
     if isinstance(name, torch.dtype):
         return name
     if name not in DTYPES:
@@ -52,9 +52,9 @@ def find_checkpoint(
     local_files_only: bool = False,
     revision: str | None = None,
 ) -> Path:
-    """The folder of a checkpoint: a folder as given, else a hub id, fetched with huggingface_hub.
+    """Return the folder of a checkpoint: a folder as given, otherwise that of a hub id, fetched with huggingface_hub.
 
-    Raises FileNotFoundError with what to do when it is neither here nor to be had.
+    Raises FileNotFoundError, which says what to do, if it is not a local folder and cannot be fetched.
     """
     path = Path(path_or_id).expanduser()
     if path.is_dir():
@@ -91,11 +91,11 @@ def find_checkpoint(
 
 
 def read_tensors(path: Path, leave_mapped: Callable[[str], bool] = lambda name: False) -> dict[str, Tensor]:
-    """Tensors of a safetensors file or a torch file (`weights_only`, `state_dict` unwrapped).
+    """Read the tensors of a safetensors file or a torch file (`weights_only`, `state_dict` unwrapped).
 
-    Each has separate memory, except those with a name that `leave_mapped` picks: they share a mapping of the file, for a
-    caller who soon replaces all of them by another form. (The pages of all tensors of a mapping stay resident while one
-    of them is alive.)
+    Each tensor of a safetensors file has separate memory, except those with a name that `leave_mapped` selects. These share
+    a mapping of the file, for a caller that soon converts all of them to another form. (The pages of all tensors of a mapping
+    stay resident while one of them is alive.) Raises CheckpointError if the file cannot be read.
     """
     try:
         if path.suffix == ".safetensors":
@@ -122,17 +122,17 @@ def _first_file(folder: Path, names: tuple[str, ...]) -> Path:
 
 
 def model_file(folder: Path) -> Path:
-    """The file with the model's weights. Raises FileNotFoundError."""
+    """The file with the model's weights. Raises FileNotFoundError if there is none."""
     return _first_file(folder, ("model.safetensors", "pytorch_model.bin"))
 
 
 def codec_file(folder: Path) -> Path:
-    """The file with the codec's weights. Raises FileNotFoundError."""
+    """The file with the codec's weights. Raises FileNotFoundError if there is none."""
     return _first_file(folder, ("audiovae.safetensors", "audiovae.pth"))
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], where: str) -> None:
-    """Raise CheckpointError that names missing, unexpected, misshapen and non-finite tensors."""
+    """Raise CheckpointError if tensors are missing, unexpected, misshapen or not finite; the message names them."""
     problems = []
     for title, names in (
         ("missing", sorted(expected.keys() - tensors.keys())),
@@ -156,8 +156,10 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Si
 
 
 class _NoInitialisation(TorchFunctionMode):
-    """Inside, torch.nn.init does nothing: the weights are replaced anyway, and drawing some on the meta device imports
-    torch's compiler (1 to 2 s)."""
+    """While active, torch.nn.init does nothing.
+
+    The weights are replaced anyway, and initializing them on the meta device imports torch's compiler (1 to 2 s).
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
@@ -176,9 +178,10 @@ def load_backbone(
     device: torch.device | str = "cpu",
     to_be_packed: bool = False,
 ) -> VoxCPM2:
-    """The model of a checkpoint folder in the config's dtype or another; ready for inference, gradients off.
+    """Load the model of a checkpoint folder, in the config's dtype or another, ready for inference, gradients off.
 
     to_be_packed: `pack_linears` comes next, so the linears' weights need no separate memory until then.
+
     Raises FileNotFoundError and CheckpointError.
     """
     folder = Path(folder)
@@ -198,16 +201,17 @@ def load_backbone(
 
 
 def build_codec(config: VoxCPM2Config) -> AudioVAE:
-    """The codec of a config, without its weights."""
+    """Build the codec of a config, without trained weights."""
     from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 
     return AudioVAE(AudioVAEConfig.from_dict(config.audio_vae_config))
 
 
 def load_codec(folder: str | Path, device: torch.device | str = "cpu", to_be_folded: bool = False) -> AudioVAE:
-    """The codec of a checkpoint folder, always float32: `audiovae.safetensors`, else `audiovae.pth`.
+    """Load the codec of a checkpoint folder, always float32: `audiovae.safetensors`, otherwise `audiovae.pth`.
 
     to_be_folded: `fold_weight_norm` comes next, so the decoder needs no separate memory until then.
+
     Raises FileNotFoundError and CheckpointError.
     """
     folder = Path(folder)
@@ -230,11 +234,14 @@ def save_pretrained(
     codec: AudioVAE | Mapping[str, Tensor] | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> Path:
-    """Write a checkpoint in the official layout; it appears whole or not at all, an older one at the place is replaced.
+    """Write a checkpoint in the official layout and return its folder. It appears whole or not at all, and replaces an older one.
 
-    model: a model or its full state dict; codec: a codec or its state dict (None: copied from `source`); source: the checkpoint
-    folder the tokenizer (and codec) files are copied from, ValueError where it has no tokenizer; dtype: of the written weights
-    (None: the config's, which is written with it). Returns the folder.
+    model: a model or its full state dict.
+    source: the checkpoint folder from which the tokenizer (and codec) files are copied.
+    codec: a codec or its state dict; None: copied from `source`.
+    dtype: of the written weights, also written to the config; None: the config's.
+
+    Raises ValueError if `source` has no tokenizer.
     """
     folder = Path(folder)
     if source is not None and not (Path(source) / "tokenizer.json").is_file():

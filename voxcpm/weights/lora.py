@@ -1,4 +1,4 @@
-"""LoRA adapters in the official format: keys `<linear>.lora_A [r, in]`, `<linear>.lora_B [out, r]`, `lora_config.json` beside.
+"""LoRA adapters in the official format: keys `<linear>.lora_A [r, in]`, `<linear>.lora_B [out, r]`, and `lora_config.json`.
 
 y = W x + b + dropout(B A x) * alpha / r: the dropout is on the adapter's output.
 """
@@ -28,7 +28,7 @@ _PROJECTIONS = ("enc_to_lm_proj", "lm_to_dit_proj", "res_to_dit_proj", "fusion_c
 
 @dataclass(frozen=True)
 class LoRAConfig:
-    """Which linears get an adapter, and its size. LocEnc never gets one."""
+    """The linears that get an adapter, and its size. LocEnc never gets one."""
 
     enable_lm: bool = False  #: target_modules_lm in TSLM and RALM
     enable_dit: bool = False  #: target_modules_dit in LocDiT
@@ -42,26 +42,26 @@ class LoRAConfig:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> LoRAConfig:
-        """Read `lora_config.json`'s content (with or without its outer `lora_config`); unknown fields are ignored."""
+        """Read the content of `lora_config.json` (with or without the outer key `lora_config`); unknown fields are ignored."""
         values = values.get("lora_config", values)
         names = {f.name for f in fields(LoRAConfig)}
         known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names}
         return LoRAConfig(**known)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """The config as JSON values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 class LoRALinear(nn.Linear):
-    """A linear with an adapter; `weight` and `bias` are the base's own tensors under their own names."""
+    """A linear with an adapter; `weight` and `bias` are the base linear's tensors, under the same names."""
 
     lora_A: nn.Parameter  # noqa: N815 (the names are the checkpoint's)
     lora_B: nn.Parameter  # noqa: N815
     scale: float
     dropout: float
     enabled: bool
-    _base: PackedLinear | None  #: the base in the CPU's inference form, where it was in that; no part of the state dict
+    _base: PackedLinear | None  #: the base in the CPU's inference form, if it had that form; not in the state dict
 
     @classmethod
     def around(cls, linear: nn.Linear | PackedLinear, config: LoRAConfig) -> LoRALinear:
@@ -79,7 +79,7 @@ class LoRALinear(nn.Linear):
         self.scale = config.alpha / config.r
         self.dropout = config.dropout
         self.enabled = True
-        # Not a registered submodule. Its kernel stays in use, so that a disabled adapter changes no bit.
+        # Not a registered submodule. Its kernel is still used, so that with a disabled adapter the output is the same bit for bit.
         object.__setattr__(self, "_base", base)
         self.training = linear.training
         return self
@@ -93,11 +93,11 @@ class LoRALinear(nn.Linear):
         return y + F.dropout(added, self.dropout, self.training) * self.scale
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        object.__setattr__(self, "_base", None)  # laid out for where it was
+        object.__setattr__(self, "_base", None)  # its layout is for the old device and dtype
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def plain(self) -> nn.Linear:
-        """The base linear again, not packed."""
+        """Return the base linear, not packed."""
         with torch.device("meta"):
             linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
         linear.weight, linear.bias = self.weight, self.bias
@@ -135,9 +135,9 @@ def adapters(model: nn.Module) -> dict[str, LoRALinear]:
 
 
 def apply_lora(model: VoxCPM2, config: LoRAConfig, train: bool = False) -> list[str]:
-    """Give the model adapters (those it has are removed first); returns the names of the adapted linears.
+    """Add adapters to the model (existing ones are removed first); return the names of the adapted linears.
 
-    train: freeze everything else. Raises ValueError when the config reaches no linear.
+    train: freeze everything else. Raises ValueError if the config selects no linear or the model is int8.
     """
     if is_quantised(model):
         raise ValueError("an int8 model takes no adapters: load it in float32 or bfloat16")
@@ -158,13 +158,13 @@ def apply_lora(model: VoxCPM2, config: LoRAConfig, train: bool = False) -> list[
 
 
 def remove_lora(model: VoxCPM2) -> None:
-    """Take all adapters off; the base weights are as they were."""
+    """Remove all adapters; the base weights are unchanged."""
     for name, module in adapters(model).items():
         _replace(model, name, module._base if module._base is not None else module.plain())
 
 
 def reset_lora(model: nn.Module) -> None:
-    """Make the adapters new: A Kaiming uniform, B zero, so that they add nothing."""
+    """Reinitialize the adapters: A Kaiming uniform, B zero, so that they add nothing."""
     for module in adapters(model).values():
         with torch.no_grad():
             nn.init.kaiming_uniform_(module.lora_A, a=sqrt(5))
@@ -172,13 +172,13 @@ def reset_lora(model: nn.Module) -> None:
 
 
 def enable_lora(model: nn.Module, enabled: bool) -> None:
-    """Switch the adapters on or off without taking them off."""
+    """Enable or disable the adapters without removing them."""
     for module in adapters(model).values():
         module.enabled = enabled
 
 
 def merge_lora(model: VoxCPM2) -> None:
-    """Add the adapters into the base weights (W + alpha/r B A) and take them off: no cost left, not to be undone."""
+    """Add the adapters to the base weights (W + alpha/r B A) and remove them. They cost no time then; this cannot be undone."""
     for name, module in adapters(model).items():
         with torch.no_grad():
             added = module.lora_B.float() @ module.lora_A.float() * module.scale
@@ -198,7 +198,7 @@ def lora_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def read_lora(path: str | Path) -> tuple[LoRAConfig | None, dict[str, Tensor]]:
-    """Config (None without a lora_config.json) and tensors of an adapter folder or file.
+    """Read the config (None without a lora_config.json) and the tensors of an adapter folder or file.
 
     Raises FileNotFoundError and CheckpointError.
     """
@@ -226,11 +226,12 @@ def read_lora(path: str | Path) -> tuple[LoRAConfig | None, dict[str, Tensor]]:
 def load_lora(
     model: VoxCPM2, path: str | Path, config: LoRAConfig | None = None, override: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Load adapter weights; returns (loaded keys, skipped keys: those the model has no place for).
+    """Load adapter weights; return (loaded keys, skipped keys). A key is skipped if the model has no such adapter.
 
-    The folder's own lora_config.json decides rank and scale; `config` only where there is none, or with `override`. A model
-    without adapters, or with others, is given those of that config. Raises CheckpointError when shapes disagree or nothing
-    fits.
+    The folder's lora_config.json sets rank and scale. `config` is used only if there is none, or with `override`. If there
+    is a config, its adapters replace those of the model.
+
+    Raises CheckpointError if shapes differ, adapter tensors are missing, or no key fits.
     """
     own, tensors = read_lora(path)
     settings = (config or own) if override else (own or config)
@@ -261,8 +262,7 @@ def load_lora(
 def save_lora(
     folder: str | Path, model: nn.Module | Mapping[str, Tensor], config: LoRAConfig, base_model: str = ""
 ) -> None:
-    """Write `lora_weights.safetensors` and `lora_config.json` (each whole or not at all). model: a model or its
-    `lora_state_dict`."""
+    """Write `lora_weights.safetensors` and `lora_config.json`, each atomically. model: a model or its `lora_state_dict`."""
     tensors = lora_state_dict(model) if isinstance(model, nn.Module) else model
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
