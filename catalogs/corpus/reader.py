@@ -14,7 +14,7 @@ import pyarrow as pa
 from catalogs.corpus.commit import CorpusError, committed_units, corpus_info, is_inside, read_records
 from catalogs.corpus.damage import reading
 from catalogs.corpus.duplicates import read_duplicates, with_duplicates
-from catalogs.corpus.schema import INDEX, SCHEMAS, fill, is_readable
+from catalogs.corpus.schema import INDEX, SCHEMAS, fill, required
 from catalogs.corpus.shards import Shard
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def annotation_files(root: str | Path, kind: str) -> list[Path]:
             part.startswith((".", "tmp")) for part in path.relative_to(base).parts
         ):
             with reading(path):
-                if is_readable(pq.read_schema(path), kind):
+                # By name only: other tools write the same columns with types that a cast converts, e.g. large strings.
+                if required(kind) <= set(pq.read_schema(path).names):
                     found.append(path)
     return found
 

@@ -39,10 +39,15 @@ COMMITTED_COLUMNS = len({*SEGMENTS.names, *INDEX.names}) + len(RECORDINGS) + len
 columns."""
 
 
+def required(kind: str) -> set[str]:
+    """Return the names of the columns that every file of a kind has."""
+    return {column.name for column in COLUMNS[kind] if not column.optional}
+
+
 def is_readable(found: pa.Schema, kind: str) -> bool:
     """Return True if a schema lacks only optional columns of a kind of file, and its columns have the declared types."""
     types = dict(zip(found.names, found.types, strict=True))
-    return all(types.get(c.name, c.type if c.optional else None) == c.type for c in COLUMNS[kind])
+    return required(kind) <= types.keys() and all(types.get(c.name, c.type) == c.type for c in COLUMNS[kind])
 
 
 def fill(table: pa.Table, schema: pa.Schema) -> pa.Table:

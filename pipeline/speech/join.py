@@ -61,8 +61,8 @@ def joined(parts: Sequence[Segment]) -> Segment:
         **{name: _JOINS[rule](parts, name) for name, rule in Measures.joining().items() if rule in _JOINS},
     )
     spoken = max(words[-1].end - words[0].start, 0.2) if words else whole.duration_s
-    for name, count in _COUNTS.items():
-        setattr(whole, name, count(whole.text or "") / spoken)
+    for name in (name for name, rule in Measures.joining().items() if rule is Join.FROM_TEXT):
+        setattr(whole, name, _COUNTS[name](whole.text or "") / spoken)
     return whole
 
 
@@ -77,7 +77,7 @@ def _mean(parts: Sequence[Segment], name: str, weight: Callable[[Segment], float
 
 def _texts(parts: Sequence[Segment], name: str) -> str | None:
     space = " " if text_unit(parts[0].language, parts[0].text or "") == "word" else ""
-    return space.join(text.strip() for part in parts if (text := getattr(part, name))) or None
+    return space.join(text for part in parts if (text := (getattr(part, name) or "").strip())) or None
 
 
 _JOINS: dict[Join, Callable[[Sequence[Segment], str], Any]] = {

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from corpus_builders import make_unit
 
@@ -14,6 +15,7 @@ from catalogs.corpus.columns import VIEW_COLUMNS, Measures
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import INDEX, SCHEMAS, fill, is_readable, segments_schema
+from catalogs.corpus.shards import to_table
 from catalogs.corpus.thresholds import Thresholds, apply_thresholds
 from catalogs.query.views import query
 from catalogs.report.report import build_report
@@ -104,6 +106,19 @@ def test_a_file_without_a_column_that_was_always_there_is_not_readable() -> None
     assert is_readable(older(INDEX), "index")
     empty = fill(older(INDEX).empty_table(), INDEX)
     assert empty.schema == INDEX and apply_thresholds(empty, Thresholds()).num_rows == 0
+
+
+def test_descriptions_that_another_tool_wrote_with_its_types_are_read(root: Path) -> None:
+    segment = Corpus(root).index.column("segment_id")[0].as_py()
+    row = {"segment_id": segment, "annotator": "theirs", "brief": "calm", "full": "A calm voice.", "tokens_in": 7}
+    table = to_table([row], SCHEMAS["descriptions"])
+    for name, kind in (("full", pa.large_string()), ("tokens_in", pa.int32())):
+        table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(kind))
+    path = root / "annotations" / "theirs" / "one.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(table, path)
+    assert [row["full"] for row in Corpus(root).annotations("descriptions").to_pylist()] == ["A calm voice."]
+    assert query(root, 'SELECT "full", tokens_in FROM descriptions')[1] == [("A calm voice.", 7)]
 
 
 def test_every_measure_is_a_column_and_a_field_of_a_segment() -> None:
