@@ -111,7 +111,7 @@ class _Compiled:
 
 
 def _shard(model: VoxCPM2, blocks: list[Block], config: TrainConfig, ranks: Ranks, device: torch.device) -> None:
-    """Shard the model with FSDP2: a block's weights are gathered when it runs and freed afterwards; the rest belongs to the root."""
+    """Shard the model with FSDP2: each block is gathered when it runs and freed afterwards; the rest belongs to the root."""
     mesh = init_device_mesh(device.type, (ranks.world,))
     half = config.compute.dtype == "bfloat16"
     policy = MixedPrecisionPolicy(
