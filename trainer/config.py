@@ -24,7 +24,7 @@ from trainer.sample_kinds import BY_LAYOUT
 
 
 class TrainError(RuntimeError):
-    """Training cannot start or continue; the message is one line that says what to do."""
+    """Training cannot start or continue; the message is one line that states what to do."""
 
 
 class FrozenSettings(BaseModel):
@@ -219,8 +219,8 @@ class ConditioningSettings(FrozenSettings):
     history_noise: float = Field(0.0, ge=0)
     """Largest noise (in units of the latents' scale) on the audio history that the model is conditioned on during training."""
     history_drop: float = Field(0.0, ge=0, lt=1)
-    """Share of the samples that are trained without their audio history, so that the model predicts each patch, not only the
-    first, from the text and the reference."""
+    """Share of the samples that are trained without their audio history. The model then predicts every patch, not only the first,
+    from the text and the reference."""
 
 
 class LaunchSettings(FrozenSettings):

@@ -63,7 +63,7 @@ class Corpora:
 
     @cached_property
     def table(self) -> Table:
-        """The candidate table of all corpora; built if there is none."""
+        """The candidate table of all of them; built if there is none."""
         return candidate_table(self.parts, self._spare or self._temporary, self._say)
 
     @cached_property

@@ -19,7 +19,7 @@ def noise_history(
     In training the past patches are exact; in inference they are the model's own output. A small model then follows the recorded
     history instead of the text and the reference, and cannot recover from its first mistake. There are two remedies, for batches
     of packed rows. noise: each patch gets Gaussian noise with a standard deviation drawn uniformly from [0, noise] (in units of
-    the latents' scale). drop: this share of the documents is conditioned on no history (zeros), so that the model predicts every
+    the latents' scale). drop: this share of the documents is conditioned on no history (zeros). The model then predicts every
     patch, not only the first, from the text and the reference. References and given beginnings stay exact, as in inference, and
     so do the targets of the prediction.
 

@@ -61,7 +61,7 @@ class ModelFacts:
     tokenizer: TextTokenizer | None
     """None: it is trained, or fetched, when the run starts."""
     codec: Path | None
-    """Where the codec is read from; None: it is trained, or fetched, when the run starts."""
+    """The folder that the codec is read from; None: it is trained, or fetched, when the run starts."""
     weights: int
     trained: int
 
@@ -69,7 +69,7 @@ class ModelFacts:
 def read_data(config: TrainConfig, say: Callable[[str], None] = lambda line: None, spare: Path | None = None) -> Data:
     """The corpora and their candidates; every phase has a mixture, and every segment's shard is there.
 
-    spare: where the candidate table goes if no corpus folder can be written to (default: a temporary folder).
+    spare: the folder for the candidate table if no corpus folder can be written to (default: a temporary folder).
     """
     corpora = Corpora(config.corpora, spare, say)
     found = {
