@@ -26,7 +26,7 @@ _KEPT = 2
 """Number of tables of other corpus states that are kept beside a new one: other runs may still need them."""
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 _LONG = 200_000
-"""Number of segments from which on a message announces the build: it takes about a minute per million (docs/benchmarks.md)."""
+"""Segments from which on the build is announced: it takes about a minute per million (docs/benchmarks.md)."""
 
 
 def candidate_table(parts: Sequence[Corpus], spare: Path, say: Callable[[str], None]) -> Table:

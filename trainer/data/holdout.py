@@ -27,7 +27,7 @@ def find_candidates(
     These are kept segments with text, with their descriptions and kept references, and accepted content-decoupled samples. A
     content-decoupled sample is spoken by a model, so it serves only as such a sample, and not as a reference.
 
-    Raises TrainError if there are no segments at all, or none in one of the requested languages.
+    Raises TrainError if the phase has no segment at all, or none in one of the requested languages.
     """
     table = corpora.table
     able = usable(table) & (table.seconds <= max_seconds) & corpora.chosen_rows(where, name)

@@ -32,7 +32,7 @@ _WORD_TIMES_KEPT = 10_000
 
 
 class SampleMaker:
-    """Makes samples from plans: latents of the clips, laid out. In continuation layouts there is no loss on the beginning."""
+    """Makes samples from plans: latents of the clips, laid out. In continuation layouts the beginning has no loss."""
 
     def __init__(self, corpora: Corpora, latents: Latents, config: VoxCPM2Config) -> None:
         self._corpora, self._latents = corpora, latents
