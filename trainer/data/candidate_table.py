@@ -40,7 +40,7 @@ def candidate_table(parts: Sequence[Corpus], spare: Path, say: Callable[[str], N
             found = _opened(base / key)
             if found is None:
                 with _locked(base):
-                    # Another process may have built it in the meantime.
+                    # Another process may have built it meanwhile.
                     found = _opened(base / key) or _built(parts, base, key, say)
             found.say = say
             return found
