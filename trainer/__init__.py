@@ -1,4 +1,4 @@
-"""Corpus in, checkpoint out. Importing this is light; torch comes with the first of the names below that is used."""
+"""Train a model from a corpus. Importing this package is cheap: torch is imported when one of the names below is first used."""
 
 from __future__ import annotations
 

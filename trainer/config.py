@@ -1,4 +1,4 @@
-"""Settings of `voxmill train`: what is trained on what, in which phases."""
+"""Settings of `voxmill train`: the model, the data and the phases."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from trainer.sample_kinds import BY_LAYOUT
 
 
 class TrainError(RuntimeError):
-    """Training cannot start or continue; the message is one line that says what to do."""
+    """Training cannot start or continue; the message is one line that states what to do."""
 
 
 class FrozenSettings(BaseModel):
-    """Settings in which an unknown key is an error and nothing changes once read."""
+    """Immutable settings in which an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +36,7 @@ class FrozenSettings(BaseModel):
 if TYPE_CHECKING:
 
     class LayoutWeights(FrozenSettings):
-        """How often each sample kind is drawn, in samples (relative weights), among those that any segment can serve."""
+        """Relative weight of each sample kind, in samples, among the kinds that at least one segment can serve."""
 
 else:
     LayoutWeights = create_model(
@@ -51,38 +51,41 @@ class Phase(FrozenSettings):
 
     steps: int = Field(gt=0)
     where: str = "true"
-    """SQL condition over the catalog's `segments`, besides `kept`."""
+    """SQL condition over the catalog's `segments`, in addition to `kept`."""
     languages: tuple[str, ...] | None = Field(None, min_length=1)
-    """Only these, and each of them must be there; None: all."""
+    """Train on these languages only; each must have kept segments. None: all languages."""
     max_seconds: float = Field(60.0, gt=0)
     max_positions: int = Field(4096, gt=8)
     """Positions of one packed row: text tokens and patches of several samples."""
     rows: int = Field(1, gt=0)
-    """Rows that go through the model at once."""
+    """Rows of one forward pass."""
     accumulate: int = Field(1, gt=0)
-    """A step is rows x accumulate rows, shared out equally among the ranks: on more of them it is the same step, sooner."""
+    """A step is rows x accumulate rows, divided equally among the ranks. More ranks compute the same step in less time."""
     layouts: LayoutWeights = LayoutWeights()
     layouts_from: LayoutWeights | None = None
-    """Weights to begin with: they go over into `layouts` in a straight line. None: `layouts` from the first sample on."""
+    """Initial weights, interpolated linearly to `layouts`. None: `layouts` from the first sample on."""
     ramp: float = Field(0.5, gt=0, le=1)
-    """With `layouts_from`: share of the phase's samples that this takes; their number is estimated from the segments' lengths."""
+    """Share of the phase's samples over which `layouts_from` is interpolated to `layouts`. The number of samples is estimated from
+    the segments' lengths."""
     max_repeats: float = Field(8.0, ge=1)
-    """How often a segment may be taken in one layout while all segments are gone through once: a layout that few segments can
-    serve gets a smaller share than was asked for beyond this, and so does a language."""
+    """How many times a segment may be drawn in one layout during one pass over all segments. If few segments can serve a layout,
+    this limits the layout's share. It limits the share of a language in the same way."""
     decoupled: float = Field(0.0, ge=0, le=1)
-    """Share of the `controllable` samples that are content-decoupled ones, where the corpus has such."""
+    """Share of the `controllable` samples that are content-decoupled, if the corpus has such samples."""
     brief: float = Field(0.5, ge=0, le=1)
-    """Share of the descriptions that are given in a few words ("a calm young woman"), as people write them, not in sentences."""
+    """Share of the descriptions that are given in a few words ("a calm young woman"), as users write them, not in sentences."""
     language_temperature: float = Field(1.0, ge=0, le=1)
-    """Exponent of the languages' hours: 1: as they are in the corpus; 0: equally many of each."""
+    """Exponent of each language's hours of audio: 1 keeps the shares of the corpus, 0 gives every language the same share."""
     language_weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
-    """Factors on these shares, 1 for a language that is not named, 0 leaves one out. At temperature 0 the shares themselves."""
+    """Factors on these shares: 1 for a language that is not listed, 0 to leave a language out. At temperature 0 the factors are
+    the relative shares themselves."""
     lr: float = Field(1e-4, gt=0)
     warmup: int = Field(0, ge=0)
     schedule: Literal["cosine", "constant", "linear", "wsd"] = "cosine"
-    """After the warm-up: cosine down to a tenth, constant, linear to zero, or constant with a linear fall at the end (wsd)."""
+    """After the warm-up: cosine decay to a tenth, constant, linear decay to zero, or constant with a linear decay at the end
+    (wsd)."""
     decay: float = Field(0.2, gt=0, le=1)
-    """Share of the phase's steps that the fall of `wsd` takes."""
+    """Share of the phase's steps over which `wsd` decays."""
 
     @model_validator(mode="after")
     def _ramp_from_somewhere(self) -> Phase:
@@ -92,7 +95,7 @@ class Phase(FrozenSettings):
 
 
 def _at_home(path: str) -> str:
-    """`~/x` as the folder it means: no shell has seen what stands in YAML, or after `--set output=`."""
+    """Expand `~/x`: no shell does so for a value in YAML, or after `--set output=`."""
     return os.path.expanduser(path)  # noqa: PTH111 - `x/` stays `x/`
 
 
@@ -100,7 +103,7 @@ FolderName = Annotated[str, AfterValidator(_at_home)]
 
 
 class LoRASettings(FrozenSettings):
-    """Adapters are trained instead of the weights; names and defaults of rank are those of the official recipe."""
+    """Train adapters instead of the weights. Names and the default rank are those of the official recipe."""
 
     enable_lm: bool = True
     enable_dit: bool = True
@@ -111,22 +114,22 @@ class LoRASettings(FrozenSettings):
 
 
 class ModelSettings(FrozenSettings):
-    """What is trained."""
+    """The model to train."""
 
     start: FolderName | None = None
     """A checkpoint folder or hub id to start from (with its codec and tokenizer); None: from scratch."""
     size: Literal["toy", "small", "2b"] = "toy"
     """Widths of a model from scratch (voxcpm/presets.py); 2b is the released model's."""
     config: dict[str, Any] | None = None
-    """A whole config.json instead of a size; its vocabulary follows the tokenizer, its codec the given one."""
+    """A whole config.json instead of a size. The tokenizer sets its vocabulary size; a given codec sets its codec settings."""
     tokenizer: FolderName | None = None
-    """From scratch: a folder with tokenizer.json, or the file; None: one is trained on the corpus' texts."""
+    """From scratch: a folder with tokenizer.json, or the file; None: train one on the texts of the corpus."""
     vocabulary: int = Field(512, ge=384)
-    """Entries of a tokenizer that is trained."""
+    """Number of entries of a tokenizer that is trained here."""
     codec: FolderName | None = None
-    """From scratch: a checkpoint folder, or what train-codec made, to take the codec from; None: one is trained shortly."""
+    """From scratch: a checkpoint folder, or the output of train-codec, to take the codec from; None: train one briefly."""
     codec_steps: int = Field(60, ge=0)
-    """Steps a codec that is trained here is trained for."""
+    """Number of training steps of a codec that is trained here."""
     lora: LoRASettings | None = None
     """With `start`: train adapters only."""
 
@@ -144,69 +147,70 @@ class OptimSettings(FrozenSettings):
 
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(0.01, ge=0)
-    """On matrices only: norms, biases and embeddings are left alone."""
+    """Applied to matrices only, not to norms, biases and embeddings."""
     clip: float = Field(1.0, gt=0)
-    """Largest norm of the gradient."""
+    """Maximum norm of the gradient."""
     stop_weight: float = Field(1.0, ge=0)
-    """Weight of the stop loss beside the diffusion loss."""
+    """Weight of the stop loss relative to the diffusion loss."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of a moving average of the weights, which is then what is published; None: off."""
+    """Decay of a moving average of the weights; checkpoints are then published with the average. None: off."""
 
 
 class ValidationSettings(FrozenSettings):
-    """Held-out segments, always scored with the same random numbers."""
+    """Validation on held-out segments, always with the same random numbers."""
 
     every: int | None = Field(None, gt=0)
-    """Steps between validations, with one at the last step; None: none, and nothing is held out."""
+    """Steps between validations; the last step is always validated. None: no validation, and nothing is held out."""
     share: float = Field(0.02, gt=0, lt=1)
-    """Share of the segments that is held out, chosen by a hash of their ids (a longer corpus keeps the old choice)."""
+    """Share of the segments that is held out, chosen by a hash of their ids (the choice stays the same when the corpus grows)."""
     segments: int = Field(64, gt=0)
-    """Held-out segments that are scored, at most."""
+    """Maximum number of held-out segments that are scored."""
     speak: int = Field(2, ge=0)
-    """Held-out sentences that are spoken at each validation, to be heard in TensorBoard and OUTPUT/heard."""
+    """Number of held-out sentences that are synthesized at each validation. Listen to them in TensorBoard or OUTPUT/heard."""
 
 
 class GuardSettings(FrozenSettings):
-    """What to do when the loss is NaN, infinite or spikes: the batch is skipped and reported. After `max_bad_steps` in a row the
-    weights go back to the last checkpoint from before them, while the data continues after them. Then the run gives up."""
+    """What to do if the loss is NaN, infinite or spikes: the batch is skipped and reported. After `max_bad_steps` in a row the
+    weights are restored from the last checkpoint before them, and the data continues after them. After `rollbacks` such
+    rollbacks the run fails."""
 
     spike: float | None = Field(5.0, gt=1)
-    """A loss above this multiple of the median of the last ones is a spike; None: skip only NaN and infinite losses."""
+    """A loss above this multiple of the median of the last losses is a spike. None: skip only NaN and infinite losses."""
     window: int = Field(50, ge=5)
-    """Losses in that median; with fewer, nothing is a spike."""
+    """Number of losses in that median. Before there are as many, no loss counts as a spike."""
     rollbacks: int = Field(1, ge=0)
-    """How often a run goes back."""
+    """How many times a run goes back to an earlier checkpoint."""
     max_bad_steps: int = Field(10, gt=0)
-    """Skipped steps in a row after which the weights go back, or the run gives up."""
+    """Number of skipped steps in a row after which the weights are rolled back, or the run fails."""
 
 
 class CheckpointSettings(FrozenSettings):
     """What is saved, how often, and for how long."""
 
     every: int = Field(500, gt=0)
-    """Steps between checkpoints; there is one at the last step."""
+    """Steps between checkpoints; the last step is always saved."""
     keep: int = Field(2, gt=0)
-    """Checkpoints kept: the newest."""
+    """Number of checkpoints to keep: the newest."""
     background: bool = False
-    """Write a checkpoint while training continues: what belongs to it is copied to the CPU's memory first."""
+    """Write a checkpoint while training continues: its tensors are copied to CPU memory first."""
     export_every: int | None = Field(None, gt=0)
     """Sharded runs: steps between exports to the official layout, at checkpoints; None: at the end only."""
 
 
 class ComputeSettings(FrozenSettings):
-    """What is computed on, and how."""
+    """The device, the arithmetic and the speed and memory options."""
 
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:N."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the arithmetic; weights and optimizer state are always float32."""
+    """Dtype of the arithmetic; weights and optimizer state are always float32."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; None: torch's choice."""
     compile: bool | Literal["auto"] = False
-    """torch.compile, block by block: on an H100 2.6 times as fast at the released size, after a minute or two of compiling. auto:
-    on a GPU in bfloat16 only (elsewhere every number of documents in a row is compiled again)."""
+    """Compile each block with torch.compile. On an H100 this is 2.6 times as fast at the released size, after a minute or two of
+    compiling. auto: only on a GPU in bfloat16 (otherwise each number of documents in a row needs another compilation)."""
     recompute: bool = False
-    """Activation checkpointing: keep each block's input only and compute the rest again in the backward pass."""
+    """Activation checkpointing: keep only each block's input and recompute the rest in the backward pass."""
 
 
 class ConditioningSettings(FrozenSettings):
@@ -215,8 +219,8 @@ class ConditioningSettings(FrozenSettings):
     history_noise: float = Field(0.0, ge=0)
     """Largest noise (in units of the latents' scale) on the audio history that the model is conditioned on during training."""
     history_drop: float = Field(0.0, ge=0, lt=1)
-    """Share of the samples that are trained without their audio history, so that the model predicts each patch, not only the
-    first, from the text and the reference."""
+    """Share of the samples that are trained without their audio history. The model then predicts every patch, not only the first,
+    from the text and the reference."""
 
 
 class LaunchSettings(FrozenSettings):
@@ -227,14 +231,14 @@ class LaunchSettings(FrozenSettings):
     workers: int = Field(1, gt=0)
     """Ranks that Ray starts."""
     address: str | None = None
-    """Of the Ray cluster; None: a local one."""
+    """Address of the Ray cluster; None: a local one."""
     parallel: Literal["auto", "none", "ddp", "fsdp"] = "auto"
-    """On several ranks: ddp holds the whole model on each, fsdp (FSDP2) a part. auto: ddp for adapters, else fsdp; none with
-    one process."""
+    """On several ranks: ddp holds the whole model on each rank, fsdp (FSDP2) a part of it. auto: ddp for adapters, otherwise fsdp;
+    none with one process."""
 
 
 class TrainConfig(FrozenSettings):
-    """Everything a run is made from; the resolved form is saved beside its checkpoints."""
+    """All settings of a run. The resolved form is saved beside its checkpoints."""
 
     corpus: FolderName | list[FolderName]
     """A corpus folder, or several."""
@@ -242,10 +246,10 @@ class TrainConfig(FrozenSettings):
     model: ModelSettings = ModelSettings()
     optim: OptimSettings = OptimSettings()
     phases: dict[str, Phase] = Field(min_length=1)
-    """In order; each has a name, so that `--set phases.toy.steps=10` works."""
+    """Phases by name, in the order of training. With names, `--set phases.toy.steps=10` works."""
     validation: ValidationSettings = ValidationSettings()
     steps: int | None = Field(None, gt=0)
-    """End after this number of steps in all, whatever the phases say; schedules stay as they are."""
+    """End after this total number of steps, even if the phases have more. The schedules do not change."""
     seed: int = Field(1, ge=0)
     compute: ComputeSettings = ComputeSettings()
     conditioning: ConditioningSettings = ConditioningSettings()
@@ -269,7 +273,7 @@ class TrainConfig(FrozenSettings):
         "export_every": "checkpoint.export_every",
         "max_bad_steps": "guard.max_bad_steps",
     }
-    """Settings that lay loose at the top level, and their names today: files and `--set` may still use the earlier ones."""
+    """Settings that used to be at the top level, and their current names. Files and `--set` may still use the old names."""
     _earlier_names: tuple[str, ...] = PrivateAttr(())
 
     @model_validator(mode="wrap")
@@ -284,7 +288,7 @@ class TrainConfig(FrozenSettings):
         return config
 
     def renamed(self) -> list[str]:
-        """One line about the settings that were given by their earlier names, if there are any."""
+        """Return one line about settings that were given by their old names, or no line if there are none."""
         words = ", ".join(f"{name} is now {self.RENAMED[name]}" for name in self._earlier_names)
         return [f"settings have new names (the earlier ones still work): {words}"] if words else []
 
@@ -295,14 +299,14 @@ class TrainConfig(FrozenSettings):
 
     @property
     def latent_folder(self) -> str | None:
-        """The folder that `latent_cache` means."""
+        """The folder that `latent_cache` resolves to; None: memory only."""
         if self.latent_cache != "auto":
             return self.latent_cache
         return str(Path(self.output) / "latents") if self.model.lora is not None else None
 
     @property
     def total_steps(self) -> int:
-        """Steps over all phases, or `steps` where that is less."""
+        """Number of steps of all phases, or `steps` if that is less."""
         planned = sum(phase.steps for phase in self.phases.values())
         return planned if self.steps is None else min(planned, self.steps)
 
@@ -317,7 +321,7 @@ def recipes(package: str = "trainer") -> list[str]:
 
 
 def load_recipe(kind: type[Settings], package: str, source: str | Path, overrides: Iterable[str] = ()) -> Settings:
-    """Settings of `kind` from a YAML file or the name of a package's recipe; raises SettingsError with one line."""
+    """Load settings of `kind` from a YAML file or the name of a package's recipe. Raises SettingsError with one line."""
     return load_settings(kind, _recipe_file(package, source), overrides)
 
 
@@ -333,8 +337,11 @@ def _recipe_file(package: str, source: str | Path) -> Path:
 
 
 def load_train_config(source: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Settings of a run from a YAML file or a recipe's name, with `a.b=c` overrides on top; raises SettingsError, also for one
-    setting of a phase that the recipe does not have (a whole one may be added: `phases.NAME={steps: 3}`)."""
+    """Load the settings of a run from a YAML file or a recipe's name, with `a.b=c` overrides on top.
+
+    Raises SettingsError, also for a single setting of a phase that the recipe does not have. A whole phase may be added:
+    `phases.NAME={steps: 3}`.
+    """
     overrides = list(overrides)
     _refuse_unknown_phases(source, overrides)
     return load_recipe(TrainConfig, "trainer", source, overrides)

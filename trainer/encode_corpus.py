@@ -1,4 +1,4 @@
-"""`voxmill encode`: the latents of a corpus' kept segments, made once and stored beside it."""
+"""`voxmill encode`: encode the kept segments of a corpus once and store the latents beside it."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from voxcpm.weights.checkpoint import find_checkpoint
 log = logging.getLogger(__name__)
 
 _COMMIT_S = 1800.0
-"""Seconds of speech after which what is encoded is written, even within a unit: what a kill costs at most."""
+"""Seconds of speech after which latents are written, even within a unit. A kill loses no more than this."""
 
 
 @dataclass
 class EncodeStats:
-    """What a pass did, in segments; a later pass continues with the remaining ones."""
+    """The result of one pass, in segments; a later pass continues with the remaining ones."""
 
     codec: str
     """Digest of the encoder: the folder under latents/."""
     encoded: int = 0
     already: int = 0
     speech_s: float = 0.0
-    """Of what was encoded now."""
+    """Seconds of speech that this pass encoded."""
     bytes: int = 0
     seconds: float = 0.0
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Segments that were left out because they are damaged, and what is wrong."""
+    """Segments that were left out because they are damaged, with the reasons."""
 
 
 Watch = Callable[[int, int, float], None]
@@ -60,9 +60,9 @@ def encode_corpus(
 ) -> EncodeStats:
     """Store the latents of every kept segment that has none of this codec yet.
 
-    codec: a checkpoint folder or hub id, or what train-codec made. batch_s: seconds of audio, padding included, that a GPU encodes
-    at once. The next pass encodes segments that later thresholds bring in; a killed pass resumes where it was.
-    Damaged clips are left out and named. Raises TrainError, CheckpointError and CorpusError, in one line.
+    codec: a checkpoint folder, a hub id or the output of train-codec. batch_s: seconds of audio, padding included, that a GPU
+    encodes at once. Segments that are kept only after thresholds change are encoded by the next pass. A killed pass resumes
+    where it was. Damaged clips are left out and named. Raises TrainError, CheckpointError and CorpusError with one line.
     """
     started = time.perf_counter()
     check_writable(corpus, "latents")
@@ -107,7 +107,8 @@ def encode_corpus(
 def _readable(
     corpora: Corpora, group: list[tuple[dict[str, Any], int]], patch_samples: int, stats: EncodeStats, total: int
 ) -> tuple[list[np.ndarray], list[tuple[dict[str, Any], int]]]:
-    """(clips, rows with their patches) of a group without those that are damaged, which are noted. TrainError for many."""
+    """Return (clips, rows with their patches) of a group without damaged clips, which are recorded in `stats`. Raises TrainError
+    if too many are damaged."""
     clips, kept = [], []
     for row, patches in group:
         segment = row["segment_id"]
@@ -124,7 +125,7 @@ def _readable(
 
 
 def _read(path_or_id: str | Path) -> tuple[Any, int]:
-    """(the codec, latent frames of a patch). TrainError for a codec that does not encode what training reads."""
+    """Return (the codec, latent frames per patch). Raises TrainError if the codec's sample rate is not that of training."""
     folder = find_checkpoint(path_or_id)
     codec = read_codec(folder)
     if codec.sample_rate != RATE:
@@ -132,7 +133,7 @@ def _read(path_or_id: str | Path) -> tuple[Any, int]:
             f"{folder}: the codec encodes {codec.sample_rate} Hz, training reads {RATE} Hz: give a codec of VoxCPM2"
         )
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    # What train-codec made has no model beside it: models that take it have the usual patches.
+    # The output of train-codec has no model config: models that use the codec have the default patch size.
     return codec, values.get("patch_size", VoxCPM2Config.patch_size)
 
 
@@ -144,7 +145,7 @@ def _by_shard(corpora: Corpora, kept: dict[str, dict[str, Any]]) -> dict[str, li
 
 
 def _parts(rows: list[dict[str, Any]], seconds: float) -> Iterator[list[dict[str, Any]]]:
-    """Rows in the order they have in the shard, in stretches of about `seconds` of speech."""
+    """Yield the rows in the order of the shard, in groups of about `seconds` of speech."""
     part: list[dict[str, Any]] = []
     held = 0.0
     for row in rows:
@@ -160,7 +161,7 @@ def _parts(rows: list[dict[str, Any]], seconds: float) -> Iterator[list[dict[str
 def _batches(
     rows: list[dict[str, Any]], patch_samples: int, batch_s: float
 ) -> Iterator[list[tuple[dict[str, Any], int]]]:
-    """(row, patches) in batches of like lengths, of at most `batch_s` seconds each with its padding, or of one."""
+    """Yield batches of (row, patches) of similar length. With padding a batch has at most `batch_s` seconds, or a single row."""
     sized = [(row, max(1, ceil(round(row["duration_s"] * RATE) / patch_samples))) for row in rows]
     batch: list[tuple[dict[str, Any], int]] = []
     for row, patches in sorted(sized, key=lambda pair: pair[1]):

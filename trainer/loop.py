@@ -1,4 +1,4 @@
-"""The training loop: rows in, steps, checkpoints; killed at any moment, it resumes exactly where it saved last."""
+"""The training loop: rows, steps, checkpoints. A run that is killed resumes exactly from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def train_locally(
     config: TrainConfig,
     on_step: Callable[[Progress], None] | None,
 ) -> TrainResult:
-    """Train as this process: one rank of a run, or all of it. See `trainer.run.train`."""
+    """Train in this process, which is one rank of a run or the whole run. See `trainer.run.train`."""
     ranks = planned_ranks(config)
     device = pick_device(config.compute.device, ranks.local)
     with joined(config, ranks, device), only_first_logs(ranks):
@@ -64,7 +64,7 @@ def _train(
         with ranks.agreed():
             data, resumed = check_all(config)
             corpora = data.corpora
-        # When all have looked: the first one tidies up now, and the others may not look meanwhile.
+        # Only after the checks of all ranks: the first rank now removes what killed runs left, which would disturb the checks.
         with ranks.agreed():
             if ranks.first:
                 stack.enter_context(only_run(output))
@@ -124,11 +124,11 @@ class _Run:
         self._stopped = False
 
     def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait until pending checkpoints are written."""
         self._keeper.close()
 
     def all_phases(self, mixtures: dict[str, Mixture], candidates: dict[str, Candidates]) -> None:
-        """The phases, or what is left of them."""
+        """Run the remaining steps of all phases."""
         first = 0
         for name, phase in self._config.phases.items():
             last = min(first + phase.steps, self._config.total_steps)
@@ -138,12 +138,12 @@ class _Run:
             first += phase.steps
 
     def result(self, started: float) -> TrainResult:
-        """The last checkpoint, if it is not there yet, and the result."""
+        """Save the last checkpoint if it does not exist yet, and return the result."""
         state, run = self._state, self._saved
         self._keeper.settle(wait=True)
         saved = latest(self._output)
         missing = saved is None or saved.step != state.step or saved.folder is None
-        # As the first rank sees it: it may be saving already when the last one looks.
+        # The first rank decides: it may already be saving when another rank checks.
         if self._ranks.any(self._ranks.first and missing):
             self._keeper.save(run, last=True)
         for segment, length in sorted(state.skipped.items()):
@@ -177,10 +177,10 @@ class _Run:
             return save_merged(self._output, self._saved) if self._ranks.first else self._output / "merged"
 
     def _phase(self, name: str, phase: Phase, mixture: Mixture, segments: int, first: int, last: int) -> None:
-        """Steps `first`..`last` - 1 that are still to be done.
+        """Run those of the steps `first`..`last` - 1 that are not done yet.
 
-        Every rank plans all rows of a step and takes every world-th: the order of the data does not depend on how many ranks
-        there are, nor does its place on a resume. Planning is part of what is done ahead, and of the time a step waits.
+        Every rank plans all rows of a step and takes every world-th row. So neither the order of the data nor the position after
+        a resume depends on the number of ranks. Planning is part of the prefetch, and of the time that a step waits.
         """
         state, reporter = self._state, self._reporter
         make = self._rows(name, phase, mixture)
@@ -206,7 +206,7 @@ class _Run:
         reporter.phase_ended(name, mixture)
 
     def _rows(self, name: str, phase: Phase, mixture: Mixture) -> Callable[[int], StepRows]:
-        """What makes the rows of a step, from the run's place in the phase on."""
+        """Return the function that makes the rows of a step, starting at the run's position in the phase."""
         for note in mixture.notes():
             log.info(note)
         too_long: dict[str, int] = {}
@@ -227,7 +227,7 @@ class _Run:
 
     def _save_if_due(self) -> None:
         self._due = self._due or self._state.step % self._config.checkpoint.every == 0
-        # Not within a bad stretch: going back must find a checkpoint from before it.
+        # Not during a series of bad steps: a rollback needs a checkpoint from before it.
         if self._due and not self._state.bad_in_a_row:
             self._keeper.save(self._saved)
             self._due = False
@@ -235,7 +235,7 @@ class _Run:
             self._keeper.settle()
 
     def _skip(self, name: str, phase: Phase, report: StepReport, rows: StepRows) -> None:
-        """A step without an update; after too many in a row the weights go back, or TrainError."""
+        """Record a step without an update; after too many in a row restore earlier weights. Raises TrainError if none are left."""
         state, config = self._state, self._config
         self._reporter.skipped(self._guard.refused(state.step, report.total, report.grad_norm, rows.planned))
         if state.bad_in_a_row < config.guard.max_bad_steps:

@@ -1,4 +1,4 @@
-"""Guard against divergence: which losses are refused, and what is remembered of the steps that were not taken."""
+"""Guard against divergence: which losses are refused, and the record of steps that were not taken."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _REMEMBERED = 100
 
 
 class Guard:
-    """Judges losses by the last ones that were taken. Its memory is the lists it is given, which are saved with the run."""
+    """Compares each loss with the last losses that were taken. It works on the lists it is given, which are saved with the run."""
 
     def __init__(self, settings: GuardSettings, recent: list[float], skipped: list[dict[str, Any]]) -> None:
         self._settings, self._recent, self._skipped = settings, recent, skipped
 
     def accepts(self, loss: float) -> bool:
-        """Return True if a step of this (finite) loss is taken; the same on all ranks, as the loss is that of all."""
+        """Return True if a step of this (finite) loss is taken. All ranks agree, since the loss is that of all ranks."""
         spike, window = self._settings.spike, self._settings.window
         return spike is None or len(self._recent) < window or loss <= spike * median(self._recent)
 
     def taken(self, loss: float) -> None:
-        """Remember the loss of a step that was taken."""
+        """Record the loss of a step that was taken."""
         self._recent.append(loss)
         del self._recent[: -self._settings.window]
 
     def refused(self, step: int, loss: float, norm: float, planned: Sequence[Sequence[Planned]]) -> str:
-        """Remember a step that was not taken; returns the reason in words."""
+        """Record a step that was not taken; return the reason in words."""
         if math.isfinite(loss) and math.isfinite(norm):
             reason = (
                 f"loss {loss:.3g} is {loss / median(self._recent):.1f} times the median of the last {len(self._recent)}"

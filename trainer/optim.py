@@ -1,4 +1,4 @@
-"""The optimizer, its schedule, and the moving average of the weights."""
+"""The optimizer, its schedule and gradient clipping."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _LAST_RATE = 0.1
 
 
 def make_optimizer(model: nn.Module, settings: OptimSettings, lr: float) -> torch.optim.AdamW:
-    """AdamW over what is trained, with decay on matrices of linears only; norms, biases, embeddings and special tokens
-    have none."""
+    """Return AdamW over the trained parameters. Only the matrices of linears have weight decay; norms, biases, embeddings and
+    special tokens have none."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -36,15 +36,18 @@ def make_optimizer(model: nn.Module, settings: OptimSettings, lr: float) -> torc
 
 
 def learning_rate(phase: Phase, step: int) -> float:
-    """The rate at step 0..steps-1 of a phase: linear warm-up, then as `schedule` says (see `Phase`)."""
+    """Return the rate at step 0..steps-1 of a phase: linear warm-up, then the phase's `schedule` (see `Phase`)."""
     return scheduled(phase.lr, phase.schedule, step, phase.steps, phase.warmup, phase.decay)
 
 
 def scheduled(
     lr: float, schedule: str, step: int, steps: int, warmup: int = 0, decay: float = 0.2, last: float = _LAST_RATE
 ) -> float:
-    """The rate at step 0..steps-1 for a largest one of `lr`: linear warm-up, then cosine down to `last`, constant, linear to
-    zero, or "wsd": constant, with a linear fall over the share `decay` of the steps at the end."""
+    """Return the rate at step 0..steps-1 for a maximum of `lr`: linear warm-up, then the schedule.
+
+    Schedules: cosine down to the share `last`, constant, linear to zero, or "wsd": constant, with a linear decay over the last
+    share `decay` of the steps.
+    """
     if step < warmup:
         return lr * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
@@ -58,6 +61,6 @@ def scheduled(
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], largest: float) -> float:
-    """Scale all gradients down where their common norm is above `largest`; returns the norm before, over all shards."""
+    """Scale all gradients down if their common norm is above `largest`; return the norm before scaling, over all shards."""
     norm = torch.nn.utils.clip_grad_norm_(parameters, largest)
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

@@ -1,6 +1,6 @@
-"""`launch.backend: ray`: the same `train(config)` in one worker a rank on a Ray cluster.
+"""`launch.backend: ray`: the same `train(config)`, in one worker per rank on a Ray cluster.
 
-The second file that may import Ray besides the pipeline's engine: it places processes, no data goes through it.
+Besides the pipeline's engine, only this file may import Ray. It places processes; no data goes through it.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ class _Rank:
         self._rendezvous: Any = None
 
     def rendezvous(self) -> dict[str, str]:
-        """Open the place where the ranks meet, on this machine; the environment that leads there."""
+        """Open the ranks' rendezvous store on this machine; return the environment variables that lead to it."""
         import ray
 
         self._rendezvous, environment = open_rendezvous(ray.util.get_node_ip_address())
         return environment
 
     def heard(self) -> list[str | Progress]:
-        """What was said, and the steps that were taken, since the last call."""
+        """Return the messages and the steps since the last call."""
         return drained(self._told)
 
     def stop(self) -> None:
-        """As SIGTERM does elsewhere."""
+        """Ask the run to stop, as SIGTERM does without Ray."""
         ask_to_stop()
 
     def run(self, values: dict[str, Any], environment: dict[str, str], each_step: bool) -> tuple[str, Any]:
-        """("done", the result's fields) or ("failed" | "peer", one line). each_step: whether `heard` returns steps, too."""
+        """Train; return ("done", the result's fields) or ("failed" | "peer", one line). each_step: `heard` returns steps, too."""
         from trainer.loop import train_locally
         from trainer.runtime.ranks import PeerError
 
@@ -73,7 +73,7 @@ class _Rank:
             return "done", asdict(train_locally(TrainConfig.model_validate(values), on_step))
         except PeerError as error:
             return "peer", str(error)
-        except Exception as error:  # it crosses to the driver as words: its class may not be there
+        except Exception as error:  # passed to the driver as text: the driver may not have its class
             ours = type(error).__module__.split(".")[0] in ("trainer", "voxcpm", "catalogs") or isinstance(
                 error, OSError
             )
@@ -81,7 +81,7 @@ class _Rank:
 
 
 def drained(queue: SimpleQueue[T]) -> list[T]:
-    """Take all that is in a queue now, in order. A thread may put more meanwhile: nothing is lost."""
+    """Take all items that are in a queue now, in order. Items that a thread adds meanwhile are not lost."""
     found: list[T] = []
     with suppress(Empty):
         while True:
@@ -91,10 +91,10 @@ def drained(queue: SimpleQueue[T]) -> list[T]:
 
 def train_on_ray(config: TrainConfig, on_step: Callable[[Progress], None] | None = None) -> TrainResult:
     """Train with `config.launch.workers` ranks on a cluster; the paths in the config must be seen by all its machines.
-    `on_step` is called here, up to half a second after the step.
+    `on_step` is called in this process, up to half a second after the step.
 
-    SIGTERM and SIGINT here stop all ranks in good order. Raises TrainError when a rank fails or its machine dies (the same call
-    resumes from the last checkpoint), or when the cluster has no room.
+    SIGTERM and SIGINT in this process make all ranks save and stop. Raises TrainError if a rank fails or its machine dies (the
+    same call resumes from the last checkpoint), or if the cluster has no room.
     """
     import ray
     from ray.exceptions import RayError
@@ -167,7 +167,7 @@ def _check_room(config: TrainConfig, bundle: dict[str, float], there: dict[str, 
 
 
 def _follow(ray: Any, actors: list[Any], calls: list[Any], tell: Callable[[str | Progress], None]) -> dict[str, Any]:
-    """Pass on what the first rank says and which steps it takes until all have ended; returns its result."""
+    """Forward the first rank's messages and steps until all ranks have ended; return its result."""
     waiting, told_to_stop = list(calls), False
     answers: dict[Any, tuple[str, Any]] = {}
     with flag_on_signal() as asked:
@@ -181,7 +181,7 @@ def _follow(ray: Any, actors: list[Any], calls: list[Any], tell: Callable[[str |
             for call in done:
                 answers[call] = ray.get(call)
                 if answers[call][0] == "failed":
-                    # The others learn of it by themselves unless it was too early for them to have met.
+                    # The other ranks notice the failure themselves, unless they had not joined the process group yet.
                     time.sleep(_POLL_S)
                     raise TrainError(f"rank {calls.index(call)}: {answers[call][1]}")
     for told in ray.get(actors[0].heard.remote()):

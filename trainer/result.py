@@ -1,4 +1,4 @@
-"""What `train` tells: after every step, and at its end."""
+"""What `train` reports after every step, and returns at its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class TrainResult:
-    """Where the run ended. Losses are diffusion + weighted stop of the first and the last step."""
+    """The result of a run. Losses are diffusion + weighted stop of the first and the last step."""
 
     checkpoint: str
     """A folder that `speak` loads (after a LoRA run that was stopped: the adapter so far)."""
@@ -18,12 +18,12 @@ class TrainResult:
     stopped_early: bool = False
     """A signal stopped the run; the same call resumes it."""
     layouts: dict[str, int] = field(default_factory=dict)
-    """Samples by layout, of all steps."""
+    """Number of samples of all steps, by layout."""
     languages: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
-    """Segments that fitted no row in some layout, with the positions they needed."""
+    """Segments that did not fit into a row in some layout, with the positions they needed."""
     bad_steps: int = 0
-    """Steps that were skipped because their loss or gradient was no number."""
+    """Number of steps that were skipped because the loss or the gradient was NaN or infinite, or the loss spiked."""
     audio_h: float = 0.0
     """Hours of target audio seen, repetitions counted."""
     validation: dict[str, float] = field(default_factory=dict)
@@ -31,23 +31,23 @@ class TrainResult:
     adapter: str | None = None
     """With LoRA: the folder with the adapter, which is merged in `checkpoint`."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Segments that were left out because they are damaged, and what was wrong."""
+    """Segments that were left out because they are damaged, with the reasons."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Told after every step."""
+    """Passed to `on_step` after every step."""
 
     step: int
     steps: int
     report: StepReport
     seconds_left: float
-    """At the speed of this run so far."""
+    """Estimated from the speed of this run so far."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a step measured. Losses are means over its target patches, taken before the update."""
+    """Measurements of one step. Losses are means over its target patches, before the update."""
 
     diffusion: float
     stop: float
@@ -57,20 +57,20 @@ class StepReport:
     """Before clipping."""
     lr: float
     positions: int
-    """Text tokens, patches and marks, without padding."""
+    """Number of text tokens, patches and marks, without padding."""
     slots: int
-    """With padding."""
+    """Number of positions with padding."""
     patches: int
-    """Target patches: those with a loss."""
+    """Number of target patches: those with a loss."""
     audio: int
-    """All patches: targets, given beginnings, references."""
+    """Number of all patches: targets, given beginnings, references."""
     seconds: float
-    """From the report before it to this one: with everything between two steps but validation and checkpoints."""
+    """Time from the previous report to this one, without validation and checkpoints."""
     waited_s: float
-    """Seconds of these until the samples were there (planning, audio, codec, packing)."""
+    """The part of `seconds` spent waiting for the samples (planning, audio, codec, packing)."""
     groups: dict[str, float] = field(default_factory=dict)
     """The diffusion loss by layout and by language: "layout_basic", "language_en" ..."""
     taken: bool = True
-    """True if the weights were changed: not if nothing was learned, the loss is NaN or infinite, or the guard refuses it."""
+    """True if the weights were changed: not if there was no target patch, the loss is NaN or infinite, or the guard refuses it."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Segments that are damaged, and why: the samples that need them were left out."""
+    """Damaged segments with the reasons; samples that need them were left out."""

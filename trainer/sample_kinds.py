@@ -1,4 +1,4 @@
-"""The kinds of training samples: one entry of SAMPLE_KINDS says all that the trainer, its settings and its docs know of a kind."""
+"""The kinds of training samples. The trainer, its settings and its docs take all they need of a kind from SAMPLE_KINDS."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 
 CONTINUED_SECONDS = 2.0
-"""Shorter clips are not cut in two: there is hardly a word on either side."""
+"""Shorter clips are not cut in two: each part would hold hardly a word."""
 
 
 class Offer(IntFlag):
@@ -14,21 +14,21 @@ class Offer(IntFlag):
 
     RECORDING = 1
     DECOUPLED = 2
-    """Speech that a model made of an unrelated text: it has a description and a reference, and serves as such alone."""
+    """Speech that a model made from an unrelated text. It has a description and a reference, and serves only as such a sample."""
     DESCRIPTION = 4
     REFERENCE = 8
     TWO_PARTS = 16
-    """CONTINUED_SECONDS and more."""
+    """Lasts CONTINUED_SECONDS or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleKind:
-    """One kind of sample. What it is made of follows from the flags."""
+    """One kind of sample. The flags determine its parts."""
 
     layout: str
     """Its name in settings, metrics and messages."""
     weight: float = 0.0
-    """In a phase that gives none. A new kind has 0: runs that were begun before it do not draw it."""
+    """Default weight of a phase that sets none. A new kind has 0, so that runs begun before it do not draw it."""
     description: bool = False
     """The text is "(description)text"."""
     reference: bool = False
@@ -36,11 +36,12 @@ class SampleKind:
     continuation: bool = False
     """The beginning of the clip, up to the end of a word, is given; the loss is on the rest."""
     decoupled: bool = False
-    """Served by content-decoupled samples. The kind without it of the same layout has the weight; `decoupled` splits its share."""
+    """Served by content-decoupled samples. The kind of the same layout without this flag has the weight; the phase's `decoupled`
+    splits its share."""
 
     @property
     def needs(self) -> Offer:
-        """What a candidate must offer to serve it."""
+        """What a candidate must offer to serve this kind."""
         needed = Offer.DECOUPLED if self.decoupled else Offer.RECORDING
         if self.decoupled:
             return needed
@@ -57,7 +58,7 @@ SAMPLE_KINDS = (
     SampleKind(layout="reference_continuation", weight=0.5, reference=True, continuation=True),
     SampleKind(layout="controllable", description=True, reference=True, decoupled=True),
 )
-"""A new kind comes last: the order of the draws of a kind follows from its place."""
+"""Add a new kind at the end: the order of a kind's draws depends on its index."""
 
 DECOUPLED = next(kind for kind in SAMPLE_KINDS if kind.decoupled)
 BY_LAYOUT = {kind.layout: kind for kind in SAMPLE_KINDS if not kind.decoupled}
@@ -65,9 +66,9 @@ LAYOUTS = tuple(BY_LAYOUT)
 
 
 def table_rows() -> list[str]:
-    """The rows of the table in docs/training.md."""
+    """Return the rows of the table in docs/training.md."""
     rows = [
-        "| layout | what the model is given | what it learns to say | a segment can serve it that has |",
+        "| layout | what the model is given | what it learns to generate | a segment can serve it that has |",
         "|---|---|---|---|",
     ]
     for kind in BY_LAYOUT.values():

@@ -35,12 +35,12 @@ class Stepper:
         parallel: Parallel | None = None,
         accepts: Callable[[float], bool] = lambda loss: True,
     ) -> None:
-        """parallel: how the model runs on several ranks (None: on one); accepts: whether a step of this loss is taken."""
+        """parallel: how the model runs on several ranks (None: on one). accepts: returns True if a step of this loss is taken."""
         self._parallel = parallel or Parallel(Ranks(), trainee.model)
         self._accepts = accepts
         self._config, self._trainee, self._optimizer = config, trainee, optimizer
         self._autocast, self._total_steps = autocast(config, device), config.total_steps
-        mean_flow = trainee.config.dit_config.dit_mean_mode  # differentiates forwards, through torch's own linears
+        mean_flow = trainee.config.dit_config.dit_mean_mode  # differentiates forwards: needs torch's own linears
         plain = device.type == "cpu" and config.compute.dtype == "float32" and not is_compiled(config, device)
         if plain and not mean_flow and is_quicker_here():
             use_cpu_linears(trainee.model)
@@ -48,12 +48,12 @@ class Stepper:
         self._began: float | None = None
 
     def begin(self) -> None:
-        """Start the clock of the next step: what came before belongs to none."""
+        """Start the clock of the next step; the time before counts for no step."""
         self._began = perf_counter()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Leave what is done in this context out of the next step's time."""
+        """Exclude the time spent in this context from the next step's time."""
         started = perf_counter()
         try:
             yield
@@ -62,23 +62,25 @@ class Stepper:
                 self._began += perf_counter() - started
 
     def ready(self, prepared: Callable[[], StepRows], asked_to_stop: Callable[[], bool] = never) -> Ready | None:
-        """Wait on all ranks for the rows that `prepared` returns; one exchange with the others.
+        """Wait on all ranks for the rows that `prepared` returns; one exchange between the ranks.
 
-        asked_to_stop: whether this rank is. None if any rank is: nothing is raised then.
+        asked_to_stop: returns True if this rank is asked to stop. Returns None if any rank is; no error is raised then.
         """
         started = perf_counter()
         found = self._parallel.ranks.count_unless(asked_to_stop(), prepared, _targets)
         return None if found is None else Ready(*found, started, perf_counter() - started)
 
     def take(self, phase: Phase, step_in_phase: int, step: int, ready: Ready) -> StepReport:
-        """One step over the rows of `ready`; `step` counts over all phases, from 0. The report is of all ranks together. The
-        weights stay as they are when it is not `taken`. Its time runs from the report before it.
+        """Compute one step over the rows of `ready` and return the report of all ranks together.
+
+        `step` counts over all phases, from 0. If the report is not `taken`, the weights did not change. Its time runs from the
+        previous report.
         """
         began = ready.started if self._began is None else self._began
         ranks, parts, learnt = self._parallel.ranks, ready.rows.parts, ready.learnt
-        # What is drawn from the global generator (dropout) follows from step and rank, so that no state of it is kept.
+        # The global generator (dropout) is seeded by step and rank, so that its state need not be saved.
         torch.manual_seed(hash_number(self._config.seed, step, ranks.rank))
-        # Normalized over the whole step, so that how it is split into parts and among ranks changes nothing.
+        # Normalized over the whole step, so that the result does not depend on its division into parts and ranks.
         patches = max(1, learnt)
         frames = patches * self._trainee.config.patch_size
         rate = learning_rate(phase, step_in_phase)
@@ -87,7 +89,7 @@ class Stepper:
         self._optimizer.zero_grad(set_to_none=True)
         weight = self._config.optim.stop_weight
         progress = step / self._total_steps
-        # Read when all is under way: reading a value waits for the device.
+        # Read after all work is queued: reading a value waits for the device.
         found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         for number, part in enumerate(parts):
             # Copies of a model exchange gradients once, in the last part.
@@ -95,7 +97,7 @@ class Stepper:
                 with self._autocast:
                     losses = self._parallel.losses(part.batch, part.noise, progress)
                 mine = losses.diffusion_sum / frames, losses.stop_sum / patches
-                # Gradients are averaged over the ranks; their sum is wanted.
+                # Gradients are averaged over the ranks, but their sum is needed.
                 (ranks.world * (mine[0] + weight * mine[1])).backward()
             found.append((mine[0].detach(), mine[1].detach(), losses.diffusion_per_position))
         norm = clip_gradients(self._trained, self._config.optim.clip)
@@ -127,24 +129,24 @@ class Stepper:
 
 @dataclass(frozen=True)
 class Ready:
-    """The rows of one step with this rank's part of them, and what is known of the others' parts."""
+    """The rows of one step with this rank's part of them, and the total of all ranks."""
 
     rows: StepRows
     learnt: int
-    """Positions with a loss, of all ranks."""
+    """Number of positions with a loss on all ranks."""
     started: float
     """When the wait for the rows began, on the clock of `perf_counter`."""
     waited_s: float
 
 
 def _targets(rows: StepRows) -> int:
-    """Positions with a loss of this rank."""
+    """Return the number of positions with a loss on this rank."""
     return sum(part.patches for part in rows.parts)
 
 
 @dataclass
 class StepSums:
-    """What one rank adds to a step's report."""
+    """One rank's contribution to a step's report."""
 
     diffusion: float = 0.0
     stop: float = 0.0
@@ -168,7 +170,7 @@ class StepSums:
             self.counts[name] = self.counts.get(name, 0) + count
 
     def of_all(self, ranks: Ranks, groups: Sequence[str]) -> StepSums:
-        """The sum over the ranks, in their order; one exchange. groups: those of all ranks, in the same order on each."""
+        """Return the sum over the ranks, in their order; one exchange. groups: those of all ranks, in the same order on each."""
         if ranks.world == 1:
             return self
         whole = StepSums()
@@ -183,7 +185,7 @@ class StepSums:
                 if count:
                     whole.totals[name] = whole.totals.get(name, 0.0) + total
                     whole.counts[name] = whole.counts.get(name, 0) + int(count)
-        # Words take two exchanges more: only in the rare step that met a damaged clip.
+        # Strings need two more exchanges: only in the rare step that has a damaged clip.
         if any(row[5] for row in rows):
             for unreadable in ranks.gathered(self.unreadable):
                 whole.unreadable |= unreadable

@@ -77,7 +77,7 @@ def test_a_person_is_told_in_a_dozen_lines(runs: Runs, tmp_path: Path, ask: Ask)
         "8 steps of 2 rows",
         "by layout: basic",
         "by language: de",
-        "memory a rank",
+        "memory per rank",
         "disk:",
         "epochs",
         "positions",
@@ -190,7 +190,7 @@ def test_a_place_that_cannot_be_written_and_a_full_disk(
     )
     status, out, err = ask(runs.config(tmp_path / "out"), "--dry-run")
     assert status == 1 and "need" in err and len(err.splitlines()) == 1
-    assert "memory a rank" in out and "disk:" in out, "the plan says what is too large"
+    assert "memory per rank" in out and "disk:" in out, "the plan says what is too large"
 
 
 def test_only_checkpoints_count_as_room_that_is_freed(

@@ -1,4 +1,4 @@
-"""Where a run is, what resuming needs, and how it is put back: on one rank or several, from one file or from shards."""
+"""Find a run's checkpoints and restore from them: on one rank or several, from one file or from shards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STEP_NAME = re.compile(r"step_\d{7,}(\.pt)?")
 
 @dataclass
 class Resumable:
-    """What is saved and put back together."""
+    """The objects that are saved and restored together."""
 
     trainee: Trainee
     optimizer: torch.optim.Optimizer
@@ -36,7 +36,7 @@ class Resumable:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that can be resumed. `resume`: the file, or the folder of shards; `folder`: the official one, if made."""
+    """A checkpoint that can be resumed. resume: the file, or the folder of shards. folder: the official folder, if it exists."""
 
     step: int
     resume: Path
@@ -44,23 +44,23 @@ class Saved:
 
     @property
     def name(self) -> Path:
-        """The path that messages name."""
+        """The path shown in messages."""
         return self.folder or self.resume
 
 
 def step_name(step: int) -> str:
-    """The name of a step's files."""
+    """Return the name of a step's files."""
     return f"step_{step:07d}"
 
 
 def step_paths(folder: Path) -> list[Path]:
-    """What has the name of a step in a folder, the earliest first. All else there is somebody else's: it is neither read nor
-    counted nor removed."""
+    """Return the entries of a folder that have the name of a step, the earliest first. Other entries do not belong to the run: they
+    are neither read nor counted nor removed."""
     return sorted(path for path in folder.glob("step_*") if _STEP_NAME.fullmatch(path.name))
 
 
 def latest(output: Path, until: int | None = None) -> Saved | None:
-    """The newest checkpoint of a run (of a step up to `until`) that is whole and can be resumed."""
+    """Return the newest complete checkpoint of a run (of a step up to `until`) that can be resumed; None if there is none."""
     found: list[Saved] = []
     for path in step_paths(output / "resume"):
         folder = output / "checkpoints" / path.stem
@@ -74,8 +74,8 @@ def latest(output: Path, until: int | None = None) -> Saved | None:
 
 
 def restore(output: Path, saved: Saved, run: Resumable) -> None:
-    """Put everything back as it was at a checkpoint, on whatever ranks there are. TrainError when data or model of the run
-    have changed."""
+    """Restore everything from a checkpoint, on any number of ranks. Raises TrainError if the data or the model of the run has
+    changed."""
     state, values = _read(saved, run)
     refuse_other_data(output, saved, state, run.state.data_key)
     if state.data_key != run.state.data_key:
@@ -100,7 +100,7 @@ def restore(output: Path, saved: Saved, run: Resumable) -> None:
                 value = values[name]
                 assert value is not None
                 if isinstance(tensor, DTensor):
-                    # Every rank has read the whole: each takes its part, nothing is sent.
+                    # Every rank has read the whole tensor: each takes its part, without communication.
                     part = distribute_tensor(
                         value.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None
                     )
@@ -111,8 +111,8 @@ def restore(output: Path, saved: Saved, run: Resumable) -> None:
 
 
 def refuse_other_data(output: Path, saved: Saved, state: RunState, key: str) -> None:
-    """Raise TrainError if a run's data, or what its order follows from, is not that of its checkpoint. Keys of other rules
-    cannot be compared: such a run continues (`_go_on_by_other_rules`)."""
+    """Raise TrainError if a run's data, or what determines its order, is not that of its checkpoint. Keys of another version of
+    the rules cannot be compared: such a run continues (`_go_on_by_other_rules`)."""
     if state.data_key != key and _rules(state.data_key) == _rules(key):
         raise TrainError(
             f"{output} was trained on other data or with other phases: its order cannot be continued; give another"
@@ -121,19 +121,19 @@ def refuse_other_data(output: Path, saved: Saved, state: RunState, key: str) -> 
 
 
 def _rules(key: str) -> str:
-    """The version of the rules that a data key is of; "" for the first, which did not say so."""
+    """Return the rules version of a data key; "" for the first version, whose keys have none."""
     return key.rpartition(":")[0]
 
 
 def _go_on_by_other_rules(state: RunState, key: str) -> None:
-    """Let a run that an earlier version began continue from the same number in today's order; drop its open rows."""
+    """Let a run begun by an earlier version continue at the same choice number in the current order; drop its open rows."""
     if "at" in state.rows:
         state.rows["at"] = {"next": state.rows["at"]["next"], "open": [], "waited": []}
     state.data_key, state.reordered_at = key, state.step
 
 
 def saved_state(saved: Saved) -> RunState:
-    """The state of a run alone."""
+    """Read only the state of a run, without its tensors."""
 
     def read() -> RunState:
         if saved.resume.is_dir():
@@ -150,8 +150,8 @@ def _state(found: dict[str, Any]) -> RunState:
 
 
 def _read(saved: Saved, run: Resumable) -> tuple[RunState, dict[str, Tensor | None]]:
-    """The state of a run, and its tensors by name (None: not read yet, the shards' place is made first). The optimizer has
-    room for its part afterwards."""
+    """Read the state of a run and its tensors by name. A tensor of shards is None: it is read later, into allocated memory. The
+    optimizer's state is allocated here."""
 
     def read() -> tuple[RunState, dict[str, Tensor | None], set[str]]:
         values: dict[str, Tensor | None]
@@ -188,7 +188,7 @@ def _count(found: dict[str, Any]) -> int:
 
 
 def _readable(saved: Saved, read: Callable[[], T]) -> T:
-    """What `read` returns; TrainError with what to do where it fails."""
+    """Return the result of `read`. Raises TrainError with the next step if it fails."""
     try:
         return read()
     except Exception as error:
@@ -199,13 +199,13 @@ def _readable(saved: Saved, read: Callable[[], T]) -> T:
 
 
 def _trained_in_order(run: Resumable) -> dict[str, nn.Parameter]:
-    """The parameters that the optimizer changes, by name, in its own order."""
+    """Return the parameters of the optimizer by name, in the optimizer's order."""
     names = {id(parameter): name for name, parameter in run.trainee.model.named_parameters()}
     return {names[id(p)]: p for group in run.optimizer.param_groups for p in group["params"]}
 
 
 def run_tensors(run: Resumable) -> dict[str, Tensor]:
-    """All tensors that resuming needs, by name; the run's own, not copies."""
+    """Return all tensors that resuming needs, by name; the run's own, not copies."""
     trained = _trained_in_order(run)
     found = {f"weights/{name}": parameter.detach() for name, parameter in trained.items()}
     if run.average is not None:
@@ -217,5 +217,5 @@ def run_tensors(run: Resumable) -> dict[str, Tensor]:
 
 
 def described(run: Resumable) -> dict[str, Any]:
-    """What stands beside the shards."""
+    """Return the JSON content that is saved beside the shards: the run's state and the names of its tensors."""
     return {"state": asdict(run.state), "tensors": sorted(run_tensors(run))}

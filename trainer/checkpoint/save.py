@@ -1,9 +1,9 @@
-"""Checkpoints of a run: the official folder that `speak` loads, and beside it what resuming needs.
+"""Save the checkpoints of a run: the official folder that `speak` loads, and beside it the resume state.
 
 OUTPUT/checkpoints/step_0000500/   official layout, in the config's dtype (LoRA: lora_weights.safetensors, lora_config.json)
-OUTPUT/resume/step_0000500.pt      float32 weights that are trained, optimizer, moving average, data cursor (random numbers follow
-                                   from seed, step and sample); a folder of shards instead where the model is sharded
-OUTPUT/latest                      link to the newest
+OUTPUT/resume/step_0000500.pt      trained float32 weights, optimizer, moving average, data cursor (random numbers depend only on
+                                   seed, step and sample); if the model is sharded, a folder of shards instead
+OUTPUT/latest                      link to the newest checkpoint
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from voxcpm.weights.lora import LoRAConfig, lora_state_dict, merge_lora, save_lo
 
 
 class CheckpointWriter:
-    """Saves a run's checkpoints; the same calls on all ranks."""
+    """Saves a run's checkpoints. All ranks must make the same calls."""
 
     def __init__(self, output: Path, config: TrainConfig, ranks: Ranks) -> None:
         self._output, self._config, self._ranks = output, config, ranks
@@ -46,8 +46,8 @@ class CheckpointWriter:
         self._pending: Future[Path] | None = None
 
     def save(self, run: Resumable, last: bool = False) -> None:
-        """A checkpoint of this step, whole or not at all; the oldest beyond `keep` go. last: of the run, so that it is there
-        on return and in the official layout."""
+        """Save a checkpoint of this step atomically; remove the oldest beyond `keep`. last: it is the last one of the run, which is
+        complete on return and in the official layout."""
         if self._shards is None:
             self.settle(wait=True)
             with self._ranks.agreed():
@@ -68,7 +68,7 @@ class CheckpointWriter:
             self._shards.settle()
 
     def settle(self, wait: bool = False) -> None:
-        """Complete what was written in the background (wait: all of it). Raises what writing raised, on all ranks."""
+        """Complete checkpoints written in the background (wait: also pending ones). Raises what writing raised, on all ranks."""
         if self._shards is not None:
             self._shards.settle(wait)
         elif self._thread is not None:
@@ -79,7 +79,7 @@ class CheckpointWriter:
                     pending.result()
 
     def close(self) -> None:
-        """Wait for what is being written, whatever has happened: the folder is held until then, and the checkpoint counts."""
+        """Wait for pending checkpoints, also after an error: the folder stays locked until then, and the checkpoint counts."""
         if self._thread is not None:
             self._thread.shutdown()
         if self._shards is not None:
@@ -94,7 +94,7 @@ class CheckpointWriter:
             self._pending = self._thread.submit(_Checkpoint.of(run, copied=True).write, self._output, keep)
 
     def _export(self, run: Resumable) -> None:
-        """checkpoints/step_N in the official layout: the whole weights come together on the first rank."""
+        """Write checkpoints/step_N in the official layout: the whole weights are gathered on the first rank."""
         trainee = run.trainee
         with averaged(trainee.model, run.average):
             whole = whole_weights(trainee.model, self._ranks)
@@ -109,10 +109,10 @@ class CheckpointWriter:
 
 
 def whole_weights(model: VoxCPM2, ranks: Ranks) -> dict[str, Tensor]:
-    """The whole weights on the first rank's CPU (nothing on the others); all ranks call it."""
+    """Gather the whole weights on the first rank's CPU; return {} on the others. All ranks must call it."""
     whole: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
-        # One after the other: on a GPU only one whole matrix is there at a time.
+        # One after the other, so that a GPU holds only one whole matrix at a time.
         full = value.full_tensor() if isinstance(value, DTensor) else value
         if ranks.first:
             whole[name] = full.cpu()
@@ -121,16 +121,16 @@ def whole_weights(model: VoxCPM2, ranks: Ranks) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """What a checkpoint of an unsharded run is written from."""
+    """The content of a checkpoint of an unsharded run."""
 
     resume: dict[str, Any]
     published: dict[str, Tensor]
-    """The whole model's weights, or the adapter's; their moving average where there is one."""
+    """The whole model's weights, or the adapter's; their moving average if there is one."""
     trainee: Trainee
 
     @classmethod
     def of(cls, run: Resumable, copied: bool = False) -> _Checkpoint:
-        """The run's own tensors, or `copied` into the CPU's memory, so that training may continue."""
+        """Collect the run's own tensors, or copies in CPU memory (`copied`), so that training may continue."""
         trainee, average = run.trainee, run.average.values if run.average is not None else {}
         model = trainee.model
         own = model.state_dict() if trainee.lora is None else lora_state_dict(model)
@@ -146,7 +146,7 @@ class _Checkpoint:
         return cls(resume, published, trainee)
 
     def write(self, output: Path, keep: int) -> Path:
-        """Write checkpoints/step_N whole or not at all, point `latest` at it, and remove the oldest beyond `keep`."""
+        """Write checkpoints/step_N atomically, point `latest` at it, and remove the oldest beyond `keep`."""
         folder, trainee = output / "checkpoints" / step_name(self.resume["state"]["step"]), self.trainee
         _make_way(output, folder)
         _save_resume(output / "resume" / f"{folder.name}.pt", self.resume)
@@ -160,7 +160,7 @@ class _Checkpoint:
 
 
 def _copied(value: Any, done: dict[tuple[Any, ...], Tensor]) -> Any:
-    """Copies of all tensors in dicts, lists and tuples in the CPU's memory; what is the same memory stays so (`done`)."""
+    """Copy all tensors in dicts, lists and tuples to CPU memory; tensors that share memory share the copy (`done`)."""
     if isinstance(value, Tensor):
         key = (value.data_ptr(), value.dtype, value.shape, value.stride())
         if key not in done:
@@ -176,14 +176,14 @@ def _copied(value: Any, done: dict[tuple[Any, ...], Tensor]) -> Any:
 def _prune(output: Path, newest: str, keep: int) -> None:
     """Remove the oldest checkpoints of this run beyond `keep`."""
     for old in _mine(output, newest)[:-keep]:
-        # A folder without its resume state is not a candidate for resuming, however much of it a kill leaves.
+        # The resume state goes first: without it, a folder that a kill leaves half removed is not resumed from.
         (output / "resume" / f"{old.name}.pt").unlink(missing_ok=True)
         _remove(old)
     names = {path.name for path in step_paths(output / "checkpoints")}
     for state in _states(output):
         if state.stem not in names:
             state.unlink()
-    # Shards of a run that went on with one process.
+    # Shards of a run that was resumed with one process.
     for shards in _shards(output, newest):
         if shards.name < min(names):
             _remove_shards(shards)
@@ -210,10 +210,10 @@ def _remove(folder: Path) -> None:
 
 
 def _mine(output: Path, newest: str) -> list[Path]:
-    """This run's official folders, oldest first.
+    """Return this run's official folders, oldest first.
 
-    Those with a later step than the newest are another run's (its resume states are gone): they are left alone, and never
-    counted, or what `latest` points at could be taken for old.
+    Folders with a later step than the newest belong to another run, whose resume states are gone. They are not touched and not
+    counted: otherwise the target of `latest` could count as old.
     """
     return [path for path in step_paths(output / "checkpoints") if path.name <= newest]
 
@@ -223,13 +223,13 @@ def _shards(output: Path, newest: str) -> list[Path]:
 
 
 def _states(output: Path) -> list[Path]:
-    """Resume states of unsharded runs."""
+    """Return the resume states of unsharded runs."""
     return [path for path in step_paths(output / "resume") if path.suffix == ".pt"]
 
 
 def save_merged(output: Path, run: Resumable) -> Path:
-    """OUTPUT/merged: the base with the adapters added in, as an official folder that needs no adapter. Ends the run: the
-    model has no adapters any more."""
+    """Write OUTPUT/merged: the base with the adapters merged, as an official folder that needs no adapter. The run cannot continue
+    afterwards, since the model has no adapters any more."""
     model = run.trainee.model
     with averaged(model, run.average):
         merge_lora(model)
@@ -240,14 +240,14 @@ def save_merged(output: Path, run: Resumable) -> Path:
 
 @contextmanager
 def only_run(output: Path) -> Iterator[None]:
-    """Hold the output folder: TrainError when another run writes there. Clears up what killed runs left half-written."""
+    """Hold the output folder, and remove what killed runs left half-written. Raises TrainError if another run writes there."""
     with hold_folder(output):
         for name in ("start", "merged"):
             put_back(output / name)
         for pattern in ("checkpoints/.step_*", ".start.*", ".merged.*", "resume/.step_*"):
             for rest in output.glob(pattern):
                 if _is_latest(output, rest):
-                    continue  # it stands in for a checkpoint that a killed run was about to replace
+                    continue  # it replaces a checkpoint that a killed run was about to write again
                 shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
         for shards in step_paths(output / "resume"):
             if shards.is_dir() and not is_complete(shards):
@@ -270,8 +270,8 @@ def _save_adapter(folder: Path, tensors: dict[str, Tensor], lora: LoRAConfig, ba
 
 
 def _make_way(output: Path, folder: Path) -> None:
-    """Take a checkpoint that is about to be written again out of its place. Where `latest` points at it, the link goes over to
-    a copy first (of the same files, if the disk has hard links), so that it never points at nothing."""
+    """Remove a checkpoint that is about to be written again. If `latest` points at it, the link first moves to a copy (of hard
+    links, if the disk supports them), so that it always has a target."""
     if not folder.exists():
         return
     if _is_latest(output, folder):
@@ -296,7 +296,7 @@ def _is_latest(output: Path, folder: Path) -> bool:
 
 
 def _point_at(output: Path, folder: Path) -> None:
-    """Let `latest` point at a checkpoint. What it pointed at goes if it was only the copy of one that was replaced."""
+    """Point `latest` at a checkpoint. Its former target is removed if it was only the copy of a replaced checkpoint."""
     before = (output / "latest").resolve()
     _point(output / "latest", Path("checkpoints") / folder.name)
     if before.parent == folder.parent.resolve() and before.name.startswith(".") and before.is_dir():

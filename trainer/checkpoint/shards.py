@@ -1,7 +1,8 @@
-"""Resume states of sharded runs: every rank writes its shards by torch.distributed.checkpoint, any number of ranks reads them.
+"""Resume states of sharded runs: every rank writes its shards with torch.distributed.checkpoint, any number of ranks can read
+them.
 
 OUTPUT/resume/step_0000500/   *.distcp and .metadata (torch's format), and complete.json: the state of the run, written last.
-Without complete.json the folder does not count.
+A folder without complete.json is ignored.
 """
 
 from __future__ import annotations
@@ -45,18 +46,18 @@ MARKER = "complete.json"
 
 
 class ShardWriter:
-    """Writes resume states, at once or (`background`) while training continues; one at a time."""
+    """Writes resume states, either synchronously or (`background`) while training continues; one at a time."""
 
     def __init__(self, ranks: Ranks, background: bool) -> None:
         self._ranks, self._background = ranks, background
-        # A separate group: what the background sends must not meet the steps' own exchanges.
+        # A separate group: background communication must not mix with that of the steps.
         self._group: Any = dist.new_group(backend="gloo") if background else None
         self._pending: tuple[Future[Any], Callable[[], None]] | None = None
 
     def write(self, folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], then: Callable[[], None]) -> None:
-        """Write tensors (sharded or the same on all ranks) and `state`; called by all ranks.
+        """Write tensors (sharded or the same on all ranks) and `state`; all ranks must call it.
 
-        then: called by the first once the state counts; in the background that is at a later `settle`.
+        then: called on the first rank when the state is complete; in the background this happens in a later `settle`.
         """
         self.settle()
 
@@ -66,7 +67,7 @@ class ShardWriter:
                 then()
 
         if self._ranks.first and folder.exists():
-            # A kill left it, or a run that was started again: remove the marker first.
+            # Left by a kill, or by a run that was started again: remove the marker first.
             (folder / MARKER).unlink(missing_ok=True)
             shutil.rmtree(folder)
         self._ranks.wait()
@@ -82,7 +83,7 @@ class ShardWriter:
         self._ranks.wait()
 
     def settle(self, wait: bool = True) -> None:
-        """Complete what is written in the background: all of it, or only what is done already. Raises what writing raised."""
+        """Complete a state written in the background: wait for it, or only if it is done already. Raises what writing raised."""
         if self._pending is not None and (wait or not self._ranks.any(not self._pending[0].done())):
             future, finish = self._pending
             self._pending = None
@@ -93,26 +94,26 @@ class ShardWriter:
             self._ranks.wait()
 
     def close(self) -> None:
-        """Wait for what is being written and let it count, without the other ranks, which may have failed elsewhere. Whatever
-        fails here is passed over: the run ends for another reason, and says that one."""
+        """Wait for the pending state and complete it, without the other ranks, which may have failed. Errors are suppressed here:
+        the run ends for another reason and reports that one."""
         if self._pending is not None:
             future, finish = self._pending
             self._pending = None
             with suppress(Exception, CheckpointException):
-                # The first rank's is done when those of all ranks are.
+                # On the first rank it is done only when all ranks are done.
                 future.result()
                 finish()
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The state of the run, as `write` was given it."""
+    """Read the state of the run that was passed to `write`."""
     found: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     return found
 
 
 def read_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Fill the tensors, whole or sharded over any number of ranks, with what was written under their names. Every rank reads
-    for itself."""
+    """Fill the tensors, whole or sharded over any number of ranks, with the values that were written under their names. Every rank
+    reads separately."""
     with _one_error(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         dcp.load(tensors, storage_reader=_Reader(folder), planner=_Planner(), no_dist=True)
@@ -135,7 +136,7 @@ def _one_error() -> Iterator[None]:
 
 
 class _Reader(FileSystemReader):
-    """Reads the shards of a run folder that somebody else may have written."""
+    """Reads the shards of an untrusted run folder."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         metadata = _Metadata(BytesIO((Path(self.path) / ".metadata").read_bytes())).load()
@@ -159,7 +160,7 @@ class _Planner(DefaultLoadPlanner):
 
 
 class _Metadata(pickle.Unpickler):
-    """Reads torch's `.metadata`. Nothing is imported or looked up by the file's names: each must be one of this list."""
+    """Unpickles torch's `.metadata`. No name in the file causes an import: each must be in `_KNOWN`."""
 
     _KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
         ("torch.distributed.checkpoint.metadata", "Metadata"): Metadata,
@@ -172,7 +173,7 @@ class _Metadata(pickle.Unpickler):
         ("torch.distributed.checkpoint.filesystem", "_StorageInfo"): _StorageInfo,
         ("torch.serialization", "_get_layout"): _get_layout,
         ("torch", "Size"): torch.Size,
-        # The folder's path, which nothing here reads. Python 3.13 writes another module's name.
+        # The folder's path, which is not used here. Python 3.13 writes another module name.
         ("pathlib", "PosixPath"): PurePosixPath,
         ("pathlib._local", "PosixPath"): PurePosixPath,
     } | {

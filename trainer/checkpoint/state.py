@@ -1,4 +1,4 @@
-"""Where a run is: the record that is saved with the weights. It knows no model."""
+"""The state of a run that is saved with the weights. It does not depend on the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunState:
-    """Where a run is. `rows`: the name of the phase and the place in its stream of rows."""
+    """The state of a run. `rows`: the name of the phase and the position in its stream of rows."""
 
     step: int = 0
     first_loss: float | None = None
@@ -27,34 +27,36 @@ class RunState:
     bad_in_a_row: int = 0
     rollbacks: int = 0
     recent: list[float] = field(default_factory=list)
-    """The last losses of steps that were taken, oldest first: what the guard compares with."""
+    """The last losses of steps that were taken, oldest first. The loss guard compares with them."""
     skipped_steps: list[dict[str, Any]] = field(default_factory=list)
     """The last steps that were not taken: step, reason, segments."""
     skipped: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Segments that were left out because they are damaged, and what was wrong."""
+    """Segments that were left out because they are damaged, with the reasons."""
     unreadable_in_a_row: int = 0
-    """Samples that were left out since the last one that could be read."""
+    """Number of samples that were left out since the last one that could be read."""
     data_key: str = ""
     base: dict[str, str] = field(default_factory=dict)
-    """Digests of the weights that adapters are trained over; nothing without adapters, or in a run begun before they were kept."""
+    """Digests of the weights that adapters are trained over. Empty without adapters, or if the run was begun before they were
+    saved."""
     rows: dict[str, Any] = field(default_factory=dict)
     realised: SampleCounts = field(default_factory=SampleCounts)
-    """Of all phases."""
+    """Counts over all phases."""
     phases: dict[str, SampleCounts] = field(default_factory=dict)
-    """Of each phase that was begun; of the later part alone where the run was begun before these were kept."""
+    """Counts of each phase that was begun. They cover only the later part if the run was begun before they were saved."""
     reordered_at: int | None = None
-    """The step from which on the data comes in another order than before: the run was begun by rules of an earlier version."""
+    """The step at which the order of the data changed, since the run was begun by the rules of an earlier version."""
 
     @property
     def phase(self) -> SampleCounts:
-        """Of the phase that the run is in."""
+        """Counts of the current phase."""
         return self.phases.setdefault(self.rows.get("phase", ""), SampleCounts())
 
     def record(self, rows: StepRows, report: StepReport, segments: int) -> dict[str, str]:
-        """Take note of a step of the phase that the run is in, taken or not; return the damaged segments not known before.
+        """Record a step of the current phase, taken or not; return the damaged segments not known before.
 
-        segments: how many the phase is trained on. TrainError if too many are damaged. All ranks must be given the same.
+        segments: number of segments of the phase. All ranks must pass the same values. Raises TrainError if too many segments are
+        damaged.
         """
         self.step += 1
         self.skipped |= rows.skipped

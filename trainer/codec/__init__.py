@@ -1,6 +1,7 @@
-"""Training of AudioVAE: what turns speech into the latents that the model speaks in.
+"""Training of AudioVAE, the codec that turns speech into the latents that the model generates.
 
-Recipes: `toy` (spectra, waveform, KL: a minute, for models from scratch) and `v2` (the published widths, with discriminators).
+Recipes: `toy` (spectra, waveform, KL; takes a minute, for models from scratch) and `v2` (the published widths, with
+discriminators).
 """
 
 from __future__ import annotations

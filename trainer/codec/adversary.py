@@ -1,4 +1,4 @@
-"""The discriminators' side of codec training: their optimizer, and what they tell the codec."""
+"""The discriminators' side of codec training: their optimizer, and the losses they give the codec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.codec.discriminators import Discriminators, adversarial_loss, discr
 
 
 class Adversary:
-    """Discriminators that learn beside the codec; call `learn`, then `judge`, in every step."""
+    """Discriminators that are trained together with the codec; call `learn`, then `judge`, in every step."""
 
     def __init__(self, width: int, lr: float, device: torch.device | str, seed: int) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -21,7 +21,7 @@ class Adversary:
         self._base = lr
 
     def learn(self, real: Tensor, fake: Tensor, rate: float = 1.0) -> Tensor:
-        """One step on speech and the codec's output, both [B, S]; rate: a factor on the learning rate. Returns the loss."""
+        """Take one step on speech and the codec's output, both [B, S]; return the loss. rate: a factor on the learning rate."""
         self.networks.requires_grad_(True)
         for group in self._optimizer.param_groups:
             group["lr"] = self._base * rate
@@ -33,7 +33,7 @@ class Adversary:
         return loss.detach()
 
     def judge(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """`adversarial` and `features`, the codec's losses on its output [B, S], with gradients to it alone."""
+        """Return `adversarial` and `features`, the codec's losses on its output [B, S]. Gradients reach only the codec."""
         self.networks.requires_grad_(False)
         with torch.no_grad():
             wanted = self.networks(real)
@@ -41,7 +41,7 @@ class Adversary:
         return {"adversarial": adversarial_loss(made), "features": feature_distance(wanted, made)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and the optimizer's state, to resume from."""
+        """Return the weights and the optimizer's state, to resume from."""
         return {"networks": self.networks.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What each step is fitted to, in the order of its random numbers; on a GPU the next one is made while a step is computed."""
+"""The batches of the steps, in the order of their random numbers. On a GPU the next batch is made while a step is computed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 class Batches(Generic[T]):
     """Batches that `make` draws one after the other, with a separate random generator.
 
-    In the background, the next is under way when one is given out: `state` is that of the generator behind the last one given
-    out, so that a run that resumes from it draws what an unbroken one would have.
+    In the background, the next batch is already being made when one is returned. `state` is the generator's state after the last
+    batch that was returned. So a run that resumes from it draws the same batches as an uninterrupted run.
     """
 
     def __init__(self, make: Callable[[np.random.Generator], T], seed: int, in_background: bool) -> None:
@@ -25,12 +25,12 @@ class Batches(Generic[T]):
         self.seek(np.random.default_rng(seed).bit_generator.state)
 
     def draw(self) -> T:
-        """The next batch, or what making it raised."""
+        """Return the next batch, or raise what making it raised."""
         batch, self.state = next(self._made)()
         return batch
 
     def seek(self, state: Mapping[str, Any]) -> None:
-        """Resume from `state`; what is under way belongs to another generator and is thrown away."""
+        """Resume from `state`. A batch that is being made belongs to another generator and is discarded."""
         rng = np.random.default_rng()
         rng.bit_generator.state = state
 
@@ -42,5 +42,5 @@ class Batches(Generic[T]):
         self._made: Iterator[Callable[[], tuple[T, Mapping[str, Any]]]] = self._prefetcher.steps(drawn, count())
 
     def close(self) -> None:
-        """End the thread; what it is at is thrown away."""
+        """End the thread; the batch it is making is discarded."""
         self._prefetcher.close()

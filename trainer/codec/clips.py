@@ -1,4 +1,4 @@
-"""What a codec is trained on: crops of clips, at the rate it takes and at the rate it gives."""
+"""The training data of a codec: crops of clips, at its input rate and at its output rate."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CodecClip:
-    """One clip at its native rate (Hz): float32 [S]. What it holds above the codec's input is what the decoder must add."""
+    """One clip at its native rate (Hz): float32 [S]. The decoder must add the band above the codec's input."""
 
     samples: np.ndarray
     rate: int
 
 
 class Crops(NamedTuple):
-    """A batch: what goes in, what is to come out, and the rate (Hz) whose bandwidth the output has."""
+    """A batch: the input, the target, and the rate (Hz) whose bandwidth the output has."""
 
     wav: Tensor  #: float32 [B, S] at `sample_rate`
     target: Tensor  #: float32 [B, S'] at `out_sample_rate`
@@ -38,10 +38,10 @@ class Crops(NamedTuple):
 
 
 def crops(codec: AudioVAE, clips: Sequence[CodecClip | np.ndarray], fit: CodecFit, dice: np.random.Generator) -> Crops:
-    """Random crops of random clips; shorter clips are padded with silence. Plain arrays are at the codec's input rate.
+    """Draw random crops of random clips; shorter clips are padded with silence. Plain arrays are at the codec's input rate.
 
-    The decoder gets the bandwidth of each target: that of the clip, or, for a share `fit.narrowed` of the crops, a lower
-    one that the target is cut to, so that every bucket of `sr_bin_boundaries` occurs.
+    The decoder is given the bandwidth of each target. Usually it is that of the clip. For a share `fit.narrowed` of the crops the
+    target is cut to a lower bandwidth, so that every bucket of `sr_bin_boundaries` occurs.
     """
     config = codec.config
     frames = max(1, round(fit.crop_s * config.sample_rate / config.hop_length))
@@ -61,7 +61,7 @@ def crops(codec: AudioVAE, clips: Sequence[CodecClip | np.ndarray], fit: CodecFi
 
 
 def draw_clip(count: int, get: Callable[[int], T], dice: np.random.Generator) -> T:
-    """One of `count` clips, each as likely; damaged ones are passed over. TrainError where nothing but these comes."""
+    """Draw one of `count` clips, all equally likely; skip damaged ones. Raises TrainError after IN_A_ROW damaged clips in a row."""
     for _ in range(IN_A_ROW):
         try:
             return get(int(dice.integers(count)))
@@ -71,8 +71,8 @@ def draw_clip(count: int, get: Callable[[int], T], dice: np.random.Generator) ->
 
 
 def draw_bandwidth(codec: AudioVAE, rate: int, narrowed: float, dice: np.random.Generator) -> int:
-    """The rate (Hz) whose bandwidth a target of a clip at `rate` has: the clip's, or for a share `narrowed` a lower one that the
-    codec knows."""
+    """Draw the rate (Hz) whose bandwidth the target of a clip at `rate` has: the clip's own, or for a share `narrowed` a lower one
+    that the codec supports."""
     config = codec.config
     rate = min(rate, config.out_sample_rate)
     lower = [wanted for wanted in bandwidths(codec) if config.sample_rate <= wanted < rate]
@@ -82,24 +82,24 @@ def draw_bandwidth(codec: AudioVAE, rate: int, narrowed: float, dice: np.random.
 
 
 def as_clip(clip: CodecClip | np.ndarray, rate: int) -> CodecClip:
-    """A clip of samples at `rate`, or as it is."""
+    """Return samples at `rate` as a clip; a clip is returned unchanged."""
     return clip if isinstance(clip, CodecClip) else CodecClip(clip, rate)
 
 
 def at_input_rate(clip: CodecClip | np.ndarray, rate: int) -> np.ndarray:
-    """float32 [S] at the codec's input rate."""
+    """Return float32 [S] at the codec's input rate."""
     clip = as_clip(clip, rate)
     return resampled(clip.samples, clip.rate, rate)
 
 
 def bandwidths(codec: AudioVAE) -> tuple[int, ...]:
-    """One rate (Hz) for each bucket the decoder knows: the upper border of each, and its own output rate."""
+    """Return one rate (Hz) per bandwidth bucket of the decoder: each upper border, and its output rate."""
     boundaries = codec.config.sr_bin_boundaries or ()
     return (*boundaries, codec.config.out_sample_rate)
 
 
 def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """float32 [S] at another rate."""
+    """Return float32 [S] resampled from `rate` to `wanted`, both in Hz."""
     import soxr
 
     return samples if rate == wanted else np.asarray(soxr.resample(samples, rate, wanted), dtype=np.float32)

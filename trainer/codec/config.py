@@ -18,35 +18,35 @@ class AdversarySettings(FrozenSettings):
     """Discriminators of waveform periods and of spectrogram bands, which learn to tell speech from the codec's output."""
 
     width: int = Field(32, gt=0)
-    """Channels of their first layers: 32 as published, fewer are cheaper."""
+    """Channels of their first layers: 32 as published; fewer need less compute."""
     start: int = Field(0, ge=0)
-    """Steps the codec takes alone first: what is still a hum teaches them nothing."""
+    """Number of steps before the discriminators start: they learn nothing from the hum that an untrained codec outputs."""
     lr: float = Field(1e-4, gt=0)
     weight: float = Field(0.07, ge=0)
-    """Of their verdict, beside the mel distance at 1 (published: 1 beside 15)."""
+    """Weight of their adversarial loss, relative to the mel distance at 1 (published: 1 to 15)."""
     features: float = Field(0.13, ge=0)
-    """Of the distance of their activations (published: 2 beside 15)."""
+    """Weight of the distance of their activations, relative to the mel distance at 1 (published: 2 to 15)."""
 
 
 class CodecConfig(FrozenSettings):
-    """A codec from scratch or from another one, on the audio of a corpus."""
+    """Train a codec from scratch or from another one, on the audio of a corpus."""
 
     corpus: FolderName | list[FolderName]
     """A corpus folder, or several."""
     output: FolderName
-    """A folder for config.json, audiovae.safetensors, train-codec.yaml and metrics.jsonl; give it as model.codec."""
+    """A folder for config.json, audiovae.safetensors, train-codec.yaml and metrics.jsonl. Pass it to training as model.codec."""
     start: str | None = None
-    """A checkpoint folder whose codec is trained on; None: from scratch with `size` or `config`."""
+    """A checkpoint folder whose codec is trained further; None: from scratch with `size` or `config`."""
     size: Literal["toy", "small", "2b"] = "toy"
-    """Widths from scratch, those of the models of the same name."""
+    """Widths of a codec from scratch: those of the models of the same name."""
     config: dict[str, Any] | None = None
     """An audio_vae_config instead of a size."""
     where: str = "true"
-    """SQL condition over the catalog's `segments`, besides `kept`."""
+    """SQL condition over the catalog's `segments`, in addition to `kept`."""
     clips: int | None = Field(None, ge=4)
     """Number of clips to use, chosen by a hash of their ids; None: all."""
     memory_gb: float = Field(4.0, gt=0)
-    """Of audio that stays in memory (64 to 192 kB per second): what was drawn last. The rest is read again when it is drawn."""
+    """GB of audio that stay in memory (64 to 192 kB per second): the clips drawn last. Other clips are read again when drawn."""
     steps: int = Field(200, gt=0)
     batch: int = Field(4, gt=0)
     crop_s: float = Field(0.96, gt=0.04)
@@ -56,26 +56,26 @@ class CodecConfig(FrozenSettings):
     schedule: Literal["constant", "cosine"] = "constant"
     """After the warm-up: constant, or cosine down to a fiftieth."""
     decoder_only: bool = False
-    """The encoder stays as it is, so that latents made before, and models trained on them, remain valid; needs `start`."""
+    """Train the decoder only, so that existing latents, and models trained on them, remain valid. Needs `start`."""
     normalise: bool = False
-    """At the end every latent channel is given mean 0 and variance 1 over the clips (the weights take the change up, nothing
-    sounds different): what a flow that starts from unit noise learns best."""
+    """At the end give every latent channel mean 0 and variance 1 over the clips: a flow that starts from unit noise learns this
+    best. The weights compensate the change, so that the output sounds the same."""
     held_out: int | None = Field(None, ge=0)
-    """Clips that are kept from training to measure it by; None: a tenth. 0: it is measured on what it was trained on."""
+    """Number of clips held out to measure the codec; None: a tenth. 0: it is measured on training clips."""
     save_every: int | None = Field(None, gt=0)
-    """Steps between saves of the codec and of what a killed run needs to resume from there; None: save only at the end
-    and on SIGTERM, and a killed run starts from the beginning."""
+    """Steps between saves of the codec and of the state that a killed run resumes from. None: save only at the end and on
+    SIGTERM; a killed run then starts from the beginning."""
     measure_every: int | None = Field(None, gt=0)
-    """Steps after which the held-out clips are measured (mel distance at the output rate and at 16 kHz, STOI, PESQ); at the end
-    they are in any case."""
+    """Steps between measurements of the held-out clips (mel distance at the output rate and at 16 kHz, STOI, PESQ). The last step
+    is always measured."""
     narrowed: float = Field(0.0, ge=0, le=1)
     """Share of crops whose target is cut to a lower bandwidth. The decoder gets that bandwidth and so learns all of its rates."""
     adversary: AdversarySettings | None = None
-    """None: spectra and waveform alone, which leave some buzz."""
+    """None: spectral and waveform losses only, which leave some buzz."""
     waveform_weight: float = Field(5.0, ge=0)
     kl_weight: float = Field(1e-3, ge=0)
     floor_db: float = Field(-80.0, le=0)
-    """Level, below a full-scale sine, under which the spectra of the loss are not told apart."""
+    """Level in dB relative to a full-scale sine. The spectral loss ignores differences below it."""
     seed: int = Field(1, ge=0)
     device: str = "auto"
     threads: int | None = Field(None, ge=1)
@@ -88,7 +88,7 @@ class CodecConfig(FrozenSettings):
 
 
 def load_codec_config(source: str | Path, overrides: Iterable[str] = ()) -> CodecConfig:
-    """Settings from a YAML file or the name of a codec recipe, with `a.b=c` overrides on top; raises SettingsError."""
+    """Load the settings from a YAML file or the name of a codec recipe, with `a.b=c` overrides on top. Raises SettingsError."""
     return load_recipe(CodecConfig, "trainer.codec", source, overrides)
 
 
@@ -98,7 +98,7 @@ _LAST_RATE = 0.02
 
 @dataclass(frozen=True)
 class CodecFit:
-    """How a codec is fitted; see CodecConfig."""
+    """The settings of the fit; see CodecConfig."""
 
     steps: int = 60
     batch: int = 4
@@ -114,5 +114,5 @@ class CodecFit:
     adversary: AdversarySettings | None = None
 
     def rate(self, step: int) -> float:
-        """The share of the learning rate at step 0..steps-1."""
+        """Return the share of the learning rate at step 0..steps-1."""
         return scheduled(1.0, self.schedule, step, self.steps, self.warmup, last=_LAST_RATE)

@@ -1,7 +1,7 @@
-"""Who tells a codec's output from speech: one network a period of the waveform, one a resolution of its spectrogram.
+"""Discriminators of a codec's output: one network per period of the waveform, one per resolution of its spectrogram.
 
-The multi-period idea is HiFi-GAN's (Kong et al., 2020), complex spectrograms in bands DAC's (Kumar et al., 2023). What a mean
-spectral distance forgives - buzz, smeared phases, missing breath - these see.
+Multi-period discriminators are from HiFi-GAN (Kong et al., 2020), complex spectrograms in bands from DAC (Kumar et al., 2023).
+They penalize faults that a mean spectral distance does not: buzz, smeared phases, missing breath.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch.nn.utils.parametrizations import weight_norm
 
 PERIODS = (2, 3, 5, 7, 11)
 WINDOWS = (2048, 1024, 512)
-#: Borders of the bands, as shares of half the sample rate: each has separate filters, as noise looks unlike harmonics.
+#: Borders of the bands, as shares of half the sample rate. Each band has separate filters, since noise differs from harmonics.
 BANDS = ((0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 _SLOPE = 0.1
 
-#: Activations of one network, first to last layer; the last is the score map: 1 speech, 0 made by the codec.
+#: Activations of one network, first to last layer. The last is the score map: 1 for speech, 0 for the codec's output.
 Features = list[Tensor]
 
 
@@ -29,7 +29,7 @@ def _conv(inputs: int, outputs: int, kernel: tuple[int, int], stride: tuple[int,
 
 
 class PeriodDiscriminator(nn.Module):
-    """Folds the waveform into rows of `period` samples and looks down the columns: at every period-th sample."""
+    """Folds the waveform into rows of `period` samples and convolves along the columns, i.e. over every period-th sample."""
 
     def __init__(self, period: int, width: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Looks at the complex spectrogram of one window length, band by band, and scores all bands' maps together."""
+    """Processes the complex spectrogram of one window length, band by band, and scores all bands' maps together."""
 
     def __init__(self, window: int, width: int) -> None:
         super().__init__()
@@ -88,7 +88,8 @@ class SpectrogramDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """All of them, at the codec's output rate. width: channels of the first layers, 32 as published; fewer are cheaper."""
+    """All discriminators, at the codec's output rate. width: channels of the first layers, 32 as published; fewer need less
+    compute."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -100,14 +101,15 @@ class Discriminators(nn.Module):
         )
 
     def forward(self, wav: Tensor) -> list[Features]:
-        """[B, S] waveform -> the features of every network. Level and offset are removed: they do not reveal a codec."""
+        """Return the features of every network for a waveform [B, S]. Level and offset are removed: a codec must not be judged by
+        them."""
         centered = wav - wav.mean(dim=1, keepdim=True)
         scaled = 0.8 * centered / centered.abs().amax(dim=1, keepdim=True).clamp_min(1e-4)
         return [part(scaled) for part in self.parts]
 
 
 def discriminator_loss(real: list[Features], fake: list[Features]) -> Tensor:
-    """Least squares: speech should score 1, the codec's output 0; mean over the networks."""
+    """Return the least-squares loss, averaged over the networks: speech should score 1, the codec's output 0."""
     total = real[0][-1].new_zeros(())
     for one, other in zip(real, fake, strict=True):
         total = total + (1 - one[-1]).square().mean() + other[-1].square().mean()
@@ -115,12 +117,12 @@ def discriminator_loss(real: list[Features], fake: list[Features]) -> Tensor:
 
 
 def adversarial_loss(fake: list[Features]) -> Tensor:
-    """The codec's side: its output should score 1."""
+    """Return the codec's least-squares loss: its output should score 1."""
     return torch.stack([(1 - features[-1]).square().mean() for features in fake]).mean()
 
 
 def feature_distance(real: list[Features], fake: list[Features]) -> Tensor:
-    """Mean absolute difference of all activations but the scores, each relative to how strong it is for speech."""
+    """Return the mean absolute difference of all activations but the scores, each relative to its mean magnitude for speech."""
     parts = [
         F.l1_loss(b, a.detach()) / a.detach().abs().mean().clamp_min(1e-6)
         for one, other in zip(real, fake, strict=True)

@@ -1,4 +1,4 @@
-"""Clips with their latents, for training a decoder alone: the encoder does not change, so each clip is encoded once."""
+"""Clips with their latents, for training only a decoder. The encoder does not change, so that latents can be reused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class EncodedClip(NamedTuple):
-    """What the encoder makes of a clip, on the codec's device, and what is to come out, on the CPU."""
+    """The encoder's output for a clip, on the codec's device, and the target, on the CPU."""
 
     mean: Tensor  #: [D, F]
     log_variance: Tensor  #: [D, F]
@@ -30,13 +30,13 @@ class EncodedClip(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all of it."""
+        """Size of all parts in bytes."""
         return 2 * self.mean.nbytes + self.target.nbytes
 
 
 @dataclass(frozen=True)
 class EncodedCrops:
-    """A batch of crops that begin and end with a latent frame; shorter ones are those of clips that are shorter."""
+    """A batch of crops that begin and end with a latent frame. Clips shorter than a crop give shorter crops."""
 
     means: list[Tensor]  #: [D, F] each
     log_variances: list[Tensor]
@@ -45,15 +45,15 @@ class EncodedCrops:
 
 
 class EncodedClips:
-    """Clips whose latents are made when they are first drawn; those drawn last stay in memory."""
+    """Clips that are encoded when they are drawn; the last ones drawn stay in memory."""
 
     def __init__(self, codec: AudioVAE, clips: Sequence[CodecClip | np.ndarray], memory_bytes: float) -> None:
-        """clips: arrays are at the codec's input rate. memory_bytes: of latents and targets that are held, at most."""
+        """clips: arrays are at the codec's input rate. memory_bytes: maximum size of the latents and targets in memory."""
         self._codec, self._clips = codec, clips
         self._recent: Recent[EncodedClip] = Recent(memory_bytes, lambda clip: clip.nbytes)
 
     def crops(self, fit: CodecFit, dice: np.random.Generator) -> EncodedCrops:
-        """Random crops of random clips; for a share `fit.narrowed` the target is cut to a lower bandwidth."""
+        """Draw random crops of random clips; for a share `fit.narrowed` the target is cut to a lower bandwidth."""
         config = self._codec.config
         frames, hop = frames_of_crop(self._codec, fit.crop_s), config.decode_hop
         means, variances, targets, rates = [], [], [], []
@@ -76,7 +76,7 @@ class EncodedClips:
 
     @torch.no_grad()
     def _encoded(self, index: int) -> EncodedClip:
-        """One clip, encoded whole as for a model that is trained on it."""
+        """Encode one whole clip, as it is encoded for training a model."""
         codec, config = self._codec, self._codec.config
         clip = as_clip(self._clips[index], config.sample_rate)
         heard = torch.from_numpy(at_input_rate(clip, config.sample_rate))
@@ -88,14 +88,14 @@ class EncodedClips:
 
 
 def frames_of_crop(codec: AudioVAE, crop_s: float) -> int:
-    """Number of latent frames of a crop of `crop_s` seconds."""
+    """Return the number of latent frames of a crop of `crop_s` seconds."""
     return max(1, round(crop_s * codec.config.sample_rate / codec.config.hop_length))
 
 
 def decoder_reconstruction(
     codec: AudioVAE, batch: EncodedCrops, fit: CodecFit, noise: torch.Generator
 ) -> dict[str, Tensor]:
-    """`mel`, `waveform` and `kl` of a batch, with the waves as `out` and `target` [B, S]."""
+    """Return `mel`, `waveform` and `kl` of a batch, with the waves as `out` and `target` [B, S]."""
     config = codec.config
     frames = frames_of_crop(codec, fit.crop_s)
     latents, divergence = [], []

@@ -1,4 +1,4 @@
-"""A codec on the disk: config.json with audio_vae_config, and audiovae.safetensors."""
+"""The files of a codec: config.json with audio_vae_config, and audiovae.safetensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voxcpm.weights.checkpoint import check_tensors, find_checkpoint, load_codec
 
 
 def write_codec(folder: str | Path, codec: AudioVAE) -> Path:
-    """Write a codec's weights, then its config: a folder with a config is whole. Returns the folder."""
+    """Write a codec's weights, then its config, so that a folder with a config is complete. Return the folder."""
     folder = Path(folder)
     tensors = {name: value.detach().cpu().contiguous() for name, value in codec.state_dict().items()}
     write_atomically(folder / "audiovae.safetensors", save(tensors, {"format": "pt"}))
@@ -24,7 +24,7 @@ def write_codec(folder: str | Path, codec: AudioVAE) -> Path:
 
 
 def read_codec(path_or_id: str | Path) -> AudioVAE:
-    """The codec of a checkpoint folder (or hub id), or of what `write_codec` wrote; in evaluation mode, gradients off.
+    """Read the codec of a checkpoint folder, of a hub id, or from the output of `write_codec`; in evaluation mode, gradients off.
 
     Raises FileNotFoundError, TrainError and CheckpointError.
     """

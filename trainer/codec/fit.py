@@ -28,11 +28,11 @@ from trainer.codec.config import CodecFit
 log = logging.getLogger(__name__)
 
 _SNAKE_SHARE = 0.1
-"""Of the learning rate, for Snake's frequencies."""
+"""Share of the learning rate that Snake's frequencies are trained with."""
 
 
 class CodecTrainer:
-    """A codec with its optimizer, its adversary and its dice: everything that later steps depend on is in `state_dict`."""
+    """A codec with its optimizer, its adversary and its RNGs. `state_dict` holds everything that later steps depend on."""
 
     def __init__(
         self,
@@ -44,9 +44,11 @@ class CodecTrainer:
         memory_bytes: float = 4e9,
         in_background: bool | None = None,
     ) -> None:
-        """fresh: the codec has random weights, which are first scaled to the clips (see `initialise_codec`). memory_bytes: of
-        latents that a decoder alone is trained on. in_background: whether crops are made while a step is computed; None: where
-        that is on a GPU, since on a CPU the cores are what a step is short of."""
+        """fresh: the codec has random weights, which are first scaled to the clips (see `initialise_codec`).
+
+        memory_bytes: maximum size of the latents and targets in memory if only the decoder is trained. in_background: make crops
+        while a step is computed; None: only on a GPU, since on a CPU the cores limit a step.
+        """
         if not clips:
             raise TrainError("the codec has no clip to be trained on: the corpus has no kept segment with audio")
         self.codec, self.fit = codec, fit
@@ -102,7 +104,7 @@ class CodecTrainer:
         return values | {"loss/total": total, "optim/grad_norm": float(norm)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizers and random numbers."""
+        """Return the weights, the optimizers' states and the RNG states."""
         return {
             "taken": self.taken,
             "codec": self.codec.state_dict(),
@@ -123,7 +125,7 @@ class CodecTrainer:
         self._noise.set_state(state["noise"])
 
     def close(self) -> None:
-        """End what runs in the background; no step can follow."""
+        """End the background thread; no step can follow."""
         self._batches.close()
 
     def _reconstruction(self) -> dict[str, Tensor]:
@@ -142,11 +144,11 @@ def fit_codec(
     report: Callable[[int, dict[str, float]], None] | None = None,
     fresh: bool = False,
 ) -> list[float]:
-    """Train on random crops of clips (arrays: float32 [S] at 16 kHz); returns the loss of every step.
+    """Train on random crops of clips (arrays: float32 [S] at 16 kHz); return the loss of every step.
 
-    The loss is the distance of log-mel spectra at four resolutions, the waveform's, and a light KL that keeps the latents near
-    unit scale, which the model's flow starts from; with `fit.adversary`, what discriminators see besides. The codec is left
-    in evaluation mode without gradients.
+    The loss adds the distance of log-mel spectra at four resolutions, the distance of the waveforms, and a small KL term. The KL
+    term keeps the latents near unit scale, the scale of the noise that the model's flow starts from. With `fit.adversary` the
+    discriminators' losses are added. The codec is left in evaluation mode without gradients.
 
     fresh: the codec has random weights (see `CodecTrainer`). Raises TrainError without clips, or if a loss is NaN or infinite.
     """
@@ -164,7 +166,7 @@ def run_steps(
     report: Callable[[int, dict[str, float]], None] | None = None,
     asked_to_stop: Callable[[], bool] = never,
 ) -> list[float]:
-    """The steps that are still to be taken, or those until it is asked to stop; returns their losses."""
+    """Take the remaining steps, or those until it is asked to stop; return their losses."""
     losses, steps = [], trainer.fit.steps
     while trainer.taken < steps and not asked_to_stop():
         values = trainer.step()
@@ -177,9 +179,9 @@ def run_steps(
 
 
 def make_codec_optimizer(module: nn.Module, lr: float) -> torch.optim.AdamW:
-    """AdamW over what is trained; the frequencies of Snake learn ten times slower.
+    """Return AdamW over the trained parameters; Snake's frequencies have a tenth of the learning rate.
 
-    Snake is x + sin(a x)^2 / a with a = 1 at the start: at the rate of the weights, some a come near 0 within a few hundred
+    Snake is x + sin(a x)^2 / a with a = 1 at the start. At the weights' learning rate, some a approach 0 within a few hundred
     steps, where 1 / a explodes. Each group's rate is `lr` times its `share`.
     """
     groups: dict[float, list[nn.Parameter]] = {1.0: [], _SNAKE_SHARE: []}
@@ -198,9 +200,9 @@ def reconstruction(
     floor_db: float = FLOOR_DB,
     rates: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """`mel`, `waveform` and `kl` of [B, S] through the codec against [B, S'], with both waves as `out` and `target`.
+    """Return `mel`, `waveform` and `kl` of [B, S] through the codec against [B, S'], with both waves as `out` and `target`.
 
-    noise None: the mean latents, no sampling. rates: bandwidth that each output is asked to have, in Hz of sample rate.
+    noise: None decodes the mean latents, without sampling. rates: the bandwidth requested of each output, as a sample rate in Hz.
     """
     mu, logvar = codec.encode_heads(wav[:, None])
     logvar = logvar.clamp(-20, 5)

@@ -1,4 +1,4 @@
-"""A start for codecs from scratch, at any width."""
+"""Initialization of codecs from scratch, at any width."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from voxcpm.audiovae import AudioVAE
 from voxcpm.audiovae.layers import CausalConv, CausalUpsample, ResidualUnit
 
 _RESIDUAL = 0.3
-"""Standard deviation of what a residual unit adds to its input at the start."""
+"""Standard deviation of a residual unit's branch at the start."""
 _POSTERIOR = 0.1
-"""That of the latent around its mean at the start."""
+"""Standard deviation of a latent around its mean at the start."""
 
 
 @torch.no_grad()
 def initialise_codec(codec: AudioVAE, wav: Tensor) -> None:
     """Scale every convolution so that its output on `wav` [B, S] (at the codec's rate) has mean 0 and unit variance.
 
-    The data-dependent initialization of weight norm (Salimans and Kingma, 2016). With small random weights instead, some
-    thirty layers let nothing of a narrow codec's latents through to its output: it learns the mean spectrum, and the
-    latents stay noise. Latent means start at unit variance, the output at that of `wav`.
+    This is the data-dependent initialization of weight norm (Salimans and Kingma, 2016). With small random weights instead, the
+    latents of a narrow codec have no effect after some thirty layers: the codec learns the mean spectrum, and the latents stay
+    noise. Latent means start at unit variance, the output at the variance of `wav`.
     """
     targets: dict[nn.Module, float] = {}
     for module in codec.modules():

@@ -1,4 +1,4 @@
-"""How far reconstructions of clips are from what they should be: spectra, intelligibility, and what a listener would say."""
+"""Quality of reconstructed clips: spectral distance, intelligibility (STOI) and estimated listening quality (PESQ)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from trainer.codec.losses import mel_distance
 from voxcpm.audiovae import AudioVAE
 
 _OTHERS = 8
-"""Other clips that each reconstruction is compared with, at most."""
+"""Maximum number of other clips that each reconstruction is compared with."""
 _RATE = 16_000
-"""What STOI and wide-band PESQ are measured at."""
+"""Sample rate (Hz) of STOI and wide-band PESQ."""
 _HEARD = 16
-"""Clips that STOI and PESQ hear, at most: each costs about a second of the codec's time a second."""
+"""Maximum number of clips for STOI and PESQ: decoding a clip takes the codec about as long as the clip lasts."""
 _SHORTEST_S, _LONGEST_S = 1.0, 8.0
-"""What they hear of a clip: STOI needs 30 frames of speech, PESQ gets slow."""
+"""Seconds of a clip that STOI and PESQ use: STOI needs 30 frames of speech, and PESQ is slow on long clips."""
 
 
 @dataclass(frozen=True)
 class CodecMeasures:
     """Means over clips that were decoded from their mean latents.
 
-    mel: distance of log-mel spectra at the codec's output rate, 0.1 is 2 dB; mel_16k: the same at 16 kHz, what the encoder
-    heard; mel_other: to other clips, which latents that carry nothing would come as near to. stoi: 0..1. pesq: wide-band
-    MOS-LQO, 1..4.64. These two are None without their packages, or where no clip has a second of speech.
+    mel: distance of log-mel spectra at the codec's output rate; 0.1 is 2 dB. mel_16k: the same at 16 kHz, the encoder's band.
+    mel_other: the distance to other clips; latents without information would give the same distance to all clips. stoi: 0..1.
+    pesq: wide-band MOS-LQO, 1..4.64. stoi and pesq are None without their packages, or if no clip has a second of speech.
     """
 
     mel: float
@@ -40,7 +40,7 @@ class CodecMeasures:
     pesq: float | None
 
     def values(self, rate: int) -> dict[str, float]:
-        """As metrics; rate: the codec's output rate."""
+        """Return the values as metrics by name. rate: the codec's output rate in Hz."""
         found = {f"mel_{rate // 1000}k": self.mel, "mel_16k": self.mel_16k, "mel_other": self.mel_other,
                  "stoi": self.stoi, "pesq": self.pesq}  # fmt: skip
         return {f"held_out/{name}": value for name, value in found.items() if value is not None}
@@ -53,13 +53,13 @@ class CodecMeasures:
 
 
 def missing_packages() -> list[str]:
-    """Of pystoi and pesq, those that are not installed."""
+    """Return those of the packages pystoi and pesq that are not installed."""
     return [name for name in ("pystoi", "pesq") if importlib.util.find_spec(name) is None]
 
 
 @torch.no_grad()
 def measure(codec: AudioVAE, clips: Sequence[CodecClip], crop_s: float) -> CodecMeasures:
-    """Spectra of one fixed crop of each clip; STOI and PESQ of the first 16 clips, up to 8 s of each."""
+    """Measure the spectra of one fixed crop per clip, and STOI and PESQ of the first 16 clips, up to 8 s of each."""
     was_training = codec.training
     codec.eval()
     mel, mel_16k, other = _spectra(codec, clips, crop_s)
@@ -69,7 +69,7 @@ def measure(codec: AudioVAE, clips: Sequence[CodecClip], crop_s: float) -> Codec
 
 
 def _spectra(codec: AudioVAE, clips: Sequence[CodecClip], crop_s: float) -> tuple[float, float, float]:
-    """Mel distances: to the crops at the output rate, to those at 16 kHz, to those of other clips."""
+    """Return mel distances: to the crops at the output rate, to the crops at 16 kHz, to the crops of other clips."""
     device, rate = next(codec.parameters()).device, codec.config.out_sample_rate
     one = CodecFit(batch=1, crop_s=crop_s)
     pairs = [crops(codec, [clip], one, np.random.default_rng(index)) for index, clip in enumerate(clips)]
@@ -89,7 +89,7 @@ def _spectra(codec: AudioVAE, clips: Sequence[CodecClip], crop_s: float) -> tupl
 
 
 def _heard(codec: AudioVAE, clips: Sequence[CodecClip]) -> tuple[float | None, float | None]:
-    """(mean STOI, mean PESQ) of whole clips."""
+    """Return (mean STOI, mean PESQ) of clips, up to _LONGEST_S seconds of each; None if nothing can be measured."""
     if missing_packages():
         return None, None
     from pesq import PesqError, pesq
@@ -110,7 +110,7 @@ def _heard(codec: AudioVAE, clips: Sequence[CodecClip]) -> tuple[float | None, f
 
 
 def _through(codec: AudioVAE, clip: CodecClip) -> tuple[np.ndarray, np.ndarray]:
-    """(the clip, its reconstruction), float32 [S] at 16 kHz."""
+    """Return (the clip, its reconstruction), float32 [S] at 16 kHz."""
     config = codec.config
     device = next(codec.parameters()).device
     wav = torch.from_numpy(at_input_rate(clip, config.sample_rate))[None].to(device)

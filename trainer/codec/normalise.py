@@ -1,4 +1,4 @@
-"""Latents of unit scale, whatever the training made of them."""
+"""Rescale a trained codec so that its latents have unit scale."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from voxcpm.audiovae import AudioVAE
 from voxcpm.audiovae.layers import CausalConv
 
 _LEAST_SCALE = 1e-3
-"""A channel that carries less than this of the widest one is left as quiet as that: it is noise, not to be blown up."""
+"""Smallest scale of a channel, relative to the widest one. A narrower channel is noise and must not be amplified further."""
 
 
 @torch.no_grad()
 def normalise_latents(codec: AudioVAE, clips: Iterable[np.ndarray]) -> None:
     """Give every latent channel mean 0 and variance 1 over 16 kHz clips (float32 [S]); what is decoded stays the same.
 
-    Heads and the decoder's first convolution take the change up: z' = (z - m) / s, decoded from s z' + m. The first frames
-    after silence differ a little, as a causal convolution is padded with latents of 0, which are now the mean's.
+    The encoder's heads compute z' = (z - m) / s, and the decoder's first convolution decodes from s z' + m. The first frames
+    differ a little: a causal convolution is padded with latents of 0, which now stand for the mean.
     """
     device = next(codec.parameters()).device
     latents = torch.cat([codec.encode(torch.from_numpy(clip)[None, None].to(device))[0] for clip in clips], dim=1)

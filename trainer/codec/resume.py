@@ -13,7 +13,7 @@ from trainer.codec.config import CodecConfig
 from trainer.config import TrainError
 
 _NAME = "resume.pt"
-#: What may change between two calls of a run: where it ends, how often it saves, and how and in how much memory it is computed.
+#: Settings that may change between two calls of a run: where it ends, how often it saves, its device, threads and memory.
 _FREE = {"steps", "save_every", "measure_every", "output", "threads", "device", "memory_gb"}
 
 
@@ -29,7 +29,10 @@ def remove_state(folder: Path) -> None:
 
 
 def read_state(folder: Path, config: CodecConfig) -> dict[str, Any] | None:
-    """The state that a run of these settings left, None where there is none. TrainError for one of other settings."""
+    """Return the state that a run with these settings left; None if there is none.
+
+    Raises TrainError if the state cannot be read or belongs to other settings.
+    """
     path = folder / _NAME
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Clips of a corpus as they are asked for: all of them may be drawn, a bounded number of bytes stays in memory."""
+"""Clips of a corpus, read on request: all may be drawn, while a bounded number of bytes stays in memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from trainer.data.latent_cache import Recent
 
 
 class CorpusClips(Sequence[CodecClip]):
-    """The clips of segments at their native rate, read when they are asked for. Whether one was in memory changes nothing but
-    the time it takes."""
+    """The clips of segments at their native rate, read on request. The cache affects only the time, not the result."""
 
     def __init__(self, corpora: Corpora, segments: Sequence[str], memory_bytes: float) -> None:
-        """memory_bytes: of decoded audio, at most."""
+        """memory_bytes: maximum size of the decoded audio in memory."""
         self._corpora, self._segments = corpora, segments
         self._recent: Recent[CodecClip] = Recent(memory_bytes, lambda clip: clip.samples.nbytes)
         self.unreadable: dict[str, str] = {}
-        """Segments that turned out to be damaged, and why."""
+        """Segments that turned out to be damaged, with the reasons."""
 
     def __len__(self) -> int:
         return len(self._segments)
@@ -30,7 +29,7 @@ class CorpusClips(Sequence[CodecClip]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[CodecClip]: ...
     def __getitem__(self, index: int | slice) -> CodecClip | Sequence[CodecClip]:
-        """A clip; SegmentError for one that is damaged, TrainError once these are more than 1 % (and more than a few)."""
+        """Return a clip. Raises SegmentError if it is damaged, and TrainError once more than 1 % (and more than 10) are."""
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(len(self)))]
         segment = self._segments[index]
@@ -43,12 +42,12 @@ class CorpusClips(Sequence[CodecClip]):
 
     @property
     def memory_bytes(self) -> int:
-        """Of decoded audio that is held."""
+        """Size of the decoded audio that is in memory."""
         return int(self._recent.held)
 
 
 def read_each(clips: CorpusClips, most: int) -> Iterator[CodecClip]:
-    """The first `most` clips one by one, without those that are damaged."""
+    """Yield the first `most` clips one by one, without damaged ones."""
     for index in range(min(most, len(clips))):
         try:
             clip = clips[index]

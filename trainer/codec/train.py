@@ -1,4 +1,4 @@
-"""`voxmill train-codec`: a codec on the audio of a corpus."""
+"""`voxmill train-codec`: train a codec on the audio of a corpus."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _NORMALISED_BY = 1000
 
 @dataclass(frozen=True)
 class CodecResult:
-    """A trained codec, and how near its reconstructions of held-out clips were before and after."""
+    """A trained codec, and the measures of its reconstructions of held-out clips before and after training."""
 
     folder: str
     steps: int
@@ -54,14 +54,14 @@ class CodecResult:
     after: CodecMeasures
     seconds: float
     stopped_early: bool = False
-    """A signal stopped the run; the same call resumes it. `after` is then of the last measurement."""
+    """A signal stopped the run; the same call resumes it. `after` is then the last measurement."""
 
 
 def train_codec(config: CodecConfig) -> CodecResult:
     """Train and write a codec; a tenth of the clips is held out to measure it. Raises TrainError with one line.
 
-    With `save_every` a killed run resumes exactly where it saved last; otherwise it starts from the beginning. SIGTERM and SIGINT
-    finish the step, save and return with `stopped_early`.
+    With `save_every` a killed run resumes exactly from its last save; otherwise it starts from the beginning. On SIGTERM or SIGINT
+    it finishes the step, saves and returns with `stopped_early`.
     """
     output = Path(config.output)
     corpora = Corpora(config.corpora)
@@ -95,7 +95,7 @@ class _Run:
         self._measured: dict[int, CodecMeasures] = {}
 
     def result(self) -> CodecResult:
-        """The steps that are left, a last measurement, and the codec written."""
+        """Take the remaining steps, measure a last time, and write the codec."""
         started = time.perf_counter()
         config, codec, output = self._config, self._codec, self._output
         before = measure(codec, self._held, config.crop_s)
@@ -141,7 +141,7 @@ class _Run:
             self._save(trainer)
 
     def _measure(self, step: int) -> dict[str, float]:
-        """Metrics of the held-out clips if the config asks for them at this step; {} otherwise, or when asked to stop."""
+        """Return metrics of the held-out clips if they are due at this step and the run is not asked to stop; otherwise {}."""
         every = self._config.measure_every
         due = step == self._config.steps or (every is not None and step % every == 0)
         if not due or self._asked_to_stop():
@@ -151,7 +151,7 @@ class _Run:
         return self._measured[step].values(self._codec.config.out_sample_rate)
 
     def _save(self, trainer: CodecTrainer) -> None:
-        # The state last: with it there, the codec beside it is of the same step.
+        # The state is written last, so that the codec beside it is of the same step or a later one.
         write_codec(self._output, self._codec)
         write_state(self._output, self._config, trainer.state_dict())
 
@@ -160,7 +160,7 @@ class _Run:
         if config.normalise:
             some = read_each(self._clips, _NORMALISED_BY)
             normalise_latents(codec, (at_input_rate(clip, codec.sample_rate) for clip in some))
-            self._measured.clear()  # It should sound the same: the codec that is written is measured again.
+            self._measured.clear()  # It should sound the same, so the codec that is written is measured again.
         after = self._measured.get(config.steps) or measure(codec, self._held, config.crop_s)
         write_codec(self._output, codec)
         if config.save_every is None:
@@ -169,12 +169,12 @@ class _Run:
 
 
 def _memory(config: CodecConfig) -> float:
-    """Bytes for clips that are held; where only the decoder is trained, as much again is for what is made of them."""
+    """Return the bytes for clips in memory. If only the decoder is trained, the other half is for their latents and targets."""
     return config.memory_gb * 1e9 / (2 if config.decoder_only else 1)
 
 
 def fit_of(config: CodecConfig) -> CodecFit:
-    """How the codec is fitted, from the settings."""
+    """Return the settings of the fit."""
     return CodecFit(
         steps=config.steps,
         batch=config.batch,
@@ -192,7 +192,8 @@ def fit_of(config: CodecConfig) -> CodecFit:
 
 
 def _clips(config: CodecConfig, corpora: Corpora) -> tuple[CorpusClips, Sequence[CodecClip], float]:
-    """(to train on, held out, minutes of the first); which is which follows from the segments' ids."""
+    """Return (training clips, held-out clips, minutes of training clips). A hash of the segments' ids decides which are held out.
+    Raises TrainError if there are too few."""
     ids = sorted(corpora.chosen(config.where, "codec"), key=lambda segment: hash_number("codec", segment))
     if len(ids) < 4:
         raise TrainError(

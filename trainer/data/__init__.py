@@ -1,1 +1,1 @@
-"""From corpora to packed rows: candidates, mixture, packing, samples, latents. Knows no model."""
+"""From corpora to packed rows: candidates, mixture, packing, samples, latents. It does not depend on the model."""

@@ -1,4 +1,4 @@
-"""Opens the candidate table of a run's corpora; the first process that needs it builds it, the others wait."""
+"""Open the candidate table of a run's corpora. The first process that needs it builds it while the others wait."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "candidates"
 _KEPT = 2
-"""Tables of other states of the corpus that are left beside a new one: other runs may still want them."""
+"""Number of tables of other corpus states that are kept beside a new one: other runs may still need them."""
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 _LONG = 200_000
 """Segments from which on the build is announced: it takes about a minute per million (docs/benchmarks.md)."""
@@ -35,7 +35,7 @@ _LONG = 200_000
 def candidate_table(parts: Sequence[Corpus], spare: Path) -> Table:
     """The table beside the first corpus, or below `spare` where nothing can be written there; built if there is none.
 
-    Raises TrainError, one line, for a corpus that cannot be read or a full disk.
+    Raises TrainError with one line if a corpus cannot be read, or the table cannot be written.
     """
     key = table_key(parts)
     for base in (parts[0].path / FOLDER, spare):
@@ -57,7 +57,7 @@ def candidate_table(parts: Sequence[Corpus], spare: Path) -> Table:
 
 @contextmanager
 def _locked(base: Path) -> Iterator[None]:
-    """Hold the lock of a folder of tables; the system releases it when a process dies."""
+    """Hold the lock of a folder of tables; the operating system releases it if the process dies."""
     base.mkdir(parents=True, exist_ok=True)
     with (base / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -65,7 +65,7 @@ def _locked(base: Path) -> Iterator[None]:
 
 
 def _opened(folder: Path) -> Table | None:
-    """The table in a folder; None where there is none, or a damaged one."""
+    """Open the table in a folder; return None if there is none, or if it is damaged."""
     try:
         table = open_table(folder)
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError):
@@ -104,7 +104,7 @@ def _built(parts: Sequence[Corpus], base: Path, key: str) -> Table:
 
 
 def _prune(base: Path, key: str) -> None:
-    """Remove the tables that were opened longest ago."""
+    """Remove the least recently opened tables, apart from `key` and the last _KEPT others."""
 
     def opened(folder: Path) -> float:
         about = folder / "table.json"

@@ -1,4 +1,4 @@
-"""What may be trained on: a view of the candidate table for a phase, as arrays; one candidate as an object where it is used."""
+"""What a phase may be trained on: an array view of the candidate table. A candidate becomes an object only when it is used."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from trainer.runtime.seeds import hash_number
 from trainer.sample_kinds import CONTINUED_SECONDS, SAMPLE_KINDS, Offer
 
 _ABOUT_ONE = 1 << 20
-"""Rows whose references are looked at together."""
+"""Number of rows whose references are processed together."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A segment that may be trained on, and what it has to offer."""
+    """A segment that may be trained on, and what it offers for samples."""
 
     segment_id: str
     language: str
     text: str
     seconds: float
     description: str | None
-    """In a sentence or two."""
+    """The description in a sentence or two."""
     references: tuple[tuple[str, float], ...]
-    """(segment id, seconds) of clips that may serve as its reference."""
+    """(segment id, seconds) of clips that may be its reference."""
     brief: str | None = None
-    """The description in a few words, where there is one."""
+    """The description in a few words, if there is one."""
     described_id: str | None = None
-    """Of a content-decoupled sample: the segment whose description it was spoken by. None: a recording."""
+    """For a content-decoupled sample, the segment whose description it was synthesized with. None: a recording."""
 
     def layouts(self) -> tuple[str, ...]:
-        """The layouts it can serve."""
+        """Return the layouts that it can serve."""
         offers = _offers(
             self.described_id is not None, self.description is not None, bool(self.references), self.seconds
         )
@@ -45,7 +45,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which rows of a table may serve as references of which: row i has those at `at[i]` to `at[i + 1]`."""
+    """The reference rows of each row of a table: row i has `rows[at[i] : at[i + 1]]`."""
 
     at: np.ndarray
     """int64 [rows + 1]"""
@@ -53,25 +53,25 @@ class Pairs:
     """int32"""
 
     def without(self, unheard: np.ndarray) -> Pairs:
-        """Those that are not among the rows that a mask (bool [rows]) marks."""
+        """Return the pairs whose reference is not in a mask (bool [rows])."""
         kept = ~unheard[self.rows]
         before = np.zeros(len(kept) + 1, dtype=np.int64)
         np.cumsum(kept, out=before[1:])
         return Pairs(before[self.at], self.rows[kept])
 
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """int32: the references of some rows, in order."""
+        """Return int32: the references of some rows, in order."""
         first, counts = self.at[rows], self.counts(rows)
         places = np.arange(int(counts.sum())) + np.repeat(first - (np.cumsum(counts) - counts), counts)
         return self.rows[places]
 
     def counts(self, rows: np.ndarray) -> np.ndarray:
-        """int64 [N]: how many references rows have."""
+        """Return int64 [N]: the number of references of each row."""
         return np.asarray(self.at[rows + 1] - self.at[rows])
 
 
 class Candidates(Sequence[Candidate]):
-    """Rows of a candidate table that a phase may train on, in order of id unless it is said otherwise."""
+    """Rows of a candidate table that a phase may train on, in order of id unless stated otherwise."""
 
     def __init__(self, table: Table, rows: np.ndarray, pairs: Pairs | None = None) -> None:
         self.table, self.rows = table, rows
@@ -79,7 +79,7 @@ class Candidates(Sequence[Candidate]):
 
     @staticmethod
     def of(found: Sequence[Candidate], groups: Mapping[str, str] | None = None) -> Candidates:
-        """A sequence of candidates as rows of a table in memory (as it is where it is a view already)."""
+        """Return a sequence of candidates as rows of a table in memory; a view is returned unchanged."""
         return found if isinstance(found, Candidates) else shared({"": found}, groups)[""]
 
     @cached_property
@@ -89,12 +89,12 @@ class Candidates(Sequence[Candidate]):
 
     @property
     def made(self) -> np.ndarray:
-        """bool [N]: whether it is content-decoupled."""
+        """bool [N]: True if the candidate is content-decoupled."""
         return (self.flags & ACCEPTED) != 0
 
     @property
     def languages(self) -> list[str]:
-        """Names of the languages there are, sorted."""
+        """Names of the languages that occur, sorted."""
         return [self.table.languages[code] for code in np.flatnonzero(self.language_counts)]
 
     @property
@@ -108,7 +108,7 @@ class Candidates(Sequence[Candidate]):
         return np.asarray(self.table.seconds[self.rows])
 
     def kinds(self) -> np.ndarray:
-        """uint16 [N]: the kinds of samples that each can serve, as bits in the order of SAMPLE_KINDS."""
+        """Return uint16 [N]: the kinds of samples that each can serve, as bits in the order of SAMPLE_KINDS."""
         offers = _offers(self.made, (self.flags & FULL) != 0, self.pairs.counts(self.rows) > 0, self.seconds)
         found = np.zeros(len(self), dtype=np.uint16)
         for bit, kind in enumerate(SAMPLE_KINDS):
@@ -116,11 +116,11 @@ class Candidates(Sequence[Candidate]):
         return found
 
     def where(self, mask: np.ndarray) -> Candidates:
-        """Those that a mask (bool [N]) marks."""
+        """Return the candidates in a mask (bool [N])."""
         return Candidates(self.table, self.rows[mask], self.pairs)
 
     def at(self, row: int) -> Candidate:
-        """The candidate in a row of the table."""
+        """Return the candidate in a row of the table."""
         table = self.table
         flags = int(table.flags[row])
         references = self.pairs.rows[int(self.pairs.at[row]) : int(self.pairs.at[row + 1])].tolist()
@@ -136,7 +136,7 @@ class Candidates(Sequence[Candidate]):
         )
 
     def digest(self) -> bytes:
-        """What the order of the data follows from: ids, texts, lengths, descriptions, and the ids of the references."""
+        """Hash what determines the order of the data: ids, texts, lengths, descriptions, and the ids of the references."""
         found = hashlib.sha256()
         for start in range(0, len(self.rows), _ABOUT_ONE):
             rows = self.rows[start : start + _ABOUT_ONE]
@@ -146,7 +146,7 @@ class Candidates(Sequence[Candidate]):
         return found.digest()
 
     def places(self) -> np.ndarray:
-        """int32: codes of the shards that the rows and their references are in, each once."""
+        """Return the codes of the shards that contain the rows and their references, each once."""
         wanted = np.zeros(len(self.table.shards), dtype=bool)
         for start in range(0, len(self.rows), _ABOUT_ONE):
             rows = self.rows[start : start + _ABOUT_ONE]
@@ -176,7 +176,7 @@ class Candidates(Sequence[Candidate]):
 
 
 def _offers(made: Any, described: Any, referenced: Any, seconds: Any) -> np.ndarray:
-    """What candidates offer (`Offer`); bool [N] each but seconds, or one of each."""
+    """Return what candidates offer (`Offer`). Arguments are bool [N], and seconds [N]; or one value each."""
     recorded = (
         Offer.RECORDING
         + np.multiply(described, int(Offer.DESCRIPTION))
@@ -189,9 +189,9 @@ def _offers(made: Any, described: Any, referenced: Any, seconds: Any) -> np.ndar
 def shared(
     candidates: Mapping[str, Sequence[Candidate]], groups: Mapping[str, str] | None = None
 ) -> dict[str, Candidates]:
-    """The candidates of several phases as views of one table: they are such views already, or a table is made in memory.
+    """Return the candidates of several phases as views of one table. If they are not such views already, a table is made in memory.
 
-    groups: of segments that are linked to others, the group's name; for a table that is made.
+    groups: the group's name of each segment that is linked to others, for a table made in memory.
     """
     views = {name: found for name, found in candidates.items() if isinstance(found, Candidates)}
     if len(views) == len(candidates) and len({id(found.table) for found in views.values()}) <= 1:
@@ -222,18 +222,19 @@ def shared(
 
 
 def usable(table: Table) -> np.ndarray:
-    """bool [rows]: what may be trained on at all: recordings with text, and accepted content-decoupled samples."""
+    """Return bool [rows]: True for recordings with text and accepted content-decoupled samples, which may be trained on."""
     return has_text(table.flags) & (((table.flags & MADE) == 0) | ((table.flags & ACCEPTED) != 0))
 
 
 def hold_out_draw(name: str) -> float:
-    """A number in 0..1 that decides whether a segment, or a group of linked ones, is held out; it follows from the name alone."""
+    """Return a number in 0..1 that decides whether a segment, or a group of linked ones, is held out. It depends only on the
+    name."""
     return hash_number("held out", name) / 2**56
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One sample to be made: which segment in which layout, and the number its own random draws come from."""
+    """One sample to make: the segment, its layout, and the seed of its random draws."""
 
     index: int
     candidate: Candidate
@@ -241,9 +242,9 @@ class Choice:
     reference: str | None
     seed: int
     description: str | None = None
-    """The words for its voice, where the layout has such; None: the candidate's description."""
+    """The description of the voice, if the layout has one; None: the candidate's description."""
 
 
 def spoken_text(text: str, description: str | None) -> str:
-    """What the model reads: the description in brackets before the text, where there is one."""
+    """Return the model's input text: the text, with the description in parentheses before it if there is one."""
     return text if description is None else f"({description}){text}"

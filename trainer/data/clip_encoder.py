@@ -1,4 +1,4 @@
-"""Clips through the codec's encoder, as the latents that training takes."""
+"""Encode clips with the codec into the latents that training uses."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from voxcpm.audiovae.folded import FoldedEncoder
 from voxcpm.audiovae.state import Histories, encoder_history_shapes, zero_histories
 
 _CHUNK_FRAMES = 8
-"""Latent frames of one pass on the CPU: few enough to stay in its cache (0.65 s for 4 s of speech, 0.76 s with 32)."""
+"""Latent frames per pass on the CPU: few enough to stay in its cache (0.65 s for 4 s of speech; 0.76 s with 32 frames)."""
 
 
 class ClipEncoder:
-    """Latents of 16 kHz clips, float32 on the CPU, without gradients.
+    """Encodes 16 kHz clips into latents, float32 on the CPU, without gradients.
 
-    On a CPU the encoder's weights are folded once, when the first clip comes (2.5 times as fast as the trainable form); rows are
-    not worth batching there. On a GPU clips are encoded together, right padded: the encoder is causal, so what follows a clip
-    does not change its latents.
+    On a CPU the encoder's weights are folded once, at the first clip (2.5 times as fast as the trainable form); batching gains
+    nothing there. On a GPU clips are encoded together, right padded. The encoder is causal, so the padding does not change the
+    latents of a clip.
     """
 
     def __init__(self, codec: AudioVAE, patch_size: int) -> None:
@@ -33,16 +33,16 @@ class ClipEncoder:
 
     @property
     def patch_samples(self) -> int:
-        """Samples of a patch."""
+        """Number of samples per patch."""
         return self._patch_size * self._codec.config.hop_length
 
     def __call__(self, clip: np.ndarray, patches: int) -> Tensor:
-        """float32 [patches, P, D] of one clip (float32 [S]), cut to the patches or zero padded on the right."""
+        """Return float32 [patches, P, D] of one clip (float32 [S]), cut to the patches or zero padded on the right."""
         return self.encode_all([clip], [patches])[0]
 
     @torch.no_grad()
     def encode_all(self, clips: Sequence[np.ndarray], patches: Sequence[int]) -> list[Tensor]:
-        """float32 [A, P, D] of each clip; clips of like lengths waste the least."""
+        """Return float32 [A, P, D] for each clip; clips of similar lengths need the least padding."""
         device = next(self._codec.encoder.parameters(), torch.empty(0)).device
         if device.type == "cpu" and isinstance(self._codec.encoder, Encoder):
             frames = [self._on_cpu(self._padded(clip, count)) for clip, count in zip(clips, patches, strict=True)]
@@ -62,7 +62,7 @@ class ClipEncoder:
         return np.pad(samples, (0, patches * self.patch_samples - len(samples)))
 
     def _on_cpu(self, samples: np.ndarray) -> Tensor:
-        """[D, F] of one padded clip, a few frames at a time."""
+        """Encode one padded clip, a few frames at a time; return [D, F]."""
         encoder, config = self._codec.encoder, self._codec.config
         assert isinstance(encoder, Encoder)
         if self._folded is None:
@@ -78,7 +78,8 @@ class ClipEncoder:
 
 
 def codec_digest(codec: AudioVAE) -> str:
-    """A short hash of the encoder's weights: latents of different encoders never mix. The decoder may be trained on."""
+    """Return a short hash of the encoder's weights, so that latents of different encoders never mix. The decoder may be trained
+    further without changing it."""
     digest = hashlib.sha256()
     for name, tensor in sorted(codec.encoder.state_dict().items()):
         digest.update(f"encoder.{name}".encode())
@@ -87,15 +88,15 @@ def codec_digest(codec: AudioVAE) -> str:
 
 
 def latent_form(codec: AudioVAE, patch_size: int) -> LatentForm:
-    """What the codec's latents are stored as."""
+    """Return the form in which the codec's latents are stored."""
     return LatentForm(codec_digest(codec), patch_size, codec.config.latent_dim)
 
 
 def to_bits(latents: Tensor) -> np.ndarray:
-    """float32 [A, P, D] -> uint16 [A, P, D], rounded to bfloat16."""
+    """Round float32 [A, P, D] to bfloat16; return its bits as uint16 [A, P, D]."""
     return latents.to(torch.bfloat16).view(torch.uint16).numpy()
 
 
 def from_bits(bits: np.ndarray) -> Tensor:
-    """uint16 bfloat16 bits [A, P, D] -> float32."""
+    """Convert bfloat16 bits, uint16 [A, P, D], to float32."""
     return torch.from_numpy(bits.copy()).view(torch.bfloat16).float()

@@ -1,4 +1,4 @@
-"""The corpora of a run as one: rows for the mixture, audio of any segment at 16 kHz."""
+"""The corpora of a run as one: rows for the mixture, and the audio of any segment at 16 kHz."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from trainer.config import TrainError
 from trainer.data.candidate_table import candidate_table
 
 RATE = 16_000
-# Arrow raises ValueErrors for a file that is not an Arrow file, or half of one.
+# Arrow raises a ValueError for a file that is not an Arrow file or is truncated.
 _DAMAGED = (OSError, ValueError, IndexError)
 _LOOKS_AT_ONCE = 16
-"""Shards that are looked at side by side."""
+"""Number of shards that are checked in parallel."""
 _USED = ["segment_id", "language", "text", "duration_s"]
 
 
 class SegmentError(TrainError):
-    """One segment's audio, words or latents are damaged; all others may be whole."""
+    """One segment's audio, words or latents are damaged; other segments may be undamaged."""
 
     def __init__(self, segment_id: str, message: str) -> None:
         super().__init__(message)
@@ -40,19 +40,19 @@ class SegmentError(TrainError):
 
 
 class Decoupled(NamedTuple):
-    """Speech that a model made of a text, one segment's description and another's timbre: what is said and how it is said have
-    nothing to do with each other (the paper's content-decoupled data)."""
+    """Speech that a model made from a text, one segment's description and another's timbre. Content and voice are unrelated (the
+    paper's content-decoupled data)."""
 
     described_id: str
     timbre_id: str
     text: str
     accepted: bool
-    """True if the audio is the text in that voice."""
+    """True if the audio was found to be the text in that voice."""
 
 
 class Corpora:
-    """One or more corpora; a segment that several hold is taken from the first where it is kept. Raises CorpusError for a folder
-    that is none."""
+    """One or more corpora. A segment that several of them hold is taken from the first in which it is kept. Raises CorpusError for
+    a folder that is not a corpus."""
 
     def __init__(self, paths: Iterable[str | Path], spare: Path | None = None) -> None:
         """spare: a folder for the candidate table of corpora that cannot be written to (default: a temporary one)."""
@@ -72,11 +72,11 @@ class Corpora:
 
     @property
     def title(self) -> str:
-        """The folders, for messages."""
+        """The folders as shown in messages."""
         return ", ".join(str(part.path) for part in self.parts)
 
     def kept(self) -> dict[str, dict[str, Any]]:
-        """segment_id, language, text, duration_s of every kept segment that has audio, by id."""
+        """Return segment_id, language, text, duration_s of every kept segment that has audio, by id."""
         found: dict[str, dict[str, Any]] = {}
         for part in reversed(self.parts):
             table = part.kept()
@@ -85,7 +85,8 @@ class Corpora:
         return found
 
     def chosen(self, where: str, name: str) -> set[str]:
-        """Ids of the kept segments for which the SQL condition is true; TrainError names the phase whose SQL is wrong."""
+        """Return the ids of the kept segments for which the SQL condition is true. Raises TrainError with the phase `name` if the
+        SQL is wrong."""
         ids: set[str] = set()
         for part in self.parts:
             try:
@@ -98,7 +99,8 @@ class Corpora:
         return ids
 
     def chosen_rows(self, where: str, name: str) -> np.ndarray:
-        """bool [rows of the table]: for which the SQL condition is true in the corpus that the row is taken from."""
+        """Return bool [rows of the table]: True if the SQL condition holds in the corpus that the row is taken from. Raises
+        TrainError with the phase `name` if the SQL is wrong."""
         rows = len(self.table)
         if where.strip().lower() == "true":
             return np.ones(rows, dtype=bool)
@@ -114,8 +116,8 @@ class Corpora:
         return found
 
     def descriptions(self, form: Literal["full", "brief"] = "full") -> dict[str, str]:
-        """The description of every described segment whose verdict did not drop it, by id: in a sentence or two, or in a few
-        words."""
+        """Return the description of every described segment whose verdict did not drop it, by id. form: "full" is a sentence or
+        two, "brief" a few words."""
         found: dict[str, str] = {}
         for part in reversed(self.parts):
             table = part.annotations("descriptions").select(["segment_id", form, "status", "verdict"])
@@ -127,7 +129,7 @@ class Corpora:
         return found
 
     def decoupled(self) -> dict[str, Decoupled]:
-        """The content-decoupled samples of all corpora, accepted or not, by the id of the segment that holds their audio."""
+        """Return the content-decoupled samples of all corpora, accepted or not, by the id of the segment with their audio."""
         found: dict[str, Decoupled] = {}
         for part in reversed(self.parts):
             for row in part.annotations("decoupled").to_pylist():
@@ -137,7 +139,7 @@ class Corpora:
         return found
 
     def references(self) -> list[tuple[str, str]]:
-        """(segment, reference) ids of all mined pairs."""
+        """Return (segment, reference) ids of all mined pairs."""
         pairs = [
             (row["segment_id"], row["reference_id"])
             for part in self.parts
@@ -146,7 +148,8 @@ class Corpora:
         return list(dict.fromkeys(pairs))
 
     def duplicate_groups(self) -> dict[str, str]:
-        """Of every segment that is linked to others (copies, excerpts, the same words of the same voice): its group's name."""
+        """Return the group's name of every segment that is linked to others (copies, excerpts, the same words of the same voice),
+        by id."""
         found: dict[str, str] = {}
         for part in reversed(self.parts):
             table = read_duplicates(part.path)
@@ -154,7 +157,7 @@ class Corpora:
         return found
 
     def missing_shards(self, codes: Iterable[int]) -> list[tuple[Path, str]]:
-        """(corpus, shard) of those shards of the table that are not there, or are empty."""
+        """Return (corpus, shard) of those shards of the table that are missing or empty."""
         return [
             (folder, name)
             for folder, name in self._shards(codes)
@@ -162,8 +165,8 @@ class Corpora:
         ]
 
     def damaged_shards(self, codes: Iterable[int]) -> list[tuple[Path, str, str]]:
-        """(corpus, shard, reason) of those shards of the table that are cut off, or not Arrow files any more. Only sizes and the
-        files' ends are looked at: damage within a clip shows when it is read."""
+        """Return (corpus, shard, reason) of those shards of the table that are truncated or not Arrow files. Only the sizes and
+        ends of the files are checked: damage within a clip is found when the clip is read."""
         written = {
             (part.path, file["path"]): file["bytes"]
             for part in self.parts
@@ -185,17 +188,17 @@ class Corpora:
             return None
 
         places = self._shards(codes)
-        # On a network's file system each look is a wait.
+        # On a network file system each check has a long latency.
         with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
             return [(*place, why) for place, why in zip(places, pool.map(reason, places), strict=True) if why]
 
     def _shards(self, codes: Iterable[int]) -> list[tuple[Path, str]]:
-        """(corpus, shard) of shards of the table, in order."""
+        """Return (corpus, shard) of shards of the table, in order."""
         places = (self.table.shards[code] for code in codes)
         return sorted((self.parts[part].path, name) for part, name in places)
 
     def segment(self, segment_id: str) -> dict[str, Any]:
-        """One segment with its words; SegmentError where its shard is not there."""
+        """Read one segment with its words. Raises SegmentError if its shard is missing or damaged."""
         part, shard, row = self.place(segment_id)
         try:
             return part.shard(shard).row(row) | {"shard": shard, "row": row}
@@ -203,14 +206,14 @@ class Corpora:
             raise _unreadable(segment_id, part, error) from None
 
     def clip(self, segment_id: str) -> np.ndarray:
-        """float32 [S] at 16 kHz of one segment; SegmentError where its shard is not there or its audio is damaged."""
+        """Read float32 [S] at 16 kHz of one segment. Raises SegmentError if its shard is missing or its audio is damaged."""
         import soxr
 
         samples, rate = self.native_clip(segment_id)
         return samples if rate == RATE else np.asarray(soxr.resample(samples, rate, RATE), dtype=np.float32)
 
     def native_clip(self, segment_id: str) -> tuple[np.ndarray, int]:
-        """(float32 [S], rate in Hz) of one segment as it was recorded; SegmentError as `clip`."""
+        """Read (float32 [S], rate in Hz) of one segment at its native rate. Raises SegmentError as `clip` does."""
         import soundfile
 
         part, shard, row = self.place(segment_id)
@@ -220,7 +223,8 @@ class Corpora:
             raise _unreadable(segment_id, part, error) from None
 
     def place(self, segment_id: str) -> tuple[Corpus, str, int]:
-        """(corpus, shard, row) of a segment's audio: by the table where it is open, which needs no index in memory."""
+        """Return (corpus, shard, row) of a segment's audio. If the candidate table is open, it is used: it needs no index in
+        memory. Raises TrainError if the segment has no audio."""
         if "table" in self.__dict__:
             with suppress(KeyError):
                 number = self.table.find(segment_id)

@@ -1,6 +1,6 @@
-"""Samples of which some cannot be read: each is left out of its row, named and counted; too many end the run.
+"""Samples that cannot be read: each is left out of its row, named and counted; too many end the run.
 
-One damaged clip must not end a run of weeks, nor may a disk that has gone be taken for many damaged clips.
+One damaged clip must not end a run of weeks. A disk that has failed must not be treated as many damaged clips.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 SHARE = 0.01
 """Share of the segments of a run that may be unreadable."""
 ALWAYS = 10
-"""Number of segments that may be unreadable in any case, for small corpora."""
+"""Number of segments that may always be unreadable, for small corpora."""
 IN_A_ROW = 100
-"""Samples in a row that are left out before the run gives up: the damage is then not limited to single clips."""
+"""Number of unreadable samples in a row after which the run fails: the damage is then not limited to single clips."""
 
 
 def is_readable(planned: Planned, unreadable: Mapping[str, str]) -> bool:
@@ -28,6 +28,6 @@ def is_readable(planned: Planned, unreadable: Mapping[str, str]) -> bool:
 
 
 def refuse_many_damaged(unreadable: int, segments: int, reason: str) -> None:
-    """Raise TrainError if too many segments for single damaged clips cannot be read; `reason` is that of the last one."""
+    """Raise TrainError if more segments are unreadable than single damaged clips explain. reason: that of the last one."""
     if unreadable > max(ALWAYS, round(SHARE * segments)):
         raise TrainError(f"{unreadable} of {segments} segments cannot be read (the last: {reason})")

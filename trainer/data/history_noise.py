@@ -14,16 +14,16 @@ from voxcpm.sequence.training_batch import TrainingBatch
 def noise_history(
     batch: TrainingBatch, seeds: Mapping[tuple[int, int], int], noise: float = 0.0, drop: float = 0.0
 ) -> TrainingBatch:
-    """The batch with `heard` set: patches to be learned are heard as a model hears what it has said so far, not exactly.
+    """Return the batch with `heard` set: the model is conditioned on perturbed target patches, as in inference, not on exact ones.
 
-    Patches of the past are exact in training, while those a model speaks are its own: a small model follows the recording it
-    has heard rather than the text and the reference, and is lost after its first mistake. Two remedies, for batches of packed
-    rows. noise: each patch gets Gaussian noise of a standard deviation drawn evenly from [0, noise] (of the latents' scale).
-    drop: that share of the documents hears nothing of its past (zeros), so that every patch, and not just the first, has to
-    be told from text and reference. What is given (references, beginnings) stays exact, as it is when the model speaks, and
-    so does what is to be predicted.
+    In training the past patches are exact; in inference they are the model's own output. A small model then follows the recorded
+    history instead of the text and the reference, and cannot recover from its first mistake. There are two remedies, for batches
+    of packed rows. noise: each patch gets Gaussian noise with a standard deviation drawn uniformly from [0, noise] (in units of
+    the latents' scale). drop: this share of the documents is conditioned on no history (zeros). The model then predicts every
+    patch, not only the first, from the text and the reference. References and given beginnings stay exact, as in inference, and
+    so do the targets of the prediction.
 
-    seeds: (row, document id) -> seed; a document's numbers follow from its own, wherever it is packed.
+    seeds: (row, document id) -> seed; a document's random numbers depend only on its seed, wherever it is packed.
     """
     if not (noise or drop):
         return batch

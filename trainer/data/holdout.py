@@ -1,4 +1,4 @@
-"""What a phase may be trained on, what is held out of it, and the key of its order."""
+"""The candidates of a phase, the segments held out of it, and the key of its order."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from trainer.data.corpora import Corpora
 from trainer.sample_kinds import BY_LAYOUT
 
 ORDER_VERSION = 3
-"""Raised when choices follow from the same settings by other rules. 1: the segment first, then a layout that it can serve;
-keys had no version then. 2: NumPy's generators. 3: counter-based numbers, and `where` of the corpus that a row is taken from."""
+"""Increased when the rules that turn settings into choices change. 1: the segment first, then a layout that it can serve; keys
+had no version then. 2: NumPy's generators. 3: counter-based numbers, and `where` of the corpus that a row is taken from."""
 
 
 def find_candidates(
     corpora: Corpora, where: str, max_seconds: float, name: str, languages: Sequence[str] | None = None
 ) -> Candidates:
-    """The kept segments of a phase with text, with their descriptions and kept references, and the accepted content-decoupled
-    samples, in order of id; of these languages only, where they are given. What is content-decoupled is spoken by a model: it
-    serves as such alone, and not as a reference.
+    """Return the candidates of a phase in order of id, only of the given languages if there are any.
 
-    Raises TrainError where there are none, in one of the languages that are asked for or in all.
+    These are kept segments with text, with their descriptions and kept references, and accepted content-decoupled samples. A
+    content-decoupled sample is spoken by a model, so it serves only as such a sample, and not as a reference.
+
+    Raises TrainError if the phase has no segment at all, or none in one of the requested languages.
     """
     table = corpora.table
     able = usable(table) & (table.seconds <= max_seconds) & corpora.chosen_rows(where, name)
@@ -56,13 +57,14 @@ def hold_out(
     settings: ValidationSettings,
     groups: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Candidates], Candidates | list[Candidate]]:
-    """(to train on by phase, held out in every phase). A held-out clip is not a reference in training either: it is never heard.
-    Content-decoupled samples are never held out, and left out where their description or timbre is of a clip that is.
+    """Return (candidates to train on by phase, segments held out in every phase). A held-out clip is not used as a reference in
+    training either. Content-decoupled samples are never held out. They are left out if their description or timbre is from a
+    held-out clip.
 
-    Whether a segment is held out follows from its id alone, or where it is linked to others (copies, excerpts, the same words
-    of the same voice) from its group's name: they are held out together, and none of them is heard. A group of more than twenty
-    is trained on: it is a jingle, and one draw must not decide over hours. Where the share finds none, the one nearest to it is
-    taken. Raises TrainError for a phase of which nothing is left. groups: of candidates that are not rows of a corpora's table.
+    Whether a segment is held out depends only on its id. If it is linked to others (copies, excerpts, the same words of the same
+    voice), it depends on the group's name instead, and the group is held out together. A group of more than twenty is always
+    trained on: it is a jingle, and one draw must not decide over hours. If no segment falls into the share, the nearest one is
+    taken. groups: for candidates that are not rows of a corpora's table. Raises TrainError if nothing is left of a phase.
     """
     views = shared(candidates, groups)
     if settings.every is None or not views:
@@ -87,7 +89,7 @@ def hold_out(
 
 
 def _without(views: Mapping[str, Candidates], held: np.ndarray, taken: np.ndarray) -> dict[str, Candidates]:
-    """The candidates of each phase that are not held out, nor made of what is."""
+    """Return the candidates of each phase that are neither held out nor made from held-out segments."""
     training: dict[str, Candidates] = {}
     pairs: Pairs | None = None
     for name, found in views.items():
@@ -106,10 +108,10 @@ def _without(views: Mapping[str, Candidates], held: np.ndarray, taken: np.ndarra
 
 
 def stratified(held: Sequence[Candidate], count: int, used: Sequence[str]) -> list[tuple[Candidate, str]]:
-    """At most `count` of the held-out segments, each with a layout of `used` that it can serve ("basic" where it serves none).
+    """Return at most `count` of the held-out segments, each with a layout of `used` that it can serve ("basic" if it serves none).
 
-    Languages have the shares of what is held out, and each has one at least while there is room: a language of a few segments
-    is scored too. Layouts are given out in turn, the one with fewest so far first, so that each has about as many.
+    Languages have the same shares as in the held-out segments. Each has at least one segment while there is room, so that small
+    languages are scored too. A segment gets the layout with the fewest segments so far, so that the layouts are balanced.
     """
     view = Candidates.of(held)
     codes = view.table.language[view.rows]
@@ -117,7 +119,7 @@ def stratified(held: Sequence[Candidate], count: int, used: Sequence[str]) -> li
     chosen = [at for code, n in _quotas(codes, count) for at in np.flatnonzero(codes == code)[:n].tolist()]
     layouts = dict.fromkeys(used, 0)
     found = {}
-    # The choosiest first: a segment that can serve everything takes what the others left.
+    # Segments with the fewest layouts first: one that can serve every layout takes what the others leave.
     for at in sorted(chosen, key=lambda at: (int(able[at]).bit_count(), at)):
         candidate = view[at]
         names = [name for name in candidate.layouts() if name in layouts] or ["basic"]
@@ -128,7 +130,7 @@ def stratified(held: Sequence[Candidate], count: int, used: Sequence[str]) -> li
 
 
 def _quotas(codes: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """(code, how many of it) for `count` of the codes: their shares, by largest remainders, and at least one each."""
+    """Return (code, number) for `count` of the codes: by their shares with largest remainders, and at least one each."""
     names, sizes = np.unique(codes, return_counts=True)
     if count >= len(codes):
         return list(zip(names.tolist(), sizes.tolist(), strict=True))
@@ -142,7 +144,7 @@ def _quotas(codes: np.ndarray, count: int) -> list[tuple[int, int]]:
 
 
 def describe_candidates(candidates: Sequence[Candidate]) -> str:
-    """One line: how many segments, hours and languages there are to train on, and what they can serve."""
+    """Return one line with the segments, hours and languages to train on, and the layouts that they can serve."""
     found = Candidates.of(candidates)
     recorded = found.where(~found.made)
     languages = sorted(name or "unknown" for name in recorded.languages)
@@ -156,8 +158,11 @@ def describe_candidates(candidates: Sequence[Candidate]) -> str:
 
 
 def data_key(seed: int, phases: dict[str, Phase], candidates: Mapping[str, Sequence[Candidate]]) -> str:
-    """What the order of the data follows from: seed, phases (but not how long they are or how many rows a step takes, unless
-    their weights change with it) and what segments offer. It begins with the version of the rules."""
+    """Return the key of all that determines the order of the data: seed, phases and what segments offer.
+
+    The length of a phase and the rows of its steps are included only if the phase's weights change over time. The key begins
+    with the version of the rules.
+    """
     settings = {}
     for name, phase in phases.items():
         free = {"lr", "warmup", "schedule", "decay"}
@@ -166,10 +171,10 @@ def data_key(seed: int, phases: dict[str, Phase], candidates: Mapping[str, Seque
         settings[name] = phase.model_dump(exclude=free)
         for weights in (settings[name]["layouts"], settings[name]["layouts_from"] or {}):
             for layout in [layout for layout, weight in weights.items() if not weight and not BY_LAYOUT[layout].weight]:
-                del weights[layout]  # a kind that came after the run was begun, and that it does not use
+                del weights[layout]  # a kind that may be newer than the run, and that the run does not use
     digest = hashlib.sha256(json.dumps([seed, settings], sort_keys=True).encode())
     for name, found in candidates.items():
         view = Candidates.of(found)
-        # Samples that a phase does not use may come while it runs.
+        # Samples that a phase does not use may be added while it runs.
         digest.update((view if phases[name].decoupled else view.where(~view.made)).digest())
     return f"{ORDER_VERSION}:{digest.hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""Latents of clips: stored beside the corpus by `voxmill encode`, else through the codec once, then from memory or a folder."""
+"""Latents of clips: read from beside the corpus (`voxmill encode`), or encoded once and then kept in memory or in a folder."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ __all__ = ["Latents", "Recent", "check_length", "codec_digest"]
 T = TypeVar("T")
 
 _SLACK_S = 0.005
-"""Seconds by which a clip may differ from its index row: times are rounded to samples of the native rate."""
+"""Seconds by which a clip may differ from its index row, since times are rounded to samples of the native rate."""
 
 
 class Recent(Generic[T]):
-    """Values by key, those asked for last: up to `room` in all, and one at least."""
+    """An LRU cache of values by key: at most `room` in total, but at least one value."""
 
     def __init__(self, room: float, size: Callable[[T], float]) -> None:
-        """size: of a value, in the unit of `room`."""
+        """size: returns the size of a value, in the unit of `room`."""
         self._room, self._size = room, size
         self._values: OrderedDict[Hashable, T] = OrderedDict()
         self.held = 0.0
-        """Size of what is in memory."""
+        """Total size of the values in memory."""
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The value of a key, made if it is not in memory. What `make` raises is passed on, and nothing is kept."""
+        """Return the value of a key; call `make` if it is not in memory. Raises what `make` raises, and then stores nothing."""
         if key in self._values:
             self._values.move_to_end(key)
             return self._values[key]
@@ -55,13 +55,13 @@ class Recent(Generic[T]):
 
 
 class Latents:
-    """Latents of segments, float32 [A, P, D]: those stored beside a corpus (bfloat16) where they are of this very codec, else
-    encoded; the least recently used of `memory_s` seconds of audio stay in memory.
+    """Latents of segments, float32 [A, P, D]: those stored beside a corpus (bfloat16) if they are of this codec, otherwise
+    encoded. The most recently used latents, up to `memory_s` seconds of audio, stay in memory.
 
-    Clips are encoded one by one: what a clip is encoded with must not change its last bits, or a resumed run would not repeat an
-    unbroken one.
+    Clips are encoded one by one: in a batch, other clips could change the last bits of a clip's latents, and a resumed run would
+    not repeat an uninterrupted one.
 
-    folder: also kept on the disk, by codec, so that a later run does not encode again (written whole or not at all).
+    folder: also store latents on the disk, by codec and atomically, so that a later run need not encode again.
     notes: lines for the user, e.g. that stored latents are of another codec.
     """
 
@@ -73,7 +73,7 @@ class Latents:
         folder: str | Path | None = None,
         memory_s: float = 3600.0,
     ) -> None:
-        """Raises TrainError where stored latents of this codec cannot be read."""
+        """Raises TrainError if stored latents of this codec cannot be read."""
         self._corpora, self._config = corpora, config
         self._memory: Recent[Tensor] = Recent(round(memory_s * RATE / config.patch_samples), len)
         self._encode = ClipEncoder(codec, config.patch_size)
@@ -81,12 +81,12 @@ class Latents:
         self._stored: dict[Path, StoredLatents] = {}
         self.notes: list[str] = []
         self.encoded_s = 0.0
-        """Seconds of audio that went through the codec so far."""
+        """Seconds of audio that were encoded so far."""
         self._look_beside(corpora, codec)
         self._folder = Path(folder) / codec_digest(codec) if folder is not None else None
 
     def _look_beside(self, corpora: Corpora, codec: AudioVAE) -> None:
-        """Find what `voxmill encode` has stored."""
+        """Find the latents that `voxmill encode` has stored."""
         homes = [part.path for part in corpora.parts]
         there = {home: found for home in homes if (found := stored_codecs(home))}
         if not there:
@@ -105,10 +105,9 @@ class Latents:
                 )
 
     def get(self, segment_id: str, patches: int) -> Tensor:
-        """float32 [patches, P, D] of one segment. SegmentError when its audio, or what is stored of it, is damaged or not as
-        long as the index says.
+        """Return float32 [patches, P, D] of one segment. It may be called from several threads.
 
-        May be called from several threads.
+        Raises SegmentError if the audio or the stored latents are damaged, or do not have the length in the index.
         """
         with self._one_at_a_time:
             return self._get(segment_id, patches)
@@ -123,7 +122,7 @@ class Latents:
         return self._memory.get(segment_id, lambda: self._made(segment_id, patches))
 
     def _made(self, segment_id: str, patches: int) -> Tensor:
-        """Latents from the run's folder, or encoded and written there."""
+        """Read latents from the run's folder, or encode them and write them there."""
         latents = self._read(segment_id, patches)
         if latents is None:
             samples = self._corpora.clip(segment_id)
@@ -134,7 +133,8 @@ class Latents:
         return latents
 
     def _file(self, segment_id: str) -> Path | None:
-        """Where a clip's latents are kept. The shard's hash is in the name: a segment that is processed again may keep its id."""
+        """Return the file of a clip's latents. Its name has the shard's hash, since a segment that is processed again may keep its
+        id."""
         if self._folder is None:
             return None
         shard = Path(self._corpora.place(segment_id)[1])
@@ -160,7 +160,7 @@ class Latents:
 
 
 def _from_stored(stored: StoredLatents, segment_id: str, patches: int) -> Tensor | None:
-    """Latents stored beside a corpus, None where there are none."""
+    """Read latents stored beside a corpus; None if there are none. Raises SegmentError if they are damaged or of another length."""
     try:
         bits = stored.get(segment_id)
     except (OSError, ValueError, IndexError) as error:
@@ -181,8 +181,8 @@ def _from_stored(stored: StoredLatents, segment_id: str, patches: int) -> Tensor
 
 
 def check_length(segment_id: str, samples: int, patches: int, patch_samples: int, corpus: str | Path) -> None:
-    """SegmentError where a clip has not the samples that its patches stand for: rather than cut it silently, or pad it with
-    seconds of nothing."""
+    """Raise SegmentError if a clip does not have the number of samples that its patches need. Otherwise it would be cut silently,
+    or padded with seconds of silence."""
     slack = round(_SLACK_S * RATE)
     if not (patches - 1) * patch_samples - slack <= samples <= patches * patch_samples + slack:
         raise SegmentError(

@@ -1,4 +1,4 @@
-"""Which segments are trained on, how often, and in which layout: a function of the seed and the position alone."""
+"""The choice of segments and layouts in training: a function of the seed and the position only."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = [
 ]  # fmt: skip
 
 PATCH_SECONDS = 0.16
-"""Of the published model; only estimates rest on it."""
+"""Seconds per patch of the published model; used only for estimates."""
 
 _MEASURED = 10_000
-"""Segments of a layout whose lengths the estimate of a ramp's samples rests on."""
+"""Number of segments per layout whose lengths are used to estimate the samples of a ramp."""
 _BLOCK = 4096
-"""Choices that are drawn at once."""
+"""Number of choices that are drawn at once."""
 _BLOCKS_KEPT = 32
-"""170 kB each: what a step of a thousand rows is made of is drawn once, and counted from the same numbers."""
+"""Number of blocks in memory, 170 kB each: enough for a step of a thousand rows, so that planning and counting draw only once."""
 
 
 @dataclass(frozen=True)
@@ -40,31 +40,31 @@ class Draws:
 
     first: int
     kinds: np.ndarray
-    """int64 [N]: numbers in the mixture's `shares.kinds`."""
+    """int64 [N]: indices into the mixture's `shares.kinds`."""
     rows: np.ndarray
     """int64 [N]: rows of the candidate table."""
     references: np.ndarray
-    """int64 [N]: rows of the references; -1 where the layout has none."""
+    """int64 [N]: rows of the references; -1 if the layout has none."""
     brief: np.ndarray
-    """bool [N]: whether a description is the one in a few words."""
+    """bool [N]: True if the description is the brief one."""
     seeds: np.ndarray
     """uint64 [N]"""
 
 
 class Mixture:
-    """An endless stream of choices for one phase; choice i depends on (seed, phase, candidates, i) and nothing else.
+    """An endless stream of choices for one phase; choice i depends only on (seed, phase, candidates, i).
 
-    Choice i draws its layout by weight among those that any segment can serve, then takes the next segment of that layout's own
-    shuffled order (`Pools`). So a layout is as common as was asked for even where few segments can serve it; these are then heard
-    more often: up to `max_repeats` times in a uniform pass over all segments, beyond which the layout's share is limited, and
-    `notes` says so. The rule holds for a language within a layout too.
+    Choice i draws its layout by weight among the layouts that any segment can serve. It then takes the next segment in the
+    shuffled order of that layout (`Pools`). So a layout has the share that was asked for even if few segments can serve it. These
+    segments are then used more often, up to `max_repeats` times per pass over all segments. Beyond this the layout's share is
+    limited, and `notes` reports it. The same rule holds for a language within a layout.
 
-    Languages, within each layout: in proportion to their hours of audio to the power of `language_temperature`, times
+    Within each layout, languages are drawn in proportion to their hours of audio to the power of `language_temperature`, times
     `language_weights`.
     """
 
     def __init__(self, candidates: Sequence[Candidate], phase: Phase, name: str, seed: int) -> None:
-        """TrainError where no segment can serve what is asked for."""
+        """Raises TrainError if no segment can serve a layout that is asked for."""
         self._phase, self._name = phase, name
         names = ("seed", "kind", "reference", "brief")
         self._bits, self._kind_bits, self._reference_bits, self._brief_bits = (stream_key(seed, name, n) for n in names)
@@ -81,29 +81,30 @@ class Mixture:
             [self._language_shares(number, members[kind]) for number, kind in enumerate(self.shares.kinds)],
         )
         self.described = np.array([kind.description for kind in self.shares.kinds])
-        """bool [kinds]: whether a description stands before the text."""
+        """bool [kinds]: True if a description comes before the text."""
         self._referenced = np.array([kind.reference for kind in self.shares.kinds])
         self._before = [np.zeros(len(self.shares.kinds), dtype=np.int64)]
         self._block = lru_cache(_BLOCKS_KEPT)(self._draw)
 
     @property
     def epoch_samples(self) -> int:
-        """Choices of one epoch: as many as there are segments to choose from, whatever their layouts are."""
+        """Number of choices of one epoch: the number of segments to choose from, whatever their layouts."""
         return len(self.candidates)
 
     def rounds(self, layouts: Mapping[str, int]) -> dict[str, float]:
-        """How often each segment that can serve a layout was taken in it, for samples by layout."""
+        """Return how many times, on average, each segment that can serve a layout was taken in it. layouts: samples by layout."""
         return {layout: count / max(1, self.shares.able(layout)) for layout, count in layouts.items()}
 
     def notes(self) -> list[str]:
-        """Lines on settings that the data cannot fulfill, and on the ramp."""
+        """Return lines on settings that the data cannot fulfill, and on the ramp."""
         there = set(self.candidates.languages)
         absent = sorted(language for language in self._language_weights if language not in there)
         missing = f"phase {self._name}: language_weights: there is nothing to train on in {', '.join(absent)}"
         return self.shares.notes() + ([missing] if absent else [])
 
     def choice(self, index: int) -> Choice:
-        """Choice number `index`, from 0; quick where indices rise; the first takes a second for every hundred million before it."""
+        """Return choice number `index`, from 0. It is fast if indices increase; the first call takes one second per hundred million
+        choices before it."""
         draws = self.draws(index)
         at = index - draws.first
         candidate = self.candidates.at(int(draws.rows[at]))
@@ -115,11 +116,11 @@ class Mixture:
         return Choice(index, candidate, kind.layout, named, int(draws.seeds[at]), description)
 
     def draws(self, index: int) -> Draws:
-        """The block of choices that has this one."""
+        """Return the block of choices that contains this one."""
         return self._block(index // _BLOCK)
 
     def tally(self, indices: Sequence[int]) -> SampleCounts:
-        """What these choices are in numbers."""
+        """Return the counts of these choices."""
         realised = SampleCounts()
         places = np.asarray(indices, dtype=np.int64)
         for block in np.unique(places // _BLOCK).tolist():
@@ -149,7 +150,7 @@ class Mixture:
         )
 
     def _used(self, candidates: Candidates) -> tuple[Candidates, np.ndarray]:
-        """The candidates that the phase can use, and uint16 [N]: the kinds of it that each can serve, as bits."""
+        """Return the candidates that the phase can use, and uint16 [N]: the kinds of the phase that each can serve, as bits."""
         phase = self._phase
         weights = [one.model_dump() for one in (phase.layouts, phase.layouts_from) if one is not None]
         used = sum(
@@ -163,7 +164,7 @@ class Mixture:
         return candidates.where(wanted), masks[wanted]
 
     def _members(self, masks: np.ndarray) -> dict[SampleKind, dict[str, np.ndarray]]:
-        """int32: rows of the segments of each kind, by language."""
+        """Return the rows (int32) of the segments of each kind, by language."""
         table, rows = self.candidates.table, self.candidates.rows
         codes = table.language[rows]
         found: dict[SampleKind, dict[str, np.ndarray]] = {}
@@ -175,7 +176,7 @@ class Mixture:
         return found
 
     def _language_shares(self, number: int, members: dict[str, np.ndarray]) -> np.ndarray:
-        """float64 [languages]: the languages' shares of a kind."""
+        """Return float64 [languages]: the languages' shares of a kind."""
         counts = np.array([len(found) for found in members.values()], dtype=float)
         seconds = np.array([self.candidates.table.seconds[found].sum() for found in members.values()])
         weights = np.array([self._language_weights.get(language, 1.0) for language in members])
@@ -203,7 +204,7 @@ class Mixture:
         return Draws(first, kinds, rows, references, brief, seeds >> np.uint64(2))
 
     def _draw_kinds(self, block: int) -> tuple[np.ndarray, np.ndarray]:
-        """int64 [_BLOCK] each: the number of each choice's kind, and its own number among the choices of that kind."""
+        """Return two arrays int64 [_BLOCK]: the kind of each choice, and the choice's number among those of its kind."""
         while len(self._before) <= block:
             kinds = self._kinds(len(self._before) - 1)
             self._before.append(self._before[-1] + np.bincount(kinds, minlength=len(self.shares.kinds)))
@@ -218,11 +219,11 @@ class Mixture:
         places = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
         drawn = uniform(random_bits(self._kind_bits, places))
         edges = np.cumsum(self.shares.at(block * _BLOCK, _BLOCK), axis=1)
-        # Divided by the last one, so that a kind without a share has no room at the end through rounding.
+        # Divided by the last edge, so that rounding does not leave room at the end for a kind without a share.
         return np.asarray((drawn[:, None] >= (edges / edges[:, -1:])[:, :-1]).sum(axis=1))
 
     def _ramp(self, members: Sequence[Mapping[str, np.ndarray]]) -> int:
-        """Choices over which the weights change: a share of those the phase's positions have room for, roughly."""
+        """Estimate the number of choices over which the weights change: a share of those that fit into the phase's positions."""
         phase = self._phase
         lengths = []
         for kind, found in zip(self.shares.kinds, members, strict=True):
@@ -233,7 +234,8 @@ class Mixture:
 
 
 def rough_positions(candidates: Candidates, rows: np.ndarray, kind: SampleKind) -> np.ndarray:
-    """float64 [N]: positions of samples before their text is tokenized: three bytes per token, patches of the published model."""
+    """Estimate the positions of samples without a tokenizer: float64 [N], for three bytes per token and the published model's
+    patches."""
     table = candidates.table
     found = 4 + table.texts.sizes(rows) / 3 + table.seconds[rows] / PATCH_SECONDS
     if kind.description:

@@ -18,11 +18,11 @@ SizedItem = TypeVar("SizedItem", bound=Sized)
 
 
 class Packer(Generic[Item]):
-    """Keeps `open_rows` rows and puts each sample into the first it fits; a full row is given out.
+    """Keeps `open_rows` rows open and puts each sample into the first row it fits into; a full row is emitted.
 
-    Where no row has room, the fullest is given out, or the oldest once it has waited for `8 * open_rows` others: with clips
-    that are all longer than half a row, one of short ones would otherwise wait for ever. The order is a function of the
-    input alone.
+    If no row has room, the fullest row is emitted, or the oldest once `8 * open_rows` others were emitted since it was opened.
+    Otherwise, if all further clips are longer than half a row, a half-empty row would wait forever. The order depends only on
+    the input.
     """
 
     def __init__(self, positions: int, open_rows: int = 16) -> None:
@@ -35,22 +35,22 @@ class Packer(Generic[Item]):
 
     @property
     def rows(self) -> list[list[Item]]:
-        """The open rows, in order: with the items still to come they decide every row that is given out from here on."""
+        """The open rows, in order. Together with the next items they determine every row that is emitted from here on."""
         return [list(row) for row in self._rows]
 
     @property
     def waited(self) -> list[int]:
-        """How many rows were given out since each of the open ones was opened."""
+        """The number of rows that were emitted since each open row was opened."""
         return [self._given_out - opened for opened in self._opened]
 
     def reopen(self, rows: Iterable[list[Item]], filled: Iterable[int], waited: Iterable[int]) -> None:
-        """Put open rows back, as `rows` and `waited` gave them; `filled`: positions that are taken in each."""
+        """Restore open rows from the values of `rows` and `waited`. filled: positions that are used in each row."""
         self._rows = [list(row) for row in rows]
         self._filled = list(filled)
         self._opened = [self._given_out - count for count in waited]
 
     def add(self, item: Item, length: int) -> list[Item] | None:
-        """Put a sample into a row; a row that has to make room is returned. ValueError for one longer than a row."""
+        """Put a sample into a row; return a row that is emitted, if any. Raises ValueError if the sample is longer than a row."""
         most = self.positions - length
         if most < 0:
             raise ValueError(f"a sample of {length} positions does not fit a row of {self.positions}")
@@ -61,7 +61,7 @@ class Packer(Generic[Item]):
                 return self._take(index) if filled == most else None
         full = None
         if len(self._rows) == self._open_rows:
-            # Rows stand in the order they were opened in: the first is the oldest.
+            # Rows are in the order in which they were opened: the first is the oldest.
             waited = self._given_out - self._opened[0]
             full = self._take(0 if waited >= 8 * self._open_rows else self._fullest())
         self._rows.append([item])
@@ -72,7 +72,7 @@ class Packer(Generic[Item]):
         return full
 
     def rest(self) -> Iterator[list[Item]]:
-        """The rows that are still open, fullest first; none is open afterwards."""
+        """Yield and close the rows that are still open, fullest first."""
         while self._rows:
             yield self._take(self._fullest())
 
@@ -86,7 +86,7 @@ class Packer(Generic[Item]):
 
 
 def pack(items: Iterable[SizedItem], positions: int, open_rows: int = 16) -> Iterator[list[SizedItem]]:
-    """Rows of at most `positions`, until the items end and every open row is given out."""
+    """Yield rows of at most `positions`, at the end also the rows that are still open."""
     packer: Packer[SizedItem] = Packer(positions, open_rows)
     for item in items:
         row = packer.add(item, item.length)

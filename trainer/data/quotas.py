@@ -1,4 +1,4 @@
-"""How the samples of a phase are shared out among the layouts: as is asked for, within what the data can bear."""
+"""The division of a phase's samples among the layouts: as the weights ask for, within the limits of the data."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from trainer.sample_kinds import BY_LAYOUT, DECOUPLED, LAYOUTS, SAMPLE_KINDS, Sa
 
 
 def limited(asked: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """float64 [N] shares that add up to 1, in proportion to `asked` but none above its `room`.
+    """Return float64 [N] shares that add up to 1, in proportion to `asked` but none above its `room`.
 
-    asked: weights of 0 and more, one of them above 0. room: the largest share each may have. What is above goes to the
-    others in proportion to what they ask for. Where all that ask have no room for everything, they share it in proportion to
-    their room: something has to be drawn.
+    asked: weights of at least 0, one of them above 0. room: the maximum share of each. The excess goes to the others in
+    proportion to their weights. If their total room is below 1, the shares are in proportion to the room, since something has to be
+    drawn. Raises ValueError if nothing that is asked for has room.
     """
     wants = (asked > 0) & (room > 0)
     if not wants.any():
@@ -33,49 +33,50 @@ def limited(asked: np.ndarray, room: np.ndarray) -> np.ndarray:
 
 
 class Quotas:
-    """The share of each kind at each choice of a phase: `first` to begin with, in a straight line to `last` over `ramp` choices."""
+    """The share of each kind at each choice of a phase, interpolated linearly from `first` to `last` over `ramp` choices."""
 
     def __init__(self, phase: Phase, name: str, able: Mapping[SampleKind, int], segments: int) -> None:
-        """able: segments of each kind; segments: all there are to choose from. TrainError where none serves what is asked for."""
+        """able: number of segments of each kind. segments: number of all segments. Raises TrainError if no segment can serve any
+        layout that is asked for."""
         self._phase, self._name, self._able, self._segments = phase, name, able, segments
         last = layout_weights(phase.layouts)
         first = last if phase.layouts_from is None else layout_weights(phase.layouts_from)
         self._asked = first / max(first.sum(), 1e-9), last / max(last.sum(), 1e-9)
         self.kinds = [kind for kind in SAMPLE_KINDS if able.get(kind)]
-        """Those that some segment can serve."""
+        """The kinds that at least one segment can serve."""
         self.first, self.last = self._limited(first), self._limited(last)
         """float64 [kinds]"""
         self.ramp = 0
 
     def able(self, layout: str) -> int:
-        """Segments that can serve a layout."""
+        """Return the number of segments that can serve a layout."""
         return sum(count for kind, count in self._able.items() if kind.layout == layout)
 
     def at(self, start: int, count: int) -> np.ndarray:
-        """float64 [count or 1, kinds]: the shares at choices start..start + count - 1; one row where they are all alike."""
+        """Return float64 [count or 1, kinds]: the shares at choices start..start + count - 1; one row if they are all equal."""
         if start >= self.ramp:
             return self.last[None]
         done = np.minimum(1.0, (start + np.arange(count)) / self.ramp)
         return np.asarray(self.first + done[:, None] * (self.last - self.first))
 
     def asked(self, count: int) -> dict[str, float]:
-        """Shares of the layouts that were asked for, over the first `count` choices."""
+        """Return the requested shares of the layouts, over the first `count` choices."""
         return self._over(count, *self._asked)
 
     def expected(self, count: int) -> dict[str, float]:
-        """Shares that they will have, as far as the data can bear it, over the first `count` choices."""
+        """Return the shares that the layouts get within the limits of the data, over the first `count` choices."""
         return self._over(count, self._by_layout(self.first), self._by_layout(self.last))
 
     @property
     def decoupled(self) -> float:
-        """Share of the samples of their layout that are content-decoupled, at the end of the ramp."""
+        """Share of the content-decoupled samples within their layout, at the end of the ramp."""
         both = {
             kind: share for kind, share in zip(self.kinds, self.last, strict=True) if kind.layout == DECOUPLED.layout
         }
         return float(both.get(DECOUPLED, 0.0) / max(sum(both.values()), 1e-9))
 
     def notes(self) -> list[str]:
-        """Lines on settings that the data cannot fulfill, and on the ramp."""
+        """Return lines on settings that the data cannot fulfill, and on the ramp."""
         found = []
         for number, layout in enumerate(LAYOUTS):
             asked = max(shares[number] for shares in self._asked)
@@ -85,7 +86,7 @@ class Quotas:
             elif gets < 0.99 * asked:
                 found.append(
                     f"{layout} is asked for at {asked:.1%} and gets {gets:.1%}: {self.able(layout)} segments can serve it, and"
-                    f" none is taken in it more than {self._phase.max_repeats:g} times a pass over all (max_repeats)"
+                    f" none is taken in it more than {self._phase.max_repeats:g} times per pass over all (max_repeats)"
                 )
         split = max(shares[LAYOUTS.index(DECOUPLED.layout)] for shares in self._asked)
         if self._phase.decoupled and split and not self._able.get(DECOUPLED):
@@ -98,9 +99,9 @@ class Quotas:
         return [f"phase {self._name}: {line}" for line in found]
 
     def _limited(self, weights: np.ndarray) -> np.ndarray:
-        """float64 [kinds]: the share of each kind for these weights of the layouts."""
+        """Return float64 [kinds]: the share of each kind for these weights of the layouts."""
         most = self._phase.max_repeats / max(1, self._segments)
-        # Where there is but one of the two, it serves alone.
+        # If only one of the two exists, it gets the whole share.
         recorded, decoupled = (self._able.get(kind, 0) for kind in (BY_LAYOUT[DECOUPLED.layout], DECOUPLED))
         split = self._phase.decoupled if recorded and decoupled else float(decoupled > 0)
         counts = np.array([self.able(layout) for layout in LAYOUTS], dtype=float)
@@ -125,7 +126,7 @@ class Quotas:
         )
 
     def _over(self, count: int, first: np.ndarray, last: np.ndarray) -> dict[str, float]:
-        """The mean over choices 0..count - 1 of shares of layouts that go from first to last."""
+        """Return the mean over choices 0..count - 1 of layout shares that are interpolated from `first` to `last`."""
         done = 1.0
         if self.ramp:
             rising = min(max(1, count), self.ramp)
@@ -134,7 +135,7 @@ class Quotas:
         return {layout: float(share) for layout, share in zip(LAYOUTS, mean, strict=True) if share > 0}
 
     def _by_layout(self, shares: np.ndarray) -> np.ndarray:
-        """float64 [layouts] of shares of kinds."""
+        """Sum the shares of kinds by layout: float64 [layouts]."""
         found = np.zeros(len(LAYOUTS))
         for kind, share in zip(self.kinds, shares, strict=True):
             found[LAYOUTS.index(kind.layout)] += share
@@ -142,5 +143,5 @@ class Quotas:
 
 
 def layout_weights(layouts: LayoutWeights) -> np.ndarray:
-    """float64 [layouts], in the order of LAYOUTS."""
+    """Return float64 [layouts], in the order of LAYOUTS."""
     return np.array([getattr(layouts, layout) for layout in LAYOUTS])

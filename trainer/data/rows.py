@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Planned:
-    """A choice with its tokens and length, before any audio is read: what is packed."""
+    """A choice with its tokens and length, before any audio is read. Rows are packed from these."""
 
     choice: Choice
     tokens: Sequence[int]
@@ -36,13 +36,13 @@ class Planned:
 
     @property
     def length(self) -> int:
-        """Positions: tokens, patches and the marks around them."""
+        """Number of positions: tokens, patches and the marks around them."""
         marks = 4 if self.reference_patches else 2
         return len(self.tokens) + self.patches + self.reference_patches + marks
 
 
 class LateTokens(Sequence[int]):
-    """Tokens that are counted but not yet made: only the ranks that train on a sample need them."""
+    """Tokens whose number is known and that are encoded on access: only the rank that trains on a sample needs them."""
 
     def __init__(self, make: Callable[[], Sequence[int]], count: int, segment_id: str) -> None:
         self._make, self._count, self._segment = make, count, segment_id
@@ -75,14 +75,14 @@ class LateTokens(Sequence[int]):
 
 
 class Planner:
-    """Tokens and lengths of choices."""
+    """Computes tokens and lengths of choices."""
 
     def __init__(self, tokenizer: TextTokenizer, config: VoxCPM2Config) -> None:
         self._tokenizer = tokenizer
         self._patch = config.patch_samples
 
     def plan(self, choice: Choice, tokens: int | None = None) -> Planned:
-        """The plan of one choice; the length follows from the clip's duration alone. tokens: how many, if they are counted."""
+        """Plan one choice; its patches depend only on the durations of its clips. tokens: their number, if it is known."""
         candidate = choice.candidate
         described = choice.description or candidate.description if BY_LAYOUT[choice.layout].description else None
         text = spoken_text(candidate.text, described)
@@ -96,11 +96,11 @@ class Planner:
         )
 
     def patches(self, seconds: float) -> int:
-        """Patches a clip of this duration fills, the last one padded."""
+        """Return the number of patches of a clip of this duration, with the last one padded."""
         return max(1, ceil(round(seconds * RATE) / self._patch))
 
     def lengths(self, mixture: Mixture, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-        """(int64 [N] tokens, int64 [N] positions) of a block of choices."""
+        """Return (int64 [N] tokens, int64 [N] positions) of a block of choices."""
         table, rows = mixture.candidates.table, draws.rows
         tokens = token_counts(table, self._tokenizer, "text")[rows].astype(np.int64)
         which: list[tuple[Words, np.ndarray]] = [("full", ~draws.brief), ("brief", draws.brief)]
@@ -114,16 +114,16 @@ class Planner:
         return tokens, found
 
     def _all_patches(self, seconds: np.ndarray) -> np.ndarray:
-        """int64 [N]: `patches` of each."""
+        """Return int64 [N]: `patches` of each."""
         samples = np.rint(seconds * RATE).astype(np.int64)
         return np.maximum(1, -(-samples // self._patch))
 
 
 class Row(Sequence[Planned]):
-    """The samples of a row; each is made an object when it is asked for."""
+    """The samples of a row; each becomes an object on access."""
 
     def __init__(self, numbers: Sequence[int], plan: Callable[[int], Planned]) -> None:
-        """numbers: of the choices. plan: the sample of one."""
+        """numbers: the choices' numbers. plan: returns the sample of one."""
         self.numbers, self._plan = numbers, plan
 
     def __len__(self) -> int:
@@ -145,9 +145,9 @@ class Row(Sequence[Planned]):
 
 
 class RowStream:
-    """Endless rows of planned samples; `state` and `seek` let a run resume exactly where it was, at no cost.
+    """An endless stream of rows of planned samples. With `state` and `seek` a run resumes exactly where it was, at no cost.
 
-    A sample longer than a row is not truncated but counted in `skipped`: segment id -> positions it needs.
+    A sample longer than a row is not truncated but left out and recorded in `skipped`: segment id -> positions it needs.
     """
 
     def __init__(self, mixture: Mixture, planner: Planner, phase: Phase, skipped: dict[str, int]) -> None:
@@ -159,17 +159,17 @@ class RowStream:
         self._lock = RLock()
 
     def state(self) -> dict[str, Any]:
-        """The next choice's number and those of the choices in open rows: all that later rows depend on."""
+        """Return the next choice's number and the numbers of the choices in open rows: all that later rows depend on."""
         return {"next": self._next, "open": self._packer.rows, "waited": self._packer.waited}
 
     def seek(self, state: dict[str, Any]) -> None:
-        """Go to a place that `state` told."""
+        """Continue from a position that `state` returned."""
         self._next = state["next"]
         filled = [sum(map(self._length, row)) for row in state["open"]]
         self._packer.reopen(state["open"], filled, state["waited"])
 
     def tally(self, rows: Sequence[Row]) -> SampleCounts:
-        """What is in rows, in numbers."""
+        """Return the counts of the samples in rows."""
         with self._lock:
             return self._mixture.tally([number for row in rows for number in row.numbers])
 
@@ -177,7 +177,7 @@ class RowStream:
         return self
 
     def __next__(self) -> Row:
-        """The next full row. Raises TrainError when a whole epoch's samples are too long for a row."""
+        """Return the next full row. Raises TrainError if 10,000 samples in a row, or those of ten epochs, are too long."""
         with self._lock:
             return Row(self._row(), self._planned)
 
@@ -207,7 +207,7 @@ class RowStream:
         return lengths[number - first]
 
     def _sizes(self, number: int) -> tuple[int, list[int], list[int]]:
-        """Of the block that has a choice: (its first number, tokens of each, positions of each)."""
+        """Return (first number, tokens of each, positions of each) of the block that contains a choice."""
         first, tokens, _ = self._block
         if not 0 <= number - first < len(tokens):
             draws = self._mixture.draws(number)
@@ -216,7 +216,7 @@ class RowStream:
         return self._block
 
     def _planned(self, index: int) -> Planned:
-        # Rows may be looked at in one thread while the next ones are planned in another.
+        # One thread may read rows while another one plans the next rows.
         with self._lock:
             choice = self._mixture.choice(index)
             first, tokens, _ = self._sizes(index)

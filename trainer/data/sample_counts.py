@@ -1,4 +1,4 @@
-"""What was really trained on, in numbers."""
+"""Counts of the samples that were actually trained on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class SampleCounts:
-    """What was really trained on: samples by layout and by language, content-decoupled ones, seconds of target audio."""
+    """Counts of the samples that were actually trained on: by layout, by language, content-decoupled ones, seconds of target
+    audio."""
 
     layouts: dict[str, int] = field(default_factory=dict)
     languages: dict[str, int] = field(default_factory=dict)
@@ -23,7 +24,7 @@ class SampleCounts:
 
     @property
     def samples(self) -> int:
-        """All of them."""
+        """Number of all samples."""
         return sum(self.layouts.values())
 
     def count(self, choice: Choice) -> None:
@@ -35,7 +36,7 @@ class SampleCounts:
         self.decoupled += choice.candidate.described_id is not None
 
     def add(self, other: SampleCounts) -> None:
-        """Add what another one has counted."""
+        """Add the counts of another object."""
         for mine, theirs in ((self.layouts, other.layouts), (self.languages, other.languages)):
             for name, count in theirs.items():
                 mine[name] = mine.get(name, 0) + count
@@ -43,26 +44,26 @@ class SampleCounts:
         self.decoupled += other.decoupled
 
     def language_words(self) -> str:
-        """One line: samples of each language and the share they are."""
+        """Return one line with the samples of each language and their share."""
         total = max(1, self.samples)
         counts = sorted(self.languages.items())
         return ", ".join(f"{name or 'unknown'} {count:,} ({count / total:.1%})" for name, count in counts)
 
     def groups(self) -> dict[str, int]:
-        """Samples by `layout_...` and `language_...`, sorted by these names."""
+        """Return the number of samples by `layout_...` and `language_...`, sorted by these names."""
         named = [(f"layout_{name}", count) for name, count in self.layouts.items()]
         named += [(f"language_{name or 'unknown'}", count) for name, count in self.languages.items()]
         return dict(sorted(named))
 
     def metrics(self) -> dict[str, float]:
-        """`data/share_layout_...` and `data/share_language_...`: shares of the samples."""
+        """Return `data/share_layout_...` and `data/share_language_...`: shares of the samples."""
         total = max(1, self.samples)
         return {f"data/share_{name}": count / total for name, count in self.groups().items()}
 
 
 def layout_words(layouts: Mapping[str, int], asked: Mapping[str, float], rounds: Mapping[str, float]) -> str:
-    """For a person: samples of each layout, the share they are and were to be, and how often each segment that can serve it
-    came round."""
+    """Return a readable line: the samples of each layout, their share and the requested share, and how many times each segment
+    that can serve it was taken."""
     total = max(1, sum(layouts.values()))
     return ", ".join(
         f"{name} {count:,} ({count / total:.1%}, asked {asked.get(name, 0.0):.1%}, {rounds.get(name, 0.0):,.1f} rounds)"

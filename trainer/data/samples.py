@@ -1,4 +1,4 @@
-"""The rows of one step as tensors: latents laid out, packed and given their random numbers; damaged clips replaced."""
+"""The rows of one step as tensors: latents are laid out, packed and given their random numbers; damaged clips are replaced."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from voxcpm.sequence.training_batch import TrainingBatch, TrainingNoise
 from voxcpm.sequence.training_rows import Sample, lay_out_sample, pack_rows
 
 _PUNCTUATION_ROOM = 0.05
-"""Seconds before a word's end at which a prompt may already be cut: word times are that coarse."""
+"""Seconds before a word's end at which a prompt is cut: word times are not more exact than this."""
 _WORD_TIMES_KEPT = 10_000
-"""Segments whose word times stay in memory: reading them decodes an index row."""
+"""Number of segments whose word times stay in memory, since reading them decodes an index row."""
 
 
 class SampleMaker:
-    """Makes samples of plans: latents of the clips, laid out; in continuation layouts the beginning is not learned."""
+    """Makes samples from plans: latents of the clips, laid out. In continuation layouts the beginning has no loss."""
 
     def __init__(self, corpora: Corpora, latents: Latents, config: VoxCPM2Config) -> None:
         self._corpora, self._latents = corpora, latents
@@ -40,7 +40,8 @@ class SampleMaker:
         self._word_ends = lru_cache(_WORD_TIMES_KEPT)(self._read_word_ends)
 
     def make(self, planned: Planned) -> Sample:
-        """The training sample of a plan, as the reference's packer would make it where it has the layout."""
+        """Make the training sample of a plan, as the reference implementation's packer does if it has the layout. Raises
+        SegmentError if a clip is damaged."""
         choice = planned.choice
         target = self._latents.get(choice.candidate.segment_id, planned.patches)
         reference = self._latents.get(choice.reference, planned.reference_patches) if choice.reference else None
@@ -50,15 +51,15 @@ class SampleMaker:
         return sample
 
     def reference(self, planned: Planned) -> Tensor:
-        """float32 [R, P, D]: the latents of a plan's reference clip."""
+        """Return float32 [R, P, D]: the latents of a plan's reference clip."""
         assert planned.choice.reference is not None
         return self._latents.get(planned.choice.reference, planned.reference_patches)
 
     def _hide_beginning(self, sample: Sample, choice: Choice, patches: int) -> Sample:
-        """No loss on the patches up to a word boundary between a fifth and four fifths of the clip.
+        """Remove the loss from the patches up to a word boundary between a fifth and four fifths of the clip.
 
-        The paper's continuation layout excludes the given prefix from the loss; the cut is where one word has ended, so
-        that the prefix is what a prompt of somebody's own would be. Without word times it is the middle.
+        The paper's continuation layout excludes the given prefix from the loss. The cut is at the end of a word, so that the
+        prefix resembles a prompt that a user records. Without word times the cut is in the middle.
         """
         low, high = 0.2 * choice.candidate.seconds, 0.8 * choice.candidate.seconds
         ends = [end - _PUNCTUATION_ROOM for end in self._word_ends(choice.candidate.segment_id) if low <= end <= high]
@@ -70,7 +71,7 @@ class SampleMaker:
         return replace(sample, loss_mask=loss)
 
     def _read_word_ends(self, segment_id: str) -> tuple[float, ...]:
-        """Seconds at which the words of a segment end, without the last one; 0 for a word without a time."""
+        """Read the seconds at which the words of a segment end, without the last word; 0 for a word without a time."""
         words = self._corpora.segment(segment_id)["words"] or []
         return tuple(word["end"] or 0.0 for word in words[:-1])
 
@@ -78,10 +79,10 @@ class SampleMaker:
 def make_all(
     maker: SampleMaker, rows: Iterable[Iterable[Planned]], config: VoxCPM2Config
 ) -> tuple[list[list[Sample]], dict[str, str]]:
-    """The samples of planned rows, and why some are not there: segment id -> reason.
+    """Make the samples of planned rows; also return the segments that cannot be read: segment id -> reason.
 
-    In the place of one that cannot be read stands a document of one position without audio, from which nothing is learned: the
-    others keep their numbers in the row and with them their random numbers.
+    A sample that cannot be read is replaced by a document of one position without audio and without loss. So the other samples
+    keep their numbers in the row, and with them their random numbers.
     """
     unreadable: dict[str, str] = {}
 
@@ -103,25 +104,25 @@ def _nothing(config: VoxCPM2Config) -> Sample:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What goes through the model at once, with its random numbers, on the device."""
+    """The input of one forward pass with its random numbers, on the device."""
 
     batch: TrainingBatch
     noise: TrainingNoise
     choices: tuple[Choice, ...]
-    """Of all documents, row by row."""
+    """The choices of all documents, row by row."""
     learnt: np.ndarray
-    """[2, N] int64: row and document of each position that is learned."""
+    """int64 [2, N]: row and document of each position with a loss."""
     documents: tuple[int, ...]
-    """Documents in each row."""
+    """Number of documents in each row."""
     positions: int
     slots: int
     patches: int
     audio: int
     unreadable: dict[str, str]
-    """Segments that are damaged, and why; in their samples' place there is nothing to learn."""
+    """Damaged segments with the reasons; the documents that replace their samples have no loss."""
 
     def groups(self, errors: np.ndarray) -> Iterator[tuple[str, float, int]]:
-        """(name, sum, count) of the errors [N] at learned positions, for each layout and each language."""
+        """Yield (name, sum, count) of the errors [N] at positions with a loss, once by layout and once by language per document."""
         first = np.concatenate(([0], np.cumsum(self.documents)))[self.learnt[0]]
         of_document = first + self.learnt[1]
         totals = np.bincount(of_document, errors, len(self.choices))
@@ -134,20 +135,20 @@ class MicroBatch:
 
 
 class BatchMaker:
-    """Makes micro-batches of planned rows. It touches neither weights nor the global random numbers: it may run in a separate
-    thread while a step is computed."""
+    """Makes micro-batches from planned rows. It uses neither the weights nor the global RNG, so it may run in a separate thread
+    while a step is computed."""
 
     def __init__(self, config: TrainConfig, maker: SampleMaker, shape: VoxCPM2Config, device: torch.device) -> None:
-        """shape: the model's settings. device: where the batches go."""
+        """shape: the model's config. device: the device of the batches."""
         self._config, self._maker, self._shape, self._device = config, maker, shape, device
 
     def micro_batches(self, phase: Phase, step: int, planned: Sequence[Sequence[Planned]]) -> list[MicroBatch]:
-        """This rank's rows of a step with their audio and random numbers, on the device, `phase.rows` at a time."""
+        """Make this rank's rows of a step with their audio and random numbers, on the device, `phase.rows` at a time."""
         parts = [planned[at : at + phase.rows] for at in range(0, len(planned), phase.rows)]
         return [self._micro_batch([list(row) for row in rows], step) for rows in parts]
 
     def _micro_batch(self, rows: list[list[Planned]], step: int) -> MicroBatch:
-        # A number for each (row, document): it belongs to (seed, step, sample), wherever the sample was packed.
+        # One seed per (row, document): it depends on (seed, step, sample), wherever the sample was packed.
         seeds = {
             (row, document): hash_number(self._config.seed, step, item.choice.seed)
             for row, items in enumerate(rows)
@@ -176,7 +177,7 @@ class BatchMaker:
 
 
 def document_noise(config: VoxCPM2Config, batch: TrainingBatch, seeds: dict[tuple[int, int], int]) -> TrainingNoise:
-    """Random numbers of a packed batch, by (row, document)."""
+    """Return the random numbers of a packed batch. seeds: by (row, document)."""
     assert batch.document_ids is not None
     shape = (config.patch_size, config.feat_dim)
     log_norm = config.dit_config.cfm_config.t_scheduler == "log-norm"
@@ -185,22 +186,22 @@ def document_noise(config: VoxCPM2Config, batch: TrainingBatch, seeds: dict[tupl
 
 @dataclass(frozen=True)
 class StepRows:
-    """What one step is made of."""
+    """The data of one step."""
 
     planned: Sequence[Sequence[Planned]]
-    """Its rows on all ranks."""
+    """The step's rows on all ranks."""
     realised: SampleCounts
-    """What these are in numbers."""
+    """The counts of these rows."""
     parts: list[MicroBatch]
     """This rank's rows with their audio, on the device."""
     after: dict[str, Any]
-    """The place in the data behind them."""
+    """The position in the data after them."""
     skipped: dict[str, int]
-    """Segments that fitted no row so far in this phase, with the positions they need."""
+    """Segments that did not fit into a row so far in this phase, with the positions they need."""
 
 
 class Rows(Protocol):
-    """Endless rows with a place that can be saved."""
+    """An endless stream of rows with a position that can be saved."""
 
     def __iter__(self) -> Iterator[Any]: ...
 
@@ -215,9 +216,9 @@ def step_maker(
     prepare: Callable[[int, Sequence[Sequence[Planned]]], list[MicroBatch]],
     skipped: dict[str, int] | None = None,
 ) -> Callable[[int], StepRows]:
-    """A function that plans the next `each` rows and makes this rank's parts of them: prepare(step, rows).
+    """Return a function that plans the next `each` rows and makes this rank's parts of them with prepare(step, rows).
 
-    skipped: what the rows write to while they are planned; every step gets a copy, so that no other thread reads it.
+    skipped: the dict that the rows write to while they are planned. Every step gets a copy, so that no other thread reads it.
     """
 
     def make(step: int) -> StepRows:

@@ -1,4 +1,4 @@
-"""Orders in which segments are used equally often, each draw a function of its number alone."""
+"""Orders in which segments are used equally often. Each draw is a function of its number only."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from trainer.runtime.seeds import random_bits, shuffled, stream_key
 
 
 class Pools:
-    """The segments of several kinds, each drawn in its own order. Draw j of a kind follows from (its key, j) alone.
+    """The segments of several kinds, each kind with its own order. Draw j of a kind depends only on (its key, j).
 
-    A pass is about as many draws as a kind has segments, shuffled. Each language has its share of every pass and goes through
-    all of its segments, in another order each time, before it repeats one. So all are used equally often, even if a
-    language is thinned out or repeated. Shuffles are functions (`seeds.shuffled`): a pass over millions of segments takes
-    neither memory nor time before its first draw.
+    A pass has about as many draws as a kind has segments, in shuffled order. Each language has its share of every pass. It uses
+    all of its segments once, in a new order each time, before it repeats one. So all its segments are used equally often, even if
+    the language is downsampled or repeated. Shuffles are functions (`seeds.shuffled`): a pass over millions of segments needs
+    neither memory nor preparation time.
     """
 
     def __init__(
         self, keys: Sequence[object], members: Sequence[Sequence[np.ndarray]], shares: Sequence[np.ndarray]
     ) -> None:
-        """By kind: keys: what the order follows from. members: by language, [n] numbers of segments, none empty. shares: of
-        the languages, each above 0; they add up to 1."""
+        """All arguments are by kind. keys: determine the order. members: per language, the numbers [n] of its segments, not empty.
+        shares: of the languages, each above 0; they add up to 1."""
         counts = [np.array([len(found) for found in parts], dtype=np.int64) for parts in members]
         wanted = [
             np.maximum(1, np.rint(share * count.sum())).astype(np.int64)
             for share, count in zip(shares, counts, strict=True)
         ]
         self.lengths = np.array([int(part.sum()) for part in wanted], dtype=np.int64)
-        """int64 [kinds]: draws of a pass."""
+        """int64 [kinds]: number of draws per pass."""
         self._firsts = np.cumsum(self.lengths) - self.lengths
         self._pass_keys = np.concatenate([stream_key(key, "pass") for key in keys])
         self._keys = np.concatenate(
@@ -41,11 +41,11 @@ class Pools:
         self._members = np.concatenate([found for parts in members for found in parts])
 
     def draw(self, kinds: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """[N]: the segments of draws `numbers` (int64 [N] from 0) of `kinds` (int64 [N])."""
+        """Return [N]: the segments of draws `numbers` (int64 [N] from 0) of `kinds` (int64 [N])."""
         lengths = self.lengths[kinds]
         turns, places = np.divmod(numbers, lengths)
         keys = random_bits(self._pass_keys[kinds], turns)
-        # Places of all kinds in one line, so that one search finds the language.
+        # Offset the places so that those of all kinds follow each other: one search then finds the language.
         places = shuffled(places, lengths, keys) + self._firsts[kinds]
         languages = np.searchsorted(self._ends, places, side="right")
         wanted, counts = self._wanted[languages], self._counts[languages]

@@ -1,4 +1,4 @@
-"""How many tokens the text of each candidate has: counted once for a tokenizer, kept beside the candidate table."""
+"""The number of tokens of each candidate's text: counted once per tokenizer, stored beside the candidate table."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from voxcpm.sequence.text_tokenizer import TextTokenizer
 
 Words = Literal["text", "full", "brief"]
-"""What stands before the text: nothing, the description in a sentence, the one in a few words."""
+"""What comes before the text: nothing, the description in a sentence, or the one in a few words."""
 
 _AT_ONCE = 8192
 _LONG = 200_000
-"""Rows from which on counting is announced."""
+"""Number of rows from which on a message announces the counting."""
 
 
 def token_counts(table: Table, tokenizer: TextTokenizer, words: Words) -> np.ndarray:
-    """int32 [rows]: tokens of each row's text, alone or with its description; 0 where it has no such description."""
+    """Return int32 [rows]: tokens of each row's text, alone or with its description; 0 if it has no such description."""
     key = tokenizer.digest, words
     if key not in table.counts:
         table.counts[key] = _stored(table, tokenizer, words)
@@ -44,13 +44,13 @@ def _stored(table: Table, tokenizer: TextTokenizer, words: Words) -> np.ndarray:
         try:
             _write(path, table, tokenizer, words)
         except OSError:
-            # A corpus of somebody else, or a full disk: counted for this run alone.
+            # The corpus is read-only, or the disk is full: count for this run only.
             return np.concatenate([np.zeros(0, np.int32), *_counted(table, tokenizer.count, words)])
     return mapped(path, "<i4")[: len(table)]
 
 
 def _counted(table: Table, count: Callable[[list[str]], np.ndarray], words: Words) -> list[np.ndarray]:
-    """int32 [_AT_ONCE] each"""
+    """Count the tokens of all rows: int32 arrays of [_AT_ONCE], the last one shorter."""
     found = []
     for start in range(0, len(table), _AT_ONCE):
         stop = min(start + _AT_ONCE, len(table))
@@ -68,7 +68,7 @@ def _counted(table: Table, count: Callable[[list[str]], np.ndarray], words: Word
 
 
 def _write(path: Path, table: Table, tokenizer: TextTokenizer, words: Words) -> None:
-    """Counts and their checksum in a file, whole or not at all."""
+    """Write counts and their checksum to a file, atomically."""
     if len(table) >= _LONG:
         log.info(f"counting the tokens of {len(table):,} segments ({words}; once for this tokenizer)")
     with open_atomically(path) as sink:

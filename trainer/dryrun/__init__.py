@@ -1,1 +1,1 @@
-"""What a run would do and what is wrong with it, before anything is spent."""
+"""The plan of a run and the checks of its settings and data, before any compute is spent."""

@@ -1,6 +1,6 @@
-"""What can be known to be wrong before anything is spent: corpora, data, model, codec, tokenizer, output and disk.
+"""Checks before a run: corpora, data, model, codec, tokenizer, output and disk.
 
-Each check raises TrainError with one line that says what to do. `train` runs them all, and so does `--dry-run`.
+Each check raises TrainError with one line that states what to do. Both `train` and `--dry-run` run all of them.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from voxcpm.weights.lora import LoRAConfig, apply_lora
 
 _MARKS = {AUDIO_START, AUDIO_END, REFERENCE_START, REFERENCE_END}
 _TEXTS = 200
-"""Texts that the tokenizer is tried on."""
+"""Number of texts that the tokenizer is tested on."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """The data of a run: what is trained on by phase, what is held out, and the key of its order."""
+    """The data of a run: candidates by phase, held-out segments, and the key of the data's order."""
 
     corpora: Corpora
     candidates: dict[str, Candidates]
@@ -54,14 +54,14 @@ class Data:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of the model before its weights are read."""
+    """What is known about the model before its weights are read."""
 
     origin: str
     config: VoxCPM2Config
     tokenizer: TextTokenizer | None
     """None: it is trained, or fetched, when the run starts."""
     codec: Path | None
-    """Where the codec is read from; None: it is trained, or fetched, when the run starts."""
+    """The folder that the codec is read from; None: it is trained, or fetched, when the run starts."""
     weights: int
     trained: int
 
@@ -69,7 +69,7 @@ class ModelFacts:
 def read_data(config: TrainConfig, spare: Path | None = None) -> Data:
     """The corpora and their candidates; every phase has a mixture, and every segment's shard is there.
 
-    spare: where the candidate table goes if no corpus folder can be written to (default: a temporary folder).
+    spare: the folder for the candidate table if no corpus folder can be written to (default: a temporary folder).
     """
     corpora = Corpora(config.corpora, spare)
     found = {
@@ -83,8 +83,8 @@ def read_data(config: TrainConfig, spare: Path | None = None) -> Data:
 
 
 def check_output(config: TrainConfig, key: str) -> Saved | None:
-    """The checkpoint that the run resumes from. Raises TrainError if the folder cannot be written, or holds a run on other
-    data."""
+    """Return the checkpoint that the run resumes from, None without one. Raises TrainError if the folder cannot be written, or
+    holds a run on other data or with another model."""
     output = Path(config.output)
     there = _nearest(output)
     try:
@@ -104,17 +104,17 @@ def check_output(config: TrainConfig, key: str) -> Saved | None:
 
 
 def _refuse_other_model(config: TrainConfig, output: Path, resumed: Saved) -> None:
-    """TrainError where the model, its codec or its tokenizer is another than the run was begun with: a checkpoint's own would be
-    taken, and the change passed over in silence."""
+    """Raise TrainError if the model, codec or tokenizer settings differ from those at the run's start. Resuming would take them
+    from the checkpoint and silently ignore the change."""
     written = output / "train.yaml"
     if not written.is_file():
         return
     try:
         before = TrainConfig.model_validate(read_yaml(written)).model
     except ValueError:
-        return  # by another version, or by hand: the weights' shapes are compared when they are read
-    # `start` is not read any more, unless adapters are trained on it, or only shards without a codec exist.
-    # Adapters may find their base elsewhere: its weights are compared (`refuse_other_base`).
+        return  # written by another version, or by hand: the shapes of the weights are compared when they are read
+    # A resumed run reads `start` only if adapters are trained over it, or if only shards without a codec exist.
+    # The base of adapters may have moved to another folder: its weights are compared (`refuse_other_base`).
     compared = config.model.lora is not None and saved_state(resumed).base
     left_out = {"start"} if start_of(config, resumed) is None or compared else set()
     mine, theirs = (settings.model_dump(exclude=left_out) for settings in (config.model, before))
@@ -127,13 +127,16 @@ def _refuse_other_model(config: TrainConfig, output: Path, resumed: Saved) -> No
 
 
 def start_of(config: TrainConfig, resumed: Saved | None) -> str | None:
-    """The checkpoint that weights or shape are read from besides the run's own: none where the run's own has everything."""
+    """Return the checkpoint that weights or shape are read from besides the run's own; None if the run's own has everything."""
     own = resumed is not None and resumed.folder is not None and config.model.lora is None
     return None if own else config.model.start
 
 
 def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) -> ModelFacts | None:
-    """The model's shape, with codec and tokenizer checked against it; None for a hub id that has yet to be fetched."""
+    """Read the model's shape and check codec and tokenizer against it; return None for a hub id that has yet to be fetched.
+
+    The shape of the released model is known without fetching it. Raises TrainError if something does not fit.
+    """
     settings = config.model
     tokenizer: TextTokenizer | None = None
     codec_at: Path | None = None
@@ -180,7 +183,7 @@ def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) 
 
 
 def disk_needed(config: TrainConfig, facts: ModelFacts) -> tuple[float, float]:
-    """(bytes of one checkpoint, bytes at most: those that are kept, and one that is being written)."""
+    """Return (bytes of one checkpoint, maximum bytes: all checkpoints that are kept, and one that is being written)."""
     width = parse_dtype(facts.config.dtype).itemsize
     if config.model.lora is not None:
         each = checkpoint_bytes(facts.trained, facts.trained, 4, config.optim.ema is not None)
@@ -190,12 +193,12 @@ def disk_needed(config: TrainConfig, facts: ModelFacts) -> tuple[float, float]:
 
 
 def free_bytes(config: TrainConfig) -> float:
-    """Free bytes where the output goes."""
+    """Return the free bytes on the disk of the output folder."""
     return float(shutil.disk_usage(_nearest(Path(config.output))).free)
 
 
 def size_text(count: float) -> str:
-    """Bytes for people, in the unit that leaves a figure to read: 812 kB, 3.1 MB, 24.0 GB."""
+    """Format bytes in a readable unit: 812 kB, 3.1 MB, 24.0 GB."""
     return (
         f"{count / 1e9:.1f} GB"
         if count >= 1e9
@@ -206,7 +209,7 @@ def size_text(count: float) -> str:
 
 
 def check_disk(config: TrainConfig, facts: ModelFacts, resumed: Saved | None) -> None:
-    """TrainError if the checkpoints do not fit. Room that is freed counts: that of the run's own checkpoints, nothing else."""
+    """Raise TrainError if the checkpoints do not fit on the disk. The run's own checkpoints count as free: they will be removed."""
     output, free = Path(config.output), free_bytes(config)
     freed = 0
     if resumed is not None:
@@ -244,13 +247,13 @@ def check_all(config: TrainConfig) -> tuple[Data, Saved | None]:
         check_disk(config, facts, resumed)
         if facts.tokenizer is not None:
             for name, phase in config.phases.items():
-                # Raises where no sample fits a row.
+                # Raises TrainError if no sample fits into a row.
                 next(RowStream(data.mixtures[name], Planner(facts.tokenizer, facts.config), phase, {}))
     return data, resumed
 
 
 def _nearest(path: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """Return the path, or its nearest parent that exists."""
     path = path.expanduser().absolute()
     while not os.path.lexists(path):
         path = path.parent

@@ -1,14 +1,14 @@
-"""What a run needs of memory and disk, from the config alone, and the arithmetic of a step. Bytes, decimal units.
+"""Estimates of the memory and disk that a run needs, from the config alone. Bytes, decimal units.
 
-weights, gradients, Adam's two moments and the moving average: 4 bytes each for what is trained; weights that are not (adapters
-are) 4, or 2 where they are kept in bfloat16; divided by the ranks when sharded (FSDP2 holds one block and the root gathered
-besides).
+Weights, gradients, Adam's two moments and the moving average take 4 bytes each per trained weight. Frozen weights (beside
+adapters) take 4 bytes, or 2 if they are kept in bfloat16. All of it is divided by the number of ranks if the model is sharded;
+FSDP2 additionally holds the root and two blocks gathered.
 
-activations: a block of width h, n query and k key heads of width d and inner width f keeps for each of its positions
+Activations: a block of width h, with n query and k key heads of width d and inner width f, keeps per position
     4 h + 2 (n + k) d + 4 f   numbers
-(both norms' inputs and outputs; q, k, v and the attended values; gate, its SiLU, up, their product). TSLM and RALM see every
-position of a part's rows, LocEnc (P + 1) tokens for every patch, LocDiT (2 P + 3) for every patch that is learned. With
-`recompute` a block keeps h numbers per position, and one block at a time the rest.
+(both norms' inputs and outputs; q, k, v and the attended values; gate, its SiLU, up, their product). TSLM and RALM process every
+position of a part's rows, LocEnc (P + 1) tokens per patch, LocDiT (2 P + 3) tokens per target patch. With `recompute` a block
+keeps h numbers per position, and only one block at a time keeps the rest.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """All together; libraries and fragments come on top (a tenth to a fifth)."""
+        """The sum of all parts. Libraries and fragmentation add a tenth to a fifth."""
         return self.weights + self.gradients + self.optimizer + self.average + self.activations
 
 
 @dataclass(frozen=True)
 class PartSize:
-    """What goes through the model at once: positions, those of them that are patches, and those that are learned."""
+    """The size of one forward pass: positions, those of them that are patches, and those that are target patches."""
 
     positions: float
     patches: float
@@ -48,13 +48,13 @@ class PartSize:
 
 
 def numbers_of_position(tower: TowerConfig) -> int:
-    """Numbers that one block keeps for the backward pass at one position (see the head of this file)."""
+    """Return how many numbers one block keeps per position for the backward pass (see the module's docstring)."""
     heads = 2 * (tower.heads + tower.kv_heads) * tower.head_dim
     return 4 * tower.hidden + heads + 4 * tower.ffn
 
 
 def activation_bytes(config: VoxCPM2Config, part: PartSize, half: bool, recompute: bool) -> float:
-    """Bytes that one part keeps for the backward pass; half: arithmetic in bfloat16."""
+    """Return the bytes that one part keeps for the backward pass. half: arithmetic in bfloat16."""
     seen = (
         (config.tslm, part.positions),
         (config.ralm, part.positions),
@@ -84,10 +84,10 @@ def memory_needed(
     recompute: bool = False,
     frozen_width: int | None = None,
 ) -> Memory:
-    """The estimate for one rank of a run with `weights` weights, of which `trained` are trained.
+    """Return the estimate for one rank of a run with `weights` weights, of which `trained` are trained.
 
-    frozen_width: bytes of each of the `weights` if they are not trained, and adapters (`trained`) come on top; None: the
-    weights are what is trained.
+    frozen_width: bytes per weight if the `weights` are frozen and `trained` counts additional adapter weights; None: the weights
+    themselves are trained.
     """
     share = world if sharded else 1
     held = weights * FLOAT if frozen_width is None else weights * frozen_width + trained * FLOAT
@@ -95,7 +95,7 @@ def memory_needed(
     if sharded:
         blocks = [tower_parameters(tower) / max(1, tower.layers) for tower in _towers(config)]
         in_blocks = sum(tower_parameters(tower) for tower in _towers(config))
-        # The root and two blocks, one in use and one on its way.
+        # The root and two blocks: one in use and one being gathered.
         gathered = (weights - in_blocks + 2 * max(blocks)) * (2 if half else FLOAT)
     return Memory(
         held / share + gathered,
@@ -107,5 +107,5 @@ def memory_needed(
 
 
 def checkpoint_bytes(weights: int, trained: int, width: int, average: bool) -> float:
-    """Bytes of one checkpoint: the official folder with `width` bytes per weight, and what resuming needs."""
+    """Return the bytes of one checkpoint: the official folder with `width` bytes per weight, and the resume state."""
     return weights * width + trained * FLOAT * (4 if average else 3)

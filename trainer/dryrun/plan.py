@@ -1,4 +1,4 @@
-"""What a run would do, before it does it: `voxmill train --dry-run`."""
+"""The plan of a run, without running it: `voxmill train --dry-run`."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from voxcpm.config import VoxCPM2Config
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 
 _LAID_OUT = 20_000
-"""Samples of a phase that are laid out as training would; a longer phase is extrapolated from these."""
+"""Number of samples of a phase that are laid out as in training; a longer phase is extrapolated from them."""
 _CHARACTERS_A_TOKEN = 3
 _LONG_S = 60
-"""Seconds; a phase for clips of this length and more expects some that are joined."""
+"""Seconds. A phase for clips of this length or more expects joined clips in the corpus."""
 _ROOM = 1.15
-"""Memory that is really taken, by the estimate: libraries and fragments come on top."""
+"""Ratio of real memory to the estimate: libraries and fragmentation add to it."""
 _SPEED = 400e12
-"""FLOP/s of one GPU in the plan's hours: 40 % of an H100's peak in bfloat16."""
+"""FLOP/s of one GPU that the plan's GPU hours assume: 40 % of an H100's peak in bfloat16."""
 
 
 @dataclass
@@ -57,11 +57,11 @@ class PhasePlan:
     samples: int = 0
     layouts: dict[str, int] = field(default_factory=dict)
     asked: dict[str, float] = field(default_factory=dict)
-    """Shares of the layouts, by the phase's weights."""
+    """Shares of the layouts that the phase's weights ask for."""
     rounds: dict[str, float] = field(default_factory=dict)
-    """How often each segment that can serve a layout is taken in it."""
+    """How many times each segment that can serve a layout is taken in it, on average."""
     decoupled: int = 0
-    """Content-decoupled samples among them."""
+    """Number of content-decoupled samples."""
     languages: dict[str, int] = field(default_factory=dict)
     text_tokens: int = 0
     patches: int = 0
@@ -78,7 +78,7 @@ class PhasePlan:
 
 @dataclass
 class TrainPlan:
-    """What `--dry-run` tells."""
+    """The report of `--dry-run`."""
 
     ranks: int
     parallel: str
@@ -95,14 +95,14 @@ class TrainPlan:
     disk_free: float
     notes: list[str] = field(default_factory=list)
     problem: str | None = None
-    """Why the run cannot be begun all the same, in one line."""
+    """Why the run cannot start in spite of this plan, in one line; None if it can."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the plan for `--json`."""
         return asdict(self) | {"memory": asdict(self.memory) | {"total": self.memory.total}}
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """Return the plan as readable lines."""
         found = [f"model: {self.origin}; {parameter_words(self.weights, self.trained)}"]
         found.append(
             f"ranks: {self.ranks}"
@@ -121,21 +121,24 @@ class TrainPlan:
             )
             if value
         ]  # fmt: skip
-        found.append(f"memory a rank: about {memory.total / 1e9:.2f} GB ({', '.join(parts)})")
+        found.append(f"memory per rank: about {memory.total / 1e9:.2f} GB ({', '.join(parts)})")
         hours = self.exaflops * 1e18 / _SPEED / 3600
         found.append(
             f"arithmetic: {self.exaflops * 1e6:,.3g} TFLOP, or {hours:,.2g} GPU hours at {_SPEED / 1e12:.0f} TFLOP/s"
         )
         found.append(
-            f"disk: {self.checkpoint_bytes / 1e9:.2f} GB a checkpoint, {self.disk_bytes / 1e9:.2f} GB at most;"
+            f"disk: {self.checkpoint_bytes / 1e9:.2f} GB per checkpoint, {self.disk_bytes / 1e9:.2f} GB at most;"
             f" {self.disk_free / 1e9:.0f} GB are free"
         )
         return [*found, *(f"note: {note}" for note in self.notes)]
 
 
 def plan(config: TrainConfig) -> TrainPlan:
-    """The plan of a run. Nothing is written, fetched or computed; every check of `train` is made. Raises TrainError (and the
-    loaders' errors), one line; a disk that is too small is the plan's `problem`, since the plan says what to do about it."""
+    """Return the plan of a run. It runs every check of `train`; nothing is written to the output, fetched or trained.
+
+    Raises TrainError (and the loaders' errors) with one line. A disk that is too small is reported as the plan's `problem`: the
+    numbers of the plan help to solve it.
+    """
     ranks = planned_ranks(config)
     if config.launch.backend == "ray":
         ranks = chosen_ranks(config, 0, config.launch.workers, 0)
@@ -146,7 +149,7 @@ def plan(config: TrainConfig) -> TrainPlan:
     facts = look_at_model(config, data.corpora, resumed)
     if facts is None:
         raise TrainError(
-            f"{config.model.start} is not here yet: fetch it first, with: hf download {config.model.start}"
+            f"{config.model.start} is not on this machine yet: fetch it with: hf download {config.model.start}"
         )
     problem = None
     try:
@@ -187,7 +190,7 @@ def plan(config: TrainConfig) -> TrainPlan:
 
 
 class _RoughTokenizer(TextTokenizer):
-    """Stands in for one that has yet to be trained or fetched: only lengths are needed."""
+    """Stands in for a tokenizer that has yet to be trained or fetched: only lengths are needed."""
 
     def __init__(self) -> None:
         pass
@@ -216,7 +219,7 @@ def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFac
             found.samples += 1
             found.text_tokens += len(item.tokens)
             found.patches += item.patches + item.reference_patches
-            # The beginning that a continuation is given is half of the clip on average.
+            # The given beginning of a continuation is half of the clip on average.
             found.learnt += item.patches // (2 if BY_LAYOUT[item.choice.layout].continuation else 1)
             found.positions += item.length
     found.layouts, found.languages, found.decoupled = realised.layouts, realised.languages, realised.decoupled
@@ -235,7 +238,7 @@ def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFac
 
 
 def _short_clips(name: str, phase: Phase, longest: float) -> list[str]:
-    """A line where a phase is laid out for clips much longer than there are: the pipeline joins none unless it is asked to."""
+    """Return a line if a phase allows clips much longer than the corpus has: the pipeline joins clips only if it is set to."""
     if phase.max_seconds < _LONG_S or longest > phase.max_seconds / 2:
         return []
     fitting = "stage1" if phase.max_seconds <= 60 else "stage2" if phase.max_seconds <= 180 else "stage3"
@@ -255,7 +258,7 @@ def _extrapolate(found: PhasePlan, times: float) -> None:
 
 
 def parameter_words(weights: int, trained: int) -> str:
-    """How many weights there are, and how many are trained, in words."""
+    """Return the number of weights, and how many of them are trained, in words."""
     words = f"{weights / 1e6:,.1f} million weights"
     return words if trained == weights else f"{words}, of which {trained / 1e6:,.1f} million are trained"
 
@@ -275,7 +278,7 @@ def _phase_lines(phase: PhasePlan) -> list[str]:
 
 
 def _memory(config: TrainConfig, facts: ModelFacts, phases: list[PhasePlan], ranks: Ranks) -> Memory:
-    """Of the phase that needs most."""
+    """Return the estimate of the phase that needs the most memory."""
     shape: VoxCPM2Config = facts.config
     needed = []
     for planned, phase in zip(phases, config.phases.values(), strict=True):
@@ -300,7 +303,7 @@ def _memory(config: TrainConfig, facts: ModelFacts, phases: list[PhasePlan], ran
 
 
 def _device_notes(memory: Memory, device: torch.device) -> list[str]:
-    """A line that compares the estimate with what the device has, where it is a GPU."""
+    """Return a line that compares the estimate with the memory of the device, if it is a GPU."""
     if device.type != "cuda":
         return []
     about = torch.cuda.get_device_properties(device)
@@ -314,7 +317,7 @@ def _device_notes(memory: Memory, device: torch.device) -> list[str]:
 
 
 def _latent_notes(facts: ModelFacts, data: Data) -> list[str]:
-    """Lines about stored latents that the run cannot use. The codec is read only if a corpus has latents at all."""
+    """Return lines about stored latents that the run cannot use. The codec is read only if a corpus has stored latents."""
     stored = {part.path: codecs for part in data.corpora.parts if (codecs := stored_codecs(part.path))}
     if not stored:
         return []

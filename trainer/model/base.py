@@ -1,4 +1,4 @@
-"""Which base adapters are trained over: digests of its weights, kept with the run and compared when it is resumed."""
+"""Digests of the base weights that adapters are trained over, saved with the run and compared when it resumes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _BLOCK = 1024
 
 
 def base_digests(folder: Path) -> dict[str, str]:
-    """Digests of a checkpoint's weights: {"model": ..., "codec": ...}.
+    """Return digests of a checkpoint's weights: {"model": ..., "codec": ...}.
 
-    They cover names, dtypes, shapes and three blocks of each tensor. Training changes whole tensors, so that any training of the
-    base shows, and gigabytes need not be read at each start. The format of the file (safetensors or torch) does not matter.
+    They cover names, dtypes, shapes and three blocks of each tensor. This detects any training of the base, since training
+    changes whole tensors, without reading gigabytes at each start. The file format (safetensors or torch) does not matter.
     """
     files = {"model": model_file(folder), "codec": codec_file(folder)}
     return {name: tensors_digest(read_tensors(path, leave_mapped=lambda _: True)) for name, path in files.items()}
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """32 hex digits, the same for tensors in any order."""
+    """Return 32 hex digits that do not depend on the order of the tensors."""
     state = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(tensors.items()):
         state.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
@@ -39,8 +39,8 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def refuse_other_base(output: Path, before: Mapping[str, str], now: Mapping[str, str], start: str | None) -> None:
-    """Raise TrainError if a run's adapters were trained over other weights than `start` holds now. A run begun before digests
-    were kept has none, and continues."""
+    """Raise TrainError if a run's adapters were trained over other weights than `start` holds now. A run that was begun before
+    digests were saved has none, and continues."""
     changed = [name for name in before if name in now and before[name] != now[name]]
     if changed:
         raise TrainError(

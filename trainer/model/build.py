@@ -1,4 +1,4 @@
-"""What a run trains: a model, its codec and its tokenizer, from a checkpoint or from scratch."""
+"""Build what a run trains: a model with its codec and tokenizer, from a checkpoint or from scratch."""
 
 from __future__ import annotations
 
@@ -44,8 +44,11 @@ _ASSETS = ".assets"
 
 @dataclass
 class Trainee:
-    """Everything that a checkpoint holds. `folder` is what the run went on or started from, which may be removed meanwhile as one
-    of its oldest checkpoints; `assets` are the tokenizer's files, kept as long as the run's output."""
+    """Everything that a checkpoint holds.
+
+    `folder` is the checkpoint that the run resumed or started from. It may be removed during the run as one of the oldest
+    checkpoints. `assets` is a folder with the tokenizer's files, kept as long as the run's output.
+    """
 
     config: VoxCPM2Config
     model: VoxCPM2
@@ -57,14 +60,14 @@ class Trainee:
     start: str = ""
     """`model.start` as the user gave it: a hub id or a folder."""
     base: dict[str, str] = field(default_factory=dict)
-    """Digests of the weights that adapters are trained over (`trainer.model.base`); nothing without adapters."""
+    """Digests of the weights that adapters are trained over (`trainer.model.base`); empty without adapters."""
 
 
 def build(config: TrainConfig, corpora: Corpora, resumed: Path | None) -> Trainee:
     """The trainee of a run: from `resumed` (a checkpoint of this run), from `model.start`, or from scratch.
 
-    Weights are float32 (frozen ones bfloat16 where the checkpoint and the arithmetic are) and in training mode. Raises
-    TrainError, and what the checkpoint loader raises for a folder that is none.
+    Weights are float32 and in training mode; frozen ones are bfloat16 if the checkpoint and the arithmetic are. Raises TrainError,
+    and what the checkpoint loader raises for a folder that is not a checkpoint.
     """
     settings = config.model
     if settings.start is not None and (resumed is None or settings.lora is not None):
@@ -90,7 +93,7 @@ def build(config: TrainConfig, corpora: Corpora, resumed: Path | None) -> Traine
 
 
 def _keep_tokenizer(start: Path, assets: Path) -> Path:
-    """Copy the tokenizer's files of a checkpoint to where every later one takes them from."""
+    """Copy the tokenizer's files of a checkpoint to `assets`, from where every later checkpoint takes them."""
     for name in TOKENIZER_FILES:
         if (start / name).is_file():
             write_atomically(assets / name, (start / name).read_bytes())
@@ -98,13 +101,13 @@ def _keep_tokenizer(start: Path, assets: Path) -> Path:
 
 
 def keeps_half(config: TrainConfig, shape: VoxCPM2Config) -> bool:
-    """Return True if frozen weights beside adapters stay in bfloat16: if they come in it and are multiplied in it."""
+    """Return True if the frozen weights stay in bfloat16: with adapters, if the checkpoint and the arithmetic are bfloat16."""
     return config.model.lora is not None and config.compute.dtype == shape.dtype == "bfloat16"
 
 
 def keep_in_half(model: VoxCPM2) -> None:
-    """Turn the frozen matrices of linears and embeddings into bfloat16, in place: half the memory, and nothing is lost if
-    that is what the checkpoint holds and what they are multiplied in."""
+    """Convert the frozen weights of linears and embeddings to bfloat16, in place. This halves their memory, and is lossless if the
+    checkpoint and the arithmetic are bfloat16."""
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Embedding)):
             for name in ("weight", "bias"):
@@ -116,7 +119,7 @@ def keep_in_half(model: VoxCPM2) -> None:
 def _from_scratch(config: TrainConfig, corpora: Corpora) -> Path:
     """A fresh checkpoint in the run's output: tokenizer and codec given or trained on the corpus, random weights.
 
-    One that an earlier, interrupted start of the same run has made is taken as it is.
+    A checkpoint that an earlier, interrupted start of the same run has made is reused.
     """
     output = Path(config.output)
     folder, note = output / "start", output / "start.json"
@@ -160,7 +163,7 @@ def _tokenizer(config: TrainConfig, corpora: Corpora, texts: list[str], assets: 
 
 
 def model_config(config: TrainConfig, vocabulary: int, codec: AudioVAE | None) -> VoxCPM2Config:
-    """The shape of a model from scratch. TrainError for a codec with another number of latent channels."""
+    """Return the config of a model from scratch. Raises TrainError if the codec has another number of latent channels."""
     values: dict[str, Any] = config.model.config or config_dict(config.model.size, vocabulary)
     values = json.loads(json.dumps(values))
     values.setdefault("lm_config", {})["vocab_size"] = vocabulary

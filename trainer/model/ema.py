@@ -1,4 +1,4 @@
-"""The moving average of the weights, and the context that puts it in their place."""
+"""The moving average of the weights, and a context in which the model uses it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from voxcpm.model.backbone import VoxCPM2
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor: all of it, or its shard (the same memory)."""
+    """Return this rank's part of a tensor: the whole tensor, or its shard (the same memory)."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 class MovingAverage:
-    """An exponential moving average of what is trained, in float32: usual for models of the diffusion family. Sharded where the
-    weights are.
+    """An exponential moving average of the trained weights in float32, as is usual for diffusion models. It is sharded like the
+    weights.
 
-    Early on the decay is lower, (1 + n) / (10 + n) after n steps, so that the random start does not linger.
+    Early in training the decay is lower, (1 + n) / (10 + n) after n steps, so that the initial weights are soon forgotten.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -31,14 +31,14 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, steps: int) -> None:
-        """Take in the weights after `steps` steps."""
+        """Update the average with the weights after `steps` steps."""
         weight = 1.0 - min(self.decay, (1 + steps) / (10 + steps))
         live = [local(p.detach()) for p in model.parameters() if p.requires_grad]
         torch._foreach_lerp_([local(value) for value in self.values.values()], live, weight)
 
     @torch.no_grad()
     def exchange(self, model: nn.Module) -> None:
-        """Weights and averages change places, in place, since a sharded weight's memory is referred to elsewhere."""
+        """Swap weights and averages, in place since other objects refer to the memory of a sharded weight."""
         for name, parameter in model.named_parameters():
             if name in self.values:
                 mine, theirs = local(self.values[name]), local(parameter.detach())
@@ -49,14 +49,14 @@ class MovingAverage:
 
 @contextmanager
 def averaged(model: VoxCPM2, average: MovingAverage | None) -> Iterator[None]:
-    """Inside, the trained weights are their moving average; nothing happens without one."""
+    """Replace the trained weights by their moving average inside the block; without an average do nothing."""
     if average is not None:
         average.exchange(model)
     try:
         yield
     finally:
         if isinstance(model, FSDPModule):
-            # A forward pass without a backward leaves the root's weights gathered, so that it would be those that change.
+            # A forward pass without a backward leaves the root's weights gathered: the swap would change only the gathered copy.
             model.reshard()
         if average is not None:
             average.exchange(model)

@@ -1,4 +1,4 @@
-"""Where a run starts from: a checkpoint folder, or a checkpoint on the hub, which is fetched before anything is written."""
+"""The checkpoint that a run starts from: a folder, or a hub id that is fetched before anything is written."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from voxcpm.weights.checkpoint import HUB_ID, find_checkpoint
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _OF_A_RUN = re.compile(r"latest|merged|start|step_\d+")
-"""Names of the folders that training makes: nobody's model on the hub is called that."""
+"""Names of the folders that training makes: not taken for the name of a model on the hub."""
 
 
 def is_hub_id(start: str) -> bool:
-    """Return True if this is the name of a checkpoint on the hub (`owner/name`) and not a missing folder."""
+    """Return True if `start` is the name of a checkpoint on the hub (`owner/name`) and not a missing folder."""
     if start == HUB_ID:
         return True
     owner, _, name = start.partition("/")
@@ -23,7 +23,7 @@ def is_hub_id(start: str) -> bool:
 
 
 def local_start(start: str) -> Path | None:
-    """The local folder of a checkpoint; None for one of the hub that is not fetched yet. Raises TrainError for neither."""
+    """Return the local folder of a checkpoint; None for a hub id that is not fetched yet. Raises TrainError if it is neither."""
     folder = Path(start).expanduser()
     if folder.is_dir():
         return folder
@@ -41,7 +41,7 @@ def local_start(start: str) -> Path | None:
 def fetch_start(start: str) -> None:
     """Fetch a checkpoint unless it is local. Raises TrainError if that fails.
 
-    Several processes of a machine may call it at once: the hub's client locks what it writes.
+    Several processes of a machine may call it at once: the hub's client locks the files it writes.
     """
     if local_start(start) is not None:
         return

@@ -1,4 +1,4 @@
-"""A tokenizer for models from scratch: byte-fallback BPE in the official form, trained on the corpus' own texts."""
+"""A tokenizer for models from scratch: byte-fallback BPE in the official format, trained on the texts of the corpus."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SPACE = "\u2581"
-# The official places: 101..108 are what the model's layouts are marked with.
+# The official ids are 101..108: the model's layouts are marked with these.
 _MARKS = (
     "<|audio_start|>",
     "<|audio_end|>",
@@ -23,10 +23,10 @@ _FIXED = ["<unk>", "<s>", "</s>"]
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
-    """Train and write tokenizer.json, tokenizer_config.json and special_tokens_map.json into `folder`.
+    """Train a tokenizer; write tokenizer.json, tokenizer_config.json and special_tokens_map.json into `folder`.
 
-    Ids 0-2 and 101-108 are as in the official vocabulary; 256 byte tokens make every text spellable. `vocabulary` is the
-    number of entries at most (small corpora have fewer merges).
+    Ids 0-2 and 101-108 are as in the official vocabulary; 256 byte tokens can encode every text. `vocabulary` is the maximum
+    number of entries (small corpora have fewer merges).
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
 
@@ -56,6 +56,6 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None
 
 
 def _in_official_places(pieces: list[str]) -> list[str]:
-    """Pieces around the fixed ids: `<unk> <s> </s>` first, the marks at 101."""
+    """Return the vocabulary in order of id: `<unk> <s> </s>` first, the marks from 101 on, the pieces around them."""
     room = _FIRST_MARK - len(_FIXED)
     return [*_FIXED, *pieces[:room], *_MARKS, *pieces[room:]]

@@ -1,1 +1,1 @@
-"""What a run reports: console lines, metrics, validation losses, spoken sentences."""
+"""Reports of a run: console lines, metrics, validation losses, synthesized sentences."""

@@ -1,4 +1,4 @@
-"""Reports of a run in progress: lines, metrics, validations, spoken sentences."""
+"""Reports of a run in progress: console lines, metrics, validations, synthesized sentences."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Tells of steps; all ranks call it, the first one writes."""
+    """Reports steps; all ranks call it, only the first one writes."""
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class Reporter:
         metrics: Metrics | None,
         asked_to_stop: Callable[[], bool] = never,
     ) -> None:
-        """held: the segments that are held out; metrics: None on all ranks but the first; asked_to_stop: whether this rank is
-        asked to, which ends a validation."""
+        """held: the held-out segments. metrics: None on all ranks but the first. asked_to_stop: returns True if this rank is asked
+        to stop, which ends a validation."""
         self._config, self._run, self._ranks, self._metrics = config, run, ranks, metrics
         self._on_step = on_step
         # All ranks must leave a validation at the same row.
@@ -58,7 +58,8 @@ class Reporter:
         self._peak = gpu[1] * ranks.world if gpu is not None else None
         self.validated: dict[str, float] = {}
         self.held_unreadable: dict[str, str] = {}
-        """Held-out segments that could not be read, with the reasons. Not counted with those of the steps: ranks may differ."""
+        """Held-out segments that could not be read, with the reasons. They are counted separately from those of the steps, since
+        ranks may differ."""
         self._validator: Validator | None = None
         self._listener: SpeechSampler | None = None
         if run.state.reordered_at == run.state.step:
@@ -72,7 +73,7 @@ class Reporter:
                 self._listener = SpeechSampler(config, run.trainee, held, maker, asked_to_stop)
 
     def step(self, report: StepReport) -> None:
-        """A step was taken, or not; `skipped` has told why not."""
+        """Report a step. If it was not taken, `skipped` has reported the reason."""
         state = self._run.state
         step, steps = state.step, self._total_steps
         told = step % self._config.log_every == 0 or step in (self._began_at + 1, steps)
@@ -89,7 +90,7 @@ class Reporter:
             )
 
     def phase_ended(self, name: str, mixture: Mixture) -> None:
-        """Tell what the phase was trained on, beside what was asked for."""
+        """Report the samples that the phase was trained on, next to the shares that were asked for."""
         realised = self._run.state.phases.get(name)
         if realised is None or not realised.samples:
             return
@@ -99,22 +100,22 @@ class Reporter:
         log.info(f"phase {name}, by language: {realised.language_words()}")
 
     def skipped(self, reason: str) -> None:
-        """A step was not taken: skipped.jsonl gets the last entry of the state's list."""
+        """Report a step that was not taken; append the last entry of the state's list to skipped.jsonl."""
         state = self._run.state
         self._write({"optim/skipped_steps": float(state.bad_steps)})
         self._append(state.skipped_steps[-1])
         log.info(f"step {state.step}: {reason}; the step is skipped")
 
     def left_out(self, unreadable: dict[str, str]) -> None:
-        """Segments turned out to be damaged (id -> reason): each is named once, and has a line of skipped.jsonl."""
+        """Report damaged segments (id -> reason): one message and one line of skipped.jsonl each."""
         for segment, reason in unreadable.items():
             log.info(f"step {self._run.state.step}: left out: {reason}")
             self._append({"step": self._run.state.step, "reason": reason, "segments": [segment]})
 
     def validate_if_due(self) -> None:
-        """Score and speak the held-out segments with the moving average, if the config asks for it at this step, and at the last.
+        """Score and synthesize the held-out segments with the moving average, if this step is due. The last step is always due.
 
-        A run that is asked to stop has little time left to save: it leaves out what of this is still to be done.
+        A run that is asked to stop has little time left to save, so it skips the rest of this.
         """
         step = self._run.state.step
         due = step == self._total_steps or step % (self._config.validation.every or 1) == 0
@@ -138,7 +139,7 @@ class Reporter:
         log.info(f"step {step}: validation {words}")
 
     def _hear(self, listener: SpeechSampler) -> None:
-        """Speak on the first rank alone; shards come together there for it."""
+        """Synthesize on the first rank only; a sharded model is gathered there."""
         step, model = self._run.state.step, self._run.trainee.model
         if self._ranks.sharded:
             model.reshard()  # type: ignore[operator]
@@ -155,7 +156,7 @@ class Reporter:
                     self._metrics.hear(step, heard)
 
     def _speed(self, report: StepReport) -> dict[str, float]:
-        """Useful arithmetic a second (no padding, nothing recomputed), and its share of the GPUs' peak where that is known."""
+        """Return the useful TFLOP per second (without padding and recomputing), and the share of the GPUs' peak if it is known."""
         position, patch, target = self._flops
         flops = report.positions * position + report.audio * patch + report.patches * target
         speed = flops / report.seconds
@@ -163,7 +164,7 @@ class Reporter:
         return found if self._peak is None else found | {"speed/mfu": speed / self._peak}
 
     def _append(self, entry: dict[str, Any]) -> None:
-        """One line of skipped.jsonl."""
+        """Append one line to skipped.jsonl."""
         if self._metrics is not None:
             self._metrics.skip(entry)
 
@@ -173,7 +174,7 @@ class Reporter:
 
 
 def _metrics(report: StepReport) -> dict[str, float]:
-    """The values of a report by the names they are written under."""
+    """Return the values of a report by metric name."""
     return {
         "loss/diffusion": report.diffusion,
         "loss/stop": report.stop,

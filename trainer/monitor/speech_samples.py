@@ -1,4 +1,4 @@
-"""Speech of the model in training: the same held-out sentences at every validation, with the same random numbers, to be heard."""
+"""Speech samples of the model in training: the same held-out sentences and random numbers at every validation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WINDOW, _BANDS = 2048, 80
 
 
 class SpeechSampler:
-    """Speaks a few held-out sentences: every other one with a reference clip, where its segment has one."""
+    """Synthesizes a few held-out sentences: every other one with a reference clip, if its segment has one."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class SpeechSampler:
         maker: SampleMaker,
         asked_to_stop: Callable[[], bool] = never,
     ) -> None:
-        """asked_to_stop: looked at before each sentence."""
+        """asked_to_stop: checked before each sentence."""
         self._config, self._asked_to_stop = config, asked_to_stop
         self._trainee, self._maker, self._held = trainee, maker, held[: config.validation.speak]
         self._planner = Planner(trainee.tokenizer, trainee.config)
 
     def listen(self, model: VoxCPM2) -> list[SpokenSample]:
-        """Speak with these weights (whole, on one device); the model is left in the mode it was in. Asked to stop, it ends with
-        the sentence it is at."""
+        """Synthesize with these weights (whole, on one device). The model is left in the mode it was in. If asked to stop, it ends
+        after the current sentence."""
         training = model.training
         heard: list[SpokenSample] = []
         voice = VoxCPM2Model(model.eval(), self._trainee.codec, self._trainee.tokenizer)
@@ -54,7 +54,7 @@ class SpeechSampler:
             for number, candidate in enumerate(self._held):
                 if self._asked_to_stop():
                     break
-                # A reference that is damaged is named by the validation that goes before.
+                # The validation before this has already reported damaged references.
                 with suppress(SegmentError):
                     heard.append(self._speak(voice, number, candidate))
             return heard
@@ -68,9 +68,9 @@ class SpeechSampler:
         )
         cache = {"ref_audio_feat": self._maker.reference(planned)} if reference else None
         layout = voice.layout(candidate.text, cache)  # type: ignore[arg-type]
-        # Twice as long as the original: a model that does not stop yet must not hold up the training.
+        # Limit to twice the original length: a model that has not learned to stop must not delay the training.
         options = SpeakOptions(max_len=2 * planned.patches, seed=number)
-        # As in a step: adapters are float32, the frozen weights beside them may be bfloat16.
+        # Autocast as in a step: adapters are float32, and the frozen weights may be bfloat16.
         with autocast(self._config, voice.device):
             (generation,) = voice.generate_layouts([layout], [options])
         with torch.inference_mode():
@@ -81,7 +81,8 @@ class SpeechSampler:
 
 
 def log_mel(audio: Tensor, rate: int) -> Tensor:
-    """float32 [80, frames] of audio [S]: 0 is -80 dB under a full-scale sine, 1 is 0 dB; a quarter window between frames."""
+    """Return float32 [80, frames] of audio [S]: 0 is -80 dB relative to a full-scale sine, 1 is 0 dB. The hop is a quarter of the
+    window."""
     if len(audio) < _WINDOW:
         audio = torch.nn.functional.pad(audio, (0, _WINDOW - len(audio)))
     spectrum = torch.stft(audio, _WINDOW, _WINDOW // 4, window=torch.hann_window(_WINDOW), return_complex=True).abs()
@@ -90,7 +91,7 @@ def log_mel(audio: Tensor, rate: int) -> Tensor:
 
 
 def write_spoken(folder: Path, heard: list[SpokenSample]) -> None:
-    """Each as a FLAC file of its name."""
+    """Write each sample as a FLAC file NAME.flac in `folder`."""
     from io import BytesIO
 
     import soundfile

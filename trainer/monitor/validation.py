@@ -1,4 +1,4 @@
-"""Validation: the losses of held-out segments with random numbers that never change, so that steps can be compared."""
+"""Validation: losses of held-out segments with fixed random numbers, so that steps can be compared."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Validator:
         asked_to_stop: Callable[[], bool] = never,
         ranks: Ranks | None = None,
     ) -> None:
-        """asked_to_stop: looked at before each row; on several ranks it must tell all of them the same. ranks: those that share
-        the rows (None: this one scores all)."""
+        """asked_to_stop: checked before each row; on several ranks it must return the same on all. ranks: those that share the
+        rows (None: this one scores all)."""
         self._asked_to_stop, self._ranks = asked_to_stop, ranks or Ranks()
         self._config, self._trainee, self._maker, self._device = config, trainee, maker, device
         used = [name for name in LAYOUTS if any(getattr(phase.layouts, name) > 0 for phase in config.phases.values())]
@@ -55,19 +55,19 @@ class Validator:
                 planned.append(item)
         self._rows = list(pack(planned, positions))
         self.unreadable: dict[str, str] = {}
-        """Held-out segments that turned out to be damaged, and why: they are not scored."""
+        """Held-out segments that turned out to be damaged, with the reasons. They are not scored."""
 
     @property
     def segments(self) -> int:
-        """Segments that are scored."""
+        """Number of segments that are scored."""
         return sum(map(len, self._rows))
 
     @torch.no_grad()
     def run(self) -> dict[str, float]:
-        """Metrics `validation/...`: both losses, stop F1, the diffusion loss by layout, language and quarter of flow time.
+        """Return metrics `validation/...`: both losses, stop F1, the diffusion loss by layout, language and quarter of flow time.
 
-        Nothing is dropped for guidance, the noise belongs to the segment. The model is left in training mode. Asked to stop,
-        it returns nothing at all: scores of some rows are not those of all.
+        Conditions are never dropped for guidance, and the noise depends on the segment. The model is left in training mode. If
+        asked to stop, it returns no metrics: the scores of some rows are not those of all rows.
         """
         model = self._trainee.model.eval()
         sums = _Sums()
@@ -110,8 +110,8 @@ class Validator:
         return whole.metrics()
 
     def _shared_rows(self) -> Iterator[tuple[list[Planned], bool]]:
-        """(row, whether it counts) of this rank. All ranks get as many, since a sharded model is computed by all at once: the
-        last row stands in for those that are missing, and does not count there."""
+        """Yield (row, True if it counts) for this rank. All ranks get the same number of rows, since all compute a sharded model
+        together. The last row is repeated to fill up, and does not count then."""
         for first in range(0, len(self._rows), self._ranks.world):
             mine = first + self._ranks.rank
             yield self._rows[min(mine, len(self._rows) - 1)], mine < len(self._rows)
@@ -119,23 +119,23 @@ class Validator:
 
 @dataclass
 class _Sums:
-    """What one rank adds to the metrics."""
+    """One rank's contribution to the metrics."""
 
     totals: dict[str, tuple[float, int]] = field(default_factory=dict)
     """(sum, count) by metric."""
     hits: int = 0
     stops: int = 0
-    """Last patches, as the model says and as they are."""
+    """Number of last patches that the model predicts, plus the number of true ones."""
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, value: float, count: int = 1) -> None:
-        """Add values to a metric: their sum and number."""
+        """Add values to a metric. value: their sum. count: their number."""
         total, before = self.totals.get(name, (0.0, 0))
         self.totals[name] = total + value, before + count
 
     @staticmethod
     def together(shares: list[_Sums]) -> _Sums:
-        """The sum, in the order of the ranks."""
+        """Return the sum, in the order of the ranks."""
         whole = _Sums()
         for share in shares:
             for name, (total, count) in share.totals.items():
@@ -145,14 +145,14 @@ class _Sums:
         return whole
 
     def metrics(self) -> dict[str, float]:
-        """Means by name, and the stop F1. NaN if no segment could be read."""
+        """Return means by name, and the stop F1. Losses are NaN if no segment could be read."""
         missing = dict.fromkeys(("validation/diffusion", "validation/stop"), float("nan"))
         means = {name: total / count for name, (total, count) in sorted(self.totals.items())}
         return missing | means | {"validation/stop_f1": 2 * self.hits / max(1, self.stops)}
 
 
 def _groups(item: Planned, t: float) -> tuple[str, ...]:
-    """The metrics that the error at one patch counts for; t 0 is data, 1 is noise."""
+    """Return the metrics that the error at one patch counts for. t: flow time, 0 is data and 1 is noise."""
     quarter = min(_TIME_BINS - 1, int(t * _TIME_BINS))
     edges = f"{quarter / _TIME_BINS:g}-{(quarter + 1) / _TIME_BINS:g}"
     return (

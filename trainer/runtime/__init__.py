@@ -1,1 +1,1 @@
-"""The ground floor that run, codec and commands share: ranks, devices, stop requests, metrics, prefetch."""
+"""The base layer that run, codec and commands share: ranks, devices, stop requests, metrics, prefetch."""

@@ -1,4 +1,4 @@
-"""Where tensors are, and how many CPU threads work on them."""
+"""The device of a run, its arithmetic and its number of CPU threads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from trainer.config import TrainConfig, TrainError
 
 
 def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
-    """`auto`: a CUDA device where there is one, else the CPU; others as torch names them. TrainError for one that is not here.
+    """Return a device: `auto` is a CUDA device if there is one, otherwise the CPU; other names are torch's.
 
-    Where no number is given it is that of the process among those of its machine.
+    Without a number, a CUDA device is that of `local_rank`. Raises TrainError if this machine does not have the device.
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
@@ -23,7 +23,7 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
     except RuntimeError:
         raise TrainError(f"device {wanted!r} is none of auto, cpu, cuda, cuda:1 ...") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrainError(f"device {wanted}: no CUDA device is here; use compute.device=cpu or auto")
+        raise TrainError(f"device {wanted}: this machine has no CUDA device; use compute.device=cpu or auto")
     if device.type == "cuda" and device.index is None:
         count = torch.cuda.device_count()
         if local_rank >= count:
@@ -38,13 +38,14 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
 def is_compiled(config: TrainConfig, device: torch.device) -> bool:
     """Return True if blocks are compiled on `device`."""
     if config.compute.compile == "auto":
-        # In float32, packed documents cannot be attended to in one call, and every number of them is compiled again.
+        # In float32, packed documents need several attention calls, and each number of documents needs another compilation.
         return device.type == "cuda" and config.compute.dtype == "bfloat16"
     return config.compute.compile
 
 
 def slow_arithmetic(config: TrainConfig, device: torch.device) -> list[str]:
-    """A line if the processor has no bfloat16 instructions, so that torch converts every matrix: slower than float32."""
+    """Return a warning if the processor has no bfloat16 instructions: torch then converts every matrix, which is slower than
+    float32."""
     x86 = platform.machine() in ("x86_64", "AMD64")
     if device.type != "cpu" or config.compute.dtype != "bfloat16" or not x86 or _has_bfloat16():
         return []
@@ -69,5 +70,5 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 
 
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """bfloat16 arithmetic over float32 weights, where the config asks for it."""
+    """Return a context with bfloat16 arithmetic over float32 weights if the config asks for it, otherwise a disabled one."""
     return torch.autocast(device.type, torch.bfloat16, enabled=config.compute.dtype == "bfloat16")

@@ -1,4 +1,4 @@
-"""The arithmetic of a training step."""
+"""The number of floating point operations of a training step."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from voxcpm.roofline import tower_parameters
 
 
 def training_flops(config: VoxCPM2Config, text: float, patches: float, learnt: float) -> float:
-    """Useful floating point operations of a step. text, patches, learnt: positions of each kind."""
+    """Return the useful floating point operations of a step. text, patches, learnt: positions of each kind."""
     position, patch, target = flops_each(config)
     return (text + patches) * position + patches * patch + learnt * target
 
 
 def flops_each(config: VoxCPM2Config) -> tuple[float, float, float]:
-    """Useful floating point operations of a position, besides of a patch, and besides of a target patch.
+    """Return the useful floating point operations per position, in addition per patch, and in addition per target patch.
 
-    Forward and backward (3 x 2 per weight and token); nothing recomputed, padded or discarded; attention's products left out
-    (below 5 % at these lengths).
+    Forward and backward (3 x 2 per weight and token). Not counted: recomputed, padded or discarded values, and the products of
+    attention (below 5 % at these lengths).
     """
     tslm, ralm, locenc, locdit = _towers(config)
     hidden, inner, patch = config.lm_config.hidden_size, config.dit_config.hidden_dim, config.patch_size
@@ -29,7 +29,8 @@ def flops_each(config: VoxCPM2Config) -> tuple[float, float, float]:
 
 
 def _tower_products(tower: TowerConfig, tokens: int, kept: int) -> float:
-    """Weights times tokens of a tower of which only `kept` outputs are wanted: its last block asks and answers for no others."""
+    """Return weights times tokens of a tower of which only `kept` outputs are used: its last block needs keys and values for all
+    tokens, the rest only for these."""
     block = tower_parameters(tower) / tower.layers
     keys = 2 * tower.hidden * tower.head_dim * tower.kv_heads
     return (tower.layers - 1) * block * tokens + keys * tokens + (block - keys) * kept

@@ -1,4 +1,4 @@
-"""What is written down while training: one JSON line per step and per skipped sample, and TensorBoard if it is installed."""
+"""Logs of a training run: one JSON line per step and per skipped sample, and TensorBoard if it is installed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from torch import Tensor
 class Metrics:
     """metrics.jsonl and skipped.jsonl always; TensorBoard event files beside them if the package is installed.
 
-    first_step: steps from here on are (re)written; what a killed run wrote of them is removed, so that no step is there
-    twice.
+    first_step: steps from this one on are (re)written. What a killed run wrote of them is removed, so that no step appears twice.
     """
 
     def __init__(self, output: Path, first_step: int = 1) -> None:
@@ -47,7 +46,7 @@ class Metrics:
             self._board.close()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Write the values of one step; names with a slash group in TensorBoard."""
+        """Write the values of one step; TensorBoard groups names by the part before the slash."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -60,7 +59,7 @@ class Metrics:
             file.write(json.dumps(entry) + "\n")
 
     def hear(self, step: int, heard: list[SpokenSample]) -> None:
-        """Put spoken sentences and their mels into TensorBoard, if it is there."""
+        """Write synthesized sentences and their mels to TensorBoard, if it is installed."""
         if self._board is not None:
             for item in heard:
                 self._board.add_audio(f"heard/{item.name}", item.audio[None], step, item.rate)
@@ -71,13 +70,13 @@ class Metrics:
 
 
 def read_metrics(output: str | Path) -> list[dict[str, float]]:
-    """The lines of a run's metrics.jsonl."""
+    """Read the lines of a run's metrics.jsonl."""
     text = (Path(output) / "metrics.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
 def _cut_back(path: Path, first_step: int) -> None:
-    """Remove the lines of steps from `first_step` on, and what a kill has cut, from a log of a line per step."""
+    """Remove the lines of steps from `first_step` on, and truncated lines, from a log."""
     if not path.is_file():
         return
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -87,7 +86,7 @@ def _cut_back(path: Path, first_step: int) -> None:
 
 
 def _step(line: str) -> int | None:
-    """The step of a line; None for one that a kill has cut."""
+    """Return the step of a line; None if a kill truncated the line."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
@@ -96,7 +95,7 @@ def _step(line: str) -> int | None:
 
 @dataclass(frozen=True)
 class SpokenSample:
-    """One spoken sentence. audio: float32 [S] in -1..1; mel: float32 [bands, frames], 0 (-80 dB) to 1 (0 dB)."""
+    """One synthesized sentence. audio: float32 [S] in -1..1; mel: float32 [bands, frames], 0 (-80 dB) to 1 (0 dB)."""
 
     name: str
     text: str

@@ -1,4 +1,4 @@
-"""Prefetch: what a step is computed from is made while the step before is computed."""
+"""Prefetch: the input of a step is made while the previous step is computed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class Prefetcher:
-    """Makes the rows of a step one step ahead in a thread; or, where that gains nothing, when they are asked for.
+    """Makes the input of a step one step ahead in a thread (`in_background`), or otherwise on request.
 
-    On a GPU the host is idle while a step is computed, and planning, audio, packing and random numbers take a tenth of its
-    time. On a CPU the cores are what a step is short of. In both cases the time is part of the step that waits for it.
+    On a GPU the host is idle while a step is computed; planning, audio, packing and random numbers take a tenth of the step's
+    time. On a CPU the cores limit a step, so that a thread gains nothing. In both cases the waiting time counts for the step.
     """
 
     def __init__(self, in_background: bool) -> None:
@@ -28,7 +28,7 @@ class Prefetcher:
 
     def __enter__(self) -> Prefetcher:
         if self._thread is not None:
-            # The thread that feeds the GPU must not wait for the interpreter the usual 5 ms each time.
+            # The thread that feeds the GPU must not wait the default 5 ms for the interpreter lock each time.
             sys.setswitchinterval(_SWITCH_S)
         return self
 
@@ -40,12 +40,13 @@ class Prefetcher:
         self.close()
 
     def close(self) -> None:
-        """End the thread; what it is at is thrown away."""
+        """End the thread; the input it is making is discarded."""
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
 
     def steps(self, make: Callable[[int], T], steps: Iterable[int]) -> Iterator[Callable[[], T]]:
-        """For each step a function that returns what `make(step)` returned, or raises what it raised; any number of calls.
+        """Yield for each step a function that returns what `make(step)` returned, or raises what it raised. The function may be
+        called any number of times.
 
         `make` is called for one step after the other, never for two at once.
         """

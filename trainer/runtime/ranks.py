@@ -1,6 +1,6 @@
-"""The processes of one run, as torchrun (or Ray, or anything that sets its variables) starts them, and what they tell each other.
+"""The processes of one run and their exchanges. torchrun starts them, or Ray, or anything that sets the same variables.
 
-RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are read from the environment; without WORLD_SIZE there is one.
+RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are read from the environment. Without WORLD_SIZE there is one process.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from trainer.config import TrainConfig, TrainError
 
 T = TypeVar("T")
 _AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE"
-"""torch's variable: the store at MASTER_ADDR:MASTER_PORT is there already, no rank opens it."""
+"""torch's variable: the store at MASTER_ADDR:MASTER_PORT exists already, no rank opens it."""
 _PATIENCE = timedelta(hours=2)
 """How long a rank waits for the others: the first may train a codec and a tokenizer before anything else begins."""
 
 
 class PeerError(TrainError):
-    """Another rank has failed and has said why; this one ends without a message."""
+    """Another rank has failed and reports why; this rank ends without a message."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the run. `mode`: none, ddp or fsdp."""
+    """The rank of this process among the processes of the run. `mode`: none, ddp or fsdp."""
 
     rank: int = 0
     world: int = 1
@@ -40,7 +40,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Return True if this process prints, and writes what is written once."""
+        """Return True if this process prints messages, and writes the files that are written once per run."""
         return self.rank == 0
 
     @property
@@ -49,7 +49,7 @@ class Ranks:
         return self.mode == "fsdp"
 
     def sums(self, values: Sequence[float]) -> list[float]:
-        """The values added up over the ranks, in float64 (exact for counts)."""
+        """Return the sums of the values over the ranks, in float64 (exact for counts)."""
         if self.world == 1:
             return list(values)
         vector = torch.tensor(list(values), dtype=torch.float64)
@@ -57,7 +57,7 @@ class Ranks:
         return list(map(float, vector))
 
     def by_rank(self, values: Sequence[float]) -> list[list[float]]:
-        """The values of every rank, float64, in one exchange; all ranks give the same number of values."""
+        """Return the values of every rank, float64, in one exchange; all ranks must give the same number of values."""
         if self.world == 1:
             return [list(values)]
         mine = torch.tensor(list(values), dtype=torch.float64)
@@ -70,7 +70,7 @@ class Ranks:
         return self.sums([float(flag)])[0] > 0
 
     def gathered(self, value: Any) -> list[Any]:
-        """One picklable value of each rank, by rank."""
+        """Return one picklable value of each rank, by rank."""
         if self.world == 1:
             return [value]
         found: list[Any] = [None] * self.world
@@ -78,30 +78,30 @@ class Ranks:
         return found
 
     def wait(self) -> None:
-        """Wait until all ranks have come to this call."""
+        """Wait until all ranks have reached this call."""
         if self.world > 1:
             self.sums([0.0])
 
     @contextmanager
     def agreed(self) -> Iterator[None]:
-        """What fails inside on one rank ends all of them, instead of leaving the others waiting.
+        """Make a failure inside the block on one rank end all ranks, so that the others do not wait forever.
 
-        The lowest rank that failed raises its own error, the others PeerError. Nothing inside may wait for other ranks.
+        The lowest rank that failed raises its own error, the others raise PeerError. Nothing inside may wait for other ranks.
         """
         error: Exception | None = None
         try:
             yield
         except Exception as caught:  # it is raised again below, once everybody knows
             error = caught
-        # One exchange of numbers: pickles of all ranks would be two.
+        # One exchange of numbers; exchanging pickled errors would take two.
         bad = self.sums([float(error is not None and rank == self.rank) for rank in range(self.world)])
         self._raise_first(error, bad)
 
     def count_unless(self, stop: bool, work: Callable[[], T], count: Callable[[T], int]) -> tuple[T, int] | None:
-        """What `work` returns on this rank, and the sum of its counts over the ranks; None if any rank is asked to stop.
+        """Return the result of `work` on this rank, and the sum of its counts over the ranks; None if any rank is asked to stop.
 
-        One exchange says all of it. A rank that is asked to stop does not work, and the failure of another one is then not
-        raised: the run ends and saves. Otherwise errors are those of `agreed`.
+        This takes one exchange. A rank that is asked to stop does not call `work`. The failure of another rank is then not
+        raised, so that the run ends and saves. Otherwise errors are those of `agreed`.
         """
         error: Exception | None = None
         mine: list[T] = []
@@ -118,7 +118,8 @@ class Ranks:
         return mine[0], round(sum(counts))
 
     def _raise_first(self, error: Exception | None, bad: Sequence[float]) -> None:
-        """Raise this rank's error, or PeerError for that of a lower rank. bad: by rank, not 0 where it has failed."""
+        """Raise this rank's error if it is the lowest failed rank, or PeerError if any other failed. bad: nonzero for each failed
+        rank."""
         failed = [rank for rank, flag in enumerate(bad) if flag]
         if error is not None and failed[0] == self.rank:
             raise error
@@ -126,7 +127,7 @@ class Ranks:
             raise PeerError(f"rank {failed[0]} has failed")
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Rank 0 works first and alone, then the others: for work of which the first leaves a result on the disk."""
+        """Call `work` on rank 0 first, then on the others: for work whose result rank 0 leaves on the disk."""
         found: list[T] = []
         for turn in (self.first, not self.first):
             with self.agreed():
@@ -136,7 +137,8 @@ class Ranks:
 
 
 def planned_ranks(config: TrainConfig) -> Ranks:
-    """This process by the environment, before anything is joined. Raises TrainError where config and environment differ."""
+    """Read the rank of this process from the environment, before any process group is joined. Raises TrainError if the
+    environment is invalid or does not fit the config."""
     try:
         rank, world, local = (int(os.environ.get(name, default)) for name, default in _NAMES)
     except ValueError:
@@ -149,7 +151,7 @@ def planned_ranks(config: TrainConfig) -> Ranks:
 
 
 def chosen_ranks(config: TrainConfig, rank: int, world: int, local: int) -> Ranks:
-    """One of `world` processes, with what `parallel` means for them. Raises TrainError where it cannot be."""
+    """Return one of `world` processes with the mode that `launch.parallel` resolves to. Raises TrainError if it is impossible."""
     if world == 1:
         return Ranks(0, 1, local)
     if config.launch.parallel == "none":
@@ -168,7 +170,7 @@ _NAMES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
 def check_shares(config: TrainConfig, ranks: Ranks) -> None:
-    """TrainError for a step whose rows cannot be shared out equally."""
+    """Raise TrainError if the rows of a step cannot be divided equally among the ranks."""
     for name, phase in config.phases.items():
         rows = phase.rows * phase.accumulate
         if rows % ranks.world:
@@ -185,10 +187,10 @@ def check_shares(config: TrainConfig, ranks: Ranks) -> None:
 
 
 def open_rendezvous(host: str) -> tuple[dist.TCPStore, dict[str, str]]:
-    """(store, environment): where ranks meet, and the variables that lead them there.
+    """Return (store, environment): the rendezvous store of the ranks, and the variables that lead to it.
 
-    The kernel chooses the port, and the store keeps it as long as the returned object lives: a port that is only probed may be
-    taken by another process before the first rank opens it.
+    The kernel chooses the port, and the store keeps it as long as the returned object lives. If the port were only probed,
+    another process could take it before the first rank opens it.
     """
     store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
     return store, {"MASTER_ADDR": host, "MASTER_PORT": str(store.port), _AGENT_STORE: str(True)}
@@ -196,7 +198,8 @@ def open_rendezvous(host: str) -> tuple[dist.TCPStore, dict[str, str]]:
 
 @contextmanager
 def joined(config: TrainConfig, ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Inside, the processes of the run can talk: gloo, and nccl for what is on GPUs. One that has joined before stays joined."""
+    """Join the process group inside the block: gloo, and nccl for tensors on GPUs. A process that has already joined stays
+    joined."""
     if ranks.world == 1:
         yield
         return

@@ -12,7 +12,7 @@ from trainer.config import TrainError
 
 @contextmanager
 def hold_folder(output: Path) -> Iterator[None]:
-    """Hold a lock on the output folder, which is made if absent. Raises TrainError when another run holds it."""
+    """Hold a lock on the output folder, which is created if missing. Raises TrainError if another run holds it."""
     output.mkdir(parents=True, exist_ok=True)
     with (output / ".lock").open("w") as lock:
         try:

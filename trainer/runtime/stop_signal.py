@@ -1,4 +1,4 @@
-"""Stopping in good order."""
+"""Stop requests: a run finishes its step and saves before it ends."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from functools import partial
 from types import FrameType
 
 _ASKED: list[str] = []
-"""Who has asked. A list: what appends to it may interrupt itself, as a signal handler does."""
+"""The sources of stop requests. A list, since a signal handler may interrupt another append."""
 _KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 _RAISED = 2
-"""The interrupt that ends the run where it is."""
+"""Number of the interrupt that ends the run without saving."""
 _AT_ONCE = 3
-"""Interrupts after which the process ends even if Python never gets to run its handlers."""
+"""Number of interrupts after which the process ends even if Python cannot run its handlers."""
 _REPEAT_S = 0.5
 _FIRST_INTERRUPT = (
     b"\nstopping: this step is finished and saved first; Ctrl-C again ends the run now (the same command resumes from the"
@@ -26,21 +26,21 @@ _FIRST_INTERRUPT = (
 
 
 def never() -> bool:
-    """Nobody asks to stop."""
+    """Return False: there is never a stop request."""
     return False
 
 
 def ask_to_stop() -> None:
-    """As a signal does, for a run in a thread of this process. It may come before the run is ready to look at it."""
+    """Ask a run in a thread of this process to stop, as a signal does. It may be called before the run checks for requests."""
     _ASKED.append("caller")
 
 
 @contextmanager
 def flag_on_signal() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and the first SIGINT only raise a flag: the step is finished and saved, then the run ends.
+    """Set a flag on SIGTERM and the first SIGINT: the step is finished and saved, then the run ends.
 
-    The second SIGINT raises KeyboardInterrupt; the third ends the process from a thread, for a main thread that hangs outside of
-    Python. `ask_to_stop` is forgotten at the end and not at the beginning: it may come while the run is being built.
+    The second SIGINT raises KeyboardInterrupt. The third ends the process from a thread, in case the main thread hangs outside of
+    Python. Requests by `ask_to_stop` are cleared at the end, not at the beginning: they may come while the run is being built.
     """
     interrupts = 0
 
@@ -54,7 +54,7 @@ def flag_on_signal() -> Iterator[Callable[[], bool]]:
 
     try:
         before = {number: signal.signal(number, raise_flag) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: whoever runs us there stops us in their own way
+    except ValueError:  # not the main thread: the caller may stop the run with `ask_to_stop`
         before = {}
     try:
         with _watched_interrupts(bool(before), lambda: interrupts):
@@ -67,9 +67,9 @@ def flag_on_signal() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _watched_interrupts(in_main_thread: bool, handled: Callable[[], int]) -> Iterator[None]:
-    """A thread that sees each SIGINT when it arrives: it answers the first, and ends the process at the third.
+    """Run a thread that sees each SIGINT when it arrives: it prints a message at the first and ends the process at the third.
 
-    `handled`: how many of them Python's handler has run for. Two that arrive before it runs are one to it.
+    `handled`: number of interrupts that Python's handler has run for. It runs only once for two that arrive before it.
     """
     if not in_main_thread:
         yield
@@ -93,7 +93,7 @@ def _watched_interrupts(in_main_thread: bool, handled: Callable[[], int]) -> Ite
 def _watch(arrivals: socket.socket, main: int, handled: Callable[[], int]) -> None:
     seen = repeated = 0
     while True:
-        # Python may run its handler once for two signals, or not before the next one: the second is sent again until it ran twice.
+        # Python may run its handler once for two signals, or only at the next one. So resend the second until it has run twice.
         arrivals.settimeout(_REPEAT_S if seen == _RAISED and handled() < _RAISED else None)
         try:
             received = arrivals.recv(1)
@@ -109,7 +109,7 @@ def _watch(arrivals: socket.socket, main: int, handled: Callable[[], int]) -> No
             repeated -= 1
             continue
         seen += 1
-        # Straight to the terminal: print may be what the main thread is in the middle of. One rank of several speaks.
+        # Write directly to stderr: the main thread may be inside print. Only the first of several ranks writes.
         if seen == 1 and os.environ.get("RANK", "0") == "0":
             with suppress(OSError):
                 os.write(2, _FIRST_INTERRUPT)
