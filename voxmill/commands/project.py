@@ -129,7 +129,7 @@ def demo(
 ) -> None:
     """Run all steps on real recordings: prepare, catalog, query, report, train a toy, speak.
 
-    Takes three to five minutes on two cores.
+    Takes three to nine minutes on two cores.
 
     Example:  voxmill demo /tmp/demo
     """
