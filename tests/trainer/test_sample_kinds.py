@@ -11,7 +11,7 @@ from typing import Any
 import trainer.sample_kinds
 from trainer.sample_kinds import SAMPLE_KINDS
 
-LAST = '"""A new kind comes last'
+LAST = '"""Add a new kind at the end'
 NEW = '    SampleKind(layout="designed_continuation", description=True, continuation=True),\n'
 SCRIPT = """
 import importlib.util, json, sys
