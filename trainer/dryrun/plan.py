@@ -149,7 +149,7 @@ def plan(config: TrainConfig) -> TrainPlan:
     facts = look_at_model(config, data.corpora, resumed)
     if facts is None:
         raise TrainError(
-            f"{config.model.start} is not on this machine yet: fetch it with: hf download {config.model.start}"
+            f"{config.model.start} is not on this machine yet: fetch it first, with: hf download {config.model.start}"
         )
     problem = None
     try:
