@@ -17,6 +17,7 @@ from catalogs.corpus.fresh import Fresh
 from catalogs.corpus.history import History, note_replaced, read_history
 from catalogs.corpus.locks import only_run, own_scratch
 from catalogs.corpus.thresholds import apply_saved, saved_wins
+from catalogs.durations import duration_text
 from catalogs.query.views import build_catalog
 from catalogs.settings import dump_settings
 from catalogs.weights.registry import weights as weights_of
@@ -265,4 +266,4 @@ def _announce(summary: Summary, units: list[PlannedUnit], sources: int) -> None:
     if summary.tried_again:
         line += f", {summary.tried_again} of them tried again"
     sessions = counted(sum(len(unit.sessions) for unit in units), "session")
-    log.info(f"{line}; {sessions}, {seconds / 60:.1f} minutes to do")
+    log.info(f"{line}; {sessions}, {duration_text(seconds)} to do")

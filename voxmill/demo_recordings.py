@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from catalogs.durations import duration_text
 from voxmill.demo_prompts import (
     LANGUAGES,
     RATE,
@@ -90,7 +91,7 @@ def make_demo_recordings(
     gold: list[Prompt] = []
     for language in LANGUAGES:
         prompts = choose_prompts(root, language, minutes_per_language * 60, random.Random(f"{seed}{language}"))
-        say(f"  {language}: {len(prompts)} prompts, {sum(p.duration_s for p in prompts) / 60:.1f} minutes")
+        say(f"  {language}: {len(prompts)} prompts, {duration_text(sum(p.duration_s for p in prompts))}")
         for part, (ending, encoder) in enumerate(_FORMATS[language]):
             half = prompts[part :: len(_FORMATS[language])]
             samples, starts = _join(half, random.Random(f"{seed}{language}{part}"))

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from catalogs.durations import duration_text
 from catalogs.words import counted
 from voxmill.terminal import Terminal
 
@@ -41,14 +42,14 @@ def show_forecast(
         terminal.say(f"{counted(len(found.sources), 'recording')} found")
         result = forecast(found, out, config, sample_s, redo=redo)
     rows = [
-        _row("time", result.wall_s, _hours),
-        _row("kept", result.kept_s, _hours),
+        _row("time", result.wall_s, duration_text),
+        _row("kept", result.kept_s, duration_text),
         _row("segments", result.segments, lambda value: f"{value:,.0f}"),
         _row("disk", result.disk_bytes, _size),
     ]
     terminal.table(
-        f"{_hours(result.audio_s)} in {result.recordings} recordings, {result.unreadable} unreadable; "
-        f"from {result.excerpts} excerpts, {result.sampled_s / 60:.1f} minutes",
+        f"{duration_text(result.audio_s)} in {result.recordings} recordings, {result.unreadable} unreadable; "
+        f"from {result.excerpts} excerpts, {duration_text(result.sampled_s)}",
         ("", "forecast", "four times out of five between", "and"),
         rows,
     )
@@ -60,7 +61,7 @@ def show_forecast(
     elif not result.segments.value:
         terminal.say("nothing is kept, for no speech was found")
     slow = sorted(result.stage_cpu_s.items(), key=lambda item: -item[1])[:4]
-    terminal.say("core time: " + ", ".join(f"{stage} {_hours(seconds)}" for stage, seconds in slow))
+    terminal.say("core time: " + ", ".join(f"{stage} {duration_text(seconds)}" for stage, seconds in slow))
     gpus = f", {result.gpus:g} GPUs" if result.gpus else ""
     terminal.say(f"computed for {result.cpus:g} CPUs{gpus}")
     for note in result.notes:
@@ -71,12 +72,6 @@ def show_forecast(
 
 def _row(name: str, estimate: Estimate, shown: Callable[[float], str]) -> tuple[str, str, str, str]:
     return name, shown(estimate.value), shown(estimate.low), shown(estimate.high)
-
-
-def _hours(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _size(size: float) -> str:

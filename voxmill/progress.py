@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from catalogs.durations import duration_text
 from pipeline.engine.api import Event, SessionDone
 from pipeline.engine.progress import Progress
 from voxmill.terminal import Terminal
@@ -84,7 +85,7 @@ class _Headline:
 
     def __rich__(self) -> RenderableType:
         line = Table.grid(padding=(0, 1))
-        elapsed = hours(self._elapsed_s + time.monotonic() - self._drawn)
+        elapsed = duration_text(self._elapsed_s + time.monotonic() - self._drawn)
         bar = ProgressBar(total=1.0, completed=self._share or 0.0, width=20)
         line.add_row(bar, "  ?" if self._share is None else f"{self._share:4.0%}", self._sessions, f"in {elapsed}")
         return line
@@ -97,7 +98,7 @@ def stage_table(progress: Progress) -> Table:
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     speeds, at_work = progress.stage_times_real_time, progress.at_work
     cells = [
-        (f"[bold]{stage}[/bold]" if stage in at_work else stage, hours(audio), _times(speeds.get(stage)))
+        (f"[bold]{stage}[/bold]" if stage in at_work else stage, duration_text(audio), _times(speeds.get(stage)))
         for stage, (audio, _) in progress.stages.items()
     ]
     # Two stages per line: a dozen lines would fill a small terminal.
@@ -121,22 +122,18 @@ def note(progress: Progress, slowest: bool = True) -> str:
     """
     share = progress.share
     done_s = progress.done_s if share is None else max(progress.done_s, share * progress.audio_s)
-    parts = [f"{hours(done_s)} of {hours(progress.audio_s)} done", f"{progress.times_real_time:.1f}x real time"]
+    parts = [
+        f"{duration_text(done_s)} of {duration_text(progress.audio_s)} done",
+        f"{progress.times_real_time:.1f}x real time",
+    ]
     slow = min(progress.stage_times_real_time.items(), key=lambda item: item[1], default=None)
     if slowest and slow is not None:
         parts[-1] += f" ({slow[0]} {_times(slow[1])})"
     if progress.kept_share is not None:
         parts.append(f"{progress.kept_share:.0%} kept")
     if progress.left_s is not None:
-        parts.append(f"about {hours(progress.left_s)} left")
+        parts.append(f"about {duration_text(progress.left_s)} left")
     return ", ".join(parts)
-
-
-def hours(seconds: float) -> str:
-    """Format seconds: `40 s`, `12.5 min`, `3.25 h`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
 
 
 def _sessions(progress: Progress) -> str:
@@ -146,7 +143,7 @@ def _sessions(progress: Progress) -> str:
 def _working(progress: Progress) -> str:
     """Return the stages at work, each with the hours that it has done."""
     done = progress.stages
-    return ", ".join(f"{stage} ({hours(done[stage][0])})" for stage in progress.at_work) or "nothing"
+    return ", ".join(f"{stage} ({duration_text(done[stage][0])})" for stage in progress.at_work) or "nothing"
 
 
 class EncodeProgress:

@@ -11,9 +11,10 @@ from catalogs.corpus.columns import SEGMENT, Column
 from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.thresholds import REASON_WORDS, Thresholds, load_thresholds
+from catalogs.durations import duration_text
 from catalogs.files import is_full_disk, write_atomically
 from catalogs.query.views import asking, connect
-from catalogs.report.charts import Histogram, duration_text, histogram_svg, number_text
+from catalogs.report.charts import Histogram, histogram_svg, number_text
 from catalogs.report.clips import ClipMaker
 from catalogs.settings import read_yaml
 from catalogs.vocabulary.languages import language, language_name

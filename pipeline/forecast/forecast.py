@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from catalogs.corpus.history import committed_sources
+from catalogs.durations import duration_text
 from pipeline.config import PrepareConfig
 from pipeline.engine.pools import size_pools
 from pipeline.forecast.sample import draw_excerpts
@@ -128,7 +129,7 @@ def forecast(
     dice = random.Random(seed)
     sample_s = sample_s or min(_MOST_S, max(_LEAST_S, total / 3))
     drawn = draw_excerpts(readable, sample_s, dice)
-    log.info(f"running the stages over {min(sample_s, total) / 60:.0f} minutes of them")
+    log.info(f"running the stages over {duration_text(min(sample_s, total))} of them")
     excerpts = []
     with tempfile.TemporaryDirectory(prefix="voxmill-forecast-") as scratch:
         for pieces, trial in zip(drawn, run_trials(config, drawn, lengths, Path(scratch)), strict=True):

@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from catalogs.corpus.commit import write_in_corpus
+from catalogs.durations import duration_text
 from pipeline.inputs.members import HashKey
 
 _THREADS = 8
@@ -145,15 +146,11 @@ class _Meter:
             return None
         self._next = now + _AGAIN_S
         rate = self._bytes / (now - self._started)
-        left = f", {_minutes((self._total_bytes - self._bytes) / rate)} left" if rate else ""
+        left = f", {duration_text((self._total_bytes - self._bytes) / rate)} left" if rate else ""
         return (
             f"reading new files: {self.files:,} of {self.total:,} ({self._bytes / 1e9:.1f} of "
             f"{self._total_bytes / 1e9:.1f} GB, {rate / 1e6:.0f} MB/s{left})"
         )
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _journal(root: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from catalogs.durations import duration_text
 from catalogs.query.views import query
 from catalogs.words import counted
 from pipeline.engine.api import Outcome
@@ -58,9 +59,9 @@ def summary_lines(summary: Summary) -> list[str]:
         return []
     rate = summary.audio_s / summary.wall_s if summary.wall_s else 0.0
     lines = [
-        f"{counted(summary.sources - summary.already_there, 'recording')}, {summary.audio_s / 60:.1f} minutes in "
-        f"{summary.wall_s:.0f} s ({rate:.1f}x real time): {counted(summary.segments, 'segment')}, {summary.kept} kept "
-        f"({summary.kept_s / 60:.1f} minutes)"
+        f"{counted(summary.sources - summary.already_there, 'recording')}, {duration_text(summary.audio_s)} in "
+        f"{duration_text(summary.wall_s)} ({rate:.1f}x real time): {counted(summary.segments, 'segment')}, {summary.kept} kept "
+        f"({duration_text(summary.kept_s)})"
     ]
     if summary.rejected:
         reasons = ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items())
@@ -126,7 +127,7 @@ def nothing_to_do(corpus: Path) -> str:
     sql = "select (select count(*) from recordings), coalesce(sum(duration_s) filter (kept), 0) from segments"
     recordings, seconds = query(corpus, sql)[1][0]
     has = f"{shlex.quote(str(corpus))} has {counted(recordings, 'recording')}"
-    return f"nothing to do; {has}, {seconds / 3600:.2f} hours kept"
+    return f"nothing to do; {has}, {duration_text(seconds)} kept"
 
 
 def add_session(summary: Summary, session: Session) -> None:

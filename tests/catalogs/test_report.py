@@ -20,7 +20,8 @@ from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus, quar
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.shards import to_table
 from catalogs.corpus.thresholds import Thresholds, save_thresholds
-from catalogs.report.charts import Histogram, duration_text, histogram_svg, ticks
+from catalogs.durations import duration_text
+from catalogs.report.charts import Histogram, histogram_svg, ticks
 from catalogs.report.clips import encode_small, peaks
 from catalogs.report.report import build_report
 

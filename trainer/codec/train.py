@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from catalogs.durations import duration_text
 from catalogs.files import write_atomically
 from catalogs.settings import dump_settings
 from trainer.codec.clips import CodecClip, at_input_rate
@@ -65,7 +66,7 @@ def train_codec(config: CodecConfig) -> CodecResult:
     """
     output = Path(config.output)
     corpora = Corpora(config.corpora)
-    training, held, minutes = _clips(config, corpora)
+    training, held, seconds = _clips(config, corpora)
     with ExitStack() as stack:
         stack.enter_context(cpu_threads(config.threads))
         torch.manual_seed(config.seed)
@@ -73,7 +74,7 @@ def train_codec(config: CodecConfig) -> CodecResult:
         codec.to(pick_device(config.device))
         stack.enter_context(hold_folder(output))
         asked_to_stop = stack.enter_context(flag_on_signal())
-        log.info(f"codec: {len(training)} clips, {minutes:.1f} min to train on, {len(held)} held out")
+        log.info(f"codec: {len(training)} clips, {duration_text(seconds)} to train on, {len(held)} held out")
         if missing := missing_packages():
             log.info(f"STOI and PESQ are not measured: pip install {' '.join(missing)}")
         return _Run(config, codec, training, held, asked_to_stop).result()
@@ -192,7 +193,7 @@ def fit_of(config: CodecConfig) -> CodecFit:
 
 
 def _clips(config: CodecConfig, corpora: Corpora) -> tuple[CorpusClips, Sequence[CodecClip], float]:
-    """Return (training clips, held-out clips, minutes of training clips). A hash of the segments' ids decides which are held out.
+    """Return (training clips, held-out clips, seconds of training clips). A hash of the segments' ids decides which are held out.
     Raises TrainError if there are too few."""
     ids = sorted(corpora.chosen(config.where, "codec"), key=lambda segment: hash_number("codec", segment))
     if len(ids) < 4:
@@ -211,7 +212,7 @@ def _clips(config: CodecConfig, corpora: Corpora) -> tuple[CorpusClips, Sequence
         checks = " && ".join(f"voxmill fsck {shlex.quote(str(part.path))}" for part in corpora.parts)
         raise TrainError(f"{corpora.title}: only {len(held)} of the held-out clips can be read; run: {checks}")
     kept = corpora.kept()
-    return training, held, sum(kept[segment]["duration_s"] for segment in chosen[count:]) / 60
+    return training, held, sum(kept[segment]["duration_s"] for segment in chosen[count:])
 
 
 def _fresh(config: CodecConfig) -> AudioVAE:

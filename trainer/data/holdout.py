@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from catalogs.durations import duration_text
 from trainer.config import Phase, TrainError, ValidationSettings
 from trainer.data.candidates import Candidate, Candidates, Pairs, shared, usable
 from trainer.data.corpora import Corpora
@@ -152,8 +153,8 @@ def describe_candidates(candidates: Sequence[Candidate]) -> str:
     described, referenced = (int((able >> bit & 1).sum()) for bit in (1, 2))
     made = len(found) - len(recorded)
     return (
-        f"{len(recorded)} segments, {recorded.seconds.sum() / 3600:.3f} h, languages {' '.join(languages)}; {described} with a"
-        f" description, {referenced} with references" + (f"; {made} content-decoupled samples" if made else "")
+        f"{len(recorded)} segments, {duration_text(float(recorded.seconds.sum()))}, languages {' '.join(languages)}; {described}"
+        f" with a description, {referenced} with references" + (f"; {made} content-decoupled samples" if made else "")
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from catalogs.durations import duration_text
 from trainer.checkpoint.restore import Resumable, step_name
 from trainer.checkpoint.save import whole_weights
 from trainer.config import TrainConfig
@@ -86,7 +87,7 @@ class Reporter:
         if report.taken and told:
             log.info(
                 f"step {step}/{steps}: diffusion {report.diffusion:.4f}, stop {report.stop:.4f},"
-                f" {report.patches / report.seconds:.0f} patches/s, {_duration(each * (steps - step))} left"
+                f" {report.patches / report.seconds:.0f} patches/s, {duration_text(each * (steps - step))} left"
             )
 
     def phase_ended(self, name: str, mixture: Mixture) -> None:
@@ -188,9 +189,3 @@ def _metrics(report: StepReport) -> dict[str, float]:
         "data/pad_share": 1 - report.positions / report.slots,
         **{f"loss/{name}": value for name, value in report.groups.items()},
     }
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

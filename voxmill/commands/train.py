@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from catalogs.durations import duration_text
 from voxmill.terminal import JsonOption, Terminal
 
 
@@ -123,7 +124,7 @@ def encode(
         stats = encode_corpus(corpus, codec, device, batch_s, progress)
     rate = f", {stats.speech_s / stats.seconds:.0f} times real time" if stats.encoded else ""
     terminal.say(
-        f"{corpus}: {stats.encoded} segments encoded ({stats.speech_s / 3600:.3f} h{rate}), {stats.already} were done;"
+        f"{corpus}: {stats.encoded} segments encoded ({duration_text(stats.speech_s)}{rate}), {stats.already} were done;"
         f" codec {stats.codec}"
     )
     terminal.result(asdict(stats))
