@@ -19,7 +19,7 @@ from catalogs.corpus.schema import INDEX, RECORDINGS, SEGMENTS
 from catalogs.corpus.thresholds import Thresholds
 from pipeline.inputs.find import find_sources
 from pipeline.records import Quarantined, Recording, Reference, Segment, Session, Source, Word
-from pipeline.runs.plan import PlannedSession, PlannedUnit, plan_units, promised_seconds
+from pipeline.runs.plan import PlannedSession, PlannedUnit, plan_units, promised_seconds, split_session
 from pipeline.runs.to_rows import quarantine_rows, recording_rows, reference_rows, segment_rows
 from pipeline.stages.decode import Decode, DecodeConfig
 
@@ -88,6 +88,11 @@ def test_a_long_session_is_planned_in_parts(found: list[Source], session_s: floa
         assert parts[0].session_id == session_id
         names += [part.session_id for part in parts]
     assert len(names) == len(set(names))
+
+
+def test_a_part_may_be_as_long_as_the_limit() -> None:
+    found = [source(f"a/{number}.wav", "a") for number in range(4)]
+    assert split_session(found, lambda _: 5.0, 10.0) == [found[:2], found[2:]]
 
 
 @settings(max_examples=100, deadline=None)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from catalogs.corpus.ids import segment_id
 from pipeline.records import PCM_RATE, PcmWindow, Recording, Session, Source, SpeechSpan
 from pipeline.speech.quiet import quietest
 from pipeline.stages.segment import CutSegments, SegmentConfig
@@ -237,6 +238,14 @@ def test_ids_are_stable_and_follow_the_fingerprint() -> None:
     other = session(12.0, 44_100, spans)
     other.fingerprint = "another"
     assert not set(first) & {s.segment_id for s in cut(other).segments}
+
+
+def test_an_id_is_that_of_the_samples_from_the_first_to_the_last() -> None:
+    done = cut(session(12.0, 44_100, [(1.0, 4.0), (6.0, 9.0)]))
+    assert len(done.segments) > 1
+    for segment in done.segments:
+        first, last = round(segment.start_s * 44_100), round(segment.end_s * 44_100)
+        assert segment.segment_id == segment_id(segment.source_id, first, last, done.fingerprint)
 
 
 def test_numbers_run_over_the_recordings_of_a_session() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.config import Phase
+from trainer.config import Phase, TrainError
 from trainer.data.quotas import Quotas
 from trainer.sample_kinds import BY_LAYOUT, DECOUPLED, SampleKind
 
@@ -46,6 +46,11 @@ def test_a_layout_that_cannot_be_served_is_told_and_so_is_one_that_few_can_serve
         and "more than 4 times" in reference
     )
     assert shares.expected(1) == {"basic": pytest.approx(0.92), "reference": pytest.approx(0.08)}
+
+
+def test_the_error_names_the_layouts_that_are_asked_for() -> None:
+    with pytest.raises(TrainError, match=r"no segment can serve a layout with a weight above 0 \(design\);"):
+        quotas({}, {"design": 1.0})
 
 
 @settings(max_examples=60)
