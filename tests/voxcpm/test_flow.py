@@ -112,6 +112,8 @@ def test_guidance_scale_is_a_projection() -> None:
     rest = one - guidance_scale(one, two) * two
     torch.testing.assert_close((rest * two).sum(dim=1), torch.zeros(4), atol=1e-5, rtol=0)
     assert torch.equal(guidance_scale(one, torch.zeros(4, 12)), torch.zeros(4, 1))
+    tiny = torch.full((4, 1), 1e-5)
+    torch.testing.assert_close(guidance_scale(tiny, tiny), torch.full((4, 1), 1e-10 / (1e-10 + 1e-8)))
 
 
 @settings(max_examples=10, deadline=None)

@@ -81,7 +81,7 @@ def build_layout(
     reference = none if reference is None else reference.detach().float().cpu()
     prompt = none if prompt is None else prompt.detach().float().cpu()
     for name, clip in (("reference", reference), ("prompt", prompt)):
-        if clip.dim() != 3 or tuple(clip.shape[1:]) != (config.patch_size, config.feat_dim):
+        if tuple(clip.shape[1:]) != (config.patch_size, config.feat_dim):
             raise ValueError(
                 f"{name} latents have shape {tuple(clip.shape)}, expected [N, {config.patch_size}, {config.feat_dim}]"
             )
