@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
 
 from annotators.providers import provider
 from catalogs.corpus.thresholds import Thresholds
@@ -94,6 +94,17 @@ class PrepareConfig(BaseModel):
     under its name, as for the built-in stages."""
     thresholds: Thresholds = Field(default_factory=Thresholds)
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
+
+    REMOVED: ClassVar[dict[tuple[str, str], str]] = {
+        ("transcribe", "batch_size"): "segments are recognized one by one, because batches were not faster"
+    }
+    """Settings of stages that no longer exist, and why. Files and `--set` may still name them: they are ignored."""
+    _ignored: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def ignored(self) -> list[str]:
+        """One line for each removed setting that was given."""
+        return list(self._ignored)
 
     @model_validator(mode="before")
     @classmethod
@@ -208,12 +219,26 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     if not recipe.is_file():
         raise SettingsError(f"no profile {profile!r}; profiles: small, studio")
     values = _merge(parse_yaml(recipe.read_text(encoding="utf-8"), recipe.name), asked)
+    ignored = _drop_removed(values)
     added = validate_settings(_Added, {"stages": values.get("stages", ())}).stages
     try:
         chain = make_chain(added)
     except ExtensionError as error:
         raise SettingsError(f"setting stages: {error}") from error
-    return validate_settings(_with_stages(StagedConfig, chain.places, chain) if added else StagedConfig, values)
+    config = validate_settings(_with_stages(StagedConfig, chain.places, chain) if added else StagedConfig, values)
+    config._ignored = ignored
+    return config
+
+
+def _drop_removed(values: dict[str, Any]) -> list[str]:
+    """Remove settings that no longer exist, in place; return one line for each."""
+    lines = []
+    for (stage, key), reason in PrepareConfig.REMOVED.items():
+        own = values.get(stage)
+        if isinstance(own, dict) and key in own:
+            del own[key]
+            lines.append(f"setting {stage}.{key} is ignored: {reason}; remove it")
+    return lines
 
 
 class _Added(BaseModel):

@@ -84,7 +84,9 @@ def prepare(
     corpus = Path(out).expanduser()
     # Actors on a cluster have other working directories.
     root = corpus.absolute()
-    settled = settle(config or load_config(), root, redo)
+    config = config or load_config()
+    log_lines(config.ignored)
+    settled = settle(config, root, redo)
     config = settled.config
     if settled.notice:
         log.info(settled.notice)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,13 +82,6 @@ class Recognizer:
                 return code
         return None
 
-    def together(self, jobs: Sequence[Callable[[], Any]]) -> None:
-        """Run jobs, each of which uses this recognizer for a different clip, so that the network computes for all at once.
-
-        When all have ended, raises the first of their errors. On a CPU this gains nothing.
-        """
-        self._whisper.together(jobs)
-
     def languages(self, audio: np.ndarray) -> dict[str, float]:
         """Return the probability of each language (the model's codes) in the first 30 s of float32 [S] at 16 kHz."""
         if not self.multilingual:
@@ -127,7 +119,11 @@ class Recognizer:
             word_timestamps=True,
             vad_filter=False,
         )
-        pieces = list(found)
+        pieces = []
+        for piece in found:
+            pieces.append(piece)
+            if self._whisper.margin_frames is not None and piece.compression_ratio >= _LOOPS:
+                break  # A loop, which `transcribe` computes again: the windows after it would be for nothing.
         text = "".join(piece.text for piece in pieces).strip()
         if not pieces:
             return Transcription(text, language=language)

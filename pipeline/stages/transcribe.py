@@ -4,8 +4,6 @@ if it fits."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -60,9 +58,6 @@ class TranscribeConfig(StageConfig):
     invention."""
     window_margin_s: float | None = Field(6.0, ge=0)
     """Seconds of the empty rest of Whisper's 30 s window that are computed after a clip. null: all of it."""
-    batch_size: int = Field(1, ge=1)
-    """Segments per batch of the model. Halved automatically if memory does not suffice. A larger batch gains nothing on a
-    CPU and makes whisper-base slower on a GPU."""
     threads: int = Field(1, ge=1)
     """CPU threads per actor. Two actors with one thread each process a third more than one actor with two."""
     device: Device = "auto"
@@ -131,14 +126,12 @@ class Transcribe(Stage[TranscribeConfig]):
         languages = self.find_languages(session)
         alive = [segment for segment in session.alive() if segment.source_id in languages]
         heard: dict[int, Transcription] = {}
-        self._for_together(
-            session, self.first, alive, lambda s: self._recognise(session, s, languages[s.source_id], heard)
-        )
+        self.for_each(session, alive, lambda s: self._recognise(session, s, languages[s.source_id], heard))
         alive = [segment for segment in alive if id(segment) in heard]
         self.for_each(session, session.usable(), lambda recording: self.use_given(session, recording, heard))
         self.for_each(session, alive, lambda segment: self._check(segment))
         again = [s for s in alive if not s.failures and self._is_heard_again(s)]
-        self._for_together(session, self.second, again, lambda s: self._hear_again(session, s, heard[id(s)].language))
+        self.for_each(session, again, lambda s: self._hear_again(session, s, heard[id(s)].language))
         return session
 
     def find_languages(self, session: Session) -> dict[str, DetectedLanguage]:
@@ -146,20 +139,6 @@ class Transcribe(Stage[TranscribeConfig]):
         languages: dict[str, DetectedLanguage] = {}
         self.for_each(session, session.usable(), lambda recording: self._hear_language(session, recording, languages))
         return languages
-
-    def _for_together(
-        self, session: Session, recognizer: Recognizer, segments: list[Segment], work: Callable[[Segment], None]
-    ) -> None:
-        """Run `for_each`, or batches of segments if the batch size is above 1. `work` must be repeatable."""
-        size = self.config.batch_size
-        if size == 1:
-            self.for_each(session, segments, work)
-            return
-
-        def work_together(batch: Sequence[Segment]) -> None:
-            recognizer.together([partial(work, segment) for segment in batch])
-
-        self.for_batches(session, segments, work_together, size)
 
     def _hear_language(self, session: Session, recording: Recording, languages: dict[str, DetectedLanguage]) -> None:
         """Add {source id: language}, or nothing if the recording has no speech."""

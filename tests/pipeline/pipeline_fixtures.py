@@ -13,7 +13,7 @@ import pytest
 def encoded_once() -> Iterator[None]:
     """Whisper's encoder computes each window once a process: it takes most of the time, and many tests hear the same clips.
 
-    What is decoded from it, and batches of windows, are computed each time.
+    What is decoded from it is computed each time.
     """
     from faster_whisper import WhisperModel
 

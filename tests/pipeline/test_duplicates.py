@@ -33,16 +33,21 @@ def clips(corpora: Path) -> list[np.ndarray]:
     return found
 
 
-def test_takes_of_the_same_sentence_are_no_copies(clips: list[np.ndarray]) -> None:
-    assert match_prints([audio_print(clip) for clip in clips]) == []
+@pytest.fixture(scope="module")
+def prints(clips: list[np.ndarray]) -> list[np.ndarray]:
+    """Of each clip. Not to be changed."""
+    return [audio_print(clip) for clip in clips]
+
+
+def test_takes_of_the_same_sentence_are_no_copies(prints: list[np.ndarray]) -> None:
+    assert match_prints(prints) == []
 
 
 @pytest.mark.parametrize(
     "name", ["mp3_64k", "opus_32k", "aac_64k", "telephone", "gain", "offset", "noise_20db", "chain"]
 )
-def test_damaged_copies_are_found(clips: list[np.ndarray], name: str) -> None:
+def test_damaged_copies_are_found(clips: list[np.ndarray], prints: list[np.ndarray], name: str) -> None:
     chosen = clips[::3]
-    prints = [audio_print(clip) for clip in clips]
     matches = match_prints(prints + [audio_print(DAMAGES[name](clip)) for clip in chosen])
     found = {match.second - len(clips): match for match in matches if match.second >= len(clips)}
     right = [k for k, match in found.items() if match.first == 3 * k]
@@ -64,11 +69,12 @@ def test_a_jingle_before_different_speech_is_a_part(clips: list[np.ndarray]) -> 
     assert match.words == pytest.approx((audio_print(jingle) != SILENT).sum(), rel=0.2)
 
 
-def test_many_copies_of_one_clip_become_one_group_without_comparing_all_pairs(clips: list[np.ndarray]) -> None:
+def test_many_copies_of_one_clip_become_one_group_without_comparing_all_pairs(
+    clips: list[np.ndarray], prints: list[np.ndarray]
+) -> None:
     copies = [DAMAGES["noise_20db"](clips[7] * level) for level in np.linspace(0.2, 1.0, 60)]
-    prints = [audio_print(clip) for clip in [*clips, *copies]]
-    matches = match_prints(prints)
-    ids = [f"s{k:03d}" for k in range(len(prints))]
+    matches = match_prints([*prints, *map(audio_print, copies)])
+    ids = [f"s{k:03d}" for k in range(len(prints) + len(copies))]
     rows = duplicate_rows(ids, [None] * len(ids), links_of(matches), {})
     assert {row["segment_id"] for row in rows} == {"s007", *ids[len(clips) :]}
     assert {row["duplicate_group"] for row in rows} == {"s007"}

@@ -14,6 +14,7 @@ from catalogs.corpus.commit import CorpusError, bind_fingerprint, corpus_info, c
 from catalogs.corpus.thresholds import Thresholds, save_thresholds
 from catalogs.settings import dump_settings
 from pipeline.config import PrepareConfig, load_config
+from pipeline.inputs.manifests import SourceError
 from pipeline.prepare import prepare
 from pipeline.runs.fingerprint import fingerprint, settle
 from voxmill.forecast import show_forecast
@@ -149,4 +150,25 @@ def test_a_dry_run_decides_as_the_run_would(
 
 def test_keys_that_change_speed_only_are_left_out() -> None:
     assert "threads" in pipeline.runs.fingerprint.RUNTIME_KEYS
-    assert fingerprint(load_config(None, ["transcribe.batch_size=3"])) == fingerprint(load_config())
+    assert fingerprint(load_config(None, ["embed_speaker.batch_size=3"])) == fingerprint(load_config())
+
+
+def test_a_setting_that_is_gone_is_accepted_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of before name it: a corpus' own prepare.yaml, a settings file, `--set`."""
+    file = tmp_path / "prepare.yaml"
+    file.write_text(dump_settings(load_config()).replace("transcribe:\n", "transcribe:\n  batch_size: 8\n"))
+    given = ["transcribe.batch_size=3"]
+    for config in (load_config(None, given), load_config(file), load_config(file, given)):
+        assert fingerprint(config) == fingerprint(load_config())
+        assert "batch_size" not in config.model_dump()["transcribe"]
+    monkeypatch.setattr("pipeline.prepare.check_weights", lambda names: None)
+    with caplog.at_level("INFO", "pipeline"), pytest.raises(SourceError, match="no such file"):
+        prepare([str(tmp_path / "nowhere")], tmp_path / "corpus", config)
+    said = [line for line in caplog.messages if "batch_size" in line]
+    assert said == [
+        "setting transcribe.batch_size is ignored: segments are recognized one by one, because batches were not faster; "
+        "remove it"
+    ]
+    assert load_config().ignored == []
