@@ -21,7 +21,7 @@ class _OnShards(torch.optim.AdamW):
     """AdamW that computes on each rank's own shards. Its state is sharded like the weights.
 
     The update of an element needs no other element, so the result is the same to the bit. With lists of sharded tensors, torch
-    would plan every operation: seconds in the first step, and milliseconds in each later one.
+    would plan every operation over all of them, which takes a second and more in the first step.
     """
 
     def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
