@@ -1,4 +1,4 @@
-"""`voxmill train` in processes forked from one that has imported it: an import takes 6 to 8 s of CPU, and no test is about it."""
+"""Calls of the trainer in processes forked from one that has imported it: an import takes 6 to 8 s of CPU, and no test needs it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -18,14 +18,15 @@ _FORKS.set_forkserver_preload(["voxmill.cli", "trainer.run", "torch._dynamo", "t
 
 
 class Forked:
-    """One process, used as a `subprocess.Popen`; what it says goes to `log`."""
+    """A call in one process, used as a `subprocess.Popen`; what it says goes to `log`."""
 
-    def __init__(self, config: Path, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, log: Path, environment: Mapping[str, str], call: Callable[..., object], *arguments: object
+    ) -> None:
         _start_server()
         self._log = log
-        self._process = _FORKS.Process(
-            target=_train, args=(config, log, {**os.environ, "OMP_NUM_THREADS": "1", **environment}), daemon=True
-        )
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        self._process = _FORKS.Process(target=_become, args=(log, environment, call, *arguments), daemon=True)
         self._process.start()
 
     def poll(self) -> int | None:
@@ -70,8 +71,8 @@ def _start_server() -> None:
         os.environ.update(before)
 
 
-def _train(config: Path, log: Path, environment: Mapping[str, str]) -> None:
-    """In the forked process: become the command."""
+def _become(log: Path, environment: Mapping[str, str], call: Callable[..., object], *arguments: object) -> None:
+    """In the forked process: take the environment, and call."""
     assert Path(str(trainer.__file__)).is_relative_to(REPOSITORY)
     os.environ.clear()
     os.environ.update(environment)
@@ -79,6 +80,11 @@ def _train(config: Path, log: Path, environment: Mapping[str, str]) -> None:
     with log.open("wb") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
+    call(*arguments)
+
+
+def voxmill_train(config: Path) -> None:
+    """The command."""
     sys.argv = ["voxmill", "train", str(config)]
     from voxmill import cli
 

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
 from fakes.processes import PATIENCE_S
-from forked import Forked
+from forked import Forked, voxmill_train
 from train_runs import REPOSITORY
 
 from trainer.config import TrainConfig
@@ -29,14 +29,17 @@ def write_config(config: TrainConfig, folder: Path) -> Path:
 class RankProcesses:
     """The ranks of one run, each a separate process; output goes to files."""
 
-    def __init__(self, config: TrainConfig, folder: Path, world: int = 2) -> None:
+    def __init__(
+        self, config: TrainConfig, folder: Path, world: int = 2, call: Callable[[Path], object] = voxmill_train
+    ) -> None:
+        """call: what each rank does with the file of settings."""
         path = write_config(config, folder)
         # Held by this process for as long as the ranks run: no port is given back and taken by somebody else meanwhile.
         self._rendezvous, shared = open_rendezvous("127.0.0.1")
         shared |= {"WORLD_SIZE": str(world)}
         self._logs = [folder / f"{path.stem}.{rank}.{time.monotonic_ns()}.log" for rank in range(world)]
         self.processes = [
-            Forked(path, log, shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo"})
+            Forked(log, shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo"}, call, path)
             for rank, log in enumerate(self._logs)
         ]
         self._output = Path(config.output)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,15 +10,15 @@ import pytest
 import torch
 from fakes.kills import Killed, killed_at
 from fakes.logs import logged
-from fakes.processes import PATIENCE_S
-from rank_runs import write_config
+from rank_runs import RankProcesses
 from safetensors.torch import load_file
-from train_runs import REPOSITORY, Runs
+from train_runs import Runs
 
 from trainer.checkpoint.restore import latest
 from trainer.checkpoint.save import _Checkpoint, only_run
+from trainer.config import load_train_config
+from trainer.result import Progress
 from trainer.run import train
-from trainer.runtime.ranks import open_rendezvous
 from voxcpm import atomic
 from voxcpm.config import VoxCPM2Config
 from voxcpm.presets import published_dict
@@ -128,40 +125,28 @@ def saved_value(folder: Path) -> float:
     return float(load_file(folder / "model.safetensors")["x"])
 
 
-SHARDED = """
-import sys
-from trainer import load_train_config, train
+def fail_after_four(config: Path) -> None:
+    """Train; the first rank fails after four steps."""
 
-def after(progress):
-    if progress.step == 4:
-        raise RuntimeError("on purpose")
+    def after(progress: Progress) -> None:
+        if progress.step == 4:
+            raise RuntimeError("on purpose")
 
-train(load_train_config(sys.argv[1]), after)
-"""
+    train(load_train_config(config), after)
 
 
 @pytest.mark.kill
 def test_an_exception_does_not_drop_the_shards_that_are_being_written(runs: Runs, tmp_path: Path) -> None:
     """The first rank fails alone, a step after the save; the next run resumes from there."""
     rows = {"rows": 1, "accumulate": 2}
-    config = runs.config(tmp_path / "out", rows, parallel="fsdp", async_save=True)
-    path = write_config(config, tmp_path)
-    rendezvous, shared = open_rendezvous("127.0.0.1")
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", SHARDED, str(path)],
-            cwd=REPOSITORY,
-            env=os.environ
-            | shared
-            | {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "GLOO_SOCKET_IFNAME": "lo"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [rank.communicate(timeout=PATIENCE_S)[0] for rank in ranks]
-    del rendezvous
+    ranks = RankProcesses(
+        runs.config(tmp_path / "out", rows, parallel="fsdp", async_save=True), tmp_path, call=fail_after_four
+    )
+    try:
+        assert 0 not in ranks.finish()
+    finally:
+        ranks.kill()
+    said = [ranks.said(rank) for rank in range(2)]
     assert "on purpose" in said[0], said
     saved = latest(tmp_path / "out")
     assert saved is not None and saved.step == 3, said

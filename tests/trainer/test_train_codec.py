@@ -30,17 +30,25 @@ from trainer.runtime.metrics import read_metrics
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 
 TINY = {"encoder_dim": 4, "decoder_dim": 64}
+STEPS = 32
 
 
 def settings(corpus: Path, output: Path, **changes: object) -> CodecConfig:
-    values = {"corpus": str(corpus), "output": str(output), "config": TINY, "steps": 40, "threads": 1, "device": "cpu"}
+    values = {
+        "corpus": str(corpus),
+        "output": str(output),
+        "config": TINY,
+        "steps": STEPS,
+        "threads": 1,
+        "device": "cpu",
+    }
     return CodecConfig.model_validate(values | {"crop_s": 0.48} | changes)
 
 
 @pytest.fixture(scope="module")
 def trained(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("codec") / "out"
-    result = train_codec(settings(speech, output, measure_every=20))
+    result = train_codec(settings(speech, output, batch=2, measure_every=STEPS // 2))
     assert result.after.mel < 0.9 * result.before.mel, "clips that were not trained on come back no better"
     # The mean spectrum alone would fit every clip equally well.
     assert result.after.mel < 0.75 * result.after.mel_other, "the latents carry nothing"
@@ -49,10 +57,12 @@ def trained(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_everything_is_written_down(trained: Path) -> None:
-    assert [row["step"] for row in read_metrics(trained)] == list(range(1, 41))
+    assert [row["step"] for row in read_metrics(trained)] == list(range(1, STEPS + 1))
     measured = {row["step"]: row for row in read_metrics(trained) if "held_out/mel_48k" in row}
-    assert list(measured) == [20, 40] and measured[40]["held_out/mel_48k"] < measured[20]["held_out/mel_48k"]
-    assert measured[40]["held_out/mel_16k"] < measured[40]["held_out/mel_other"]
+    assert list(measured) == [STEPS // 2, STEPS]
+    half, last = measured.values()
+    assert last["held_out/mel_48k"] < half["held_out/mel_48k"]
+    assert last["held_out/mel_16k"] < last["held_out/mel_other"]
     assert (trained / "train-codec.yaml").is_file()
     codec = read_codec(trained)
     assert codec.config.encoder_dim == 4 and not codec.training
@@ -113,7 +123,7 @@ def test_a_folder_without_a_codec_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_codec(speech: Path, tmp_path: Path) -> None:
-    runs = [train_codec(settings(speech, tmp_path / name, steps=2)) for name in "ab"]
+    runs = [train_codec(settings(speech, tmp_path / name, steps=2, batch=2)) for name in "ab"]
     assert runs[0].last_loss == runs[1].last_loss
     assert (tmp_path / "a" / "audiovae.safetensors").read_bytes() == (
         tmp_path / "b" / "audiovae.safetensors"
@@ -207,41 +217,41 @@ def test_latents_of_unit_scale_decode_to_the_same_speech(corpora: Path) -> None:
 
 
 def test_a_decoder_alone_learns_and_the_latents_stay(trained: Path, speech: Path, tmp_path: Path) -> None:
-    more = settings(speech, tmp_path / "out", start=str(trained), config=None, steps=20, decoder_only=True, held_out=0)
-    result = train_codec(more)
+    more = {"start": str(trained), "config": None, "steps": 8, "clips": 6, "decoder_only": True, "held_out": 0}
+    result = train_codec(settings(speech, tmp_path / "out", **more))
     old, new = read_codec(trained).state_dict(), read_codec(tmp_path / "out").state_dict()
     changed = {name for name in old if not torch.equal(old[name], new[name])}
     assert changed and all(name.startswith("decoder.") for name in changed)
     assert result.after.mel < result.before.mel
 
 
-def test_a_killed_run_goes_on_as_if_unbroken(speech: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_as_if_unbroken(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an adversary and a schedule: weights after 2 + 2 steps are those after 4."""
     changes = {"schedule": "cosine", "warmup": 1, "save_every": 2, "narrowed": 0.5, "adversary": {"width": 1}}
-    changes |= {"crop_s": 0.2, "held_out": 2}
+    changes |= {"crop_s": 0.2, "held_out": 2, "batch": 2}
     whole = train_codec(settings(speech, tmp_path / "whole", steps=4, **changes))
 
-    def kill(line: str) -> None:
-        if "step 1/" in line:
-            raise KeyboardInterrupt
-
-    broken = settings(speech, tmp_path / "broken", steps=4, **changes)
-    with pytest.raises(KeyboardInterrupt):
-        logged(kill, train_codec, broken)
-    lines: list[str] = []
-
-    def kill_later(line: str) -> None:
-        lines.append(line)
-        if "step 4/" in line:
-            raise KeyboardInterrupt
-
-    # Killed within step 4, after the save of step 2 (and, being the last, of step 4 before the line is said).
+    honest, broken = CodecTrainer.step, settings(speech, tmp_path / "broken", steps=4, **changes)
     state = tmp_path / "broken" / "resume.pt"
-    with pytest.raises(KeyboardInterrupt):
-        logged(kill_later, train_codec, broken)
+
+    def killed_in_step(last: int) -> None:
+        def step(trainer: CodecTrainer) -> dict[str, float]:
+            if trainer.taken == last - 1:
+                raise KeyboardInterrupt
+            return honest(trainer)
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(CodecTrainer, "step", step)
+            train_codec(broken)
+
+    killed_in_step(2)
+    assert not state.exists()
+    # The third step is lost with its metrics.
+    killed_in_step(4)
     assert state.is_file()
+    lines: list[str] = []
     result = logged(lines.append, train_codec, broken)
-    assert any(line.startswith("going on from step") for line in lines)
+    assert any(line.startswith("going on from step 2 of 4") for line in lines)
     assert [row["step"] for row in read_metrics(tmp_path / "broken")] == [1, 2, 3, 4]
     one, other = (read_codec(tmp_path / name).state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(one[name], other[name]) for name in one)

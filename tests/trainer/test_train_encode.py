@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,8 @@ import pytest
 import soundfile
 import torch
 from fakes.logs import logged
+from fakes.processes import PATIENCE_S
+from forked import Forked
 
 import trainer.encode_corpus
 from catalogs.corpus.commit import CorpusError, UnitContent, commit_unit
@@ -33,8 +34,8 @@ from trainer.encode_corpus import encode_corpus
 from voxcpm.audiovae import AudioVAE
 from voxcpm.config import VoxCPM2Config
 from voxcpm.weights.checkpoint import load_codec
+from voxmill import cli
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 BF16 = 2**-8
 
 
@@ -164,18 +165,20 @@ def test_an_interrupted_pass_goes_on(
     assert fsck(corpus) == []
 
 
+def encode_and_die(corpus: Path, start: Path) -> None:
+    """Encode; SIGKILL at the fourth clip."""
+
+    def watch(done: int, of: int, speech_s: float) -> None:
+        if done >= 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer.encode_corpus._COMMIT_S = 0.01
+    encode_corpus(corpus, start, "cpu", watch=watch)
+
+
 @pytest.mark.kill
-def test_killed_it_loses_nothing_and_repeats_nothing(corpus: Path, start: Path, encoded: Path) -> None:
-    code = f"""
-import os, signal, trainer.encode_corpus
-trainer.encode_corpus._COMMIT_S = 0.01
-def watch(done, of, speech_s):
-    if done >= 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-trainer.encode_corpus.encode_corpus({str(corpus)!r}, {str(start)!r}, "cpu", watch=watch)
-"""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
+def test_killed_it_loses_nothing_and_repeats_nothing(corpus: Path, start: Path, encoded: Path, tmp_path: Path) -> None:
+    assert Forked(tmp_path / "log", {}, encode_and_die, corpus, start).wait(PATIENCE_S) == -signal.SIGKILL
     before = {path: path.read_bytes() for path in latent_files(corpus)}
     assert len(before) == 3
     stats = encode_corpus(corpus, start, "cpu")
@@ -357,17 +360,27 @@ def test_a_corpus_that_cannot_be_written_to_is_told_before_the_codec_is_read(
         encode_corpus(corpus, start)
 
 
-def test_the_command(corpus: Path, start: Path, tmp_path: Path) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "voxmill.cli", "encode", *arguments]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
+def test_the_command(
+    corpus: Path,
+    start: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["voxmill", "encode", *arguments])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return status, *capfd.readouterr()
 
-    done = run(str(corpus), "--codec", str(start), "--device", "cpu", "--json")
-    result = json.loads(done.stdout)
-    assert done.returncode == 0 and result["encoded"] == len(Corpora([corpus]).kept()), done.stderr
+    status, told, wrong = run(str(corpus), "--codec", str(start), "--device", "cpu", "--json")
+    result = json.loads(told)
+    assert status == 0 and result["encoded"] == len(Corpora([corpus]).kept()), wrong
     assert Corpus(corpus).path.joinpath("latents", result["codec"]).is_dir()
-    nothing = run(str(tmp_path), "--codec", str(start))
-    assert nothing.returncode == 1 and "is not a corpus" in nothing.stderr and nothing.stderr.count("\n") == 1
-    no_codec = run(str(corpus), "--codec", str(corpus))
-    assert no_codec.returncode == 1 and "holds no codec" in no_codec.stderr and no_codec.stderr.count("\n") == 1
+    status, _, wrong = run(str(tmp_path), "--codec", str(start))
+    assert status == 1 and "is not a corpus" in wrong and wrong.count("\n") == 1
+    status, _, wrong = run(str(corpus), "--codec", str(corpus))
+    assert status == 1 and "holds no codec" in wrong and wrong.count("\n") == 1

@@ -36,7 +36,7 @@ from trainer.optim import make_optimizer
 from trainer.run import train
 from trainer.runtime.ranks import planned_ranks
 
-STEPS, SAVE_EVERY = 26, 11
+STEPS, SAVE_EVERY = 26, 13
 VALIDATION = {"every": STEPS, "share": 0.1, "speak": 0}
 UPSTREAM = Path(os.environ.get("VOXMILL_UPSTREAM_PYTHON", REPOSITORY / ".upstream-venv" / "bin" / "python"))
 

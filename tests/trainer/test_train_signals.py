@@ -22,21 +22,22 @@ from trainer.runtime.stop_signal import ask_to_stop, flag_on_signal
 HANGS_IN_PYTHON = "threading.Event().wait()"
 # Both interrupts arrive while Python's handlers cannot run: they run once for the two, and then the main thread hangs.
 HANGS_AFTER_BOTH = """
-    with suppress(Exception):
-        HashStore().wait(["never"], timedelta(seconds=2))
+    libc.pthread_mutex_timedlock(lock, (c_long * 2)(int(time.time()) + 2, 0))
     threading.Event().wait()
 """
 # An interrupt that comes before the wait begins is passed over: it is the thread that must end this.
 HANGS_OUTSIDE = """
     while True:
         with suppress(KeyboardInterrupt):
-            HashStore().wait(["never"], timedelta(hours=1))
+            libc.pthread_mutex_lock(lock)
 """
+# A lock of C's is waited for as torch waits for another rank: without Python, and no signal ends it.
 SCRIPT = """
-import threading
+import threading, time
 from contextlib import suppress
-from datetime import timedelta
-from torch.distributed import HashStore
+from ctypes import CDLL, c_long, create_string_buffer
+libc, lock = CDLL(None), create_string_buffer(64)
+libc.pthread_mutex_lock(lock)
 from trainer.runtime.stop_signal import flag_on_signal
 with flag_on_signal() as asked:
     print("ready", flush=True)

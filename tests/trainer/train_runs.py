@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 from forked import REPOSITORY as REPOSITORY
-from forked import Forked
+from forked import Forked, voxmill_train
 
 from catalogs.corpus.reader import Corpus
 from catalogs.settings import move_renamed
@@ -49,7 +49,7 @@ def start_process(config: TrainConfig, folder: Path) -> Forked:
     """Start `voxmill train` in a separate process."""
     path = folder / f"{Path(config.output).name}.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
-    return Forked(path, path.with_suffix(".log"), {})
+    return Forked(path.with_suffix(".log"), {}, voxmill_train, path)
 
 
 def damage(corpus: Path, segment: str) -> None:

@@ -6,16 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 
+from trainer.runtime.shards import local
 from voxcpm.model.backbone import VoxCPM2
-
-
-def local(tensor: Tensor) -> Tensor:
-    """Return this rank's part of a tensor: the whole tensor, or its shard (the same memory)."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 class MovingAverage:
