@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from trainer.config import OptimSettings, Phase
-from trainer.runtime.shards import local
 
 _LAST_RATE = 0.1
 """Share of the learning rate that a cosine schedule ends with."""
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a tensor: the whole tensor, or its shard (the same memory)."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 class _OnShards(torch.optim.AdamW):

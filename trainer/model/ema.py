@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from trainer.runtime.shards import local
+from trainer.optim import local
 from voxcpm.model.backbone import VoxCPM2
 
 
