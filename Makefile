@@ -30,7 +30,7 @@ demo: install
 
 test: lint
 	$(BIN)/voxmill models pull small
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 lint: install
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ lint: install
 	$(BIN)/lint-imports --no-cache --no-logo
 
 quick: lint
-	$(BIN)/python -m pytest -n 2 -q --quick
+	$(BIN)/python -m pytest -n 3 -q --quick
 
 SEED ?= 1
 mutants: install

@@ -83,7 +83,7 @@ def _train(
         if resumed is not None:
             with ranks.agreed():
                 restore(output, resumed, run)
-            log.info(f"going on from {resumed.name} at step {run.state.step} of {config.total_steps}")
+            log.info(f"resuming from {resumed.name} at step {run.state.step} of {config.total_steps}")
         latents = Latents(corpora, trainee.codec, trainee.config, config.latent_folder)
         for note in (*latents.notes, *slow_arithmetic(config, device)):
             log.info(f"note: {note}")

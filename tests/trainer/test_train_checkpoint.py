@@ -152,4 +152,4 @@ def test_an_exception_does_not_drop_the_shards_that_are_being_written(runs: Runs
     assert saved is not None and saved.step == 3, said
     told: list[str] = []
     assert logged(told.append, train, runs.config(tmp_path / "out", rows)).steps == 8
-    assert any(line.startswith("going on from") and "step 3 of 8" in line for line in told)
+    assert any(line.startswith("resuming from") and "step 3 of 8" in line for line in told)

@@ -251,7 +251,7 @@ def test_a_killed_run_goes_on_as_if_unbroken(speech: Path, tmp_path: Path, monke
     assert state.is_file()
     lines: list[str] = []
     result = logged(lines.append, train_codec, broken)
-    assert any(line.startswith("going on from step 2 of 4") for line in lines)
+    assert any(line.startswith("resuming from step 2 of 4") for line in lines)
     assert [row["step"] for row in read_metrics(tmp_path / "broken")] == [1, 2, 3, 4]
     one, other = (read_codec(tmp_path / name).state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -133,7 +133,7 @@ def test_asked_to_stop_it_saves_and_goes_on(speech: Path, tmp_path: Path) -> Non
     first = logged(stop, train_codec, broken)
     assert first.stopped_early and first.steps == 1 and any(line.startswith("asked to stop") for line in said)
     second = logged(said.append, train_codec, broken)
-    assert any(line.startswith("going on from step 1 of 4") for line in said)
+    assert any(line.startswith("resuming from step 1 of 4") for line in said)
     assert_same(second, whole, tmp_path)
     assert not (tmp_path / "broken" / "resume.pt").exists()
 

@@ -161,7 +161,7 @@ def test_a_changed_catalog_is_refused_before_the_model_is_built(runs: Runs, tmp_
     status, _, err = ask(runs.config(tmp_path / "out", {"steps": 2, "where": "language = 'en'"}), "--dry-run")
     assert status == 1 and "trained on other data" in err and len(err.splitlines()) == 1
     status, out, _ = ask(runs.config(tmp_path / "out", {"steps": 2}), "--dry-run")
-    assert status == 0 and "going on from" in out
+    assert status == 0 and "resuming from" in out
 
 
 def test_another_codec_is_refused_on_a_resume(runs: Runs, tmp_path: Path, ask: Ask) -> None:

@@ -132,7 +132,7 @@ def test_killed_at_any_step_the_next_losses_are_those_of_an_unbroken_run(
     assert len(losses(tmp_path / "out")) < STEPS
     started.append(RankProcesses(config, tmp_path))
     assert started[1].finish() == [0, 0], started[1].said()
-    assert saved is None or "going on from" in started[1].said(), f"killed after step {step}"
+    assert saved is None or "resuming from" in started[1].said(), f"killed after step {step}"
     assert losses(tmp_path / "out") == losses(unbroken), f"killed after step {step}"
     assert validation(tmp_path / "out") == validation(unbroken)
     assert len(list((tmp_path / "out" / "resume").iterdir())) == config.checkpoint.keep
@@ -155,10 +155,10 @@ def test_one_rank_asked_to_stop_stops_and_saves_all_and_one_rank_goes_on(
     assert "asked to stop" in started[0].said()
     saved = latest(output)
     assert saved is not None and saved.resume.is_dir() and saved.step < STEPS
-    assert "going on from" in started[0].said() and len(losses(output)) == saved.step
+    assert "resuming from" in started[0].said() and len(losses(output)) == saved.step
     said: list[str] = []
     result = logged(said.append, train, settings(runs, output, parallel="auto"))
-    assert any(line.startswith(f"going on from {saved.name} at step {saved.step}") for line in said)
+    assert any(line.startswith(f"resuming from {saved.name} at step {saved.step}") for line in said)
     assert result.steps == STEPS
     assert_same_run(output, unbroken)
     assert validation(output) == pytest.approx(validation(unbroken), rel=1e-2)

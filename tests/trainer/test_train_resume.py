@@ -100,7 +100,7 @@ def test_killed_at_any_step_the_next_twenty_are_as_if_nothing_had_been(
     said: list[str] = []
     result = logged(said.append, train, runs.config(tmp_path / "out", PHASE, async_save=async_save, save_every=9))
     # What is written in the background may not have been there yet.
-    assert async_save or any(line.startswith("going on from") for line in said), f"killed at step {step}: {said}"
+    assert async_save or any(line.startswith("resuming from") for line in said), f"killed at step {step}: {said}"
     assert result.steps == STEPS
     assert_equal_runs(tmp_path / "out", unbroken)
 

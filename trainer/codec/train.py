@@ -127,7 +127,7 @@ class _Run:
         state = read_state(self._output, self._config)
         if state is not None:
             trainer.load_state_dict(state)
-            log.info(f"going on from step {trainer.taken} of {self._config.steps}")
+            log.info(f"resuming from step {trainer.taken} of {self._config.steps}")
         write_atomically(self._output / "train-codec.yaml", dump_settings(self._config).encode())
         every = self._config.save_every
         with Metrics(self._output, trainer.taken + 1) as metrics:

@@ -108,7 +108,7 @@ class TrainPlan:
             f"ranks: {self.ranks}"
             + (f", {self.parallel}" if self.ranks > 1 else "")
             + f"; {self.steps} steps"
-            + (f", going on from {self.resumed}" if self.resumed else "")
+            + (f", resuming from {self.resumed}" if self.resumed else "")
         )
         for phase in self.phases:
             found += _phase_lines(phase)

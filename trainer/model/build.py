@@ -126,7 +126,7 @@ def _from_scratch(config: TrainConfig, corpora: Corpora) -> Path:
     kept = corpora.kept()
     key = {"made_of": hash_number(config.model.model_dump(mode="json"), config.seed, sorted(kept))}
     if folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8")) == key:
-        log.info(f"going on from {folder}, which was made before")
+        log.info(f"resuming from {folder}, which was made before")
         return folder
     assets = output / _ASSETS
     tokenizer = _tokenizer(config, corpora, [row["text"] for row in kept.values() if row["text"]], assets)
