@@ -169,7 +169,7 @@ def measure(way: Way, config: VoxCPM2Config, device: torch.device, steps: int, p
     batches = BatchMaker(settings, maker, config, device)
     warm = 3
     reports: list[StepReport] = []
-    with Prefetcher(device.type == "cuda") as ahead:
+    with Prefetcher() as ahead:
         source: Any = Rows(way.positions)
         each = way.rows * way.accumulate
         make = step_maker(source, each, partial(batches.micro_batches, phase))

@@ -127,7 +127,7 @@ def ahead(folder: Path, rows: int, steps: int) -> float:
     """Return the mean wall seconds of steps that wait for COMPUTE_S, as for a GPU, while the next step is planned."""
     stream = stream_of(folder, rows)
     make = step_maker(stream, rows, lambda step, planned: [])
-    with Prefetcher(in_background=True) as prefetch:
+    with Prefetcher() as prefetch:
         for number, made in enumerate(prefetch.steps(make, range(steps + 2))):
             made()
             if number == 1:

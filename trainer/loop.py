@@ -91,7 +91,7 @@ def _train(
         metrics = stack.enter_context(Metrics(output, run.state.step + 1)) if ranks.first else None
         asked_to_stop = stack.enter_context(flag_on_signal())
         reporter = Reporter(config, run, ranks, maker, data.held, on_step, metrics, asked_to_stop)
-        ahead = stack.enter_context(Prefetcher(device.type == "cuda"))
+        ahead = stack.enter_context(Prefetcher())
         steps = _Run(config, run, parallel, maker, reporter, ahead, asked_to_stop)
         stack.callback(steps.close)
         steps.all_phases(data.mixtures, data.candidates)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ class Clock:
         return self.advance(1.0)
 
 
+class OnRequest(Prefetcher):
+    """Makes the input of a step when the step asks for it, in the step's thread."""
+
+    def steps(self, make: Callable[[int], Any], steps: Iterable[int]) -> Iterator[Callable[[], Any]]:
+        for step in steps:
+            yield cache(partial(make, step))
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
@@ -61,12 +70,12 @@ def steps_of(output: Path) -> list[dict[str, Any]]:
     return [row for row in read_metrics(output) if "speed/step_s" in row]
 
 
-@pytest.mark.parametrize("in_background", [False, True])
+@pytest.mark.parametrize("prefetcher", [Prefetcher, OnRequest])
 def test_a_slow_planner_shows_in_the_reports(
-    runs: Runs, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, in_background: bool
+    runs: Runs, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, prefetcher: type[Prefetcher]
 ) -> None:
     """Three steps of two rows: their 300 s of planning are in the steps' times, and without a thread in what they waited."""
-    monkeypatch.setattr("trainer.loop.Prefetcher", lambda _: Prefetcher(in_background))
+    monkeypatch.setattr("trainer.loop.Prefetcher", prefetcher)
     config = runs.config(tmp_path / "fast", {"steps": 3})
     train(config)
     fast = steps_of(tmp_path / "fast")
@@ -81,7 +90,7 @@ def test_a_slow_planner_shows_in_the_reports(
         assert row["speed/patches_per_s"] * row["speed/step_s"] == pytest.approx(
             before["speed/patches_per_s"] * before["speed/step_s"]
         )
-    if not in_background:
+    if prefetcher is OnRequest:
         assert all(row["speed/waited_share"] > 0.9 for row in slowed)
 
 
@@ -129,7 +138,7 @@ def test_a_step_is_planned_while_the_one_before_it_is_computed() -> None:
         planned[step].set()
         return []
 
-    with Prefetcher(in_background=True) as ahead:
+    with Prefetcher() as ahead:
         for step, made in enumerate(ahead.steps(step_maker(Rows(), 3, prepare), range(5))):
             assert made().after == {"next": 3 * (step + 1)} and made() is made()
             if step < 4:
@@ -139,14 +148,13 @@ def test_a_step_is_planned_while_the_one_before_it_is_computed() -> None:
     assert threads and threading.get_ident() not in threads
 
 
-@pytest.mark.parametrize("in_background", [False, True])
-def test_what_making_raises_is_raised_where_it_is_asked_for(in_background: bool) -> None:
+def test_what_making_raises_is_raised_where_it_is_asked_for() -> None:
     def make(step: int) -> int:
         if step == 1:
             raise ValueError("no sample fits")
         return step
 
-    with Prefetcher(in_background) as ahead:
+    with Prefetcher() as ahead:
         steps = ahead.steps(make, range(3))
         assert next(steps)() == 0
         made = next(steps)
@@ -155,8 +163,8 @@ def test_what_making_raises_is_raised_where_it_is_asked_for(in_background: bool)
 
 
 def test_a_thread_gives_the_same_losses(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(runs.config(tmp_path / "plain"))
-    monkeypatch.setattr("trainer.loop.Prefetcher", lambda _: Prefetcher(in_background=True))
     train(runs.config(tmp_path / "ahead", {"steps": 8}, steps=5))
     train(runs.config(tmp_path / "ahead", {"steps": 8}))
+    monkeypatch.setattr("trainer.loop.Prefetcher", OnRequest)
+    train(runs.config(tmp_path / "plain"))
     assert losses(tmp_path / "ahead") == losses(tmp_path / "plain")

@@ -1,4 +1,4 @@
-"""The batches of the steps, in the order of their random numbers. On a GPU the next batch is made while a step is computed."""
+"""The batches of the steps, in the order of their random numbers. The next batch is made while a step is computed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ T = TypeVar("T")
 class Batches(Generic[T]):
     """Batches that `make` draws one after the other, with a separate random generator.
 
-    In the background, the next batch is already being made when one is returned. `state` is the generator's state after the last
+    The next batch is already being made when one is returned. `state` is the generator's state after the last
     batch that was returned. So a run that resumes from it draws the same batches as an uninterrupted run.
     """
 
-    def __init__(self, make: Callable[[np.random.Generator], T], seed: int, in_background: bool) -> None:
-        self._make, self._prefetcher = make, Prefetcher(in_background)
+    def __init__(self, make: Callable[[np.random.Generator], T], seed: int) -> None:
+        self._make, self._prefetcher = make, Prefetcher()
         self.seek(np.random.default_rng(seed).bit_generator.state)
 
     def draw(self) -> T:

@@ -42,12 +42,10 @@ class CodecTrainer:
         seed: int,
         fresh: bool = False,
         memory_bytes: float = 4e9,
-        in_background: bool | None = None,
     ) -> None:
         """fresh: the codec has random weights, which are first scaled to the clips (see `initialise_codec`).
 
-        memory_bytes: maximum size of the latents and targets in memory if only the decoder is trained. in_background: make crops
-        while a step is computed; None: only on a GPU, since on a CPU the cores limit a step.
+        memory_bytes: maximum size of the latents and targets in memory if only the decoder is trained.
         """
         if not clips:
             raise TrainError("the codec has no clip to be trained on: the corpus has no kept segment with audio")
@@ -66,9 +64,7 @@ class CodecTrainer:
         def make(dice: np.random.Generator) -> Crops | EncodedCrops:
             return crops(codec, clips, fit, dice) if encoded is None else encoded.crops(fit, dice)
 
-        if in_background is None:
-            in_background = self._device.type == "cuda"
-        self._batches = Batches(make, seed, in_background)
+        self._batches = Batches(make, seed)
         self._optimizer = make_codec_optimizer(codec, fit.lr)
         self._trained = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         self._adversary: Adversary | None = None
