@@ -14,6 +14,8 @@ from catalogs.weights import registry
 from voxmill.cli import app
 
 pytestmark = pytest.mark.slow
+#: How the corpus is made. That several windows of a recording vote for its language: tests/pipeline/test_transcribe.py.
+MADE = ("--executor", "inline", "--set", "transcribe.beam_size=1", "--set", "transcribe.language_windows=1")
 
 
 def run(*arguments: str) -> Any:
@@ -45,9 +47,7 @@ def recordings(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def corpus(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpora") / "corpus"
-    summary = run(
-        "prepare", str(recordings), "--out", str(folder), "--executor", "inline", "--set", "transcribe.beam_size=1"
-    )
+    summary = run("prepare", str(recordings), "--out", str(folder), *MADE)
     assert summary["sources"] == 8 and summary["ignored_files"] == 1
     assert summary["kept"] >= 4
     assert [Path(row["path"]).name for row in summary["quarantined"]] == ["not_audio.wav"]
@@ -105,33 +105,20 @@ def test_music_is_no_speech_and_keeps_its_row(corpus: Path) -> None:
 
 def test_running_again_does_nothing(corpus: Path, recordings: Path) -> None:
     before = run("query", str(corpus), "select segment_id from segments order by 1")
-    summary = run(
-        "prepare", str(recordings), "--out", str(corpus), "--executor", "inline", "--set", "transcribe.beam_size=1"
-    )
+    summary = run("prepare", str(recordings), "--out", str(corpus), *MADE)
     assert summary["already_there"] == 8 and summary["segments"] == 0
     assert run("query", str(corpus), "select segment_id from segments order by 1") == before
 
 
 def test_a_recording_that_is_added_is_all_that_is_done(corpus: Path, recordings: Path, corpora: Path) -> None:
-    shutil.copy(corpora / "read" / "LJ002-0020.flac", recordings / "added.flac")
-    summary = run(
-        "prepare", str(recordings), "--out", str(corpus), "--executor", "inline", "--set", "transcribe.beam_size=1"
-    )
+    shutil.copy(sorted((corpora / "ravdess" / "actor_02").glob("*.flac"))[4], recordings / "added.flac")
+    summary = run("prepare", str(recordings), "--out", str(corpus), *MADE)
     assert summary["already_there"] == 8 and summary["sessions"] == 1
     assert run("fsck", str(corpus)) == []
 
 
 def test_other_settings_are_refused_until_asked_for(corpus: Path, recordings: Path) -> None:
-    arguments = [
-        "prepare",
-        str(recordings),
-        "--out",
-        str(corpus),
-        "--executor",
-        "inline",
-        "--set",
-        "transcribe.beam_size=2",
-    ]
+    arguments = ["prepare", str(recordings), "--out", str(corpus), *MADE, "--set", "transcribe.beam_size=2"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1 and "--redo" in str(done.exception)
 
