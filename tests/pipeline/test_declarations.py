@@ -30,7 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "separate": {"mode": "off"},
     "find_turns": {"threshold": 1.0},
     "segment": {"min_s": 0.3, "target_s": 1.0},
-    "transcribe": {"second_pass_on": "all", "beam_size": 1},
+    "transcribe": {"second_pass_on": "all", "beam_size": 1, "language_windows": 1},
     "refine_cuts": {"lengths": {60.0: 1.0}, "join_logprob": -9.0, "cut_off": 1.0},
     "embed_speaker": {"cluster_threshold": -1.0},
     "mine_references": {
