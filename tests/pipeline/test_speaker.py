@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from sessions import make_stage, run_stages, session_of, session_of_samples
 
 from catalogs.corpus.thresholds import Thresholds
 from pipeline.records import PCM_RATE, Segment, Session
+from pipeline.stage import Stage
 from pipeline.voice.clusters import cluster
 from pipeline.voice.ge2e import mel_filters
 from pipeline.voice.gender import gender_from_pitch
@@ -21,11 +24,16 @@ from pipeline.voice.references import mine
 
 
 @pytest.fixture(scope="module")
-def ravdess(corpora: Path) -> tuple[np.ndarray, np.ndarray]:
+def embed() -> Stage[Any]:
+    return make_stage("embed_speaker")
+
+
+@pytest.fixture(scope="module")
+def ravdess(corpora: Path, embed: Stage[Any]) -> tuple[np.ndarray, np.ndarray]:
     """(prints [N, 256], speakers [N]) of the calm and neutral clips of twelve actors."""
     rows = map(json.loads, (corpora / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
     chosen = [row for row in rows if row["corpus"] == "RAVDESS" and row["emotion"] in ("neutral", "calm")]
-    decode, embed = make_stage("decode"), make_stage("embed_speaker")
+    decode = make_stage("decode")
     prints: list[np.ndarray] = []
     for row in chosen:
         session = decode(session_of(corpora / row["path"]))
@@ -55,8 +63,7 @@ def test_the_closest_clip_is_of_the_same_actor(ravdess: tuple[np.ndarray, np.nda
     assert (speakers[cosine.argmax(axis=1)] == speakers).mean() > 0.8
 
 
-def test_prints_do_not_depend_on_the_level_and_silence_has_none(corpora: Path) -> None:
-    embed = make_stage("embed_speaker")
+def test_prints_do_not_depend_on_the_level_and_silence_has_none(corpora: Path, embed: Stage[Any]) -> None:
     audio = run_stages(session_of(corpora / "read" / "jfk.flac"), "decode").windows[0].pcm / np.float32(32768)
     session = session_of_samples(audio * 0.1, audio * 0.02, np.zeros(PCM_RATE))
     for seq, recording in enumerate(session.recordings):
@@ -70,8 +77,7 @@ def test_prints_do_not_depend_on_the_level_and_silence_has_none(corpora: Path) -
     assert not session.quarantine
 
 
-def test_purity_is_low_where_two_voices_speak(corpora: Path) -> None:
-    embed = make_stage("embed_speaker")
+def test_purity_is_low_where_two_voices_speak(corpora: Path, embed: Stage[Any]) -> None:
     man, woman = (
         run_stages(session_of(corpora / "ravdess" / clip), "decode").windows[0].pcm[PCM_RATE:-PCM_RATE]
         / np.float32(32768)
@@ -89,11 +95,15 @@ def voices_of(corpora: Path) -> dict[str, list[np.ndarray]]:
     """Two utterances of 2.5 to 6 s of each reader, at one level and without the silence around them."""
     rows = map(json.loads, (corpora / "world" / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
     paths: dict[str, list[Path]] = {}
+    seconds: Counter[str] = Counter()
     for row in rows:
         if row["corpus"] in ("AISHELL-3", "LibriSpeech", "KAIST-Selvas-Main", "VCTK") and not row.get("fault"):
             paths.setdefault(str(row["speaker"]), []).append(corpora / "world" / row["path"])
+            seconds[str(row["speaker"])] += row["duration_s"]
     found = {}
     for speaker, own in paths.items():
+        if seconds[speaker] < 5.0:
+            continue  # Less than two utterances.
         session = run_stages(session_of(*own), "decode", "detect_speech", "segment")
         longer = [session.audio(s)[: 6 * PCM_RATE] for s in session.alive() if s.duration_s > 2.5]
         if len(longer) >= 2:
@@ -101,18 +111,18 @@ def voices_of(corpora: Path) -> dict[str, list[np.ndarray]]:
     return found
 
 
-def purities(clips: list[np.ndarray]) -> np.ndarray:
+def purities(embed: Stage[Any], clips: list[np.ndarray]) -> np.ndarray:
     session = session_of_samples(*clips)
     for seq, recording in enumerate(session.recordings):
         session.segments.append(Segment(recording.source.source_id, seq, 0.0, recording.duration_s))
-    make_stage("embed_speaker")(session)
+    embed(session)
     assert [reason for s in session.segments for reason in Thresholds(require_text=False).reasons(vars(s))] == [
         "mixed_speakers" for s in session.segments if (s.speaker_purity or 1) < LEAST_PURITY["ge2e"]
     ]
     return np.array([segment.speaker_purity for segment in session.segments])
 
 
-def test_a_second_voice_without_a_pause_is_noticed(corpora: Path) -> None:
+def test_a_second_voice_without_a_pause_is_noticed(corpora: Path, embed: Stage[Any]) -> None:
     voices = voices_of(corpora)
     assert len(voices) >= 6
     names = sorted(voices)
@@ -125,10 +135,10 @@ def test_a_second_voice_without_a_pause_is_noticed(corpora: Path) -> None:
         both = first[-half:] + second[:half]
         overlapped.append(np.concatenate([first[:-half], both, second[half:]]))
     least = LEAST_PURITY["ge2e"]
-    single = purities([clip for own in voices.values() for clip in own])
+    single = purities(embed, [clip for own in voices.values() for clip in own])
     assert (single < least).mean() <= 0.05
-    assert (purities(spliced) < least).mean() >= 0.7
-    assert (purities(overlapped) < least).mean() >= 0.7
+    assert (purities(embed, spliced) < least).mean() >= 0.7
+    assert (purities(embed, overlapped) < least).mean() >= 0.7
 
 
 @settings(max_examples=60, deadline=None)
