@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -197,6 +197,14 @@ class PrepareConfig(BaseModel):
         return list(names)
 
 
+class _Staged(PrepareConfig):
+    """Settings with a field per stage."""
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], PrepareConfig], tuple[dict[str, Any]]]:
+        """Pickle the values: the class is made from the stages, so another process must make it again."""
+        return _built, (self.model_dump(),)
+
+
 def _with_stages(base: type[PrepareConfig], names: Iterable[str], chain: Chain) -> type[PrepareConfig]:
     """Return `base` with one field per stage, named like the stage. Raises SettingsError if a setting has that name
     already."""
@@ -207,7 +215,7 @@ def _with_stages(base: type[PrepareConfig], names: Iterable[str], chain: Chain) 
     return create_model("PrepareConfig", __base__=base, **fields)
 
 
-StagedConfig: type[PrepareConfig] = _with_stages(PrepareConfig, make_chain(()).names, make_chain(()))
+StagedConfig: type[PrepareConfig] = _with_stages(_Staged, make_chain(()).names, make_chain(()))
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> PrepareConfig:
@@ -220,14 +228,19 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
         raise SettingsError(f"no profile {profile!r}; profiles: small, studio")
     values = _merge(parse_yaml(recipe.read_text(encoding="utf-8"), recipe.name), asked)
     ignored = _drop_removed(values)
+    config = _built(values)
+    config._ignored = ignored
+    return config
+
+
+def _built(values: dict[str, Any]) -> PrepareConfig:
+    """Return the settings with a field per stage, those of other packages included. Raises SettingsError."""
     added = validate_settings(_Added, {"stages": values.get("stages", ())}).stages
     try:
         chain = make_chain(added)
     except ExtensionError as error:
         raise SettingsError(f"setting stages: {error}") from error
-    config = validate_settings(_with_stages(StagedConfig, chain.places, chain) if added else StagedConfig, values)
-    config._ignored = ignored
-    return config
+    return validate_settings(_with_stages(StagedConfig, chain.places, chain) if added else StagedConfig, values)
 
 
 def _drop_removed(values: dict[str, Any]) -> list[str]:

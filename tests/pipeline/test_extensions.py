@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import sys
 from collections.abc import Iterator
@@ -146,6 +147,9 @@ def test_a_stage_of_another_package_runs_where_it_is_put_with_its_settings(elsew
     # What a run writes down is what the next one reads.
     (tmp_path / "prepare.yaml").write_text(dump_settings(config), encoding="utf-8")
     assert fingerprint(load_config(tmp_path / "prepare.yaml")) == fingerprint(config)
+    # And what another process is sent.
+    again = pickle.loads(pickle.dumps(config))
+    assert again.model_dump() == config.model_dump() and fingerprint(again) == fingerprint(config)
 
 
 def test_it_is_in_the_fingerprint_if_it_is_used(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

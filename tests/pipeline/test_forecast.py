@@ -85,12 +85,13 @@ def test_excerpts_begin_and_end_in_pauses(tmp_path: Path, ending: str) -> None:
 
 
 def test_a_forecast_of_silence_and_of_nothing(tmp_path: Path) -> None:
-    """Noise has no speech: nothing is kept, what cannot be read is counted, and nothing is written."""
+    """Noise has no speech: nothing is kept, what cannot be read is counted, and nothing is written. With the settings of a run,
+    so in other processes."""
     folder = tmp_path / "in"
     for i in range(2):
         write(folder / f"{i}.wav", noise(30.0, 16_000, level=0.001, seed=i), 16_000)
     (folder / "broken.flac").write_bytes(b"fLaC" + bytes(100))
-    config = load_config(None, ["engine.executor=inline"])
+    config = load_config()
     if missing := [name for name in config.weights() if not registry.available(name)]:
         pytest.skip(f"the weights {', '.join(missing)} are not here (voxmill models pull small)")
     out = tmp_path / "corpus"
