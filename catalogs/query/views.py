@@ -95,7 +95,10 @@ def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Pat
         with asking(root):
             connection = duckdb.connect(str(draft))
             try:
+                # One transaction: DuckDB would flush each of the 150 statements to the disk separately.
+                connection.begin()
                 connection.execute(_sql(connection, root, files, limits))
+                connection.commit()
             finally:
                 connection.close()
         os.replace(draft, catalog_path(root))  # noqa: PTH105 - atomic

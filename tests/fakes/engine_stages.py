@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from catalogs.corpus.ids import other_channel_id
-from pipeline.records import Recording, Segment, Session, SpeechSpan
+from pipeline.records import Recording, Segment, Session, Source, SpeechSpan
 from pipeline.stage import LoadError, Stage, StageConfig, StageError
 
 
@@ -201,3 +201,14 @@ def out_of_memory(kind: str) -> Exception:
     if kind == "python":
         return MemoryError()
     return RuntimeError("CUDA failed with error out of memory")
+
+
+def session(name: str, *paths: str, folder: Path) -> Session:
+    """A session as the plan has it; its recordings need not exist."""
+    recordings = [Recording(Source(f"{name}-{p}", str(folder / p), p, name, 1, "0" * 64)) for p in paths]
+    return Session(name, "fp", str(folder / "spool"), recordings)
+
+
+def statuses(session: Session) -> dict[str, str]:
+    """{path of the recording: its status}."""
+    return {recording.source.relative_path: recording.status for recording in session.recordings}
