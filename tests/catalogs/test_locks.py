@@ -94,6 +94,19 @@ def test_a_sweep_between_any_two_steps_of_a_writer_changes_nothing(tmp_path: Pat
     assert place > 30, "there are so many steps"
 
 
+def test_a_writer_whose_lock_was_swept_as_it_began_has_another_one(tmp_path: Path) -> None:
+    """Otherwise a second sweep would take its folder from it."""
+
+    def begin_and_sweep() -> None:
+        with own_scratch(tmp_path / "tmp") as folder:
+            assert sweep_tmp(tmp_path) == 0 and folder.is_dir()
+
+    place = 1
+    while meets(begin_and_sweep, lambda: sweep_tmp(tmp_path), place):
+        place += 1
+    assert place > 30, "there are so many steps"
+
+
 @pytest.mark.parametrize("other", ["sweep", "writer begins", "writer ends", "writer comes and goes"])
 def test_whatever_comes_between_any_two_steps_of_a_sweep(tmp_path: Path, other: str) -> None:
     tmp = tmp_path / "tmp"
