@@ -51,8 +51,12 @@ GROUP BY ALL;
 -- Where every recorded second went: the rows' seconds add up to the recordings' duration. A rejected segment counts once,
 -- under its first reason; `segments_any` and `seconds_any` count it under each of its reasons.
 CREATE VIEW funnel AS
-WITH spoken AS (
-    SELECT source_id, sum(duration_s) AS seconds FROM segments GROUP BY source_id
+-- Of the segments, only these sums are read: DuckDB would read, and plan, the view `segments` once for each mention of it.
+WITH sums AS MATERIALIZED (
+    SELECT source_id, kept, reasons, count(*) AS segments, sum(duration_s) AS seconds FROM segments GROUP BY ALL
+),
+spoken AS (
+    SELECT source_id, sum(seconds) AS seconds FROM sums GROUP BY source_id
 ),
 accounts AS (
     SELECT
@@ -63,12 +67,12 @@ accounts AS (
     FROM recordings AS recording LEFT JOIN spoken USING (source_id)
 ),
 by_first AS (
-    SELECT reasons[1] AS reason, count(*) AS segments, sum(duration_s) AS seconds
-    FROM segments WHERE NOT kept GROUP BY ALL
+    SELECT reasons[1] AS reason, sum(segments) AS segments, sum(seconds) AS seconds
+    FROM sums WHERE NOT kept GROUP BY ALL
 ),
 by_any AS (
-    SELECT reason, count(*) AS segments, sum(duration_s) AS seconds
-    FROM (SELECT unnest(reasons) AS reason, duration_s FROM segments WHERE NOT kept) GROUP BY ALL
+    SELECT reason, sum(segments) AS segments, sum(seconds) AS seconds
+    FROM (SELECT unnest(reasons) AS reason, segments, seconds FROM sums WHERE NOT kept) GROUP BY ALL
 ),
 parts AS (
     SELECT 1 AS step, 'quarantined' AS outcome, 'quarantined' AS reason, 0 AS segments,
@@ -82,8 +86,8 @@ parts AS (
         by_any.segments, by_any.seconds
     FROM by_any LEFT JOIN by_first USING (reason)
     UNION ALL
-    SELECT 4, 'kept', 'kept', count(*), sum(duration_s), count(*), sum(duration_s)
-    FROM segments WHERE kept HAVING count(*) > 0
+    SELECT 4, 'kept', 'kept', sum(segments), sum(seconds), sum(segments), sum(seconds)
+    FROM sums WHERE kept HAVING count(*) > 0
     UNION ALL
     SELECT 5, 'unaccounted', 'unaccounted', 0, sum(duration_s - silence_s - spoken_s), 0,
         sum(duration_s - silence_s - spoken_s)

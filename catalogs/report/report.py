@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,43 +191,54 @@ def _charts(connection: duckdb.DuckDBPyConnection, thresholds: Thresholds) -> li
     limits: dict[str, list[float]] = {}
     for rule, limit in thresholds.limits():
         limits.setdefault(rule.column, []).append(limit)
-    charts = []
-    for column in SEGMENT:
-        data = _histogram(connection, column, limits.get(column.name, [])) if column.histogram else None
-        if data is not None:
-            chart = {"label": data.label, "unit": data.unit, "column": column.name}
-            charts.append(chart | {"svg": histogram_svg(data)})
-    return charts
+    shown = [column for column in SEGMENT if column.histogram]
+    return [
+        {"label": data.label, "unit": data.unit, "column": column.name, "svg": histogram_svg(data)}
+        for column, data in _histograms(connection, shown, limits)
+    ]
 
 
-def _histogram(connection: duckdb.DuckDBPyConnection, shown: Column, limits: list[float]) -> Histogram | None:
+def _histograms(
+    connection: duckdb.DuckDBPyConnection, shown: Sequence[Column], limits: Mapping[str, list[float]]
+) -> Iterator[tuple[Column, Histogram]]:
     """Count segments in bins over the 0.5 to 99.5 % quantiles and the limits near them; the end bins hold all values beyond.
 
-    Return None if the column has no finite value.
+    Columns without a finite value are left out. There are two queries for all columns: to plan a query over the view `segments`
+    takes longer than to read a small corpus.
     """
-    column = shown.name
-    edges = connection.execute(
-        f"SELECT quantile_cont({column}, 0.005), quantile_cont({column}, 0.995) FROM segments WHERE isfinite({column})"
-    ).fetchall()[0]
-    if edges[0] is None:
-        return None
-    low, high = float(edges[0]), float(edges[1])
+    ends = ", ".join(f"quantile_cont({c.name}, [0.005, 0.995]) FILTER (isfinite({c.name}))" for c in shown)
+    quantiles = connection.execute(f"SELECT {ends} FROM segments").fetchall()[0]
+    ranges = {
+        column: _range([float(end) for end in found], limits.get(column.name, ()))
+        for column, found in zip(shown, quantiles, strict=True)
+        if found is not None
+    }
+    if not ranges:
+        return
+    bins = ", ".join(f"histogram({_bin_sql(column.name, *ends)})" for column, ends in ranges.items())
+    counted = connection.execute(f"SELECT kept, {bins} FROM segments GROUP BY kept").fetchall()
+    for at, (column, (low, high)) in enumerate(ranges.items(), 1):
+        counts = {row[0]: row[at] or {} for row in counted}
+        kept, rejected = ([counts.get(side, {}).get(n, 0) for n in range(_BINS)] for side in (True, False))
+        drawn = [limit for limit in limits.get(column.name, ()) if low <= limit <= high]
+        yield column, Histogram(column.histogram or column.name, column.unit, low, high, kept, rejected, drawn)
+
+
+def _range(ends: Sequence[float], limits: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of the axis for values between `ends`, with some margin."""
+    low, high = ends
     spread = max(high - low, 1e-3)
     for limit in limits:  # A limit far from all data is left out: it would squeeze the data into one bin.
         if low - spread <= limit <= high + spread:
             low, high = min(low, limit), max(high, limit)
     margin = 0.02 * max(high - low, 1e-3)
-    low, high = low - margin, high + margin
+    return low - margin, high + margin
+
+
+def _bin_sql(column: str, low: float, high: float) -> str:
+    """Return the number of a value's bin, null for a value that is not finite."""
     place = f"CAST(floor(({column} - {low!r}) / {(high - low) / _BINS!r}) AS INT)"
-    counted = connection.execute(
-        f"SELECT kept, greatest(0, least({_BINS - 1}, {place})) AS bin, count(*) "
-        f"FROM segments WHERE isfinite({column}) GROUP BY ALL"
-    ).fetchall()
-    kept, rejected = [0] * _BINS, [0] * _BINS
-    for is_kept, number, count in counted:
-        (kept if is_kept else rejected)[number] = count
-    label = shown.histogram or column
-    return Histogram(label, shown.unit, low, high, kept, rejected, [limit for limit in limits if low <= limit <= high])
+    return f"CASE WHEN isfinite({column}) THEN greatest(0, least({_BINS - 1}, {place})) END"
 
 
 def _rejected_clips(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -195,30 +196,28 @@ def test_a_killed_writer_loses_and_doubles_nothing(tmp_path: Path) -> None:
     root = tmp_path / "c"
     create_corpus(root)
     script = (
-        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "import os, sys; sys.path[:0] = sys.argv[2:]\n"
         "from corpus_builders import make_unit; from catalogs.corpus.commit import commit_unit\n"
-        "units = [make_unit(f'k{n}', 3) for n in range(60)]; print('ready', flush=True)\n"
-        "for unit in units: commit_unit(sys.argv[1], unit)\n"
+        "sync = os.fsync\n"
+        "os.fsync = lambda handle: (print('sync', flush=True), sync(handle))\n"
+        "for n in range(30): commit_unit(sys.argv[1], make_unit(f'k{n}', 3))\n"
     )
     here = Path(__file__).resolve().parent
     killed = 0
-    for more in (1, 5, 8, 12, 60):
-        wanted = len(committed_units(root)) + more
+    # Each time at another step of a unit, some units after the last: a unit takes about ten.
+    for steps in (3, 27, 51, 78, 10**9):
         command: list[str | Path] = [sys.executable, "-c", script, root, here, here.parents[1]]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
-        process.stdout.readline()
-        # Somewhere in the unit after the last of them: the reading of the folder takes its time, too.
-        while process.poll() is None and len(committed_units(root)) < wanted:
-            pass
-        killed += process.poll() is None
+        reached = sum(1 for _ in itertools.islice(process.stdout, steps))
+        killed += reached == steps
         process.kill()
         process.wait()
         process.stdout.close()
         assert [problem for problem in fsck(root) if problem.severity == "error"] == []
-    assert killed >= 2
-    assert len(committed_units(root)) == 60
-    assert len(Corpus(root)) == 180
+    assert killed == 4
+    assert len(committed_units(root)) == 30
+    assert len(Corpus(root)) == 90
     sweep_tmp(root)
     fsck(root, repair=True)
     assert fsck(root) == []

@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -62,6 +66,79 @@ def test_what_has_no_lock_has_no_owner(tmp_path: Path) -> None:
     assert list(tmp.iterdir()) == []
 
 
+def meets(work: Callable[[], object], between: Callable[[], object], place: int) -> bool:
+    """Do `work`, and `between` right before its call number `place` of a built-in function; False if it makes fewer."""
+    calls = 0
+
+    def hear(frame: FrameType, event: str, called: Any) -> None:
+        nonlocal calls
+        calls += event == "c_call"
+        if event == "c_call" and calls == place:
+            sys.setprofile(None)
+            between()
+
+    sys.setprofile(hear)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls == place
+
+
+def test_a_sweep_between_any_two_steps_of_a_writer_changes_nothing(tmp_path: Path) -> None:
+    place, final = 1, tmp_path / "annotations" / "x"
+    while meets(lambda: write_in_corpus(tmp_path, final, b"words"), lambda: sweep_tmp(tmp_path), place):
+        assert final.read_bytes() == b"words" and list((tmp_path / "tmp").iterdir()) == []
+        final.unlink()
+        place += 1
+    assert place > 30, "there are so many steps"
+
+
+def test_a_writer_whose_lock_was_swept_as_it_began_has_another_one(tmp_path: Path) -> None:
+    """Otherwise a second sweep would take its folder from it."""
+
+    def begin_and_sweep() -> None:
+        with own_scratch(tmp_path / "tmp") as folder:
+            assert sweep_tmp(tmp_path) == 0 and folder.is_dir()
+
+    place = 1
+    while meets(begin_and_sweep, lambda: sweep_tmp(tmp_path), place):
+        place += 1
+    assert place > 30, "there are so many steps"
+
+
+@pytest.mark.parametrize("other", ["sweep", "writer begins", "writer ends", "writer comes and goes"])
+def test_whatever_comes_between_any_two_steps_of_a_sweep(tmp_path: Path, other: str) -> None:
+    tmp = tmp_path / "tmp"
+    place, reached = 0, True
+    while reached:
+        place += 1
+        with ExitStack() as alive, ExitStack() as later:
+            (tmp / "w-dead").mkdir(parents=True)
+            (tmp / "w-dead" / "draft").write_bytes(b"12345")
+            (tmp / "w-dead.lock").touch()
+            (tmp / "old").write_bytes(b"x" * 7)
+            writers = [] if other != "writer ends" else [alive.enter_context(own_scratch(tmp))]
+
+            def between(writers: list[Path] = writers, alive: ExitStack = alive, later: ExitStack = later) -> None:
+                if other == "sweep":
+                    sweep_tmp(tmp_path)
+                elif other == "writer begins":
+                    writers.append(later.enter_context(own_scratch(tmp)))
+                elif other == "writer ends":
+                    alive.close()
+                    writers.clear()
+                else:
+                    write_in_corpus(tmp_path, tmp_path / "annotations" / "x", b"words")
+
+            reached = meets(lambda: sweep_tmp(tmp_path), between, place)
+            assert {path.name for path in tmp.iterdir()} == {
+                name for w in writers for name in (w.name, f"{w.name}.lock")
+            }
+        assert list(tmp.iterdir()) == []
+    assert place > 30, "there are so many steps"
+
+
 def test_writers_and_sweepers_do_not_disturb_each_other(tmp_path: Path) -> None:
     """Threads change places in the middle of a sweep: what another sweep or its writer removed meanwhile does not raise."""
     tmp = tmp_path / "tmp"
@@ -82,7 +159,7 @@ def test_writers_and_sweepers_do_not_disturb_each_other(tmp_path: Path) -> None:
     for sweeper in sweepers:
         sweeper.start()
     try:
-        for number in range(500):
+        for number in range(100):
             write_in_corpus(tmp_path, tmp_path / "annotations" / str(number), b"words")
     finally:
         done.set()
@@ -90,7 +167,7 @@ def test_writers_and_sweepers_do_not_disturb_each_other(tmp_path: Path) -> None:
             sweeper.join()
         sys.setswitchinterval(switches)
     assert failures == []
-    assert len(list((tmp_path / "annotations").iterdir())) == 500
+    assert len(list((tmp_path / "annotations").iterdir())) == 100
 
 
 def test_a_second_run_is_refused_and_a_look_at_the_lock_refuses_nobody(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.thresholds import change_thresholds
-from catalogs.query.views import query
+from catalogs.query.views import connect
 from pipeline.engine.api import Event, SessionDone
 from pipeline.engine.progress import Progress
 from pipeline.prepare import prepare
@@ -151,16 +151,17 @@ class World:
         for corpus in (self.corpus, self.fresh):
             self.set_thresholds(corpus)
 
-    def state(self, corpus: Path) -> dict[str, list[tuple[Any, ...]]]:
-        """What the corpus says of the files that are there now, every row, so that what is there twice shows."""
-        present = [row[0] for row in query(self.fresh, "select source_id from recordings")[1]]
-        ids = "(" + ", ".join(f"'{source}'" for source in [*present, ""]) + ")"
-        sqls = {
-            "segments": f"select segment_id, kept from segments where source_id in {ids} order by 1",
-            "recordings": f"select source_id, status from recordings where source_id in {ids} order by 1",
-            "quarantine": "select path, stage, cause from quarantine order by 1, 2, 3",
-        }
-        return {name: query(corpus, sql)[1] for name, sql in sqls.items()}
+    def states(self) -> list[dict[str, list[tuple[Any, ...]]]]:
+        """What the corpus and a fresh one say of the files that are there now, every row, so that what is there twice shows."""
+        with connect(self.fresh) as fresh, connect(self.corpus) as aged:
+            present = [source for (source,) in fresh.execute("select source_id from recordings").fetchall()]
+            ids = "(" + ", ".join(f"'{source}'" for source in [*present, ""]) + ")"
+            sqls = {
+                "segments": f"select segment_id, kept from segments where source_id in {ids} order by 1",
+                "recordings": f"select source_id, status from recordings where source_id in {ids} order by 1",
+                "quarantine": "select path, stage, cause from quarantine order by 1, 2, 3",
+            }
+            return [{name: c.execute(sql).fetchall() for name, sql in sqls.items()} for c in (aged, fresh)]
 
 
 A, B, C = FILES
@@ -188,5 +189,6 @@ def test_a_last_run_ends_where_a_fresh_one_does(steps: list[Step]) -> None:
             world.do(*step)
         world.finish()
         note(f"steps: {steps}")
-        assert world.state(world.corpus) == world.state(world.fresh)
+        aged, fresh = world.states()
+        assert aged == fresh
         assert [problem for problem in fsck(world.corpus, hashes=False) if problem.severity == "error"] == []
