@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.engine_stages import TroubleConfig
-from test_engine import SECOND, TROUBLE, drive, session, statuses
+from fakes.engine_stages import TroubleConfig, session, statuses
+from test_engine import SECOND, TROUBLE, drive
 
 from catalogs.settings import SettingsError
 from pipeline.config import load_config
