@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fakes import chaos_run
 from fakes.processes import PATIENCE_S, family, gone
 from fakes.recordings import noise, write
 
@@ -17,6 +18,8 @@ from catalogs.corpus.reader import Corpus
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow]
 
+SESSIONS = 9
+"""The node goes down after two of them."""
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
@@ -53,11 +56,11 @@ def ids(corpus: Path) -> list[str]:
 
 def test_a_node_that_goes_down_costs_nothing(tmp_path: Path) -> None:
     sources = tmp_path / "sources"
-    for index in range(12):
+    for index in range(SESSIONS):
         for take in range(2):
             samples = noise(4.6, 16_000, seed=10 * index + take)
             write(sources / f"session{index:02d}" / f"take{take}.wav", samples, 16_000)
-    run("fakes.chaos_run", str(sources), str(tmp_path / "alone"), 'executor="inline"')
+    assert chaos_run.main(str(sources), str(tmp_path / "alone"), 'executor="inline"') == 0
 
     out = run("fakes.cluster_run", str(sources), str(tmp_path / "cluster"), "worker")
     lines = out.splitlines()
@@ -66,6 +69,6 @@ def test_a_node_that_goes_down_costs_nothing(tmp_path: Path) -> None:
     assert int(taken.split()[5]) > 0, f"the node had no work: {taken}"
     assert not [line for line in lines if line.startswith("STRIKE")], "a node's death is nobody's fault"
     summary = json.loads(lines[-1])
-    assert summary["sessions"] == 12 and summary["quarantined"] == []
+    assert summary["sessions"] == SESSIONS and summary["quarantined"] == []
     assert ids(tmp_path / "cluster") == ids(tmp_path / "alone")
     assert [problem for problem in fsck(tmp_path / "cluster") if problem.severity == "error"] == []
