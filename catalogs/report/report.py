@@ -203,16 +203,15 @@ def _histograms(
 ) -> Iterator[tuple[Column, Histogram]]:
     """Count segments in bins over the 0.5 to 99.5 % quantiles and the limits near them; the end bins hold all values beyond.
 
-    Columns without a finite value are left out. There are two queries for all columns: to plan a query over the view `segments`
-    takes longer than to read a small corpus.
+    Columns without a finite value are left out. All bins are counted in one query: to plan one over the view `segments` takes
+    longer than to read a small corpus. DuckDB holds all values of a column for its quantiles, so each column has its own query.
     """
-    ends = ", ".join(f"quantile_cont({c.name}, [0.005, 0.995]) FILTER (isfinite({c.name}))" for c in shown)
-    quantiles = connection.execute(f"SELECT {ends} FROM segments").fetchall()[0]
-    ranges = {
-        column: _range([float(end) for end in found], limits.get(column.name, ()))
-        for column, found in zip(shown, quantiles, strict=True)
-        if found is not None
-    }
+    ranges = {}
+    for column in shown:
+        ends = f"quantile_cont({column.name}, [0.005, 0.995]) FILTER (isfinite({column.name}))"
+        found = connection.execute(f"SELECT {ends} FROM segments").fetchall()[0][0]
+        if found is not None:
+            ranges[column] = _range([float(end) for end in found], limits.get(column.name, ()))
     if not ranges:
         return
     bins = ", ".join(f"histogram({_bin_sql(column.name, *ends)})" for column, ends in ranges.items())
