@@ -170,7 +170,7 @@ def test_a_run_without_anything_to_do_says_what_the_corpus_has(tmp_path: Path) -
     create_corpus(tmp_path / "my corpus")
     commit_unit(tmp_path / "my corpus", make_unit("a", 6))
     line = nothing_to_do(tmp_path / "my corpus")
-    assert line.startswith(f"nothing to do; '{tmp_path}/my corpus' has 1 recording, 0.00 hours kept")
+    assert line.startswith(f"nothing to do; '{tmp_path}/my corpus' has 1 recording, 7.5 s kept")
 
 
 def test_a_name_that_is_unknown_is_refused_also_with_default(corpus: Path) -> None:
