@@ -19,6 +19,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 DURATIONS = REPOSITORY / "tests" / "durations.json"
 """Seconds by test file. VOXMILL_TEST_DURATIONS=1 makes a run of the suite write it."""
 _QUICK_S = 5.0
+_ON_RAY = ("test_engine.py", "test_forecast.py", "test_progress.py", "test_train_ray.py")
+"""Files that ask for `ray_node`: in one process, since a Ray that waits uses 2 % of a core in each."""
 _SEED_NAME = "VOXMILL_TEST_SEED"
 _SEED = int(os.environ.setdefault(_SEED_NAME, str(secrets.randbelow(2**31))))
 """In the environment, so that the processes that pytest-xdist starts have the same one."""
@@ -84,9 +86,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def scope_of(nodeid: str) -> str:
-    """The name of the file that a test is in: the tests of one name stay together."""
+    """The name of the file that a test is in, or of several files: the tests of one name stay together."""
     name = nodeid.split("::")[0].rpartition("/")[2]
-    return "golden" if name.startswith("test_golden_") else name
+    return "golden" if name.startswith("test_golden_") else "ray" if name in _ON_RAY else name
 
 
 _taken: defaultdict[str, float] = defaultdict(float)

@@ -25,7 +25,8 @@ class TroubleConfig(StageConfig):
     harmless: bool = False
     """No recording meets its fate: what an unbroken run of the same recordings gives."""
     fates: str = ""
-    """A folder where a file of a recording's name says what it meets: data, machine, bug, memory, library, limit, kill."""
+    """A folder where a file of a recording's name says what it meets: data, machine, bug, memory, library, limit, kill, wait (until
+    the file is gone)."""
 
 
 class Trouble(Stage[TroubleConfig]):
@@ -83,6 +84,8 @@ def meet_fate(folder: str, name: str) -> None:
     """Fail as a file of this name in the folder says."""
     note = Path(folder) / name
     fate = note.read_text() if folder and note.is_file() else ""
+    while fate == "wait" and note.is_file():
+        time.sleep(0.05)
     if fate == "data":
         raise StageError("this recording is bad on purpose")
     if fate == "machine":

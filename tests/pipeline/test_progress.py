@@ -146,15 +146,24 @@ def test_recordings_count_before_there_are_segments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("executor", ["inline", "ray"])
 def test_the_driver_hears_of_it(executor: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    groups = [StageGroup((StageSpec(TROUBLE, TroubleConfig(seconds=1.5)), StageSpec(SECOND, TroubleConfig())))]
+    """The second recording is worked on until the driver has heard of it."""
+    fates = tmp_path / "fates"
+    fates.mkdir()
+    (fates / "b.wav").write_text("wait")
+    trouble = TroubleConfig(fates=str(fates))
+    groups = [StageGroup((StageSpec(TROUBLE, trouble), StageSpec(SECOND, TroubleConfig())))]
     engine: Any = InlineEngine(groups, tmp_path / "marks")
     if executor == "ray":
         request.getfixturevalue("ray_node")
         from pipeline.engine.ray_engine import RayEngine
 
         engine = RayEngine(groups, tmp_path / "marks", tmp_path / "strikes")
+    events = []
     try:
-        events = list(engine.run(iter([session("s", "a.wav", "b.wav", "c.wav", folder=tmp_path)])))
+        for event in engine.run(iter([session("s", "a.wav", "b.wav", "c.wav", folder=tmp_path)])):
+            events.append(event)
+            if isinstance(event, ItemStarted) and event.done_s == 1.0:
+                (fates / "b.wav").unlink(missing_ok=True)
     finally:
         engine.close()
     done = [event.done_s for event in events if isinstance(event, ItemStarted) and event.stage == "trouble"]
