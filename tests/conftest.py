@@ -18,7 +18,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 DURATIONS = REPOSITORY / "tests" / "durations.json"
 """Seconds by test file. VOXMILL_TEST_DURATIONS=1 makes a run of the suite write it."""
-_QUICK_S = 5.0
+_QUICK_S = 3.0
 _ON_RAY = ("test_engine.py", "test_forecast.py", "test_progress.py", "test_train_ray.py")
 """Files that ask for `ray_node`: in one process, since a Ray that waits uses 2 % of a core in each."""
 _SEED_NAME = "VOXMILL_TEST_SEED"
@@ -165,6 +165,6 @@ def ray_node() -> Iterator[None]:
     # Back again afterwards: what other tests start does not depend on whether they come after this.
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
-        start_ray(num_cpus=4)
+        start_ray(address="local", num_cpus=4)
         yield
         ray.shutdown()
