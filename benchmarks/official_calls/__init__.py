@@ -1,0 +1,1 @@
+"""The calls of benchmarks/upstream_calls.py, which runs them."""
