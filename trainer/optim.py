@@ -83,6 +83,7 @@ def scheduled(
 @torch.no_grad()
 def clip_gradients(parameters: Sequence[nn.Parameter], largest: float) -> float:
     """Scale all gradients down if their common norm is above `largest`; return the norm before scaling, over all shards."""
+    # torch.nn.utils.clip_grad_norm_ would scale lists of sharded tensors: see _OnShards.
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm

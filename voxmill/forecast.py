@@ -32,7 +32,7 @@ def show_forecast(
 
     # Same decisions as the run: `separate.mode: auto` and the thresholds come from the corpus, if there is one.
     settled = settle(config, out, redo)
-    for line in (settled.notice, saved_wins(out, config.thresholds)):
+    for line in (*config.ignored, settled.notice, saved_wins(out, config.thresholds)):
         if line:
             terminal.say(line)
     config = settled.config.model_copy(update={"thresholds": apply_saved(out, config.thresholds)})

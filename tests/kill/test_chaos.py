@@ -174,7 +174,7 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("executor", ["inline", "ray"])
 def test_a_full_disk_stops_with_one_line_and_is_gone_on_from(
-    five: tuple[Path, Path], small_disk: Path, executor: str, capsys: pytest.CaptureFixture[str]
+    five: tuple[Path, Path], small_disk: Path, executor: str
 ) -> None:
     (sources, unbroken), broken = five, small_disk / "corpus"
 
@@ -190,9 +190,9 @@ def test_a_full_disk_stops_with_one_line_and_is_gone_on_from(
     assert errors(broken) == [] and quarantine_of(broken) == []
 
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
-    # Who goes on does not matter: that Ray goes on after worse is proven above.
-    assert run_here(sources, broken) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["already_there"] > 0
+    status, out, err = finish(start(sources, broken, f'executor="{executor}"'))
+    assert status == 0, err
+    assert json.loads(out.splitlines()[-1])["already_there"] > 0
     assert by_path(broken) == by_path(unbroken)
     assert fsck(broken) == [], "nothing half written is left"
     assert quarantine_of(broken) == []

@@ -93,7 +93,7 @@ def test_what_was_said_counts(call: tuple[Path, np.ndarray], corpora: Path) -> N
 
 
 def test_a_call_in_a_corpus_is_whole_and_done_once(call: tuple[Path, np.ndarray], tmp_path: Path) -> None:
-    quick = ["transcribe.beam_size=1", "sources.language=en", "transcribe.second_pass=off"]
+    quick = ["transcribe.beam_size=1", "transcribe.language_windows=1", "transcribe.second_pass=off"]
     config = load_config(None, ["describe=none", "engine.executor=inline", *quick])
     missing = [weights for weights in config.weights() if not available(weights)]
     if missing:

@@ -215,8 +215,7 @@ def test_a_worker_that_the_kernel_kills_costs_one_recording_which_the_next_run_t
     first = site.run(unit_s=100.0, executor="ray")
     assert site.quarantine() == [("01.wav", "machine", 1)] and first.quarantined[0]["stage"] == "trouble"
     site.mend()
-    # Who runs it does not matter: Ray's resume is proven in tests/kill.
-    second = site.run(unit_s=100.0)
+    second = site.run(unit_s=100.0, executor="ray")
     assert (second.already_there, second.tried_again) == (2, 1) and site.quarantine() == []
     site.check(3)
     assert not list((site.corpus / "strikes").glob("*.json")), "what is committed needs no strikes any more"

@@ -38,9 +38,7 @@ def test_it_is_installed_and_runs(corpora: Path, tmp_path: Path) -> None:
         "stages": "[{stage: pauses, after: refine_cuts}]",
         "describe": "numbers",
         "engine.executor": "inline",
-        "sources.language": "en",
         "transcribe.beam_size": "1",
-        "transcribe.second_pass": "off",
     }
     changes = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     voxmill = ["-m", "voxmill.cli"]

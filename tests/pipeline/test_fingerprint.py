@@ -154,7 +154,10 @@ def test_keys_that_change_speed_only_are_left_out() -> None:
 
 
 def test_a_setting_that_is_gone_is_accepted_and_told_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Files of before name it: a corpus' own prepare.yaml, a settings file, `--set`."""
     file = tmp_path / "prepare.yaml"
@@ -171,4 +174,8 @@ def test_a_setting_that_is_gone_is_accepted_and_told_once(
         "setting transcribe.batch_size is ignored: segments are recognized one by one, because batches were not faster; "
         "remove it"
     ]
+    monkeypatch.setattr("pipeline.runs.weights.check_weights", lambda names: None)
+    with pytest.raises(SourceError, match="no such file"):
+        show_forecast([str(tmp_path / "nowhere")], tmp_path / "corpus", config, None, Terminal())
+    assert capsys.readouterr().out.count("setting transcribe.batch_size is ignored") == 1
     assert load_config().ignored == []

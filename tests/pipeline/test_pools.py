@@ -12,9 +12,6 @@ from pipeline.engine.worker import StageGroup, StageSpec
 from pipeline.stage import LoadError
 from pipeline.stages import stage_class
 
-TROUBLE = "fakes.engine_stages:Trouble"
-SECOND = "fakes.engine_stages:Second"
-
 
 def chain(*actors: int, gpus: float = 0.0, cpus: float = 0.2) -> list[StageGroup]:
     names = ("decode", "transcribe", "cut_clips")

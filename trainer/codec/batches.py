@@ -16,8 +16,8 @@ T = TypeVar("T")
 class Batches(Generic[T]):
     """Batches that `make` draws one after the other, with a separate random generator.
 
-    The next batch is already being made when one is returned. `state` is the generator's state after the last
-    batch that was returned. So a run that resumes from it draws the same batches as an uninterrupted run.
+    The next batch is already being made when one is returned. `state` is the generator's state after the last batch that was
+    returned. So a run that resumes from it draws the same batches as an uninterrupted run.
     """
 
     def __init__(self, make: Callable[[np.random.Generator], T], seed: int) -> None:
