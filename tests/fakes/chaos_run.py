@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fakes.engine_stages import TroubleConfig
+from fakes.lean_ray import spare
 from pipeline.config import PrepareConfig, StagedConfig
 from pipeline.engine.api import Event, GroupDone, SessionDone
 from pipeline.engine.progress import Progress
@@ -29,10 +30,10 @@ class CheapConfig(StagedConfig):  # type: ignore[valid-type, misc]
     trouble: TroubleConfig = TroubleConfig()
 
     def groups(self) -> list[StageGroup]:
-        """decode | speech everywhere, segment | trouble | cut_clips."""
+        """decode, speech everywhere, segment | trouble | cut_clips: each actor is a process that takes a second to start."""
         speech = StageSpec("fakes.engine_stages:SpeechThroughout", TroubleConfig())
         trouble = StageSpec("fakes.engine_stages:Trouble", self.trouble)
-        chain = [(self.stage("decode"),), (speech, self.stage("segment")), (trouble,), (self.stage("cut_clips"),)]
+        chain = [(self.stage("decode"), speech, self.stage("segment")), (trouble,), (self.stage("cut_clips"),)]
         engine = self.engine
         return [
             StageGroup(
@@ -77,4 +78,6 @@ def main(sources: str, corpus: str, *settings: str) -> int:
 
 
 if __name__ == "__main__":
+    if 'executor="inline"' not in sys.argv:
+        spare()
     raise SystemExit(main(*sys.argv[1:]))

@@ -13,6 +13,7 @@ import threading
 import time
 
 from fakes import chaos_run
+from fakes.lean_ray import spare
 from pipeline.engine.api import Event, SessionDone
 from pipeline.engine.progress import Progress
 from pipeline.engine.strikes import Strike, Strikes
@@ -87,5 +88,6 @@ def main(sources: str, corpus: str, lose: str) -> int:
 
 
 if __name__ == "__main__":
+    spare()
     os.environ.setdefault("RAY_grpc_keepalive_time_ms", "2000")
     raise SystemExit(main(*sys.argv[1:]))
