@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   ?= demo
 
-.PHONY: install demo test quick lint format mutants clean upstream-venv lock
+.PHONY: install demo test suite quick lint format mutants clean upstream-venv lock
 
 install: $(VENV)/.installed
 
@@ -28,9 +28,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt requirements.lock
 demo: install
 	$(BIN)/voxmill demo $(DEMO)
 
-test: lint
+# mypy takes a minute of one core: the suite goes on beside it.
+test: install
+	@$(MAKE) --no-print-directory -j2 lint suite
+
+suite: install
 	$(BIN)/voxmill models pull small
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 4
 
 lint: install
 	$(BIN)/ruff check .
