@@ -17,10 +17,11 @@ sys.path.append(str(Path(__file__).resolve().parent))
 
 from clips import PATCH_SAMPLES, phase_settings, synthetic_clips
 
-from trainer.config import Phase
-from trainer.data.mixture import Candidate, Mixture
-from trainer.data.rows import Planner, RowStream
-from voxcpm.sequence.text_tokenizer import TextTokenizer
+# Names of that commit, which are not those of today's tree.
+from trainer.config import Phase  # isort: skip
+from trainer.data import Planner, RowStream  # isort: skip
+from trainer.mixture import Candidate, Mixture  # isort: skip
+from voxcpm.text import TextTokenizer  # isort: skip
 
 
 def main() -> None:
