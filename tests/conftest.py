@@ -157,6 +157,7 @@ def corpora(shared: Path) -> Path:
 def ray_node() -> Iterator[None]:
     """One Ray on this machine for all tests that need it (starting it takes five seconds)."""
     import ray
+    from fakes.lean_ray import spare
 
     from pipeline.engine.ray_node import start_ray
 
@@ -165,6 +166,7 @@ def ray_node() -> Iterator[None]:
     # Back again afterwards: what other tests start does not depend on whether they come after this.
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
+        spare()
         start_ray(address="local", num_cpus=4)
         yield
         ray.shutdown()

@@ -1,8 +1,8 @@
-"""A Ray node without the daemons that no run of voxmill asks: half of the CPU that a start takes, and tests of kills start many.
+"""A Ray node without the daemons that no run of voxmill asks: half of the CPU that a start takes, and 4 % of a core afterwards.
 
     python -m fakes.lean_ray COMMAND ...     as `voxmill COMMAND ...`
 
-The tests that share a Ray (`ray_node`) have the whole of it.
+test_resume's last run has the whole of it.
 """
 
 from __future__ import annotations

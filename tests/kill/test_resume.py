@@ -39,12 +39,12 @@ def recordings(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(recordings: Path, corpus: Path, *more: str) -> list[str]:
+def command(recordings: Path, corpus: Path, *more: str, module: str = "fakes.lean_ray") -> list[str]:
     """Each session is a unit. The recognizer takes most of the time: one actor, which does only what a corpus needs."""
     cheap = ["transcribe.beam_size=1", "transcribe.language_windows=1", "transcribe.second_pass=off", "describe=none"]
     cheap += ["unit_s=2", "engine.actors={transcribe: 1}"]
     settings = [word for setting in cheap for word in ("--set", setting)] + list(more)
-    return [sys.executable, "-m", "fakes.lean_ray", "prepare", str(recordings), "--out", str(corpus), *settings]
+    return [sys.executable, "-m", module, "prepare", str(recordings), "--out", str(corpus), *settings]
 
 
 def ids(corpus: Path) -> list[str]:
@@ -83,7 +83,7 @@ def test_killed_three_times_gives_the_same_segments(recordings: Path, tmp_path: 
     for moment in ("start", "models load", "commit"):
         kill_when(recordings, broken, moment)
     assert committed(broken) < SESSIONS
-    assert "already in the corpus" in finish(command(recordings, broken))
+    assert "already in the corpus" in finish(command(recordings, broken, module="voxmill.cli"))
     assert ids(broken) == ids(unbroken)
     assert len(set(ids(broken))) == len(ids(broken)) > 6
     assert not [problem for problem in fsck(broken) if problem.severity == "error"]
