@@ -1,4 +1,4 @@
-"""Inference of the published 2B configuration on a GPU, with random weights, compared with the bounds of voxcpm/roofline.py.
+"""Inference of the published 2B configuration on a GPU, with random weights, compared with the bounds of benchmarks/patch_cost.py.
 
     python benchmarks/gpu.py [--streams 1,8,16,32,64] [--patches 60] [--no-compile] [--write docs/benchmarks.md]
 
@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from inference import _replace_section  # noqa: E402
 
+from benchmarks.patch_cost import patch_cost  # noqa: E402
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig  # noqa: E402
 from voxcpm.config import VoxCPM2Config  # noqa: E402
 from voxcpm.inference.decoder import Decoder, GenerationRequest  # noqa: E402
@@ -31,7 +32,7 @@ from voxcpm.kernels.packed_linear import pack_linears  # noqa: E402
 from voxcpm.model.backbone import VoxCPM2  # noqa: E402
 from voxcpm.model.flow import Solver  # noqa: E402
 from voxcpm.presets import published_dict  # noqa: E402
-from voxcpm.roofline import GPUS, patch_cost  # noqa: E402
+from voxcpm.roofline import GPUS  # noqa: E402
 from voxcpm.sequence.prompt_layout import Layout  # noqa: E402
 
 TEXT_POSITIONS = 40

@@ -17,7 +17,6 @@ import pyarrow as pa
 from catalogs.candidates.build import id_hashes
 from catalogs.candidates.table import Table
 from catalogs.corpus.damage import finding, repair_command
-from catalogs.corpus.duplicates import read_duplicates
 from catalogs.corpus.reader import Corpus
 from catalogs.query.views import QueryError, query
 from trainer.config import TrainError
@@ -146,15 +145,6 @@ class Corpora:
             for row in part.table("references").select(["segment_id", "reference_id"]).to_pylist()
         ]
         return list(dict.fromkeys(pairs))
-
-    def duplicate_groups(self) -> dict[str, str]:
-        """Return the group's name of every segment that is linked to others (copies, excerpts, the same words of the same voice),
-        by id."""
-        found: dict[str, str] = {}
-        for part in reversed(self.parts):
-            table = read_duplicates(part.path)
-            found |= zip(*(table.column(name).to_pylist() for name in ("segment_id", "duplicate_group")), strict=True)
-        return found
 
     def missing_shards(self, codes: Iterable[int]) -> list[tuple[Path, str]]:
         """Return (corpus, shard) of those shards of the table that are missing or empty."""
