@@ -30,6 +30,9 @@ _SEED = int(os.environ.setdefault(_SEED_NAME, str(secrets.randbelow(2**31))))
 if "VOXMILL_MUTANT" not in os.environ:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Ray's workers have a niceness of 15: beside the other processes of the suite they would get a thirtieth of a core.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take --quick: the test files that take a few seconds, for the edit loop."""

@@ -25,8 +25,8 @@ class TroubleConfig(StageConfig):
     harmless: bool = False
     """No recording meets its fate: what an unbroken run of the same recordings gives."""
     fates: str = ""
-    """A folder where a file of a recording's name says what it meets: data, machine, bug, memory, library, limit, kill, wait (until
-    the file is gone)."""
+    """A folder where a file of a recording's name says what it meets: data, machine, bug, memory, library, limit, kill,
+    "group FOLDER" (the memory of a control group ends), wait (until the file is gone)."""
 
 
 class Trouble(Stage[TroubleConfig]):
@@ -80,6 +80,15 @@ def exhaust_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+def outgrow(group: Path, most: int = 2 << 30) -> None:
+    """Join a control group with a limit of memory and take more than that: the kernel ends this process."""
+    (group / "cgroup.procs").write_text(str(os.getpid()))
+    kept: list[bytes] = []
+    while len(kept) < most >> 24:
+        kept.append(b"x" * (1 << 24))
+    raise AssertionError("the kernel did not mind")
+
+
 def meet_fate(folder: str, name: str) -> None:
     """Fail as a file of this name in the folder says."""
     note = Path(folder) / name
@@ -96,6 +105,8 @@ def meet_fate(folder: str, name: str) -> None:
         exhaust_memory()
     if fate == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if fate.startswith("group "):
+        outgrow(Path(fate.removeprefix("group ")))
     if fate == "library":
         raise ModuleNotFoundError("No module named 'demucs'", name="demucs")
     if fate == "bug":

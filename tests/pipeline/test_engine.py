@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -207,13 +208,38 @@ def test_an_idle_worker_that_dies_is_nobodys_fault(ray_node: None, tmp_path: Pat
     assert "s1" in done and len(done) == len(set(done)) and blamed == []
 
 
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group of the kernel whose processes may take 256 MB together; skips where none may be made."""
+    top, limit = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
+    if not top.is_dir():
+        top, limit = Path("/sys/fs/cgroup"), "memory.max"
+    group = top / f"voxmill-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(256 << 20))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"may not limit a control group's memory here: {error}")
+    yield group
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.1)  # what was killed is not gone yet
+
+
+@pytest.mark.parametrize("fate", ["kill", "memory_group"])
 def test_a_worker_that_the_kernel_kills_costs_one_recording_which_the_next_run_takes(
-    ray_node: None, tmp_path: Path
+    ray_node: None, tmp_path: Path, fate: str, request: pytest.FixtureRequest
 ) -> None:
+    """By SIGKILL, and by the memory limit of a control group."""
     site = Site(tmp_path, 3)
-    site.fail("kill", "01.wav")
+    site.fail(fate if fate == "kill" else f"group {request.getfixturevalue(fate)}", "01.wav")
     first = site.run(unit_s=100.0, executor="ray")
     assert site.quarantine() == [("01.wav", "machine", 1)] and first.quarantined[0]["stage"] == "trouble"
+    assert "worker died" in first.quarantined[0]["error"]
     site.mend()
     second = site.run(unit_s=100.0, executor="ray")
     assert (second.already_there, second.tried_again) == (2, 1) and site.quarantine() == []
