@@ -123,16 +123,19 @@ def test_copies_on_two_ranks_are_the_same_run_too(
 def test_killed_at_any_step_the_next_losses_are_those_of_an_unbroken_run(
     runs: Runs, unbroken: Path, tmp_path: Path, started: list[RankProcesses], dice: random.Random
 ) -> None:
-    step = dice.randrange(4, STEPS - 20 + 1)
+    # The save after step 4 waits for that after step 2, which is therefore there.
+    step = dice.randrange(5, STEPS - 20 + 1)
     config = settings(runs, tmp_path / "out", async_save=True, recompute=True)  # neither changes a bit
-    started.append(RankProcesses(config.model_copy(update={"save_every": 4}), tmp_path))
+    started.append(
+        RankProcesses(settings(runs, tmp_path / "out", async_save=True, recompute=True, save_every=2), tmp_path)
+    )
     started[0].wait_for_step(step)
     started[0].kill()
     saved = latest(tmp_path / "out")
     assert len(losses(tmp_path / "out")) < STEPS
     started.append(RankProcesses(config, tmp_path))
     assert started[1].finish() == [0, 0], started[1].said()
-    assert saved is None or "resuming from" in started[1].said(), f"killed after step {step}"
+    assert saved is not None and "resuming from" in started[1].said(), f"killed after step {step}"
     assert losses(tmp_path / "out") == losses(unbroken), f"killed after step {step}"
     assert validation(tmp_path / "out") == validation(unbroken)
     assert len(list((tmp_path / "out" / "resume").iterdir())) == config.checkpoint.keep
