@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt requirements.lock
 demo: install
 	$(BIN)/voxmill demo $(DEMO)
 
-# mypy takes a minute of one core: the suite goes on beside it.
+# Lint and the suite at the same time: mypy uses one core for a minute.
 test: install
 	@$(MAKE) --no-print-directory -j2 lint suite
 

@@ -30,7 +30,7 @@ _SEED = int(os.environ.setdefault(_SEED_NAME, str(secrets.randbelow(2**31))))
 if "VOXMILL_MUTANT" not in os.environ:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Ray's workers have a niceness of 15: beside the other processes of the suite they would get a thirtieth of a core.
+# Ray's workers have a niceness of 15: beside the suite's other processes they would get a few percent of a core.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 
@@ -169,7 +169,7 @@ def ray_node() -> Iterator[None]:
     # Back again afterwards: what other tests start does not depend on whether they come after this.
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
-        spare()
+        spare(patched.setattr)
         start_ray(address="local", num_cpus=4)
         yield
         ray.shutdown()

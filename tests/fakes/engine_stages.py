@@ -80,13 +80,13 @@ def exhaust_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def outgrow(group: Path, most: int = 2 << 30) -> None:
+def exceed_memory_limit(group: Path, most: int = 2 << 30) -> None:
     """Join a control group with a limit of memory and take more than that: the kernel ends this process."""
     (group / "cgroup.procs").write_text(str(os.getpid()))
     kept: list[bytes] = []
     while len(kept) < most >> 24:
         kept.append(b"x" * (1 << 24))
-    raise AssertionError("the kernel did not mind")
+    raise AssertionError(f"the kernel let this process take {most} bytes")
 
 
 def meet_fate(folder: str, name: str) -> None:
@@ -106,7 +106,7 @@ def meet_fate(folder: str, name: str) -> None:
     if fate == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if fate.startswith("group "):
-        outgrow(Path(fate.removeprefix("group ")))
+        exceed_memory_limit(Path(fate.removeprefix("group ")))
     if fate == "library":
         raise ModuleNotFoundError("No module named 'demucs'", name="demucs")
     if fate == "bug":

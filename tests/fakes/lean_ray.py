@@ -1,18 +1,22 @@
-"""A Ray node without the daemons that no run of voxmill asks: half of the CPU that a start takes, and 4 % of a core afterwards.
+"""A Ray node without three daemons that no run of voxmill uses: its start takes half of the CPU.
 
     python -m fakes.lean_ray COMMAND ...     as `voxmill COMMAND ...`
 
-test_resume's last run has the whole of it.
+The last run of test_resume starts all of Ray.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 
-def spare() -> None:
-    """Let nodes that this process starts have no autoscaler, no forwarding of logs and no server of the job API."""
+def spare(replace: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Let nodes that this process starts have no autoscaler, no forwarding of logs and no server of the job API.
+
+    replace: `monkeypatch.setattr` where later tests of the process must find Ray as it was.
+    """
     from ray._private.node import Node
 
     def nothing(self: Node, **options: Any) -> None:
@@ -20,7 +24,7 @@ def spare() -> None:
 
     for name in ("start_monitor", "start_log_monitor", "start_api_server"):
         assert callable(getattr(Node, name)), name
-        setattr(Node, name, nothing)
+        replace(Node, name, nothing)
 
 
 if __name__ == "__main__":

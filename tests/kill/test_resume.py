@@ -56,31 +56,33 @@ def committed(corpus: Path) -> int:
 
 
 def kill_when(recordings: Path, corpus: Path, moment: str) -> None:
-    """Start `prepare` and SIGKILL its driver at a moment: a second after its start, while models load, after a commit."""
+    """Start `prepare` and SIGKILL its driver at a moment: while models load, or after more commits."""
     process = subprocess.Popen(
         command(recordings, corpus), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
     )
-    started = time.monotonic()
-    come: dict[str, Callable[[], bool]] = {
-        "start": lambda: time.monotonic() - started > 1,
+    there = committed(corpus)
+    reached: dict[str, Callable[[], bool]] = {
         "models load": lambda: any(child.title.startswith("ray::_Actor") for child in family(process.pid)),
-        "commit": lambda: committed(corpus) > 0,
+        "1 commit": lambda: committed(corpus) >= there + 1,
+        "2 commits": lambda: committed(corpus) >= there + 2,
     }
-    while process.poll() is None and time.monotonic() - started < PATIENCE_S and not come[moment]():
-        time.sleep(0.1)
+    deadline = time.monotonic() + PATIENCE_S
+    while process.poll() is None and time.monotonic() < deadline and not reached[moment]():
+        time.sleep(0.05)
     assert process.poll() is None, "the run ended before it could be killed"
     process.kill()
     process.wait()
 
 
 def environment() -> dict[str, str]:
+    """This process's variables, with the repository and its fakes on the path."""
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])}
 
 
 def test_killed_three_times_gives_the_same_segments(recordings: Path, tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     finish(command(recordings, unbroken, "--executor", "inline"))
-    for moment in ("start", "models load", "commit"):
+    for moment in ("models load", "1 commit", "2 commits"):
         kill_when(recordings, broken, moment)
     assert committed(broken) < SESSIONS
     assert "already in the corpus" in finish(command(recordings, broken, module="voxmill.cli"))
