@@ -30,6 +30,9 @@ _SEED = int(os.environ.setdefault(_SEED_NAME, str(secrets.randbelow(2**31))))
 if "VOXMILL_MUTANT" not in os.environ:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Several test processes share the cores: a second thread in each would mostly spin while it waits for the first.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Ray's workers have a niceness of 15: beside the suite's other processes they would get a few percent of a core.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
