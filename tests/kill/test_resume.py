@@ -41,7 +41,7 @@ def recordings(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(recordings: Path, corpus: Path, *more: str, module: str = "fakes.lean_ray") -> list[str]:
     """Each session is a unit. The recognizer takes most of the time: one actor, which does only what a corpus needs."""
-    cheap = ["transcribe.beam_size=1", "transcribe.language_windows=1", "transcribe.second_pass=off", "describe=none"]
+    cheap = ["transcribe.beam_size=1", "sources.language=en", "transcribe.second_pass=off", "describe=none"]
     cheap += ["unit_s=2", "engine.actors={transcribe: 1}"]
     settings = [word for setting in cheap for word in ("--set", setting)] + list(more)
     return [sys.executable, "-m", module, "prepare", str(recordings), "--out", str(corpus), *settings]

@@ -93,17 +93,18 @@ def test_what_was_said_counts(call: tuple[Path, np.ndarray], corpora: Path) -> N
 
 
 def test_a_call_in_a_corpus_is_whole_and_done_once(call: tuple[Path, np.ndarray], tmp_path: Path) -> None:
-    quick = ["transcribe.beam_size=1", "transcribe.language_windows=1", "transcribe.second_pass=off"]
+    quick = ["transcribe.beam_size=1", "sources.language=en", "transcribe.second_pass=off"]
     config = load_config(None, ["describe=none", "engine.executor=inline", *quick])
     missing = [weights for weights in config.weights() if not available(weights)]
     if missing:
         pytest.skip(f"weights that are not here: {', '.join(missing)}; voxmill models pull ...")
 
-    root = tmp_path / "corpus"
-    summary = prepare([str(call[0])], root, config)
+    root, path = tmp_path / "corpus", tmp_path / "call.wav"
+    soundfile.write(path, call[1][: 14 * RATE], RATE, subtype="PCM_16")
+    summary = prepare([str(path)], root, config)
     assert summary.segments > 4 and not summary.quarantined
     assert fsck(root) == []
-    again = prepare([str(call[0])], root, config)
+    again = prepare([str(path)], root, config)
     assert again.already_there == 1 and again.units == 0
     found = duckdb.sql(f"select path, channels, status from read_parquet('{root}/recordings/*/*.parquet')")
     assert found is not None

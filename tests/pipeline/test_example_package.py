@@ -39,6 +39,7 @@ def test_it_is_installed_and_runs(corpora: Path, tmp_path: Path) -> None:
         "describe": "numbers",
         "engine.executor": "inline",
         "transcribe.beam_size": "1",
+        "sources.language": "en",
     }
     changes = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     voxmill = ["-m", "voxmill.cli"]

@@ -10,6 +10,8 @@ from voxcpm.model.flow import Solver
 from voxcpm.sequence.prompt_layout import Layout
 from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
 
+STEPS = 220
+
 
 def test_two_texts_by_heart() -> None:
     torch.set_num_threads(1)
@@ -20,9 +22,9 @@ def test_two_texts_by_heart() -> None:
     targets = [torch.randn(n, 2, 6, generator=g) for n in (5, 4)]
     batch = pack_rows([[lay_out_sample(t, x) for t, x in zip(texts, targets, strict=True)] * 12])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 350)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     first = last = None
-    for _ in range(350):
+    for _ in range(STEPS):
         losses = model.training_losses(batch, g)
         optimizer.zero_grad()
         (losses.diffusion + losses.stop).backward()
