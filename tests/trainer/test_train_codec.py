@@ -30,7 +30,7 @@ from trainer.runtime.metrics import read_metrics
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 
 TINY = {"encoder_dim": 4, "decoder_dim": 64}
-STEPS = 40
+STEPS = 26
 
 
 def settings(corpus: Path, output: Path, **changes: object) -> CodecConfig:
