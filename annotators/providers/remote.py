@@ -1,4 +1,4 @@
-"""The interface of an annotator that is asked over a network. It knows a wire format; money, limits and retries are the runner's."""
+"""The interface of an annotator that is asked over a network: a wire format. Money, limits and retries are the runner's."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RemoteError(Exception):
     """A request failed. The message is one line without secrets. No exception of a client library leaves a provider."""
 
 
-class Transient(RemoteError):
+class TransientError(RemoteError):
     """It may work later. sent: whether the service may have received and billed the request ("unknown"), or surely has not.
     status: HTTP status, or None without a reply."""
 
@@ -83,15 +83,15 @@ class Transient(RemoteError):
         self.sent, self.retry_after, self.status = sent, retry_after, status
 
 
-class Refused(RemoteError):
+class RefusedError(RemoteError):
     """The service refused this request (status 400): its clips may be asked about singly. It is not billed."""
 
 
-class QuotaGone(RemoteError):
+class QuotaError(RemoteError):
     """A quota that does not come back within minutes is used up: stop the pass."""
 
 
-class Fatal(RemoteError):
+class FatalError(RemoteError):
     """No request can succeed (bad key, unknown model, no permission): stop the pass."""
 
 
@@ -117,7 +117,7 @@ class RemoteProvider(abc.ABC):
 
     @abc.abstractmethod
     async def send(self, request: Request) -> Reply:
-        """Send one request, once. Raises Transient, Refused, QuotaGone or Fatal, and nothing else."""
+        """Send one request, once. Raises TransientError, RefusedError, QuotaError or FatalError, and nothing else."""
 
     @abc.abstractmethod
     def parse(self, raw: str, keys: Sequence[str]) -> Mapping[str, VoiceDescription | str]:
@@ -145,4 +145,4 @@ class BatchProvider(RemoteProvider):
 
     @abc.abstractmethod
     async def collect(self, job: str) -> Mapping[str, Reply | str] | None:
-        """Return the reply or the error of each request by id, or None while the job runs. Raises Fatal for a failed job."""
+        """Return the reply or the error of each request by id, or None while the job runs. Raises FatalError for a failed job."""
