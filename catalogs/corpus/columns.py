@@ -139,7 +139,7 @@ class Measures:
         joined=Join.LEAST,
         histogram="Speaker purity",
     )
-    gender: str | None = _measure("Gender of the voice, by its pitch")
+    gender: str | None = _measure("Gender of the voice, by its pitch and its vocal tract; null if they leave it open")
     gender_p: float | None = _measure("Probability of the gender", "0-1")
     age: str | None = _measure("Age group of the voice")
     age_p: float | None = _measure("Probability of the age group", "0-1")
@@ -155,6 +155,14 @@ class Measures:
     )
     reverb_s: float | None = _measure("Time in which reverberation falls by 60 dB", "s")
     audio_sha256: str | None = _measure("sha256 of the samples")
+    pitch_low_hz: float | None = _measure("Lower quartile of the pitch: close to where the voice rests", "Hz")
+    formant_hz: float | None = _measure(
+        "Median fourth formant, which depends on the length of the vocal tract; null in narrow-band audio", "Hz"
+    )
+    effort_db: float | None = _measure(
+        "Level of 1-5 kHz relative to that below 1 kHz in voiced sound: rises with vocal effort, whatever the gain", "dB"
+    )
+    voiced_share: float | None = _measure("Share of the clip that is voiced sound; low in whispered speech", "0-1")
 
     @staticmethod
     def columns() -> tuple[Column, ...]:
