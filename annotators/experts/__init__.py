@@ -12,6 +12,8 @@ EXPERTS = ExtensionPoint(
     "voxmill.experts",
     {
         "gender": "annotators.experts.gender:Gender",
+        "age": "annotators.experts.age:Age",
+        "arousal": "annotators.experts.emotion:Arousal",
     },
 )
 

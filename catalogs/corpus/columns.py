@@ -33,8 +33,18 @@ ATTRIBUTES = pa.struct(
         ("pitch", TEXT),
         ("energy", TEXT),
         ("scenario", TEXT),
+        ("pitch_range", TEXT),
+        ("clarity", TEXT),
+        ("strength", TEXT),
+        ("arousal", TEXT),
+        ("valence", TEXT),
+        ("delivery", TEXTS),
+        ("events", TEXTS),
+        ("emphasis", TEXTS),
+        ("evidence", TEXT),
     ]
 )
+CAPTION = pa.struct([("register", TEXT), ("language", TEXT), ("text", TEXT)])
 
 
 @dataclass(frozen=True)
@@ -261,7 +271,7 @@ DESCRIPTIONS = (
     Column(
         "attributes",
         ATTRIBUTES,
-        "Single traits: gender, age, accent, texture, emotion, intensity, rate, pitch, energy, scenario",
+        "Single traits by the closed vocabularies of catalogs/vocabulary/voices.py",
     ),
     Column(
         "verdict", TEXT, "What measurements say of it: `agree`, `repaired` or `dropped`; null if it was not compared"
@@ -271,6 +281,38 @@ DESCRIPTIONS = (
     Column("tokens_out", BIGINT, "Tokens received from the annotator", "tokens"),
     Column("cost_usd", DOUBLE, "Price of the call", "US dollars"),
     Column("status", TEXT, "`ok` or the reason of the failure"),
+    Column("style", TEXT, "Delivery only, without anything about who speaks", optional=True),
+    Column("persona", TEXT, "A role and its situation", optional=True),
+    Column("captions", pa.list_(CAPTION), "All captions: register, language, text", optional=True),
+    Column("evidence", TEXT, "What the annotator heard", optional=True),
+    Column("model_version", TEXT, "Model that answered, as the service names it", optional=True),
+    Column("pass_key", TEXT, "Identity of the question in the ledger", optional=True),
+    Column(
+        "answered",
+        TEXT,
+        "The annotator's own description as JSON, if `voxmill verify` changed it; null if it stands as it was given",
+        optional=True,
+    ),
+)
+#: What `voxmill verify` found: one row per claim of a description that evidence could speak to.
+CHECKS = (
+    Column("segment_id", TEXT, "The described segment"),
+    Column("annotator", TEXT, "Who described it"),
+    Column("attribute", TEXT, "Attribute of the claim, or `leak`"),
+    Column("claimed", TEXT, "Value that was claimed; `not VALUE` for a denial"),
+    Column("found", TEXT, "Value by the evidence; null if it only refutes"),
+    Column("source", TEXT, "Measured column, expert or vote that it was compared with; null if there was none"),
+    Column("p", FLOAT, "Probability that the evidence is right", "0-1"),
+    Column("state", TEXT, "`agree`, `contradict` or `unchecked`"),
+    Column(
+        "action",
+        TEXT,
+        "`none`, `flagged`, `value` (the attribute was set), `phrase` (one phrase was exchanged), `rendered` (the caption was"
+        " written again), `caption_dropped` or `dropped` (the whole description)",
+    ),
+    Column("where", TEXT, "`json` or `prose`"),
+    Column("register", TEXT, "Register of the caption; null for `json`"),
+    Column("language", TEXT, "Language of the caption; null for `json`"),
 )
 DECOUPLED = (
     Column("segment_id", TEXT, "The clip that was made"),
