@@ -157,7 +157,7 @@ class _Builder:
                     entry = Entry(attribute, value, cls)
                     if cls == "mod":
                         self._mod(entry, phrase, heads, rank + 2, bool(forms.get("also_verbs")))
-                    elif cls != "role":
+                    else:
                         self._add(phrase, entry, rank)
                     if cls.startswith("noun_"):
                         self._add(phrase, Entry("gender", cls.removeprefix("noun_"), "noun"), rank)
