@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
+from annotators.rows import description_columns
 from annotators.schema import Attributes, Caption, VoiceDescription
 from annotators.verdicts import Check, Verdict
 from catalogs.corpus.commit import write_in_corpus
@@ -65,8 +66,9 @@ def original_of(row: Mapping[str, Any]) -> VoiceDescription | None:
     try:
         if row.get("answered"):
             return VoiceDescription.model_validate_json(row["answered"])
-        given = {name: value for name, value in (row["attributes"] or {}).items() if value is not None}
-        attributes = Attributes(**{name: value for name, value in given.items() if name in Attributes.model_fields})
+        given = row.get("labels") or row["attributes"] or {}
+        values = {name: value for name, value in given.items() if value is not None and name in Attributes.model_fields}
+        attributes = Attributes(**values, evidence=row.get("evidence") or "")
         return VoiceDescription(attributes=attributes, captions=tuple(_captions(row)))
     except (ValidationError, ValueError, TypeError):
         return None
@@ -84,13 +86,10 @@ def _captions(row: Mapping[str, Any]) -> Iterator[Caption]:
 def verified(row: Mapping[str, Any], original: VoiceDescription, verdict: Verdict) -> dict[str, Any]:
     """Return a row with the verdict's description, and the annotator's own beside it if they differ."""
     now = verdict.description or VoiceDescription(attributes=original.attributes)
-    main = row.get("language") or "en"
-    registers = {register: now.caption(register, main) for register in REGISTERS}
     return {
         **row,
-        **registers,
-        "attributes": now.attributes.model_dump(),
-        "captions": [asdict(caption) for caption in now.captions],
+        **description_columns(now),
+        "language": row.get("language"),
         "verdict": verdict.verdict,
         "disagreements": list(verdict.contradicted),
         "answered": None if verdict.verdict == "agree" else original.model_dump_json(),

@@ -14,6 +14,8 @@ from typing import Any, get_type_hints
 
 import pyarrow as pa
 
+from catalogs.vocabulary.voices import CLOSED, LISTS
+
 TEXT, TEXTS, BOOL = pa.string(), pa.list_(pa.string()), pa.bool_()
 FLOAT, DOUBLE, INTEGER, BIGINT = pa.float32(), pa.float64(), pa.int32(), pa.int64()
 TIME = pa.timestamp("ms", tz="UTC")
@@ -33,18 +35,15 @@ ATTRIBUTES = pa.struct(
         ("pitch", TEXT),
         ("energy", TEXT),
         ("scenario", TEXT),
-        ("pitch_range", TEXT),
-        ("clarity", TEXT),
-        ("strength", TEXT),
-        ("arousal", TEXT),
-        ("valence", TEXT),
-        ("delivery", TEXTS),
-        ("events", TEXTS),
-        ("emphasis", TEXTS),
-        ("evidence", TEXT),
     ]
 )
-CAPTION = pa.struct([("register", TEXT), ("language", TEXT), ("text", TEXT)])
+CAPTIONS = pa.list_(pa.struct([("register", TEXT), ("language", TEXT), ("text", TEXT)]))
+LABELS = pa.struct(
+    [
+        *((name, TEXT) for name in (*CLOSED, "accent", "scenario")),
+        *((name, TEXTS) for name in (*LISTS, "emphasis")),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -271,7 +270,7 @@ DESCRIPTIONS = (
     Column(
         "attributes",
         ATTRIBUTES,
-        "Single traits by the closed vocabularies of catalogs/vocabulary/voices.py",
+        "Single traits: gender, age, accent, texture, emotion, intensity, rate, pitch, energy, scenario",
     ),
     Column(
         "verdict", TEXT, "What measurements say of it: `agree`, `repaired` or `dropped`; null if it was not compared"
@@ -281,12 +280,23 @@ DESCRIPTIONS = (
     Column("tokens_out", BIGINT, "Tokens received from the annotator", "tokens"),
     Column("cost_usd", DOUBLE, "Price of the call", "US dollars"),
     Column("status", TEXT, "`ok` or the reason of the failure"),
-    Column("style", TEXT, "Delivery only, without anything about who speaks", optional=True),
-    Column("persona", TEXT, "A role and its situation", optional=True),
-    Column("captions", pa.list_(CAPTION), "All captions: register, language, text", optional=True),
-    Column("evidence", TEXT, "What the annotator heard", optional=True),
-    Column("model_version", TEXT, "Model that answered, as the service names it", optional=True),
-    Column("pass_key", TEXT, "Identity of the question in the ledger", optional=True),
+    Column("style", TEXT, "Description of the delivery only, without the voice's identity", optional=True),
+    Column("persona", TEXT, "The voice as a role and its situation", optional=True),
+    Column(
+        "captions",
+        CAPTIONS,
+        "All captions: register (`brief`, `style`, `full`, `persona`), language of the text, text",
+        optional=True,
+    ),
+    Column(
+        "labels",
+        LABELS,
+        "All attributes in closed vocabularies (`catalogs.vocabulary.voices`); `unsure` if two listeners could differ",
+        optional=True,
+    ),
+    Column("evidence", TEXT, "What the annotator heard that led to its answer", optional=True),
+    Column("model_version", TEXT, "Model that answered, as its service names it", optional=True),
+    Column("pass_key", TEXT, "Identity of the question: audio, model, prompt, schema and settings", optional=True),
     Column(
         "answered",
         TEXT,
@@ -307,8 +317,8 @@ CHECKS = (
     Column(
         "action",
         TEXT,
-        "`none`, `flagged`, `value` (the attribute was set), `phrase` (one phrase was exchanged), `rendered` (the caption was"
-        " written again), `caption_dropped` or `dropped` (the whole description)",
+        "`none`, `value` (the attribute was set), `phrase` (one phrase was exchanged), `rendered` (the caption was written"
+        " again), `caption_dropped` or `dropped` (the whole description)",
     ),
     Column("where", TEXT, "`json` or `prose`"),
     Column("register", TEXT, "Register of the caption; null for `json`"),
