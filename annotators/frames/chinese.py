@@ -119,7 +119,7 @@ def _style(w: Writer) -> str | None:
     return f"{w.pick(leads)}{'，'.join(clauses)}。"
 
 
-_STYLE_LEADS = ("", "", "", "", "说话时", "全程", "整体", "讲话时", "从头到尾", "念的时候", "开口时")
+_STYLE_LEADS = ("", "", "", "", "说话时", "全程", "整体", "讲话时", "从头到尾", "念的时候", "开口时", "通篇", "始终", "整段")
 
 
 def _speaks(text: str) -> bool:

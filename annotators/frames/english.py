@@ -269,7 +269,7 @@ def _persona(w: Writer) -> str | None:
     who, relative = w.voice.person, w.voice.relative
     scene = _scene(w)
     for most in range(len(found), -1, -1):
-        habits = joined([w.say(trait, "who") for trait in found[:most]])
+        habits = _habits([w.say(trait, "who") for trait in found[:most]])
         role = f", as {with_article(w.pick(roles))}" if roles else ""
         frame = w.pick(_PERSONAS)
         if habits and frame == "{s}":
@@ -283,6 +283,14 @@ def _persona(w: Writer) -> str | None:
         if count(text) <= MOST_PERSONA_WORDS:
             return text
     return None
+
+
+def _habits(said: Sequence[str]) -> str:
+    """Return what follows "who". "Speaks quickly and speaks softly" becomes "speaks quickly and softly"."""
+    speaks = [phrase.removeprefix("speaks ") for phrase in said if phrase.startswith("speaks ")]
+    if len(speaks) < 2:
+        return joined(said)
+    return joined([f"speaks {adverbials(speaks)}", *(phrase for phrase in said if not phrase.startswith("speaks "))])
 
 
 _PERSONAS = (

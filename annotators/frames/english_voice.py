@@ -49,8 +49,9 @@ class Voice:
             if self._age:
                 return f"{self._adj} {self._age} voice".strip() if not self._of else f"{self._age} voice"
             return said or (f"{self._textures[0]} voice" if self._textures else "")
-        if self._tag_shape and self._person:
-            return f"{self._person} {self._age} {self._short_noun()}".replace("  ", " ")
+        person = self._person or (self._adj if self._adj.endswith("-pitched") else "")
+        if self._tag_shape and person:
+            return f"{person} {self._age} {self._short_noun()}".replace("  ", " ")
         if self._of:
             return f"{self._age} {a.gender} voice of varying pitch".strip()
         age = "teenage" if a.age == "teen" else self._age
