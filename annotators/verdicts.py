@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from annotators.claims import Claim, claims, repair_phrase
+from annotators.claims import Claim, claims
 from annotators.evidence import Evidence, Finding
 from annotators.render import render
+from annotators.repair import repair_phrase
 
 from annotators.schema import Attributes, Caption, VoiceDescription
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES, CLOSED, IDENTITY, UNSURE
