@@ -91,7 +91,7 @@ def write(register: str, attributes: Attributes, words: Lexicon, pick: Picker, i
 
 
 def _brief(w: Writer) -> str | None:
-    tags = [w.pick(w.words.words(*trait, "tag")) for trait in traits(w.attributes, w.words, "tag")[:5]]
+    tags = [w.pick(_tags(w, trait)) for trait in traits(w.attributes, w.words, "tag")[:5]]
     identity = w.voice.tag()
     while sum(map(len, tags)) + len(identity) + len(tags) > MOST_TAG_CHARACTERS:
         tags.pop()
@@ -100,6 +100,12 @@ def _brief(w: Writer) -> str | None:
         # Rarely first: the captions of one voice would all begin alike.
         tags.insert(0 if not tags or w.pick.below(12) == 0 else 1 + w.pick.below(len(tags)), identity)
     return "，".join(tags) or None
+
+
+def _tags(w: Writer, trait: Trait) -> tuple[str, ...]:
+    """Return the tags of a trait: its own, and its clauses that are as short."""
+    own = w.words.words(*trait, "tag")
+    return own + tuple(c for c in w.words.words(*trait, "clause") if len(c) <= 4 and "的" not in c and c not in own)
 
 
 # ---- style

@@ -262,7 +262,7 @@ _HEARD = ("you hear", "we hear", "this is", "listen to", "the clip has", "the re
 
 
 def _persona(w: Writer) -> str | None:
-    found = w.pick.shuffled(traits(w.attributes, w.words, "who")[:5])[:3]
+    found = w.pick.shuffled(traits(w.attributes, w.words, "who")[:5])[:4]
     if not found and not names_identity(w.attributes):
         return None
     roles = [role for value in w.attributes.delivery for role in w.words.words("delivery", value, "role")]
