@@ -96,7 +96,9 @@ def verified(row: Mapping[str, Any], original: VoiceDescription, verdict: Verdic
     }
 
 
-def write_unit(root: Path, annotator: str, unit: Unit, rows: list[dict[str, Any]], checks: list[dict[str, Any]]) -> None:
+def write_unit(
+    root: Path, annotator: str, unit: Unit, rows: list[dict[str, Any]], checks: list[dict[str, Any]]
+) -> None:
     """Replace a unit's checks and descriptions, each atomically; a file that would not change is left alone.
 
     The checks come first: after a kill between the two, the next pass writes both.

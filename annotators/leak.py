@@ -25,10 +25,13 @@ _WORDS = 2
 """Rare words that are a leak wherever they stand."""
 _SIGNS = 4
 """Signs in a row that are a leak in scripts without blanks."""
-_QUOTES = re.compile("[\"“”„«»「」『』]")
+_QUOTES = re.compile('["“”„«»「」『』]')
 _UNSPACED = re.compile(r"[぀-ヿ㐀-鿿豈-﫿฀-๿]")
 _VOCABULARY = frozenset(
-    word for values in (*CLOSED.values(), *(known for known, _ in LISTS.values())) for v in values for word in v.split("_")
+    word
+    for values in (*CLOSED.values(), *(known for known, _ in LISTS.values()))
+    for v in values
+    for word in v.split("_")
 )
 _OTHERS = 19
 _LEAKING = 0.05
@@ -91,9 +94,13 @@ def leaked(caption: Caption, transcript: str, rare: Callable[[str], bool]) -> st
         return quote.group()
     if not transcript.strip():
         return None
-    text = _without_claims(caption)
     heard, said = words_of(transcript), words_of(caption.text)
-    telling = {word for word in words_of(text) if _telling(word, rare)} & set(heard)
+    telling = {word for word in set(said) & set(heard) if _telling(word, rare)}
+    signs = {run for run in signs_of(caption.text) & signs_of(transcript) if rare(run)}
+    if not telling and not signs:
+        return None
+    text = _without_claims(caption)
+    telling &= set(words_of(text))
     runs = {tuple(heard[at : at + _RUN]) for at in range(len(heard) - _RUN + 1)}
     for at in range(len(said) - _RUN + 1):
         run = tuple(said[at : at + _RUN])
@@ -102,8 +109,8 @@ def leaked(caption: Caption, transcript: str, rare: Callable[[str], bool]) -> st
     alone = sorted(word for word in telling if len(word) > 2)
     if len(alone) >= _WORDS:
         return " ".join(alone)
-    signs = sorted(run for run in signs_of(text) & signs_of(transcript) if rare(run))
-    return signs[0] if signs else None
+    signs &= signs_of(text)
+    return min(signs) if signs else None
 
 
 def _telling(word: str, rare: Callable[[str], bool]) -> bool:
@@ -176,11 +183,15 @@ def _grams(text: str) -> Iterator[str]:
 
 
 _COMMON = frozenset(
-    "a an the and or but nor so if then than as at by for from in into of off on onto out over to up with without about after"
-    " again all also always am any are aren't around be because been before being both can can't could did do does don't down"
-    " each even ever every few get gets go goes had has have he her here hers him his how i i'm into is isn't it it's its just"
-    " like little made make many may me more most much must my never no not now of once one only other our own same she should"
-    " some still such that the their them there these they this those through too two under until us very was we were what when"
-    " where which while who whose why will would yet you your voice voices speak speaks speaking spoken speaker say says said"
-    " sound sounds sounding tone talk talks talking word words man woman male female someone somebody person".split()
+    """
+    a an the and or but nor so if then than as at by for from in into of off on onto out over to up with without about
+    after again all also always am any are aren't around be because been before being both can can't could did do does
+    don't down each even ever every few get gets go goes had has have he her here hers him his how i i'm into is isn't it
+    it's its just like little made make many may me more most much must my never no not now of once one only other our own
+    same she should some still such that the their them there these they this those through too two under until us very
+    was we were what when where which while who whose why will would yet you your voice voices speak speaks speaking
+    spoken speaker say says said sound sounds sounding tone talk talks talking word words man woman male female someone
+    somebody person
+    """.split()  # noqa: SIM905 - a list of 250 strings is not readable
 )
+"""Words that say nothing of what a clip is about."""

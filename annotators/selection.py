@@ -121,7 +121,8 @@ class _Rows:
         ages = {age: n + 1 for n, age in enumerate(_RARE_AGES)}
         texts = {name: table.column(name).to_pylist() for name in ("segment_id", "speaker", "language", "age")}
         numbers = [
-            table.column(name).to_numpy(zero_copy_only=False).astype(np.float32) for name in ("expressive_p", "effort_db")
+            table.column(name).to_numpy(zero_copy_only=False).astype(np.float32)
+            for name in ("expressive_p", "effort_db")
         ]
         return (
             np.array([_key(segment) for segment in texts["segment_id"]], dtype=np.uint64),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from annotators.claims import Claim, claims
+from annotators.claims import Claim
+from annotators.claims import claims as claims_of
 from annotators.evidence import Evidence, Finding
 from annotators.render import render
 from annotators.repair import repair_phrase
-
 from annotators.schema import Attributes, Caption, VoiceDescription
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES, CLOSED, IDENTITY, UNSURE
 
@@ -87,12 +88,16 @@ def check(description: VoiceDescription, evidence: Evidence, *, seed: str = "", 
     return Verdict("agree" if result == description else "repaired", result, tuple(rows))
 
 
+@lru_cache(maxsize=256)
+def claims(text: str, language: str) -> tuple[Claim, ...]:
+    """Return the claims of a text. A caption is looked at several times while it is checked."""
+    return tuple(claims_of(text, language))
+
+
 def contradictions(text: str, language: str, evidence: Evidence) -> list[tuple[Claim, Finding]]:
     """Return the claims of a text that the evidence refutes."""
     found = [(claim, _finding(claim.attribute, claim.value, evidence)) for claim in claims(text, language)]
-    return [
-        (claim, finding) for claim, finding in found if finding and finding.contradicts(claim.value, claim.negated)
-    ]
+    return [(claim, finding) for claim, finding in found if finding and finding.contradicts(claim.value, claim.negated)]
 
 
 def _finding(attribute: str, value: str, evidence: Evidence) -> Finding | None:

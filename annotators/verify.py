@@ -64,7 +64,8 @@ class VerifyStats:
     leaks: int = 0
     invalid: int = 0
     """Rows that hold no valid description: not compared."""
-    retrieval: Retrieval = Retrieval(0, 0.0)
+    retrieval: Retrieval = field(default_factory=lambda: Retrieval(0, 0.0))
+    """Whether captions tell which transcript is theirs."""
 
     @property
     def line(self) -> str:
@@ -206,4 +207,3 @@ def _sample(sample: dict[str, list[tuple[str, str]]], row: Mapping[str, Any], or
     if row.get("speaker") and row.get("text") and sum(map(len, sample.values())) < _RETRIEVED:
         captions = [c.text for c in original.captions if c.language in (row.get("language"), *CAPTION_LANGUAGES)]
         sample[row["speaker"]].append((" ".join(captions), row["text"]))
-

@@ -59,7 +59,8 @@ def pooled(judged: Sequence[Shares]) -> Shares | None:
         return None
     values = list(judged[0])
     logs = {
-        value: sum(math.log(max(shares.get(value, 0.0), _LEAST_P)) for shares in judged) / len(judged) for value in values
+        value: sum(math.log(max(shares.get(value, 0.0), _LEAST_P)) for shares in judged) / len(judged)
+        for value in values
     }
     top = max(logs.values())
     weights = {value: math.exp(log - top) for value, log in logs.items()}

@@ -102,9 +102,7 @@ SENTENCES = (
 
 def test_rendered_captions_leak_in_less_than_two_of_a_hundred() -> None:
     chance = random.Random(4)
-    pairs = [
-        (made, chance.choice(SENTENCES)) for n in range(120) for made in render(attributes(chance), f"clip {n}")
-    ]
+    pairs = [(made, chance.choice(SENTENCES)) for n in range(120) for made in render(attributes(chance), f"clip {n}")]
     rarity = Rarity()
     for made, said in pairs:
         rarity.propose([made], said)
@@ -123,7 +121,10 @@ def pairs_of(voice: str, follow: bool) -> Iterable[tuple[str, str]]:
     words = [f"{a}{b}{c}o" for a in "bdfklmnprst" for b in "aeiou" for c in "bdgklmnprstv"]
     for _ in range(25):
         said = " ".join(chance.sample(words, 8))
-        yield (f"A man speaks of {said.split()[3]} and {said.split()[5]}" if follow else "A man speaks calmly and slowly", said)
+        yield (
+            f"A man speaks of {said.split()[3]} and {said.split()[5]}" if follow else "A man speaks calmly and slowly",
+            said,
+        )
 
 
 def test_retrieval_finds_captions_that_follow_the_words() -> None:

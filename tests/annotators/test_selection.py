@@ -85,7 +85,9 @@ def test_any_cap_leaves_a_balanced_set() -> None:
     for count in (60, 300, 900):
         first = whole[:count]
         languages = Counter(row["language"] for row in first)
-        assert max(languages.values()) < 0.5 * count, "three languages take turns though one has three fifths of the clips"
+        assert max(languages.values()) < 0.5 * count, (
+            "three languages take turns though one has three fifths of the clips"
+        )
         voices = Counter(row["speaker"] for row in first if row["speaker"])
         assert max(voices.values()) <= 3 * count / 25
         neutral = sum(row["expressive_p"] < 0.5 for row in first)
@@ -130,6 +132,12 @@ def test_a_corpus_without_measures_selects_rare_ages_only() -> None:
 
 
 def test_shares_that_are_none_are_refused() -> None:
-    for wrong in ({"expressive": 1.2}, {"expressive": 0.7, "neutral": 0.4}, {"neutral": -0.1}, {"per_speaker": 0}):
+    refused: list[dict[str, Any]] = [
+        {"expressive": 1.2},
+        {"expressive": 0.7, "neutral": 0.4},
+        {"neutral": -0.1},
+        {"per_speaker": 0},
+    ]
+    for wrong in refused:
         with pytest.raises(ValueError, match="selection"):
-            Selection(**wrong)  # type: ignore[arg-type]
+            Selection(**wrong)
