@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from annotators.providers import provider as provider_named
 from annotators.providers.base import Provider
+from annotators.rows import description_columns
 from annotators.schema import Answer, Clip
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
@@ -60,6 +61,7 @@ def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", ba
         if not prepared:
             describer.prepare(corpus.kept_parts)
             prepared = True
+        describer.begin_unit(rows)
         answers = _answers(corpus, todo.to_pylist(), describer, batch)
         for answer in answers:
             stats.described += answer.description is not None
@@ -113,10 +115,6 @@ def _row(answer: Answer, describer: Provider) -> dict[str, Any]:
         "annotator": describer.name,
         "model": describer.model,
         "prompt_version": describer.prompt_version,
-        "language": description.language if description else None,
-        "brief": description.brief if description else None,
-        "full": description.full if description else None,
-        "attributes": description.attributes.model_dump() if description else None,
         # A description made from measured scores cannot disagree with them. Descriptions made from audio are not compared yet.
         "verdict": "agree" if description and not describer.listens else None,
         "disagreements": [],
@@ -124,6 +122,7 @@ def _row(answer: Answer, describer: Provider) -> dict[str, Any]:
         "tokens_out": answer.tokens_out,
         "cost_usd": answer.cost_usd,
         "status": "ok" if description else f"failed: {answer.error}",
+        **(description_columns(description) if description else {}),
     }
 
 

@@ -34,6 +34,10 @@ class Provider(abc.ABC):
         It must not hold all rows: they may not fit into memory.
         """
 
+    def begin_unit(self, rows: pa.Table) -> None:  # noqa: B027 - most need nothing of it
+        """See all kept rows (INDEX columns) of the unit whose clips follow, e.g. to pool the measures of a voice. A unit holds
+        whole sessions."""
+
     @abc.abstractmethod
     def describe(self, clips: Sequence[Clip]) -> list[Answer]:
         """Return one answer per clip, in order."""

@@ -14,6 +14,8 @@ from typing import Any, get_type_hints
 
 import pyarrow as pa
 
+from catalogs.vocabulary.voices import CLOSED, LISTS
+
 TEXT, TEXTS, BOOL = pa.string(), pa.list_(pa.string()), pa.bool_()
 FLOAT, DOUBLE, INTEGER, BIGINT = pa.float32(), pa.float64(), pa.int32(), pa.int64()
 TIME = pa.timestamp("ms", tz="UTC")
@@ -33,6 +35,13 @@ ATTRIBUTES = pa.struct(
         ("pitch", TEXT),
         ("energy", TEXT),
         ("scenario", TEXT),
+    ]
+)
+CAPTIONS = pa.list_(pa.struct([("register", TEXT), ("language", TEXT), ("text", TEXT)]))
+LABELS = pa.struct(
+    [
+        *((name, TEXT) for name in (*CLOSED, "accent", "scenario")),
+        *((name, TEXTS) for name in (*LISTS, "emphasis")),
     ]
 )
 
@@ -139,7 +148,7 @@ class Measures:
         joined=Join.LEAST,
         histogram="Speaker purity",
     )
-    gender: str | None = _measure("Gender of the voice, by its pitch")
+    gender: str | None = _measure("Gender of the voice, by its pitch and its vocal tract; null if they leave it open")
     gender_p: float | None = _measure("Probability of the gender", "0-1")
     age: str | None = _measure("Age group of the voice")
     age_p: float | None = _measure("Probability of the age group", "0-1")
@@ -155,6 +164,14 @@ class Measures:
     )
     reverb_s: float | None = _measure("Time in which reverberation falls by 60 dB", "s")
     audio_sha256: str | None = _measure("sha256 of the samples")
+    pitch_low_hz: float | None = _measure("Lower quartile of the pitch: close to where the voice rests", "Hz")
+    formant_hz: float | None = _measure(
+        "Median fourth formant, which depends on the length of the vocal tract; null in narrow-band audio", "Hz"
+    )
+    effort_db: float | None = _measure(
+        "Level of 1-5 kHz relative to that below 1 kHz in voiced sound: rises with vocal effort, whatever the gain", "dB"
+    )
+    voiced_share: float | None = _measure("Share of the clip that is voiced sound; low in whispered speech", "0-1")
 
     @staticmethod
     def columns() -> tuple[Column, ...]:
@@ -263,6 +280,49 @@ DESCRIPTIONS = (
     Column("tokens_out", BIGINT, "Tokens received from the annotator", "tokens"),
     Column("cost_usd", DOUBLE, "Price of the call", "US dollars"),
     Column("status", TEXT, "`ok` or the reason of the failure"),
+    Column("style", TEXT, "Description of the delivery only, without the voice's identity", optional=True),
+    Column("persona", TEXT, "The voice as a role and its situation", optional=True),
+    Column(
+        "captions",
+        CAPTIONS,
+        "All captions: register (`brief`, `style`, `full`, `persona`), language of the text, text",
+        optional=True,
+    ),
+    Column(
+        "labels",
+        LABELS,
+        "All attributes in closed vocabularies (`catalogs.vocabulary.voices`); `unsure` if two listeners could differ",
+        optional=True,
+    ),
+    Column("evidence", TEXT, "What the annotator heard that led to its answer", optional=True),
+    Column("model_version", TEXT, "Model that answered, as its service names it", optional=True),
+    Column("pass_key", TEXT, "Identity of the question: audio, model, prompt, schema and settings", optional=True),
+    Column(
+        "answered",
+        TEXT,
+        "The annotator's own description as JSON, if `voxmill verify` changed it; null if it stands as it was given",
+        optional=True,
+    ),
+)
+#: What `voxmill verify` found: one row per claim of a description that evidence could speak to.
+CHECKS = (
+    Column("segment_id", TEXT, "The described segment"),
+    Column("annotator", TEXT, "Who described it"),
+    Column("attribute", TEXT, "Attribute of the claim, or `leak`"),
+    Column("claimed", TEXT, "Value that was claimed; `not VALUE` for a denial"),
+    Column("found", TEXT, "Value by the evidence; null if it only refutes"),
+    Column("source", TEXT, "Measured column, expert or vote that it was compared with; null if there was none"),
+    Column("p", FLOAT, "Probability that the evidence is right", "0-1"),
+    Column("state", TEXT, "`agree`, `contradict` or `unchecked`"),
+    Column(
+        "action",
+        TEXT,
+        "`none`, `value` (the attribute was set), `phrase` (one phrase was exchanged), `rendered` (the caption was written"
+        " again), `caption_dropped` or `dropped` (the whole description)",
+    ),
+    Column("where", TEXT, "`json` or `prose`"),
+    Column("register", TEXT, "Register of the caption; null for `json`"),
+    Column("language", TEXT, "Language of the caption; null for `json`"),
 )
 DECOUPLED = (
     Column("segment_id", TEXT, "The clip that was made"),

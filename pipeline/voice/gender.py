@@ -1,24 +1,22 @@
-"""Classify a voice as a man's or a woman's, by its pitch."""
+"""Decide whether a voice is a man's or a woman's, by what was measured of all its segments."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
+from annotators.experts.gender import VoiceClip, female_p
 from pipeline.records import Segment
 
-# Logistic function of the octaves of a voice's median pitch above 165 Hz, about the border between adult men and women.
-_BORDER_HZ, _PER_OCTAVE = 165.0, 9.0
+_SURE = 0.9
+"""Minimum probability of a verdict. Between, the gender stays empty."""
 
 
-def gender_from_pitch(voice: list[Segment]) -> tuple[str | None, float | None]:
-    """Return (male | female, probability) of one voice, from the duration-weighted median of its segments' pitch; (None,
-    None) without a pitch."""
-    pitched = [(s.pitch_hz, s.duration_s) for s in voice if s.pitch_hz]
-    if not pitched:
+def gender_of(voice: Sequence[Segment]) -> tuple[str | None, float | None]:
+    """Return (male | female, probability) of one voice; (None, None) if its measures leave it open or there are none."""
+    clips = [
+        VoiceClip(s.pitch_low_hz, s.formant_hz, s.duration_s * (s.voiced_share or 1.0)) for s in voice if s.pitch_low_hz
+    ]
+    female = female_p(clips)
+    if female is None or max(female, 1 - female) < _SURE:
         return None, None
-    pitch, weight = (np.array(values) for values in zip(*pitched, strict=True))
-    order = np.argsort(pitch)
-    middle = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
-    octaves = float(np.log2(pitch[order][min(middle, len(order) - 1)] / _BORDER_HZ))
-    female = float(1 / (1 + np.exp(-_PER_OCTAVE * octaves)))
     return ("female", female) if female >= 0.5 else ("male", 1 - female)

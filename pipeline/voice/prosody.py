@@ -19,17 +19,22 @@ _OCTAVE_COST = 0.02
 @dataclass(frozen=True)
 class Prosody:
     """The prosody of one clip. pitch_hz: median of voiced frames; pitch_range_st: 10th to 90th percentile in semitones;
-    pitch_speed: mean change in semitones per 10 ms of voice; level_range_db: 10th to 90th percentile of voiced levels."""
+    pitch_speed: mean change in semitones per 10 ms of voice; level_range_db: 10th to 90th percentile of voiced levels;
+    pitch_low_hz: lower quartile of voiced frames; voiced_share: share of the frames that are voiced."""
 
     pitch_hz: float
     pitch_range_st: float
     pitch_speed: float
     level_range_db: float
+    pitch_low_hz: float
+    voiced_share: float
 
 
-def measure_prosody(samples: np.ndarray) -> Prosody | None:
-    """Return the prosody of float32 [S] at 16 kHz; None if fewer than ten frames (0.1 s) are voiced."""
-    pitch = track_pitch(samples)
+def measure_prosody(samples: np.ndarray, pitch: np.ndarray | None = None) -> Prosody | None:
+    """Return the prosody of float32 [S] at 16 kHz; None if fewer than ten frames (0.1 s) are voiced. pitch: its
+    `track_pitch`, if it is already known."""
+    if pitch is None:
+        pitch = track_pitch(samples)
     voiced = pitch > 0
     if voiced.sum() < 10:
         return None
@@ -44,6 +49,8 @@ def measure_prosody(samples: np.ndarray) -> Prosody | None:
         pitch_range_st=float(high - low),
         pitch_speed=float(steps[steps < 6].mean()) if (steps < 6).any() else 0.0,
         level_range_db=float(np.percentile(levels, 90) - np.percentile(levels, 10)),
+        pitch_low_hz=float(2 ** (np.percentile(semitones, 25) / 12)),
+        voiced_share=float(voiced.mean()),
     )
 
 

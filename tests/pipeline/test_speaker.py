@@ -18,7 +18,7 @@ from pipeline.records import PCM_RATE, Segment, Session
 from pipeline.stage import Stage
 from pipeline.voice.clusters import cluster
 from pipeline.voice.ge2e import mel_filters
-from pipeline.voice.gender import gender_from_pitch
+from pipeline.voice.gender import gender_of
 from pipeline.voice.purity import LEAST_PURITY, purity
 from pipeline.voice.references import mine
 
@@ -251,9 +251,25 @@ def test_mining_leaves_out_what_was_rejected(corpora: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(("pitches", "expected"), [([100.0, 120.0, 130.0], "male"), ([210.0, 190.0, 400.0], "female")])
-def test_gender_by_the_voice_s_median_pitch(pitches: list[float], expected: str) -> None:
-    voice = [Segment("a", seq, 0.0, 2.0, pitch_hz=pitch) for seq, pitch in enumerate(pitches)]
-    gender, p = gender_from_pitch(voice)
-    assert gender == expected and p is not None and 0.7 < p <= 1
-    assert gender_from_pitch([Segment("a", 0, 0.0, 1.0)]) == (None, None)
+@pytest.mark.parametrize(
+    ("pitches", "formants", "expected"),
+    [
+        ([100.0, 120.0, 130.0], [3500.0, 3450.0, 3600.0], "male"),
+        ([210.0, 190.0, 240.0], [4000.0, 4100.0, 4050.0], "female"),
+        ([220.0, 230.0, 215.0], [3250.0, 3200.0, 3300.0], "male"),
+        ([100.0, 105.0, 98.0], [None, None, None], "male"),
+        ([150.0, 150.0], [3800.0, 3850.0], None),
+        ([270.0, 280.0], [3500.0, 3450.0], None),
+    ],
+)
+def test_gender_by_pitch_and_tract_of_the_whole_voice(
+    pitches: list[float], formants: list[float | None], expected: str | None
+) -> None:
+    voice = [
+        Segment("a", seq, 0.0, 2.0, pitch_low_hz=pitch, formant_hz=formant, voiced_share=0.5)
+        for seq, (pitch, formant) in enumerate(zip(pitches, formants, strict=True))
+    ]
+    gender, p = gender_of(voice)
+    assert gender == expected and (p is None) == (expected is None)
+    assert p is None or 0.9 <= p <= 1
+    assert gender_of([Segment("a", 0, 0.0, 1.0)]) == (None, None)

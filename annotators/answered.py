@@ -1,0 +1,136 @@
+"""The rows of an annotator's pass as descriptions, and back: the Parquet side of `annotators.verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from annotators.rows import description_columns
+from annotators.schema import Attributes, Caption, VoiceDescription
+from annotators.verdicts import Check, Verdict
+from catalogs.corpus.commit import write_in_corpus
+from catalogs.corpus.damage import reading
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.schema import CHECKS, DESCRIPTIONS, INDEX, fill
+from catalogs.vocabulary.voices import REGISTERS
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit: its kept segments (INDEX columns) by id, and the annotator's rows for them."""
+
+    name: str
+    path: Path
+    """File of the annotator's rows."""
+    segments: Mapping[str, dict[str, Any]]
+    rows: list[dict[str, Any]]
+    metadata: dict[bytes, bytes] | None
+
+
+def described_units(corpus: Corpus, annotator: str, columns: tuple[str, ...]) -> Iterator[Unit]:
+    """Yield the units that an annotator has described. columns: those of the segments that are read, beside their place."""
+    names = tuple(dict.fromkeys(("segment_id", "shard", "row", *columns)))
+    for part in corpus.kept_parts(names):
+        for shard, found in groupby(part.to_pylist(), key=lambda row: row["shard"]):
+            segments = {row["segment_id"]: row for row in found}
+            name = Path(shard or "").name.split(".")[0]
+            path = description_path(corpus.path, annotator, name)
+            if not path.is_file():
+                continue
+            with reading(path):
+                table = _read(path)
+            rows = table.to_pylist()
+            yield Unit(name, path, segments, rows, table.schema.metadata)
+
+
+def description_path(root: Path, annotator: str, unit: str) -> Path:
+    """Return the path of a unit's descriptions."""
+    return root / "annotations" / annotator / unit[:2] / f"{unit}.parquet"
+
+
+def checks_path(root: Path, annotator: str, unit: str) -> Path:
+    """Return the path of a unit's checks."""
+    return root / "annotations" / annotator / "checks" / unit[:2] / f"{unit}.parquet"
+
+
+def original_of(row: Mapping[str, Any]) -> VoiceDescription | None:
+    """Return the description as the annotator gave it; None if the row has none or it is outside the vocabularies."""
+    if row["status"] != "ok":
+        return None
+    try:
+        if row.get("answered"):
+            return VoiceDescription.model_validate_json(row["answered"])
+        given = row.get("labels") or row["attributes"] or {}
+        values = {name: value for name, value in given.items() if value is not None and name in Attributes.model_fields}
+        attributes = Attributes(**values, evidence=row.get("evidence") or "")
+        return VoiceDescription(attributes=attributes, captions=tuple(_captions(row)))
+    except (ValidationError, ValueError, TypeError):
+        return None
+
+
+def _captions(row: Mapping[str, Any]) -> Iterator[Caption]:
+    if row.get("captions"):
+        yield from (Caption(**caption) for caption in row["captions"])
+        return
+    for register in REGISTERS:
+        if row.get(register):
+            yield Caption(register, row.get("language") or "en", row[register])
+
+
+def verified(row: Mapping[str, Any], original: VoiceDescription, verdict: Verdict) -> dict[str, Any]:
+    """Return a row with the verdict's description, and the annotator's own beside it if they differ."""
+    now = verdict.description or VoiceDescription(attributes=original.attributes)
+    return {
+        **row,
+        **description_columns(now),
+        "language": row.get("language"),
+        "verdict": verdict.verdict,
+        "disagreements": list(verdict.contradicted),
+        "answered": None if verdict.verdict == "agree" else original.model_dump_json(),
+    }
+
+
+def write_unit(
+    root: Path, annotator: str, unit: Unit, rows: list[dict[str, Any]], checks: list[dict[str, Any]]
+) -> None:
+    """Replace a unit's checks and descriptions, each atomically; a file that would not change is left alone.
+
+    The checks come first: after a kill between the two, the next pass writes both.
+    """
+    table = pa.Table.from_pylist(checks, schema=CHECKS)
+    _write(root, checks_path(root, annotator, unit.name), table)
+    _write(root, unit.path, pa.Table.from_pylist(rows, schema=DESCRIPTIONS.with_metadata(unit.metadata)))
+
+
+def check_rows(segment: str, annotator: str, checks: tuple[Check, ...]) -> list[dict[str, Any]]:
+    """Return checks as rows of CHECKS."""
+    return [{"segment_id": segment, "annotator": annotator, **asdict(check)} for check in checks]
+
+
+def segment_columns(*columns: str) -> tuple[str, ...]:
+    """Return those of the columns that an index has: an expert of another package may name others."""
+    return tuple(name for name in columns if name in INDEX.names)
+
+
+def _read(path: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        found = file.read()
+    return fill(found, DESCRIPTIONS).replace_schema_metadata(found.schema.metadata)
+
+
+def _write(root: Path, path: Path, table: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    data = sink.getvalue().to_pybytes()
+    if not path.is_file() or path.read_bytes() != data:
+        write_in_corpus(root, path, data)

@@ -1,0 +1,1 @@
+"""Sentence frames of captions, one module per language."""
