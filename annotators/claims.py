@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from annotators.lexicon import VERBS, Entry, Lexicon, lexicon
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s-]")
-_DEGREES = frozenset(
-    "rather quite fairly relatively pretty somewhat slightly notably noticeably generally consistently mostly a bit too".split(
-        " "
-    )
-)
+_DEGREES = frozenset([
+    "rather", "quite", "fairly", "relatively", "pretty", "somewhat", "slightly", "notably", "noticeably", "generally",
+    "consistently", "mostly", "a", "bit", "too",
+])  # fmt: skip
 
 
 _BETWEEN_ZH = re.compile(

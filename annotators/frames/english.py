@@ -103,7 +103,8 @@ def _brief(w: Writer) -> str | None:
     for at, trait in enumerate(found):
         # Leave a word for each tag that must follow.
         left = room - sum(name in MUST for name, _ in found[at + 1 :])
-        choices = [tag for tag in w.words.words(*trait, "adj") if count(tag) <= left]
+        every = w.words.words(*trait, "adj") + w.words.words(*trait, "tag")
+        choices = [tag for tag in every if count(tag) <= left]
         if len(tags) > 4 or not choices:
             continue
         tags.append(w.pick(choices))
@@ -299,11 +300,14 @@ _HEARD = ("you hear", "we hear", "this is", "listen to", "the clip has", "the re
 
 
 def _persona(w: Writer) -> str | None:
-    found = w.pick.shuffled(traits(w.attributes, w.words, "who")[:5])[:4]
+    found = traits(w.attributes, w.words, "who")
     if not found and not names_identity(w.attributes):
         return None
     roles = [role for value in w.attributes.delivery for role in w.words.words("delivery", value, "role")]
-    who, relative = w.voice.person, w.voice.relative
+    if roles:
+        found = [trait for trait in found if trait[0] != "delivery"]
+    found = w.pick.shuffled(found[:5])[:4]
+    who, relative = w.voice.character, w.voice.relative
     scene = _scene(w)
     for most in range(len(found), -1, -1):
         habits = _habits([w.say(trait, "who") for trait in found[:most]])
@@ -329,11 +333,13 @@ def _habits(said: Sequence[str]) -> str:
     speaks = [phrase.removeprefix("speaks ") for phrase in said if phrase.startswith("speaks ")]
     if len(speaks) < 2:
         return joined(said)
-    return joined([f"speaks {adverbials(speaks)}", *(phrase for phrase in said if not phrase.startswith("speaks "))])
+    rest = [phrase for phrase in said if not phrase.startswith("speaks ")]
+    first = f"speaks {adverbials(speaks)}"
+    return f"{first}, and {rest[0]}" if len(rest) == 1 else joined([first, *rest])
 
 
 _PERSONAS = (
-    "play {s}", "picture {s}", "imagine {s}", "think of {s}", "become {s}", "speak as {s}", "act as {s}", "the part of {s}",
+    "play {s}", "picture {s}", "imagine {s}", "think of {s}", "become {s}", "talk like {s}", "act as {s}", "the part of {s}",
     "the role of {s}", "cast {s}", "sound like {s}", "this is {s}", "give the lines to {s}", "lend your voice to {s}",
     "step into the shoes of {s}", "wanted: {s}", "in character as {s}", "put yourself in the place of {s}",
     "be {s}", "{s}", "{s}", "{s}",
