@@ -144,7 +144,9 @@ class Ledger(LedgerFile):
                 (time.time(), request, attempt),
             )
             if done.rowcount != 1:
-                raise LedgerError(f"request {request[:12]} in {self.path} is not reserved: another process took it for dead")
+                raise LedgerError(
+                    f"request {request[:12]} in {self.path} is not reserved: another process took it for dead"
+                )
 
     def answer(self, request: str, attempt: int, reply: Reply, cost: int | None, error: str | None = None) -> None:
         """Store a reply before it is parsed. cost in micro-dollars; None (the service did not state its usage): the hold."""
@@ -214,7 +216,7 @@ class Ledger(LedgerFile):
         return dict(found)
 
     def reply(self, request: str, attempt: int) -> tuple[str, list[str]]:
-        """Return a stored reply as received, and the keys that it was asked about, in order. Raises LedgerError if none is stored."""
+        """Return a stored reply as received, and the keys that it was asked about, in order. Raises LedgerError without a reply."""
         found = self.rows("select reply from requests where id = ? and attempt = ?", (request, attempt))
         if not found or found[0][0] is None:
             raise LedgerError(f"no reply of request {request[:12]} is in the ledger {self.path}")

@@ -64,9 +64,7 @@ class LedgerFile:
             )
         self._lock = threading.RLock()
         with self._errors():
-            self._connection = sqlite3.connect(
-                self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
-            )
+            self._connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             self._prepare()
 
     def _prepare(self) -> None:
@@ -85,7 +83,9 @@ class LedgerFile:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise LedgerError(f"the ledger {self.path} cannot be used ({one_line(error)}): see disk and permissions") from None
+            raise LedgerError(
+                f"the ledger {self.path} cannot be used ({one_line(error)}): see disk and permissions"
+            ) from None
         except sqlite3.DatabaseError as error:
             raise LedgerError(
                 f"the ledger {self.path} is damaged ({one_line(error)}): restore it from a copy; "

@@ -1,4 +1,4 @@
-"""Who holds a row of the ledger: a process by id, start time and boot, so that a number that was given again is not taken for it."""
+"""Who holds a row of the ledger: a process by id, start time and boot, because the system gives an id again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,22 @@ import os
 from functools import cache
 from pathlib import Path
 
-_NETWORK = ("nfs", "cifs", "smb", "fuse", "ceph", "glusterfs", "lustre", "9p", "afs", "beegfs", "gpfs", "pvfs", "ocfs", "gfs2")
+_NETWORK = (
+    "nfs",
+    "cifs",
+    "smb",
+    "fuse",
+    "ceph",
+    "glusterfs",
+    "lustre",
+    "9p",
+    "afs",
+    "beegfs",
+    "gpfs",
+    "pvfs",
+    "ocfs",
+    "gfs2",
+)
 
 
 def this_process() -> str:
@@ -68,4 +83,4 @@ def _boot() -> str:
 
 @cache
 def _namespace() -> str:
-    return os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    return str(Path("/proc/self/ns/pid").readlink()).removeprefix("pid:").strip("[]")

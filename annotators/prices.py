@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Price:
     as_of: date | None = None
 
     def cost(self, tokens: Tokens) -> int:
-        """Return the price of tokens in micro-dollars, rounded up. Cached tokens are text first, because prompts begin with text."""
+        """Return the price of tokens in micro-dollars, rounded up. Cached tokens are text first: prompts begin so."""
         cached_text = min(tokens.cached_in, tokens.text_in)
         cached_audio = min(tokens.cached_in - cached_text, tokens.audio_in)
         exact = (
@@ -62,7 +63,9 @@ class Price:
         """The price as one line."""
         if self is FREE:
             return "free (served by yourself)"
-        span = f"{'from ' + str(self.first) + ' ' if self.first else ''}{'until ' + str(self.last) if self.last else ''}"
+        span = (
+            f"{'from ' + str(self.first) + ' ' if self.first else ''}{'until ' + str(self.last) if self.last else ''}"
+        )
         rates = f"text {float(self.in_text):g}, audio {float(self.in_audio):g}, output {float(self.out):g}"
         return f"{self.model} ({self.tier}) {span.strip() or 'any day'}: {rates} USD per million tokens, as of {self.as_of}"
 
@@ -85,7 +88,9 @@ class Tariff:
             if price is FREE or price.covers(day):
                 return price
         spans = "; ".join(price.words for price in self.prices)
-        raise PriceError(f"{self.model} has no price on {day} ({spans}): ask for another model or add a price to {TABLE}")
+        raise PriceError(
+            f"{self.model} has no price on {day} ({spans}): ask for another model or add a price to {TABLE}"
+        )
 
     def bound(self, tokens: Tokens, day: date) -> int:
         """Return the most that tokens may cost if the request is sent on a day and billed on this or the next day (UTC)."""
@@ -152,19 +157,25 @@ def _price(row: dict[str, Any]) -> Price:
     names = {"model", "from", "until", "tier", "in_text", "in_audio", "cached", "out", "as_of"}
     if unknown := row.keys() - names:
         raise ValueError(f"unknown key {sorted(unknown)[0]}")
-    rates = {name: Fraction(row[name]) for name in ("in_text", "in_audio", "out")}
+    rates: dict[str, Any] = {name: Fraction(row[name]) for name in ("in_text", "in_audio", "out")}
     rates["cached"] = Fraction(row.get("cached", max(rates["in_text"], rates["in_audio"])))
     if min(rates.values()) < 0:
         raise ValueError(f"a price of {row['model']} is negative")
-    days = {"first": row.get("from"), "last": row.get("until"), "as_of": row.get("as_of")}
-    return Price(str(row["model"]).lower(), str(row.get("tier", "standard")), **rates, **days)
+    return Price(
+        model=str(row["model"]).lower(),
+        tier=str(row.get("tier", "standard")),
+        **rates,
+        first=row.get("from"),
+        last=row.get("until"),
+        as_of=row.get("as_of"),
+    )
 
 
 def _check_spans(path: Path, prices: Sequence[Price]) -> None:
     """Raise PriceError if two prices of one model and tier are in force on the same day."""
     for model, tier in {(price.model, price.tier) for price in prices}:
         spans = _sorted_spans(p for p in prices if (p.model, p.tier) == (model, tier))
-        for (_, last), (first, _) in zip(spans, spans[1:], strict=False):
+        for (_, last), (first, _) in pairwise(spans):
             if first <= last:
                 raise PriceError(f"the price table {path} has two {tier} prices of {model} on {first}: correct it")
 

@@ -10,6 +10,8 @@ from typing import Literal
 from annotators.providers.remote import FatalError, QuotaError, RefusedError, RemoteError, TransientError
 
 LONGEST_WAIT_S = 60.0
+LONGEST_PAUSE_S = 900.0
+"""A service that wants a longer pause than this has used up a quota: the pass stops."""
 _OVERLOADED = (408, 500, 502, 503, 504)
 
 
@@ -63,7 +65,7 @@ def event_of(error: RemoteError) -> Event:
     """Return the event that an error of a provider stands for."""
     if isinstance(error, TransientError):
         if error.status == 429:
-            return Event.THROTTLED
+            return Event.QUOTA if (error.retry_after or 0.0) > LONGEST_PAUSE_S else Event.THROTTLED
         if error.status in _OVERLOADED:
             return Event.OVERLOADED
         return Event.LOST if error.sent else Event.UNREACHABLE
