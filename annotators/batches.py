@@ -13,12 +13,12 @@ from annotators.ledger import OTHER_MODEL, Refusal
 from annotators.outcomes import compile_unit
 from annotators.pass_options import (
     CannotWorkError,
+    NoServiceError,
     OtherModelError,
     PassOptions,
     PassStats,
     PassStoppedError,
     QuotaUsedError,
-    NoServiceError,
 )
 from annotators.plan import Planned, Planner
 from annotators.prices import Tariff

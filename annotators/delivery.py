@@ -14,12 +14,12 @@ from annotators.limits import Limits
 from annotators.outcomes import is_final, parse
 from annotators.pass_options import (
     CannotWorkError,
+    NoServiceError,
     OtherModelError,
     PassOptions,
     PassStats,
     PassStoppedError,
     QuotaUsedError,
-    NoServiceError,
 )
 from annotators.plan import Planned
 from annotators.prices import Tariff
