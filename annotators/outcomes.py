@@ -167,10 +167,11 @@ def compile_unit(
     keys: Mapping[str, str],
     ledger: Ledger,
     provider: RemoteProvider,
+    identity: str | None = None,
 ) -> Counter[str]:
     """Write a unit's Parquet file from the ledger; return its clips by kind of status. No file is written if nothing was asked.
 
-    It has the chosen clips, and the others that were asked about earlier.
+    It has the chosen clips, and the others that were asked about earlier. identity: that of all keys (default: the provider's).
     """
     import pyarrow.parquet as pq
 
@@ -185,7 +186,9 @@ def compile_unit(
                 rows.append(description_row(name, provider, place.segment_id, key, outcome))
         if history:
             sink = pa.BufferOutputStream()
-            schema = DESCRIPTIONS.with_metadata({_IDENTITY: provider.identity.encode()})
+            schema = DESCRIPTIONS.with_metadata(
+                {_IDENTITY: (provider.identity if identity is None else identity).encode()}
+            )
             pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
             write_in_corpus(root, parquet_path(root, name, unit), sink.getvalue().to_pybytes())
     return Counter(kind_of(row["status"]) for row in rows)

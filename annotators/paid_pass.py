@@ -80,24 +80,30 @@ def reparse(root: str | Path, provider: RemoteProvider, options: PassOptions | N
         with ThreadPoolExecutor(1) as pool:
             planner = Planner(corpus, name, provider, ledger, options, pool)
             for unit in planner.units():
-                keys = _best_keys(planner, unit)
-                stats.clips += compile_unit(corpus.path, name, unit.unit, unit.places, keys, ledger, provider)
+                keys, identity = _best_keys(planner, unit)
+                compiled = compile_unit(corpus.path, name, unit.unit, unit.places, keys, ledger, provider, identity)
+                stats.clips += compiled
         stats.totals = ledger.totals()
     finally:
         ledger.close()
     return stats
 
 
-def _best_keys(planner: Planner, unit: Unit) -> dict[str, str]:
-    """Return for each segment the key whose reply describes it: that of the present identity if it does, otherwise the newest."""
-    present = planner.ledger.clips(unit.unit, planner.options.vote, planner.provider.identity)
+def _best_keys(planner: Planner, unit: Unit) -> tuple[dict[str, str], str]:
+    """Return for each segment the key whose reply describes it, and the identity that all of them have ("" if they differ).
+
+    The key of the present identity comes first, then the newest.
+    """
+    identity = planner.provider.identity
+    present = planner.ledger.clips(unit.unit, planner.options.vote, identity)
+    every = planner.ledger.clips_of_any(unit.unit, planner.options.vote)
+    outcomes = planner.outcomes({key for keys in every.values() for key in keys})
+    described = {key for key, outcome in outcomes.items() if outcome.description is not None}
     found: dict[str, str] = {}
-    for segment, keys in planner.ledger.clips_of_any(unit.unit, planner.options.vote).items():
-        ordered = [present[segment]] * (segment in present) + keys
-        outcomes = planner.outcomes(ordered)
-        best = [key for key in ordered if key in outcomes and outcomes[key].description is not None]
-        found[segment] = next(iter(best), ordered[0])
-    return found
+    for segment, keys in every.items():
+        ordered = [present[segment], *keys] if segment in present else keys
+        found[segment] = next((key for key in ordered if key in described), ordered[0])
+    return found, identity if found == present else ""
 
 
 class _Online:

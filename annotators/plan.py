@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -109,7 +109,7 @@ class Planner:
         ]
         return found
 
-    def outcomes(self, keys: Sequence[str]) -> dict[str, Outcome]:
+    def outcomes(self, keys: Iterable[str]) -> dict[str, Outcome]:
         """Return the outcome of each key that was asked about before."""
         parsed = parser_of(self.ledger, self.provider)
         history = self.ledger.history(keys)

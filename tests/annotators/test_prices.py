@@ -63,7 +63,7 @@ def test_an_unknown_price_says_what_to_do() -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(PriceError, match="no batch price of gemini-4-argon"):
         tariff("gemini-4-argon", "batch")
-    with pytest.raises(PriceError, match="gemini-2.5-pro has no price on 2026-12-01"):
+    with pytest.raises(PriceError, match=r"gemini-2\.5-pro has no price on 2026-12-01"):
         tariff("gemini-2.5-pro").at(date(2026, 12, 1))
 
 
