@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -110,31 +111,35 @@ def test_a_clip_with_a_stored_reply_is_never_asked_again(tmp_path: Path) -> None
     root = paid_corpus(tmp_path / "c", units=3, clips=16)
     prices = prices_of(tmp_path)
     path = root / "annotations" / "local" / "ledger.sqlite"
+    stored: dict[str, int] = {}
     with PaidServer(latency_s=0.03) as server:
-        for _ in range(6):
-            goal = server.seen.requests + rng.randrange(1, 5)
+        for _ in range(5):
+            goal = server.seen.requests + rng.randrange(2, 6)
             worker = start(root, server.url, prices, 1.0)
             wait_for(lambda goal=goal: server.seen.requests >= goal, worker)
             worker.kill()
             worker.communicate()
-            ledger = Ledger(path, "local")
-            stored = ledger.rows("select count(*) from items i join requests r on r.id = request and r.attempt = i.attempt "
-                                 "where state = 'answered'")[0][0]  # fmt: skip
-            open_ = ledger.rows("select coalesce(sum(keys), 0) from requests where state = 'sent'")[0][0]
-            ledger.close()
-            # Everything the service saw is either stored or counted as in flight (now or at an earlier kill).
-            assert stored + open_ <= server.seen.asked.total() <= stored + open_ + 16 * 6
+            stored |= {heard: server.seen.asked[heard] for heard in heard_by(path) if heard not in stored}
+        assert stored
         ends(start(root, server.url, prices, 1.0))
+        assert {heard: server.seen.asked[heard] for heard in stored} == stored
         extra = server.seen.asked.total() - len(server.seen.asked)
+    heard = heard_by(path)
     ledger = Ledger(path, "local")
     lost = ledger.rows("select coalesce(sum(keys), 0) from requests where state = 'unknown'")[0][0]
-    twice = ledger.rows(
-        "select count(*) from (select key from items i join requests r on r.id = request and r.attempt = i.attempt "
-        "where state = 'answered' group by key having count(*) > 1)"
-    )[0][0]
     ledger.close()
-    assert twice == 0 and extra <= lost
+    # What was asked twice was in flight at a kill. The service need not have seen all of that.
+    assert len(heard) == len(set(heard)) == 48 and extra <= lost
     assert len(rows_of(root, "local")) == 48
+
+
+def heard_by(path: Path) -> list[str]:
+    """The audio hash of every clip of every stored reply."""
+    ledger = Ledger(path, "local")
+    rows = ledger.rows("select id, attempt from requests where state = 'answered'")
+    replies = [json.loads(ledger.reply(*row)[0]) for row in rows]
+    ledger.close()
+    return [answer["heard"] for reply in replies for answer in reply["answers"]]
 
 
 def test_batches_whose_process_is_killed_are_created_once(tmp_path: Path) -> None:
