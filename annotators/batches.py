@@ -128,7 +128,7 @@ class _Batches:
         elif isinstance(result, str):
             self._ledger.release(request, attempt, result)
         else:
-            cost = None if result.usage is None else self._prices.at(self._options.day()).cost(result.usage)
+            cost = self._prices.cost(result.usage, self._options.day())
             other = self._provider.answered_by_another(result.model_version)
             self._ledger.answer(request, attempt, result, cost, OTHER_MODEL if other else None)
             return (result.model_version or "an unnamed model") if other else None

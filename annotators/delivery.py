@@ -194,7 +194,7 @@ class Delivery:
         return reply
 
     async def _store(self, request: Request, attempt: int, hold: int, reply: Reply) -> None:
-        cost = None if reply.usage is None else self._tariff.at(self._options.day()).cost(reply.usage)
+        cost = self._tariff.cost(reply.usage, self._options.day())
         other = self._provider.answered_by_another(reply.model_version)
         await self.ledger(self._ledger.answer, request.id, attempt, reply, cost, OTHER_MODEL if other else None)
         if cost is not None and cost > hold > 0:

@@ -113,6 +113,7 @@ class _Online:
         self._planner, self._provider = planner, provider
         self._stats = PassStats(planner.name)
         self._delivery = Delivery(provider, planner.ledger, prices, options, self._stats)
+        self._progress = options.progress
         self._window = asyncio.Semaphore(2 * options.concurrency + 2)
         self._open: set[asyncio.Task[None]] = set()
         self._again: dict[str, Counter[str]] = {}
@@ -202,6 +203,8 @@ class _Online:
         self._stats.clips += counts
         if unit.held or True in results:
             self._again[unit.unit] = counts
+        if self._progress is not None:
+            self._progress(self._stats)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result

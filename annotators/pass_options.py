@@ -51,6 +51,8 @@ class PassOptions:
     """Default: ledger.sqlite in the folder of the pass."""
     force_ledger: bool = False
     """Whether the ledger may be on a network file system."""
+    progress: Callable[[PassStats], None] | None = None
+    """Called with the counts so far when a unit has been compiled."""
     clock: Clock = field(default_factory=Clock)
     day: Callable[[], date] = today
     rng: random.Random = field(default_factory=random.Random)

@@ -92,6 +92,15 @@ class Tariff:
             f"{self.model} has no price on {day} ({spans}): ask for another model or add a price to {TABLE}"
         )
 
+    def cost(self, tokens: Tokens | None, day: date) -> int | None:
+        """Return the price of a reply's usage. None if it is not stated, or if the price ended while the reply was on its way."""
+        if tokens is None:
+            return None
+        try:
+            return self.at(day).cost(tokens)
+        except PriceError:
+            return None
+
     def bound(self, tokens: Tokens, day: date) -> int:
         """Return the most that tokens may cost if the request is sent on a day and billed on this or the next day (UTC)."""
         costs = [self.at(day).cost(tokens)]

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from annotators.pass_options import (
     pass_name,
 )
 from annotators.prices import PriceError, micro_usd
+from catalogs.corpus.damage import DamagedFileError
 from catalogs.corpus.reader import Corpus
 
 
@@ -290,6 +292,39 @@ def test_without_a_cap_only_a_free_provider_starts(root: Path, options: PassOpti
         assert spent(root) == (0, 0)
 
 
+def test_the_price_is_that_of_the_day_of_the_reply(root: Path, options: PassOptions, tmp_path: Path) -> None:
+    day = [date(2026, 12, 31)]
+    row = '[[price]]\nmodel = "local-1"\nin_text = {0}\nin_audio = {0}\nout = {0}\n{1}\n'
+    table = tmp_path / "days.toml"
+    table.write_text(row.format(1, "until = 2026-12-31") + row.format(10, "from = 2027-01-01\nuntil = 2027-01-01"))
+    dated = dataclasses.replace(options, prices=table, day=lambda: day[0], limit=6)
+
+    class Midnight(LocalProvider):
+        async def send(self, request: Any) -> Any:
+            reply = await super().send(request)
+            day[0] = date(2027, 1, 1)
+            return reply
+
+    with PaidServer() as server:
+        # Sent before midnight, billed after it: the hold covers the higher price.
+        describe_paid(root, Midnight(server.url), dated)
+        tokens = 2 * 100 + 6 * (round(32 * 0.6) + 40)
+        assert abs(spent(root)[0] - 10 * tokens) <= 60 and spent(root)[1] == 0
+        day[0] = date(2027, 1, 1)
+
+        class Later(LocalProvider):
+            async def send(self, request: Any) -> Any:
+                reply = await super().send(request)
+                day[0] = date(2027, 1, 2)
+                return reply
+
+        # The price ended while the reply was on its way: it is stored, and costs what was held.
+        stats = describe_paid(root, Later(server.url), dataclasses.replace(dated, concurrency=1, limit=3))
+        assert stats.clips["ok"] == 9
+        with pytest.raises(PriceError, match="has no price on 2027-01-02"):
+            describe_paid(root, LocalProvider(server.url), dated)
+
+
 def test_a_worst_case_that_is_too_low_is_corrected(tmp_path: Path, options: PassOptions) -> None:
     class Low(LocalProvider):
         def bound(self, request: Any) -> Any:
@@ -419,6 +454,31 @@ def test_a_parser_with_a_fault_fails_the_clips_only(root: Path, options: PassOpt
         assert stats.clips == {"failed": 12}
         assert statuses(root) == {"failed:invalid: the parser failed (RecursionError: too deep)"}
         assert reparse(root, LocalProvider(server.url), options).clips == {"ok": 12}
+
+
+def test_a_damaged_clip_stops_the_pass_in_one_line_and_keeps_what_was_answered(
+    tmp_path: Path, options: PassOptions
+) -> None:
+    root = paid_corpus(tmp_path / "c", units=3, clips=16)
+    last = sorted(Corpus(root).files("segments"))[-1]
+    data = bytearray(last.read_bytes())
+    for found in [at for at in range(len(data)) if data[at : at + 4] == b"fLaC"]:
+        data[found : found + 4] = b"oops"
+    last.write_bytes(data)
+    with PaidServer() as server:
+        with pytest.raises(DamagedFileError, match=r"voxmill fsck .* --repair") as caught:
+            describe_paid(root, LocalProvider(server.url), options)
+        assert "\n" not in str(caught.value)
+        assert spent(root) == (server.seen.billed, 0)
+        assert len([r for r in rows_of(root).values() if r["status"] == "ok"]) == server.seen.asked.total() > 0
+
+
+def test_progress_is_told_unit_by_unit(root: Path, options: PassOptions) -> None:
+    seen: list[int] = []
+    with PaidServer() as server:
+        told = dataclasses.replace(options, progress=lambda stats: seen.append(stats.clips["ok"]))
+        describe_paid(root, LocalProvider(server.url), told)
+    assert seen == [6, 12]
 
 
 def test_no_key_is_in_any_file(root: Path, options: PassOptions) -> None:
