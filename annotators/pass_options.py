@@ -1,0 +1,128 @@
+"""Options, counts and errors of a pass that asks a service."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from annotators.clips import Chosen
+from annotators.ledger import Totals
+from annotators.limits import Clock
+from annotators.prices import today, usd
+from annotators.providers.remote import RemoteProvider
+from catalogs.words import counted
+
+LEDGER = "ledger.sqlite"
+
+
+@dataclass(frozen=True)
+class PassOptions:
+    """How a pass asks. Money in USD."""
+
+    cap_usd: float | None = None
+    """The most that the pass may spend, with what it spent earlier. Required unless the provider is free."""
+    limit: int | None = None
+    """The most clips to ask about in this run."""
+    vote: int = 1
+    """Number of the question: another one asks about the same clips again."""
+    name: str | None = None
+    """Folder below annotations/. Default: PROVIDER@PROMPT VERSION."""
+    chosen: Chosen | None = None
+    """Which of the kept segments to describe. Default: all."""
+    concurrency: int = 16
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    requests_per_day: float | None = None
+    """Only for the estimate: a service that is used up for the day ends the pass with QuotaUsedError."""
+    poll_s: float | None = None
+    """Seconds between looks at running batch jobs. Default: return when the jobs are created; a later run collects them."""
+    charge_errors: bool = False
+    """Whether the service bills replies with an error status."""
+    tier: str | None = None
+    """Tier of the price. Default: batch for a provider of batches, otherwise standard."""
+    prices: Path | None = None
+    """A price table whose entries come before those of prices.toml."""
+    ledger: Path | None = None
+    """Default: ledger.sqlite in the folder of the pass."""
+    force_ledger: bool = False
+    """Whether the ledger may be on a network file system."""
+    progress: Callable[[PassStats], None] | None = None
+    """Called with the counts so far when a unit has been compiled."""
+    clock: Clock = field(default_factory=Clock)
+    day: Callable[[], date] = today
+    rng: random.Random = field(default_factory=random.Random)
+
+
+@dataclass
+class PassStats:
+    """Counts of a run. `clips` are the chosen clips by status (ok, blocked, failed, unasked), with those of earlier runs."""
+
+    name: str
+    clips: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    """Requests sent by this run."""
+    cap_reached: bool = False
+    underestimated: int = 0
+    """Replies that cost more than their worst case."""
+    jobs_running: int = 0
+    """Batch jobs that a later run collects."""
+    totals: Totals | None = None
+
+    @property
+    def line(self) -> str:
+        """The counts as one line for the log."""
+        words = ", ".join(f"{self.clips[kind]} {kind}" for kind in ("ok", "blocked", "failed", "unasked"))
+        line = f"{self.name}: {words}; {counted(self.requests, 'request')}"
+        if self.totals is not None:
+            spent = f"; spent {usd(self.totals.spent)}"
+            unknown = f", of it {usd(self.totals.unknown)} perhaps not billed" if self.totals.unknown else ""
+            left = "" if self.totals.cap is None else f", cap {usd(self.totals.cap)}"
+            line += spent + unknown + left
+        return line + (" (cap reached: raise it to continue)" if self.cap_reached else "")
+
+
+class PassStoppedError(RuntimeError):
+    """A pass stopped before its end; what was answered is stored. The message is one line that says what to do."""
+
+    stats: PassStats | None = None
+
+
+class QuotaUsedError(PassStoppedError):
+    """A quota of the service is used up for longer than minutes."""
+
+
+class OtherModelError(PassStoppedError):
+    """Another model answered than the one that was asked for."""
+
+
+class CannotWorkError(PassStoppedError):
+    """No request can succeed: a bad key, an unknown model."""
+
+
+class NoServiceError(PassStoppedError):
+    """Several requests in a row got no reply."""
+
+
+def pass_name(provider: RemoteProvider, options: PassOptions) -> str:
+    """Return the folder of a pass below annotations/. Raises ValueError for a name that is not a plain folder name."""
+    vote = f"-vote{options.vote}" if options.vote > 1 else ""
+    name = options.name or f"{provider.name}@{provider.prompt_version}{vote}"
+    if not re.fullmatch(r"(?!tmp)[a-z][A-Za-z0-9_.@-]*", name) or name in ("none", "duplicates"):
+        raise ValueError(
+            f"the pass has the name {name!r}: use letters, digits and _ - . @, and begin with a small letter"
+        )
+    return name
+
+
+def check_cap(provider: RemoteProvider, options: PassOptions) -> None:
+    """Raise ValueError if a provider that costs money has no cap."""
+    if options.cap_usd is None and not provider.free:
+        raise ValueError(
+            f"{provider.name} costs money: give the most that this pass may spend in all, e.g. --cap-usd 5 "
+            "(--dry-run shows the price)"
+        )
