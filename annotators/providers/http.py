@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
@@ -70,14 +71,21 @@ def redacted(text: str, *keys: Key) -> str:
     return " ".join(_SHAPES.sub("***", text).split())[:_MOST_MESSAGE]
 
 
-def new_client(concurrency: int = 16, timeout_s: float = 180.0) -> httpx2.AsyncClient:
+def new_client(timeout_s: float = 180.0, connections: int = 128) -> httpx2.AsyncClient:
     """Return a client that follows no redirect and never repeats a request. timeout_s: longest pause of a reply, in seconds."""
     import httpx2
 
+    times = httpx2.Timeout(connect=CONNECT_S, read=timeout_s, write=WRITE_S, pool=None)
+
+    async def set_times(request: httpx2.Request) -> None:
+        # google-genai sets one time for everything, connecting included.
+        request.extensions = {**request.extensions, "timeout": times.as_dict()}
+
     return httpx2.AsyncClient(
         follow_redirects=False,
-        timeout=httpx2.Timeout(connect=CONNECT_S, read=timeout_s, write=WRITE_S, pool=None),
-        limits=httpx2.Limits(max_connections=concurrency + 2, max_keepalive_connections=concurrency + 2),
+        timeout=times,
+        limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+        event_hooks={"request": [set_times]},
     )
 
 
@@ -106,6 +114,11 @@ def json_object(text: str) -> dict[str, Any] | None:
 async def ask(client: httpx2.AsyncClient, request: httpx2.Request, *keys: Key) -> HttpReply:
     """Send one request, once, and return its reply whatever the status. Raises TransientError or FatalError without a reply."""
     return await safely(_exchange(client, request), request.url.host, *keys)
+
+
+def environment_key(name: str) -> Key:
+    """Return the key in an environment variable of this process, see `key_from`."""
+    return key_from(os.environ, name)
 
 
 async def safely(call: Awaitable[T], host: str, *keys: Key) -> T:
