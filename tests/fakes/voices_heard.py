@@ -144,11 +144,14 @@ _NOUN_ZH = {
     ("child", "male"): "小男孩", ("child", "female"): "小女孩", ("child", "unsure"): "孩子", ("teen", "male"): "少年",
     ("teen", "female"): "少女", ("teen", "unsure"): "青少年", ("young", "male"): "年轻男性", ("young", "female"): "年轻女性",
     ("young", "unsure"): "年轻人", ("middle", "male"): "中年男性", ("middle", "female"): "中年女性",
-    ("middle", "unsure"): "中年人", ("senior", "male"): "老年男性", ("senior", "female"): "老年女性", ("senior", "unsure"): "老年人",
+    ("middle", "unsure"): "中年人",
+    ("senior", "male"): "老年男性", ("senior", "female"): "老年女性", ("senior", "unsure"): "老年人",
     ("unsure", "male"): "男性", ("unsure", "female"): "女性", ("unsure", "unsure"): "说话人",
 }  # fmt: skip
 _EN = {
-    "pitch": {"very_low": "very deep", "low": "deep", "mid": "mid-pitched", "high": "high-pitched", "very_high": "very high-pitched"},
+    "pitch": {
+        "very_low": "very deep", "low": "deep", "mid": "mid-pitched", "high": "high-pitched", "very_high": "very high-pitched",
+    },
     "rate": {
         "very_slow": "very slowly", "slow": "slowly", "normal": "at a normal pace", "fast": "quickly", "very_fast": "very quickly",
     },
@@ -171,7 +174,7 @@ _ZH = {
 
 
 def _english(truth: Truth) -> dict[str, str]:
-    noun = _NOUN[_whole(truth, "age"), _whole(truth, "gender")]
+    noun = _NOUN[truth.get("age"), truth.get("gender")]
     pitch = _EN["pitch"].get(truth.get("pitch"), "")
     manner = [_EN[name][truth.get(name)] for name in ("rate", "energy", "pitch_range") if truth.get(name) in _EN[name]]
     emotion = "" if truth.get("emotion") == "unsure" else truth.get("emotion")
@@ -200,7 +203,7 @@ def _english(truth: Truth) -> dict[str, str]:
 
 
 def _chinese(truth: Truth) -> dict[str, str]:
-    noun = _NOUN_ZH[_whole(truth, "age"), _whole(truth, "gender")]
+    noun = _NOUN_ZH[truth.get("age"), truth.get("gender")]
     pitch = _ZH["pitch"].get(truth.get("pitch"), "")
     names = ("rate", "energy", "pitch_range", "emotion")
     manner = "，".join(_ZH[name][truth.get(name)] for name in names if truth.get(name) in _ZH[name]) or "说话自然"
@@ -217,10 +220,6 @@ def _chinese(truth: Truth) -> dict[str, str]:
         "full": full,
         "persona": f"一位{role}的{noun}，{manner}",
     }
-
-
-def _whole(truth: Truth, name: str) -> str:
-    return truth.get(name)
 
 
 def _article(noun: str) -> str:
