@@ -1,0 +1,309 @@
+"""HTTP for annotators: one request with one outcome, keys that never show, and what a refusal means.
+
+No exception of the client library leaves this module: those hold the request with its key. Ours are raised outside `except`, so
+that not even `__context__` leads to them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import quote, urlsplit
+
+from annotators.providers.remote import FatalError, QuotaError, RefusedError, RemoteError, TransientError
+
+if TYPE_CHECKING:
+    import httpx2
+
+T = TypeVar("T")
+
+MOST_REPLY_BYTES = 32 << 20
+"""A longer reply is not read to its end."""
+CONNECT_S, WRITE_S = 10.0, 60.0
+_SHAPES = re.compile(r"AIza[\w-]{20,}|sk-[\w-]{16,}|(?i:bearer)\s+[^\s\"']{8,}")
+"""How keys of services look: they are removed from messages even if they are not ours."""
+_MOST_MESSAGE = 300
+
+
+class Key:
+    """A secret. It shows in no text and no pickle; only `reveal` returns it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "Key(***)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key is not pickled: give its environment variable to the other process")
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def reveal(self) -> str:
+        """Return the secret itself."""
+        return self._value
+
+
+def key_from(environment: Mapping[str, str], name: str) -> Key:
+    """Return the key in an environment variable; an empty one if it is not set. Raises FatalError for one that fits no header."""
+    value = environment.get(name, "").strip()
+    if not re.fullmatch(r"[!-~]*", value):
+        raise FatalError(f"{name} holds spaces or signs that are not ASCII: set it to the key alone")
+    return Key(value)
+
+
+def redacted(text: str, *keys: Key) -> str:
+    """Return text as one short line without keys."""
+    for key in keys:
+        for form in {key.reveal(), quote(key.reveal(), safe="")} - {""}:
+            text = text.replace(form, "***")
+    return " ".join(_SHAPES.sub("***", text).split())[:_MOST_MESSAGE]
+
+
+def new_client(timeout_s: float = 180.0, connections: int = 128) -> httpx2.AsyncClient:
+    """Return a client that follows no redirect and never repeats a request. timeout_s: longest pause of a reply, in seconds."""
+    import httpx2
+
+    times = httpx2.Timeout(connect=CONNECT_S, read=timeout_s, write=WRITE_S, pool=None)
+
+    async def set_times(request: httpx2.Request) -> None:
+        # google-genai sets one time for everything, connecting included.
+        request.extensions = {**request.extensions, "timeout": times.as_dict()}
+
+    return httpx2.AsyncClient(
+        follow_redirects=False,
+        timeout=times,
+        limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+        event_hooks={"request": [set_times]},
+    )
+
+
+@dataclass(frozen=True)
+class HttpReply:
+    """Status, headers (names in lower case) and body of a reply."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+    def json(self) -> dict[str, Any] | None:
+        """Return the body as a JSON object, or None if it is not one."""
+        return json_object(self.body)
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """Return a text as a JSON object, or None if it is not one."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+async def ask(client: httpx2.AsyncClient, request: httpx2.Request, *keys: Key) -> HttpReply:
+    """Send one request, once, and return its reply whatever the status. Raises TransientError or FatalError without a reply."""
+    return await safely(_exchange(client, request), request.url.host, *keys)
+
+
+def environment_key(name: str) -> Key:
+    """Return the key in an environment variable of this process, see `key_from`."""
+    return key_from(os.environ, name)
+
+
+async def safely(call: Awaitable[T], host: str, *keys: Key) -> T:
+    """Await a call of the client library and turn its exceptions into ours."""
+    import httpx2
+
+    failed: RemoteError
+    try:
+        return await call
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, UnicodeError) as error:
+        failed = _failure(error, host, keys)
+    raise failed
+
+
+async def _exchange(client: httpx2.AsyncClient, request: httpx2.Request) -> HttpReply:
+    response = await client.send(request, stream=True)
+    try:
+        body = bytearray()
+        async for part in response.aiter_bytes():
+            body += part
+            if len(body) > MOST_REPLY_BYTES:
+                break
+    finally:
+        await response.aclose()
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return HttpReply(response.status_code, headers, body.decode("utf-8", "replace"))
+
+
+def _failure(error: BaseException, host: str, keys: tuple[Key, ...]) -> RemoteError:
+    import httpx2
+
+    name = type(error).__name__
+    if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol | httpx2.LocalProtocolError | UnicodeError):
+        return FatalError(
+            redacted(f"the request to {host} cannot be written ({name}): correct --base-url and the key", *keys)
+        )
+    unsent = httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError
+    if isinstance(error, unsent):
+        # The text of an error of the system, e.g. "Name or service not known", does not hold the request.
+        return TransientError(redacted(f"no connection to {host} ({name}: {error})", *keys), sent=False)
+    return TransientError(f"no complete reply from {redacted(host, *keys)} ({name})", sent=True)
+
+
+def check(reply: HttpReply, host: str, *keys: Key) -> None:
+    """Return if the status is 200; otherwise raise the error that the reply stands for. Nothing of these is billed."""
+    if reply.status != 200:
+        raise refusal(reply, host, *keys)
+
+
+def refusal(reply: HttpReply, host: str, *keys: Key) -> RemoteError:
+    """Return the error that a reply with a status other than 200 stands for."""
+    status = reply.status
+    said = error_text(reply)
+    text = redacted(f"{host} answered {status}: {said}" if said else f"{host} answered {status}", *keys)
+    if 300 <= status < 400:
+        target = urlsplit(reply.headers.get("location", "")).hostname or "another place"
+        return FatalError(redacted(f"{host} answered {status}, a redirect to {target}: correct --base-url", *keys))
+    if status == 429 or status == 402:
+        if status == 402 or _quota_is_gone(reply):
+            return QuotaError(text)
+        return TransientError(text, sent=False, retry_after=retry_after(reply), status=status)
+    if status == 408 or status >= 500 or status < 200:
+        return TransientError(text, sent=False, retry_after=retry_after(reply), status=status)
+    if status < 300:
+        return TransientError(text, sent=True, status=status)
+    if status in (400, 413, 422) and not _key_is_bad(reply):
+        return RefusedError(text)
+    return FatalError(text)
+
+
+def error_text(reply: HttpReply) -> str:
+    """Return what a reply says about its error. The forms of Google, OpenAI, older vLLM and FastAPI are known."""
+    body = reply.json() or {}
+    error = body.get("error")
+    if isinstance(error, Mapping):
+        parts = [error.get("status") or error.get("code"), error.get("message")]
+        return ": ".join(str(part) for part in parts if part)
+    for said in (error, body.get("message"), body.get("detail")):
+        if said:
+            return str(said)
+    return "" if "<" in reply.body[:200] else reply.body[:200]
+
+
+def _details(reply: HttpReply) -> list[Mapping[str, Any]]:
+    error = (reply.json() or {}).get("error")
+    details = error.get("details") if isinstance(error, Mapping) else None
+    return [one for one in details if isinstance(one, Mapping)] if isinstance(details, list) else []
+
+
+def _key_is_bad(reply: HttpReply) -> bool:
+    """Return True for Google's status 400 of a bad key."""
+    return any(str(detail.get("reason", "")).startswith("API_KEY_") for detail in _details(reply))
+
+
+def _quota_is_gone(reply: HttpReply) -> bool:
+    for detail in _details(reply):
+        violations = detail.get("violations")
+        for violation in violations if isinstance(violations, list) else []:
+            if isinstance(violation, Mapping) and "PerDay" in str(violation.get("quotaId", "")):
+                return True
+    error = (reply.json() or {}).get("error")
+    said = [error.get("code"), error.get("type")] if isinstance(error, Mapping) else []
+    return "insufficient_quota" in said
+
+
+def retry_after(reply: HttpReply, now: datetime | None = None) -> float | None:
+    """Return the seconds that a service asks to wait, the longest of all its ways to say so, or None."""
+    headers = reply.headers
+    waits = [_seconds(headers.get("retry-after-ms"), 1e-3), _seconds(headers.get("retry-after"))]
+    if waits[1] is None:
+        waits.append(_until(headers.get("retry-after"), now or datetime.now(UTC)))
+    for detail in _details(reply):
+        delay = detail.get("retryDelay")
+        if isinstance(delay, str):
+            waits.append(_seconds(delay.removesuffix("s")))
+    if reply.status == 429 and not any(wait is not None for wait in waits):
+        # The longer of the two is an upper bound: the service does not say which limit was reached.
+        waits += [_span(headers.get(f"x-ratelimit-reset-{what}")) for what in ("requests", "tokens")]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _seconds(text: str | None, unit: float = 1.0) -> float | None:
+    try:
+        value = float(text or "") * unit
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def _until(text: str | None, now: datetime) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text or "")
+    except (TypeError, ValueError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - now).total_seconds())
+
+
+def _span(text: str | None) -> float | None:
+    """Return the seconds of a span such as `6m0s` or `120ms`."""
+    if not text or not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", text):
+        return None
+    units = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+    return sum(float(n) * units[unit] for n, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h)", text))
+
+
+def sse_events(text: str) -> list[str]:
+    """Return the data of each server-sent event of a stream. An event that was cut off is not one."""
+    events: list[str] = []
+    data: list[str] = []
+    # Only line feeds end lines here; other breaks of `splitlines` may be part of the data.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for line in lines:
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            events.append("\n".join(data))
+            data = []
+    return events
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL for messages, without a user's name or password."""
+    return urlsplit(url).hostname or "the service"
+
+
+def checked_url(url: str) -> str:
+    """Return a base URL without the slash at its end. Raises ValueError for one that is not http or https."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
+        fits = fits and parts.username is None and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError("the base URL is not of the form https://host/path: correct --base-url")
+    return url.rstrip("/")
+
+
+def is_private(url: str) -> bool:
+    """Return True if the host of a URL is this machine or one of a private network."""
+    host = host_of(url)
+    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+        return True
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return False
