@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotators.providers.base import KeptRows
 from annotators.quantiles import group_quantiles
+from annotators.schema import KeptRows
 from catalogs.vocabulary.voices import PITCH_RANGES, PITCHES, RATES
 
 PRIOR = 50

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from catalogs.vocabulary.voices import CLOSED, LISTS, REGISTERS, UNSURE
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KeptRows = Callable[[Sequence[str]], "Iterator[pa.Table]"]
+"""Each call iterates over all kept segments, some thousands of rows at a time, with the INDEX columns that it names."""
 MOST_EMPHASIS = 3
 MOST_SCENARIO_WORDS = 8
 MOST_EVIDENCE_WORDS = 25

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from annotators.providers.base import KeptRows
+from annotators.schema import KeptRows
 
 COLUMNS = ("segment_id", "speaker", "language", "expressive_p", "effort_db", "age")
 Chosen = Callable[[pa.Table], pa.Table]

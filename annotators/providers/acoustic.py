@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.levels import Levels, sure_gender
-from annotators.providers.base import KeptRows, Provider
+from annotators.providers.base import Provider
 from annotators.render import render
-from annotators.schema import Answer, Attributes, Clip, VoiceDescription
+from annotators.schema import Answer, Attributes, Clip, KeptRows, VoiceDescription
 from catalogs.vocabulary.voices import UNSURE
 
 _VOICE = ("segment_id", "session_id", "speaker", "gender", "gender_p", "pitch_hz", "duration_s")

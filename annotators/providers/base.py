@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from annotators.schema import Answer, Clip
+from annotators.schema import Answer, Clip, KeptRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-KeptRows = Callable[[Sequence[str]], "Iterator[pa.Table]"]
-"""Each call iterates over all kept segments, some thousands of rows at a time, with the INDEX columns that it names."""
 
 
 class Provider(abc.ABC):

@@ -169,7 +169,8 @@ class Measures:
         "Median fourth formant, which depends on the length of the vocal tract; null in narrow-band audio", "Hz"
     )
     effort_db: float | None = _measure(
-        "Level of 1-5 kHz relative to that below 1 kHz in voiced sound: rises with vocal effort, whatever the gain", "dB"
+        "Level of 1-5 kHz relative to that below 1 kHz in voiced sound: rises with vocal effort, whatever the gain",
+        "dB",
     )
     voiced_share: float | None = _measure("Share of the clip that is voiced sound; low in whispered speech", "0-1")
 

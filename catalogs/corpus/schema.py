@@ -33,7 +33,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 """The columns of each kind of file, and of the view `units`."""
 
 SCHEMAS = {kind: pa.schema([(column.name, column.type) for column in found]) for kind, found in COLUMNS.items()}
-SEGMENTS, INDEX, RECORDINGS, REFERENCES, QUARANTINE, DESCRIPTIONS, DECOUPLED, DUPLICATES, UNITS, CHECKS = SCHEMAS.values()
+SEGMENTS, INDEX, RECORDINGS, REFERENCES, QUARANTINE, DESCRIPTIONS, DECOUPLED, DUPLICATES, UNITS, CHECKS = (
+    SCHEMAS.values()
+)
 
 COMMITTED_COLUMNS = len({*SEGMENTS.names, *INDEX.names}) + len(RECORDINGS) + len(REFERENCES)
 """Number of columns that a unit commits, stored in its record. If a record has a smaller number or none, its files may lack

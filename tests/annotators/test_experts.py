@@ -36,7 +36,7 @@ def test_every_expert_is_made_without_arguments_and_declares_itself() -> None:
 
 
 def test_a_non_commercial_expert_is_used_only_if_it_is_allowed() -> None:
-    with pytest.raises(ExpertError, match="CC-BY-NC-4.0"):
+    with pytest.raises(ExpertError, match=r"CC-BY-NC-4\.0"):
         expert("fakes.experts:Forbidden")
     assert expert("fakes.experts:Forbidden", allow_non_commercial=True).non_commercial
     with pytest.raises(ExtensionError, match="no expert 'gendr'"):
