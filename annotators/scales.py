@@ -9,8 +9,8 @@ from statistics import NormalDist
 import numpy as np
 import pyarrow as pa
 
-from annotators.providers.base import KeptRows
 from annotators.quantiles import group_quantiles
+from annotators.schema import KeptRows
 
 LEVELS = (0.08, 0.25, 0.35, 0.65, 0.75, 0.92)
 """Quantiles: "low" is refuted above 0.65, "high" below 0.35, "mid" outside 0.08-0.92. Outside 0.25-0.75 the level to write is

@@ -257,7 +257,10 @@ def test_a_folder_that_is_not_laid_out_so_is_refused_in_one_line(tmp_path: Path,
         tensors["decoder.weight"] = torch.zeros(3)
     if fault == "shape":
         tensors["encoder.conv1.weight"] = torch.zeros(16, 128, 3)
-    changes = {"outputs": {"outputs": ["one"]}, "size": {"size": 0, "encoder_layers": -1}}.get(fault, {})
+    by_fault: dict[str, dict[str, Any]] = {"outputs": {"outputs": ["one"]}, "size": {"size": 0, "encoder_layers": -1}}
+    changes = by_fault.get(fault, {})
+        fault, {}
+    )
     if fault != "no folder":
         write(folder, tensors, **changes)
     if fault == "no config":

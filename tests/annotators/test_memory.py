@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 import catalogs.corpus.reader
 from annotators.providers.acoustic import Acoustic
-from annotators.providers.base import KeptRows
 from annotators.quantiles import group_quantiles
 from annotators.runner import describe_corpus
-from annotators.schema import Answer, Clip
+from annotators.schema import Answer, Clip, KeptRows
 from catalogs.corpus.commit import commit_unit, create_corpus
 from catalogs.corpus.reader import Corpus
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotators.providers.base import KeptRows
+from annotators.schema import KeptRows
 from annotators.selection import Order, Selection, order, selected
 from catalogs.corpus.schema import INDEX
 

@@ -219,7 +219,7 @@ def forbidden_in(schema: object) -> list[str]:
 
 def fits(schema: Mapping[str, Any], value: Any, where: str = "answer") -> None:
     """Assert that a value has the form of a schema: types, required and enum."""
-    kinds = {"object": dict, "array": list, "string": str, "number": int | float}
+    kinds: dict[str, Any] = {"object": dict, "array": list, "string": str, "number": int | float}
     assert isinstance(value, kinds[schema["type"]]), f"{where} is {value!r}"
     if "enum" in schema:
         assert value in schema["enum"], f"{where} is {value!r}, not in {schema['enum']}"
