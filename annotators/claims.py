@@ -10,7 +10,7 @@ from annotators.lexicon import VERBS, Entry, Lexicon, lexicon
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s-]")
 _DEGREES = frozenset(
-    ["rather", "quite", "fairly", "relatively", "pretty", "somewhat", "slightly", "notably", "noticeably", "generally", "consistently", "mostly", "a", "bit", "too"]
+    "rather quite fairly relatively pretty somewhat slightly notably noticeably generally consistently mostly a bit too".split()
 )
 
 

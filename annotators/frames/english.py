@@ -71,7 +71,7 @@ def joined(parts: Sequence[str]) -> str:
 
 def adverbials(parts: Sequence[str]) -> str:
     """Return adverbs and phrases in an order that reads well."""
-    single = [part for part in parts if " " not in part or (part.startswith("very ") and part.count(" ") == 1)]
+    single = [part for part in parts if " " not in part or part.startswith("very ") and part.count(" ") == 1]
     late = [part for part in parts if part.startswith("sounding ")]
     phrases = [part for part in parts if part not in single and part not in late]
     phrases.sort(key=lambda part: (part.startswith("with"), part))

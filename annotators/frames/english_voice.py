@@ -41,7 +41,7 @@ class Voice:
     def tag(self) -> str:
         """Return a tag of at most four words, "" if nothing is sure."""
         a = self._attributes
-        low = self._adj or (self._of and "varying pitch") or ""
+        low = self._adj or self._of and "varying pitch" or ""
         if a.age == "child" or (a.age == "teen" and a.gender == UNSURE):
             return f"{self._adj} {self._noun}".strip()
         if a.gender == UNSURE:
@@ -85,7 +85,7 @@ class Voice:
         return with_article(noun) + (f" with {' and '.join(parts)}" if parts else "")
 
     def _as_sound(self) -> str:
-        if self._attributes.age == "child" or (self._attributes.age == "teen" and self._attributes.gender == UNSURE):
+        if self._attributes.age == "child" or self._attributes.age == "teen" and self._attributes.gender == UNSURE:
             return self.person
         age = "teenage" if self._attributes.age == "teen" else self._age
         gender = "" if self._attributes.gender == UNSURE else self._attributes.gender

@@ -114,7 +114,7 @@ def report_gender(clips: Sequence[Measured]) -> bool:
         "corpora with >= 4 clips": lambda key: sizes[key[0]] >= 4,
         "not fitted on": lambda key: key[0] not in _FITTED,
     }
-    rules = {
+    rules: dict[str, dict[tuple[str, str], float | None]] = {
         "shipped": {key: female_logit([c.clip for c in found]) for key, found in voices.items()},
         "refitted": refitted(voices),
         "pitch alone": {key: pitch_alone(found) for key, found in voices.items()},
@@ -129,7 +129,7 @@ def report_gender(clips: Sequence[Measured]) -> bool:
             right = np.mean([side(odds[key], voices[key]) == voices[key][0].gender for key in told])
             print(f"{name + ', ' + group:34}{len(keys):7}{forced:17.1%}{len(told) / len(keys):10.1%}{right:8.1%}")
             if (name, group) == ("shipped", "corpora with >= 4 clips"):
-                met = forced >= 0.95 and right >= 0.99 and len(told) >= 0.85 * len(keys)
+                met = bool(forced >= 0.95 and right >= 0.99 and len(told) >= 0.85 * len(keys))
     wrong = [key[1] for key in voices if side(rules["shipped"][key], voices[key]) != voices[key][0].gender]
     print(f"forced and wrong: {', '.join(wrong)}")
     return met
