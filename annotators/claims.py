@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from annotators.lexicon import VERBS, Entry, Lexicon, lexicon
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s-]")
-_DEGREES = frozenset(
-    "rather quite fairly relatively pretty somewhat slightly notably noticeably generally consistently mostly a bit too".split()
-)
+_DEGREES = frozenset([
+    "rather", "quite", "fairly", "relatively", "pretty", "somewhat", "slightly", "notably", "noticeably", "generally",
+    "consistently", "mostly", "a", "bit", "too",
+])  # fmt: skip
 
 
 _BETWEEN_ZH = re.compile(
@@ -85,7 +86,7 @@ def _english(text: str, words: Lexicon) -> list[Match]:
     owner = {token: n for n, (start, end, _, _) in enumerate(found) for token in range(start, end)}
     result: list[Match] = []
     denials: list[bool] = []
-    for n, (start, end, entries, denied) in enumerate(found):
+    for _n, (start, end, entries, denied) in enumerate(found):
         denied = denied or _denied(tokens, start, owner, denials, words)
         denials.append(denied)
         result.append(Match(spans[start][0], spans[end - 1][1], entries, denied))
@@ -134,9 +135,8 @@ def _denied(tokens: Sequence[str], start: int, owner: dict[int, int], denials: l
     """Return True if a negation stands before the phrase that begins at a token, in the same clause."""
     rules = words.negation
     before, breaks = _keys(tuple(rules["before"])), rules["breaks"]
-    if start >= 2 and tokens[start - 1] in rules["joins"] and start - 2 in owner:
-        if denials[owner[start - 2]]:
-            return True
+    if start >= 2 and tokens[start - 1] in rules["joins"] and start - 2 in owner and denials[owner[start - 2]]:
+        return True
     for place in range(start - 1, max(start - 2 - rules["reach"], -1), -1):
         if place in owner or not tokens[place][0].isalnum():
             return False

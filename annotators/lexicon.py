@@ -205,13 +205,13 @@ def _derived(forms: Mapping[str, Any], mods: Sequence[str], bases: Sequence[str]
         phrases: list[str] = []
         for form in forms.get(cls, ()):
             if cls != "np" and "{np}" in form:
-                phrases += [
-                    form.replace("{a} {np}", with_article(np)).replace("{np}", np.lstrip("~")) for np in nps
-                ]
+                phrases += [form.replace("{a} {np}", with_article(np)).replace("{np}", np.lstrip("~")) for np in nps]
             elif "{adj}" in form:
                 phrases += [form.replace("{a} {adj}", with_article(adj)).replace("{adj}", adj) for adj in bases]
             elif "{attr}" in form:
-                phrases += [form.replace("{attr}", attr).replace("{head}", head) for head in heads or [""] for attr in bases]
+                phrases += [
+                    form.replace("{attr}", attr).replace("{head}", head) for head in heads or [""] for attr in bases
+                ]
             else:
                 phrases += _filled(form, heads, mods)
         made[cls] = list(dict.fromkeys(phrases))

@@ -9,10 +9,30 @@ from annotators.claims import Claim, Match, claims, matches
 from annotators.frames.picker import Picker
 from annotators.lexicon import Entry, Lexicon, lexicon, needs_an
 
-_DEGREE = re.compile(r"\b(very|fairly|rather|quite|so|too|extremely|pretty|really|somewhat|slightly|more|less|most|relatively)\s+$", re.I)
+_DEGREE = re.compile(
+    r"\b(very|fairly|rather|quite|so|too|extremely|pretty|really|somewhat|slightly|more|less|most|relatively)\s+$", re.I
+)
 _ARTICLE = re.compile(r"\b([Aa])(n?)( +)$")
 _STRONG = ("very ", "strikingly ", "remarkably ")
-_OBJECT = {"and", "or", "with", "in", "at", "as", "to", "but", "who", "when", "while", "speaking", "speak", "talk", "is", "for", "on"}
+_OBJECT = {
+    "and",
+    "or",
+    "with",
+    "in",
+    "at",
+    "as",
+    "to",
+    "but",
+    "who",
+    "when",
+    "while",
+    "speaking",
+    "speak",
+    "talk",
+    "is",
+    "for",
+    "on",
+}
 
 
 def repair_phrase(text: str, claim: Claim, value: str, language: str, seed: str) -> str | None:
@@ -116,7 +136,10 @@ def _other_gender(text: str, old: str, new: str, language: str, words: Lexicon) 
 def _turned(text: str, found: re.Match[str], turned: dict[str, str]) -> str:
     word = found[0].lower()
     result = turned[word]
+    following = re.match(r"\s+([a-z]+)", text[found.end() :])
+    before_noun = following is not None and following[1] not in _OBJECT
     if word == "her":
-        following = re.match(r"\s+([a-z]+)", text[found.end() :])
-        result = "his" if following and following[1] not in _OBJECT else "him"
+        result = "his" if before_noun else "him"
+    elif word == "his":
+        result = "her" if before_noun else "hers"
     return result.capitalize() if found[0][0].isupper() else result

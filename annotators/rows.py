@@ -30,5 +30,7 @@ def _three_levels(attributes: Attributes) -> dict[str, Any]:
             return THREE[name].get(value)
         return None if value in (UNSURE, "") else value
 
-    single = {name: known(name) for name in ("gender", "age", "accent", "emotion", "rate", "pitch", "energy", "scenario")}
+    single = {
+        name: known(name) for name in ("gender", "age", "accent", "emotion", "rate", "pitch", "energy", "scenario")
+    }
     return {**single, "texture": list(attributes.texture) or None, "intensity": None}

@@ -53,7 +53,9 @@ class Voice:
 
     def tag(self) -> str:
         """Return 低沉男声, "" if nothing is sure."""
-        if not self.known or (self._sound == "嗓音" and not self._attr and not self._textures and self._noun in _NOUNS[UNSURE]):
+        if not self.known or (
+            self._sound == "嗓音" and not self._attr and not self._textures and self._noun in _NOUNS[UNSURE]
+        ):
             return ""
         attr = self._attr or (self._textures[0] if self._textures else "")
         if self._sound == "嗓音" and not attr and not self._age:
@@ -125,7 +127,22 @@ def _style(w: Writer) -> str | None:
     return f"{w.pick(leads)}{'，'.join(clauses)}。"
 
 
-_STYLE_LEADS = ("", "", "", "", "说话时", "全程", "整体", "讲话时", "从头到尾", "念的时候", "开口时", "通篇", "始终", "整段")
+_STYLE_LEADS = (
+    "",
+    "",
+    "",
+    "",
+    "说话时",
+    "全程",
+    "整体",
+    "讲话时",
+    "从头到尾",
+    "念的时候",
+    "开口时",
+    "通篇",
+    "始终",
+    "整段",
+)
 
 
 def _speaks(text: str) -> bool:
@@ -213,8 +230,10 @@ def _persona(w: Writer) -> str | None:
 
 
 _PERSONAS = (
-    "扮演{who}", "想象{who}", "设想{who}", "{who}", "角色是{who}", "演{who}", "用{who}的声音开口", "为{who}配音", "把自己当成{who}",
-    "这里需要{who}", "声音的主人是{who}", "这是{who}", "好比{who}", "仿佛{who}在眼前", "请来{who}", "化身为{who}", "代入{who}", "找{who}来念",
+    "扮演{who}", "想象{who}", "设想{who}", "{who}", "角色是{who}", "演{who}", "用{who}的声音开口", "为{who}配音",
+    "把自己当成{who}",
+    "这里需要{who}", "声音的主人是{who}", "这是{who}", "好比{who}", "仿佛{who}在眼前",
+    "请来{who}", "化身为{who}", "代入{who}", "找{who}来念",
 )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def joined(parts: Sequence[str]) -> str:
 
 def adverbials(parts: Sequence[str]) -> str:
     """Return adverbs and phrases in an order that reads well."""
-    single = [part for part in parts if " " not in part or part.startswith("very ") and part.count(" ") == 1]
+    single = [part for part in parts if " " not in part or (part.startswith("very ") and part.count(" ") == 1)]
     late = [part for part in parts if part.startswith("sounding ")]
     phrases = [part for part in parts if part not in single and part not in late]
     phrases.sort(key=lambda part: (part.startswith("with"), part))
@@ -103,7 +103,8 @@ def _brief(w: Writer) -> str | None:
     for at, trait in enumerate(found):
         # Leave a word for each tag that must follow.
         left = room - sum(name in MUST for name, _ in found[at + 1 :])
-        choices = [tag for tag in w.words.words(*trait, "adj") if count(tag) <= left]
+        every = w.words.words(*trait, "adj") + w.words.words(*trait, "tag")
+        choices = [tag for tag in every if count(tag) <= left]
         if len(tags) > 4 or not choices:
             continue
         tags.append(w.pick(choices))
@@ -206,7 +207,14 @@ def _full_of(w: Writer, found: list[Trait]) -> str:
 
 
 def _frames(
-    w: Writer, found: list[Trait], head: list[Trait], tail: list[Trait], mood: list[Trait], others: list[Trait], who: str, verb: str
+    w: Writer,
+    found: list[Trait],
+    head: list[Trait],
+    tail: list[Trait],
+    mood: list[Trait],
+    others: list[Trait],
+    who: str,
+    verb: str,
 ) -> Iterator[tuple[int, Callable[[], str]]]:
     """Yield (weight, frame) of the frames that fit. Frames that begin with the voice are rare: the clips of one voice would all
     begin alike."""
@@ -225,36 +233,66 @@ def _frames(
     if mood and others:
         yield 4, lambda: f"{pick(['speaking', 'talking'])} {w.adverbials(others)}, {who} sounds {w.adjectives(mood)}"
     if tail:
-        front = [p for p in w.words.words(*found[0], "adv") if p.startswith(("at ", "in ", "with ", "without ")) and "{" not in p]
+        front = [
+            p
+            for p in w.words.words(*found[0], "adv")
+            if p.startswith(("at ", "in ", "with ", "without ")) and "{" not in p
+        ]
         if front:
             yield 4, lambda: f"{pick(front)}, {who} {verb} {w.adverbials(found[1:])}"
         if has(head, "adj") and has(tail, "np"):
             yield 2, lambda: f"{', '.join(w.say(t, 'adj') for t in head)} speech from {who}, with {w.phrases(tail)}"
-            yield 2, lambda: f"the {pick(['speech', 'delivery'])} of {who} is {w.adjectives(head)}, with {w.phrases(tail)}"
-            yield 2, lambda: (
-                f"{with_article(', '.join(w.say(t, 'adj') for t in head))} delivery by {who}, with {w.phrases(tail)}"
+            yield (
+                2,
+                lambda: f"the {pick(['speech', 'delivery'])} of {who} is {w.adjectives(head)}, with {w.phrases(tail)}",
+            )
+            yield (
+                2,
+                lambda: (
+                    f"{with_article(', '.join(w.say(t, 'adj') for t in head))} delivery by {who}, with {w.phrases(tail)}"
+                ),
             )
         if has(head, "adj"):
             yield 2, lambda: f"the delivery is {w.adjectives(head)}, and {who} {verb} {w.adverbials(tail)}"
         if has(tail, "adj"):
-            yield 2, lambda: f"{pick(_HEARD)} {who} {pick(['speaking', 'talking'])} {w.adverbials(head)}. The delivery is {w.adjectives(tail)}"
+            yield (
+                2,
+                lambda: (
+                    f"{pick(_HEARD)} {who} {pick(['speaking', 'talking'])} {w.adverbials(head)}."
+                    f" The delivery is {w.adjectives(tail)}"
+                ),
+            )
         if has(found[:2], "np"):
-            yield 2, lambda: (
-                f"{w.phrases(found[:2])} {pick(['mark', 'shape', 'characterize'])} the {pick(['speech', 'delivery'])} of {who}"
-                + (f", who {verb} {w.adverbials(found[2:])}" if found[2:] else "")
+            yield (
+                2,
+                lambda: (
+                    f"{w.phrases(found[:2])} {pick(['mark', 'shape', 'characterize'])} the {pick(['speech', 'delivery'])} of {who}"
+                    + (f", who {verb} {w.adverbials(found[2:])}" if found[2:] else "")
+                ),
             )
         if has(found[:2], "np") and found[2:]:
             yield 2, lambda: f"with {w.phrases(found[:2])}, {who} {verb} {w.adverbials(found[2:])}"
         if has(found[:2], "clause"):
             yield 2, lambda: f"{joined([w.say(t, 'clause') for t in found[:2]])} as {who} {verb}{ending(found[2:])}"
     if has(head, "clause"):
-        yield 2, lambda: (
-            f"{joined([w.say(t, 'clause') for t in head])}. The {pick(['words come', 'voice comes'])} from {who}"
-            + (f"{w.voice.relative} {verb} {w.adverbials(tail)}" if tail else "")
+        yield (
+            2,
+            lambda: (
+                f"{joined([w.say(t, 'clause') for t in head])}. The {pick(['words come', 'voice comes'])} from {who}"
+                + (f"{w.voice.relative} {verb} {w.adverbials(tail)}" if tail else "")
+            ),
         )
 
 
-_LEADS = ("in this clip", "here", "in this recording", "throughout", "from start to finish", "in the sample", "all along")
+_LEADS = (
+    "in this clip",
+    "here",
+    "in this recording",
+    "throughout",
+    "from start to finish",
+    "in the sample",
+    "all along",
+)
 _HEARD = ("you hear", "we hear", "this is", "listen to", "the clip has", "the recording has", "one hears")
 
 
@@ -262,18 +300,23 @@ _HEARD = ("you hear", "we hear", "this is", "listen to", "the clip has", "the re
 
 
 def _persona(w: Writer) -> str | None:
-    found = w.pick.shuffled(traits(w.attributes, w.words, "who")[:5])[:4]
+    found = traits(w.attributes, w.words, "who")
     if not found and not names_identity(w.attributes):
         return None
     roles = [role for value in w.attributes.delivery for role in w.words.words("delivery", value, "role")]
-    who, relative = w.voice.person, w.voice.relative
+    if roles:
+        found = [trait for trait in found if trait[0] != "delivery"]
+    found = w.pick.shuffled(found[:5])[:4]
+    who, relative = w.voice.character, w.voice.relative
     scene = _scene(w)
     for most in range(len(found), -1, -1):
         habits = _habits([w.say(trait, "who") for trait in found[:most]])
         role = f", as {with_article(w.pick(roles))}" if roles else ""
         frame = w.pick(_PERSONAS)
         if habits and frame == "{s}":
-            text = w.pick([f"{who}{relative} {habits}", f"someone who {habits}: {who}", f"a character who {habits}: {who}"])
+            text = w.pick(
+                [f"{who}{relative} {habits}", f"someone who {habits}: {who}", f"a character who {habits}: {who}"]
+            )
         else:
             text = frame.format(s=f"{who}{relative} {habits}" if habits else who)
         text = _sentence(text + role)
@@ -290,13 +333,16 @@ def _habits(said: Sequence[str]) -> str:
     speaks = [phrase.removeprefix("speaks ") for phrase in said if phrase.startswith("speaks ")]
     if len(speaks) < 2:
         return joined(said)
-    return joined([f"speaks {adverbials(speaks)}", *(phrase for phrase in said if not phrase.startswith("speaks "))])
+    rest = [phrase for phrase in said if not phrase.startswith("speaks ")]
+    first = f"speaks {adverbials(speaks)}"
+    return f"{first}, and {rest[0]}" if len(rest) == 1 else joined([first, *rest])
 
 
 _PERSONAS = (
-    "play {s}", "picture {s}", "imagine {s}", "think of {s}", "become {s}", "speak as {s}", "act as {s}", "the part of {s}",
+    "play {s}", "picture {s}", "imagine {s}", "think of {s}", "become {s}", "talk like {s}", "act as {s}", "the part of {s}",
     "the role of {s}", "cast {s}", "sound like {s}", "this is {s}", "give the lines to {s}", "lend your voice to {s}",
-    "step into the shoes of {s}", "wanted: {s}", "in character as {s}", "put yourself in the place of {s}", "be {s}", "{s}", "{s}", "{s}",
+    "step into the shoes of {s}", "wanted: {s}", "in character as {s}", "put yourself in the place of {s}",
+    "be {s}", "{s}", "{s}", "{s}",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from annotators.schema import Attributes
 from catalogs.vocabulary.voices import UNSURE
 
 _NOUNS = {"male": ("man", "male speaker"), "female": ("woman", "female speaker"), UNSURE: ("speaker", "person")}
+_SHORT = {"male": "man", "female": "woman", UNSURE: "person"}
 _TEENS = {"male": "teenage boy", "female": "teenage girl", UNSURE: "teenager"}
 
 
@@ -31,8 +32,10 @@ class Voice:
         self._of = pick(words.words("pitch", pitch, "of") or ("",))
         self._accent = words.accents.get(attributes.accent, "")
         shape = pick.below(5)
-        self.person = self._as_person(shape)
+        self.person = self._as_person(shape, self._noun)
         """With its article."""
+        self.character = self._as_person(shape, self._short_noun())
+        """The same before "who speaks"."""
         self.relative = " and who" if " whose " in self.person else " who"
         """What joins a clause to `person`."""
         self.sound = self._as_sound()
@@ -41,9 +44,9 @@ class Voice:
     def tag(self) -> str:
         """Return a tag of at most four words, "" if nothing is sure."""
         a = self._attributes
-        low = self._adj or self._of and "varying pitch" or ""
+        low = self._adj or (self._of and "varying pitch") or ""
         if a.age == "child" or (a.age == "teen" and a.gender == UNSURE):
-            return f"{self._adj} {self._noun}".strip()
+            return f"{self._person or self._adj.replace('deep', 'low-pitched')} {self._noun}".strip()
         if a.gender == UNSURE:
             said = f"{low} voice" if self._adj else "voice of varying pitch" if self._of else ""
             if self._age:
@@ -60,7 +63,7 @@ class Voice:
     def _short_noun(self) -> str:
         if self._attributes.age in ("child", "teen"):
             return self._noun
-        return _NOUNS[self._attributes.gender][0]
+        return _SHORT[self._attributes.gender]
 
     def _voice(self) -> str:
         """Return "deep, hoarse voice", or "" if neither pitch nor texture is sure."""
@@ -70,8 +73,8 @@ class Voice:
             return f"{self._mod or self._adj} voice" if self._mod or self._adj else ""
         return f"{', '.join(filter(None, [self._adj, *self._textures]))} voice"
 
-    def _as_person(self, shape: int) -> str:
-        noun = f"{self._age} {self._noun}".strip()
+    def _as_person(self, shape: int, noun: str) -> str:
+        noun = f"{self._age} {noun}".strip()
         accent = with_article(f"{self._accent} accent") if self._accent else ""
         if self._person and not self._textures and shape >= 3:
             name = with_article(f"{self._person} {noun}")
@@ -85,7 +88,7 @@ class Voice:
         return with_article(noun) + (f" with {' and '.join(parts)}" if parts else "")
 
     def _as_sound(self) -> str:
-        if self._attributes.age == "child" or self._attributes.age == "teen" and self._attributes.gender == UNSURE:
+        if self._attributes.age == "child" or (self._attributes.age == "teen" and self._attributes.gender == UNSURE):
             return self.person
         age = "teenage" if self._attributes.age == "teen" else self._age
         gender = "" if self._attributes.gender == UNSURE else self._attributes.gender

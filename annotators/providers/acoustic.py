@@ -90,7 +90,7 @@ def pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, PooledVoice]:
 
 
 def _pooled(voice: str, rows: Sequence[Mapping[str, Any]]) -> PooledVoice:
-    judged = [row for row in rows if row.get("gender") in ("male", "female") and row.get("gender_p") is not None]
+    judged = [row for row in rows if row.get("gender") in ("male", "female") and (row.get("gender_p") or 0.0) >= 0.5]
     gender = None
     if judged:
         weights = [row.get("duration_s") or 1.0 for row in judged]

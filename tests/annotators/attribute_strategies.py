@@ -21,7 +21,9 @@ def attributes() -> st.SearchStrategy[Attributes]:
         **single,
         **several,
         accent=st.sampled_from((UNSURE, *every, "german", "klingon")),
-        scenario=st.sampled_from(("", "phone call with a colleague", "an angry (loud) shout", "在电话里交谈", "愤怒地争吵")),
+        scenario=st.sampled_from(
+            ("", "phone call with a colleague", "an angry (loud) shout", "在电话里交谈", "愤怒地争吵")
+        ),
         emphasis=st.just(("xylophone",)),
         evidence=st.just("quagmire heard"),
     )

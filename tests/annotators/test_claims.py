@@ -28,13 +28,19 @@ def denied(text: str, language: str = "en") -> set[tuple[str, str]]:
     ("text", "wanted"),
     [
         ("A very high-pitched little girl", {("pitch", "very_high"), ("age", "child"), ("gender", "female")}),
-        ("a low pitched, gravelly old man", {("pitch", "low"), ("texture", "rough"), ("age", "senior"), ("gender", "male")}),
+        (
+            "a low pitched, gravelly old man",
+            {("pitch", "low"), ("texture", "rough"), ("age", "senior"), ("gender", "male")},
+        ),
         ("His pitch is rather low and his pace stays quick.", {("gender", "male"), ("pitch", "low"), ("rate", "fast")}),
         ("She takes her time", {("gender", "female"), ("rate", "slow")}),
         ("He talks VERY FAST", {("gender", "male"), ("rate", "very_fast")}),
         ("not only loud but fast", {("energy", "loud"), ("rate", "fast")}),
         ("with a Southern American accent", {("accent", "southern american")}),
-        ("in hushed tones, nervous and breathy", {("energy", "whisper"), ("emotion", "worried"), ("texture", "breathy")}),
+        (
+            "in hushed tones, nervous and breathy",
+            {("energy", "whisper"), ("emotion", "worried"), ("texture", "breathy")},
+        ),
         ("The human manner of demand is a mandate.", set()),
         ("full of background noise at a distance", set()),
     ],
@@ -46,7 +52,10 @@ def test_english_claims(text: str, wanted: set[tuple[str, str]]) -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("音调偏高的年轻女声，语速飞快", {("pitch", "high"), ("age", "young"), ("gender", "female"), ("rate", "very_fast")}),
+        (
+            "音调偏高的年轻女声，语速飞快",
+            {("pitch", "high"), ("age", "young"), ("gender", "female"), ("rate", "very_fast")},
+        ),
         ("低沉的嗓音，缓缓道来", {("pitch", "low"), ("rate", "slow")}),
         ("他声音洪亮，心情愉快", {("gender", "male"), ("energy", "loud"), ("emotion", "happy")}),
         ("不仅洪亮，而且语速偏快", {("energy", "loud"), ("rate", "fast")}),
@@ -83,7 +92,9 @@ def test_chinese_claims(text: str, wanted: set[tuple[str, str]]) -> None:
         ("zh", "并不特别低沉", {("pitch", "low")}, set()),
     ],
 )
-def test_a_denied_claim_is_no_claim(language: str, text: str, no: set[tuple[str, str]], yes: set[tuple[str, str]]) -> None:
+def test_a_denied_claim_is_no_claim(
+    language: str, text: str, no: set[tuple[str, str]], yes: set[tuple[str, str]]
+) -> None:
     if text == "并不特别低沉":
         assert not found(text, language) and denied(text, language)
         return
@@ -162,10 +173,12 @@ def repaired(text: str, attribute: str, value: str, language: str = "en") -> str
 
 
 def test_repairs_keep_the_grammar() -> None:
-    assert repaired("He lowers himself; the voice is his, and we hear him.", "gender", "female") == (
-        "She lowers herself; the voice is hers, and we hear her."
-    ) or repaired("He raises his voice and we hear him.", "gender", "female") == "She raises her voice and we hear her."
-    assert repaired("A woman takes her time, and we hear her.", "gender", "male") == "A man takes his time, and we hear him."
+    text = repaired("He lowers himself; the voice is his, and we hear him raise his tone.", "gender", "female")
+    assert text == "She lowers herself; the voice is hers, and we hear her raise her tone."
+    assert (
+        repaired("A woman takes her time, and we hear her.", "gender", "male")
+        == "A man takes his time, and we hear him."
+    )
     assert repaired("他是一位弹吉他的男子", "gender", "female", "zh") == "她是一位弹吉他的女子"
     text = repaired("An unhurried speaker with a smile", "rate", "fast")
     assert text is not None and text.startswith("A ") and not text.startswith("A un")

@@ -133,7 +133,7 @@ def test_every_clip_counts_once_for_what_is_ordinary() -> None:
     rows = [{"segment_id": f"{n}", "loudness_lufs": level} for n, level in enumerate(levels)]
     describer = Acoustic()
     schema = pa.schema([("loudness_lufs", pa.float32())])
-    others = {name: pa.nulls(7, pa.float32()) for name in ("pitch_hz", "rate_sps", "pitch_range_st")}
+    others = {name: pa.nulls(7, pa.float32()) for name in ("pitch_hz", "rate_sps", "pitch_range_st", "gender_p")}
     table = pa.table({**others, **dict.fromkeys(("gender", "language"), pa.nulls(7, pa.string()))})
     table = table.append_column("loudness_lufs", pa.Table.from_pylist(rows, schema=schema).column(0))
     describer.prepare(lambda columns: iter([table.select(list(columns))]))

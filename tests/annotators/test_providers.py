@@ -41,5 +41,8 @@ def test_an_annotator_answers_for_every_clip_in_order(name: str) -> None:
         assert (answer.description is None) == (answer.error is not None)
     described = [answer.description for answer in answers[:11] if answer.description]
     assert len(described) == 11
-    assert all(d.brief and len(d.brief.split()) <= 8 and d.full and "good evening" not in d.full for d in described)
+    for description in described:
+        brief, full = description.caption("brief"), description.caption("full")
+        assert brief and len(brief.split()) <= 8 and full and 10 <= len(full.split()) <= 40
+        assert not any("good evening" in caption.text for caption in description.captions)
     assert [answer.description for answer in made.describe([Clip(row) for row in table.to_pylist()])][:11] == described

@@ -63,7 +63,9 @@ def test_captions_keep_the_form_of_their_register(found: Attributes, seed: str) 
         if caption.language == "en":
             assert text[0].isupper() and text.isascii(), text
             # An article fits the word after it.
-            assert not re.search(r"\b[Aa] (?!uni|one|use|eu)[aeiou]", text) and not re.search(r"\b[Aa]n [^aeiouhAEIOU]", text), text
+            assert not re.search(r"\b[Aa] (?!uni|one|use|eu)[aeiou]", text) and not re.search(
+                r"\b[Aa]n [^aeiouhAEIOU]", text
+            ), text
             assert not re.search(r"\b(\w+) \1\b", text), text
             bounds = {"brief": (1, 8), "style": (1, 30), "full": (10, 40), "persona": (2, 25)}[caption.register]
             assert bounds[0] <= len(words) <= bounds[1], text
@@ -81,7 +83,9 @@ def test_nothing_is_said_of_a_voice_that_nothing_is_known_of() -> None:
 
 def test_every_register_is_written_in_both_languages() -> None:
     known = Attributes(gender="male", pitch="low", rate="fast", energy="soft", emotion="sad")
-    assert {(c.register, c.language) for c in render(known, "s")} == {(r, g) for r in REGISTERS for g in CAPTION_LANGUAGES}
+    assert {(c.register, c.language) for c in render(known, "s")} == {
+        (r, g) for r in REGISTERS for g in CAPTION_LANGUAGES
+    }
     assert [c.register for c in render(known, "s", ("persona", "brief"), ("zh",))] == ["persona", "brief"]
 
 
@@ -90,7 +94,12 @@ def test_every_register_is_written_in_both_languages() -> None:
 def test_the_seed_decides_and_the_voice_decides_identity(found: Attributes, seed: str, voice: str) -> None:
     assert render(found, seed, voice=voice) == render(found, seed, voice=voice)
     identity = {
-        (c.language, tuple(sorted({(k.attribute, k.phrase.lower()) for k in claims(c.text, c.language) if k.attribute == "pitch"})))
+        (
+            c.language,
+            tuple(
+                sorted({(k.attribute, k.phrase.lower()) for k in claims(c.text, c.language) if k.attribute == "pitch"})
+            ),
+        )
         for n in range(8)
         for c in render(found, f"{seed}{n}", ("brief",), voice=voice)
     }
