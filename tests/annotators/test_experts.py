@@ -36,7 +36,7 @@ def test_every_expert_is_made_without_arguments_and_declares_itself() -> None:
 
 
 def test_a_non_commercial_expert_is_used_only_if_it_is_allowed() -> None:
-    with pytest.raises(ExpertError, match=r"CC-BY-NC-4\.0"):
+    with pytest.raises(ExpertError, match="non-commercial"):
         expert("fakes.experts:Forbidden")
     assert expert("fakes.experts:Forbidden", allow_non_commercial=True).non_commercial
     with pytest.raises(ExtensionError, match="no expert 'gendr'"):
@@ -90,13 +90,11 @@ def load(path: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def voices(corpora: Path) -> dict[tuple[str, str], list[VoiceClip]]:
-    """(gender, voice) of EmoDB and RAVDESS, three clips each: what the rule was not fitted on."""
+    """(gender, voice) of EmoDB and RAVDESS, every third clip: what the rule was not fitted on."""
     found: defaultdict[tuple[str, str], list[VoiceClip]] = defaultdict(list)
-    for line in (corpora / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    rows = [json.loads(line) for line in (corpora / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in [row for row in rows if row["corpus"] in ("RAVDESS", "EmoDB")][::3]:
         key = (row["gender"], row["speaker"])
-        if row["corpus"] not in ("RAVDESS", "EmoDB") or len(found[key]) >= 3:
-            continue
         samples = load(corpora / row["path"])
         pitch = track_pitch(samples)
         prosody, tract = measure_prosody(samples, pitch), measure_tract(samples, pitch)
@@ -257,10 +255,8 @@ def test_a_folder_that_is_not_laid_out_so_is_refused_in_one_line(tmp_path: Path,
         tensors["decoder.weight"] = torch.zeros(3)
     if fault == "shape":
         tensors["encoder.conv1.weight"] = torch.zeros(16, 128, 3)
-    by_fault: dict[str, dict[str, Any]] = {"outputs": {"outputs": ["one"]}, "size": {"size": 0, "encoder_layers": -1}}
-    changes = by_fault.get(fault, {})
-        fault, {}
-    )
+    wrong: dict[str, dict[str, Any]] = {"outputs": {"outputs": ["one"]}, "size": {"encoder_layers": -1}}
+    changes = wrong.get(fault, {})
     if fault != "no folder":
         write(folder, tensors, **changes)
     if fault == "no config":
