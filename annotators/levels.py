@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from annotators.providers.base import KeptRows
 from annotators.quantiles import group_quantiles
-from annotators.schema import KeptRows
 from catalogs.vocabulary.voices import PITCH_RANGES, PITCHES, RATES
 
 PRIOR = 50
@@ -67,7 +67,7 @@ class Levels:
         for number in (5, 3):
             names = [name for name, measure in MEASURES.items() if len(measure.levels) == number]
             quantiles = MEASURES[names[0]].quantiles
-            found |= group_quantiles(partial(_all_values, kept, columns, names), quantiles, 1)
+            found |= group_quantiles(partial(_passed, kept, columns, names), quantiles, 1)
             for group, values in _values(kept(columns), names):
                 counts[group] += len(values)
         for (name, value), edges in found.items():
@@ -86,6 +86,12 @@ class Levels:
         return measure.levels[sum(value > edge for edge in edges)]
 
 
+def _passed(
+    kept: KeptRows, columns: Sequence[str], names: Sequence[str]
+) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
+    return _values(kept(columns), names)
+
+
 def sure_gender(gender: str | None, p: float | None) -> str | None:
     """Return the gender of a clip if its probability is high enough, otherwise None."""
     return gender if gender in ("male", "female") and (p or 0.0) >= SURE_GENDER else None
@@ -93,12 +99,6 @@ def sure_gender(gender: str | None, p: float | None) -> str | None:
 
 def _absolute(measure: Measure, group: str | None) -> tuple[float, ...]:
     return measure.edges.get(group) or measure.edges[None]
-
-
-def _all_values(
-    kept: KeptRows, columns: Sequence[str], names: Sequence[str]
-) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
-    return _values(kept(columns), names)
 
 
 def _values(tables: Iterator[pa.Table], names: Sequence[str]) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
