@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotators import ledger_file, owners
+from annotators import ledger_file
 from annotators.ledger import ANSWERED, OTHER_MODEL, RELEASED, UNKNOWN, Ledger, Refusal
 from annotators.ledger_file import LedgerError
 from annotators.owners import file_system, is_alive, is_network, this_process
@@ -250,7 +250,7 @@ def test_the_file_system_of_a_path_is_that_of_its_innermost_mount(
     ]
     real = Path.read_text
     table = lambda path, *a, **k: "\n".join(lines) if "mountinfo" in str(path) else real(path, *a, **k)  # noqa: E731
-    monkeypatch.setattr(owners.Path, "read_text", table)
+    monkeypatch.setattr(Path, "read_text", table)
     assert file_system(tmp_path) == "fuse.sshfs" and is_network("fuse.sshfs")
     assert file_system(tmp_path / "in" / "x") == "tmpfs" and not is_network("tmpfs")
     assert file_system(tmp_path.with_name(tmp_path.name + "-else")) == "ext4"
