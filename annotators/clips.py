@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.providers.remote import Ask
+from catalogs.corpus.commit import CorpusError, is_inside
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
+from catalogs.corpus.shards import Shard
 
 RATE = 16_000
 """Sample rate that is sent, in Hz. Services reduce audio to this rate or less."""
@@ -53,11 +55,19 @@ def units_of(corpus: Corpus, chosen: Chosen | None = None) -> Iterator[tuple[str
 
 
 def audio_of(corpus: Corpus, places: Sequence[Place]) -> list[bytes]:
-    """Return the FLAC bytes of segments as stored. Raises DamagedFileError."""
+    """Return the FLAC bytes of segments as stored. Raises DamagedFileError, and CorpusError for a shard outside the corpus."""
+    # The maps are closed again. Those of `corpus.shard` stay open, and the pages read count as memory of the process.
+    shards: dict[str, Shard] = {}
     found = []
     for place in places:
         with reading(corpus.path / place.shard):
-            found.append(corpus.shard(place.shard).audio_buffer(place.row).to_pybytes())
+            if place.shard not in shards:
+                if not is_inside(place.shard):
+                    raise CorpusError(
+                        f"{corpus.path}: a row names the shard {place.shard}, which is not in this corpus"
+                    )
+                shards[place.shard] = Shard(corpus.path / place.shard)
+            found.append(shards[place.shard].audio_buffer(place.row).to_pybytes())
     return found
 
 

@@ -95,11 +95,17 @@ def describe(corpus: Path, url: str, size: int, name: str, prices: Path) -> None
         "clips": dict(stats.clips),
         "requests": stats.requests,
         "wall_s": wall,
-        "peak_mib": usage.ru_maxrss / 1024,
+        "peak_mib": _peak_mib(),
     }
     assert stats.totals is not None
     figures |= {"cpu_s": usage.ru_utime + usage.ru_stime, "spent": stats.totals.spent, "unknown": stats.totals.unknown}
     print(json.dumps(figures), flush=True)
+
+
+def _peak_mib() -> float:
+    """Return the peak resident memory. Unlike ru_maxrss, VmHWM does not begin with that of the process that started this one."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 class Service:
