@@ -9,18 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from annotators.providers.http import (
-    HttpReply,
-    Key,
-    checked_url,
-    environment_key,
-    host_of,
-    json_object,
-    new_client,
-    redacted,
-    refusal,
-    safely,
-)
+from annotators.providers.http import HttpReply, checked_url, host_of, json_object, new_client, refusal, safely
+from annotators.providers.keys import Key, environment_key, redacted
 from annotators.providers.questions import Answered, Questions, count
 from annotators.providers.remote import FatalError, RemoteError, Reply, Request, Tokens, TransientError
 from annotators.wire import seal

@@ -14,7 +14,8 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from annotators.providers.gemini import Gemini, reply_of
-from annotators.providers.http import HttpReply, ask, check, host_of, json_object, redacted, safely
+from annotators.providers.http import HttpReply, ask, check, host_of, json_object, safely
+from annotators.providers.keys import redacted
 from annotators.providers.remote import BatchProvider, FatalError, Reply, Request, TransientError
 from annotators.wire import seal_line, unseal
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 from asked_clips import KEY, SPOKEN, ask, clean_environment, one, send, three
+from fakes.openai_server import OpenAIServer
+from fakes.voices_heard import decode
 
 from annotators.providers.chat import Chat, completion, wavs_of
 from annotators.providers.http import sse_events
 from annotators.providers.questions import new_request
 from annotators.providers.remote import FatalError, QuotaError, RefusedError, Reply, TransientError
 from annotators.schema import VoiceDescription
-from fakes.openai_server import OpenAIServer
-from fakes.voices_heard import decode
 
 QWEN, STREAMED, STEP = "Qwen/Qwen3-Omni-30B-A3B-Instruct", "qwen3.8-omni-flash", "stepfun-ai/Step-Audio-R1.1"
 
@@ -55,7 +55,7 @@ def test_clips_are_described_by_what_is_heard(server: OpenAIServer) -> None:
     first = provider.parse(reply.raw, three().keys)[three().keys[0]]
     assert isinstance(first, VoiceDescription) and (first.attributes.gender, first.attributes.pitch) == ("male", "low")
     assert len(server.requests) == 1 and reply.model_version == QWEN and not provider.answered_by_another(QWEN)
-    assert reply.usage is not None and reply.usage.audio_in == round(25 * 2) + round(25 * 4.5) + 25 * 8
+    assert reply.usage is not None and reply.usage.audio_in == (25 * 2) + round(25 * 4.5) + 25 * 8
     bound = provider.bound(three())
     assert (reply.usage.text_in, reply.usage.audio_in, reply.usage.out) <= (bound.text_in, bound.audio_in, bound.out)
     assert reply.usage.text_in <= bound.text_in and reply.usage.out <= bound.out

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 from asked_clips import KEY, SPOKEN, ask, clean_environment, one, send, send_all, three
+from fakes.gemini_server import GeminiServer, get
 
 from annotators.providers.gemini import Gemini
 from annotators.providers.questions import new_request
 from annotators.providers.remote import FatalError, QuotaError, RefusedError, Reply, TransientError
 from annotators.schema import VoiceDescription
 from annotators.wire import unseal
-from fakes.gemini_server import GeminiServer, get
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from asked_clips import KEY, SPOKEN, ask, clean_environment, one, three
+from fakes.gemini_server import GeminiServer
 
 from annotators.providers import gemini_batch
 from annotators.providers.gemini import Gemini
@@ -15,7 +16,6 @@ from annotators.providers.gemini_batch import GeminiBatch
 from annotators.providers.questions import new_request
 from annotators.providers.remote import FatalError, RemoteError, Reply, Request, TransientError
 from annotators.schema import VoiceDescription
-from fakes.gemini_server import GeminiServer
 
 
 @pytest.fixture(autouse=True)

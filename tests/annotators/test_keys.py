@@ -9,6 +9,10 @@ from datetime import UTC, datetime
 
 import pytest
 from asked_clips import KEY, clean_environment, one, send, shown, three
+from fakes.gemini_server import FAULTS as GEMINI_FAULTS
+from fakes.gemini_server import GeminiServer
+from fakes.openai_server import FAULTS as CHAT_FAULTS
+from fakes.openai_server import OpenAIServer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,14 +20,11 @@ from annotators.providers import ANNOTATORS, REMOTE, remote_provider
 from annotators.providers.chat import Chat
 from annotators.providers.gemini import Gemini
 from annotators.providers.gemini_batch import GeminiBatch
-from annotators.providers.http import HttpReply, Key, is_private, key_from, redacted, refusal, retry_after
+from annotators.providers.http import HttpReply, is_private, refusal, retry_after
+from annotators.providers.keys import Key, key_from, redacted
 from annotators.providers.questions import Questions
 from annotators.providers.remote import FatalError, RemoteError, Reply
 from catalogs.extensions import ExtensionError
-from fakes.gemini_server import FAULTS as GEMINI_FAULTS
-from fakes.gemini_server import GeminiServer
-from fakes.openai_server import FAULTS as CHAT_FAULTS
-from fakes.openai_server import OpenAIServer
 
 SECRET = "CANARY"
 """Part of the key that is looked for, so that a shortened key is found, too."""

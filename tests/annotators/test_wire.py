@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from asked_clips import ask
+from fakes.annotator_service import fits, forbidden_in
+from fakes.voices_heard import Truth, answer_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,8 +21,6 @@ from annotators.providers.questions import MOST_SECONDS
 from annotators.providers.remote import Ask
 from annotators.wire import Dialect, extract_json, seal, strip_reasoning, unseal, wire_schema
 from catalogs.vocabulary.voices import CLOSED, DELIVERIES, EVENTS, REGISTERS, TEXTURES, UNSURE
-from fakes.annotator_service import fits, forbidden_in
-from fakes.voices_heard import Truth, answer_for
 
 TRUTH = Truth(
     4.0, {"gender": "male", "age": "middle", "pitch": "low", "rate": "fast", "emotion": "calm"}, ("warm", "dark")
@@ -212,7 +212,7 @@ def test_captions_in_the_clips_own_language_bear_its_code() -> None:
     assert reading.description and len(reading.description.captions) == 8 and reading.dropped == {"caption own": 1}
 
 
-@given(st.fixed_dictionaries({}, optional={name: JSON for name in answer_for(TRUTH)}), st.integers(1, 3))
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(answer_for(TRUTH), JSON)), st.integers(1, 3))
 def test_no_answer_breaks_the_reader(changes: dict[str, Any], labels: int) -> None:
     said = {"clips": [{"clip": "A", **answer_for(TRUTH), **changes}] * labels}
     for reading in read_answers(json.dumps(said), "AB"[:labels], (4.0, 4.0)[:labels]).values():

@@ -125,7 +125,7 @@ class Service(ABC):
         """Count a try of each name and return the fault that is planned for one of them, or ""."""
         with self.lock:
             found = ""
-            for name in ("*", *names):
+            for name in names:
                 self._tried[name] += 1
                 found = self._faults.get((name, self._tried[name]), "") or found
             return found
