@@ -111,8 +111,8 @@ class GeminiBatch(Gemini, BatchProvider):
                 except TransientError as error:
                     yield key, str(error)
             else:
-                error = found.get("error") or found.get("status")
-                said = error.get("message") if isinstance(error, Mapping) else error
+                failed = found.get("error") or found.get("status")
+                said = failed.get("message") if isinstance(failed, Mapping) else failed
                 yield key, redacted(f"the batch failed for this request: {said or 'no reason was given'}", self.key())
 
     async def _upload(self, display_name: str, file: IO[bytes], size: int) -> str:

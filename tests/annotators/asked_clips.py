@@ -9,6 +9,7 @@ import os
 import pickle
 import traceback
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import pytest
@@ -30,10 +31,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
 
 
+@cache
 def flac(seconds: float, pitch: float = 120.0, level: float = 0.2) -> bytes:
     """Return a voice-like tone: harmonics that fall off, at 16 kHz."""
     time = np.arange(int(seconds * 16_000)) / 16_000
-    tone = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 8))
+    tone = np.sum([np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 8)], axis=0)
     sink = io.BytesIO()
     soundfile.write(sink, (level * tone * 32767 / 2).astype(np.int16), 16_000, format="FLAC", subtype="PCM_16")
     return sink.getvalue()

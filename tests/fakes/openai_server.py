@@ -85,7 +85,8 @@ class OpenAIServer(Service):
         texts: list[str] = []
         for message in body["messages"]:
             content = message["content"]
-            for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            parts: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            for part in parts:
                 if part["type"] == "text":
                     texts.append(part["text"])
                     if label := _LABEL.match(part["text"]):
