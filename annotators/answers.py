@@ -48,7 +48,7 @@ def read_answers(
     Errors: `invalid: ...`, and `mismatch` for all clips if labels or stated lengths do not fit: then the model may have mixed
     up the clips, so nothing of the answer is used.
     """
-    answers = _answers(text)
+    answers = _answers(text, len(labels))
     if answers is None:
         return dict.fromkeys(
             labels, Reading(error="invalid: the answer holds no complete JSON object of the form asked for")
@@ -64,13 +64,13 @@ def read_answers(
     return {label: read_answer(by_label[label], languages) for label in labels}
 
 
-def _answers(text: str) -> list[dict[str, Any]] | None:
+def _answers(text: str, clips: int) -> list[dict[str, Any]] | None:
     found = extract_json(text, CLIPS)
     if found is not None:
         answers = found[CLIPS]
         return answers if isinstance(answers, list) and all(isinstance(one, dict) for one in answers) else None
     # Models without a schema sometimes leave out the list around a single answer.
-    alone = extract_json(text, NAMES["gender"])
+    alone = extract_json(text, NAMES["gender"]) if clips == 1 else None
     return None if alone is None else [alone]
 
 

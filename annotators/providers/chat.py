@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from annotators.providers.http import (
     HttpReply,
-    Key,
     ask,
     check,
     checked_url,
-    environment_key,
     error_text,
     host_of,
     is_private,
     json_object,
     new_client,
-    redacted,
     sse_events,
 )
+from annotators.providers.keys import Key, environment_key, redacted
 from annotators.providers.questions import Answered, Questions, count
 from annotators.providers.remote import Ask, FatalError, Reply, Request, Tokens, TransientError
 from annotators.wire import seal, strip_reasoning

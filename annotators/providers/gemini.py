@@ -9,18 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from annotators.providers.http import (
-    HttpReply,
-    Key,
-    checked_url,
-    environment_key,
-    host_of,
-    json_object,
-    new_client,
-    redacted,
-    refusal,
-    safely,
-)
+from annotators.providers.http import HttpReply, checked_url, host_of, json_object, new_client, refusal, safely, trusted
+from annotators.providers.keys import Key, environment_key, redacted
 from annotators.providers.questions import Answered, Questions, count
 from annotators.providers.remote import FatalError, RemoteError, Reply, Request, Tokens, TransientError
 from annotators.wire import seal
@@ -153,6 +143,7 @@ class Gemini(Questions):
             try:
                 from google import genai
                 from google.genai import client, types
+                from httpx2 import Client
             except ImportError:
                 text = "google-genai is not installed: install voxmill with the extra `annotate`"
                 raise FatalError(text) from None
@@ -166,6 +157,8 @@ class Gemini(Questions):
                     api_version="v1",
                     timeout=int(self.timeout_s * 1000),
                     httpx_async_client=self.http(),
+                    # It is never used; without it, the library makes one that follows redirects.
+                    httpx_client=Client(verify=trusted(), follow_redirects=False),
                 ),
             )
         return self._sdk

@@ -14,7 +14,8 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from annotators.providers.gemini import Gemini, reply_of
-from annotators.providers.http import HttpReply, ask, check, host_of, json_object, redacted, safely
+from annotators.providers.http import HttpReply, ask, check, host_of, json_object, safely
+from annotators.providers.keys import redacted
 from annotators.providers.remote import BatchProvider, FatalError, Reply, Request, TransientError
 from annotators.wire import seal_line, unseal
 
@@ -110,8 +111,8 @@ class GeminiBatch(Gemini, BatchProvider):
                 except TransientError as error:
                     yield key, str(error)
             else:
-                failure = found.get("error") or found.get("status")
-                said = failure.get("message") if isinstance(failure, Mapping) else failure
+                failed = found.get("error") or found.get("status")
+                said = failed.get("message") if isinstance(failed, Mapping) else failed
                 yield key, redacted(f"the batch failed for this request: {said or 'no reason was given'}", self.key())
 
     async def _upload(self, display_name: str, file: IO[bytes], size: int) -> str:

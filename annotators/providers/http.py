@@ -1,4 +1,4 @@
-"""HTTP for annotators: one request with one outcome, keys that never show, and what a refusal means.
+"""HTTP for annotators: one request with one outcome, and what a refusal means.
 
 No exception of the client library leaves this module: those hold the request with its key. Ours are raised outside `except`, so
 that not even `__context__` leads to them.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
+import ssl
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
+from annotators.providers.keys import Key, redacted
 from annotators.providers.remote import FatalError, QuotaError, RefusedError, RemoteError, TransientError
 
 if TYPE_CHECKING:
@@ -28,47 +30,6 @@ T = TypeVar("T")
 MOST_REPLY_BYTES = 32 << 20
 """A longer reply is not read to its end."""
 CONNECT_S, WRITE_S = 10.0, 60.0
-_SHAPES = re.compile(r"AIza[\w-]{20,}|sk-[\w-]{16,}|(?i:bearer)\s+[^\s\"']{8,}")
-"""How keys of services look: they are removed from messages even if they are not ours."""
-_MOST_MESSAGE = 300
-
-
-class Key:
-    """A secret. It shows in no text and no pickle; only `reveal` returns it."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __repr__(self) -> str:
-        return "Key(***)"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a key is not pickled: give its environment variable to the other process")
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def reveal(self) -> str:
-        """Return the secret itself."""
-        return self._value
-
-
-def key_from(environment: Mapping[str, str], name: str) -> Key:
-    """Return the key in an environment variable; an empty one if it is not set. Raises FatalError for one that fits no header."""
-    value = environment.get(name, "").strip()
-    if not re.fullmatch(r"[!-~]*", value):
-        raise FatalError(f"{name} holds spaces or signs that are not ASCII: set it to the key alone")
-    return Key(value)
-
-
-def redacted(text: str, *keys: Key) -> str:
-    """Return text as one short line without keys."""
-    for key in keys:
-        for form in {key.reveal(), quote(key.reveal(), safe="")} - {""}:
-            text = text.replace(form, "***")
-    return " ".join(_SHAPES.sub("***", text).split())[:_MOST_MESSAGE]
 
 
 def new_client(timeout_s: float = 180.0, connections: int = 128) -> httpx2.AsyncClient:
@@ -83,10 +44,19 @@ def new_client(timeout_s: float = 180.0, connections: int = 128) -> httpx2.Async
 
     return httpx2.AsyncClient(
         follow_redirects=False,
+        verify=trusted(),
         timeout=times,
         limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
         event_hooks={"request": [set_times]},
     )
+
+
+@cache
+def trusted() -> ssl.SSLContext:
+    """Return the certificates that are trusted. Reading them takes a tenth of a second."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 @dataclass(frozen=True)
@@ -114,11 +84,6 @@ def json_object(text: str) -> dict[str, Any] | None:
 async def ask(client: httpx2.AsyncClient, request: httpx2.Request, *keys: Key) -> HttpReply:
     """Send one request, once, and return its reply whatever the status. Raises TransientError or FatalError without a reply."""
     return await safely(_exchange(client, request), request.url.host, *keys)
-
-
-def environment_key(name: str) -> Key:
-    """Return the key in an environment variable of this process, see `key_from`."""
-    return key_from(os.environ, name)
 
 
 async def safely(call: Awaitable[T], host: str, *keys: Key) -> T:

@@ -9,6 +9,7 @@ import os
 import pickle
 import traceback
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
 
 
+@cache
 def flac(seconds: float, pitch: float = 120.0, level: float = 0.2) -> bytes:
     """Return a voice-like tone: harmonics that fall off, at 16 kHz."""
     time = np.arange(int(seconds * 16_000)) / 16_000

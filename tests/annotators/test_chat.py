@@ -195,9 +195,9 @@ def test_a_server_of_ones_own_is_free_and_needs_no_key(monkeypatch: pytest.Monke
     assert not Chat("m", "https://api.example.com/v1").free
     with OpenAIServer() as server:
         assert isinstance(send(chat(server), one()), Reply) and "authorization" not in server.requests[0].headers
-    for no_model, no_url in ((None, "http://h"), ("m", None)):
+    for given in ({"base_url": "http://h"}, {"model": "m"}):
         with pytest.raises(ValueError, match="--base-url"):
-            Chat(no_model, no_url)
+            Chat(**given)
 
 
 def test_events_of_a_stream_are_whole_or_none() -> None:

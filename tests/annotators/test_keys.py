@@ -20,7 +20,8 @@ from annotators.providers import ANNOTATORS, REMOTE, remote_provider
 from annotators.providers.chat import Chat
 from annotators.providers.gemini import Gemini
 from annotators.providers.gemini_batch import GeminiBatch
-from annotators.providers.http import HttpReply, Key, is_private, key_from, redacted, refusal, retry_after
+from annotators.providers.http import HttpReply, is_private, refusal, retry_after
+from annotators.providers.keys import Key, key_from, redacted
 from annotators.providers.questions import Questions
 from annotators.providers.remote import FatalError, RemoteError, Reply
 from catalogs.extensions import ExtensionError

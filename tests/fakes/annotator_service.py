@@ -125,7 +125,7 @@ class Service(ABC):
         """Count a try of each name and return the fault that is planned for one of them, or ""."""
         with self.lock:
             found = ""
-            for name in ("*", *names):
+            for name in names:
                 self._tried[name] += 1
                 found = self._faults.get((name, self._tried[name]), "") or found
             return found
@@ -217,10 +217,11 @@ def forbidden_in(schema: object) -> list[str]:
     return found
 
 
-def fits(schema: Mapping[str, Any], value: Any, where: str = "answer") -> None:
+def fits(schema: Mapping[str, Any], answer: object, where: str = "answer") -> None:
     """Assert that a value has the form of a schema: types, required and enum."""
     kinds: dict[str, Any] = {"object": dict, "array": list, "string": str, "number": int | float}
-    assert isinstance(value, kinds[schema["type"]]), f"{where} is {value!r}"
+    assert isinstance(answer, kinds[schema["type"]]), f"{where} is {answer!r}"
+    value: Any = answer
     if "enum" in schema:
         assert value in schema["enum"], f"{where} is {value!r}, not in {schema['enum']}"
     if schema["type"] == "object":

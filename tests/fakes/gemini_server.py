@@ -59,7 +59,7 @@ class GeminiServer(Files, Service):
         heard, texts = self._listen(body)
         if not heard:
             return error(400, "INVALID_ARGUMENT", "the contents hold no audio")
-        fault = self.fault_for([one.hash for one in heard])
+        fault = self.fault_for(["*", *(one.hash for one in heard)])
         with self.lock:
             self.asked.update(one.hash for one in heard)
         refusal = self._refusal(fault, model)

@@ -43,7 +43,7 @@ class OpenAIServer(Service):
         heard, texts, audios = self._listen(body)
         if audios > self.most_audios:
             return error(400, f"At most {self.most_audios} audio(s) may be provided in one prompt.", "BadRequestError")
-        fault = self.fault_for([one.hash for one in heard])
+        fault = self.fault_for(["*", *(one.hash for one in heard)])
         with self.lock:
             self.asked.update(one.hash for one in heard)
         refusal = self._refusal(fault)
@@ -85,7 +85,7 @@ class OpenAIServer(Service):
         texts: list[str] = []
         for message in body["messages"]:
             content = message["content"]
-            parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            parts: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
             for part in parts:
                 if part["type"] == "text":
                     texts.append(part["text"])
