@@ -14,6 +14,8 @@ from typing import Any, get_type_hints
 
 import pyarrow as pa
 
+from catalogs.vocabulary.voices import CLOSED, LISTS
+
 TEXT, TEXTS, BOOL = pa.string(), pa.list_(pa.string()), pa.bool_()
 FLOAT, DOUBLE, INTEGER, BIGINT = pa.float32(), pa.float64(), pa.int32(), pa.int64()
 TIME = pa.timestamp("ms", tz="UTC")
@@ -33,6 +35,13 @@ ATTRIBUTES = pa.struct(
         ("pitch", TEXT),
         ("energy", TEXT),
         ("scenario", TEXT),
+    ]
+)
+CAPTIONS = pa.list_(pa.struct([("register", TEXT), ("language", TEXT), ("text", TEXT)]))
+LABELS = pa.struct(
+    [
+        *((name, TEXT) for name in (*CLOSED, "accent", "scenario")),
+        *((name, TEXTS) for name in (*LISTS, "emphasis")),
     ]
 )
 
@@ -263,6 +272,23 @@ DESCRIPTIONS = (
     Column("tokens_out", BIGINT, "Tokens received from the annotator", "tokens"),
     Column("cost_usd", DOUBLE, "Price of the call", "US dollars"),
     Column("status", TEXT, "`ok` or the reason of the failure"),
+    Column("style", TEXT, "Description of the delivery only, without the voice's identity", optional=True),
+    Column("persona", TEXT, "The voice as a role and its situation", optional=True),
+    Column(
+        "captions",
+        CAPTIONS,
+        "All captions: register (`brief`, `style`, `full`, `persona`), language of the text, text",
+        optional=True,
+    ),
+    Column(
+        "labels",
+        LABELS,
+        "All attributes in closed vocabularies (`catalogs.vocabulary.voices`); `unsure` if two listeners could differ",
+        optional=True,
+    ),
+    Column("evidence", TEXT, "What the annotator heard that led to its answer", optional=True),
+    Column("model_version", TEXT, "Model that answered, as its service names it", optional=True),
+    Column("pass_key", TEXT, "Identity of the question: audio, model, prompt, schema and settings", optional=True),
 )
 DECOUPLED = (
     Column("segment_id", TEXT, "The clip that was made"),
