@@ -35,6 +35,7 @@ from clips import LANGUAGES, PATCH_SAMPLES, phase_settings, synthetic_clips  # n
 from inference import _replace_section, machine  # noqa: E402
 
 from catalogs.candidates.build import table_key  # noqa: E402
+from catalogs.candidates.captions import ADDED  # noqa: E402
 from catalogs.candidates.table import BRIEF, FULL, TEXT, Writer  # noqa: E402
 from catalogs.corpus.commit import create_corpus  # noqa: E402
 from trainer.config import Phase  # noqa: E402
@@ -203,7 +204,7 @@ def _write_chunk(
     octets = ids.astype(">u8").view(np.uint8)
     writer.strings("ids", np.full(count, 16), hexadecimal[np.stack((octets >> 4, octets & 15), -1).ravel()].tobytes())
     writer.strings("texts", text, b"a" * int(text.sum()))
-    for name, size in (("full", 80), ("brief", 12), ("described", 0)):
+    for name, size in (("full", 80), ("brief", 12), *((name, 0) for name in (*ADDED, "described"))):
         sizes = described * size
         writer.strings(name, sizes, b"b" * int(sizes.sum()))
     counts["text"].put(text // 3)

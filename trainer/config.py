@@ -46,6 +46,32 @@ else:
     )
 
 
+class CaptionWeights(FrozenSettings):
+    """Relative weight of each register in the descriptions of `design` samples, among the registers that the segment has."""
+
+    brief: float = Field(0.4, ge=0)
+    """A few words ("a calm young woman"), as users write them."""
+    full: float = Field(0.4, ge=0)
+    """All traits in a sentence or two."""
+    persona: float = Field(0.2, ge=0)
+    """A role and its situation."""
+
+    @model_validator(mode="after")
+    def _something(self) -> CaptionWeights:
+        if not self.brief + self.full + self.persona:
+            raise ValueError("every register has weight 0: give one of brief, full and persona a weight above 0")
+        return self
+
+
+class ChineseShares(FrozenSettings):
+    """Share of the descriptions that are given in Chinese if the segment has a Chinese one. The others are in English."""
+
+    chinese: float = Field(0.5, ge=0, le=1)
+    """Of those for speech in Chinese or one of its dialects."""
+    other: float = Field(0.2, ge=0, le=1)
+    """Of those for speech in any other language."""
+
+
 class Phase(FrozenSettings):
     """One stretch of training with its own data, lengths and learning rate."""
 
@@ -72,8 +98,10 @@ class Phase(FrozenSettings):
     this limits the layout's share. It limits the share of a language in the same way."""
     decoupled: float = Field(0.0, ge=0, le=1)
     """Share of the `controllable` samples that are content-decoupled, if the corpus has such samples."""
-    brief: float = Field(0.5, ge=0, le=1)
-    """Share of the descriptions that are given in a few words ("a calm young woman"), as users write them, not in sentences."""
+    captions: CaptionWeights = CaptionWeights()
+    """Weights of the registers of descriptions in `design`. `controllable` is given the style only, if the segment has it."""
+    chinese_captions: ChineseShares = ChineseShares()
+    """Share of the descriptions in Chinese, by the language that is spoken."""
     language_temperature: float = Field(1.0, ge=0, le=1)
     """Exponent of each language's hours of audio: 1 keeps the shares of the corpus, 0 gives every language the same share."""
     language_weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
@@ -86,6 +114,28 @@ class Phase(FrozenSettings):
     (wsd)."""
     decay: float = Field(0.2, gt=0, le=1)
     """Share of the phase's steps over which `wsd` decays."""
+
+    _earlier_names: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_todays_names(cls, values: Any, handler: ModelWrapValidatorHandler[Phase]) -> Phase:
+        if not isinstance(values, dict) or "brief" not in values:
+            return handler(values)
+        values = dict(values)
+        brief = values.pop("brief")
+        if "captions" in values:
+            raise ValueError("brief and captions are the same setting: remove brief")
+        if isinstance(brief, bool) or not isinstance(brief, int | float) or not 0 <= brief <= 1:
+            raise ValueError(f"brief is a share of 0 to 1, not {brief!r}; its present name is captions")
+        phase = handler(values | {"captions": {"brief": brief, "full": 1 - brief, "persona": 0.0}})
+        phase._earlier_names = ("brief",)
+        return phase
+
+    @property
+    def brief_share(self) -> float:
+        """Share of the brief descriptions among the brief and full ones: the setting `brief` of earlier versions."""
+        return self.captions.brief / max(self.captions.brief + self.captions.full, 1e-9)
 
     @model_validator(mode="after")
     def _ramp_from_somewhere(self) -> Phase:
@@ -289,7 +339,10 @@ class TrainConfig(FrozenSettings):
 
     def renamed(self) -> list[str]:
         """Return one line about settings that were given by their old names, or no line if there are none."""
-        words = ", ".join(f"{name} is now {self.RENAMED[name]}" for name in self._earlier_names)
+        present = {name: self.RENAMED[name] for name in self._earlier_names}
+        if any("brief" in phase._earlier_names for phase in self.phases.values()):
+            present["brief of a phase"] = "captions"
+        words = ", ".join(f"{name} is now {now}" for name, now in present.items())
         return [f"settings have new names (the earlier ones still work): {words}"] if words else []
 
     @property

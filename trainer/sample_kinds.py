@@ -31,6 +31,9 @@ class SampleKind:
     """Default weight of a phase that sets none. A new kind has 0, so that runs begun before it do not draw it."""
     description: bool = False
     """The text is "(description)text"."""
+    registers: tuple[str, ...] = ("brief", "full", "persona")
+    """Registers of its description. Several are drawn in the shares of the phase's `captions`. A segment that lacks the one that
+    was drawn gets another one that it has."""
     reference: bool = False
     """A clip of the same voice comes before the text."""
     continuation: bool = False
@@ -53,10 +56,10 @@ SAMPLE_KINDS = (
     SampleKind(layout="basic", weight=1.0),
     SampleKind(layout="design", weight=1.0, description=True),
     SampleKind(layout="reference", weight=1.0, reference=True),
-    SampleKind(layout="controllable", weight=1.0, description=True, reference=True),
+    SampleKind(layout="controllable", weight=1.0, description=True, registers=("style",), reference=True),
     SampleKind(layout="continuation", weight=1.0, continuation=True),
     SampleKind(layout="reference_continuation", weight=0.5, reference=True, continuation=True),
-    SampleKind(layout="controllable", description=True, reference=True, decoupled=True),
+    SampleKind(layout="controllable", description=True, registers=("style",), reference=True, decoupled=True),
 )
 """Add a new kind at the end: the order of a kind's draws depends on its index."""
 
@@ -73,7 +76,8 @@ def table_rows() -> list[str]:
     ]
     for kind in BY_LAYOUT.values():
         given = ["a clip of the same voice"] * kind.reference
-        given.append("`(description)text`" if kind.description else "text")
+        of_style = " with a description of the delivery only" if kind.registers == ("style",) else ""
+        given.append(f"`(description)text`{of_style}" if kind.description else "text")
         given += ["the clip up to the end of a word"] * kind.continuation
         needed = ["a description (`voxmill describe`)"] * kind.description
         needed += ["references (`voxmill prepare` mines them)"] * kind.reference

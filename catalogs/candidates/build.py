@@ -6,7 +6,7 @@ If several corpora hold a segment, its row, its description and its group are th
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalogs.candidates.table import ACCEPTED, BRIEF, DIGESTED, FULL, LARGEST_HELD, MADE, TEXT, Writer, row_digest
+from catalogs.candidates.captions import ADDED, COLUMNS, READ, caption_columns, no_blanks
+from catalogs.candidates.table import (
+    ACCEPTED,
+    CAPTION_FLAGS,
+    DIGESTED,
+    LARGEST_HELD,
+    MADE,
+    STRING_KEYS,
+    STRINGS,
+    TEXT,
+    Writer,
+    digest_of,
+)
 from catalogs.corpus.damage import finding, reading
 from catalogs.corpus.duplicates import duplicates_path, read_duplicates
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.reader import Corpus, annotation_files, replaced_in_units, without
+from catalogs.corpus.schema import SCHEMAS, fill
 from catalogs.corpus.thresholds import load_thresholds
 from catalogs.query.views import asking, connect, query_table
 
@@ -27,24 +40,28 @@ if TYPE_CHECKING:
 
 _ROWS = 65_536
 _MEMORY = "1GB"
-_KEY_FORMAT = 2
+_KEY_FORMAT = 3
 """Increased when a table of the same corpora would hold other values."""
 
-_TABLES = """
+_NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
+_TYPED = ", ".join(f'"{name}" VARCHAR' for name in COLUMNS)
+_LATEST = ",\n    ".join(f'arg_max("{name}", seq) FILTER (WHERE "{name}" IS NOT NULL) AS "{name}"' for name in COLUMNS)
+_IS_DESCRIBED = " OR ".join(f'words."{name}" IS NOT NULL' for name in ("full", *ADDED))
+_TABLES = f"""
 CREATE TABLE kept (segment_id VARCHAR, language VARCHAR, text VARCHAR, seconds DOUBLE, shard VARCHAR, place INTEGER, part BIGINT);
-CREATE TABLE descriptions (segment_id VARCHAR, "full" VARCHAR, brief VARCHAR, seq BIGINT);
+CREATE TABLE descriptions (segment_id VARCHAR, {_TYPED}, seq BIGINT);
 CREATE TABLE decoupled (segment_id VARCHAR, described_id VARCHAR, timbre_id VARCHAR, text VARCHAR, accepted BOOLEAN, seq BIGINT);
 CREATE TABLE pairs (segment_id VARCHAR, reference_id VARCHAR, seq BIGINT);
 CREATE TABLE linked (segment_id VARCHAR, name VARCHAR, seq BIGINT);
 """
-_JOINS = """
+_JOINS = f"""
 CREATE TABLE rows AS
 SELECT row_number() OVER (ORDER BY segment_id) - 1 AS n, * FROM (
     SELECT * FROM kept QUALIFY row_number() OVER (PARTITION BY segment_id ORDER BY part) = 1
 );
 CREATE TABLE words AS
-SELECT segment_id, arg_max("full", seq) FILTER (WHERE "full" IS NOT NULL) AS "full",
-    arg_max(brief, seq) FILTER (WHERE brief IS NOT NULL) AS brief
+SELECT segment_id,
+    {_LATEST}
 FROM descriptions GROUP BY segment_id;
 CREATE TABLE made AS
 SELECT * FROM decoupled QUALIFY row_number() OVER (PARTITION BY segment_id ORDER BY seq DESC) = 1;
@@ -56,12 +73,12 @@ FROM members GROUP BY name;
 CREATE TABLE places AS
 SELECT segment_id, name, size, code FROM members JOIN groups USING (name);
 """
-_ROWS_SQL = """
+_ROWS_SQL = f"""
 SELECT rows.n, rows.segment_id, coalesce(rows.language, '') AS language, rows.seconds, rows.shard, rows.place, rows.part,
     CASE WHEN made.segment_id IS NULL THEN rows.text ELSE made.text END AS text,
-    words."full", words.brief, made.described_id AS described,
+    {_NAMES}, made.described_id AS described,
     made.segment_id IS NOT NULL AS is_made,
-    coalesce(made.accepted AND made.text IS NOT NULL AND words."full" IS NOT NULL AND timbre.n IS NOT NULL, false) AS is_accepted,
+    coalesce(made.accepted AND made.text IS NOT NULL AND ({_IS_DESCRIBED}) AND timbre.n IS NOT NULL, false) AS is_accepted,
     own.name AS group_name, coalesce(own.size, 1) AS group_size, coalesce(own.code, rows.n) AS group_code,
     CASE WHEN made.segment_id IS NULL THEN -1 ELSE coalesce(theirs.code, spoken.n, -1) END AS described_code,
     md5_number_lower(rows.segment_id) AS id_hash
@@ -147,24 +164,20 @@ def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus,
     first = (parts - number) << 40
     gone = replaced_in_units(part.path)
     for path in annotation_files(part.path, "descriptions"):
-        for batch in _batches(path, ["segment_id", "full", "brief", "status", "verdict"], gone.get(path.stem, ())):
+        for batch in _batches(
+            path, "descriptions", ["segment_id", *READ, "status", "verdict"], gone.get(path.stem, ())
+        ):
             good = pc.and_(
                 pc.fill_null(pc.equal(batch["status"], "ok"), False),
                 pc.fill_null(pc.not_equal(batch["verdict"], "dropped"), True),
             )
-            table = pa.table(
-                {
-                    "segment_id": batch["segment_id"],
-                    "full": _no_blanks(batch["full"]),
-                    "brief": _no_blanks(batch["brief"]),
-                }
-            ).filter(good)
+            table = pa.table({"segment_id": batch["segment_id"], **caption_columns(batch)}).filter(good)
             _insert(connection, "descriptions", _numbered(table, first))
             first += batch.num_rows
     for path in annotation_files(part.path, "decoupled"):
         columns = ["segment_id", "described_id", "timbre_id", "text", "accepted"]
-        for batch in _batches(path, columns, gone.get(path.stem, ())):
-            table = batch.set_column(3, "text", _no_blanks(batch["text"]))
+        for batch in _batches(path, "decoupled", columns, gone.get(path.stem, ())):
+            table = batch.set_column(3, "text", no_blanks(batch["text"]))
             _insert(connection, "decoupled", _numbered(table, first))
             first += batch.num_rows
     linked = read_duplicates(part.path).select(["segment_id", "duplicate_group"])
@@ -172,24 +185,19 @@ def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus,
     # Pairs are taken by the lowest `seq`: a pair that several corpora name has its place in the first of them.
     second = number << 40
     for path in part.files("references"):
-        for batch in _batches(path, ["segment_id", "reference_id"]):
+        for batch in _batches(path, "references", ["segment_id", "reference_id"]):
             _insert(connection, "pairs", _numbered(batch, second))
             second += batch.num_rows
 
 
-def _batches(path: Path, columns: list[str], replaced: Collection[str] = ()) -> Iterator[pa.Table]:
-    """Yield columns of a file, without the rows of replaced segments."""
+def _batches(path: Path, kind: str, columns: list[str], replaced: Collection[str] = ()) -> Iterator[pa.Table]:
+    """Yield columns of a file with their declared types, null if it lacks one, without the rows of replaced segments."""
     import pyarrow.parquet as pq
 
+    schema = pa.schema([SCHEMAS[kind].field(name) for name in columns])
     with reading(path):
         for batch in pq.ParquetFile(path).iter_batches(_ROWS, columns=columns):
-            yield without(pa.Table.from_batches([batch]).select(columns), "segment_id", replaced)
-
-
-def _no_blanks(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the column with null for texts of white space only."""
-    blank = pc.equal(pc.utf8_trim_whitespace(column), "")
-    return pc.if_else(blank, None, column)
+            yield without(fill(pa.Table.from_batches([batch]), schema), "segment_id", replaced)
 
 
 def _numbered(rows: pa.Table | pa.RecordBatch, first: int, by_row: bool = True) -> pa.Table:
@@ -233,24 +241,30 @@ def _write_rows(
                 for i in rows
             ],
         )
-        writer.numbers("digest", np.array([row_digest(*(values[c][i] for c in DIGESTED)) for i in rows], "<u8"))
-        for name, column in zip(("ids", "texts", "full", "brief", "described"), _STRING_COLUMNS, strict=True):
+        writer.numbers("digest", np.array(_digests(table, values), "<u8"))
+        for name, column in zip(STRINGS, STRING_KEYS, strict=True):
             writer.strings(name, *_bytes(table[column]))
     return list(languages), list(shards)
 
 
-_STRING_COLUMNS = ("segment_id", "text", "full", "brief", "described")
+def _digests(table: pa.Table, values: Mapping[str, Sequence[Any]]) -> list[int]:
+    """Return the digests of the rows. values: the columns DIGESTED of the table."""
+    added = {name: table[name].to_pylist() for name in ADDED if table[name].null_count < len(table)}
+    columns = {name: values[name] for name in DIGESTED} | added
+    return [digest_of({name: column[i] for name, column in columns.items()}) for i in range(len(table))]
 
 
 def _flags(table: pa.Table) -> np.ndarray:
-    """Return the flags of the rows, `[N] uint8`."""
+    """Return the flags of the rows, `[N] uint16`."""
 
     def bits(column: Any, flag: int) -> np.ndarray:
-        return column.to_numpy().astype(np.uint8) * np.uint8(flag)
+        return column.to_numpy().astype(np.uint16) * np.uint16(flag)
 
     has_text = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(table["text"]), ""), False)
-    found = bits(has_text, TEXT) | bits(pc.is_valid(table["full"]), FULL) | bits(pc.is_valid(table["brief"]), BRIEF)
-    return np.asarray(found | bits(table["is_made"], MADE) | bits(table["is_accepted"], ACCEPTED))
+    found = bits(has_text, TEXT) | bits(table["is_made"], MADE) | bits(table["is_accepted"], ACCEPTED)
+    for name, flag in zip(COLUMNS, CAPTION_FLAGS, strict=True):
+        found |= bits(pc.is_valid(table[name]), flag)
+    return np.asarray(found)
 
 
 def _bytes(column: pa.ChunkedArray) -> tuple[np.ndarray, bytes]:

@@ -21,14 +21,21 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = 1
+from catalogs.candidates.captions import ADDED, COLUMNS
+
+FORMAT = 2
 
 TEXT, FULL, BRIEF, MADE, ACCEPTED = 1, 2, 4, 8, 16
 """Flags of a row: it has text; a full description; a brief description; a model made its speech; that speech is accepted."""
+CAPTION_FLAGS = (FULL, BRIEF, *(32 << number for number in range(len(ADDED))))
+"""Flags of a row that has a caption, in the order of CAPTIONS."""
+HAS_ADDED = sum(CAPTION_FLAGS[2:])
+DESCRIBED = FULL | HAS_ADDED
+"""A row with one of these flags is described: a brief description alone never was enough."""
 
 NUMBERS: dict[str, str] = {
     "seconds": "<f8",
-    "flags": "|u1",
+    "flags": "<u2",
     "language": "<i2",
     "shard": "<i4",
     "row": "<i4",
@@ -47,8 +54,8 @@ whose description it follows; -1 if there is none. `draw`: decides what is held 
 segments. `digest`: hash of everything that is trained on except the references. `pairs[pairs_at[i]:pairs_at[i + 1]]`: row numbers
 of the references of row i."""
 
-STRINGS = ("ids", "texts", "full", "brief", "described")
-"""String columns. `described`: for synthetic speech, the id of the segment whose description it follows."""
+STRINGS = ("ids", "texts", *COLUMNS, "described")
+"""String columns: also each caption. `described`: for synthetic speech, the id of the segment whose description it follows."""
 
 LARGEST_HELD = 20
 """Segments in the largest group of duplicates that may be held out."""
@@ -112,6 +119,12 @@ class Table:
     texts: Strings
     full: Strings
     brief: Strings
+    style: Strings
+    persona: Strings
+    full_zh: Strings
+    brief_zh: Strings
+    style_zh: Strings
+    persona_zh: Strings
     described: Strings
 
     def __init__(
@@ -178,24 +191,32 @@ def make_table(
             for segment in ids
         ],
         "id_hash": [row_digest(segment) for segment in ids],
-        "digest": [row_digest(*(value.get(name) for name in DIGESTED)) for value in values],
+        "digest": [digest_of(value) for value in values],
         "pairs_at": np.cumsum([0, *map(len, references)]),
         "pairs": [other for found in references for other in found],
     }
     arrays: dict[str, Any] = {name: np.array(columns[name], dtype=kind) for name, kind in NUMBERS.items()}
-    for name, key in zip(STRINGS, ("segment_id", "text", "full", "brief", "described"), strict=True):
+    for name, key in zip(STRINGS, STRING_KEYS, strict=True):
         data = [(value.get(key) or "").encode() for value in values]
         arrays[name] = Strings(np.cumsum([0, *map(len, data)], dtype=np.int64), b"".join(data))
     return Table(arrays, languages, [(0, "")])
 
 
+STRING_KEYS = ("segment_id", "text", *COLUMNS, "described")
+"""The names of STRINGS in a row."""
 DIGESTED = ("segment_id", "language", "text", "seconds", "full", "brief", "described")
-"""Columns that `digest` is computed from."""
+"""Columns that `digest` is computed from, and the ADDED captions of a row that has any."""
+
+
+def digest_of(value: Mapping[str, Any]) -> int:
+    """Return the `digest` of a row."""
+    added = [value.get(name) for name in ADDED]
+    return row_digest(*(value.get(name) for name in DIGESTED), *(added if any(added) else ()))
 
 
 def flags_of(value: Mapping[str, Any]) -> int:
-    """Return the flags TEXT, FULL and BRIEF of a row."""
-    named = zip((TEXT, FULL, BRIEF), ("text", "full", "brief"), strict=True)
+    """Return the flags of a row's text and captions."""
+    named = zip((TEXT, *CAPTION_FLAGS), ("text", *COLUMNS), strict=True)
     return sum(flag for flag, name in named if value.get(name))
 
 

@@ -86,6 +86,12 @@ def language(code: str | None) -> Language | None:
     return languages().get(_table()["aliases"].get(base, base))
 
 
+def is_chinese(code: str | None) -> bool:
+    """Return True if a code names Chinese or one of its dialects."""
+    known = language(code)
+    return known is not None and known.code == "zh"
+
+
 def language_name(code: str | None) -> str:
     """Return the English name of a language; the code itself outside the 30, `unknown` for None."""
     known = language(code)

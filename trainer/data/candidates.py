@@ -10,9 +10,21 @@ from typing import Any, overload
 
 import numpy as np
 
-from catalogs.candidates.table import ACCEPTED, BRIEF, FULL, MADE, Table, has_text, make_table
+from catalogs.candidates.captions import ADDED, CAPTIONS, COLUMNS
+from catalogs.candidates.table import (
+    ACCEPTED,
+    BRIEF,
+    CAPTION_FLAGS,
+    DESCRIBED,
+    FULL,
+    HAS_ADDED,
+    MADE,
+    Table,
+    has_text,
+    make_table,
+)
 from trainer.runtime.seeds import hash_number
-from trainer.sample_kinds import CONTINUED_SECONDS, SAMPLE_KINDS, Offer
+from trainer.sample_kinds import CONTINUED_SECONDS, SAMPLE_KINDS, Offer, SampleKind
 
 _ABOUT_ONE = 1 << 20
 """Number of rows whose references are processed together."""
@@ -34,12 +46,25 @@ class Candidate:
     """The description in a few words, if there is one."""
     described_id: str | None = None
     """For a content-decoupled sample, the segment whose description it was synthesized with. None: a recording."""
+    captions: tuple[tuple[str, str], ...] = ()
+    """(column in the candidate table, text) of its other captions."""
+
+    def caption(self, number: int) -> str | None:
+        """Return a caption by its index in CAPTIONS, None if it has none."""
+        name = COLUMNS[number]
+        return {"full": self.description, "brief": self.brief, **dict(self.captions)}.get(name)
+
+    def caption_for(self, kind: SampleKind) -> str | None:
+        """Return the caption for a sample that draws none: the register of the kind if it has only one, else the full one; English
+        first."""
+        only = kind.registers[0] if len(kind.registers) == 1 else None
+        order = sorted(range(len(CAPTIONS)), key=lambda number: (CAPTIONS[number][0] != only, number))
+        return next(filter(None, map(self.caption, order)), None)
 
     def layouts(self) -> tuple[str, ...]:
         """Return the layouts that it can serve."""
-        offers = _offers(
-            self.described_id is not None, self.description is not None, bool(self.references), self.seconds
-        )
+        described = self.description is not None or bool(self.captions)
+        offers = _offers(self.described_id is not None, described, bool(self.references), self.seconds)
         return tuple(kind.layout for kind in SAMPLE_KINDS if int(offers) & kind.needs == kind.needs)
 
 
@@ -84,13 +109,18 @@ class Candidates(Sequence[Candidate]):
 
     @cached_property
     def flags(self) -> np.ndarray:
-        """uint8 [N]"""
+        """uint16 [N]"""
         return np.asarray(self.table.flags[self.rows])
 
     @property
     def made(self) -> np.ndarray:
         """bool [N]: True if the candidate is content-decoupled."""
         return (self.flags & ACCEPTED) != 0
+
+    @property
+    def has_added(self) -> bool:
+        """True if one of them has a caption that descriptions of earlier versions lack."""
+        return bool((self.flags & HAS_ADDED).any())
 
     @property
     def languages(self) -> list[str]:
@@ -109,7 +139,7 @@ class Candidates(Sequence[Candidate]):
 
     def kinds(self) -> np.ndarray:
         """Return uint16 [N]: the kinds of samples that each can serve, as bits in the order of SAMPLE_KINDS."""
-        offers = _offers(self.made, (self.flags & FULL) != 0, self.pairs.counts(self.rows) > 0, self.seconds)
+        offers = _offers(self.made, (self.flags & DESCRIBED) != 0, self.pairs.counts(self.rows) > 0, self.seconds)
         found = np.zeros(len(self), dtype=np.uint16)
         for bit, kind in enumerate(SAMPLE_KINDS):
             found |= ((offers & kind.needs) == kind.needs).astype(np.uint16) << np.uint16(bit)
@@ -133,6 +163,11 @@ class Candidates(Sequence[Candidate]):
             tuple((table.ids[other], float(table.seconds[other])) for other in references),
             table.brief[row] if flags & BRIEF else None,
             table.described[row] if flags & ACCEPTED else None,
+            tuple(
+                (name, getattr(table, name)[row])
+                for name, flag in zip(COLUMNS, CAPTION_FLAGS, strict=True)
+                if name in ADDED and flags & flag
+            ),
         )
 
     def digest(self) -> bytes:
@@ -210,6 +245,7 @@ def shared(
             "seconds": candidate.seconds,
             "full": candidate.description,
             "brief": candidate.brief,
+            **dict(candidate.captions),
             "described": candidate.described_id,
             "flags": MADE | ACCEPTED if made else 0,
         }
@@ -242,7 +278,9 @@ class Choice:
     reference: str | None
     seed: int
     description: str | None = None
-    """The description of the voice, if the layout has one; None: the candidate's description."""
+    """The description of the voice, if the layout has one; None: `Candidate.caption_for` the layout."""
+    caption: int = -1
+    """Index of the description in CAPTIONS; -1 if none was drawn."""
 
 
 def spoken_text(text: str, description: str | None) -> str:

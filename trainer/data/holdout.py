@@ -164,18 +164,23 @@ def data_key(seed: int, phases: dict[str, Phase], candidates: Mapping[str, Seque
     The length of a phase and the rows of its steps are included only if the phase's weights change over time. The key begins
     with the version of the rules.
     """
-    settings = {}
+    settings, views = {}, {}
     for name, phase in phases.items():
+        # Samples that a phase does not use may be added while it runs.
+        view = Candidates.of(candidates[name])
+        views[name] = view if phase.decoupled else view.where(~view.made)
         free = {"lr", "warmup", "schedule", "decay"}
         if phase.layouts_from is None:
             free |= {"steps", "rows", "accumulate"}
+        if not views[name].has_added:
+            free |= {"captions", "chinese_captions"}
         settings[name] = phase.model_dump(exclude=free)
+        if not views[name].has_added:
+            settings[name]["brief"] = phase.brief_share  # as before there were other registers
         for weights in (settings[name]["layouts"], settings[name]["layouts_from"] or {}):
             for layout in [layout for layout, weight in weights.items() if not weight and not BY_LAYOUT[layout].weight]:
                 del weights[layout]  # a kind that may be newer than the run, and that the run does not use
     digest = hashlib.sha256(json.dumps([seed, settings], sort_keys=True).encode())
-    for name, found in candidates.items():
-        view = Candidates.of(found)
-        # Samples that a phase does not use may be added while it runs.
-        digest.update((view if phases[name].decoupled else view.where(~view.made)).digest())
+    for name in candidates:
+        digest.update(views[name].digest())
     return f"{ORDER_VERSION}:{digest.hexdigest()[:16]}"

@@ -8,12 +8,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from catalogs.candidates.table import BRIEF, MADE
+from catalogs.candidates.captions import CAPTIONS
+from catalogs.candidates.table import MADE
 from trainer.config import Phase
 from trainer.data.candidates import Candidate, Candidates, Choice
+from trainer.data.caption_draws import CaptionDraws, chinese_speech
 from trainer.data.holdout import data_key, describe_candidates, find_candidates, hold_out
 from trainer.data.quotas import Quotas, limited
-from trainer.data.sample_counts import SampleCounts
+from trainer.data.sample_counts import SampleCounts, caption_key
 from trainer.data.shuffle import Pools
 from trainer.runtime.seeds import below, hash_number, random_bits, stream_key, uniform
 from trainer.sample_kinds import SAMPLE_KINDS, SampleKind
@@ -45,8 +47,8 @@ class Draws:
     """int64 [N]: rows of the candidate table."""
     references: np.ndarray
     """int64 [N]: rows of the references; -1 if the layout has none."""
-    brief: np.ndarray
-    """bool [N]: True if the description is the brief one."""
+    captions: np.ndarray
+    """int8 [N]: indices of the descriptions in CAPTIONS; -1 if the layout has none."""
     seeds: np.ndarray
     """uint64 [N]"""
 
@@ -66,8 +68,8 @@ class Mixture:
     def __init__(self, candidates: Sequence[Candidate], phase: Phase, name: str, seed: int) -> None:
         """Raises TrainError if no segment can serve a layout that is asked for."""
         self._phase, self._name = phase, name
-        names = ("seed", "kind", "reference", "brief")
-        self._bits, self._kind_bits, self._reference_bits, self._brief_bits = (stream_key(seed, name, n) for n in names)
+        names = ("seed", "kind", "reference")
+        self._bits, self._kind_bits, self._reference_bits = (stream_key(seed, name, n) for n in names)
         self._language_weights = phase.language_weights or {}
         self.candidates, masks = self._used(Candidates.of(candidates))
         members = self._members(masks)
@@ -80,8 +82,7 @@ class Mixture:
             [list(members[kind].values()) for kind in self.shares.kinds],
             [self._language_shares(number, members[kind]) for number, kind in enumerate(self.shares.kinds)],
         )
-        self.described = np.array([kind.description for kind in self.shares.kinds])
-        """bool [kinds]: True if a description comes before the text."""
+        self.captions = CaptionDraws(phase, name, seed, self.shares.kinds)
         self._referenced = np.array([kind.reference for kind in self.shares.kinds])
         self._before = [np.zeros(len(self.shares.kinds), dtype=np.int64)]
         self._block = lru_cache(_BLOCKS_KEPT)(self._draw)
@@ -109,11 +110,10 @@ class Mixture:
         at = index - draws.first
         candidate = self.candidates.at(int(draws.rows[at]))
         kind = self.shares.kinds[int(draws.kinds[at])]
-        reference, description = int(draws.references[at]), None
-        if kind.description:
-            description = candidate.brief if draws.brief[at] else candidate.description
+        reference, caption = int(draws.references[at]), int(draws.captions[at])
+        description = candidate.caption(caption) if caption >= 0 else None
         named = self.candidates.table.ids[reference] if reference >= 0 else None
-        return Choice(index, candidate, kind.layout, named, int(draws.seeds[at]), description)
+        return Choice(index, candidate, kind.layout, named, int(draws.seeds[at]), description, caption)
 
     def draws(self, index: int) -> Draws:
         """Return the block of choices that contains this one."""
@@ -126,7 +126,7 @@ class Mixture:
         for block in np.unique(places // _BLOCK).tolist():
             draws = self.draws(block * _BLOCK)
             at = places[places // _BLOCK == block] - draws.first
-            realised.add(self._tallied(draws.kinds[at], draws.rows[at]))
+            realised.add(self._tallied(draws.kinds[at], draws.rows[at], draws.captions[at]))
         return realised
 
     def __iter__(self) -> Iterator[Choice]:
@@ -135,7 +135,7 @@ class Mixture:
             yield self.choice(index)
             index += 1
 
-    def _tallied(self, kinds: np.ndarray, rows: np.ndarray) -> SampleCounts:
+    def _tallied(self, kinds: np.ndarray, rows: np.ndarray, captions: np.ndarray) -> SampleCounts:
         table = self.candidates.table
         layouts: dict[str, int] = {}
         for kind, count in zip(self.shares.kinds, np.bincount(kinds).tolist(), strict=False):
@@ -147,7 +147,19 @@ class Mixture:
             {table.languages[code]: count for code, count in counts if count},
             float(table.seconds[rows].sum()),
             int(((table.flags[rows] & MADE) != 0).sum()),
+            self._tallied_captions(kinds, rows, captions),
         )
+
+    def _tallied_captions(self, kinds: np.ndarray, rows: np.ndarray, captions: np.ndarray) -> dict[str, int]:
+        table = self.candidates.table
+        chinese = chinese_speech(table)[table.language[rows]]
+        codes = (kinds * len(CAPTIONS) + captions) * 2 + chinese
+        found: dict[str, int] = {}
+        for code, count in zip(*np.unique(codes[captions >= 0], return_counts=True), strict=True):
+            kind, caption = divmod(int(code) // 2, len(CAPTIONS))
+            key = caption_key(self.shares.kinds[kind].layout, caption, bool(code % 2))
+            found[key] = found.get(key, 0) + int(count)
+        return found
 
     def _used(self, candidates: Candidates) -> tuple[Candidates, np.ndarray]:
         """Return the candidates that the phase can use, and uint16 [N]: the kinds of the phase that each can serve, as bits."""
@@ -199,9 +211,8 @@ class Mixture:
         has = counts > 0
         references[has] = pairs.rows[picked[has]]
         seeds = random_bits(self._bits, places)
-        short = uniform(random_bits(self._brief_bits, places)) < self._phase.brief
-        brief = short & ((self.candidates.table.flags[rows] & BRIEF) != 0) & self.described[kinds]
-        return Draws(first, kinds, rows, references, brief, seeds >> np.uint64(2))
+        captions = self.captions.draw(self.candidates.table, rows, kinds, places)
+        return Draws(first, kinds, rows, references, captions, seeds >> np.uint64(2))
 
     def _draw_kinds(self, block: int) -> tuple[np.ndarray, np.ndarray]:
         """Return two arrays int64 [_BLOCK]: the kind of each choice, and the choice's number among those of its kind."""

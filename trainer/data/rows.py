@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from catalogs.candidates.captions import COLUMNS
 from trainer.config import Phase, TrainError
 from trainer.data.candidates import Choice, spoken_text
 from trainer.data.corpora import RATE
 from trainer.data.mixture import Draws, Mixture
 from trainer.data.packing import Packer
 from trainer.data.sample_counts import SampleCounts
-from trainer.data.token_counts import Words, token_counts
+from trainer.data.token_counts import TEXT_ONLY, token_counts
 from trainer.sample_kinds import BY_LAYOUT
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Planner:
     def plan(self, choice: Choice, tokens: int | None = None) -> Planned:
         """Plan one choice; its patches depend only on the durations of its clips. tokens: their number, if it is known."""
         candidate = choice.candidate
-        described = choice.description or candidate.description if BY_LAYOUT[choice.layout].description else None
+        kind = BY_LAYOUT[choice.layout]
+        described = choice.description or candidate.caption_for(kind) if kind.description else None
         text = spoken_text(candidate.text, described)
         reference = next((s for i, s in candidate.references if i == choice.reference), 0.0)
         encode = partial(self._tokenizer.encode, text)
@@ -102,12 +104,11 @@ class Planner:
     def lengths(self, mixture: Mixture, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Return (int64 [N] tokens, int64 [N] positions) of a block of choices."""
         table, rows = mixture.candidates.table, draws.rows
-        tokens = token_counts(table, self._tokenizer, "text")[rows].astype(np.int64)
-        which: list[tuple[Words, np.ndarray]] = [("full", ~draws.brief), ("brief", draws.brief)]
-        for words, wanted in which:
-            mine = mixture.described[draws.kinds] & wanted
+        tokens = token_counts(table, self._tokenizer, TEXT_ONLY)[rows].astype(np.int64)
+        for number, column in enumerate(COLUMNS):
+            mine = draws.captions == number
             if mine.any():
-                tokens[mine] = token_counts(table, self._tokenizer, words)[rows[mine]]
+                tokens[mine] = token_counts(table, self._tokenizer, column)[rows[mine]]
         found = tokens + self._all_patches(table.seconds[rows]) + 2
         has = draws.references >= 0
         found[has] += self._all_patches(table.seconds[draws.references[has]]) + 2

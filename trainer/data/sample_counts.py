@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from catalogs.candidates.captions import CAPTIONS
+from catalogs.vocabulary.languages import is_chinese
 from trainer.sample_kinds import LAYOUTS
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ class SampleCounts:
     languages: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     decoupled: int = 0
+    captions: dict[str, int] = field(default_factory=dict)
+    """Samples by `caption_key`. They lack those of steps before there were captions."""
 
     @property
     def samples(self) -> int:
@@ -34,10 +38,14 @@ class SampleCounts:
         self.languages[language] = self.languages.get(language, 0) + 1
         self.seconds += choice.candidate.seconds
         self.decoupled += choice.candidate.described_id is not None
+        if choice.caption >= 0:
+            key = caption_key(choice.layout, choice.caption, is_chinese(choice.candidate.language))
+            self.captions[key] = self.captions.get(key, 0) + 1
 
     def add(self, other: SampleCounts) -> None:
         """Add the counts of another object."""
-        for mine, theirs in ((self.layouts, other.layouts), (self.languages, other.languages)):
+        pairs = (self.layouts, other.layouts), (self.languages, other.languages), (self.captions, other.captions)
+        for mine, theirs in pairs:
             for name, count in theirs.items():
                 mine[name] = mine.get(name, 0) + count
         self.seconds += other.seconds
@@ -56,9 +64,15 @@ class SampleCounts:
         return dict(sorted(named))
 
     def metrics(self) -> dict[str, float]:
-        """Return `data/share_layout_...` and `data/share_language_...`: shares of the samples."""
+        """Return `data/share_layout_...` and `data/share_language_...`: shares of the samples, and `data/share_caption_...`: shares
+        of each register and language in the descriptions."""
         total = max(1, self.samples)
-        return {f"data/share_{name}": count / total for name, count in self.groups().items()}
+        found = {f"data/share_{name}": count / total for name, count in self.groups().items()}
+        described = sum(self.captions.values())
+        for register, language in CAPTIONS:
+            if count := sum(n for key, n in self.captions.items() if key.split("/")[1:3] == [register, language]):
+                found[f"data/share_caption_{register}_{language}"] = count / described
+        return found
 
 
 def layout_words(layouts: Mapping[str, int], asked: Mapping[str, float], rounds: Mapping[str, float]) -> str:
@@ -70,3 +84,38 @@ def layout_words(layouts: Mapping[str, int], asked: Mapping[str, float], rounds:
         for name in LAYOUTS
         if (count := layouts.get(name, 0)) or asked.get(name)
     )
+
+
+def caption_key(layout: str, caption: int, chinese: bool) -> str:
+    """Return the name under which a caption is counted: layout/register/language/speech. chinese: whether the speech is Chinese."""
+    register, language = CAPTIONS[caption]
+    return f"{layout}/{register}/{language}/{'chinese' if chinese else 'other'}"
+
+
+def caption_words(
+    captions: Mapping[str, int], asked: Mapping[str, Mapping[str, float]], asked_chinese: Mapping[str, float]
+) -> str:
+    """Return a readable line: the registers of each layout's descriptions and the share of Chinese ones, with the requested shares.
+
+    captions: counts by `caption_key`. asked: shares of registers by layout. asked_chinese: shares by speech (`chinese`, `other`).
+    """
+    counts = [(*key.split("/"), count) for key, count in captions.items()]
+    words = []
+    for layout, shares in asked.items():
+        total = sum(count for name, *_, count in counts if name == layout)
+        registers = {register: 0 for register, _ in CAPTIONS}
+        for name, register, _, _, count in counts:
+            registers[register] += count * (name == layout)
+        told = [
+            f"{register} {count:,} ({count / max(1, total):.1%}, asked {shares.get(register, 0.0):.1%})"
+            for register, count in registers.items()
+            if count or shares.get(register)
+        ]
+        words.append(f"{layout}: {', '.join(told)}")
+    for speech, share in asked_chinese.items():
+        total = sum(count for *_, name, count in counts if name == speech)
+        chinese = sum(count for *_, language, name, count in counts if name == speech and language == "zh")
+        if total:
+            named = "Chinese" if speech == "chinese" else "other"
+            words.append(f"in Chinese for {named} speech: {chinese:,} ({chinese / total:.1%}, asked {share:.1%})")
+    return "; ".join(words)

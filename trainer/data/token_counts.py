@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,23 +20,26 @@ if TYPE_CHECKING:
 
     from voxcpm.sequence.text_tokenizer import TextTokenizer
 
-Words = Literal["text", "full", "brief"]
-"""What comes before the text: nothing, the description in a sentence, or the one in a few words."""
+TEXT_ONLY = "text"
+"""No description comes before the text. The other values of `words` are catalogs.candidates.captions.COLUMNS."""
 
 _AT_ONCE = 8192
 _LONG = 200_000
 """Number of rows from which on a message announces the counting."""
 
 
-def token_counts(table: Table, tokenizer: TextTokenizer, words: Words) -> np.ndarray:
-    """Return int32 [rows]: tokens of each row's text, alone or with its description; 0 if it has no such description."""
+def token_counts(table: Table, tokenizer: TextTokenizer, words: str) -> np.ndarray:
+    """Return int32 [rows]: tokens of each row's text, alone or with a caption; 0 if it has no such caption.
+
+    words: TEXT_ONLY, or the caption's column.
+    """
     key = tokenizer.digest, words
     if key not in table.counts:
         table.counts[key] = _stored(table, tokenizer, words)
     return table.counts[key]
 
 
-def _stored(table: Table, tokenizer: TextTokenizer, words: Words) -> np.ndarray:
+def _stored(table: Table, tokenizer: TextTokenizer, words: str) -> np.ndarray:
     if table.folder is None or not tokenizer.digest:
         return np.concatenate([np.zeros(0, np.int32), *_counted(table, tokenizer.count, words)])
     path = table.folder / f"tokens-{tokenizer.digest}-{words}.i32"
@@ -49,13 +52,13 @@ def _stored(table: Table, tokenizer: TextTokenizer, words: Words) -> np.ndarray:
     return mapped(path, "<i4")[: len(table)]
 
 
-def _counted(table: Table, count: Callable[[list[str]], np.ndarray], words: Words) -> list[np.ndarray]:
+def _counted(table: Table, count: Callable[[list[str]], np.ndarray], words: str) -> list[np.ndarray]:
     """Count the tokens of all rows: int32 arrays of [_AT_ONCE], the last one shorter."""
     found = []
     for start in range(0, len(table), _AT_ONCE):
         stop = min(start + _AT_ONCE, len(table))
         texts = table.texts.stretch(start, stop)
-        if words == "text":
+        if words == TEXT_ONLY:
             found.append(count(texts))
             continue
         described = getattr(table, words).stretch(start, stop)
@@ -67,7 +70,7 @@ def _counted(table: Table, count: Callable[[list[str]], np.ndarray], words: Word
     return found
 
 
-def _write(path: Path, table: Table, tokenizer: TextTokenizer, words: Words) -> None:
+def _write(path: Path, table: Table, tokenizer: TextTokenizer, words: str) -> None:
     """Write counts and their checksum to a file, atomically."""
     if len(table) >= _LONG:
         log.info(f"counting the tokens of {len(table):,} segments ({words}; once for this tokenizer)")

@@ -14,7 +14,7 @@ from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data.latent_cache import Latents
 from trainer.data.mixture import describe_candidates
 from trainer.data.rows import Planner, RowStream
-from trainer.data.sample_counts import SampleCounts, layout_words
+from trainer.data.sample_counts import SampleCounts, caption_words, layout_words
 from trainer.dryrun.checks import (
     Data,
     ModelFacts,
@@ -63,6 +63,12 @@ class PhasePlan:
     decoupled: int = 0
     """Number of content-decoupled samples."""
     languages: dict[str, int] = field(default_factory=dict)
+    captions: dict[str, int] = field(default_factory=dict)
+    """Number of descriptions by layout/register/language/speech (`trainer.data.sample_counts.caption_key`)."""
+    captions_asked: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Requested shares of the registers, by layout."""
+    chinese_asked: dict[str, float] = field(default_factory=dict)
+    """Requested shares of Chinese descriptions, for speech in Chinese (`chinese`) and `other` speech."""
     text_tokens: int = 0
     patches: int = 0
     learnt: int = 0
@@ -223,6 +229,8 @@ def _plan_phase(name: str, phase: Phase, steps: int, data: Data, facts: ModelFac
             found.learnt += item.patches // (2 if BY_LAYOUT[item.choice.layout].continuation else 1)
             found.positions += item.length
     found.layouts, found.languages, found.decoupled = realised.layouts, realised.languages, realised.decoupled
+    found.captions = realised.captions
+    found.captions_asked, found.chinese_asked = mixture.captions.asked, mixture.captions.asked_chinese
     found.audio_h = realised.seconds / 3600
     found.filled = found.positions / max(1, laid_out * phase.max_positions)
     if laid_out < wanted:
@@ -253,8 +261,8 @@ def _extrapolate(found: PhasePlan, times: float) -> None:
     for name in ("samples", "decoupled", "text_tokens", "patches", "learnt", "positions"):
         setattr(found, name, round(getattr(found, name) * times))
     found.audio_h *= times
-    found.layouts = {name: round(count * times) for name, count in found.layouts.items()}
-    found.languages = {name: round(count * times) for name, count in found.languages.items()}
+    for name in ("layouts", "languages", "captions"):
+        setattr(found, name, {key: round(count * times) for key, count in getattr(found, name).items()})
 
 
 def parameter_words(weights: int, trained: int) -> str:
@@ -267,11 +275,13 @@ def _phase_lines(phase: PhasePlan) -> list[str]:
     about = "" if phase.exact else "about "
     made = f"; {phase.decoupled:,} content-decoupled" if phase.decoupled else ""
     languages = ", ".join(f"{name or 'unknown'} {count:,}" for name, count in sorted(phase.languages.items()))
+    captions = caption_words(phase.captions, phase.captions_asked, phase.chinese_asked)
     return [
         f"phase {phase.name}: {phase.steps:,} steps of {phase.rows} rows; {phase.segments:,} segments, {phase.hours:.3f} h;"
         f" {about}{phase.samples:,} samples ({phase.epochs:.1f} epochs), {phase.audio_h:.2f} h of audio",
         f"  by layout: {layout_words(phase.layouts, phase.asked, phase.rounds)}{made}",
         f"  by language: {languages}",
+        *([f"  by description: {captions}"] if phase.captions else []),
         f"  {about}{phase.positions:,} positions ({phase.text_tokens:,} text tokens, {phase.patches:,} patches, of which"
         f" {phase.learnt:,} are learned); rows are {phase.filled:.0%} full",
     ]

@@ -15,7 +15,7 @@ from trainer.checkpoint.restore import Resumable, step_name
 from trainer.checkpoint.save import whole_weights
 from trainer.config import TrainConfig
 from trainer.data.mixture import Candidate, Mixture
-from trainer.data.sample_counts import layout_words
+from trainer.data.sample_counts import caption_words, layout_words
 from trainer.data.samples import SampleMaker
 from trainer.model.ema import averaged
 from trainer.monitor.speech_samples import SpeechSampler, write_spoken
@@ -99,6 +99,9 @@ class Reporter:
         made = f"; {realised.decoupled:,} content-decoupled" if realised.decoupled else ""
         log.info(f"phase {name}, by layout: {layout_words(realised.layouts, asked, rounds)}{made}")
         log.info(f"phase {name}, by language: {realised.language_words()}")
+        if realised.captions:
+            words = caption_words(realised.captions, mixture.captions.asked, mixture.captions.asked_chinese)
+            log.info(f"phase {name}, by description: {words}")
 
     def skipped(self, reason: str) -> None:
         """Report a step that was not taken; append the last entry of the state's list to skipped.jsonl."""
