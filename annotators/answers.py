@@ -144,7 +144,7 @@ def _list(said: object, allowed: Sequence[str], most: int, attribute: str, dropp
 
 
 def _accent(said: object, dropped: Counter[str]) -> str:
-    """Return an accent of the table or the name of a language, else UNSURE."""
+    """Return an accent of the table or the name of a language, otherwise UNSURE."""
     value = (
         _line(said).lower().removesuffix(" accent").removesuffix(" dialect").strip() if isinstance(said, str) else ""
     )

@@ -20,10 +20,22 @@ PLACES = {
     "duckdb": ("catalogs/",),
     "google": ("annotators/providers/",),
     "httpx": ("annotators/providers/",),
+    "httpx2": ("annotators/providers/",),
     "openai": ("annotators/providers/",),
 }
 #: Never imported at the head of a file, so that importing our packages stays quick; only where they are used.
-LATE = {"ray", "demucs", "speechbrain", "faster_whisper", "google", "onnxruntime", "duckdb", "av", "silero_vad"}
+LATE = {
+    "ray",
+    "demucs",
+    "speechbrain",
+    "faster_whisper",
+    "google",
+    "httpx2",
+    "onnxruntime",
+    "duckdb",
+    "av",
+    "silero_vad",
+}
 #: Files that are themselves imported only where they are used.
 LATE_EXCEPT = {
     "ray": ("pipeline/engine/ray_engine.py", "pipeline/engine/ray_node.py"),

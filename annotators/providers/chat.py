@@ -23,7 +23,7 @@ from annotators.providers.http import (
 )
 from annotators.providers.keys import Key, environment_key, redacted
 from annotators.providers.questions import Answered, Questions, count
-from annotators.providers.remote import Ask, FatalError, Reply, Request, Tokens, TransientError
+from annotators.providers.remote import Ask, RefusedError, Reply, Request, Tokens, TransientError
 from annotators.wire import seal, strip_reasoning
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES
 
@@ -103,11 +103,7 @@ class Chat(Questions):
 
     def _client(self) -> httpx2.AsyncClient:
         if self._http is None:
-            try:
-                self._http = new_client(self.timeout_s)
-            except ImportError:
-                text = "httpx2 is not installed: install voxmill with the extra `annotate`"
-                raise FatalError(text) from None
+            self._http = new_client(self.timeout_s)
         return self._http
 
     def answered(self, body: str) -> Answered:
@@ -158,11 +154,17 @@ def reply_of(body: str, seconds: tuple[float, ...], host: str, key: Key) -> Repl
 
 
 def wavs_of(flac: bytes, piece_s: float | None = None) -> Iterator[bytes]:
-    """Yield a clip as WAV files (16-bit) of at most `piece_s` seconds each, of equal length to 1 sample."""
+    """Yield a clip as WAV files (16-bit) of at most `piece_s` seconds each, of equal length to 1 sample.
+
+    Raises RefusedError for audio that cannot be decoded.
+    """
     import numpy as np
     import soundfile
 
-    samples, rate = soundfile.read(io.BytesIO(flac), dtype="int16", always_2d=False)
+    try:
+        samples, rate = soundfile.read(io.BytesIO(flac), dtype="int16", always_2d=False)
+    except soundfile.SoundFileError as error:
+        raise RefusedError(f"the audio of a clip cannot be decoded ({redacted(str(error))})") from None
     pieces = 1 if piece_s is None else max(1, -(-len(samples) // int(piece_s * rate)))
     for piece in np.array_split(samples, pieces):
         sink = io.BytesIO()

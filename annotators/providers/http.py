@@ -33,8 +33,14 @@ CONNECT_S, WRITE_S = 10.0, 60.0
 
 
 def new_client(timeout_s: float = 180.0, connections: int = 128) -> httpx2.AsyncClient:
-    """Return a client that follows no redirect and never repeats a request. timeout_s: longest pause of a reply, in seconds."""
-    import httpx2
+    """Return a client that follows no redirect and never repeats a request. timeout_s: longest pause of a reply, in seconds.
+
+    Raises FatalError if the library is not installed.
+    """
+    try:
+        import httpx2
+    except ImportError:
+        raise FatalError("httpx2 is not installed: install voxmill with the extra `annotate`") from None
 
     times = httpx2.Timeout(connect=CONNECT_S, read=timeout_s, write=WRITE_S, pool=None)
 

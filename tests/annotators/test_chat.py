@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from asked_clips import KEY, SPOKEN, ask, clean_environment, one, send, three
@@ -185,6 +186,11 @@ def test_pieces_of_audio_hold_every_sample() -> None:
     pieces = [decode(wav) for wav in wavs_of(clip.audio, 25.0)]
     assert [sample for piece in pieces for sample in piece] == list(decode(clip.audio))
     assert max(len(piece) for piece in pieces) <= 25 * 16_000 and len(list(wavs_of(clip.audio))) == 1
+
+
+def test_audio_that_cannot_be_decoded_is_refused_before_anything_is_sent(server: OpenAIServer) -> None:
+    broken = new_request([replace(ask("x", 2.0), audio=b"fLaC nothing")])
+    assert type(send(chat(server), broken)) is RefusedError and server.requests == []
 
 
 def test_a_server_of_ones_own_is_free_and_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
