@@ -69,7 +69,7 @@ class _Batches:
             if name is None:
                 requests = await asyncio.to_thread(self._rebuilt, rows)
                 if requests is None:
-                    self._drop(job.display_name, "its clips are no longer in the corpus")
+                    self._drop(job.display_name, "the corpus lost its clips")
                     continue
                 name = await self._created(job.display_name, requests)
             set_job(self._ledger, job.display_name, RUNNING, name)

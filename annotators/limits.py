@@ -162,7 +162,7 @@ class Limits:
 
     @asynccontextmanager
     async def turn(self, tokens: int) -> AsyncIterator[int]:
-        """Run the block when every limit allows a request of so many input tokens. Yields the request's number."""
+        """Run the block when every limit allows a request with this number of input tokens. Yields the request's number."""
         async with self.concurrency.slot() as number, self.breaker.passage():
             if self._requests:
                 await self._requests.take()

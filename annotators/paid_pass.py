@@ -26,7 +26,7 @@ def describe_paid(root: str | Path, provider: RemoteProvider, options: PassOptio
 
     Writes annotations/NAME/<aa>/<unit>.parquet and the ledger beside it. Run again, it asks only about what has no final answer.
     Raises ValueError without a cap for a provider that costs money and PriceError for an unknown price, both before anything is
-    sent; PassStoppedError if the service cannot go on; LedgerError, CorpusError.
+    sent; PassStoppedError if the service fails for good; LedgerError, CorpusError.
     """
     return asyncio.run(run_pass(root, provider, options or PassOptions()))
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from corpus_builders import FINGERPRINT, flac, make_unit, tone
+from fakes.paid_provider import PRICES
+from fakes.paid_server import Fault
 
+from annotators.ledger import Ledger
+from annotators.limits import Clock
+from annotators.pass_options import PassOptions
 from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus
 from catalogs.corpus.reader import Corpus
 
@@ -38,3 +46,55 @@ def rows_of(root: Path, name: str = "local@1") -> dict[str, dict[str, object]]:
 def kept(root: Path) -> set[str]:
     """Ids of the kept segments."""
     return set(Corpus(root).kept().column("segment_id").to_pylist())
+
+
+class Quick:
+    """A clock whose waits take no time; it remembers them."""
+
+    def __init__(self) -> None:
+        self.time, self.waits = 0.0, []  # type: ignore[var-annotated]
+
+    def clock(self) -> Clock:
+        async def sleep(seconds: float) -> None:
+            self.waits.append(seconds)
+            self.time += seconds
+            await asyncio.sleep(0)
+
+        return Clock(lambda: self.time, sleep)
+
+
+def first(fault: Fault, times: int = 1, most: int | None = None) -> Callable[[Sequence[str], int], Fault | None]:
+    """A plan: the first `times` requests for each clip fail (most: of so many requests in all)."""
+    left = [most]
+
+    def plan(hashes: Sequence[str], before: int) -> Fault | None:
+        if before >= times or left[0] == 0:
+            return None
+        left[0] = None if left[0] is None else left[0] - 1
+        return fault
+
+    return plan
+
+
+def ledger_of(root: Path) -> Ledger:
+    return Ledger(root / "annotations" / "local@1" / "ledger.sqlite", "local@1")
+
+
+def spent(root: Path) -> tuple[int, int]:
+    """Micro-dollars (spent, of it unknown)."""
+    ledger = ledger_of(root)
+    totals = ledger.totals()
+    ledger.close()
+    assert totals.held == 0
+    return totals.spent, totals.unknown
+
+
+def statuses(root: Path) -> set[str]:
+    return {str(row["status"]) for row in rows_of(root).values()}
+
+
+def paid_options(folder: Path, quick: Quick) -> PassOptions:
+    """A cap of one dollar, the service's prices, a clock whose waits take no time, and a fixed seed."""
+    prices = folder / "prices.toml"
+    prices.write_text(PRICES)
+    return PassOptions(cap_usd=1.0, prices=prices, clock=quick.clock(), rng=random.Random(1))
