@@ -81,7 +81,7 @@ def check(description: VoiceDescription, evidence: Evidence, *, seed: str = "", 
         return _dropped(rows)
     foreign = [caption for caption in captions if caption.language not in CAPTION_LANGUAGES]
     if wrong and foreign:
-        # There is no lexicon to find the contradiction in these.
+        # Without a lexicon, the contradiction cannot be found in these.
         captions = [caption for caption in captions if caption.language in CAPTION_LANGUAGES]
         rows += [_caption_row(caption, "captions", "unchecked", "caption_dropped") for caption in foreign]
         if not captions:
@@ -93,7 +93,7 @@ def check(description: VoiceDescription, evidence: Evidence, *, seed: str = "", 
 def _for_children(description: VoiceDescription, evidence: Evidence) -> Evidence:
     """Return the evidence without a woman's voice if the description is of a boy: before it breaks, his voice is like hers.
 
-    It stays if the evidence says that the voice is no child's.
+    It stays if the evidence says that the voice is not a child's.
     """
     gender, age = evidence.get("gender"), evidence.get("age")
     if gender is None or "male" not in gender.refuted:
