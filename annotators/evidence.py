@@ -19,11 +19,11 @@ SURE = 0.9
 """Minimum probability of a gender, and of an age outside a refuted band."""
 _AROUSED = 0.8
 _EXPRESSIVE, _FLAT = 0.85, 0.2
-"""Expressiveness above which no clip is neutral, and below which no emotion is strong."""
+"""Expressiveness above which a clip cannot be neutral, and below which an emotion cannot be strong."""
 _EITHER = frozenset({"sad"})
 """Emotions of both sides: grief that is cried is as aroused as anger (46 % of RAVDESS' sad clips)."""
 _VOICED = 0.3
-"""Voiced share above which speech is no whisper. Modal speech has 0.28-0.8 of all frames, whispers nearly none."""
+"""Voiced share above which speech is not a whisper. Modal speech has 0.28-0.8 of all frames, whispers nearly none."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _level(
 
 
 def _energy(row: Mapping[str, Any], scales: Scales) -> Finding | None:
-    """Return the finding on energy: vocal effort, and that voiced speech is no whisper."""
+    """Return the finding on energy: vocal effort, and that voiced speech is not a whisper."""
     effort = _level("energy", "effort_db", row, scales, (None,))
     voiced = row.get("voiced_share")
     if voiced is None or voiced <= _VOICED:

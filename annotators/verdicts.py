@@ -22,6 +22,7 @@ from catalogs.vocabulary.voices import CAPTION_LANGUAGES, CLOSED, IDENTITY, UNSU
 _MOST_PHRASES = 8
 """Phrases of one attribute that are exchanged in a caption: "she", "her" and "woman" are three."""
 _MOODS = frozenset({"emotion", "arousal", "valence"})
+_CHILDREN = frozenset({"child", "teen"})
 Leaks = Callable[[Caption], str | None]
 """Return the words of the clip that a caption holds, or None."""
 
@@ -64,6 +65,7 @@ def check(description: VoiceDescription, evidence: Evidence, *, seed: str = "", 
     is dropped as a whole if words of the clip leaked into it, if gender and emotion are both contradicted, or if no caption is
     left. seed: chooses among wordings.
     """
+    evidence = _for_children(description, evidence)
     attributes, rows = _checked_attributes(description.attributes, evidence)
     leaked = [(caption, words) for caption in description.captions if leaks and (words := leaks(caption))]
     if leaked:
@@ -79,13 +81,31 @@ def check(description: VoiceDescription, evidence: Evidence, *, seed: str = "", 
         return _dropped(rows)
     foreign = [caption for caption in captions if caption.language not in CAPTION_LANGUAGES]
     if wrong and foreign:
-        # There is no lexicon to find the contradiction in these.
+        # Without a lexicon, the contradiction cannot be found in these.
         captions = [caption for caption in captions if caption.language in CAPTION_LANGUAGES]
         rows += [_caption_row(caption, "captions", "unchecked", "caption_dropped") for caption in foreign]
         if not captions:
             return _dropped(rows)
     result = VoiceDescription(attributes=attributes, captions=tuple(captions))
     return Verdict("agree" if result == description else "repaired", result, tuple(rows))
+
+
+def _for_children(description: VoiceDescription, evidence: Evidence) -> Evidence:
+    """Return the evidence without a woman's voice if the description is of a boy: before it breaks, his voice is like hers.
+
+    It stays if the evidence says that the voice is not a child's.
+    """
+    gender, age = evidence.get("gender"), evidence.get("age")
+    if gender is None or "male" not in gender.refuted:
+        return evidence
+    ages = {description.attributes.age} | {
+        claim.value
+        for caption in description.captions
+        for claim in claims(caption.text, caption.language)
+        if claim.attribute == "age" and not claim.negated
+    }
+    young = {value for value in ages & _CHILDREN if age is None or not age.contradicts(value)}
+    return {name: finding for name, finding in evidence.items() if name != "gender"} if young else evidence
 
 
 @lru_cache(maxsize=256)

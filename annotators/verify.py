@@ -158,7 +158,7 @@ def _unit_evidence(
     experts: Sequence[Expert],
     scales: Scales,
 ) -> dict[str, dict[str, Finding]]:
-    """Return the findings on each segment of a unit: of its own measures, and of its voice."""
+    """Return the findings on each segment of a unit: by the measures of the segment, and of its voice."""
     voices: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for segment, row in unit.segments.items():
         # Without a cluster, a segment is a voice of one clip.

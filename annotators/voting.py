@@ -13,7 +13,7 @@ from catalogs.vocabulary.voices import AGES, GENDERS, UNSURE
 _RIGHT = 0.8
 """How often a describer is trusted to name the right gender of one clip. Audio models follow the words, so it is not more."""
 _INDEPENDENT = 4
-"""Answers about one voice err alike: more than these are no further evidence."""
+"""Answers about one voice err alike: more than these add no evidence."""
 _FEWEST = 4
 """Answers below which a voice has no vote: two against one says nothing."""
 _AGE_MAJORITY = 0.6

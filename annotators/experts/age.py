@@ -1,7 +1,7 @@
-"""Age of a voice: the bands of the corpus' own classifier, if a stage filled them. Without weights there is no verdict.
+"""Age of a voice: the bands of the corpus' own classifier, if a stage filled them. Without weights it gives none.
 
 Pitch and formants do not tell the age of adults: benchmarks/quality/experts.py reports it. Of children they do: a voice that
-never rests below 250 Hz with a short tract may be a child's or a shouting adult's, so there is no verdict of that either.
+never rests below 250 Hz with a short tract may be a child's or a shouting adult's: it gives no verdict on that either.
 """
 
 from __future__ import annotations

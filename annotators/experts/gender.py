@@ -17,7 +17,7 @@ from annotators.experts.base import Expert, Shares
 from annotators.schema import Clip
 
 _LOWEST_HZ, _HIGHEST_HZ = 120.0, 210.0
-"""Pitch outside is no further evidence: above, men act as often as women speak."""
+"""Pitch outside adds no evidence: above, men act as often as women speak."""
 _PER_PITCH_OCTAVE, _PER_FORMANT_OCTAVE = 9.0, 27.0
 _BORDER_FORMANT_HZ = 3500.0
 """Fourth formant of a voice of `_HIGHEST_HZ` that is as likely a man's as a woman's."""

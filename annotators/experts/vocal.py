@@ -73,7 +73,7 @@ def load_ears(folder: Path) -> Ears:
             f"the ears in {folder} cannot be loaded ({type(error).__name__}: {one_line(error)}): it needs config.json"
             " and model.safetensors"
         ) from None
-    except Exception as error:  # safetensors has an error class of its own that derives from Exception
+    except Exception as error:  # safetensors has an error class that derives from Exception
         raise ExpertError(f"the ears in {folder} are damaged ({one_line(error)}): download them again") from None
     _check(folder, size, outputs, tensors)
     return Ears(size, outputs, tensors)
@@ -141,7 +141,7 @@ class _EarsExpert(Expert):
         self._output = names[0]
 
     def judge(self, clips: Sequence[Clip]) -> list[Shares | None]:
-        """Return the shares of each clip; None for a score that is no number."""
+        """Return the shares of each clip; None for a score that is not a number."""
         return [self.shares(scored[self._output]) for scored in self._ears.score(clips)]
 
     def shares(self, score: float) -> Shares | None:

@@ -15,7 +15,7 @@ _ORDER = 12
 _FRAME = 280
 """25 ms at `_RATE`."""
 _WIDEST_HZ = 500.0
-"""A resonance with a larger bandwidth is no formant: it models the slope of the spectrum."""
+"""A resonance with a larger bandwidth is not a formant: it models the slope of the spectrum."""
 _LOWEST_HZ, _HIGHEST_HZ = 90.0, 5400.0
 _LOWEST_FOURTH_HZ = 2800.0
 _FEWEST = 10

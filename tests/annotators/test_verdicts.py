@@ -258,6 +258,20 @@ def test_a_grey_gender_is_not_flipped_but_a_caption_against_its_own_attributes_i
     assert not [c for c in verdict.description.captions if contradictions(c.text, "en", man)]
 
 
+def test_a_boy_is_not_made_a_girl_by_his_high_voice() -> None:
+    woman = Finding("gender", "female", frozenset({"male"}), 0.97, "gender")
+    boy = Attributes(gender="male", age="child")
+    said = VoiceDescription(attributes=boy, captions=render(boy, "boy"))
+    assert check(said, {"gender": woman}).description == said
+    prose = VoiceDescription(captions=(Caption("full", "en", "A little boy tells a story."),))
+    assert check(prose, {"gender": woman}).description == prose
+    adult = Finding("age", "middle", frozenset({"child", "teen"}), 0.95, "age")
+    assert "gender" in check(said, {"gender": woman, "age": adult}).contradicted
+    girl = VoiceDescription(attributes=boy.model_copy(update={"gender": "female"}))
+    man = Finding("gender", "male", frozenset({"female"}), 0.97, "gender")
+    assert check(girl, {"gender": man}).contradicted == ("gender",)
+
+
 def test_one_wrong_phrase_is_exchanged_and_the_rest_of_the_text_stays() -> None:
     fact = {"rate": Finding("rate", "slow", frozenset({"fast", "normal"}), 0.9, "rate_sps")}
     text = "A tired clerk mumbles behind his desk and speaks fast, as if nobody listened."
