@@ -118,7 +118,7 @@ def read_answer(answer: Mapping[str, Any], languages: Sequence[str] = ("en", "zh
 
 
 def _closed(attribute: str, said: object) -> str | None:
-    """Return the value of a closed attribute, or None if what was said is no value of it."""
+    """Return the value of a closed attribute, or None if it does not have what was said."""
     if not isinstance(said, str):
         return None
     value = _canonical(said)

@@ -131,7 +131,7 @@ class Chat(Questions):
 
 
 def reply_of(body: str, seconds: tuple[float, ...], host: str, key: Key) -> Reply:
-    """Return the reply with a body of status 200. Raises TransientError if it is no answer: it may have been billed."""
+    """Return the reply with a body of status 200. Raises TransientError if it holds none: it may have been billed."""
     found = completion(body)
     if found is None:
         # Streams carry their errors inside.

@@ -190,7 +190,7 @@ class Gemini(Questions):
 
 
 def reply_of(body: str, seconds: tuple[float, ...], host: str) -> Reply:
-    """Return the reply with a body of status 200. Raises TransientError if it is no answer: it may have been billed."""
+    """Return the reply with a body of status 200. Raises TransientError if it holds none: it may have been billed."""
     found = json_object(body)
     if found is None or (_candidate(found) is None and _block_reason(found) is None):
         what = "an empty reply" if found == {} or not body.strip() else "a reply that is not an answer"

@@ -201,9 +201,10 @@ def test_a_server_of_ones_own_is_free_and_needs_no_key(monkeypatch: pytest.Monke
     assert not Chat("m", "https://api.example.com/v1").free
     with OpenAIServer() as server:
         assert isinstance(send(chat(server), one()), Reply) and "authorization" not in server.requests[0].headers
-    for given in ({"base_url": "http://h"}, {"model": "m"}):
+    wrong: list[tuple[str | None, str | None]] = [(None, "http://h"), ("m", None)]
+    for no_model, no_url in wrong:
         with pytest.raises(ValueError, match="--base-url"):
-            Chat(**given)
+            Chat(no_model, no_url)
 
 
 def test_events_of_a_stream_are_whole_or_none() -> None:
