@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class Levels:
         for number in (5, 3):
             names = [name for name, measure in MEASURES.items() if len(measure.levels) == number]
             quantiles = MEASURES[names[0]].quantiles
-            found |= group_quantiles(lambda names=names: _values(kept(columns), names), quantiles, 1)
+            found |= group_quantiles(partial(_passed, kept, columns, names), quantiles, 1)
             for group, values in _values(kept(columns), names):
                 counts[group] += len(values)
         for (name, value), edges in found.items():
@@ -83,6 +84,12 @@ class Levels:
         key = (attribute, group if measure.within else None)
         edges = self._edges.get(key) or _absolute(measure, group)
         return measure.levels[sum(value > edge for edge in edges)]
+
+
+def _passed(
+    kept: KeptRows, columns: Sequence[str], names: Sequence[str]
+) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
+    return _values(kept(columns), names)
 
 
 def sure_gender(gender: str | None, p: float | None) -> str | None:

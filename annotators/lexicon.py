@@ -233,7 +233,7 @@ def _chosen(entries: Mapping[Entry, int]) -> tuple[Entry, ...]:
     best = min(entries.values())
     if best < 2:
         # One entry for a value, whatever the class.
-        values = {(e.attribute, e.value): e for e, rank in reversed(entries.items()) if rank < 2}
+        values = {(e.attribute, e.value): e for e, rank in reversed(list(entries.items())) if rank < 2}
         return tuple(values.values())
     kept = [entry for entry, rank in entries.items() if rank == best]
     return (kept[0],) if len({(entry.attribute, entry.value) for entry in kept}) == 1 else ()

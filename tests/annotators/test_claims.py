@@ -122,7 +122,7 @@ def others(text: str, language: str, attribute: str) -> Counter[tuple[str, str, 
     return Counter((c.attribute, c.value, c.negated) for c in claims(text, language) if c.attribute != attribute)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(attributes(), seeds, st.data())
 def test_a_repair_changes_one_claim_and_leaves_the_others(known: Attributes, seed: str, data: st.DataObject) -> None:
     for caption in render(known, seed):
@@ -139,7 +139,7 @@ def test_a_repair_changes_one_claim_and_leaves_the_others(known: Attributes, see
             assert before == after, (caption.text, repaired)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(attributes(), seeds)
 def test_gender_can_always_be_repaired(known: Attributes, seed: str) -> None:
     for caption in render(known, seed):

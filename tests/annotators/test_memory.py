@@ -67,7 +67,7 @@ def test_units_are_read_when_it_is_their_turn(tmp_path: Path, monkeypatch: pytes
 
 def test_the_rows_of_a_corpus_are_never_in_memory_together(tmp_path: Path) -> None:
     describe_corpus(corpus_of(tmp_path / "first", 1, 1))  # what is loaded once does not count
-    root = corpus_of(tmp_path / "c", 8, 200)
+    root = corpus_of(tmp_path / "c", 12, 50)
 
     def peak(work: Any) -> int:
         tracemalloc.start()
@@ -79,7 +79,7 @@ def test_the_rows_of_a_corpus_are_never_in_memory_together(tmp_path: Path) -> No
 
     everything = peak(lambda: Corpus(root).kept().to_pylist())
     assert peak(lambda: describe_corpus(root)) < everything / 2
-    assert describe_corpus(root).already == 1600
+    assert describe_corpus(root).already == 600
 
 
 def test_small_units_are_read_together_and_described_apart(tmp_path: Path) -> None:
