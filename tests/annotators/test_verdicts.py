@@ -107,6 +107,8 @@ VOICES = [Voice(seed) for seed in range(32)]
 def planted(attribute: str, where: str, language: str) -> Iterator[tuple[Voice, VoiceDescription]]:
     for voice in VOICES:
         wrong = voice.lied(attribute)
+        if attribute == "gender" and (voice.truth.gender, voice.truth.age) == ("female", "teen"):
+            continue  # A voice like hers may be a boy's: there is no evidence against it.
         if wrong is not None:
             json, prose = {"json": (wrong, voice.truth), "prose": (voice.truth, wrong), "both": (wrong, wrong)}[where]
             yield voice, voice.described(json, prose, language)
