@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -397,9 +396,3 @@ def test_words_of_other_languages_are_not_given_to_the_model(copy: Path) -> None
     given_ = {choice.description for choice in islice(stream, 2000)} - {None}
     assert given_ == set(TEXTS.values())
     assert Corpus(copy).annotations("descriptions").column("captions").null_count < len(all_ids(copy))
-
-
-def test_flags_hold_a_bit_for_every_caption() -> None:
-    table = Candidates.of([segment(n, (name,)) for n, name in enumerate(COLUMNS)]).table
-    captions = [int(flags) >> 1 for flags in table.flags[:-1]]  # the last row is the reference
-    assert len(set(captions)) == len(COLUMNS) and np.bitwise_or.reduce(table.flags) < 2**16
