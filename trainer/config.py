@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from catalogs.settings import Settings, SettingsError, load_settings, move_renamed, read_yaml
+from trainer.caption_settings import CaptionWeights, ChineseShares, without_brief
 from trainer.sample_kinds import BY_LAYOUT
 
 
@@ -44,32 +45,6 @@ else:
         __base__=FrozenSettings,
         **{kind.layout: (float, Field(kind.weight, ge=0)) for kind in BY_LAYOUT.values()},
     )
-
-
-class CaptionWeights(FrozenSettings):
-    """Relative weight of each register in the descriptions of `design` samples, among the registers that the segment has."""
-
-    brief: float = Field(0.4, ge=0)
-    """A few words ("a calm young woman"), as users write them."""
-    full: float = Field(0.4, ge=0)
-    """All traits in a sentence or two."""
-    persona: float = Field(0.2, ge=0)
-    """A role and its situation."""
-
-    @model_validator(mode="after")
-    def _something(self) -> CaptionWeights:
-        if not self.brief + self.full + self.persona:
-            raise ValueError("every register has weight 0: give one of brief, full and persona a weight above 0")
-        return self
-
-
-class ChineseShares(FrozenSettings):
-    """Share of the descriptions that are given in Chinese if the segment has a Chinese one. The others are in English."""
-
-    chinese: float = Field(0.5, ge=0, le=1)
-    """Of those for speech in Chinese or one of its dialects."""
-    other: float = Field(0.2, ge=0, le=1)
-    """Of those for speech in any other language."""
 
 
 class Phase(FrozenSettings):
@@ -122,13 +97,7 @@ class Phase(FrozenSettings):
     def _by_todays_names(cls, values: Any, handler: ModelWrapValidatorHandler[Phase]) -> Phase:
         if not isinstance(values, dict) or "brief" not in values:
             return handler(values)
-        values = dict(values)
-        brief = values.pop("brief")
-        if "captions" in values:
-            raise ValueError("brief and captions are the same setting: remove brief")
-        if isinstance(brief, bool) or not isinstance(brief, int | float) or not 0 <= brief <= 1:
-            raise ValueError(f"brief is a share of 0 to 1, not {brief!r}; its present name is captions")
-        phase = handler(values | {"captions": {"brief": brief, "full": 1 - brief, "persona": 0.0}})
+        phase = handler(without_brief(values))
         phase._earlier_names = ("brief",)
         return phase
 

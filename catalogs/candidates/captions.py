@@ -28,7 +28,7 @@ _UNSPEAKABLE = r"[()（）]"
 def caption_columns(rows: pa.Table) -> dict[str, pa.ChunkedArray]:
     """Return the captions of descriptions by COLUMNS, null if there is none. rows: a table with the columns READ.
 
-    A column of its own precedes an entry of the list `captions`. `full` and `brief` are as they are in the description.
+    A register's own column precedes an entry of the list `captions`. `full` and `brief` are as they are in the description.
     """
     listed = _listed(rows["captions"].combine_chunks())
     found = {}

@@ -24,7 +24,7 @@ _FLAGS = np.array(CAPTION_FLAGS, dtype=np.uint16)[_NUMBERS]
 class CaptionDraws:
     """Draws captions; that of choice i depends only on (seed, phase, its segment, its kind, i).
 
-    The register is drawn by the weights of the kind, then the language. `style` and `persona` are drawn from a stream of their own.
+    The register is drawn by the weights of the kind, then the language. `style` and `persona` have their own stream.
     A segment without the one that was drawn is treated as if only brief and full were asked for. So segments with no other
     captions than these get the ones that they got before there were others.
     """

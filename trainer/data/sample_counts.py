@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from catalogs.candidates.captions import CAPTIONS
 from catalogs.vocabulary.languages import is_chinese
+from catalogs.vocabulary.voices import REGISTERS
 from trainer.sample_kinds import LAYOUTS
 
 if TYPE_CHECKING:
@@ -99,23 +101,23 @@ def caption_words(
 
     captions: counts by `caption_key`. asked: shares of registers by layout. asked_chinese: shares by speech (`chinese`, `other`).
     """
-    counts = [(*key.split("/"), count) for key, count in captions.items()]
+    registers: dict[str, Counter[str]] = defaultdict(Counter)
+    languages: dict[str, Counter[str]] = defaultdict(Counter)
+    for key, count in captions.items():
+        layout, register, language, speech = key.split("/")
+        registers[layout][register] += count
+        languages[speech][language] += count
     words = []
     for layout, shares in asked.items():
-        total = sum(count for name, *_, count in counts if name == layout)
-        registers = {register: 0 for register, _ in CAPTIONS}
-        for name, register, _, _, count in counts:
-            registers[register] += count * (name == layout)
+        found, total = registers[layout], max(1, registers[layout].total())
         told = [
-            f"{register} {count:,} ({count / max(1, total):.1%}, asked {shares.get(register, 0.0):.1%})"
-            for register, count in registers.items()
-            if count or shares.get(register)
+            f"{name} {found[name]:,} ({found[name] / total:.1%}, asked {shares.get(name, 0.0):.1%})"
+            for name in REGISTERS
+            if found[name] or shares.get(name)
         ]
         words.append(f"{layout}: {', '.join(told)}")
     for speech, share in asked_chinese.items():
-        total = sum(count for *_, name, count in counts if name == speech)
-        chinese = sum(count for *_, language, name, count in counts if name == speech and language == "zh")
-        if total:
-            named = "Chinese" if speech == "chinese" else "other"
+        if total := languages[speech].total():
+            named, chinese = {"chinese": "Chinese"}.get(speech, speech), languages[speech]["zh"]
             words.append(f"in Chinese for {named} speech: {chinese:,} ({chinese / total:.1%}, asked {share:.1%})")
     return "; ".join(words)
