@@ -109,13 +109,10 @@ class _Rows:
         for table in kept(COLUMNS):
             parts.append(self._numbers(table))
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 6
-        # A corpus is read in the order in which its units were committed: the order of the clips must not depend on it.
-        places = np.argsort(columns[0].astype(np.uint64), kind="stable")
-        self.keys = columns[0].astype(np.uint64)[places]
-        self.speaker = columns[1].astype(np.uint64)[places]
-        self.language = columns[2].astype(np.int64)[places]
-        self.expressive, self.effort = columns[3][places], columns[4][places]
-        self.age = columns[5].astype(np.int64)[places]
+        # Every sort below ends with the key: the order in which units were committed does not matter.
+        self.keys, self.speaker = columns[0].astype(np.uint64), columns[1].astype(np.uint64)
+        self.language, self.age = columns[2].astype(np.int64), columns[5].astype(np.int64)
+        self.expressive, self.effort = columns[3], columns[4]
 
     def _numbers(self, table: pa.Table) -> tuple[np.ndarray, ...]:
         ages = {age: n + 1 for n, age in enumerate(_RARE_AGES)}

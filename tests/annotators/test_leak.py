@@ -30,6 +30,7 @@ def leak(text: str, transcript: str, language: str = "en") -> str | None:
     [
         ("A woman says sadly that the train leaves tonight.", "I told you the train leaves tonight at nine.", "en"),
         ("An old man speaks about his garden and tomatoes.", "My tomatoes died, so the garden is empty.", "en"),
+        ("A man sings, as if by the xylophone.", "We stood by the xylophone.", "en"),
         ("A man talks of GARDENS, and Tomatoes.", "tomatoes and gardens everywhere", "en"),
         ("一位女士悲伤地说南洋大厦停车场到了。", "南洋大厦停车场", "zh"),
         ("A calm voice, as if at the café Müller downtown.", "Treffen wir uns im Cafe\u0301 Mu\u0308ller?", "en"),
@@ -50,6 +51,7 @@ def test_a_quotation_mark_is_a_leak(quote: str) -> None:
     ("text", "transcript", "language"),
     [
         ("A young woman speaks in a warm, bright voice.", "What a warm and bright day, the young woman said.", "en"),
+        ("A brisk, hushed voice, almost a monotone.", "A brisk walk in the hushed monotone of the night.", "en"),
         ("A man with a low voice.", "He spoke with a low voice and left.", "en"),
         ("He speaks as if it were the end of the day.", "It was as if it were over.", "en"),
         ("一位年轻女性，语速较快，情绪激动。", "她语速较快地说着话", "zh"),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annotators import verdicts
 from annotators.evidence import Finding, age_finding, clip_findings, gender_finding
 from annotators.render import render
 from annotators.scales import LEVELS, Scales
@@ -292,6 +293,30 @@ def test_a_caption_with_two_wrong_attributes_is_rendered_from_the_repaired_ones(
     actions = {row.action for row in verdict.checks if row.register == "full" and row.state == "contradict"}
     assert actions == {"rendered"}
     assert verdict.description.attributes.rate in ("slow", "fast", "very_slow", "very_fast", "normal")
+
+
+def test_a_repair_that_is_not_clean_is_never_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {
+        "rate": Finding("rate", "slow", frozenset({"fast", "normal"}), 0.9, "rate_sps"),
+        "pitch": Finding("pitch", "low", frozenset({"high", "mid"}), 0.9, "pitch_hz"),
+    }
+    said = VoiceDescription(captions=(Caption("full", "en", "A man speaks fast."), Caption("style", "en", "Calmly.")))
+    monkeypatch.setattr(verdicts, "repair_phrase", lambda text, *rest: "A man speaks slowly in a high-pitched voice.")
+    monkeypatch.setattr(verdicts, "render", lambda *rest: (Caption("full", "en", "A man speaks rapidly."),))
+    verdict = check(said, facts, seed="s")
+    assert verdict.description is not None and [c.register for c in verdict.description.captions] == ["style"]
+    assert {row.action for row in verdict.checks if row.state == "contradict"} == {"caption_dropped"}
+    monkeypatch.setattr(verdicts, "render", lambda *rest: (Caption("full", "en", "A man speaks slowly."),))
+    kept = check(said, facts, seed="s").description
+    assert kept is not None and kept.caption("full") == "A man speaks slowly."
+
+
+def test_grief_may_be_loud_but_anger_is_not_calm() -> None:
+    moved = clip_findings({"expressive_p": 0.97, "pitch_hz": 240.0, "language": "en"}, Scales(), None, 120.0)
+    assert moved["emotion"].contradicts("calm") and moved["emotion"].contradicts("tired")
+    assert not moved["emotion"].contradicts("sad") and not moved["emotion"].contradicts("angry")
+    calm = clip_findings({"expressive_p": 0.05, "pitch_hz": 118.0, "language": "en"}, Scales(), None, 120.0)
+    assert calm["emotion"].contradicts("angry") and not calm["emotion"].contradicts("sad")
 
 
 def test_gender_and_mood_both_wrong_drop_the_description() -> None:

@@ -64,6 +64,11 @@ def test_an_age_is_refuted_from_two_bands_on() -> None:
     assert spread is not None and spread.refuted == {"child"}, "a band with mass is not refuted"
 
 
+def test_the_band_beside_the_likeliest_is_never_refuted() -> None:
+    finding = age_finding({"child": 0.0, "teen": 0.0, "young": 0.02, "middle": 0.98, "senior": 0.0}, "age")
+    assert finding is not None and finding.refuted == {"child", "teen"}
+
+
 def test_an_age_by_votes_needs_a_majority() -> None:
     assert vote_age(None, ["young"] * 3) is None
     assert vote_age(None, ["young", "middle", "senior", "teen", "young"]) is None
