@@ -48,6 +48,8 @@ class ClassifyEmotion(Stage[ClassifyEmotionConfig]):
 
     name = "classify_emotion"
     version = "3"
+    # 2 decided gender by pitch alone. Its segments lack the columns from `pitch_low_hz` on, so no expert relies on their gender.
+    continues = ("2",)
     config_type = ClassifyEmotionConfig
     inputs = ("windows", "segments", "segment.embedding", "segment.speaker")
     outputs = (
