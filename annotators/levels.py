@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotators.providers.base import KeptRows
 from annotators.quantiles import group_quantiles
 from catalogs.vocabulary.voices import PITCH_RANGES, PITCHES, RATES
 
+KeptRows = Callable[[Sequence[str]], Iterator[pa.Table]]
+"""As in `annotators.providers.base`."""
 PRIOR = 50
 """Weight of the absolute edges, in clips: edge = (n * quantile + PRIOR * absolute) / (n + PRIOR)."""
 SURE_GENDER = 0.6

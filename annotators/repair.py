@@ -82,7 +82,7 @@ def _choices(text: str, match: Match, entry: Entry, value: str, words: Lexicon, 
     filled = [phrase.lstrip("~").replace("{his}", his).replace("{himself}", him) for phrase in phrases]
     filled = [phrase for phrase in filled if "{" not in phrase]
     said = text[match.start : match.end]
-    # A phrase of head and mod is written anew around its mod, with its own spelling of the rest.
+    # A phrase of head and mod keeps all but its mod, with its own spelling of the rest.
     head = said[: len(said) - len(said[len(entry.pre) :])] if entry.pre else ""
     tail = said[len(said) - len(entry.post) :] if entry.post else ""
     return [f"{head}{phrase}{tail}" for phrase in filled]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from annotators.claims import claims
 from annotators.frames.picker import Picker
 from annotators.frames.traits import MUST, Trait, events, names_identity, traits
 from annotators.lexicon import Lexicon
@@ -239,7 +240,5 @@ _PERSONAS = (
 
 def _scene(w: Writer) -> str:
     """Return the scenario if it is Chinese and says nothing else of the voice, otherwise ""."""
-    from annotators.claims import claims
-
     scenario = w.attributes.scenario.strip().rstrip("。")
     return scenario if re.fullmatch(r"[\u4e00-\u9fff，、]+", scenario) and not claims(scenario, "zh") else ""

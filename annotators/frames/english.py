@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from annotators.claims import claims
 from annotators.frames.english_voice import Voice
 from annotators.frames.picker import Picker
 from annotators.frames.traits import MOODS, MUST, Trait, events, names_identity, traits
@@ -348,8 +349,6 @@ _PERSONAS = (
 
 def _scene(w: Writer) -> str:
     """Return the scenario if it is English and says nothing else of the voice, otherwise ""."""
-    from annotators.claims import claims
-
     scenario = w.attributes.scenario.strip().rstrip(".")
     if not re.fullmatch(r"[A-Za-z0-9 ,'-]+", scenario) or claims(scenario, "en"):
         return ""
