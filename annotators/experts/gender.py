@@ -78,16 +78,32 @@ class Gender(Expert):
 
     name = "gender"
     attribute = "gender"
-    columns: ClassVar[tuple[str, ...]] = ("pitch_low_hz", "formant_hz", "voiced_share", "duration_s")
+    columns: ClassVar[tuple[str, ...]] = (
+        "pitch_low_hz", "formant_hz", "voiced_share", "duration_s", "gender", "gender_p",
+    )  # fmt: skip
 
     def judge(self, clips: Sequence[Clip]) -> list[Shares | None]:
         """Return the shares of each clip alone."""
         return [self.judge_voice([clip]) for clip in clips]
 
     def judge_voice(self, clips: Sequence[Clip]) -> Shares | None:
-        """Return the shares of a voice from the pooled measures of its clips."""
+        """Return the shares of a voice from the pooled measures of its clips.
+
+        If the rows have the pipeline's verdict (`gender`), which saw all moods of the voice, it must not differ: an open one
+        stays open, and of two opposite ones none counts.
+        """
+        clips = [clip for clip in clips if _measured(clip)]
         female = female_p([measured for clip in clips if (measured := _measured(clip))])
-        return None if female is None else {"female": female, "male": 1 - female}
+        if not any("gender" in clip.row for clip in clips):
+            return None if female is None else {"female": female, "male": 1 - female}
+        told = {clip.row["gender"]: float(clip.row.get("gender_p") or 0.0) for clip in clips if clip.row.get("gender")}
+        if len(told) != 1:
+            return None
+        [(gender, p)] = told.items()
+        if gender not in ("female", "male") or (female is not None and (female >= 0.5) != (gender == "female")):
+            return None
+        other = "male" if gender == "female" else "female"
+        return {gender: p, other: 1 - p}
 
 
 def _measured(clip: Clip) -> VoiceClip | None:
