@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class ClassifyEmotion(Stage[ClassifyEmotionConfig]):
         return session
 
 
-def all_moods(segments: Sequence[Segment]) -> dict[str, list[Segment]]:
+def all_moods(segments: Iterable[Segment]) -> dict[str, list[Segment]]:
     """Return, for each voice, the segments of the voices that may be this one in other moods, itself included.
 
     Voices are tight clusters: one that acts seven moods is several. They are grouped by their mean voiceprints, as loosely as
