@@ -97,21 +97,36 @@ _NAMES = {
 
 
 def clip_findings(
-    row: Mapping[str, Any], scales: Scales, gender: str | None, resting_hz: float | None
+    row: Mapping[str, Any],
+    scales: Scales,
+    gender: str | None,
+    resting_hz: float | None,
+    voice_hz: float | None = None,
 ) -> dict[str, Finding]:
     """Return what the measures of one clip (INDEX columns) say.
 
     gender: that of the voice if it is known; pitch is compared within it, otherwise within both. resting_hz: the pitch at
-    which the voice rests.
+    which the voice rests. voice_hz: its median pitch. A describer may mean the clip or the voice: only what is wrong for both is
+    refuted.
     """
+    groups = (gender,) if gender else CLOSED["gender"]
     found = [
-        _level("pitch", "pitch_hz", row, scales, (gender,) if gender else CLOSED["gender"]),
+        _both(_level("pitch", "pitch_hz", row, scales, groups), voice_hz, scales, groups),
         _level("rate", "rate_sps", row, scales, (row.get("language"),)),
         _energy(row, scales),
         _level("pitch_range", "pitch_range_st", row, scales, (None,)),
         *_emotion(row, resting_hz),
     ]
     return {finding.attribute: finding for finding in found if finding is not None}
+
+
+def _both(clip: Finding | None, voice_hz: float | None, scales: Scales, groups: Sequence[str | None]) -> Finding | None:
+    """Return the finding on the pitch of a clip without what is right for its voice."""
+    voice = _level("pitch", "pitch_hz", {"pitch_hz": voice_hz}, scales, groups)
+    if clip is None or voice is None:
+        return clip
+    refuted = clip.refuted & voice.refuted
+    return replace(clip, refuted=refuted, value=voice.value if clip.value in refuted else clip.value)
 
 
 def _level(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from annotators.answered import (
@@ -167,9 +168,10 @@ def _unit_evidence(
     for members in voices.values():
         voice = _voice_findings(corpus, members, given, experts)
         gender = voice["gender"].value if "gender" in voice else None
-        rest = resting_pitch([row["pitch_hz"] for row in members if row.get("pitch_hz")])
+        pitches = [row["pitch_hz"] for row in members if row.get("pitch_hz")]
+        rest, middle = resting_pitch(pitches), median(pitches) if pitches else None
         for row in members:
-            found[row["segment_id"]] = clip_findings(row, scales, gender, rest) | voice
+            found[row["segment_id"]] = clip_findings(row, scales, gender, rest, middle) | voice
     return found
 
 

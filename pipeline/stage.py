@@ -67,6 +67,8 @@ class Stage(abc.ABC, Generic[Config]):
     """A verb with its object, e.g. `detect_speech`; the key of its settings and of its row in the report."""
     version: ClassVar[str]
     """Increased whenever the output for the same input may change. It is part of the fingerprint."""
+    continues: ClassVar[tuple[str, ...]] = ()
+    """Earlier versions whose corpora a run continues, because what they measured stays valid beside what is measured now."""
     config_type: ClassVar[type[StageConfig]]
     inputs: ClassVar[tuple[str, ...]] = ()
     """What the stage reads from earlier stages: `windows`, `speech`, `segments` (their identity, times and verdicts),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from annotators.experts.base import Expert, Shares
@@ -25,6 +25,10 @@ _BORDER_PITCH_HZ = 165.0
 """The same for the pitch of a voice whose formants cannot be measured."""
 _SHOUTED_HZ = 250.0
 """A voice that never rests below is a child's or shouts; harmonics so far apart hide the formants. It gets no verdict."""
+
+
+_CALMER = 0.75
+"""Share of the voiced time that counts, from the lowest pitch on: excitement raises pitch and formants alike."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,9 @@ def female_logit(clips: Sequence[VoiceClip]) -> float | None:
     clips = [clip for clip in clips if clip.voiced_s > 0 and clip.pitch_low_hz > 0]
     if not clips or _lower_quartile(clips) > _SHOUTED_HZ:
         return None
-    whole = [clip for clip in clips if clip.formant_hz]
+    whole = calmer([clip for clip in clips if clip.formant_hz])
     if not whole:
+        clips = calmer(clips)
         pitch = _mean([math.log2(clip.pitch_low_hz / _BORDER_PITCH_HZ) for clip in clips], clips)
         return _PER_PITCH_OCTAVE * pitch
     pitch = _mean(
@@ -61,6 +66,18 @@ def female_logit(clips: Sequence[VoiceClip]) -> float | None:
 def _mean(values: Sequence[float], clips: Sequence[VoiceClip]) -> float:
     total = sum(clip.voiced_s for clip in clips)
     return sum(value * clip.voiced_s for value, clip in zip(values, clips, strict=True)) / total
+
+
+def calmer(clips: Sequence[VoiceClip]) -> list[VoiceClip]:
+    """Return the clips of the lowest pitch that make up `_CALMER` of the voiced time, the last one in part."""
+    left = _CALMER * sum(clip.voiced_s for clip in clips)
+    found = []
+    for clip in sorted(clips, key=lambda clip: (clip.pitch_low_hz, clip.formant_hz or 0.0)):
+        found.append(replace(clip, voiced_s=min(clip.voiced_s, left)))
+        left -= clip.voiced_s
+        if left <= 0:
+            break
+    return found
 
 
 def _lower_quartile(clips: Sequence[VoiceClip]) -> float:
@@ -78,16 +95,32 @@ class Gender(Expert):
 
     name = "gender"
     attribute = "gender"
-    columns: ClassVar[tuple[str, ...]] = ("pitch_low_hz", "formant_hz", "voiced_share", "duration_s")
+    columns: ClassVar[tuple[str, ...]] = (
+        "pitch_low_hz", "formant_hz", "voiced_share", "duration_s", "gender", "gender_p",
+    )  # fmt: skip
 
     def judge(self, clips: Sequence[Clip]) -> list[Shares | None]:
         """Return the shares of each clip alone."""
         return [self.judge_voice([clip]) for clip in clips]
 
     def judge_voice(self, clips: Sequence[Clip]) -> Shares | None:
-        """Return the shares of a voice from the pooled measures of its clips."""
+        """Return the shares of a voice from the pooled measures of its clips.
+
+        If the rows have the pipeline's verdict (`gender`), which saw all moods of the voice, it must not differ: an open one
+        stays open, and of two opposite ones none counts.
+        """
+        clips = [clip for clip in clips if _measured(clip)]
         female = female_p([measured for clip in clips if (measured := _measured(clip))])
-        return None if female is None else {"female": female, "male": 1 - female}
+        if not any("gender" in clip.row for clip in clips):
+            return None if female is None else {"female": female, "male": 1 - female}
+        told = {clip.row["gender"]: float(clip.row.get("gender_p") or 0.0) for clip in clips if clip.row.get("gender")}
+        if len(told) != 1:
+            return None
+        [(gender, p)] = told.items()
+        if gender not in ("female", "male") or (female is not None and (female >= 0.5) != (gender == "female")):
+            return None
+        other = "male" if gender == "female" else "female"
+        return {gender: p, other: 1 - p}
 
 
 def _measured(clip: Clip) -> VoiceClip | None:

@@ -31,7 +31,7 @@ import soxr
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from annotators.experts.emotion import PROVEN, aroused_p, expressive_score, resting_pitch
-from annotators.experts.gender import VoiceClip, female_logit
+from annotators.experts.gender import VoiceClip, calmer, female_logit
 from pipeline.records import PCM_RATE
 from pipeline.stages.classify_emotion import expressive_p
 from pipeline.voice.prosody import measure_prosody, track_pitch
@@ -159,14 +159,14 @@ def refitted(voices: dict[tuple[str, str], list[Measured]]) -> dict[tuple[str, s
     odds: dict[tuple[str, str], float | None] = {}
     for corpus in {key[0] for key in voices}:
         train = [found for key, found in voices.items() if key[0] != corpus]
-        rows = [features(c) for found in train for c in found]
+        rows = [features(c.clip) for found in train for c in found]
         weights = [len(found) ** -0.5 for found in train for _ in found]
         labels = [found[0].gender == "female" for found in train for _ in found]
         model = logistic(np.array(rows), np.array(labels, dtype=float), np.array(weights))
         for key, found in voices.items():
             if key[0] == corpus:
-                voiced = np.array([c.clip.voiced_s for c in found])
-                mean = np.average([features(c) for c in found], axis=0, weights=voiced)
+                rest = calmer([c.clip for c in found])
+                mean = np.average([features(c) for c in rest], axis=0, weights=[c.voiced_s for c in rest])
                 # The shipped rule's slope is 1.8 times that of a fit with this penalty.
                 odds[key] = 1.8 * float(mean @ model[:-1] + model[-1])
                 if female_logit([c.clip for c in found]) is None:
@@ -174,10 +174,10 @@ def refitted(voices: dict[tuple[str, str], list[Measured]]) -> dict[tuple[str, s
     return odds
 
 
-def features(clip: Measured) -> tuple[float, float]:
+def features(clip: VoiceClip) -> tuple[float, float]:
     """Return (pitch, fourth formant) in octaves; a narrow-band clip has the border's formant."""
-    pitch = float(np.log2(np.clip(clip.clip.pitch_low_hz, 120.0, 210.0) / 210.0))
-    return pitch, float(np.log2((clip.clip.formant_hz or 3700.0) / 3500.0))
+    pitch = float(np.log2(np.clip(clip.pitch_low_hz, 120.0, 210.0) / 210.0))
+    return pitch, float(np.log2((clip.formant_hz or 3700.0) / 3500.0))
 
 
 def logistic(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, penalty: float = 0.3) -> np.ndarray:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from catalogs.corpus.commit import CorpusError, corpus_info
@@ -32,54 +35,74 @@ class Settled:
     notice: str | None = None
 
 
-def fingerprint(config: PrepareConfig) -> str:
+def fingerprint(config: PrepareConfig, versions: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return 16 hex digits over everything that determines the output: settings, stage versions, digests of the weights.
 
-    Thresholds are not included: they are a query over recorded scores. `separate.mode: auto` counts as `always`.
+    Thresholds are not included: they are a query over recorded scores. `separate.mode: auto` counts as `always`. versions: those
+    of stages that a corpus of an earlier version was made with; default: the present ones.
     """
     if _mode(config) == "auto":
         config = _separating(config, "always")
-    return _hash([["sources", config.sources.model_dump(mode="json", exclude=set(RUNTIME_KEYS))], *_stages(config)])
+    sources = config.sources.model_dump(mode="json", exclude=set(RUNTIME_KEYS))
+    return _hash([["sources", sources], *_stages(config, versions)])
 
 
 def settle(config: PrepareConfig, root: Path, redo: bool = False) -> Settled:
     """Decide `separate.mode: auto` once for the whole run: as the corpus at `root` is bound, otherwise by this machine's
     weights.
 
-    A corpus that an older version bound keeps its fingerprint, which depended on the weights that were on the machine.
+    A corpus that an older version bound keeps its fingerprint, which depended on the weights that were on the machine, and so
+    does one that was made with a version of a stage that the present one continues.
     """
     bound = None if redo else _bound(root)
     here = registry.available(_model(config))
     modes = {"auto": ("always", "off") if here else ("off", "always")}.get(_mode(config), (_mode(config),))
     variants = [(mode, _separating(config, mode)) for mode in modes]
-    for mode, variant in variants:
-        if bound == fingerprint(variant):
+    for versions, (mode, variant) in product(_continued(config), variants):
+        if bound == fingerprint(variant, versions):
             return Settled(variant, bound, _notice(config, mode, here, root))
-    for mode, variant in variants:
-        if bound is not None and bound == legacy_fingerprint(config, mode == "always") and _same_sources(config, root):
+    for versions, (mode, variant) in product(_continued(config), variants):
+        found = legacy_fingerprint(config, mode == "always", versions)
+        if bound is not None and bound == found and _same_sources(config, root):
             return Settled(variant, bound, _notice(config, mode, here, root))
     mode, variant = variants[0]
     return Settled(variant, fingerprint(variant), _notice(config, mode, here, None))
 
 
-def legacy_fingerprint(config: PrepareConfig, separated: bool) -> str:
+def _continued(config: PrepareConfig) -> list[dict[str, str]]:
+    """Return the combinations of stage versions whose corpora a run continues, the present ones first."""
+    kinds = [type(config.stage(name).build()) for name in config.chain.names]
+    choices = [
+        [(kind.name, version) for version in (kind.version, *kind.continues)] for kind in kinds if kind.continues
+    ]
+    return [dict(versions) for versions in product(*choices)]
+
+
+def legacy_fingerprint(
+    config: PrepareConfig, separated: bool, versions: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Return the fingerprint as of commit fae81e6: without `sources`, and with the separator's digest only if it was on the
     machine."""
-    parts = _stages(_separating(config, "always" if separated else "off"))
+    parts = _stages(_separating(config, "always" if separated else "off"), versions)
     for name, _, settings, _ in parts:
         if name == "separate":
             settings["mode"] = _mode(config)
     return _hash(parts)
 
 
-def _stages(config: PrepareConfig) -> list[list[Any]]:
+def _stages(config: PrepareConfig, versions: Mapping[str, str]) -> list[list[Any]]:
     parts: list[list[Any]] = []
     for name in config.chain.names:
         spec = config.stage(name)
         stage = spec.build()
         settings = {k: v for k, v in spec.config.model_dump(mode="json").items() if k not in RUNTIME_KEYS}
         parts.append(
-            [config.chain.identity(name), stage.version, settings, {w: registry.digest(w) for w in stage.weights()}]
+            [
+                config.chain.identity(name),
+                versions.get(name, stage.version),
+                settings,
+                {w: registry.digest(w) for w in stage.weights()},
+            ]
         )
     return parts
 

@@ -80,6 +80,22 @@ def test_a_man_who_shouts_has_no_woman_s_throat() -> None:
     assert female_p([]) is None
 
 
+def test_the_pipeline_s_verdict_on_all_moods_of_a_voice_stands() -> None:
+    woman = {"pitch_low_hz": 200.0, "formant_hz": 4100.0, "voiced_share": 0.5, "duration_s": 2.0}
+    made = expert("gender")
+    alone = made.judge_voice([Clip(woman)])
+    assert alone is not None and alone["female"] > 0.9
+    for told, wanted in ((("female", 0.93), 0.93), (("male", 0.95), None), ((None, None), None)):
+        row = woman | {"gender": told[0], "gender_p": told[1]}
+        judged = made.judge_voice([Clip(row), Clip(row)])
+        assert (judged and judged["female"]) == wanted
+    both = [Clip(woman | {"gender": gender, "gender_p": 0.95}) for gender in ("male", "female")]
+    assert made.judge_voice(both) is None
+    assert made.judge_voice([Clip({"gender": "female", "gender_p": 0.9})]) is None, (
+        "decided by pitch alone, by an older version"
+    )
+
+
 def load(path: Path) -> np.ndarray:
     import soxr
 

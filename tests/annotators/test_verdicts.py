@@ -398,5 +398,15 @@ def test_pitch_of_an_unknown_gender_is_refuted_only_if_it_is_wrong_for_both() ->
     assert low.contradicts("very_high") and low.value == "low"
 
 
+def test_pitch_is_refuted_only_if_it_is_wrong_for_the_clip_and_for_the_voice() -> None:
+    clip = {"pitch_hz": 240.0}
+    high = clip_findings(clip, Scales(), "male", None)["pitch"]
+    assert high.contradicts("low") and high.value == "high"
+    deep = clip_findings(clip, Scales(), "male", None, 95.0)["pitch"]
+    assert not deep.refuted, "a deep voice that is raised here"
+    same = clip_findings(clip, Scales(), "male", None, 200.0)["pitch"]
+    assert same.contradicts("low")
+
+
 def replace_captions(description: VoiceDescription, captions: tuple[Caption, ...]) -> VoiceDescription:
     return description.model_copy(update={"captions": tuple(replace(caption) for caption in captions)})

@@ -97,6 +97,19 @@ def test_a_corpus_that_an_older_version_bound_goes_on_with_the_same_command(
         bind_fingerprint(tmp_path, other.fingerprint)
 
 
+def test_a_corpus_of_a_version_that_the_stage_continues_goes_on_and_of_another_does_not(tmp_path: Path) -> None:
+    config = load_config(None, ["separate.mode=off"])
+    earlier = fingerprint(config, {"classify_emotion": "2"})
+    assert earlier != fingerprint(config)
+    for name, version, goes_on in (("second", "2", True), ("first", "1", False)):
+        root = tmp_path / name
+        create_corpus(root)
+        bound = fingerprint(config, {"classify_emotion": version})
+        bind_fingerprint(root, bound)
+        assert (settle(config, root).fingerprint == bound) == goes_on
+        assert settle(config, root, redo=True).fingerprint == fingerprint(config)
+
+
 def test_prepare_says_what_was_decided_and_binds_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
