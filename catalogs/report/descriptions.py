@@ -26,13 +26,7 @@ _VALUES = 16
 _EXAMPLES = {"repaired": 3, "dropped": 2, "agree": 2, None: 2}
 """Examples of each verdict for each annotator."""
 _ANNOTATORS = 6
-_ACTIONS = {
-    "value": "the attribute was set to the found value",
-    "phrase": "one phrase was exchanged",
-    "rendered": "the caption was written again",
-    "caption_dropped": "the caption was dropped",
-    "dropped": "the description was dropped",
-}
+_ACTIONS = ("value", "phrase", "rendered", "caption_dropped", "dropped")
 
 Rows = list[dict[str, Any]]
 
@@ -81,8 +75,13 @@ def _verdicts(connection: duckdb.DuckDBPyConnection) -> Rows:
 
 
 def _repairs(connection: duckdb.DuckDBPyConnection) -> Rows:
-    rows = _rows(connection, f"SELECT * FROM repairs() LIMIT {_ROWS}")
-    return [row | {"words": _ACTIONS.get(row["action"], row["action"])} for row in rows]
+    """Return the number of claims by action for each annotator and attribute."""
+    found: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(_ACTIONS, 0))
+    for row in _rows(connection, "SELECT * FROM repairs() LIMIT 1000"):
+        counts = found[row["annotator"], row["attribute"]]
+        counts[row["action"]] = counts.get(row["action"], 0) + row["claims"]
+    order = sorted(found.items(), key=lambda item: (item[0][0], -sum(item[1].values()), item[0][1]))[:_ROWS]
+    return [{"annotator": annotator, "attribute": name, "actions": counts} for (annotator, name), counts in order]
 
 
 def _confusions(connection: duckdb.DuckDBPyConnection) -> dict[str, Rows]:

@@ -54,8 +54,16 @@ class PassNote:
 
     @property
     def cap_share(self) -> float | None:
-        """Spent money as a share of the cap, at most 1."""
-        return min(1.0, self.spent_usd / self.cap_usd) if self.cap_usd and self.spent_usd is not None else None
+        """Spent money as a share of the cap, at most 1; None without a cap."""
+        return self._of_cap(self.spent_usd)
+
+    @property
+    def unknown_share(self) -> float:
+        """The part of `cap_share` that was perhaps not billed."""
+        return min(self._of_cap(self.unknown_usd) or 0.0, self.cap_share or 0.0)
+
+    def _of_cap(self, dollars: float | None) -> float | None:
+        return min(1.0, dollars / self.cap_usd) if self.cap_usd and dollars is not None else None
 
 
 @dataclass(frozen=True)
