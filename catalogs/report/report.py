@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,12 @@ class ReportError(RuntimeError):
 
 
 def _render(values: dict[str, Any]) -> str:
+    return str(_template().render(values))
+
+
+@cache
+def _template() -> Any:
+    """Return the compiled page. To compile it takes longer than to fill it in."""
     try:
         import jinja2
     except ImportError:
@@ -71,8 +78,14 @@ def _render(values: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"duration": duration_text, "number": number_text, "percent": _percent, "count": _count, "usd": _usd}
-    return environment.get_template("report.html").render(values)
+    environment.filters |= {
+        "duration": duration_text,
+        "number": number_text,
+        "percent": _percent,
+        "count": _count,
+        "usd": _usd,
+    }
+    return environment.get_template("report.html")
 
 
 def _percent(share: float | None) -> str:
