@@ -18,7 +18,9 @@ DOCS = Path(__file__).resolve().parent
 
 #: Which paper a stage's words speak of. Its text is not in this repository: rules are given by what they say, not by section.
 PAPER = "*The paper* is the VoxCPM2 technical report, [arXiv:2606.06928](https://arxiv.org/abs/2606.06928)."
-COLUMNS_START = "<!-- columns: made by docs/generate.py from catalogs/corpus/columns.py -->"
+COLUMNS_START = (
+    "<!-- columns: made by docs/generate.py from catalogs/corpus/columns.py and catalogs/query/view_columns.py -->"
+)
 COLUMNS_END = "<!-- end of columns -->"
 KINDS_START = "<!-- sample kinds: made by docs/generate.py from trainer/sample_kinds.py -->"
 KINDS_END = "<!-- end of sample kinds -->"
@@ -115,22 +117,32 @@ def commands_page() -> str:
 def corpus_page() -> str:
     """The page of the corpus format with the tables of all columns between its two marks."""
     from catalogs.corpus.commit import create_corpus
-    from catalogs.query.view_columns import VIEW_COLUMNS, VIEW_WORDS
-    from catalogs.query.views import VIEWS, query
+    from catalogs.query.view_columns import MACRO_COLUMNS, MACRO_WORDS, VIEW_COLUMNS, VIEW_WORDS
+    from catalogs.query.views import VIEWS, connect
 
+    sql = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal ORDER BY column_index"
     with tempfile.TemporaryDirectory() as folder:
         create_corpus(folder)
-        sql = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal ORDER BY column_index"
-        columns = query(folder, sql)[1]
-    tables = []
-    for view in VIEWS:
-        rows = ["| column | type | unit or range | what it is |", "|---|---|---|---|"]
-        declared = {column.name: column for column in VIEW_COLUMNS[view]}
-        for name, kind in ((name, kind) for table, name, kind in columns if table == view):
-            kind = "STRUCT" if kind.startswith("STRUCT") else kind
-            rows.append(f"| `{name}` | {kind.lower()} | {declared[name].unit} | {declared[name].meaning} |")
-        tables.append("\n".join([f"### `{view}`", "", VIEW_WORDS[view], "", *rows]))
+        with connect(folder) as connection:
+            columns = connection.execute(sql).fetchall()
+            results = {m: connection.sql(f"SELECT * FROM {m}()") for m in MACRO_COLUMNS}
+            types = {m: list(zip(found.columns, map(str, found.types), strict=True)) for m, found in results.items()}
+    tables = [
+        _columns_table(view, VIEW_WORDS[view], VIEW_COLUMNS[view], [pair for table, *pair in columns if table == view])
+        for view in VIEWS
+    ]
+    tables += [_columns_table(f"{m}()", MACRO_WORDS[m], MACRO_COLUMNS[m], types[m]) for m in MACRO_COLUMNS]
     return between_marks("corpus.md", COLUMNS_START, COLUMNS_END, "\n\n".join(tables))
+
+
+def _columns_table(name: str, words: str, declared: Any, types: Any) -> str:
+    """The table of the columns of a view or a macro. types: (column, type of DuckDB) in order."""
+    known = {column.name: column for column in declared}
+    rows = ["| column | type | unit or range | what it is |", "|---|---|---|---|"]
+    for column, kind in types:
+        kind = "STRUCT" if kind.startswith("STRUCT") else kind
+        rows.append(f"| `{column}` | {kind.lower()} | {known[column].unit} | {known[column].meaning} |")
+    return "\n".join([f"### `{name}`", "", words, "", *rows])
 
 
 def training_page() -> str:

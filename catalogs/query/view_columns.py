@@ -61,7 +61,7 @@ VIEW_COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
 }
 
-_ANNOTATOR = Column("annotator", None, "Who described")
+_ANNOTATOR = Column("annotator", None, "Who wrote the descriptions")
 _ATTRIBUTE = Column("attribute", None, "Attribute of the claim")
 _WHERE = Column("where", None, "`json` (the attributes) or `prose` (the captions)")
 
@@ -74,8 +74,8 @@ MACRO_WORDS: dict[str, str] = {
     "discarded": "Clips without a usable description, and why.",
     "voice_consistency": "How often two clips of one voice are described alike. Each clip is compared with the next of its voice;"
     " of more than 200,000 clips, a fixed part of the voices counts.",
-    "caption_variety": "Length and variety of the captions. Words are counted, in scripts without blanks signs. Length, distinct-2"
-    " and openings are of 4,000 captions at most, because distinct-2 falls with their number.",
+    "caption_variety": "Length and variety of the captions, in words, or in characters in scripts without spaces. Length, distinct-2"
+    " and openings are of about 4,000 captions at most, because distinct-2 falls with their number.",
     "spending": "What annotators cost, by the model that answered.",
 }
 
@@ -142,10 +142,10 @@ MACRO_COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("language", None, "Language of the captions"),
         Column("captions", None, "Number of captions"),
         Column("duplicates", None, "Captions that repeat another one, beyond the first of each text"),
-        Column("length", None, "Median length", "words or signs"),
-        Column("longest", None, "95th percentile of the length", "words or signs"),
-        Column("distinct_2", None, "Different pairs of neighboring words or signs, as a share of all", "0-1"),
-        Column("opening", None, "The most frequent first three words or four signs"),
+        Column("length", None, "Median length", "words or characters"),
+        Column("longest", None, "95th percentile of the length", "words or characters"),
+        Column("distinct_2", None, "Different pairs of neighboring words or characters, as a share of all", "0-1"),
+        Column("opening", None, "The most frequent first three words or four characters"),
         Column("opening_share", None, "Share of captions that begin so", "0-1"),
     ),
     "spending": (
