@@ -66,14 +66,15 @@ SELECT annotator, outcome, reason, clips, clips / total AS share, example
 FROM lost JOIN totals USING (annotator) ORDER BY annotator, clips DESC, outcome, reason;
 
 CREATE MACRO voice_consistency() AS TABLE
-WITH said AS (
+WITH totals AS (SELECT annotator, count(*) AS total FROM descriptions GROUP BY annotator),
+said AS (
     SELECT annotator, speaker, segment_id, labels.gender AS gender, labels.age AS age, labels.texture AS texture,
         CASE WHEN json_valid(answered)
             THEN json_extract_string(answered, ['$$.attributes.gender', '$$.attributes.age'])
             ELSE [labels.gender, labels.age] END AS answers
     FROM descriptions JOIN (SELECT segment_id, speaker FROM segments WHERE speaker IS NOT NULL) USING (segment_id)
-    WHERE status = 'ok' AND labels IS NOT NULL
-        AND md5_number_lower(speaker) / 18446744073709551616 < 200000 / (SELECT count(*) FROM descriptions)
+    JOIN totals USING (annotator)
+    WHERE status = 'ok' AND labels IS NOT NULL AND md5_number_lower(speaker) / 18446744073709551616 < 200000 / total
 ),
 -- The order of the ids is arbitrary: they are hashes.
 neighbors AS (
@@ -96,28 +97,29 @@ SELECT annotator, count(DISTINCT speaker) AS voices, count(*) AS pairs,
 FROM neighbors WHERE other IS NOT NULL GROUP BY annotator ORDER BY annotator;
 
 CREATE MACRO caption_variety() AS TABLE
-WITH listed AS (
+WITH described AS (
     -- Descriptions from before the column `captions` have two registers.
-    SELECT annotator, segment_id, unnest(coalesce(captions, [
+    SELECT annotator, segment_id, coalesce(captions, [
         {'register': 'brief', 'language': language, 'text': brief}, {'register': 'full', 'language': language, 'text': "full"}
-    ])) AS caption
+    ]) AS listed
     FROM descriptions WHERE status = 'ok' AND verdict IS DISTINCT FROM 'dropped'
 ),
-texts AS (
-    SELECT annotator, segment_id, caption.register AS register, caption.language AS language, caption.text AS text
-    FROM listed WHERE caption.text IS NOT NULL
-),
+counted AS (SELECT annotator, count(*) AS clips FROM described GROUP BY annotator),
 totals AS (
-    SELECT annotator, register, language, count(*) AS captions, count(*) - count(DISTINCT hash(text)) AS duplicates
-    FROM texts GROUP BY ALL
+    SELECT annotator, caption.register AS register, caption.language AS language, count(*) AS captions,
+        count(*) - count(DISTINCT hash(caption.text)) AS duplicates
+    FROM (SELECT annotator, unnest(listed) AS caption FROM described) WHERE caption.text IS NOT NULL GROUP BY ALL
+),
+drawn AS (
+    SELECT annotator, unnest(listed) AS caption FROM described JOIN counted USING (annotator)
+    WHERE md5_number_lower(segment_id) / 18446744073709551616 < 4000 / clips
 ),
 sample AS (
-    SELECT annotator, register, language,
+    SELECT annotator, caption.register AS register, caption.language AS language,
         language IN ('zh', 'ja', 'th', 'lo', 'my', 'km') AS signs,
-        CASE WHEN signs THEN regexp_extract_all(text, '[\p{L}\p{N}]')
-            ELSE regexp_extract_all(lower(text), '[\p{L}\p{N}\p{M}''’-]+') END AS words
-    FROM texts JOIN totals USING (annotator, register, language)
-    WHERE md5_number_lower(segment_id) / 18446744073709551616 < 4000 / captions
+        CASE WHEN signs THEN regexp_extract_all(caption.text, '[\p{L}\p{N}]')
+            ELSE regexp_extract_all(lower(caption.text), '[\p{L}\p{N}\p{M}''’-]+') END AS words
+    FROM drawn WHERE caption.text IS NOT NULL
 ),
 lengths AS (
     SELECT annotator, register, language, median(len(words)) AS length, quantile_cont(len(words), 0.95) AS longest
