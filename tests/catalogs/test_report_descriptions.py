@@ -100,7 +100,14 @@ def test_the_page_shows_what_was_said_found_spent_and_dropped(tmp_path: Path) ->
 def test_hostile_rows_and_notes_are_text(tmp_path: Path) -> None:
     root = tmp_path / "c"
     one, two, *_ = described_corpus(root)
-    evil = {"segment_id": one, "annotator": EVIL, "model": EVIL, "model_version": EVIL, "status": "ok", "verdict": EVIL}
+    evil: dict[str, Any] = {
+        "segment_id": one,
+        "annotator": EVIL,
+        "model": EVIL,
+        "model_version": EVIL,
+        "status": "ok",
+        "verdict": EVIL,
+    }
     labels = {"gender": EVIL, "texture": [EVIL]}
     answered = json.dumps({"captions": [{"register": EVIL, "language": EVIL, "text": EVIL + "\ud800\u202e"}, 3]})
     rows = [
