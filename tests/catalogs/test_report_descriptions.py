@@ -100,22 +100,18 @@ def test_the_page_shows_what_was_said_found_spent_and_dropped(tmp_path: Path) ->
 def test_hostile_rows_and_notes_are_text(tmp_path: Path) -> None:
     root = tmp_path / "c"
     one, two, *_ = described_corpus(root)
-    evil: dict[str, Any] = {
-        "segment_id": one,
-        "annotator": EVIL,
-        "model": EVIL,
-        "model_version": EVIL,
-        "status": "ok",
-        "verdict": EVIL,
-    }
-    labels = {"gender": EVIL, "texture": [EVIL]}
-    answered = json.dumps({"captions": [{"register": EVIL, "language": EVIL, "text": EVIL + "\ud800\u202e"}, 3]})
+    evil: dict[str, Any] = {"segment_id": one, "annotator": EVIL, "model": EVIL, "model_version": EVIL, "status": "ok"}
+    spoken = [{"register": EVIL, "language": EVIL, "text": EVIL + "\ud800\u202e"}]
+    repaired = {"verdict": "repaired", "segment_id": two}
     rows = [
-        evil | {"labels": labels, "captions": captions(EVIL, EVIL), "answered": answered, "evidence": EVIL},
         evil
-        | {"segment_id": two, "verdict": "repaired", "captions": [{"register": None}], "answered": '{"captions": 1}'},
-        evil | {"segment_id": two, "verdict": None, "captions": None, "answered": "[" * 100_000, "brief": EVIL},
-        evil | {"status": f"failed:{EVIL}: {EVIL}", "tokens_in": 2**62, "cost_usd": float("nan")},
+        | repaired
+        | {"captions": captions(EVIL, EVIL), "answered": json.dumps({"captions": spoken}), "evidence": EVIL},
+        evil | {"verdict": "dropped", "labels": {"gender": EVIL, "texture": [EVIL]}, "answered": '{"captions": [3]}'},
+        evil | {"verdict": "agree", "captions": [{"register": None}], "answered": '{"captions": 1}'},
+        evil | {"verdict": None, "captions": None, "answered": "[" * 100_000, "brief": EVIL},
+        evil | {"verdict": EVIL, "status": f"failed:{EVIL}: {EVIL}", "tokens_in": 2**62, "cost_usd": float("nan")},
+        evil | {"verdict": EVIL},
     ]
     write(root, "evil", rows, DESCRIPTIONS)
     names = ("annotator", "attribute", "claimed", "found", "source", "action", "register", "language")
@@ -123,7 +119,8 @@ def test_hostile_rows_and_notes_are_text(tmp_path: Path) -> None:
     write(root, "evil/checks", [check | {"state": "contradict", "where": place} for place in ("json", EVIL)], CHECKS)
     note(root, dict.fromkeys(PASS, EVIL) | {"clips": {EVIL: 3}}, name=EVIL.replace("/", "|"))
     note(root, dict.fromkeys(VERIFY, EVIL) | {"experts": [EVIL]}, "verify.json", name=EVIL.replace("/", "|"))
-    assert EVIL in _Page(root).text
+    text = _Page(root).text
+    assert f"heard: {EVIL}" in text and f"gender: {EVIL} · texture: {EVIL}" in text and "\u202e" not in text
 
 
 def test_notes_without_descriptions_have_a_page(tmp_path: Path) -> None:
