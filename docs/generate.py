@@ -114,7 +114,7 @@ def commands_page() -> str:
 
 def corpus_page() -> str:
     """The page of the corpus format with the tables of all columns between its two marks."""
-    from catalogs.corpus.columns import VIEW_COLUMNS, VIEW_WORDS
+    from catalogs.query.view_columns import VIEW_COLUMNS, VIEW_WORDS
     from catalogs.corpus.commit import create_corpus
     from catalogs.query.views import VIEWS, query
 

@@ -25,8 +25,8 @@ _PART_ROWS = 16_384
 """Number of rows at which `kept_parts` stops merging small units: 7 MB of index."""
 
 
-def annotation_files(root: str | Path, kind: str) -> list[Path]:
-    """Return the files under annotations/ that hold `descriptions` or `decoupled` rows, recognized by their columns.
+def annotation_files(root: str | Path, *kinds: str) -> dict[str, list[Path]]:
+    """Return the files under annotations/ by kind: `descriptions`, `checks` or `decoupled`, recognized by their columns.
 
     Files of units that were processed again as a whole are left out: the new unit may have segments of the same ids. If a unit was
     processed again in part, the caller must leave out the rows of `replaced_segments`.
@@ -34,7 +34,7 @@ def annotation_files(root: str | Path, kind: str) -> list[Path]:
     import pyarrow.parquet as pq
 
     base = Path(root) / "annotations"
-    found = []
+    found: dict[str, list[Path]] = {kind: [] for kind in kinds}
     replaced = committed_units(root) - {record["unit_id"] for record in read_records(root)}
     for path in sorted(base.rglob("*.parquet")):
         if path.stem not in replaced and not any(
@@ -42,8 +42,10 @@ def annotation_files(root: str | Path, kind: str) -> list[Path]:
         ):
             with reading(path):
                 # By name only: other tools write the same columns with types that a cast converts, e.g. large strings.
-                if required(kind) <= set(pq.read_schema(path).names):
-                    found.append(path)
+                names = set(pq.read_schema(path).names)
+            for kind in kinds:
+                if required(kind) <= names:
+                    found[kind].append(path)
     return found
 
 
@@ -152,7 +154,7 @@ class Corpus:
         return references.take(pa.array(sorted(rows.values()), pa.int64()))
 
     def annotations(self, kind: str) -> pa.Table:
-        """Return all rows of `descriptions` or `decoupled` that later passes have made so far, keyed by segment_id.
+        """Return all rows of `descriptions`, `checks` or `decoupled` that later passes have made so far, keyed by segment_id.
 
         Rows of replaced segments (another attempt, --redo) stay on the disk and are left out.
         """
@@ -161,7 +163,7 @@ class Corpus:
         schema, gone = SCHEMAS[kind], replaced_in_units(self.path)
         parts = [
             without(read_rows(path, schema), "segment_id", gone.get(path.stem, ()))
-            for path in annotation_files(self.path, kind)
+            for path in annotation_files(self.path, kind)[kind]
         ]
         if not parts:
             return schema.empty_table()

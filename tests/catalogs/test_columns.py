@@ -11,7 +11,8 @@ import pytest
 from corpus_builders import make_unit
 
 from catalogs.corpus import commit, shards
-from catalogs.corpus.columns import VIEW_COLUMNS, Measures
+from catalogs.corpus.columns import Measures
+from catalogs.query.view_columns import VIEW_COLUMNS
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import INDEX, SCHEMAS, fill, is_readable, segments_schema

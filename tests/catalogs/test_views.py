@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_builders import FINGERPRINT, make_unit, verdict
 
-from catalogs.corpus.columns import VIEW_COLUMNS, VIEW_WORDS
+from catalogs.query.view_columns import VIEW_COLUMNS, VIEW_WORDS
 from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, quarantine_now
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, UNITS
