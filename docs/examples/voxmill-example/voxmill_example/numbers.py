@@ -24,9 +24,10 @@ class Numbers(Provider):
         pitch, rate = clip.row["pitch_hz"], clip.row["rate_sps"]
         if pitch is None or rate is None:
             return Answer(clip.segment_id, error="no pitch or rate was measured")
+        full = f"A voice with a median pitch of {pitch:.0f} Hz that speaks {rate:.1f} syllables per second."
         captions = {
             ("brief", "en"): f"{pitch:.0f} Hz, {rate:.1f} syllables/s",
             ("style", "en"): f"{rate:.1f} syllables per second",
-            ("full", "en"): f"A voice with a median pitch of {pitch:.0f} Hz that speaks {rate:.1f} syllables per second.",
+            ("full", "en"): full,
         }
         return Answer(clip.segment_id, VoiceDescription(captions=captions_of(captions)))
