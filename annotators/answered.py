@@ -55,7 +55,7 @@ def passes_to_verify(root: str | Path) -> list[str]:
     Raises CorpusError for a folder that is not a corpus, and ValueError if nobody else has described it.
     """
     corpus_info(root)
-    files = annotation_files(root, "descriptions")
+    files = annotation_files(root, "descriptions")["descriptions"]
     base = Path(root) / "annotations"
     found = sorted({path.relative_to(base).parts[0] for path in files} - {"acoustic"})
     if not found:

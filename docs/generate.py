@@ -119,8 +119,8 @@ def commands_page() -> str:
 
 def corpus_page() -> str:
     """The page of the corpus format with the tables of all columns between its two marks."""
-    from catalogs.query.view_columns import VIEW_COLUMNS, VIEW_WORDS
     from catalogs.corpus.commit import create_corpus
+    from catalogs.query.view_columns import VIEW_COLUMNS, VIEW_WORDS
     from catalogs.query.views import VIEWS, query
 
     with tempfile.TemporaryDirectory() as folder:

@@ -166,7 +166,9 @@ def _state(root: Path, files: dict[str, list[Path]], limits: Thresholds) -> str:
     """Return a hash of everything that the views are built from: if it differs, the catalog is out of date."""
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     listed = "\n".join(str(path) for kind in sorted(files) for path in files[kind])
-    return short_hash(str(root), listed, limits.model_dump_json(), template, macros_sql(), comments_sql(), *replaced_sources(root))
+    return short_hash(
+        str(root), listed, limits.model_dump_json(), template, macros_sql(), comments_sql(), *replaced_sources(root)
+    )
 
 
 def connect(root: str | Path) -> duckdb.DuckDBPyConnection:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +146,9 @@ def _examples(connection: duckdb.DuckDBPyConnection, clips: ClipMaker, checked: 
     ids = sorted({segment for _, segment in wanted})
     if not ids:
         return {}
-    players = {clip.segment_id: clip for clip in clips.pick(connection, "segment_id IN (SELECT unnest(?))", 99, given=ids)}
+    players = {
+        clip.segment_id: clip for clip in clips.pick(connection, "segment_id IN (SELECT unnest(?))", 99, given=ids)
+    }
     rows = _rows(connection, f"SELECT {_SHOWN} FROM descriptions WHERE segment_id IN (SELECT unnest(?))", ids)
     wrong: dict[tuple[str, str], Rows] = defaultdict(list)
     for check in _rows(connection, _CONTRADICTED, ids) if checked else ():
@@ -186,7 +188,9 @@ def _example(row: dict[str, Any], wrong: Rows) -> dict[str, Any]:
     return row | {"captions": captions, "wrong": wrong, "traits": traits}
 
 
-def _changed(before: Mapping[tuple[str, str], str], now: Mapping[tuple[str, str], str], key: tuple[str, str]) -> str | None:
+def _changed(
+    before: Mapping[tuple[str, str], str], now: Mapping[tuple[str, str], str], key: tuple[str, str]
+) -> str | None:
     """Return a caption as it was answered, "" if it is unchanged."""
     answered = before.get(key, "")
     return "" if answered == now.get(key) else answered
@@ -201,7 +205,8 @@ def _answered_captions(answered: str | None) -> dict[tuple[str, str], str]:
     try:
         captions = json.loads(answered or "{}")["captions"]
         return {
-            (plain(caption["register"]), plain(caption["language"])): plain(caption["text"], 600) for caption in captions
+            (plain(caption["register"]), plain(caption["language"])): plain(caption["text"], 600)
+            for caption in captions
         }
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}

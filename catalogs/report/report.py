@@ -71,7 +71,13 @@ def _render(values: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"duration": duration_text, "number": number_text, "percent": _percent, "count": _count, "usd": _usd}
+    environment.filters |= {
+        "duration": duration_text,
+        "number": number_text,
+        "percent": _percent,
+        "count": _count,
+        "usd": _usd,
+    }
     return environment.get_template("report.html").render(values)
 
 
