@@ -128,6 +128,11 @@ def tariff(model: str, tier: str = "standard", *, free: bool = False, extra: Pat
     return Tariff(model, tier, found)
 
 
+def known_prices() -> tuple[Price, ...]:
+    """Return the prices of prices.toml, in the order of the file."""
+    return _read(TABLE)
+
+
 def usd(micro: int) -> str:
     """Return micro-dollars as text in dollars."""
     return f"${micro / MICRO:,.4f}" if abs(micro) < MICRO else f"${micro / MICRO:,.2f}"

@@ -1,4 +1,5 @@
-"""Write the pages that follow from the code's own declarations: docs/stages/*.md, docs/commands.md, columns in docs/corpus.md.
+"""Write the pages that follow from the code's own declarations: docs/stages/*.md, docs/commands.md, and tables in
+docs/corpus.md, docs/training.md and docs/annotators.md.
 
     python docs/generate.py            # write them
     python docs/generate.py --check    # exit 1 when one is out of date (a test runs this)
@@ -24,6 +25,10 @@ COLUMNS_START = (
 COLUMNS_END = "<!-- end of columns -->"
 KINDS_START = "<!-- sample kinds: made by docs/generate.py from trainer/sample_kinds.py -->"
 KINDS_END = "<!-- end of sample kinds -->"
+ATTRIBUTES_START = "<!-- attributes: made by docs/generate.py from catalogs/vocabulary/voices.py -->"
+ATTRIBUTES_END = "<!-- end of attributes -->"
+PRICES_START = "<!-- prices: made by docs/generate.py from annotators/prices.toml -->"
+PRICES_END = "<!-- end of prices -->"
 sys.path.insert(0, str(DOCS.parent))
 
 
@@ -152,9 +157,46 @@ def training_page() -> str:
     return between_marks("training.md", KINDS_START, KINDS_END, "\n".join(table_rows()))
 
 
+def annotators_page() -> str:
+    """The page on annotators with the table of attributes and the table of prices, each between its two marks."""
+    text = (DOCS / "annotators.md").read_text(encoding="utf-8")
+    text = replaced(text, "annotators.md", ATTRIBUTES_START, ATTRIBUTES_END, "\n".join(_attributes()))
+    return replaced(text, "annotators.md", PRICES_START, PRICES_END, "\n".join(_prices()))
+
+
+def _attributes() -> list[str]:
+    from catalogs.vocabulary.voices import CLOSED, LISTS
+
+    rows = ["| attribute | values |", "|---|---|"]
+    rows += [f"| `{name}` | {', '.join(values)}, unsure |" for name, values in CLOSED.items()]
+    for name, (values, most) in LISTS.items():
+        number = f"at most {most} of " if most < len(values) else "any of "
+        rows.append(f"| `{name}` | {number}{', '.join(values)} |")
+    return rows
+
+
+def _prices() -> list[str]:
+    from annotators.prices import known_prices
+
+    rows = [
+        "| model | tier | from | until | text in | audio in | cached in | out | as of |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for price in known_prices():
+        numbers = (f"{float(value):g}" for value in (price.in_text, price.in_audio, price.cached, price.out))
+        days = (str(day or "") for day in (price.first, price.last))
+        rows.append(f"| `{price.model}` | {price.tier} | {' | '.join(days)} | {' | '.join(numbers)} | {price.as_of} |")
+    return rows
+
+
 def between_marks(page: str, first: str, last: str, text: str) -> str:
     """A page with `text` in the place between two marks."""
-    before, start, rest = (DOCS / page).read_text(encoding="utf-8").partition(first)
+    return replaced((DOCS / page).read_text(encoding="utf-8"), page, first, last, text)
+
+
+def replaced(content: str, page: str, first: str, last: str, text: str) -> str:
+    """The content of a page with `text` in the place between two marks."""
+    before, start, rest = content.partition(first)
     _, end, after = rest.partition(last)
     if not start or not end:
         raise ValueError(f"docs/{page} lacks the marks between which generated text stands: {first} and {last}")
@@ -169,6 +211,7 @@ def pages() -> dict[Path, str]:
     found[DOCS / "commands.md"] = commands_page()
     found[DOCS / "corpus.md"] = corpus_page()
     found[DOCS / "training.md"] = training_page()
+    found[DOCS / "annotators.md"] = annotators_page()
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -28,6 +29,8 @@ _PART_ROWS = 16_384
 def annotation_files(root: str | Path, *kinds: str) -> dict[str, list[Path]]:
     """Return the files under annotations/ by kind: `descriptions`, `checks` or `decoupled`, recognized by their columns.
 
+    Of two rows of a segment, that of the later file counts: the offline `acoustic` comes first, other passes by name, numbers in
+    it by value (gemini@10 is after gemini@2).
     Files of units that were processed again as a whole are left out: the new unit may have segments of the same ids. If a unit was
     processed again in part, the caller must leave out the rows of `replaced_segments`.
     """
@@ -36,7 +39,7 @@ def annotation_files(root: str | Path, *kinds: str) -> dict[str, list[Path]]:
     base = Path(root) / "annotations"
     found: dict[str, list[Path]] = {kind: [] for kind in kinds}
     replaced = committed_units(root) - {record["unit_id"] for record in read_records(root)}
-    for path in sorted(base.rglob("*.parquet")):
+    for path in sorted(base.rglob("*.parquet"), key=lambda path: _precedence(base, path)):
         if path.stem not in replaced and not any(
             part.startswith((".", "tmp")) for part in path.relative_to(base).parts
         ):
@@ -47,6 +50,12 @@ def annotation_files(root: str | Path, *kinds: str) -> dict[str, list[Path]]:
                 if required(kind) <= names:
                     found[kind].append(path)
     return found
+
+
+def _precedence(base: Path, path: Path) -> tuple[bool, list[tuple[str, int]], str]:
+    name = path.relative_to(base).parts[0]
+    pieces = [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
+    return name != "acoustic", pieces, str(path)
 
 
 def replaced_segments(root: str | Path, record: Mapping[str, Any]) -> set[str]:
