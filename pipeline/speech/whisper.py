@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +23,8 @@ _LEAST_GAIN, _MOST_GAIN = -5.0, 8.0
 _FRAMES_PER_S = 100
 #: A result with a higher compression ratio may be a loop, one with a lower mean log probability may be anything.
 _LOOPS, _DOUBT = 2.0, -0.7
+_SURE = 0.75
+"""Probability of a language from which that of a shortened window counts."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,37 @@ class Recognizer:
         return None
 
     def languages(self, audio: np.ndarray) -> dict[str, float]:
-        """Return the probability of each language (the model's codes) in the first 30 s of float32 [S] at 16 kHz."""
+        """Return the probability of each language (the model's codes) in the first 30 s of float32 [S] at 16 kHz.
+
+        A short clip is detected in a shortened window, as in `transcribe`; if that leaves doubt, in the whole window.
+        """
         if not self.multilingual:
             return {"en": 1.0}
-        _, _, probabilities = self._whisper.detect_language(audio=audio[: round(WINDOW_S * PCM_RATE)])
+        audio = audio[: round(WINDOW_S * PCM_RATE)]
+        if self._is_short(audio):
+            with self._shortened():
+                found = self._languages(audio)
+            if max(found.values()) >= _SURE:
+                return found
+        return self._languages(audio)
+
+    def _languages(self, audio: np.ndarray) -> dict[str, float]:
+        _, _, probabilities = self._whisper.detect_language(audio=audio)
         return dict(probabilities)
+
+    def _is_short(self, audio: np.ndarray) -> bool:
+        """Return True if a clip and the margin after it are shorter than the window."""
+        return self._margin_s is not None and len(audio) < (WINDOW_S - self._margin_s) * PCM_RATE
+
+    @contextmanager
+    def _shortened(self) -> Iterator[None]:
+        """Compute only the margin of the padding."""
+        assert self._margin_s is not None
+        self._whisper.margin_frames = round(self._margin_s * _FRAMES_PER_S)
+        try:
+            yield
+        finally:
+            self._whisper.margin_frames = None
 
     def transcribe(
         self, audio: np.ndarray, language: str | None, beam_size: int, temperature: float = 0.0
@@ -98,12 +128,9 @@ class Recognizer:
         With a margin, only that part of the padding is computed (a third less work at 6 s). Some clips then end in a loop
         of one word, so a doubtful result is computed again with the whole window.
         """
-        if self._margin_s is not None and len(audio) < (WINDOW_S - self._margin_s) * PCM_RATE:
-            self._whisper.margin_frames = round(self._margin_s * _FRAMES_PER_S)
-            try:
+        if self._is_short(audio):
+            with self._shortened():
                 heard = self._transcribe(audio, language, beam_size, temperature)
-            finally:
-                self._whisper.margin_frames = None
             if heard.words and (heard.compression_ratio or 0.0) < _LOOPS and (heard.logprob or 0.0) > _DOUBT:
                 return heard
         return self._transcribe(audio, language, beam_size, temperature)

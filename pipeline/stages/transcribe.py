@@ -85,7 +85,8 @@ class Transcribe(Stage[TranscribeConfig]):
     """
 
     name = "transcribe"
-    version = "2"
+    version = "3"
+    continues = ("2",)
     config_type = TranscribeConfig
     inputs = ("windows", "segments")
     outputs = (

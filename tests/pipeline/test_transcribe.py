@@ -16,7 +16,7 @@ from sessions import make_stage, run_stages, session_of, session_of_samples
 
 from pipeline.records import Segment, Session, TimedText
 from pipeline.speech.language import speech_windows
-from pipeline.speech.whisper import _DOUBT, Recognizer
+from pipeline.speech.whisper import _DOUBT, _SURE, Recognizer
 from pipeline.stages.transcribe import Transcribe, TranscribeConfig
 from pipeline.text import count_characters, error_rate
 
@@ -244,6 +244,28 @@ def test_the_empty_rest_of_the_window_is_not_computed_and_the_words_are_the_same
     near.transcribe(clip, "en", beam_size=1)
     whole.transcribe(clip, "en", beam_size=1)
     assert calls == [600, None, None]
+
+
+def test_a_language_that_a_shortened_window_leaves_open_is_detected_in_the_whole_one(
+    near: Recognizer, kids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = run_stages(session_of(kids), "decode")
+    clip = decoded.pcm(decoded.recordings[0].source.source_id, 0.0, 11.0).astype(np.float32) / 32768
+    windows: list[int | None] = []
+    real = type(near._whisper).encode
+
+    def encode(self: Any, features: np.ndarray) -> Any:
+        windows.append(self.margin_frames)
+        return real(self, features)
+
+    monkeypatch.setattr(type(near._whisper), "encode", encode)
+    found = near.languages(clip)
+    assert max(found, key=lambda code: found[code]) == "en" and found["en"] > _SURE and windows == [600]
+    whole = copy.copy(near)
+    whole._margin_s = None
+    monkeypatch.setattr("pipeline.speech.whisper._SURE", found["en"] + 1e-6)
+    assert near.languages(clip) == whole.languages(clip) != found and windows == [600, 600, None, None]
+    assert near._whisper.margin_frames is None
 
 
 def test_a_loop_in_a_shortened_window_is_left_at_once(near: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
