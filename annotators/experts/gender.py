@@ -51,16 +51,24 @@ def female_logit(clips: Sequence[VoiceClip]) -> float | None:
     clips = [clip for clip in clips if clip.voiced_s > 0 and clip.pitch_low_hz > 0]
     if not clips or _lower_quartile(clips) > _SHOUTED_HZ:
         return None
-    whole = calmer([clip for clip in clips if clip.formant_hz])
+    whole = [clip for clip in clips if clip.formant_hz]
     if not whole:
         clips = calmer(clips)
-        pitch = _mean([math.log2(clip.pitch_low_hz / _BORDER_PITCH_HZ) for clip in clips], clips)
-        return _PER_PITCH_OCTAVE * pitch
-    pitch = _mean(
-        [math.log2(min(max(clip.pitch_low_hz, _LOWEST_HZ), _HIGHEST_HZ) / _HIGHEST_HZ) for clip in whole], whole
-    )
-    formant = _mean([math.log2((clip.formant_hz or 1.0) / _BORDER_FORMANT_HZ) for clip in whole], whole)
+        return _PER_PITCH_OCTAVE * _mean([math.log2(clip.pitch_low_hz / _BORDER_PITCH_HZ) for clip in clips], clips)
+    pitch, formant = pitch_and_formant(whole)
     return _PER_PITCH_OCTAVE * pitch + _PER_FORMANT_OCTAVE * formant
+
+
+def pitch_and_formant(clips: Sequence[VoiceClip]) -> tuple[float, float]:
+    """Return the pitch and the fourth formant of a voice in octaves, relative to the border between the genders.
+
+    clips: those in which both were measured; the calmer three quarters count.
+    """
+    clips = calmer(clips)
+    pitch = _mean(
+        [math.log2(min(max(clip.pitch_low_hz, _LOWEST_HZ), _HIGHEST_HZ) / _HIGHEST_HZ) for clip in clips], clips
+    )
+    return pitch, _mean([math.log2((clip.formant_hz or 1.0) / _BORDER_FORMANT_HZ) for clip in clips], clips)
 
 
 def _mean(values: Sequence[float], clips: Sequence[VoiceClip]) -> float:
