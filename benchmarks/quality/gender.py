@@ -29,7 +29,7 @@ from annotators.experts import gender as rule
 from annotators.experts.gender import VoiceClip, female_logit, pitch_and_formant
 from pipeline.records import Segment
 from pipeline.voice import gender as shipped
-from pipeline.voice.gender import Witnesses, mean_voiceprint, voice_logit
+from pipeline.voice.gender import mean_voiceprint, voice_logit
 
 _SURE = float(np.log(9))
 _PENALTIES, _SLOPES = (0.02, 0.05, 0.1, 0.2, 0.5), np.arange(0.5, 3.1, 0.25)
@@ -59,9 +59,7 @@ class Voice:
 
 def clips_of(segments: Iterable[Segment]) -> list[VoiceClip]:
     """Return the measures of segments as the rule reads them."""
-    return [
-        VoiceClip(s.pitch_low_hz or 0.0, s.formant_hz, s.duration_s * (s.voiced_share or 1.0)) for s in segments
-    ]
+    return [VoiceClip(s.pitch_low_hz or 0.0, s.formant_hz, s.duration_s * (s.voiced_share or 1.0)) for s in segments]
 
 
 def voices_of(clips: Sequence[Measured]) -> dict[Key, Voice]:
@@ -191,7 +189,9 @@ def report(voices: dict[Key, Voice]) -> bool:
             pitches = [round(s.pitch_low_hz or 0) for s in voice.segments][:4]
             forced = SHOUTED[key] if told is None else told
             state = "no verdict" if told is None or abs(told) < _SURE else "WRONG"
-            print(f"  {state}: {key[1]} ({'female' if voice.female else 'male'}), log odds {forced:+.1f}, pitch {pitches}")
+            print(
+                f"  {state}: {key[1]} ({'female' if voice.female else 'male'}), log odds {forced:+.1f}, pitch {pitches}"
+            )
     return met
 
 
@@ -231,7 +231,7 @@ def main() -> int:
     met = report(voices)
     choices(voices)
     for name, changed in (("telephone band", {"narrow": True}), ("15 dB noise", {"noise_db": 15.0})):
-        other = voices_of(measured(Clock(), voiceprints=True, **changed))  # type: ignore[arg-type]
+        other = voices_of(measured(Clock(), voiceprints=True, **changed))
         figures(f"shipped, {name}", {key: voice_logit(voice.segments) for key, voice in other.items()}, other)
     if not met:
         print("missed: gender")

@@ -58,7 +58,9 @@ def rows() -> Iterator[tuple[Path, dict[str, Any]]]:
             yield base / row["path"], row
 
 
-def measured(clock: Clock, voiceprints: bool = False, narrow: bool = False, noise_db: float | None = None) -> list[Measured]:
+def measured(
+    clock: Clock, voiceprints: bool = False, narrow: bool = False, noise_db: float | None = None
+) -> list[Measured]:
     """Measure every clip that has a gender or an emotion.
 
     narrow: as by telephone, without what is above 4 kHz. noise_db: with white noise at this ratio of signal to noise.

@@ -41,9 +41,10 @@ class ClassifyEmotion(Stage[ClassifyEmotionConfig]):
     The paper selects expressive speech before it pays for descriptions. `expressive_p` is a logistic function of four
     measures: the pitch range, the level range, the speed of the pitch, and how far the pitch is above the speaker's
     resting pitch. It ranks clips and is not the probability of any one emotion. Gender is decided for each voice, not for
-    each segment, by the pitch and the fourth formant of all its segments in all moods. It needs `embed_speaker` before
-    it, and stays empty if it is less than 90 % sure, and for a voice that is always above 250 Hz (a child's, or one that
-    shouts). Age needs a classifier and stays empty. `emotion` stays empty too: the classifiers that install without a hub
+    each segment, by the pitch, the fourth formant and the GE2E voiceprint of all its segments in all moods. Voiceprints of
+    other encoders and of narrow-band audio do not count. It needs `embed_speaker` before it, and stays empty if it is less
+    than 90 % sure, and for a voice that is always above 250 Hz (a child's, or one that shouts). A child's voice below is
+    called female. Age needs a classifier and stays empty. `emotion` stays empty too: the classifiers that install without a hub
     are right on 13-37 % of out-of-domain data.
     """
 
