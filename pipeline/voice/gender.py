@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import tomllib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,18 +48,21 @@ def witnesses() -> Witnesses:
 def gender_of(voice: Sequence[Segment], kin: Sequence[Segment] = ()) -> tuple[str | None, float | None]:
     """Return (male | female, probability) of one voice; (None, None) if its measures leave it open or there are none.
 
-    kin: the segments of all voices that may be this one in other moods, itself included. A man's shouts are a cluster of their
-    own, with a woman's pitch: the kin decide. If they leave it open, the voice decides by itself unless they lean to the other
-    side. If it is sure of the opposite, e.g. because two people are among the kin, the gender stays empty.
+    kin: the segments of all voices that may be this one in other moods, itself included. A voice that is sure of itself does not
+    ask them, because they may be other people. A voice that is not, e.g. a cluster of shouts, takes the gender of its kin if they
+    are sure together and none of their voices is sure of the opposite.
     """
     own = voice_logit(voice)
-    wide = voice_logit(kin) if kin else own
-    if own is None or wide is None:
-        # A voice that always shouts has no verdict, but its kin may have one.
-        return _verdict(wide)
-    if abs(wide) >= _SURE:
-        return _verdict(None if abs(own) >= _SURE and (own >= 0) != (wide >= 0) else wide)
-    return _verdict(own if (own >= 0) == (wide >= 0) else None)
+    if (own is not None and abs(own) >= _SURE) or not kin:
+        return _verdict(own)
+    voices: defaultdict[str | None, list[Segment]] = defaultdict(list)
+    for segment in kin:
+        voices[segment.speaker].append(segment)
+    sure = [odds for each in voices.values() if (odds := voice_logit(each)) is not None and abs(odds) >= _SURE]
+    together = voice_logit(kin)
+    if together is None or not sure or any((odds > 0) != (together > 0) for odds in sure):
+        return None, None
+    return _verdict(together)
 
 
 def voice_logit(segments: Sequence[Segment]) -> float | None:
