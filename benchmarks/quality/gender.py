@@ -32,7 +32,6 @@ from scipy.optimize import minimize
 from annotators.experts import gender as rule
 from annotators.experts.gender import VoiceClip, female_logit, pitch_and_formant
 from pipeline.records import Segment
-from pipeline.stages.classify_emotion import all_moods
 from pipeline.voice import gender as shipped
 from pipeline.voice.clusters import ONE_VOICE, cluster
 from pipeline.voice.gender import mean_voiceprint, voice_logit
@@ -245,9 +244,8 @@ def cluster_and_judge(segments: list[Segment]) -> None:
     for segment, label in zip(segments, cluster(prints, ONE_VOICE[prints.shape[1]]), strict=True):
         segment.speaker = str(label)
         named[segment.speaker].append(segment)
-    moods = all_moods(segments)
-    for name, voice in named.items():
-        gender, p = shipped.gender_of(voice, moods[name])
+    for voice in named.values():
+        gender, p = shipped.gender_of(voice)
         for segment in voice:
             segment.gender, segment.gender_p = gender, p
 

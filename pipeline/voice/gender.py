@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import tomllib
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,24 +44,13 @@ def witnesses() -> Witnesses:
     return Witnesses(table["pitch"], table["formant"], np.array(table["voiceprint"], dtype=np.float64), table["bias"])
 
 
-def gender_of(voice: Sequence[Segment], kin: Sequence[Segment] = ()) -> tuple[str | None, float | None]:
+def gender_of(voice: Sequence[Segment]) -> tuple[str | None, float | None]:
     """Return (male | female, probability) of one voice; (None, None) if its measures leave it open or there are none.
 
-    kin: the segments of all voices that may be this one in other moods, itself included. A voice that is sure of itself does not
-    ask them, because they may be other people. A voice that is not, e.g. a cluster of shouts, takes the gender of its kin if they
-    are sure together and none of their voices is sure of the opposite.
+    A voice that is not sure does not ask those near it, e.g. a man's shouts his calm speech: in a session of several people the
+    near voices are often other people's (benchmarks/quality/gender.py, sessions).
     """
-    own = voice_logit(voice)
-    if (own is not None and abs(own) >= _SURE) or not kin:
-        return _verdict(own)
-    voices: defaultdict[str | None, list[Segment]] = defaultdict(list)
-    for segment in kin:
-        voices[segment.speaker].append(segment)
-    sure = [odds for each in voices.values() if (odds := voice_logit(each)) is not None and abs(odds) >= _SURE]
-    together = voice_logit(kin)
-    if together is None or not sure or any((odds > 0) != (together > 0) for odds in sure):
-        return None, None
-    return _verdict(together)
+    return _verdict(voice_logit(voice))
 
 
 def voice_logit(segments: Sequence[Segment]) -> float | None:

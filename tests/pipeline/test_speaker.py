@@ -275,22 +275,6 @@ def test_gender_by_pitch_and_tract_of_the_whole_voice(
     assert gender_of([Segment("a", 0, 0.0, 1.0)]) == (None, None)
 
 
-def test_a_voice_that_is_not_sure_asks_its_other_moods_and_a_sure_one_does_not() -> None:
-    def segments(speaker: str, pitch: float, formant: float, count: int) -> list[Segment]:
-        return [
-            Segment("a", n, 0.0, 2.0, speaker=speaker, pitch_low_hz=pitch, formant_hz=formant, voiced_share=0.5)
-            for n in range(count)
-        ]
-
-    calm, shouted = segments("a", 110.0, 3450.0, 6), segments("b", 200.0, 3700.0, 2)
-    higher, woman = segments("c", 270.0, 3700.0, 2), segments("d", 205.0, 4000.0, 6)
-    assert gender_of(shouted) == (None, None) and gender_of(shouted, calm + shouted)[0] == "male"
-    assert gender_of(higher) == (None, None) and gender_of(higher, calm + higher)[0] == "male"
-    for kin in (calm * 3 + woman, calm + woman * 3):
-        assert gender_of(woman, kin)[0] == "female" and gender_of(calm, kin)[0] == "male", "two people among the kin"
-        assert gender_of(shouted, kin + shouted) == (None, None), "it may be either of them"
-
-
 def test_a_voiceprint_decides_what_pitch_and_tract_leave_open_but_in_wide_band_only() -> None:
     """The weights' own direction stands for a clear voice of either gender."""
     clear = witnesses().voiceprint / np.linalg.norm(witnesses().voiceprint)
