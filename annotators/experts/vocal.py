@@ -1,8 +1,9 @@
 """Gender and age by LAION Humaneness Ears (CC-BY-4.0): a Whisper encoder with regression heads, from a local folder.
 
-The folder is `$VOXMILL_EARS` and holds config.json (the encoder's sizes and `outputs`, the names of the scores in order) and
-model.safetensors. Nothing is unpickled and nothing is downloaded here. The weights were not at hand when this was written: the
-layout is that of the Hugging Face format, and a folder that differs in one tensor is refused, not half loaded.
+The folder is `$VOXMILL_EARS`, or the weights `humaneness-ears` of catalogs/weights/models.toml. It holds config.json (the
+encoder's sizes and `outputs`, the names of the scores in order) and model.safetensors. Nothing is unpickled and nothing is
+downloaded here. The weights were not at hand when this was written: the layout is that of the Hugging Face format, and a folder
+that differs in one tensor is refused, not half loaded.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from annotators.experts.whisper_encoder import RATE, Size, log_mel, names_of, sc
 from annotators.schema import Clip
 from catalogs.files import one_line
 from catalogs.vocabulary.voices import AGES
+from catalogs.weights import registry
+from catalogs.weights.verify import DigestMismatch, NotPinned, WeightsMissing
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 FOLDER = "VOXMILL_EARS"
 _LARGEST = 64 * 1024**2
 """Bytes of a config.json that is still read."""
+_LARGEST_SIZE = 16_384
+"""Largest size in a config.json: Whisper large has 1500 positions, a width of 1280 and 32 layers."""
+_WEIGHTS = "humaneness-ears"
 _MIDDLE, _PER_POINT = 3.0, 2.0
 """Gender is scored 0 (feminine) to 6 (masculine). The slope is a guess until it is fitted on voices of known gender."""
 _ANCHORS = {"child": 1.0, "teen": 2.0, "young": 3.0, "middle": 4.0, "senior": 5.2}
@@ -86,8 +92,10 @@ def _config(folder: Path) -> dict[str, Any]:
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found["outputs"]):
         raise ValueError("config.json has no list of names `outputs`")
-    if any(not isinstance(found.get(f.name, 1), int) or found.get(f.name, 1) < 1 for f in fields(Size)):
-        raise ValueError("a size in config.json is not a positive number")
+    for field in fields(Size):
+        size = found.get(field.name, 1)
+        if not isinstance(size, int) or not 1 <= size <= _LARGEST_SIZE:
+            raise ValueError(f"{field.name} in config.json is not a number from 1 to {_LARGEST_SIZE}")
     return found
 
 
@@ -98,15 +106,23 @@ def _check(folder: Path, size: Size, outputs: Sequence[str], tensors: Mapping[st
     if missing or unknown:
         fault = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
         raise ExpertError(f"the ears in {folder} have another layout ({fault}): this version reads Whisper encoders")
-    shapes = {
-        "encoder.conv1.weight": (size.d_model, size.num_mel_bins, 3),
-        "encoder.embed_positions.weight": (size.max_source_positions, size.d_model),
-    }
-    for name, shape in shapes.items():
-        if tuple(tensors[name].shape) != shape:
-            raise ExpertError(f"the ears in {folder}: {name} is {list(tensors[name].shape)}, not {list(shape)}")
-    if tensors[f"head.{heads - 1}.bias"].shape[0] != len(outputs):
-        raise ExpertError(f"the ears in {folder} have {len(outputs)} names for another number of scores")
+    try:
+        made = _shape(tensors, size)
+    except (RuntimeError, ValueError) as error:
+        raise ExpertError(f"the ears in {folder}: a tensor has another shape ({one_line(error)})") from None
+    if made != (1, len(outputs)):
+        raise ExpertError(f"the ears in {folder} have {len(outputs)} names for {made[-1]} scores")
+
+
+def _shape(tensors: Mapping[str, torch.Tensor], size: Size) -> tuple[int, ...]:
+    """Return the shape of the scores of one clip. Computes nothing: tensors on `meta` have shapes only."""
+    import torch
+
+    positions, width = tensors["encoder.embed_positions.weight"].shape
+    if (positions, width) != (size.max_source_positions, size.d_model):
+        raise ValueError(f"encoder.embed_positions.weight is {[positions, width]}")
+    features = torch.empty(1, size.num_mel_bins, 2 * positions, device="meta")
+    return tuple(scores(features, {name: tensor.to("meta") for name, tensor in tensors.items()}, size).shape)
 
 
 def _samples(clip: Clip) -> np.ndarray:
@@ -121,6 +137,16 @@ def _samples(clip: Clip) -> np.ndarray:
     return np.asarray(soxr.resample(mono, rate, RATE) if rate != RATE else mono, dtype=np.float32)
 
 
+def _folder(name: str) -> Path:
+    """Return the folder of the model. Raises ExpertError for one that is on this machine neither way."""
+    if own := os.environ.get(FOLDER):
+        return Path(own).resolve()
+    try:
+        return registry.resolve(_WEIGHTS, fetch=False) / "base"
+    except (WeightsMissing, DigestMismatch, NotPinned) as error:
+        raise ExpertError(f"expert {name}: {error}, or set ${FOLDER} to a folder that holds them") from None
+
+
 class _EarsExpert(Expert):
     """An expert that reads one score of the model."""
 
@@ -130,11 +156,9 @@ class _EarsExpert(Expert):
     """Name of the score, without the family before a colon ("voice:GEND")."""
 
     def load(self) -> None:
-        """Load the model of `$VOXMILL_EARS`, once per process."""
-        folder = os.environ.get(FOLDER)
-        if not folder:
-            raise ExpertError(f"expert {self.name} needs the folder of LAION Humaneness Ears in ${FOLDER}; set it")
-        self._ears = load_ears(Path(folder).resolve())
+        """Load the model, once per process."""
+        folder = _folder(self.name)
+        self._ears = load_ears(folder)
         names = [name for name in self._ears.outputs if name.rpartition(":")[2] == self.score]
         if len(names) != 1:
             raise ExpertError(f"the ears in {folder} have no score {self.score}: expert {self.name} cannot use them")

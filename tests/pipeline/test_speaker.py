@@ -18,7 +18,7 @@ from pipeline.records import PCM_RATE, Segment, Session
 from pipeline.stage import Stage
 from pipeline.voice.clusters import cluster
 from pipeline.voice.ge2e import mel_filters
-from pipeline.voice.gender import gender_of
+from pipeline.voice.gender import gender_of, voice_logit, witnesses
 from pipeline.voice.purity import LEAST_PURITY, purity
 from pipeline.voice.references import mine
 
@@ -275,15 +275,17 @@ def test_gender_by_pitch_and_tract_of_the_whole_voice(
     assert gender_of([Segment("a", 0, 0.0, 1.0)]) == (None, None)
 
 
-def test_a_voice_s_other_moods_decide_its_gender_and_a_contradiction_leaves_it_open() -> None:
-    def segments(pitch: float, formant: float, count: int) -> list[Segment]:
-        return [
-            Segment("a", n, 0.0, 2.0, pitch_low_hz=pitch, formant_hz=formant, voiced_share=0.5) for n in range(count)
-        ]
+def test_a_voiceprint_decides_what_pitch_and_tract_leave_open_but_in_wide_band_only() -> None:
+    """The weights' own direction stands for a clear voice of either gender."""
+    clear = witnesses().voiceprint / np.linalg.norm(witnesses().voiceprint)
 
-    calm, shouted = segments(110.0, 3450.0, 6), segments(200.0, 3700.0, 2)
-    higher, woman = segments(270.0, 3700.0, 2), segments(205.0, 4000.0, 6)
-    assert gender_of(shouted) == (None, None) and gender_of(shouted, calm + shouted)[0] == "male"
-    assert gender_of(higher) == (None, None) and gender_of(higher, calm + higher)[0] == "male"
-    assert gender_of(woman, calm * 3 + woman) == (None, None), "two people among the kin"
-    assert gender_of(calm, calm + woman)[0] in ("male", None) and gender_of(woman, woman)[0] == "female"
+    def voice(voiceprint: np.ndarray | None, formant: float | None = 3800.0, pitch: float = 150.0) -> list[Segment]:
+        print_ = None if voiceprint is None else voiceprint.astype(np.float32)
+        return [Segment("a", 0, 0.0, 2.0, pitch_low_hz=pitch, formant_hz=formant, voiced_share=0.5, embedding=print_)]
+
+    assert clear.shape == (256,) and gender_of(voice(None)) == (None, None)
+    assert gender_of(voice(clear))[0] == "female" and gender_of(voice(-clear))[0] == "male"
+    assert gender_of(voice(clear, pitch=280.0)) == (None, None), "a child or shouting"
+    alone = voice_logit(voice(None, formant=None))
+    assert voice_logit(voice(clear, formant=None)) == alone, "narrow-band audio"
+    assert voice_logit(voice(np.ones(192) / 192**0.5)) == voice_logit(voice(None)), "another encoder"
