@@ -3,9 +3,11 @@ threshold or an expert changes, because it always starts from what the annotator
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -24,11 +26,12 @@ from annotators.evidence import Finding, clip_findings
 from annotators.experts import expert
 from annotators.experts.base import Expert, Shares, pooled
 from annotators.experts.emotion import resting_pitch
-from annotators.leak import Rarity, Retrieval, leaked, retrieval
+from annotators.leak import CHANCE, Rarity, Retrieval, leaked, retrieval
 from annotators.scales import Scales, learn
 from annotators.schema import Clip, VoiceDescription
 from annotators.verdicts import Check, Verdict, check
 from annotators.voting import vote_age, vote_gender
+from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.writable import check_writable
@@ -95,7 +98,8 @@ def verify_corpus(
     """Verify the descriptions of an annotator and repair or drop what evidence refutes. Memory holds one unit.
 
     Rewrites annotations/<annotator>/<aa>/<unit>.parquet and writes annotations/<annotator>/checks/<aa>/<unit>.parquet, each
-    atomically; what the annotator said stays in the column `answered`. A second pass changes nothing.
+    atomically; what the annotator said stays in the column `answered`. The counts go to annotations/<annotator>/verify.json. A
+    second pass changes nothing but the time in it.
     Raises CorpusError for a folder that is not a corpus, ExtensionError or ExpertError for an expert that cannot be used.
     """
     check_writable(root, "annotations")
@@ -131,7 +135,28 @@ def verify_corpus(
             _sample(sample, unit.segments[segment], original)
         write_unit(corpus.path, annotator, unit, rows, checks)
     stats.retrieval = retrieval(sample)
+    _write_summary(corpus.path, stats, experts)
     return stats
+
+
+def summary_path(root: Path, annotator: str) -> Path:
+    """Return the path of the counts of the last pass, for the report."""
+    return root / "annotations" / annotator / "verify.json"
+
+
+def _write_summary(root: Path, stats: VerifyStats, experts: Sequence[str]) -> None:
+    found = stats.retrieval
+    summary = {
+        "annotator": stats.annotator,
+        "experts": list(experts),
+        "verdicts": dict(sorted(stats.verdicts.items())),
+        "prose_only": stats.prose_only,
+        "leaks": stats.leaks,
+        "invalid": stats.invalid,
+        "retrieval": {"tried": found.clips, "top1": round(found.first, 4), "expected": CHANCE},
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_in_corpus(root, summary_path(root, stats.annotator), json.dumps(summary, indent=2).encode())
 
 
 def _rarity(corpus: Corpus, annotator: str) -> Rarity:
