@@ -114,7 +114,7 @@ def measured_rows() -> list[dict[str, Any]]:
     for base in (_CORPORA, _CORPORA / "world"):
         for line in (base / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
-            if not entry.get("speaker") or not 1.0 < entry["duration_s"] < 30.0 or entry["corpus"] == "made-here":
+            if not entry.get("speaker") or not 1.0 < (entry["duration_s"] or 0.0) < 30.0 or entry["corpus"] == "made-here":
                 continue
             samples, rate = soundfile.read(base / entry["path"], dtype="float32", always_2d=True)
             mono = soxr.resample(samples.mean(axis=1), rate, PCM_RATE).astype(np.float32)
