@@ -24,11 +24,12 @@ _MOST_BETWEEN = 6
 _TOWARDS = frozenset(["to", "about", "at", "against", "toward", "towards", "from"])
 _WITH = frozenset(["talk", "talks", "talking", "chat", "chats", "chatting", "speak", "speaks", "speaking", "arguing", "argues", "flirting"])
 _POSSESSIVES = frozenset(["his", "her", "their", "my", "our"])
+_COUNTS = frozenset(["two", "three", "four", "five", "own", "few", "many", "all", "both"])
 _ARTICLES = _POSSESSIVES | {"a", "an", "the", "some", "another", "your", "this", "that", "its"}
 _SPEAKS_OF = frozenset(["belongs", "belonging", "listen", "listening", "listens", "similar", "close", "attributed", "comes", "come", "coming"])
 
 _BETWEEN_ZH = re.compile(
-    "(?:显得|比较|稍微|稍|略显|较为|始终|保持|都|也|一直|听起来|听上去|听着|相对|并不是|并不|并没有|没有|不算|不太|不怎么|不是很|不是|不|并非|未|太|特别"
+    "[:：]?(?:显得|比较|稍微|稍|略显|较为|始终|保持|都|也|一直|听起来|听上去|听着|相对|并不是|并不|并没有|没有|不算|不太|不怎么|不是很|不是|不|并非|未|太|特别"
     "|那么|是|有些|有点儿?|的确|确实|非常地|整体|总体|却|倒|倒是|挺|真|够|蛮|可|很|超|好|老|偏|略|还|算|属|属于|属于较|放得|压得|说得|拖得|念得|提得|绷得|放|压"
     "|大体上?|基本上?|几乎|通篇|全程|变得|显|明显|控制得|控制在|处于|维持|而且|又|十分|非常|绝对|谈不上|称不上|一点(?:儿)?也不|一点(?:儿)?都不|毫不|绝不|算是"
     "|比[^，。、；]{1,5}?(?:要|还|更)?(?=[高低快慢大小响轻尖沉弱]))*"
@@ -36,6 +37,9 @@ _BETWEEN_ZH = re.compile(
 _OTHER_ZH = re.compile(
     "(?:跟|给|对|向|与|同|哄|思念|想念|思念着|面对|报告|写给|讲给|念给|说给|找|等)(?:自己的?|他的?|她的?|我的?|一?[位名个只群]|老|小|那位|这位|年轻的?|年幼的?|年迈的?|心爱的?)*$"
 )
+_SPOKEN_TO_ZH = re.compile("(?:跟|给|对|向|与|同|哄)[^，。、；：]{0,8}$")
+_SPEAKS_ZH = re.compile("们?(?:讲|说|读|聊|谈|唱|念|解释|道)")
+_KIN_ZH = re.compile("(?:他|她|我|自己)的?(?:[一两三几][个位])?[小大]?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,9 @@ def _english(text: str, words: Lexicon) -> list[Match]:
     result: list[Match] = []
     denials: list[bool] = []
     for _n, (start, end, entries, denied) in enumerate(found):
-        denied = denied or _denied(tokens, start, owner, denials, words)
+        if end - start > 1 or (tokens[start],) not in words.pronouns:
+            # "nor does he hurry" says that it is a man.
+            denied = denied or _denied(tokens, start, owner, denials, words)
         denials.append(denied)
         result.append(Match(spans[start][0], spans[end - 1][1], entries, denied))
         if end - start > 1 and entries and all(entry.attribute != "gender" for entry in entries):
@@ -130,6 +136,9 @@ def _sentence(tokens: Sequence[str], at: int, words: Lexicon) -> tuple[int, tupl
     for length in (3, 2, 1):
         attributes = words.heads.get(tuple(tokens[at : at + length]))
         verb = at + length
+        if attributes and verb + 2 < len(tokens) and tokens[verb] == "of" and tokens[verb + 1] in _ARTICLES:
+            # "the volume of his voice is low"
+            verb += 3
         if not attributes or verb >= len(tokens):
             continue
         denied = tokens[verb].endswith("n't")
@@ -192,7 +201,7 @@ def _of_the_speaker(tokens: Sequence[str], at: int, entries: tuple[Entry, ...], 
     if tokens[at] in _POSSESSIVES or tokens[at] in ("he", "she", "him", "himself", "herself"):
         return entries
     place = at - 1
-    while place >= 0 and tokens[place] not in _ARTICLES and ((tokens[place],) in words.index or _ADJECTIVE.match(tokens[place])):
+    while place >= 0 and tokens[place] not in _ARTICLES and (tokens[place] in _COUNTS or (tokens[place],) in words.index or _ADJECTIVE.match(tokens[place])):
         place -= 1
     if place < 0 or tokens[place] not in _ARTICLES:
         return entries
@@ -259,16 +268,21 @@ def _chinese(text: str, words: Lexicon) -> list[Match]:
             at = end
             continue
         if length:
-            if any(entry.attribute in ("gender", "age") for entry in entries) and _of_another_zh(text, at, at + length):
+            if any(entry.attribute in ("gender", "age") for entry in entries) and _of_another_zh(text, at, at + length, words):
                 entries = tuple(entry for entry in entries if entry.attribute not in ("gender", "age"))
             result.append(Match(at, at + length, entries, _denied_zh(text, at, result, words)))
         at += length or 1
     return result
 
 
-def _of_another_zh(text: str, start: int, end: int) -> bool:
-    """Return True if a person is spoken to or of ("给小男孩读故事"), and is not the speaker."""
-    return bool(_OTHER_ZH.search(text[max(start - 12, 0) : start])) and not text.startswith(("来说", "而言", "来讲"), end)
+def _of_another_zh(text: str, start: int, end: int, words: Lexicon) -> bool:
+    """Return True if a person is spoken to or of ("给小男孩读故事", "她的两个儿子"), and is not the speaker."""
+    before = text[max(start - 12, 0) : start]
+    if text.startswith(("来说", "而言", "来讲"), end) or text[end - 1] in "声嗓音":
+        return False
+    if tuple(text[start:end]) in words.kin and _KIN_ZH.search(before):
+        return True
+    return bool(_OTHER_ZH.search(before) or (_SPOKEN_TO_ZH.search(before) and _SPEAKS_ZH.match(text, end)))
 
 
 def _sentence_zh(text: str, at: int, words: Lexicon) -> tuple[int, tuple[Entry, ...], bool] | None:
@@ -278,14 +292,17 @@ def _sentence_zh(text: str, at: int, words: Lexicon) -> tuple[int, tuple[Entry, 
         between = _BETWEEN_ZH.match(text, at + length) if attributes else None
         if not attributes or not between:
             continue
-        place = between.end()
-        for many in (5, 4, 3, 2, 1):
-            mod = tuple(text[place : place + many])
-            values = {a: words.mods[a, mod] for a in attributes if len(mod) == many and (a, mod) in words.mods}
-            if len(values) == 1:
-                [(attribute, value)] = values.items()
-                denied = any(sign in between[0] for sign in "不没未非")
-                return place + many, (Entry(attribute, value, "mod", pre=text[at:place]),), denied
+        # The earliest first: in "也不大", "不大" is soft, and not a denial of loud.
+        for place in range(at + length, between.end() + 1):
+            if not _BETWEEN_ZH.fullmatch(text, at + length, place):
+                continue
+            for many in (7, 6, 5, 4, 3, 2, 1):
+                mod = tuple(text[place : place + many])
+                values = {a: words.mods[a, mod] for a in attributes if len(mod) == many and (a, mod) in words.mods}
+                if len(values) == 1:
+                    [(attribute, value)] = values.items()
+                    denied = any(sign in text[at + length : place] for sign in "不没未非")
+                    return place + many, (Entry(attribute, value, "mod", pre=text[at:place]),), denied
     return None
 
 

@@ -78,7 +78,7 @@ class Written:
 def written(language: str) -> list[Written]:
     """Return the captions of a language."""
     found = []
-    lines = [(line, "") for line in _lines(f"{language}.txt")] + [(line, "late") for line in _lines(f"{language}_late.txt")]
+    lines = [(line, "") for line in _lines(f"{language}.txt")] + [(line, half) for half in ("dev", "late") for line in _lines(f"{language}_{half}.txt")]
     for line, half in lines:
         register, text, said = (part.strip() for part in line.split("|"))
         every, tested = [], []
@@ -379,7 +379,7 @@ def report(figures: Figures, pairs: Sequence[tuple[dict[str, Any], dict[str, Fin
             cells = []
             for half in HALVES:
                 hit, every = (sums[place, language, half, name] for name in ("hit", "all"))
-                cells.append(f"{hit}/{every} {hit / every:.1%}")
+                cells.append(f"{hit}/{every} {hit / max(every, 1):.1%}")
                 met &= half == "dev" or hit >= LEAST_CAUGHT * every
             print(f"{'all':12}{place:7}{language:5}{_columns(cells)}")
     for key in sorted(figures.true):
