@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from annotators.lexicon import VERBS, Entry, Lexicon, lexicon
+from catalogs.vocabulary.voices import THREE
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s-]")
 _DEGREES = frozenset([
@@ -32,7 +33,7 @@ _BETWEEN_ZH = re.compile(
     "[:：]?(?:显得|比较|稍微|稍|略显|较为|始终|保持|都|也|一直|听起来|听上去|听着|相对|并不是|并不|并没有|没有|不算|不太|不怎么|不是很|不是|不|并非|未|太|特别"
     "|那么|是|有些|有点儿?|的确|确实|非常地|整体|总体|却|倒|倒是|挺|真|够|蛮|可|很|超|好|老|偏|略|还|算|属|属于|属于较|放得|压得|说得|拖得|念得|提得|绷得|放|压"
     "|大体上?|基本上?|几乎|通篇|全程|变得|显|明显|控制得|控制在|处于|维持|而且|又|十分|非常|绝对|谈不上|称不上|一点(?:儿)?也不|一点(?:儿)?都不|毫不|绝不|算是"
-    "|比[^，。、；]{1,5}?(?:要|还|更)?(?=[高低快慢大小响轻尖沉弱]))*"
+    "|比[^，。、；]{1,5}?(?:要|还|更)?)*"
 )
 _OTHER_ZH = re.compile(
     "(?:跟|给|对|向|与|同|哄|思念|想念|思念着|面对|报告|写给|讲给|念给|说给|找|等)(?:自己的?|他的?|她的?|我的?|一?[位名个只群]|老|小|那位|这位|年轻的?|年幼的?|年迈的?|心爱的?)*$"
@@ -302,6 +303,8 @@ def _sentence_zh(text: str, at: int, words: Lexicon) -> tuple[int, tuple[Entry, 
                 if len(values) == 1:
                     [(attribute, value)] = values.items()
                     denied = any(sign in text[at + length : place] for sign in "不没未非")
+                    # "不是很快" denies "快", not only "很快".
+                    value = THREE.get(attribute, {}).get(value, value) if denied else value
                     return place + many, (Entry(attribute, value, "mod", pre=text[at:place]),), denied
     return None
 
