@@ -18,6 +18,7 @@ from annotators.answered import (
     check_rows,
     described_units,
     original_of,
+    read_again,
     segment_columns,
     verified,
     write_unit,
@@ -111,29 +112,26 @@ def verify_corpus(
     scales, rarity = learn(corpus.kept_parts), _rarity(corpus, annotator)
     stats = VerifyStats(annotator)
     sample: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for unit in described_units(corpus, annotator, columns):
+    for first in described_units(corpus, annotator, columns):
+        unit: Unit | None = first
+        while unit is not None:
+            last, given = unit, {row["segment_id"]: original_of(row) for row in unit.rows}
+            verdicts = _unit_verdicts(corpus, unit, given, chosen, scales, rarity)
+            # A pass that describes may have written the file meanwhile: its rows must not be lost.
+            unit = read_again(unit)
         rows, checks = [], []
-        given = {row["segment_id"]: original_of(row) for row in unit.rows}
-        evidence = _unit_evidence(corpus, unit, given, chosen, scales)
-        for row in unit.rows:
-            segment = row["segment_id"]
-            original = given[segment]
-            if original is None or segment not in unit.segments:
+        for row in last.rows:
+            segment, original = row["segment_id"], given[row["segment_id"]]
+            verdict = verdicts.get(segment)
+            if original is None or verdict is None:
                 stats.invalid += original is None and row["status"] == "ok"
                 rows.append(row)
                 continue
-            text = unit.segments[segment].get("text") or ""
-            verdict = check(
-                original,
-                evidence[segment],
-                seed=segment,
-                leaks=partial(leaked, transcript=text, rare=rarity.rare),
-            )
             stats.add(verdict)
             rows.append(verified(row, original, verdict))
             checks += check_rows(segment, annotator, verdict.checks)
-            _sample(sample, unit.segments[segment], original)
-        write_unit(corpus.path, annotator, unit, rows, checks)
+            _sample(sample, last.segments[segment], original)
+        write_unit(corpus.path, annotator, last, rows, checks)
     stats.retrieval = retrieval(sample)
     _write_summary(corpus.path, stats, experts)
     return stats
@@ -157,6 +155,24 @@ def _write_summary(root: Path, stats: VerifyStats, experts: Sequence[str]) -> No
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_in_corpus(root, summary_path(root, stats.annotator), json.dumps(summary, indent=2).encode())
+
+
+def _unit_verdicts(
+    corpus: Corpus,
+    unit: Unit,
+    given: Mapping[str, VoiceDescription | None],
+    experts: Sequence[Expert],
+    scales: Scales,
+    rarity: Rarity,
+) -> dict[str, Verdict]:
+    """Return the verdict on each description of a unit that is valid."""
+    evidence = _unit_evidence(corpus, unit, given, experts, scales)
+    found = {}
+    for segment, original in given.items():
+        if original is not None and segment in unit.segments:
+            leaks = partial(leaked, transcript=unit.segments[segment].get("text") or "", rare=rarity.rare)
+            found[segment] = check(original, evidence[segment], seed=segment, leaks=leaks)
+    return found
 
 
 def _rarity(corpus: Corpus, annotator: str) -> Rarity:
