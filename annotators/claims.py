@@ -22,12 +22,41 @@ _ENDS = frozenset([".", ",", ";", ":", "!", "?", "—", "–", "and", "but", "wi
 _ADJECTIVE = re.compile(r"\w+(?:y|ed|ing|ous|ful|less|al|ive|ish|like|ent|ant|ic|ly|en|ary|some|able|ible)$")
 _MOST_BETWEEN = 6
 """Words between a modifier and its head ("a low, warm, and slightly husky voice")."""
-_TOWARDS = frozenset(["to", "about", "at", "against", "toward", "towards", "from"])
-_WITH = frozenset(["talk", "talks", "talking", "chat", "chats", "chatting", "speak", "speaks", "speaking", "arguing", "argues", "flirting"])
+_TOWARDS = frozenset(["to", "about", "at", "against", "toward", "towards"])
+_WITH = frozenset(
+    [
+        "talk",
+        "talks",
+        "talking",
+        "chat",
+        "chats",
+        "chatting",
+        "speak",
+        "speaks",
+        "speaking",
+        "arguing",
+        "argues",
+        "flirting",
+    ]
+)
 _POSSESSIVES = frozenset(["his", "her", "their", "my", "our"])
 _COUNTS = frozenset(["two", "three", "four", "five", "own", "few", "many", "all", "both"])
 _ARTICLES = _POSSESSIVES | {"a", "an", "the", "some", "another", "your", "this", "that", "its"}
-_SPEAKS_OF = frozenset(["belongs", "belonging", "listen", "listening", "listens", "similar", "close", "attributed", "comes", "come", "coming"])
+_SPEAKS_OF = frozenset(
+    [
+        "belongs",
+        "belonging",
+        "listen",
+        "listening",
+        "listens",
+        "similar",
+        "close",
+        "attributed",
+        "comes",
+        "come",
+        "coming",
+    ]
+)
 
 _BETWEEN_ZH = re.compile(
     "[:：]?(?:显得|比较|稍微|稍|略显|较为|始终|保持|都|也|一直|听起来|听上去|听着|相对|并不是|并不|并没有|没有|不算|不太|不怎么|不是很|不是|不|并非|未|太|特别"
@@ -147,7 +176,9 @@ def _sentence(tokens: Sequence[str], at: int, words: Lexicon) -> tuple[int, tupl
         place = verb if bare else verb + 1
         if bare and tokens[verb] in (":", "=", "that", "which"):
             place += 1 + (tokens[verb] in ("that", "which") and tokens[min(verb + 1, len(tokens) - 1)] in VERBS)
-        while place < len(tokens) and (tokens[place] in _DEGREES or tokens[place] in _DENIALS or tokens[place] == "particularly"):
+        while place < len(tokens) and (
+            tokens[place] in _DEGREES or tokens[place] in _DENIALS or tokens[place] == "particularly"
+        ):
             if any((a, tuple(tokens[place : place + many])) in words.mods for a in attributes for many in (3, 2)):
                 break
             denied = denied or tokens[place] in _DENIALS
@@ -182,9 +213,13 @@ def _apart(
                 if len(said) == 1:
                     return at + many, (Entry(*said[0], "mod"),), False
             step = _longest(tokens, place, words)
-            if step and any(entry.cls not in ("adj", "mod") for entry in words.index[tuple(tokens[place : place + step])]):
+            if step and any(
+                entry.cls not in ("adj", "mod") for entry in words.index[tuple(tokens[place : place + step])]
+            ):
                 break
-            if place < len(tokens) and (tokens[place] in _LINKS or tokens[place] in _DEGREES or _ADJECTIVE.match(tokens[place])):
+            if place < len(tokens) and (
+                tokens[place] in _LINKS or tokens[place] in _DEGREES or _ADJECTIVE.match(tokens[place])
+            ):
                 step = max(step, 1)
             if not step or place + step >= len(tokens):
                 break
@@ -197,12 +232,16 @@ def _apart(
 
 def _of_the_speaker(tokens: Sequence[str], at: int, entries: tuple[Entry, ...], words: Lexicon) -> tuple[Entry, ...]:
     """Return the entries without gender and age if they are of somebody else ("reads to a little boy", "misses his wife")."""
-    if not any(entry.attribute in ("gender", "age") and entry.cls != "adj" or entry.attribute == "age" for entry in entries):
+    if not any(entry.attribute in ("gender", "age") for entry in entries):
         return entries
     if tokens[at] in _POSSESSIVES or tokens[at] in ("he", "she", "him", "himself", "herself"):
         return entries
     place = at - 1
-    while place >= 0 and tokens[place] not in _ARTICLES and (tokens[place] in _COUNTS or (tokens[place],) in words.index or _ADJECTIVE.match(tokens[place])):
+    while (
+        place >= 0
+        and tokens[place] not in _ARTICLES
+        and (tokens[place] in _COUNTS or (tokens[place],) in words.index or _ADJECTIVE.match(tokens[place]))
+    ):
         place -= 1
     if place < 0 or tokens[place] not in _ARTICLES:
         return entries
@@ -269,7 +308,9 @@ def _chinese(text: str, words: Lexicon) -> list[Match]:
             at = end
             continue
         if length:
-            if any(entry.attribute in ("gender", "age") for entry in entries) and _of_another_zh(text, at, at + length, words):
+            if any(entry.attribute in ("gender", "age") for entry in entries) and _of_another_zh(
+                text, at, at + length, words
+            ):
                 entries = tuple(entry for entry in entries if entry.attribute not in ("gender", "age"))
             result.append(Match(at, at + length, entries, _denied_zh(text, at, result, words)))
         at += length or 1

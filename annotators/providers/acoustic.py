@@ -35,8 +35,8 @@ class Acoustic(Provider):
     """Put measured gender, pitch, rate, effort, melody and expressiveness into captions.
 
     "High" and "fast" are relative to the corpus (annotators.levels). Gender and pitch are those of the voice, pooled over its clips
-    of a unit: its captions agree on them and use the same words for them; the delivery is the clip's own. The same unit always gets the
-    same words, and no two of its clips the same caption if there are enough wordings. The transcript is never used.
+    of a unit: its captions agree on them and use the same words for them; the delivery is the clip's own. The same unit
+    always gets the same words, and no two of its clips the same caption if there are enough wordings. The transcript is never used.
     """
 
     name = "acoustic"
@@ -86,7 +86,9 @@ class Acoustic(Provider):
         if not found:
             return None
         attributes = Attributes(gender=voice.gender or UNSURE, **found)
-        return VoiceDescription(attributes=attributes, captions=self._captions(attributes, str(row["segment_id"]), voice.seed))
+        return VoiceDescription(
+            attributes=attributes, captions=self._captions(attributes, str(row["segment_id"]), voice.seed)
+        )
 
     def _captions(self, attributes: Attributes, segment_id: str, voice: str) -> tuple[Caption, ...]:
         """Return the clip's captions. One that another clip of the unit has is drawn again: a voice is in one unit only."""

@@ -78,7 +78,8 @@ class Written:
 def written(language: str) -> list[Written]:
     """Return the captions of a language."""
     found = []
-    lines = [(line, "") for line in _lines(f"{language}.txt")] + [(line, half) for half in ("dev", "late") for line in _lines(f"{language}_{half}.txt")]
+    lines = [(line, "") for line in _lines(f"{language}.txt")]
+    lines += [(line, half) for half in ("dev", "late") for line in _lines(f"{language}_{half}.txt")]
     for line, half in lines:
         register, text, said = (part.strip() for part in line.split("|"))
         every, tested = [], []
@@ -118,7 +119,11 @@ def measured_rows() -> list[dict[str, Any]]:
     for base in (_CORPORA, _CORPORA / "world"):
         for line in (base / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
-            if not entry.get("speaker") or not 1.0 < (entry["duration_s"] or 0.0) < 30.0 or entry["corpus"] == "made-here":
+            if (
+                not entry.get("speaker")
+                or not 1.0 < (entry["duration_s"] or 0.0) < 30.0
+                or entry["corpus"] == "made-here"
+            ):
                 continue
             samples, rate = soundfile.read(base / entry["path"], dtype="float32", always_2d=True)
             mono = soxr.resample(samples.mean(axis=1), rate, PCM_RATE).astype(np.float32)
@@ -306,7 +311,9 @@ def _plant(
     figures.plant((said.attribute, "prose", language, entry.half), prose, evidence)
     if said.denied:
         return
-    lie = truth.model_copy(update={said.attribute: said.value, **({"emotion": UNSURE} if said.attribute == "arousal" else {})})
+    lie = truth.model_copy(
+        update={said.attribute: said.value, **({"emotion": UNSURE} if said.attribute == "arousal" else {})}
+    )
     right = next((e for e in bank if not any(one.refuted(evidence) for one in e.said) and e.half == entry.half), None)
     if right is not None:
         json_only = VoiceDescription(attributes=lie, captions=(right.caption,))
@@ -328,10 +335,11 @@ def spurious(language: str) -> dict[str, list[str]]:
         for claim in claims(entry.caption.text, language):
             finding = Finding(claim.attribute, None, frozenset(), 1.0, "")
             level = THREE.get(claim.attribute, {}).get
+            value = level(claim.value, claim.value)
             made = [
                 one
                 for one in entry.said
-                if one.attribute == claim.attribute and (one.denied or level(one.value, one.value) == level(claim.value, claim.value))
+                if one.attribute == claim.attribute and (one.denied or level(one.value, one.value) == value)
             ]
             if claim.attribute in MEASURED and not made and not claim.negated and finding.speaks_of(claim.value):
                 found[entry.half].append(f"{claim.attribute}={claim.value} {claim.phrase!r}: {entry.caption.text}")
@@ -405,7 +413,9 @@ def _columns(cells: Sequence[str]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measures", type=Path, metavar="FILE", help="keep the measured rows here, and read them from here")
+    parser.add_argument(
+        "--measures", type=Path, metavar="FILE", help="keep the measured rows here, and read them from here"
+    )
     parser.add_argument("--show", choices=("none", *HALVES, "both"), default="none", help="print what was missed")
     options = parser.parse_args()
     if options.measures and options.measures.is_file():

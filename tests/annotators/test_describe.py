@@ -237,7 +237,7 @@ measured = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(measured, min_size=1, max_size=12, unique_by=lambda row: row["segment_id"]))
 def test_whatever_was_measured_the_words_keep_their_form(rows: list[dict[str, Any]]) -> None:
     for row in rows:
