@@ -23,81 +23,29 @@ import random
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from annotators.claims import claims
+from written import HALVES, MEASURED, Said, Written, spurious, written
+
 from annotators.evidence import Finding, age_finding, clip_findings
 from annotators.experts.emotion import resting_pitch
 from annotators.experts.gender import Gender
 from annotators.render import render
 from annotators.scales import COLUMNS, Scales, learn
-from annotators.schema import Attributes, Caption, Clip, VoiceDescription
+from annotators.schema import Attributes, Clip, VoiceDescription
 from annotators.verdicts import check
 from annotators.voting import vote_gender
 from catalogs.vocabulary.voices import AGES, CAPTION_LANGUAGES, CLOSED, QUADRANTS, TEXTURES, THREE, UNSURE
 
-CAPTIONS = Path(__file__).resolve().parent / "captions"
-MEASURED = ("gender", "pitch", "rate", "energy", "pitch_range", "arousal", "age")
 _CORPORA = Path(__file__).resolve().parents[3] / "shared" / "corpora"
 _ROWS = 3
 """Clips per claim: the same words are found or missed whatever the clip."""
-HALVES = ("dev", "test", "late")
 LEAST_CAUGHT, MOST_ALARMS = 0.95, 0.02
-
-
-@dataclass(frozen=True)
-class Said:
-    """One claim of a hand-written caption, by its author."""
-
-    attribute: str
-    value: str
-    denied: bool
-
-    def refuted(self, evidence: Mapping[str, Finding]) -> bool:
-        """Return True if evidence speaks against it."""
-        finding = evidence.get(self.attribute)
-        return finding is not None and finding.contradicts(self.value, self.denied)
-
-
-@dataclass(frozen=True)
-class Written:
-    """A hand-written caption and its claims. tested: those whose reading is certain."""
-
-    caption: Caption
-    said: tuple[Said, ...]
-    tested: tuple[Said, ...]
-    half: str
-    """`dev` or `test`, by the hash of the text; `late`."""
-
-
-def written(language: str) -> list[Written]:
-    """Return the captions of a language."""
-    found = []
-    lines = [(line, "") for line in _lines(f"{language}.txt")]
-    lines += [(line, half) for half in ("dev", "late") for line in _lines(f"{language}_{half}.txt")]
-    for line, half in lines:
-        register, text, said = (part.strip() for part in line.split("|"))
-        every, tested = [], []
-        for one in said.split():
-            sign = "!=" if "!=" in one else "~" if "~" in one else "="
-            attribute, value = one.split(sign)
-            if value not in CLOSED[attribute]:
-                raise ValueError(f"{language}.txt: {one} is not in the vocabulary")
-            every.append(Said(attribute, value, sign == "!="))
-            tested += [every[-1]] if sign != "~" else []
-        half = half or ("test" if hashlib.sha256(text.encode()).digest()[0] % 2 else "dev")
-        found.append(Written(Caption(register, language, text), tuple(every), tuple(tested), half))
-    return found
-
-
-def _lines(name: str) -> list[str]:
-    lines = (CAPTIONS / name).read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if not line.startswith("#")]
 
 
 # ---- measured clips
@@ -328,24 +276,6 @@ def _fitting(attributes: Attributes, entry: Written) -> Attributes:
     return attributes.model_copy(update={"gender": gender})
 
 
-def spurious(language: str) -> dict[str, list[str]]:
-    """Return, by half, captions with a claim of a measured attribute that their author did not make."""
-    found: dict[str, list[str]] = {half: [] for half in HALVES}
-    for entry in written(language):
-        for claim in claims(entry.caption.text, language):
-            finding = Finding(claim.attribute, None, frozenset(), 1.0, "")
-            level = THREE.get(claim.attribute, {}).get
-            value = level(claim.value, claim.value)
-            made = [
-                one
-                for one in entry.said
-                if one.attribute == claim.attribute and (one.denied or level(one.value, one.value) == value)
-            ]
-            if claim.attribute in MEASURED and not made and not claim.negated and finding.speaks_of(claim.value):
-                found[entry.half].append(f"{claim.attribute}={claim.value} {claim.phrase!r}: {entry.caption.text}")
-    return found
-
-
 def flipped(pairs: Sequence[tuple[dict[str, Any], dict[str, Finding]]]) -> tuple[int, int]:
     """Return (values that no evidence refutes, those of them that `check` changed)."""
     tried = changed = 0
@@ -390,10 +320,10 @@ def report(figures: Figures, pairs: Sequence[tuple[dict[str, Any], dict[str, Fin
                 cells.append(f"{hit}/{every} {hit / max(every, 1):.1%}")
                 met &= half == "dev" or hit >= LEAST_CAUGHT * every
             print(f"{'all':12}{place:7}{language:5}{_columns(cells)}")
-    for key in sorted(figures.true):
-        share = figures.alarms[key] / figures.true[key]
-        met &= key[0] == "written" or share <= MOST_ALARMS
-        print(f"false alarms, {key[0]}, {key[2]}, {key[3]}: {figures.alarms[key]}/{figures.true[key]} {share:.1%}")
+    for kind in sorted(figures.true):
+        share = figures.alarms[kind] / figures.true[kind]
+        met &= kind[0] == "written" or share <= MOST_ALARMS
+        print(f"false alarms, {kind[0]}, {kind[2]}, {kind[3]}: {figures.alarms[kind]}/{figures.true[kind]} {share:.1%}")
     for language in CAPTION_LANGUAGES:
         found = spurious(language)
         print(f"spurious claims, {language}: {', '.join(f'{half} {len(found[half])}' for half in HALVES)}")

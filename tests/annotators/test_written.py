@@ -13,8 +13,7 @@ from catalogs.vocabulary.voices import CAPTION_LANGUAGES, CLOSED, QUADRANTS, THR
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "quality"))
 
-import verification
-from verification import Said, Written, written
+from written import MEASURED, Said, Written, spurious, written
 
 LEVELS = {name: tuple(dict.fromkeys(levels.values())) for name, levels in THREE.items()}
 
@@ -40,7 +39,7 @@ def missed(entries: list[Written]) -> tuple[list[str], int]:
     lost, count = [], 0
     for entry in entries:
         for said in entry.tested:
-            if said.attribute in verification.MEASURED:
+            if said.attribute in MEASURED:
                 evidence = against(said)
                 count += 1
                 caption = entry.caption
@@ -61,6 +60,6 @@ def test_contradictions_in_prose_that_people_wrote_are_found(language: str) -> N
 
 @pytest.mark.parametrize("language", CAPTION_LANGUAGES)
 def test_claims_that_nobody_made_are_rarely_found(language: str) -> None:
-    found = verification.spurious(language)
+    found = spurious(language)
     bank = written(language)
     assert sum(map(len, found.values())) <= 0.08 * len(bank), found
