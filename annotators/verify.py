@@ -32,7 +32,7 @@ from annotators.scales import Scales, learn
 from annotators.schema import Clip, VoiceDescription
 from annotators.verdicts import Check, Verdict, check
 from annotators.voting import vote_age, vote_gender
-from catalogs.corpus.commit import write_in_corpus
+from catalogs.corpus.commit import CorpusError, write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.writable import check_writable
@@ -101,13 +101,15 @@ def verify_corpus(
     Rewrites annotations/<annotator>/<aa>/<unit>.parquet and writes annotations/<annotator>/checks/<aa>/<unit>.parquet, each
     atomically; what the annotator said stays in the column `answered`. The counts go to annotations/<annotator>/verify.json. A
     second pass changes nothing but the time in it.
-    Raises CorpusError for a folder that is not a corpus, ExtensionError or ExpertError for an expert that cannot be used.
+    Raises CorpusError for a folder that is not a corpus or has no descriptions by the annotator, ExtensionError or ExpertError for an expert that cannot be used.
     """
     check_writable(root, "annotations")
     corpus = Corpus(root)
     chosen = [expert(name, allow_non_commercial) for name in experts]
     for one in chosen:
         one.load()
+    if annotator != Path(annotator).name or not (corpus.path / "annotations" / annotator).is_dir():
+        raise CorpusError(f"{root} has no descriptions by {annotator!r}; make them with: voxmill describe")
     columns = segment_columns(*_COLUMNS, *(column for one in chosen for column in one.columns))
     scales, rarity = learn(corpus.kept_parts), _rarity(corpus, annotator)
     stats = VerifyStats(annotator)

@@ -214,6 +214,10 @@ def test_a_folder_that_is_no_corpus_and_experts_that_are_not_allowed_are_refused
     with pytest.raises(CorpusError):
         verify_corpus(tmp_path, "fake")
     root = corpus_of(tmp_path / "c", units=1)
+    for nobody in ("nobody", "../units"):
+        with pytest.raises(CorpusError, match="no descriptions by"):
+            verify_corpus(root, nobody)
+    assert not list(root.rglob("verify.json"))
     with pytest.raises(ExpertError, match="non-commercial"):
         verify_corpus(root, "fake", experts=["fakes.experts:Forbidden"])
 
