@@ -101,7 +101,8 @@ def verify_corpus(
     Rewrites annotations/<annotator>/<aa>/<unit>.parquet and writes annotations/<annotator>/checks/<aa>/<unit>.parquet, each
     atomically; what the annotator said stays in the column `answered`. The counts go to annotations/<annotator>/verify.json. A
     second pass changes nothing but the time in it.
-    Raises CorpusError for a folder that is not a corpus or has no descriptions by the annotator, ExtensionError or ExpertError for an expert that cannot be used.
+    Raises CorpusError for a folder that is not a corpus or has no descriptions by the annotator,
+    ExtensionError or ExpertError for an expert that cannot be used.
     """
     check_writable(root, "annotations")
     corpus = Corpus(root)
