@@ -268,6 +268,12 @@ def test_a_boy_is_not_made_a_girl_by_his_high_voice() -> None:
     assert check(said, {"gender": woman}).description == said
     prose = VoiceDescription(captions=(Caption("full", "en", "A little boy tells a story."),))
     assert check(prose, {"gender": woman}).description == prose
+    mixed = VoiceDescription(
+        attributes=Attributes(gender="male", age="young"),
+        captions=(Caption("full", "en", "A teenage girl chatters away."),),
+    )
+    repaired = check(mixed, {"gender": woman}).description
+    assert repaired is not None and repaired.attributes.gender == "female", "a girl in the prose makes him no boy"
     adult = Finding("age", "middle", frozenset({"child", "teen"}), 0.95, "age")
     assert "gender" in check(said, {"gender": woman, "age": adult}).contradicted
     girl = VoiceDescription(attributes=boy.model_copy(update={"gender": "female"}))

@@ -53,7 +53,7 @@ def missed(entries: list[Written]) -> tuple[list[str], int]:
 @pytest.mark.parametrize("language", CAPTION_LANGUAGES)
 def test_contradictions_in_prose_that_people_wrote_are_found(language: str) -> None:
     bank = written(language)
-    for half, least in (("dev", 0.97), ("test", 0.95), ("late", 0.9)):
+    for half, least in (("dev", 0.98), ("test", 0.94), ("late", 0.98)):
         lost, count = missed([entry for entry in bank if entry.half == half])
         assert count > 50 and len(lost) <= (1 - least) * count, (half, count, lost)
 
