@@ -31,6 +31,8 @@ class Unit:
     segments: Mapping[str, dict[str, Any]]
     rows: list[dict[str, Any]]
     metadata: dict[bytes, bytes] | None
+    stamp: tuple[int, int]
+    """State of the file before it was read."""
 
 
 def described_units(corpus: Corpus, annotator: str, columns: tuple[str, ...]) -> Iterator[Unit]:
@@ -43,10 +45,24 @@ def described_units(corpus: Corpus, annotator: str, columns: tuple[str, ...]) ->
             path = description_path(corpus.path, annotator, name)
             if not path.is_file():
                 continue
-            with reading(path):
-                table = _read(path)
-            rows = table.to_pylist()
-            yield Unit(name, path, segments, rows, table.schema.metadata)
+            yield _unit(name, path, segments)
+
+
+def _unit(name: str, path: Path, segments: Mapping[str, dict[str, Any]]) -> Unit:
+    stamp = _stamp(path)
+    with reading(path):
+        table = _read(path)
+    return Unit(name, path, segments, table.to_pylist(), table.schema.metadata, stamp)
+
+
+def read_again(unit: Unit) -> Unit | None:
+    """Return the unit with the rows that its file has now; None if they are the same."""
+    return None if _stamp(unit.path) == unit.stamp else _unit(unit.name, unit.path, unit.segments)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_mtime_ns, state.st_ino
 
 
 def passes_to_verify(root: str | Path) -> list[str]:

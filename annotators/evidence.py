@@ -41,11 +41,14 @@ class Finding:
     """Column, expert or vote it comes from."""
 
     def contradicts(self, value: str, negated: bool = False) -> bool:
-        """Return True if the evidence refutes a claim. A denial is refuted if every other value is."""
+        """Return True if the evidence refutes a claim. A denial is refuted if every other level is; that of an extreme ("not
+        very fast", "no whisper") never, since the level itself is left."""
         if not negated:
             return value in self.refuted or self._level(value) in self.refuted
-        others = set(self._levels()) - {self._level(value), value}
-        return self._level(value) in self._levels() and others <= self.refuted
+        if value != self._level(value):
+            return False
+        others = set(self._levels()) - {value}
+        return value in self._levels() and others <= self.refuted
 
     def speaks_of(self, value: str) -> bool:
         """Return True if the value can be compared at all: `varied` cannot."""

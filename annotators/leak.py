@@ -34,7 +34,8 @@ _VOCABULARY = frozenset(
     for word in v.split("_")
 )
 _OTHERS = 19
-_LEAKING = 0.05
+CHANCE = 0.05
+"""Share of captions that find their own of 20 transcripts by chance."""
 
 
 def normalized(text: str) -> str:
@@ -135,7 +136,7 @@ class Retrieval:
     @property
     def bound(self) -> float:
         """The share above which something leaks: chance and three standard deviations."""
-        return _LEAKING + 3 * math.sqrt(_LEAKING * (1 - _LEAKING) / max(self.clips, 1))
+        return CHANCE + 3 * math.sqrt(CHANCE * (1 - CHANCE) / max(self.clips, 1))
 
     @property
     def leaks(self) -> bool:

@@ -48,7 +48,9 @@ MEASURES: dict[str, Measure] = {
         },
     ),
     "rate": Measure("rate_sps", "language", RATES[:5], _FIVE, {None: (2.5, 3.5, 5.5, 7.0)}),
-    "energy": Measure("loudness_lufs", None, ("soft", "normal", "loud"), _THREE, {None: (-28.0, -18.0)}),
+    # Vocal effort: a recording's gain does not change it. Corpora of an earlier version have the level alone.
+    "energy": Measure("effort_db", None, ("soft", "normal", "loud"), _THREE, {None: (-17.0, -11.0)}),
+    "loudness": Measure("loudness_lufs", None, ("soft", "normal", "loud"), _THREE, {None: (-28.0, -18.0)}),
     "pitch_range": Measure("pitch_range_st", None, PITCH_RANGES, _THREE, {None: (4.0, 9.0)}),
 }
 

@@ -14,7 +14,11 @@ from typing import Any
 from catalogs.vocabulary.voices import ACCENTS, CLOSED, LISTS
 
 ATTRIBUTES = (*CLOSED, *LISTS)
-VERBS = ("is", "stays", "remains", "seems", "sounds", "feels", "was", "appears")
+VERBS = (
+    "is", "stays", "remains", "seems", "sounds", "feels", "was", "appears", "sits", "lies", "runs", "goes", "hovers", "tends",
+    "keeps", "are", "gets", "comes", "being", "staying", "remaining", "ranges", "rests", "falls", "becomes", "looks", "stayed",
+    "moves", "'s", "holds", "reads",
+)  # fmt: skip
 _GROUP = re.compile(r"\(([^()]*)\)")
 _PRONOUNS = ("his|her|their", "he|she|they", "him|her|them", "himself|herself|themselves")
 _PLACES = {"{his}": _PRONOUNS[0], "{he}": _PRONOUNS[1], "{him}": _PRONOUNS[2], "{himself}": _PRONOUNS[3]}
@@ -49,8 +53,13 @@ class Lexicon:
     """Attributes of "the HEAD is ..."."""
     mods: dict[tuple[str, tuple[str, ...]], str]
     """Value of an attribute by a word that may follow its head."""
+    modifiers: dict[tuple[str, ...], dict[str, str]]
+    """Value by attribute of a word that may stand before a head."""
     pairs: tuple[tuple[str, str], ...]
     """(male, female) words."""
+    kin: frozenset[tuple[str, ...]]
+    """Words that name somebody else after "his" or "her"."""
+    pronouns: frozenset[tuple[str, ...]]
     negation: Mapping[str, Any]
     ignored: frozenset[tuple[str, ...]]
     accents: dict[str, str]
@@ -77,10 +86,16 @@ def needs_an(phrase: str) -> bool:
 
 
 def expand(pattern: str) -> list[str]:
-    """Return the phrases that a pattern with "(a|b|)" stands for."""
+    """Return the phrases that a pattern with "(a|b|)" stands for. Groups may hold groups."""
     parts = _GROUP.split(pattern)
+    if len(parts) == 1:
+        return [" ".join(pattern.split())]
     choices = [part.split("|") if at % 2 else [part] for at, part in enumerate(parts)]
-    return [" ".join("".join(chosen).split()) for chosen in product(*choices)]
+    nested = any(sign in part for part in parts[::2] for sign in "()")
+    made = ["".join(chosen) for chosen in product(*choices)]
+    if not nested:
+        return [" ".join(phrase.split()) for phrase in made]
+    return list(dict.fromkeys(phrase for outer in made for phrase in expand(outer)))
 
 
 def units(phrase: str, language: str) -> tuple[str, ...]:
@@ -118,7 +133,9 @@ class _Builder:
                 for value, words in self.table.get(attribute, {}).items():
                     self._value(attribute, value, forms, words)
         accents = self._accents()
-        ignored = frozenset(units(phrase, self.language) for phrase in self.table["ignore"]["phrases"])
+        ignored = frozenset(
+            units(form, self.language) for phrase in self.table["ignore"]["phrases"] for form in expand(phrase)
+        )
         index = {key: _chosen(entries) for key, entries in self.found.items()}
         index.update(dict.fromkeys(ignored, ()))
         longest: dict[str, int] = {}
@@ -132,7 +149,10 @@ class _Builder:
             longest,
             {head: tuple(sorted(attributes)) for head, attributes in self.heads.items()},
             self.mods,
+            self._modifiers(),
             pairs,
+            frozenset(units(word, self.language) for word in self.table["gender"].get("kin", ())),
+            frozenset(units(word, self.language) for word in self.table["gender"].get("pronouns", ())),
             self.table["negation"],
             ignored,
             accents,
@@ -182,6 +202,12 @@ class _Builder:
                 if verbs or self.language == "zh":
                     self.heads.setdefault(units(head, self.language), set()).add(entry.attribute)
             self.mods.setdefault((entry.attribute, units(mod, self.language)), entry.value)
+
+    def _modifiers(self) -> dict[tuple[str, ...], dict[str, str]]:
+        found: dict[tuple[str, ...], dict[str, str]] = {}
+        for (attribute, mod), value in self.mods.items():
+            found.setdefault(mod, {})[attribute] = value
+        return found
 
     def _accents(self) -> dict[str, str]:
         table = self.table["accent"]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from annotators.providers import provider as provider_named
 from annotators.providers.base import Provider
 from annotators.rows import description_columns
-from annotators.schema import Answer, Clip
+from annotators.schema import Answer, Caption, Clip
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus, without
@@ -62,6 +62,8 @@ def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", ba
             describer.prepare(corpus.kept_parts)
             prepared = True
         describer.begin_unit(rows)
+        for row in done.values():
+            describer.remember(row["segment_id"], [Caption(**caption) for caption in row.get("captions") or ()])
         tables = [pa.Table.from_pylist(list(done.values()), schema=DESCRIPTIONS)]
         for start in range(0, todo.num_rows, batch):
             clips = [_clip(corpus, row, describer) for row in todo.slice(start, batch).to_pylist()]

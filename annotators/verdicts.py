@@ -98,7 +98,8 @@ def _for_children(description: VoiceDescription, evidence: Evidence) -> Evidence
     gender, age = evidence.get("gender"), evidence.get("age")
     if gender is None or "male" not in gender.refuted:
         return evidence
-    ages = {description.attributes.age} | {
+    # Captions of a child count only if the attributes leave the age open: a man is none because a caption calls her a girl.
+    ages = {description.attributes.age} - {UNSURE} or {
         claim.value
         for caption in description.captions
         for claim in claims(caption.text, caption.language)

@@ -3,9 +3,11 @@ threshold or an expert changes, because it always starts from what the annotator
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -16,6 +18,7 @@ from annotators.answered import (
     check_rows,
     described_units,
     original_of,
+    read_again,
     segment_columns,
     verified,
     write_unit,
@@ -24,11 +27,12 @@ from annotators.evidence import Finding, clip_findings
 from annotators.experts import expert
 from annotators.experts.base import Expert, Shares, pooled
 from annotators.experts.emotion import resting_pitch
-from annotators.leak import Rarity, Retrieval, leaked, retrieval
+from annotators.leak import CHANCE, Rarity, Retrieval, leaked, retrieval
 from annotators.scales import Scales, learn
 from annotators.schema import Clip, VoiceDescription
 from annotators.verdicts import Check, Verdict, check
 from annotators.voting import vote_age, vote_gender
+from catalogs.corpus.commit import CorpusError, write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.writable import check_writable
@@ -95,43 +99,83 @@ def verify_corpus(
     """Verify the descriptions of an annotator and repair or drop what evidence refutes. Memory holds one unit.
 
     Rewrites annotations/<annotator>/<aa>/<unit>.parquet and writes annotations/<annotator>/checks/<aa>/<unit>.parquet, each
-    atomically; what the annotator said stays in the column `answered`. A second pass changes nothing.
-    Raises CorpusError for a folder that is not a corpus, ExtensionError or ExpertError for an expert that cannot be used.
+    atomically; what the annotator said stays in the column `answered`. The counts go to annotations/<annotator>/verify.json. A
+    second pass changes nothing but the time in it.
+    Raises CorpusError for a folder that is not a corpus or has no descriptions by the annotator,
+    ExtensionError or ExpertError for an expert that cannot be used.
     """
     check_writable(root, "annotations")
     corpus = Corpus(root)
     chosen = [expert(name, allow_non_commercial) for name in experts]
     for one in chosen:
         one.load()
+    if annotator != Path(annotator).name or not (corpus.path / "annotations" / annotator).is_dir():
+        raise CorpusError(f"{root} has no descriptions by {annotator!r}; make them with: voxmill describe")
     columns = segment_columns(*_COLUMNS, *(column for one in chosen for column in one.columns))
     scales, rarity = learn(corpus.kept_parts), _rarity(corpus, annotator)
     stats = VerifyStats(annotator)
     sample: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for unit in described_units(corpus, annotator, columns):
+    for first in described_units(corpus, annotator, columns):
+        unit: Unit | None = first
+        while unit is not None:
+            last, given = unit, {row["segment_id"]: original_of(row) for row in unit.rows}
+            verdicts = _unit_verdicts(corpus, unit, given, chosen, scales, rarity)
+            # A pass that describes may have written the file meanwhile: its rows must not be lost.
+            unit = read_again(unit)
         rows, checks = [], []
-        given = {row["segment_id"]: original_of(row) for row in unit.rows}
-        evidence = _unit_evidence(corpus, unit, given, chosen, scales)
-        for row in unit.rows:
-            segment = row["segment_id"]
-            original = given[segment]
-            if original is None or segment not in unit.segments:
+        for row in last.rows:
+            segment, original = row["segment_id"], given[row["segment_id"]]
+            verdict = verdicts.get(segment)
+            if original is None or verdict is None:
                 stats.invalid += original is None and row["status"] == "ok"
                 rows.append(row)
                 continue
-            text = unit.segments[segment].get("text") or ""
-            verdict = check(
-                original,
-                evidence[segment],
-                seed=segment,
-                leaks=partial(leaked, transcript=text, rare=rarity.rare),
-            )
             stats.add(verdict)
             rows.append(verified(row, original, verdict))
             checks += check_rows(segment, annotator, verdict.checks)
-            _sample(sample, unit.segments[segment], original)
-        write_unit(corpus.path, annotator, unit, rows, checks)
+            _sample(sample, last.segments[segment], original)
+        write_unit(corpus.path, annotator, last, rows, checks)
     stats.retrieval = retrieval(sample)
+    _write_summary(corpus.path, stats, experts)
     return stats
+
+
+def summary_path(root: Path, annotator: str) -> Path:
+    """Return the path of the counts of the last pass, for the report."""
+    return root / "annotations" / annotator / "verify.json"
+
+
+def _write_summary(root: Path, stats: VerifyStats, experts: Sequence[str]) -> None:
+    found = stats.retrieval
+    summary = {
+        "annotator": stats.annotator,
+        "experts": list(experts),
+        "verdicts": dict(sorted(stats.verdicts.items())),
+        "prose_only": stats.prose_only,
+        "leaks": stats.leaks,
+        "invalid": stats.invalid,
+        "retrieval": {"tried": found.clips, "top1": round(found.first, 4), "expected": CHANCE},
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_in_corpus(root, summary_path(root, stats.annotator), json.dumps(summary, indent=2).encode())
+
+
+def _unit_verdicts(
+    corpus: Corpus,
+    unit: Unit,
+    given: Mapping[str, VoiceDescription | None],
+    experts: Sequence[Expert],
+    scales: Scales,
+    rarity: Rarity,
+) -> dict[str, Verdict]:
+    """Return the verdict on each description of a unit that is valid."""
+    evidence = _unit_evidence(corpus, unit, given, experts, scales)
+    found = {}
+    for segment, original in given.items():
+        if original is not None and segment in unit.segments:
+            leaks = partial(leaked, transcript=unit.segments[segment].get("text") or "", rare=rarity.rare)
+            found[segment] = check(original, evidence[segment], seed=segment, leaks=leaks)
+    return found
 
 
 def _rarity(corpus: Corpus, annotator: str) -> Rarity:

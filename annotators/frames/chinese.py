@@ -147,7 +147,7 @@ _STYLE_LEADS = (
 
 
 def _speaks(text: str) -> bool:
-    return any(sign in text for sign in "说话讲念")
+    return any(sign in text for sign in "说话讲念开")
 
 
 # ---- full
@@ -231,9 +231,9 @@ def _persona(w: Writer) -> str | None:
 
 
 _PERSONAS = (
-    "扮演{who}", "想象{who}", "设想{who}", "{who}", "角色是{who}", "演{who}", "用{who}的声音开口", "为{who}配音",
+    "扮演{who}", "想象{who}", "设想{who}", "{who}", "角色是{who}", "演{who}", "换{who}来说", "为{who}配音",
     "把自己当成{who}",
-    "这里需要{who}", "声音的主人是{who}", "这是{who}", "好比{who}", "仿佛{who}在眼前",
+    "这里需要{who}", "声音的主人是{who}", "这是{who}", "就像{who}", "仿佛{who}在眼前",
     "请来{who}", "化身为{who}", "代入{who}", "找{who}来念",
 )  # fmt: skip
 

@@ -12,12 +12,14 @@ import pyarrow as pa
 from annotators.levels import Levels, sure_gender
 from annotators.providers.base import Provider
 from annotators.render import render
-from annotators.schema import Answer, Attributes, Clip, KeptRows, VoiceDescription
+from annotators.schema import Answer, Attributes, Caption, Clip, KeptRows, VoiceDescription
 from catalogs.vocabulary.voices import UNSURE
 
 _VOICE = ("segment_id", "session_id", "speaker", "gender", "gender_p", "pitch_hz", "duration_s")
 # Expressiveness below the first is neutral speech; the others divide mild, clear and strong.
 _NEUTRAL, _CLEAR, _STRONG = 0.25, 0.5, 0.8
+_DRAWS = 30
+"""Draws of a caption, if others of its unit have the first ones. A clip of which little was measured has few wordings."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +32,22 @@ class PooledVoice:
 
 
 class Acoustic(Provider):
-    """Put measured gender, pitch, rate, level, melody and expressiveness into captions.
+    """Put measured gender, pitch, rate, effort, melody and expressiveness into captions.
 
     "High" and "fast" are relative to the corpus (annotators.levels). Gender and pitch are those of the voice, pooled over its clips
-    of a unit: its captions agree on them and use the same words for them; the delivery is the clip's own. The same clip always gets
-    the same words. The transcript is never used.
+    of a unit: its captions agree on them and use the same words for them; the delivery is the clip's own. The same unit
+    always gets the same words, and no two of its clips the same caption if there are enough wordings. The transcript is never used.
     """
 
     name = "acoustic"
-    model = "acoustic-2"
-    prompt_version = "2"
+    model = "acoustic-3"
+    prompt_version = "3"
     listens = False
 
     def __init__(self) -> None:
         self._levels = Levels()
         self._voices: dict[str, PooledVoice] = {}
+        self._said: dict[tuple[str, str, str], str] = {}
 
     def prepare(self, kept: KeptRows) -> None:
         """Learn the quantiles of the corpus."""
@@ -53,6 +56,12 @@ class Acoustic(Provider):
     def begin_unit(self, rows: pa.Table) -> None:
         """Pool the measures of each voice. Memory holds the voices of one unit."""
         self._voices = pooled(rows.select(list(_VOICE)).to_pylist())
+        self._said = {}
+
+    def remember(self, segment_id: str, captions: Sequence[Caption]) -> None:
+        """Note captions that a clip of the unit has already, so that no other clip gets them."""
+        for caption in captions:
+            self._said.setdefault((caption.register, caption.language, caption.text), segment_id)
 
     def describe(self, clips: Sequence[Clip]) -> list[Answer]:
         """Return one description per clip, or an error for a clip that has no measured scores."""
@@ -68,7 +77,8 @@ class Acoustic(Provider):
         levels = {
             "pitch": self._levels.level("pitch", voice.pitch_hz, voice.gender),
             "rate": self._levels.level("rate", row.get("rate_sps"), row.get("language")),
-            "energy": self._levels.level("energy", row.get("loudness_lufs")),
+            "energy": self._levels.level("energy", row.get("effort_db"))
+            or self._levels.level("loudness", row.get("loudness_lufs")),
             "pitch_range": self._levels.level("pitch_range", row.get("pitch_range_st")),
             **_feeling(row.get("expressive_p")),
         }
@@ -77,8 +87,23 @@ class Acoustic(Provider):
             return None
         attributes = Attributes(gender=voice.gender or UNSURE, **found)
         return VoiceDescription(
-            attributes=attributes, captions=render(attributes, str(row["segment_id"]), voice=voice.seed)
+            attributes=attributes, captions=self._captions(attributes, str(row["segment_id"]), voice.seed)
         )
+
+    def _captions(self, attributes: Attributes, segment_id: str, voice: str) -> tuple[Caption, ...]:
+        """Return the clip's captions. One that another clip of the unit has is drawn again: a voice is in one unit only."""
+        captions = []
+        for first in render(attributes, segment_id, voice=voice):
+            caption = first
+            for draw in range(1, _DRAWS):
+                key = (caption.register, caption.language, caption.text)
+                if self._said.setdefault(key, segment_id) == segment_id:
+                    break
+                [caption] = render(
+                    attributes, f"{segment_id}/{draw}", (first.register,), (first.language,), voice=voice
+                )
+            captions.append(caption)
+        return tuple(captions)
 
 
 def pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, PooledVoice]:

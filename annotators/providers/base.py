@@ -6,7 +6,7 @@ import abc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from annotators.schema import Answer, Clip, KeptRows
+from annotators.schema import Answer, Caption, Clip, KeptRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +34,9 @@ class Provider(abc.ABC):
     def begin_unit(self, rows: pa.Table) -> None:  # noqa: B027 - most need nothing of it
         """See all kept rows (INDEX columns) of the unit whose clips follow, e.g. to pool the measures of a voice. A unit holds
         whole sessions."""
+
+    def remember(self, segment_id: str, captions: Sequence[Caption]) -> None:  # noqa: B027 - most need nothing
+        """Note the captions that an earlier pass gave a clip of the unit. Called after `begin_unit`."""
 
     @abc.abstractmethod
     def describe(self, clips: Sequence[Clip]) -> list[Answer]:

@@ -39,7 +39,7 @@ def denied(text: str, language: str = "en") -> set[tuple[str, str]]:
         ("with a Southern American accent", {("accent", "southern american")}),
         (
             "in hushed tones, nervous and breathy",
-            {("energy", "whisper"), ("emotion", "worried"), ("texture", "breathy")},
+            {("energy", "soft"), ("emotion", "worried"), ("texture", "breathy")},
         ),
         ("The human manner of demand is a mandate.", set()),
         ("full of background noise at a distance", set()),
@@ -108,7 +108,7 @@ def test_places_are_those_of_the_text() -> None:
     assert claims("une voix grave", "fr") == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=60), st.sampled_from(CAPTION_LANGUAGES))
 def test_any_text_can_be_read(text: str, language: str) -> None:
     for claim in claims(text, language):
@@ -122,7 +122,7 @@ def others(text: str, language: str, attribute: str) -> Counter[tuple[str, str, 
     return Counter((c.attribute, c.value, c.negated) for c in claims(text, language) if c.attribute != attribute)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(attributes(), seeds, st.data())
 def test_a_repair_changes_one_claim_and_leaves_the_others(known: Attributes, seed: str, data: st.DataObject) -> None:
     for caption in render(known, seed):
@@ -139,7 +139,7 @@ def test_a_repair_changes_one_claim_and_leaves_the_others(known: Attributes, see
             assert before == after, (caption.text, repaired)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(attributes(), seeds)
 def test_gender_can_always_be_repaired(known: Attributes, seed: str) -> None:
     for caption in render(known, seed):
@@ -155,7 +155,7 @@ def test_gender_can_always_be_repaired(known: Attributes, seed: str) -> None:
 def test_levels_are_mostly_repaired(attribute: str) -> None:
     """At least two of three captions that the renderer wrote can be repaired phrase by phrase."""
     done = every = 0
-    for number in range(60):
+    for number in range(25):
         values = {"pitch": "low", "rate": "slow", "energy": "soft", "pitch_range": "flat"}
         known = Attributes(gender="male", emotion="calm", **values)
         for caption in render(known, f"s{number}"):

@@ -237,7 +237,7 @@ measured = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(measured, min_size=1, max_size=12, unique_by=lambda row: row["segment_id"]))
 def test_whatever_was_measured_the_words_keep_their_form(rows: list[dict[str, Any]]) -> None:
     for row in rows:
@@ -288,6 +288,35 @@ def test_few_clips_are_compared_with_speech_at_large() -> None:
     describer = Acoustic()
     describer.prepare(kept_rows(rows))
     assert labels(describer, rows, "pitch") == ["low"] * 3
+
+
+def test_no_two_clips_of_a_unit_have_the_same_caption_and_a_later_pass_knows_the_earlier_ones() -> None:
+    """One voice, measured alike in all its clips: only the draw of the words can tell them apart."""
+    same = {"session_id": "s", "speaker": "v", "gender": "male", "gender_p": 0.95, "pitch_hz": 120.0, "rate_sps": 4.5}
+    rows = [
+        {"segment_id": f"{n:04}", **same, "effort_db": -14.0, "pitch_range_st": 7.0, "expressive_p": 0.4}
+        for n in range(300)
+    ]
+    table = pa.Table.from_pylist(rows, schema=INDEX)
+    describer = Acoustic()
+    describer.begin_unit(table)
+    answers = describer.describe([Clip(row) for row in rows])
+    said = [
+        (c.register, c.language, c.text)
+        for answer in answers
+        if answer.description
+        for c in answer.description.captions
+    ]
+    assert len(said) == len(set(said)) == 8 * len(rows)
+    assert describer.describe([Clip(row) for row in rows]) == answers
+    later = Acoustic()
+    later.begin_unit(table)
+    for answer in answers[150:]:
+        assert answer.description is not None
+        later.remember("another", answer.description.captions)
+    fresh = later.describe([Clip(row) for row in rows[150:]])
+    again = {(c.register, c.language, c.text) for a in fresh if a.description for c in a.description.captions}
+    assert not again & set(said[8 * 150 :])
 
 
 def test_captions_of_one_voice_agree_on_its_identity() -> None:

@@ -25,7 +25,7 @@ def holds(found: Attributes, claim: Claim) -> bool:
     return claim.value in value if claim.attribute in LISTS else claim.value == value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(attributes(), seeds, st.one_of(st.none(), seeds))
 def test_a_caption_claims_only_what_the_attributes_hold(found: Attributes, seed: str, voice: str | None) -> None:
     captions = render(found, seed, voice=voice)
@@ -37,7 +37,7 @@ def test_a_caption_claims_only_what_the_attributes_hold(found: Attributes, seed:
         assert "xylophone" not in caption.text and "quagmire" not in caption.text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(attributes(), seeds)
 def test_a_full_caption_states_the_main_attributes(found: Attributes, seed: str) -> None:
     for caption in render(found, seed, ("full",)):
@@ -47,14 +47,14 @@ def test_a_full_caption_states_the_main_attributes(found: Attributes, seed: str)
         assert sure <= stated, (caption.text, sure - stated)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(attributes(), seeds)
 def test_a_style_caption_has_no_identity(found: Attributes, seed: str) -> None:
     for caption in render(found, seed, ("style",)):
         assert not {claim.attribute for claim in claims(caption.text, caption.language)} & set(IDENTITY), caption.text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(attributes(), seeds)
 def test_captions_keep_the_form_of_their_register(found: Attributes, seed: str) -> None:
     for caption in render(found, seed):
@@ -89,7 +89,7 @@ def test_every_register_is_written_in_both_languages() -> None:
     assert [c.register for c in render(known, "s", ("persona", "brief"), ("zh",))] == ["persona", "brief"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(attributes(), seeds, seeds)
 def test_the_seed_decides_and_the_voice_decides_identity(found: Attributes, seed: str, voice: str) -> None:
     assert render(found, seed, voice=voice) == render(found, seed, voice=voice)

@@ -102,7 +102,7 @@ def between(edges: tuple[float, ...], level: int, share: float) -> float:
     return bounds[level] + (0.02 + 0.96 * share) * (bounds[level + 1] - bounds[level])
 
 
-VOICES = [Voice(seed) for seed in range(32)]
+VOICES = [Voice(seed) for seed in range(20)]
 
 
 def planted(attribute: str, where: str, language: str) -> Iterator[tuple[Voice, VoiceDescription]]:
@@ -143,7 +143,7 @@ def test_planted_contradictions_are_found_and_repaired_ones_are_clean(
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_truth_raises_false_alarms_in_less_than_two_of_a_hundred(language: str) -> None:
     wrong = []
-    voices = [Voice(seed) for seed in range(1000, 1100)]
+    voices = [Voice(seed) for seed in range(1000, 1050)]
     for voice in voices:
         verdict = voice.check(voice.described(voice.truth, voice.truth, language))
         if verdict.verdict != "agree":
@@ -229,8 +229,8 @@ def test_hand_written_truths_are_left_alone_even_if_they_deny_the_opposite() -> 
     assert not wrong
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.integers(0, 31), st.sampled_from(list(COLUMN)), st.floats(0.36, 0.64), st.sampled_from(["en", "zh"]))
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 19), st.sampled_from(list(COLUMN)), st.floats(0.36, 0.64), st.sampled_from(["en", "zh"]))
 def test_values_in_the_grey_zone_are_never_flipped(number: int, attribute: str, quantile: float, language: str) -> None:
     voice = VOICES[number]
     scales = Scales()
@@ -268,6 +268,12 @@ def test_a_boy_is_not_made_a_girl_by_his_high_voice() -> None:
     assert check(said, {"gender": woman}).description == said
     prose = VoiceDescription(captions=(Caption("full", "en", "A little boy tells a story."),))
     assert check(prose, {"gender": woman}).description == prose
+    mixed = VoiceDescription(
+        attributes=Attributes(gender="male", age="young"),
+        captions=(Caption("full", "en", "A teenage girl chatters away."),),
+    )
+    repaired = check(mixed, {"gender": woman}).description
+    assert repaired is not None and repaired.attributes.gender == "female", "a girl in the prose makes him no boy"
     adult = Finding("age", "middle", frozenset({"child", "teen"}), 0.95, "age")
     assert "gender" in check(said, {"gender": woman, "age": adult}).contradicted
     girl = VoiceDescription(attributes=boy.model_copy(update={"gender": "female"}))

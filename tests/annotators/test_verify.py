@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -88,6 +89,10 @@ def test_a_wrong_description_is_repaired_and_what_the_annotator_said_is_kept(tmp
     assert stats.verdicts == {"agree": 10, "repaired": 2} and stats.prose_only == 0 and stats.leaks == 0
     assert stats.confusions["gender", "male", "female"] == 2 and stats.states["gender", "contradict"] > 2
     assert "2 repaired" in stats.line
+    summary = json.loads((root / "annotations" / "fake" / "verify.json").read_text())
+    assert (summary["annotator"], summary["experts"]) == ("fake", ["gender", "age"])
+    assert summary["verdicts"] == {"agree": 10, "repaired": 2} and (summary["prose_only"], summary["leaks"]) == (0, 0)
+    assert summary["retrieval"] == {"tried": 0, "top1": 0.0, "expected": 0.05} and summary["at"]
     found = by_verdict(root)
     for row in found["repaired"]:
         assert row["attributes"]["gender"] == "female" and row["labels"]["gender"] == "female"
@@ -209,8 +214,32 @@ def test_a_folder_that_is_no_corpus_and_experts_that_are_not_allowed_are_refused
     with pytest.raises(CorpusError):
         verify_corpus(tmp_path, "fake")
     root = corpus_of(tmp_path / "c", units=1)
+    for nobody in ("nobody", "../units"):
+        with pytest.raises(CorpusError, match="no descriptions by"):
+            verify_corpus(root, nobody)
+    assert not list(root.rglob("verify.json"))
     with pytest.raises(ExpertError, match="non-commercial"):
         verify_corpus(root, "fake", experts=["fakes.experts:Forbidden"])
+
+
+def test_rows_that_are_written_during_the_pass_are_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = corpus_of(tmp_path / "c", units=1)
+    describe(root)
+    [path] = [root / name for name in files(root)]
+    whole = path.read_bytes()
+    pq.write_table(pq.read_table(path).slice(0, 2), path)
+    judge = verify._unit_verdicts
+
+    def slow(*parts: Any) -> dict[str, verify.Verdict]:
+        found = judge(*parts)
+        if len(found) == 2:
+            path.with_name("new").write_bytes(whole)
+            path.with_name("new").replace(path)
+        return found
+
+    monkeypatch.setattr(verify, "_unit_verdicts", slow)
+    assert verify_corpus(root, "fake").verdicts == {"agree": 6}
+    assert pq.read_table(path).num_rows == 6
 
 
 @pytest.mark.kill
@@ -219,7 +248,7 @@ def test_a_pass_that_is_killed_between_two_files_is_completed_by_the_next(tmp_pa
     for each in (root, whole):
         describe(each, {1: liar()})
     verify_corpus(whole, "fake")
-    for after in (1, 2, 2):
+    for after in (1, 2):
         script = (
             "import os, signal, sys\nfrom annotators import answered\nreal, count = answered.write_in_corpus, [0]\n"
             "def dying(*args):\n    real(*args)\n    count[0] += 1\n"
