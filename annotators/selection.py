@@ -1,4 +1,4 @@
-"""Choose which clips a paid annotator describes: expressive ones first, neutral ones as a contrast, rare ages always.
+"""Choose which clips a paid annotator describes: first those that are expressive for their voice, neutral ones as a contrast, rare ages.
 
 The order depends on the clips alone, never on the budget. More money extends what was chosen and reshuffles nothing.
 """
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from annotators.experts.emotion import LEAST_P, PER_SEMITONE
 from annotators.schema import KeptRows
 
-COLUMNS = ("segment_id", "speaker", "language", "expressive_p", "effort_db", "age")
+COLUMNS = ("segment_id", "speaker", "language", "expressive_p", "pitch_hz", "effort_db", "age")
 Chosen = Callable[[pa.Table], pa.Table]
 """Returns the chosen rows of a table with the column `segment_id`."""
 _RARE_AGES = ("child", "senior")
@@ -118,18 +119,18 @@ class _Rows:
         self._languages: dict[str | None, int] = {}
         for table in kept(COLUMNS):
             parts.append(self._numbers(table))
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 6
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 7
         # Every sort below ends with the key: the order in which units were committed does not matter.
         self.keys, self.speaker = columns[0].astype(np.uint64), columns[1].astype(np.uint64)
-        self.language, self.age = columns[2].astype(np.int64), columns[5].astype(np.int64)
-        self.expressive, self.effort = columns[3], columns[4]
+        self.language, self.age = columns[2].astype(np.int64), columns[6].astype(np.int64)
+        self.expressive, self.effort = _scores(columns[3], columns[4], self.speaker), columns[5]
 
     def _numbers(self, table: pa.Table) -> tuple[np.ndarray, ...]:
         ages = {age: n + 1 for n, age in enumerate(_RARE_AGES)}
         texts = {name: table.column(name).to_pylist() for name in ("segment_id", "speaker", "language", "age")}
         numbers = [
             table.column(name).to_numpy(zero_copy_only=False).astype(np.float32)
-            for name in ("expressive_p", "effort_db")
+            for name in ("expressive_p", "pitch_hz", "effort_db")
         ]
         return (
             np.array([_key(segment) for segment in texts["segment_id"]], dtype=np.uint64),
@@ -138,6 +139,24 @@ class _Rows:
             *numbers,
             np.array([ages.get(age, 0) for age in texts["age"]], dtype=np.int8),
         )
+
+
+def _scores(expressive: np.ndarray, pitch: np.ndarray, speaker: np.ndarray) -> np.ndarray:
+    """Return `annotators.experts.emotion.expressive_score` of all clips: float64 [N], NaN if it was not measured."""
+    share = expressive.astype(np.float64)
+    scores = np.log(np.maximum(share, LEAST_P) / np.maximum(1 - share, LEAST_P))
+    voiced = np.flatnonzero((speaker != 0) & (pitch > 0))
+    voiced = voiced[np.lexsort((pitch[voiced], speaker[voiced]))]
+    starts, counts = _runs(speaker[voiced])
+    pitches = pitch[voiced].astype(np.float64)
+    # The lower quartile of each voice, between two of its pitches.
+    places = (counts - 1) / 4
+    below = starts + places.astype(np.int64)
+    above = np.minimum(below + 1, starts + np.maximum(counts, 1) - 1)
+    rest = pitches[below] + (places - places.astype(np.int64)) * (pitches[above] - pitches[below])
+    raised = PER_SEMITONE * 12 * np.log2(pitches / np.repeat(rest, counts))
+    scores[voiced] += np.where(np.repeat(counts, counts) >= 2, raised, 0.0)
+    return scores
 
 
 def _key(text: str) -> int:

@@ -15,7 +15,10 @@ from annotators.schema import Clip
 
 PROVEN = ("de", "en", "pl")
 """Languages in which `benchmarks/quality/experts.py` finds that it separates high from low arousal. In Korean it is chance."""
-_PER_SEMITONE = 1 / 3
+PER_SEMITONE = 1 / 3
+"""Log odds per semitone above the resting pitch."""
+LEAST_P = 1e-3
+"""Least distance of `expressive_p` from 0 and 1."""
 _CENTER, _SLOPE = 0.6, 0.9
 _CLEAREST = 6.0
 
@@ -28,10 +31,10 @@ def expressive_score(row: Mapping[str, Any], resting_hz: float | None) -> float 
     expressive, pitch = row.get("expressive_p"), row.get("pitch_hz")
     if expressive is None:
         return None
-    odds = math.log(max(expressive, 1e-3) / max(1 - expressive, 1e-3))
+    odds = math.log(max(expressive, LEAST_P) / max(1 - expressive, LEAST_P))
     if not pitch or not resting_hz:
         return odds
-    return odds + _PER_SEMITONE * 12 * math.log2(pitch / resting_hz)
+    return odds + PER_SEMITONE * 12 * math.log2(pitch / resting_hz)
 
 
 def aroused_p(row: Mapping[str, Any], resting_hz: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annotators.experts.emotion import expressive_score, resting_pitch
 from annotators.schema import KeptRows
-from annotators.selection import Order, Selection, order, selected
+from annotators.selection import Order, Selection, _Rows, order, selected
 from catalogs.corpus.schema import INDEX
 
 
@@ -121,6 +123,18 @@ def test_every_chosen_clip_is_chosen_once(count: int, seed: int, expressive: flo
     found = order(kept(rows), Selection(expressive, neutral))
     chosen = ids(rows, found)
     assert len(chosen) == len(found) == len(set(chosen)) <= count
+
+
+def test_clips_are_ranked_by_what_is_expressive_for_their_voice() -> None:
+    rows = [row | {"pitch_hz": random.Random(row["segment_id"]).uniform(80, 400)} for row in clips(300, seed=4)]
+    rows[5]["pitch_hz"] = None
+    found = _Rows(kept(rows))
+    ordered = [row for part in range(3) for row in rows[part::3]]
+    for place, row in enumerate(ordered):
+        pitches = [r["pitch_hz"] for r in rows if r["speaker"] and r["speaker"] == row["speaker"] and r["pitch_hz"]]
+        score = expressive_score(row, resting_pitch(pitches))
+        expected = math.nan if score is None else score
+        assert found.expressive[place] == pytest.approx(expected, abs=1e-4, nan_ok=True)
 
 
 def test_without_measures_rare_ages_and_a_share_by_chance_are_chosen() -> None:
