@@ -50,6 +50,7 @@ class LocalProvider(RemoteProvider):
     """Asks the local server about up to `size` clips of one speaker at once."""
 
     name = "local"
+    default_model = "local-1"
 
     def __init__(self, url: str, size: int = 4, free: bool = False, schema: str = "1", prompt: str = "1") -> None:
         self.url, self.size, self.free = url, size, free
