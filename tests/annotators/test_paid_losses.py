@@ -343,7 +343,7 @@ def test_a_job_over_a_change_of_prices_stays_below_the_cap(
     table = tmp_path / "days.toml"
     table.write_text(row.format(5, "until = 2026-12-31") + row.format(10, "from = 2027-01-01"))
     day = [date(2026, 12, 30)]
-    monkeypatch.setattr(jobs_module.time, "time", lambda: float(calendar.timegm((2026, 12, 30, 9, 0, 0))))
+    monkeypatch.setattr("annotators.jobs.time.time", lambda: float(calendar.timegm((2026, 12, 30, 9, 0, 0))))
     batch = dataclasses.replace(options, prices=table, day=lambda: day[0], name="local@1", cap_usd=0.02)
     with PaidServer() as server:
         stats = describe_paid(root, Jobs(server.url), batch)
