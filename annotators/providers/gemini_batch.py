@@ -55,7 +55,13 @@ class GeminiBatch(Gemini, BatchProvider):
         """Upload the requests as one file and create the job; return its name. No step is repeated. Raises RemoteError."""
         with tempfile.TemporaryFile() as file:
             size = await asyncio.to_thread(self._write, file, requests)
-            uploaded = await self._upload(display_name, file, size)
+            try:
+                uploaded = await self._upload(display_name, file, size)
+            except TransientError as error:
+                # A file alone is not billed.
+                raise TransientError(
+                    str(error), sent=False, retry_after=error.retry_after, status=error.status
+                ) from None
         batch = {"batch": {"displayName": display_name, "inputConfig": {"fileName": uploaded}}}
         model = self.model.removeprefix("models/")
         job = await self._json("POST", f"/v1/models/{model}:batchGenerateContent", batch)

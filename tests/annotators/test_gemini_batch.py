@@ -126,7 +126,7 @@ def test_a_large_file_is_uploaded_in_order(server: GeminiServer, monkeypatch: py
     [
         ("upload", "500", TransientError, False),
         ("upload", "redirect", FatalError, None),
-        ("chunk", "drop", TransientError, True),
+        ("chunk", "drop", TransientError, False),
         ("chunk", "redirect", FatalError, None),
         ("create", "429", TransientError, False),
         ("create", "drop", TransientError, True),

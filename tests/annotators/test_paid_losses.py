@@ -37,21 +37,24 @@ def options(tmp_path: Path) -> PassOptions:
     return paid_options(tmp_path, Quick())
 
 
-def in_groups(fault: Fault) -> Any:
-    return lambda hashes, before: fault if len(hashes) > 1 else None
-
-
 @pytest.mark.parametrize("fault", ["mismatch", "blocked", "max_tokens"])
 def test_a_unit_is_not_complete_before_its_clips_were_asked_alone(
-    root: Path, options: PassOptions, fault: Fault
+    tmp_path: Path, options: PassOptions, fault: Fault
 ) -> None:
-    """The cap leaves room for the groups only: a higher one asks about their clips alone."""
-    with PaidServer(in_groups(fault)) as server:
-        low = dataclasses.replace(options, cap_usd=0.0055, concurrency=1)
-        stats = describe_paid(root, LocalProvider(server.url), low)
-        assert stats.cap_reached and stats.clips["ok"] < 12
-        stats = describe_paid(root, LocalProvider(server.url), options)
-        assert stats.clips == {"ok": 12} and statuses(root) == {"ok"}
+    """Both groups of a unit fail, and the quota ends before their clips are asked about alone."""
+    root = paid_corpus(tmp_path / "c", units=1, clips=4)
+    over = [True]
+
+    def plan(hashes: Sequence[str], before: int) -> Fault | None:
+        return fault if len(hashes) > 1 else "quota" if over[0] else None
+
+    with PaidServer(plan) as server:
+        with pytest.raises(QuotaUsedError):
+            describe_paid(root, LocalProvider(server.url), options)
+        assert all(status.startswith("failed:to be asked alone: ") for status in statuses(root))
+        over[0] = False
+        assert describe_paid(root, LocalProvider(server.url), options).clips == {"ok": 4}
+        assert statuses(root) == {"ok"} and len(server.seen.asked) == 4
 
 
 def test_a_ledger_that_cannot_store_replies_pays_for_no_more_of_them(tmp_path: Path, options: PassOptions) -> None:

@@ -119,7 +119,10 @@ class Service(ABC):
 
     def fail(self, what: bytes | str, nth: int, fault: str) -> None:
         """Plan a fault for the nth (from 1) request about a clip (FLAC or WAV), or for "*", or for an action such as "create"."""
-        name = what if isinstance(what, str) else pcm_hash(decode(what))
+        self.fail_hash(what if isinstance(what, str) else pcm_hash(decode(what)), nth, fault)
+
+    def fail_hash(self, name: str, nth: int, fault: str) -> None:
+        """Plan a fault for the nth request about the clip with this hash (`pcm_hash`)."""
         with self.lock:
             self._faults[name, nth] = fault
 
