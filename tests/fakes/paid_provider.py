@@ -1,11 +1,10 @@
-"""Providers for the service of `fakes.paid_server`, over a real connection, and a process that runs a pass with one."""
+"""Providers for the service of `fakes.paid_server`, over a real connection."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -166,18 +165,13 @@ def _reply(text: str) -> Reply:
     return Reply(text, body["finish"], body.get("blocked"), body["model"], usage, text)
 
 
-def main() -> None:
-    """Run a pass: CORPUS URL PRICES CAP_USD [batch]."""
+def run(corpus: str, url: str, prices: str, cap: str, kind: str = "") -> None:
+    """Run a pass, online or as a `batch`, with a cap in USD."""
     from annotators.paid_pass import describe_paid
     from annotators.pass_options import PassOptions
 
-    corpus, url, prices, cap, *kind = sys.argv[1:]
     provider = LocalBatches(url) if kind else LocalProvider(url)
     options = PassOptions(
         cap_usd=float(cap), prices=Path(prices), concurrency=4, name="local", poll_s=0.05 if kind else None
     )
-    print(describe_paid(corpus, provider, options).line)
-
-
-if __name__ == "__main__":
-    main()
+    describe_paid(corpus, provider, options)
