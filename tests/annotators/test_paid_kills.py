@@ -35,7 +35,7 @@ def wait_for(condition: Callable[[], bool], worker: Worker) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition() and worker.poll() is None:
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def prices_of(folder: Path) -> Path:
@@ -44,11 +44,11 @@ def prices_of(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("cap", [0.025, 1.0])
+@pytest.mark.parametrize(("cap", "tries"), [(0.025, 5), (1.0, 8)])
 def test_workers_that_are_killed_never_pass_the_cap_and_ask_nothing_twice(
-    tmp_path: Path, passes: Passes, cap: float
+    tmp_path: Path, passes: Passes, cap: float, tries: int
 ) -> None:
-    """Three processes on one ledger, ten SIGKILLs at random moments, with faults planted."""
+    """Three processes on one ledger, SIGKILLs at random moments, with faults planted."""
     print(f"seed {SEED}")
     rng = random.Random(SEED)
     root = paid_corpus(tmp_path / "c", units=4, clips=24)
@@ -67,7 +67,7 @@ def test_workers_that_are_killed_never_pass_the_cap_and_ask_nothing_twice(
     with PaidServer(plan, latency_s=0.05) as server:  # type: ignore[arg-type]
         workers = [passes.start(root, server.url, prices, cap) for _ in range(3)]
         kills = 0
-        for _ in range(10):
+        for _ in range(tries):
             place = rng.randrange(3)
             before = server.seen.requests
             goal = before + rng.randrange(1, 4)
@@ -82,6 +82,9 @@ def test_workers_that_are_killed_never_pass_the_cap_and_ask_nothing_twice(
     ledger = Ledger(root / "annotations" / "local" / "ledger.sqlite", "local")
     totals = ledger.totals()
     ledger.close()
+    print(
+        f"kills {kills}, billed {seen.billed} <= spent {totals.spent} <= cap {cap * 1e6:.0f}, most asked {max(seen.asked.values())}"
+    )
     assert kills > 0 and totals.held == 0
     assert seen.billed <= totals.spent <= cap * 1e6
     # A planted fault allows two further requests per clip: again in its group, and alone.
@@ -139,8 +142,8 @@ def test_batches_whose_process_is_killed_are_created_once(tmp_path: Path, passes
     prices = prices_of(tmp_path)
     with PaidServer(looks=20) as server:
         worker = passes.start(root, server.url, prices, 1.0, "batch")
-        for _ in range(6):
-            time.sleep(rng.uniform(0.3, 1.6))
+        for _ in range(4):
+            time.sleep(rng.uniform(0.1, 1.0))
             worker.kill()
             worker = passes.start(root, server.url, prices, 1.0, "batch")
         assert worker.wait() == 0

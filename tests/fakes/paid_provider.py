@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 
+from annotators.providers.http import trusted
 from annotators.providers.remote import (
     Ask,
     BatchProvider,
@@ -97,7 +98,7 @@ class LocalProvider(RemoteProvider):
 
     def _connected(self) -> httpx2.AsyncClient:
         if self._client is None:
-            self._client = httpx2.AsyncClient(timeout=60.0, trust_env=False)
+            self._client = httpx2.AsyncClient(timeout=60.0, trust_env=False, verify=trusted())
         return self._client
 
     def parse(self, raw: str, keys: Sequence[str]) -> Mapping[str, VoiceDescription | str]:
