@@ -177,7 +177,7 @@ def compile_unit(
 
     It has the chosen clips, and the others that were asked about earlier. A description of an earlier run that asked otherwise
     (another prompt or other languages) stays until there is one of this run.
-    identity: that of all keys, of which the file is made anew (default: the provider's).
+    identity: that of all keys, from which all rows are made (default: the provider's).
     """
     import pyarrow.parquet as pq
 

@@ -55,21 +55,24 @@ class GeminiBatch(Gemini, BatchProvider):
         """Upload the requests as one file and create the job; return its name. No step is repeated. Raises RemoteError."""
         with tempfile.TemporaryFile() as file:
             size = await asyncio.to_thread(self._write, file, requests)
-            try:
-                uploaded = await self._upload(display_name, file, size)
-            except TransientError as error:
-                # A file alone is not billed.
-                raise TransientError(
-                    str(error), sent=False, retry_after=error.retry_after, status=error.status
-                ) from None
+            uploaded = await self._uploaded(display_name, file, size)
         batch = {"batch": {"displayName": display_name, "inputConfig": {"fileName": uploaded}}}
         model = self.model.removeprefix("models/")
         job = await self._json("POST", f"/v1/models/{model}:batchGenerateContent", batch)
-        try:
-            return _name(job.get("name"), _JOB)
-        except FatalError as error:
+        name = job.get("name")
+        if not isinstance(name, str) or not _JOB.fullmatch(name):
             # It exists all the same.
-            raise TransientError(str(error), sent=True, status=200) from None
+            raise TransientError(f"{self.host} gave the job a name of another form", sent=True, status=200)
+        return name
+
+    async def _uploaded(self, display_name: str, file: IO[bytes], size: int) -> str:
+        """Upload a file of requests. A file alone is not billed, so every fault that may pass is one before sending."""
+        failed: TransientError
+        try:
+            return await self._upload(display_name, file, size)
+        except TransientError as error:
+            failed = TransientError(str(error), sent=False, retry_after=error.retry_after, status=error.status)
+        raise failed
 
     async def collect(self, job: str) -> Mapping[str, Reply | str] | None:
         """Return the reply or the error of each request by id, or None while the job runs. Raises RemoteError.

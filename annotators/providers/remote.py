@@ -55,7 +55,7 @@ class Tokens:
 
     @property
     def possible(self) -> bool:
-        """Whether a request can have so many."""
+        """Whether a request can have these numbers of tokens."""
         return all(0 <= count <= MOST_TOKENS for count in (self.text_in, self.audio_in, self.cached_in, self.out))
 
 

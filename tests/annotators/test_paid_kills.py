@@ -38,6 +38,11 @@ def wait_for(condition: Callable[[], bool], worker: Worker) -> None:
         time.sleep(0.02)
 
 
+def asked_for(server: PaidServer, requests: int, worker: Worker) -> None:
+    """Wait until the server has seen a number of requests, or the process has ended."""
+    wait_for(lambda: server.seen.requests >= requests, worker)
+
+
 def prices_of(folder: Path) -> Path:
     path = folder / "prices.toml"
     path.write_text(PRICES)
@@ -71,7 +76,7 @@ def test_workers_that_are_killed_never_pass_the_cap_and_ask_nothing_twice(
             place = rng.randrange(3)
             before = server.seen.requests
             goal = before + rng.randrange(1, 4)
-            wait_for(lambda goal=goal: server.seen.requests >= goal, workers[place])
+            asked_for(server, goal, workers[place])
             kills += workers[place].kill()
             workers[place] = passes.start(root, server.url, prices, cap)
         for worker in workers:
@@ -111,7 +116,7 @@ def test_a_clip_with_a_stored_reply_is_never_asked_again(tmp_path: Path, passes:
         for _ in range(5):
             goal = server.seen.requests + rng.randrange(2, 6)
             worker = passes.start(root, server.url, prices, 1.0)
-            wait_for(lambda goal=goal: server.seen.requests >= goal, worker)
+            asked_for(server, goal, worker)
             worker.kill()
             stored |= {heard: server.seen.asked[heard] for heard in heard_by(path) if heard not in stored}
         assert stored

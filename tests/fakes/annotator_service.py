@@ -188,8 +188,8 @@ class Service(ABC):
         elif fault == "deep":
             sent.body = b'{"a":' * 100_000
         sent.wait = fault == "slow"
-        if fault == "drop" or fault == "half" or fault == "drip":
-            sent.fate = fault
+        fates: tuple[Literal["drop", "half", "drip"], ...] = ("drop", "half", "drip")
+        sent.fate = next((fate for fate in fates if fate == fault), sent.fate)
 
     def _take(self, seen: Seen) -> Out:
         with self.lock:
