@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from annotators.rows import description_columns
 from annotators.schema import Attributes, Caption, VoiceDescription
 from annotators.verdicts import Check, Verdict
-from catalogs.corpus.commit import write_in_corpus
+from catalogs.corpus.commit import corpus_info, write_in_corpus
 from catalogs.corpus.damage import reading
-from catalogs.corpus.reader import Corpus
+from catalogs.corpus.reader import Corpus, annotation_files
 from catalogs.corpus.schema import CHECKS, DESCRIPTIONS, INDEX, fill
 from catalogs.vocabulary.voices import REGISTERS
 
@@ -47,6 +47,22 @@ def described_units(corpus: Corpus, annotator: str, columns: tuple[str, ...]) ->
                 table = _read(path)
             rows = table.to_pylist()
             yield Unit(name, path, segments, rows, table.schema.metadata)
+
+
+def passes_to_verify(root: str | Path) -> list[str]:
+    """Return the annotators whose descriptions are worth comparing: all but `acoustic`, which writes what is measured.
+
+    Raises CorpusError for a folder that is not a corpus, and ValueError if nobody else has described it.
+    """
+    corpus_info(root)
+    files = annotation_files(root, "descriptions")["descriptions"]
+    base = Path(root) / "annotations"
+    found = sorted({path.relative_to(base).parts[0] for path in files} - {"acoustic"})
+    if not found:
+        raise ValueError(
+            f"{root} has no descriptions to compare with its measures: run voxmill describe with another annotator than acoustic"
+        )
+    return found
 
 
 def description_path(root: Path, annotator: str, unit: str) -> Path:

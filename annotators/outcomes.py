@@ -15,6 +15,7 @@ from annotators.ledger import ANSWERED, OTHER_MODEL, RESERVED, SENT, UNKNOWN, En
 from annotators.prices import MICRO
 from annotators.providers.remote import RemoteProvider
 from annotators.retries import RULES, Event, event_of_reason
+from annotators.rows import description_columns
 from annotators.schema import VoiceDescription
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
@@ -118,19 +119,14 @@ def description_row(name: str, provider: RemoteProvider, segment: str, key: str,
     by_register = (
         {} if said is None else {c.register: c.text for c in reversed(said.captions) if c.language == _main(said)}
     )
-    attributes = said.attributes.model_dump() if said else None
     usage = [(e.usage, e.keys) for e in outcome.entries if e.usage]
     values = {
+        **(description_columns(said) if said else {}),
         "segment_id": segment,
         "annotator": name,
         "model": provider.model,
         "prompt_version": provider.prompt_version,
         "language": _main(said) if said else None,
-        "attributes": attributes,
-        "captions": [{"register": c.register, "language": c.language, "text": c.text} for c in said.captions]
-        if said
-        else None,
-        "evidence": attributes["evidence"] or None if attributes else None,
         "model_version": outcome.entry.model_version if outcome.entry else None,
         "pass_key": key,
         "disagreements": [],

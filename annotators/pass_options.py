@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import ClassVar
 
 from annotators.clips import Chosen
 from annotators.ledger import Totals
@@ -93,22 +94,32 @@ class PassStoppedError(RuntimeError):
     """A pass stopped before its end; what was answered is stored. The message is one line that says what to do."""
 
     stats: PassStats | None = None
+    exit_status: ClassVar[int]
+    """Status of a command that ends so."""
 
 
 class QuotaUsedError(PassStoppedError):
     """A quota of the service is used up for longer than minutes."""
 
+    exit_status = 3
+
 
 class OtherModelError(PassStoppedError):
     """Another model answered than the one that was asked for."""
+
+    exit_status = 4
 
 
 class CannotWorkError(PassStoppedError):
     """No request can succeed: a bad key, an unknown model."""
 
+    exit_status = 5
+
 
 class NoServiceError(PassStoppedError):
     """Several requests in a row got no reply."""
+
+    exit_status = 6
 
 
 def tariff_of(provider: RemoteProvider, options: PassOptions) -> Tariff:

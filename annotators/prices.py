@@ -148,6 +148,11 @@ def _unknown(model: str, tier: str, named: Sequence[Price], known: Sequence[Pric
     )
 
 
+def known_prices() -> tuple[Price, ...]:
+    """Return the prices of prices.toml, in the order of the file."""
+    return _read(TABLE)
+
+
 def usd(micro: int) -> str:
     """Return micro-dollars as text in dollars."""
     return f"${micro / MICRO:,.4f}" if abs(micro) < MICRO else f"${micro / MICRO:,.2f}"

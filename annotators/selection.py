@@ -6,6 +6,7 @@ The order depends on the clips alone, never on the budget. More money extends wh
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ class Selection:
     """Most clips of children and of old people, each."""
     per_speaker: int = 200
     """Most clips of one voice."""
+    rest: bool = False
+    """Whether the other clips follow in the order, so that it holds every kept clip."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.expressive <= 1 and 0 <= self.neutral <= 1 and self.expressive + self.neutral <= 1):
@@ -47,9 +50,9 @@ class Selection:
 class Order:
     """The selected clips, in the order in which money is spent on them. It holds 8 bytes for each."""
 
-    def __init__(self, keys: np.ndarray) -> None:
-        """keys: `_key` of the clips, uint64 [N]."""
-        self._keys = keys
+    def __init__(self, keys: np.ndarray, kept: int) -> None:
+        """keys: `_key` of the clips, uint64 [N]. kept: how many were chosen from."""
+        self._keys, self.kept = keys, kept
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -78,7 +81,7 @@ def order(kept: KeptRows, selection: Selection = Selection()) -> Order:
     """
     rows = _Rows(kept)
     if not len(rows.keys):
-        return Order(rows.keys)
+        return Order(rows.keys, 0)
     rank = _rank_within(rows.language, rows.expressive, rows.keys)
     loud = _rank_within(rows.language, rows.effort, rows.keys) >= _NEUTRAL
     measured = ~np.isnan(rows.expressive)
@@ -88,6 +91,9 @@ def order(kept: KeptRows, selection: Selection = Selection()) -> Order:
     rare = np.zeros(len(rows.keys), dtype=bool)
     for age in range(1, len(_RARE_AGES) + 1):
         rare |= _lowest(chance, rows.age == age, selection.rare_ages)
+    if not measured.any():
+        # Without the measure, as many are drawn by chance.
+        calm = _lowest(chance, ~measured, math.ceil((selection.expressive + selection.neutral) * len(rows.keys)))
     quadrant = rows.language * 4 + 2 * (rank >= 1 - selection.expressive / 2) + loud
     streams = [
         _turns(np.flatnonzero(rare), rows, rows.age * 4096 + rows.language, chance),
@@ -97,7 +103,11 @@ def order(kept: KeptRows, selection: Selection = Selection()) -> Order:
     merged = _merged(streams)
     turn = _nth_of(rows.speaker[merged])
     unknown = rows.speaker[merged] == 0
-    return Order(rows.keys[merged[unknown | (turn < selection.per_speaker)]])
+    places = merged[unknown | (turn < selection.per_speaker)]
+    if selection.rest:
+        others = np.setdiff1d(np.arange(len(rows.keys)), places)
+        places = np.concatenate([places, _turns(others, rows, quadrant, chance)])
+    return Order(rows.keys[places], len(rows.keys))
 
 
 class _Rows:

@@ -1,4 +1,5 @@
-"""Write the pages that follow from the code's own declarations: docs/stages/*.md, docs/commands.md, columns in docs/corpus.md.
+"""Write the pages that follow from the code's own declarations: docs/stages/*.md, docs/commands.md, and tables in
+docs/corpus.md, docs/training.md and docs/annotators.md.
 
     python docs/generate.py            # write them
     python docs/generate.py --check    # exit 1 when one is out of date (a test runs this)
@@ -18,10 +19,16 @@ DOCS = Path(__file__).resolve().parent
 
 #: Which paper a stage's words speak of. Its text is not in this repository: rules are given by what they say, not by section.
 PAPER = "*The paper* is the VoxCPM2 technical report, [arXiv:2606.06928](https://arxiv.org/abs/2606.06928)."
-COLUMNS_START = "<!-- columns: made by docs/generate.py from catalogs/corpus/columns.py -->"
+COLUMNS_START = (
+    "<!-- columns: made by docs/generate.py from catalogs/corpus/columns.py and catalogs/query/view_columns.py -->"
+)
 COLUMNS_END = "<!-- end of columns -->"
 KINDS_START = "<!-- sample kinds: made by docs/generate.py from trainer/sample_kinds.py -->"
 KINDS_END = "<!-- end of sample kinds -->"
+ATTRIBUTES_START = "<!-- attributes: made by docs/generate.py from catalogs/vocabulary/voices.py -->"
+ATTRIBUTES_END = "<!-- end of attributes -->"
+PRICES_START = "<!-- prices: made by docs/generate.py from annotators/prices.toml -->"
+PRICES_END = "<!-- end of prices -->"
 sys.path.insert(0, str(DOCS.parent))
 
 
@@ -114,23 +121,33 @@ def commands_page() -> str:
 
 def corpus_page() -> str:
     """The page of the corpus format with the tables of all columns between its two marks."""
-    from catalogs.corpus.columns import VIEW_COLUMNS, VIEW_WORDS
     from catalogs.corpus.commit import create_corpus
-    from catalogs.query.views import VIEWS, query
+    from catalogs.query.view_columns import MACRO_COLUMNS, MACRO_WORDS, VIEW_COLUMNS, VIEW_WORDS
+    from catalogs.query.views import VIEWS, connect
 
+    sql = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal ORDER BY column_index"
     with tempfile.TemporaryDirectory() as folder:
         create_corpus(folder)
-        sql = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal ORDER BY column_index"
-        columns = query(folder, sql)[1]
-    tables = []
-    for view in VIEWS:
-        rows = ["| column | type | unit or range | what it is |", "|---|---|---|---|"]
-        declared = {column.name: column for column in VIEW_COLUMNS[view]}
-        for name, kind in ((name, kind) for table, name, kind in columns if table == view):
-            kind = "STRUCT" if kind.startswith("STRUCT") else kind
-            rows.append(f"| `{name}` | {kind.lower()} | {declared[name].unit} | {declared[name].meaning} |")
-        tables.append("\n".join([f"### `{view}`", "", VIEW_WORDS[view], "", *rows]))
+        with connect(folder) as connection:
+            columns = connection.execute(sql).fetchall()
+            results = {m: connection.sql(f"SELECT * FROM {m}()") for m in MACRO_COLUMNS}
+            types = {m: list(zip(found.columns, map(str, found.types), strict=True)) for m, found in results.items()}
+    tables = [
+        _columns_table(view, VIEW_WORDS[view], VIEW_COLUMNS[view], [pair for table, *pair in columns if table == view])
+        for view in VIEWS
+    ]
+    tables += [_columns_table(f"{m}()", MACRO_WORDS[m], MACRO_COLUMNS[m], types[m]) for m in MACRO_COLUMNS]
     return between_marks("corpus.md", COLUMNS_START, COLUMNS_END, "\n\n".join(tables))
+
+
+def _columns_table(name: str, words: str, declared: Any, types: Any) -> str:
+    """The table of the columns of a view or a macro. types: (column, type of DuckDB) in order."""
+    known = {column.name: column for column in declared}
+    rows = ["| column | type | unit or range | what it is |", "|---|---|---|---|"]
+    for column, kind in types:
+        kind = "STRUCT" if kind.startswith("STRUCT") else kind
+        rows.append(f"| `{column}` | {kind.lower()} | {known[column].unit} | {known[column].meaning} |")
+    return "\n".join([f"### `{name}`", "", words, "", *rows])
 
 
 def training_page() -> str:
@@ -140,9 +157,46 @@ def training_page() -> str:
     return between_marks("training.md", KINDS_START, KINDS_END, "\n".join(table_rows()))
 
 
+def annotators_page() -> str:
+    """The page on annotators with the table of attributes and the table of prices, each between its two marks."""
+    text = (DOCS / "annotators.md").read_text(encoding="utf-8")
+    text = replaced(text, "annotators.md", ATTRIBUTES_START, ATTRIBUTES_END, "\n".join(_attributes()))
+    return replaced(text, "annotators.md", PRICES_START, PRICES_END, "\n".join(_prices()))
+
+
+def _attributes() -> list[str]:
+    from catalogs.vocabulary.voices import CLOSED, LISTS
+
+    rows = ["| attribute | values |", "|---|---|"]
+    rows += [f"| `{name}` | {', '.join(values)}, unsure |" for name, values in CLOSED.items()]
+    for name, (values, most) in LISTS.items():
+        number = f"at most {most} of " if most < len(values) else "any of "
+        rows.append(f"| `{name}` | {number}{', '.join(values)} |")
+    return rows
+
+
+def _prices() -> list[str]:
+    from annotators.prices import known_prices
+
+    rows = [
+        "| model | tier | from | until | text in | audio in | cached in | out | as of |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for price in known_prices():
+        numbers = (f"{float(value):g}" for value in (price.in_text, price.in_audio, price.cached, price.out))
+        days = (str(day or "") for day in (price.first, price.last))
+        rows.append(f"| `{price.model}` | {price.tier} | {' | '.join(days)} | {' | '.join(numbers)} | {price.as_of} |")
+    return rows
+
+
 def between_marks(page: str, first: str, last: str, text: str) -> str:
     """A page with `text` in the place between two marks."""
-    before, start, rest = (DOCS / page).read_text(encoding="utf-8").partition(first)
+    return replaced((DOCS / page).read_text(encoding="utf-8"), page, first, last, text)
+
+
+def replaced(content: str, page: str, first: str, last: str, text: str) -> str:
+    """The content of a page with `text` in the place between two marks."""
+    before, start, rest = content.partition(first)
     _, end, after = rest.partition(last)
     if not start or not end:
         raise ValueError(f"docs/{page} lacks the marks between which generated text stands: {first} and {last}")
@@ -157,6 +211,7 @@ def pages() -> dict[Path, str]:
     found[DOCS / "commands.md"] = commands_page()
     found[DOCS / "corpus.md"] = corpus_page()
     found[DOCS / "training.md"] = training_page()
+    found[DOCS / "annotators.md"] = annotators_page()
     return found
 
 

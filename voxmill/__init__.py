@@ -1,6 +1,6 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`prepare` and `retry` are the functions behind the commands of these names.
+`describe`, `prepare`, `retry` and `verify_corpus` are the functions behind the commands of these names.
 """
 
 from __future__ import annotations
@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING
 from voxcpm.lazy import exported
 
 if TYPE_CHECKING:
+    from annotators.describe import describe
+    from annotators.verify import verify_corpus
     from pipeline.config import load_config
     from pipeline.prepare import prepare
     from pipeline.retry import retry
 
 __version__ = "0.1.0"
 
-_HOMES = {"load_config": "pipeline.config", "prepare": "pipeline.prepare", "retry": "pipeline.retry"}
+_HOMES = {
+    "describe": "annotators.describe",
+    "load_config": "pipeline.config",
+    "prepare": "pipeline.prepare",
+    "retry": "pipeline.retry",
+    "verify_corpus": "annotators.verify",
+}
 
-__all__ = ["load_config", "prepare", "retry"]
+__all__ = ["describe", "load_config", "prepare", "retry", "verify_corpus"]
 
 
 __getattr__ = exported(__name__, _HOMES)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from voxmill.commands import corpus, model, project, train
+from voxmill.commands import corpus, describe, model, project, train
 
 app = typer.Typer(
     name="voxmill",
@@ -42,6 +42,7 @@ def _options(
 
 project.register(app)
 corpus.register(app)
+describe.register(app)
 train.register(app)
 model.register(app)
 
@@ -76,10 +77,11 @@ def main() -> None:
         if os.environ.get("VOXMILL_DEBUG"):
             raise
         sys.stderr.write(f"voxmill: {_explain(error)}\n")
-        raise SystemExit(1) from None
+        # Errors that a script may want to tell apart have their own status.
+        raise SystemExit(getattr(error, "exit_status", 1)) from None
 
 
-_RESUMING = ("prepare", "retry", "describe", "train", "train-codec", "encode", "models", "demo")
+_RESUMING = ("prepare", "retry", "describe", "verify", "train", "train-codec", "encode", "models", "demo")
 """Commands that resume if they are run again."""
 
 

@@ -131,7 +131,11 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
         terminal.say("no kept clip of 2 to 6 s: only the plain layouts are spoken")
     spare_threads(str(checkpoint))
     voice = VoxCPM.from_pretrained(str(checkpoint), load_denoiser=False, device="cpu")
-    layouts: dict[str, dict[str, Any]] = {"plain": {}, "described": {"text": f"(A calm young woman){SENTENCE}"}}
+    # Descriptions as in training: of measured traits, since the corpus is described offline; beside a reference, of the delivery.
+    layouts: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "described": {"text": f"(A woman with a low voice speaks slowly){SENTENCE}"},
+    }
     if clips:
         clip = folder / "a_clip_of_the_corpus.wav"
         samples, rate = corpus.read_audio(clips[0]["segment_id"])

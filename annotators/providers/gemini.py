@@ -5,6 +5,7 @@ Off: following redirects (with the key), hidden repeats under aiohttp, continuat
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,12 @@ class Gemini(Questions):
         self.most_s = MOST_PAUSES * timeout_s
         self._http: httpx2.AsyncClient | None = None
         self._sdk: genai.Client | None = None
+
+    def check(self) -> None:
+        """Raise FatalError without a key or without google-genai."""
+        self.key()
+        if importlib.util.find_spec("httpx2") is None:
+            raise FatalError("google-genai is not installed: install voxmill with the extra `annotate`")
 
     async def send(self, request: Request) -> Reply:
         """Send one request, once. Raises TransientError, RefusedError, QuotaError or FatalError."""

@@ -123,6 +123,9 @@ class RemoteProvider(abc.ABC):
     free: bool = False
     """Whether no request costs money (a server of one's own): no cap is needed."""
 
+    def check(self) -> None:  # noqa: B027 - many need nothing
+        """Raise FatalError if it cannot work here, e.g. without its key. Nothing is sent."""
+
     @abc.abstractmethod
     def group(self, asks: Sequence[Ask]) -> list[Request]:
         """Return requests that ask about each clip once, clips of one speaker together, within the limits of a request."""

@@ -117,7 +117,7 @@ def table_key(parts: Sequence[Corpus]) -> str:
         found.append(load_thresholds(part.path).model_dump_json())
         for record in part.records:
             found += [*(file["path"] for file in record["files"]), *record.get("superseded", ())]
-        files = [*annotation_files(part.path, "descriptions"), *annotation_files(part.path, "decoupled")]
+        files = [path for found in annotation_files(part.path, "descriptions", "decoupled").values() for path in found]
         files += [path for path in (duplicates_path(part.path),) if path.is_file()]
         for path in files:
             about = path.stat()
@@ -163,7 +163,8 @@ def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus,
             _insert(connection, "kept", _numbered(batch, number, by_row=False))
     first = (parts - number) << 40
     gone = replaced_in_units(part.path)
-    for path in annotation_files(part.path, "descriptions"):
+    annotated = annotation_files(part.path, "descriptions", "decoupled")
+    for path in annotated["descriptions"]:
         for batch in _batches(
             path, "descriptions", ["segment_id", *READ, "status", "verdict"], gone.get(path.stem, ())
         ):
@@ -174,7 +175,7 @@ def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus,
             table = pa.table({"segment_id": batch["segment_id"], **caption_columns(batch)}).filter(good)
             _insert(connection, "descriptions", _numbered(table, first))
             first += batch.num_rows
-    for path in annotation_files(part.path, "decoupled"):
+    for path in annotated["decoupled"]:
         columns = ["segment_id", "described_id", "timbre_id", "text", "accepted"]
         for batch in _batches(path, "decoupled", columns, gone.get(path.stem, ())):
             table = batch.set_column(3, "text", no_blanks(batch["text"]))

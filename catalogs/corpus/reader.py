@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -25,26 +26,36 @@ _PART_ROWS = 16_384
 """Number of rows at which `kept_parts` stops merging small units: 7 MB of index."""
 
 
-def annotation_files(root: str | Path, kind: str) -> list[Path]:
-    """Return the files under annotations/ that hold `descriptions` or `decoupled` rows, recognized by their columns.
+def annotation_files(root: str | Path, *kinds: str) -> dict[str, list[Path]]:
+    """Return the files under annotations/ by kind: `descriptions`, `checks` or `decoupled`, recognized by their columns.
 
+    Of two rows of a segment, that of the later file counts: the offline `acoustic` comes first, other passes by name, numbers in
+    it by value (gemini@10 is after gemini@2).
     Files of units that were processed again as a whole are left out: the new unit may have segments of the same ids. If a unit was
     processed again in part, the caller must leave out the rows of `replaced_segments`.
     """
     import pyarrow.parquet as pq
 
     base = Path(root) / "annotations"
-    found = []
+    found: dict[str, list[Path]] = {kind: [] for kind in kinds}
     replaced = committed_units(root) - {record["unit_id"] for record in read_records(root)}
-    for path in sorted(base.rglob("*.parquet")):
+    for path in sorted(base.rglob("*.parquet"), key=lambda path: _precedence(base, path)):
         if path.stem not in replaced and not any(
             part.startswith((".", "tmp")) for part in path.relative_to(base).parts
         ):
             with reading(path):
                 # By name only: other tools write the same columns with types that a cast converts, e.g. large strings.
-                if required(kind) <= set(pq.read_schema(path).names):
-                    found.append(path)
+                names = set(pq.read_schema(path).names)
+            for kind in kinds:
+                if required(kind) <= names:
+                    found[kind].append(path)
     return found
+
+
+def _precedence(base: Path, path: Path) -> tuple[bool, list[tuple[str, int]], str]:
+    name = path.relative_to(base).parts[0]
+    pieces = [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
+    return name != "acoustic", pieces, str(path)
 
 
 def replaced_segments(root: str | Path, record: Mapping[str, Any]) -> set[str]:
@@ -152,7 +163,7 @@ class Corpus:
         return references.take(pa.array(sorted(rows.values()), pa.int64()))
 
     def annotations(self, kind: str) -> pa.Table:
-        """Return all rows of `descriptions` or `decoupled` that later passes have made so far, keyed by segment_id.
+        """Return all rows of `descriptions`, `checks` or `decoupled` that later passes have made so far, keyed by segment_id.
 
         Rows of replaced segments (another attempt, --redo) stay on the disk and are left out.
         """
@@ -161,7 +172,7 @@ class Corpus:
         schema, gone = SCHEMAS[kind], replaced_in_units(self.path)
         parts = [
             without(read_rows(path, schema), "segment_id", gone.get(path.stem, ()))
-            for path in annotation_files(self.path, kind)
+            for path in annotation_files(self.path, kind)[kind]
         ]
         if not parts:
             return schema.empty_table()

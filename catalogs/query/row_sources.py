@@ -49,7 +49,7 @@ def replaced_sql(root: Path, kind: str, files: Mapping[str, Sequence[Path]], old
 
     Empty if there are none. older: the records of units that hold such sources.
     """
-    if kind in ("descriptions", "decoupled"):
+    if kind in ("descriptions", "checks", "decoupled"):
         unit_of = {record["unit_id"]: record for record in older}
         made = [
             (str(path), str(root / file["path"]), source)

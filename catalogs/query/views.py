@@ -1,6 +1,6 @@
-"""The catalog: DuckDB views over the committed files of a corpus, for queries and reports.
+"""The catalog: DuckDB views and macros over the committed files of a corpus, for queries and reports.
 
-`catalog.duckdb` holds only views, which name files by absolute path. It is built in a draft folder and renamed into place, so the
+`catalog.duckdb` holds no rows: its views name files by absolute path. It is built in a draft folder and renamed into place, so the
 pipeline never holds it open and readers never wait for a lock. If a corpus was moved or has new units, the catalog must be rebuilt:
 `query` does this automatically, `voxmill catalog CORPUS` does it for other DuckDB clients.
 """
@@ -33,7 +33,9 @@ from catalogs.corpus.thresholds import Thresholds, load_thresholds, save_thresho
 from catalogs.files import file_sha256
 from catalogs.nearest import nearest
 from catalogs.query.comments import comments_sql, with_comments
+from catalogs.query.macros import macros_sql
 from catalogs.query.row_sources import columns_sql, list_sql, present_pairs_sql, quoted, replaced_sql, rows_sql
+from catalogs.query.view_columns import MACRO_WORDS
 
 if TYPE_CHECKING:
     import duckdb
@@ -43,6 +45,7 @@ VIEWS = (
     "segments",
     "reference_pairs",
     "descriptions",
+    "checks",
     "decoupled",
     "quarantine",
     "units",
@@ -60,7 +63,9 @@ _RECORD = pa.schema(
         ("stats", pa.string()),
     ]
 )
-_FILES = ("recordings", "index", "references", "descriptions", "decoupled", "quarantine", "duplicates")
+_LATER = ("descriptions", "checks", "decoupled")
+"""Kinds of files that later passes make, below annotations/."""
+_FILES = ("recordings", "index", "references", *_LATER, "quarantine", "duplicates")
 _SCHEMAS = {kind: SCHEMAS[kind] for kind in _FILES} | {"records": _RECORD}
 
 
@@ -125,6 +130,7 @@ def _sql(connection: duckdb.DuckDBPyConnection, root: Path, files: dict[str, lis
         "version": str(SCHEMA_VERSION),
         "columns_segments": columns_sql(INDEX.names),
         "cause": cause_sql(),
+        "macros": macros_sql(),
         "comments": comments_sql(),
         "replaced": f"CAST({list_sql(replaced_sources(root))} AS VARCHAR[])",
     }
@@ -151,8 +157,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
             if file["kind"] in files:
                 files[file["kind"]].append(root / file["path"])
     files["quarantine"] += sorted((root / "quarantine" / "now").glob("*.parquet"))
-    for kind in ("descriptions", "decoupled"):
-        files[kind] = annotation_files(root, kind)
+    files |= annotation_files(root, *_LATER)
     files["duplicates"] = [path for path in (duplicates_path(root),) if path.is_file()]
     return files
 
@@ -161,7 +166,9 @@ def _state(root: Path, files: dict[str, list[Path]], limits: Thresholds) -> str:
     """Return a hash of everything that the views are built from: if it differs, the catalog is out of date."""
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     listed = "\n".join(str(path) for kind in sorted(files) for path in files[kind])
-    return short_hash(str(root), listed, limits.model_dump_json(), template, comments_sql(), *replaced_sources(root))
+    return short_hash(
+        str(root), listed, limits.model_dump_json(), template, macros_sql(), comments_sql(), *replaced_sources(root)
+    )
 
 
 def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
@@ -303,7 +310,10 @@ def _explain(connection: duckdb.DuckDBPyConnection, error: Exception) -> str:
         return f"a query reads files of its corpus only, not {file.group(1) if file else 'others'}; open them in your own DuckDB"
     tables = re.search(r"Table with name (\S+) does not exist", text)
     if tables:
-        return _unknown("table", tables.group(1).strip('"'), VIEWS)
+        name = tables.group(1).strip('"')
+        if name.lower() in MACRO_WORDS:
+            return f"{name} is a macro, not a table; write {name.lower()}()"
+        return _unknown("table", name, VIEWS)
     columns = re.search(r'Referenced column "([^"]+)" (?:was )?not found', text) or re.search(
         r'does not have a column named "([^"]+)"', text
     )

@@ -21,6 +21,9 @@ CREATE VIEW descriptions AS
 -- Rows of segments that were replaced (--redo, retry) stay on the disk but are left out.
 SELECT $columns_descriptions FROM $files_descriptions SEMI JOIN (SELECT segment_id FROM $files_index) USING (segment_id);
 
+CREATE VIEW checks AS
+SELECT $columns_checks FROM $files_checks SEMI JOIN (SELECT segment_id FROM $files_index) USING (segment_id);
+
 CREATE VIEW decoupled AS
 SELECT $columns_decoupled FROM $files_decoupled SEMI JOIN (SELECT segment_id FROM $files_index) USING (segment_id);
 
@@ -106,5 +109,7 @@ ORDER BY step, seconds DESC, reason;
 
 CREATE VIEW catalog_info AS
 SELECT $state AS state, $root AS root, $version AS schema_version;
+
+$macros
 
 $comments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,12 @@ class ClipMaker:
         self._made: dict[str, Clip] = {}
 
     def pick(
-        self, connection: duckdb.DuckDBPyConnection, where: str, count: int, order: str = "", given: str | None = None
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        where: str,
+        count: int,
+        order: str = "",
+        given: str | Sequence[str] | None = None,
     ) -> list[Clip]:
         """Return up to `count` clips of segments with audio that match `where`: an arbitrary but deterministic choice.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from catalogs.files import is_full_disk, write_atomically
 from catalogs.query.views import asking, connect
 from catalogs.report.charts import Histogram, histogram_svg, number_text
 from catalogs.report.clips import ClipMaker
+from catalogs.report.descriptions import descriptions_section
 from catalogs.settings import read_yaml
 from catalogs.vocabulary.languages import language, language_name
 from catalogs.weights import registry, verify
@@ -63,6 +65,12 @@ class ReportError(RuntimeError):
 
 
 def _render(values: dict[str, Any]) -> str:
+    return str(_template().render(values))
+
+
+@cache
+def _template() -> Any:
+    """Return the compiled page. To compile it takes longer than to fill it in."""
     try:
         import jinja2
     except ImportError:
@@ -70,8 +78,14 @@ def _render(values: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"duration": duration_text, "number": number_text, "percent": _percent, "count": _count}
-    return environment.get_template("report.html").render(values)
+    environment.filters |= {
+        "duration": duration_text,
+        "number": number_text,
+        "percent": _percent,
+        "count": _count,
+        "usd": _usd,
+    }
+    return environment.get_template("report.html")
 
 
 def _percent(share: float | None) -> str:
@@ -80,6 +94,12 @@ def _percent(share: float | None) -> str:
 
 def _count(value: float | None) -> str:
     return f"{value or 0:,.0f}"
+
+
+def _usd(dollars: float | None) -> str:
+    if dollars is None:
+        return ""
+    return f"${dollars:,.2f}" if dollars >= 100 or dollars == 0 else f"${dollars:,.4f}"
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
@@ -103,6 +123,7 @@ def _gather(root: Path, connection: duckdb.DuckDBPyConnection, audio_bytes: int)
         "charts": _charts(connection, thresholds),
         "kept_clips": clips.pick(connection, "kept AND duration_s >= 1.5", _KEPT_CLIPS, _VARIED)
         or clips.pick(connection, "kept", _KEPT_CLIPS),
+        "descriptions": descriptions_section(root, connection, clips),
         "rejected_clips": _rejected_clips(clips, connection, funnel),
         "pair_clips": _pair_clips(clips, connection),
         "speakers": _rows(connection, _SPEAKERS),
@@ -115,7 +136,6 @@ def _gather(root: Path, connection: duckdb.DuckDBPyConnection, audio_bytes: int)
         ),
         "licenses": _rows(connection, _LICENSES),
         "weights": _weights(settings),
-        "descriptions": _rows(connection, _DESCRIPTIONS),
         "thresholds": [
             (rule.words, rule.column, "at least" if rule.side == "below" else "at most", number_text(limit))
             for rule, limit in thresholds.limits()
@@ -322,12 +342,4 @@ FROM reference_pairs JOIN segments USING (segment_id) WHERE kept
 _LICENSES = """
 SELECT coalesce(license, 'not stated') AS license, count(*) AS recordings, sum(duration_s) AS seconds
 FROM recordings GROUP BY ALL ORDER BY seconds DESC
-"""
-
-_DESCRIPTIONS = """
-SELECT annotator, coalesce(model, '') AS model, count(*) AS rows, count(*) FILTER (verdict = 'agree') AS agree,
-    count(*) FILTER (verdict = 'repaired') AS repaired, count(*) FILTER (verdict = 'dropped') AS dropped,
-    count(*) FILTER (status <> 'ok') AS failed, sum(coalesce(tokens_in, 0) + coalesce(tokens_out, 0)) AS tokens,
-    sum(cost_usd) AS cost_usd
-FROM descriptions GROUP BY ALL ORDER BY rows DESC
 """

@@ -68,6 +68,7 @@ def test_each_answer_belongs_to_its_clip(root: Path, options: PassOptions) -> No
             "en",
         )
         assert row["attributes"]["gender"] == "female" and row["attributes"]["texture"] == ["warm"]  # type: ignore[index]
+        assert row["attributes"]["age"] is None and row["labels"]["age"] == row["labels"]["pitch_range"] == "unsure"  # type: ignore[index]
 
 
 def test_the_cap_is_kept_and_a_higher_one_continues(tmp_path: Path, options: PassOptions) -> None:

@@ -123,12 +123,12 @@ def test_every_chosen_clip_is_chosen_once(count: int, seed: int, expressive: flo
     assert len(chosen) == len(found) == len(set(chosen)) <= count
 
 
-def test_a_corpus_without_measures_selects_rare_ages_only() -> None:
+def test_without_measures_rare_ages_and_a_share_by_chance_are_chosen() -> None:
     rows = [{"segment_id": str(n), "age": "child" if n == 3 else None} for n in range(9)]
-    assert ids(rows, order(kept(rows))) == ["3"]
-    assert len(order(kept([]))) == 0
+    found = ids(rows, order(kept(rows)))
+    assert "3" in found and len(found) in (4, 5) and len(order(kept([]))) == 0
     table = next(kept(rows, 1)(["segment_id"]))
-    assert selected(kept(rows))(table).column("segment_id").to_pylist() == ["3"]
+    assert set(selected(kept(rows))(table).column("segment_id").to_pylist()) == set(found)
 
 
 def test_shares_that_are_none_are_refused() -> None:

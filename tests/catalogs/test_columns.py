@@ -11,12 +11,13 @@ import pytest
 from corpus_builders import make_unit
 
 from catalogs.corpus import commit, shards
-from catalogs.corpus.columns import VIEW_COLUMNS, Measures
+from catalogs.corpus.columns import Measures
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import INDEX, SCHEMAS, fill, is_readable, segments_schema
 from catalogs.corpus.shards import to_table
 from catalogs.corpus.thresholds import Thresholds, apply_thresholds
+from catalogs.query.view_columns import VIEW_COLUMNS
 from catalogs.query.views import query
 from catalogs.report.report import build_report
 from pipeline.records import Segment

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_builders import FINGERPRINT, make_unit, verdict
 
-from catalogs.corpus.columns import VIEW_COLUMNS, VIEW_WORDS
 from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, quarantine_now
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, UNITS
 from catalogs.corpus.shards import to_table
 from catalogs.corpus.thresholds import Thresholds
+from catalogs.query.view_columns import VIEW_COLUMNS, VIEW_WORDS
 from catalogs.query.views import VIEWS, QueryError, build_catalog, catalog_path, connect, query
 
 CONTRACT = {

@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from annotators.providers import ANNOTATORS, REMOTE
 from catalogs.corpus.commit import create_corpus
 from catalogs.report.report import ReportError, _weights
 from catalogs.weights import registry, verify
@@ -38,7 +39,7 @@ def test_a_paragraph_of_help_is_broken_by_the_terminal_and_not_by_the_source() -
 
 def test_describe_offers_only_annotators_that_exist() -> None:
     help_text = CliRunner().invoke(app, ["describe", "--help"]).stdout
-    assert "acoustic" in help_text and "gemini" not in help_text and "openai" not in help_text
+    assert all(name in help_text for name in (*ANNOTATORS.ours, *REMOTE.ours)) and "openai" not in help_text
 
 
 def test_a_query_as_json_keeps_columns_of_one_name_and_prints_no_table(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from voxmill import cli
 @pytest.mark.parametrize(
     ("arguments", "function", "line"),
     [
-        (["describe", "corpus"], "annotators.runner.describe_corpus", "Stopped. Run the same command to resume."),
+        (["describe", "corpus"], "annotators.describe.describe_corpus", "Stopped. Run the same command to resume."),
         (["query", "corpus", "select 1"], "catalogs.query.views.query", "Stopped."),
     ],
 )

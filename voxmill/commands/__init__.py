@@ -1,1 +1,1 @@
-"""The commands by subject: project (doctor, models, demo), corpus, train, model."""
+"""The commands by subject: project (doctor, models, demo), corpus, describe, train, model."""

@@ -1,4 +1,4 @@
-"""Commands that make, inspect and check a corpus: prepare, describe, catalog, query, report, fsck."""
+"""Commands that make, inspect and check a corpus: prepare, retry, catalog, query, report, fsck."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CorpusArgument = Annotated[Path, typer.Argument(help="A corpus folder.", metavar
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (prepare, retry, describe, catalog, query, report, fsck):
+    for command in (prepare, retry, catalog, query, report, fsck):
         app.command()(command)
 
 
@@ -111,28 +111,6 @@ def retry(
     with PrepareProgress(terminal) as progress:
         summary = run(corpus, settings_of(corpus, overrides), stage, causes, progress)
     terminal.result(asdict(summary))
-
-
-def describe(
-    corpus: CorpusArgument,
-    annotator: Annotated[
-        str,
-        typer.Option(
-            help="acoustic (offline, from measured scores), or another package's: its entry point or module:Class."
-        ),
-    ] = "acoustic",
-    as_json: JsonOption = False,
-) -> None:
-    """Describe the voices and styles of the kept segments. Run the same command to resume.
-
-    Example:  voxmill describe corpus --annotator acoustic
-    """
-    from annotators.runner import describe_corpus
-
-    terminal = Terminal(as_json)
-    stats = describe_corpus(corpus, annotator)
-    terminal.say(stats.line)
-    terminal.result(asdict(stats))
 
 
 def catalog(
