@@ -82,7 +82,8 @@ def _label(value: object) -> str:
 def _near(stated: object, true: float) -> bool:
     if not isinstance(stated, int | float) or isinstance(stated, bool):
         return False
-    return abs(stated - true) <= max(CANARY_S, CANARY_SHARE * true)
+    # An integer may be too long for a float.
+    return 0 <= stated <= 1e6 and abs(stated - true) <= max(CANARY_S, CANARY_SHARE * true)
 
 
 def read_answer(answer: Mapping[str, Any], languages: Sequence[str] = ("en", "zh")) -> Reading:
@@ -195,8 +196,12 @@ def _strings(said: object) -> list[str]:
 
 
 def _line(text: object) -> str:
-    """Return text in one line without control signs."""
-    return " ".join("".join(s if unicodedata.category(s) != "Cc" else " " for s in str(text)).split())
+    """Return text in one line without control signs, halves of surrogate pairs and marks that turn its direction."""
+    return " ".join("".join(" " if _is_control(sign) else sign for sign in str(text)).split())
+
+
+def _is_control(sign: str) -> bool:
+    return unicodedata.category(sign) in ("Cc", "Cs") or "\u202a" <= sign <= "\u202e" or "\u2066" <= sign <= "\u2069"
 
 
 def _canonical(text: str) -> str:

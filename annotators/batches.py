@@ -22,13 +22,26 @@ from annotators.pass_options import (
 )
 from annotators.plan import Planned, Planner
 from annotators.prices import Tariff
-from annotators.providers.remote import Ask, BatchProvider, FatalError, QuotaError, RemoteError, Reply, Request
+from annotators.providers.remote import (
+    Ask,
+    BatchProvider,
+    FatalError,
+    JobFailedError,
+    QuotaError,
+    RefusedError,
+    RemoteError,
+    Reply,
+    Request,
+    TransientError,
+)
 from annotators.retries import RULES, event_of, wait_s
 from catalogs.files import one_line
 
 JOB_BYTES = 128 << 20
 """Audio of one job: it is held in memory while the job is created. Services refuse several large files in a row."""
 JOB_REQUESTS = 2000
+LONGEST_DAYS = 3
+"""Days (UTC) after the first on which a job may be worked on: it ends after 48 hours."""
 T = TypeVar("T")
 
 
@@ -65,6 +78,10 @@ class _Batches:
         """Finish the creation of jobs whose process was killed. The service is asked for the job first."""
         for job in claim_jobs(self._ledger):
             rows = requests_of(self._ledger, job.display_name)
+            if not rows:
+                # It was given up, and the process was killed before it noted that.
+                set_job(self._ledger, job.display_name, FAILED)
+                continue
             name = await self._retried(lambda job=job: self._provider.find_job(job.display_name))  # type: ignore[misc]
             if name is None:
                 requests = await asyncio.to_thread(self._rebuilt, rows)
@@ -84,7 +101,7 @@ class _Batches:
             asks |= {ask.key: ask for ask in self._planner.asks(places)}
             if wanted <= asks.keys():
                 return [Request(request, tuple(asks[key] for key in keys)) for request, _, keys in rows]
-        return [] if not wanted else None
+        return None
 
     async def collect(self) -> bool:
         """Store the replies of jobs that are ready. Return True if there was one. The number of the others is in the counts."""
@@ -97,7 +114,7 @@ class _Batches:
                 continue
             self.stats.jobs_running -= 1
             for request, attempt, _ in requests_of(self._ledger, job.display_name):
-                other = await asyncio.to_thread(self._settle, request, attempt, found.get(request)) or other
+                other = await asyncio.to_thread(self._settle, job, request, attempt, found.get(request)) or other
             set_job(self._ledger, job.display_name, DONE)
         if other is not None:
             raise OtherModelError(
@@ -111,24 +128,21 @@ class _Batches:
         name = job.name
         try:
             found = await self._retried(lambda: self._provider.collect(name))
-        except CannotWorkError as stop:
-            # A failed job and a bad key look alike. If the service still finds the job, it is the job that failed.
-            if await self._retried(lambda: self._provider.find_job(job.display_name)) is None:
-                raise
+        except JobFailedError as error:
             for request, attempt, _ in requests_of(self._ledger, job.display_name):
-                self._ledger.lose(request, attempt, f"the job failed: {stop}")
-            set_job(self._ledger, job.display_name, FAILED, error=str(stop))
+                self._ledger.lose(request, attempt, f"the job failed: {one_line(error)}")
+            set_job(self._ledger, job.display_name, FAILED, error=one_line(error))
             return {}
         return None if found is None else dict(found)
 
-    def _settle(self, request: str, attempt: int, result: Reply | str | None) -> str | None:
+    def _settle(self, job: Job, request: str, attempt: int, result: Reply | str | None) -> str | None:
         """Settle one request of a job. Return the model if another one answered."""
         if result is None:
             self._ledger.lose(request, attempt, "missing from the results of its job")
         elif isinstance(result, str):
             self._ledger.release(request, attempt, result)
         else:
-            cost = self._prices.cost(result.usage, self._options.day())
+            cost = self._prices.cost(result.usage, job.day, self._options.day(), LONGEST_DAYS)
             other = self._provider.answered_by_another(result.model_version)
             self._ledger.answer(request, attempt, result, cost, OTHER_MODEL if other else None)
             return (result.model_version or "an unnamed model") if other else None
@@ -174,7 +188,7 @@ class _Batches:
         if self.stats.cap_reached:
             return None
         request = planned.request
-        hold = self._prices.bound(self._provider.bound(request), self._options.day())
+        hold = self._prices.bound(self._provider.bound(request), self._options.day(), LONGEST_DAYS)
         found = self._ledger.reserve(request.id, request.keys, hold, planned.replies, self._options.vote)
         self.stats.cap_reached = found is Refusal.CAP
         return found if isinstance(found, int) else None
@@ -191,19 +205,27 @@ class _Batches:
 
     async def _created(self, display_name: str, requests: list[Request]) -> str:
         """Create a job, or find it if an earlier try created it without our hearing of it."""
-        first = True
+        tried = unsure = False
 
         async def once() -> str:
-            nonlocal first
+            nonlocal tried, unsure
             # Creation is not idempotent: after a failed try, the job may exist.
-            found = None if first else await self._provider.find_job(display_name)
-            first = False
-            return found or await self._provider.create_job(display_name, requests)
+            found = await self._provider.find_job(display_name) if tried else None
+            tried = True
+            try:
+                return found or await self._provider.create_job(display_name, requests)
+            except TransientError:
+                unsure = True
+                raise
+            except RefusedError as error:
+                raise FatalError(f"a job was refused ({one_line(error)})") from None
 
         try:
             return await self._retried(once)
         except (QuotaUsedError, CannotWorkError) as stop:
-            self._drop(display_name, str(stop))
+            # A job that may exist is looked for by the next run, otherwise it would be paid for and created again.
+            if not unsure:
+                self._drop(display_name, str(stop))
             raise
 
     def _drop(self, display_name: str, error: str) -> None:
@@ -224,6 +246,8 @@ class _Batches:
                 ) from None
             except FatalError as error:
                 raise CannotWorkError(f"{one_line(error)}: correct it, then run the same command again") from None
+            except JobFailedError:
+                raise
             except RemoteError as error:
                 event = event_of(error)
                 tried[event] += 1

@@ -21,6 +21,8 @@ from catalogs.corpus.shards import Shard
 
 RATE = 16_000
 """Sample rate that is sent, in Hz. Services reduce audio to this rate or less."""
+MOST_S = 1e6
+"""Seconds; no clip is longer."""
 Chosen = Callable[[pa.Table], pa.Table]
 """Returns the rows (INDEX columns) that are to be described, of the kept rows of whole units."""
 
@@ -48,10 +50,15 @@ def units_of(corpus: Corpus, chosen: Chosen | None = None) -> Iterator[tuple[str
             (r for r in rows if r[0] is not None), key=lambda r: Path(r[0]).name.split(".")[0]
         ):
             places = [
-                Place(segment, shard, row, speaker, language, seconds or 0.0, ids is None or segment in ids)
+                Place(segment, shard, row, speaker, language, seconds_of(seconds), ids is None or segment in ids)
                 for shard, row, segment, speaker, language, seconds in members
             ]
             yield unit, sorted(places, key=lambda place: (place.speaker or "", place.shard, place.row))
+
+
+def seconds_of(length: float | None) -> float:
+    """Return the length of a clip as its row states it, in seconds; 0 for one that cannot be."""
+    return length if length is not None and 0 <= length < MOST_S else 0.0
 
 
 def audio_of(corpus: Corpus, places: Sequence[Place]) -> list[bytes]:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from math import ceil
 from typing import Any, TypeVar
 
@@ -57,6 +58,8 @@ class Delivery:
         self._asking: set[asyncio.Task[bool]] = set()
         self._transfers: set[asyncio.Task[Any]] = set()
         self.stop: PassStoppedError | None = None
+        self.failure: BaseException | None = None
+        """Error of the ledger that ended the pass: the tasks that would have raised it were cancelled."""
         self.stopped = False
         """Whether nothing more is sent."""
 
@@ -145,6 +148,11 @@ class Delivery:
             await self.ledger(self._ledger.sent, request.id, attempt)
             self._stats.requests += 1
             return await self._send(request, attempt, hold)
+        except BaseException as error:
+            # A ledger that cannot store this reply (a full disk) will not store the next: it must not be paid for.
+            self.failure = self.failure or error
+            self.halt()
+            raise
         finally:
             async with self._room:
                 self._in_flight -= 1
@@ -170,6 +178,7 @@ class Delivery:
 
     async def _send(self, request: Request, attempt: int, hold: int) -> Reply | RemoteError:
         """Send once and settle in the ledger."""
+        day = self._options.day()
         try:
             reply = await self._provider.send(request)
         except RemoteError as error:
@@ -190,12 +199,15 @@ class Delivery:
                 )
                 return RemoteError(type(error).__name__)
             raise
-        await self._store(request, attempt, hold, reply)
+        await self._store(request, attempt, hold, reply, day)
         return reply
 
-    async def _store(self, request: Request, attempt: int, hold: int, reply: Reply) -> None:
-        cost = self._tariff.cost(reply.usage, self._options.day())
+    async def _store(self, request: Request, attempt: int, hold: int, reply: Reply, sent: date) -> None:
+        cost = self._tariff.cost(reply.usage, sent, self._options.day())
         other = self._provider.answered_by_another(reply.model_version)
+        if other and cost is not None:
+            # Its price is not known here, so the whole hold is counted.
+            cost = max(cost, hold)
         await self.ledger(self._ledger.answer, request.id, attempt, reply, cost, OTHER_MODEL if other else None)
         if cost is not None and cost > hold > 0:
             # The worst case was too low: from now on more is held.

@@ -11,9 +11,9 @@ from pathlib import Path
 from annotators.clips import units_of
 from annotators.ledger import Ledger
 from annotators.outcomes import outcome_of, parser_of
-from annotators.pass_options import LEDGER, PassOptions, pass_name
-from annotators.prices import Price, Tariff, tariff, usd
-from annotators.providers.remote import Ask, BatchProvider, RemoteProvider, Request, Tokens
+from annotators.pass_options import LEDGER, PassOptions, pass_name, tariff_of
+from annotators.prices import Price, Tariff, usd
+from annotators.providers.remote import Ask, RemoteProvider, Request, Tokens
 from catalogs.corpus.reader import Corpus
 
 OUT_PER_CLIP = 520
@@ -68,8 +68,7 @@ def estimate(root: str | Path, provider: RemoteProvider, options: PassOptions | 
     Clips are counted as answered only if an earlier run knows them. Raises PriceError for an unknown price, CorpusError.
     """
     options = options or PassOptions()
-    tier = options.tier or ("batch" if isinstance(provider, BatchProvider) else "standard")
-    prices = tariff(provider.model, tier, free=provider.free, extra=options.prices)
+    prices = tariff_of(provider, options)
     corpus = Corpus(root)
     name = pass_name(provider, options)
     path = options.ledger or corpus.path / "annotations" / name / LEDGER

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
 from annotators.ledger import Ledger
 from annotators.owners import is_alive
@@ -20,6 +21,12 @@ class Job:
     name: str | None
     state: str
     owner: str
+    created_at: float
+
+    @property
+    def day(self) -> date:
+        """Day (UTC) on which its creation began."""
+        return datetime.fromtimestamp(self.created_at, UTC).date()
 
 
 def start_job(ledger: Ledger, display_name: str, requests: Sequence[tuple[str, int]]) -> None:
@@ -48,7 +55,7 @@ def set_job(ledger: Ledger, display_name: str, state: str, name: str | None = No
 def jobs_of(ledger: Ledger, state: str) -> list[Job]:
     """Return the jobs of the ledger's scope in a state, oldest first."""
     rows = ledger.rows(
-        "select display_name, name, state, owner from jobs where scope = ? and state = ? order by created_at",
+        "select display_name, name, state, owner, created_at from jobs where scope = ? and state = ? order by created_at",
         (ledger.scope, state),
     )
     return [Job(*row) for row in rows]

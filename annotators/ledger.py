@@ -20,10 +20,13 @@ from typing import Any
 from annotators.ledger_file import LedgerError, LedgerFile
 from annotators.owners import is_alive, this_process
 from annotators.providers.remote import Reply, Tokens
+from catalogs.files import one_line
 
 RESERVED, SENT, ANSWERED, RELEASED, UNKNOWN = "reserved", "sent", "answered", "released", "unknown"
 OTHER_MODEL = "another model answered"
 """Error of a paid reply that must not be used."""
+OPEN_S = 7200.0
+"""Seconds after which a request of a process that cannot be seen is taken for dead. No request lasts as long."""
 _CHUNK = 500
 
 
@@ -89,14 +92,22 @@ class Ledger(LedgerFile):
 
         Requests of a job stay: the job is collected later, by any process.
         """
-        open_rows = "select id, attempt, state, owner from requests where state in ('reserved', 'sent') and job is null"
-        owners = {row[3] for row in self.rows(open_rows)}
-        dead = {owner for owner in owners if owner != self.owner and not is_alive(owner)}
+        columns = "id, attempt, state, owner, reserved_at"
+        open_rows = f"select {columns} from requests where state in ('reserved', 'sent') and job is null"
+        newest: dict[str, float] = {}
+        for *_, owner, reserved_at in self.rows(open_rows):
+            newest[owner] = max(newest.get(owner, 0.0), reserved_at)
+        old = time.time() - OPEN_S
+        dead = {
+            owner
+            for owner, reserved_at in newest.items()
+            if owner != self.owner and not is_alive(owner, hidden=reserved_at > old)
+        }
         if not dead:
             return 0
         with self.writing() as db:
             found = [row for row in db.execute(open_rows) if row[3] in dead]
-            for request, attempt, state, _ in found:
+            for request, attempt, state, *_ in found:
                 self._settle(db, request, attempt, UNKNOWN if state == SENT else RELEASED, "the process was killed")
         return len(found)
 
@@ -155,10 +166,10 @@ class Ledger(LedgerFile):
             db.execute(
                 "update requests set model_version = ?, usage = ?, finish = ?, reply = ? where id = ? and attempt = ?",
                 (
-                    reply.model_version,
-                    json.dumps(asdict(reply.usage)) if reply.usage else None,
-                    reply.finish,
-                    zlib.compress(reply.raw.encode()),
+                    _clean(reply.model_version),
+                    json.dumps(asdict(reply.usage)) if reply.usage and reply.usage.possible else None,
+                    _clean(reply.finish),
+                    zlib.compress(reply.raw.encode("utf-8", "surrogatepass")),
                     request,
                     attempt,
                 ),
@@ -196,7 +207,7 @@ class Ledger(LedgerFile):
         )
         db.execute(
             "update requests set state = ?, cost = ?, error = ?, settled_at = ? where id = ? and attempt = ?",
-            (state, now_spent, error, time.time(), request, attempt),
+            (state, now_spent, _clean(error), time.time(), request, attempt),
         )
 
     def history(self, keys: Iterable[str]) -> dict[str, list[Entry]]:
@@ -211,9 +222,15 @@ class Ledger(LedgerFile):
                 part,
             ):
                 request, attempt, state, count, cost, error, model, settled = rest
-                tokens = Tokens(**json.loads(usage)) if usage else None
+                tokens = self._tokens(usage) if usage else None
                 found[key].append(Entry(request, attempt, state, count, cost, error, model, tokens, settled))
         return dict(found)
+
+    def _tokens(self, usage: str) -> Tokens:
+        try:
+            return Tokens(**json.loads(usage))
+        except (ValueError, TypeError) as error:
+            raise self.damaged(f"the usage of a request: {one_line(error)}") from None
 
     def reply(self, request: str, attempt: int) -> tuple[str, list[str]]:
         """Return a stored reply as received, and the keys that it was asked about, in order. Raises LedgerError without a reply."""
@@ -221,7 +238,10 @@ class Ledger(LedgerFile):
         if not found or found[0][0] is None:
             raise LedgerError(f"no reply of request {request[:12]} is in the ledger {self.path}")
         keys = self.rows("select key from items where request = ? and attempt = ? order by place", (request, attempt))
-        return zlib.decompress(found[0][0]).decode(), [key for (key,) in keys]
+        try:
+            return zlib.decompress(found[0][0]).decode("utf-8", "surrogatepass"), [key for (key,) in keys]
+        except (zlib.error, ValueError, TypeError) as error:
+            raise self.damaged(f"the reply of request {request[:12]}: {one_line(error)}") from None
 
     def clips(self, unit: str, vote: int, identity: str) -> dict[str, str]:
         """Return the key of each segment of a unit that is known for this identity of a provider."""
@@ -253,6 +273,11 @@ class Ledger(LedgerFile):
         )
         unknown = next((cost for state, _, cost in states if state == UNKNOWN), 0)
         return Totals(cap, spent, held, unknown, {state: count for state, count, _ in states})
+
+
+def _clean(text: str | None) -> str | None:
+    """Return text that a database takes: a service may send half of a surrogate pair."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
 
 
 def _chunks(keys: Iterable[str]) -> Iterator[list[str]]:

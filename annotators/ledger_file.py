@@ -71,7 +71,12 @@ class LedgerFile:
         # FULL: a commit that precedes money must survive a power cut.
         for pragma in ("journal_mode=wal", "synchronous=full", "trusted_schema=off"):
             self._connection.execute(f"pragma {pragma}")
-        found = self._connection.execute("pragma user_version").fetchone()[0]
+        # One statement sees one moment: another process may be creating the file.
+        found, tables = self._connection.execute(
+            "select (select user_version from pragma_user_version), (select count(*) from sqlite_master)"
+        ).fetchone()
+        if found == 0 and tables:
+            raise LedgerError(f"{self.path} is a database of another program: give the ledger another path")
         if found > _VERSION:
             raise LedgerError(f"the ledger {self.path} has version {found}, newer than {_VERSION}: update voxmill")
         if found < _VERSION:
@@ -84,13 +89,10 @@ class LedgerFile:
             yield
         except sqlite3.OperationalError as error:
             raise LedgerError(
-                f"the ledger {self.path} cannot be used ({one_line(error)}): see disk and permissions"
+                f"the ledger {self.path} cannot be used ({one_line(error)}): check the disk and the permissions"
             ) from None
         except sqlite3.DatabaseError as error:
-            raise LedgerError(
-                f"the ledger {self.path} is damaged ({one_line(error)}): restore it from a copy; "
-                "without it, its replies would be paid for again"
-            ) from None
+            raise self.damaged(one_line(error)) from None
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -116,6 +118,13 @@ class LedgerFile:
         with self.path.with_name(f"{self.path.name}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def damaged(self, what: str) -> LedgerError:
+        """Return the error for content that cannot be read."""
+        return LedgerError(
+            f"the ledger {self.path} is damaged ({what}): restore it from a copy; "
+            "without it, its replies would be paid for again"
+        )
 
     def close(self) -> None:
         """Close the connection."""

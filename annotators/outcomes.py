@@ -26,7 +26,8 @@ UNASKED = "unasked"
 KILLED = "the process was killed"
 _IDENTITY = b"voxmill.identity"
 _NO_REPLY = "failed:no reply: "
-"""Begins the status of a clip that a later run asks about again. Other failures were answered, and are final."""
+_NOT_FINAL = "failed:to be asked alone: "
+"""These two begin the status of a clip that a later run asks about again. Other failures were answered, and are final."""
 Parsed = Callable[[Entry], Mapping[str, VoiceDescription | str]]
 
 
@@ -62,8 +63,10 @@ def outcome_of(key: str, entries: Sequence[Entry], parsed: Parsed) -> Outcome:
     if not usable:
         return Outcome(_unanswered(entries), False, 0, _refused_in_group(entries), is_open, entries=tuple(entries))
     last = usable[-1]
-    status = reason if reason.startswith("blocked:") else f"failed:{reason}"
     final = is_final(reason, last.keys, len(usable))
+    status = reason if reason.startswith("blocked:") else f"failed:{reason}"
+    # The pass stopped before the clip was asked about alone. Its unit must not count as complete.
+    status = status if final else f"{_NOT_FINAL}{reason}"
     return Outcome(status, final, len(usable), True, is_open, None, last, tuple(entries))
 
 
@@ -151,7 +154,8 @@ def _fit(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_list(kind):
         return [_fit(item, kind.value_type) for item in value] if isinstance(value, list | tuple) else None
     if pa.types.is_string(kind):
-        return value if isinstance(value, str) else None
+        # A service may send half of a surrogate pair.
+        return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
     return None if isinstance(value, str | list | tuple | Mapping) else value
 
 
@@ -167,27 +171,53 @@ def compile_unit(
 ) -> Counter[str]:
     """Write a unit's Parquet file from the ledger; return its clips by kind of status. No file is written if nothing was asked.
 
-    It has the chosen clips, and the others that were asked about earlier. identity: that of all keys (default: the provider's).
+    It has the chosen clips, and the others that were asked about earlier. A description of an earlier run that asked otherwise
+    (another prompt or other languages) stays until there is one of this run.
+    identity: that of all keys, from which all rows are made (default: the provider's).
     """
     import pyarrow.parquet as pq
 
     parsed = parser_of(ledger, provider)
+    path = parquet_path(root, name, unit)
     with ledger.compiling():
         history = ledger.history(keys.values())
+        earlier = _described(path) if history and identity is None else {}
         rows = []
+        counts: Counter[str] = Counter()
+        made_by = provider.identity if identity is None else identity
         for place in places:
             key = keys.get(place.segment_id, "")
-            if key in history or place.chosen:
-                outcome = outcome_of(key, history.get(key, ()), parsed)
+            kept = earlier.get(place.segment_id)
+            if kept is not None and kept["pass_key"] == key and key in history:
+                kept = None
+            if not (key in history or place.chosen):
+                rows += [kept] if kept else []
+                made_by = "" if kept else made_by
+                continue
+            outcome = outcome_of(key, history.get(key, ()), parsed)
+            counts[kind_of(outcome.status)] += 1
+            if kept and outcome.description is None:
+                rows.append(kept)
+                made_by = ""
+            else:
                 rows.append(description_row(name, provider, place.segment_id, key, outcome))
         if history:
             sink = pa.BufferOutputStream()
-            schema = DESCRIPTIONS.with_metadata(
-                {_IDENTITY: (provider.identity if identity is None else identity).encode()}
-            )
+            schema = DESCRIPTIONS.with_metadata({_IDENTITY: made_by.encode()})
             pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
-            write_in_corpus(root, parquet_path(root, name, unit), sink.getvalue().to_pybytes())
-    return Counter(kind_of(row["status"]) for row in rows)
+            write_in_corpus(root, path, sink.getvalue().to_pybytes())
+    return counts
+
+
+def _described(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of a unit's file that hold a description, by segment."""
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return {}
+    with reading(path):
+        rows = pq.ParquetFile(path).read().to_pylist()
+    return {row["segment_id"]: row for row in rows if row["status"] == "ok"}
 
 
 def parquet_path(root: Path, name: str, unit: str) -> Path:
@@ -212,6 +242,6 @@ def settled_unit(path: Path, places: Sequence[Place], identity: str) -> Counter[
         columns = file.read(columns=["segment_id", "status"])
     found = dict(zip(*(columns.column(name).to_pylist() for name in ("segment_id", "status")), strict=True))
     statuses = [found.get(place.segment_id, UNASKED) for place in places if place.chosen]
-    if any(status == UNASKED or status.startswith(_NO_REPLY) for status in statuses):
+    if any(status == UNASKED or status.startswith((_NO_REPLY, _NOT_FINAL)) for status in statuses):
         return None
     return Counter(kind_of(status) for status in statuses)

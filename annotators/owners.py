@@ -29,9 +29,12 @@ def this_process() -> str:
     return f"{os.getpid()}:{_start(os.getpid())}:{_boot()}:{_namespace()}"
 
 
-def is_alive(owner: str) -> bool:
-    """Return True if the owner still runs. A process of another PID namespace (container) of this boot cannot be seen: it counts
-    as alive, because asking twice costs money."""
+def is_alive(owner: str, hidden: bool = True) -> bool:
+    """Return True if the owner still runs.
+
+    hidden: the answer for a process of another PID namespace (container) of this boot, which cannot be seen. It counts as alive
+    for some time, because asking twice costs money.
+    """
     parts = owner.split(":")
     if len(parts) != 4 or not parts[0].isdigit() or not parts[1]:
         return False
@@ -39,7 +42,7 @@ def is_alive(owner: str) -> bool:
     if boot != _boot():
         return False
     if namespace != _namespace():
-        return True
+        return hidden
     return _start(int(pid)) == start
 
 

@@ -13,12 +13,15 @@ from pathlib import Path
 from annotators.delivery import Delivery
 from annotators.ledger import Ledger
 from annotators.outcomes import compile_unit
-from annotators.pass_options import LEDGER, PassOptions, PassStats, check_cap, pass_name
+from annotators.pass_options import LEDGER, PassOptions, PassStats, check_cap, notices, pass_name, tariff_of
 from annotators.plan import Planner, Unit
-from annotators.prices import Tariff, micro_usd, tariff
+from annotators.prices import Tariff, micro_usd
 from annotators.providers.remote import BatchProvider, RemoteProvider
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.writable import check_writable
+
+MOST_OPEN = 64
+"""Units that are being asked about or compiled at once. Their number bounds the memory, not the speed."""
 
 
 def describe_paid(root: str | Path, provider: RemoteProvider, options: PassOptions | None = None) -> PassStats:
@@ -50,9 +53,11 @@ def open_pass(root: str | Path, provider: RemoteProvider, options: PassOptions) 
     check_cap(provider, options)
     name = pass_name(provider, options)
     check_writable(root, "annotations")
-    tier = options.tier or ("batch" if isinstance(provider, BatchProvider) else "standard")
-    prices = tariff(provider.model, tier, free=provider.free, extra=options.prices)
+    prices = tariff_of(provider, options)
     prices.at(options.day())
+    if options.say is not None:
+        for line in notices(provider, options):
+            options.say(line)
     corpus = Corpus(root)
     ledger = Ledger(options.ledger or corpus.path / "annotations" / name / LEDGER, name, options.force_ledger)
     pool = ThreadPoolExecutor(max(2, cpu_count() or 2), "clips")
@@ -156,6 +161,8 @@ class _Online:
             # When the cap is reached, the other units are still counted.
             if self._delivery.stop is not None or self._errors:
                 return
+            while len(self._open) > MOST_OPEN:
+                await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)
             settled = await asyncio.to_thread(self._planner.settled, unit)
             if settled is not None:
                 self._stats.clips += settled
@@ -205,6 +212,8 @@ class _Online:
             self._again[unit.unit] = counts
         if self._progress is not None:
             self._progress(self._stats)
+        if self._delivery.failure is not None:
+            raise self._delivery.failure
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result

@@ -19,6 +19,8 @@ from catalogs.files import one_line
 
 MICRO = 1_000_000
 """Micro-dollars per dollar."""
+MOST_RATE = 1_000_000
+"""Micro-dollars per token; a higher price is a slip."""
 TABLE = Path(__file__).with_name("prices.toml")
 _VERSION = re.compile(r"-(\d{3,}|\d{2}-\d{4}|\d{2}-\d{2}|\d{4}-\d{2}-\d{2}|latest)")
 """What may follow a model's name without making it another model: a version, a date."""
@@ -85,27 +87,34 @@ class Tariff:
     def at(self, day: date) -> Price:
         """Return the price on a day (UTC). Raises PriceError if none is in force."""
         for price in self.prices:
-            if price is FREE or price.covers(day):
+            if price.covers(day):
                 return price
         spans = "; ".join(price.words for price in self.prices)
         raise PriceError(
-            f"{self.model} has no price on {day} ({spans}): ask for another model or add a price to {TABLE}"
+            f"{self.model} has no price on {day} ({spans}): choose another model, or add a [[price]] to a file for --prices"
         )
 
-    def cost(self, tokens: Tokens | None, day: date) -> int | None:
-        """Return the price of a reply's usage. None if it is not stated, or if the price ended while the reply was on its way."""
-        if tokens is None:
-            return None
-        try:
-            return self.at(day).cost(tokens)
-        except PriceError:
-            return None
+    def cost(self, tokens: Tokens | None, sent: date, today: date, days: int = 1) -> int | None:
+        """Return the most that a reply's usage may cost if it was billed on any day from `sent` to `today`, at most `days` later.
 
-    def bound(self, tokens: Tokens, day: date) -> int:
-        """Return the most that tokens may cost if the request is sent on a day and billed on this or the next day (UTC)."""
-        costs = [self.at(day).cost(tokens)]
-        costs += [p.cost(tokens) for p in self.prices if p is FREE or p.covers(day + timedelta(days=1))]
-        return max(costs)
+        None if the usage is not stated or cannot be, or if the price ended while the reply was on its way.
+        """
+        last = min(max(sent, today), sent + timedelta(days=days))
+        prices = self._between(sent, last)
+        if tokens is None or not tokens.possible or not any(price.covers(last) for price in prices):
+            return None
+        return max(price.cost(tokens) for price in prices)
+
+    def bound(self, tokens: Tokens, day: date, days: int = 1) -> int:
+        """Return the most that tokens may cost if the request is sent on a day and billed at most `days` later (UTC)."""
+        prices = {self.at(day), *self._between(day, day + timedelta(days=days))}
+        return max(price.cost(tokens) for price in prices)
+
+    def _between(self, first: date, last: date) -> list[Price]:
+        """Return the prices in force on a day of a span. A day has the first price of the list that covers it."""
+        days = (first + timedelta(days=n) for n in range((last - first).days + 1))
+        found = (next((price for price in self.prices if price.covers(day)), None) for day in days)
+        return list(dict.fromkeys(price for price in found if price is not None))
 
 
 def tariff(model: str, tier: str = "standard", *, free: bool = False, extra: Path | None = None) -> Tariff:
@@ -119,13 +128,24 @@ def tariff(model: str, tier: str = "standard", *, free: bool = False, extra: Pat
     named = [price for price in known if _same_model(model, price.model)]
     found = tuple(price for price in named if price.tier == tier)
     if not found:
-        what = f"no {tier} price" if named else "no price"
-        have = ", ".join(sorted({p.tier for p in named} if named else {p.model for p in known}))
-        raise PriceError(
-            f"{what} of {model} is known (known: {have}): add a [[price]] with its model, tier, in_text, in_audio and out "
-            f"to {extra or TABLE}"
-        )
+        raise PriceError(_unknown(model, tier, named, known))
     return Tariff(model, tier, found)
+
+
+def _unknown(model: str, tier: str, named: Sequence[Price], known: Sequence[Price]) -> str:
+    """Return what to do about a model without a price in a tier."""
+    if named:
+        what, have = f"no {tier} price", f"it has a price as {', '.join(sorted({p.tier for p in named}))}"
+    else:
+        # Those of the same maker are what the user may want instead.
+        maker = model.rsplit("/", 1)[-1].lower().partition("-")[0]
+        models = {p.model for p in known if p.tier == tier}
+        same = {name for name in models if name.partition("-")[0] == maker}
+        what, have = "no price", f"models with one: {', '.join(sorted(same or models))}"
+    return (
+        f"{what} of {model} is known, so no cap could be kept ({have}). Choose another, or add a [[price]] with model, tier, "
+        "in_text, in_audio and out (USD per million tokens, from the price page of the service) to a file for --prices"
+    )
 
 
 def known_prices() -> tuple[Price, ...]:
@@ -173,8 +193,8 @@ def _price(row: dict[str, Any]) -> Price:
         raise ValueError(f"unknown key {sorted(unknown)[0]}")
     rates: dict[str, Any] = {name: Fraction(row[name]) for name in ("in_text", "in_audio", "out")}
     rates["cached"] = Fraction(row.get("cached", max(rates["in_text"], rates["in_audio"])))
-    if min(rates.values()) < 0:
-        raise ValueError(f"a price of {row['model']} is negative")
+    if not all(0 <= rate <= MOST_RATE for rate in rates.values()):
+        raise ValueError(f"a price of {row['model']} is not between 0 and {MOST_RATE} USD per million tokens")
     return Price(
         model=str(row["model"]).lower(),
         tier=str(row.get("tier", "standard")),

@@ -64,8 +64,10 @@ RULES: dict[Event, Rule] = {
 def event_of(error: RemoteError) -> Event:
     """Return the event that an error of a provider stands for."""
     if isinstance(error, TransientError):
+        if not error.sent and (error.retry_after or 0.0) > LONGEST_PAUSE_S:
+            return Event.QUOTA
         if error.status == 429:
-            return Event.QUOTA if (error.retry_after or 0.0) > LONGEST_PAUSE_S else Event.THROTTLED
+            return Event.THROTTLED
         if error.status in _OVERLOADED:
             return Event.OVERLOADED
         return Event.LOST if error.sent else Event.UNREACHABLE

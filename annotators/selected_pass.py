@@ -19,6 +19,7 @@ from annotators.pass_options import (
     PassStats,
     PassStoppedError,
     check_cap,
+    is_free,
     pass_name,
 )
 from annotators.prices import MICRO, micro_usd
@@ -123,7 +124,7 @@ def estimate_selected(
 
 def affordable(root: str | Path, provider: RemoteProvider, options: PassOptions, clips: Wanted) -> int:
     """Return how many clips of the order the cap pays for even in the worst case, those that are answered already included."""
-    if options.cap_usd is None or provider.free:
+    if options.cap_usd is None:
         return clips.first
     left = micro_usd(options.cap_usd) - _committed(root, provider, options)
     fits, first = 0, clips.first
@@ -187,7 +188,7 @@ def _summarize(
         "model": provider.model,
         "prompt_version": provider.prompt_version,
         "languages": list(getattr(provider, "languages", ())),
-        "free": provider.free,
+        "free": is_free(provider, options),
         "kept": clips.order.kept,
         "selected": clips.first,
         "clips": {kind: stats.clips[kind] for kind in ("ok", "blocked", "failed", "unasked")},

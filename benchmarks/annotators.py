@@ -196,7 +196,8 @@ def measure(options: argparse.Namespace) -> int:
         "",
         f"{options.size} clips per request, {options.latency_ms:g} ms of latency, the service on the same machine. Ledger: "
         f"{ledger_mb:.1f} MB. Spent by the ledger and billed by the service: {whole['spent']:,} and {billed:,} micro-dollars; "
-        f"after the kill {cut['unknown']:,} of {cut['spent']:,} are counted as perhaps billed.",
+        f"after the kill {cut['unknown']:,} of {cut['spent']:,} are counted as perhaps billed. "
+        f"The pass alone takes {1000 * whole['cpu_s'] / options.clips:.1f} ms of CPU per clip.",
         "",
         f"Machine: {machine()}.",
     ]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from annotators.providers.http import (
+    MOST_PAUSES,
     HttpReply,
     ask,
     check,
@@ -21,8 +22,8 @@ from annotators.providers.http import (
     new_client,
     sse_events,
 )
-from annotators.providers.keys import Key, environment_key, redacted
-from annotators.providers.questions import Answered, Questions, count
+from annotators.providers.keys import Key, environment_key, redacted, without
+from annotators.providers.questions import Answered, Questions, count, plausible
 from annotators.providers.remote import Ask, RefusedError, Reply, Request, Tokens, TransientError
 from annotators.wire import seal, strip_reasoning
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES
@@ -70,7 +71,8 @@ class Chat(Questions):
         if key:
             headers["authorization"] = f"Bearer {key.reveal()}"
         url = f"{self.base_url}/chat/completions"
-        reply = await ask(client, client.build_request("POST", url, content=content, headers=headers), key)
+        sent = client.build_request("POST", url, content=content, headers=headers)
+        reply = await ask(client, sent, key, most_s=MOST_PAUSES * self.timeout_s)
         check(reply, host, key)
         return reply_of(reply.body, tuple(one.seconds for one in request.asks), host, key)
 
@@ -132,6 +134,7 @@ class Chat(Questions):
 
 def reply_of(body: str, seconds: tuple[float, ...], host: str, key: Key) -> Reply:
     """Return the reply with a body of status 200. Raises TransientError if it holds none: it may have been billed."""
+    body = without(body, key)
     found = completion(body)
     if found is None:
         # Streams carry their errors inside.
@@ -148,7 +151,7 @@ def reply_of(body: str, seconds: tuple[float, ...], host: str, key: Key) -> Repl
         finish=finish,
         blocked="content_filter" if finish == "content_filter" else refused,
         model_version=version if isinstance(version, str) and version else None,
-        usage=_usage(found.get("usage")),
+        usage=_usage(found.get("usage"), bool(_text(message))),
         raw=seal(body, seconds),
     )
 
@@ -236,9 +239,11 @@ def _text(message: Mapping[str, Any]) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _usage(said: object) -> Tokens | None:
-    """Return the tokens that are billed, or None. If the share of audio is not stated, all input counts as audio, the dearer."""
-    if not isinstance(said, Mapping) or not count(said.get("prompt_tokens")):
+def _usage(said: object, spoke: bool) -> Tokens | None:
+    """Return the tokens that are billed, or None if they are not stated in full. If the share of audio is not stated, all input
+    counts as audio, the dearer. spoke: whether there is text that must have been billed."""
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    if not isinstance(said, Mapping) or not plausible(said, names) or not count(said.get("prompt_tokens")):
         return None
     prompt = count(said.get("prompt_tokens"))
     details = said.get("prompt_tokens_details")
@@ -247,4 +252,6 @@ def _usage(said: object) -> Tokens | None:
     audio = min(prompt, count(details.get("audio_tokens"))) if stated else prompt
     cached = min(prompt, count(details.get("cached_tokens")))
     out = max(count(said.get("completion_tokens")), count(said.get("total_tokens")) - prompt)
+    if spoke and not out:
+        return None
     return Tokens(prompt - audio, audio, cached, out)

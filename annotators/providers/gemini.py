@@ -10,9 +10,19 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from annotators.providers.http import HttpReply, checked_url, host_of, json_object, new_client, refusal, safely, trusted
-from annotators.providers.keys import Key, environment_key, redacted
-from annotators.providers.questions import Answered, Questions, count
+from annotators.providers.http import (
+    MOST_PAUSES,
+    HttpReply,
+    checked_url,
+    host_of,
+    json_object,
+    new_client,
+    refusal,
+    safely,
+    trusted,
+)
+from annotators.providers.keys import Key, environment_key, redacted, without
+from annotators.providers.questions import Answered, Questions, count, plausible
 from annotators.providers.remote import FatalError, RemoteError, Reply, Request, Tokens, TransientError
 from annotators.wire import seal
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES
@@ -29,6 +39,10 @@ BLOCKED = (
     "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "ESCALATION", "MODEL_ARMOR", "OTHER",
 )  # fmt: skip
 """Reasons to end an answer that stand for a block of its content."""
+_COUNTS = (
+    "promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount",
+    "totalTokenCount",
+)  # fmt: skip
 HARMS = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
 """Filters that can be switched off: a description of a voice harms nobody, whatever is said."""
 
@@ -42,6 +56,7 @@ class Gemini(Questions):
     name = "gemini"
     kind = "gemini"
     dialect = "gemini"
+    default_model = DEFAULT_MODEL
 
     def __init__(
         self,
@@ -55,6 +70,7 @@ class Gemini(Questions):
         super().__init__(model or DEFAULT_MODEL, languages, clips)
         self.base_url = checked_url(base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or URL)
         self.timeout_s = timeout_s
+        self.most_s = MOST_PAUSES * timeout_s
         self._http: httpx2.AsyncClient | None = None
         self._sdk: genai.Client | None = None
 
@@ -72,7 +88,7 @@ class Gemini(Questions):
         call = client.aio.models.generate_content(model=self.model, contents=contents, config=config)
         failed: RemoteError
         try:
-            answer = await safely(call, host, key)
+            answer = await safely(call, host, key, most_s=self.most_s)
         except RemoteError:
             raise
         except Exception as error:
@@ -81,7 +97,7 @@ class Gemini(Questions):
         else:
             http = answer.sdk_http_response
             body = (http.body if http is not None else None) or ""
-            return reply_of(body, tuple(ask.seconds for ask in request.asks), host)
+            return reply_of(body, tuple(ask.seconds for ask in request.asks), host, key)
         raise failed
 
     def _contents(self, request: Request) -> list[types.Content]:
@@ -196,20 +212,22 @@ class Gemini(Questions):
             await http.aclose()
 
 
-def reply_of(body: str, seconds: tuple[float, ...], host: str) -> Reply:
+def reply_of(body: str, seconds: tuple[float, ...], host: str, key: Key) -> Reply:
     """Return the reply with a body of status 200. Raises TransientError if it holds none: it may have been billed."""
+    body = without(body, key)
     found = json_object(body)
     if found is None or (_candidate(found) is None and _block_reason(found) is None):
         what = "an empty reply" if found == {} or not body.strip() else "a reply that is not an answer"
         raise TransientError(f"{host} sent {what} with status 200", sent=True, status=200)
     candidate = _candidate(found)
+    text = "" if candidate is None else _text(candidate)
     version = found.get("modelVersion")
     return Reply(
-        text=None if candidate is None else _text(candidate) or None,
+        text=text or None,
         finish="" if candidate is None else str(candidate.get("finishReason") or ""),
         blocked=_block_reason(found) or _blocked_finish(candidate),
         model_version=version if isinstance(version, str) else None,
-        usage=_usage(found.get("usageMetadata")),
+        usage=_usage(found.get("usageMetadata"), bool(text)),
         raw=seal(body, seconds),
     )
 
@@ -254,9 +272,10 @@ def _text(candidate: Mapping[str, Any]) -> str:
     return "".join(part["text"] for part in wanted if isinstance(part.get("text"), str))
 
 
-def _usage(said: object) -> Tokens | None:
-    """Return the tokens that are billed, or None if they are not stated. Input of unknown kind counts as audio, the dearer one."""
-    if not isinstance(said, Mapping) or not count(said.get("promptTokenCount")):
+def _usage(said: object, spoke: bool) -> Tokens | None:
+    """Return the tokens that are billed, or None if they are not stated in full. Input of unknown kind counts as audio, the
+    dearer one. spoke: whether there is text that must have been billed."""
+    if not isinstance(said, Mapping) or not plausible(said, _COUNTS) or not count(said.get("promptTokenCount")):
         return None
     prompt = count(said.get("promptTokenCount")) + count(said.get("toolUsePromptTokenCount"))
     details = said.get("promptTokensDetails")
@@ -265,4 +284,6 @@ def _usage(said: object) -> Tokens | None:
     text = min(text, prompt)
     out = count(said.get("candidatesTokenCount")) + count(said.get("thoughtsTokenCount"))
     out = max(out, count(said.get("totalTokenCount")) - prompt)
+    if spoke and not out:
+        return None
     return Tokens(text, prompt - text, min(count(said.get("cachedContentTokenCount")), prompt), out)

@@ -10,19 +10,21 @@ import json
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 from annotators.providers.gemini import Gemini, reply_of
-from annotators.providers.http import HttpReply, ask, check, host_of, json_object, safely
+from annotators.providers.http import MOST_BYTES, HttpReply, ask, check, host_of, json_object, safely
 from annotators.providers.keys import redacted
-from annotators.providers.remote import BatchProvider, FatalError, Reply, Request, TransientError
+from annotators.providers.remote import BatchProvider, FatalError, JobFailedError, Reply, Request, TransientError
 from annotators.wire import seal_line, unseal
 
 CHUNK = 8 << 20
 """Bytes of one upload request."""
 MOST_RESULT_BYTES = 2 << 30
 """The service's limit of a file."""
+MOST_DOWNLOAD_S = 4 * 3600.0
 MOST_PAGES = 200
 _FILE, _JOB = re.compile(r"files/[A-Za-z0-9_-]{1,64}"), re.compile(r"batches/[A-Za-z0-9_-]{1,128}")
 _DONE = ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
@@ -53,16 +55,29 @@ class GeminiBatch(Gemini, BatchProvider):
         """Upload the requests as one file and create the job; return its name. No step is repeated. Raises RemoteError."""
         with tempfile.TemporaryFile() as file:
             size = await asyncio.to_thread(self._write, file, requests)
-            uploaded = await self._upload(display_name, file, size)
+            uploaded = await self._uploaded(display_name, file, size)
         batch = {"batch": {"displayName": display_name, "inputConfig": {"fileName": uploaded}}}
         model = self.model.removeprefix("models/")
         job = await self._json("POST", f"/v1/models/{model}:batchGenerateContent", batch)
-        return _name(job.get("name"), _JOB)
+        name = job.get("name")
+        if not isinstance(name, str) or not _JOB.fullmatch(name):
+            # It exists all the same.
+            raise TransientError(f"{self.host} gave the job a name of another form", sent=True, status=200)
+        return name
+
+    async def _uploaded(self, display_name: str, file: IO[bytes], size: int) -> str:
+        """Upload a file of requests. A file alone is not billed, so every fault that may pass is one before sending."""
+        failed: TransientError
+        try:
+            return await self._upload(display_name, file, size)
+        except TransientError as error:
+            failed = TransientError(str(error), sent=False, retry_after=error.retry_after, status=error.status)
+        raise failed
 
     async def collect(self, job: str) -> Mapping[str, Reply | str] | None:
         """Return the reply or the error of each request by id, or None while the job runs. Raises RemoteError.
 
-        An expired job has no file of results. A job that failed raises FatalError with the service's reason.
+        An expired job has no file of results. A job that failed raises JobFailedError with the service's reason.
         """
         found = await self._json("GET", f"/v1/{_name(job, _JOB)}")
         state = str(_metadata(found).get("state") or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
@@ -73,7 +88,7 @@ class GeminiBatch(Gemini, BatchProvider):
             error = found.get("error")
             said = str(error.get("message") or "") if isinstance(error, Mapping) else ""
             text = f"the job {job} ended as {state or 'done'}: {said or 'no results and no reason were given'}"
-            raise FatalError(redacted(text, self.key()))
+            raise JobFailedError(redacted(text, self.key()))
         with tempfile.TemporaryFile() as file:
             await self._download(results, file)
             return await asyncio.to_thread(self._read, file)
@@ -106,10 +121,9 @@ class GeminiBatch(Gemini, BatchProvider):
             seconds, _ = unseal(f"{sealed}\n")
             response = found.get("response")
             if isinstance(response, Mapping):
-                try:
-                    yield key, reply_of(json.dumps(response, ensure_ascii=False), seconds or (), self.host)
-                except TransientError as error:
-                    yield key, str(error)
+                # A response without an answer may have been billed: the request counts as one without a reply.
+                with suppress(TransientError):
+                    yield key, reply_of(json.dumps(response, ensure_ascii=False), seconds or (), self.host, self.key())
             else:
                 failed = found.get("error") or found.get("status")
                 said = failed.get("message") if isinstance(failed, Mapping) else failed
@@ -152,7 +166,9 @@ class GeminiBatch(Gemini, BatchProvider):
     async def _download(self, name: str, file: IO[bytes]) -> None:
         key = self.key()
         url = f"{self.base_url}/v1/{name}:download?alt=media"
-        request = self.http().build_request("GET", url, headers={"x-goog-api-key": key.reveal()})
+        request = self.http().build_request(
+            "GET", url, headers={"x-goog-api-key": key.reveal()}, extensions={MOST_BYTES: MOST_RESULT_BYTES}
+        )
 
         async def fetch() -> HttpReply | None:
             response = await self.http().send(request, stream=True)
@@ -165,7 +181,9 @@ class GeminiBatch(Gemini, BatchProvider):
                 await response.aclose()
             return None
 
-        refused = await safely(fetch(), self.host, key)
+        refused = await safely(fetch(), self.host, key, most_s=MOST_DOWNLOAD_S)
+        if refused is not None and refused.status in (404, 410):
+            raise JobFailedError(f"{self.host} has no results any more: they are kept for 48 hours")
         if refused is not None:
             check(refused, self.host, key)
 
@@ -192,7 +210,10 @@ class GeminiBatch(Gemini, BatchProvider):
             sent["x-goog-api-key"] = key.reveal()
         client = self.http()
         reply = await ask(
-            client, client.build_request(method, self.base_url + path, content=content, headers=sent), key
+            client,
+            client.build_request(method, self.base_url + path, content=content, headers=sent),
+            key,
+            most_s=self.most_s,
         )
         check(reply, self.host, key)
         return reply

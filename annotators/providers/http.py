@@ -6,11 +6,12 @@ that not even `__context__` leads to them.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
 import ssl
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -29,7 +30,13 @@ T = TypeVar("T")
 
 MOST_REPLY_BYTES = 32 << 20
 """A longer reply is not read to its end."""
+MOST_PACKED_BYTES = 256 << 10
+"""The same of a reply that was compressed although none was asked for."""
+MOST_BYTES = "most_bytes"
+"""Extension of a request that allows a reply of another size."""
 CONNECT_S, WRITE_S = 10.0, 60.0
+MOST_PAUSES = 4
+"""A whole exchange may last as many times the longest pause of a reply."""
 
 
 def new_client(timeout_s: float = 180.0, connections: int = 128) -> httpx2.AsyncClient:
@@ -48,13 +55,43 @@ def new_client(timeout_s: float = 180.0, connections: int = 128) -> httpx2.Async
         # google-genai sets one time for everything, connecting included.
         request.extensions = {**request.extensions, "timeout": times.as_dict()}
 
+    async def limit_size(response: httpx2.Response) -> None:
+        # google-genai reads all that comes.
+        response.stream = _limited(response)
+
     return httpx2.AsyncClient(
         follow_redirects=False,
         verify=trusted(),
         timeout=times,
+        # A small body that is unpacked to a huge one would pass the limit of bytes.
+        headers={"accept-encoding": "identity"},
         limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
-        event_hooks={"request": [set_times]},
+        event_hooks={"request": [set_times], "response": [limit_size]},
     )
+
+
+def _limited(response: httpx2.Response) -> httpx2.AsyncByteStream:
+    """Return the stream of a reply, which breaks off after the bytes that the request allows (extension `most_bytes`)."""
+    import httpx2
+
+    inner: httpx2.AsyncByteStream = response.stream  # type: ignore[assignment]
+    most = response.request.extensions.get(MOST_BYTES, MOST_REPLY_BYTES)
+    if response.headers.get("content-encoding", "identity") != "identity":
+        most = min(most, MOST_PACKED_BYTES)
+
+    class Limited(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            size = 0
+            async for part in inner:
+                size += len(part)
+                if size > most:
+                    raise httpx2.ReadError(f"more than {most} bytes")
+                yield part
+
+        async def aclose(self) -> None:
+            await inner.aclose()
+
+    return Limited()
 
 
 @cache
@@ -87,18 +124,22 @@ def json_object(text: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-async def ask(client: httpx2.AsyncClient, request: httpx2.Request, *keys: Key) -> HttpReply:
+async def ask(client: httpx2.AsyncClient, request: httpx2.Request, *keys: Key, most_s: float) -> HttpReply:
     """Send one request, once, and return its reply whatever the status. Raises TransientError or FatalError without a reply."""
-    return await safely(_exchange(client, request), request.url.host, *keys)
+    return await safely(_exchange(client, request), request.url.host, *keys, most_s=most_s)
 
 
-async def safely(call: Awaitable[T], host: str, *keys: Key) -> T:
-    """Await a call of the client library and turn its exceptions into ours."""
+async def safely(call: Awaitable[T], host: str, *keys: Key, most_s: float) -> T:
+    """Await a call of the client library for at most `most_s` seconds and turn its exceptions into ours."""
     import httpx2
 
     failed: RemoteError
     try:
-        return await call
+        # A server that sends a byte now and then never exceeds the pause that the client allows.
+        async with asyncio.timeout(most_s):
+            return await call
+    except TimeoutError:
+        failed = TransientError(redacted(f"no complete reply from {host} in {most_s:g} s", *keys), sent=True)
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, UnicodeError) as error:
         failed = _failure(error, host, keys)
     raise failed

@@ -12,6 +12,8 @@ from urllib.parse import quote
 from annotators.providers.remote import FatalError
 
 MOST_MESSAGE = 300
+LEAST_KEY = 12
+"""Characters of a key that is worth hiding in replies."""
 _SHAPES = re.compile(r"AIza[\w-]{20,}|sk-[\w-]{16,}|(?i:bearer)\s+[^\s\"']{8,}")
 """How keys of services look: they are removed from messages even if they are not ours."""
 _LOGGERS = (
@@ -61,16 +63,25 @@ def environment_key(name: str) -> Key:
     return key_from(os.environ, name)
 
 
+def without(text: str, *keys: Key) -> str:
+    """Return text without these keys: a server that answers with what it was sent must not put them into a file.
+
+    A word such as EMPTY, which servers of one's own take for a key, is none and stays: it may be part of an answer.
+    """
+    values = (key.reveal() for key in keys)
+    return _masked(text, (value for value in values if len(value) >= LEAST_KEY), others=False)
+
+
 def redacted(text: str, *keys: Key) -> str:
     """Return text as one short line without keys."""
     return " ".join(_masked(text, (key.reveal() for key in keys)).split())[:MOST_MESSAGE]
 
 
-def _masked(text: str, values: Iterable[str]) -> str:
+def _masked(text: str, values: Iterable[str], others: bool = True) -> str:
     for value in values:
-        for form in {value, quote(value, safe="")} - {""}:
+        for form in {value, quote(value, safe=""), value.replace("/", "\\/")} - {""}:
             text = text.replace(form, "***")
-    return _SHAPES.sub("***", text)
+    return _SHAPES.sub("***", text) if others else text
 
 
 class _LogFilter(logging.Filter):

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 from annotators.answers import MISMATCH, Reading, read_answers
 from annotators.models import TOKENS_PER_SECOND, checked, profile, same_family
 from annotators.prompt import load_prompt
-from annotators.providers.remote import Ask, RemoteProvider, Request, Tokens
+from annotators.providers.http import host_of, is_private
+from annotators.providers.remote import MOST_TOKENS, Ask, RemoteProvider, Request, Tokens
 from annotators.schema import VoiceDescription
 from annotators.wire import Dialect, unseal, wire_schema
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES
@@ -42,8 +43,7 @@ class Questions(RemoteProvider):
     languages: codes of caption languages, or `own` for the clip's. Raises ValueError for a wrong model name or language.
     """
 
-    kind: ClassVar[str]
-    """Service: providers of one kind give the same answers."""
+    base_url: str
     dialect: ClassVar[Dialect]
 
     def __init__(self, model: str, languages: Sequence[str] = CAPTION_LANGUAGES, clips: int | None = None) -> None:
@@ -63,6 +63,12 @@ class Questions(RemoteProvider):
         self.schema = wire_schema(self.dialect, self.languages)
         decides = [self.kind, self.model, prompt.hash, self.fixed_text, self.schema, self.settings()]
         self.identity = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    def warnings(self) -> list[str]:
+        """Return a line if keys and clips would be readable on the way."""
+        if self.base_url.startswith("https:") or is_private(self.base_url):
+            return []
+        return [f"keys and clips go to {host_of(self.base_url)} without encryption: use https in --base-url"]
 
     def settings(self) -> Mapping[str, Any]:
         """Return the generation settings, as part of the identity."""
@@ -162,4 +168,9 @@ def labels_of(clips: int) -> str:
 
 def count(value: object) -> int:
     """Return a number of tokens as a service states it; 0 for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else 0
+
+
+def plausible(said: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Return True if each of these counts is a possible number of tokens or absent."""
+    return all(said.get(name) is None or said[name] == 0 or count(said[name]) for name in names)

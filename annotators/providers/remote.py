@@ -9,6 +9,9 @@ from typing import ClassVar
 
 from annotators.schema import VoiceDescription
 
+MOST_TOKENS = 10_000_000
+"""No request has more tokens: a service that states more states nothing, and the worst case is counted."""
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -49,6 +52,11 @@ class Tokens:
     """Part of text_in and audio_in that is billed at the cached price."""
     out: int = 0
     """With thoughts."""
+
+    @property
+    def possible(self) -> bool:
+        """Whether a request can have these numbers of tokens."""
+        return all(0 <= count <= MOST_TOKENS for count in (self.text_in, self.audio_in, self.cached_in, self.out))
 
 
 @dataclass(frozen=True)
@@ -95,10 +103,18 @@ class FatalError(RemoteError):
     """No request can succeed (bad key, unknown model, no permission): stop the pass."""
 
 
+class JobFailedError(RemoteError):
+    """A batch job ended and will never have results: its requests may have been billed, and are asked about again."""
+
+
 class RemoteProvider(abc.ABC):
     """Describe clips by a service. It has no ledger, no limits and no retries: the runner has them."""
 
     name: ClassVar[str]
+    kind: ClassVar[str] = ""
+    """Service; default: the name. Providers of one kind ask the same questions and share a ledger."""
+    default_model: ClassVar[str] = ""
+    """Model of a pass whose name does not say it."""
     model: str
     """Model that is asked for."""
     prompt_version: str
@@ -131,6 +147,10 @@ class RemoteProvider(abc.ABC):
     def answered_by_another(self, model_version: str | None) -> bool:
         """Return True if the answering model is not of the family that was asked for."""
 
+    def warnings(self) -> list[str]:
+        """Return what the user should know before anything is sent, a line each."""
+        return []
+
     async def close(self) -> None:  # noqa: B027 - many have nothing to close
         """Close connections."""
 
@@ -144,8 +164,9 @@ class BatchProvider(RemoteProvider):
 
     @abc.abstractmethod
     async def create_job(self, display_name: str, requests: Sequence[Request]) -> str:
-        """Upload the requests and create the job; return its name."""
+        """Upload the requests and create the job; return its name. Raises TransientError if the job may exist nevertheless."""
 
     @abc.abstractmethod
     async def collect(self, job: str) -> Mapping[str, Reply | str] | None:
-        """Return the reply or the error of each request by id, or None while the job runs. Raises FatalError for a failed job."""
+        """Return the reply or the error of each request by id, or None while the job runs. An error is not billed; a request that
+        may have been billed and has no reply is absent. Raises JobFailedError if the job ended without results."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from corpus_builders import FINGERPRINT, flac, make_unit, tone
@@ -20,6 +23,16 @@ from catalogs.corpus.reader import Corpus
 
 def paid_corpus(folder: Path, units: int = 2, clips: int = 6, seconds: float = 0.6, same: bool = False) -> Path:
     """A corpus of `units` x `clips` kept clips. same: whether all units have the same clips."""
+    return Path(shutil.copytree(_built(units, clips, seconds, same), folder))
+
+
+_BUILT = tempfile.TemporaryDirectory(prefix="paid-corpora-")
+"""Each kind of corpus is built once and copied. Removed when the tests end."""
+
+
+@cache
+def _built(units: int, clips: int, seconds: float, same: bool) -> Path:
+    folder = Path(tempfile.mkdtemp(dir=_BUILT.name)) / "corpus"
     create_corpus(folder)
     bind_fingerprint(folder, FINGERPRINT)
     for number in range(units):

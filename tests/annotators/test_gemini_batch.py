@@ -14,7 +14,7 @@ from annotators.providers import gemini_batch
 from annotators.providers.gemini import Gemini
 from annotators.providers.gemini_batch import GeminiBatch
 from annotators.providers.questions import new_request
-from annotators.providers.remote import FatalError, RemoteError, Reply, Request, TransientError
+from annotators.providers.remote import FatalError, JobFailedError, RemoteError, Reply, Request, TransientError
 from annotators.schema import VoiceDescription
 
 
@@ -126,7 +126,7 @@ def test_a_large_file_is_uploaded_in_order(server: GeminiServer, monkeypatch: py
     [
         ("upload", "500", TransientError, False),
         ("upload", "redirect", FatalError, None),
-        ("chunk", "drop", TransientError, True),
+        ("chunk", "drop", TransientError, False),
         ("chunk", "redirect", FatalError, None),
         ("create", "429", TransientError, False),
         ("create", "drop", TransientError, True),
@@ -184,7 +184,7 @@ def test_a_failed_job_says_why_without_the_key(server: GeminiServer) -> None:
     assert isinstance(job, str)
     server.finish_jobs()
     error = jobs.collect(job)
-    assert isinstance(error, FatalError) and "enqueued-token limit" in str(error) and KEY not in str(error)
+    assert isinstance(error, JobFailedError) and "enqueued-token limit" in str(error) and KEY not in str(error)
 
 
 @pytest.mark.parametrize(

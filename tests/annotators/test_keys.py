@@ -21,9 +21,9 @@ from annotators.providers.chat import Chat
 from annotators.providers.gemini import Gemini
 from annotators.providers.gemini_batch import GeminiBatch
 from annotators.providers.http import HttpReply, is_private, refusal, retry_after
-from annotators.providers.keys import Key, key_from, redacted
+from annotators.providers.keys import Key, key_from, redacted, without
 from annotators.providers.questions import Questions
-from annotators.providers.remote import FatalError, RemoteError, Reply
+from annotators.providers.remote import FatalError, RemoteError, Reply, TransientError
 from catalogs.extensions import ExtensionError
 
 SECRET = "CANARY"
@@ -177,3 +177,19 @@ def test_remote_annotators_are_named_as_the_others() -> None:
         remote_provider("claude")
     with pytest.raises(ValueError, match="--model"):
         remote_provider("chat")
+
+
+@pytest.mark.parametrize("fault", ["drip", "huge", "packed"])
+@pytest.mark.parametrize("kind", [Gemini, Chat])
+def test_a_reply_without_end_is_given_up(kind: type[Gemini] | type[Chat], fault: str) -> None:
+    """drip: a byte now and then, so that no pause is too long. packed: a small body that is huge when unpacked."""
+    with GeminiServer(KEY) as gemini, OpenAIServer(KEY) as chat:
+        server = gemini if kind is Gemini else chat
+        server.fail("*", 1, fault)
+        error = send(kind("m", server.url, timeout_s=0.2 if fault == "drip" else 20.0), one())
+        assert isinstance(error, TransientError) and error.sent and len(server.requests) == 1
+        assert ("no complete reply from 127.0.0.1 in 0.8 s" in str(error)) is (fault == "drip")
+
+
+def test_short_words_that_servers_take_for_keys_stay_in_answers() -> None:
+    assert without("EMPTY and " + KEY, Key("EMPTY"), Key(KEY)) == "EMPTY and ***"

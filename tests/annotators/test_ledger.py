@@ -168,7 +168,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(steps)
 def test_whatever_happens_the_sums_are_those_of_the_requests_and_below_the_cap(
     actions: list[tuple[int, str, int]],

@@ -58,9 +58,15 @@ def test_versions_and_publishers_are_the_same_model_but_a_lite_model_is_not() ->
 
 
 def test_an_unknown_price_says_what_to_do() -> None:
-    with pytest.raises(PriceError, match=r"no price of gpt-9 is known .* add a \[\[price\]\]") as caught:
+    with pytest.raises(
+        PriceError, match=r"no price of gpt-9 is known.* mimo-v2.* add a \[\[price\]\].*--prices"
+    ) as caught:
         tariff("gpt-9")
     assert "\n" not in str(caught.value)
+    for without in ("gemini-3.7-flash", "gemini-3.5-flash-lite"):
+        with pytest.raises(PriceError, match=rf"no price of {without} is known.*gemini-3\.8-flash") as caught:
+            tariff(without)
+        assert "mimo" not in str(caught.value), "only models of the same maker are named"
     with pytest.raises(PriceError, match="no batch price of gemini-4-argon"):
         tariff("gemini-4-argon", "batch")
     with pytest.raises(PriceError, match=r"gemini-2\.5-pro has no price on 2026-12-01"):
@@ -110,3 +116,15 @@ def test_a_cap_is_never_rounded_up() -> None:
     for bad in (-1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="cap"):
             micro_usd(bad)
+
+
+def test_a_job_that_lasts_days_is_held_and_billed_at_the_dearest_of_them() -> None:
+    prices = tariff("gemini-3.8-flash", "batch")
+    tokens = Tokens(100, 320, 0, 900)
+    old, new = prices.at(DECEMBER).cost(tokens), prices.at(JANUARY).cost(tokens)
+    sent = DECEMBER - timedelta(days=1)
+    assert prices.bound(tokens, sent) == old and prices.bound(tokens, sent, days=3) == new
+    assert prices.cost(tokens, sent, DECEMBER, days=3) == old and prices.cost(tokens, sent, JANUARY, days=3) == new
+    # Collected months later, or on a clock that was set back: never more than was held, and never less than was sent at.
+    assert prices.cost(tokens, date(2026, 10, 1), date(2027, 3, 1), days=3) == old
+    assert prices.cost(tokens, JANUARY, DECEMBER) == new

@@ -8,6 +8,7 @@ with GeminiServer(key="...") as server:
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -31,12 +32,13 @@ FORBIDDEN = (
 
 @dataclass
 class Out:
-    """What the server sends. whole: all of it; drop: nothing; half: half of the body, then the connection ends."""
+    """What the server sends. whole: all of it; drop: nothing; half: half of the body, then the connection ends; drip: a blank every
+    0.05 s until the client gives up."""
 
     status: int = 200
     body: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
-    fate: Literal["whole", "drop", "half"] = "whole"
+    fate: Literal["whole", "drop", "half", "drip"] = "whole"
     wait: bool = False
     """Whether nothing is sent until the client has given up."""
 
@@ -117,7 +119,10 @@ class Service(ABC):
 
     def fail(self, what: bytes | str, nth: int, fault: str) -> None:
         """Plan a fault for the nth (from 1) request about a clip (FLAC or WAV), or for "*", or for an action such as "create"."""
-        name = what if isinstance(what, str) else pcm_hash(decode(what))
+        self.fail_hash(what if isinstance(what, str) else pcm_hash(decode(what)), nth, fault)
+
+    def fail_hash(self, name: str, nth: int, fault: str) -> None:
+        """Plan a fault for the nth request about the clip with this hash (`pcm_hash`)."""
         with self.lock:
             self._faults[name, nth] = fault
 
@@ -168,6 +173,23 @@ class Service(ABC):
         price = self.nano_per_token
         with self.lock:
             self.spent_nano += (text * price["text"] + audio * price["audio"] + out_tokens * price["out"]) // share
+
+    def spoil(self, sent: Out, fault: str, given: str) -> None:
+        """Change a reply of status 200 as a fault of the connection or of a hostile server says. given: the key that came in."""
+        if fault in ("empty", "not_json"):
+            sent.body = b"{}" if fault == "empty" else b"<html>login</html>"
+        elif fault == "echo_ok":
+            sent.body = sent.body[:-1] + f', "debug": {json.dumps({"headers": [given, f"Bearer {given}"]})}}}'.encode()
+        elif fault == "huge":
+            sent.body = b" " * (50 << 20) + sent.body
+        elif fault == "packed":
+            sent.body = gzip.compress(b" " * (100 << 20), 1)
+            sent.headers = {**sent.headers, "Content-Encoding": "gzip"}
+        elif fault == "deep":
+            sent.body = b'{"a":' * 100_000
+        sent.wait = fault == "slow"
+        fates: tuple[Literal["drop", "half", "drip"], ...] = ("drop", "half", "drip")
+        sent.fate = next((fate for fate in fates if fate == fault), sent.fate)
 
     def _take(self, seen: Seen) -> Out:
         with self.lock:
@@ -266,6 +288,10 @@ def _web(take: Callable[[Seen], Out], closed: threading.Event, slow_s: Callable[
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(sent.body)))
             self.end_headers()
+            if sent.fate == "drip":
+                while not closed.wait(0.05):
+                    self.wfile.write(b" ")
+                    self.wfile.flush()
             self.wfile.write(sent.body[: len(sent.body) // 2] if sent.fate == "half" else sent.body)
             self.wfile.flush()
             if sent.fate == "half":

@@ -18,7 +18,7 @@ from fakes.gemini_files import Files
 FAULTS = (
     "429", "429_day", "500", "503_html", "400", "403", "404", "echo", "slow", "drop", "half", "empty", "not_json", "truncated",
     "fenced", "wrong_enum", "missing", "swapped", "duplicate", "blocked", "safety", "max_tokens", "other_model", "redirect",
-    "continuation", "thoughts_only", "unknown_finish",
+    "continuation", "thoughts_only", "unknown_finish", "no_usage", "echo_ok", "deep",
 )  # fmt: skip
 _LABEL = re.compile(r"^Clip ([A-Z])\b")
 
@@ -83,7 +83,9 @@ class GeminiServer(Files, Service):
                 {"modality": "AUDIO", "tokenCount": audio},
             ],
         }
-        return _reply(fault, answer, usage, "gemini-2.0-other-001" if fault == "other_model" else f"{model}-001")
+        sent = _reply(fault, answer, usage, "gemini-2.0-other-001" if fault == "other_model" else f"{model}-001")
+        self.spoil(sent, fault, self.key)
+        return sent
 
     def _listen(self, body: Mapping[str, Any]) -> tuple[list[Heard], list[str]]:
         clips: list[tuple[str, list[bytes]]] = []
@@ -179,11 +181,6 @@ def _reply(fault: str, answer: str, usage: dict[str, Any], version: str) -> Out:
         candidate["continuationToken"] = "more"
     elif fault == "thoughts_only":
         content["parts"].pop()
-    sent = out(200, body | {"candidates": [candidate]})
-    if fault == "empty":
-        sent.body = b"{}"
-    elif fault == "not_json":
-        sent.body = b"<html>login</html>"
-    sent.wait = fault == "slow"
-    sent.fate = "drop" if fault == "drop" else "half" if fault == "half" else "whole"
-    return sent
+    elif fault == "no_usage":
+        del body["usageMetadata"]
+    return out(200, body | {"candidates": [candidate]})

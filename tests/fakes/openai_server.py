@@ -16,7 +16,8 @@ from fakes.annotator_service import Heard, Out, Seen, Service, forbidden_in, out
 FAULTS = (
     "429", "quota", "500", "503_html", "400", "400_flat", "422", "401", "404", "echo", "slow", "drop", "half", "empty", "not_json",
     "truncated", "fenced", "wrong_enum", "missing", "swapped", "duplicate", "blocked", "refusal", "length", "other_model",
-    "redirect", "think", "think_closed", "think_open", "reasoning", "cut_stream", "stream_error",
+    "redirect", "think", "think_closed", "think_open", "reasoning", "cut_stream", "stream_error", "no_usage",
+    "echo_ok", "deep",
 )  # fmt: skip
 _LABEL = re.compile(r"^Clip ([A-Z])\b")
 
@@ -139,13 +140,11 @@ class OpenAIServer(Service):
             sent = Out(200, _stream(message, finish, usage, model, fault), {"Content-Type": "text/event-stream"})
         else:
             choice = {"index": 0, "message": message, "finish_reason": finish}
-            sent = out(
-                200, {"id": "c1", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
-            )
-        if fault in ("empty", "not_json"):
-            sent.body = b"{}" if fault == "empty" else b"<html>login</html>"
-        sent.wait = fault == "slow"
-        sent.fate = "drop" if fault == "drop" else "half" if fault == "half" else "whole"
+            body = {"id": "c1", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
+            if fault == "no_usage":
+                del body["usage"]
+            sent = out(200, body)
+        self.spoil(sent, fault, self.key)
         return sent
 
 

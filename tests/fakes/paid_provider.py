@@ -1,11 +1,10 @@
-"""Providers for the service of `fakes.paid_server`, over a real connection, and a process that runs a pass with one."""
+"""Providers for the service of `fakes.paid_server`, over a real connection."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import httpx2
 
+from annotators.providers.http import trusted
 from annotators.providers.remote import (
     Ask,
     BatchProvider,
@@ -50,6 +50,7 @@ class LocalProvider(RemoteProvider):
     """Asks the local server about up to `size` clips of one speaker at once."""
 
     name = "local"
+    default_model = "local-1"
 
     def __init__(self, url: str, size: int = 4, free: bool = False, schema: str = "1", prompt: str = "1") -> None:
         self.url, self.size, self.free = url, size, free
@@ -97,7 +98,7 @@ class LocalProvider(RemoteProvider):
 
     def _connected(self) -> httpx2.AsyncClient:
         if self._client is None:
-            self._client = httpx2.AsyncClient(timeout=60.0, trust_env=False)
+            self._client = httpx2.AsyncClient(timeout=60.0, trust_env=False, verify=trusted())
         return self._client
 
     def parse(self, raw: str, keys: Sequence[str]) -> Mapping[str, VoiceDescription | str]:
@@ -165,18 +166,13 @@ def _reply(text: str) -> Reply:
     return Reply(text, body["finish"], body.get("blocked"), body["model"], usage, text)
 
 
-def main() -> None:
-    """Run a pass: CORPUS URL PRICES CAP_USD [batch]."""
+def run(corpus: str, url: str, prices: str, cap: str, kind: str = "") -> None:
+    """Run a pass, online or as a `batch`, with a cap in USD."""
     from annotators.paid_pass import describe_paid
     from annotators.pass_options import PassOptions
 
-    corpus, url, prices, cap, *kind = sys.argv[1:]
     provider = LocalBatches(url) if kind else LocalProvider(url)
     options = PassOptions(
         cap_usd=float(cap), prices=Path(prices), concurrency=4, name="local", poll_s=0.05 if kind else None
     )
-    print(describe_paid(corpus, provider, options).line)
-
-
-if __name__ == "__main__":
-    main()
+    describe_paid(corpus, provider, options)

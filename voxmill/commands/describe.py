@@ -91,6 +91,7 @@ def describe(
         tokens_per_minute=tokens_per_minute,
         poll_s=60.0 if wait else None,
         prices=prices,
+        say=terminal.say,
         progress=lambda stats: terminal.say(f"  {stats.line}"),
     )
     asked: dict[str, Any] = {
