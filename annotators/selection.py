@@ -1,4 +1,4 @@
-"""Choose which clips a paid annotator describes: first those that are expressive for their voice, neutral ones as a contrast, rare ages.
+"""Choose which clips a paid annotator describes: those expressive for their voice, some neutral ones, rare ages always.
 
 The order depends on the clips alone, never on the budget. More money extends what was chosen and reshuffles nothing.
 """
