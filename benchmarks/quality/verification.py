@@ -4,8 +4,9 @@
 
 Clips: every clip of ../shared/corpora with a labeled speaker, measured by the pipeline's own functions and grouped by
 speaker. Captions: benchmarks/quality/captions/{en,zh}.txt, written by hand in all registers, with what each says of the
-voice. Half of them, by hash, is `dev`: the lexicons were mended on it. `late` was written after that and
-never used. The figures of `test` and `late` are the ones that count.
+voice. Half of them, by hash, is `dev`: the lexicons were mended on it. `late` was
+written after that: of its prose 93.0 % (en) and 92.0 % (zh) was found at first sight; then it was used to mend, too. The misses of
+`test` were never looked at: its figures are the ones that count.
 
 A contradiction is planted by giving a caption (prose), an attribute (json) or both to a clip whose evidence refutes it. Nothing
 of the corpora labels age: each voice gets a band by hash, as a sure expert would give it. A false alarm is a contradiction in a
