@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -115,17 +116,35 @@ def _captions(row: Mapping[str, Any]) -> Iterator[Caption]:
             yield Caption(register, row.get("language") or "en", row[register])
 
 
-def verified(row: Mapping[str, Any], original: VoiceDescription, verdict: Verdict) -> dict[str, Any]:
-    """Return a row with the verdict's description, and the annotator's own beside it if they differ."""
+def verified(row: Mapping[str, Any], original: VoiceDescription, verdict: Verdict, text: str) -> dict[str, Any]:
+    """Return a row with the verdict's description, and the annotator's own beside it if they differ.
+
+    Emphasized words that the transcript lacks are left out. text: the transcript.
+    """
     now = verdict.description or VoiceDescription(attributes=original.attributes)
+    said = spoken_words(now.attributes.emphasis, text)
+    is_changed = verdict.verdict != "agree" or said != now.attributes.emphasis
+    now = now.model_copy(update={"attributes": now.attributes.model_copy(update={"emphasis": said})})
     return {
         **row,
         **description_columns(now),
         "language": row.get("language"),
         "verdict": verdict.verdict,
         "disagreements": list(verdict.contradicted),
-        "answered": None if verdict.verdict == "agree" else original.model_dump_json(),
+        "answered": original.model_dump_json() if is_changed else None,
     }
+
+
+def spoken_words(words: Sequence[str], text: str) -> tuple[str, ...]:
+    """Return those of the words that a transcript has, letter by letter; all of them if there is no transcript."""
+
+    def letters(one: str) -> str:
+        return "".join(
+            sign for sign in unicodedata.normalize("NFKC", one).casefold() if sign.isalnum() or sign.isspace()
+        )
+
+    there = " ".join(letters(text).split())
+    return tuple(word for word in words if not there or " ".join(letters(word).split()) in there)
 
 
 def write_unit(

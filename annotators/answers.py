@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -23,8 +24,11 @@ from catalogs.files import one_line
 from catalogs.vocabulary.languages import language as known_language
 from catalogs.vocabulary.voices import ACCENTS, CLOSED, LISTS, REGISTERS, UNSURE
 
-CANARY_SHARE, CANARY_S = 0.3, 1.0
-"""How far the stated length of a clip may be from the true one: this share or this many seconds, whichever is more."""
+ORDERED_RATIO, ORDERED_PART = 1.5, 0.5
+"""Of two clips whose lengths differ by this ratio, the longer one must not be stated as the shorter one by more than this part of
+the difference (in octaves)."""
+WILD_RATIO, WILD_S = 3.0, 2.0
+"""A stated length that is off by this ratio and this many seconds is that of another clip, or of none."""
 MOST_WORDS, MOST_CHARACTERS = 80, 400
 """A longer caption comes from a model that repeats itself."""
 MISMATCH = "mismatch"
@@ -59,7 +63,7 @@ def read_answers(
     if len(answers) != len(labels) or by_label.keys() != set(labels):
         return dict.fromkeys(labels, Reading(error=MISMATCH))
     lengths = dict(zip(labels, seconds, strict=True)) if seconds is not None else {}
-    if any(not _near(by_label[label].get(SECONDS), length) for label, length in lengths.items()):
+    if lengths and not _may_be_these([by_label[label].get(SECONDS) for label in lengths], list(lengths.values())):
         return dict.fromkeys(labels, Reading(error=MISMATCH))
     return {label: read_answer(by_label[label], languages) for label in labels}
 
@@ -79,11 +83,29 @@ def _label(value: object) -> str:
     return str(value).strip().upper().removeprefix("CLIP").strip(" .:")
 
 
-def _near(stated: object, true: float) -> bool:
-    if not isinstance(stated, int | float) or isinstance(stated, bool):
-        return False
-    # An integer may be too long for a float.
-    return 0 <= stated <= 1e6 and abs(stated - true) <= max(CANARY_S, CANARY_SHARE * true)
+def _may_be_these(stated: Sequence[object], true: Sequence[float]) -> bool:
+    """Return True if stated lengths in seconds may be those of the clips, in this order. A model that guesses lengths badly must
+    not be asked twice about everything, so the order counts and not the values."""
+    lengths = [_seconds(one) for one in stated]
+    logs = []
+    for length, real in zip(lengths, true, strict=True):
+        if length is None:
+            return False
+        logs.append((math.log(max(length, 0.1)), math.log(max(real, 0.1))))
+        if abs(logs[-1][0] - logs[-1][1]) > math.log(WILD_RATIO) and abs(length - real) > WILD_S:
+            return False
+    return not any(
+        real - other >= math.log(ORDERED_RATIO) and said - other_said <= -ORDERED_PART * (real - other)
+        for said, real in logs
+        for other_said, other in logs
+    )
+
+
+def _seconds(stated: object) -> float | None:
+    """Return a stated length. An integer may be too long for a float."""
+    if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0 <= stated <= 1e6:
+        return None
+    return float(stated)
 
 
 def read_answer(answer: Mapping[str, Any], languages: Sequence[str] = ("en", "zh")) -> Reading:

@@ -55,8 +55,11 @@ class Delivery:
         self._in_flight = 0
         self._margin = 1.0
         self._unanswered = 0
+        self._silent = 0
+        self._answered = False
         self._asking: set[asyncio.Task[bool]] = set()
         self._transfers: set[asyncio.Task[Any]] = set()
+        self._last = ""
         self.stop: PassStoppedError | None = None
         self.failure: BaseException | None = None
         """Error of the ledger that ended the pass: the tasks that would have raised it were cancelled."""
@@ -116,6 +119,7 @@ class Delivery:
                 outcome = await self._transfer(request, replies, bound)
                 if isinstance(outcome, Reply):
                     self._unanswered = 0
+                    self._answered = True
                     self._limits.breaker.succeeded()
                     self._limits.concurrency.succeeded()
                 if not isinstance(outcome, RemoteError):
@@ -127,7 +131,7 @@ class Delivery:
             if event is Event.REFUSED and len(request.asks) > 1:
                 return event
             if event is Event.REFUSED or tried[event] > RULES[event].tries:
-                self._give_up(outcome)
+                self._give_up(event, outcome)
                 return None
             await self._options.clock.sleep(wait)
         return None
@@ -235,15 +239,20 @@ class Delivery:
         elif event is Event.FATAL:
             self.halt(CannotWorkError(f"{one_line(error)}: correct it, then run the same command again"))
 
-    def _give_up(self, error: RemoteError) -> None:
+    def _give_up(self, event: Event, error: RemoteError) -> None:
         self._unanswered += 1
+        self._silent += event is not Event.REFUSED
+        self._last = one_line(error)
         if self._unanswered >= UNANSWERED_IN_A_ROW:
-            self.halt(
-                NoServiceError(
-                    f"{self._unanswered} requests in a row got no reply ({one_line(error)}): check the service, "
-                    "then run the same command again"
-                )
-            )
+            self.halt(self._no_service(f"{self._unanswered} requests in a row got no reply"))
+
+    def finish(self) -> None:
+        """Set `stop` if requests were sent and none was answered: few clips end before UNANSWERED_IN_A_ROW."""
+        if self._silent and not self._answered:
+            self.stop = self.stop or self._no_service("no request got a reply")
+
+    def _no_service(self, fault: str) -> NoServiceError:
+        return NoServiceError(f"{fault} ({self._last}): check the service, then run the same command again")
 
     def close(self) -> None:
         """End the ledger's thread."""

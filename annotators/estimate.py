@@ -15,13 +15,15 @@ from annotators.pass_options import LEDGER, PassOptions, pass_name, tariff_of
 from annotators.prices import Price, Tariff, usd
 from annotators.providers.remote import Ask, RemoteProvider, Request, Tokens
 from catalogs.corpus.reader import Corpus
+from catalogs.durations import duration_text
 
 OUT_PER_CLIP = 520
 """Output tokens expected per clip: 370 of attributes and captions in two languages, 150 of thoughts in a shared request."""
 OUT_PER_REQUEST = 250
 """Thoughts expected per request beside those."""
-TEXT_SHARE = 0.8
-"""Expected input text against its upper bound, which counts bytes of the variable part as tokens."""
+TEXT_SHARE = 0.35
+"""Expected input text against its upper bound, which counts a token for each byte: English has about four bytes a token, JSON
+and Chinese about three."""
 AUDIO_PER_S = 32
 """Audio tokens per second."""
 REPLY_S = 8.0
@@ -54,10 +56,11 @@ class Estimate:
         """The estimate as lines for the screen."""
         tokens = self.expected_tokens
         return [
-            f"{self.clips:,} clips to ask about ({self.audio_s / 3600:.2f} h), {self.answered:,} are answered",
+            f"{self.clips:,} clips to ask about ({duration_text(self.audio_s)}), {self.answered:,} are answered",
             f"{self.requests:,} requests; expected tokens: {tokens.text_in:,} text, {tokens.audio_in:,} audio, {tokens.out:,} out",
             f"price: expected {usd(self.expected)}, worst case {usd(self.worst)}",
-            f"time at these limits: {self.seconds / 3600:.1f} h ({self.days:.1f} days)",
+            f"time at these limits: {duration_text(self.seconds)}"
+            + (f" ({self.days:.1f} days)" if self.days > 1 else ""),
             self.price.words,
         ]
 

@@ -137,6 +137,7 @@ class _Online:
             self._stats.totals = await asyncio.to_thread(self._planner.ledger.totals)
         finally:
             self._delivery.close()
+        self._delivery.finish()
         if self._delivery.stop is not None:
             self._delivery.stop.stats = self._stats
             raise self._delivery.stop

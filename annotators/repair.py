@@ -35,6 +35,14 @@ _OBJECT = {
 }
 
 
+_DOUBLED = re.compile(r"\b(\w+)[\s-]+\1\b", re.I)
+_DANGLING = re.compile(r"\b(?:at|in|with) an? (?:\w+ )?\w+-\w+(?=\s*(?:[,.;:]|$|and\b|but\b|with\b|in\b|at\b))", re.I)
+"""An adjective with a hyphen where a noun is due: "at a low-volume and"."""
+_JOINED = re.compile(r",?\s+(?:and|but)\s+(?:with|at|in)\b", re.I)
+"""A second adverbial: what precedes it has to end with one, too ("speaks at a low volume and with")."""
+_ADVERBIAL = re.compile(r"\b(?:at|in|with)\b")
+
+
 def repair_phrase(text: str, claim: Claim, value: str, language: str, seed: str) -> str | None:
     """Return the text with `value` in the place of a claim's value, or None if no phrase fits one to one.
 
@@ -72,6 +80,9 @@ def _choices(text: str, match: Match, entry: Entry, value: str, words: Lexicon, 
     before = text[: match.start]
     if language == "zh":
         return [f"{entry.pre}{phrase}{entry.post}" for phrase in phrases]
+    if _JOINED.match(text[match.end :]) and entry.cls in ("who", "clause"):
+        built = words.words(entry.attribute, value, entry.cls)
+        phrases = tuple(phrase for phrase in built if _ADVERBIAL.search(phrase))
     if _DEGREE.search(before):
         phrases = tuple(phrase for phrase in phrases if not phrase.startswith(_STRONG))
     if _ARTICLE.search(before):
@@ -82,10 +93,21 @@ def _choices(text: str, match: Match, entry: Entry, value: str, words: Lexicon, 
     filled = [phrase.lstrip("~").replace("{his}", his).replace("{himself}", him) for phrase in phrases]
     filled = [phrase for phrase in filled if "{" not in phrase]
     said = text[match.start : match.end]
+    if entry.cls in ("adj", "tag") and " " in said and "-" not in said and said.lower() not in _written(words, entry):
+        # "a low volume" is a noun phrase, though its words are those of the adjective "low-volume".
+        filled = [
+            phrase.replace("-", " ") for phrase in filled if phrase.rpartition("-")[2] == said.split()[-1].lower()
+        ]
+    if entry.post.lstrip(" -").startswith("pitched"):
+        filled = [phrase for phrase in filled if phrase.isalpha()]
     # A phrase of head and mod keeps all but its mod, with its own spelling of the rest.
     head = said[: len(said) - len(said[len(entry.pre) :])] if entry.pre else ""
     tail = said[len(said) - len(entry.post) :] if entry.post else ""
     return [f"{head}{phrase}{tail}" for phrase in filled]
+
+
+def _written(words: Lexicon, entry: Entry) -> tuple[str, ...]:
+    return words.plain.get((entry.attribute, entry.value, entry.cls), ())
 
 
 def _put(text: str, match: Match, phrase: str, language: str) -> str:
@@ -101,13 +123,15 @@ def _put(text: str, match: Match, phrase: str, language: str) -> str:
 
 
 def _is_right(old: str, new: str, claim: Claim, value: str, language: str) -> bool:
-    """Return True if only the claim's value changed."""
+    """Return True if only the claim's value changed, and the grammar stayed."""
 
     def others(text: str) -> Counter[tuple[str, str, bool]]:
         return Counter(
             (c.attribute, c.value, c.negated) for c in claims(text, language) if c.attribute != claim.attribute
         )
 
+    if language == "en" and any(len(wrong.findall(new)) > len(wrong.findall(old)) for wrong in (_DOUBLED, _DANGLING)):
+        return False
     now = {c.value for c in claims(new, language) if c.attribute == claim.attribute and not c.negated}
     return claim.value not in now and value in now and others(old) == others(new)
 

@@ -97,6 +97,8 @@ def describe_selected(
             if first - asked <= _FEWEST * asked:
                 break
             asked, stats = first, _added(describe_paid(root, make(), _first(options, clips, first)), stats)
+            # What is said at the start of a pass is said once.
+            options = replace(options, say=None)
             if isinstance(provider, BatchProvider) or stats.cap_reached or first == clips.first:
                 break
     except PassStoppedError as stop:

@@ -81,6 +81,19 @@ class VerifyStats:
             f" prose alone was wrong in {self.prose_only}, words of the clip leaked into {self.leaks})"
         )
 
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The counts as JSON values, for programs and the report."""
+        found = self.retrieval
+        return {
+            "annotator": self.annotator,
+            "verdicts": dict(sorted(self.verdicts.items())),
+            "prose_only": self.prose_only,
+            "leaks": self.leaks,
+            "invalid": self.invalid,
+            "retrieval": {"tried": found.clips, "top1": round(found.first, 4), "expected": CHANCE},
+        }
+
     def add(self, verdict: Verdict) -> None:
         """Count a verdict."""
         self.verdicts[verdict.verdict] += 1
@@ -131,7 +144,7 @@ def verify_corpus(
                 rows.append(row)
                 continue
             stats.add(verdict)
-            rows.append(verified(row, original, verdict))
+            rows.append(verified(row, original, verdict, last.segments[segment].get("text") or ""))
             checks += check_rows(segment, annotator, verdict.checks)
             _sample(sample, last.segments[segment], original)
         write_unit(corpus.path, annotator, last, rows, checks)
@@ -146,17 +159,7 @@ def summary_path(root: Path, annotator: str) -> Path:
 
 
 def _write_summary(root: Path, stats: VerifyStats, experts: Sequence[str]) -> None:
-    found = stats.retrieval
-    summary = {
-        "annotator": stats.annotator,
-        "experts": list(experts),
-        "verdicts": dict(sorted(stats.verdicts.items())),
-        "prose_only": stats.prose_only,
-        "leaks": stats.leaks,
-        "invalid": stats.invalid,
-        "retrieval": {"tried": found.clips, "top1": round(found.first, 4), "expected": CHANCE},
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    summary = stats.counts | {"experts": list(experts), "at": datetime.now(UTC).isoformat(timespec="seconds")}
     write_in_corpus(root, summary_path(root, stats.annotator), json.dumps(summary, indent=2).encode())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -192,3 +193,31 @@ def test_what_is_denied_or_has_no_counterpart_is_not_repaired() -> None:
     assert repaired("a woman, not a man", "gender", "male") is None
     calm = Claim("emotion", "calm", "calm", 0, 4, False)
     assert repair_phrase("calm", calm, UNSURE, "en", "s") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "attribute", "value", "allowed"),
+    [
+        (
+            "Spoken at a normal volume and with moderate intonation",
+            "energy",
+            "soft",
+            r"Spoken at a \w+ volume and with .*",
+        ),
+        (
+            "A woman speaks at a normal volume and with feeling",
+            "energy",
+            "loud",
+            r"A woman speaks at a \w+ volume and with .*",
+        ),
+        ("A normal volume, a slow tempo", "energy", "soft", r"A \w+ volume, a slow tempo"),
+        ("Normal-volume, slow-paced man", "energy", "soft", r"[\w-]+( spoken)?, slow-paced man"),
+        ("A clear high-pitched voice", "pitch", "low", r"A clear (low|deep)-pitched voice"),
+        ("A clear high-pitched voice", "pitch", "mid", None),
+    ],
+)
+def test_a_repair_keeps_the_grammar(text: str, attribute: str, value: str, allowed: str | None) -> None:
+    (claim,) = (one for one in claims(text, "en") if one.attribute == attribute)
+    for seed in "abcdefgh":
+        repaired = repair_phrase(text, claim, value, "en", seed)
+        assert repaired is None if allowed is None else re.fullmatch(allowed, str(repaired)), repaired

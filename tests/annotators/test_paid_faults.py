@@ -64,8 +64,10 @@ def test_a_lasting_fault_fails_the_clips_until_a_later_run(
     root: Path, options: PassOptions, fault: Fault, times: int
 ) -> None:
     with PaidServer(first(fault, times)) as server:
-        stats = describe_paid(root, LocalProvider(server.url), options)
-        assert stats.clips == {"failed": 12} and set(server.seen.asked.values()) == {times}
+        with pytest.raises(NoServiceError, match="no request got a reply") as caught:
+            describe_paid(root, LocalProvider(server.url), options)
+        stats = caught.value.stats
+        assert stats is not None and stats.clips == {"failed": 12} and set(server.seen.asked.values()) == {times}
         assert all(status.startswith("failed:no reply: ") for status in statuses(root))
         assert describe_paid(root, LocalProvider(server.url), options).clips == {"ok": 12}
         assert set(server.seen.asked.values()) == {times + 1}

@@ -17,7 +17,7 @@ import pytest
 from corpus_builders import make_unit
 
 from annotators import verify
-from annotators.answered import checks_path, description_path, original_of
+from annotators.answered import checks_path, description_path, original_of, spoken_words
 from annotators.experts.base import ExpertError
 from annotators.render import render
 from annotators.rows import description_columns
@@ -73,6 +73,19 @@ def files(root: Path) -> dict[str, bytes]:
 def liar(gender: str = "male") -> VoiceDescription:
     wrong = TRUTH.model_copy(update={"gender": gender})
     return VoiceDescription(attributes=wrong, captions=render(wrong, "liar"))
+
+
+def test_emphasized_words_that_the_transcript_lacks_are_left_out(tmp_path: Path) -> None:
+    root = corpus_of(tmp_path / "c", units=1, text="Well, I NEVER said so")
+    stressed = TRUTH.model_copy(update={"emphasis": ("never", "banana", "said so")})
+    describe(root, {0: VoiceDescription(attributes=stressed, captions=render(stressed, "x"))})
+    for _ in range(2):  # a second pass changes nothing
+        verify_corpus(root, "fake")
+        (row,) = (r for r in Corpus(root).annotations("descriptions").to_pylist() if r["answered"])
+        assert row["labels"]["emphasis"] == ["never", "said so"] and row["verdict"] == "agree"
+        assert json.loads(row["answered"])["attributes"]["emphasis"] == ["never", "banana", "said so"]
+    assert spoken_words(("重要", "香蕉"), "这很重要。") == ("重要",)
+    assert spoken_words(("banana",), "") == ("banana",)
 
 
 def by_verdict(root: Path) -> dict[str, list[dict[str, Any]]]:

@@ -66,6 +66,12 @@ def describe(
     prices: Annotated[
         Path | None, typer.Option(help="TOML of prices that come before the built-in ones (annotators/prices.toml).")
     ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            help="SQLite file of requests, replies and spend, on a local disk. Default: in the folder of the pass."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the expected and the worst-case price, tokens and time.")
     ] = False,
@@ -91,6 +97,7 @@ def describe(
         tokens_per_minute=tokens_per_minute,
         poll_s=60.0 if wait else None,
         prices=prices,
+        ledger=ledger,
         say=terminal.say,
         progress=lambda stats: terminal.say(f"  {stats.line}"),
     )
@@ -184,15 +191,6 @@ def verify(
         with terminal.printing("annotators"):
             stats = verify_corpus(corpus, name, [part.strip() for part in experts.split(",")], allow_non_commercial)
         terminal.say(stats.line)
-        results.append(
-            {
-                "annotator": name,
-                "verdicts": dict(stats.verdicts),
-                "prose_only": stats.prose_only,
-                "leaks": stats.leaks,
-                "invalid": stats.invalid,
-                "retrieval": asdict(stats.retrieval),
-            }
-        )
+        results.append(stats.counts)
     terminal.say(f"next: voxmill report {quoted(corpus)}")
     terminal.result(results)
