@@ -136,7 +136,7 @@ def verified(row: Mapping[str, Any], original: VoiceDescription, verdict: Verdic
 
 
 def spoken_words(words: Sequence[str], text: str) -> tuple[str, ...]:
-    """Return those of the words that a transcript has, letter by letter; all of them if there is no transcript."""
+    """Return those of the words that a transcript has, letter by letter; all of them without a transcript."""
 
     def letters(one: str) -> str:
         return "".join(
