@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from catalogs.candidates.captions import ADDED, COLUMNS
+from catalogs.vocabulary.languages import is_chinese
 
 FORMAT = 2
 
@@ -135,6 +136,8 @@ class Table:
         folder: Path | None = None,
     ) -> None:
         """shards: (number of the corpus, path in it)."""
+        self.is_chinese = np.array([is_chinese(name) for name in languages], dtype=bool)
+        """bool [languages]: whether each of `languages` is Chinese or a dialect of it."""
         self.languages, self.shards, self.folder = list(languages), [(int(n), path) for n, path in shards], folder
         self.counts: dict[tuple[str, str], np.ndarray] = {}
         """Token counts by the tokenizer's digest and the column (`trainer.data.token_counts`)."""

@@ -207,8 +207,9 @@ def _confined(connection: duckdb.DuckDBPyConnection, root: Path) -> duckdb.DuckD
 
     The views of a corpus from another person and pasted queries are untrusted SQL.
     """
-    locked = connection.execute("SELECT current_setting('lock_configuration')").fetchone()
-    if locked and locked[0]:
+    # All rows are fetched: a result that is left open would keep the connection from the next statement.
+    ((locked,),) = connection.execute("SELECT current_setting('lock_configuration')").fetchall()
+    if locked:
         return connection  # This process has another connection to the catalog: they share their settings.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")

@@ -285,4 +285,5 @@ def test_two_connections_at_once_are_both_confined(tmp_path: Path) -> None:
             ]
             with pytest.raises(duckdb.Error, match="disabled"):
                 connection.execute(f"select * from read_text('{__file__}')")
+        assert query(tmp_path / "corpus", "select 1")[1] == [(1,)], "a third one, through the relational API"
     assert query(tmp_path / "corpus", "select count(*) from segments")[1] == [(3,)]

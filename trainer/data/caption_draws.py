@@ -8,7 +8,6 @@ import numpy as np
 
 from catalogs.candidates.captions import CAPTIONS
 from catalogs.candidates.table import CAPTION_FLAGS, Table
-from catalogs.vocabulary.languages import is_chinese
 from catalogs.vocabulary.voices import REGISTERS
 from trainer.config import Phase
 from trainer.runtime.seeds import random_bits, stream_key, uniform
@@ -58,16 +57,11 @@ class CaptionDraws:
         register, at = np.full(len(rows), _STYLE), np.arange(len(rows))
         for choice in (_PERSONA, _BRIEF, _FULL, usual, wanted):  # the last one that a segment has is taken
             register = np.where(has[choice, :, at].any(axis=1), choice, register)
-        share = np.where(chinese_speech(table)[table.language[rows]], *self.asked_chinese.values())
+        share = np.where(table.is_chinese[table.language[rows]], *self.asked_chinese.values())
         chinese = uniform(random_bits(self._language_bits, places)) < share
         english, other = has[register, 0, at], has[register, 1, at]
         found = _NUMBERS[register, (other & (chinese | ~english)).astype(int)]
         return np.where(self._described[kinds], found, np.int8(NO_CAPTION))
-
-
-def chinese_speech(table: Table) -> np.ndarray:
-    """Return bool [languages of the table]: True for Chinese and its dialects."""
-    return np.array([is_chinese(name) for name in table.languages], dtype=bool)
 
 
 def _weights(kind: SampleKind, phase: Phase) -> list[float]:

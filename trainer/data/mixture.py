@@ -12,7 +12,7 @@ from catalogs.candidates.captions import CAPTIONS
 from catalogs.candidates.table import MADE
 from trainer.config import Phase
 from trainer.data.candidates import Candidate, Candidates, Choice
-from trainer.data.caption_draws import CaptionDraws, chinese_speech
+from trainer.data.caption_draws import CaptionDraws
 from trainer.data.holdout import data_key, describe_candidates, find_candidates, hold_out
 from trainer.data.quotas import Quotas, limited
 from trainer.data.sample_counts import SampleCounts, caption_key
@@ -152,7 +152,7 @@ class Mixture:
 
     def _tallied_captions(self, kinds: np.ndarray, rows: np.ndarray, captions: np.ndarray) -> dict[str, int]:
         table = self.candidates.table
-        chinese = chinese_speech(table)[table.language[rows]]
+        chinese = table.is_chinese[table.language[rows]]
         codes = (kinds * len(CAPTIONS) + captions) * 2 + chinese
         found: dict[str, int] = {}
         for code, count in zip(*np.unique(codes[captions >= 0], return_counts=True), strict=True):
