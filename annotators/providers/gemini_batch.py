@@ -77,9 +77,16 @@ class GeminiBatch(Gemini, BatchProvider):
     async def collect(self, job: str) -> Mapping[str, Reply | str] | None:
         """Return the reply or the error of each request by id, or None while the job runs. Raises RemoteError.
 
-        An expired job has no file of results. A job that failed raises JobFailedError with the service's reason.
+        An expired job has no file of results. A job that failed or is gone raises JobFailedError with the service's reason.
         """
-        found = await self._json("GET", f"/v1/{_name(job, _JOB)}")
+        try:
+            found = await self._json("GET", f"/v1/{_name(job, _JOB)}")
+        except FatalError as refused:
+            if refused.status not in (404, 410):
+                raise
+            # Deleted, or older than jobs are kept. If the list is refused, too, it is the address or the key.
+            await self._json("GET", "/v1/batches?pageSize=1")
+            raise JobFailedError(f"{self.host} does not know the job {job} any more") from None
         state = str(_metadata(found).get("state") or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
         if state not in _DONE and not found.get("done"):
             return None

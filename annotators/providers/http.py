@@ -198,7 +198,7 @@ def refusal(reply: HttpReply, host: str, *keys: Key) -> RemoteError:
         return TransientError(text, sent=True, status=status)
     if status in (400, 413, 422) and not _key_is_bad(reply):
         return RefusedError(text)
-    return FatalError(text)
+    return FatalError(text, status)
 
 
 def error_text(reply: HttpReply) -> str:

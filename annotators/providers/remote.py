@@ -100,7 +100,11 @@ class QuotaError(RemoteError):
 
 
 class FatalError(RemoteError):
-    """No request can succeed (bad key, unknown model, no permission): stop the pass."""
+    """No request can succeed (bad key, unknown model, no permission): stop the pass. status: HTTP status, if a reply said so."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class JobFailedError(RemoteError):

@@ -177,6 +177,18 @@ def test_a_blocked_item_is_a_reply(server: GeminiServer) -> None:
     }
 
 
+def test_a_job_that_is_gone_has_failed_and_a_wrong_address_is_no_lost_job(server: GeminiServer) -> None:
+    jobs = Jobs(server)
+    job = jobs.create()
+    assert isinstance(job, str)
+    server.jobs.clear()
+    error = jobs.collect(job)
+    assert isinstance(error, JobFailedError) and "does not know the job" in str(error)
+    server.key = "another"
+    error = jobs.collect(job)
+    assert isinstance(error, FatalError) and not isinstance(error, JobFailedError)
+
+
 def test_a_failed_job_says_why_without_the_key(server: GeminiServer) -> None:
     server.job_error = f"the enqueued-token limit was reached for {KEY}"
     jobs = Jobs(server)
