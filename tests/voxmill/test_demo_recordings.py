@@ -97,7 +97,7 @@ def test_sessions_are_mostly_prompts_longer_than_two_seconds(demo: DemoSet) -> N
 
 
 def test_same_seed_same_bytes_other_seed_other_prompts(packages: Path, tmp_path: Path) -> None:
-    """Also of the compressed containers, whose identity makes the segment ids of a corpus. A few prompts show it as well as many."""
+    """Also of the compressed containers, whose identity makes the segment ids of a corpus. A few prompts show it, too."""
     one, again = (make_demo_recordings(tmp_path / name / "recordings", 0.1, say=quiet) for name in "ab")
     files = sorted(path.relative_to(one.folder) for path in one.folder.rglob("*") if path.is_file())
     assert len(files) == 13 and {prompt.language for prompt in one.gold} == set(LANGUAGES)
