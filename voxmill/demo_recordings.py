@@ -208,12 +208,14 @@ def _tune(seed: int) -> np.ndarray:
     time = np.arange(20 * rate) / rate
     tune = np.zeros(len(time))
     chords = ((220.0, 261.6, 329.6), (174.6, 220.0, 261.6), (196.0, 246.9, 293.7), (164.8, 196.0, 246.9))
-    for beat in range(40):
-        at = time[: len(time) - round(beat * 0.5 * rate)]
-        sound = np.zeros(len(at))
-        for tone in chords[beat // 4 % 4]:
+    struck = [np.zeros(len(time)) for _ in chords]
+    for sound, chord in zip(struck, chords, strict=True):
+        for tone in chord:
             for overtone in (1, 2, 3):
-                sound += np.exp(-3 * at) * np.sin(2 * np.pi * tone * overtone * at) / overtone
-        sound += dice.normal(size=len(at)) * np.exp(-60 * at) * (1.0 if beat % 2 else 0.4)
-        tune[len(time) - len(at) :] += sound
+                sound += np.exp(-3 * time) * np.sin(2 * np.pi * tone * overtone * time) / overtone
+    click = np.exp(-60 * time)
+    for beat in range(40):
+        left = len(time) - round(beat * 0.5 * rate)
+        noise = dice.normal(size=left) * click[:left] * (1.0 if beat % 2 else 0.4)
+        tune[len(time) - left :] += struck[beat // 4 % 4][:left] + noise
     return (0.3 * tune / np.abs(tune).max()).astype(np.float32)

@@ -27,16 +27,18 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-@pytest.mark.parametrize("fate", ["machine", "memory", "limit"])
-def test_what_the_machine_did_is_tried_again_and_leaves_the_quarantine(site: Site, fate: str) -> None:
-    site.fail(fate, "01.wav")
+def test_what_the_machine_did_is_tried_again_and_leaves_the_quarantine(tmp_path: Path) -> None:
+    site = Site(tmp_path, 5)
+    fates = {"01.wav": "machine", "02.wav": "memory", "03.wav": "limit"}
+    for name, fate in fates.items():
+        site.fail(fate, name)
     first = site.run(unit_s=100.0)
-    assert first.units == 1 and site.quarantine() == [("01.wav", "machine", 1)]
+    assert first.units == 1 and site.quarantine() == [(name, "machine", 1) for name in fates]
     site.mend()
     second = site.run(unit_s=100.0)
-    assert (second.already_there, second.tried_again, second.sessions) == (2, 1, 1)
+    assert (second.already_there, second.tried_again, second.sessions) == (2, 3, 3)
     assert site.quarantine() == [] and second.quarantined == []
-    site.check(3)
+    site.check(5)
     assert site.run().sessions == 0
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
 
 from catalogs.corpus.fsck import fsck
-from catalogs.corpus.thresholds import change_thresholds
+from catalogs.corpus.thresholds import Thresholds, change_thresholds, thresholds_path
 from catalogs.query.views import connect
 from pipeline.engine.api import Event, SessionDone
 from pipeline.engine.progress import Progress
@@ -66,10 +66,10 @@ class World:
         for name in FILES[:2]:
             self.write(name)
 
-    def config(self) -> Any:
+    def config(self, **more: Any) -> Any:
         trouble = TroubleConfig(fates=str(self.fates))
         engine = {"executor": "inline", "attempts": 100}
-        return CheapConfig(unit_s=2.5, engine=engine, describe="none", trouble=trouble)
+        return CheapConfig(unit_s=2.5, engine=engine, describe="none", trouble=trouble, **more)
 
     def write(self, name: str) -> None:
         """Put the recording's present take in its place."""
@@ -140,16 +140,19 @@ class World:
     def _threshold(self, longest: float) -> None:
         self.longest = longest
         if self.corpus.is_dir():
-            self.set_thresholds(self.corpus)
-
-    def set_thresholds(self, corpus: Path) -> None:
-        change_thresholds(corpus, ["require_text=false", f"max_duration_s={self.longest}"])
+            change_thresholds(self.corpus, ["require_text=false", f"max_duration_s={longest}"])
 
     def finish(self) -> None:
+        """The last run, and the fresh one with the same thresholds: saved by `voxmill catalog` there, given as settings here.
+
+        Saved before the run, which then builds the catalog with them; saved after it, the catalog would be built a second time.
+        """
+        self._threshold(self.longest)
         self._run()
-        prepare([str(self.sources)], self.fresh, self.config())
-        for corpus in (self.corpus, self.fresh):
-            self.set_thresholds(corpus)
+        if not thresholds_path(self.corpus).is_file():  # No earlier step has made a corpus.
+            self._threshold(self.longest)
+        thresholds = Thresholds(require_text=False, max_duration_s=self.longest)
+        prepare([str(self.sources)], self.fresh, self.config(thresholds=thresholds))
 
     def states(self) -> list[dict[str, list[tuple[Any, ...]]]]:
         """What the corpus and a fresh one say of the files that are there now, every row, so that what is there twice shows."""

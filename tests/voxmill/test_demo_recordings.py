@@ -96,16 +96,16 @@ def test_sessions_are_mostly_prompts_longer_than_two_seconds(demo: DemoSet) -> N
         assert sum(length for length in lengths if length > 2) > 0.8 * sum(lengths)
 
 
-def test_same_seed_same_bytes_other_seed_other_prompts(demo: DemoSet, tmp_path: Path) -> None:
-    """Also of the compressed containers, whose identity makes the segment ids of a corpus."""
-    again = make_demo_recordings(tmp_path / "a" / "recordings", MINUTES, say=quiet)
-    files = sorted(path.relative_to(demo.folder) for path in demo.folder.rglob("*") if path.is_file())
-    assert len(files) == 13
+def test_same_seed_same_bytes_other_seed_other_prompts(packages: Path, tmp_path: Path) -> None:
+    """Also of the compressed containers, whose identity makes the segment ids of a corpus. A few prompts show it, too."""
+    one, again = (make_demo_recordings(tmp_path / name / "recordings", 0.1, say=quiet) for name in "ab")
+    files = sorted(path.relative_to(one.folder) for path in one.folder.rglob("*") if path.is_file())
+    assert len(files) == 13 and {prompt.language for prompt in one.gold} == set(LANGUAGES)
     for file in files:
-        assert (again.folder / file).read_bytes() == (demo.folder / file).read_bytes(), file
-    assert again.gold == demo.gold and again.gold_file.read_bytes() == demo.gold_file.read_bytes()
-    other = make_demo_recordings(tmp_path / "b" / "recordings", MINUTES, seed=8, say=quiet)
-    assert [p.name for p in other.gold] != [p.name for p in demo.gold]
+        assert (again.folder / file).read_bytes() == (one.folder / file).read_bytes(), file
+    assert again.gold == one.gold and again.gold_file.read_bytes() == one.gold_file.read_bytes()
+    other = make_demo_recordings(tmp_path / "c" / "recordings", 0.1, seed=8, say=quiet)
+    assert [p.name for p in other.gold] != [p.name for p in one.gold]
 
 
 def test_odd_files_are_what_they_are_listed_as(demo: DemoSet) -> None:
