@@ -22,7 +22,7 @@ from trainer.codec.files import read_codec
 from trainer.codec.fit import CodecTrainer, fit_codec
 from trainer.codec.initialise import initialise_codec
 from trainer.codec.losses import RESOLUTIONS, mel_bank, mel_distance, resolutions
-from trainer.codec.measure import measure
+from trainer.codec.measure import measure, missing_packages
 from trainer.codec.normalise import normalise_latents
 from trainer.config import TrainError, recipes
 from trainer.run import train
@@ -45,6 +45,12 @@ def settings(corpus: Path, output: Path, **changes: object) -> CodecConfig:
     return CodecConfig.model_validate(values | {"crop_s": 0.48} | changes)
 
 
+@pytest.fixture
+def spectra_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No clip is decoded for STOI and PESQ: `trained` measures them, and their test."""
+    monkeypatch.setattr("trainer.codec.measure._HEARD", 0)
+
+
 @pytest.fixture(scope="module")
 def trained(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("codec") / "out"
@@ -63,6 +69,7 @@ def test_everything_is_written_down(trained: Path) -> None:
     half, last = measured.values()
     assert last["held_out/mel_48k"] < half["held_out/mel_48k"]
     assert last["held_out/mel_16k"] < last["held_out/mel_other"]
+    assert bool(missing_packages()) != ("held_out/stoi" in last)
     assert (trained / "train-codec.yaml").is_file()
     codec = read_codec(trained)
     assert codec.config.encoder_dim == 4 and not codec.training
@@ -76,11 +83,12 @@ def test_a_model_is_trained_on_its_latents(trained: Path, runs: Runs, tmp_path: 
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.usefixtures("spectra_only")
 def test_training_goes_on_from_another_codec(trained: Path, speech: Path, tmp_path: Path) -> None:
     more = settings(speech, tmp_path / "out", start=str(trained), config=None, steps=1)
     result = train_codec(more)
-    first = train_codec(settings(speech, tmp_path / "new", steps=1))
-    assert result.first_loss < 0.7 * first.first_loss
+    # The first step of a codec from scratch has the same seed, and so the same crops.
+    assert result.first_loss < 0.7 * read_metrics(trained)[0]["loss/total"]
 
 
 class Passing(AudioVAE):
@@ -122,8 +130,9 @@ def test_a_folder_without_a_codec_is_one_line(tmp_path: Path) -> None:
         read_codec(tmp_path / "empty")
 
 
+@pytest.mark.usefixtures("spectra_only")
 def test_the_same_seed_gives_the_same_codec(speech: Path, tmp_path: Path) -> None:
-    runs = [train_codec(settings(speech, tmp_path / name, steps=2, batch=2)) for name in "ab"]
+    runs = [train_codec(settings(speech, tmp_path / name, steps=2, batch=2, crop_s=0.2, held_out=2)) for name in "ab"]
     assert runs[0].last_loss == runs[1].last_loss
     assert (tmp_path / "a" / "audiovae.safetensors").read_bytes() == (
         tmp_path / "b" / "audiovae.safetensors"
@@ -216,6 +225,7 @@ def test_latents_of_unit_scale_decode_to_the_same_speech(corpora: Path) -> None:
         )
 
 
+@pytest.mark.usefixtures("spectra_only")
 def test_a_decoder_alone_learns_and_the_latents_stay(trained: Path, speech: Path, tmp_path: Path) -> None:
     more = {"start": str(trained), "config": None, "steps": 8, "clips": 6, "decoder_only": True, "held_out": 0}
     result = train_codec(settings(speech, tmp_path / "out", **more))
@@ -225,6 +235,7 @@ def test_a_decoder_alone_learns_and_the_latents_stay(trained: Path, speech: Path
     assert result.after.mel < result.before.mel
 
 
+@pytest.mark.usefixtures("spectra_only")
 def test_a_killed_run_goes_on_as_if_unbroken(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an adversary and a schedule: weights after 2 + 2 steps are those after 4."""
     changes = {"schedule": "cosine", "warmup": 1, "save_every": 2, "narrowed": 0.5, "adversary": {"width": 1}}

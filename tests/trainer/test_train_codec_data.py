@@ -119,9 +119,11 @@ def test_memory_changes_no_bit_also_after_a_resume(decoder_only: bool, speech: P
         made.close()
 
 
-def test_asked_to_stop_it_saves_and_goes_on(speech: Path, tmp_path: Path) -> None:
-    """Without `save_every` as well; a finished run leaves nothing to resume from."""
-    whole = train_codec(settings(speech, tmp_path / "whole"))
+def test_asked_to_stop_it_saves_and_goes_on(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `save_every` as well; a finished run leaves nothing to resume from. Nor does measuring change a bit."""
+    with monkeypatch.context() as patched:
+        patched.setattr("trainer.codec.measure._HEARD", 0)
+        whole = train_codec(settings(speech, tmp_path / "whole"))
     said: list[str] = []
 
     def stop(line: str) -> None:
@@ -129,7 +131,7 @@ def test_asked_to_stop_it_saves_and_goes_on(speech: Path, tmp_path: Path) -> Non
         if "step 1/" in line:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    broken = settings(speech, tmp_path / "broken", measure_every=1)
+    broken = settings(speech, tmp_path / "broken", measure_every=2)
     first = logged(stop, train_codec, broken)
     assert first.stopped_early and first.steps == 1 and any(line.startswith("asked to stop") for line in said)
     second = logged(said.append, train_codec, broken)
@@ -150,7 +152,8 @@ def test_two_runs_into_one_folder_are_one_too_many(speech: Path, tmp_path: Path)
         train_codec(settings(speech, tmp_path / "out"))
 
 
-def test_a_damaged_clip_is_passed_over_and_named(speech: Path, tmp_path: Path) -> None:
+def test_a_damaged_clip_is_passed_over_and_named(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.codec.measure._HEARD", 0)  # no clip is decoded for STOI and PESQ
     corpus = tmp_path / "corpus"
     shutil.copytree(speech, corpus)
     ids = Corpus(corpus).kept().column("segment_id").to_pylist()
