@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from annotators.render import render
 from annotators.rows import description_columns
 from annotators.schema import Attributes, Caption, VoiceDescription
 from annotators.verify import verify_corpus
-from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus
+from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus, write_in_corpus
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import CHECKS, DESCRIPTIONS
@@ -255,6 +254,20 @@ def test_rows_that_are_written_during_the_pass_are_not_lost(tmp_path: Path, monk
     assert pq.read_table(path).num_rows == 6
 
 
+def _dies_after(root: Path, files_written: int) -> None:
+    """Verify a corpus in a process that is killed when it has written so many files."""
+    count = itertools.count(1)
+
+    def dying(*arguments: Any) -> None:
+        write_in_corpus(*arguments)
+        if next(count) == files_written:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("annotators.answered.write_in_corpus", dying)
+        verify_corpus(root, "fake")
+
+
 @pytest.mark.kill
 def test_a_pass_that_is_killed_between_two_files_is_completed_by_the_next(tmp_path: Path) -> None:
     root, whole = corpus_of(tmp_path / "c", units=3), corpus_of(tmp_path / "w", units=3)
@@ -262,15 +275,13 @@ def test_a_pass_that_is_killed_between_two_files_is_completed_by_the_next(tmp_pa
         describe(each, {1: liar()})
     verify_corpus(whole, "fake")
     for after in (1, 2):
-        script = (
-            "import os, signal, sys\nfrom annotators import answered\nreal, count = answered.write_in_corpus, [0]\n"
-            "def dying(*args):\n    real(*args)\n    count[0] += 1\n"
-            f"    if count[0] == {after}: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "answered.write_in_corpus = dying\nfrom annotators.verify import verify_corpus\n"
-            f"verify_corpus({str(root)!r}, 'fake')\n"
-        )
-        done = subprocess.run([sys.executable, "-c", script], env={**os.environ}, check=False)
-        assert done.returncode == -signal.SIGKILL
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _dies_after(root, after)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
         assert not fsck(root)
     verify_corpus(root, "fake")
     assert {name: data for name, data in files(root).items() if "tmp" not in name} == files(whole)

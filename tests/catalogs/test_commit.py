@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from corpus_builders import make_unit, verdict
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from corpus_builders import SmallUnit, make_unit, verdict
 
 from catalogs.corpus import commit
 from catalogs.corpus.commit import (
@@ -65,38 +62,39 @@ def _count_steps(root: Path) -> int:
     return calls[0]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(step=st.integers(1, 40), full=st.booleans())
-def test_a_broken_commit_shows_nothing_and_the_next_one_converges(step: int, full: bool) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "corpus"
-        create_corpus(root)
-        error: BaseException = OSError(28, "No space left on device") if full else Killed()
-        with pytest.MonkeyPatch.context() as patch:
-            _break_at(patch, step, error)
-            try:
-                commit_unit(root, UNIT)
-                finished = True
-            except (Killed, OSError):
-                finished = False
-        visible = committed_units(root)
-        assert visible in (set(), {UNIT.unit_id})
-        if finished:
-            assert visible == {UNIT.unit_id}
-        if visible:
-            assert len(Corpus(root).table("index")) == 4
-        assert [problem for problem in fsck(root) if problem.severity == "error"] == []
-        record = commit_unit(root, UNIT)
-        assert committed_units(root) == {UNIT.unit_id}
-        assert record["segments"] == 4
-        fsck(root, repair=True)
-        assert fsck(root) == []
-        assert len(Corpus(root)) == len(UNIT.rows)
+def _broken_and_repeated(root: Path, step: int, error: BaseException) -> None:
+    """Commit with a file system that fails from call number `step` on; check what is visible, and that the next one converges."""
+    create_corpus(root)
+    with pytest.MonkeyPatch.context() as patch:
+        _break_at(patch, step, error)
+        try:
+            commit_unit(root, UNIT)
+            finished = True
+        except (Killed, OSError):
+            finished = False
+    visible = committed_units(root)
+    assert visible in (set(), {UNIT.unit_id})
+    if finished:
+        assert visible == {UNIT.unit_id}
+    if visible:
+        assert len(Corpus(root).table("index")) == 4
+    assert [problem for problem in fsck(root) if problem.severity == "error"] == []
+    record = commit_unit(root, UNIT)
+    assert committed_units(root) == {UNIT.unit_id}
+    assert record["segments"] == 4
+    fsck(root, repair=True)
+    assert fsck(root) == []
+    assert len(Corpus(root)) == len(UNIT.rows)
 
 
-def test_every_step_of_the_commit_is_reached_by_the_property(tmp_path: Path) -> None:
+def test_a_broken_commit_shows_nothing_and_the_next_one_converges(tmp_path: Path) -> None:
+    """At each of its steps, by a full disk and by a kill; and at none."""
     create_corpus(tmp_path / "c")
-    assert 15 <= _count_steps(tmp_path / "c") <= 40
+    steps = _count_steps(tmp_path / "c")
+    assert 15 <= steps <= 40
+    for step in range(1, steps + 2):
+        for number, error in enumerate((OSError(28, "No space left on device"), Killed())):
+            _broken_and_repeated(tmp_path / f"{step} {number}", step, error)
 
 
 def test_a_second_commit_changes_nothing(tmp_path: Path) -> None:
@@ -191,29 +189,42 @@ def test_a_reader_sees_monotone_counts_while_units_are_committed(tmp_path: Path)
     assert len(Corpus(root)) == 75
 
 
+def _writer(root: Path, units: list[SmallUnit]) -> tuple[int, int]:
+    """Start a process that commits units; return its id, and what to read one byte per step from."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sync = os.fsync
+
+            def counted(handle: Any) -> None:
+                os.write(writing, b".")
+                sync(handle)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, "fsync", counted)
+                for unit in units:
+                    commit_unit(root, unit)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    return pid, reading
+
+
 @pytest.mark.kill
 def test_a_killed_writer_loses_and_doubles_nothing(tmp_path: Path) -> None:
     root = tmp_path / "c"
     create_corpus(root)
-    script = (
-        "import os, sys; sys.path[:0] = sys.argv[2:]\n"
-        "from corpus_builders import make_unit; from catalogs.corpus.commit import commit_unit\n"
-        "sync = os.fsync\n"
-        "os.fsync = lambda handle: (print('sync', flush=True), sync(handle))\n"
-        "for n in range(30): commit_unit(sys.argv[1], make_unit(f'k{n}', 3))\n"
-    )
-    here = Path(__file__).resolve().parent
+    units = [make_unit(f"k{number}", 3) for number in range(30)]
     killed = 0
     # Each time at another step of a unit, some units after the last: a unit takes about ten.
     for steps in (3, 27, 51, 78, 10**9):
-        command: list[str | Path] = [sys.executable, "-c", script, root, here, here.parents[1]]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        reached = sum(1 for _ in itertools.islice(process.stdout, steps))
-        killed += reached == steps
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        pid, steps_seen = _writer(root, units)
+        with os.fdopen(steps_seen, "rb", buffering=0) as seen:
+            reached = sum(1 for _ in itertools.islice(iter(lambda: seen.read(1), b""), steps))
+            killed += reached == steps
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         assert [problem for problem in fsck(root) if problem.severity == "error"] == []
     assert killed == 4
     assert len(committed_units(root)) == 30
