@@ -125,7 +125,7 @@ class SplitsChannels(Trouble):
 
         def work(recording: Recording) -> None:
             recording.duration_s = 1.0
-            if recording.channel == 1 and "poison" in Path(recording.source.path).name:
+            if recording.channel == 1 and "poison_channel" in Path(recording.source.path).name:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         self.for_each(session, session.usable(), work)
@@ -141,7 +141,7 @@ class BatchesOfRecordings(Trouble):
         def work(batch: Sequence[Recording]) -> None:
             for recording in batch:
                 recording.duration_s = 1.0
-            if any("poison" in Path(recording.source.path).name for recording in batch):
+            if any("poison_batch" in Path(recording.source.path).name for recording in batch):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         self.for_batches(session, session.usable(), work, 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,18 @@ from catalogs.query.views import query
 from fakes.chaos_run import CheapConfig
 from fakes.engine_stages import TroubleConfig
 from fakes.recordings import noise, write
+from pipeline.engine.worker import StageGroup
 from pipeline.prepare import prepare
 from pipeline.runs.summary import Summary
+
+
+class OneActor(CheapConfig):
+    """All stages in one group: over Ray a suspect session needs a fresh process of each group."""
+
+    def groups(self) -> list[StageGroup]:
+        """One group of the stages of all groups."""
+        groups = super().groups()
+        return [replace(groups[0], stages=tuple(stage for group in groups for stage in group.stages))]
 
 
 class Site:
@@ -38,7 +49,7 @@ class Site:
     def run(self, redo: bool = False, unit_s: float = 1.0, **engine: Any) -> Summary:
         settings: dict[str, Any] = {"executor": "inline"} | engine
         trouble = TroubleConfig(fates=str(self.fates))
-        config = CheapConfig(unit_s=unit_s, engine=settings, describe="none", trouble=trouble)
+        config = OneActor(unit_s=unit_s, engine=settings, describe="none", trouble=trouble)
         return prepare([str(self.sources)], self.corpus, config, redo)
 
     def quarantine(self) -> list[tuple[Any, ...]]:

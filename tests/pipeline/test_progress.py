@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.engine_stages import TroubleConfig, session, statuses
-from test_engine import SECOND, TROUBLE, drive
+from fakes.engine_stages import TroubleConfig, session
+from test_engine import SECOND, TROUBLE
 
 from catalogs.settings import SettingsError
 from pipeline.config import load_config
@@ -204,18 +204,6 @@ def test_a_run_that_is_broken_off_ends_with_the_item_at_work(tmp_path: Path, mon
     monkeypatch.setattr(engine._thread, "shutdown", shutdown)
     engine.close()
     assert [recording.duration_s for recording in one.recordings] == [1.0, 0.0] and not one.quarantine
-
-
-def test_a_stage_may_have_a_time_limit_of_its_own(ray_node: None, tmp_path: Path) -> None:
-    from pipeline.engine.ray_engine import RayEngine
-
-    specs = (StageSpec(SECOND, TroubleConfig(harmless=True, seconds=2.0)), StageSpec(TROUBLE, TroubleConfig()))
-    groups = [StageGroup(specs, timeout_s=60.0, timeouts={"trouble": 1.5})]
-    engine = RayEngine(groups, tmp_path / "marks", tmp_path / "strikes")
-    done = drive(engine, [session("s", "hang.wav", "a.wav", folder=tmp_path)])
-    assert statuses(done["s"]) == {"hang.wav": "quarantined", "a.wav": "ok"}
-    (row,) = done["s"].quarantine
-    assert row.stage == "trouble" and "no answer within 2 s" in row.error
 
 
 def test_time_limits_are_set_by_stage() -> None:
