@@ -1,4 +1,4 @@
-"""`prepare` is killed with SIGKILL at two different moments and run again: the segments are those of an unbroken run."""
+"""`prepare` is killed with SIGKILL at three different moments and run again: the segments are those of an unbroken run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def committed(corpus: Path) -> int:
 
 
 def kill_when(recordings: Path, corpus: Path, moment: str) -> None:
-    """Start `prepare` and SIGKILL its driver at a moment: while models load, or after a commit."""
+    """Start `prepare` and SIGKILL its driver at a moment: while models load, or after more commits."""
     process = subprocess.Popen(
         command(recordings, corpus), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
     )
@@ -64,6 +64,7 @@ def kill_when(recordings: Path, corpus: Path, moment: str) -> None:
     reached: dict[str, Callable[[], bool]] = {
         "models load": lambda: any(child.title.startswith("ray::_Actor") for child in family(process.pid)),
         "1 commit": lambda: committed(corpus) >= there + 1,
+        "2 commits": lambda: committed(corpus) >= there + 2,
     }
     deadline = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < deadline and not reached[moment]():
@@ -78,10 +79,10 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])}
 
 
-def test_killed_twice_gives_the_same_segments(recordings: Path, tmp_path: Path) -> None:
+def test_killed_three_times_gives_the_same_segments(recordings: Path, tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     finish(command(recordings, unbroken, "--executor", "inline"))
-    for moment in ("models load", "1 commit"):
+    for moment in ("models load", "1 commit", "2 commits"):
         kill_when(recordings, broken, moment)
     assert committed(broken) < SESSIONS
     assert "already in the corpus" in finish(command(recordings, broken, module="voxmill.cli"))
