@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from annotators.estimate import Estimate
-from annotators.pass_options import PassOptions, PassStats
+from annotators.paid.estimate import Estimate
+from annotators.paid.pass_options import PassOptions, PassStats
+from annotators.paid.selected_pass import Wanted, describe_selected, estimate_selected, wanted
 from annotators.providers import ANNOTATORS, REMOTE, remote_provider
 from annotators.runner import DescribeStats, describe_corpus
-from annotators.selected_pass import Wanted, describe_selected, estimate_selected, wanted
 from catalogs.extensions import ExtensionError
 
 

@@ -84,8 +84,8 @@ def describe(corpus: Path, url: str, size: int, name: str, prices: Path) -> None
     """Run one pass; print its counts and peak memory."""
     from fakes.paid_provider import LocalProvider
 
-    from annotators.paid_pass import describe_paid
-    from annotators.pass_options import PassOptions
+    from annotators.paid.paid_pass import describe_paid
+    from annotators.paid.pass_options import PassOptions
 
     started = time.perf_counter()
     stats = describe_paid(corpus, LocalProvider(url, size), PassOptions(cap_usd=1000, prices=prices, name=name))

@@ -27,7 +27,7 @@ KINDS_START = "<!-- sample kinds: made by docs/generate.py from trainer/sample_k
 KINDS_END = "<!-- end of sample kinds -->"
 ATTRIBUTES_START = "<!-- attributes: made by docs/generate.py from catalogs/vocabulary/voices.py -->"
 ATTRIBUTES_END = "<!-- end of attributes -->"
-PRICES_START = "<!-- prices: made by docs/generate.py from annotators/prices.toml -->"
+PRICES_START = "<!-- prices: made by docs/generate.py from annotators/paid/prices.toml -->"
 PRICES_END = "<!-- end of prices -->"
 sys.path.insert(0, str(DOCS.parent))
 
@@ -176,7 +176,7 @@ def _attributes() -> list[str]:
 
 
 def _prices() -> list[str]:
-    from annotators.prices import known_prices
+    from annotators.paid.prices import known_prices
 
     rows = [
         "| model | tier | from | until | text in | audio in | cached in | out | as of |",

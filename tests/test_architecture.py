@@ -47,6 +47,17 @@ def sources() -> list[Path]:
     return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
+def test_no_package_has_more_than_twenty_entries_side_by_side() -> None:
+    listed = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    entries: dict[Path, set[str]] = {}
+    for path in map(Path, listed.splitlines()):
+        for folder in path.parents[:-1]:
+            # Below the top, the file that makes a folder a package is not counted.
+            if path.name != "__init__.py" or path.parent != folder or len(folder.parts) == 1:
+                entries.setdefault(folder, set()).add(path.relative_to(folder).parts[0])
+    assert len(entries) > 20 and not {str(folder): len(found) for folder, found in entries.items() if len(found) > 20}
+
+
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """(module, at the head of the file) for every import statement; `if TYPE_CHECKING` blocks do not count as head."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from annotators.claims import claims
 from annotators.providers.acoustic import Acoustic
 from annotators.schema import Clip
+from annotators.words.claims import claims
 from catalogs.vocabulary.voices import IDENTITY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +66,7 @@ def faults(example: Example) -> list[str]:
     for claim in said:
         rest[claim.start : claim.end] = " " * (claim.end - claim.start)
     if example.language == "en":
-        found += [f"{word!r} is no phrase of annotators" for word in set(re.findall(r"\w+", "".join(rest))) - BESIDE]
+        found += [f"{word!r} is not a phrase of annotators" for word in set(re.findall(r"\w+", "".join(rest))) - BESIDE]
     if "--reference" in example.line or "**reference" in example.line:
         # `controllable` samples have captions of the register `style` only.
         found += [
@@ -104,7 +104,7 @@ def test_the_demo_asks_for_what_its_corpus_is_described_by() -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('speak --describe "A purple young woman"', ["'purple' is no phrase of annotators"]),
+        ('speak --describe "A purple young woman"', ["'purple' is not a phrase of annotators"]),
         ('speak --describe "hello there"', ["'hello there' claims nothing", "'hello' is", "'there' is"]),
         ('speak --describe "an old man" --reference him.wav', ["'old man' tells of the voice"] * 2),
         ("'(语速缓慢)你好'", []),

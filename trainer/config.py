@@ -20,8 +20,7 @@ from pydantic import (
 )
 
 from catalogs.settings import Settings, SettingsError, load_settings, move_renamed, read_yaml
-from trainer.caption_settings import CaptionWeights, ChineseShares, without_brief
-from trainer.sample_kinds import BY_LAYOUT
+from trainer.sample_kinds import BY_LAYOUT, CaptionWeights, ChineseShares, without_brief
 
 
 class TrainError(RuntimeError):

@@ -11,7 +11,7 @@ from voxcpm.lazy import exported
 
 if TYPE_CHECKING:
     from annotators.describe import describe
-    from annotators.verify import verify_corpus
+    from annotators.verification.verify import verify_corpus
     from pipeline.config import load_config
     from pipeline.prepare import prepare
     from pipeline.retry import retry
@@ -23,7 +23,7 @@ _HOMES = {
     "load_config": "pipeline.config",
     "prepare": "pipeline.prepare",
     "retry": "pipeline.retry",
-    "verify_corpus": "annotators.verify",
+    "verify_corpus": "annotators.verification.verify",
 }
 
 __all__ = ["describe", "load_config", "prepare", "retry", "verify_corpus"]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotators.levels import Levels, sure_gender
 from annotators.providers.base import Provider
-from annotators.render import render
 from annotators.schema import Answer, Attributes, Caption, Clip, KeptRows, VoiceDescription
+from annotators.words.levels import Levels, sure_gender
+from annotators.words.render import render
 from catalogs.vocabulary.voices import UNSURE
 
 _VOICE = ("segment_id", "session_id", "speaker", "gender", "gender_p", "pitch_hz", "duration_s")
@@ -34,8 +34,8 @@ class PooledVoice:
 class Acoustic(Provider):
     """Put measured gender, pitch, rate, effort, melody and expressiveness into captions.
 
-    "High" and "fast" are relative to the corpus (annotators.levels). Gender and pitch are those of the voice, pooled over its clips
-    of a unit: its captions agree on them and use the same words for them; the delivery is the clip's own. The same unit
+    "High" and "fast" are relative to the corpus (annotators.words.levels). Gender and pitch are those of the voice, pooled over
+    its clips of a unit: its captions agree on them and use the same words for them; the delivery is the clip's own. The same unit
     always gets the same words, and no two of its clips the same caption if there are enough wordings. The transcript is never used.
     """
 

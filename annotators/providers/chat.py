@@ -25,7 +25,7 @@ from annotators.providers.http import (
 from annotators.providers.keys import Key, environment_key, redacted, without
 from annotators.providers.questions import Answered, Questions, count, plausible
 from annotators.providers.remote import Ask, RefusedError, Reply, Request, Tokens, TransientError
-from annotators.wire import seal, strip_reasoning
+from annotators.questions.wire import seal, strip_reasoning
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from annotators.providers.gemini import Gemini, reply_of
 from annotators.providers.http import MOST_BYTES, HttpReply, ask, check, host_of, json_object, safely
 from annotators.providers.keys import redacted
 from annotators.providers.remote import BatchProvider, FatalError, JobFailedError, Reply, Request, TransientError
-from annotators.wire import seal_line, unseal
+from annotators.questions.wire import seal_line, unseal
 
 CHUNK = 8 << 20
 """Bytes of one upload request."""

@@ -12,13 +12,13 @@ from math import ceil
 from string import ascii_uppercase
 from typing import Any, ClassVar
 
-from annotators.answers import MISMATCH, Reading, read_answers
-from annotators.models import TOKENS_PER_SECOND, checked, profile, same_family
-from annotators.prompt import load_prompt
 from annotators.providers.http import host_of, is_private
 from annotators.providers.remote import MOST_TOKENS, Ask, RemoteProvider, Request, Tokens
+from annotators.questions.answers import MISMATCH, Reading, read_answers
+from annotators.questions.models import TOKENS_PER_SECOND, checked, profile, same_family
+from annotators.questions.prompt import load_prompt
+from annotators.questions.wire import Dialect, unseal, wire_schema
 from annotators.schema import VoiceDescription
-from annotators.wire import Dialect, unseal, wire_schema
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES
 
 MOST_SECONDS = 120.0

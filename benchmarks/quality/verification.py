@@ -33,14 +33,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from written import HALVES, MEASURED, Said, Written, spurious, written
 
-from annotators.evidence import Finding, age_finding, clip_findings
 from annotators.experts.emotion import resting_pitch
 from annotators.experts.gender import Gender
-from annotators.render import render
-from annotators.scales import COLUMNS, Scales, learn
 from annotators.schema import Attributes, Clip, VoiceDescription
-from annotators.verdicts import check
-from annotators.voting import vote_gender
+from annotators.verification.evidence import Finding, age_finding, clip_findings
+from annotators.verification.scales import COLUMNS, Scales, learn
+from annotators.verification.verdicts import check
+from annotators.verification.voting import vote_gender
+from annotators.words.render import render
 from catalogs.vocabulary.voices import AGES, CAPTION_LANGUAGES, CLOSED, QUADRANTS, TEXTURES, THREE, UNSURE
 
 _CORPORA = Path(__file__).resolve().parents[3] / "shared" / "corpora"
@@ -228,7 +228,7 @@ def _place(segment: str, text: str) -> bytes:
 
 
 def _no_boy(entry: Written, said: Said, row: dict[str, Any], evidence: Mapping[str, Finding]) -> bool:
-    """Return False if a boy is planted on a woman's voice: before it breaks, there is no evidence against him."""
+    """Return False if a boy is planted on a woman's voice: before it breaks, no evidence speaks against him."""
     if (said.attribute, said.value) != ("gender", "male") or said.denied:
         return True
     ages = {truth_of(row, evidence).age, *(one.value for one in entry.said if one.attribute == "age")}

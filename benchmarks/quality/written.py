@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotators.claims import claims
-from annotators.evidence import Finding
 from annotators.schema import Caption
+from annotators.verification.evidence import Finding
+from annotators.words.claims import claims
 from catalogs.vocabulary.voices import CLOSED, THREE
 
 CAPTIONS = Path(__file__).resolve().parent / "captions"

@@ -14,9 +14,9 @@ from corpus_builders import FINGERPRINT, flac, make_unit, tone
 from fakes.paid_provider import PRICES
 from fakes.paid_server import Fault
 
-from annotators.ledger import Ledger
-from annotators.limits import Clock
-from annotators.pass_options import PassOptions
+from annotators.paid.ledger import Ledger
+from annotators.paid.limits import Clock
+from annotators.paid.pass_options import PassOptions
 from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus
 from catalogs.corpus.reader import Corpus
 
@@ -77,7 +77,7 @@ class Quick:
 
 
 def first(fault: Fault, times: int = 1, most: int | None = None) -> Callable[[Sequence[str], int], Fault | None]:
-    """A plan: the first `times` requests for each clip fail (most: of so many requests in all)."""
+    """A plan: the first `times` requests for each clip fail (most: at most this number of requests in all)."""
     left = [most]
 
     def plan(hashes: Sequence[str], before: int) -> Fault | None:

@@ -10,10 +10,10 @@ from attribute_strategies import attributes, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotators.claims import Claim, claims
-from annotators.render import render
-from annotators.repair import repair_phrase
 from annotators.schema import Attributes
+from annotators.words.claims import Claim, claims
+from annotators.words.render import render
+from annotators.words.repair import repair_phrase
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES, CLOSED, GENDERS, UNSURE
 
 

@@ -19,12 +19,12 @@ from corpus_builders import FINGERPRINT, make_unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotators.claims import claims
 from annotators.providers import provider
 from annotators.providers.acoustic import Acoustic
 from annotators.providers.base import Provider
 from annotators.runner import describe_corpus
 from annotators.schema import Answer, Caption, Clip, KeptRows, VoiceDescription
+from annotators.words.claims import claims
 from catalogs.corpus.commit import CorpusError, bind_fingerprint, commit_unit, create_corpus
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import DECOUPLED, INDEX

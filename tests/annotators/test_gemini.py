@@ -13,8 +13,8 @@ from fakes.gemini_server import GeminiServer, get
 from annotators.providers.gemini import Gemini
 from annotators.providers.questions import new_request
 from annotators.providers.remote import FatalError, QuotaError, RefusedError, Reply, TransientError
+from annotators.questions.wire import unseal
 from annotators.schema import VoiceDescription
-from annotators.wire import unseal
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from annotators.leak import Rarity, leaked, normalized, retrieval
-from annotators.render import render
 from annotators.schema import Attributes, Caption
+from annotators.verification.leak import Rarity, leaked, normalized, retrieval
+from annotators.words.render import render
 from catalogs.vocabulary.voices import AGES, EMOTIONS, ENERGIES, GENDERS, PITCHES, RATES, TEXTURES
 
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotators import ledger_file
-from annotators.ledger import ANSWERED, OTHER_MODEL, RELEASED, UNKNOWN, Ledger, Refusal
-from annotators.ledger_file import LedgerError
-from annotators.owners import file_system, is_alive, is_network, this_process
+from annotators.paid import ledger_file
+from annotators.paid.ledger import ANSWERED, OTHER_MODEL, RELEASED, UNKNOWN, Ledger, Refusal
+from annotators.paid.ledger_file import LedgerError
+from annotators.paid.owners import file_system, is_alive, is_network, this_process
 from annotators.providers.remote import Reply, Tokens
 
 DEAD = f"{os.getpid()}:1:{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:" + this_process().split(":")[3]
@@ -203,7 +203,7 @@ def test_whatever_happens_the_sums_are_those_of_the_requests_and_below_the_cap(
 
 SPENDER = """
 import sys
-from annotators.ledger import Ledger, Refusal
+from annotators.paid.ledger import Ledger, Refusal
 from annotators.providers.remote import Reply, Tokens
 path, name = sys.argv[1:]
 ledger = Ledger(path, "pass")

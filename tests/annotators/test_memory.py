@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import catalogs.corpus.reader
 from annotators.providers.acoustic import Acoustic
-from annotators.quantiles import group_quantiles
 from annotators.runner import describe_corpus
 from annotators.schema import Answer, Clip, KeptRows
+from annotators.words.quantiles import group_quantiles
 from catalogs.corpus.commit import commit_unit, create_corpus
 from catalogs.corpus.reader import Corpus
 

@@ -12,8 +12,8 @@ from fakes.paid_provider import LocalProvider
 from fakes.paid_server import KEY, Fault, PaidServer
 from paid_corpus import Quick, first, paid_corpus, paid_options, rows_of, spent, statuses
 
-from annotators.paid_pass import describe_paid, reparse
-from annotators.pass_options import (
+from annotators.paid.paid_pass import describe_paid, reparse
+from annotators.paid.pass_options import (
     CannotWorkError,
     NoServiceError,
     OtherModelError,

@@ -16,9 +16,9 @@ from fakes.paid_server import Fault, PaidServer
 from fakes.processes import PATIENCE_S
 from paid_corpus import kept, paid_corpus, rows_of
 
-from annotators.ledger import Ledger
-from annotators.paid_pass import describe_paid
-from annotators.pass_options import PassOptions
+from annotators.paid.ledger import Ledger
+from annotators.paid.paid_pass import describe_paid
+from annotators.paid.pass_options import PassOptions
 
 pytestmark = pytest.mark.kill
 SEED = int(os.environ.get("VOXMILL_TEST_SEED", "0")) or random.randrange(10**9)

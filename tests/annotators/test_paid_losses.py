@@ -15,12 +15,12 @@ from fakes.paid_provider import LocalBatches, LocalProvider
 from fakes.paid_server import Fault, PaidServer
 from paid_corpus import Quick, ledger_of, paid_corpus, paid_options, rows_of, spent, statuses
 
-from annotators import jobs as jobs_module
-from annotators.estimate import estimate
-from annotators.ledger import Ledger
-from annotators.ledger_file import LedgerError
-from annotators.paid_pass import describe_paid, reparse
-from annotators.pass_options import CannotWorkError, PassOptions, QuotaUsedError, notices, pass_name
+from annotators.paid import jobs as jobs_module
+from annotators.paid.estimate import estimate
+from annotators.paid.ledger import Ledger
+from annotators.paid.ledger_file import LedgerError
+from annotators.paid.paid_pass import describe_paid, reparse
+from annotators.paid.pass_options import CannotWorkError, PassOptions, QuotaUsedError, notices, pass_name
 from annotators.providers.chat import Chat
 from annotators.providers.gemini import Gemini
 from annotators.providers.gemini_batch import GeminiBatch
@@ -161,7 +161,7 @@ def test_a_database_of_another_program_is_no_ledger(tmp_path: Path) -> None:
 
 def test_what_a_container_left_is_settled_after_hours(tmp_path: Path) -> None:
     """A killed container comes back with other process numbers, and its old processes cannot be seen."""
-    from annotators.owners import this_process
+    from annotators.paid.owners import this_process
 
     pid, start, boot, namespace = this_process().split(":")
     hidden = Ledger(tmp_path / "l", "pass", owner=f"{pid}:{start}:{boot}:{int(namespace) + 1}")
@@ -251,7 +251,7 @@ def test_a_service_that_asks_to_wait_for_hours_stops_the_pass(root: Path, option
 
 @pytest.mark.parametrize("length", [float("nan"), float("inf"), -1.0, 1e300])
 def test_a_length_that_cannot_be_does_not_break_an_estimate(length: float) -> None:
-    from annotators.clips import seconds_of
+    from annotators.paid.clips import seconds_of
 
     assert 0 <= seconds_of(length) < 1e6
 
@@ -346,7 +346,7 @@ def test_a_job_over_a_change_of_prices_stays_below_the_cap(
     table = tmp_path / "days.toml"
     table.write_text(row.format(5, "until = 2026-12-31") + row.format(10, "from = 2027-01-01"))
     day = [date(2026, 12, 30)]
-    monkeypatch.setattr("annotators.jobs.time.time", lambda: float(calendar.timegm((2026, 12, 30, 9, 0, 0))))
+    monkeypatch.setattr("annotators.paid.jobs.time.time", lambda: float(calendar.timegm((2026, 12, 30, 9, 0, 0))))
     batch = dataclasses.replace(options, prices=table, day=lambda: day[0], name="local@1", cap_usd=0.02)
     with PaidServer() as server:
         stats = describe_paid(root, Jobs(server.url), batch)

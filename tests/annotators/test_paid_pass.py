@@ -13,13 +13,13 @@ from fakes.paid_provider import LocalProvider
 from fakes.paid_server import PaidServer
 from paid_corpus import Quick, kept, ledger_of, paid_corpus, paid_options, rows_of, spent, statuses
 
-from annotators.estimate import estimate
-from annotators.paid_pass import describe_paid, reparse, run_pass
-from annotators.pass_options import (
+from annotators.paid.estimate import estimate
+from annotators.paid.paid_pass import describe_paid, reparse, run_pass
+from annotators.paid.pass_options import (
     PassOptions,
     pass_name,
 )
-from annotators.prices import PriceError, micro_usd
+from annotators.paid.prices import PriceError, micro_usd
 from catalogs.corpus.reader import Corpus
 
 
@@ -53,7 +53,7 @@ def test_every_clip_is_described_and_paid_for_once(root: Path, options: PassOpti
 def test_each_answer_belongs_to_its_clip(root: Path, options: PassOptions) -> None:
     import hashlib
 
-    from annotators.clips import pcm_of
+    from annotators.paid.clips import pcm_of
 
     with PaidServer() as server:
         describe_paid(root, LocalProvider(server.url), options)

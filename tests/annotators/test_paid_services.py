@@ -22,10 +22,10 @@ from fakes.openai_server import OpenAIServer
 from fakes.voices_heard import pcm_hash
 from paid_corpus import Quick, rows_of
 
-from annotators.clips import pcm_of
-from annotators.ledger import Ledger
-from annotators.paid_pass import describe_paid
-from annotators.pass_options import (
+from annotators.paid.clips import pcm_of
+from annotators.paid.ledger import Ledger
+from annotators.paid.paid_pass import describe_paid
+from annotators.paid.pass_options import (
     LEDGER,
     CannotWorkError,
     OtherModelError,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotators.prices import FREE, TABLE, PriceError, micro_usd, tariff, usd
+from annotators.paid.prices import FREE, TABLE, PriceError, micro_usd, tariff, usd
 from annotators.providers.remote import Tokens
 
 DECEMBER, JANUARY = date(2026, 12, 31), date(2027, 1, 1)

@@ -9,11 +9,11 @@ from attribute_strategies import attributes, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotators.claims import Claim, claims
-from annotators.frames.english import _THEY
-from annotators.lexicon import lexicon
-from annotators.render import render
 from annotators.schema import Attributes
+from annotators.words.claims import Claim, claims
+from annotators.words.frames.english import _THEY
+from annotators.words.lexicon import lexicon
+from annotators.words.render import render
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES, IDENTITY, LISTS, REGISTERS, UNSURE
 
 STATED = ("gender", "pitch", "rate", "energy", "emotion")

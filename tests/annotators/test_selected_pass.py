@@ -12,11 +12,11 @@ from fakes.paid_provider import LocalProvider
 from fakes.paid_server import PaidServer
 from paid_corpus import Quick, kept, paid_corpus, paid_options, rows_of, spent
 
-from annotators.pass_options import CannotWorkError, PassOptions
-from annotators.prices import micro_usd
+from annotators.paid.pass_options import CannotWorkError, PassOptions
+from annotators.paid.prices import micro_usd
+from annotators.paid.selected_pass import Wanted, affordable, describe_selected, estimate_selected, wanted
+from annotators.paid.selection import Selection
 from annotators.providers.remote import FatalError
-from annotators.selected_pass import Wanted, affordable, describe_selected, estimate_selected, wanted
-from annotators.selection import Selection
 from catalogs.corpus.reader import Corpus
 
 

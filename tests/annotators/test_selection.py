@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotators.experts.emotion import expressive_score, resting_pitch
+from annotators.paid.selection import Order, Selection, _Rows, order, selected
 from annotators.schema import KeptRows
-from annotators.selection import Order, Selection, _Rows, order, selected
 from catalogs.corpus.schema import INDEX
 
 

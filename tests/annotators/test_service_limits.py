@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotators.limits import Breaker, Bucket, Clock, Concurrency, Limits
+from annotators.paid.limits import Breaker, Bucket, Clock, Concurrency, Limits
+from annotators.paid.retries import RULES, Event, charged, event_of, event_of_reason, wait_s
 from annotators.providers.remote import FatalError, QuotaError, RefusedError, RemoteError, TransientError
-from annotators.retries import RULES, Event, charged, event_of, event_of_reason, wait_s
 
 T = TypeVar("T")
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotators import verdicts
-from annotators.evidence import Finding, age_finding, clip_findings, gender_finding
-from annotators.render import render
-from annotators.scales import LEVELS, Scales
 from annotators.schema import Attributes, Caption, VoiceDescription
-from annotators.verdicts import Verdict, check, contradictions
+from annotators.verification import verdicts
+from annotators.verification.evidence import Finding, age_finding, clip_findings, gender_finding
+from annotators.verification.scales import LEVELS, Scales
+from annotators.verification.verdicts import Verdict, check, contradictions
+from annotators.words.render import render
 from catalogs.vocabulary.voices import AGES, DELIVERIES, QUADRANTS, TEXTURES
 
 REST_HZ = {"male": 110.0, "female": 190.0}
@@ -109,7 +109,7 @@ def planted(attribute: str, where: str, language: str) -> Iterator[tuple[Voice, 
     for voice in VOICES:
         wrong = voice.lied(attribute)
         if attribute == "gender" and (voice.truth.gender, voice.truth.age) == ("female", "teen"):
-            continue  # A voice like hers may be a boy's: there is no evidence against it.
+            continue  # A voice like hers may be a boy's: no evidence speaks against it.
         if wrong is not None:
             json, prose = {"json": (wrong, voice.truth), "prose": (voice.truth, wrong), "both": (wrong, wrong)}[where]
             yield voice, voice.described(json, prose, language)

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_builders import make_unit
 
-from annotators import verify
-from annotators.answered import checks_path, description_path, original_of, spoken_words
 from annotators.experts.base import ExpertError
-from annotators.render import render
 from annotators.rows import description_columns
 from annotators.schema import Attributes, Caption, VoiceDescription
-from annotators.verify import verify_corpus
+from annotators.verification import verify
+from annotators.verification.answered import checks_path, description_path, original_of, spoken_words
+from annotators.verification.verify import verify_corpus
+from annotators.words.render import render
 from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus, write_in_corpus
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
@@ -255,7 +255,7 @@ def test_rows_that_are_written_during_the_pass_are_not_lost(tmp_path: Path, monk
 
 
 def _dies_after(root: Path, files_written: int) -> None:
-    """Verify a corpus in a process that is killed when it has written so many files."""
+    """Verify a corpus in a process that is killed when it has written a number of files."""
     count = itertools.count(1)
 
     def dying(*arguments: Any) -> None:
@@ -264,7 +264,7 @@ def _dies_after(root: Path, files_written: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("annotators.answered.write_in_corpus", dying)
+        patch.setattr("annotators.verification.answered.write_in_corpus", dying)
         verify_corpus(root, "fake")
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotators.evidence import SURE, age_finding, gender_finding
 from annotators.experts.base import pooled
-from annotators.voting import majority, shared, vote_age, vote_gender
+from annotators.verification.evidence import SURE, age_finding, gender_finding
+from annotators.verification.voting import majority, shared, vote_age, vote_gender
 
 
 def shares(female: float) -> dict[str, float]:

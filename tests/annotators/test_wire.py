@@ -15,13 +15,13 @@ from fakes.voices_heard import Truth, answer_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotators.answers import _may_be_these, read_answer, read_answers
-from annotators.models import base_name, checked, profile, same_family
-from annotators.prompt import DESCRIBE, load_prompt
 from annotators.providers.chat import Chat
 from annotators.providers.questions import MOST_SECONDS
 from annotators.providers.remote import Ask
-from annotators.wire import Dialect, extract_json, seal, strip_reasoning, unseal, wire_schema
+from annotators.questions.answers import _may_be_these, read_answer, read_answers
+from annotators.questions.models import base_name, checked, profile, same_family
+from annotators.questions.prompt import DESCRIBE, load_prompt
+from annotators.questions.wire import Dialect, extract_json, seal, strip_reasoning, unseal, wire_schema
 from catalogs.vocabulary.voices import CLOSED, DELIVERIES, EVENTS, REGISTERS, TEXTURES, UNSURE
 
 TRUTH = Truth(
@@ -125,7 +125,7 @@ def test_swapped_clips_are_seen_by_their_lengths() -> None:
     assert read_answers(text, "AB", (2.2, 7.5))["A"].error is None
     assert read_answers(text, "AB", (6.0, 2.0))["A"].error == "mismatch"
     assert read_answers(text, "AB", (2.2, 9.0))["B"].error is None, "lengths are guessed"
-    assert read_answers(text, "AB", (2.2, 25.0))["B"].error == "mismatch", "this is no clip of the request"
+    assert read_answers(text, "AB", (2.2, 25.0))["B"].error == "mismatch", "not a clip of the request"
     assert read_answers(text, "AB")["A"].error is None, "without lengths nothing is compared"
 
 

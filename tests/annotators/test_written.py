@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from annotators.evidence import Finding
-from annotators.verdicts import contradictions
+from annotators.verification.evidence import Finding
+from annotators.verification.verdicts import contradictions
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES, CLOSED, QUADRANTS, THREE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "quality"))

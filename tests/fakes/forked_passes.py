@@ -84,8 +84,8 @@ def main() -> None:
     from fakes.paid_provider import run
 
     for name in (
-        "annotators.batches",
-        "annotators.paid_pass",
+        "annotators.paid.batches",
+        "annotators.paid.paid_pass",
         "anyio._backends._asyncio",
         "anyio.streams.memory",
         "catalogs.corpus.thresholds",

@@ -168,8 +168,8 @@ def _reply(text: str) -> Reply:
 
 def run(corpus: str, url: str, prices: str, cap: str, kind: str = "") -> None:
     """Run a pass, online or as a `batch`, with a cap in USD."""
-    from annotators.paid_pass import describe_paid
-    from annotators.pass_options import PassOptions
+    from annotators.paid.paid_pass import describe_paid
+    from annotators.paid.pass_options import PassOptions
 
     provider = LocalBatches(url) if kind else LocalProvider(url)
     options = PassOptions(

@@ -13,8 +13,8 @@ from voxmill.commands.corpus import CorpusArgument
 from voxmill.terminal import JsonOption, Terminal, quoted
 
 if TYPE_CHECKING:
-    from annotators.estimate import Estimate
-    from annotators.pass_options import PassStats
+    from annotators.paid.estimate import Estimate
+    from annotators.paid.pass_options import PassStats
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +64,8 @@ def describe(
         typer.Option("--wait", help="Wait for batch jobs. Default: a later run of the same command collects them."),
     ] = False,
     prices: Annotated[
-        Path | None, typer.Option(help="TOML of prices that come before the built-in ones (annotators/prices.toml).")
+        Path | None,
+        typer.Option(help="TOML of prices that come before the built-in ones (annotators/paid/prices.toml)."),
     ] = None,
     ledger: Annotated[
         Path | None,
@@ -87,7 +88,7 @@ def describe(
     """
     from annotators.describe import describe as run
     from annotators.describe import is_remote, price
-    from annotators.pass_options import PassOptions
+    from annotators.paid.pass_options import PassOptions
 
     terminal = Terminal(as_json)
     options = PassOptions(
@@ -182,8 +183,8 @@ def verify(
 
     Example:  voxmill verify corpus --annotator gemini@1
     """
-    from annotators.answered import passes_to_verify
-    from annotators.verify import verify_corpus
+    from annotators.verification.answered import passes_to_verify
+    from annotators.verification.verify import verify_corpus
 
     terminal = Terminal(as_json)
     results = []
