@@ -45,7 +45,7 @@ class Estimate:
     worst: int = 0
     expected: int = 0
     answered: int = 0
-    """Clips with a final answer already."""
+    """Clips with a final answer already, or in a request that has been sent, e.g. of a batch job."""
     seconds: float = 0.0
     """Time at the limits given."""
     days: float = 0.0
@@ -117,8 +117,9 @@ def _final(ledger: Ledger, provider: RemoteProvider, options: PassOptions, unit:
     keys = ledger.clips(unit, options.vote, provider.identity)
     parsed = parser_of(ledger, provider)
     history = ledger.history(set(keys.values()))
-    final = {key for key, entries in history.items() if outcome_of(key, entries, parsed).final}
-    return {segment for segment, key in keys.items() if key in final}
+    outcomes = {key: outcome_of(key, entries, parsed) for key, entries in history.items()}
+    left_alone = {key for key, outcome in outcomes.items() if outcome.final or outcome.is_open}
+    return {segment for segment, key in keys.items() if key in left_alone}
 
 
 def _add(found: Estimate, provider: RemoteProvider, prices: Tariff, options: PassOptions, asks: Sequence[Ask]) -> None:

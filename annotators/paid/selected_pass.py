@@ -24,7 +24,7 @@ from annotators.paid.pass_options import (
 )
 from annotators.paid.prices import MICRO, micro_usd
 from annotators.paid.selection import Order, Selection, order
-from annotators.providers.remote import BatchProvider, FatalError, RemoteProvider
+from annotators.providers.remote import FatalError, RemoteProvider
 from annotators.runner import describe_corpus
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.reader import Corpus
@@ -92,14 +92,15 @@ def describe_selected(
     describe_corpus(root, "acoustic")
     stats, asked = PassStats(pass_name(provider, options)), 0
     try:
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS):
             first = affordable(root, make(), options, clips)
-            if first - asked <= _FEWEST * asked:
+            # The first round is made in any case: it collects batches, whose holds may leave no money for other clips.
+            if number and first - asked <= _FEWEST * asked:
                 break
             asked, stats = first, _added(describe_paid(root, make(), _first(options, clips, first)), stats)
             # What is said at the start of a pass is said once.
             options = replace(options, say=None)
-            if isinstance(provider, BatchProvider) or stats.cap_reached or first == clips.first:
+            if stats.jobs_running or stats.cap_reached or first == clips.first:
                 break
     except PassStoppedError as stop:
         _summarize(root, provider, options, clips, stop.stats or stats, one_line(stop))

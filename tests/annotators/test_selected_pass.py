@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from fakes.paid_provider import LocalProvider
+from fakes.paid_provider import LocalBatches, LocalProvider
 from fakes.paid_server import PaidServer
 from paid_corpus import Quick, kept, paid_corpus, paid_options, rows_of, spent
 
@@ -128,3 +128,16 @@ def test_a_limit_is_at_least_one(root: Path, limit: int) -> None:
 def test_shares_of_the_selection_are_shares() -> None:
     with pytest.raises(ValueError, match="shares"):
         Selection(expressive=0.8, neutral=0.3)
+
+
+def test_batches_whose_holds_fill_the_cap_are_collected(root: Path, options: PassOptions) -> None:
+    clips = wanted(root, everything=True)
+    low = dataclasses.replace(options, cap_usd=0.015)
+    with PaidServer() as server:
+        make = partial(LocalBatches, server.url)
+        first = describe_selected(root, make, low, clips)
+        assert first.jobs_running and first.clips["ok"] == 0
+        asked = affordable(root, make(), low, clips)
+        assert 0 < asked < 32, "what was sent is not asked about again"
+        second = describe_selected(root, make, low, clips)
+        assert second.clips["ok"] >= asked and len(server.seen.jobs) <= 2 and server.seen.billed <= micro_usd(0.015)
