@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,7 @@ def table_key(parts: Sequence[Corpus]) -> str:
         found.append(load_thresholds(part.path).model_dump_json())
         for record in part.records:
             found += [*(file["path"] for file in record["files"]), *record.get("superseded", ())]
-        files = [path for found in annotation_files(part.path, "descriptions", "decoupled").values() for path in found]
+        files = list(chain.from_iterable(annotation_files(part.path, "descriptions", "decoupled").values()))
         files += [path for path in (duplicates_path(part.path),) if path.is_file()]
         for path in files:
             about = path.stat()

@@ -15,10 +15,8 @@ def macros_sql() -> str:
         "attributes": list_sql(CLOSED),
         "answered_paths": list_sql(f"$.attributes.{name}" for name in CLOSED),
         "labels": "[" + ", ".join(f"labels.{name}" for name in CLOSED) + "]",
-        "unsure": "[" + ", ".join(f"count(*) FILTER (answers[{at}] = '{UNSURE}')" for at in _places()) + "]",
+        "unsure": "["
+        + ", ".join(f"count(*) FILTER (answers[{at}] = '{UNSURE}')" for at, _ in enumerate(CLOSED, 1))
+        + "]",
     }
     return Template((Path(__file__).parent / "macros.sql").read_text(encoding="utf-8")).substitute(values)
-
-
-def _places() -> range:
-    return range(1, len(CLOSED) + 1)

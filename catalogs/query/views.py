@@ -250,6 +250,12 @@ def count_kept(root: str | Path, *limits: Thresholds) -> list[int]:
     return list(query(root, f"SELECT {counts} FROM segments")[1][0])
 
 
+def result_rows(connection: duckdb.DuckDBPyConnection, sql: str, *given: Any) -> list[dict[str, Any]]:
+    """Return all rows of a query on an open catalog by column name. given: the values of its `?`."""
+    found: list[dict[str, Any]] = connection.sql(sql, params=list(given) or None).to_arrow_table().to_pylist()
+    return found
+
+
 @contextmanager
 def asking(root: str | Path) -> Iterator[None]:
     """Turn DuckDB's errors about damaged files or a full disk into DamagedFileError or OSError; other errors pass."""

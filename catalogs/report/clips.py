@@ -13,6 +13,7 @@ import numpy as np
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.shards import decode
+from catalogs.query.views import result_rows
 from catalogs.report.charts import waveform_path
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ class ClipMaker:
             ) AS brief USING (segment_id)
             WHERE shard IS NOT NULL AND ({where}) ORDER BY {ordered} md5(segment_id) LIMIT {count}
         """
-        rows = connection.sql(sql, params=None if given is None else [given]).to_arrow_table().to_pylist()
-        return [clip for clip in (self._clip(row) for row in rows) if clip is not None]
+        found = result_rows(connection, sql, *(() if given is None else (given,)))
+        return [clip for clip in map(self._clip, found) if clip is not None]
 
     def _clip(self, row: dict[str, Any]) -> Clip | None:
         if row["segment_id"] in self._made:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalogs.query.views import result_rows
 from catalogs.report.clips import ClipMaker
 from catalogs.report.pass_files import plain, read_pass_files
 from catalogs.vocabulary.languages import language_name
@@ -26,6 +27,7 @@ _VALUES = 16
 _EXAMPLES = {"repaired": 3, "dropped": 2, "agree": 2, None: 2}
 """Examples of each verdict for each annotator."""
 _ANNOTATORS = 6
+"""Most annotators of whom examples are shown."""
 _ACTIONS = ("value", "phrase", "rendered", "caption_dropped", "dropped")
 
 Rows = list[dict[str, Any]]
@@ -34,30 +36,25 @@ Rows = list[dict[str, Any]]
 def descriptions_section(root: Path, connection: duckdb.DuckDBPyConnection, clips: ClipMaker) -> dict[str, Any] | None:
     """Return the values of descriptions.html; None if the corpus has no descriptions and no notes of passes."""
     notes = read_pass_files(root)
-    described = bool(_rows(connection, "SELECT 1 FROM descriptions LIMIT 1"))
+    described = bool(result_rows(connection, "SELECT 1 FROM descriptions LIMIT 1"))
     if not described:
         return {"notes": notes, "spending": []} if notes.passes or notes.verified or notes.unreadable else None
-    checked = bool(_rows(connection, "SELECT 1 FROM checks LIMIT 1"))
-    attributes = _rows(connection, f"SELECT * FROM agreement() LIMIT {_ROWS}")
+    checked = bool(result_rows(connection, "SELECT 1 FROM checks LIMIT 1"))
+    attributes = result_rows(connection, f"SELECT * FROM agreement() LIMIT {_ROWS}")
     return {
         "notes": notes,
-        "spending": _rows(connection, f"SELECT * FROM spending() LIMIT {_ROWS}"),
+        "spending": result_rows(connection, f"SELECT * FROM spending() LIMIT {_ROWS}"),
         "verdicts": _verdicts(connection),
-        "prose_only": _rows(connection, _PROSE_ONLY) if checked else [],
+        "prose_only": result_rows(connection, _PROSE_ONLY) if checked else [],
         "attributes": _by_annotator(attributes),
         "confusions": _confusions(connection) if checked else {},
         "repairs": _repairs(connection) if checked else [],
-        "discarded": _rows(connection, f"SELECT * FROM discarded() LIMIT {_ROWS}"),
-        "captions": _by_annotator(_rows(connection, f"SELECT * FROM caption_variety() LIMIT {_ROWS}")),
-        "voices": _rows(connection, f"SELECT * FROM voice_consistency() LIMIT {_ROWS}"),
-        "expressive": _rows(connection, _EXPRESSIVE),
+        "discarded": result_rows(connection, f"SELECT * FROM discarded() LIMIT {_ROWS}"),
+        "captions": _by_annotator(result_rows(connection, f"SELECT * FROM caption_variety() LIMIT {_ROWS}")),
+        "voices": result_rows(connection, f"SELECT * FROM voice_consistency() LIMIT {_ROWS}"),
+        "expressive": result_rows(connection, _EXPRESSIVE),
         "examples": _examples(connection, clips, checked),
     }
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, sql: str, *given: Any) -> Rows:
-    found: Rows = connection.sql(sql, params=list(given) or None).to_arrow_table().to_pylist()
-    return found
 
 
 def _by_annotator(rows: Rows) -> dict[str, Rows]:
@@ -68,7 +65,7 @@ def _by_annotator(rows: Rows) -> dict[str, Rows]:
 
 
 def _verdicts(connection: duckdb.DuckDBPyConnection) -> Rows:
-    rows = _rows(connection, f"SELECT * FROM verdicts() LIMIT {_ROWS}")
+    rows = result_rows(connection, f"SELECT * FROM verdicts() LIMIT {_ROWS}")
     for row in rows:
         row["language"] = language_name(row["language"]) if row["language"] else "unknown"
     return rows
@@ -77,7 +74,7 @@ def _verdicts(connection: duckdb.DuckDBPyConnection) -> Rows:
 def _repairs(connection: duckdb.DuckDBPyConnection) -> Rows:
     """Return the number of claims by action for each annotator and attribute."""
     found: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(_ACTIONS, 0))
-    for row in _rows(connection, "SELECT * FROM repairs() LIMIT 1000"):
+    for row in result_rows(connection, "SELECT * FROM repairs() LIMIT 1000"):
         counts = found[row["annotator"], row["attribute"]]
         counts[row["action"]] = counts.get(row["action"], 0) + row["claims"]
     order = sorted(found.items(), key=lambda item: (item[0][0], -sum(item[1].values()), item[0][1]))[:_ROWS]
@@ -86,7 +83,7 @@ def _repairs(connection: duckdb.DuckDBPyConnection) -> Rows:
 
 def _confusions(connection: duckdb.DuckDBPyConnection) -> dict[str, Rows]:
     """Return the confusion tables of the attributes by annotator: rows are claimed values, columns found ones."""
-    rows = _rows(connection, "SELECT * FROM confusion() WHERE \"where\" = 'json' ORDER BY claims DESC LIMIT 2000")
+    rows = result_rows(connection, "SELECT * FROM confusion() WHERE \"where\" = 'json' ORDER BY claims DESC LIMIT 2000")
     tables: dict[str, dict[str, Rows]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         tables[row["annotator"]][row["attribute"]].append(row)
@@ -132,26 +129,27 @@ def _cell(claimed: str, row: Mapping[str, Any], total: int) -> dict[str, Any]:
 def _examples(connection: duckdb.DuckDBPyConnection, clips: ClipMaker, checked: bool) -> dict[str, Rows]:
     """Return some descriptions of each annotator and verdict, with players as long as the page has room for audio."""
     most = max(_EXAMPLES.values())
-    groups = _rows(
+    groups = result_rows(
         connection,
         # The first ids are an arbitrary but reproducible choice: ids are hashes.
         f"SELECT annotator, verdict, min(segment_id, {most}) AS ids FROM descriptions WHERE status = 'ok' GROUP BY ALL",
     )
-    wanted = [
+    shown = sorted({row["annotator"] for row in groups})[:_ANNOTATORS]
+    wanted = {
         (row["annotator"], segment)
         for row in groups
+        if row["annotator"] in shown
         for segment in row["ids"][: _EXAMPLES.get(row["verdict"], 0)]
-        if row["annotator"] in _first_annotators(groups)
-    ]
+    }
     ids = sorted({segment for _, segment in wanted})
     if not ids:
         return {}
     players = {
         clip.segment_id: clip for clip in clips.pick(connection, "segment_id IN (SELECT unnest(?))", 99, given=ids)
     }
-    rows = _rows(connection, f"SELECT {_SHOWN} FROM descriptions WHERE segment_id IN (SELECT unnest(?))", ids)
+    rows = result_rows(connection, f"SELECT {_SHOWN} FROM descriptions WHERE segment_id IN (SELECT unnest(?))", ids)
     wrong: dict[tuple[str, str], Rows] = defaultdict(list)
-    for check in _rows(connection, _CONTRADICTED, ids) if checked else ():
+    for check in result_rows(connection, _CONTRADICTED, ids) if checked else ():
         wrong[check["annotator"], check["segment_id"]].append(check)
     order = list(_EXAMPLES)
     rows = [row for row in rows if (row["annotator"], row["segment_id"]) in wanted and row["verdict"] in order]
@@ -164,10 +162,6 @@ def _examples(connection: duckdb.DuckDBPyConnection, clips: ClipMaker, checked: 
     )
 
 
-def _first_annotators(groups: Rows) -> set[str]:
-    return set(sorted({row["annotator"] for row in groups})[:_ANNOTATORS])
-
-
 def _example(row: dict[str, Any], wrong: Rows) -> dict[str, Any]:
     """Return a description for its card: captions by register, each with what it was before a repair."""
     now = {(c["register"] or "", c["language"] or ""): c["text"] or "" for c in row["captions"] or ()}
@@ -175,9 +169,13 @@ def _example(row: dict[str, Any], wrong: Rows) -> dict[str, Any]:
         now = {(name, row["language"] or ""): row[name] for name in REGISTERS if row[name]}
     before = _answered_captions(row["answered"])
     captions = [
-        {"register": register, "language": language, "text": now.get((register, language)), "before": text}
-        for register, language in sorted({**now, **before}, key=_register_place)
-        if (text := _changed(before, now, (register, language))) is not None
+        {
+            "register": key[0],
+            "language": key[1],
+            "text": now.get(key),
+            "before": text if (text := before.get(key)) != now.get(key) else None,
+        }
+        for key in sorted({**now, **before}, key=_register_place)
     ]
     labels = row["labels"] or row["attributes"] or {}
     traits = [
@@ -186,14 +184,6 @@ def _example(row: dict[str, Any], wrong: Rows) -> dict[str, Any]:
         if value and value != "unsure" and isinstance(value, str | list) and name != "emphasis"
     ]
     return row | {"captions": captions, "wrong": wrong, "traits": traits}
-
-
-def _changed(
-    before: Mapping[tuple[str, str], str], now: Mapping[tuple[str, str], str], key: tuple[str, str]
-) -> str | None:
-    """Return a caption as it was answered, "" if it is unchanged."""
-    answered = before.get(key, "")
-    return "" if answered == now.get(key) else answered
 
 
 def _register_place(key: tuple[str, str]) -> tuple[int, str]:
@@ -224,17 +214,17 @@ FROM checks WHERE state = 'contradict' AND segment_id IN (SELECT unnest(?))
 GROUP BY annotator, segment_id, attribute ORDER BY attribute
 """
 
-_PROSE_ONLY = """
+_PROSE_ONLY = f"""
 SELECT annotator, count(*) FILTER (NOT json) AS prose_only, count(*) FILTER (json) AS json
 FROM (
     SELECT annotator, segment_id, bool_or("where" = 'json') AS json
     FROM checks WHERE state = 'contradict' AND attribute <> 'leak' GROUP BY ALL
 )
-GROUP BY annotator ORDER BY annotator LIMIT 60
+GROUP BY annotator ORDER BY annotator LIMIT {_ROWS}
 """
 
 #: The 30 % of the kept clips of a language that are most expressive: what share of the described clips they are.
-_EXPRESSIVE = """
+_EXPRESSIVE = f"""
 WITH kept AS (
     SELECT segment_id, language, expressive_p FROM segments WHERE kept AND isfinite(expressive_p)
 ),
@@ -247,5 +237,5 @@ SELECT annotator, count(*) AS clips, avg(CAST(lively AS INT)) AS lively, avg(exp
     (SELECT count(*) FROM ranked) AS all_clips, (SELECT avg(CAST(lively AS INT)) FROM ranked) AS all_lively,
     (SELECT avg(expressive_p) FROM ranked) AS all_mean
 FROM descriptions JOIN ranked USING (segment_id) WHERE status <> 'unasked'
-GROUP BY annotator ORDER BY annotator LIMIT 60
+GROUP BY annotator ORDER BY annotator LIMIT {_ROWS}
 """

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,8 +32,6 @@ class PassNote:
     annotator: str
     provider: str
     model: str
-    prompt_version: str
-    languages: list[str]
     free: bool
     kept: int | None
     """Kept segments of the corpus."""
@@ -72,9 +70,6 @@ class VerifyNote:
 
     annotator: str
     experts: list[str]
-    prose_only: int | None
-    """Descriptions whose attributes are right and whose prose is contradicted."""
-    leaks: int | None
     invalid: int | None
     """Rows that hold no valid description."""
     tried: int
@@ -106,23 +101,14 @@ def read_pass_files(root: Path) -> PassFiles:
     """Return what can be read of the notes of a corpus. Never raises for their content."""
     found = PassFiles()
     for name in _folders(root / "annotations"):
-        for file, parse, into in (
-            ("pass.json", _pass_note, found.passes),
-            ("verify.json", _verify_note, found.verified),
-        ):
-            path = root / "annotations" / name / file
-            if not os.path.lexists(path):
-                continue
-            values = _read(path)
-            if values is None:
-                found.unreadable.append(plain(f"annotations/{name}/{file}"))
-            else:
-                _add(into, parse, name, values)
+        paid, verified = (
+            _read(root, f"annotations/{name}/{file}", found.unreadable) for file in ("pass.json", "verify.json")
+        )
+        if paid is not None:
+            found.passes.append(_pass_note(plain(name), paid))
+        if verified is not None:
+            found.verified.append(_verify_note(plain(name), verified))
     return found
-
-
-def _add(into: list[Any], parse: Callable[[str, Mapping[str, Any]], Any], name: str, values: Mapping[str, Any]) -> None:
-    into.append(parse(plain(name), values))
 
 
 def _folders(base: Path) -> list[str]:
@@ -132,16 +118,21 @@ def _folders(base: Path) -> list[str]:
     return []
 
 
-def _read(path: Path) -> Mapping[str, Any] | None:
-    """Return the object in a JSON file, or None. Only plain files of at most 1 MiB are opened."""
-    try:
+def _read(root: Path, name: str, unreadable: list[str]) -> Mapping[str, Any] | None:
+    """Return the object in a JSON file, or None; add the name to `unreadable` if there is a file, but no such object in it.
+
+    Only plain files of at most 1 MiB are opened.
+    """
+    path = root / name
+    with suppress(OSError, ValueError, RecursionError):
         about = path.lstat()
-        if not stat.S_ISREG(about.st_mode) or about.st_size > _MOST_BYTES:
-            return None
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None
+        if stat.S_ISREG(about.st_mode) and about.st_size <= _MOST_BYTES:
+            values = json.loads(path.read_bytes())
+            if isinstance(values, dict):
+                return values
+    if os.path.lexists(path):
+        unreadable.append(plain(name))
+    return None
 
 
 def _pass_note(name: str, values: Mapping[str, Any]) -> PassNote:
@@ -149,8 +140,6 @@ def _pass_note(name: str, values: Mapping[str, Any]) -> PassNote:
         annotator=name,
         provider=plain(values.get("provider")),
         model=plain(values.get("model")),
-        prompt_version=plain(values.get("prompt_version")),
-        languages=_texts(values.get("languages")),
         free=values.get("free") is True,
         kept=_whole(values.get("kept")),
         selected=_whole(values.get("selected")),
@@ -171,8 +160,6 @@ def _verify_note(name: str, values: Mapping[str, Any]) -> VerifyNote:
     return VerifyNote(
         annotator=name,
         experts=_texts(values.get("experts")),
-        prose_only=_whole(values.get("prose_only")),
-        leaks=_whole(values.get("leaks")),
         invalid=_whole(values.get("invalid")),
         tried=_whole(tested.get("tried")) or 0,
         top1=_share(tested.get("top1")),

@@ -14,7 +14,7 @@ from catalogs.corpus.reader import Corpus
 from catalogs.corpus.thresholds import REASON_WORDS, Thresholds, load_thresholds
 from catalogs.durations import duration_text
 from catalogs.files import is_full_disk, write_atomically
-from catalogs.query.views import asking, connect
+from catalogs.query.views import asking, connect, result_rows
 from catalogs.report.charts import Histogram, histogram_svg, number_text
 from catalogs.report.clips import ClipMaker
 from catalogs.report.descriptions import descriptions_section
@@ -102,14 +102,10 @@ def _usd(dollars: float | None) -> str:
     return f"${dollars:,.2f}" if dollars >= 100 or dollars == 0 else f"${dollars:,.4f}"
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
-    return connection.sql(sql).to_arrow_table().to_pylist()
-
-
 def _gather(root: Path, connection: duckdb.DuckDBPyConnection, audio_bytes: int) -> dict[str, Any]:
     thresholds = load_thresholds(root)
     clips = ClipMaker(Corpus(root), audio_bytes)
-    funnel = _rows(connection, "SELECT * FROM funnel")
+    funnel = result_rows(connection, "SELECT * FROM funnel")
     for row in funnel:
         row["words"] = reason_words(row["reason"])
     settings = _settings(root)
@@ -126,15 +122,15 @@ def _gather(root: Path, connection: duckdb.DuckDBPyConnection, audio_bytes: int)
         "descriptions": descriptions_section(root, connection, clips),
         "rejected_clips": _rejected_clips(clips, connection, funnel),
         "pair_clips": _pair_clips(clips, connection),
-        "speakers": _rows(connection, _SPEAKERS),
-        "pairs": _rows(connection, _PAIRS)[0],
+        "speakers": result_rows(connection, _SPEAKERS),
+        "pairs": result_rows(connection, _PAIRS)[0],
         "stages": _stages(connection),
-        "quarantine": _rows(
+        "quarantine": result_rows(
             connection,
             f"SELECT path, stage, error, attempts, strftime(\"at\", '%Y-%m-%d %H:%M') AS seen "
             f"FROM quarantine ORDER BY stage, path LIMIT {10 * _ROWS}",
         ),
-        "licenses": _rows(connection, _LICENSES),
+        "licenses": result_rows(connection, _LICENSES),
         "weights": _weights(settings),
         "thresholds": [
             (rule.words, rule.column, "at least" if rule.side == "below" else "at most", number_text(limit))
@@ -145,7 +141,7 @@ def _gather(root: Path, connection: duckdb.DuckDBPyConnection, audio_bytes: int)
 
 
 def _totals(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    totals = _rows(
+    totals = result_rows(
         connection,
         """
         SELECT
@@ -192,7 +188,7 @@ def _outcomes(funnel: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _languages(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    rows = _rows(
+    rows = result_rows(
         connection,
         """
         SELECT language AS code, coalesce(sum(duration_s) FILTER (kept), 0) AS kept_s, sum(duration_s) AS all_s,
@@ -278,7 +274,7 @@ def _rejected_clips(
 
 
 def _pair_clips(clips: ClipMaker, connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    rows = _rows(
+    rows = result_rows(
         connection,
         """
         SELECT pair.segment_id, reference_id, cosine, gap FROM reference_pairs AS pair
@@ -297,7 +293,7 @@ def _pair_clips(clips: ClipMaker, connection: duckdb.DuckDBPyConnection) -> list
 
 
 def _stages(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    rows = _rows(
+    rows = result_rows(
         connection,
         "SELECT stage, busy_s, (SELECT sum(seconds) FROM units) / nullif(busy_s, 0) AS speed "
         "FROM stages ORDER BY busy_s DESC",

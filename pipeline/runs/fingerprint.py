@@ -71,10 +71,8 @@ def settle(config: PrepareConfig, root: Path, redo: bool = False) -> Settled:
 
 def _continued(config: PrepareConfig) -> list[dict[str, str]]:
     """Return the combinations of stage versions whose corpora a run continues, the present ones first."""
-    kinds = [type(config.stage(name).build()) for name in config.chain.names]
-    choices = [
-        [(kind.name, version) for version in (kind.version, *kind.continues)] for kind in kinds if kind.continues
-    ]
+    kinds = [kind for kind in config.chain.kinds() if kind.continues]
+    choices = [[(kind.name, version) for version in (kind.version, *kind.continues)] for kind in kinds]
     return [dict(versions) for versions in product(*choices)]
 
 

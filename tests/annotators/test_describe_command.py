@@ -160,4 +160,5 @@ def test_verify_without_anything_to_verify(root: Path, run: Run) -> None:
     assert "voxmill describe" in run("verify", root).err
     ran = run("verify", root, "--annotator", "acoustic", "--json")
     assert json.loads(ran.out)[0]["verdicts"] == {"agree": 16}
+    assert run("verify", root, "--annotator", "acoustic", "--experts", "gender, ").status == 0
     assert "no expert" in run("verify", root, "--annotator", "acoustic", "--experts", "nobody").err

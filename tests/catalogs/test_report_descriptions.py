@@ -155,15 +155,17 @@ def test_notes_are_read_as_written(tmp_path: Path) -> None:
     ("name", "value"),
     [
         ("spent_usd", "2"), ("spent_usd", float("nan")), ("spent_usd", -1), ("spent_usd", 1e300), ("spent_usd", True),
-        ("cap_usd", []), ("clips", [1]), ("clips", {"ok": "many"}), ("requests", None), ("languages", "en"), ("at", "soon"),
-        ("at", 7), ("stopped", {"a": 1}), ("kept", float("inf")), ("free", "yes"),
+        ("cap_usd", []), ("clips", [1]), ("clips", {"ok": "many"}), ("requests", None), ("experts", "en"), ("at", "soon"),
+        ("at", 7), ("stopped", {"a": 1}), ("kept", float("inf")), ("free", "yes"), ("retrieval", [1]), ("invalid", -1),
     ],
 )  # fmt: skip
 def test_a_value_that_is_not_as_expected_counts_as_absent(tmp_path: Path, name: str, value: object) -> None:
-    note(tmp_path, PASS | {name: value})
-    given = read_pass_files(tmp_path).passes[0]
-    note(tmp_path, {key: known for key, known in PASS.items() if key != name})
-    assert given == read_pass_files(tmp_path).passes[0]
+    known, file = (PASS, "pass.json") if name in PASS else (VERIFY, "verify.json")
+    note(tmp_path, known | {name: value}, file)
+    given = read_pass_files(tmp_path)
+    assert len(given.passes + given.verified) == 1
+    note(tmp_path, {key: usual for key, usual in known.items() if key != name}, file)
+    assert given == read_pass_files(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -80,15 +80,15 @@ def describe(
 ) -> None:
     """Describe the voices and styles of the kept segments. Run the same command to resume.
 
-    Services get the audio of the selected clips and nothing else: no transcript, no names. Keys come from GEMINI_API_KEY and
-    VOXMILL_CHAT_API_KEY. The exit status is 3 if a quota of the service is used up, 4 if another model answers, 5 if no request
-    can work (key, model), and 6 if the service does not reply.
+    Services get the audio of the selected clips and their spoken language: no transcript, no names. Keys come from
+    GEMINI_API_KEY and VOXMILL_CHAT_API_KEY. The exit status is 3 if a quota of the service is used up, 4 if another model answers,
+    5 if no request can work (key, model), and 6 if the service does not reply.
 
     Example:  voxmill describe corpus --annotator gemini --cap-usd 5 --dry-run
     """
     from annotators.describe import describe as run
-    from annotators.describe import is_remote, price
-    from annotators.paid.pass_options import PassOptions
+    from annotators.describe import price
+    from annotators.paid.pass_options import PassOptions, PassStats
 
     terminal = Terminal(as_json)
     options = PassOptions(
@@ -104,7 +104,7 @@ def describe(
     )
     asked: dict[str, Any] = {
         "model": model, "base_url": base_url, "limit": limit, "everything": everything, "options": options,
-        "languages": None if languages is None else [part.strip() for part in languages.split(",") if part.strip()],
+        "languages": None if languages is None else _listed(languages),
     }  # fmt: skip
     if dry_run:
         clips, found, pays_for = price(corpus, annotator, **asked)
@@ -115,11 +115,16 @@ def describe(
     with terminal.printing("annotators"):
         stats = run(corpus, annotator, **asked)
     terminal.say(stats.line)
-    if is_remote(annotator):
-        terminal.say(f"next: voxmill verify {quoted(corpus)} --annotator {quoted(stats.name)}")  # type: ignore[union-attr]
-        terminal.result(_counts(stats))  # type: ignore[arg-type]
+    if isinstance(stats, PassStats):
+        terminal.say(f"next: voxmill verify {quoted(corpus)} --annotator {quoted(stats.name)}")
+        terminal.result(_counts(stats))
     else:
         terminal.result(asdict(stats))
+
+
+def _listed(text: str) -> list[str]:
+    """Return the parts of a list with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _cap_lines(cap_usd: float | None, pays_for: int | None, wanted: int) -> list[str]:
@@ -190,7 +195,7 @@ def verify(
     results = []
     for name in [annotator] if annotator else passes_to_verify(corpus):
         with terminal.printing("annotators"):
-            stats = verify_corpus(corpus, name, [part.strip() for part in experts.split(",")], allow_non_commercial)
+            stats = verify_corpus(corpus, name, _listed(experts), allow_non_commercial)
         terminal.say(stats.line)
         results.append(stats.counts)
     terminal.say(f"next: voxmill report {quoted(corpus)}")
