@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from annotators.paid.jobs import DONE, FAILED, RUNNING, Job, claim_jobs, jobs_of, requests_of, set_job, start_job
 from annotators.paid.ledger import OTHER_MODEL, Refusal
-from annotators.paid.outcomes import compile_unit
 from annotators.paid.pass_options import (
     CannotWorkError,
     NoServiceError,
@@ -165,16 +164,7 @@ class _Batches:
                     if len(waiting) >= JOB_REQUESTS or size >= JOB_BYTES:
                         await self._start(waiting)
                         waiting, size = [], 0
-            self.stats.clips += await asyncio.to_thread(
-                compile_unit,
-                planner.corpus.path,
-                planner.name,
-                unit.unit,
-                unit.places,
-                unit.keys,
-                self._ledger,
-                self._provider,
-            )
+            self.stats.clips += await asyncio.to_thread(planner.compiled, unit)
         if waiting:
             await self._start(waiting)
 

@@ -96,7 +96,7 @@ class Delivery:
             failed = {key: reason for key, reason in said.items() if isinstance(reason, str)}
             again = {key for key, reason in failed.items() if not is_final(reason, len(request.keys), replies + 1)}
             replies += 1
-        elif outcome is Event.REFUSED and len(request.asks) > 1:
+        elif isinstance(outcome, Event):
             again = set(request.keys)
         else:
             return outcome is Refusal.TAKEN
@@ -104,7 +104,7 @@ class Delivery:
         return any(await asyncio.gather(*map(self.ask, alone)))
 
     async def _deliver(self, request: Request, replies: int) -> Reply | Refusal | Event | None:
-        """Return the stored reply, REFUSED for a group to be split, TAKEN, or None if it got no reply."""
+        """Return the stored reply, the event of a group to be split, TAKEN, or None if it got no reply."""
         tried: Counter[Event] = Counter()
         while not self.stopped:
             bound = self._provider.bound(request)
@@ -123,9 +123,10 @@ class Delivery:
                 tried[event] += 1
                 wait = wait_s(event, tried[event], getattr(outcome, "retry_after", None), self._options.rng)
                 self._note(event, number, wait, outcome)
-            if event is Event.REFUSED and len(request.asks) > 1:
+            singly = RULES[event].then == "singly"
+            if singly and len(request.asks) > 1:
                 return event
-            if event is Event.REFUSED or tried[event] > RULES[event].tries:
+            if singly or tried[event] > RULES[event].tries:
                 self._give_up(event, outcome)
                 return None
             await self._options.clock.sleep(wait)

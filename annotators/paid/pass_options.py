@@ -21,6 +21,7 @@ from catalogs.files import one_line
 from catalogs.words import counted
 
 LEDGER = "ledger.sqlite"
+"""File in the folder of a pass, unless the options name another."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,11 @@ def pass_name(provider: RemoteProvider, options: PassOptions) -> str:
             f"the pass has the name {name!r}: use letters, digits and _ - . @, and begin with a small letter"
         )
     return name
+
+
+def ledger_path(root: Path, name: str, options: PassOptions) -> Path:
+    """Return the path of the ledger of a pass over the corpus `root`."""
+    return options.ledger or root / "annotations" / name / LEDGER
 
 
 def _plain(model: str) -> str:
