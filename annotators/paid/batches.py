@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from annotators.paid.jobs import DONE, FAILED, RUNNING, Job, claim_jobs, jobs_of, requests_of, set_job, start_job
 from annotators.paid.ledger import OTHER_MODEL, Refusal
-from annotators.paid.outcomes import compile_unit
 from annotators.paid.pass_options import (
     CannotWorkError,
     NoServiceError,
@@ -19,6 +18,8 @@ from annotators.paid.pass_options import (
     PassStats,
     PassStoppedError,
     QuotaUsedError,
+    other_model,
+    stop_of,
 )
 from annotators.paid.plan import Planned, Planner
 from annotators.paid.prices import Tariff
@@ -28,7 +29,6 @@ from annotators.providers.remote import (
     BatchProvider,
     FatalError,
     JobFailedError,
-    QuotaError,
     RefusedError,
     RemoteError,
     Reply,
@@ -107,36 +107,29 @@ class _Batches:
         """Store the replies of jobs that are ready. Return True if there was one. The number of the others is in the counts."""
         running = jobs_of(self._ledger, RUNNING)
         self.stats.jobs_running = len(running)
-        other: str | None = None
+        other: OtherModelError | None = None
         for job in running:
-            found = await self._results(job)
-            if found is None:
-                continue
+            assert job.name is not None
+            name = job.name
+            try:
+                found = await self._retried(lambda name=name: self._provider.collect(name))  # type: ignore[misc]
+            except JobFailedError as error:
+                for request, attempt, _ in requests_of(self._ledger, job.display_name):
+                    self._ledger.lose(request, attempt, f"the job failed: {one_line(error)}")
+                set_job(self._ledger, job.display_name, FAILED, error=one_line(error))
+            else:
+                if found is None:
+                    continue
+                for request, attempt, _ in requests_of(self._ledger, job.display_name):
+                    other = await asyncio.to_thread(self._settle, job, request, attempt, found.get(request)) or other
+                set_job(self._ledger, job.display_name, DONE)
             self.stats.jobs_running -= 1
-            for request, attempt, _ in requests_of(self._ledger, job.display_name):
-                other = await asyncio.to_thread(self._settle, job, request, attempt, found.get(request)) or other
-            set_job(self._ledger, job.display_name, DONE)
         if other is not None:
-            raise OtherModelError(
-                f"{other} answered instead of {self._provider.model}: its answers are not used; "
-                "ask for a model that the service still has"
-            )
+            raise other
         return self.stats.jobs_running < len(running)
 
-    async def _results(self, job: Job) -> dict[str, Reply | str] | None:
-        assert job.name is not None
-        name = job.name
-        try:
-            found = await self._retried(lambda: self._provider.collect(name))
-        except JobFailedError as error:
-            for request, attempt, _ in requests_of(self._ledger, job.display_name):
-                self._ledger.lose(request, attempt, f"the job failed: {one_line(error)}")
-            set_job(self._ledger, job.display_name, FAILED, error=one_line(error))
-            return {}
-        return None if found is None else dict(found)
-
-    def _settle(self, job: Job, request: str, attempt: int, result: Reply | str | None) -> str | None:
-        """Settle one request of a job. Return the model if another one answered."""
+    def _settle(self, job: Job, request: str, attempt: int, result: Reply | str | None) -> OtherModelError | None:
+        """Settle one request of a job. Return an error if another model answered."""
         if result is None:
             self._ledger.lose(request, attempt, "missing from the results of its job")
         elif isinstance(result, str):
@@ -145,7 +138,7 @@ class _Batches:
             cost = self._prices.cost(result.usage, job.day, self._options.day(), LONGEST_DAYS)
             other = self._provider.answered_by_another(result.model_version)
             self._ledger.answer(request, attempt, result, cost, OTHER_MODEL if other else None)
-            return (result.model_version or "an unnamed model") if other else None
+            return other_model(result.model_version, self._provider.model) if other else None
         return None
 
     async def submit(self) -> None:
@@ -171,16 +164,7 @@ class _Batches:
                     if len(waiting) >= JOB_REQUESTS or size >= JOB_BYTES:
                         await self._start(waiting)
                         waiting, size = [], 0
-            self.stats.clips += await asyncio.to_thread(
-                compile_unit,
-                planner.corpus.path,
-                planner.name,
-                unit.unit,
-                unit.places,
-                unit.keys,
-                self._ledger,
-                self._provider,
-            )
+            self.stats.clips += await asyncio.to_thread(planner.compiled, unit)
         if waiting:
             await self._start(waiting)
 
@@ -240,16 +224,12 @@ class _Batches:
         while True:
             try:
                 return await call()
-            except QuotaError as error:
-                raise QuotaUsedError(
-                    f"the quota is used up ({one_line(error)}): run the same command again later"
-                ) from None
-            except FatalError as error:
-                raise CannotWorkError(f"{one_line(error)}: correct it, then run the same command again") from None
             except JobFailedError:
                 raise
             except RemoteError as error:
                 event = event_of(error)
+                if (stop := stop_of(event, error)) is not None:
+                    raise stop from None
                 tried[event] += 1
                 if tried[event] > RULES[event].tries:
                     text = f"the service does not take or return jobs ({one_line(error)}): run the same command again later"

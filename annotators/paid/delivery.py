@@ -16,11 +16,11 @@ from annotators.paid.outcomes import is_final, parse
 from annotators.paid.pass_options import (
     CannotWorkError,
     NoServiceError,
-    OtherModelError,
     PassOptions,
     PassStats,
     PassStoppedError,
-    QuotaUsedError,
+    other_model,
+    stop_of,
 )
 from annotators.paid.plan import Planned
 from annotators.paid.prices import Tariff
@@ -39,13 +39,8 @@ class Delivery:
     def __init__(
         self, provider: RemoteProvider, ledger: Ledger, tariff: Tariff, options: PassOptions, stats: PassStats
     ) -> None:
-        self._provider, self._ledger, self._tariff, self._options, self._stats = (
-            provider,
-            ledger,
-            tariff,
-            options,
-            stats,
-        )
+        self._provider, self._ledger, self._tariff = provider, ledger, tariff
+        self._options, self._stats = options, stats
         self._limits = Limits(
             options.clock, options.concurrency, options.requests_per_minute, options.tokens_per_minute
         )
@@ -101,7 +96,7 @@ class Delivery:
             failed = {key: reason for key, reason in said.items() if isinstance(reason, str)}
             again = {key for key, reason in failed.items() if not is_final(reason, len(request.keys), replies + 1)}
             replies += 1
-        elif outcome is Event.REFUSED and len(request.asks) > 1:
+        elif isinstance(outcome, Event):
             again = set(request.keys)
         else:
             return outcome is Refusal.TAKEN
@@ -109,7 +104,7 @@ class Delivery:
         return any(await asyncio.gather(*map(self.ask, alone)))
 
     async def _deliver(self, request: Request, replies: int) -> Reply | Refusal | Event | None:
-        """Return the stored reply, REFUSED for a group to be split, TAKEN, or None if it got no reply."""
+        """Return the stored reply, the event of a group to be split, TAKEN, or None if it got no reply."""
         tried: Counter[Event] = Counter()
         while not self.stopped:
             bound = self._provider.bound(request)
@@ -128,9 +123,10 @@ class Delivery:
                 tried[event] += 1
                 wait = wait_s(event, tried[event], getattr(outcome, "retry_after", None), self._options.rng)
                 self._note(event, number, wait, outcome)
-            if event is Event.REFUSED and len(request.asks) > 1:
+            singly = RULES[event].then == "singly"
+            if singly and len(request.asks) > 1:
                 return event
-            if event is Event.REFUSED or tried[event] > RULES[event].tries:
+            if singly or tried[event] > RULES[event].tries:
                 self._give_up(event, outcome)
                 return None
             await self._options.clock.sleep(wait)
@@ -218,12 +214,7 @@ class Delivery:
             self._stats.underestimated += 1
             self._margin = max(self._margin, self._margin * cost / hold)
         if other:
-            self.halt(
-                OtherModelError(
-                    f"{reply.model_version} answered instead of {self._provider.model}: its answers are not used; "
-                    "ask for a model that the service still has"
-                )
-            )
+            self.halt(other_model(reply.model_version, self._provider.model))
 
     def _note(self, event: Event, number: int, wait: float, error: RemoteError) -> None:
         """Tell the limits of a failure, and stop the pass if the table says so."""
@@ -232,12 +223,8 @@ class Delivery:
             self._limits.pause(wait)
         elif event in (Event.OVERLOADED, Event.UNREACHABLE):
             self._limits.breaker.failed()
-        elif event is Event.QUOTA:
-            self.halt(
-                QuotaUsedError(f"the quota is used up ({one_line(error)}): run the same command again when it is back")
-            )
-        elif event is Event.FATAL:
-            self.halt(CannotWorkError(f"{one_line(error)}: correct it, then run the same command again"))
+        elif (stop := stop_of(event, error)) is not None:
+            self.halt(stop)
 
     def _give_up(self, event: Event, error: RemoteError) -> None:
         self._unanswered += 1

@@ -11,9 +11,10 @@ from pathlib import Path
 from annotators.paid.clips import units_of
 from annotators.paid.ledger import Ledger
 from annotators.paid.outcomes import outcome_of, parser_of
-from annotators.paid.pass_options import LEDGER, PassOptions, pass_name, tariff_of
+from annotators.paid.pass_options import PassOptions, ledger_path, pass_name, tariff_of
 from annotators.paid.prices import Price, Tariff, usd
 from annotators.providers.remote import Ask, RemoteProvider, Request, Tokens
+from annotators.questions.models import TOKENS_PER_SECOND
 from catalogs.corpus.reader import Corpus
 from catalogs.durations import duration_text
 
@@ -24,8 +25,6 @@ OUT_PER_REQUEST = 250
 TEXT_SHARE = 0.35
 """Expected input text against its upper bound, which counts a token for each byte: English has about four bytes a token, JSON
 and Chinese about three."""
-AUDIO_PER_S = 32
-"""Audio tokens per second."""
 REPLY_S = 8.0
 """Seconds expected until a reply."""
 _GROUPED = 4096
@@ -74,12 +73,12 @@ def estimate(root: str | Path, provider: RemoteProvider, options: PassOptions | 
     prices = tariff_of(provider, options)
     corpus = Corpus(root)
     name = pass_name(provider, options)
-    path = options.ledger or corpus.path / "annotations" / name / LEDGER
+    path = ledger_path(corpus.path, name, options)
     found = Estimate(prices.at(options.day()))
     ledger = Ledger(path, name, options.force_ledger) if path.is_file() else None
     try:
         waiting: list[Ask] = []
-        for ask in _asks(found, corpus, name, provider, ledger, options):
+        for ask in _asks(found, corpus, provider, ledger, options):
             waiting.append(ask)
             if len(waiting) >= _GROUPED:
                 _add(found, provider, prices, options, waiting)
@@ -93,7 +92,7 @@ def estimate(root: str | Path, provider: RemoteProvider, options: PassOptions | 
 
 
 def _asks(
-    found: Estimate, corpus: Corpus, name: str, provider: RemoteProvider, ledger: Ledger | None, options: PassOptions
+    found: Estimate, corpus: Corpus, provider: RemoteProvider, ledger: Ledger | None, options: PassOptions
 ) -> Iterator[Ask]:
     """Yield the clips that are not answered, without audio, up to the limit of the options."""
     left = options.limit
@@ -141,7 +140,7 @@ def _add(found: Estimate, provider: RemoteProvider, prices: Tariff, options: Pas
 
 def _expected(request: Request, worst: Tokens) -> Tokens:
     out = min(worst.out, OUT_PER_REQUEST + OUT_PER_CLIP * len(request.asks))
-    audio = min(worst.audio_in, ceil(AUDIO_PER_S * sum(ask.seconds for ask in request.asks)))
+    audio = min(worst.audio_in, ceil(TOKENS_PER_SECOND * sum(ask.seconds for ask in request.asks)))
     return Tokens(text_in=ceil(worst.text_in * TEXT_SHARE), audio_in=audio, out=out)
 
 

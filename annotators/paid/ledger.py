@@ -25,6 +25,8 @@ from catalogs.files import one_line
 RESERVED, SENT, ANSWERED, RELEASED, UNKNOWN = "reserved", "sent", "answered", "released", "unknown"
 OTHER_MODEL = "another model answered"
 """Error of a paid reply that must not be used."""
+KILLED = "the process was killed"
+"""Error of a request whose process died."""
 OPEN_S = 7200.0
 """Seconds after which a request of a process that cannot be seen is taken for dead. No request lasts as long."""
 _CHUNK = 500
@@ -108,7 +110,7 @@ class Ledger(LedgerFile):
         with self.writing() as db:
             found = [row for row in db.execute(open_rows) if row[3] in dead]
             for request, attempt, state, *_ in found:
-                self._settle(db, request, attempt, UNKNOWN if state == SENT else RELEASED, "the process was killed")
+                self._settle(db, request, attempt, UNKNOWN if state == SENT else RELEASED, KILLED)
         return len(found)
 
     def reserve(self, request: str, keys: Sequence[str], hold: int, expected: int = 0, vote: int = 1) -> int | Refusal:
@@ -166,9 +168,9 @@ class Ledger(LedgerFile):
             db.execute(
                 "update requests set model_version = ?, usage = ?, finish = ?, reply = ? where id = ? and attempt = ?",
                 (
-                    _clean(reply.model_version),
+                    storable(reply.model_version),
                     json.dumps(asdict(reply.usage)) if reply.usage and reply.usage.possible else None,
-                    _clean(reply.finish),
+                    storable(reply.finish),
                     zlib.compress(reply.raw.encode("utf-8", "surrogatepass")),
                     request,
                     attempt,
@@ -207,7 +209,7 @@ class Ledger(LedgerFile):
         )
         db.execute(
             "update requests set state = ?, cost = ?, error = ?, settled_at = ? where id = ? and attempt = ?",
-            (state, now_spent, _clean(error), time.time(), request, attempt),
+            (state, now_spent, storable(error), time.time(), request, attempt),
         )
 
     def history(self, keys: Iterable[str]) -> dict[str, list[Entry]]:
@@ -275,8 +277,8 @@ class Ledger(LedgerFile):
         return Totals(cap, spent, held, unknown, {state: count for state, count, _ in states})
 
 
-def _clean(text: str | None) -> str | None:
-    """Return text that a database takes: a service may send half of a surrogate pair."""
+def storable(text: str | None) -> str | None:
+    """Return text that a database or a Parquet file takes: a service may send half of a surrogate pair."""
     return None if text is None else text.encode("utf-8", "replace").decode()
 
 

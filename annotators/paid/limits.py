@@ -110,7 +110,6 @@ class Breaker:
         self._failures = 0
         self._open_until = 0.0
         self._probe = asyncio.Lock()
-        self.openings = 0
 
     @property
     def is_open(self) -> bool:
@@ -140,7 +139,6 @@ class Breaker:
         self._failures += 1
         if self._failures >= self._after:
             self._open_until = self._clock.now() + self._pause_s
-            self.openings += 1
 
 
 class Limits:

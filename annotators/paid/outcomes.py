@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from annotators.paid.clips import Place
-from annotators.paid.ledger import ANSWERED, OTHER_MODEL, RESERVED, SENT, UNKNOWN, Entry, Ledger
+from annotators.paid.ledger import ANSWERED, KILLED, OTHER_MODEL, RESERVED, SENT, UNKNOWN, Entry, Ledger, storable
 from annotators.paid.prices import MICRO
 from annotators.paid.retries import RULES, Event, event_of_reason
 from annotators.providers.remote import RemoteProvider
@@ -23,7 +23,6 @@ from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.files import one_line
 
 UNASKED = "unasked"
-KILLED = "the process was killed"
 _IDENTITY = b"voxmill.identity"
 _NO_REPLY = "failed:no reply: "
 _NOT_FINAL = "failed:to be asked alone: "
@@ -154,8 +153,7 @@ def _fit(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_list(kind):
         return [_fit(item, kind.value_type) for item in value] if isinstance(value, list | tuple) else None
     if pa.types.is_string(kind):
-        # A service may send half of a surrogate pair.
-        return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+        return storable(value) if isinstance(value, str) else None
     return None if isinstance(value, str | list | tuple | Mapping) else value
 
 

@@ -12,8 +12,15 @@ from pathlib import Path
 
 from annotators.paid.delivery import Delivery
 from annotators.paid.ledger import Ledger
-from annotators.paid.outcomes import compile_unit
-from annotators.paid.pass_options import LEDGER, PassOptions, PassStats, check_cap, notices, pass_name, tariff_of
+from annotators.paid.pass_options import (
+    PassOptions,
+    PassStats,
+    check_cap,
+    ledger_path,
+    notices,
+    pass_name,
+    tariff_of,
+)
 from annotators.paid.plan import Planner, Unit
 from annotators.paid.prices import Tariff, micro_usd
 from annotators.providers.remote import BatchProvider, RemoteProvider
@@ -59,7 +66,7 @@ def open_pass(root: str | Path, provider: RemoteProvider, options: PassOptions) 
         for line in notices(provider, options):
             options.say(line)
     corpus = Corpus(root)
-    ledger = Ledger(options.ledger or corpus.path / "annotations" / name / LEDGER, name, options.force_ledger)
+    ledger = Ledger(ledger_path(corpus.path, name, options), name, options.force_ledger)
     pool = ThreadPoolExecutor(max(2, cpu_count() or 2), "clips")
     try:
         ledger.set_cap(None if options.cap_usd is None else micro_usd(options.cap_usd))
@@ -80,14 +87,13 @@ def reparse(root: str | Path, provider: RemoteProvider, options: PassOptions | N
     check_writable(root, "annotations")
     corpus = Corpus(root)
     stats = PassStats(name)
-    ledger = Ledger(options.ledger or corpus.path / "annotations" / name / LEDGER, name, options.force_ledger)
+    ledger = Ledger(ledger_path(corpus.path, name, options), name, options.force_ledger)
     try:
         with ThreadPoolExecutor(1) as pool:
             planner = Planner(corpus, name, provider, ledger, options, pool)
             for unit in planner.units():
-                keys, identity = _best_keys(planner, unit)
-                compiled = compile_unit(corpus.path, name, unit.unit, unit.places, keys, ledger, provider, identity)
-                stats.clips += compiled
+                unit.keys, identity = _best_keys(planner, unit)
+                stats.clips += planner.compiled(unit, identity)
         stats.totals = ledger.totals()
     finally:
         ledger.close()
@@ -115,7 +121,7 @@ class _Online:
     """A pass whose requests are answered at once: a bounded number of requests and units is in flight."""
 
     def __init__(self, planner: Planner, provider: RemoteProvider, prices: Tariff, options: PassOptions) -> None:
-        self._planner, self._provider = planner, provider
+        self._planner = planner
         self._stats = PassStats(planner.name)
         self._delivery = Delivery(provider, planner.ledger, prices, options, self._stats)
         self._progress = options.progress
@@ -197,17 +203,7 @@ class _Online:
         results = await asyncio.gather(*tasks, return_exceptions=True)
         if self._delivery.stopped:
             await self._delivery.drain()
-        planner = self._planner
-        counts = await asyncio.to_thread(
-            compile_unit,
-            planner.corpus.path,
-            planner.name,
-            unit.unit,
-            unit.places,
-            unit.keys,
-            planner.ledger,
-            self._provider,
-        )
+        counts = await asyncio.to_thread(self._planner.compiled, unit)
         self._stats.clips += counts
         if unit.held or True in results:
             self._again[unit.unit] = counts

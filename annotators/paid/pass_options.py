@@ -15,10 +15,13 @@ from annotators.paid.clips import Chosen
 from annotators.paid.ledger import Totals
 from annotators.paid.limits import Clock
 from annotators.paid.prices import Tariff, tariff, today, usd
-from annotators.providers.remote import BatchProvider, RemoteProvider
+from annotators.paid.retries import Event
+from annotators.providers.remote import BatchProvider, RemoteError, RemoteProvider
+from catalogs.files import one_line
 from catalogs.words import counted
 
 LEDGER = "ledger.sqlite"
+"""File in the folder of a pass, unless the options name another."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,23 @@ class NoServiceError(PassStoppedError):
     exit_status = 6
 
 
+def stop_of(event: Event, error: RemoteError) -> PassStoppedError | None:
+    """Return the error that ends a pass after this outcome of a call, or None if the pass continues."""
+    if event is Event.QUOTA:
+        return QuotaUsedError(f"the quota is used up ({one_line(error)}): run the same command again later")
+    if event is Event.FATAL:
+        return CannotWorkError(f"{one_line(error)}: correct it, then run the same command again")
+    return None
+
+
+def other_model(answered: str | None, asked: str) -> OtherModelError:
+    """Return the error for a model (its name, None if it has none) that answered instead of the one that was asked."""
+    return OtherModelError(
+        f"{answered or 'an unnamed model'} answered instead of {asked}: its answers are not used; "
+        "ask for a model that the service still has"
+    )
+
+
 def tariff_of(provider: RemoteProvider, options: PassOptions) -> Tariff:
     """Return the prices that a pass counts with. Raises PriceError for a model without a price.
 
@@ -146,6 +166,11 @@ def pass_name(provider: RemoteProvider, options: PassOptions) -> str:
             f"the pass has the name {name!r}: use letters, digits and _ - . @, and begin with a small letter"
         )
     return name
+
+
+def ledger_path(root: Path, name: str, options: PassOptions) -> Path:
+    """Return the path of the ledger of a pass over the corpus `root`."""
+    return options.ledger or root / "annotations" / name / LEDGER
 
 
 def _plain(model: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 from annotators.paid.clips import Place, asks_of, units_of
 from annotators.paid.ledger import Ledger
-from annotators.paid.outcomes import Outcome, outcome_of, parquet_path, parser_of, settled_unit
+from annotators.paid.outcomes import Outcome, compile_unit, outcome_of, parquet_path, parser_of, settled_unit
 from annotators.paid.pass_options import PassOptions
 from annotators.providers.remote import Ask, RemoteProvider, Request
 from catalogs.corpus.reader import Corpus
@@ -57,9 +56,9 @@ class Planner:
             if only is None or unit in only:
                 yield Unit(unit, places)
 
-    def settled(self, unit: Unit) -> Any:
-        """Return the counts of a unit that needs nothing, otherwise None; then the keys that are known are filled in."""
-        path = parquet_path(Path(self.corpus.path), self.name, unit.unit)
+    def settled(self, unit: Unit) -> Counter[str] | None:
+        """Return the clips of a unit that needs nothing, by kind of status. Otherwise fill in its known keys and return None."""
+        path = parquet_path(self.corpus.path, self.name, unit.unit)
         found = settled_unit(path, unit.places, self.provider.identity)
         if found is None:
             unit.keys = self.ledger.clips(unit.unit, self.options.vote, self.provider.identity)
@@ -108,6 +107,12 @@ class Planner:
             for request in self.provider.group([ask])
         ]
         return found
+
+    def compiled(self, unit: Unit, identity: str | None = None) -> Counter[str]:
+        """Write the file of a unit from the ledger and return its clips by kind of status; see `compile_unit`."""
+        return compile_unit(
+            self.corpus.path, self.name, unit.unit, unit.places, unit.keys, self.ledger, self.provider, identity
+        )
 
     def outcomes(self, keys: Iterable[str]) -> dict[str, Outcome]:
         """Return the outcome of each key that was asked about before."""

@@ -13,13 +13,13 @@ from annotators.paid.estimate import Estimate, estimate
 from annotators.paid.ledger import Ledger, Totals
 from annotators.paid.paid_pass import describe_paid
 from annotators.paid.pass_options import (
-    LEDGER,
     CannotWorkError,
     PassOptions,
     PassStats,
     PassStoppedError,
     check_cap,
     is_free,
+    ledger_path,
     pass_name,
 )
 from annotators.paid.prices import MICRO, micro_usd
@@ -154,7 +154,7 @@ def _committed(root: str | Path, provider: RemoteProvider, options: PassOptions)
 
 def _totals(root: str | Path, provider: RemoteProvider, options: PassOptions) -> Totals | None:
     name = pass_name(provider, options)
-    path = options.ledger or Corpus(root).path / "annotations" / name / LEDGER
+    path = ledger_path(Path(root), name, options)
     if not path.is_file():
         return None
     ledger = Ledger(path, name, options.force_ledger)
@@ -207,5 +207,5 @@ def _summarize(
             "spent_usd": totals.spent / MICRO,
             "unknown_usd": totals.unknown / MICRO,
         }
-    path = Corpus(root).path / "annotations" / stats.name / SUMMARY
-    write_in_corpus(Corpus(root).path, path, json.dumps(summary, indent=1).encode())
+    path = Path(root) / "annotations" / stats.name / SUMMARY
+    write_in_corpus(Path(root), path, json.dumps(summary, indent=1).encode())

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from annotators.experts.emotion import LEAST_P, PER_SEMITONE
+from annotators.paid.clips import Chosen
 from annotators.schema import KeptRows
 
 COLUMNS = ("segment_id", "speaker", "language", "expressive_p", "pitch_hz", "effort_db", "age")
-Chosen = Callable[[pa.Table], pa.Table]
-"""Returns the chosen rows of a table with the column `segment_id`."""
 _RARE_AGES = ("child", "senior")
 _NEUTRAL = 0.5
 """Rank within the language below which a clip counts as neutral."""
@@ -228,14 +226,3 @@ def _merged(streams: list[np.ndarray]) -> np.ndarray:
     which = np.concatenate([np.full(len(stream), n) for n, stream in enumerate(streams)])
     merged = np.concatenate(streams)[np.lexsort((which, np.concatenate(places)))]
     return np.asarray(merged, dtype=np.int64)
-
-
-def selected(kept: KeptRows, count: int | None = None, selection: Selection = Selection()) -> Chosen:
-    """Return the filter of the clips to describe: the first `count` of the order (default: all that are selected)."""
-    return order(kept, selection).first(count)
-
-
-def parts(kept: KeptRows, chosen: Chosen) -> Iterator[pa.Table]:
-    """Yield the chosen rows of a corpus, e.g. to estimate a price."""
-    for table in kept(COLUMNS):
-        yield chosen(table)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -127,13 +126,6 @@ class Questions(RemoteProvider):
     def parse(self, raw: str, keys: Sequence[str]) -> Mapping[str, VoiceDescription | str]:
         """Return the description or the reason of its failure by key."""
         return {key: one.description or one.error or "empty" for key, one in self.readings(raw, keys).items()}
-
-    def dropped(self, raw: str, keys: Sequence[str]) -> Counter[str]:
-        """Return how many values of a stored reply were dropped, by kind."""
-        counts: Counter[str] = Counter()
-        for one in self.readings(raw, keys).values():
-            counts.update(one.dropped)
-        return counts
 
     def readings(self, raw: str, keys: Sequence[str]) -> dict[str, Reading]:
         """Return what a stored reply says by key."""

@@ -323,6 +323,22 @@ def test_a_job_without_results_counts_as_spent_and_is_asked_again_once(root: Pat
         stats = describe_paid(root, Jobs(server.url, collect=[JobFailedError("expired")]), batch)
         assert stats.clips == {"ok": 12} and set(server.seen.asked.values()) == {2}
         assert spent(root)[0] >= server.seen.billed and spent(root)[1] > 0
+    ledger = ledger_of(root)
+    states = ledger.rows("select state, error from jobs order by created_at")
+    ledger.close()
+    assert states == [(jobs_module.FAILED, "expired"), (jobs_module.DONE, None)]
+
+
+@pytest.mark.parametrize("call", ["create", "collect"])
+def test_a_service_of_jobs_that_asks_to_wait_for_hours_stops_the_pass(
+    root: Path, options: PassOptions, call: str
+) -> None:
+    batch = dataclasses.replace(options, poll_s=0.01, name="local@1")
+    closed = TransientError("closed until tomorrow", sent=False, status=503, retry_after=50_000.0)
+    with PaidServer() as server:
+        with pytest.raises(QuotaUsedError, match="closed until tomorrow"):
+            describe_paid(root, Jobs(server.url, **{call: [closed]}), batch)
+        assert describe_paid(root, Jobs(server.url), batch).clips == {"ok": 12} and len(server.seen.jobs) == 1
 
 
 def test_a_job_that_was_given_up_at_a_kill_is_not_created_empty(root: Path, options: PassOptions) -> None:

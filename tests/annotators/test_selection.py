@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotators.experts.emotion import expressive_score, resting_pitch
-from annotators.paid.selection import Order, Selection, _Rows, order, selected
+from annotators.paid.selection import Order, Selection, _Rows, order
 from annotators.schema import KeptRows
 from catalogs.corpus.schema import INDEX
 
@@ -142,7 +142,7 @@ def test_without_measures_rare_ages_and_a_share_by_chance_are_chosen() -> None:
     found = ids(rows, order(kept(rows)))
     assert "3" in found and len(found) in (4, 5) and len(order(kept([]))) == 0
     table = next(kept(rows, 1)(["segment_id"]))
-    assert set(selected(kept(rows))(table).column("segment_id").to_pylist()) == set(found)
+    assert set(order(kept(rows)).first()(table).column("segment_id").to_pylist()) == set(found)
 
 
 def test_shares_that_are_none_are_refused() -> None:

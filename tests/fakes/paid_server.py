@@ -38,9 +38,6 @@ class Seen:
 
     asked: Counter[str] = field(default_factory=Counter)
     """Requests by audio hash, whatever their fate."""
-    replied: Counter[str] = field(default_factory=Counter)
-    """Requests by audio hash that were answered with status 200 and left complete."""
-    faults: Counter[str] = field(default_factory=Counter)
     billed: int = 0
     """Micro-dollars: replies, and requests whose reply was lost on the way."""
     requests: int = 0
@@ -172,7 +169,6 @@ class _Handler(BaseHTTPRequestHandler):
             fault = paid.plan(hashes, seen.asked[hashes[0]])
             seen.requests += 1
             seen.asked.update(hashes)
-            seen.faults[fault or "ok"] += 1
         if paid.latency_s:
             time.sleep(paid.latency_s)
         if fault in ("429", "quota", "500", "400", "401"):
@@ -187,8 +183,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self._send(200, reply, half=fault == "half")
-        with paid.lock:
-            seen.replied.update(hashes if fault != "half" else [])
 
     def _create(self, body: dict[str, Any]) -> None:
         paid = self.server.paid
@@ -198,7 +192,6 @@ class _Handler(BaseHTTPRequestHandler):
             with paid.lock:
                 fault = paid.plan(hashes, paid.seen.asked[hashes[0]])
                 paid.seen.asked.update(hashes)
-                paid.seen.faults[fault or "ok"] += 1
             if fault == "drop":
                 continue
             results[request["id"]] = {"error": "internal"} if fault == "500" else paid.answer(request["clips"], fault)
