@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from annotators.experts import expert
-from annotators.experts.base import Expert, Shares, pooled
+from annotators.experts.base import Expert, ExpertError, Shares, pooled
 from annotators.experts.emotion import resting_pitch
 from annotators.schema import Clip, VoiceDescription
 from annotators.verification.answered import (
@@ -43,6 +43,8 @@ __all__ = ["Check", "Verdict", "VerifyStats", "check", "verify_corpus"]
 
 EXPERTS = ("gender", "age")
 """Experts that need no weights. Others are named by the caller."""
+_JUDGED = ("gender", "age")
+"""Attributes that experts judge here. The others are judged by measured columns only."""
 _COLUMNS = (
     "speaker", "language", "text", "pitch_hz", "rate_sps", "effort_db", "pitch_range_st", "voiced_share", "expressive_p",
     "gender",
@@ -120,6 +122,9 @@ def verify_corpus(
     check_writable(root, "annotations")
     corpus = Corpus(root)
     chosen = [expert(name, allow_non_commercial) for name in experts]
+    for one in chosen:
+        if one.attribute not in _JUDGED:
+            raise ExpertError(f"expert {one.name} judges {one.attribute}: name experts of {' or '.join(_JUDGED)} only")
     for one in chosen:
         one.load()
     if annotator != Path(annotator).name or not (corpus.path / "annotations" / annotator).is_dir():

@@ -232,6 +232,8 @@ def test_a_folder_that_is_no_corpus_and_experts_that_are_not_allowed_are_refused
     assert not list(root.rglob("verify.json"))
     with pytest.raises(ExpertError, match="non-commercial"):
         verify_corpus(root, "fake", experts=["fakes.experts:Forbidden"])
+    with pytest.raises(ExpertError, match="moody judges arousal"):
+        verify_corpus(root, "fake", experts=["gender", "fakes.experts:Moody"])
 
 
 def test_rows_that_are_written_during_the_pass_are_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

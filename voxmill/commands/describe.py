@@ -168,7 +168,7 @@ def verify(
     experts: Annotated[
         str,
         typer.Option(
-            help="Experts to compare with: gender, age, arousal, ears-gender, ears-age, or another package's."
+            help="Experts to compare with: gender, age, ears-gender, ears-age, or another package's."
         ),
     ] = "gender,age",
     allow_non_commercial: Annotated[
