@@ -66,9 +66,7 @@ def pitch_and_formant(clips: Sequence[VoiceClip]) -> tuple[float, float]:
     clips: those in which both were measured; the calmer three quarters count.
     """
     clips = calmer(clips)
-    pitch = _mean(
-        [math.log2(min(max(clip.pitch_low_hz, LOWEST_HZ), HIGHEST_HZ) / HIGHEST_HZ) for clip in clips], clips
-    )
+    pitch = _mean([math.log2(min(max(clip.pitch_low_hz, LOWEST_HZ), HIGHEST_HZ) / HIGHEST_HZ) for clip in clips], clips)
     formants = [math.log2((clip.formant_hz or 1.0) / _BORDER_FORMANT_HZ) for clip in clips]
     most = _MOST_FORMANT_OCTAVES
     return pitch, _mean([max(-most, min(most, formant)) for formant in formants], clips)

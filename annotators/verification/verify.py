@@ -189,19 +189,19 @@ def _unit_verdicts(
 def _rarity(corpus: Corpus, annotator: str) -> Rarity:
     """Return how rare words are in the captions of the pass: two readings of its files."""
     found = Rarity()
-    for unit, row in _original_rows(corpus, annotator):
-        if row[1]:
-            found.propose(row[1].captions, (unit.segments.get(row[0]) or {}).get("text") or "")
-    for _, row in _original_rows(corpus, annotator):
-        if row[1]:
-            found.count(row[1].captions)
+    for text, original in _originals(corpus, annotator):
+        found.propose(original.captions, text)
+    for _, original in _originals(corpus, annotator):
+        found.count(original.captions)
     return found
 
 
-def _original_rows(corpus: Corpus, annotator: str) -> Iterator[tuple[Unit, tuple[str, VoiceDescription | None]]]:
+def _originals(corpus: Corpus, annotator: str) -> Iterator[tuple[str, VoiceDescription]]:
+    """Yield (transcript, description as the annotator gave it) of each valid row of the pass."""
     for unit in described_units(corpus, annotator, ("text",)):
         for row in unit.rows:
-            yield unit, (row["segment_id"], original_of(row))
+            if original := original_of(row):
+                yield (unit.segments.get(row["segment_id"]) or {}).get("text") or "", original
 
 
 def _unit_evidence(
