@@ -11,9 +11,10 @@ from typing import Any
 
 from annotators.paid.clips import Place, asks_of, units_of
 from annotators.paid.ledger import Ledger
-from annotators.paid.outcomes import Outcome, outcome_of, parquet_path, parser_of, settled_unit
+from annotators.paid.outcomes import Outcome, outcome_of, parser_of, settled_unit
 from annotators.paid.pass_options import PassOptions
 from annotators.providers.remote import Ask, RemoteProvider, Request
+from annotators.rows import description_path
 from catalogs.corpus.reader import Corpus
 
 SLICE = 128
@@ -59,7 +60,7 @@ class Planner:
 
     def settled(self, unit: Unit) -> Any:
         """Return the counts of a unit that needs nothing, otherwise None; then the keys that are known are filled in."""
-        path = parquet_path(Path(self.corpus.path), self.name, unit.unit)
+        path = description_path(Path(self.corpus.path), self.name, unit.unit)
         found = settled_unit(path, unit.places, self.provider.identity)
         if found is None:
             unit.keys = self.ledger.clips(unit.unit, self.options.vote, self.provider.identity)

@@ -16,6 +16,7 @@ from typing import Any
 from annotators.experts import expert
 from annotators.experts.base import Expert, ExpertError, Shares, pooled
 from annotators.experts.emotion import resting_pitch
+from annotators.rows import stored_flac
 from annotators.schema import Clip, VoiceDescription
 from annotators.verification.answered import (
     Unit,
@@ -33,7 +34,6 @@ from annotators.verification.scales import Scales, learn
 from annotators.verification.verdicts import Check, Verdict, check
 from annotators.verification.voting import vote_age, vote_gender
 from catalogs.corpus.commit import CorpusError, write_in_corpus
-from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.writable import check_writable
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES
@@ -240,7 +240,7 @@ def _voice_findings(
         if one.languages is not None and language not in one.languages:
             continue
         heard = members[:_LISTENED] if one.listens else members
-        shares = one.judge_voice([Clip(row, _flac(corpus, row) if one.listens else None) for row in heard])
+        shares = one.judge_voice([Clip(row, stored_flac(corpus, row) if one.listens else None) for row in heard])
         if shares:
             judged[one.attribute].append(shares)
     said = [description for row in members if (description := given.get(row["segment_id"]))]
@@ -249,11 +249,6 @@ def _voice_findings(
         vote_age(pooled(judged["age"]), [description.attributes.age for description in said]),
     )
     return {finding.attribute: finding for finding in found if finding is not None}
-
-
-def _flac(corpus: Corpus, row: Mapping[str, Any]) -> bytes:
-    with reading(corpus.path / row["shard"]):
-        return corpus.shard(row["shard"]).audio_buffer(row["row"]).to_pybytes()
 
 
 def _sample(sample: dict[str, list[tuple[str, str]]], row: Mapping[str, Any], original: VoiceDescription) -> None:

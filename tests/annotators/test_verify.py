@@ -16,10 +16,10 @@ import pytest
 from corpus_builders import make_unit
 
 from annotators.experts.base import ExpertError
-from annotators.rows import description_columns
+from annotators.rows import description_columns, description_path
 from annotators.schema import Attributes, Caption, VoiceDescription
 from annotators.verification import verify
-from annotators.verification.answered import checks_path, description_path, original_of, spoken_words
+from annotators.verification.answered import checks_path, original_of, spoken_words
 from annotators.verification.verify import verify_corpus
 from annotators.words.render import render
 from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus, write_in_corpus
