@@ -12,10 +12,9 @@ import pyarrow as pa
 
 from annotators.providers import provider as provider_named
 from annotators.providers.base import Provider
-from annotators.rows import description_columns
+from annotators.rows import described_rows, description_columns, description_path, parquet_bytes, stored_flac
 from annotators.schema import Answer, Caption, Clip
 from catalogs.corpus.commit import write_in_corpus
-from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus, without
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.writable import check_writable
@@ -52,8 +51,8 @@ def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", ba
     stats = DescribeStats(describer.name)
     prepared = False
     for unit, rows in _units(corpus.kept_parts()):
-        path = corpus.path / "annotations" / describer.name / unit[:2] / f"{unit}.parquet"
-        done = _done(path)
+        path = description_path(corpus.path, describer.name, unit)
+        done = described_rows(path)
         todo = without(rows, "segment_id", done)
         stats.already += rows.num_rows - todo.num_rows
         if not todo.num_rows:
@@ -66,13 +65,16 @@ def describe_corpus(root: str | Path, annotator: str | Provider = "acoustic", ba
             describer.remember(row["segment_id"], [Caption(**caption) for caption in row.get("captions") or ()])
         tables = [pa.Table.from_pylist(list(done.values()), schema=DESCRIPTIONS)]
         for start in range(0, todo.num_rows, batch):
-            clips = [_clip(corpus, row, describer) for row in todo.slice(start, batch).to_pylist()]
+            clips = [
+                Clip(row, stored_flac(corpus, row) if describer.listens else None)
+                for row in todo.slice(start, batch).to_pylist()
+            ]
             answers = describer.describe(clips)
             stats.described += sum(answer.description is not None for answer in answers)
             stats.failed += sum(answer.description is None for answer in answers)
             fresh = [_row(answer, describer) for answer in answers]
             tables.append(pa.Table.from_pylist(fresh, schema=DESCRIPTIONS))
-        _write(corpus.path, path, pa.concat_tables(tables))
+        write_in_corpus(corpus.path, path, parquet_bytes(pa.concat_tables(tables)))
     return stats
 
 
@@ -84,24 +86,6 @@ def _units(parts: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
             count = sum(1 for _ in rows)
             yield Path(shard).name.split(".")[0], part.slice(start, count)
             start += count
-
-
-def _done(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the rows of an earlier pass by segment id, without those that failed."""
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        return {}
-    with reading(path):
-        rows = pq.ParquetFile(path).read().to_pylist()
-    return {row["segment_id"]: row for row in rows if row["status"] == "ok"}
-
-
-def _clip(corpus: Corpus, row: dict[str, Any], describer: Provider) -> Clip:
-    if not describer.listens:
-        return Clip(row)
-    with reading(corpus.path / row["shard"]):
-        return Clip(row, corpus.shard(row["shard"]).audio_buffer(row["row"]).to_pybytes())
 
 
 def _row(answer: Answer, describer: Provider) -> dict[str, Any]:
@@ -121,11 +105,3 @@ def _row(answer: Answer, describer: Provider) -> dict[str, Any]:
         "status": "ok" if description else f"failed: {answer.error}",
         **(description_columns(description) if description else {}),
     }
-
-
-def _write(root: Path, path: Path, rows: pa.Table) -> None:
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd")
-    write_in_corpus(root, path, sink.getvalue().to_pybytes())

@@ -13,7 +13,6 @@ EXPERTS = ExtensionPoint(
     {
         "gender": "annotators.experts.gender:Gender",
         "age": "annotators.experts.age:Age",
-        "arousal": "annotators.experts.emotion:Arousal",
         "ears-gender": "annotators.experts.vocal:EarsGender",
         "ears-age": "annotators.experts.vocal:EarsAge",
     },

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from annotators.experts.base import Expert, Shares, pooled
+from annotators.experts.base import Expert, Shares
 from annotators.schema import Clip
 from catalogs.vocabulary.voices import AGES
 
@@ -24,10 +24,6 @@ class Age(Expert):
     def judge(self, clips: Sequence[Clip]) -> list[Shares | None]:
         """Return the shares of each clip: its band has `age_p`, its neighbors half of the rest each, the others nothing."""
         return [_shares(clip.row.get("age"), clip.row.get("age_p")) for clip in clips]
-
-    def judge_voice(self, clips: Sequence[Clip]) -> Shares | None:
-        """Return the mean of the clips' logarithms: a voice has one age."""
-        return pooled([shares for shares in self.judge(clips) if shares])
 
 
 def _shares(band: str | None, p: float | None) -> Shares | None:

@@ -1,4 +1,4 @@
-"""Arousal of a clip by its prosody: how much more moved than its voice at rest.
+"""Arousal of a clip by its prosody: how much more moved than its voice at rest. A rule that `verify` always uses, not an expert.
 
 Labels of emotions do not transfer between corpora; arousal does between some languages. The rule has no fitted weights beside
 those of `expressive_p`: it adds how far the pitch is above the voice's resting pitch, pooled over the voice.
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
-
-from annotators.experts.base import Expert, Shares
-from annotators.schema import Clip
+from typing import Any
 
 PROVEN = ("de", "en", "pl")
 """Languages in which `benchmarks/quality/experts.py` finds that it separates high from low arousal. In Korean it is chance."""
@@ -55,18 +52,3 @@ def resting_pitch(pitches: Sequence[float]) -> float | None:
     place = (len(ordered) - 1) / 4
     below = int(place)
     return ordered[below] + (place - below) * (ordered[min(below + 1, len(ordered) - 1)] - ordered[below])
-
-
-class Arousal(Expert):
-    """Judge arousal, high or low, of the clips of one voice. It needs no weights."""
-
-    name = "arousal"
-    attribute = "arousal"
-    columns: ClassVar[tuple[str, ...]] = ("expressive_p", "pitch_hz", "language")
-    languages = PROVEN
-
-    def judge(self, clips: Sequence[Clip]) -> list[Shares | None]:
-        """Return the shares of the clips, which must be of one voice: its resting pitch is taken from them."""
-        rest = resting_pitch([clip.row["pitch_hz"] for clip in clips if clip.row.get("pitch_hz")])
-        judged = [aroused_p(clip.row, rest) for clip in clips]
-        return [None if p is None else {"high": p, "low": 1 - p} for p in judged]

@@ -16,11 +16,11 @@ from typing import ClassVar
 from annotators.experts.base import Expert, Shares
 from annotators.schema import Clip
 
-_LOWEST_HZ, _HIGHEST_HZ = 120.0, 210.0
+LOWEST_HZ, HIGHEST_HZ = 120.0, 210.0
 """Pitch outside adds no evidence: above, men act as often as women speak."""
 _PER_PITCH_OCTAVE, _PER_FORMANT_OCTAVE = 9.0, 27.0
 _BORDER_FORMANT_HZ = 3500.0
-"""Fourth formant of a voice of `_HIGHEST_HZ` that is as likely a man's as a woman's."""
+"""Fourth formant of a voice of `HIGHEST_HZ` that is as likely a man's as a woman's."""
 _MOST_FORMANT_OCTAVES = 0.3
 """A fourth formant farther from the border adds no evidence: noise shifts it more than a throat does."""
 _BORDER_PITCH_HZ, _PER_OCTAVE_ALONE = 165.0, 7.0
@@ -28,9 +28,7 @@ _BORDER_PITCH_HZ, _PER_OCTAVE_ALONE = 165.0, 7.0
 noise of 15 dB; with 8 or more, 2 of 56 verdicts in telephone audio are wrong."""
 _SHOUTED_HZ = 250.0
 """A voice that never rests below is a child's or shouts; harmonics so far apart hide the formants. It gets no verdict."""
-
-
-_CALMER = 0.75
+CALMER = 0.75
 """Share of the voiced time that counts, from the lowest pitch on: excitement raises pitch and formants alike."""
 
 
@@ -68,9 +66,7 @@ def pitch_and_formant(clips: Sequence[VoiceClip]) -> tuple[float, float]:
     clips: those in which both were measured; the calmer three quarters count.
     """
     clips = calmer(clips)
-    pitch = _mean(
-        [math.log2(min(max(clip.pitch_low_hz, _LOWEST_HZ), _HIGHEST_HZ) / _HIGHEST_HZ) for clip in clips], clips
-    )
+    pitch = _mean([math.log2(min(max(clip.pitch_low_hz, LOWEST_HZ), HIGHEST_HZ) / HIGHEST_HZ) for clip in clips], clips)
     formants = [math.log2((clip.formant_hz or 1.0) / _BORDER_FORMANT_HZ) for clip in clips]
     most = _MOST_FORMANT_OCTAVES
     return pitch, _mean([max(-most, min(most, formant)) for formant in formants], clips)
@@ -82,8 +78,8 @@ def _mean(values: Sequence[float], clips: Sequence[VoiceClip]) -> float:
 
 
 def calmer(clips: Sequence[VoiceClip]) -> list[VoiceClip]:
-    """Return the clips of the lowest pitch that make up `_CALMER` of the voiced time, the last one in part."""
-    left = _CALMER * sum(clip.voiced_s for clip in clips)
+    """Return the clips of the lowest pitch that make up `CALMER` of the voiced time, the last one in part."""
+    left = CALMER * sum(clip.voiced_s for clip in clips)
     found = []
     for clip in sorted(clips, key=lambda clip: (clip.pitch_low_hz, clip.formant_hz or 0.0)):
         found.append(replace(clip, voiced_s=min(clip.voiced_s, left)))
@@ -122,11 +118,11 @@ class Gender(Expert):
         If the rows have the pipeline's verdict (`gender`), which saw all moods of the voice, it must not differ: an open one
         stays open, and of two opposite ones none counts.
         """
-        clips = [clip for clip in clips if _measured(clip)]
-        female = female_p([measured for clip in clips if (measured := _measured(clip))])
-        if not any("gender" in clip.row for clip in clips):
+        found = [(clip.row, measured) for clip in clips if (measured := _measured(clip))]
+        female = female_p([measured for _, measured in found])
+        if not any("gender" in row for row, _ in found):
             return None if female is None else {"female": female, "male": 1 - female}
-        told = {clip.row["gender"]: float(clip.row.get("gender_p") or 0.0) for clip in clips if clip.row.get("gender")}
+        told = {row["gender"]: float(row.get("gender_p") or 0.0) for row, _ in found if row.get("gender")}
         if len(told) != 1:
             return None
         [(gender, p)] = told.items()

@@ -8,8 +8,8 @@ that differs in one tensor is refused, not half loaded.
 
 from __future__ import annotations
 
+import abc
 import functools
-import io
 import json
 import math
 import os
@@ -23,6 +23,7 @@ import numpy as np
 from annotators.experts.base import Expert, ExpertError, Shares
 from annotators.experts.whisper_encoder import RATE, Size, log_mel, names_of, scores
 from annotators.schema import Clip
+from catalogs.corpus.shards import decode
 from catalogs.files import one_line
 from catalogs.vocabulary.voices import AGES
 from catalogs.weights import registry
@@ -127,13 +128,11 @@ def _shape(tensors: Mapping[str, torch.Tensor], size: Size) -> tuple[int, ...]:
 
 def _samples(clip: Clip) -> np.ndarray:
     """Return a clip as float32 [S] at 16 kHz, mono."""
-    import soundfile
     import soxr
 
     if clip.flac is None:
         raise ExpertError(f"segment {clip.segment_id} was given without its audio")
-    samples, rate = soundfile.read(io.BytesIO(clip.flac), dtype="float32", always_2d=True)
-    mono = samples.mean(axis=1)
+    mono, rate = decode(clip.flac)
     return np.asarray(soxr.resample(mono, rate, RATE) if rate != RATE else mono, dtype=np.float32)
 
 
@@ -166,11 +165,12 @@ class _EarsExpert(Expert):
 
     def judge(self, clips: Sequence[Clip]) -> list[Shares | None]:
         """Return the shares of each clip; None for a score that is not a number."""
-        return [self.shares(scored[self._output]) for scored in self._ears.score(clips)]
+        values = [scored[self._output] for scored in self._ears.score(clips)]
+        return [self.shares(value) if math.isfinite(value) else None for value in values]
 
-    def shares(self, score: float) -> Shares | None:
-        """Return the shares for a score."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def shares(self, score: float) -> Shares:
+        """Return the shares for a finite score."""
 
 
 class EarsGender(_EarsExpert):
@@ -178,10 +178,8 @@ class EarsGender(_EarsExpert):
 
     name, attribute, score = "ears-gender", "gender", "GEND"
 
-    def shares(self, score: float) -> Shares | None:
+    def shares(self, score: float) -> Shares:
         """Return the shares: even in the middle of the scale."""
-        if not math.isfinite(score):
-            return None
         male = 1 / (1 + math.exp(-_PER_POINT * max(-6.0, min(6.0, score - _MIDDLE))))
         return {"female": 1 - male, "male": male}
 
@@ -191,10 +189,8 @@ class EarsAge(_EarsExpert):
 
     name, attribute, score = "ears-age", "age", "AGEV"
 
-    def shares(self, score: float) -> Shares | None:
+    def shares(self, score: float) -> Shares:
         """Return a bell around the score over the bands."""
-        if not math.isfinite(score):
-            return None
         near = min(max(score, 0.0), 6.0)
         bells = {band: math.exp(-0.5 * ((near - _ANCHORS[band]) / _SPREAD) ** 2) for band in AGES}
         return {band: bell / sum(bells.values()) for band, bell in bells.items()}

@@ -6,6 +6,7 @@ Tensors have the names of the Hugging Face format (`encoder.layers.0.self_attn.q
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def log_mel(samples: np.ndarray, bins: int, length: int) -> np.ndarray:
     return np.asarray((logs + 4.0) / 4.0, dtype=np.float32)
 
 
+@functools.cache
 def _mel_filters(bins: int) -> np.ndarray:
     """Return triangular filters on Slaney's scale with equal area: float64 [bins, 201]."""
     linear, step = 200.0 / 3, math.log(6.4) / 27

@@ -15,7 +15,7 @@ from annotators.paid.ledger import ANSWERED, KILLED, OTHER_MODEL, RESERVED, SENT
 from annotators.paid.prices import MICRO
 from annotators.paid.retries import RULES, Event, event_of_reason
 from annotators.providers.remote import RemoteProvider
-from annotators.rows import description_columns
+from annotators.rows import described_rows, description_columns, description_path, parquet_bytes
 from annotators.schema import VoiceDescription
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
@@ -173,13 +173,11 @@ def compile_unit(
     (another prompt or other languages) stays until there is one of this run.
     identity: that of all keys, from which all rows are made (default: the provider's).
     """
-    import pyarrow.parquet as pq
-
     parsed = parser_of(ledger, provider)
-    path = parquet_path(root, name, unit)
+    path = description_path(root, name, unit)
     with ledger.compiling():
         history = ledger.history(keys.values())
-        earlier = _described(path) if history and identity is None else {}
+        earlier = described_rows(path) if history and identity is None else {}
         rows = []
         counts: Counter[str] = Counter()
         made_by = provider.identity if identity is None else identity
@@ -200,27 +198,9 @@ def compile_unit(
             else:
                 rows.append(description_row(name, provider, place.segment_id, key, outcome))
         if history:
-            sink = pa.BufferOutputStream()
             schema = DESCRIPTIONS.with_metadata({_IDENTITY: made_by.encode()})
-            pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
-            write_in_corpus(root, path, sink.getvalue().to_pybytes())
+            write_in_corpus(root, path, parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
     return counts
-
-
-def _described(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the rows of a unit's file that hold a description, by segment."""
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        return {}
-    with reading(path):
-        rows = pq.ParquetFile(path).read().to_pylist()
-    return {row["segment_id"]: row for row in rows if row["status"] == "ok"}
-
-
-def parquet_path(root: Path, name: str, unit: str) -> Path:
-    """Return the path of a unit's descriptions."""
-    return root / "annotations" / name / unit[:2] / f"{unit}.parquet"
 
 
 def kind_of(status: str) -> str:

@@ -10,9 +10,10 @@ from itertools import islice
 
 from annotators.paid.clips import Place, asks_of, units_of
 from annotators.paid.ledger import Ledger
-from annotators.paid.outcomes import Outcome, compile_unit, outcome_of, parquet_path, parser_of, settled_unit
+from annotators.paid.outcomes import Outcome, compile_unit, outcome_of, parser_of, settled_unit
 from annotators.paid.pass_options import PassOptions
 from annotators.providers.remote import Ask, RemoteProvider, Request
+from annotators.rows import description_path
 from catalogs.corpus.reader import Corpus
 
 SLICE = 128
@@ -58,7 +59,7 @@ class Planner:
 
     def settled(self, unit: Unit) -> Counter[str] | None:
         """Return the clips of a unit that needs nothing, by kind of status. Otherwise fill in its known keys and return None."""
-        path = parquet_path(self.corpus.path, self.name, unit.unit)
+        path = description_path(self.corpus.path, self.name, unit.unit)
         found = settled_unit(path, unit.places, self.provider.identity)
         if found is None:
             unit.keys = self.ledger.clips(unit.unit, self.options.vote, self.provider.identity)

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from annotators.rows import description_columns
+from annotators.rows import description_columns, description_path, parquet_bytes
 from annotators.schema import Attributes, Caption, VoiceDescription
 from annotators.verification.verdicts import Check, Verdict
 from catalogs.corpus.commit import corpus_info, write_in_corpus
@@ -80,11 +80,6 @@ def passes_to_verify(root: str | Path) -> list[str]:
             f"{root} has no descriptions to compare with its measures: run voxmill describe with another annotator than acoustic"
         )
     return found
-
-
-def description_path(root: Path, annotator: str, unit: str) -> Path:
-    """Return the path of a unit's descriptions."""
-    return root / "annotations" / annotator / unit[:2] / f"{unit}.parquet"
 
 
 def checks_path(root: Path, annotator: str, unit: str) -> Path:
@@ -178,10 +173,6 @@ def _read(path: Path) -> pa.Table:
 
 
 def _write(root: Path, path: Path, table: pa.Table) -> None:
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    data = sink.getvalue().to_pybytes()
+    data = parquet_bytes(table)
     if not path.is_file() or path.read_bytes() != data:
         write_in_corpus(root, path, data)

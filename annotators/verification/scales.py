@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.schema import KeptRows
-from annotators.words.quantiles import group_quantiles
+from annotators.words.quantiles import counted_quantiles
 
 LEVELS = (0.08, 0.25, 0.35, 0.65, 0.75, 0.92)
 """Quantiles: "low" is refuted above 0.65, "high" below 0.35, "mid" outside 0.08-0.92. Outside 0.25-0.75 the level to write is
@@ -36,10 +36,12 @@ class _Ordinary:
 _ORDINARY: dict[tuple[str, str | None], _Ordinary] = {
     ("pitch_hz", "male"): _Ordinary(122.0, 0.28, logarithmic=True),
     ("pitch_hz", "female"): _Ordinary(205.0, 0.25, logarithmic=True),
+    ("pitch_hz", None): _Ordinary(158.0, 0.45, logarithmic=True),
     ("rate_sps", None): _Ordinary(4.5, 1.3),
     ("effort_db", None): _Ordinary(-14.0, 4.5),
     ("pitch_range_st", None): _Ordinary(9.0, 4.0),
 }
+"""By (measure, group); of the group None: for every other group. Pitch without a gender is that of men and women together."""
 MEASURES = ("pitch_hz", "rate_sps", "effort_db", "pitch_range_st")
 _WITHIN = {"pitch_hz": "gender", "rate_sps": "language"}
 COLUMNS = (*MEASURES, *_WITHIN.values())
@@ -78,23 +80,15 @@ class Scales:
 
     def edges(self, measure: str, group: str | None) -> tuple[float, ...]:
         """Return the values at LEVELS: the corpus' own, shrunk to ordinary ones."""
-        ordinary = (_ORDINARY.get((measure, group)) or _ORDINARY.get((measure, None)) or _both()).edges()
+        ordinary = (_ORDINARY.get((measure, group)) or _ORDINARY[measure, None]).edges()
         count, own = self._own.get((measure, group), (0, ordinary))
         return tuple((count * o + _OWN * a) / (count + _OWN) for o, a in zip(own, ordinary, strict=True))
 
 
-def _both() -> _Ordinary:
-    """Return the ordinary pitch of men and women together."""
-    return _Ordinary(158.0, 0.45, logarithmic=True)
-
-
 def learn(kept: KeptRows) -> Scales:
-    """Return the scales of a corpus. It is read three times; memory does not grow with it."""
-    counts: dict[tuple[str, str | None], int] = {}
-    for group, values in _measured(kept(COLUMNS)):
-        counts[group] = counts.get(group, 0) + len(values)
-    found = group_quantiles(lambda: _measured(kept(COLUMNS)), LEVELS, 1)
-    return Scales({group: (counts[group], tuple(edges)) for group, edges in found.items()})
+    """Return the scales of a corpus. It is read twice; memory does not grow with it."""
+    found = counted_quantiles(lambda: _measured(kept(COLUMNS)), LEVELS)
+    return Scales({group: (count, tuple(edges)) for group, (count, edges) in found.items()})
 
 
 def _measured(tables: Iterable[pa.Table]) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:

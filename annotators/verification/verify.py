@@ -14,8 +14,9 @@ from statistics import median
 from typing import Any
 
 from annotators.experts import expert
-from annotators.experts.base import Expert, Shares, pooled
+from annotators.experts.base import Expert, ExpertError, Shares, pooled
 from annotators.experts.emotion import resting_pitch
+from annotators.rows import stored_flac
 from annotators.schema import Clip, VoiceDescription
 from annotators.verification.answered import (
     Unit,
@@ -33,7 +34,6 @@ from annotators.verification.scales import Scales, learn
 from annotators.verification.verdicts import Check, Verdict, check
 from annotators.verification.voting import vote_age, vote_gender
 from catalogs.corpus.commit import CorpusError, write_in_corpus
-from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.writable import check_writable
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES
@@ -43,6 +43,8 @@ __all__ = ["Check", "Verdict", "VerifyStats", "check", "verify_corpus"]
 
 EXPERTS = ("gender", "age")
 """Experts that need no weights. Others are named by the caller."""
+_JUDGED = ("gender", "age")
+"""Attributes that experts judge here. The others are judged by measured columns only."""
 _COLUMNS = (
     "speaker", "language", "text", "pitch_hz", "rate_sps", "effort_db", "pitch_range_st", "voiced_share", "expressive_p",
     "gender",
@@ -121,6 +123,9 @@ def verify_corpus(
     corpus = Corpus(root)
     chosen = [expert(name, allow_non_commercial) for name in experts]
     for one in chosen:
+        if one.attribute not in _JUDGED:
+            raise ExpertError(f"expert {one.name} judges {one.attribute}: name experts of {' or '.join(_JUDGED)} only")
+    for one in chosen:
         one.load()
     if annotator != Path(annotator).name or not (corpus.path / "annotations" / annotator).is_dir():
         raise CorpusError(f"{root} has no descriptions by {annotator!r}; make them with: voxmill describe")
@@ -184,19 +189,19 @@ def _unit_verdicts(
 def _rarity(corpus: Corpus, annotator: str) -> Rarity:
     """Return how rare words are in the captions of the pass: two readings of its files."""
     found = Rarity()
-    for unit, row in _original_rows(corpus, annotator):
-        if row[1]:
-            found.propose(row[1].captions, (unit.segments.get(row[0]) or {}).get("text") or "")
-    for _, row in _original_rows(corpus, annotator):
-        if row[1]:
-            found.count(row[1].captions)
+    for text, original in _originals(corpus, annotator):
+        found.propose(original.captions, text)
+    for _, original in _originals(corpus, annotator):
+        found.count(original.captions)
     return found
 
 
-def _original_rows(corpus: Corpus, annotator: str) -> Iterator[tuple[Unit, tuple[str, VoiceDescription | None]]]:
+def _originals(corpus: Corpus, annotator: str) -> Iterator[tuple[str, VoiceDescription]]:
+    """Yield (transcript, description as the annotator gave it) of each valid row of the pass."""
     for unit in described_units(corpus, annotator, ("text",)):
         for row in unit.rows:
-            yield unit, (row["segment_id"], original_of(row))
+            if original := original_of(row):
+                yield (unit.segments.get(row["segment_id"]) or {}).get("text") or "", original
 
 
 def _unit_evidence(
@@ -235,7 +240,7 @@ def _voice_findings(
         if one.languages is not None and language not in one.languages:
             continue
         heard = members[:_LISTENED] if one.listens else members
-        shares = one.judge_voice([Clip(row, _flac(corpus, row) if one.listens else None) for row in heard])
+        shares = one.judge_voice([Clip(row, stored_flac(corpus, row) if one.listens else None) for row in heard])
         if shares:
             judged[one.attribute].append(shares)
     said = [description for row in members if (description := given.get(row["segment_id"]))]
@@ -244,11 +249,6 @@ def _voice_findings(
         vote_age(pooled(judged["age"]), [description.attributes.age for description in said]),
     )
     return {finding.attribute: finding for finding in found if finding is not None}
-
-
-def _flac(corpus: Corpus, row: Mapping[str, Any]) -> bytes:
-    with reading(corpus.path / row["shard"]):
-        return corpus.shard(row["shard"]).audio_buffer(row["row"]).to_pybytes()
 
 
 def _sample(sample: dict[str, list[tuple[str, str]]], row: Mapping[str, Any], original: VoiceDescription) -> None:

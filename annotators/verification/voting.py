@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from annotators.experts.base import Shares
 from annotators.verification.evidence import Finding, age_finding, gender_finding
-from catalogs.vocabulary.voices import AGES, GENDERS, UNSURE
+from catalogs.vocabulary.voices import AGES, GENDERS
 
 _RIGHT = 0.8
 """How often a describer is trusted to name the right gender of one clip. Audio models follow the words, so it is not more."""
@@ -51,25 +51,6 @@ def vote_age(expert: Shares | None, answers: Sequence[str]) -> Finding | None:
     if shares is None or max(shares.values()) < _AGE_MAJORITY:
         return None
     return age_finding(shares, "votes")
-
-
-def majority(answers: Sequence[str], least: float = _AGE_MAJORITY) -> str | None:
-    """Return the answer that at least this share of the sure answers gives, e.g. a voice's accent; None without one."""
-    sure = [answer for answer in answers if answer not in (UNSURE, "")]
-    if len(sure) < _FEWEST:
-        return None
-    value, count = min(Counter(sure).items(), key=lambda item: (-item[1], item[0]))
-    return value if count >= least * len(sure) else None
-
-
-def shared(answers: Sequence[Sequence[str]], least: float = 1 / 3) -> tuple[str, ...]:
-    """Return the values, e.g. textures, that at least this share of a voice's answers names, the most frequent first."""
-    counts = Counter(value for answer in answers for value in set(answer))
-    return tuple(
-        value
-        for value, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        if count >= least * len(answers)
-    )
 
 
 def _shares(answers: Sequence[str]) -> Mapping[str, float] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from annotators.words.lexicon import VERBS, Entry, Lexicon, lexicon
 from catalogs.vocabulary.voices import THREE
@@ -138,7 +139,7 @@ def _english(text: str, words: Lexicon) -> list[Match]:
     owner = {token: n for n, (start, end, _, _) in enumerate(found) for token in range(start, end)}
     result: list[Match] = []
     denials: list[bool] = []
-    for _n, (start, end, entries, denied) in enumerate(found):
+    for start, end, entries, denied in found:
         if end - start > 1 or (tokens[start],) not in words.pronouns:
             # "nor does he hurry" says that it is a man.
             denied = denied or _denied(tokens, start, owner, denials, words)
@@ -283,13 +284,10 @@ def _excepted(tokens: Sequence[str], negator: int, exceptions: tuple[str, ...]) 
     return False
 
 
-_KEYS: dict[tuple[str, ...], frozenset[tuple[str, ...]]] = {}
-
-
+@cache
 def _keys(phrases: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
-    if phrases not in _KEYS:
-        _KEYS[phrases] = frozenset(tuple(phrase.split()) for phrase in phrases)
-    return _KEYS[phrases]
+    """Return phrases as tuples of words."""
+    return frozenset(tuple(phrase.split()) for phrase in phrases)
 
 
 # ---- Chinese

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from annotators.words.quantiles import group_quantiles
+from annotators.schema import KeptRows
+from annotators.words.quantiles import counted_quantiles
 from catalogs.vocabulary.voices import PITCH_RANGES, PITCHES, RATES
 
-KeptRows = Callable[[Sequence[str]], Iterator[pa.Table]]
-"""As in `annotators.providers.base`."""
 PRIOR = 50
 """Weight of the absolute edges, in clips: edge = (n * quantile + PRIOR * absolute) / (n + PRIOR)."""
 SURE_GENDER = 0.6
@@ -25,8 +22,8 @@ _MALE, _FEMALE = (64.7, 115.7, 149.7, 183.7), (120.2, 141.6, 184.5, 270.3)
 
 @dataclass(frozen=True)
 class Measure:
-    """How a column becomes a level. quantiles: where one level ends, as shares of the group's clips; edges: the same as absolute
-    numbers by group, None for any other."""
+    """How a column becomes a level. quantiles: where one level ends, as shares of the group's clips, each in `_FIVE`; edges: the
+    same as absolute numbers by group, None for any other."""
 
     column: str
     within: str | None
@@ -65,18 +62,12 @@ class Levels:
         """Compute the quantiles of the corpus. Memory does not grow with it (annotators.words.quantiles)."""
         columns = [measure.column for measure in MEASURES.values()]
         columns += ["gender", "gender_p", "language"]
-        counts: Counter[tuple[str, str | None]] = Counter()
-        found: dict[tuple[str, str | None], list[float]] = {}
-        for number in (5, 3):
-            names = [name for name, measure in MEASURES.items() if len(measure.levels) == number]
-            quantiles = MEASURES[names[0]].quantiles
-            found |= group_quantiles(partial(_passed, kept, columns, names), quantiles, 1)
-            for group, values in _values(kept(columns), names):
-                counts[group] += len(values)
-        for (name, value), edges in found.items():
-            n, absolute = counts[name, value], _absolute(MEASURES[name], value)
+        for (name, value), (n, every) in counted_quantiles(lambda: _values(kept(columns)), _FIVE).items():
+            measure = MEASURES[name]
+            edges = [edge for level, edge in zip(_FIVE, every, strict=True) if level in measure.quantiles]
             self._edges[name, value] = tuple(
-                (n * edge + PRIOR * fixed) / (n + PRIOR) for edge, fixed in zip(edges, absolute, strict=True)
+                (n * edge + PRIOR * fixed) / (n + PRIOR)
+                for edge, fixed in zip(edges, _absolute(measure, value), strict=True)
             )
 
     def level(self, attribute: str, value: float | None, group: str | None = None) -> str | None:
@@ -89,12 +80,6 @@ class Levels:
         return measure.levels[sum(value > edge for edge in edges)]
 
 
-def _passed(
-    kept: KeptRows, columns: Sequence[str], names: Sequence[str]
-) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
-    return _values(kept(columns), names)
-
-
 def sure_gender(gender: str | None, p: float | None) -> str | None:
     """Return the gender of a clip if its probability is high enough, otherwise None."""
     return gender if gender in ("male", "female") and (p or 0.0) >= SURE_GENDER else None
@@ -104,11 +89,10 @@ def _absolute(measure: Measure, group: str | None) -> tuple[float, ...]:
     return measure.edges.get(group) or measure.edges[None]
 
 
-def _values(tables: Iterator[pa.Table], names: Sequence[str]) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
+def _values(tables: Iterator[pa.Table]) -> Iterator[tuple[tuple[str, str | None], np.ndarray]]:
     """Yield ((attribute, group), values `[N] float32`) without nulls."""
     for table in tables:
-        for name in names:
-            measure = MEASURES[name]
+        for name, measure in MEASURES.items():
             values = table.column(measure.column).to_numpy().astype(np.float32)
             known = np.isfinite(values)
             if measure.within is None:

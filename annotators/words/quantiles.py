@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -34,6 +34,21 @@ def group_quantiles(
             halves = np.array([half for half, _ in found[group].values()], dtype=np.uint32)
             _count(whole[group], bits[np.isin(bits >> _LOW_BITS, halves)])
     return {group: _interpolate(upper[group].total(), levels, found[group], whole[group]) for group in found}
+
+
+def counted_quantiles(
+    values: Callable[[], Iterable[tuple[Group, np.ndarray]]], levels: Sequence[float]
+) -> dict[Group, tuple[int, list[float]]]:
+    """Return (number of values, their quantiles at `levels`) of each group. values: as in `group_quantiles`."""
+    counts: Counter[Group] = Counter()
+
+    def counted() -> Iterator[tuple[Group, np.ndarray]]:
+        counts.clear()
+        for group, piece in values():
+            counts[group] += len(piece)
+            yield group, piece
+
+    return {group: (counts[group], edges) for group, edges in group_quantiles(counted, levels, 1).items()}
 
 
 def _sortable(values: np.ndarray) -> np.ndarray:

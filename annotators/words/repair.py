@@ -101,7 +101,7 @@ def _choices(text: str, match: Match, entry: Entry, value: str, words: Lexicon, 
     if entry.post.lstrip(" -").startswith("pitched"):
         filled = [phrase for phrase in filled if phrase.isalpha()]
     # A phrase of head and mod keeps all but its mod, with its own spelling of the rest.
-    head = said[: len(said) - len(said[len(entry.pre) :])] if entry.pre else ""
+    head = said[: len(entry.pre)]
     tail = said[len(said) - len(entry.post) :] if entry.post else ""
     return [f"{head}{phrase}{tail}" for phrase in filled]
 

@@ -202,12 +202,12 @@ def report(voices: dict[Key, Voice]) -> bool:
 
 def choices(voices: dict[Key, Voice]) -> None:
     """Print the figures with other limits of pitch and other shares of the calmest clips."""
-    kept = rule._LOWEST_HZ, rule._HIGHEST_HZ, rule._CALMER
+    kept = rule.LOWEST_HZ, rule.HIGHEST_HZ, rule.CALMER
     for (low, high), calm in product(((120.0, 210.0), (90.0, 300.0)), (0.5, 1.0)):
-        rule._LOWEST_HZ, rule._HIGHEST_HZ, rule._CALMER = low, high, calm
+        rule.LOWEST_HZ, rule.HIGHEST_HZ, rule.CALMER = low, high, calm
         odds = Fits(voices, slice(None), PERMISSIVE.__contains__).judge(voices)
         figures(f"witnesses, permissive, {low:.0f}-{high:.0f} Hz, calmest {calm:.0%}", odds, voices)
-    rule._LOWEST_HZ, rule._HIGHEST_HZ, rule._CALMER = kept
+    rule.LOWEST_HZ, rule.HIGHEST_HZ, rule.CALMER = kept
 
 
 def sessions(voices: dict[Key, Voice]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from annotators.schema import Attributes
 from annotators.words.claims import Claim, claims
-from annotators.words.frames.english import _THEY
+from annotators.words.frames.english import THEY
 from annotators.words.lexicon import lexicon
 from annotators.words.render import render
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES, IDENTITY, LISTS, REGISTERS, UNSURE
@@ -114,7 +114,7 @@ def test_every_wording_of_the_renderer_is_recognized_as_what_it_says() -> None:
             if cls in ("role", "mod", "np") and attribute != "events":
                 continue
             for phrase in phrases:
-                text = re.sub(r"\{\w+\}", lambda place: _THEY[place[0]], phrase).lstrip("~")
+                text = re.sub(r"\{\w+\}", lambda place: THEY[place[0]], phrase).lstrip("~")
                 found = {(c.attribute, c.value) for c in claims(text, language)}
                 if cls.startswith("noun_"):
                     found -= {("gender", cls.removeprefix("noun_"))}

@@ -16,10 +16,10 @@ import pytest
 from corpus_builders import make_unit
 
 from annotators.experts.base import ExpertError
-from annotators.rows import description_columns
+from annotators.rows import description_columns, description_path
 from annotators.schema import Attributes, Caption, VoiceDescription
 from annotators.verification import verify
-from annotators.verification.answered import checks_path, description_path, original_of, spoken_words
+from annotators.verification.answered import checks_path, original_of, spoken_words
 from annotators.verification.verify import verify_corpus
 from annotators.words.render import render
 from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus, write_in_corpus
@@ -232,6 +232,8 @@ def test_a_folder_that_is_no_corpus_and_experts_that_are_not_allowed_are_refused
     assert not list(root.rglob("verify.json"))
     with pytest.raises(ExpertError, match="non-commercial"):
         verify_corpus(root, "fake", experts=["fakes.experts:Forbidden"])
+    with pytest.raises(ExpertError, match="moody judges arousal"):
+        verify_corpus(root, "fake", experts=["gender", "fakes.experts:Moody"])
 
 
 def test_rows_that_are_written_during_the_pass_are_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

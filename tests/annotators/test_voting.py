@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from annotators.experts.base import pooled
 from annotators.verification.evidence import SURE, age_finding, gender_finding
-from annotators.verification.voting import majority, shared, vote_age, vote_gender
+from annotators.verification.voting import vote_age, vote_gender
 
 
 def shares(female: float) -> dict[str, float]:
@@ -90,11 +90,3 @@ def test_pooled_shares_are_probabilities_and_keep_the_order_of_one() -> None:
 def test_a_gender_finding_needs_nine_tenths() -> None:
     assert gender_finding(shares(0.899), "x") is None and gender_finding(None, "x") is None
     assert gender_finding(shares(0.9), "x") is not None
-
-
-def test_an_accent_needs_a_majority_and_textures_a_third() -> None:
-    assert majority(["irish"] * 3) is None
-    assert majority(["irish"] * 4 + ["unsure"] * 9) == "irish"
-    assert majority(["irish", "irish", "welsh", "scottish"]) is None
-    assert shared([("warm", "full"), ("warm",), ("bright",)]) == ("warm", "bright", "full")
-    assert shared([("warm",), ("warm",), ("warm",), ("thin",)]) == ("warm",)

@@ -17,6 +17,15 @@ class Forbidden(Expert):
         return [{"female": 0.02, "male": 0.98} for _ in clips]
 
 
+class Moody(Forbidden):
+    """An expert of an attribute that no expert judges for `verify`. It must not be loaded."""
+
+    name, attribute, license, non_commercial = "moody", "arousal", "CC0-1.0", False
+
+    def load(self) -> None:
+        raise AssertionError("loaded, though it is refused")
+
+
 class Listener(Forbidden):
     """An expert that needs the audio of the clips."""
 

@@ -172,9 +172,7 @@ def verify(
     ] = None,
     experts: Annotated[
         str,
-        typer.Option(
-            help="Experts to compare with: gender, age, arousal, ears-gender, ears-age, or another package's."
-        ),
+        typer.Option(help="Experts to compare with: gender, age, ears-gender, ears-age, or another package's."),
     ] = "gender,age",
     allow_non_commercial: Annotated[
         bool, typer.Option("--allow-non-commercial", help="Allow experts whose license forbids commercial use.")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from annotators.schema import Attributes
 from annotators.words.claims import claims
 from annotators.words.frames.picker import Picker
-from annotators.words.frames.traits import MUST, Trait, events, names_identity, traits
+from annotators.words.frames.traits import Trait, events, names_identity, parted, roles, traits, with_identity
 from annotators.words.lexicon import Lexicon
 from catalogs.vocabulary.voices import UNSURE
 
@@ -82,12 +82,7 @@ class Writer:
 
 def write(register: str, attributes: Attributes, words: Lexicon, pick: Picker, identity: Picker) -> str | None:
     """Return the caption of a register, or None if there is nothing to say in it."""
-    writer = Writer(attributes, words, pick, identity)
-    if register == "brief":
-        return _brief(writer)
-    if register == "style":
-        return _style(writer)
-    return _full(writer) if register == "full" else _persona(writer)
+    return _FRAMES[register](Writer(attributes, words, pick, identity))
 
 
 # ---- brief
@@ -98,11 +93,7 @@ def _brief(w: Writer) -> str | None:
     identity = w.voice.tag()
     while sum(map(len, tags)) + len(identity) + len(tags) > MOST_TAG_CHARACTERS:
         tags.pop()
-    tags = w.pick.shuffled(tags)
-    if identity:
-        # Rarely first: the captions of one voice would all begin alike.
-        tags.insert(0 if not tags or w.pick.below(12) == 0 else 1 + w.pick.below(len(tags)), identity)
-    return "，".join(tags) or None
+    return "，".join(with_identity(tags, identity, w.pick)) or None
 
 
 def _tags(w: Writer, trait: Trait) -> tuple[str, ...]:
@@ -157,8 +148,7 @@ def _full(w: Writer) -> str | None:
     found = traits(w.attributes, w.words, "clause")
     if not found and not w.voice.known:
         return None
-    must = [trait for trait in found if trait[0] in MUST]
-    rest = [trait for trait in found if trait[0] not in MUST]
+    must, rest = parted(found)
     sounds = events(w.attributes, w.words, "np")[:1]
     text = ""
     for most in range(min(len(rest), 5 - len(must)), -1, -1):
@@ -174,10 +164,7 @@ def _full_of(w: Writer, clauses: list[str]) -> str:
     pick, who = w.pick, w.voice.person()
     if not clauses:
         return pick((f"这段录音里说话的是{who}。", f"录音中能听到的是{who}的声音。", f"从头到尾说话的都是{who}。"))
-    frames: list[Callable[[], str]] = []
-    for weight, frame in _frames(w, clauses, who):
-        frames += [frame] * weight
-    return pick(frames)()
+    return pick.weighted(_frames(w, clauses, who))()
 
 
 def _frames(w: Writer, clauses: list[str], who: str) -> Iterator[tuple[int, Callable[[], str]]]:
@@ -215,8 +202,8 @@ def _persona(w: Writer) -> str | None:
     found = w.pick.shuffled(traits(w.attributes, w.words, "clause")[:5])[:3]
     if not found and not w.voice.known:
         return None
-    roles = [role for value in w.attributes.delivery for role in w.words.words("delivery", value, "role")]
-    role = f"，身份是{w.pick(roles)}" if roles else ""
+    known = roles(w.attributes, w.words)
+    role = f"，身份是{w.pick(known)}" if known else ""
     scene = _scene(w)
     for most in range(len(found), -1, -1):
         split = w.pick.below(most + 1)
@@ -242,3 +229,11 @@ def _scene(w: Writer) -> str:
     """Return the scenario if it is Chinese and says nothing else of the voice, otherwise ""."""
     scenario = w.attributes.scenario.strip().rstrip("。")
     return scenario if re.fullmatch(r"[\u4e00-\u9fff，、]+", scenario) and not claims(scenario, "zh") else ""
+
+
+_FRAMES: dict[str, Callable[[Writer], str | None]] = {
+    "brief": _brief,
+    "style": _style,
+    "full": _full,
+    "persona": _persona,
+}

@@ -9,7 +9,17 @@ from annotators.schema import Attributes
 from annotators.words.claims import claims
 from annotators.words.frames.english_voice import Voice
 from annotators.words.frames.picker import Picker
-from annotators.words.frames.traits import MOODS, MUST, Trait, events, names_identity, traits
+from annotators.words.frames.traits import (
+    MOODS,
+    MUST,
+    Trait,
+    events,
+    names_identity,
+    parted,
+    roles,
+    traits,
+    with_identity,
+)
 from annotators.words.lexicon import Lexicon, with_article
 
 MOST_TAG_WORDS = 8
@@ -19,7 +29,7 @@ _PRONOUNS = {
     "male": {"{his}": "his", "{he}": "he", "{him}": "him", "{himself}": "himself"},
     "female": {"{his}": "her", "{he}": "she", "{him}": "her", "{himself}": "herself"},
 }
-_THEY = {"{his}": "their", "{he}": "they", "{him}": "them", "{himself}": "themselves"}
+THEY = {"{his}": "their", "{he}": "they", "{him}": "them", "{himself}": "themselves"}
 
 
 class Writer:
@@ -28,7 +38,7 @@ class Writer:
     def __init__(self, attributes: Attributes, words: Lexicon, pick: Picker, identity: Picker) -> None:
         self.attributes, self.words, self.pick = attributes, words, pick
         self.voice = Voice(attributes, words, identity)
-        self._pronouns = _PRONOUNS.get(attributes.gender, _THEY)
+        self._pronouns = _PRONOUNS.get(attributes.gender, THEY)
 
     def say(self, trait: Trait, cls: str, plain: bool = False) -> str:
         """Return one wording of a trait. plain: without a pronoun."""
@@ -50,12 +60,7 @@ class Writer:
 
 def write(register: str, attributes: Attributes, words: Lexicon, pick: Picker, identity: Picker) -> str | None:
     """Return the caption of a register, or None if there is nothing to say in it."""
-    writer = Writer(attributes, words, pick, identity)
-    if register == "brief":
-        return _brief(writer)
-    if register == "style":
-        return _style(writer)
-    return _full(writer) if register == "full" else _persona(writer)
+    return _FRAMES[register](Writer(attributes, words, pick, identity))
 
 
 def count(text: str) -> int:
@@ -110,12 +115,7 @@ def _brief(w: Writer) -> str | None:
             continue
         tags.append(w.pick(choices))
         room -= count(tags[-1])
-    tags = w.pick.shuffled(tags)
-    if identity:
-        # Rarely first: the captions of one voice would all begin alike.
-        place = 0 if not tags or w.pick.below(12) == 0 else 1 + w.pick.below(len(tags))
-        tags.insert(place, identity)
-    text = ", ".join(tags)
+    text = ", ".join(with_identity(tags, identity, w.pick))
     return text[:1].upper() + text[1:] or None
 
 
@@ -159,8 +159,7 @@ def _full(w: Writer) -> str | None:
     found = traits(w.attributes, w.words, "adv")
     if not found and not names_identity(w.attributes):
         return None
-    must = [trait for trait in found if trait[0] in MUST]
-    rest = [trait for trait in found if trait[0] not in MUST]
+    must, rest = parted(found)
     sounds = events(w.attributes, w.words, "adv")[:1]
     text = ""
     for most in range(min(len(rest), 5 - len(must)), -1, -1):
@@ -201,10 +200,7 @@ def _full_of(w: Writer, found: list[Trait]) -> str:
     head, tail = found[:half], found[half:]
     mood = [trait for trait in found if trait[0] in MOODS and w.words.words(*trait, "adj")][:1]
     others = [trait for trait in found if trait not in mood]
-    frames: list[Callable[[], str]] = []
-    for weight, frame in _frames(w, found, head, tail, mood, others, who, verb):
-        frames += [frame] * weight
-    return _sentence(pick(frames)())
+    return _sentence(pick.weighted(_frames(w, found, head, tail, mood, others, who, verb))())
 
 
 def _frames(
@@ -304,15 +300,15 @@ def _persona(w: Writer) -> str | None:
     found = traits(w.attributes, w.words, "who")
     if not found and not names_identity(w.attributes):
         return None
-    roles = [role for value in w.attributes.delivery for role in w.words.words("delivery", value, "role")]
-    if roles:
+    known = roles(w.attributes, w.words)
+    if known:
         found = [trait for trait in found if trait[0] != "delivery"]
     found = w.pick.shuffled(found[:5])[:4]
     who, relative = w.voice.character, w.voice.relative
     scene = _scene(w)
     for most in range(len(found), -1, -1):
         habits = _habits([w.say(trait, "who") for trait in found[:most]])
-        role = f", as {with_article(w.pick(roles))}" if roles else ""
+        role = f", as {with_article(w.pick(known))}" if known else ""
         frame = w.pick(_PERSONAS)
         if habits and frame == "{s}":
             text = w.pick(
@@ -353,3 +349,11 @@ def _scene(w: Writer) -> str:
     if not re.fullmatch(r"[A-Za-z0-9 ,'-]+", scenario) or claims(scenario, "en"):
         return ""
     return scenario[:1].lower() + scenario[1:] if scenario[1:2].islower() else scenario
+
+
+_FRAMES: dict[str, Callable[[Writer], str | None]] = {
+    "brief": _brief,
+    "style": _style,
+    "full": _full,
+    "persona": _persona,
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -30,6 +30,10 @@ class Picker:
         if not choices:
             raise ValueError("there is nothing to choose from")
         return choices[self.below(len(choices))]
+
+    def weighted(self, choices: Iterable[tuple[int, Item]]) -> Item:
+        """Return one of (weight, item), as often as its weight says. Raises ValueError if there is none."""
+        return self([item for weight, item in choices for _ in range(weight)])
 
     def shuffled(self, items: Sequence[Item]) -> list[Item]:
         """Return the items in another order."""
