@@ -334,7 +334,7 @@ def test_a_service_of_jobs_that_asks_to_wait_for_hours_stops_the_pass(
     root: Path, options: PassOptions, call: str
 ) -> None:
     batch = dataclasses.replace(options, poll_s=0.01, name="local@1")
-    closed = TransientError("closed until tomorrow", sent=False, status=503, retry_after=50_000.0)
+    closed: Exception = TransientError("closed until tomorrow", sent=False, status=503, retry_after=50_000.0)
     with PaidServer() as server:
         with pytest.raises(QuotaUsedError, match="closed until tomorrow"):
             describe_paid(root, Jobs(server.url, **{call: [closed]}), batch)
