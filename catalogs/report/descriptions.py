@@ -27,7 +27,7 @@ _VALUES = 16
 _EXAMPLES = {"repaired": 3, "dropped": 2, "agree": 2, None: 2}
 """Examples of each verdict for each annotator."""
 _ANNOTATORS = 6
-"""Most annotators of whom examples are shown."""
+"""Most annotators with examples on the page."""
 _ACTIONS = ("value", "phrase", "rendered", "caption_dropped", "dropped")
 
 Rows = list[dict[str, Any]]
