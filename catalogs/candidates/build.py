@@ -34,7 +34,8 @@ from catalogs.corpus.ids import short_hash
 from catalogs.corpus.reader import Corpus, annotation_files, replaced_in_units, without
 from catalogs.corpus.schema import SCHEMAS, fill
 from catalogs.corpus.thresholds import load_thresholds
-from catalogs.query.views import asking, connect, query_table
+from catalogs.query.damaged import asking
+from catalogs.query.views import connect, query_table
 
 if TYPE_CHECKING:
     import duckdb

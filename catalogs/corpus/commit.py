@@ -145,19 +145,24 @@ def read_records(root: str | Path, superseded: bool = False) -> Iterator[dict[st
 
 def _all_records(root: Path) -> Iterator[dict[str, Any]]:
     for path in sorted((root / "units").glob(_RECORDS)):
-        try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        yield read_record(root, path)
+
+
+def read_record(root: str | Path, path: Path) -> dict[str, Any]:
+    """Return the commit record at `path`. Raises CorpusError if it cannot be read or names files outside of the corpus."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise CorpusError(
+            f"the record {path} is damaged; run: voxmill fsck {shlex.quote(str(root))} --repair"
+        ) from None
+    for name in (record.get("unit_id", ""), *(file["path"] for file in record["files"])):
+        if not is_inside(name):
             raise CorpusError(
-                f"the record {path} is damaged; run: voxmill fsck {shlex.quote(str(root))} --repair"
-            ) from None
-        for name in (record.get("unit_id", ""), *(file["path"] for file in record["files"])):
-            if not is_inside(name):
-                raise CorpusError(
-                    f"the record {path} names {name}, which is not in this corpus: it was not written by voxmill; "
-                    "do not use this corpus, or remove the record"
-                )
-        yield record
+                f"the record {path} names {name}, which is not in this corpus: it was not written by voxmill; "
+                "do not use this corpus, or remove the record"
+            )
+    return record
 
 
 def bind_fingerprint(root: str | Path, fingerprint: str, redo: bool = False) -> None:

@@ -1,104 +1,92 @@
-"""The sources of the catalog's views as SQL: committed files, without the rows of sources that another unit processed again."""
+"""The sources of the catalog's views as SQL: compacted files, without the rows of sources that another unit processed again.
+
+Views name files relative to the corpus (`corpus_folder()`), so that a corpus can be moved with its catalog.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
+from catalogs.compaction.draft import list_sql, quoted
+from catalogs.compaction.generation import Generation
+from catalogs.corpus.duplicates import duplicates_path
 
-if TYPE_CHECKING:
-    import duckdb
+__all__ = ["columns_sql", "folder_sql", "list_sql", "quoted", "read_sql", "sources_sql"]
+
+_LATER = ("descriptions", "checks", "decoupled")
+"""Kinds of files that later passes make, below annotations/."""
+_FOLDER = (
+    r"coalesce(getvariable('corpus') || '/', "
+    r"regexp_extract(current_setting('temp_directory'), '^(.*/)?catalog[.]duckdb[.]tmp$', 1))"
+)
 
 
-def rows_sql(
-    connection: duckdb.DuckDBPyConnection,
-    kind: str,
-    schema: pa.Schema,
-    files: Sequence[Path],
-    replaced: str = "",
-    partial: bool = False,
-) -> str:
-    """Return SQL for the rows of the files of one kind, or for a typed table without rows if `files` is empty.
+def folder_sql(home: Path | None) -> str:
+    """Return an SQL expression for the folder of the corpus, with a slash at its end. home: a fixed one.
 
-    replaced: the result of `replaced_sql` for this kind. partial: whether files may lack columns; then DuckDB must open every file
-    to find out.
+    DuckDB tells no view where its database is, but its folder for temporary files is beside the database by default. A client
+    that sets another folder, or attaches the catalog, says `SET VARIABLE corpus = '...'`, or works in the corpus folder.
     """
-    empty = connection.from_arrow(schema.empty_table())
-    types = dict(zip(empty.columns, [str(kind) for kind in empty.types], strict=True))
-    nothing = "SELECT " + ", ".join(f'CAST(NULL AS {types[name]}) AS "{name}"' for name in types) + " WHERE false"
-    if not files:
-        return f"({nothing})"
-    listed = list_sql(str(path) for path in files)
-    if kind == "records":
-        columns = ", ".join(f'"{name}": {quoted("JSON" if name == "stats" else types[name])}' for name in types)
-        return f"read_json({listed}, format = 'auto', records = true, columns = {{{columns}}})"
-    by_name = ", union_by_name = true" if partial else ""
-    rows = f"read_parquet({listed}{by_name})"
-    if replaced:
-        rows = (
-            f"(SELECT * EXCLUDE (filename) FROM read_parquet({listed}, filename = true{by_name}) AS rows "
-            f"ANTI JOIN {replaced})"
-        )
-    return f"({nothing} UNION ALL BY NAME SELECT * FROM {rows})" if partial else rows
+    return _FOLDER if home is None else quoted(f"{home}/")
 
 
-def replaced_sql(root: Path, kind: str, files: Mapping[str, Sequence[Path]], older: Sequence[Mapping[str, Any]]) -> str:
-    """Return SQL for the rows of one kind whose sources were processed again in another unit, to be joined by file.
+def sources_sql(root: Path, generation: Generation, types: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return SQL for the rows of each kind that count at present. types: the DuckDB types of each kind's columns.
 
-    Empty if there are none. older: the records of units that hold such sources.
+    Rows that newer attempts replace are left out. A pair counts once and if both segments are present: two attempts may hold the
+    same pair. Rows of files that may name segments which do not exist count for present segments.
     """
-    if kind in ("descriptions", "checks", "decoupled"):
-        unit_of = {record["unit_id"]: record for record in older}
-        made = [
-            (str(path), str(root / file["path"]), source)
-            for path in files[kind]
-            for file in unit_of.get(path.stem, {"files": ()})["files"]
-            if file["kind"] == "index"
-            for source in unit_of[path.stem]["superseded"]
-        ]
-        if not made:
-            return ""
-        indexes = list_sql(sorted({index for _, index, _ in made}))
-        return (
-            f"(SELECT made.filename, rows.segment_id FROM read_parquet({indexes}, filename = true) AS rows "
-            f"JOIN (VALUES {_tuples(made)}) AS made(filename, index_file, source_id) "
-            "ON rows.filename = made.index_file AND rows.source_id = made.source_id) AS gone USING (filename, segment_id)"
+    base = generation.folder
+    inside = f"{base.relative_to(root).as_posix()}/" if base.is_relative_to(root) else f"{base}/"
+    gone = {kind: read_sql([inside + file.path]) for kind, file in generation.gone.items()}
+
+    def rows(kind: str, loose: bool = False) -> str:
+        files = [inside + path for path in generation.files(kind, loose)]
+        return read_sql(files) if files else empty(kind)
+
+    def empty(kind: str) -> str:
+        columns = [f'CAST(NULL AS {type_}) AS "{name}"' for name, type_ in types[kind].items()]
+        return f"(SELECT {', '.join([*columns, 'CAST(NULL AS VARCHAR) AS unit'])} WHERE false)"
+
+    def without(source: str, **keys: str) -> str:
+        for name, key in keys.items():
+            if name in gone:
+                source = f"(SELECT own.* FROM {source} AS own ANTI JOIN {gone[name]} AS gone USING ({key}))"
+        return source
+
+    settings = "true" if generation.fingerprint is None else f"fingerprint = {quoted(generation.fingerprint)}"
+    records = f"(SELECT *, unit_id AS unit FROM {rows('units')} WHERE {settings})"
+    found = {"records": without(records, gone_units="unit")}
+    for kind in ("index", "recordings", "quarantine"):
+        found[kind] = without(rows(kind), gone_sources="unit, source_id")
+    present = f"(SELECT segment_id FROM {found['index']})"
+    found["references"] = rows("references")
+    if gone:
+        found["references"] = (
+            f"(SELECT DISTINCT ON (segment_id, reference_id) * FROM {rows('references')} "
+            f"WHERE segment_id IN {present} AND reference_id IN {present})"
         )
-    rows = [
-        (str(root / file["path"]), source)
-        for record in older
-        for file in record["files"]
-        if file["kind"] == kind and kind != "references"
-        for source in record["superseded"]
-    ]
-    return f"(VALUES {_tuples(rows)}) AS gone(filename, source_id) USING (filename, source_id)" if rows else ""
+    for kind in _LATER:
+        found[kind] = without(rows(kind), gone_units="unit", gone_segments="unit, segment_id")
+        if generation.files(kind, loose=True):
+            loose = without(rows(kind, loose=True), gone_units="unit", gone_segments="unit, segment_id")
+            found[kind] = (
+                f"(FROM {found[kind]} UNION ALL BY NAME "
+                f"SELECT own.* FROM {loose} AS own SEMI JOIN {present} AS present USING (segment_id))"
+            )
+    path = duplicates_path(root)
+    marked = f" UNION ALL BY NAME FROM {read_sql([path.relative_to(root).as_posix()])}" if path.is_file() else ""
+    found["duplicates"] = f"(FROM {empty('duplicates')}{marked})"
+    return found
 
 
-def present_pairs_sql(references: str, index: str) -> str:
-    """Return SQL for the pairs whose two segments are both present, each once. Two attempts at a source may hold the same pair."""
-    present = f"(SELECT segment_id FROM {index})"
-    return (
-        f"(SELECT DISTINCT ON (segment_id, reference_id) * FROM {references} "
-        f"WHERE segment_id IN {present} AND reference_id IN {present})"
-    )
+def read_sql(files: Iterable[str]) -> str:
+    """Return SQL for the rows of Parquet files, named within the corpus or absolutely."""
+    paths = (quoted(file) if file.startswith("/") else f"corpus_folder() || {quoted(file)}" for file in files)
+    return f"read_parquet([{', '.join(paths)}])"
 
 
 def columns_sql(names: Iterable[str]) -> str:
     """Return column names for a SELECT. They are quoted because `full` is an SQL keyword."""
     return ", ".join(f'"{name}"' for name in names)
-
-
-def list_sql(texts: Iterable[str]) -> str:
-    """Return an SQL list of strings."""
-    return "[" + ", ".join(quoted(text) for text in texts) + "]"
-
-
-def quoted(text: str) -> str:
-    """Return an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _tuples(rows: Iterable[Sequence[str]]) -> str:
-    return ", ".join("(" + ", ".join(quoted(text) for text in row) + ")" for row in rows)

@@ -56,7 +56,6 @@ VIEW_COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
     "catalog_info": (
         Column("state", None, "Hash of all that the views were built from"),
-        Column("root", None, "Folder of the corpus when they were built"),
         Column("schema_version", None, "Version of the columns"),
     ),
 }

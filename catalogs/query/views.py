@@ -1,40 +1,41 @@
-"""The catalog: DuckDB views and macros over the committed files of a corpus, for queries and reports.
+"""The catalog: DuckDB views and macros over the compacted files of a corpus, for queries and reports.
 
-`catalog.duckdb` holds no rows: its views name files by absolute path. It is built in a draft folder and renamed into place, so the
-pipeline never holds it open and readers never wait for a lock. If a corpus was moved or has new units, the catalog must be rebuilt:
-`query` does this automatically, `voxmill catalog CORPUS` does it for other DuckDB clients.
+`catalog.duckdb` holds no rows: its views name files of compact/ relative to the corpus, so that both can be moved. It is built in
+a draft folder and renamed into place, so the pipeline never holds it open and readers never wait for a lock. If a corpus has new
+units, the catalog must be rebuilt: `query` does this automatically, `voxmill catalog CORPUS` does it for other DuckDB clients.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from catalogs.compaction.compact import NOT_WRITABLE, compact
+from catalogs.compaction.generation import Generation
+from catalogs.compaction.listing import Listing
+from catalogs.compaction.units import RECORDS
 from catalogs.corpus.attempts import cause_sql
-from catalogs.corpus.commit import corpus_info, read_records, record_path
-from catalogs.corpus.damage import DamagedFileError, finding
+from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.duplicates import duplicates_path
 from catalogs.corpus.history import replaced_sources
 from catalogs.corpus.ids import short_hash
-from catalogs.corpus.reader import annotation_files
-from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, SCHEMA_VERSION, SCHEMAS
+from catalogs.corpus.schema import INDEX, SCHEMA_VERSION, SCHEMAS
 from catalogs.corpus.thresholds import Thresholds, load_thresholds, save_thresholds
-from catalogs.files import file_sha256
 from catalogs.nearest import nearest
 from catalogs.query.comments import comments_sql, with_comments
+from catalogs.query.damaged import DamagedCompactionError, asking, refuse_damage
 from catalogs.query.macros import macros_sql
-from catalogs.query.row_sources import columns_sql, list_sql, present_pairs_sql, quoted, replaced_sql, rows_sql
+from catalogs.query.row_sources import columns_sql, folder_sql, list_sql, quoted, sources_sql
 from catalogs.query.view_columns import MACRO_WORDS
 
 if TYPE_CHECKING:
@@ -52,21 +53,6 @@ VIEWS = (
     "stages",
     "funnel",
 )
-_RECORD = pa.schema(
-    [
-        ("unit_id", pa.string()),
-        ("session_ids", pa.list_(pa.string())),
-        ("segments", pa.int64()),
-        ("seconds", pa.float64()),
-        ("fingerprint", pa.string()),
-        ("at", pa.timestamp("us", tz="UTC")),
-        ("stats", pa.string()),
-    ]
-)
-_LATER = ("descriptions", "checks", "decoupled")
-"""Kinds of files that later passes make, below annotations/."""
-_FILES = ("recordings", "index", "references", *_LATER, "quarantine", "duplicates")
-_SCHEMAS = {kind: SCHEMAS[kind] for kind in _FILES} | {"records": _RECORD}
 
 
 class QueryError(ValueError):
@@ -79,18 +65,27 @@ def catalog_path(root: str | Path) -> Path:
 
 
 def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Path:
-    """Rebuild catalog.duckdb, replace the old one, and return its path.
+    """Compact what is new, rebuild catalog.duckdb, replace the old one, and return its path.
 
-    `thresholds`, if given, are saved as those of the corpus. No model is called: the views compute `kept`.
+    `thresholds`, if given, are saved as those of the corpus. No model is called: the views compute `kept`. Raises OSError for a
+    corpus that cannot be written.
     """
-    import duckdb
-
     root = Path(root).resolve()
     corpus_info(root)
     if thresholds is not None:
         save_thresholds(root, thresholds)
-    limits = thresholds or load_thresholds(root)
-    files = _files(root)
+    return _build(root, compacted(root), thresholds or load_thresholds(root))
+
+
+def compacted(root: Path, found: Listing | None = None) -> Generation:
+    """Return the compacted files of a corpus, made anew if necessary. Raises DamagedFileError for a file that cannot be read."""
+    with asking(root):
+        return compact(root, found)
+
+
+def _build(root: Path, generation: Generation, limits: Thresholds) -> Path:
+    import duckdb
+
     # The database takes its name from the file: a draft with another name would be unreadable after the rename. The draft is not
     # under tmp/ because a run that starts now would sweep it.
     _sweep_drafts(root)
@@ -100,9 +95,11 @@ def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Pat
         with asking(root):
             connection = duckdb.connect(str(draft))
             try:
+                # The views are bound as they will be at the final place: see `folder_sql`.
+                connection.execute(f"SET temp_directory = {quoted(f'{catalog_path(root)}.tmp')}")
                 # One transaction: DuckDB would flush each of the 150 statements to the disk separately.
                 connection.begin()
-                connection.execute(_sql(connection, root, files, limits))
+                connection.execute(_sql(connection, root, generation, limits))
                 connection.commit()
             finally:
                 connection.close()
@@ -121,12 +118,19 @@ def _sweep_drafts(root: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sql(connection: duckdb.DuckDBPyConnection, root: Path, files: dict[str, list[Path]], limits: Thresholds) -> str:
+def _sql(
+    connection: duckdb.DuckDBPyConnection,
+    root: Path,
+    generation: Generation,
+    limits: Thresholds,
+    is_fixed: bool = False,
+) -> str:
+    """Return all statements of the catalog. is_fixed: for a database elsewhere, whose views name the corpus by its path."""
     values: dict[str, str] = {
+        "folder": folder_sql(root if is_fixed else None),
         "kept": limits.kept_sql(),
         "reasons": limits.all_reasons_sql(),
-        "state": quoted(_state(root, files, limits)),
-        "root": quoted(str(root)),
+        "state": quoted(_state(root, generation, limits)),
         "version": str(SCHEMA_VERSION),
         "columns_segments": columns_sql(INDEX.names),
         "cause": cause_sql(),
@@ -134,75 +138,67 @@ def _sql(connection: duckdb.DuckDBPyConnection, root: Path, files: dict[str, lis
         "comments": comments_sql(),
         "replaced": f"CAST({list_sql(replaced_sources(root))} AS VARCHAR[])",
     }
-    records = list(read_records(root))
-    older = [record for record in records if "superseded" in record]
-    complete = all(record.get("columns") == COMMITTED_COLUMNS for record in records)
-    for kind, schema in _SCHEMAS.items():
-        replaced = replaced_sql(root, kind, files, older)
-        partial = not (complete and kind in ("index", "recordings", "references"))
-        values[f"files_{kind}"] = rows_sql(connection, kind, schema, files[kind], replaced, partial)
-        values[f"columns_{kind}"] = columns_sql(schema.names)
-    if older:
-        values["files_references"] = present_pairs_sql(values["files_references"], values["files_index"])
+    schemas = {**SCHEMAS, "units": RECORDS}
+    types = {kind: _types(connection, schema) for kind, schema in schemas.items()}
+    for kind, source in sources_sql(root, generation, types).items():
+        values[f"files_{kind}"] = source
+        if kind in SCHEMAS:
+            values[f"columns_{kind}"] = columns_sql(SCHEMAS[kind].names)
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     return Template(template).substitute(values)
 
 
-def _files(root: Path) -> dict[str, list[Path]]:
-    """Return the files behind every view: those that records name, and the companions that later passes made."""
-    files: dict[str, list[Path]] = {kind: [] for kind in _SCHEMAS}
-    for record in read_records(root):
-        files["records"].append(record_path(root, record["unit_id"]))
-        for file in record["files"]:
-            if file["kind"] in files:
-                files[file["kind"]].append(root / file["path"])
-    files["quarantine"] += sorted((root / "quarantine" / "now").glob("*.parquet"))
-    files |= annotation_files(root, *_LATER)
-    files["duplicates"] = [path for path in (duplicates_path(root),) if path.is_file()]
-    return files
+def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
+    return dict(zip(schema.names, map(str, connection.from_arrow(schema.empty_table()).types), strict=True))
 
 
-def _state(root: Path, files: dict[str, list[Path]], limits: Thresholds) -> str:
+def _state(root: Path, generation: Generation, limits: Thresholds) -> str:
     """Return a hash of everything that the views are built from: if it differs, the catalog is out of date."""
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
-    listed = "\n".join(str(path) for kind in sorted(files) for path in files[kind])
+    names = (generation.state, generation.folder.name, str(duplicates_path(root).is_file()))
     return short_hash(
-        str(root), listed, limits.model_dump_json(), template, macros_sql(), comments_sql(), *replaced_sources(root)
+        *names,
+        limits.model_dump_json(),
+        template,
+        macros_sql(),
+        comments_sql(),
+        folder_sql(None),
+        *replaced_sources(root),
     )
 
 
 def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
-    """Return a read-only connection to an up-to-date catalog, rebuilt first if units, thresholds or the path changed."""
+    """Return a read-only connection to an up-to-date catalog, rebuilt first if units, annotations or thresholds changed."""
     import duckdb
 
     root = Path(root).resolve()
-    corpus_info(root)
+    generation, limits = compacted(root), load_thresholds(root)
     path = catalog_path(root)
-    if path.is_file():
-        connection = None
+    if generation.folder.is_relative_to(root):
+        if path.is_file():
+            connection = None
+            try:
+                connection = duckdb.connect(str(path), read_only=True)
+                found = connection.execute("SELECT state FROM catalog_info").fetchall()
+                if found and found[0][0] == _state(root, generation, limits):
+                    return _confined(connection, root)
+            except duckdb.Error:
+                pass  # Damaged, or from another version: it holds views only, so it is built again.
+            if connection is not None:
+                connection.close()
         try:
-            connection = duckdb.connect(str(path), read_only=True)
-            found = connection.execute("SELECT state FROM catalog_info").fetchall()
-            if found and found[0][0] == _state(root, _files(root), load_thresholds(root)):
-                return _confined(connection, root)
-        except duckdb.Error:
-            pass  # Damaged, or from another version: it holds views only, so it is built again.
-        if connection is not None:
-            connection.close()
-    try:
-        connection = duckdb.connect(str(build_catalog(root)), read_only=True)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        # The corpus is not writable: build the same views in memory.
-        limits = load_thresholds(root)
-        connection = duckdb.connect()
-        with asking(root):
-            connection.execute(_sql(connection, root, _files(root), limits))
-    return _confined(connection, root)
+            return _confined(duckdb.connect(str(_build(root, generation, limits)), read_only=True), root)
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE:
+                raise
+    # The corpus is not writable: build the same views in memory.
+    connection = duckdb.connect()
+    with asking(root):
+        connection.execute(_sql(connection, root, generation, limits, is_fixed=True))
+    return _confined(connection, root, generation.folder)
 
 
-def _confined(connection: duckdb.DuckDBPyConnection, root: Path) -> duckdb.DuckDBPyConnection:
+def _confined(connection: duckdb.DuckDBPyConnection, root: Path, *more: Path) -> duckdb.DuckDBPyConnection:
     """Restrict a connection to files of the corpus folder: no other files, no network, no extensions, until it is closed.
 
     The views of a corpus from another person and pasted queries are untrusted SQL.
@@ -213,7 +209,7 @@ def _confined(connection: duckdb.DuckDBPyConnection, root: Path) -> duckdb.DuckD
         return connection  # This process has another connection to the catalog: they share their settings.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
-    connection.execute(f"SET allowed_directories = {list_sql([str(root)])}")
+    connection.execute(f"SET allowed_directories = {list_sql(map(str, (root, *more)))}")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
@@ -227,6 +223,13 @@ def query(root: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
 
 def query_table(root: str | Path, sql: str) -> pa.Table:
     """Return the result of one SELECT over the catalog's views as a table. Raises QueryError with a one-line message."""
+    try:
+        return _asked(root, sql)
+    except DamagedCompactionError:
+        return _asked(root, sql)  # The damaged copies are removed: they are made again.
+
+
+def _asked(root: str | Path, sql: str) -> pa.Table:
     import duckdb
 
     with connect(root) as connection:
@@ -254,52 +257,6 @@ def result_rows(connection: duckdb.DuckDBPyConnection, sql: str, *given: Any) ->
     """Return all rows of a query on an open catalog by column name. given: the values of its `?`."""
     found: list[dict[str, Any]] = connection.sql(sql, params=list(given) or None).to_arrow_table().to_pylist()
     return found
-
-
-@contextmanager
-def asking(root: str | Path) -> Iterator[None]:
-    """Turn DuckDB's errors about damaged files or a full disk into DamagedFileError or OSError; other errors pass."""
-    import duckdb
-
-    try:
-        yield
-    except duckdb.Error as error:
-        refuse_damage(root, error)
-        raise
-
-
-def refuse_damage(root: str | Path, error: Exception) -> None:
-    """Raise DamagedFileError if a file of the corpus caused an error of DuckDB, OSError if a full disk did.
-
-    DuckDB names the file only in some of its messages, so the files are compared with their records.
-    """
-    import duckdb
-
-    wrong_query = duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException | duckdb.ConversionException
-    # A view that cannot be bound is an error in the query too, unless the message names a file.
-    if isinstance(error, wrong_query) and ".parquet" not in str(error):
-        return
-    if "No space left" in str(error):
-        raise OSError(errno.ENOSPC, "no space left on the disk", str(root)) from None
-    for path, record in _expected(Path(root)):
-        if not path.is_file():
-            raise DamagedFileError(path, "is missing") from None
-        if record is not None and path.stat().st_size != record["bytes"]:
-            raise DamagedFileError(path, f"has {path.stat().st_size} bytes of {record['bytes']}") from None
-        if record is not None and file_sha256(path) != record["sha256"]:
-            raise DamagedFileError(path, "has changed since it was committed") from None
-        if record is None and str(path) in str(error):
-            raise DamagedFileError(path, f"is damaged ({finding(error)})") from None
-
-
-def _expected(root: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    """Yield every file behind the views, with its entry in a record if a record names it."""
-    for record in read_records(root):
-        for file in record["files"]:
-            if file["kind"] in _SCHEMAS:
-                yield root / file["path"], file
-    for path in [*(root / "quarantine" / "now").glob("*.parquet"), *(root / "annotations").rglob("*.parquet")]:
-        yield path, None
 
 
 def _plain(table: pa.Table) -> Iterable[dict[str, Any]]:

@@ -1,4 +1,7 @@
--- The catalog's views. views.py fills in lists of committed files (or typed empty tables) and the thresholds as SQL.
+-- The catalog's views. views.py fills in the sources (row_sources.py) and the thresholds as SQL.
+
+-- The folder of this catalog, with a slash at its end; empty: the working directory. See docs/corpus.md.
+CREATE MACRO corpus_folder() AS $folder;
 
 CREATE VIEW recordings AS
 SELECT $columns_recordings FROM $files_recordings;
@@ -17,15 +20,15 @@ LEFT JOIN (SELECT source_id, any_value(path) AS path FROM $files_recordings GROU
 CREATE VIEW reference_pairs AS
 SELECT $columns_references FROM $files_references;
 
-CREATE VIEW descriptions AS
 -- Rows of segments that were replaced (--redo, retry) stay on the disk but are left out.
-SELECT $columns_descriptions FROM $files_descriptions SEMI JOIN (SELECT segment_id FROM $files_index) USING (segment_id);
+CREATE VIEW descriptions AS
+SELECT $columns_descriptions FROM $files_descriptions;
 
 CREATE VIEW checks AS
-SELECT $columns_checks FROM $files_checks SEMI JOIN (SELECT segment_id FROM $files_index) USING (segment_id);
+SELECT $columns_checks FROM $files_checks;
 
 CREATE VIEW decoupled AS
-SELECT $columns_decoupled FROM $files_decoupled SEMI JOIN (SELECT segment_id FROM $files_index) USING (segment_id);
+SELECT $columns_decoupled FROM $files_decoupled;
 
 -- A row that was written at once (quarantine/now) and again with its unit counts once. A row from before the column `cause` gets
 -- its cause from its error. Failed sources whose path now holds another file are left out.
@@ -47,8 +50,8 @@ FROM $files_records;
 
 -- Busy seconds of every stage, added over units and actors.
 CREATE VIEW stages AS
-SELECT busy.key AS stage, sum(CAST(busy.value AS DOUBLE)) AS busy_s, count(*) AS units
-FROM $files_records AS record, json_each(record.stats, '$$.busy_s') AS busy
+SELECT busy.key AS stage, sum(busy.value) AS busy_s, count(*) AS units
+FROM (SELECT unnest(map_entries(busy_s)) AS busy FROM $files_records)
 GROUP BY ALL;
 
 -- Where every recorded second went: the rows' seconds add up to the recordings' duration. A rejected segment counts once,
@@ -108,7 +111,7 @@ FROM parts
 ORDER BY step, seconds DESC, reason;
 
 CREATE VIEW catalog_info AS
-SELECT $state AS state, $root AS root, $version AS schema_version;
+SELECT $state AS state, $version AS schema_version;
 
 $macros
 

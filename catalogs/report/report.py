@@ -14,7 +14,8 @@ from catalogs.corpus.reader import Corpus
 from catalogs.corpus.thresholds import REASON_WORDS, Thresholds, load_thresholds
 from catalogs.durations import duration_text
 from catalogs.files import is_full_disk, write_atomically
-from catalogs.query.views import asking, connect, result_rows
+from catalogs.query.damaged import asking
+from catalogs.query.views import connect, result_rows
 from catalogs.report.charts import Histogram, histogram_svg, number_text
 from catalogs.report.clips import ClipMaker
 from catalogs.report.descriptions import descriptions_section

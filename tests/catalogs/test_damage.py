@@ -11,12 +11,14 @@ from corpus_builders import make_unit
 
 from annotators.providers.acoustic import Acoustic
 from annotators.runner import describe_corpus
+from catalogs.compaction.generation import drop_compaction
 from catalogs.corpus.commit import commit_unit, create_corpus
 from catalogs.corpus.damage import DamagedFileError
 from catalogs.corpus.duplicates import duplicates_path
+from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.shards import Shard
-from catalogs.query.views import QueryError, build_catalog, catalog_path, query
+from catalogs.query.views import QueryError, build_catalog, query
 from catalogs.report.report import build_report
 from pipeline.duplicates.mark import mark_duplicates
 
@@ -79,18 +81,26 @@ def _mark_again(root: Path) -> None:
     mark_duplicates(root, 0.7)
 
 
-def _build_again(root: Path) -> None:
-    catalog_path(root).unlink()
-    build_catalog(root)
+def _first(read: Callable[[Path], object]) -> Callable[[Path], object]:
+    """The reader of a corpus that was never compacted."""
+
+    def run(root: Path) -> object:
+        drop_compaction(root)
+        return read(root)
+
+    return run
 
 
-READERS: dict[str, Callable[[Path], object]] = {
+QUERIES: dict[str, Callable[[Path], object]] = {
     "query": lambda root: query(root, "select sum(hash(columns(*))) from segments"),
-    "recordings": lambda root: query(root, "select * from recordings"),
-    "references": lambda root: query(root, "select * from reference_pairs"),
-    "descriptions": lambda root: query(root, "select * from descriptions"),
-    "catalog": _build_again,
-    "report": build_report,
+    "recordings": lambda root: query(root, "select * from recordings order by all"),
+    "references": lambda root: query(root, "select * from reference_pairs order by all"),
+    "descriptions": lambda root: query(root, "select * from descriptions order by all"),
+}
+READERS: dict[str, Callable[[Path], object]] = {
+    **{name: _first(read) for name, read in QUERIES.items()},
+    "catalog": _first(build_catalog),
+    "report": _first(build_report),
     "describe": describe_corpus,
     "listen": lambda root: describe_corpus(root, _Listener()),
     "duplicates": _mark_again,
@@ -142,6 +152,21 @@ def test_a_clip_that_cannot_be_decoded_is_one_line(root: Path, reader: str) -> N
 def test_a_changed_index_is_one_line(root: Path, reader: str) -> None:
     line = _lines(root, "index", _flip, reader)
     assert line.startswith(f"{root}/index/") and "--repair" in line
+
+
+@pytest.mark.parametrize("damage", [_remove, _cut, _flip])
+def test_copies_answer_for_damaged_units_and_are_made_again_if_they_are_damaged(
+    root: Path, damage: Callable[[Path], None]
+) -> None:
+    expected = {name: read(root) for name, read in QUERIES.items()}
+    for path in (root / "compact").rglob("*.*"):
+        damage(path)
+    assert {name: read(root) for name, read in QUERIES.items()} == expected
+    for kind in ("index", "recordings", "references"):
+        for path in (root / kind).rglob("*.parquet"):
+            damage(path)
+    assert {name: read(root) for name, read in QUERIES.items()} == expected
+    assert any(problem.severity == "error" for problem in fsck(root))
 
 
 def test_a_wrong_query_is_not_taken_for_damage(root: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -225,8 +226,12 @@ def test_wrong_queries_get_one_clear_line(whole: Path, sql: str, answer: str) ->
 
 
 def test_a_corpus_that_cannot_be_written_is_answered_from_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    mkdir = Path.mkdir
+
+    def refuse(path: Path, *given: Any, **named: Any) -> None:
+        if path.is_relative_to(root):
+            raise PermissionError(13, "Permission denied")
+        mkdir(path, *given, **named)
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert query(root, "SELECT count(*) FROM segments WHERE kept")[1] == [(12,)]

@@ -1,0 +1,64 @@
+"""Rows that newer attempts at their sources replace (`catalogs.corpus.attempts`), found in the compacted records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from catalogs.compaction.draft import Draft, list_sql, quoted
+from catalogs.compaction.generation import Block, CompactFile
+from catalogs.corpus.attempts import older_sources
+
+_NAME = "all"
+
+
+def write_gone(draft: Draft, blocks: Sequence[Block], fingerprint: str | None) -> dict[str, CompactFile]:
+    """Write which units, sources of units and segments of units are replaced. Nearly always there are none, and no files."""
+    records = _listed_twice(draft, _paths(draft.folder, blocks, "units"), fingerprint)
+    older = older_sources(records)
+    if not older:
+        return {}
+    whole = [r["unit_id"] for r in records if older.get(r["unit_id"]) == set(r["source_ids"])]
+    pairs = [(unit, source) for unit, sources in sorted(older.items()) for source in sorted(sources)]
+    found = {
+        "gone_units": draft.write("gone_units", _NAME, pa.table({"unit": pa.array(whole, pa.string())})),
+        "gone_sources": draft.write(
+            "gone_sources",
+            _NAME,
+            pa.table({"unit": [unit for unit, _ in pairs], "source_id": [name for _, name in pairs]}),
+        ),
+    }
+    index = _paths(draft.folder, blocks, "index")
+    if index:
+        gone = list_sql([str(draft.folder / "gone_sources" / f"{_NAME}.parquet")])
+        found["gone_segments"] = draft.copy(
+            "gone_segments",
+            _NAME,
+            f"SELECT rows.unit, rows.segment_id FROM read_parquet({list_sql(index)}) AS rows "
+            f"SEMI JOIN read_parquet({gone}) AS gone USING (unit, source_id)",
+        )
+    return {kind: file for kind, file in found.items() if file is not None}
+
+
+def _listed_twice(draft: Draft, units: Sequence[str], fingerprint: str | None) -> list[dict[str, Any]]:
+    """Return the records that list a source which another record of the same settings lists too."""
+    if not units:
+        return []
+    own = "" if fingerprint is None else f"WHERE fingerprint = {quoted(fingerprint)}"
+    rows = draft.connection.execute(
+        f"""
+        WITH records AS (FROM read_parquet({list_sql(units)}) {own}),
+        listed AS (SELECT unit_id, unnest(list_distinct(source_ids)) AS source FROM records),
+        twice AS (SELECT source FROM listed GROUP BY source HAVING count(*) > 1)
+        SELECT unit_id, generation, CAST("at" AS VARCHAR) AS at, source_ids FROM records
+        WHERE unit_id IN (SELECT unit_id FROM listed WHERE source IN (FROM twice))
+        """
+    ).fetchall()
+    return [dict(zip(("unit_id", "generation", "at", "source_ids"), row, strict=True)) for row in rows]
+
+
+def _paths(folder: Path, blocks: Sequence[Block], kind: str) -> list[str]:
+    return [str(folder / block.files[kind].path) for block in blocks if block.group == "" and kind in block.files]

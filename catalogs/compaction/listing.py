@@ -1,0 +1,96 @@
+"""What lies in a corpus, by names: units and annotation files. This is compared with what a generation was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from catalogs.corpus.commit import corpus_info
+
+_FORMAT = "1"
+"""Increased when a generation of the same files would hold other rows or columns."""
+_NOW = "quarantine/now"
+_SKIPPED = frozenset({"annotations/duplicates"})
+"""Passes whose files are large already."""
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """A file outside of the units. It may be replaced, so its size and time (ns) count too."""
+
+    path: str
+    """Within the corpus, with `/`."""
+    bytes: int
+    mtime_ns: int
+
+    @property
+    def group(self) -> str:
+        """The folder of its pass, e.g. `annotations/gemini@1`, or `quarantine/now`."""
+        return "/".join(self.path.split("/")[:2])
+
+    @property
+    def stem(self) -> str:
+        """The name without `.parquet`: the unit's id in passes of voxmill."""
+        return self.path.rpartition("/")[2].removesuffix(".parquet")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Committed units and annotation files of a corpus at one moment."""
+
+    fingerprint: str | None
+    """Settings that the corpus is bound to."""
+    units: list[str]
+    """Sorted ids, of all settings."""
+    entries: list[Entry]
+    """Sorted."""
+
+    @property
+    def state(self) -> str:
+        """A hash of the listing: a generation with another one is out of date."""
+        found = hashlib.sha256(f"{_FORMAT}\n{self.fingerprint}\n".encode())
+        found.update("\n".join(self.units).encode())
+        found.update("\n".join(f"{one.path}\0{one.bytes}\0{one.mtime_ns}" for one in self.entries).encode())
+        return found.hexdigest()[:24]
+
+
+def listing(root: str | Path) -> Listing:
+    """List a corpus. No record and no Parquet file is opened. Raises CorpusError if the folder is not a corpus."""
+    root = Path(root)
+    entries = [entry for folder in ("annotations", _NOW) for entry in _parquet_files(root, folder)]
+    return Listing(corpus_info(root).get("fingerprint"), _unit_names(root / "units"), sorted(entries))
+
+
+def _unit_names(folder: Path) -> list[str]:
+    found: list[str] = []
+    for part in _scan(folder):
+        if part.is_dir():
+            found += [name[:-5] for name in os.listdir(part.path) if name.endswith(".json")]  # noqa: PTH208 - 228,000 names
+    return sorted(found)
+
+
+def _parquet_files(root: Path, folder: str) -> Iterator[Entry]:
+    for entry in _scan(root / folder):
+        path = f"{folder}/{entry.name}"
+        # Unfinished files of other writers.
+        if entry.name.startswith((".", "tmp")) or path in _SKIPPED:
+            continue
+        if entry.is_dir():
+            yield from _parquet_files(root, path)
+        elif entry.name.endswith(".parquet"):
+            try:
+                about = entry.stat()
+            except FileNotFoundError:
+                continue  # Removed meanwhile.
+            yield Entry(path, about.st_size, about.st_mtime_ns)
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

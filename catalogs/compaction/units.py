@@ -1,0 +1,157 @@
+"""Blocks of units: their records as rows, and the rows of their files with a column `unit`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from catalogs.compaction.draft import BLOCK_ROWS, Draft, list_sql, merge, quoted
+from catalogs.compaction.generation import Block, CompactFile, Generation
+from catalogs.corpus.commit import read_record, record_path
+from catalogs.corpus.ids import short_hash
+from catalogs.corpus.schema import COMMITTED_COLUMNS
+
+KINDS = ("index", "recordings", "references", "quarantine")
+_BLOCK_UNITS = 50_000
+"""Units at which a block is full, however few rows they have."""
+
+RECORDS = pa.schema(
+    [
+        ("unit_id", pa.string()),
+        ("fingerprint", pa.string()),
+        ("generation", pa.int32()),
+        ("session_ids", pa.list_(pa.string())),
+        ("source_ids", pa.list_(pa.string())),
+        ("segments", pa.int64()),
+        ("seconds", pa.float64()),
+        ("at", pa.timestamp("us", tz="UTC")),
+        ("stats", pa.string()),
+        ("busy_s", pa.map_(pa.string(), pa.float64())),
+        (
+            "files",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("kind", pa.string()),
+                        ("path", pa.string()),
+                        ("sha256", pa.string()),
+                        ("bytes", pa.int64()),
+                        ("rows", pa.int64()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+"""Commit records as rows."""
+
+
+def unit_blocks(
+    draft: Draft, units: Collection[str], fingerprint: str | None, before: Generation | None
+) -> list[Block]:
+    """Return the blocks that hold these units: those of the generation before whose units are all there, and new ones.
+
+    Rows of units of other settings than `fingerprint` are left out (None: of none). Raises CorpusError for a damaged record and
+    duckdb.Error for a damaged file.
+    """
+    wanted = set(units)
+    kept: list[Block] = []
+    for block in () if before is None else before.blocks:
+        if block.group == "":
+            assert before is not None
+            members = _members(before, block)
+            if members <= wanted:
+                draft.link(block, before)
+                kept.append(block)
+                wanted -= members
+    for records in _batches(draft.root, sorted(wanted)):
+        kept.append(_block(draft, records, fingerprint))
+    return merge(draft, kept)
+
+
+def _members(before: Generation, block: Block) -> set[str]:
+    import pyarrow.parquet as pq
+
+    path = before.folder / block.files["units"].path
+    return set(pq.read_table(path, columns=["unit_id"]).column(0).to_pylist())
+
+
+def _batches(root: Path, units: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the records of units, as many as fill a block."""
+    found: list[dict[str, Any]] = []
+    rows = 0
+    for unit in units:
+        found.append(read_record(root, record_path(root, unit)))
+        rows += found[-1]["segments"]
+        if rows >= BLOCK_ROWS or len(found) >= _BLOCK_UNITS:
+            yield found
+            found, rows = [], 0
+    if found:
+        yield found
+
+
+def _block(draft: Draft, records: list[dict[str, Any]], fingerprint: str | None) -> Block:
+    name = short_hash("units", *(record["unit_id"] for record in records))
+    files: dict[str, CompactFile] = {}
+    written = draft.write("units", name, records_table(records))
+    assert written is not None
+    files["units"] = written
+    present = [record for record in records if fingerprint in (None, record["fingerprint"])]
+    for kind in KINDS:
+        file = _copy(draft, kind, name, present)
+        if file is not None:
+            files[kind] = file
+    return Block(name, "", len(records), files)
+
+
+def _copy(draft: Draft, kind: str, name: str, records: Sequence[Mapping[str, Any]]) -> CompactFile | None:
+    """Copy the rows of one kind. Files from before a column was added are read apart: DuckDB opens each to find out."""
+    selects = []
+    for complete in (True, False):
+        paths = [
+            str(draft.root / file["path"])
+            for record in records
+            if (record.get("columns") == COMMITTED_COLUMNS and kind != "quarantine") == complete
+            for file in record["files"]
+            if file["kind"] == kind
+        ]
+        if paths:
+            by_name = "" if complete else ", union_by_name = true"
+            selects.append(_select(draft, kind, f"read_parquet({list_sql(paths)}, filename = true{by_name})"))
+    return draft.copy(kind, name, " UNION ALL ".join(selects)) if selects else None
+
+
+def _select(draft: Draft, kind: str, source: str) -> str:
+    # The name of a unit's file is <unit>.<sha256, 8 digits>.parquet.
+    unit = f"regexp_replace(parse_filename(filename), {quoted('[.][^.]*[.]parquet$')}, '') AS unit"
+    have = draft.connection.sql(f"SELECT * FROM {source} LIMIT 0").columns if "union_by_name" in source else None
+    return f"SELECT {draft.typed(kind, have)}, {unit} FROM {source}"
+
+
+def records_table(records: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return commit records as rows of `RECORDS`."""
+    return pa.Table.from_pylist([_row(record) for record in records], schema=RECORDS)
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    busy = record.get("stats", {}).get("busy_s", {})
+    return {
+        "unit_id": record["unit_id"],
+        "fingerprint": record["fingerprint"],
+        "generation": record.get("generation") or 0,
+        "session_ids": record["session_ids"],
+        "source_ids": record["source_ids"],
+        "segments": record["segments"],
+        "seconds": record["seconds"],
+        "at": datetime.fromisoformat(record["at"]),
+        "stats": json.dumps(record.get("stats", {})),
+        "busy_s": [(stage, float(seconds)) for stage, seconds in busy.items()],
+        "files": [
+            {name: file[name] for name in ("kind", "path", "sha256", "bytes", "rows")} for file in record["files"]
+        ],
+    }
