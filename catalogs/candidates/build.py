@@ -6,8 +6,7 @@ If several corpora hold a segment, its row, its description and its group are th
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +27,15 @@ from catalogs.candidates.table import (
     Writer,
     digest_of,
 )
-from catalogs.corpus.damage import finding, reading
+from catalogs.compaction.listing import listing
+from catalogs.corpus.damage import finding
 from catalogs.corpus.duplicates import duplicates_path, read_duplicates
 from catalogs.corpus.ids import short_hash
-from catalogs.corpus.reader import Corpus, annotation_files, replaced_in_units, without
+from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import SCHEMAS, fill
 from catalogs.corpus.thresholds import load_thresholds
 from catalogs.query.damaged import asking
+from catalogs.query.present_rows import present_rows
 from catalogs.query.views import connect, query_table
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 _ROWS = 65_536
 _MEMORY = "1GB"
-_KEY_FORMAT = 3
+_KEY_FORMAT = 4
 """Increased when a table of the same corpora would hold other values."""
 
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -113,17 +114,14 @@ SELECT segment_id, language, text, duration_s, shard, "row" FROM segments WHERE 
 
 
 def table_key(parts: Sequence[Corpus]) -> str:
-    """Return a hash of everything that a table of these corpora, in this order, is made from: records, thresholds, annotations."""
+    """Return a hash of everything that a table of these corpora, in this order, is made from: units, thresholds, annotations."""
     found = [str(_KEY_FORMAT)]
     for part in parts:
-        found.append(load_thresholds(part.path).model_dump_json())
-        for record in part.records:
-            found += [*(file["path"] for file in record["files"]), *record.get("superseded", ())]
-        files = list(chain.from_iterable(annotation_files(part.path, "descriptions", "decoupled").values()))
-        files += [path for path in (duplicates_path(part.path),) if path.is_file()]
-        for path in files:
+        found += [load_thresholds(part.path).model_dump_json(), listing(part.path).state]
+        path = duplicates_path(part.path)
+        if path.is_file():
             about = path.stat()
-            found.append(f"{path.relative_to(part.path)} {about.st_size} {about.st_mtime_ns}")
+            found.append(f"{about.st_size} {about.st_mtime_ns}")
         found.append("")
     return short_hash(*found)
 
@@ -164,43 +162,31 @@ def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus,
         for batch in catalog.sql(_KEPT_SQL).to_arrow_reader(_ROWS):
             _insert(connection, "kept", _numbered(batch, number, by_row=False))
     first = (parts - number) << 40
-    gone = replaced_in_units(part.path)
-    annotated = annotation_files(part.path, "descriptions", "decoupled")
-    for path in annotated["descriptions"]:
-        for batch in _batches(
-            path, "descriptions", ["segment_id", *READ, "status", "verdict"], gone.get(path.stem, ())
-        ):
-            good = pc.and_(
-                pc.fill_null(pc.equal(batch["status"], "ok"), False),
-                pc.fill_null(pc.not_equal(batch["verdict"], "dropped"), True),
-            )
-            table = pa.table({"segment_id": batch["segment_id"], **caption_columns(batch)}).filter(good)
-            _insert(connection, "descriptions", _numbered(table, first))
-            first += batch.num_rows
-    for path in annotated["decoupled"]:
-        columns = ["segment_id", "described_id", "timbre_id", "text", "accepted"]
-        for batch in _batches(path, "decoupled", columns, gone.get(path.stem, ())):
-            table = batch.set_column(3, "text", no_blanks(batch["text"]))
-            _insert(connection, "decoupled", _numbered(table, first))
-            first += batch.num_rows
+    for found in present_rows(part.path, "descriptions", ["segment_id", *READ, "status", "verdict"]):
+        batch = fill(pa.Table.from_batches([found]), _schema("descriptions", found.schema.names))
+        good = pc.and_(
+            pc.fill_null(pc.equal(batch["status"], "ok"), False),
+            pc.fill_null(pc.not_equal(batch["verdict"], "dropped"), True),
+        )
+        table = pa.table({"segment_id": batch["segment_id"], **caption_columns(batch)}).filter(good)
+        _insert(connection, "descriptions", _numbered(table, first))
+        first += batch.num_rows
+    columns = ["segment_id", "described_id", "timbre_id", "text", "accepted"]
+    for found in present_rows(part.path, "decoupled", columns):
+        batch = pa.Table.from_batches([found])
+        _insert(connection, "decoupled", _numbered(batch.set_column(3, "text", no_blanks(batch["text"])), first))
+        first += batch.num_rows
     linked = read_duplicates(part.path).select(["segment_id", "duplicate_group"])
     _insert(connection, "linked", _numbered(linked.filter(pc.is_valid(linked["duplicate_group"])), first))
     # Pairs are taken by the lowest `seq`: a pair that several corpora name has its place in the first of them.
     second = number << 40
-    for path in part.files("references"):
-        for batch in _batches(path, "references", ["segment_id", "reference_id"]):
-            _insert(connection, "pairs", _numbered(batch, second))
-            second += batch.num_rows
+    for found in present_rows(part.path, "references", ["segment_id", "reference_id"]):
+        _insert(connection, "pairs", _numbered(found, second))
+        second += found.num_rows
 
 
-def _batches(path: Path, kind: str, columns: list[str], replaced: Collection[str] = ()) -> Iterator[pa.Table]:
-    """Yield columns of a file with their declared types, null if it lacks one, without the rows of replaced segments."""
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([SCHEMAS[kind].field(name) for name in columns])
-    with reading(path):
-        for batch in pq.ParquetFile(path).iter_batches(_ROWS, columns=columns):
-            yield without(fill(pa.Table.from_batches([batch]), schema), "segment_id", replaced)
+def _schema(kind: str, names: Sequence[str]) -> pa.Schema:
+    return pa.schema([SCHEMAS[kind].field(name) for name in names])
 
 
 def _numbered(rows: pa.Table | pa.RecordBatch, first: int, by_row: bool = True) -> pa.Table:

@@ -146,7 +146,7 @@ def _copy(draft: Draft, kind: str, name: str, files: Sequence[tuple[Entry, pa.Sc
     cut = len(str(draft.root)) + 2
     selects = [
         f"SELECT {draft.typed(kind, schema.names)}, substr(filename, {cut}) AS file, "
-        "regexp_replace(parse_filename(filename), '[.]parquet$', '') AS unit, file_row_number AS place "
+        "regexp_replace(parse_filename(filename), '[.]parquet$', '') AS unit, file_row_number AS file_row "
         f"FROM read_parquet({list_sql(paths)}, filename = true, file_row_number = true)"
         for schema, paths in alike.values()
     ]

@@ -116,6 +116,8 @@ def _made(root: Path, folder: Path, found: Listing, before: Generation | None) -
 def _limit(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"SET memory_limit = '{_MEMORY}'")
     connection.execute("SET enable_progress_bar = false")
+    # In order, DuckDB holds what later files yield; the rows have their places beside them.
+    connection.execute("SET preserve_insertion_order = false")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute(f"SET temp_directory = '{tempfile.gettempdir()}'")
 

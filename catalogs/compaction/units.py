@@ -122,7 +122,11 @@ def _copy(draft: Draft, kind: str, name: str, records: Sequence[Mapping[str, Any
         ]
         if paths:
             by_name = "" if complete else ", union_by_name = true"
-            selects.append(_select(draft, kind, f"read_parquet({list_sql(paths)}, filename = true{by_name})"))
+            selects.append(
+                _select(
+                    draft, kind, f"read_parquet({list_sql(paths)}, filename = true, file_row_number = true{by_name})"
+                )
+            )
     return draft.copy(kind, name, " UNION ALL ".join(selects)) if selects else None
 
 
@@ -130,7 +134,7 @@ def _select(draft: Draft, kind: str, source: str) -> str:
     # The name of a unit's file is <unit>.<sha256, 8 digits>.parquet.
     unit = f"regexp_replace(parse_filename(filename), {quoted('[.][^.]*[.]parquet$')}, '') AS unit"
     have = draft.connection.sql(f"SELECT * FROM {source} LIMIT 0").columns if "union_by_name" in source else None
-    return f"SELECT {draft.typed(kind, have)}, {unit} FROM {source}"
+    return f"SELECT {draft.typed(kind, have)}, {unit}, file_row_number AS file_row FROM {source}"
 
 
 def records_table(records: Sequence[Mapping[str, Any]]) -> pa.Table:

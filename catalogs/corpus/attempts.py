@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
+
+import numpy as np
 
 from catalogs.corpus.ids import other_channel_id
 
@@ -70,11 +72,34 @@ def newest_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     A record with some such sources gets a key `superseded` with their ids. The key is not on the disk.
     """
     older = older_sources(records)
-    if not older:
-        return records
-    current = []
+    return list(_current(records, older)) if older else records
+
+
+def newest(read: Callable[[], Iterable[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """Yield what `newest_records` returns, holding no records. read: yields the same records each time, in two or three passes."""
+    twice = _listed_twice(read())
+    listed = (
+        [_slim(record) for record in read() if any(hash(source) in twice for source in record["source_ids"])]
+        if twice
+        else []
+    )
+    yield from _current(read(), older_sources(listed))
+
+
+def _slim(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: record.get(name) for name in ("unit_id", "generation", "at", "source_ids")}
+
+
+def _listed_twice(records: Iterable[Mapping[str, Any]]) -> set[int]:
+    """Return the hashes of the sources that several records list."""
+    # Numbers instead of texts: a corpus may have tens of millions of sources.
+    hashes = np.fromiter((hash(source) for record in records for source in record["source_ids"]), np.int64)
+    values, counts = np.unique(hashes, return_counts=True)
+    return set(values[counts > 1].tolist())
+
+
+def _current(records: Iterable[dict[str, Any]], older: Mapping[str, set[str]]) -> Iterator[dict[str, Any]]:
     for record in records:
         gone = older.get(record["unit_id"], set())
         if gone != set(record["source_ids"]) or not gone:
-            current.append(record | {"superseded": sorted(gone)} if gone else record)
-    return current
+            yield record | {"superseded": sorted(gone)} if gone else record

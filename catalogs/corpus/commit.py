@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from catalogs.corpus.attempts import newest_records
+from catalogs.corpus.attempts import newest, newest_records
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.locks import own_scratch, sweep_scratch
 from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, SCHEMA_VERSION
@@ -28,6 +28,10 @@ from catalogs.files import fsync_path, make_folder, write_atomically, write_dura
 
 _RECORDS = "*/*.json"
 """Commit records below units/."""
+
+
+HELD_RECORDS = 20_000
+"""Records that are held in memory, 5 kB each; more are read twice."""
 
 
 class CorpusError(ValueError):
@@ -135,17 +139,20 @@ def read_records(root: str | Path, superseded: bool = False) -> Iterator[dict[st
     disk, but must not be mixed with their successors. Units whose sources were all processed again are left out too. If only
     some were, the record has their ids under `superseded` (not on the disk).
     """
+    root = Path(root)
+    current = None if superseded else corpus_info(root).get("fingerprint")
+    paths = sorted((root / "units").glob(_RECORDS))
+
+    def read() -> Iterator[dict[str, Any]]:
+        records = (read_record(root, path) for path in paths)
+        return (record for record in records if current is None or record["fingerprint"] == current)
+
     if superseded:
-        yield from _all_records(Path(root))
-        return
-    current = corpus_info(root).get("fingerprint")
-    records = _all_records(Path(root))
-    yield from newest_records([r for r in records if current is None or r["fingerprint"] == current])
-
-
-def _all_records(root: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted((root / "units").glob(_RECORDS)):
-        yield read_record(root, path)
+        yield from read()
+    elif len(paths) > HELD_RECORDS:
+        yield from newest(read)
+    else:
+        yield from newest_records(list(read()))
 
 
 def read_record(root: str | Path, path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from catalogs.corpus.commit import CorpusError, committed_units, corpus_info, is_inside, read_records
+from catalogs.corpus.commit import (
+    HELD_RECORDS,
+    CorpusError,
+    committed_units,
+    corpus_info,
+    is_inside,
+    read_records,
+)
 from catalogs.corpus.damage import reading
 from catalogs.corpus.duplicates import read_duplicates, with_duplicates
 from catalogs.corpus.schema import INDEX, SCHEMAS, fill, required
@@ -34,28 +41,52 @@ def annotation_files(root: str | Path, *kinds: str) -> dict[str, list[Path]]:
     Files of units that were processed again as a whole are left out: the new unit may have segments of the same ids. If a unit was
     processed again in part, the caller must leave out the rows of `replaced_segments`.
     """
-    import pyarrow.parquet as pq
-
     base = Path(root) / "annotations"
+    columns = _FileColumns()
     found: dict[str, list[Path]] = {kind: [] for kind in kinds}
     replaced = committed_units(root) - {record["unit_id"] for record in read_records(root)}
     for path in sorted(base.rglob("*.parquet"), key=lambda path: _precedence(base, path)):
         if path.stem not in replaced and not any(
             part.startswith((".", "tmp")) for part in path.relative_to(base).parts
         ):
-            with reading(path):
-                # By name only: other tools write the same columns with types that a cast converts, e.g. large strings.
-                names = set(pq.read_schema(path).names)
+            names = columns.of(path)
             for kind in kinds:
                 if required(kind) <= names:
                     found[kind].append(path)
     return found
 
 
+class _FileColumns:
+    """The columns of annotation files by name only: other tools write types that a cast converts, e.g. large strings.
+
+    Of a pass that has a file per unit (<pass>/<aa>/<unit>.parquet) one file is opened: one program writes them all.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Path, set[str]] = {}
+
+    def of(self, path: Path) -> set[str]:
+        import pyarrow.parquet as pq
+
+        folder = path.parent
+        is_unit = len(folder.name) == 2 and path.name.startswith(folder.name)
+        if is_unit and folder.parent in self._known:
+            return self._known[folder.parent]
+        with reading(path):
+            names = set(pq.read_schema(path).names)
+        if is_unit:
+            self._known[folder.parent] = names
+        return names
+
+
 def _precedence(base: Path, path: Path) -> tuple[bool, list[tuple[str, int]], str]:
-    name = path.relative_to(base).parts[0]
+    return *pass_precedence(path.relative_to(base).parts[0]), str(path)
+
+
+def pass_precedence(name: str) -> tuple[bool, list[tuple[str, int]]]:
+    """Return a sort key of passes (folders of annotations/): what the later one says of a segment counts."""
     pieces = [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
-    return name != "acoustic", pieces, str(path)
+    return name != "acoustic", pieces
 
 
 def replaced_segments(root: str | Path, record: Mapping[str, Any]) -> set[str]:
@@ -105,17 +136,24 @@ def _gathered(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 class Corpus:
     """A corpus as it was when it was opened. Safe to pickle to data workers.
 
-    Methods that read a damaged file raise DamagedFileError: one line with the command that repairs it.
+    A corpus of more than `HELD_RECORDS` units is not held in memory: its records are read again for each method, which may then
+    see units that were committed later. Methods that read a damaged file raise DamagedFileError: one line with the command that repairs it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.info = corpus_info(self.path)
-        self.records: list[dict[str, Any]] = list(read_records(self.path))
+        held = len(committed_units(self.path)) <= HELD_RECORDS
+        self._held: list[dict[str, Any]] | None = list(read_records(self.path)) if held else None
         self._shards: OrderedDict[str, Shard] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "info": self.info, "records": self.records, "_shards": OrderedDict()}
+        return {"path": self.path, "info": self.info, "_held": self._held, "_shards": OrderedDict()}
+
+    @property
+    def records(self) -> Iterable[dict[str, Any]]:
+        """The commit records that count, in order of unit id."""
+        return read_records(self.path) if self._held is None else self._held
 
     def files(self, kind: str) -> list[Path]:
         """Return the committed files of a kind: segments, index, recordings, references or quarantine.
@@ -131,18 +169,26 @@ class Corpus:
 
     def table(self, kind: str) -> pa.Table:
         """Return all committed rows of `index`, `recordings` or `references`, from the newest attempt at each source."""
-        parts = list(self._tables(kind))
+        parts = list(self.parts(kind))
         found = pa.concat_tables(parts) if parts else SCHEMAS[kind].empty_table()
         if kind == "references" and self.partly_superseded:
             found = self._between_present(found)
         return with_duplicates(found, read_duplicates(self.path)) if kind == "index" else found
 
-    def _tables(self, kind: str, schema: pa.Schema | None = None) -> Iterator[pa.Table]:
-        """Yield the rows of one kind unit by unit, read lazily. schema: the columns to read (default: all)."""
+    def parts(self, kind: str, columns: Collection[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of `index`, `recordings` or `references` unit by unit, read lazily, in order of unit.
+
+        columns: the columns to read, in the order of the format (default: all). The columns of duplicates are null: duplicates
+        are known for the corpus as a whole only. Pairs may name segments whose sources were processed again.
+        """
+        full = SCHEMAS[kind]
+        # Rows of sources that were processed again are recognized by their source.
+        schema = full if columns is None else pa.schema([f for f in full if f.name in columns or f.name == "source_id"])
         for record in self.records:
             for file in record["files"]:
                 if file["kind"] == kind:
-                    yield self._read(file, record.get("superseded"), schema or SCHEMAS[kind])
+                    table = self._read(file, record.get("superseded"), schema)
+                    yield table if columns is None else table.select([n for n in schema.names if n in columns])
 
     @property
     def partly_superseded(self) -> bool:
@@ -194,14 +240,12 @@ class Corpus:
         from catalogs.corpus.thresholds import JUDGED, kept_rows, load_thresholds
 
         thresholds = load_thresholds(self.path)
-        needed = JUDGED | {"source_id"} | set(columns)
-        schema = pa.schema([field for field in INDEX if field.name in needed])
-        for part in _gathered(self._tables("index", schema), _PART_ROWS):
+        for part in _gathered(self.parts("index", JUDGED | set(columns)), _PART_ROWS):
             yield kept_rows(part, thresholds, columns)
 
     def __len__(self) -> int:
         if self.partly_superseded:
-            return self.index.num_rows
+            return sum(part.num_rows for part in self.parts("index", ("segment_id",)))
         return sum(record["segments"] for record in self.records)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -211,10 +255,11 @@ class Corpus:
 
     @cached_property
     def _places(self) -> dict[str, tuple[str | None, int | None]]:
-        table = self.index
-        keys = table.column("segment_id").to_pylist()
-        places = zip(table.column("shard").to_pylist(), table.column("row").to_pylist(), strict=True)
-        return dict(zip(keys, places, strict=True))
+        found: dict[str, tuple[str | None, int | None]] = {}
+        for table in self.parts("index", ("segment_id", "shard", "row")):
+            keys, shards, rows = (table.column(name).to_pylist() for name in ("segment_id", "shard", "row"))
+            found.update(zip(keys, zip(shards, rows, strict=True), strict=True))
+        return found
 
     def place(self, segment_id: str) -> tuple[str, int]:
         """Return (shard, row) of a segment's audio. Raises KeyError if the segment is unknown or has no audio."""

@@ -47,7 +47,8 @@ def sources_sql(root: Path, generation: Generation, types: Mapping[str, Mapping[
 
     def empty(kind: str) -> str:
         columns = [f'CAST(NULL AS {type_}) AS "{name}"' for name, type_ in types[kind].items()]
-        return f"(SELECT {', '.join([*columns, 'CAST(NULL AS VARCHAR) AS unit'])} WHERE false)"
+        columns += [f"CAST(NULL AS VARCHAR) AS {name}" for name in ("unit", "file")]
+        return f"(SELECT {', '.join(columns)}, 0 AS file_row WHERE false)"
 
     def without(source: str, **keys: str) -> str:
         for name, key in keys.items():

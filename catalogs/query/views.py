@@ -138,14 +138,18 @@ def _sql(
         "comments": comments_sql(),
         "replaced": f"CAST({list_sql(replaced_sources(root))} AS VARCHAR[])",
     }
-    schemas = {**SCHEMAS, "units": RECORDS}
-    types = {kind: _types(connection, schema) for kind, schema in schemas.items()}
-    for kind, source in sources_sql(root, generation, types).items():
+    for kind, source in present_sources(connection, root, generation).items():
         values[f"files_{kind}"] = source
         if kind in SCHEMAS:
             values[f"columns_{kind}"] = columns_sql(SCHEMAS[kind].names)
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     return Template(template).substitute(values)
+
+
+def present_sources(connection: duckdb.DuckDBPyConnection, root: Path, generation: Generation) -> dict[str, str]:
+    """Return SQL for the rows of each kind that count at present: see `sources_sql`."""
+    types = {kind: _types(connection, schema) for kind, schema in {**SCHEMAS, "units": RECORDS}.items()}
+    return sources_sql(root, generation, types)
 
 
 def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
