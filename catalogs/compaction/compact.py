@@ -17,10 +17,8 @@ import pyarrow.parquet as pq
 from catalogs.compaction.annotations import annotation_blocks
 from catalogs.compaction.draft import Draft
 from catalogs.compaction.generation import (
-    FOLDER,
     Block,
     Generation,
-    drop_compaction,
     next_number,
     present_generation,
     retire,
@@ -30,6 +28,7 @@ from catalogs.compaction.gone import write_gone
 from catalogs.compaction.listing import Listing, listing
 from catalogs.compaction.units import unit_blocks
 from catalogs.corpus.locks import own_scratch
+from catalogs.corpus.repair import COMPACT, drop_compaction
 from catalogs.files import fsync_path, make_folder
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def _compacted(root: Path, home: Path, found: Listing) -> Generation:
             return before
         with own_scratch(home / "tmp") as scratch:
             made = _made(root, scratch / "draft", found, before)
-            final = home / FOLDER / f"{next_number(home):08d}"
+            final = home / COMPACT / f"{next_number(home):08d}"
             make_folder(final.parent)
             try:
                 os.rename(scratch / "draft", final)  # noqa: PTH104 - fails if another process has made this number
@@ -86,7 +85,7 @@ def _compacted(root: Path, home: Path, found: Listing) -> Generation:
 def _temporary(root: Path) -> Path:
     """Return a folder for the compacted files of a corpus that cannot be written. It lasts as long as the process."""
     folder = Path(tempfile.mkdtemp(prefix="voxmill-"))
-    for name in (FOLDER, "tmp"):
+    for name in (COMPACT, "tmp"):
         os.mkdir(folder / name)  # noqa: PTH102
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

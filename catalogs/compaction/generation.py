@@ -15,9 +15,9 @@ from typing import Any
 
 from catalogs.corpus.commit import CorpusError, is_inside
 from catalogs.corpus.locks import own_scratch
+from catalogs.corpus.repair import COMPACT
 from catalogs.files import file_sha256
 
-FOLDER = "compact"
 MANIFEST = "manifest.json"
 _VERSION = 1
 _KEPT_S = 24 * 3600.0
@@ -136,7 +136,7 @@ def next_number(home: Path) -> int:
 
 
 def _folders(home: Path) -> list[Path]:
-    return [folder for folder in (home / FOLDER).glob("*") if folder.name.isdecimal()]
+    return [folder for folder in (home / COMPACT).glob("*") if folder.name.isdecimal()]
 
 
 def _generation(folder: Path, about: Mapping[str, Any]) -> Generation:
@@ -165,13 +165,6 @@ def retire(home: Path) -> None:
         with suppress(OSError):
             if time.time() - newer.stat().st_mtime > _KEPT_S:
                 _remove(home, old)
-
-
-def drop_compaction(root: str | Path) -> None:
-    """Remove all generations of a corpus: the next catalog is made from the units alone. For repairs that change units."""
-    home = Path(root)
-    if (home / FOLDER).is_dir():
-        _remove(home, home / FOLDER)
 
 
 def _remove(home: Path, folder: Path) -> None:

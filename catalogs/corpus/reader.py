@@ -137,7 +137,8 @@ class Corpus:
     """A corpus as it was when it was opened. Safe to pickle to data workers.
 
     A corpus of more than `HELD_RECORDS` units is not held in memory: its records are read again for each method, which may then
-    see units that were committed later. Methods that read a damaged file raise DamagedFileError: one line with the command that repairs it.
+    see units that were committed later. Methods that read a damaged file raise DamagedFileError: one line with the command that
+    repairs it.
     """
 
     def __init__(self, path: str | Path) -> None:

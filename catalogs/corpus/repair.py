@@ -21,16 +21,21 @@ import pyarrow as pa
 from catalogs.corpus.commit import commit_record, corpus_info, record_path, sweep_tmp, write_in_corpus
 from catalogs.corpus.findings import Findings
 from catalogs.corpus.ids import other_channel_id, source_id
-from catalogs.corpus.locks import dead_scratch
+from catalogs.corpus.locks import dead_scratch, own_scratch
 from catalogs.corpus.schema import INDEX, SCHEMA_VERSION
 from catalogs.corpus.unit_checks import Problem, read_file
 from catalogs.corpus.unnamed import aside_folder, aside_records, is_redone
 from catalogs.files import file_sha256
 from catalogs.settings import SettingsError, read_yaml
 
+COMPACT = "compact"
+"""Folder of the compacted copies."""
+
 
 def mend(root: Path, found: Findings) -> list[Problem]:
     """Repair what can be repaired; return what was done and what is left."""
+    if found.broken_records or found.unnamed.lost or found.damaged:
+        drop_compaction(root)
     done = list(found.problems) + found.unnamed.notices
     lost = {record["unit_id"]: record for record in found.unnamed.lost}
     for path, problem in found.broken_records.items():
@@ -45,6 +50,16 @@ def mend(root: Path, found: Findings) -> list[Problem]:
         _set_aside(root, root / problem.path)
         done.append(Problem("repaired", problem.path, f"{problem.what}; moved to damaged/, its command makes it again"))
     return done + _remove_doubles(root, found)
+
+
+def drop_compaction(root: Path) -> None:
+    """Remove the compacted copies of a corpus (`catalogs.compaction`), at once for readers: they are made again from the units.
+
+    They take a unit of the same id for unchanged, so this comes before the repair of one.
+    """
+    if (root / COMPACT).is_dir():
+        with own_scratch(root / "tmp") as scratch:
+            os.replace(root / COMPACT, scratch / COMPACT)  # noqa: PTH105 - nobody sees half of it
 
 
 def rebuild_info(root: Path) -> Problem:

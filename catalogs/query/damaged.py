@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from catalogs.compaction.generation import drop_compaction, present_generation
+from catalogs.compaction.generation import present_generation
 from catalogs.compaction.units import KINDS
 from catalogs.corpus.commit import CorpusError, read_records
 from catalogs.corpus.damage import DamagedFileError, finding
+from catalogs.corpus.repair import drop_compaction
 from catalogs.files import file_sha256
 
 

@@ -78,7 +78,7 @@ def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Pat
 
 
 def compacted(root: Path, found: Listing | None = None) -> Generation:
-    """Return the compacted files of a corpus, made anew if necessary. Raises DamagedFileError for a file that cannot be read."""
+    """Return the compacted files of a corpus, made if necessary. Raises DamagedFileError for a file that cannot be read."""
     with asking(root):
         return compact(root, found)
 

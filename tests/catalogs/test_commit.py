@@ -173,7 +173,7 @@ def test_a_reader_sees_monotone_counts_while_units_are_committed(tmp_path: Path)
             while not done.is_set():
                 corpus = Corpus(root)
                 table = corpus.table("index")
-                assert table.num_rows == len(corpus) == 3 * len(corpus.records)
+                assert table.num_rows == len(corpus) == 3 * len(list(corpus.records))
                 counts.append(table.num_rows)
         except BaseException as error:
             failures.append(error)

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 from catalogs.compaction import draft, generation, units
 from catalogs.compaction.compact import compact
-from catalogs.compaction.generation import drop_compaction, present_generation
+from catalogs.compaction.generation import present_generation
 from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, quarantine_now, record_path
 from catalogs.corpus.reader import Corpus
+from catalogs.corpus.repair import drop_compaction
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.shards import to_table
 from catalogs.query.views import build_catalog, connect, query

@@ -11,12 +11,12 @@ from corpus_builders import make_unit
 
 from annotators.providers.acoustic import Acoustic
 from annotators.runner import describe_corpus
-from catalogs.compaction.generation import drop_compaction
 from catalogs.corpus.commit import commit_unit, create_corpus
 from catalogs.corpus.damage import DamagedFileError
 from catalogs.corpus.duplicates import duplicates_path
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
+from catalogs.corpus.repair import drop_compaction
 from catalogs.corpus.shards import Shard
 from catalogs.query.views import QueryError, build_catalog, query
 from catalogs.report.report import build_report

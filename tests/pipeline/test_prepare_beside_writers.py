@@ -25,4 +25,4 @@ def test_prepare_leaves_the_drafts_of_other_writers_alone(tmp_path: Path) -> Non
         prepare([str(tmp_path / "in")], tmp_path / "corpus", config)
         assert (folder / "draft").read_bytes() == b"of describe"
         assert {path.name for path in tmp.iterdir()} == {folder.name, f"{folder.name}.lock"}
-    assert len(Corpus(tmp_path / "corpus").records) == 2
+    assert len(list(Corpus(tmp_path / "corpus").records)) == 2

@@ -17,9 +17,9 @@ from test_train_corpora import decouple
 import trainer.data.candidate_table
 from catalogs.candidates.build import fill_table
 from catalogs.candidates.table import open_table
-from catalogs.compaction.generation import drop_compaction
 from catalogs.corpus.commit import CorpusError
 from catalogs.corpus.reader import Corpus
+from catalogs.corpus.repair import drop_compaction
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.thresholds import change_thresholds
 from trainer.config import TrainError, ValidationSettings

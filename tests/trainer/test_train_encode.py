@@ -253,7 +253,7 @@ def test_segments_that_come_later_are_encoded_by_the_next_pass(corpus: Path, sta
 def process_again(root: Path) -> list[str]:
     """Commit the first unit once more with other audio under the same ids; returns the ids of its clips."""
     corpus = Corpus(root)
-    record = corpus.records[0]
+    record = next(iter(corpus.records))
     rows, wanted = [], set(record["source_ids"])
     for row in corpus.index.to_pylist():
         if row["source_id"] in wanted:
