@@ -162,7 +162,8 @@ def _state(root: Path, generation: Generation, limits: Thresholds) -> str:
     names = (generation.state, generation.folder.name, str(duplicates_path(root).is_file()))
     return short_hash(
         *names,
-        limits.model_dump_json(),
+        limits.kept_sql(),
+        limits.all_reasons_sql(),
         template,
         macros_sql(),
         comments_sql(),
