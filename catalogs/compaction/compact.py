@@ -25,10 +25,12 @@ from catalogs.compaction.generation import (
     write_manifest,
 )
 from catalogs.compaction.gone import write_gone
+from catalogs.compaction.judged import Judge
 from catalogs.compaction.listing import Listing, listing
 from catalogs.compaction.units import unit_blocks
 from catalogs.corpus.locks import own_scratch
 from catalogs.corpus.repair import COMPACT, drop_compaction
+from catalogs.corpus.thresholds import Thresholds, load_thresholds
 from catalogs.files import fsync_path, make_folder
 
 if TYPE_CHECKING:
@@ -40,33 +42,35 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of the system for a corpus that may only be read."""
 
 
-def compact(root: str | Path, found: Listing | None = None) -> Generation:
+def compact(root: str | Path, limits: Thresholds | None = None, again: bool = False) -> Generation:
     """Return the compacted files of a corpus: the present ones, or new ones if units or annotations have changed since.
 
     Only what changed is read. For a corpus that cannot be written they are made in a temporary folder, which is removed when the
-    process ends. found: the listing, if it is known. Raises CorpusError for a damaged record, DamagedFileError or duckdb.Error
+    process ends. limits: thresholds that new rows are judged by (default: those of the corpus). again: judge rows again that
+    other thresholds judged. Raises CorpusError for a damaged record, DamagedFileError or duckdb.Error
     for another damaged file, OSError for a full disk.
     """
     root = Path(root).resolve()
-    found = found or listing(root)
+    found, judge = listing(root), Judge(limits or load_thresholds(root))
     try:
-        return _compacted(root, root, found)
+        return _compacted(root, root, found, judge, again)
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
-    return _compacted(root, _temporary(root), found)
+    return _compacted(root, _temporary(root), found, judge, again)
 
 
-def _compacted(root: Path, home: Path, found: Listing) -> Generation:
+def _compacted(root: Path, home: Path, found: Listing, judge: Judge, again: bool) -> Generation:
     for _ in range(_TRIES):
         before = present_generation(home)
         if before is not None and not before.is_there():
             drop_compaction(home)
             before = None
-        if before is not None and before.state == found.state:
+        is_stale = before is not None and again and before.files("index", unlike=judge.key)
+        if before is not None and before.state == found.state and not is_stale:
             return before
         with own_scratch(home / "tmp") as scratch:
-            made = _made(root, scratch / "draft", found, before)
+            made = _made(root, scratch / "draft", found, before, judge, again)
             final = home / COMPACT / f"{next_number(home):08d}"
             make_folder(final.parent)
             try:
@@ -91,7 +95,7 @@ def _temporary(root: Path) -> Path:
     return folder
 
 
-def _made(root: Path, folder: Path, found: Listing, before: Generation | None) -> Generation:
+def _made(root: Path, folder: Path, found: Listing, before: Generation | None, judge: Judge, again: bool) -> Generation:
     import duckdb
 
     folder.mkdir()
@@ -99,8 +103,8 @@ def _made(root: Path, folder: Path, found: Listing, before: Generation | None) -
         before = None  # Other units count now, and so do other annotations.
     with duckdb.connect() as connection:
         _limit(connection)
-        draft = Draft(root, folder, connection)
-        units = unit_blocks(draft, found.units, found.fingerprint, before)
+        draft = Draft(root, folder, connection, judge)
+        units = unit_blocks(draft, found.units, found.fingerprint, before, again)
         present, other = _settings(draft, units, found)
         notes = annotation_blocks(draft, found.entries, present, other, before)
         gone = write_gone(draft, units, found.fingerprint)

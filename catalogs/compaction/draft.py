@@ -6,12 +6,14 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from catalogs.compaction.generation import Block, CompactFile, Generation
+from catalogs.compaction.judged import Judge
 from catalogs.corpus.schema import SCHEMAS
 from catalogs.files import file_sha256, fsync_path
 
@@ -29,8 +31,8 @@ _GROUP_ROWS = 122_880
 class Draft:
     """The folder of a generation that is being made, and the connection that makes it."""
 
-    def __init__(self, root: Path, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
-        self.root, self.folder, self.connection = root, folder, connection
+    def __init__(self, root: Path, folder: Path, connection: duckdb.DuckDBPyConnection, judge: Judge) -> None:
+        self.root, self.folder, self.connection, self.judge = root, folder, connection, judge
         self._types = {
             kind: dict(zip(schema.names, _types(connection, schema), strict=True)) for kind, schema in SCHEMAS.items()
         }
@@ -54,8 +56,16 @@ class Draft:
         pq.write_table(table, path, compression="zstd", row_group_size=_GROUP_ROWS)
         return self._written(path)
 
-    def link(self, block: Block, before: Generation) -> None:
-        """Take over the files of a block of the generation before."""
+    def link(self, block: Block, before: Generation, again: bool = False) -> Block:
+        """Take over the files of a block of the generation before. again: judge its index by the present thresholds."""
+        if again and "index" in block.files and block.judged != self.judge.key:
+            source = f"read_parquet({quoted(str(before.folder / block.files['index'].path))})"
+            index = self.copy("index", block.name, self.judge.judged(source, is_judged=True))
+            assert index is not None
+            self.link(
+                replace(block, files={kind: file for kind, file in block.files.items() if kind != "index"}), before
+            )
+            return replace(block, files={**block.files, "index": index}, judged=self.judge.key)
         for kind, file in block.files.items():
             path = self._path(kind, block.name)
             try:
@@ -65,6 +75,7 @@ class Draft:
                     raise
                 shutil.copyfile(before.folder / file.path, path)
                 fsync_path(path)
+        return block
 
     def typed(self, kind: str, have: Iterable[str] | None = None) -> str:
         """Return the columns of a kind for a SELECT, with their types. have: those that the source has; others are null."""
@@ -103,12 +114,13 @@ def merge(draft: Draft, blocks: Sequence[Block]) -> list[Block]:
         files = {}
         for kind in dict.fromkeys(kind for block in part for kind in block.files):
             paths = [str(draft.folder / block.files[kind].path) for block in part if kind in block.files]
-            file = draft.copy(kind, f"{part[0].name}m", f"SELECT * FROM read_parquet({list_sql(paths)})")
+            source = f"read_parquet({list_sql(paths)})"
+            select = draft.judge.judged(source, is_judged=True) if kind == "index" else f"FROM {source}"
+            file = draft.copy(kind, f"{part[0].name}m", select)
             assert file is not None
             files[kind] = file
-        found.append(
-            Block(f"{part[0].name}m", part[0].group, sum(block.members for block in part), files, part[0].loose)
-        )
+        members = sum(block.members for block in part)
+        found.append(Block(f"{part[0].name}m", part[0].group, members, files, part[0].loose, draft.judge.key))
         for block in part:
             for file in block.files.values():
                 (draft.folder / file.path).unlink()

@@ -47,6 +47,8 @@ class Block:
     """By kind; kinds without rows have no file. `units` or `members` lists the members."""
     loose: bool = False
     """Whether rows may be of segments that do not exist."""
+    judged: str = ""
+    """Key of the thresholds by which `judged_kept` and `judged_reasons` of the index were decided."""
 
     @property
     def rows(self) -> int:
@@ -65,9 +67,19 @@ class Generation:
     gone: Mapping[str, CompactFile] = field(default_factory=dict)
     """Replaced rows: `gone_units`, `gone_sources` (unit, source_id) and `gone_segments` (unit, segment_id), if any."""
 
-    def files(self, kind: str, loose: bool = False) -> list[str]:
-        """Return the paths, within the generation, of the files of one kind. loose: those of loose blocks."""
-        return [block.files[kind].path for block in self.blocks if block.loose == loose and kind in block.files]
+    def files(self, kind: str, loose: bool = False, judged: str | None = None, unlike: str | None = None) -> list[str]:
+        """Return the paths, within the generation, of the files of one kind.
+
+        loose: those of loose blocks. judged, unlike: only those of blocks that were, or were not, judged by these thresholds.
+        """
+        return [
+            block.files[kind].path
+            for block in self.blocks
+            if block.loose == loose
+            and kind in block.files
+            and judged in (None, block.judged)
+            and unlike != block.judged
+        ]
 
     def all_files(self) -> Iterator[CompactFile]:
         """Yield every file."""
@@ -147,6 +159,7 @@ def _generation(folder: Path, about: Mapping[str, Any]) -> Generation:
             int(block["members"]),
             {str(kind): _file(file) for kind, file in block["files"].items()},
             bool(block["loose"]),
+            str(block["judged"]),
         )
         for block in about["blocks"]
     )

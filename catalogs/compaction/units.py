@@ -52,11 +52,12 @@ RECORDS = pa.schema(
 
 
 def unit_blocks(
-    draft: Draft, units: Collection[str], fingerprint: str | None, before: Generation | None
+    draft: Draft, units: Collection[str], fingerprint: str | None, before: Generation | None, again: bool = False
 ) -> list[Block]:
     """Return the blocks that hold these units: those of the generation before whose units are all there, and new ones.
 
-    Rows of units of other settings than `fingerprint` are left out (None: of none). Raises CorpusError for a damaged record and
+    Rows of units of other settings than `fingerprint` are left out (None: of none). again: judge rows again that other thresholds
+    judged. Raises CorpusError for a damaged record and
     duckdb.Error for a damaged file.
     """
     wanted = set(units)
@@ -66,8 +67,7 @@ def unit_blocks(
             assert before is not None
             members = _members(before, block)
             if members <= wanted:
-                draft.link(block, before)
-                kept.append(block)
+                kept.append(draft.link(block, before, again))
                 wanted -= members
     for records in _batches(draft.root, sorted(wanted)):
         kept.append(_block(draft, records, fingerprint))
@@ -106,7 +106,7 @@ def _block(draft: Draft, records: list[dict[str, Any]], fingerprint: str | None)
         file = _copy(draft, kind, name, present)
         if file is not None:
             files[kind] = file
-    return Block(name, "", len(records), files)
+    return Block(name, "", len(records), files, judged=draft.judge.key)
 
 
 def _copy(draft: Draft, kind: str, name: str, records: Sequence[Mapping[str, Any]]) -> CompactFile | None:
@@ -127,7 +127,10 @@ def _copy(draft: Draft, kind: str, name: str, records: Sequence[Mapping[str, Any
                     draft, kind, f"read_parquet({list_sql(paths)}, filename = true, file_row_number = true{by_name})"
                 )
             )
-    return draft.copy(kind, name, " UNION ALL ".join(selects)) if selects else None
+    if not selects:
+        return None
+    select = " UNION ALL ".join(selects)
+    return draft.copy(kind, name, draft.judge.judged(f"({select})") if kind == "index" else select)
 
 
 def _select(draft: Draft, kind: str, source: str) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 import pyarrow as pa
 
 from catalogs.corpus.reader import pass_precedence
+from catalogs.corpus.thresholds import load_thresholds
 from catalogs.query.damaged import asking
 from catalogs.query.row_sources import columns_sql, folder_sql, list_sql
 from catalogs.query.views import compacted, present_sources
@@ -28,7 +29,8 @@ def present_rows(
     import duckdb
 
     root = Path(root).resolve()
-    generation = compacted(root)
+    limits = load_thresholds(root)
+    generation = compacted(root, limits)
     passes = {block.group.partition("/")[2] for block in generation.blocks if block.group.startswith("annotations/")}
     ranks = list_sql(sorted(passes, key=pass_precedence))
     order = "unit" if kind == "references" else f"list_position({ranks}, split_part(file, '/', 2)), file"
@@ -37,7 +39,7 @@ def present_rows(
         connection.execute("SET enable_progress_bar = false")
         connection.execute("SET temp_directory = ?", [folder])
         connection.execute(f"CREATE MACRO corpus_folder() AS {folder_sql(root)}")
-        source = present_sources(connection, root, generation)[kind]
+        source = present_sources(connection, root, generation, limits)[kind]
         yield from connection.sql(
             f"SELECT {columns_sql(columns)} FROM {source} ORDER BY {order}, file_row"
         ).to_arrow_reader(_BATCH_ROWS)

@@ -5,12 +5,14 @@ Views name files relative to the corpus (`corpus_folder()`), so that a corpus ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from catalogs.compaction.draft import list_sql, quoted
 from catalogs.compaction.generation import Generation
+from catalogs.compaction.judged import Judge
 from catalogs.corpus.duplicates import duplicates_path
+from catalogs.corpus.thresholds import Thresholds
 
 __all__ = ["columns_sql", "folder_sql", "list_sql", "quoted", "read_sql", "sources_sql"]
 
@@ -31,19 +33,24 @@ def folder_sql(home: Path | None) -> str:
     return _FOLDER if home is None else quoted(f"{home}/")
 
 
-def sources_sql(root: Path, generation: Generation, types: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def sources_sql(
+    root: Path, generation: Generation, types: Mapping[str, Mapping[str, str]], limits: Thresholds
+) -> dict[str, str]:
     """Return SQL for the rows of each kind that count at present. types: the DuckDB types of each kind's columns.
 
-    Rows that newer attempts replace are left out. A pair counts once and if both segments are present: two attempts may hold the
-    same pair. Rows of files that may name segments which do not exist count for present segments.
+    Rows that newer attempts replace are left out, and the index is judged by `limits`. A pair counts once and if both segments
+    are present: two attempts may hold the same pair. Rows of files that may name segments which do not exist count for present
+    segments.
     """
     base = generation.folder
     inside = f"{base.relative_to(root).as_posix()}/" if base.is_relative_to(root) else f"{base}/"
     gone = {kind: read_sql([inside + file.path]) for kind, file in generation.gone.items()}
 
+    def read(paths: Sequence[str]) -> str | None:
+        return read_sql([inside + path for path in paths]) if paths else None
+
     def rows(kind: str, loose: bool = False) -> str:
-        files = [inside + path for path in generation.files(kind, loose)]
-        return read_sql(files) if files else empty(kind)
+        return read(generation.files(kind, loose)) or empty(kind)
 
     def empty(kind: str) -> str:
         columns = [f'CAST(NULL AS {type_}) AS "{name}"' for name, type_ in types[kind].items()]
@@ -59,8 +66,11 @@ def sources_sql(root: Path, generation: Generation, types: Mapping[str, Mapping[
     settings = "true" if generation.fingerprint is None else f"fingerprint = {quoted(generation.fingerprint)}"
     records = f"(SELECT *, unit_id AS unit FROM {rows('units')} WHERE {settings})"
     found = {"records": without(records, gone_units="unit")}
-    for kind in ("index", "recordings", "quarantine"):
-        found[kind] = without(rows(kind), gone_sources="unit, source_id")
+    judge = Judge(limits)
+    fresh = read(generation.files("index", judged=judge.key))
+    index = judge.answers(fresh, read(generation.files("index", unlike=judge.key))) or empty("index")
+    for kind, source in (("index", index), ("recordings", rows("recordings")), ("quarantine", rows("quarantine"))):
+        found[kind] = without(source, gone_sources="unit, source_id")
     present = f"(SELECT segment_id FROM {found['index']})"
     found["references"] = rows("references")
     if gone:

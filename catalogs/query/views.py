@@ -22,7 +22,6 @@ import pyarrow as pa
 
 from catalogs.compaction.compact import NOT_WRITABLE, compact
 from catalogs.compaction.generation import Generation
-from catalogs.compaction.listing import Listing
 from catalogs.compaction.units import RECORDS
 from catalogs.corpus.attempts import cause_sql
 from catalogs.corpus.commit import corpus_info
@@ -74,13 +73,14 @@ def build_catalog(root: str | Path, thresholds: Thresholds | None = None) -> Pat
     corpus_info(root)
     if thresholds is not None:
         save_thresholds(root, thresholds)
-    return _build(root, compacted(root), thresholds or load_thresholds(root))
+    limits = thresholds or load_thresholds(root)
+    return _build(root, compacted(root, limits, again=True), limits)
 
 
-def compacted(root: Path, found: Listing | None = None) -> Generation:
-    """Return the compacted files of a corpus, made if necessary. Raises DamagedFileError for a file that cannot be read."""
+def compacted(root: Path, limits: Thresholds, again: bool = False) -> Generation:
+    """Return the compacted files of a corpus: see `compact`. Raises DamagedFileError for a file that cannot be read."""
     with asking(root):
-        return compact(root, found)
+        return compact(root, limits, again)
 
 
 def _build(root: Path, generation: Generation, limits: Thresholds) -> Path:
@@ -128,8 +128,6 @@ def _sql(
     """Return all statements of the catalog. is_fixed: for a database elsewhere, whose views name the corpus by its path."""
     values: dict[str, str] = {
         "folder": folder_sql(root if is_fixed else None),
-        "kept": limits.kept_sql(),
-        "reasons": limits.all_reasons_sql(),
         "state": quoted(_state(root, generation, limits)),
         "version": str(SCHEMA_VERSION),
         "columns_segments": columns_sql(INDEX.names),
@@ -138,7 +136,7 @@ def _sql(
         "comments": comments_sql(),
         "replaced": f"CAST({list_sql(replaced_sources(root))} AS VARCHAR[])",
     }
-    for kind, source in present_sources(connection, root, generation).items():
+    for kind, source in present_sources(connection, root, generation, limits).items():
         values[f"files_{kind}"] = source
         if kind in SCHEMAS:
             values[f"columns_{kind}"] = columns_sql(SCHEMAS[kind].names)
@@ -146,10 +144,12 @@ def _sql(
     return Template(template).substitute(values)
 
 
-def present_sources(connection: duckdb.DuckDBPyConnection, root: Path, generation: Generation) -> dict[str, str]:
+def present_sources(
+    connection: duckdb.DuckDBPyConnection, root: Path, generation: Generation, limits: Thresholds
+) -> dict[str, str]:
     """Return SQL for the rows of each kind that count at present: see `sources_sql`."""
     types = {kind: _types(connection, schema) for kind, schema in {**SCHEMAS, "units": RECORDS}.items()}
-    return sources_sql(root, generation, types)
+    return sources_sql(root, generation, types, limits)
 
 
 def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
@@ -177,7 +177,8 @@ def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     root = Path(root).resolve()
-    generation, limits = compacted(root), load_thresholds(root)
+    limits = load_thresholds(root)
+    generation = compacted(root, limits)
     path = catalog_path(root)
     if generation.folder.is_relative_to(root):
         if path.is_file():

@@ -10,7 +10,7 @@ CREATE VIEW segments AS
 SELECT $columns_segments, path
 FROM (
     SELECT * EXCLUDE (duplicate_of, duplicate_kind, duplicate_group)
-        REPLACE ($kept AS kept, $reasons AS reasons, map_from_entries(extra) AS extra)
+        REPLACE (map_from_entries(extra) AS extra)
     FROM $files_index
 )
 LEFT JOIN (SELECT $columns_duplicates FROM $files_duplicates) USING (segment_id)
