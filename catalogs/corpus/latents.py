@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from catalogs.corpus.commit import CorpusError, read_records, write_in_corpus
 from catalogs.corpus.damage import reading
+from catalogs.corpus.ids import id_values
 from catalogs.corpus.reader import read_rows, replaced_segments
 from catalogs.corpus.schema import INDEX
 from catalogs.corpus.shards import BATCH_ROWS
@@ -100,14 +101,14 @@ def stored_codecs(root: str | Path) -> list[str]:
 
 
 class StoredLatents:
-    """The latents of one form in a corpus that match the present segments. Cheap to open and safe to pickle. Files made later are
-    not included.
+    """The latents of one form in a corpus that match the present segments: 16 bytes of memory per segment. Safe to pickle. Files
+    made later are not included.
     """
 
     def __init__(self, root: str | Path, form: LatentForm) -> None:
         """Raises ValueError, in one line, for a file of another form under this codec's name or one that cannot be read."""
         self.root, self.form = Path(root), form
-        self._places: dict[str, tuple[int, int]] = {}
+        found = [np.zeros((3, 0), dtype=np.uint64)]
         records = {record["unit_id"]: record for record in read_records(root)}
         # Latents of units that were processed again as a whole are not opened.
         self._files = [path for path in latent_files(root, form.codec) if _unit(path) in records]
@@ -122,22 +123,34 @@ class StoredLatents:
             if not _is_of(table, record):
                 continue
             replaced = replaced_segments(self.root, record)
-            for row, segment in enumerate(table.column("segment_id").to_pylist()):
-                if segment not in replaced:
-                    self._places.setdefault(segment, (number, row))
+            ids = table.column("segment_id").to_pylist()
+            rows = np.flatnonzero([segment not in replaced for segment in ids]).astype(np.uint64)
+            found.append(np.stack([id_values(ids)[rows], np.full(len(rows), number, dtype=np.uint64), rows]))
+        places = np.concatenate(found, axis=1)
+        # Of several files, the first counts.
+        self._ids, first = np.unique(places[0], return_index=True)
+        self._rows = places[1:, first].astype(np.uint32)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tables": OrderedDict()}
 
     def __contains__(self, segment_id: str) -> bool:
-        return segment_id in self._places
+        return self._place(segment_id) is not None
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._ids)
+
+    def _place(self, segment_id: str) -> tuple[int, int] | None:
+        """Return (number of the file, row) of a segment's latents; None if there are none."""
+        (value,) = id_values([segment_id])
+        place = int(np.searchsorted(self._ids, value))
+        if place == len(self._ids) or self._ids[place] != value:
+            return None
+        return int(self._rows[0, place]), int(self._rows[1, place])
 
     def get(self, segment_id: str) -> np.ndarray | None:
         """Return the bfloat16 bits of a segment's latents, `[A, P, D] uint16`, as a view of the map; None if there are none."""
-        place = self._places.get(segment_id)
+        place = self._place(segment_id)
         if place is None:
             return None
         number, row = place

@@ -16,16 +16,15 @@ from catalogs.corpus.shards import Shard
 from pipeline.duplicates.groups import links_of
 from pipeline.duplicates.match import FENCE, FEW_WORDS, KEY_BIT, NEAR, VOTES, Match, alike, compare
 from pipeline.duplicates.same_text import VoiceGroups
-from pipeline.duplicates.sorted_runs import MOST_ROWS, open_run, ranges, release, write_run
+from pipeline.duplicates.sorted_runs import MOST_ROWS, find, open_run, ranges, release, write_run
 from pipeline.duplicates.store import Store
 
 _OTHER_BITS = 9
 """Most bits that may differ in the other 24 bits of two equal keys, in corpora of more than `FEW_WORDS`. By chance it is half of
 them, and 15 % of the pairs pass; of copies with as many errors as are allowed at all, 98 %. Reading their words would take most of
 the time."""
-_OLD_ROWS, _LOOKUPS = 1 << 21, 1 << 11
-"""Rows of an older run between the first and the last of the keys that are looked up at once; the least number of such keys. The
-system maps 64 kB around each."""
+_OLD_ROWS, _LOOKUPS = 1 << 20, 1 << 9
+"""Rows of an older run between the first and the last of the keys that are looked up at once, and the least number of keys."""
 _VOTE_ROWS = 1 << 20
 """Votes that are held in memory: 24 MB."""
 _MEMBERS = 1 << 14
@@ -52,7 +51,7 @@ def search_prints(store: Store) -> None:
         for at in range(0, min(MOST_ROWS, rows.shape[1]), lookups):
             own = rows[:, at : min(at + lookups, MOST_ROWS)]
             for run in old:
-                place = np.searchsorted(run[0], own[0])
+                place = find(run, own[0])
                 for step in range(-NEAR, NEAR):
                     beside = place + step
                     there = (beside >= 0) & (beside < run.shape[1])
@@ -193,7 +192,7 @@ def _members(own: np.ndarray, old: list[np.ndarray]) -> np.ndarray:
     """Return the rows (hash, hash, segment) of all segments with texts of `own` that more than one segment has, by text."""
     parts, wanted = [own], np.unique(own[0])
     for run in old:
-        first, last = (np.searchsorted(run[0], wanted, side=side) for side in ("left", "right"))
+        first, last = find(run, wanted), find(run, wanted, "right")
         count = last - first
         place = np.repeat(first - np.cumsum([0, *count])[:-1], count) + np.arange(int(count.sum()))
         parts.append(np.array(run[:, place]))
@@ -256,5 +255,6 @@ def _voiceprints(root: Path, segments: pa.Table) -> list[np.ndarray | None]:
             shard = Shard(root / name)
             for row, place in rows:
                 values = shard.values(row, "embedding")
-                found[place] = None if values is None or not len(values) else values
+                # A copy: a view would keep the map open.
+                found[place] = None if values is None or not len(values) else np.array(values)
     return found

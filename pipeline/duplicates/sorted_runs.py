@@ -10,7 +10,7 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from catalogs.files import fsync_path
 
 MOST_ROWS = 1 << 19
 """Rows that are merged at once: 8 MB per column pair."""
+_KEYS, _DENSE_ROWS = 512, 1 << 20
+"""Keys that are looked up at once if there are more rows between the first and the last of them than can be read in one piece. The
+system maps 64 kB around each row that is read."""
 
 
 def write_run(folder: Path, kind: str, rows: np.ndarray) -> tuple[str, int]:
@@ -52,6 +55,33 @@ def release(*maps: np.ndarray) -> None:
     for array in maps:
         if isinstance(array.base, mmap.mmap):
             array.base.madvise(mmap.MADV_DONTNEED)
+
+
+def find(run: np.ndarray, keys: np.ndarray, side: Literal["left", "right"] = "left") -> np.ndarray:
+    """Return what `np.searchsorted(run[0], keys, side)` does, int64 `[N]`, for sorted keys. It reads few pages and gives them back:
+    numpy reads other pages of the whole file for each key."""
+    if not len(keys):
+        return np.zeros(0, dtype=np.int64)
+    first, last = _bounds(run, keys[[0, -1]], side).tolist()
+    if last - first <= _DENSE_ROWS:
+        found = first + np.searchsorted(np.array(run[0, first:last]), keys, side)
+    elif len(keys) <= _KEYS:
+        found = _bounds(run, keys, side)
+    else:
+        found = np.concatenate([find(run, keys[at : at + _KEYS], side) for at in range(0, len(keys), _KEYS)])
+    release(run)
+    return found
+
+
+def _bounds(run: np.ndarray, keys: np.ndarray, side: str) -> np.ndarray:
+    """Bisect for all keys at once: the first pages that are looked at are the same for all."""
+    low, high = np.zeros(len(keys), dtype=np.int64), np.full(len(keys), run.shape[1], dtype=np.int64)
+    while (open_ := low < high).any():
+        middle = (low + high) // 2
+        value = run[0][np.minimum(middle, run.shape[1] - 1)]
+        before = ((value < keys) if side == "left" else (value <= keys)) & open_
+        low, high = np.where(before, middle + 1, low), np.where(open_ & ~before, middle, high)
+    return low
 
 
 def ranges(runs: Sequence[np.ndarray], most: int = MOST_ROWS) -> Iterator[np.ndarray]:

@@ -32,7 +32,7 @@ from catalogs.files import fsync_path, write_atomically, write_durably
 from pipeline.duplicates.audio_print import SILENT
 from pipeline.duplicates.match import FENCE, print_keys
 from pipeline.duplicates.same_text import text_key
-from pipeline.duplicates.sorted_runs import merge_runs, open_run, to_merge, write_run
+from pipeline.duplicates.sorted_runs import find, merge_runs, open_run, release, to_merge, write_run
 
 _VERSION = 1
 _SEGMENTS = pa.schema(
@@ -168,9 +168,10 @@ class Store:
         starts[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
         first = own[np.maximum.accumulate(np.where(starts, np.arange(len(own)), 0))] if len(own) else own
         for run in self.maps("sha"):
-            place = np.minimum(np.searchsorted(run[0], high), run.shape[1] - 1)
+            place = np.minimum(find(run, high), run.shape[1] - 1)
             same = (run[0][place] == high) & (run[1][place] == low)
             first = np.where(same, np.minimum(first, run[2][place]), first)
+            release(run)
         copy = (first != own) & ((high != 0) | (low != 0))
         return np.stack([first[copy], own[copy], np.zeros(int(copy.sum()), dtype=np.uint64)])
 
