@@ -27,21 +27,22 @@ class Records:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the records in order of unit. Records that are gone meanwhile or cannot be read are left out."""
         for name in self._names:
-            record = self._read(self._root / "units" / name)
+            record = self._read(f"{self._root}/units/{name}")
             if record is not None:
                 yield record
 
     def get(self, unit: str) -> dict[str, Any] | None:
         """Return the record of a unit; None if there is none."""
-        return self._read(self._root / "units" / unit[:2] / f"{unit}.json")
+        return self._read(f"{self._root}/units/{unit[:2]}/{unit}.json")
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
+    def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            with open(name, "rb") as source:  # noqa: PTH123 - a Path takes longer than the file
+                record: dict[str, Any] = json.loads(source.read())
         except FileNotFoundError:
             return None
         except ValueError:
-            what = "this commit record is damaged"
+            what, path = "this commit record is damaged", Path(name)
             self.broken[path] = Problem("error", path.relative_to(self._root).as_posix(), what)
             return None
         return record

@@ -24,7 +24,7 @@ from catalogs.corpus.findings import Findings, Records
 from catalogs.corpus.ids import IdSet, id_values
 from catalogs.corpus.latents import latent_problems
 from catalogs.corpus.locks import dead_scratch, only_run, run_at_work
-from catalogs.corpus.schema import INDEX, RECORDINGS
+from catalogs.corpus.schema import SCHEMAS
 from catalogs.corpus.unit_checks import Problem, check_audio, check_seconds, read_file
 from catalogs.corpus.unnamed import sort_unnamed
 from catalogs.files import file_sha256
@@ -36,6 +36,7 @@ _READ = {
     "recordings": ("source_id", "path", "duration_s", "silence_s", "status"),
 }
 """The columns that are read of a unit's tables. The bytes of the others are covered by the hash of the file."""
+_EMPTY = {kind: SCHEMAS[kind].empty_table().select(names) for kind, names in _READ.items()}
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -259,7 +260,7 @@ def _check_unit(root: Path, record: dict[str, Any], hashes: bool, older: set[str
     if faults:
         # A damaged table also makes the comparisons between tables fail, so these are skipped.
         return checked
-    index, recordings = tables.get("index", INDEX.empty_table()), tables.get("recordings", RECORDINGS.empty_table())
+    index, recordings = (tables.get(kind, _EMPTY[kind]) for kind in ("index", "recordings"))
     if index.num_rows != record["segments"]:
         what = f"has {index.num_rows} segments in its index"
         checked.problems.append(Problem("error", f"unit {record['unit_id']}", what))

@@ -84,11 +84,10 @@ def is_redone(aside: Mapping[str, Any], listed: Listings) -> bool:
 
 
 def sort_unnamed(root: Path, records: Iterable[dict[str, Any]], fingerprint: str | None) -> Unnamed:
-    """Sort the files that no record names. records: read three times at most. fingerprint: that of the corpus."""
+    """Sort the files that no record names. records: in order of unit, read three times at most. fingerprint: that of the corpus."""
     result = Unnamed()
-    units = {record["unit_id"] for record in records}
-    aside = aside_records(root)
-    unnamed = _unnamed_by_unit(root, records, result)
+    units, aside = set[str](), aside_records(root)
+    unnamed = _unnamed_by_unit(root, records, units, result)
     wanted = {source for unit in unnamed.keys() & aside.keys() for source in aside[unit]["source_ids"]}
     lost = [unit for unit in unnamed if unit not in units and unit not in aside]
     for unit in lost:
@@ -108,15 +107,17 @@ def sort_unnamed(root: Path, records: Iterable[dict[str, Any]], fingerprint: str
     return result
 
 
-def _unnamed_by_unit(root: Path, records: Iterable[dict[str, Any]], result: Unnamed) -> dict[str, list[Path]]:
-    """Return the files that no record names, by unit. Records come in order of unit, and so do the folders of files."""
+def _unnamed_by_unit(
+    root: Path, records: Iterable[dict[str, Any]], units: set[str], result: Unnamed
+) -> dict[str, list[Path]]:
+    """Return the files that no record names, by unit. Records come in order of unit, and so do the folders of files. Their units
+    are added to `units`."""
     found: dict[str, list[Path]] = defaultdict(list)
-    elsewhere = {
-        file["path"]
-        for record in records
-        for file in record["files"]
-        if file["path"].split("/")[1:-1] != [record["unit_id"][:2]]
-    }
+    elsewhere = set()
+    for record in records:
+        units.add(record["unit_id"])
+        own_folder = f"/{record['unit_id'][:2]}/"
+        elsewhere |= {file["path"] for file in record["files"] if own_folder not in file["path"]}
     folders = {path.name for kind in KINDS for path in (root / kind).glob("*") if path.is_dir()}
     by_folder = groupby(records, key=lambda record: record["unit_id"][:2])
     folder, own = next(by_folder, ("", iter(())))
