@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from catalogs.corpus.latents import StoredLatents, stored_codecs, write_latents
+from catalogs.corpus.reader import Corpus
 from catalogs.corpus.writable import check_writable
 from trainer.codec.files import read_codec
 from trainer.config import TrainError
@@ -62,7 +64,8 @@ def encode_corpus(
 
     codec: a checkpoint folder, a hub id or the output of train-codec. batch_s: seconds of audio, padding included, that a GPU
     encodes at once. Segments that are kept only after thresholds change are encoded by the next pass. A killed pass resumes
-    where it was. Damaged clips are left out and named. Raises TrainError, CheckpointError and CorpusError with one line.
+    where it was. Damaged clips are left out and named. Memory holds some units, and 16 bytes per stored segment. Raises
+    TrainError, CheckpointError and CorpusError with one line.
     """
     started = time.perf_counter()
     check_writable(corpus, "latents")
@@ -78,9 +81,8 @@ def encode_corpus(
         )
     stored = StoredLatents(corpus, form)
     stats = EncodeStats(form.codec)
-    kept = corpora.kept()
-    total = len(kept)
-    for shard, rows in sorted(_by_shard(corpora, kept).items()):
+    total = sum(len(rows) for _, rows in _by_shard(corpora.parts[0]))
+    for shard, rows in _by_shard(corpora.parts[0]):
         todo = [row for row in rows if row["segment_id"] not in stored]
         stats.already += len(rows) - len(todo)
         for part in _parts(todo, _COMMIT_S):
@@ -113,7 +115,7 @@ def _readable(
     for row, patches in group:
         segment = row["segment_id"]
         try:
-            clip = corpora.clip(segment)
+            clip = corpora.clip(segment, (corpora.parts[0], row["shard"], row["row"]))
             check_length(segment, len(clip), patches, patch_samples, corpora.title)
         except SegmentError as error:
             stats.unreadable[segment] = str(error)
@@ -137,11 +139,12 @@ def _read(path_or_id: str | Path) -> tuple[Any, int]:
     return codec, values.get("patch_size", VoxCPM2Config.patch_size)
 
 
-def _by_shard(corpora: Corpora, kept: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    by_shard: dict[str, list[dict[str, Any]]] = {}
-    for segment_id, row in kept.items():
-        by_shard.setdefault(corpora.parts[0].place(segment_id)[0], []).append(row)
-    return by_shard
+def _by_shard(corpus: Corpus) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield (shard, its kept segments with audio: segment_id, duration_s, shard, row), in order of shard."""
+    for table in corpus.kept_parts(("segment_id", "duration_s", "shard", "row")):
+        rows = (row for row in table.to_pylist() if row["row"] is not None)
+        for shard, own in groupby(rows, key=lambda row: row["shard"]):
+            yield shard, list(own)
 
 
 def _parts(rows: list[dict[str, Any]], seconds: float) -> Iterator[list[dict[str, Any]]]:

@@ -17,8 +17,8 @@ from annotators.schema import Attributes, Caption, VoiceDescription
 from annotators.verification.verdicts import Check, Verdict
 from catalogs.corpus.commit import corpus_info, write_in_corpus
 from catalogs.corpus.damage import reading
-from catalogs.corpus.reader import Corpus, annotation_files
-from catalogs.corpus.schema import CHECKS, DESCRIPTIONS, INDEX, fill
+from catalogs.corpus.reader import Corpus
+from catalogs.corpus.schema import CHECKS, DESCRIPTIONS, INDEX, fill, required
 from catalogs.vocabulary.voices import REGISTERS
 
 
@@ -72,14 +72,24 @@ def passes_to_verify(root: str | Path) -> list[str]:
     Raises CorpusError for a folder that is not a corpus, and ValueError if nobody else has described it.
     """
     corpus_info(root)
-    files = annotation_files(root, "descriptions")["descriptions"]
     base = Path(root) / "annotations"
-    found = sorted({path.relative_to(base).parts[0] for path in files} - {"acoustic"})
+    folders = sorted(path for path in base.glob("*") if path.is_dir() and path.name != "acoustic")
+    found = [folder.name for folder in folders if any(map(_holds_descriptions, folder.glob("*/*.parquet")))]
     if not found:
         raise ValueError(
             f"{root} has no descriptions to compare with its measures: run voxmill describe with another annotator than acoustic"
         )
     return found
+
+
+def _holds_descriptions(path: Path) -> bool:
+    import pyarrow.parquet as pq
+
+    # The files of an annotator are in folders named by the first two digits of the unit; `checks` has those of a comparison.
+    if len(path.parent.name) != 2:
+        return False
+    with reading(path):
+        return required("descriptions") <= set(pq.read_schema(path).names)
 
 
 def checks_path(root: Path, annotator: str, unit: str) -> Path:

@@ -133,6 +133,7 @@ def verify_corpus(
     scales, rarity = learn(corpus.kept_parts), _rarity(corpus, annotator)
     stats = VerifyStats(annotator)
     sample: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    sampled = 0
     for first in described_units(corpus, annotator, columns):
         unit: Unit | None = first
         while unit is not None:
@@ -151,7 +152,8 @@ def verify_corpus(
             stats.add(verdict)
             rows.append(verified(row, original, verdict, last.segments[segment].get("text") or ""))
             checks += check_rows(segment, annotator, verdict.checks)
-            _sample(sample, last.segments[segment], original)
+            if sampled < _RETRIEVED:
+                sampled += _sample(sample, last.segments[segment], original)
         write_unit(corpus.path, annotator, last, rows, checks)
     stats.retrieval = retrieval(sample)
     _write_summary(corpus.path, stats, experts)
@@ -251,8 +253,10 @@ def _voice_findings(
     return {finding.attribute: finding for finding in found if finding is not None}
 
 
-def _sample(sample: dict[str, list[tuple[str, str]]], row: Mapping[str, Any], original: VoiceDescription) -> None:
-    """Keep a caption and its transcript for the retrieval test."""
-    if row.get("speaker") and row.get("text") and sum(map(len, sample.values())) < _RETRIEVED:
-        captions = [c.text for c in original.captions if c.language in (row.get("language"), *CAPTION_LANGUAGES)]
-        sample[row["speaker"]].append((" ".join(captions), row["text"]))
+def _sample(sample: dict[str, list[tuple[str, str]]], row: Mapping[str, Any], original: VoiceDescription) -> bool:
+    """Keep a caption and its transcript for the retrieval test. Return False for a clip without a voice or a transcript."""
+    if not row.get("speaker") or not row.get("text"):
+        return False
+    captions = [c.text for c in original.captions if c.language in (row.get("language"), *CAPTION_LANGUAGES)]
+    sample[row["speaker"]].append((" ".join(captions), row["text"]))
+    return True

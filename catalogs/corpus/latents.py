@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from catalogs.corpus.commit import read_records, write_in_corpus
+from catalogs.corpus.commit import CorpusError, read_records, write_in_corpus
 from catalogs.corpus.damage import reading
-from catalogs.corpus.reader import replaced_segments
+from catalogs.corpus.ids import id_values
+from catalogs.corpus.reader import read_rows, replaced_segments
+from catalogs.corpus.schema import INDEX
 from catalogs.corpus.shards import BATCH_ROWS
+from catalogs.files import file_sha256
 
 _OPEN_FILES = 256
 #: `latents`: bfloat16 bits, little endian, row-major `[patches, patch_size, feat_dim]`; `patches` counts the padded last patch.
@@ -97,14 +101,14 @@ def stored_codecs(root: str | Path) -> list[str]:
 
 
 class StoredLatents:
-    """The latents of one form in a corpus that match the present segments. Cheap to open and safe to pickle. Files made later are
-    not included.
+    """The latents of one form in a corpus that match the present segments: 16 bytes of memory per segment. Safe to pickle. Files
+    made later are not included.
     """
 
     def __init__(self, root: str | Path, form: LatentForm) -> None:
         """Raises ValueError, in one line, for a file of another form under this codec's name or one that cannot be read."""
         self.root, self.form = Path(root), form
-        self._places: dict[str, tuple[int, int]] = {}
+        found = [np.zeros((3, 0), dtype=np.uint64)]
         records = {record["unit_id"]: record for record in read_records(root)}
         # Latents of units that were processed again as a whole are not opened.
         self._files = [path for path in latent_files(root, form.codec) if _unit(path) in records]
@@ -119,22 +123,34 @@ class StoredLatents:
             if not _is_of(table, record):
                 continue
             replaced = replaced_segments(self.root, record)
-            for row, segment in enumerate(table.column("segment_id").to_pylist()):
-                if segment not in replaced:
-                    self._places.setdefault(segment, (number, row))
+            ids = table.column("segment_id").to_pylist()
+            rows = np.flatnonzero([segment not in replaced for segment in ids]).astype(np.uint64)
+            found.append(np.stack([id_values(ids)[rows], np.full(len(rows), number, dtype=np.uint64), rows]))
+        places = np.concatenate(found, axis=1)
+        # Of several files, the first counts.
+        self._ids, first = np.unique(places[0], return_index=True)
+        self._rows = places[1:, first].astype(np.uint32)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tables": OrderedDict()}
 
     def __contains__(self, segment_id: str) -> bool:
-        return segment_id in self._places
+        return self._place(segment_id) is not None
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._ids)
+
+    def _place(self, segment_id: str) -> tuple[int, int] | None:
+        """Return (number of the file, row) of a segment's latents; None if there are none."""
+        (value,) = id_values([segment_id])
+        place = int(np.searchsorted(self._ids, value))
+        if place == len(self._ids) or self._ids[place] != value:
+            return None
+        return int(self._rows[0, place]), int(self._rows[1, place])
 
     def get(self, segment_id: str) -> np.ndarray | None:
         """Return the bfloat16 bits of a segment's latents, `[A, P, D] uint16`, as a view of the map; None if there are none."""
-        place = self._places.get(segment_id)
+        place = self._place(segment_id)
         if place is None:
             return None
         number, row = place
@@ -149,12 +165,16 @@ class StoredLatents:
 
 
 def latent_problems(
-    root: Path, segments: Collection[str], records: Mapping[str, Mapping[str, Any] | None], hashes: bool = True
+    root: Path,
+    record_of: Callable[[str], dict[str, Any] | None],
+    is_replaced: Callable[[dict[str, Any]], bool],
+    unknown: Callable[[Sequence[str]], int],
+    hashes: bool = True,
 ) -> Iterator[tuple[str, str, str]]:
     """Yield (severity, path, fault) for the files under latents/ that have one.
 
-    segments: ids of all committed segments. records: records of all committed units by unit id, None for a unit that was
-    processed again as a whole.
+    record_of: returns the record of a unit. is_replaced: whether readers do not use a unit. unknown: returns how many of the
+    segments are in no committed unit; it is asked for those that are not in the unit of their file.
     """
     for path in sorted((root / "latents").rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -164,7 +184,7 @@ def latent_problems(
             yield "notice", name, "is not a file of latents; it may be removed"
             continue
         again = "remove it and run voxmill encode again: nothing else is lost"
-        if hashes and hashlib.sha256(path.read_bytes()).hexdigest()[:8] != path.name.split(".")[-2]:
+        if hashes and file_sha256(path)[:8] != path.name.split(".")[-2]:
             yield "error", name, f"has changed since it was written; {again}"
             continue
         try:
@@ -175,17 +195,35 @@ def latent_problems(
             continue
         if form.codec != path.parent.parent.name:
             yield "error", name, f"holds latents of codec {form.codec}; {again}"
-        lengths = zip(table.column("patches").to_pylist(), table.column("latents"), strict=True)
-        if any(value.as_buffer().size != patches * form.patch_bytes for patches, value in lengths):
+        if not _are_whole(table, form):
             yield "error", name, f"has latents of another length than it says; {again}"
-        unit = _unit(path)
-        record = records.get(unit)
-        if unit in records and (record is None or not _is_of(table, record)):
+        record = record_of(_unit(path))
+        if record is not None and (is_replaced(record) or not _is_of(table, record)):
             yield "notice", name, "is of segments that were processed again: nothing reads it; it may be removed"
             continue
-        strange = sum(segment not in segments for segment in table.column("segment_id").to_pylist())
-        if strange:
-            yield "notice", name, f"{strange} of its segments are in no unit of this corpus; it may be removed"
+        own = _segments_of(root, record)
+        strange = [segment for segment in table.column("segment_id").to_pylist() if segment not in own]
+        if strange and (count := unknown(strange)):
+            yield "notice", name, f"{count} of its segments are in no unit of this corpus; it may be removed"
+
+
+def _are_whole(table: pa.Table, form: LatentForm) -> bool:
+    """Return True if the latents of every segment are as long as its patches say."""
+    import pyarrow.compute as pc
+
+    lengths = pc.multiply(table.column("patches").cast(pa.int64()), form.patch_bytes)
+    return bool(
+        pc.all(pc.equal(pc.binary_length(table.column("latents")).cast(pa.int64()), lengths)).as_py() in (True, None)
+    )
+
+
+def _segments_of(root: Path, record: Mapping[str, Any] | None) -> set[str]:
+    """Return the ids in the index of a unit; none if it cannot be read."""
+    files = [file["path"] for file in (record or {"files": ()})["files"] if file["kind"] == "index"]
+    with suppress(CorpusError):
+        tables = [read_rows(root / name, pa.schema([INDEX.field("segment_id")])) for name in files]
+        return {segment for table in tables for segment in table.column(0).to_pylist()}
+    return set()
 
 
 def _unit(path: Path) -> str:

@@ -24,7 +24,7 @@ from catalogs.corpus.ids import other_channel_id, source_id
 from catalogs.corpus.locks import dead_scratch, own_scratch
 from catalogs.corpus.schema import INDEX, SCHEMA_VERSION
 from catalogs.corpus.unit_checks import Problem, read_file
-from catalogs.corpus.unnamed import aside_folder, aside_records, is_redone
+from catalogs.corpus.unnamed import aside_folder, aside_records, is_redone, listings
 from catalogs.files import file_sha256
 from catalogs.settings import SettingsError, read_yaml
 
@@ -38,14 +38,14 @@ def mend(root: Path, found: Findings) -> list[Problem]:
         drop_compaction(root)
     done = list(found.problems) + found.unnamed.notices
     lost = {record["unit_id"]: record for record in found.unnamed.lost}
-    for path, problem in found.broken_records.items():
+    for path, problem in found.records.broken.items():
         done.append(_broken_record(root, path, problem, path.stem in lost))
     for record in lost.values():
         commit_record(root, record)
         done.append(Problem("repaired", f"unit {record['unit_id']}", "its commit record was rebuilt from its files"))
-    records = {record["unit_id"]: record for record in found.records}
     for unit, faults in found.damaged.items():
-        done += _mend_unit(root, records[unit], faults, [*records.values()])
+        if (damaged := found.records.get(unit)) is not None:
+            done += _mend_unit(root, damaged, faults)
     for problem in found.companions:
         _set_aside(root, root / problem.path)
         done.append(Problem("repaired", problem.path, f"{problem.what}; moved to damaged/, its command makes it again"))
@@ -98,9 +98,7 @@ def _broken_record(root: Path, path: Path, problem: Problem, rebuilt: bool) -> P
     return Problem("repaired", problem.path, f"{problem.what}; it was moved to damaged/")
 
 
-def _mend_unit(
-    root: Path, record: dict[str, Any], faults: list[Problem], records: list[dict[str, Any]]
-) -> list[Problem]:
+def _mend_unit(root: Path, record: dict[str, Any], faults: list[Problem]) -> list[Problem]:
     if record["fingerprint"] != (corpus_info(root).get("fingerprint") or record["fingerprint"]):
         return [
             Problem("notice", p.path, f"{p.what}; of settings that --redo has replaced: nothing reads it")
@@ -214,11 +212,13 @@ def _set_aside(root: Path, path: Path) -> None:
 
 
 def _remove_doubles(root: Path, found: Findings) -> list[Problem]:
-    # Records that this repair has just set aside do not count.
-    records = [record for record in found.records if record_path(root, record["unit_id"]).is_file()]
-    for unit, record in aside_records(root).items():
-        if is_redone(record, records):
-            (aside_folder(root) / "units" / f"{unit}.json").unlink()
+    aside = aside_records(root)
+    if aside:
+        # Records that this repair has just set aside are gone, and do not count.
+        listed = listings(found.records, {source for record in aside.values() for source in record["source_ids"]})
+        for unit, record in aside.items():
+            if is_redone(record, listed):
+                (aside_folder(root) / "units" / f"{unit}.json").unlink()
     removed = [str(path.relative_to(root)) for path in (*found.unnamed.doubles, *dead_scratch(root / "tmp"))]
     for path in found.unnamed.doubles:
         path.unlink()

@@ -129,6 +129,12 @@ class Shard:
         batch, offset = self._locate(row)
         return batch.column(name)[offset].as_py() if name in batch.schema.names or name not in SEGMENTS.names else None
 
+    def values(self, row: int, name: str) -> np.ndarray | None:
+        """Return a list of numbers of one row, `[N]`; None if it is null or the shard was written before the column was added."""
+        batch, offset = self._locate(row)
+        found = batch.column(name)[offset].values if name in batch.schema.names else None
+        return None if found is None else found.to_numpy(zero_copy_only=False)
+
     def audio_buffer(self, row: int) -> pa.Buffer:
         """Return the encoded (FLAC) bytes of one row, as a view of the map without a copy."""
         batch, offset = self._locate(row)

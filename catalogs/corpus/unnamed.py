@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, SCHEMA_VERSION, SCH
 from catalogs.corpus.unit_checks import KINDS, Problem, check_audio, check_seconds, read_file
 from catalogs.files import file_sha256
 
+Listings = dict[str, set[tuple[str, int]]]
 _NAME = re.compile(r"([0-9a-f]+)\.([0-9a-f]{8})\.(arrow|parquet)")
 
 
@@ -66,43 +68,75 @@ def aside_records(root: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def is_redone(aside: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> bool:
+def listings(records: Iterable[Mapping[str, Any]], wanted: Collection[str]) -> Listings:
+    """Return (fingerprint, generation) of the records that list each of the wanted sources."""
+    found: Listings = {}
+    for record in records if wanted else ():
+        for source in record["source_ids"]:
+            if source in wanted:
+                found.setdefault(source, set()).add((record["fingerprint"], record.get("generation") or 0))
+    return found
+
+
+def is_redone(aside: Mapping[str, Any], listed: Listings) -> bool:
     """Return True if records list all sources of a unit that was set aside."""
-    return set(aside["source_ids"]) <= {source for record in records for source in record["source_ids"]}
+    return listed.keys() >= set(aside["source_ids"])
 
 
-def sort_unnamed(root: Path, records: Sequence[dict[str, Any]], fingerprint: str | None) -> Unnamed:
-    """Sort the files that no record names. `fingerprint`: that of the corpus."""
+def sort_unnamed(root: Path, records: Iterable[dict[str, Any]], fingerprint: str | None) -> Unnamed:
+    """Sort the files that no record names. records: in order of unit, read three times at most. fingerprint: that of the corpus."""
     result = Unnamed()
-    named = {file["path"] for record in records for file in record["files"]}
-    units = {record["unit_id"] for record in records}
-    aside = aside_records(root)
-    for unit, paths in _unnamed_by_unit(root, named, result).items():
+    units, aside = set[str](), aside_records(root)
+    unnamed = _unnamed_by_unit(root, records, units, result)
+    wanted = {source for unit in unnamed.keys() & aside.keys() for source in aside[unit]["source_ids"]}
+    lost = [unit for unit in unnamed if unit not in units and unit not in aside]
+    for unit in lost:
+        wanted |= _group(root, unit, unnamed[unit]).sources
+    listed = listings(records, wanted)
+    for unit, paths in unnamed.items():
         if unit in units:
             result.doubles += paths
         elif unit in aside:
-            if is_redone(aside[unit], records):
+            if is_redone(aside[unit], listed):
                 result.doubles += paths
             else:
                 what = "its record was set aside by a repair; the same prepare command processes its sources again"
                 result.notices.append(Problem("notice", f"unit {unit}", what))
         else:
-            _sort_group(root, _group(root, unit, paths), paths, records, fingerprint, result)
+            _sort_group(root, _group(root, unit, paths), paths, listed, fingerprint, result)
     return result
 
 
-def _unnamed_by_unit(root: Path, named: set[str], result: Unnamed) -> dict[str, list[Path]]:
+def _unnamed_by_unit(
+    root: Path, records: Iterable[dict[str, Any]], units: set[str], result: Unnamed
+) -> dict[str, list[Path]]:
+    """Return the files that no record names, by unit. Records come in order of unit, and so do the folders of files. Their units
+    are added to `units`."""
     found: dict[str, list[Path]] = defaultdict(list)
-    for kind in KINDS:
-        for path in sorted((root / kind).glob("*/*")):
-            relative = path.relative_to(root).as_posix()
-            if not path.is_file() or relative in named or relative.startswith("quarantine/now/"):
-                continue
-            match = _NAME.fullmatch(path.name)
-            if match:
-                found[match.group(1)].append(path)
-            else:
-                result.notices.append(Problem("notice", relative, "is not a file of a corpus; move it elsewhere"))
+    elsewhere = set()
+    for record in records:
+        units.add(record["unit_id"])
+        own_folder = f"/{record['unit_id'][:2]}/"
+        elsewhere |= {file["path"] for file in record["files"] if own_folder not in file["path"]}
+    folders = {path.name for kind in KINDS for path in (root / kind).glob("*") if path.is_dir()}
+    by_folder = groupby(records, key=lambda record: record["unit_id"][:2])
+    folder, own = next(by_folder, ("", iter(())))
+    for name in sorted(folders):
+        while folder < name and (folder or own):
+            folder, own = next(by_folder, ("\uffff", iter(())))
+        named = {file["path"] for record in own for file in record["files"]} if folder == name else set()
+        for kind in KINDS:
+            for path in sorted((root / kind / name).glob("*")):
+                relative = path.relative_to(root).as_posix()
+                if not path.is_file() or relative in named or relative in elsewhere:
+                    continue
+                if relative.startswith("quarantine/now/"):
+                    continue
+                match = _NAME.fullmatch(path.name)
+                if match:
+                    found[match.group(1)].append(path)
+                else:
+                    result.notices.append(Problem("notice", relative, "is not a file of a corpus; move it elsewhere"))
     return found
 
 
@@ -127,14 +161,17 @@ def _sort_group(
     root: Path,
     group: _Group,
     paths: list[Path],
-    records: Sequence[dict[str, Any]],
+    listed: Listings,
     fingerprint: str | None,
     result: Unnamed,
 ) -> None:
     own = group.about.get("fingerprint", fingerprint)
     generation = group.about.get("generation") or 0
-    listed = [r for r in records if r["fingerprint"] == own and (r.get("generation") or 0) >= generation]
-    committed = group.sources & {source for record in listed for source in record["source_ids"]}
+    committed = {
+        source
+        for source in group.sources
+        if any(made == own and attempt >= generation for made, attempt in listed.get(source, ()))
+    }
     if group.sources and committed == group.sources:
         result.doubles += paths
         return

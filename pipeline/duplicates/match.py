@@ -11,14 +11,17 @@ from pipeline.duplicates.audio_print import SILENT
 
 _STEP = 4
 """Words between the three that make a key: 128 ms, so that their bits are nearly independent."""
-_NEAR = 4
+NEAR = 4
 """Each entry of a bucket is compared with the four after it: linear in the number of copies, and groups are transitive."""
-_AROUND = 16
+FENCE = 16
+"""Silent words between two fingerprints: neither a key nor a comparison reaches from one into the next."""
 _CHANCE = 0.25
-"""Words around two equal keys that are compared at once, and the share of their bits that may differ."""
-_VOTES, _FEW_WORDS = 2, 4_000_000
-"""Equal keys at one offset that make a candidate. One is enough in up to `_FEW_WORDS` words (36 hours of speech), because few
+"""Share of the bits that may differ in the words around two equal keys, which are compared at once."""
+VOTES, FEW_WORDS = 2, 4_000_000
+"""Equal keys at one offset that make a candidate. One is enough in up to `FEW_WORDS` words (36 hours of speech), because few
 agree by chance. It finds clips below a second."""
+KEY_BIT = 24
+"""The lowest bit of a key in the values of `print_keys`."""
 _PASS_WORDS = 30_000_000
 """Words (270 hours of speech) whose keys are sorted at once; more are done key range by key range."""
 _BLOCK = 1 << 18
@@ -114,25 +117,48 @@ def limit(words: int) -> float:
 
 def _candidates(prints: Sequence[np.ndarray]) -> Iterator[tuple[int, int, int]]:
     """Yield (first, second, offset) that keys vote for."""
-    fence = np.zeros(_AROUND, dtype=np.uint16)
+    fence = np.zeros(FENCE, dtype=np.uint16)
     words = np.concatenate([part for own in prints for part in (fence, own)] + [fence])
-    starts = np.cumsum([_AROUND, *(len(own) + _AROUND for own in prints)])[:-1]
-    # Fences are silence: no key and no comparison reaches from one fingerprint into the next.
-    three = [words[i * _STEP : len(words) - (2 - i) * _STEP] for i in range(3)]
-    heard = np.flatnonzero((three[0] != SILENT) & (three[1] != SILENT) & (three[2] != SILENT))
+    starts = np.cumsum([FENCE, *(len(own) + FENCE for own in prints)])[:-1]
+    heard, three = _heard(words)
     passes = max(1, -(-len(heard) // _PASS_WORDS))
     for part in range(passes):
-        place, key = _keys([word[heard] for word in three], heard, part, passes)
-        yield from _votes(words, key, place, starts, 1 if len(heard) <= _FEW_WORDS else _VOTES)
+        place, key = _keys(three, heard, part, passes)
+        yield from _votes(words, key, place, starts, 1 if len(heard) <= FEW_WORDS else VOTES)
+
+
+def print_keys(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (keys uint64 `[2 n]`, places int64 `[2 n]`) of fingerprints with fences between them.
+
+    The upper bits, from `KEY_BIT`, are those of `_keys`. The 24 bits below are the other bytes of the three words: the closer
+    two places are, the more of these agree.
+    """
+    heard, three = _heard(words)
+    low, high = (part.astype(np.uint64) for part in _bytes_of(three))
+    second = high | np.uint64(1 << 24)
+    keys = np.concatenate([low << np.uint64(KEY_BIT) | high, second << np.uint64(KEY_BIT) | low])
+    return keys, np.concatenate([heard, heard])
+
+
+def _heard(words: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return (places at which a key begins, the three words of each)."""
+    three = [words[i * _STEP : max(0, len(words) - (2 - i) * _STEP)] for i in range(3)]
+    heard = np.flatnonzero((three[0] != SILENT) & (three[1] != SILENT) & (three[2] != SILENT))
+    return heard, [word[heard] for word in three]
+
+
+def _bytes_of(three: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (low bytes, high bytes) of three words, uint32."""
+    wide = [word.astype(np.uint32) for word in three]
+    low = (wide[0] & 0xFF) | (wide[1] & 0xFF) << 8 | (wide[2] & 0xFF) << 16
+    return low, (wide[0] >> 8) | (wide[1] >> 8) << 8 | (wide[2] >> 8) << 16
 
 
 def _keys(three: list[np.ndarray], place: np.ndarray, part: int, passes: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (places int64, keys uint32). Keys are the low bytes of three words, and their high bytes; noise and narrow
     bands damage the two independently. Bit 24 tells them apart. Each of several passes takes one range of keys."""
-    wide = [word.astype(np.uint32) for word in three]
-    low = (wide[0] & 0xFF) | (wide[1] & 0xFF) << 8 | (wide[2] & 0xFF) << 16
-    high = (wide[0] >> 8) | (wide[1] >> 8) << 8 | (wide[2] >> 8) << 16 | np.uint32(1 << 24)
-    key, place = np.concatenate([low, high]), np.concatenate([place, place])
+    low, high = _bytes_of(three)
+    key, place = np.concatenate([low, high | np.uint32(1 << 24)]), np.concatenate([place, place])
     if passes > 1:
         mine = key % passes == part
         key, place = key[mine], place[mine]
@@ -147,9 +173,9 @@ def _votes(
     # it.
     owner = np.searchsorted(starts, place, side="right") - 1
     found = []
-    for step in range(1, _NEAR + 1):
+    for step in range(1, NEAR + 1):
         hit = np.flatnonzero((key[step:] == key[:-step]) & (owner[step:] != owner[:-step]))
-        hit = hit[_alike(words, place[hit], place[hit + step])]
+        hit = hit[alike(words, place[hit], place[hit + step])]
         first, second = owner[hit], owner[hit + step]
         offset = (place[hit] - starts[first]) - (place[hit + step] - starts[second])
         found.append(np.stack([first, second, offset]))
@@ -165,10 +191,10 @@ def _votes(
         yield int(first), int(second), int(offset)
 
 
-def _alike(words: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+def alike(words: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """Return bool [N]: True if the words around two places agree better than those around equal keys do by chance."""
     passed = np.zeros(len(one), dtype=bool)
-    near = np.arange(-_AROUND // 2, _AROUND // 2 + 2 * _STEP)
+    near = np.arange(-FENCE // 2, FENCE // 2 + 2 * _STEP)
     for start in range(0, len(one), _BLOCK):
         part = slice(start, start + _BLOCK)
         a, b = words[one[part, None] + near], words[two[part, None] + near]

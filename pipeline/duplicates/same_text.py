@@ -1,13 +1,8 @@
-"""Repetitions of the same words by the same voice: links of segments by their text and their voiceprints."""
+"""Repetitions of the same words by the same voice, by the text and the voiceprints."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-
 import numpy as np
-
-from pipeline.duplicates.groups import Link
 
 _LETTERS = 12
 """Minimum number of letters (of an alphabet) for a repeated text to count; "yes, of course" has fewer."""
@@ -18,38 +13,35 @@ _WIDE = ((0x2E80, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF
 
 def text_key(text: str | None) -> str | None:
     """Return a text without case, spaces and punctuation; None if it is too short for a repetition to mean anything."""
-    letters = "".join(c for c in (text or "").casefold() if c.isalnum())
+    letters = "".join(filter(str.isalnum, (text or "").casefold()))
+    if len(letters) >= _LETTERS:
+        return letters
     weight = sum(_LETTERS / _SIGNS if any(low <= ord(c) <= high for low, high in _WIDE) else 1.0 for c in letters)
     return letters if weight >= _LETTERS else None
 
 
-def same_text_links(
-    texts: Sequence[str | None], voice: Callable[[list[int]], list[np.ndarray | None]], threshold: float
-) -> list[Link]:
-    """Return links between segments of one text whose voiceprints have a cosine of `threshold` or more.
+class VoiceGroups:
+    """The voices that have said one text: each segment is compared with the first one of every voice found so far."""
 
-    `voice` returns the unit-length voiceprints of segments (by position); it is called only for texts that occur more than
-    once. Each segment is compared with the first one of every voice found so far for its text.
-    """
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, text in enumerate(texts):
-        if (key := text_key(text)) is not None:
-            places[key].append(place)
-    links = []
-    for found in places.values():
-        if len(found) < 2:
-            continue
-        firsts: list[int] = []
-        prints: list[np.ndarray] = []
-        for place, own in zip(found, voice(found), strict=True):
-            if own is None:
-                continue
-            if prints:
-                cosine = np.stack(prints) @ own
-                best = int(cosine.argmax())
-                if cosine[best] >= threshold:
-                    links.append(Link(firsts[best], place, "same_text"))
-                    continue
-            firsts.append(place)
-            prints.append(own)
-    return links
+    def __init__(self, threshold: float) -> None:
+        """threshold: minimum cosine of two voiceprints of one voice."""
+        self._threshold = threshold
+        self._firsts: list[int] = []
+        self._prints = np.zeros((0, 0), dtype=np.float32)
+
+    def first_of(self, segment: int, own: np.ndarray) -> int | None:
+        """Return the first segment of the voice of `own`, a voiceprint of unit length; None if `segment` is the first."""
+        count = len(self._firsts)
+        if count:
+            cosine = self._prints[:count] @ own
+            best = int(cosine.argmax())
+            if cosine[best] >= self._threshold:
+                return self._firsts[best]
+        if count == len(self._prints):
+            wider = np.zeros((max(4, 2 * count), len(own)), dtype=np.float32)
+            if count:
+                wider[:count] = self._prints
+            self._prints = wider
+        self._prints[count] = own
+        self._firsts.append(segment)
+        return None

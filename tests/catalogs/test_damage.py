@@ -77,7 +77,7 @@ def _every_clip(root: Path) -> None:
 
 
 def _mark_again(root: Path) -> None:
-    duplicates_path(root).unlink(missing_ok=True)
+    shutil.rmtree(duplicates_path(root).parent, ignore_errors=True)
     mark_duplicates(root, 0.7)
 
 
@@ -110,7 +110,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "read_audio": _every_clip,
 }
 MET_BY = {
-    "index": ("query", "catalog", "report", "describe", "duplicates", "index", "read_audio"),
+    "index": ("query", "catalog", "report", "describe", "index", "read_audio"),
     "recordings": ("recordings", "catalog", "report"),
     "references": ("references", "catalog", "report"),
     "segments": ("report", "listen", "duplicates", "read_audio"),

@@ -66,9 +66,9 @@ def test_many_words_ask_for_two_votes(monkeypatch: pytest.MonkeyPatch) -> None:
     one_vote = flipped(flipped(flipped(own, [1], 0), [5], 15), [8], 15)
     two_votes = flipped(flipped(own, [1], 0), [5], 15)
     # Four keys' places, of three words each, are heard in the two prints: that is the number which is compared.
-    monkeypatch.setattr(match, "_FEW_WORDS", 4)
+    monkeypatch.setattr(match, "FEW_WORDS", 4)
     assert found([own, one_vote]) == [(0, 1, 0)] and found([own, two_votes]) == [(0, 1, 0)]
-    monkeypatch.setattr(match, "_FEW_WORDS", 3)
+    monkeypatch.setattr(match, "FEW_WORDS", 3)
     assert found([own, one_vote]) == [] and found([own, two_votes]) == [(0, 1, 0)]
 
 

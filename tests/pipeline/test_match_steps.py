@@ -62,7 +62,7 @@ def test_candidates_are_those_of_a_plain_search(seed: int, monkeypatch: pytest.M
     prints = alphabet_prints(seed)
     wanted = plain_candidates(prints, 1)
     assert list(match._candidates(prints)) == wanted and len(wanted) > 20
-    monkeypatch.setattr(match, "_FEW_WORDS", 10)
+    monkeypatch.setattr(match, "FEW_WORDS", 10)
     two = plain_candidates(prints, 2)
     assert list(match._candidates(prints)) == two and 5 < len(two) < len(wanted)
 
@@ -132,7 +132,7 @@ def test_surroundings_are_eight_words_before_and_fifteen_after(block: int, monke
         two[12 : 12 + silent] = SILENT
         line = np.concatenate([one, two])
         at = np.array([19, 20, 21])
-        return match._alike(line, at, at + 50).tolist()
+        return match.alike(line, at, at + 50).tolist()
 
     assert passes([]) == [True] * 3
     # 96 bits are a quarter of 24 words. The places see the words 11 to 34, 12 to 35 and 13 to 36.

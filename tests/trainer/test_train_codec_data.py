@@ -86,9 +86,9 @@ def test_all_clips_are_drawn_and_few_are_held(speech: Path) -> None:
     read: set[str] = set()
     native = corpora.native_clip
 
-    def native_clip(segment_id: str) -> tuple[np.ndarray, int]:
+    def native_clip(segment_id: str, place: tuple[Corpus, str, int] | None = None) -> tuple[np.ndarray, int]:
         read.add(segment_id)
-        return native(segment_id)
+        return native(segment_id, place)
 
     corpora.native_clip = native_clip  # type: ignore[method-assign]
     most = 0

@@ -138,7 +138,7 @@ def test_training_reads_them_instead_of_the_audio(
     def no_audio(segment_id: str) -> np.ndarray:
         raise AssertionError("the audio was read")
 
-    corpora.clip = no_audio  # type: ignore[method-assign]
+    corpora.clip = no_audio  # type: ignore[method-assign, assignment]
     segment, row = next(iter(corpora.kept().items()))
     assert len(latents.get(segment, patches_of(row["duration_s"], config)))
 
