@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +13,13 @@ from ray.exceptions import (
     NodeDiedError,
     OutOfMemoryError,
     RayActorError,
+    RayTaskError,
     WorkerCrashedError,
 )
 
 from catalogs.corpus.commit import UnitContent
-from catalogs.files import one_line
-from pipeline.engine.api import Outcome, Output, SessionDone
+from catalogs.files import is_full_disk, one_line
+from pipeline.engine.api import DiskFullError, Outcome, Output, SessionDone
 from pipeline.engine.worker import Worker
 from pipeline.records import Session
 
@@ -56,6 +58,12 @@ class StageActor:
         """Write a unit's files from references to its sessions' contents, one in memory at a time; return its record."""
         assert self._output is not None
         return self._output.write(unit, (ray.get(content) for content in contents))
+
+
+def raised(error: RayTaskError) -> Exception:
+    """Return the exception that a worker raised; DiskFullError if it had no space left on a disk."""
+    cause = error.cause if isinstance(error.cause, Exception) else error
+    return DiskFullError(errno.ENOSPC, "no space left on the disk") if is_full_disk(cause) else cause
 
 
 def why(error: BaseException) -> str:

@@ -22,7 +22,6 @@ from ray.exceptions import NodeDiedError, ObjectLostError, OutOfDiskError, RaySy
 
 from catalogs.corpus.attempts import Cause
 from catalogs.corpus.commit import UnitContent
-from catalogs.files import is_full_disk
 from pipeline.engine.api import (
     ContentLost,
     DiskFullError,
@@ -38,7 +37,7 @@ from pipeline.engine.api import (
 from pipeline.engine.heartbeat import mark_path, mark_time, read_mark
 from pipeline.engine.in_flight import Call, InFlight, PooledActor, Write
 from pipeline.engine.pools import fit_promises, size_pools
-from pipeline.engine.ray_actor import DEATHS, StageActor, why
+from pipeline.engine.ray_actor import DEATHS, StageActor, raised, why
 from pipeline.engine.ray_node import join_ray, node_answers
 from pipeline.engine.strikes import ALONE_AFTER, Strikes
 from pipeline.engine.worker import StageGroup, quarantine_session
@@ -54,10 +53,9 @@ _LOADS = 4
 _LOAD_S = 600.0
 _ROOM_AFTER_S = 60.0
 _LISTEN_S = 0.5
-"""Seconds between two looks at the heartbeats. Each look costs a call of the file system per session, so it must not follow
-the number of events."""
+"""Seconds between two looks at the heartbeats: each costs a call of the file system per session."""
 _LISTEN_SHARE = 0.05
-"""Largest share of the driver's time for that, for file systems that are slow to answer."""
+"""Maximum share of the driver's time for that, if the file system is slow."""
 _WRITES = 4
 """Maximum number of actors that may die while they write one unit."""
 
@@ -146,8 +144,7 @@ class RayEngine:
             self._look_after_starts()
 
     def _keeps_up(self) -> bool:
-        """Return True unless more units wait to be written than the actors of the last group write at once. Their audio fills
-        the object store."""
+        """Return True unless many units wait to be written: their audio fills the object store."""
         return len(self._to_write) + len(self._writes) <= 2 * self._groups[-1].actors
 
     def _ready(self) -> list[Any]:
@@ -181,8 +178,7 @@ class RayEngine:
         return [*events, done]
 
     def _written(self, ref: Any, write: Write) -> list[Event]:
-        """Take the result of a write. If its actor has died, another one writes; if content is lost, its sessions start over.
-        The file system's errors stop the run, as they do in the driver."""
+        """Take the result of a write. If its actor has died, another one writes; if content is lost, its sessions start over."""
         assert write.member is not None
         try:
             record = ray.get(ref)
@@ -190,10 +186,8 @@ class RayEngine:
             self._replace(write.member)
             write.deaths += 1
             if write.deaths > _WRITES:
-                raise EngineError(
-                    f"{write.deaths} workers died while they wrote unit {write.unit.unit_id} ({why(error)}); "
-                    "run the same command to resume"
-                ) from None
+                unit = f"{write.deaths} workers died while they wrote unit {write.unit.unit_id}"
+                raise EngineError(f"{unit} ({why(error)}); run the same command to resume") from None
             self._to_write.append(write)
             return []
         except ObjectLostError:
@@ -204,10 +198,7 @@ class RayEngine:
             self._traveling += len(write.done)
             return [ContentLost(tuple(write.unit.sessions))]
         except RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, Exception) else error
-            if is_full_disk(cause):
-                raise DiskFullError(errno.ENOSPC, "no space left on the disk") from None
-            raise cause from None
+            raise raised(error) from None
         self._idle[-1].append(write.member)
         return [UnitWritten(record)]
 
@@ -264,7 +255,7 @@ class RayEngine:
             self._died(call, error)
             return None
         except RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, Exception) else error
+            cause = raised(error)
             if isinstance(cause, DiskFullError | StopRunError | OutOfDiskError):
                 raise cause from None
             # An error outside a worker's own handlers (an unpicklable session, ...) would occur again.
@@ -364,8 +355,7 @@ class RayEngine:
             self._idle[index].append(member)
 
     def _listen(self) -> list[ItemStarted]:
-        """Return the latest heartbeats of the sessions being processed, and kill workers that hang; nothing if it is too soon
-        for another look."""
+        """Return the latest heartbeats of the sessions being processed, if it is time for a look; kill workers that hang."""
         now = time.monotonic()
         if now < self._listen_at:
             return []
@@ -383,8 +373,7 @@ class RayEngine:
                 del self._calls[status]
                 self._strike(call, f"no answer within {limit:.0f} s")
                 self._queue(call.travel)
-        took = time.monotonic() - now
-        self._listen_at = now + max(_LISTEN_S, took / _LISTEN_SHARE)
+        self._listen_at = now + max(_LISTEN_S, (time.monotonic() - now) / _LISTEN_SHARE)
         return found
 
     def _look_after_starts(self) -> None:
