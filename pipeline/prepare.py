@@ -188,7 +188,7 @@ def _run(
     planned_s = {session.session_id: session.seconds for unit in units for session in unit.sessions}
     progress = Progress(len(planned_s), sum(planned_s.values()), costs=_costs(config))
     breaker = Breaker()
-    commits = Commits(root, units, failing_versions(config), summary, history, breaker, engine.write)
+    commits = Commits(root, units, failing_versions(config), summary, history, breaker, engine.write, scratch)
     told: set[str] = set()
     try:
         for event in _events(engine, waiting, commits):
@@ -212,6 +212,7 @@ def _run(
                         progress.session_lost(**_seconds(gone), planned_s=planned_s[gone.session.session_id])
     finally:
         engine.close()
+        commits.close()
         summary.process_s = time.perf_counter() - started
         summary.cores = len(os.sched_getaffinity(0))
         summary.stage_s, summary.stage_audio_s = progress.stage_busy_s, progress.stage_audio_s

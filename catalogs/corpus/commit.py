@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -212,17 +213,20 @@ def write_unit_files(root: str | Path, unit: UnitContent, parts: Iterable[UnitPa
         return _write_files(root, unit, parts, attempt)
 
 
-def link_unit(root: str | Path, record: Mapping[str, Any]) -> dict[str, Any]:
+def link_unit(root: str | Path, record: Mapping[str, Any], drafts: Path | None = None) -> dict[str, Any]:
     """Commit a unit whose files `write_unit_files` has written, maybe on another machine. Return the record that counts.
 
-    The first record wins: if there is one, the files that only `record` names are removed. Raises OSError, with nothing visible.
+    `drafts`: a folder of the caller alone below the corpus' tmp/. Default: a new one. The first record wins: if there is one, the
+    files that only `record` names are removed. Raises OSError, with nothing visible.
     """
     root = Path(root)
     final = record_path(root, record["unit_id"])
     # The time of the commit is this process's: a run compares it with its own start, and another machine's clock may differ.
     record = {**record, "at": _now()}
-    with own_scratch(root / "tmp") as attempt:
-        winner = _link_record(_write_record(attempt, record), final)
+    with own_scratch(root / "tmp") if drafts is None else nullcontext(drafts) as attempt:
+        draft = _write_record(attempt, record)
+        winner = _link_record(draft, final)
+        draft.unlink(missing_ok=True)
     if winner is None:
         return record
     kept = {file["path"] for file in winner["files"]}
@@ -239,7 +243,7 @@ def commit_record(root: str | Path, record: Mapping[str, Any]) -> None:
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> Path:
-    draft = folder / "record.json"
+    draft = folder / f"{record['unit_id']}.json"
     write_durably(draft, lambda sink: sink.write(json.dumps(record, indent=1, ensure_ascii=False).encode()))
     return draft
 

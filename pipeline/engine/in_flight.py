@@ -14,13 +14,16 @@ from pipeline.records import Session
 class InFlight:
     """A session in flight: the index of its next group and its latest state. `plan` is what to start over from.
 
-    `node`: where the state was made. A finished session's state is its content, until that is written.
+    `struck`: it has strikes; `died`: its last worker died and has left a heartbeat. `node`: where the state was made. The
+    state of a finished session is its content, until that is written.
     """
 
     plan: Session
     state: Any
     group: int = 0
     alone: bool = False
+    struck: bool = False
+    died: bool = False
     losses: int = 0
     node: str = ""
 

@@ -20,6 +20,7 @@ from ray.exceptions import (
 from catalogs.corpus.commit import UnitContent
 from catalogs.files import is_full_disk, one_line
 from pipeline.engine.api import DiskFullError, Outcome, Output, SessionDone
+from pipeline.engine.heartbeat import mark_path
 from pipeline.engine.worker import Worker
 from pipeline.records import Session
 
@@ -49,6 +50,8 @@ class StageActor:
     def run(self, session: Session, one_by_one: bool) -> tuple[Any, tuple[Outcome, SessionDone | None]]:
         """Return what stays in the object store (the session, or the content of a finished one) and what the driver gets."""
         session, outcome = self._worker.run(session, marked=True, one_by_one=one_by_one)
+        # Here and not in the driver, for which it would be a call of the file system per session and group.
+        mark_path(self._worker.marks, session.session_id).unlink(missing_ok=True)
         if self._output is None:
             return session, (outcome, None)
         done, content = self._output.split(session)

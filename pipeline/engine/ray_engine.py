@@ -64,8 +64,7 @@ class RayEngine:
     """Runs sessions over Ray actors, see `Engine`. `address` is None for this machine alone; a cluster changes only
     `ray.init(address=...)`.
 
-    On a cluster the corpus (with its tmp/) and the sources must be on a file system that all nodes share.
-    """
+    On a cluster the corpus (with its tmp/) and the sources must be on a file system that all nodes share."""
 
     def __init__(
         self,
@@ -124,8 +123,8 @@ class RayEngine:
                     exhausted = True
                     break
                 self._traveling += 1
-                alone = self._strikes.count(session.session_id) >= ALONE_AFTER
-                self._queue(InFlight(session, session, alone=alone))
+                strikes = self._strikes.count(session.session_id)
+                self._queue(InFlight(session, session, alone=strikes >= ALONE_AFTER, struck=strikes > 0))
             if exhausted and not self._traveling and not self._to_write and not self._writes:
                 return
             self._assign()
@@ -169,8 +168,7 @@ class RayEngine:
             self._queue(travel)
             return events
         session_id = travel.plan.session_id
-        mark_path(self._marks, session_id).unlink(missing_ok=True)
-        if not done.session.quarantine:
+        if travel.struck and not done.session.quarantine:
             # A quarantined session keeps its strikes until it is committed: the driver may still be killed.
             self._strikes.clear(session_id)
         self._finished[session_id] = travel
@@ -235,7 +233,9 @@ class RayEngine:
                 self._replace(self._idle[index].pop())
 
     def _submit(self, travel: InFlight, member: PooledActor) -> None:
-        mark_path(self._marks, travel.plan.session_id).unlink(missing_ok=True)
+        if travel.died:
+            mark_path(self._marks, travel.plan.session_id).unlink(missing_ok=True)
+            travel.died = False
         member.used = True
         state, status = member.actor.run.remote(travel.state, travel.alone)
         self._calls[status] = Call(travel, member, state)
@@ -274,6 +274,7 @@ class RayEngine:
         """Handle a session that lost its actor: add a strike if it is to blame, otherwise only try it again on another
         actor."""
         travel = call.travel
+        travel.died = True
         began = mark_path(self._marks, travel.plan.session_id).exists()
         blameless = isinstance(error, NodeDiedError) or not began or not self._node_lives(call.member.node)
         if blameless and travel.losses < _FREE_LOSSES:
@@ -291,6 +292,7 @@ class RayEngine:
         stage, source_id, _ = read_mark(mark_path(self._marks, session_id))
         before = self._strikes.last(session_id)
         strike = self._strikes.add(session_id, stage or group.name, reason, source_id)
+        travel.struck = travel.died = True
         self._replace(call.member)
         if strike.condemns(before):
             error = f"its worker died: {reason}"

@@ -3,9 +3,11 @@ broken stage may have caused waits until that is ruled out."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from catalogs.corpus.commit import UnitContent, link_unit
 from catalogs.corpus.history import History
@@ -19,11 +21,15 @@ from pipeline.runs.summary import Summary, add_session, added, refusal
 from pipeline.runs.to_rows import quarantine_rows
 from pipeline.runtime.failures import LOST_WORKER, Breaker
 
+_LINKS = 8
+"""Records that are linked at once. Each waits two or three times for the disk."""
+
 
 class Commits:
     """Gathers the sessions of each unit, has it written and commits it; `breaker` counts the failures.
 
     `versions`: see `journal.failing_versions`. `write`: the engine's, which answers with UnitWritten or ContentLost.
+    `drafts`: a folder of this run below the corpus' tmp/.
     """
 
     def __init__(
@@ -35,6 +41,7 @@ class Commits:
         history: History,
         breaker: Breaker,
         write: Callable[[UnitContent], None],
+        drafts: Path,
     ) -> None:
         self._root, self._versions, self._summary = root, versions, summary
         self._history, self._breaker, self._write = history, breaker, write
@@ -42,8 +49,11 @@ class Commits:
         self._unit_of = {session.session_id: unit for unit in units for session in unit.sessions}
         self._done: dict[str, list[SessionDone]] = {unit.unit_id: [] for unit in units}
         self._held: list[PlannedUnit] = []
-        self._written: set[str] = set()
-        """Units that a worker writes."""
+        self._open: set[str] = set()
+        """Units that are being written or linked."""
+        self._drafts = drafts
+        self._threads = ThreadPoolExecutor(_LINKS, "link")
+        self._links: deque[Future[dict[str, Any]]] = deque()
 
     def add(self, done: SessionDone) -> None:
         """Take a finished session. Raises BrokenStageError if too many items have killed their workers."""
@@ -59,7 +69,7 @@ class Commits:
 
     def release(self, everything: bool = False) -> bool:
         """Have the complete units written, except those with failures of a series that no success has ended yet. Return
-        True if units are being written."""
+        True if units are not committed yet."""
         held, self._held = self._held, []
         for unit in held:
             sessions = [done.session for done in self._done[unit.unit_id]]
@@ -69,22 +79,41 @@ class Commits:
             if not everything and failures and self._breaker.doubts(failures):
                 self._held.append(unit)
                 continue
-            self._written.add(unit.unit_id)
+            self._open.add(unit.unit_id)
             self._write(self._content(unit, sessions))
-        return bool(self._written)
+        self._count_linked(everything)
+        return bool(self._open)
 
     def lost(self, event: ContentLost) -> list[SessionDone]:
         """Forget the sessions of a unit that are processed again; return them."""
         unit = self._unit_of[event.session_ids[0]]
-        self._written.remove(unit.unit_id)
+        self._open.remove(unit.unit_id)
         gone, self._done[unit.unit_id] = self._done[unit.unit_id], []
         return gone
 
     def link(self, event: UnitWritten) -> None:
-        """Commit a unit whose files are written, and count it."""
-        unit_id = event.record["unit_id"]
-        link_unit(self._root, event.record)
-        self._written.remove(unit_id)
+        """Commit a unit whose files are written, in another thread: it waits for the disk. It is counted when it is done."""
+        self._links.append(self._threads.submit(link_unit, self._root, event.record, self._drafts))
+        self._count_linked()
+
+    def close(self) -> None:
+        """Wait for the units that are being linked."""
+        self._threads.shutdown()
+        for link in self._links:
+            if link.exception() is None:
+                self._count(link.result()["unit_id"])
+        self._links.clear()
+
+    def _count_linked(self, everything: bool = False) -> None:
+        """Count the units that are linked; wait for all with `everything`, and for the oldest if many are not. Raises what
+        linking has raised."""
+        while self._links and (everything or len(self._links) > 2 * _LINKS or self._links[0].done()):
+            unit_id = self._links[0].result()["unit_id"]
+            self._links.popleft()
+            self._count(unit_id)
+
+    def _count(self, unit_id: str) -> None:
+        self._open.remove(unit_id)
         summary = self._summary
         finished = sorted(self._done.pop(unit_id), key=lambda done: done.session.session_id)
         for session in (done.session for done in finished):
