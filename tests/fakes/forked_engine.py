@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -100,11 +101,14 @@ class ForkedEngine:
 
     def _start(self, step: int) -> None:
         self._pipe, theirs = FORK.Pipe()
-        mine = self._pipe
 
         def live() -> None:
-            mine.close()
-            act(theirs, self._output, step, self._notes)
+            # Of what it has from the driver, the locks would outlive that, and the end of the pipe would hide its death.
+            os.closerange(3, theirs.fileno())
+            os.closerange(theirs.fileno() + 1, 1024)
+            with suppress(BrokenPipeError):
+                act(theirs, self._output, step, self._notes)
+            os._exit(0)
 
         self._actor = FORK.Process(target=live, daemon=True)
         self._actor.start()
