@@ -10,15 +10,15 @@ import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fakes.engine_stages import DiesWriting, TroubleConfig, session
 from fakes.forked_engine import run
 
 from catalogs.corpus.commit import UnitContent, committed_units
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
-from pipeline.engine.api import Output, SessionDone, UnitWritten
+from pipeline.engine.api import SessionDone, UnitWritten
 from pipeline.records import Session
 
 pytestmark = pytest.mark.kill
@@ -63,28 +63,8 @@ def test_kills_in_the_actor_and_in_linking_lose_and_double_nothing(tmp_path: Pat
         print(f"{kills} kills before", *told, sep="\n")
 
 
-class DiesWriting(Output):
-    """Kills its process in the place of the first two writes of a unit."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def split(self, session: Session) -> tuple[SessionDone, Any]:
-        return super().split(session)[0], {"made": session.session_id}
-
-    def write(self, unit: UnitContent, contents: Any) -> dict[str, Any]:
-        deaths = self.folder / unit.unit_id
-        if not deaths.exists() or len(deaths.read_text()) < 2:
-            with deaths.open("a") as file:
-                file.write("x")
-            os.kill(os.getpid(), signal.SIGKILL)
-        return {"unit_id": unit.unit_id, "made": [content["made"] for content in contents]}
-
-
 @pytest.mark.slow
 def test_over_ray_a_unit_whose_writer_dies_is_written_by_another(ray_node: None, tmp_path: Path) -> None:
-    from fakes.engine_stages import TroubleConfig, session
-
     from pipeline.engine.ray_engine import RayEngine
     from pipeline.engine.worker import StageGroup, StageSpec
 
