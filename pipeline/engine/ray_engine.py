@@ -1,10 +1,9 @@
 """Sessions over Ray actors: a pool per group of stages, one call at a time on each actor, a bounded number in flight.
 
-The driver moves references only: every actor call returns the session (left in the object store) and a small outcome. The
-last group leaves the session's content, with its clips, there too, and one of its actors writes a unit from the contents of
-its sessions. With one call per actor at a
-time, exactly one session is to blame if a worker dies. If its node went down with it, or it died before it began, no
-session is to blame, and the session goes to another actor.
+The driver moves references only: every actor call leaves the session in the object store and returns a small outcome. What the
+last group leaves there is the session's content, with its clips. One of its actors writes a unit from its sessions' contents.
+With one call per actor at a time, exactly one session is to blame if a worker dies. If its node went down with it, or it died
+before it began, no session is to blame, and the session goes to another actor.
 """
 
 from __future__ import annotations
@@ -241,8 +240,7 @@ class RayEngine:
         self._calls[status] = Call(travel, member, state)
 
     def _settle(self, status: Any, call: Call) -> tuple[Outcome, SessionDone | None] | None:
-        """Return the result of a finished call and move its session one group on. Return None if the session has to be
-        tried again after a death."""
+        """Return the result of a call and move its session one group on; None if the session has to be tried again."""
         travel = call.travel
         try:
             result: tuple[Outcome, SessionDone | None] = ray.get(status)
@@ -393,8 +391,7 @@ class RayEngine:
                 return
 
     def _make_room(self) -> bool:
-        """Discard an idle actor of a group that has several: a group without any would stop everything. Return True if one
-        was discarded."""
+        """Discard an idle actor of a group that has others, without which everything would stop. Return True if one was."""
         for index, idle in enumerate(self._idle):
             if idle and sum(member.group == index for member in self._members) > 1:
                 self._discard(idle.pop())
