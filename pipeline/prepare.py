@@ -7,7 +7,7 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,10 +24,11 @@ from catalogs.weights.registry import weights as weights_of
 from catalogs.words import counted
 from pipeline.config import PrepareConfig, load_config
 from pipeline.duplicates.mark import mark_duplicates
-from pipeline.engine.api import Engine, Event, GroupDone, ItemStarted, SessionDone
+from pipeline.engine.api import ContentLost, Engine, Event, GroupDone, ItemStarted, SessionDone, UnitWritten
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.progress import Progress
 from pipeline.inputs.find import FoundSources
+from pipeline.records import Session
 from pipeline.runs.commits import Commits
 from pipeline.runs.errors import PrepareError, no_cluster, stopping_in_one_line
 from pipeline.runs.fingerprint import settle
@@ -40,18 +41,17 @@ from pipeline.runs.journal import (
     retry_rule,
     start_redo,
 )
+from pipeline.runs.output import CorpusOutput
 from pipeline.runs.plan import PlannedUnit, plan_units, promised_lengths, starts
 from pipeline.runs.sources import find, present
 from pipeline.runs.summary import (
     Summary,
-    add_session,
     new_lines,
     nothing_to_do,
     quarantine_lines,
     refusal,
     summary_lines,
 )
-from pipeline.runs.to_rows import segment_rows
 from pipeline.runs.weights import check_weights
 from pipeline.runtime.failures import Breaker
 from pipeline.runtime.paths import redacted
@@ -184,13 +184,14 @@ def _run(
     """Run the units' sessions through the stages, and commit each unit when its last session is done."""
     started = time.perf_counter()
     engine = _engine(config, root, scratch / "marks")
+    waiting = starts(units, summary.fingerprint, str(scratch / "spool"))
     planned_s = {session.session_id: session.seconds for unit in units for session in unit.sessions}
     progress = Progress(len(planned_s), sum(planned_s.values()), costs=_costs(config))
     breaker = Breaker()
-    commits = Commits(root, units, failing_versions(config), summary, history, breaker)
+    commits = Commits(root, units, failing_versions(config), summary, history, breaker, engine.write, scratch)
     told: set[str] = set()
     try:
-        for event in engine.run(starts(units, summary.fingerprint, str(scratch / "spool"))):
+        for event in _events(engine, waiting, commits):
             match event:
                 case ItemStarted():
                     progress.item_started(event)
@@ -200,33 +201,46 @@ def _run(
                     log_lines(new_lines(summary, outcome, told))
                     watch(event, progress)
                     breaker.add(outcome.tallies)
-                case SessionDone(session=session):
-                    rows = segment_rows(session, config.thresholds)
-                    add_session(summary, session)
-                    progress.session_done(
-                        audio_s=sum(recording.duration_s for recording in session.recordings),
-                        speech_s=sum(row["duration_s"] for row in rows),
-                        kept_s=sum(row["duration_s"] for row in rows if row["kept"]),
-                        planned_s=planned_s[session.session_id],
-                    )
+                case SessionDone():
+                    progress.session_done(**_seconds(event), planned_s=planned_s[event.session.session_id])
                     watch(event, progress)
-                    commits.add(session, rows)
-        commits.release(everything=True)
+                    commits.add(event)
+                case UnitWritten():
+                    commits.link(event)
+                case ContentLost():
+                    for gone in commits.lost(event):
+                        progress.session_lost(**_seconds(gone), planned_s=planned_s[gone.session.session_id])
     finally:
         engine.close()
+        commits.close()
         summary.process_s = time.perf_counter() - started
         summary.cores = len(os.sched_getaffinity(0))
         summary.stage_s, summary.stage_audio_s = progress.stage_busy_s, progress.stage_audio_s
         summary.stage_cpu_s = progress.stage_cpu_s
 
 
+def _events(engine: Engine, waiting: Iterable[Session], commits: Commits) -> Iterator[Event]:
+    """Yield the engine's events until every session is done and every unit is committed."""
+    yield from engine.run(waiting)
+    while commits.release(everything=True):
+        yield from engine.run(())
+
+
+def _seconds(done: SessionDone) -> dict[str, float]:
+    audio_s = sum(recording.duration_s for recording in done.session.recordings)
+    return {"audio_s": audio_s, "speech_s": done.counts.speech_s, "kept_s": done.counts.kept_s}
+
+
 def _engine(config: PrepareConfig, root: Path, marks: Path) -> Engine:
+    output = CorpusOutput(root, config.thresholds)
     if config.engine.executor == "inline":
-        return InlineEngine(config.groups(), marks)
+        return InlineEngine(config.groups(), marks, output)
     from pipeline.engine.ray_engine import RayEngine
 
     try:
-        return RayEngine(config.groups(), marks, root / "strikes", config.engine.address, config.engine.in_flight)
+        return RayEngine(
+            config.groups(), marks, root / "strikes", config.engine.address, config.engine.in_flight, output
+        )
     except ConnectionError as error:
         raise no_cluster(config.engine.address, error) from None
 

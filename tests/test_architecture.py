@@ -16,7 +16,12 @@ PACKAGES = ("catalogs", "voxcpm", "annotators", "pipeline", "trainer", "voxmill"
 #: Libraries that may be imported in these places only (anywhere in the file), by prefix of the path.
 PLACES = {
     # The launcher only places one process a rank; the model and the data never see Ray.
-    "ray": ("pipeline/engine/ray_engine.py", "pipeline/engine/ray_node.py", "trainer/ray_launcher.py"),
+    "ray": (
+        "pipeline/engine/ray_actor.py",
+        "pipeline/engine/ray_engine.py",
+        "pipeline/engine/ray_node.py",
+        "trainer/ray_launcher.py",
+    ),
     "duckdb": ("catalogs/",),
     "google": ("annotators/providers/",),
     "httpx": ("annotators/providers/",),
@@ -38,7 +43,7 @@ LATE = {
 }
 #: Files that are themselves imported only where they are used.
 LATE_EXCEPT = {
-    "ray": ("pipeline/engine/ray_engine.py", "pipeline/engine/ray_node.py"),
+    "ray": ("pipeline/engine/ray_actor.py", "pipeline/engine/ray_engine.py", "pipeline/engine/ray_node.py"),
     "faster_whisper": ("pipeline/speech/whisper_model.py",),
 }
 

@@ -1,8 +1,9 @@
 """Writing a corpus: a unit is committed atomically, and once.
 
-Files are written under tmp/, forced to the disk and renamed to names that contain their content's hash. Then the unit's record,
-which lists them, is linked into units/. That link is the commit: readers enumerate records and nothing else. The first record
-wins. So a unit appears once even if two workers process it, or if a worker is killed and runs again.
+Files are written under tmp/, forced to the disk and renamed to names that contain their content's hash (`write_unit_files`, by
+the worker that has the audio). Then the unit's record, which lists them, is linked into units/ (`link_unit`, by the driver).
+That link is the commit: readers enumerate records and nothing else. The first record wins. So a unit appears once even if two
+workers process it, or if a worker is killed and runs again. A kill between the steps leaves files that no record names.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import errno
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +26,7 @@ from catalogs.corpus.attempts import newest, newest_records
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.locks import own_scratch, sweep_scratch
 from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, SCHEMA_VERSION
-from catalogs.corpus.shards import has_audio, index_rows, to_table, write_shard
+from catalogs.corpus.shards import has_audio, index_row, place_rows, to_table, write_shard
 from catalogs.files import fsync_path, make_folder, write_atomically, write_durably
 
 _RECORDS = "*/*.json"
@@ -36,6 +39,15 @@ HELD_RECORDS = 20_000
 
 class CorpusError(ValueError):
     """A folder is not a usable corpus; the message is one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class UnitPart:
+    """Content of one session of a unit, which may be made in another process than that of the other sessions."""
+
+    rows: Sequence[Mapping[str, Any]]
+    recordings: Sequence[Mapping[str, Any]]
+    references: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -196,18 +208,41 @@ def commit_unit(root: str | Path, unit: UnitContent) -> dict[str, Any]:
 
     Raises OSError (e.g. ENOSPC), with nothing of the unit visible, and ValueError for rows that do not fit the format.
     """
+    return link_unit(root, write_unit_files(root, unit))
+
+
+def write_unit_files(root: str | Path, unit: UnitContent, parts: Iterable[UnitPart] = ()) -> dict[str, Any]:
+    """Write the files of a unit and return the record that names them, for `link_unit`; no reader sees them before that.
+
+    `parts`: content after that of `unit`. They are taken one at a time, so that only one part's audio is in memory. If the unit
+    is already committed, nothing is written and its record is returned. Raises as `commit_unit` does.
+    """
     root = Path(root)
     final = record_path(root, unit.unit_id)
     if final.is_file():
         return json.loads(final.read_text(encoding="utf-8"))
     with own_scratch(root / "tmp") as attempt:
-        files = _write_files(root, unit, attempt)
-        record = _record(unit, files)
-        winner = _link_record(_write_record(attempt, record), final)
+        return _write_files(root, unit, parts, attempt)
+
+
+def link_unit(root: str | Path, record: Mapping[str, Any], drafts: Path | None = None) -> dict[str, Any]:
+    """Commit a unit whose files `write_unit_files` has written, maybe on another machine. Return the record that counts.
+
+    `drafts`: a folder of the caller alone below the corpus' tmp/. Default: a new one. The first record wins: if there is one, the
+    files that only `record` names are removed. Raises OSError, with nothing visible.
+    """
+    root = Path(root)
+    final = record_path(root, record["unit_id"])
+    # The time of the commit is this process's: a run compares it with its own start, and another machine's clock may differ.
+    record = {**record, "at": _now()}
+    with own_scratch(root / "tmp") if drafts is None else nullcontext(drafts) as attempt:
+        draft = _write_record(attempt, record)
+        winner = _link_record(draft, final)
+        draft.unlink(missing_ok=True)
     if winner is None:
         return record
     kept = {file["path"] for file in winner["files"]}
-    for file in files:
+    for file in record["files"]:
         if file["path"] not in kept:
             (root / file["path"]).unlink(missing_ok=True)
     return winner
@@ -220,41 +255,57 @@ def commit_record(root: str | Path, record: Mapping[str, Any]) -> None:
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> Path:
-    draft = folder / "record.json"
+    draft = folder / f"{record['unit_id']}.json"
     write_durably(draft, lambda sink: sink.write(json.dumps(record, indent=1, ensure_ascii=False).encode()))
     return draft
 
 
-def _write_files(root: Path, unit: UnitContent, attempt: Path) -> list[dict[str, Any]]:
-    """Write, fsync and rename every file of the unit; return their entries for the record."""
+def _write_files(root: Path, unit: UnitContent, parts: Iterable[UnitPart], attempt: Path) -> dict[str, Any]:
+    """Write, fsync and rename every file of the unit; return its record."""
     import pyarrow.parquet as pq
 
     def parquet(table: pa.Table) -> Callable[[IO[bytes]], None]:
         return lambda sink: pq.write_table(table, sink, compression="zstd")
 
-    with_audio = [row for row in unit.rows if has_audio(row)]
+    index: list[dict[str, Any]] = []
+    recordings: list[Mapping[str, Any]] = []
+    references: list[Mapping[str, Any]] = []
+
+    def rows_with_audio() -> Iterator[Mapping[str, Any]]:
+        for part in chain([UnitPart(unit.rows, unit.recordings, unit.references)], parts):
+            recordings.extend(part.recordings)
+            references.extend(part.references)
+            for row in part.rows:
+                index.append(index_row(row))
+                if has_audio(row):
+                    yield row
+
     files = []
     shard = None
-    if with_audio:
+    with_audio = rows_with_audio()
+    # The first row decides whether there is a shard. Without any, this goes through all parts.
+    first = next(with_audio, None)
+    if first is not None:
+        rows = chain([first], with_audio)
         entry = _place(
-            root, unit.unit_id, "segments", "arrow", attempt, lambda f: write_shard(f, with_audio, unit.fingerprint)
+            root, unit.unit_id, "segments", "arrow", attempt, lambda f: write_shard(f, rows, unit.fingerprint)
         )
-        files.append(entry | {"rows": len(with_audio)})
         shard = entry["path"]
+        files.append(entry | {"rows": place_rows(index, shard)})
     tables = {
-        "index": to_table(index_rows(unit.rows, shard), INDEX),
-        "recordings": to_table(unit.recordings, RECORDINGS),
-        "references": to_table(unit.references, REFERENCES),
+        "index": to_table(index, INDEX),
+        "recordings": to_table(recordings, RECORDINGS),
+        "references": to_table(references, REFERENCES),
         "quarantine": to_table(unit.quarantine, QUARANTINE),
     }
-    rows = {"segments": len(with_audio)} | {kind: table.num_rows for kind, table in tables.items()}
-    about = unit_about(unit, {kind: count for kind, count in rows.items() if count})
+    counts = {"segments": files[0]["rows"] if files else 0} | {kind: table.num_rows for kind, table in tables.items()}
+    about = unit_about(unit, {kind: count for kind, count in counts.items() if count})
     for kind, table in tables.items():
         if table.num_rows:
             told = table.replace_schema_metadata({b"voxmill": json.dumps(about, ensure_ascii=False).encode()})
             entry = _place(root, unit.unit_id, kind, "parquet", attempt, parquet(told))
             files.append(entry | {"rows": table.num_rows})
-    return files
+    return _record(unit, len(index), recordings, files)
 
 
 def unit_about(unit: UnitContent, rows: Mapping[str, int]) -> dict[str, Any]:
@@ -281,7 +332,9 @@ def _place(
     return {"kind": kind, "path": relative, "sha256": sha256, "bytes": size}
 
 
-def _record(unit: UnitContent, files: list[dict[str, Any]]) -> dict[str, Any]:
+def _record(
+    unit: UnitContent, segments: int, recordings: Sequence[Mapping[str, Any]], files: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "columns": COMMITTED_COLUMNS,
@@ -289,9 +342,9 @@ def _record(unit: UnitContent, files: list[dict[str, Any]]) -> dict[str, Any]:
         "fingerprint": unit.fingerprint,
         "generation": unit.generation,
         "session_ids": list(unit.sessions),
-        "source_ids": [recording["source_id"] for recording in unit.recordings],
-        "segments": len(unit.rows),
-        "seconds": float(sum(recording.get("duration_s") or 0.0 for recording in unit.recordings)),
+        "source_ids": [recording["source_id"] for recording in recordings],
+        "segments": segments,
+        "seconds": float(sum(recording.get("duration_s") or 0.0 for recording in recordings)),
         "at": _now(),
         "files": files,
         "stats": dict(unit.stats),

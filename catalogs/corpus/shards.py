@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,7 @@ from catalogs.corpus.schema import INDEX, SEGMENTS, segments_schema
 
 BATCH_ROWS = 64
 _LIGHT = [name for name in SEGMENTS.names if name != "audio"]
+_HEAVY = frozenset(SEGMENTS.names) - frozenset(INDEX.names)
 
 
 def to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -37,15 +39,15 @@ def _is_nan(value: object) -> bool:
     return isinstance(value, float | np.floating) and math.isnan(value)
 
 
-def write_shard(sink: IO[bytes], rows: Sequence[Mapping[str, Any]], fingerprint: str) -> None:
+def write_shard(sink: IO[bytes], rows: Iterable[Mapping[str, Any]], fingerprint: str) -> None:
     """Write the segments that have audio as one Arrow IPC file.
 
     `rows` hold SEGMENTS columns; `audio` is the bytes of a FLAC file or a struct {bytes, path}.
     """
     schema = segments_schema(fingerprint)
     with pa.ipc.new_file(sink, schema) as writer:
-        for start in range(0, len(rows), BATCH_ROWS):
-            part = [{**row, "audio": _audio(row)} for row in rows[start : start + BATCH_ROWS]]
+        waiting = iter(rows)
+        while part := [{**row, "audio": _audio(row)} for row in islice(waiting, BATCH_ROWS)]:
             writer.write_table(to_table(part, schema), max_chunksize=BATCH_ROWS)
 
 
@@ -56,18 +58,20 @@ def _audio(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"bytes": audio, "path": f"{row['segment_id']}.flac"}
 
 
-def index_rows(rows: Sequence[Mapping[str, Any]], shard: str | None) -> list[dict[str, Any]]:
-    """Return the INDEX rows of a unit's segments: without audio, words and embedding, with `shard` and `row` of the audio."""
-    heavy = set(SEGMENTS.names) - set(INDEX.names)
-    result = []
+def index_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the INDEX row of a segment: without audio, words and embedding. `row` is 0 if it has audio, see `place_rows`."""
+    slim = {name: value for name, value in row.items() if name not in _HEAVY}
+    return slim | {"row": 0} if has_audio(row) else slim
+
+
+def place_rows(index: Iterable[dict[str, Any]], shard: str) -> int:
+    """Set `shard` and `row` of the INDEX rows with audio, in the order of the shard. Return their number."""
     position = 0
-    for row in rows:
-        slim = {name: value for name, value in row.items() if name not in heavy}
-        if has_audio(row):
-            slim |= {"shard": shard, "row": position}
+    for row in index:
+        if "row" in row:
+            row |= {"shard": shard, "row": position}
             position += 1
-        result.append(slim)
-    return result
+    return position
 
 
 def has_audio(row: Mapping[str, Any]) -> bool:

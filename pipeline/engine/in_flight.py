@@ -6,18 +6,26 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from catalogs.corpus.commit import UnitContent
 from pipeline.records import Session
 
 
 @dataclass
 class InFlight:
-    """A session in flight: the index of its next group and its latest state. `plan` is what to start over from."""
+    """A session in flight: the index of its next group and its latest state. `plan` is what to start over from.
+
+    `struck`: it has strikes; `died`: its last worker died and has left a heartbeat. `node`: where the state was made. The
+    state of a finished session is its content, until that is written.
+    """
 
     plan: Session
     state: Any
     group: int = 0
     alone: bool = False
+    struck: bool = False
+    died: bool = False
     losses: int = 0
+    node: str = ""
 
 
 @dataclass(eq=False)
@@ -43,3 +51,17 @@ class Call:
     seen: float = field(default_factory=time.monotonic)
     mark: int = 0
     stage: str = ""
+
+
+@dataclass(eq=False)
+class Write:
+    """A unit to be written from the content of its finished sessions. `deaths`: how many workers died while they wrote it."""
+
+    unit: UnitContent
+    done: list[InFlight]
+    member: PooledActor | None = None
+    deaths: int = 0
+
+    def contents_at(self, node: str) -> int:
+        """Return how many of its sessions' contents were made on a node."""
+        return sum(travel.node == node for travel in self.done)

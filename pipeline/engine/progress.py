@@ -81,6 +81,11 @@ class Progress:
         self.speech_s += speech_s
         self.kept_s += kept_s
 
+    def session_lost(self, audio_s: float, speech_s: float, kept_s: float, planned_s: float) -> None:
+        """Take back `session_done`: the session is processed again."""
+        self.session_done(-audio_s, -speech_s, -kept_s, -planned_s)
+        self.sessions_done -= 2
+
     @property
     def elapsed_s(self) -> float:
         """Wall seconds since the run began."""

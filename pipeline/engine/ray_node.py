@@ -7,10 +7,14 @@ import os
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _ATTEMPTS = 3
 _TOO_SLOW = "timed out during startup"
 """Part of the message of the bare Exception that `ray.init` raises if the node did not come up."""
+
+_ASK_S = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -49,3 +53,20 @@ def cluster_resources(address: str) -> tuple[float, float]:
         if joined:
             ray.shutdown()
     return there.get("CPU", 0.0), there.get("GPU", 0.0)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _alive() -> bool:
+    return True
+
+
+def node_answers(node: str) -> bool:
+    """Return True if a node of the cluster still answers. Ray's list of nodes lags by up to half a minute, so the node is
+    asked."""
+    if not any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes()):
+        return False
+    where = NodeAffinitySchedulingStrategy(node, soft=False)
+    try:
+        return bool(ray.get(_alive.options(scheduling_strategy=where).remote(), timeout=_ASK_S))
+    except RayError:
+        return False

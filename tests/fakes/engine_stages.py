@@ -10,8 +10,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from catalogs.corpus.commit import UnitContent
 from catalogs.corpus.ids import other_channel_id
+from pipeline.engine.api import Output, SessionDone
 from pipeline.records import Recording, Segment, Session, Source, SpeechSpan
 from pipeline.stage import LoadError, Stage, StageConfig, StageError
 
@@ -170,6 +173,24 @@ class SpeechThroughout(Stage[TroubleConfig]):
 
         self.for_each(session, session.usable(), listen)
         return session
+
+
+class DiesWriting(Output):
+    """Kills its process in the place of the first two writes of a unit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def split(self, session: Session) -> tuple[SessionDone, Any]:
+        return super().split(session)[0], {"made": session.session_id}
+
+    def write(self, unit: UnitContent, contents: Any) -> dict[str, Any]:
+        deaths = self.folder / unit.unit_id
+        if not deaths.exists() or len(deaths.read_text()) < 2:
+            with deaths.open("a") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"unit_id": unit.unit_id, "made": [content["made"] for content in contents]}
 
 
 class BatchConfig(StageConfig):

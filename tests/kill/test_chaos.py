@@ -74,7 +74,7 @@ def end(process: subprocess.Popen[str]) -> list[str]:
 
 
 def actors(process: subprocess.Popen[str]) -> list[Process]:
-    return [child for child in family(process.pid) if child.title.startswith("ray::_Actor")]
+    return [child for child in family(process.pid) if child.title.startswith("ray::StageActor")]
 
 
 def make_sources(folder: Path, sessions: int, bad: bool) -> Path:

@@ -62,7 +62,7 @@ def kill_when(recordings: Path, corpus: Path, moment: str) -> None:
     )
     there = committed(corpus)
     reached: dict[str, Callable[[], bool]] = {
-        "models load": lambda: any(child.title.startswith("ray::_Actor") for child in family(process.pid)),
+        "models load": lambda: any(child.title.startswith("ray::StageActor") for child in family(process.pid)),
         "1 commit": lambda: committed(corpus) >= there + 1,
         "2 commits": lambda: committed(corpus) >= there + 2,
     }
