@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ class Commits:
     def __init__(
         self,
         root: Path,
-        units: Sequence[PlannedUnit],
         versions: Mapping[str, str],
         summary: Summary,
         history: History,
@@ -41,9 +40,14 @@ class Commits:
     ) -> None:
         self._root, self._versions, self._summary = root, versions, summary
         self._history, self._breaker = history, breaker
-        self._unit_of = {session.session_id: unit for unit in units for session in unit.sessions}
-        self._done: dict[str, list[Finished]] = {unit.unit_id: [] for unit in units}
+        self._unit_of: dict[str, PlannedUnit] = {}
+        self._done: dict[str, list[Finished]] = {}
         self._held: list[tuple[PlannedUnit, list[Finished]]] = []
+
+    def expect(self, unit: PlannedUnit) -> None:
+        """Take a unit whose sessions are about to start."""
+        self._unit_of |= {session.session_id: unit for session in unit.sessions}
+        self._done[unit.unit_id] = []
 
     def add(self, session: Session, rows: list[dict[str, Any]]) -> None:
         """Take a finished session and its segments' rows. Raises BrokenStageError if too many items have killed their
@@ -51,7 +55,7 @@ class Commits:
         for row in session.quarantine:
             if row.kind == LOST_WORKER:
                 self._breaker.lost(row.stage, row.kind, row.error)
-        unit = self._unit_of[session.session_id]
+        unit = self._unit_of.pop(session.session_id)
         # Only the rows of the segments are needed from here on: a unit of hours must not hold both.
         session.segments = []
         finished = self._done[unit.unit_id]
