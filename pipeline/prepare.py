@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -84,6 +85,11 @@ def prepare(
     Raises PrepareError (nothing to do, another run at work, a model missing, disk full) and SourceError (a path that cannot
     be used). A file that cannot be processed raises nothing: it is put into the corpus' quarantine, with its reason.
     """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
+        raise PrepareError(
+            f"{redacted(str(out))}: a corpus is made in a folder of this machine (or of a disk that all machines share), because "
+            "stores cannot link a unit's record; give a folder, and copy it to the store afterwards"
+        )
     corpus = Path(out).expanduser()
     # Actors on a cluster have other working directories.
     root = corpus.absolute()
@@ -205,12 +211,12 @@ def process(
     summary = Summary(str(root), fingerprint=fingerprint)
     work = Work(given, done, history, config, summary)
     with stopping_in_one_line(root, summary, work):
-        units = work.start()
+        work.start()
         if work.units:
             # The folder belongs to this run alone, so that its removal deletes no other writer's drafts. It is removed when
             # no actor writes there any more.
             with own_scratch(root / "tmp") as scratch:
-                _run(root, scratch, work, units, config, summary, history, watch)
+                _run(root, scratch, work, config, summary, history, watch)
         if given.share is None:
             summary.duplicates = _mark_duplicates(root, config)
     summary.wall_s = time.perf_counter() - started
@@ -224,7 +230,6 @@ def _run(
     root: Path,
     scratch: Path,
     work: Work,
-    units: Iterator[PlannedUnit],
     config: PrepareConfig,
     summary: Summary,
     history: History,
@@ -241,7 +246,7 @@ def _run(
     told: set[str] = set()
 
     def expected() -> Iterator[PlannedUnit]:
-        for unit in units:
+        for unit in work:
             commits.expect(unit)
             planned_s.update((session.session_id, session.seconds) for session in unit.sessions)
             yield unit

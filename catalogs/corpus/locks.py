@@ -60,7 +60,7 @@ def only_run(root: str | Path, share: Share | None = None) -> Iterator[None]:
     """Hold the run lock of a corpus: `prepare` and `fsck --repair` never work on it at the same time. With a `share`, hold
     the lock of that share: runs on other shares of the same division may be at work, and no run without a share.
 
-    Each run takes its own lock first and looks at the others' then, so that of two only one, or none, goes on. Raises
+    Each run takes its own lock first and looks at the others' then, so that of two only one, or none, continues. Raises
     CorpusBusyError while another process is at work.
     """
     root = Path(root)

@@ -15,7 +15,7 @@ from typing import Literal
 from catalogs.corpus.attempts import Cause
 from catalogs.corpus.ids import source_id
 from pipeline.inputs.expand import Candidate, Expander
-from pipeline.inputs.hashes import file_key, hash_ahead, hash_files, hash_threads, sha256_of
+from pipeline.inputs.hashes import expect_new, file_key, hash_ahead, hash_files, hash_threads, sha256_of
 from pipeline.inputs.manifests import ListedRecording, SourceError
 from pipeline.inputs.members import LARGEST_MEMBER, HashKey, HashTable, PackedRecording, Skipped
 from pipeline.inputs.store_access import DEFAULT, Stores
@@ -112,7 +112,8 @@ class SourceListing:
         A file that cannot be opened at all (permission, FIFO, broken link) is added to `found.refused` with its reason.
         """
         beside = TranscriptFinder()
-        chosen = (pair for pair in self._sessions.items() if wanted(pair[0]))
+        chosen = [pair for pair in self._sessions.items() if wanted(pair[0])]
+        expect_new((key for _, items in chosen for key in _keys(items)), self._hashes, self._meter)
         with told(self._meter):
             for name, items in hash_ahead(chosen, lambda pair: _keys(pair[1]), self._hashes, self._meter):
                 sources = [source for item in items if (source := self._made(item, name, beside)) is not None]

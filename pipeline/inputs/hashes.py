@@ -85,10 +85,18 @@ def hash_threads() -> int:
 def hash_files(keys: Iterable[HashKey], hashes: HashTable, meter: Meter | None = None) -> None:
     """Add the hash of each file that has none in `hashes`, several at once. Files that cannot be read are left out.
 
-    `meter` is told of the files and bytes that are read.
+    `meter` counts the files and bytes that are read.
     """
-    for _ in hash_ahead(_tasks(keys), lambda task: task, hashes, meter or Meter()):
+    meter, keys = meter or Meter(), list(keys)
+    expect_new(keys, hashes, meter)
+    for _ in hash_ahead(_tasks(keys), lambda task: task, hashes, meter):
         pass
+
+
+def expect_new(keys: Iterable[HashKey], hashes: HashTable, meter: Meter) -> None:
+    """Tell the meter how many files have no hash yet, and their bytes."""
+    sizes = [key[1] for key in keys if key not in hashes]
+    meter.expect(len(sizes), sum(sizes))
 
 
 def hash_ahead(
@@ -96,7 +104,8 @@ def hash_ahead(
 ) -> Iterator[Group]:
     """Yield the groups in order, each when the hashes of its files are in `hashes`, while threads read on ahead.
 
-    Files that cannot be read are left out. How far the threads are ahead is bounded, so that a listing may be endless.
+    `meter` counts what is read, but must know before what will be (`expect_new`). Files that cannot be read are left
+    out. How far the threads are ahead is bounded, so that a listing may be endless.
     """
     stopped = threading.Event()
     threads = hash_threads()
@@ -106,7 +115,6 @@ def hash_ahead(
     try:
         for group in groups:
             new = [key for key in keys_of(group) if key not in hashes]
-            meter.expect(len(new), sum(size for _, size, _ in new))
             tasks = [pool.submit(_hash_task, task, hashes, meter, stopped) for task in _tasks(new)]
             running += len(tasks)
             waiting.append((group, tasks))
@@ -173,6 +181,6 @@ def sha256_of(path: Path) -> str:
 
 
 def _short(key: object) -> bytes:
-    path, size, changed = key  # type: ignore[misc]
-    text = f"{path}\0{size}\0{changed}".encode("utf-8", "surrogateescape")
+    assert isinstance(key, tuple)
+    text = "\0".join(map(str, key)).encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, digest_size=16).digest()

@@ -44,13 +44,15 @@ class Work:
             history.generation,
             given.names,
         )
-        self._planned = mixed(self._counted(units))
+        self._planned: Iterator[PlannedUnit] = mixed(self._counted(units))
 
-    def start(self) -> Iterator[PlannedUnit]:
-        """Plan the first units, log how much there is to do, and return all units."""
-        first = list(islice(self._planned, 1))
+    def start(self) -> None:
+        """Plan the first units and log how much there is to do."""
+        self._planned = chain(list(islice(self._planned, 1)), self._planned)
         log.info(self._line())
-        return chain(first, self._planned)
+
+    def __iter__(self) -> Iterator[PlannedUnit]:
+        return self._planned
 
     def follow(self, progress: Progress) -> None:
         """Keep the totals of a run's progress: as estimated until all sources are read."""
@@ -90,7 +92,7 @@ class Work:
         self.sessions += sessions
         self.seconds += seconds
         if self._progress is not None:
-            # What is planned now is no longer guessed.
+            # What is planned now replaces a part of the guess.
             of_guess = min(self._guess[0], sessions), min(self._guess[1], seconds)
             self._guess = self._guess[0] - of_guess[0], self._guess[1] - of_guess[1]
             self._progress.sessions += sessions - of_guess[0]

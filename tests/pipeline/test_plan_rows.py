@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import pipeline.runs.plan as plan_module
 from catalogs.corpus.schema import INDEX, RECORDINGS, SEGMENTS
 from catalogs.corpus.thresholds import Thresholds
+from pipeline.audio.open import probe_seconds
 from pipeline.inputs.find import find_sources
 from pipeline.records import Quarantined, Recording, Reference, Segment, Session, Source, Word
 from pipeline.runs.plan import (
@@ -281,7 +282,7 @@ def test_the_length_of_all_files_follows_from_some_headers(tmp_path: Path, monke
     write(tmp_path / "x.wav", noise(4.0, 16_000, seed=0), 16_000)
     size = (tmp_path / "x.wav").stat().st_size
     opened = []
-    real = plan_module.probe_seconds
+    real = probe_seconds
 
     def probe(path: str) -> float:
         opened.append(path)

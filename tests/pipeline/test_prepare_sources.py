@@ -97,3 +97,13 @@ def test_a_start_that_fails_after_hours_of_hashing_keeps_the_hashes(
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare([str(tmp_path / "in")], tmp_path / "corpus", load_config())
     assert (tmp_path / "corpus/corpus.json").is_file() and (tmp_path / "corpus/hashes.jsonl").is_file()
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/corpus", Path("s3://bucket/corpus"), "memory://corpus"])
+def test_a_store_is_refused_as_a_corpus_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str | Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PrepareError, match="give a folder, and copy it"):
+        prepare.prepare([str(tmp_path)], out, load_config())
+    assert not list(tmp_path.iterdir())
