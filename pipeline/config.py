@@ -81,8 +81,10 @@ class PrepareConfig(BaseModel):
     profile: Literal["small", "studio"] = "small"
     name: str = "corpus"
     """Name of the corpus, written to corpus.json when the corpus is created."""
-    unit_s: float = Field(600.0, gt=0)
-    """Seconds of audio after which a group of sessions is committed together."""
+    unit_s: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """Seconds of audio after which a group of sessions is committed together. `auto`: such that a run has about 20,000
+    units, each 10 minutes to 9 hours. The seconds of the run are estimated from the bytes of its files and a few headers of
+    each kind. It may change from run to run: a corpus does not depend on it."""
     speaker_encoder: EncoderName = "ge2e"
     """Encoder of the voiceprints of all stages. Every threshold on their cosines depends on it."""
     sources: SourceConfig = Field(default_factory=lambda: SourceConfig())

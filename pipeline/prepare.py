@@ -5,30 +5,29 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 from annotators.runner import describe_corpus
 from catalogs.corpus.commit import bind_fingerprint, create_corpus, sweep_tmp, write_in_corpus
 from catalogs.corpus.fresh import Fresh
-from catalogs.corpus.history import History, note_replaced, read_history
-from catalogs.corpus.locks import only_run, own_scratch
+from catalogs.corpus.history import History, note_replaced, read_history, refused_files
+from catalogs.corpus.locks import Share, last_share, one_at_a_time, only_run, own_scratch
 from catalogs.corpus.thresholds import apply_saved, saved_wins
-from catalogs.durations import duration_text
 from catalogs.query.views import build_catalog
 from catalogs.settings import dump_settings
 from catalogs.weights.registry import weights as weights_of
-from catalogs.words import counted
 from pipeline.config import PrepareConfig, load_config
 from pipeline.duplicates.mark import mark_duplicates
 from pipeline.engine.api import ContentLost, Engine, Event, GroupDone, ItemStarted, SessionDone, UnitWritten
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.progress import Progress
-from pipeline.inputs.find import FoundSources
-from pipeline.records import Session
+from pipeline.records import Session, Source
 from pipeline.runs.commits import Commits
 from pipeline.runs.errors import PrepareError, no_cluster, stopping_in_one_line
 from pipeline.runs.fingerprint import settle
@@ -36,25 +35,27 @@ from pipeline.runs.journal import (
     end_redo,
     failing_versions,
     gone_line,
+    known_arguments,
     note_refused,
     remember_arguments,
     retry_rule,
     start_redo,
+    write_refused,
 )
 from pipeline.runs.output import CorpusOutput
-from pipeline.runs.plan import PlannedUnit, plan_units, promised_lengths, starts
-from pipeline.runs.sources import find, present
+from pipeline.runs.plan import PlannedUnit, starts
+from pipeline.runs.sources import Given, open_sources, present
 from pipeline.runs.summary import (
     Summary,
     new_lines,
     nothing_to_do,
     quarantine_lines,
-    refusal,
     summary_lines,
 )
 from pipeline.runs.weights import check_weights
+from pipeline.runs.work import Work
 from pipeline.runtime.failures import Breaker
-from pipeline.runtime.paths import redacted
+from pipeline.runtime.paths import public, redacted
 from pipeline.stages import stage_class
 
 log = logging.getLogger(__name__)
@@ -73,14 +74,21 @@ def prepare(
     config: PrepareConfig | None = None,
     redo: bool = False,
     watch: Watch = ignore,
+    share: Share | None = None,
 ) -> Summary:
     """Do what `voxmill prepare` does: process what is not committed yet of `paths` into the corpus `out`, describe it
-    according to the settings, and build its catalog. With `redo`, process all of `paths`. Messages go to the logger
-    `pipeline`.
+    according to the settings, and build its catalog. With `redo`, process all of `paths`. With a `share`, process the
+    sessions of that share: several runs may work on one corpus, and the last to end does what concerns all of it. Messages
+    go to the logger `pipeline`.
 
     Raises PrepareError (nothing to do, another run at work, a model missing, disk full) and SourceError (a path that cannot
     be used). A file that cannot be processed raises nothing: it is put into the corpus' quarantine, with its reason.
     """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
+        raise PrepareError(
+            f"{redacted(str(out))}: a corpus is made in a folder of this machine (or of a disk that all machines share), because "
+            "stores cannot link a unit's record; give a folder, and copy it to the store afterwards"
+        )
     corpus = Path(out).expanduser()
     # Actors on a cluster have other working directories.
     root = corpus.absolute()
@@ -91,12 +99,23 @@ def prepare(
     if settled.notice:
         log.info(settled.notice)
     check_weights(config.weights())
+    if share and redo:
+        raise PrepareError("--redo processes the corpus as a whole: give it without --share")
     fresh = Fresh(root)
     with stopping_in_one_line(root):
-        create_corpus(root, name=config.name)
-        with only_run(root), fresh.removed_on_failure():
-            summary = _prepare(paths, root, config, settled.fingerprint, redo, watch)
+        if share:
+            root.mkdir(parents=True, exist_ok=True)
+            with one_at_a_time(root):
+                create_corpus(root, name=config.name)
+        else:
+            create_corpus(root, name=config.name)
+        # A share removes nothing when it fails: the others may have begun.
+        with only_run(root, share), nullcontext() if share else fresh.removed_on_failure():
+            summary = _prepare(paths, root, config, settled.fingerprint, redo, watch, share)
     log_lines(summary_lines(summary))
+    if share and not _finish_shares(root, config, share, summary):
+        log_lines(quarantine_lines(summary))
+        return summary
     describe(corpus, config)
     path = build_catalog(corpus)
     if not summary.sessions and not summary.quarantined:
@@ -106,34 +125,72 @@ def prepare(
     return summary
 
 
+def _finish_shares(root: Path, config: PrepareConfig, share: Share, summary: Summary) -> bool:
+    """Mark the duplicates of all shares if this run is the last at work; return whether it is."""
+    with last_share(root) as last:
+        if not last:
+            log.info(
+                f"share {share} is done; other runs are at work: duplicates, descriptions and the catalog are left to the "
+                "last of them"
+            )
+            return False
+        log.info(f"share {share} is done, and no other run is at work: duplicates, descriptions and the catalog follow")
+        summary.duplicates = _mark_duplicates(root, config)
+        return True
+
+
 def _prepare(
-    paths: Sequence[str], root: Path, config: PrepareConfig, fingerprint: str, redo: bool, watch: Watch
+    paths: Sequence[str],
+    root: Path,
+    config: PrepareConfig,
+    fingerprint: str,
+    redo: bool,
+    watch: Watch,
+    share: Share | None,
 ) -> Summary:
-    bind_fingerprint(root, fingerprint, redo)
+    with one_at_a_time(root):
+        bind_fingerprint(root, fingerprint, redo)
     sweep_tmp(root)
     write_in_corpus(root, root / "prepare.yaml", dump_settings(config).encode())
     if line := saved_wins(root, config.thresholds):
         log.info(line)
     config = config.model_copy(update={"thresholds": apply_saved(root, config.thresholds)})
-    found = find(root, paths, config)
-    note_refused(root, found, paths)
-    if not found.sources and not found.refused:
+    history = read_history(root)
+    known = known_arguments(root)
+    watched = {row["path"] for _, row, _ in refused_files(root)}
+    watched |= {row["path"] for rows in history.failures.values() for row in rows}
+    ids: set[str] = set()
+    failed: list[Source] = []
+
+    def seen(name: str, sources: Sequence[Source]) -> None:
+        ids.update(source.source_id for source in sources)
+        failed.extend(source for source in sources if public(source.path) in watched)
+
+    def ended() -> None:
+        with one_at_a_time(root):
+            note_replaced(root, history, present(given.found, failed))
+            if share:
+                write_refused(root, given.found, paths)
+                return
+            note_refused(root, given.found, {public(source.path) for source in failed}, paths)
+        if line := gone_line(root, ids, given.found, known, paths, history):
+            log.info(line)
+
+    given = open_sources(root, paths, config, share, seen, ended)
+    if not given.names and not given.found.refused:
         raise PrepareError(
             f"no recordings in {redacted(', '.join(paths))}: give a folder, a file, a glob or a manifest of audio"
         )
-    history = read_history(root)
-    if line := gone_line(root, found, paths, history):
-        log.info(line)
-    remember_arguments(root, paths)
-    note_replaced(root, history, present(found))
+    with one_at_a_time(root):
+        remember_arguments(root, paths)
     done = history.done(retry_rule(config))
     if redo:
-        since = start_redo(root, fingerprint)
-        done = {source for source in done if history.committed_at[source] >= since}
-        history.failures.clear()
+        done = history.done(retry_rule(config), start_redo(root, fingerprint))
     else:
         end_redo(root)
-    summary = process(root, config, fingerprint, found, done, history, watch)
+    # What failed before a redo does not count for it.
+    counted = History(history.committed) if redo else history
+    summary = process(root, config, fingerprint, given, done, counted, watch)
     if redo:
         end_redo(root)
     return summary
@@ -143,39 +200,35 @@ def process(
     root: Path,
     config: PrepareConfig,
     fingerprint: str,
-    found: FoundSources,
-    done: set[str],
+    given: Given,
+    done: Container[str],
     history: History,
     watch: Watch,
 ) -> Summary:
     """Process the sources that are not `done` and write run.json. The caller holds the corpus' run lock."""
     started = time.perf_counter()
-    sources, generations = found.sources, history.generations
-    lengths = promised_lengths(sources, done)
-    units = plan_units(sources, done, fingerprint, config.unit_s, lengths, config.sources.session_s, generations)
-    summary = Summary(str(root), len(sources) + len(found.refused), fingerprint=fingerprint)
-    summary.ignored_files = found.ignored
-    summary.already_there = sum(source.source_id in done for source in sources)
-    summary.tried_again = sum(s.source_id in generations and s.source_id not in done for s in sources)
-    summary.quarantined = [refusal(row) for row in found.refused]
-    _announce(summary, units, len(sources))
-    with stopping_in_one_line(root, summary, len(units)):
-        if units:
+    summary = Summary(str(root), fingerprint=fingerprint)
+    work = Work(given, done, history, config, summary)
+    with stopping_in_one_line(root, summary, work):
+        work.start()
+        if work.units:
             # The folder belongs to this run alone, so that its removal deletes no other writer's drafts. It is removed when
             # no actor writes there any more.
             with own_scratch(root / "tmp") as scratch:
-                _run(root, scratch, units, config, summary, history, watch)
-        summary.duplicates = _mark_duplicates(root, config)
+                _run(root, scratch, work, config, summary, history, watch)
+        if given.share is None:
+            summary.duplicates = _mark_duplicates(root, config)
     summary.wall_s = time.perf_counter() - started
     summary.notices = list(dict.fromkeys(summary.notices))
-    write_in_corpus(root, root / "run.json", json.dumps(asdict(summary), indent=1).encode())
+    name = f"run-{given.share.name}.json" if given.share else "run.json"
+    write_in_corpus(root, root / name, json.dumps(asdict(summary), indent=1).encode())
     return summary
 
 
 def _run(
     root: Path,
     scratch: Path,
-    units: list[PlannedUnit],
+    work: Work,
     config: PrepareConfig,
     summary: Summary,
     history: History,
@@ -184,14 +237,21 @@ def _run(
     """Run the units' sessions through the stages, and commit each unit when its last session is done."""
     started = time.perf_counter()
     engine = _engine(config, root, scratch / "marks")
-    waiting = starts(units, summary.fingerprint, str(scratch / "spool"))
-    planned_s = {session.session_id: session.seconds for unit in units for session in unit.sessions}
-    progress = Progress(len(planned_s), sum(planned_s.values()), costs=_costs(config))
+    planned_s: dict[str, float] = {}
+    progress = Progress(0, 0.0, costs=_costs(config))
+    work.follow(progress)
     breaker = Breaker()
-    commits = Commits(root, units, failing_versions(config), summary, history, breaker, engine.write, scratch)
+    commits = Commits(root, failing_versions(config), summary, history, breaker, engine.write, scratch)
     told: set[str] = set()
+
+    def expected() -> Iterator[PlannedUnit]:
+        for unit in work:
+            commits.expect(unit)
+            planned_s.update((session.session_id, session.seconds) for session in unit.sessions)
+            yield unit
+
     try:
-        for event in _events(engine, waiting, commits):
+        for event in _events(engine, starts(expected(), summary.fingerprint, str(scratch / "spool")), commits):
             match event:
                 case ItemStarted():
                     progress.item_started(event)
@@ -272,14 +332,3 @@ def log_lines(lines: Iterable[str]) -> None:
     """Log each line separately."""
     for line in lines:
         log.info(line)
-
-
-def _announce(summary: Summary, units: list[PlannedUnit], sources: int) -> None:
-    seconds = sum(unit.seconds for unit in units)
-    line = f"{counted(sources, 'recording')} found"
-    if summary.already_there:
-        line += f", {summary.already_there} of them already in the corpus"
-    if summary.tried_again:
-        line += f", {summary.tried_again} of them tried again"
-    sessions = counted(sum(len(unit.sessions) for unit in units), "session")
-    log.info(f"{line}; {sessions}, {duration_text(seconds)} to do")

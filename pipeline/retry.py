@@ -21,7 +21,8 @@ from pipeline.prepare import Watch, describe, ignore, log_lines, process
 from pipeline.runs.errors import PrepareError, stopping_in_one_line
 from pipeline.runs.fingerprint import settle
 from pipeline.runs.journal import known_arguments, note_refused, places
-from pipeline.runs.sources import find, present
+from pipeline.runs.plan import estimated_seconds
+from pipeline.runs.sources import Given, by_session, find, present
 from pipeline.runs.summary import Summary, quarantine_lines, summary_lines
 from pipeline.runs.weights import check_weights
 from pipeline.runtime.paths import public
@@ -144,11 +145,11 @@ def _retry(
     paths = {row["path"] for rows in chosen.values() for row in rows}
     found = FoundSources()
     for part, asked in _find_all(root, config):
-        note_refused(root, part, asked, paths)
+        note_refused(root, part, {public(source.path) for source in part.sources}, asked, paths)
         known = {source.source_id for source in found.sources}
         found.sources += [source for source in part.sources if source.source_id not in known]
         found.refused += part.refused
-    note_replaced(root, history, [(path, source) for path, source in present(found) if path in paths])
+    note_replaced(root, history, [(path, source) for path, source in present(found, found.sources) if path in paths])
     wanted = (chosen.keys() & history.failures.keys()) - set(replaced_sources(root))
     ids = {source.source_id for source in found.sources}
     if missing := wanted - ids:
@@ -158,9 +159,12 @@ def _retry(
             if len(missing) > 1
             else f"1 failed recording is not found any more: {first}; it stays in the quarantine"
         )
-    fresh = [source for source in found.sources if source.source_id not in history.generations] if paths else []
+    fresh = [source for source in found.sources if source.source_id not in history.committed] if paths else []
     wanted |= {source.source_id for source in fresh if not paths.isdisjoint(places([public(source.path)]))}
-    return process(root, config, fingerprint, found, ids - wanted, history, watch)
+    sessions = by_session(found.sources)
+    total_s = estimated_seconds((source.path, source.bytes) for source in found.sources)
+    given = Given(sessions, [name for name, _ in sessions], found, total_s)
+    return process(root, config, fingerprint, given, ids - wanted, history, watch)
 
 
 def _find_all(root: Path, config: PrepareConfig) -> Iterator[tuple[FoundSources, list[str]]]:

@@ -12,6 +12,7 @@ from catalogs.words import counted
 from voxmill.terminal import Terminal
 
 if TYPE_CHECKING:
+    from catalogs.corpus.locks import Share
     from pipeline.config import PrepareConfig
     from pipeline.forecast.forecast import Estimate
 
@@ -23,10 +24,11 @@ def show_forecast(
     sample_s: float | None,
     terminal: Terminal,
     redo: bool = False,
+    share: Share | None = None,
 ) -> None:
     """Forecast a run and print it as a table (or JSON). Writes nothing. Raises ValueError if there is nothing to do."""
     from catalogs.corpus.thresholds import REASON_WORDS, apply_saved, saved_wins
-    from pipeline.forecast.forecast import forecast, list_recordings
+    from pipeline.forecast.forecast import forecast, list_recordings, units_of
     from pipeline.runs.fingerprint import settle
     from pipeline.runs.weights import check_weights
 
@@ -40,7 +42,11 @@ def show_forecast(
     with terminal.printing("pipeline"):
         found = list_recordings(recordings, out, config)
         terminal.say(f"{counted(len(found.sources), 'recording')} found")
-        result = forecast(found, out, config, sample_s, redo=redo)
+        unit_s = units_of(found, config)
+        if share:
+            found.sources = [source for source in found.sources if share.holds(source.session_id)]
+            terminal.say(f"{len(found.sources)} of them are in share {share}")
+        result = forecast(found, out, config, sample_s, redo=redo, unit_s=unit_s)
     rows = [
         _row("time", result.wall_s, duration_text),
         _row("kept", result.kept_s, duration_text),
@@ -64,6 +70,9 @@ def show_forecast(
     terminal.say("core time: " + ", ".join(f"{stage} {duration_text(seconds)}" for stage, seconds in slow))
     gpus = f", {result.gpus:g} GPUs" if result.gpus else ""
     terminal.say(f"computed for {result.cpus:g} CPUs{gpus}")
+    terminal.say(
+        f"{counted(result.units, 'unit')} of about {duration_text(result.unit_s)}, each committed when it is done"
+    )
     for note in result.notes:
         terminal.say(note)
     terminal.say("nothing was written; the same command without --dry-run does the work")

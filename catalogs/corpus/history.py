@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -19,19 +19,32 @@ Again = Callable[[Mapping[str, Any]], bool]
 """Return True for a quarantine row whose source is to be tried again."""
 
 
+class Attempt(NamedTuple):
+    """The newest attempt at a source. All sources of a record share one object: a corpus has millions of sources."""
+
+    generation: int
+    at: str
+    """When its record was written."""
+
+
 @dataclass
 class History:
     """The sources of a corpus under its present settings. Failures of a file's second channel count as the file's."""
 
-    generations: dict[str, int] = field(default_factory=dict)
-    """Generation of the newest record that lists a source, by committed source."""
-    committed_at: dict[str, str] = field(default_factory=dict)
+    committed: dict[str, Attempt] = field(default_factory=dict)
+    """By source: the newest record that lists it."""
     failures: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Quarantine rows of the newest attempt, by source."""
 
-    def done(self, again: Again) -> set[str]:
-        """Return the committed sources that are not to be tried again."""
-        return {source for source in self.generations if not any(again(row) for row in self.failures.get(source, ()))}
+    def done(self, again: Again, since: str = "") -> Done:
+        """Return the committed sources that are not to be tried again, without those committed before `since`."""
+        retried = {source for source, rows in self.failures.items() if any(again(row) for row in rows)}
+        return Done(self.committed, retried, since)
+
+    def generation(self, source: str) -> int | None:
+        """Return the generation of the newest record that lists a source; None if there is none."""
+        attempt = self.committed.get(source)
+        return None if attempt is None else attempt.generation
 
     def runs(self, source: str, cause: str) -> int:
         """Return how many runs in a row have ended with this cause for a source."""
@@ -39,15 +52,34 @@ class History:
         return max((row.get("runs") or 1 for row in rows), default=0)
 
 
+@dataclass(frozen=True)
+class Done(Collection[str]):
+    """Sources that a run leaves out. It is a view: it holds only the exceptions."""
+
+    committed: Mapping[str, Attempt]
+    retried: Collection[str] = ()
+    since: str = ""
+
+    def __contains__(self, source: object) -> bool:
+        attempt = self.committed.get(source)  # type: ignore[call-overload]
+        return attempt is not None and source not in self.retried and attempt.at >= self.since
+
+    def __iter__(self) -> Iterator[str]:
+        return (source for source in self.committed if source in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 def read_history(root: str | Path) -> History:
     """Read the records and the quarantine files that they name. Raises CorpusError for a record that cannot be read."""
     history = History()
     for record in read_records(root):
-        older = set(record.get("superseded", ()))
+        older = frozenset(record.get("superseded", ()))
+        attempt = Attempt(record.get("generation") or 0, record["at"])
         sources = [source for source in record["source_ids"] if source not in older]
         for source in sources:
-            history.generations[source] = record.get("generation") or 0
-            history.committed_at[source] = record["at"]
+            history.committed[source] = attempt
         for file in record["files"]:
             if file["kind"] != "quarantine":
                 continue
@@ -59,9 +91,35 @@ def read_history(root: str | Path) -> History:
     return history
 
 
-def committed_sources(root: str | Path, again: Again = lambda row: False) -> set[str]:
+def committed_sources(root: str | Path, again: Again = lambda row: False) -> Done:
     """Return the sources committed under the corpus' present settings, without those to be tried again."""
     return read_history(root).done(again)
+
+
+def read_hashes(root: str | Path) -> Iterator[tuple[str, int, int, str]]:
+    """Yield (path or location, bytes, time of last change in ns, sha256) of each file that runs into a corpus have read.
+
+    A later row of a file wins. The line at which a run was killed is left out: that file is read again.
+    """
+    root = Path(root)
+    if (root / "hashes.json").is_file():  # of an older voxmill: one list
+        yield from ((path, size, changed, sha256) for path, size, changed, sha256 in _json_list(root / "hashes.json"))
+    for file in sorted(root.glob("hashes*.jsonl")):
+        with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+            for line in lines:
+                try:
+                    path, size, changed, sha256 = json.loads(line)
+                    bytes.fromhex(sha256)
+                except (ValueError, TypeError):
+                    continue
+                yield path, size, changed, sha256
+
+
+def _json_list(path: Path) -> list[list[Any]]:
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:
+        return []
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -6,32 +6,80 @@ Both are `flock` locks. The system releases them when a process dies, so a held 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 _LOCK = ".lock"
+_FINISH = "finish"
 
 
 class CorpusBusyError(RuntimeError):
     """Another process is at work on the corpus; the message is one line that says what to do."""
 
 
-@contextmanager
-def only_run(root: str | Path) -> Iterator[None]:
-    """Hold the run lock of a corpus: `prepare` and `fsck --repair` never work on it at the same time.
+@dataclass(frozen=True)
+class Share:
+    """The share of the sessions that one of several runs into a corpus processes: share `number` of `of`, from 1."""
 
-    Raises CorpusBusyError while another process holds the lock.
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """Return the share that a user wrote as 2/4. Raises ValueError with one line that says what is wrong."""
+        found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text.strip())
+        if found and 1 <= int(found[1]) <= int(found[2]):
+            return cls(int(found[1]), int(found[2]))
+        raise ValueError(f"a share is written as 2/4 (the second of four), not {text}")
+
+    @property
+    def name(self) -> str:
+        """`2-of-4`, for file names."""
+        return f"{self.number}-of-{self.of}"
+
+    def holds(self, session: str) -> bool:
+        """Return True for a session of this share. It depends on the session's name alone, so that sources may be added."""
+        digest = hashlib.sha256(session.encode("utf-8", "surrogateescape")).digest()
+        return int.from_bytes(digest[:8], "big") % self.of == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+@contextmanager
+def only_run(root: str | Path, share: Share | None = None) -> Iterator[None]:
+    """Hold the run lock of a corpus: `prepare` and `fsck --repair` never work on it at the same time. With a `share`, hold
+    the lock of that share: runs on other shares of the same division may be at work, and no run without a share.
+
+    Each run takes its own lock first and looks at the others' then, so that of two only one, or none, continues. Raises
+    CorpusBusyError while another process is at work.
     """
-    with (Path(root) / _LOCK).open("a+") as lock:
+    root = Path(root)
+    with (root / (f".lock-{share.name}" if share else _LOCK)).open("a+") as lock:
         if not _taken_alone(lock):
+            which = f"share {share} of {root}" if share else root
             raise CorpusBusyError(
-                f"another run is at work on {root} (prepare or fsck --repair); wait for it or stop it first"
+                f"another run is at work on {which} (prepare or fsck --repair); wait for it or stop it first"
+            )
+        busy = shares_at_work(root) - ({share.name} if share else set())
+        if share is None and busy:
+            raise CorpusBusyError(
+                f"runs on shares of {root} are at work ({_listed(busy)}); wait for them or stop them first"
+            )
+        if share is not None and _held(root / _LOCK):
+            raise CorpusBusyError(f"a run without --share is at work on {root}; wait for it or stop it first")
+        if share is not None and (other := {name for name in busy if not name.endswith(f"-of-{share.of}")} - {_FINISH}):
+            raise CorpusBusyError(
+                f"runs on other shares of {root} are at work ({_listed(other)}): all runs must divide it by the same number"
             )
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -39,9 +87,44 @@ def only_run(root: str | Path) -> Iterator[None]:
         yield
 
 
+def shares_at_work(root: str | Path) -> set[str]:
+    """Return the names of the shares that runs are at work on now; `finish` for the last one's work on the whole corpus."""
+    found = ((path, path.name.removeprefix(f"{_LOCK}-")) for path in Path(root).glob(f"{_LOCK}-*"))
+    return {name for path, name in found if _held(path)}
+
+
+@contextmanager
+def last_share(root: str | Path) -> Iterator[bool]:
+    """Yield True if no share of a corpus is at work any more, and hold a lock for the work on the whole corpus that the
+    last run does. Call it when the share's own lock is released: of several that end together, at least one is the last.
+
+    Waits for another run that does the same work.
+    """
+    root = Path(root)
+    if shares_at_work(root) - {_FINISH}:
+        yield False
+        return
+    with (root / f"{_LOCK}-{_FINISH}").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # A run without a share that began meanwhile does this work itself.
+        yield not _held(root / _LOCK)
+
+
+@contextmanager
+def one_at_a_time(root: str | Path) -> Iterator[None]:
+    """Wait until no other process is within this block for the same corpus: for files that several runs read and rewrite."""
+    with (Path(root) / ".gate").open("a+") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
+
+
 def run_at_work(root: str | Path) -> bool:
-    """Return True if a run holds the lock of the corpus now. Works on a read-only corpus."""
-    return _held(Path(root) / _LOCK)
+    """Return True if a run holds a lock of the corpus now. Works on a read-only corpus."""
+    return _held(Path(root) / _LOCK) or bool(shares_at_work(root))
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(name.replace("-of-", "/") for name in names))
 
 
 @contextmanager

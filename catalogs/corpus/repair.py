@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from catalogs.corpus.commit import commit_record, corpus_info, record_path, sweep_tmp, write_in_corpus
 from catalogs.corpus.findings import Findings
+from catalogs.corpus.history import read_hashes
 from catalogs.corpus.ids import other_channel_id, source_id
 from catalogs.corpus.locks import dead_scratch, own_scratch
 from catalogs.corpus.schema import INDEX, SCHEMA_VERSION
@@ -173,16 +174,12 @@ def _gone_sources(root: Path, record: dict[str, Any]) -> list[str]:
 
 
 def _from_hashes(root: Path, wanted: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return path, size and sha256 of the wanted sources, found in the runs' hashes.json.
+    """Return path, size and sha256 of the wanted sources, found in the hashes that the runs noted.
 
     A source's id is made from the end of its path and its sha256, so every end of every path is tried.
     """
     ids, found = set(wanted), {}
-    try:
-        hashes = json.loads((root / "hashes.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    for path, size, _, sha256 in hashes:
+    for path, size, _, sha256 in read_hashes(root):
         inner, _, outer = path.partition("::")
         parts = [*outer.split("/"), *inner.rpartition("://")[2].split("/")] if outer else path.split("/")
         for start in range(len(parts)):

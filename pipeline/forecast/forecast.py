@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,13 @@ from pipeline.config import PrepareConfig
 from pipeline.engine.pools import size_pools
 from pipeline.forecast.sample import draw_excerpts
 from pipeline.forecast.trials import ExcerptResult, run_trials
-from pipeline.inputs.find import FoundSources, HashKey
-from pipeline.inputs.hashes import known_hashes
+from pipeline.inputs.find import FoundSources, HashKey, all_sources
+from pipeline.inputs.hashes import KeptHashes
+from pipeline.inputs.members import HashTable
 from pipeline.runs.errors import no_cluster
 from pipeline.runs.journal import retry_rule
-from pipeline.runs.plan import plan_units, promised_seconds
-from pipeline.runs.sources import listed
+from pipeline.runs.plan import estimated_seconds, plan_units, promised_seconds, unit_seconds
+from pipeline.runs.sources import by_session, listed
 from pipeline.runtime.devices import count_gpus
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,9 @@ class Forecast:
     """CPUs and GPUs of the run: this machine's, or those of the cluster that it would join."""
     notes: list[str]
     """What the figures leave out."""
+    units: int = 0
+    unit_s: float = 0.0
+    """Units that are committed one by one, and the seconds from which on one is full (setting `unit_s`)."""
 
 
 class _NotHashed(dict[HashKey, str]):
@@ -95,10 +99,10 @@ class _NotHashed(dict[HashKey, str]):
 
 def list_recordings(paths: Sequence[str], root: Path, config: PrepareConfig) -> FoundSources:
     """Return the sources as a run would find them. Files are read for their hash only if there is a corpus to compare with."""
-    hashes: dict[HashKey, str] = _NotHashed()
+    hashes: HashTable = _NotHashed()
     if (root / "corpus.json").is_file():
-        hashes = known_hashes(root)
-    return listed(paths, config, hashes)
+        hashes = KeptHashes(root, keep=False)
+    return all_sources(listed(paths, config, hashes))
 
 
 def forecast(
@@ -108,9 +112,11 @@ def forecast(
     sample_s: float | None = None,
     seed: int = 1,
     redo: bool = False,
+    unit_s: float | None = None,
 ) -> Forecast:
     """Run the stages over about `sample_s` seconds of the recordings that are not in the corpus `root` yet, and scale up.
     None: a third of them, at least two minutes and at most eight. With `redo`, over everything that was found.
+    `unit_s`: as `units_of` returns it (default), before a share was taken of what was found.
 
     Raises ValueError if there is nothing to do or no recording is readable.
     """
@@ -142,9 +148,17 @@ def forecast(
         raise ValueError("no excerpt of these recordings could be decoded")
     unreadable = len(waiting) - len(readable) + len(found.refused)
     sources = [source for source, _ in readable]
-    units = plan_units(sources, set(), "", config.unit_s, lambda s: lengths[s.source_id], config.sources.session_s)
+    unit_s = unit_s or units_of(found, config)
+    members = [(name, part, [lengths[s.source_id] for s in part]) for name, part in by_session(sources)]
+    units = list(plan_units(members, (), "", unit_s, config.sources.session_s))
     longest = max(session.seconds for unit in units for session in unit.sessions)
-    return _scale(excerpts, total, longest, len(waiting), unreadable, load_s, config, machine)
+    result = _scale(excerpts, total, longest, len(waiting), unreadable, load_s, config, machine)
+    return replace(result, units=len(units), unit_s=unit_s)
+
+
+def units_of(found: FoundSources, config: PrepareConfig) -> float:
+    """Return the seconds of a unit in a run over these sources (setting `unit_s`)."""
+    return unit_seconds(config.unit_s, estimated_seconds((source.path, source.bytes) for source in found.sources))
 
 
 def machine_of(config: PrepareConfig) -> tuple[float, float]:

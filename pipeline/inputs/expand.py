@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.inputs.kinds import UrlResolver, is_container, list_members
+from pipeline.inputs.kinds import UrlResolver, is_container, list_members, may_be_container
 from pipeline.inputs.manifests import (
     MANIFESTS,
     ListedRecording,
@@ -18,7 +18,7 @@ from pipeline.inputs.manifests import (
     read_file_list,
     read_manifest,
 )
-from pipeline.inputs.members import HashKey, PackedRecording, Skipped, redacted_line
+from pipeline.inputs.members import HashTable, PackedRecording, Skipped, redacted_line
 from pipeline.inputs.source_kind import Listing
 from pipeline.inputs.store_access import DEFAULT, Stores
 from pipeline.records import Quarantined
@@ -33,9 +33,12 @@ from pipeline.runtime.paths import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Candidate:
-    """A file before it is hashed: its location, its name within its root, and what a manifest states about it."""
+    """A file before it is hashed: its location, its name within its root, and what a manifest states about it.
+
+    A run may hold millions of these.
+    """
 
     root: str
     entry: ListedRecording
@@ -43,18 +46,22 @@ class Candidate:
     """The member, if the file is in a container or behind a URL; `entry` then has its name only."""
     listed: bool = False
     """Whether a manifest lists it."""
-
-    @property
-    def place(self) -> str:
-        """The identity of a recording: two ways to one recording have the same place, two recordings do not."""
-        return self.member.location if self.member else os.path.realpath(self.entry.path)
+    bytes: int = -1
+    """Size, once it is known; -1 for what is not a readable file."""
+    changed_ns: int = 0
+    """Time of the file's last change."""
+    double_of: str | None = None
+    """The recording with the same name and content that is taken instead."""
 
     @property
     def session(self) -> str:
         """The session by the folder rule: a file's folder within the root. A file at the top of the root is a session by
         itself."""
-        folder = Path(self.entry.name).parent.as_posix()
-        return folder if folder != "." else self.entry.name
+        name = self.entry.name
+        if "//" in name or "/." in name or name.startswith("."):
+            folder = Path(name).parent.as_posix()
+            return folder if folder != "." else name
+        return os.path.dirname(name) or name  # noqa: PTH120 - a million names
 
 
 class Expander:
@@ -65,7 +72,7 @@ class Expander:
         refused: list[Quarantined],
         aside: Skipped,
         language: str | None = None,
-        hashes: MutableMapping[HashKey, str] | None = None,
+        hashes: HashTable | None = None,
         stores: Stores = DEFAULT,
     ) -> None:
         self._corpora: dict[Path, bool] = {}
@@ -94,7 +101,7 @@ class Expander:
         elif path.suffix.lower() == ".txt" and path.is_file():
             yield from self._entries(str(path.absolute().parent), read_file_list(path.absolute()))
         elif path.exists() or path.is_symlink():
-            yield Candidate(str(path.absolute().parent), ListedRecording(path.absolute(), path.name))
+            yield Candidate(str(path.absolute().parent), ListedRecording(str(path.absolute()), path.name))
         else:
             yield from self._glob(path, argument)
 
@@ -123,7 +130,7 @@ class Expander:
     def _members(self, argument: str, root: str, title: str | None = None) -> Iterator[Candidate]:
         try:
             for member in list_members(argument, self._listing, title):
-                yield Candidate(root, ListedRecording(Path(member.name), member.name, member.session), member)
+                yield Candidate(root, ListedRecording(member.name, member.name, member.session), member)
         except OSError as error:
             raise SourceError(
                 f"{public(argument)}: cannot be read: {(error.strerror or redacted_line(error)).lower()}"
@@ -141,13 +148,16 @@ class Expander:
             # `**` matches folders in addition to the files in them.
             if any(self._is_corpus(folder) for folder in (path, *path.parents) if folder.is_relative_to(root)):
                 continue
-            if not path.is_dir() or is_container(str(path)):
-                yield from self._file(root, path)
+            if not path.is_dir():
+                yield from self._found(root, str(root), str(path), path.relative_to(root).as_posix())
+            elif is_container(str(path)):
+                yield from self._container(root, path)
 
     def _walk(self, root: Path) -> Iterator[Candidate]:
         """Yield every file below a folder and what its containers hold. Links to folders are followed once; hidden files
         and folders are skipped."""
         seen: set[tuple[int, int]] = set()
+        top = str(root)
         for folder, names, files in os.walk(root, followlinks=True, onerror=self._refuse):
             place = Path(folder).stat()
             if (place.st_dev, place.st_ino) in seen:
@@ -162,9 +172,10 @@ class Expander:
                 yield from self._container(root, Path(folder))
                 continue
             names[:] = sorted(name for name in names if not name.startswith("."))
+            inner = "" if folder == top else f"{folder[len(top) :].lstrip('/')}/"
             for name in sorted(files):
                 if not name.startswith("."):
-                    yield from self._file(root, Path(folder) / name)
+                    yield from self._found(root, top, os.path.join(folder, name), inner + name)  # noqa: PTH118
 
     def _is_corpus(self, folder: Path) -> bool:
         """Return True if `prepare` made this folder: its files were made from recordings and are not recordings."""
@@ -174,16 +185,19 @@ class Expander:
                 self._aside.notices.append(f"{printable(folder)} is a corpus: it is passed over")
         return self._corpora[folder]
 
-    def _file(self, root: Path, path: Path) -> Iterator[Candidate]:
-        """Yield the recordings of a file that a walk or a pattern has found."""
-        if is_container(str(path)):
-            yield from self._container(root, path)
-        elif is_no_recording(path.name):
-            self._aside.leave(path.name)
-            if is_other_archive(path.name):
-                self._aside.unopened.append(path.relative_to(root).as_posix())
+    def _found(self, root: Path, top: str, path: str, name: str) -> Iterator[Candidate]:
+        """Yield the recordings of a file that a walk or a pattern has found; `name` is its path below the root.
+
+        Paths are plain text here, because a `Path` for each of a million files takes minutes.
+        """
+        if may_be_container(path) and is_container(path):
+            yield from self._container(root, Path(path))
+        elif is_no_recording(name):
+            self._aside.leave(name)
+            if is_other_archive(name):
+                self._aside.unopened.append(name)
         else:
-            yield Candidate(str(root), ListedRecording(path, path.relative_to(root).as_posix()))
+            yield Candidate(top, ListedRecording(path, name))
 
     def _container(self, root: Path, path: Path) -> Iterator[Candidate]:
         """Yield the recordings of a container among the files of a folder. One that cannot be read is refused; the listing

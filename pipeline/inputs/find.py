@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from catalogs.corpus.attempts import Cause
 from catalogs.corpus.ids import source_id
 from pipeline.inputs.expand import Candidate, Expander
-from pipeline.inputs.hashes import hash_files, sha256_of
+from pipeline.inputs.hashes import expect_new, file_key, hash_ahead, hash_files, hash_threads, sha256_of
 from pipeline.inputs.manifests import ListedRecording, SourceError
-from pipeline.inputs.members import LARGEST_MEMBER, HashKey, PackedRecording, Skipped
+from pipeline.inputs.members import LARGEST_MEMBER, HashKey, HashTable, PackedRecording, Skipped
 from pipeline.inputs.store_access import DEFAULT, Stores
+from pipeline.inputs.telling import Meter, told
 from pipeline.inputs.transcripts.beside import TranscriptFinder
 from pipeline.records import Quarantined, Source
 from pipeline.runtime.failures import cause_of
@@ -55,12 +59,89 @@ class FoundSources:
         return f"other files, left alone or read as transcripts: {kinds}{more}" if kinds else ""
 
 
+class SourceListing:
+    """All files of a run, by session. Their names and sizes are listed at once; `sessions` reads their contents, session by
+    session, so that work can begin before everything is read.
+
+    Raises SourceError if an argument itself cannot be used. See `find_sources` for the arguments.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        *,
+        session: Literal["folder", "file"] = "folder",
+        language: str | None = None,
+        hashes: HashTable | None = None,
+        stores: Stores = DEFAULT,
+        largest_gb: float = LARGEST_MEMBER / 1e9,
+    ) -> None:
+        self.found = FoundSources(aside=Skipped(largest_bytes=round(largest_gb * 1e9)))
+        """What was refused and skipped so far. Its `sources` stay empty here."""
+        self._hashes: HashTable = {} if hashes is None else hashes
+        self._language, self._meter = language, Meter()
+        with told(self._meter):
+            expander = Expander(self.found.refused, self.found.aside, language, hashes, stores)
+            candidates = _once(expander.expand_all(paths), self.found, self._meter)
+            _measure(candidates)
+            names = _session_names(candidates, session)
+            sessions: dict[str, list[Candidate]] = {}
+            for item in candidates:
+                name = names[(item.root, item.session if session == "folder" else item.entry.name)]
+                sessions.setdefault(item.entry.session or (item.member and item.member.session) or name, []).append(
+                    item
+                )
+            self._sessions = {name: sessions[name] for name in sorted(sessions)}
+            _find_doubles(candidates, self._hashes, self._meter)
+        self.found.aside.notices += _unopened_notice(self.found.aside.unopened)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of all sessions, sorted."""
+        return self._sessions.keys()
+
+    @property
+    def candidates(self) -> Iterator[Candidate]:
+        """All files, by session."""
+        return (item for items in self._sessions.values() for item in items)
+
+    def sessions(self, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[tuple[str, list[Source]]]:
+        """Yield (name, sources) of each wanted session, in order of names, when all of its files are read. Files are read
+        ahead in threads.
+
+        A file that cannot be opened at all (permission, FIFO, broken link) is added to `found.refused` with its reason.
+        """
+        beside = TranscriptFinder()
+        chosen = [pair for pair in self._sessions.items() if wanted(pair[0])]
+        expect_new((key for _, items in chosen for key in _keys(items)), self._hashes, self._meter)
+        with told(self._meter):
+            for name, items in hash_ahead(chosen, lambda pair: _keys(pair[1]), self._hashes, self._meter):
+                sources = [source for item in items if (source := self._made(item, name, beside)) is not None]
+                yield name, sources
+        self.found.aside.notices += _language_notices(self.found.unknown_languages)
+
+    def _made(self, item: Candidate, session: str, beside: TranscriptFinder) -> Source | None:
+        """Return the source of a file; None if it is refused."""
+        try:
+            if item.double_of is not None:
+                raise SourceError(f"the same name and content as {item.double_of}, which is taken already")
+            if item.member is not None:
+                return _member_source(item.member, session, self._language, self.found)
+            return _source(item.entry, session, self._language, self._hashes, self.found, beside)
+        except (StageError, OSError) as error:
+            own = isinstance(error, StageError | StoreError)
+            reason = str(error) if own else (getattr(error, "strerror", None) or str(error)).lower()
+            place = item.member.location if item.member else item.entry.path
+            self.found.refused.append(Quarantined(printable(place), "", "sources", reason, cause=_cause(error)))
+            return None
+
+
 def find_sources(
     paths: Sequence[str],
     *,
     session: Literal["folder", "file"] = "folder",
     language: str | None = None,
-    hashes: MutableMapping[HashKey, str] | None = None,
+    hashes: HashTable | None = None,
     stores: Stores = DEFAULT,
     largest_gb: float = LARGEST_MEMBER / 1e9,
 ) -> FoundSources:
@@ -73,36 +154,69 @@ def find_sources(
     new hashes are added to it. `largest_gb`: GB that one recording of a container, or behind a URL, may unpack to. Raises
     SourceError if an argument itself cannot be used.
     """
-    result = FoundSources(aside=Skipped(largest_bytes=round(largest_gb * 1e9)))
-    found = _once(Expander(result.refused, result.aside, language, hashes, stores).expand_all(paths), result)
-    hashes = {} if hashes is None else hashes
-    hash_files((item.entry.path for item in found if item.member is None), hashes)
-    sessions = _session_names(found, session)
-    first: dict[str, str] = {}
-    beside = TranscriptFinder()
-    for item in found:
-        name = sessions[(item.root, item.session if session == "folder" else item.entry.name)]
-        try:
+    listing = SourceListing(
+        paths, session=session, language=language, hashes=hashes, stores=stores, largest_gb=largest_gb
+    )
+    return all_sources(listing)
+
+
+def all_sources(listing: SourceListing) -> FoundSources:
+    """Return the sources of all sessions at once, in order of relative path."""
+    found = listing.found
+    found.sources = [source for _, sources in listing.sessions() for source in sources]
+    found.sources.sort(key=lambda source: (source.relative_path, source.path))
+    return found
+
+
+def _keys(items: Iterable[Candidate]) -> Iterator[HashKey]:
+    """Yield the keys of the files whose content is to be read."""
+    return ((i.entry.path, i.bytes, i.changed_ns) for i in items if i.member is None and i.bytes >= 0)
+
+
+def _measure(candidates: Iterable[Candidate]) -> None:
+    """Fill in sizes and times of the files, several at once, because a network disk answers slowly."""
+
+    def measure(items: Sequence[Candidate]) -> None:
+        for item in items:
             if item.member is not None:
-                source = _member_source(item.member, name, language, result)
-            else:
-                source = _source(item.entry, name, language, hashes, result, beside)
-            if source.source_id in first:
-                raise SourceError(f"the same name and content as {first[source.source_id]}, which is taken already")
-            first[source.source_id] = source.path
-            result.sources.append(source)
-        except (StageError, OSError) as error:
-            own = isinstance(error, StageError | StoreError)
-            reason = str(error) if own else (getattr(error, "strerror", None) or str(error)).lower()
-            place = item.member.location if item.member else item.entry.path
-            result.refused.append(Quarantined(printable(place), "", "sources", reason, cause=_cause(error)))
-    result.aside.notices += _language_notices(result.unknown_languages)
-    if unopened := result.aside.unopened:
-        count = f"{len(unopened)}, e.g. {unopened[0]}"
-        result.aside.notices.append(
-            f"archives that cannot be opened where they are ({count}): unpack them, or use tar or zip"
-        )
-    return result
+                item.bytes = item.member.bytes
+            elif (key := file_key(item.entry.path)) is not None:
+                _, item.bytes, item.changed_ns = key
+
+    rest = iter(candidates)
+    with ThreadPoolExecutor(hash_threads()) as pool:
+        for _ in pool.map(measure, iter(lambda: list(islice(rest, 1000)), [])):
+            pass
+
+
+def _find_doubles(candidates: Iterable[Candidate], hashes: HashTable, meter: Meter) -> None:
+    """Mark recordings with the name and the content of an earlier one. They would have the same id.
+
+    Only files of one name and one size can be such: these are read before all others, and nothing else has to be.
+    """
+    names = Counter(item.entry.name for item in candidates)
+    groups: dict[tuple[str, int], list[Candidate]] = {}
+    for item in candidates:
+        if names[item.entry.name] > 1 and item.bytes >= 0 and not (item.member and item.member.fault):
+            groups.setdefault((item.entry.name, item.bytes), []).append(item)
+    same = [group for group in groups.values() if len(group) > 1]
+    hash_files((key for group in same for key in _keys(group)), hashes, meter)
+    for group in same:
+        first: dict[str, Candidate] = {}
+        for item in group:
+            key = (item.entry.path, item.bytes, item.changed_ns)
+            if not item.member and key not in hashes:
+                continue
+            content = item.member.sha256 if item.member else hashes[key]
+            if (before := first.setdefault(content, item)) is not item:
+                item.double_of = before.member.location if before.member else before.entry.path
+
+
+def _unopened_notice(unopened: Sequence[str]) -> list[str]:
+    if not unopened:
+        return []
+    count = f"{len(unopened)}, e.g. {unopened[0]}"
+    return [f"archives that cannot be opened where they are ({count}): unpack them, or use tar or zip"]
 
 
 def _cause(error: Exception) -> Cause:
@@ -110,16 +224,31 @@ def _cause(error: Exception) -> Cause:
     return "data" if isinstance(error, FileNotFoundError) else cause_of(error)
 
 
-def _once(found: Iterator[Candidate], result: FoundSources) -> list[Candidate]:
+def _once(found: Iterator[Candidate], result: FoundSources, meter: Meter) -> list[Candidate]:
     """Return each file once, in order of relative path. If a file was reached in several ways, a manifest's entry is used,
     otherwise the name with the most folders. The choice must not depend on the order of arguments, because the name is part
     of the source's id."""
-    ways: dict[str, list[Candidate]] = {}
+    best: dict[str, Candidate] = {}
+    folders: dict[str, str] = {}
     for item in found:
-        ways.setdefault(item.place, []).append(item)
-    result.repeated += sum(len(items) - 1 for items in ways.values())
-    best = [min(items, key=lambda i: (not i.listed, -i.entry.name.count("/"), i.entry.name)) for items in ways.values()]
-    return sorted(best, key=lambda item: (item.entry.name, str(item.entry.path)))
+        meter.found()
+        place = item.member.location if item.member else _place(item.entry.path, folders)
+        other = best.setdefault(place, item)
+        if other is not item:
+            result.repeated += 1
+            best[place] = min(other, item, key=lambda i: (not i.listed, -i.entry.name.count("/"), i.entry.name))
+    return sorted(best.values(), key=lambda item: (item.entry.name, item.entry.path))
+
+
+def _place(path: str, folders: dict[str, str]) -> str:
+    """Return the real path of a file: two ways to one file have the same, two files do not. `folders` caches those of
+    folders."""
+    folder, name = os.path.split(path)
+    if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114 - a million files
+        return os.path.realpath(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], name)  # noqa: PTH118
 
 
 def _session_names(found: list[Candidate], rule: str) -> dict[tuple[str, str], str]:
@@ -140,11 +269,11 @@ def _source(
     entry: ListedRecording,
     session: str,
     language: str | None,
-    hashes: MutableMapping[HashKey, str],
+    hashes: HashTable,
     result: FoundSources,
     beside: TranscriptFinder,
 ) -> Source:
-    path = entry.path
+    path = Path(entry.path)
     if printable(path) != str(path) or printable(entry.name) != entry.name:
         raise SourceError("its name is not valid UTF-8; rename it")
     if path.is_symlink() and not path.exists():
@@ -177,10 +306,10 @@ def _source(
 
 def _given_folder(entry: ListedRecording) -> Path:
     """Return the folder that an entry's name is relative to: nothing above it was given."""
-    name = PurePosixPath(entry.name)
-    if name.is_absolute() or ".." in name.parts or len(name.parts) > len(entry.path.parents):
-        return entry.path.parent
-    return entry.path.parents[len(name.parts) - 1]
+    name, path = PurePosixPath(entry.name), Path(entry.path)
+    if name.is_absolute() or ".." in name.parts or len(name.parts) > len(path.parents):
+        return path.parent
+    return path.parents[len(name.parts) - 1]
 
 
 def _language(name: str | None, recording: str, result: FoundSources) -> str | None:

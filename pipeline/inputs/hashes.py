@@ -1,157 +1,186 @@
-"""Content hashes of the source files: computed in threads with progress messages, and saved as they are computed."""
+"""Content hashes of the source files: computed in threads, and saved as they are computed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import stat
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
-from catalogs.corpus.commit import write_in_corpus
-from catalogs.durations import duration_text
-from pipeline.inputs.members import HashKey
+from catalogs.corpus.history import read_hashes
+from pipeline.inputs.members import HashKey, HashTable
+from pipeline.inputs.telling import Meter
 
-_THREADS = 8
 _BLOCK = 1 << 20
-log = logging.getLogger(__name__)
-
-_FIRST_S, _AGAIN_S = 3.0, 30.0
-"""Seconds until the first progress message, and between two such messages."""
+_FILES, _BYTES = 64, 32 << 20
+"""Files and bytes of one task of a thread: a task for every small file would cost more than reading it."""
 
 
-def known_hashes(root: Path) -> dict[HashKey, str]:
-    """Return the hashes of the files that earlier runs into a corpus have read, including those of a killed run."""
-    known: dict[HashKey, str] = {}
-    if (root / "hashes.json").is_file():
-        rows = json.loads((root / "hashes.json").read_text(encoding="utf-8"))
-        known = {(path, size, changed): sha256 for path, size, changed, sha256 in rows}
-    if _journal(root).is_file():
-        for line in _journal(root).read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                path, size, changed, sha256 = json.loads(line)
-            except (ValueError, TypeError):
-                continue  # the line at which the run was killed, or the end of the file
-            known[(path, size, changed)] = sha256
-    return known
+_AHEAD = 64
+"""Tasks per thread that are waiting or done before the groups that they belong to are asked for."""
+
+Group = TypeVar("Group")
 
 
-class KeptHashes(MutableMapping[HashKey, str]):
-    """The hashes of a corpus. A new one is written to `hashes.jsonl` before it counts, so that a killed run keeps it.
-    `settle` moves them into `hashes.json`."""
+class KeptHashes:
+    """The hashes of a corpus. A new one is appended to a file of the corpus before it counts, so that a killed run keeps
+    it.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._known = known_hashes(root)
+    `share`: name of the share of the sources that this run works on ("2-of-4"), which has its own file: two machines must
+    not append to one. What is held per file are 16 bytes of its key's digest and 32 bytes of its content's. Without `keep`, nothing
+    is written.
+    """
+
+    def __init__(self, root: Path, share: str | None = None, keep: bool = True) -> None:
+        self._keep = keep
+        self._path = root / (f"hashes-{share}.jsonl" if share else "hashes.jsonl")
+        self._known = {
+            _short((path, size, changed)): bytes.fromhex(sha) for path, size, changed, sha in read_hashes(root)
+        }
         self._lock = threading.Lock()
+        self._file: int | None = None
+
+    def __contains__(self, key: object) -> bool:
+        return _short(key) in self._known
 
     def __getitem__(self, key: HashKey) -> str:
-        return self._known[key]
+        return self._known[_short(key)].hex()
 
     def __setitem__(self, key: HashKey, sha256: str) -> None:
+        short, content = _short(key), bytes.fromhex(sha256)
         with self._lock:
-            if self._known.get(key) == sha256:
+            if self._known.get(short) == content:
                 return
-            # A line break before it as well: the journal may end in half a line.
-            with _journal(self._root).open("a", encoding="utf-8") as file:
-                file.write(f"\n{json.dumps([*key, sha256])}\n")
-            self._known[key] = sha256
-
-    def __delitem__(self, key: HashKey) -> None:
-        raise TypeError("what was hashed stays hashed")
-
-    def __iter__(self) -> Iterator[HashKey]:
-        return iter(self._known)
+            if self._file is None and self._keep:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            # A line break before it as well: the file may end in half a line.
+            line = f"\n{json.dumps([*key, sha256])}\n".encode()
+            while line and self._file is not None:
+                line = line[os.write(self._file, line) :]
+            self._known[short] = content
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def settle(self) -> None:
-        """Write all hashes into one file and remove the journal."""
-        if _journal(self._root).is_file():
-            text = json.dumps([[*key, sha256] for key, sha256 in self._known.items()])
-            write_in_corpus(self._root, self._root / "hashes.json", text.encode())
-            _journal(self._root).unlink()
+    def close(self) -> None:
+        """Force what was written to the disk and close the file."""
+        with self._lock:
+            if self._file is not None:
+                os.fsync(self._file)
+                os.close(self._file)
+                self._file = None
 
 
-def hash_files(
-    paths: Iterable[Path],
-    hashes: MutableMapping[HashKey, str],
-    clock: Callable[[], float] = time.monotonic,
-) -> None:
+def hash_threads() -> int:
+    """Return how many files are read at once: two for each core, because half of the time is spent waiting for a disk."""
+    return min(32, max(4, 2 * len(os.sched_getaffinity(0))))
+
+
+def hash_files(keys: Iterable[HashKey], hashes: HashTable, meter: Meter | None = None) -> None:
     """Add the hash of each file that has none in `hashes`, several at once. Files that cannot be read are left out.
 
-    Progress is logged from time to time if hashing takes long.
+    `meter` counts the files and bytes that are read.
     """
-    waiting = {key: None for path in paths if (key := file_key(path)) is not None and key not in hashes}
-    meter = _Meter(len(waiting), sum(size for _, size, _ in waiting), clock)
-    with ThreadPoolExecutor(min(_THREADS, (os.cpu_count() or 1) * 2)) as pool:
-        futures = {pool.submit(sha256_of, Path(key[0]), meter.add): key for key in waiting}
-        rest = set(futures)
+    meter, keys = meter or Meter(), list(keys)
+    expect_new(keys, hashes, meter)
+    for _ in hash_ahead(_tasks(keys), lambda task: task, hashes, meter):
+        pass
+
+
+def expect_new(keys: Iterable[HashKey], hashes: HashTable, meter: Meter) -> None:
+    """Tell the meter how many files have no hash yet, and their bytes."""
+    sizes = [key[1] for key in keys if key not in hashes]
+    meter.expect(len(sizes), sum(sizes))
+
+
+def hash_ahead(
+    groups: Iterable[Group], keys_of: Callable[[Group], Iterable[HashKey]], hashes: HashTable, meter: Meter
+) -> Iterator[Group]:
+    """Yield the groups in order, each when the hashes of its files are in `hashes`, while threads read on ahead.
+
+    `meter` counts what is read, but must know before what will be (`expect_new`). Files that cannot be read are left
+    out. How far the threads are ahead is bounded, so that a listing may be endless.
+    """
+    stopped = threading.Event()
+    threads = hash_threads()
+    pool = ThreadPoolExecutor(threads, "hashing")
+    waiting: deque[tuple[Group, list[Future[None]]]] = deque()
+    running = 0
+    try:
+        for group in groups:
+            new = [key for key in keys_of(group) if key not in hashes]
+            tasks = [pool.submit(_hash_task, task, hashes, meter, stopped) for task in _tasks(new)]
+            running += len(tasks)
+            waiting.append((group, tasks))
+            while waiting and (running > _AHEAD * threads or not waiting[0][1]):
+                first, tasks = waiting.popleft()
+                for future in tasks:
+                    future.result()
+                running -= len(tasks)
+                yield first
+        for group, tasks in waiting:
+            for future in tasks:
+                future.result()
+            yield group
+    finally:
+        # After an interrupt, files of many GB are not read to their ends.
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _hash_task(keys: list[HashKey], hashes: HashTable, meter: Meter, stopped: threading.Event) -> None:
+    for key in keys:
+        digest = hashlib.sha256()
         try:
-            while rest:
-                done, rest = wait(rest, timeout=1.0, return_when=FIRST_COMPLETED)
-                for future in done:
-                    if future.exception() is None:
-                        hashes[futures[future]] = future.result()
-                    meter.files += 1
-                if rest and (line := meter.line()):
-                    log.info(line)
-        finally:
-            for future in rest:
-                future.cancel()
+            with open(key[0], "rb", buffering=0) as file:  # noqa: PTH123 - a million files: no Path for each
+                while block := file.read(_BLOCK):
+                    if stopped.is_set():
+                        return
+                    digest.update(block)
+                    meter.read(len(block))
+        except OSError:
+            # Reported with its reason when its source is made.
+            meter.read(0, 1)
+            continue
+        hashes[key] = digest.hexdigest()
+        meter.read(0, 1)
 
 
-def file_key(path: Path) -> HashKey | None:
+def _tasks(keys: Iterable[HashKey]) -> Iterator[list[HashKey]]:
+    task: list[HashKey] = []
+    size = 0
+    for key in keys:
+        task.append(key)
+        size += key[1]
+        if len(task) >= _FILES or size >= _BYTES:
+            yield task
+            task, size = [], 0
+    if task:
+        yield task
+
+
+def file_key(path: str | Path) -> HashKey | None:
     """Return the key of a file's hash; None if it is not a regular file or cannot be examined."""
     try:
-        state = path.stat()
+        state = os.stat(path)  # noqa: PTH116 - a million files: no Path for each
     except OSError:
         return None
     return (str(path), state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else None
 
 
-def sha256_of(path: Path, read: Callable[[int], None] = lambda count: None) -> str:
-    """Return the sha256 of a file's content; `read` is called with the number of bytes of each block."""
-    digest = hashlib.sha256()
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's content. Raises OSError."""
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            read(len(block))
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _Meter:
-    """The progress of the hashing."""
-
-    def __init__(self, total: int, total_bytes: int, clock: Callable[[], float]) -> None:
-        self.files, self.total, self._total_bytes = 0, total, total_bytes
-        self._bytes, self._clock, self._lock = 0, clock, threading.Lock()
-        self._started = clock()
-        self._next = self._started + _FIRST_S
-
-    def add(self, count: int) -> None:
-        with self._lock:
-            self._bytes += count
-
-    def line(self) -> str | None:
-        """Return a progress message if one is due, otherwise None."""
-        now = self._clock()
-        if now < self._next:
-            return None
-        self._next = now + _AGAIN_S
-        rate = self._bytes / (now - self._started)
-        left = f", {duration_text((self._total_bytes - self._bytes) / rate)} left" if rate else ""
-        return (
-            f"reading new files: {self.files:,} of {self.total:,} ({self._bytes / 1e9:.1f} of "
-            f"{self._total_bytes / 1e9:.1f} GB, {rate / 1e6:.0f} MB/s{left})"
-        )
-
-
-def _journal(root: Path) -> Path:
-    return root / "hashes.jsonl"
+def _short(key: object) -> bytes:
+    assert isinstance(key, tuple)
+    text = "\0".join(map(str, key)).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).digest()

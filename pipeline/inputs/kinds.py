@@ -14,7 +14,7 @@ from pipeline.inputs.tables import DatasetFolder, ParquetTable
 from pipeline.inputs.tars import Tar, list_tar
 from pipeline.inputs.transcripts.beside import TranscriptFinder
 from pipeline.inputs.zips import Zip
-from pipeline.runtime.paths import bare, is_location, local_path
+from pipeline.runtime.paths import bare, is_location, is_tar, is_zip, local_path
 
 KINDS: tuple[SourceKind, ...] = (DatasetFolder(), ParquetTable(), Zip(), Tar(), Store())
 """The first kind that recognizes an argument or a recording's location handles it. `Store` handles every other URL."""
@@ -24,6 +24,11 @@ def is_container(argument: str) -> bool:
     """Return True if an argument names recordings that are not single files: a URL, a tar, a zip, a `datasets` folder, a
     Parquet file with an audio column."""
     return _recognized(argument) is not None
+
+
+def may_be_container(path: str) -> bool:
+    """Return False for a file on this machine that is none by its name, without a look at the disk."""
+    return path.lower().endswith(".parquet") or is_tar(path) or is_zip(path)
 
 
 def list_members(argument: str, listing: Listing, title: str | None = None) -> Iterator[PackedRecording]:

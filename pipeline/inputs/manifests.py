@@ -41,11 +41,11 @@ class MissingLibraryError(SourceError):
     """A source needs a library that is not installed, or a protocol that does not exist: the run stops before it starts."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ListedRecording:
     """One recording of a list: its path, its name in the list, and what the list states about it."""
 
-    path: Path
+    path: str
     name: str
     session: str | None = None
     language: str | None = None
@@ -60,8 +60,8 @@ def _entry(folder: Path, written: str) -> ListedRecording:
     """Return the recording that a list in `folder` gives as a path or URL."""
     place = beside_list(written, folder)
     if is_location(place):
-        return ListedRecording(Path(bare(place)), bare(place), location=place)
-    return ListedRecording(Path(place), Path(local_path(written)).as_posix())
+        return ListedRecording(bare(place), bare(place), location=place)
+    return ListedRecording(str(Path(place)), Path(local_path(written)).as_posix())
 
 
 def read_file_list(path: Path) -> Iterator[ListedRecording]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 from catalogs.files import one_line
 from pipeline.inputs.manifests import COLUMNS
@@ -17,6 +17,16 @@ from pipeline.stage import StoreError
 
 #: Key of a content hash: path or location, size in bytes and time of last change in ns of the file.
 HashKey = tuple[str, int, int]
+
+
+class HashTable(Protocol):
+    """Content hashes by the key of a file: `hashes.KeptHashes`, or a dict."""
+
+    def __contains__(self, key: object, /) -> bool: ...
+
+    def __getitem__(self, key: HashKey, /) -> str: ...
+
+    def __setitem__(self, key: HashKey, sha256: str, /) -> None: ...
 
 
 LARGEST_MEMBER = 8_000_000_000
@@ -68,9 +78,9 @@ class MemberHashes:
     """Content hashes of the members of one container. Members that an earlier run has read are not read again if the
     container's size and date are unchanged. Without known hashes or a file on this machine, every member is read."""
 
-    def __init__(self, known: MutableMapping[HashKey, str] | None = None, container: Path | None = None) -> None:
+    def __init__(self, known: HashTable | None = None, container: Path | None = None) -> None:
         state = container.stat() if known is not None and container is not None else None
-        self._known = known if known is not None and state else {}
+        self._known: HashTable = known if known is not None and state else {}
         self._state = (state.st_size, state.st_mtime_ns) if state else (0, 0)
 
     def of(self, location: str, opened: Callable[[], Any]) -> str:

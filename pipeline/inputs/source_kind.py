@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.inputs.members import HashKey, MemberHashes, PackedRecording, Skipped
+from pipeline.inputs.members import HashTable, MemberHashes, PackedRecording, Skipped
 from pipeline.inputs.store_access import DEFAULT, Stores
 from pipeline.records import Source
 
@@ -23,7 +23,7 @@ class Listing:
 
     language: str | None = None
     aside: Skipped = field(default_factory=Skipped)
-    hashes: MutableMapping[HashKey, str] | None = None
+    hashes: HashTable | None = None
     stores: Stores = DEFAULT
 
     def hashes_of(self, container: Path) -> MemberHashes:

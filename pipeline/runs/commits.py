@@ -4,7 +4,7 @@ broken stage may have caused waits until that is ruled out."""
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ class Commits:
     def __init__(
         self,
         root: Path,
-        units: Sequence[PlannedUnit],
         versions: Mapping[str, str],
         summary: Summary,
         history: History,
@@ -46,14 +45,20 @@ class Commits:
         self._root, self._versions, self._summary = root, versions, summary
         self._history, self._breaker, self._write = history, breaker, write
         self._strikes = Strikes(root / "strikes")
-        self._unit_of = {session.session_id: unit for unit in units for session in unit.sessions}
-        self._done: dict[str, list[SessionDone]] = {unit.unit_id: [] for unit in units}
+        self._unit_of: dict[str, PlannedUnit] = {}
+        """The unit of each session that is not committed yet."""
+        self._done: dict[str, list[SessionDone]] = {}
         self._held: list[PlannedUnit] = []
         self._open: set[str] = set()
         """Units that are being written or linked."""
         self._drafts = drafts
         self._threads = ThreadPoolExecutor(_LINKS, "link")
         self._links: deque[Future[dict[str, Any]]] = deque()
+
+    def expect(self, unit: PlannedUnit) -> None:
+        """Take a unit whose sessions are about to start."""
+        self._unit_of |= {session.session_id: unit for session in unit.sessions}
+        self._done[unit.unit_id] = []
 
     def add(self, done: SessionDone) -> None:
         """Take a finished session. Raises BrokenStageError if too many items have killed their workers."""
@@ -117,6 +122,7 @@ class Commits:
         summary = self._summary
         finished = sorted(self._done.pop(unit_id), key=lambda done: done.session.session_id)
         for session in (done.session for done in finished):
+            self._unit_of.pop(session.session_id, None)
             self._strikes.clear(session.session_id)
             add_session(summary, session)
             summary.audio_s += sum(recording.duration_s for recording in session.recordings)

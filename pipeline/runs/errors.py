@@ -12,6 +12,7 @@ from catalogs.files import is_full_disk
 from pipeline.engine.api import DiskFullError, EngineError
 from pipeline.runs.journal import write_log
 from pipeline.runs.summary import Summary
+from pipeline.runs.work import Work
 from pipeline.runtime.failures import BrokenStageError, StopRunError
 
 
@@ -20,10 +21,10 @@ class PrepareError(RuntimeError):
 
 
 @contextmanager
-def stopping_in_one_line(root: Path, summary: Summary | None = None, units: int = 0) -> Iterator[None]:
+def stopping_in_one_line(root: Path, summary: Summary | None = None, work: Work | None = None) -> Iterator[None]:
     """Raise PrepareError for errors that stop a run into the corpus `root` and are not the fault of a recording.
 
-    `summary` and `units`: what is committed and how many units there are, for the message about a full disk.
+    `summary` and `work`: what is committed, and what there is, for the message about a full disk.
     """
     try:
         yield
@@ -36,15 +37,17 @@ def stopping_in_one_line(root: Path, summary: Summary | None = None, units: int 
         if not is_full_disk(error):
             raise
         full = error.strerror if isinstance(error, DiskFullError) else None
-        committed = "" if summary is None else f"; {_committed(summary.units, units)} committed"
+        committed = "" if summary is None or work is None else f"; {_committed(summary.units, work)} committed"
         raise PrepareError(
             f"{full or f'no space left on the disk of {root}'}: free some and run the same command again{committed}; "
             "nothing is lost"
         ) from None
 
 
-def _committed(done: int, units: int) -> str:
-    return "all units are" if done == units else f"{done} of {units} units are"
+def _committed(done: int, work: Work) -> str:
+    if not work.complete:
+        return f"{done} units are"
+    return "all units are" if done == work.units else f"{done} of {work.units} units are"
 
 
 def no_cluster(address: str | None, error: ConnectionError) -> PrepareError:

@@ -47,16 +47,24 @@ def known_arguments(root: Path) -> list[list[str]]:
         return []
 
 
-def gone_line(root: Path, found: FoundSources, arguments: Sequence[str], history: History) -> str | None:
+def gone_line(
+    root: Path,
+    here: Collection[str],
+    found: FoundSources,
+    known: Sequence[Sequence[str]],
+    arguments: Sequence[str],
+    history: History,
+) -> str | None:
     """Return one line that counts the recordings of the corpus that are not found any more; None if there are none.
 
-    This is done only if everything that any run was given is given again: recordings of other runs are not searched now.
+    This is done only if everything that any run was given (`known`, before this one) is given again: recordings of other
+    runs are not searched now. `here`: the ids of the sources that are found.
     """
-    known = known_arguments(root)
     if not known or not set().union(*known) <= set(absolute_arguments(arguments)):
         return None
-    here = {source.source_id for source in found.sources}
-    gone = set(history.generations) - here - {other_channel_id(source) for source in here}
+    gone = set(history.committed) - set(here)
+    if gone:
+        gone -= {other_channel_id(source) for source in here}
     if gone and found.refused:
         refused = {verdict.path for verdict in found.refused}
         rows = Corpus(root).table("recordings").select(["source_id", "path"]).to_pylist()
@@ -68,24 +76,34 @@ def gone_line(root: Path, found: FoundSources, arguments: Sequence[str], history
 
 
 def note_refused(
-    root: Path, found: FoundSources, arguments: Sequence[str], chosen: Collection[str] | None = None
+    root: Path,
+    found: FoundSources,
+    sources: Collection[str],
+    arguments: Sequence[str],
+    chosen: Collection[str] | None = None,
 ) -> None:
     """Record the files that this run refuses. Remove the records of earlier runs for files that it has examined and does
     not refuse any more.
 
-    chosen: the refused paths that this run processes once they can be read (default: all). The records of the others stay.
+    sources: the paths of its sources, at least those that earlier runs have refused. chosen: the refused paths that this
+    run processes once they can be read (default: all). The records of the others stay.
     """
     own = absolute_arguments(arguments)
-    for verdict in found.refused:
-        quarantine_now(root, quarantine_row(verdict), own)
+    write_refused(root, found, arguments)
     refused = {(verdict.path, verdict.error) for verdict in found.refused}
-    sources = {public(source.path) for source in found.sources}
     waiting = places(sources) - set(chosen) if chosen is not None else set()
     for file, row, asked in refused_files(root):
         path = row["path"] or ""
         looked = path in sources or (bool(asked) and asked <= set(own)) or any(_is_within(path, one) for one in own)
         if looked and path not in waiting and (path, row["error"]) not in refused:
             file.unlink(missing_ok=True)
+
+
+def write_refused(root: Path, found: FoundSources, arguments: Sequence[str]) -> None:
+    """Record the files that this run refuses."""
+    own = absolute_arguments(arguments)
+    for verdict in found.refused:
+        quarantine_now(root, quarantine_row(verdict), own)
 
 
 def places(paths: Iterable[str]) -> set[str]:

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
+from catalogs.corpus.locks import Share
 from pipeline.config import PrepareConfig
-from pipeline.inputs.find import FoundSources, HashKey, find_sources
+from pipeline.inputs.find import FoundSources, SourceListing, all_sources
 from pipeline.inputs.hashes import KeptHashes
+from pipeline.inputs.members import HashTable
+from pipeline.records import Source
+from pipeline.runs.plan import estimated_seconds
 from pipeline.runtime.paths import public
 
 log = logging.getLogger(__name__)
 
 
-def listed(paths: Sequence[str], config: PrepareConfig, hashes: MutableMapping[HashKey, str]) -> FoundSources:
-    """Return the sources at `paths`, by the settings of a run. Raises SourceError."""
-    return find_sources(
+@dataclass(frozen=True)
+class Given:
+    """What a run is given: its sessions as they are read, and what is known of them before."""
+
+    sessions: Iterable[tuple[str, Sequence[Source]]]
+    """(name, sources) in order of names. Reading them may take as long as processing them."""
+    names: Collection[str]
+    """Names of all sessions, those of other shares included."""
+    found: FoundSources
+    """What was refused and skipped. It is complete when all sessions are read."""
+    total_s: float
+    """About how many seconds all sessions last, those of other shares included."""
+    share: Share | None = None
+
+
+def listed(paths: Sequence[str], config: PrepareConfig, hashes: HashTable) -> SourceListing:
+    """Return the files at `paths`, by the settings of a run. Raises SourceError."""
+    return SourceListing(
         paths,
         session=config.sources.session,
         language=config.sources.language,
@@ -26,20 +47,63 @@ def listed(paths: Sequence[str], config: PrepareConfig, hashes: MutableMapping[H
     )
 
 
+def total_seconds(listing: SourceListing) -> float:
+    """Return about how many seconds the recordings of a listing last."""
+    return estimated_seconds(
+        (item.member.location if item.member else item.entry.path, item.bytes) for item in listing.candidates
+    )
+
+
+def open_sources(
+    root: Path,
+    paths: Sequence[str],
+    config: PrepareConfig,
+    share: Share | None,
+    seen: Callable[[str, Sequence[Source]], None],
+    ended: Callable[[], None],
+) -> Given:
+    """List the sources of a run. They are read when the sessions are asked for; `seen` is called for each session, and
+    `ended` when all are read. Files that have not changed since the last run are not read again. Raises SourceError."""
+    hashes = KeptHashes(root, share.name if share else None)
+    listing = listed(paths, config, hashes)
+
+    def sessions() -> Iterator[tuple[str, Sequence[Source]]]:
+        with closing(hashes):
+            for name, sources in listing.sessions(share.holds if share else lambda name: True):
+                seen(name, sources)
+                yield name, sources
+        _log_notices(listing.found)
+        ended()
+
+    return Given(sessions(), listing.names, listing.found, total_seconds(listing), share)
+
+
 def find(root: Path, paths: Sequence[str], config: PrepareConfig) -> FoundSources:
-    """Return the sources and log notices about them. Files that have not changed since the last run are not hashed again."""
-    hashes = KeptHashes(root)
-    found = listed(paths, config, hashes)
-    hashes.settle()
+    """Return the sources, all at once, and log notices about them. Files that have not changed since the last run are not
+    read again."""
+    with closing(KeptHashes(root)) as hashes:
+        found = all_sources(listed(paths, config, hashes))
+    _log_notices(found)
+    return found
+
+
+def by_session(sources: Iterable[Source]) -> list[tuple[str, list[Source]]]:
+    """Return (session, its sources) in order of names."""
+    sessions: dict[str, list[Source]] = {}
+    for source in sources:
+        sessions.setdefault(source.session_id, []).append(source)
+    return sorted(sessions.items())
+
+
+def present(found: FoundSources, sources: Iterable[Source]) -> list[tuple[str, str]]:
+    """Return (path, source id) for each path as it is now; without an id if it is refused."""
+    return [(row.path, "") for row in found.refused] + [(public(s.path), s.source_id) for s in sources]
+
+
+def _log_notices(found: FoundSources) -> None:
     for notice in found.notices:
         log.info(notice)
     if line := found.passed_over():
         log.info(line)
     if found.repeated:
         log.info("files that were reached more than once and are taken once: %d", found.repeated)
-    return found
-
-
-def present(found: FoundSources) -> list[tuple[str, str]]:
-    """Return (path, source id) for each path as it is now; without an id if it is refused."""
-    return [(row.path, "") for row in found.refused] + [(public(s.path), s.source_id) for s in found.sources]

@@ -79,8 +79,8 @@ def test_a_corpus_with_two_attempts_is_whole(corpus: Path) -> None:
 def test_the_history_tells_what_failed_in_the_newest_attempt_only(corpus: Path) -> None:
     source = make_unit("a").recordings[0]["source_id"]
     history = read_history(corpus)
-    assert history.failures == {} and history.generations[source] == 1 and len(history.generations) == 3
-    assert history.done(lambda row: True) == set(history.generations)
+    assert history.failures == {} and history.generation(source) == 1 and len(history.committed) == 3
+    assert set(history.done(lambda row: True)) == set(history.committed)
 
 
 def test_a_unit_that_was_processed_again_as_a_whole_is_not_read(corpus: Path) -> None:

@@ -57,6 +57,11 @@ def test_the_rules_of_the_sources_are_part_of_it(override: str, tmp_path: Path) 
     assert settle(load_config(None, [override]), tmp_path).fingerprint != settled.fingerprint
 
 
+@pytest.mark.parametrize("override", ["unit_s=600.0", "unit_s=auto", "unit_s=30"])
+def test_the_size_of_units_is_not_part_of_it(override: str) -> None:
+    assert fingerprint(load_config(None, [override])) == fingerprint(load_config())
+
+
 @pytest.mark.parametrize("made_with", [False, True])
 def test_a_corpus_goes_on_as_it_was_made_whatever_weights_come_or_go(
     made_with: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -118,7 +123,7 @@ def test_prepare_says_what_was_decided_and_binds_it(
     monkeypatch.setattr("pipeline.prepare.check_weights", lambda names: None)
     processed: list[str] = []
     monkeypatch.setattr(
-        "pipeline.prepare._run", lambda root, scratch, units, config, *rest: processed.append(mode(config))
+        "pipeline.prepare._run", lambda root, scratch, work, config, *rest: processed.append(mode(config))
     )
     audio = write(tmp_path / "a.wav", noise(1, 16_000), 16_000)
     for here, words in ((False, "voxmill models pull htdemucs"), (True, "so it stays off")):

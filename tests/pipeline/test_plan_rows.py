@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,38 @@ from fakes.recordings import noise, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pipeline.runs.plan as plan_module
 from catalogs.corpus.schema import INDEX, RECORDINGS, SEGMENTS
 from catalogs.corpus.thresholds import Thresholds
+from pipeline.audio.open import probe_seconds
 from pipeline.inputs.find import find_sources
 from pipeline.records import Quarantined, Recording, Reference, Segment, Session, Source, Word
-from pipeline.runs.plan import PlannedSession, PlannedUnit, plan_units, promised_seconds, split_session
+from pipeline.runs.plan import (
+    PlannedSession,
+    PlannedUnit,
+    mixed,
+    plan_units,
+    promised_seconds,
+    split_session,
+    unit_seconds,
+)
+from pipeline.runs.sources import by_session
 from pipeline.runs.to_rows import quarantine_rows, recording_rows, reference_rows, segment_rows
 from pipeline.stages.decode import Decode, DecodeConfig
+
+
+def planned(
+    found: Iterable[Source],
+    done: set[str],
+    unit_s: float,
+    seconds_of: Callable[[Source], float],
+    session_s: float = math.inf,
+    generations: dict[str, int] | None = None,
+) -> list[PlannedUnit]:
+    sessions = by_session(found)
+    members = [(name, part, [seconds_of(item) for item in part]) for name, part in sessions]
+    names = [name for name, _ in sessions]
+    return list(plan_units(members, done, "f" * 16, unit_s, session_s, (generations or {}).get, names))
 
 
 def source(name: str, session: str) -> Source:
@@ -42,24 +68,24 @@ def test_every_open_source_is_planned_once_with_its_session_whole(
     committed = {item.source_id for number, item in enumerate(found) if number in done}
     seconds = {item.source_id: 1.0 + int(item.content_sha256[:2], 16) for item in found}
 
-    def plan(items: list[Source]) -> list[object]:
-        return list(plan_units(items, committed, "f" * 16, unit_s, lambda item: seconds[item.source_id]))
+    def plan(items: list[Source]) -> list[PlannedUnit]:
+        return planned(items, committed, unit_s, lambda item: seconds[item.source_id])
 
-    units = plan_units(found, committed, "f" * 16, unit_s, lambda item: seconds[item.source_id])
-    planned = [item for unit in units for session in unit.sessions for item in session.sources]
-    assert sorted(item.source_id for item in planned) == sorted({s.source_id for s in found} - committed)
+    units = plan(found)
+    listed = [item for unit in units for session in unit.sessions for item in session.sources]
+    assert sorted(item.source_id for item in listed) == sorted({s.source_id for s in found} - committed)
     names = [session.session_id for unit in units for session in unit.sessions]
     assert len(names) == len(set(names))
     assert len({unit.unit_id for unit in units}) == len(units)
     assert sum(unit.seconds < unit_s for unit in units) <= 1
     shuffled = list(found)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert plan(shuffled) == list(units)
+    assert plan(shuffled) == units
 
 
 def in_order(found: list[Source], done: set[str], session_s: float) -> dict[str, list[PlannedSession]]:
     """The planned parts of each session by its name, in order of their numbers."""
-    units = plan_units(found, done, "f" * 16, 1.0, seconds_of, session_s)
+    units = planned(found, done, 1.0, seconds_of, session_s)
     parts = sorted((part for unit in units for part in unit.sessions), key=lambda part: part_number(part.session_id))
     return {name: [p for p in parts if p.sources[0].session_id == name] for name in {s.session_id for s in found}}
 
@@ -112,14 +138,12 @@ def test_a_run_that_was_broken_off_goes_on_with_the_same_parts(
 @settings(max_examples=50, deadline=None)
 @given(sources)
 def test_sessions_below_the_cap_are_planned_as_if_there_were_none(found: list[Source]) -> None:
-    assert plan_units(found, set(), "f" * 16, 100.0, seconds_of, 31 * 255.0) == plan_units(
-        found, set(), "f" * 16, 100.0, seconds_of, math.inf
-    )
+    assert planned(found, set(), 100.0, seconds_of, 31 * 255.0) == planned(found, set(), 100.0, seconds_of, math.inf)
 
 
 def test_a_unit_is_full_at_its_length() -> None:
     found = [source(f"{name}.wav", name) for name in "abcd"]
-    units = plan_units(found, set(), "f" * 16, 20.0, lambda item: 10.0)
+    units = planned(found, set(), 20.0, lambda item: 10.0)
     assert sorted(unit.seconds for unit in units) == [20.0, 20.0]
     assert {unit.generation for unit in units} == {PlannedUnit("0" * 16, ()).generation} == {0}
 
@@ -127,12 +151,12 @@ def test_a_unit_is_full_at_its_length() -> None:
 def test_a_source_that_is_processed_again_makes_another_unit() -> None:
     found = [source("a.wav", "s"), source("b.wav", "s")]
     once, again, thrice = (
-        plan_units(found, set(), "f" * 16, 1.0, seconds_of, generations=generations)
+        planned(found, set(), 1.0, seconds_of, generations=generations)
         for generations in (None, {found[0].source_id: 0}, {found[0].source_id: 4, found[1].source_id: 1})
     )
     assert [unit.generation for (unit,) in (once, again, thrice)] == [0, 1, 5]
     assert len({unit.unit_id for (unit,) in (once, again, thrice)}) == 3
-    assert plan_units(found, set(), "f" * 16, 1.0, seconds_of, generations={"another": 3}) == once
+    assert planned(found, set(), 1.0, seconds_of, generations={"another": 3}) == once
 
 
 def test_a_file_s_own_header_promises_its_length(tmp_path: Path) -> None:
@@ -143,7 +167,7 @@ def test_a_file_s_own_header_promises_its_length(tmp_path: Path) -> None:
 
 def test_a_part_takes_no_name_that_another_session_has() -> None:
     found = [source(f"talks/{i}.wav", "talks") for i in range(3)] + [source("talks#2/x.wav", "talks#2")]
-    units = plan_units(found, set(), "f" * 16, 1.0, lambda item: 10.0, 10.0)
+    units = planned(found, set(), 1.0, lambda item: 10.0, 10.0)
     names = sorted(part.session_id for unit in units for part in unit.sessions)
     assert names == ["talks", "talks#2", "talks#2#", "talks#3"]
 
@@ -152,7 +176,7 @@ def test_what_a_part_decodes_to_stays_below_the_cap(tmp_path: Path) -> None:
     for i in range(6):
         write(tmp_path / "in" / "talks" / f"{i}.wav", noise(4.0, 16_000, seed=i), 16_000)
     found = find_sources([str(tmp_path / "in")]).sources
-    units = plan_units(found, set(), "f" * 16, 1.0, promised_seconds, 10.0)
+    units = planned(found, set(), 1.0, promised_seconds, 10.0)
     parts = [part.start("f" * 16, str(tmp_path / "spool")) for unit in units for part in unit.sessions]
     assert sorted(len(part.recordings) for part in parts) == [2, 2, 2]
     assert len({part.spool for part in parts}) == 3
@@ -230,3 +254,44 @@ def test_rows_fit_the_schemas() -> None:
     assert table.column("silence_s").to_pylist() == [1.0, 4.0]
     assert reference_rows(made) == [{"segment_id": "k" * 16, "reference_id": "n" * 16, "cosine": 0.9, "gap": -2}]
     assert quarantine_rows(made)[0]["error"] == "broken"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 10**6), unique=True, max_size=60), st.integers(1, 20))
+def test_units_start_in_order_of_ids_as_far_as_they_are_planned(ids: list[int], held: int) -> None:
+    taken: list[int] = []
+
+    def units() -> Iterator[PlannedUnit]:
+        for number, name in enumerate(ids):
+            taken.append(number)
+            yield PlannedUnit(f"{name:07d}", ())
+
+    got = []
+    for unit in mixed(units(), held):
+        got.append(int(unit.unit_id))
+        assert len(taken) - len(got) <= held
+    assert sorted(got) == sorted(ids) and (len(ids) > held or got == sorted(ids))
+
+
+def test_units_of_a_large_run_are_longer() -> None:
+    assert [unit_seconds("auto", hours * 3600.0) for hours in (1, 100_000, 10**7)] == [600.0, 18_000.0, 32_400.0]
+    assert unit_seconds(30.0, 1e9) == 30.0
+
+
+def test_the_length_of_all_files_follows_from_some_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "x.wav", noise(4.0, 16_000, seed=0), 16_000)
+    size = (tmp_path / "x.wav").stat().st_size
+    opened = []
+    real = probe_seconds
+
+    def probe(path: str) -> float:
+        opened.append(path)
+        return real(path)
+
+    monkeypatch.setattr(plan_module, "probe_seconds", probe)
+    files = [(str(tmp_path / "x.wav"), size)] * 1000
+    assert plan_module.estimated_seconds(files) == pytest.approx(4000.0, rel=0.01) and len(opened) <= 16
+    far = [("s3://bucket/x.mp3", 8_000), (f"tar://x.wav::file://{tmp_path}/a.tar", 32_000)]
+    assert plan_module.estimated_seconds(far) == 2.0 and plan_module.estimated_seconds([]) == 0.0
+    (tmp_path / "broken.ogg").write_bytes(b"nothing")
+    assert plan_module.estimated_seconds([(str(tmp_path / "broken.ogg"), 8_000), ("/gone.wav", -1)]) == 1.0

@@ -11,11 +11,11 @@ from fakes.recordings import noise, write
 from catalogs.corpus.commit import create_corpus
 from pipeline import prepare
 from pipeline.config import load_config
-from pipeline.inputs.find import FoundSources, SourceError
+from pipeline.inputs.find import SourceError, SourceListing
 from pipeline.runs.errors import PrepareError
 
 
-def test_a_relative_corpus_folder_is_absolute_for_actors_and_hashes_are_settled(
+def test_a_relative_corpus_folder_is_absolute_for_actors_and_hashes_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "pipeline")
@@ -27,7 +27,7 @@ def test_a_relative_corpus_folder_is_absolute_for_actors_and_hashes_are_settled(
     summary = prepare.prepare(["in"], "corpus", load_config())
     assert roots == [tmp_path / "corpus"] and summary.sources == 1
     assert any(line.startswith("1 recording found; 1 session, ") for line in caplog.messages)
-    assert (tmp_path / "corpus/hashes.json").is_file() and not (tmp_path / "corpus/hashes.jsonl").exists()
+    assert (tmp_path / "corpus/hashes.jsonl").is_file()
 
 
 def test_a_password_in_an_argument_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +35,7 @@ def test_a_password_in_an_argument_is_not_repeated(tmp_path: Path, monkeypatch: 
     (tmp_path / "empty").mkdir()
     with pytest.raises(PrepareError) as stopped:
         arguments = [str(tmp_path / "empty"), "memory://anna:geheim@none"]
-        monkeypatch.setattr("pipeline.runs.sources.find_sources", lambda *args, **kwargs: FoundSources())
+        monkeypatch.setattr("pipeline.runs.sources.SourceListing", lambda paths, **kwargs: SourceListing(paths[:1]))
         prepare.prepare(arguments, tmp_path / "corpus", load_config())
     assert "no recordings in" in str(stopped.value) and "geheim" not in str(stopped.value)
 
@@ -96,4 +96,14 @@ def test_a_start_that_fails_after_hours_of_hashing_keeps_the_hashes(
     monkeypatch.setattr(prepare, "note_refused", stopped)
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare([str(tmp_path / "in")], tmp_path / "corpus", load_config())
-    assert (tmp_path / "corpus/corpus.json").is_file() and (tmp_path / "corpus/hashes.json").is_file()
+    assert (tmp_path / "corpus/corpus.json").is_file() and (tmp_path / "corpus/hashes.jsonl").is_file()
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/corpus", Path("s3://bucket/corpus"), "memory://corpus"])
+def test_a_store_is_refused_as_a_corpus_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str | Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PrepareError, match="give a folder, and copy it"):
+        prepare.prepare([str(tmp_path)], out, load_config())
+    assert not list(tmp_path.iterdir())

@@ -37,6 +37,12 @@ def prepare(
     executor: Annotated[str | None, typer.Option(help="ray (default) or inline: all in this process.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join.")] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Process everything that is given again.")] = False,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            help="Only a part of the sessions, e.g. 2/4: the second of four runs into one corpus, at once or not."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only forecast time, kept hours and disk, from a few minutes of audio.")
     ] = False,
@@ -49,13 +55,18 @@ def prepare(
     """Turn recordings into a corpus: separate, find speech, cut, transcribe, score, embed, mine references, commit.
 
     May be killed at any time. Run the same command to resume. Recordings that cannot be processed go to the quarantine with
-    their reason, and never stop the run.
+    their reason, and never stop the run. Work begins while the recordings are still being read.
+
+    Several runs with --share 1/4 ... 4/4, also on several machines with a common disk, fill one corpus. The last to end marks
+    duplicates, describes and builds the catalog.
 
     Example:  voxmill prepare ~/podcasts --out corpus
     """
+    from catalogs.corpus.locks import Share
     from pipeline.config import load_config
     from pipeline.prepare import prepare as run
 
+    part = Share.parse(share) if share else None
     overrides = list(set_ or [])
     if executor:
         overrides.append(f"engine.executor={executor}")
@@ -66,12 +77,12 @@ def prepare(
     if dry_run:
         from voxmill.forecast import show_forecast
 
-        show_forecast(recordings, out, settings, sample_minutes and sample_minutes * 60, terminal, redo)
+        show_forecast(recordings, out, settings, sample_minutes and sample_minutes * 60, terminal, redo, part)
         return
     from voxmill.progress import PrepareProgress
 
     with PrepareProgress(terminal) as progress:
-        summary = run(recordings, out, settings, redo, progress)
+        summary = run(recordings, out, settings, redo, progress, part)
     terminal.result(asdict(summary))
 
 

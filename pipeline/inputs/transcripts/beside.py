@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
-from typing import Protocol
+from typing import Any, Protocol
 
 from catalogs.files import one_line
 from catalogs.vocabulary.languages import language as known_language
@@ -20,6 +20,9 @@ from pipeline.speech.language import language_code
 
 LARGEST_BYTES = 64 * 1024**2
 """A larger file is not read as a transcript."""
+
+_FOLDERS = 256
+"""Folders whose names, and whose lists of texts, are held."""
 
 
 def read_plain(text: str) -> Transcript:
@@ -86,6 +89,8 @@ class TranscriptFinder:
         self._called = called
         self._by_key = by_key
         self._folders: dict[PurePath, dict[str, list[str]]] = {}
+        """The last folders, because those of a million recordings fill the memory."""
+        self._told: set[PurePath] = set()
         self._lists: dict[PurePath, dict[str, str]] = {}
 
     def find(
@@ -116,6 +121,8 @@ class TranscriptFinder:
         above = () if top is not None and not path.parent.parent.is_relative_to(top) else (path.parent.parent,)
         for folder in (path.parent, *above):
             listed = self._listed(folder, notices)
+            if not listed:
+                continue
             for key in (
                 path.relative_to(folder).as_posix(),
                 path.relative_to(folder).with_suffix("").as_posix(),
@@ -131,6 +138,7 @@ class TranscriptFinder:
     def _listed(self, folder: PurePath, notices: list[str]) -> dict[str, str]:
         """Return {recording: text} of all lists in a folder. A fault of a list is reported once."""
         if folder not in self._lists:
+            _make_room(self._lists)
             self._lists[folder] = {}
             for name in sorted({name for names in self._listing(folder).values() for name in names}):
                 if name not in lists.NAMES and not name.endswith(".trans.txt"):
@@ -142,11 +150,16 @@ class TranscriptFinder:
                     continue
                 except (OSError, ValueError, csv.Error) as error:
                     reason = getattr(error, "strerror", None) or one_line(error)
+                    if folder / name in self._told:
+                        continue
+                    self._told.add(folder / name)
                     notices.append(f"{self._called(folder / name)}: this list of transcripts was left out: {reason}")
         return self._lists[folder]
 
     def _candidates(self, path: PurePath, language: str | None) -> list[str]:
         """Return the names of transcripts of a recording, the best first."""
+        if not self._listing(path.parent):
+            return []
         wanted = known_language(language_code(language))
         kinds = list(READERS)
         ranked = []
@@ -185,8 +198,15 @@ class TranscriptFinder:
                     called.append(_key(name))
                 for one in dict.fromkeys(called):
                     listing.setdefault(one, []).append(name)
+            _make_room(self._folders)
             self._folders[folder] = listing
         return self._folders[folder]
+
+
+def _make_room(folders: dict[PurePath, Any]) -> None:
+    """Remove the folder that was read first, if there are many."""
+    if len(folders) >= _FOLDERS:
+        del folders[next(iter(folders))]
 
 
 def _key(name: str) -> str:
