@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="small", help="kinds, with commas: small, million, records")
     parser.add_argument("--only", default="", help=f"operations, with commas: {', '.join(OPERATIONS)}")
     parser.add_argument("--seed", type=int, default=1, help="of the corpora that are made")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that make a corpus")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one operation")
     parser.add_argument("--json", type=Path, help="file that the JSON lines are appended to")
     parser.add_argument("--make", action="store_true", help="make the corpora and stop")
@@ -44,7 +45,7 @@ def main() -> None:
         root = asked.folder / kind
         done = asked.folder / f"{kind}.made"
         if not done.is_file():
-            make_corpus(root, KINDS[kind], asked.seed)
+            make_corpus(root, KINDS[kind], asked.seed, asked.jobs)
             done.write_text(f"{asked.seed}\n")
         if not asked.make:
             measure(root, KINDS[kind], names, asked.timeout, asked.json)

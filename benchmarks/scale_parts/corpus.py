@@ -11,7 +11,9 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +34,26 @@ from pipeline.stages import STAGE_NAMES
 _BLOCK_ROWS = 20_000
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _STAGE_S = dict(zip(STAGE_NAMES, np.linspace(0.4, 9.0, len(STAGE_NAMES)).tolist(), strict=True))
+_SHARD = segments_schema(FINGERPRINT)
 _AUDIO = [name for name in SEGMENTS.names if name not in ("words", "embedding", "audio_print", "audio")]
 
 
-def make_corpus(root: Path, kind: Kind, seed: int = 1, log: Callable[[str], None] = print) -> None:
-    """Make a corpus, or what is missing of one: units that have a record are left alone."""
+def make_corpus(root: Path, kind: Kind, seed: int = 1, jobs: int = 1, log: Callable[[str], None] = print) -> None:
+    """Make a corpus, or what is missing of one: units that have a record are left alone. jobs: number of processes."""
     create_corpus(root, name=kind.name)
     bind_fingerprint(root, FINGERPRINT)
     step = max(1, _BLOCK_ROWS // kind.rows)
-    started = time.monotonic()
-    for first in range(0, kind.units, step):
-        count = min(step, kind.units - first)
-        add_units(root, kind, first, count, seed)
-        log(f"{kind.name}: {first + count:,} of {kind.units:,} units, {time.monotonic() - started:.0f} s")
+    blocks = [(root, kind, first, min(step, kind.units - first), seed) for first in range(0, kind.units, step)]
+    started, done = time.monotonic(), 0
+    with ExitStack() as stack:
+        pool = stack.enter_context(get_context("spawn").Pool(jobs)) if jobs > 1 else None
+        for ids in pool.imap_unordered(_add, blocks) if pool else map(_add, blocks):
+            done += len(ids)
+            log(f"{kind.name}: {done:,} of {kind.units:,} units, {time.monotonic() - started:.0f} s")
+
+
+def _add(given: tuple[Path, Kind, int, int, int]) -> list[str]:
+    return add_units(*given)
 
 
 def add_units(root: Path, kind: Kind, first: int, count: int, seed: int = 1) -> list[str]:
@@ -123,6 +132,8 @@ def _write_unit(root: Path, kind: Kind, rows: Block, first: int, at: int, unit: 
 
 def _quarantine(recordings: pa.Table, moment: datetime) -> pa.Table:
     """Return a QUARANTINE row for each recording that cannot be decoded."""
+    if "quarantined" not in recordings.column("status").to_pylist():
+        return QUARANTINE.empty_table()
     lost = recordings.filter(pc.equal(recordings.column("status"), "quarantined"))
     rows = [
         {
@@ -142,10 +153,9 @@ def _quarantine(recordings: pa.Table, moment: datetime) -> pa.Table:
 
 
 def _ipc(table: pa.Table) -> bytes:
-    schema = segments_schema(FINGERPRINT)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, schema) as writer:
-        writer.write_table(table.replace_schema_metadata(schema.metadata).combine_chunks(), max_chunksize=BATCH_ROWS)
+    with pa.ipc.new_file(sink, _SHARD) as writer:
+        writer.write_table(table.replace_schema_metadata(_SHARD.metadata).combine_chunks(), max_chunksize=BATCH_ROWS)
     return bytes(memoryview(sink.getvalue()))
 
 
