@@ -10,35 +10,41 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from scale_parts.kinds import Kind
-from scale_parts.operations import OPERATIONS
+from scale_parts.table import HEAD, Found, row, title
 
 _CHILD = Path(__file__).with_name("child.py")
-_HEAD = "| operation | wall | processor | peak memory | per unit | parts |\n|---|---|---|---|---|---|"
 
 
-def measure(made: Path, kind: Kind, names: Sequence[str], limit_s: float, log: Path | None) -> None:
-    """Measure operations on a linked copy of the corpus `made`; append a JSON line for each to `log`.
+def measure(
+    made: Path,
+    kind: Kind,
+    names: Sequence[str],
+    limit_s: float,
+    log: Path | None,
+    before: Mapping[tuple[str, str], Found],
+) -> list[Found]:
+    """Measure operations on a linked copy of the corpus `made`; print a row and append a JSON line for each to `log`.
 
     The copy is made once and stays: what an operation needs is prepared again before it. limit_s: seconds for one process.
     """
     work = linked_copy(made)
-    print(
-        f"\n{kind.name}: {kind.segments:,} segments in {kind.units:,} units; {os.cpu_count()} cores\n\n{_HEAD}",
-        flush=True,
-    )
+    print(f"\n{title(kind)}; {os.cpu_count()} cores\n\n{HEAD}", flush=True)
+    measured = []
     for name in names:
-        found = {"corpus": kind.name, "operation": name, "at": datetime.now(UTC).isoformat(timespec="seconds")}
-        found |= run_one(name, work, made, kind, limit_s)
-        print(_row(found, kind), flush=True)
+        found: dict[str, Any] = {"corpus": kind.name, "operation": name}
+        found |= {"at": datetime.now(UTC).isoformat(timespec="seconds"), **run_one(name, work, made, kind, limit_s)}
+        measured.append(found)
+        print(row(found, before.get((kind.name, name))), flush=True)
         if log is not None:
             with log.open("a", encoding="utf-8") as sink:
                 sink.write(json.dumps(found) + "\n")
+    return measured
 
 
 def linked_copy(made: Path) -> Path:
@@ -81,15 +87,3 @@ def _process(arguments: Sequence[object], limit_s: float | None) -> tuple[str, s
         if line.startswith("# ") and "run" in arguments:
             print(line, file=sys.stderr, flush=True)
     return said, (lines[-1] if lines else f"exit code {child.returncode}") if child.returncode else "", 0.0
-
-
-def _row(found: dict[str, Any], kind: Kind) -> str:
-    words = OPERATIONS[found["operation"]].words
-    if "failed" in found:
-        return f"| {words} | failed: {found['failed']} | | | | |"
-    if "stopped_s" in found:
-        least = f"{1e3 * found['stopped_s'] / kind.units:.3g} ms"
-        return f"| {words} | more than {found['stopped_s']:g} s (stopped) | | {found['peak_mb']:,.0f} MB | over {least} | |"
-    parts = ", ".join(f"{name} {value:,.4g}" for name, value in found["parts"].items())
-    wall, cpu, per_unit = found["wall_s"], found["cpu_s"], 1e3 * found["wall_s"] / kind.units
-    return f"| {words} | {wall:.3g} s | {cpu:.3g} s | {found['peak_mb']:,.0f} MB | {per_unit:.3g} ms | {parts} |"
