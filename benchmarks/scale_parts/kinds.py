@@ -12,6 +12,7 @@ class Kind:
     rows: segments of a unit. spoken: recordings of a unit that hold them, in order. silent: recordings without speech.
     sessions: the session of each recording of a unit. recording_s: least length of a recording in seconds; 0: as its segments need.
     described: one unit in so many has descriptions and checks.
+    drawn: units whose rows are drawn; the others have the same rows under other ids. 0: all are drawn.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Kind:
     sessions: tuple[int, ...]
     recording_s: float
     described: int
+    drawn: int = 0
 
     @property
     def segments(self) -> int:
@@ -39,8 +41,8 @@ KINDS = {
     "small": Kind("small", 2_000, 50, 3, 1, (0, 0, 1, 2), 0.0, 4),
     "million": Kind("million", 20_000, 50, 3, 1, (0, 0, 1, 2), 0.0, 4),
     # Nine hours a unit: 2 M hours in all. The records and recordings are those of such units, but the index rows are few: five in a
-    # unit instead of some five thousand.
-    "records": Kind("records", 228_000, 5, 5, 4, (0, 0, 0, 1, 1, 2, 2, 3, 4), 3_600.0, 40),
+    # unit instead of some five thousand. Files of five rows do not get smaller by compression: they are written without it.
+    "records": Kind("records", 228_000, 5, 5, 4, (0, 0, 0, 1, 1, 2, 2, 3, 4), 3_600.0, 40, 1_000),
 }
 """The corpora by name."""
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from annotators.rows import description_columns
 from annotators.schema import Attributes, VoiceDescription
@@ -17,13 +15,13 @@ from catalogs.corpus.schema import CHECKS, DESCRIPTIONS, fill
 from catalogs.vocabulary import voices
 
 ANNOTATOR = "gemini"
-_POOL = 600
+_POOL = 200
 """Different descriptions of each gender."""
 _CLAIMS = ("gender", "age", "pitch", "rate", "energy", "emotion")
 
 
-def write_pass(root: Path, unit: str, rows: pa.Table, rng: np.random.Generator) -> None:
-    """Write the descriptions and checks of a unit. rows: its kept INDEX rows."""
+def pass_tables(unit: str, rows: pa.Table, rng: np.random.Generator) -> dict[str, pa.Table]:
+    """Return the descriptions and the checks of a unit by their paths in the corpus. rows: its kept INDEX rows."""
     pool = _pool()
     right = rng.random(len(rows)) < 0.94
     female = pc.equal(rows.column("gender"), "female").to_numpy() == right
@@ -33,8 +31,10 @@ def write_pass(root: Path, unit: str, rows: pa.Table, rng: np.random.Generator) 
     drawn = drawn.set_column(0, DESCRIPTIONS.field("segment_id"), ids)
     status = pa.array(np.where(failed, "failed:invalid: gender is robot", "ok"))
     drawn = drawn.set_column(drawn.schema.get_field_index("status"), DESCRIPTIONS.field("status"), status)
-    _write(root / "annotations" / ANNOTATOR / unit[:2] / f"{unit}.parquet", drawn)
-    _write(root / "annotations" / ANNOTATOR / "checks" / unit[:2] / f"{unit}.parquet", _checks(ids, drawn, rng))
+    return {
+        f"annotations/{ANNOTATOR}/{unit[:2]}/{unit}.parquet": drawn,
+        f"annotations/{ANNOTATOR}/checks/{unit[:2]}/{unit}.parquet": _checks(ids, drawn, rng),
+    }
 
 
 def _checks(ids: pa.ChunkedArray, described: pa.Table, rng: np.random.Generator) -> pa.Table:
@@ -90,8 +90,3 @@ def _pool() -> pa.Table:
                 }
             )
     return pa.Table.from_pylist(rows, schema=DESCRIPTIONS)
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd")

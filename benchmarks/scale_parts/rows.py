@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -195,8 +196,9 @@ def _vocabulary() -> tuple[pa.Array, pa.Array]:
         if language in ("zh", "ja"):
             found += ["".join(map(chr, rng.integers(0x4E00, 0x5E00, 2))) for _ in range(_WORDS)]
         else:
-            sizes = rng.integers(1, 4, _WORDS)
-            found += ["".join(rng.choice(sounds, size)) for size in sizes]
+            ends = np.cumsum(rng.integers(1, 4, _WORDS))
+            drawn = rng.choice(sounds, int(ends[-1])).tolist()
+            found += ["".join(drawn[a:b]) for a, b in pairwise([0, *ends.tolist()])]
     between = pa.array(["" if language in ("zh", "ja") else " " for language in LANGUAGES])
     return pa.array(found), between
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,16 +30,36 @@ def synthetic() -> Iterator[tuple[ModuleType, ModuleType]]:
     sys.path[:] = before
 
 
-@pytest.fixture(scope="module")
-def root(synthetic: tuple[ModuleType, ModuleType], tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["drawn", "copied"])
+def root(
+    synthetic: tuple[ModuleType, ModuleType], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Path:
     corpus, kinds = synthetic
     root = tmp_path_factory.mktemp("synthetic") / "corpus"
-    corpus.make_corpus(root, kinds.tiny(UNITS, ROWS), log=lambda line: None)
+    # Most units of the largest corpus are others under new ids.
+    drawn = UNITS // 2 if request.param == "copied" else 0
+    corpus.make_corpus(root, dataclasses.replace(kinds.tiny(UNITS, ROWS), drawn=drawn), log=lambda line: None)
     return root
 
 
 def test_fsck_finds_no_fault(root: Path) -> None:
     assert fsck(root) == []
+
+
+def test_every_id_is_there_once_and_leads_to_its_clip(root: Path) -> None:
+    for view, name in (("segments", "segment_id"), ("recordings", "source_id"), ("recordings", "path")):
+        assert query(root, f"SELECT count(*) - count(DISTINCT {name}) FROM {view}")[1] == [(0,)], (view, name)
+    corpus = Corpus(root)
+    for segment in corpus.kept().column("segment_id").to_pylist()[::7]:
+        assert corpus.segment(segment)["segment_id"] == segment
+
+
+def test_a_lost_record_is_rebuilt(root: Path) -> None:
+    record = next((root / "units").glob("*/*.json"))
+    before = json.loads(record.read_text())
+    record.unlink()
+    fsck(root, repair=True)
+    assert json.loads(record.read_text())["files"] == before["files"]
 
 
 def test_every_second_and_row_is_there(root: Path) -> None:
@@ -62,11 +84,12 @@ def test_no_pair_joins_neighbors_or_two_voices(root: Path) -> None:
 
 
 def test_the_same_seed_makes_the_same_files_and_a_run_continues(
-    synthetic: tuple[ModuleType, ModuleType], root: Path, tmp_path: Path
+    synthetic: tuple[ModuleType, ModuleType], tmp_path: Path
 ) -> None:
     corpus, kinds = synthetic
-    kind = kinds.tiny(UNITS, ROWS)
-    corpus.make_corpus(tmp_path / "again", kind, log=lambda line: None)
+    kind = dataclasses.replace(kinds.tiny(UNITS, ROWS), drawn=UNITS - 1)
+    for name in ("one", "again"):
+        corpus.make_corpus(tmp_path / name, kind, log=lambda line: None)
     first = next((tmp_path / "again" / "units").glob("*/*.json"))
     first.unlink()
     corpus.make_corpus(tmp_path / "again", kind, log=lambda line: None)
@@ -77,7 +100,7 @@ def test_the_same_seed_makes_the_same_files_and_a_run_continues(
             str(p.relative_to(folder)): p.read_bytes() for name in kept for p in sorted((folder / name).rglob("*.*"))
         }
 
-    assert files(root) == files(tmp_path / "again")
+    assert files(tmp_path / "one") == files(tmp_path / "again")
 
 
 def test_copies_are_found(synthetic: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
