@@ -1,6 +1,6 @@
 """What a corpus of a million hours costs: synthetic corpora with real records and index rows, and the time of each operation.
 
-    python benchmarks/scale.py /tmp/scale --corpus small,million,records --json OUT --write docs/benchmarks.md
+    python benchmarks/scale.py /tmp/scale --corpus small,million,records --json OUT --write docs/scale.md
 
 Makes the corpora in the folder where they are missing (`--make`: nothing else), then runs each operation in a fresh process on a
 linked copy, and prints a JSON line and a row of a Markdown table for each: wall and processor seconds, peak memory. An operation

@@ -9,13 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from scale_parts.kinds import Kind
+from scale_parts.operations import OPERATIONS
 from scale_parts.table import HEAD, Found, row, title
 
 _CHILD = Path(__file__).with_name("child.py")
@@ -37,6 +37,8 @@ def measure(
     print(f"\n{title(kind)}; {os.cpu_count()} cores\n\n{HEAD}", flush=True)
     measured = []
     for name in names:
+        if kind.drawn and OPERATIONS[name].of_drawn:
+            continue
         found: dict[str, Any] = {"corpus": kind.name, "operation": name}
         found |= {"at": datetime.now(UTC).isoformat(timespec="seconds"), **run_one(name, work, made, kind, limit_s)}
         measured.append(found)
@@ -60,30 +62,43 @@ def linked_copy(made: Path) -> Path:
 
 def run_one(name: str, work: Path, made: Path, kind: Kind, limit_s: float) -> dict[str, Any]:
     """Return what an operation took, or how it failed: `stopped_s`, or the last line of its error."""
-    _, failed, _ = _process(["prepare", name, work, made, kind.name], None)
+    _, failed = _process(["prepare", name, work, made, kind.name])
     if failed:
         return {"failed": f"prepare: {failed}"}
-    said, failed, peak = _process(["run", name, work, made, kind.name], limit_s)
-    if failed is None:
-        return {"stopped_s": limit_s, "peak_mb": peak, "parts": {}}
-    return {"failed": failed} if failed else json.loads(said.splitlines()[-1])
+    # What else the machine does decides how far wall and processor seconds are apart.
+    load = {"load": round(os.getloadavg()[0], 1)}
+    try:
+        said, failed = _process(["run", name, work, made, kind.name], limit_s)
+    except _StoppedError as stopped:
+        return load | {"stopped_s": limit_s, "cpu_s": stopped.cpu_s, "peak_mb": stopped.peak_mb, "parts": {}}
+    return {"failed": failed} if failed else load | json.loads(said.splitlines()[-1])
 
 
-def _process(arguments: Sequence[object], limit_s: float | None) -> tuple[str, str | None, float]:
-    """Return (output, error or "" or None if it was stopped, peak memory in MB if it was stopped)."""
+class _StoppedError(Exception):
+    """A process ran longer than it may, and was killed."""
+
+    def __init__(self, process: int) -> None:
+        """process: its id, before it is killed."""
+        super().__init__(process)
+        ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:15]
+        self.cpu_s = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+        found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+        self.peak_mb = int(found[1]) / 1e3 if found else 0.0
+
+
+def _process(arguments: Sequence[object], limit_s: float | None = None) -> tuple[str, str]:
+    """Return (output, error or ""). Raises _StoppedError."""
     command = [sys.executable, str(_CHILD), *map(str, arguments)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         said, wrong = child.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
-        status = Path(f"/proc/{child.pid}/status").read_text()
+        stopped = _StoppedError(child.pid)
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
-        time.sleep(0.1)
-        found = re.search(r"VmHWM:\s+(\d+)", status)
-        return "", None, int(found[1]) / 1e3 if found else 0.0
+        raise stopped from None
     lines = [line for line in wrong.splitlines() if line.strip()]
     for line in lines:
         if line.startswith("# ") and "run" in arguments:
             print(line, file=sys.stderr, flush=True)
-    return said, (lines[-1] if lines else f"exit code {child.returncode}") if child.returncode else "", 0.0
+    return said, (lines[-1] if lines else f"exit code {child.returncode}") if child.returncode else ""

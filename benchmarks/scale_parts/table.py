@@ -99,7 +99,7 @@ def _cells(found: Found, kind: Kind) -> list[str]:
         return [f"failed: {found['failed']}", "", "", ""]
     if "stopped_s" in found:
         least = f"over {1e3 * found['stopped_s'] / kind.units:.3g} ms"
-        return [_short(found), "", f"{found['peak_mb']:,.0f} MB", least]
+        return [_short(found), f"over {found['cpu_s']:.3g} s", f"{found['peak_mb']:,.0f} MB", least]
     per_unit = f"{1e3 * found['wall_s'] / kind.units:.3g} ms"
     return [_short(found), f"{found['cpu_s']:.3g} s", f"{found['peak_mb']:,.0f} MB", per_unit]
 
