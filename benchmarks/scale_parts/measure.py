@@ -37,7 +37,7 @@ def measure(
     print(f"\n{title(kind)}; {os.cpu_count()} cores\n\n{HEAD}", flush=True)
     measured = []
     for name in names:
-        if kind.drawn and OPERATIONS[name].of_drawn:
+        if kind.drawn and OPERATIONS[name].own_rows:
             continue
         found: dict[str, Any] = {"corpus": kind.name, "operation": name}
         found |= {"at": datetime.now(UTC).isoformat(timespec="seconds"), **run_one(name, work, made, kind, limit_s)}

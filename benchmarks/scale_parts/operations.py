@@ -27,14 +27,14 @@ COSINE = 0.7
 class Operation:
     """What is timed, and what must be so before.
 
-    run: returns parts. prepare: called as (corpus, the corpus as it was made, its kind) in another process. of_drawn: whether it
-    means nothing for a corpus in which most units are others under new ids.
+    run: returns parts. prepare: called as (corpus, the corpus as it was made, its kind) in another process.
+    own_rows: it means something only if each unit has rows of its own (`Kind.drawn` is 0).
     """
 
     words: str
     run: Callable[[Path], Parts]
     prepare: Callable[[Path, Path, Kind], None] | None = None
-    of_drawn: bool = False
+    own_rows: bool = False
 
 
 @contextmanager
@@ -248,8 +248,8 @@ OPERATIONS: dict[str, Operation] = {
     "fsck_hashes": Operation("fsck", _fsck(True)),
     "describe": Operation("describe with `acoustic`", _describe, _no_pass),
     "verify": Operation("verify the made-up descriptions", _verify, _fresh_pass),
-    "duplicates": Operation("mark duplicates, first time", _duplicates, _no_duplicates, of_drawn=True),
-    "duplicates_new": Operation("mark duplicates after one new unit", _duplicates, _new_unit, of_drawn=True),
+    "duplicates": Operation("mark duplicates, first time", _duplicates, _no_duplicates, own_rows=True),
+    "duplicates_new": Operation("mark duplicates after one new unit", _duplicates, _new_unit, own_rows=True),
     "candidates": Operation("candidate table of the trainer", _candidates, _has_catalog),
 }
 """The operations by name, in the order in which they are measured."""

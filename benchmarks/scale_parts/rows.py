@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from scale_parts.kinds import Kind
+from scale_parts.speech import LANGUAGES, LINES, audio_prints, heavy_columns, masked, texts
 
-from catalogs.corpus.columns import WORD
 from catalogs.corpus.ids import segment_id, short_hash, source_id
-from catalogs.corpus.schema import INDEX, RECORDINGS, REFERENCES, SEGMENTS
+from catalogs.corpus.schema import INDEX, RECORDINGS, REFERENCES
 from catalogs.corpus.thresholds import Thresholds, apply_thresholds
-from pipeline.duplicates.audio_print import HOP, WIDTH
-from pipeline.records import PCM_RATE
 
 FINGERPRINT = "5ca1ab1e5ca1ab1e"
 """Fingerprint of the settings that a synthetic corpus claims to be made with."""
-LANGUAGES = ("en", "zh", "de", "es", "fr", "ja", "pt", "ru", "ko", "it")
 _SHARES = (0.42, 0.2, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03, 0.03, 0.02)
 _RATES = (16_000, 24_000, 44_100, 48_000)
 _LICENSES = ("CC0-1.0", "CC-BY-4.0", None)
-_WORDS = 3_000
-_LINES = 40
-"""Lines in each language that many clips speak, e.g. the greeting of a show."""
-_CLIPS = 32
-_WIDTH = 256
-"""Numbers of a voiceprint."""
 _TOO_SHORT, _COPIES, _SAME_TEXT, _COMMON = 0.03, 0.01, 0.004, 0.006
 """Shares of the segments: failed a hard rule; copies of another's audio; another's words in the same voice; a common line."""
 
@@ -74,14 +62,14 @@ def block(kind: Kind, first: int, count: int, seed: int) -> Block:
     heard = ~hard & (copied == np.arange(rows))
     text_of = _earlier(rng, rows, _SAME_TEXT, heard, voice, 1)[copied]
     common = heard & (rng.random(rows) < _COMMON)
-    lines = rows + language * _LINES + np.floor(_LINES * rng.random(rows) ** 2).astype(np.int64)
+    lines = rows + language * LINES + np.floor(LINES * rng.random(rows) ** 2).astype(np.int64)
     text_of = np.where(common, lines, text_of)
-    words, text = _texts(rng, seconds, language, text_of, hard)
+    words, text = texts(rng, seconds, language, text_of, hard)
     ids = [
         segment_id(sources.ids[at], a, b, FINGERPRINT)
         for at, a, b in zip(recording.tolist(), start.tolist(), (start + samples).tolist(), strict=True)
     ]
-    prints, exact = _prints(rng, seconds, copied, hard)
+    prints, exact = audio_prints(rng, seconds, copied, hard)
     sha = [
         None if out else short_hash("pcm", ids[at]) * 4 for at, out in zip(exact.tolist(), hard.tolist(), strict=True)
     ]
@@ -95,23 +83,23 @@ def block(kind: Kind, first: int, count: int, seed: int) -> Block:
         "end_s": (start + samples) / rate,
         "duration_s": seconds,
         "sample_rate": rate,
-        "language": _masked(pa.array(LANGUAGES).take(pa.array(language)), hard),
+        "language": masked(pa.array(LANGUAGES).take(pa.array(language)), hard),
         "text": text,
-        "text_source": _masked(pa.array(np.where(rng.random(rows) < 0.2, "given", "asr")), hard),
+        "text_source": masked(pa.array(np.where(rng.random(rows) < 0.2, "given", "asr")), hard),
         "separated": rng.random(rows) < 0.1,
-        "speaker": _masked(speaker, hard),
+        "speaker": masked(speaker, hard),
         "audio_sha256": sha,
         "flags": _flags(rng, hard),
         "reasons": pa.array([["too_short"] if out else [] for out in hard.tolist()], pa.list_(pa.string())),
         "license": pa.array(sources.license).take(pa.array(recording)),
-        "row": _masked(pa.array(_places(unit, hard), pa.int32()), hard),
+        "row": masked(pa.array(_places(unit, hard), pa.int32()), hard),
         **values,
     }
     arrays = [_array(columns[f.name], f.type) if f.name in columns else pa.nulls(rows, f.type) for f in INDEX]
     index = apply_thresholds(pa.table(arrays, schema=INDEX), Thresholds())
     recordings = _recordings(kind, sources, recording, seconds, tail, units)
     references, reference_unit = _references(rng, index, unit, session, voice)
-    return Block(index, _heavy(rng, ids, words, prints, voice, hard), recordings, references, reference_unit)
+    return Block(index, heavy_columns(rng, ids, words, prints, voice, hard), recordings, references, reference_unit)
 
 
 @dataclass(frozen=True)
@@ -186,79 +174,6 @@ def _speakers(
     return pa.array(labels), session * 4 + own
 
 
-@cache
-def _vocabulary() -> tuple[pa.Array, pa.Array]:
-    """Return (the words of all languages, one language after the other; what stands between the words of each language)."""
-    rng = np.random.default_rng(7)
-    sounds = [a + b for a in "bdfghklmnprstvwz" for b in ("a", "e", "i", "o", "u", "an", "er", "is")]
-    found: list[str] = []
-    for language in LANGUAGES:
-        if language in ("zh", "ja"):
-            found += ["".join(map(chr, rng.integers(0x4E00, 0x5E00, 2))) for _ in range(_WORDS)]
-        else:
-            ends = np.cumsum(rng.integers(1, 4, _WORDS))
-            drawn = rng.choice(sounds, int(ends[-1])).tolist()
-            found += ["".join(drawn[a:b]) for a, b in pairwise([0, *ends.tolist()])]
-    between = pa.array(["" if language in ("zh", "ja") else " " for language in LANGUAGES])
-    return pa.array(found), between
-
-
-def _texts(
-    rng: np.random.Generator, seconds: np.ndarray, language: np.ndarray, text_of: np.ndarray, hard: np.ndarray
-) -> tuple[pa.Array, pa.Array]:
-    """Return (WORD lists, texts) of the segments. text_of: the row whose words each speaks; beyond the rows: the common lines."""
-    vocabulary, between = _vocabulary()
-    lines = np.random.default_rng(11).integers(4, 9, len(LANGUAGES) * _LINES)
-    counts = np.concatenate(
-        [np.maximum(1, np.rint(seconds * rng.normal(2.6, 0.4, len(seconds)))).astype(np.int64), lines]
-    )
-    spoken = np.concatenate([language, np.repeat(np.arange(len(LANGUAGES)), _LINES)])
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    drawn = np.floor(_WORDS * rng.random(int(ends[-1])) ** 3).astype(np.int64)
-    fixed = int(ends[len(seconds)])
-    drawn[fixed:] = np.floor(_WORDS * np.random.default_rng(13).random(len(drawn) - fixed) ** 3)
-    flat = vocabulary.take(pa.array(drawn + np.repeat(spoken, counts) * _WORDS))
-    said = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat).take(pa.array(text_of))
-    text = pc.binary_join(said, between.take(pa.array(spoken[text_of])))
-    number = pc.list_value_length(said).to_numpy()
-    offsets = np.concatenate([[0], np.cumsum(number)])
-    row = np.repeat(np.arange(len(seconds)), number)
-    step = (seconds / number)[row]
-    begin = (np.arange(len(row)) - offsets[row]) * step
-    values = pa.StructArray.from_arrays(
-        [
-            pc.list_flatten(said),
-            _float(begin),
-            _float(begin + 0.9 * step),
-            _float(rng.beta(8, 1, len(row))),
-        ],
-        fields=list(WORD),
-    )
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values), _masked(text, hard)
-
-
-def _prints(
-    rng: np.random.Generator, seconds: np.ndarray, copied: np.ndarray, hard: np.ndarray
-) -> tuple[pa.Array, np.ndarray]:
-    """Return (fingerprints, the row whose samples each clip has). Of the copies, half are exact, half went through a codec."""
-    counts = np.where(hard, 0, np.maximum(0, (seconds * PCM_RATE).astype(np.int64) - WIDTH) // HOP - 2).clip(0)
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    words = rng.integers(1, 1 << 16, int(ends[-1]), dtype=np.uint16)
-    exact = np.arange(len(seconds))
-    for place in np.flatnonzero(copied != exact).tolist():
-        own = slice(ends[place], ends[place + 1])
-        first = int(ends[copied[place]])
-        words[own] = words[first : first + int(counts[place])]
-        if rng.random() < 0.5:
-            exact[place] = copied[place]
-        else:
-            words[own] ^= (1 << rng.integers(0, 16, int(counts[place]))).astype(np.uint16)
-    found = pa.Array.from_buffers(
-        pa.binary(), len(seconds), [None, pa.py_buffer((2 * ends).astype("<i4")), pa.py_buffer(words)]
-    )
-    return _masked(found, hard), exact
-
-
 def _measures(
     rng: np.random.Generator,
     seconds: np.ndarray,
@@ -307,7 +222,7 @@ def _measures(
         "voiced_share": rng.beta(6, 3, rows),
     }
     found: dict[str, object] = {name: pa.array(values, pa.float32(), mask=hard) for name, values in numbers.items()}
-    return found | {"gender": _masked(pa.array(np.where(female, "female", "male")), hard)}
+    return found | {"gender": masked(pa.array(np.where(female, "female", "male")), hard)}
 
 
 def _recordings(
@@ -363,41 +278,6 @@ def _references(
     return pa.table([_array(columns[f.name], f.type) for f in REFERENCES], schema=REFERENCES), unit[first]
 
 
-def _heavy(
-    rng: np.random.Generator, ids: list[str], words: pa.Array, prints: pa.Array, voice: np.ndarray, hard: np.ndarray
-) -> pa.Table:
-    centers = rng.normal(0, 1, (int(voice.max()) + 1, _WIDTH)).astype(np.float32)
-    vectors = centers[voice] + 0.35 * rng.normal(0, 1, (len(ids), _WIDTH)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    ends = pa.array(np.arange(len(ids) + 1) * _WIDTH, pa.int32())
-    flac = _clips().take(pa.array(rng.integers(0, _CLIPS, len(ids))))
-    names = pc.binary_join_element_wise(pa.array(ids), ".flac", "")
-    audio = pa.StructArray.from_arrays([flac, names], names=["bytes", "path"], mask=pa.array(hard))
-    columns = {
-        "words": words,
-        "embedding": pa.ListArray.from_arrays(ends, pa.array(vectors.ravel())),
-        "audio_print": prints,
-        "audio": audio,
-    }
-    return pa.table({name: values.cast(SEGMENTS.field(name).type) for name, values in columns.items()})
-
-
-@cache
-def _clips() -> pa.Array:
-    """Return short FLAC clips, the same for all segments: 0.2 s instead of the seconds that a row says."""
-    import soundfile
-
-    rng = np.random.default_rng(3)
-    times = np.arange(PCM_RATE // 5) / PCM_RATE
-    found = []
-    for pitch in np.linspace(90, 300, _CLIPS):
-        samples = 0.3 * np.sin(2 * np.pi * pitch * times) + rng.normal(0, 0.003, len(times))
-        sink = io.BytesIO()
-        soundfile.write(sink, samples, PCM_RATE, format="FLAC", subtype="PCM_16")
-        found.append(sink.getvalue())
-    return pa.array(found, pa.binary())
-
-
 def _flags(rng: np.random.Generator, hard: np.ndarray) -> pa.Array:
     names = ("given_trimmed", "upsampled", "language_switch", "looping_text", "foreign_language")
     kinds = [[], *([name] for name in names)]
@@ -410,14 +290,6 @@ def _places(unit: np.ndarray, hard: np.ndarray) -> np.ndarray:
     total = np.cumsum(~hard) - 1
     opening = np.searchsorted(unit, unit)
     return total - (total[opening] - ~hard[opening]) - 1
-
-
-def _masked(values: pa.Array, out: np.ndarray) -> pa.Array:
-    return pc.if_else(pa.array(~out), values, pa.scalar(None, values.type))
-
-
-def _float(values: np.ndarray) -> pa.Array:
-    return pa.array(values.astype(np.float32))
 
 
 def _array(values: object, kind: pa.DataType) -> pa.Array:
