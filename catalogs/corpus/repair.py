@@ -35,7 +35,7 @@ COMPACT = "compact"
 
 def mend(root: Path, found: Findings) -> list[Problem]:
     """Repair what can be repaired; return what was done and what is left."""
-    if found.broken_records or found.unnamed.lost or found.damaged:
+    if found.records.broken or found.unnamed.lost or found.damaged:
         drop_compaction(root)
     done = list(found.problems) + found.unnamed.notices
     lost = {record["unit_id"]: record for record in found.unnamed.lost}

@@ -9,9 +9,10 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
+from itertools import groupby
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import soundfile
@@ -22,10 +23,12 @@ from catalogs.corpus.locks import only_run, own_scratch
 from pipeline import prepare
 from pipeline.config import load_config
 from pipeline.engine.api import ContentLost, Event, Output, SessionDone, UnitWritten
+from pipeline.engine.progress import Progress
 from pipeline.records import Segment, Session, Source
 from pipeline.runs.output import CorpusOutput
-from pipeline.runs.plan import plan_units
+from pipeline.runs.plan import PlannedUnit, plan_units
 from pipeline.runs.summary import Summary
+from pipeline.runs.work import Work
 
 FINGERPRINT = "f0e1" * 4
 FORK = multiprocessing.get_context("fork")
@@ -161,6 +164,20 @@ def sources(count: int) -> list[Source]:
     ]
 
 
+class Planned:
+    """Units as `pipeline.runs.work.Work` gives them to a run."""
+
+    def __init__(self, units: list[PlannedUnit]) -> None:
+        self._units = units
+
+    def follow(self, progress: Progress) -> None:
+        """See `Work.follow`."""
+        progress.sessions += sum(len(unit.sessions) for unit in self._units)
+
+    def __iter__(self) -> Iterator[PlannedUnit]:
+        return iter(self._units)
+
+
 def run(root: Path, count: int, victim: str = "", step: int = 0) -> int:
     """Prepare `count` recordings in a forked process, and kill it or its actor at a step; return its exit status.
 
@@ -175,13 +192,15 @@ def run(root: Path, count: int, victim: str = "", step: int = 0) -> int:
         with only_run(root), own_scratch(root / "tmp") as scratch:
             sweep_tmp(root)
             done = read_history(root).done(lambda row: False)
-            units = plan_units(sources(count), done, FINGERPRINT, 12.0, lambda source: 4.0)
+            found = groupby(sources(count), key=lambda source: source.session_id)
+            sessions = [(name, members, [4.0] * len(members)) for name, part in found if (members := list(part))]
+            units = list(plan_units(sessions, done, FINGERPRINT, 12.0))
             output = CorpusOutput(root, config.thresholds)
             prepare._engine = lambda *_: ForkedEngine(output, step if victim == "actor" else 0, notes)
             if victim == "driver":
                 die_at(step, notes)
             summary = Summary(str(root), count, fingerprint=FINGERPRINT)
-            prepare._run(root, scratch, units, config, summary, read_history(root), prepare.ignore)
+            prepare._run(root, scratch, cast(Work, Planned(units)), config, summary, read_history(root), prepare.ignore)
             assert summary.units == len(units) and summary.sessions == sum(len(unit.sessions) for unit in units)
             assert summary.segments == 4 * summary.sessions
 
