@@ -23,7 +23,6 @@ from typing import IO, Any
 import pyarrow as pa
 
 from catalogs.corpus.attempts import newest, newest_records
-from catalogs.corpus.ids import short_hash
 from catalogs.corpus.locks import own_scratch, sweep_scratch
 from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, SCHEMA_VERSION
 from catalogs.corpus.shards import has_audio, index_row, place_rows, to_table, write_shard
@@ -367,25 +366,6 @@ def _link_record(draft: Path, final: Path) -> dict[str, Any] | None:
         os.replace(draft, final)  # noqa: PTH105
     fsync_path(final.parent)
     return None
-
-
-def quarantine_now(root: str | Path, row: Mapping[str, Any], arguments: Sequence[str] = ()) -> Path:
-    """Write one quarantine row at once, outside of any unit, so that it survives if the driver is killed later.
-
-    A row with the same path, source, stage and error replaces the earlier one. `arguments`: the sources that the run was given.
-    A later run compares them to know whether it searched the same place.
-    """
-    import pyarrow.parquet as pq
-
-    name = short_hash("quarantine", *(str(row.get(key)) for key in ("path", "source_id", "stage", "error")))
-    table = to_table([row], QUARANTINE)
-    if arguments:
-        table = table.replace_schema_metadata({b"voxmill": json.dumps({"arguments": list(arguments)}).encode()})
-    final = Path(root) / "quarantine" / "now" / f"{name}.parquet"
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    write_in_corpus(Path(root), final, sink.getvalue().to_pybytes())
-    return final
 
 
 def write_in_corpus(root: str | Path, final: Path, data: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,9 @@ import pyarrow as pa
 from catalogs.corpus.attempts import cause_of_row
 from catalogs.corpus.commit import read_records, write_in_corpus
 from catalogs.corpus.damage import reading
-from catalogs.corpus.ids import other_channel_id
+from catalogs.corpus.ids import other_channel_id, short_hash
+from catalogs.corpus.schema import QUARANTINE
+from catalogs.corpus.shards import to_table
 
 Again = Callable[[Mapping[str, Any]], bool]
 """Return True for a quarantine row whose source is to be tried again."""
@@ -127,6 +129,25 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
     with reading(path):
         return pq.ParquetFile(path).read().to_pylist()
+
+
+def quarantine_now(root: str | Path, row: Mapping[str, Any], arguments: Sequence[str] = ()) -> Path:
+    """Write one quarantine row at once, outside of any unit, so that it survives if the driver is killed later.
+
+    A row with the same path, source, stage and error replaces the earlier one. `arguments`: the sources that the run was given.
+    A later run compares them to know whether it searched the same place.
+    """
+    import pyarrow.parquet as pq
+
+    name = short_hash("quarantine", *(str(row.get(key)) for key in ("path", "source_id", "stage", "error")))
+    table = to_table([row], QUARANTINE)
+    if arguments:
+        table = table.replace_schema_metadata({b"voxmill": json.dumps({"arguments": list(arguments)}).encode()})
+    final = Path(root) / "quarantine" / "now" / f"{name}.parquet"
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_in_corpus(Path(root), final, sink.getvalue().to_pybytes())
+    return final
 
 
 def refused_files(root: str | Path) -> Iterator[tuple[Path, dict[str, Any], set[str]]]:

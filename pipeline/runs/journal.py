@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.corpus.attempts import cause_of_row
-from catalogs.corpus.commit import quarantine_now, write_in_corpus
-from catalogs.corpus.history import History, refused_files
+from catalogs.corpus.commit import write_in_corpus
+from catalogs.corpus.history import History, quarantine_now, refused_files
 from catalogs.corpus.ids import other_channel_id
 from catalogs.corpus.reader import Corpus
 from pipeline.config import PrepareConfig

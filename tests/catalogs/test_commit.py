@@ -22,11 +22,11 @@ from catalogs.corpus.commit import (
     commit_unit,
     committed_units,
     create_corpus,
-    quarantine_now,
     read_records,
     sweep_tmp,
 )
 from catalogs.corpus.fsck import fsck
+from catalogs.corpus.history import quarantine_now
 from catalogs.corpus.reader import Corpus
 
 UNIT = make_unit("a", 4)

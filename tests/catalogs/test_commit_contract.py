@@ -20,10 +20,10 @@ from catalogs.corpus.commit import (
     corpus_info,
     create_corpus,
     is_inside,
-    quarantine_now,
     read_records,
     record_path,
 )
+from catalogs.corpus.history import quarantine_now
 
 
 def test_a_new_corpus_has_its_folders_and_says_what_it_is(tmp_path: Path) -> None:

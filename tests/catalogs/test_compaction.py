@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from catalogs.compaction import draft, generation, units
 from catalogs.compaction.compact import compact
 from catalogs.compaction.generation import present_generation
-from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, quarantine_now, record_path
+from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, record_path
+from catalogs.corpus.history import quarantine_now
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.repair import drop_compaction
 from catalogs.corpus.schema import DESCRIPTIONS

@@ -16,7 +16,8 @@ import pytest
 import soundfile
 from corpus_builders import make_unit, tone, verdict
 
-from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus, quarantine_now
+from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus
+from catalogs.corpus.history import quarantine_now
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.shards import to_table
 from catalogs.corpus.thresholds import Thresholds, save_thresholds

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_builders import FINGERPRINT, make_unit, verdict
 
-from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, quarantine_now
+from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus
+from catalogs.corpus.history import quarantine_now
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, UNITS
 from catalogs.corpus.shards import to_table

@@ -17,7 +17,8 @@ sys.path.append(str(Path(__file__).parent.parent / "catalogs"))
 
 from corpus_builders import make_unit
 
-from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus, is_inside, quarantine_now, read_records
+from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus, is_inside, read_records
+from catalogs.corpus.history import quarantine_now
 from catalogs.corpus.reader import Corpus
 from catalogs.query.views import QueryError, build_catalog, connect, query
 from catalogs.report.report import build_report
