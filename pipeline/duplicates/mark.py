@@ -68,7 +68,8 @@ def mark_duplicates(root: str | Path, cosine: float) -> Marked:
 
     `cosine`: minimum cosine of the voiceprints of two clips of one voice (the encoder's threshold). The result depends on
     the committed units and on what was first in the previous pass, not on the order in which units were committed, nor on the
-    passes they came in. Memory is 0.4 GB and a kilobyte per linked segment.
+    passes they came in. Memory is 0.4 GB, up to 1 GB of pages of the store that the system may take back, and a kilobyte per
+    linked segment.
     """
     corpus = Corpus(root)
     units, names = {}, []

@@ -25,6 +25,9 @@ them, and 15 % of the pairs pass; of copies with as many errors as are allowed a
 the time."""
 _OLD_ROWS, _LOOKUPS = 1 << 20, 1 << 9
 """Rows of an older run between the first and the last of the keys that are looked up at once, and the least number of keys."""
+_MAPPED_BYTES, _PAIRS = 1 << 29, 1 << 13
+"""If the fingerprints take more than this (512 MB: 2,300 hours), the pages are given back after the words of so many pairs. The
+system maps 64 kB around each word."""
 _VOTE_ROWS = 1 << 20
 """Votes that are held in memory: 24 MB."""
 _MEMBERS = 1 << 14
@@ -89,8 +92,12 @@ class _Votes:
         if not len(hit):
             return
         first, second = one[1, hit].astype(np.int64), two[1, hit].astype(np.int64)
-        near = alike(self._words, first, second)
-        release(self._words)
+        near = np.zeros(len(first), dtype=bool)
+        size = _PAIRS if self._words.nbytes > _MAPPED_BYTES else len(first)
+        for at in range(0, len(first), size):
+            part = slice(at, at + size)
+            near[part] = alike(self._words, first[part], second[part])
+            release(self._words)
         first, second = np.sort(np.stack([first[near], second[near]]), axis=0)
         owners = [np.searchsorted(self._starts, place, side="right") - 1 for place in (first, second)]
         offset = (first - self._starts[owners[0]].astype(np.int64)) - (

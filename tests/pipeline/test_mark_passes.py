@@ -126,7 +126,8 @@ def test_passes_in_any_order_give_the_rows_of_one(
     if size == "small pieces":
         for module, name, value in (
             (mark, "_BATCH_BYTES", 600), (sorted_runs, "MOST_ROWS", 64), (search, "MOST_ROWS", 50),
-            (search, "_VOTE_ROWS", 40), (search, "_MEMBERS", 3),
+            (search, "_VOTE_ROWS", 40), (search, "_MEMBERS", 3), (search, "_MAPPED_BYTES", 0), (search, "_PAIRS", 7),
+            (sorted_runs, "_KEYS", 5), (sorted_runs, "_DENSE_ROWS", 9),
         ):  # fmt: skip
             monkeypatch.setattr(module, name, value)
     recordings = Recordings(seed)
