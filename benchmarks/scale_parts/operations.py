@@ -17,7 +17,7 @@ from scale_parts.passes import ANNOTATOR
 
 Parts = dict[str, float]
 """Seconds of parts of an operation, or counts, by name."""
-_AGAIN_S = 3.0
+_AGAIN_S = 20.0
 """A query that takes less than this is asked three times, and its fastest time counts."""
 COSINE = 0.7
 """Least cosine of two clips of one voice."""
