@@ -1,14 +1,15 @@
 """How many times real time one driver sustains: `prepare`'s loop over a simulated cluster on this machine.
 
     python benchmarks/cluster.py [--speeds 100,400,1600,6400] [--sessions 400] [--session-s 600] [--unit-s 600]
-        [--clip-bytes 2000] [--folder /dev/shm] [--profile]
+        [--clip-bytes 2000] [--segment-s 6] [--folder /dev/shm] [--profile]
 
 64 fake GPU actors (8 processes with 8 threads each) sleep for the stages' recorded times, write heartbeats, and return content
 that is real in shape: 100 segments per ten minutes with measures, words and voiceprints. Driver, Ray, rows, shards and commits are
 the real ones. `--speeds`: how many times real time one GPU actor processes; the stages of the CPU keep the proportion that
 docs/benchmarks.md records (transcribe 293, score_quality 100, ..., cut_clips 2). Clips are smaller than real ones
 (`--clip-bytes`; a real one has about 250,000 bytes at 48 kHz): all actors share the memory bandwidth of this machine, while on a
-cluster each node has its own. The cost of real clips is measured with few sessions and `--clip-bytes 250000`.
+cluster each node has its own. The cost of real clips is measured with few sessions and `--clip-bytes 250000`. With `--segment-s
+60` the actors of this machine have less to do, so that it is the driver that is measured.
 
 Printed per speed: the times real time offered and reached, the driver's CPU per session (its Python thread, and all its threads
 with Ray's), and the times real time at which its Python thread is busy all the time.
@@ -59,16 +60,19 @@ CHAIN = {
 """Groups of stages: recorded CPU seconds of the same 31 minutes of audio (docs/benchmarks.md), and simulated actors."""
 GPU_SHARE = 406.0
 THREADS = 8
-SEGMENT_S, WORDS = 6.0, 14
+WORDS = 14
 FINGERPRINT = "c1a5" * 4
 
 
 class FakeActor:
     """An actor that sleeps instead of computing; several of its threads stand for an actor each."""
 
-    def __init__(self, name: str, sleep: float, marks: str, clip_bytes: int, output: Output | None) -> None:
+    def __init__(
+        self, name: str, sleep: float, marks: str, clip_bytes: int, segment_s: float, output: Output | None
+    ) -> None:
         """`sleep`: seconds per second of audio."""
         self.name, self.sleep, self.marks, self.output = name, sleep, Path(marks), output
+        self.segment_s = segment_s
         self.marks.mkdir(parents=True, exist_ok=True)
         random = np.random.default_rng(0)
         self.clip = random.bytes(clip_bytes)
@@ -92,7 +96,7 @@ class FakeActor:
         outcome = Outcome(session.session_id, {self.name: self.sleep * audio_s}, audio_s=audio_s)
         if self.output is None:
             return session, (outcome, None)
-        session.segments = [self._segment(session, number) for number in range(int(audio_s / SEGMENT_S))]
+        session.segments = [self._segment(session, number) for number in range(int(audio_s / self.segment_s))]
         done, content = self.output.split(session)
         return content, (outcome, done)
 
@@ -102,18 +106,18 @@ class FakeActor:
         return self.output.write(unit, (ray.get(content) for content in contents))
 
     def _segment(self, session: Session, number: int) -> Segment:
-        start = number * SEGMENT_S
+        start = number * self.segment_s
         return Segment(
             session.recordings[0].source.source_id,
             number,
             start,
-            start + SEGMENT_S - 0.5,
+            start + self.segment_s - 0.5,
             segment_id=f"{session.session_id}-{number:04d}",
             text="a sentence of about as many words as people say in six seconds of speech",
             words=[Word("word", 0.4 * index, 0.4 * index + 0.3, 0.9) for index in range(WORDS)],
             embedding=self.voice,
             audio_print=np.arange(170, dtype=np.uint16),
-            flac=self.clip,
+            flac=self.clip + number.to_bytes(4, "big"),  # no two are the same, or pickle would keep one
             flac_rate=48_000,
         )
 
@@ -123,6 +127,7 @@ class SimulatedEngine(RayEngine):
 
     speed = 1.0
     clip_bytes = 0
+    segment_s = 6.0
 
     def _spawn(self, index: int) -> None:
         there = [member for member in self._members if member.group == index]
@@ -132,7 +137,7 @@ class SimulatedEngine(RayEngine):
             name, sleep = self._groups[index].name, self._seconds(index)
             output = self._output if index == len(self._groups) - 1 else None
             kind = ray.remote(FakeActor).options(num_cpus=0.01, max_concurrency=THREADS)
-            actor = kind.remote(name, sleep, str(self._marks), self.clip_bytes, output)
+            actor = kind.remote(name, sleep, str(self._marks), self.clip_bytes, self.segment_s, output)
         member = PooledActor(index, actor)
         self._members.append(member)
         self._starting[actor.where.remote()] = member
@@ -171,6 +176,7 @@ def simulate(arguments: argparse.Namespace, speed: float, sessions: int, root: P
         for names, (_, actors) in CHAIN.items()
     ]
     SimulatedEngine.speed, SimulatedEngine.clip_bytes = speed, arguments.clip_bytes
+    SimulatedEngine.segment_s = arguments.segment_s
     output = CorpusOutput(root, config.thresholds)
     loaded: list[tuple[float, ...]] = []
     waited = 0.0
@@ -231,6 +237,7 @@ def main() -> None:
     parser.add_argument("--session-s", type=float, default=600.0)
     parser.add_argument("--unit-s", type=float, default=600.0)
     parser.add_argument("--clip-bytes", type=int, default=2000)
+    parser.add_argument("--segment-s", type=float, default=6.0)
     parser.add_argument("--in-flight", type=int, default=160)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--profile", action="store_true")
