@@ -26,7 +26,7 @@ the time."""
 _OLD_ROWS, _LOOKUPS = 1 << 20, 1 << 9
 """Rows of an older run between the first and the last of the keys that are looked up at once, and the least number of keys."""
 _MAPPED_BYTES, _PAIRS = 1 << 29, 1 << 13
-"""If the fingerprints take more than this (512 MB: 2,300 hours), the pages are given back after the words of so many pairs. The
+"""If the fingerprints take more than this (512 MB: 2,300 hours), the pages are given back after the words of this many pairs. The
 system maps 64 kB around each word."""
 _VOTE_ROWS = 1 << 20
 """Votes that are held in memory: 24 MB."""
