@@ -14,9 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from annotators.runner import describe_corpus
+from catalogs.compaction.records import history_of
 from catalogs.corpus.commit import bind_fingerprint, create_corpus, sweep_tmp, write_in_corpus
 from catalogs.corpus.fresh import Fresh
-from catalogs.corpus.history import History, note_replaced, read_history, refused_files
+from catalogs.corpus.history import History, note_replaced, refused_files
 from catalogs.corpus.locks import Share, last_share, one_at_a_time, only_run, own_scratch
 from catalogs.corpus.thresholds import apply_saved, saved_wins
 from catalogs.query.views import build_catalog
@@ -155,7 +156,7 @@ def _prepare(
     if line := saved_wins(root, config.thresholds):
         log.info(line)
     config = config.model_copy(update={"thresholds": apply_saved(root, config.thresholds)})
-    history = read_history(root)
+    history = history_of(root)
     known = known_arguments(root)
     watched = {row["path"] for _, row, _ in refused_files(root)}
     watched |= {row["path"] for rows in history.failures.values() for row in rows}

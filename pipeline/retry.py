@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from annotators.providers import ANNOTATORS
+from catalogs.compaction.records import history_of
 from catalogs.corpus.attempts import CAUSES, cause_of_row
 from catalogs.corpus.commit import bind_fingerprint, corpus_info, sweep_tmp
-from catalogs.corpus.history import History, note_replaced, read_history, refused_files, replaced_sources
+from catalogs.corpus.history import History, note_replaced, refused_files, replaced_sources
 from catalogs.corpus.locks import only_run
 from catalogs.query.views import build_catalog
 from catalogs.settings import read_yaml
@@ -44,7 +45,7 @@ def failures(
     corpus.
     """
     corpus_info(root)
-    return _failures(Path(root), read_history(root), stage, causes)
+    return _failures(Path(root), history_of(root), stage, causes)
 
 
 def _failures(
@@ -140,7 +141,7 @@ def _retry(
         raise PrepareError(
             f"{root} does not know its sources (an older voxmill made it): run voxmill prepare with them once"
         )
-    history = read_history(root)
+    history = history_of(root)
     chosen = _failures(root, history, stage, causes)
     paths = {row["path"] for rows in chosen.values() for row in rows}
     found = FoundSources()

@@ -171,9 +171,9 @@ def _kept_parts(root: Path) -> Parts:
 
 
 def _resume(root: Path) -> Parts:
-    from catalogs.corpus.history import committed_sources
+    from catalogs.compaction.records import history_of
 
-    return {"sources": len(committed_sources(root))}
+    return {"sources": len(history_of(root).done(lambda row: False))}
 
 
 def _fsck(hashes: bool) -> Callable[[Path], Parts]:

@@ -61,12 +61,13 @@ def listing(root: str | Path) -> Listing:
     """List a corpus. No record and no Parquet file is opened. Raises CorpusError if the folder is not a corpus."""
     root = Path(root)
     entries = [entry for folder in ("annotations", _NOW) for entry in _parquet_files(root, folder)]
-    return Listing(corpus_info(root).get("fingerprint"), _unit_names(root / "units"), sorted(entries))
+    return Listing(corpus_info(root).get("fingerprint"), unit_names(root), sorted(entries))
 
 
-def _unit_names(folder: Path) -> list[str]:
+def unit_names(root: Path) -> list[str]:
+    """Return the ids of all committed units, sorted."""
     found: list[str] = []
-    for part in _scan(folder):
+    for part in _scan(root / "units"):
         if part.is_dir():
             found += [name[:-5] for name in os.listdir(part.path) if name.endswith(".json")]  # noqa: PTH208 - 228,000 names
     return sorted(found)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from catalogs.corpus.history import committed_sources
+from catalogs.compaction.records import history_of
 from catalogs.durations import duration_text
 from pipeline.config import PrepareConfig
 from pipeline.engine.pools import size_pools
@@ -120,7 +120,7 @@ def forecast(
 
     Raises ValueError if there is nothing to do or no recording is readable.
     """
-    done = committed_sources(root, retry_rule(config)) if (root / "corpus.json").is_file() and not redo else set()
+    done = history_of(root).done(retry_rule(config)) if (root / "corpus.json").is_file() and not redo else set()
     waiting = [source for source in found.sources if source.source_id not in done]
     if not waiting:
         raise ValueError("nothing to forecast: all of these recordings are in the corpus already")

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from catalogs.compaction import draft, generation, units
 from catalogs.compaction.compact import compact
 from catalogs.compaction.generation import present_generation
+from catalogs.compaction.records import history_of
 from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, record_path
-from catalogs.corpus.history import quarantine_now
+from catalogs.corpus.history import quarantine_now, read_history
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.repair import drop_compaction
 from catalogs.corpus.schema import DESCRIPTIONS
@@ -139,6 +140,7 @@ def test_views_are_those_of_the_units_whatever_was_compacted_before(steps: list[
                 compact(root)
         found = views(root)
         assert ids_of_views(root) == rows_by_reader(root)
+        assert history_of(root) == read_history(root)
         drop_compaction(root)
         assert views(root) == found
 

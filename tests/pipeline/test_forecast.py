@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs.corpus.commit import create_corpus
+from catalogs.corpus.history import Attempt, History
 from catalogs.weights import registry
 from pipeline.config import load_config
 from pipeline.engine.worker import StageGroup, StageSpec
@@ -116,9 +117,8 @@ def test_a_forecast_of_redo_covers_what_is_done(tmp_path: Path, monkeypatch: pyt
     config, out = load_config(), tmp_path / "corpus"
     create_corpus(out)
     found = list_recordings([str(tmp_path / "broken.flac")], out, config)
-    monkeypatch.setattr(
-        "pipeline.forecast.forecast.committed_sources", lambda *a: {one.source_id for one in found.sources}
-    )
+    history = History({one.source_id: Attempt(0, "") for one in found.sources})
+    monkeypatch.setattr("pipeline.forecast.forecast.history_of", lambda *_: history)
     with pytest.raises(ValueError, match="nothing to forecast"):
         forecast(found, out, config)
     with pytest.raises(ValueError, match="none of the 1 recordings can be read"):
