@@ -17,7 +17,7 @@ from annotators.runner import describe_corpus
 from catalogs.compaction.records import history_of
 from catalogs.corpus.commit import bind_fingerprint, create_corpus, sweep_tmp, write_in_corpus
 from catalogs.corpus.fresh import Fresh
-from catalogs.corpus.history import History, note_replaced, refused_files
+from catalogs.corpus.history import History
 from catalogs.corpus.locks import Share, last_share, one_at_a_time, only_run, own_scratch
 from catalogs.corpus.thresholds import apply_saved, saved_wins
 from catalogs.query.views import build_catalog
@@ -28,24 +28,20 @@ from pipeline.duplicates.mark import mark_duplicates
 from pipeline.engine.api import ContentLost, Engine, Event, GroupDone, ItemStarted, SessionDone, UnitWritten
 from pipeline.engine.inline import InlineEngine
 from pipeline.engine.progress import Progress
-from pipeline.records import Session, Source
+from pipeline.records import Session
 from pipeline.runs.commits import Commits
 from pipeline.runs.errors import PrepareError, no_cluster, stopping_in_one_line
 from pipeline.runs.fingerprint import settle
 from pipeline.runs.journal import (
     end_redo,
     failing_versions,
-    gone_line,
-    known_arguments,
-    note_refused,
     remember_arguments,
     retry_rule,
     start_redo,
-    write_refused,
 )
 from pipeline.runs.output import CorpusOutput
-from pipeline.runs.plan import PlannedUnit, starts
-from pipeline.runs.sources import Given, open_sources, present
+from pipeline.runs.plan import starts
+from pipeline.runs.sources import Given, open_sources
 from pipeline.runs.summary import (
     Summary,
     new_lines,
@@ -56,7 +52,7 @@ from pipeline.runs.summary import (
 from pipeline.runs.weights import check_weights
 from pipeline.runs.work import Work
 from pipeline.runtime.failures import Breaker
-from pipeline.runtime.paths import public, redacted
+from pipeline.runtime.paths import redacted
 from pipeline.stages import stage_class
 
 log = logging.getLogger(__name__)
@@ -157,27 +153,7 @@ def _prepare(
         log.info(line)
     config = config.model_copy(update={"thresholds": apply_saved(root, config.thresholds)})
     history = history_of(root)
-    known = known_arguments(root)
-    watched = {row["path"] for _, row, _ in refused_files(root)}
-    watched |= {row["path"] for rows in history.failures.values() for row in rows}
-    ids: set[str] = set()
-    failed: list[Source] = []
-
-    def seen(name: str, sources: Sequence[Source]) -> None:
-        ids.update(source.source_id for source in sources)
-        failed.extend(source for source in sources if public(source.path) in watched)
-
-    def ended() -> None:
-        with one_at_a_time(root):
-            note_replaced(root, history, present(given.found, failed))
-            if share:
-                write_refused(root, given.found, paths)
-                return
-            note_refused(root, given.found, {public(source.path) for source in failed}, paths)
-        if line := gone_line(root, ids, given.found, known, paths, history):
-            log.info(line)
-
-    given = open_sources(root, paths, config, share, seen, ended)
+    given = open_sources(root, paths, config, share, history)
     if not given.names and not given.found.refused:
         raise PrepareError(
             f"no recordings in {redacted(', '.join(paths))}: give a folder, a file, a glob or a manifest of audio"
@@ -238,21 +214,14 @@ def _run(
     """Run the units' sessions through the stages, and commit each unit when its last session is done."""
     started = time.perf_counter()
     engine = _engine(config, root, scratch / "marks")
-    planned_s: dict[str, float] = {}
     progress = Progress(0, 0.0, costs=_costs(config))
     work.follow(progress)
     breaker = Breaker()
     commits = Commits(root, failing_versions(config), summary, history, breaker, engine.write, scratch)
+    units = work.announced(commits.expect)
     told: set[str] = set()
-
-    def expected() -> Iterator[PlannedUnit]:
-        for unit in work:
-            commits.expect(unit)
-            planned_s.update((session.session_id, session.seconds) for session in unit.sessions)
-            yield unit
-
     try:
-        for event in _events(engine, starts(expected(), summary.fingerprint, str(scratch / "spool")), commits):
+        for event in _events(engine, starts(units, summary.fingerprint, str(scratch / "spool")), commits):
             match event:
                 case ItemStarted():
                     progress.item_started(event)
@@ -263,14 +232,14 @@ def _run(
                     watch(event, progress)
                     breaker.add(outcome.tallies)
                 case SessionDone():
-                    progress.session_done(**_seconds(event), planned_s=planned_s[event.session.session_id])
+                    progress.session_done(**_seconds(event), planned_s=work.planned_s[event.session.session_id])
                     watch(event, progress)
                     commits.add(event)
                 case UnitWritten():
                     commits.link(event)
                 case ContentLost():
                     for gone in commits.lost(event):
-                        progress.session_lost(**_seconds(gone), planned_s=planned_s[gone.session.session_id])
+                        progress.session_lost(**_seconds(gone), planned_s=work.planned_s[gone.session.session_id])
     finally:
         engine.close()
         commits.close()

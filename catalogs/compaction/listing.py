@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from catalogs.corpus.commit import corpus_info
 
@@ -17,8 +18,7 @@ _SKIPPED = frozenset({"annotations/duplicates"})
 """Passes whose files are large already."""
 
 
-@dataclass(frozen=True, order=True)
-class Entry:
+class Entry(NamedTuple):
     """A file outside of the units. It may be replaced, so its size and time (ns) count too."""
 
     path: str

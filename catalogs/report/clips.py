@@ -61,18 +61,36 @@ class ClipMaker:
 
         given: the value of the `?` in `where`.
         """
-        ordered = f"{order}, " if order else ""
-        sql = f"""
-            SELECT segment_id, shard, "row", duration_s, text, language, speaker, reasons, dnsmos_ovr, snr_db,
-                agreement_cer, chars_per_s, brief.brief AS description
-            FROM segments LEFT JOIN (
-                SELECT segment_id, any_value(coalesce("full", brief)) AS brief FROM descriptions
-                WHERE verdict IS DISTINCT FROM 'dropped' GROUP BY segment_id
-            ) AS brief USING (segment_id)
-            WHERE shard IS NOT NULL AND ({where}) ORDER BY {ordered} md5(segment_id) LIMIT {count}
-        """
-        found = result_rows(connection, sql, *(() if given is None else (given,)))
+        found = _rows(connection, where, count, f"{order}, " if order else "", given)
         return [clip for clip in map(self._clip, found) if clip is not None]
+
+    def of_reasons(
+        self, connection: duckdb.DuckDBPyConnection, reasons: Sequence[str], count: int
+    ) -> dict[str, list[Clip]]:
+        """Return up to `count` clips of each reason, those with the fewest other reasons first.
+
+        All are found in one query: a query for each would read a large corpus for each.
+        """
+        chosen = result_rows(
+            connection,
+            f"""
+            SELECT reason, segment_id FROM (
+                SELECT segment_id, len(reasons) AS others, unnest(reasons) AS reason FROM segments
+                WHERE shard IS NOT NULL AND NOT kept
+            )
+            QUALIFY row_number() OVER (PARTITION BY reason ORDER BY others, md5(segment_id)) <= {count}
+            ORDER BY reason, others, md5(segment_id)
+            """,
+        )
+        ids = sorted({row["segment_id"] for row in chosen})
+        rows = {
+            row["segment_id"]: row for row in _rows(connection, "segment_id IN (SELECT unnest(?))", len(ids), "", ids)
+        }
+        found: dict[str, list[Clip]] = {}
+        for reason in reasons:
+            named = (rows[row["segment_id"]] for row in chosen if row["reason"] == reason)
+            found[reason] = [clip for clip in map(self._clip, named) if clip is not None]
+        return found
 
     def _clip(self, row: dict[str, Any]) -> Clip | None:
         if row["segment_id"] in self._made:
@@ -99,6 +117,22 @@ class ClipMaker:
         )
         self._made[row["segment_id"]] = clip
         return clip
+
+
+def _rows(
+    connection: duckdb.DuckDBPyConnection, where: str, count: int, order: str, given: str | Sequence[str] | None
+) -> list[dict[str, Any]]:
+    """Return what a clip is made from."""
+    sql = f"""
+        SELECT segment_id, shard, "row", duration_s, text, language, speaker, reasons, dnsmos_ovr, snr_db,
+            agreement_cer, chars_per_s, brief.brief AS description
+        FROM segments LEFT JOIN (
+            SELECT segment_id, any_value(coalesce("full", brief)) AS brief FROM descriptions
+            WHERE verdict IS DISTINCT FROM 'dropped' GROUP BY segment_id
+        ) AS brief USING (segment_id)
+        WHERE shard IS NOT NULL AND ({where}) ORDER BY {order} md5(segment_id) LIMIT {count}
+    """
+    return result_rows(connection, sql, *(() if given is None else (given,)))
 
 
 def _facts(row: dict[str, Any]) -> str:

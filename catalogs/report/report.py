@@ -260,18 +260,13 @@ def _bin_sql(column: str, low: float, high: float) -> str:
 def _rejected_clips(
     clips: ClipMaker, connection: duckdb.DuckDBPyConnection, funnel: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    groups = []
-    for row in funnel:
-        if row["outcome"] != "rejected":
-            continue
-        found = clips.pick(
-            connection, "list_contains(reasons, ?)", _CLIPS_PER_REASON, "len(reasons)", given=row["reason"]
-        )
-        if found:
-            groups.append(
-                {"reason": row["reason"], "words": row["words"], "count": row["segments_any"], "clips": found}
-            )
-    return groups
+    rejected = [row for row in funnel if row["outcome"] == "rejected"]
+    found = clips.of_reasons(connection, [row["reason"] for row in rejected], _CLIPS_PER_REASON)
+    return [
+        {"reason": row["reason"], "words": row["words"], "count": row["segments_any"], "clips": found[row["reason"]]}
+        for row in rejected
+        if found[row["reason"]]
+    ]
 
 
 def _pair_clips(clips: ClipMaker, connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from catalogs.corpus.locks import Share
+from catalogs.corpus.history import History, note_replaced, refused_files
+from catalogs.corpus.locks import Share, one_at_a_time
 from pipeline.config import PrepareConfig
 from pipeline.inputs.find import FoundSources, SourceListing, all_sources
 from pipeline.inputs.hashes import KeptHashes
 from pipeline.inputs.members import HashTable
 from pipeline.records import Source
+from pipeline.runs.journal import gone_line, known_arguments, note_refused, write_refused
 from pipeline.runs.plan import estimated_seconds
 from pipeline.runtime.paths import public
 
@@ -55,27 +57,54 @@ def total_seconds(listing: SourceListing) -> float:
 
 
 def open_sources(
-    root: Path,
-    paths: Sequence[str],
-    config: PrepareConfig,
-    share: Share | None,
-    seen: Callable[[str, Sequence[Source]], None],
-    ended: Callable[[], None],
+    root: Path, paths: Sequence[str], config: PrepareConfig, share: Share | None, history: History
 ) -> Given:
-    """List the sources of a run. They are read when the sessions are asked for; `seen` is called for each session, and
-    `ended` when all are read. Files that have not changed since the last run are not read again. Raises SourceError."""
+    """List the sources of a run. They are read when the sessions are asked for. When all are read, the corpus notes which files
+    were refused and which failed sources were replaced. Files that have not changed since the last run are not read again.
+
+    Raises SourceError.
+    """
     hashes = KeptHashes(root, share.name if share else None)
     listing = listed(paths, config, hashes)
+    met = _Met(root, paths, history, share)
 
     def sessions() -> Iterator[tuple[str, Sequence[Source]]]:
         with closing(hashes):
             for name, sources in listing.sessions(share.holds if share else lambda name: True):
-                seen(name, sources)
+                met.add(sources)
                 yield name, sources
         _log_notices(listing.found)
-        ended()
+        met.settle(listing.found)
 
     return Given(sessions(), listing.names, listing.found, total_seconds(listing), share)
+
+
+class _Met:
+    """What a run has to know of its sources when all are read: their ids, and those whose path has failed before."""
+
+    def __init__(self, root: Path, paths: Sequence[str], history: History, share: Share | None) -> None:
+        self._root, self._paths, self._history, self._share = root, paths, history, share
+        self._known = known_arguments(root)
+        self._watched = {row["path"] for _, row, _ in refused_files(root)}
+        self._watched |= {row["path"] for rows in history.failures.values() for row in rows}
+        self._ids: set[str] = set()
+        self._failed: list[Source] = []
+
+    def add(self, sources: Sequence[Source]) -> None:
+        self._ids.update(source.source_id for source in sources)
+        self._failed.extend(source for source in sources if public(source.path) in self._watched)
+
+    def settle(self, found: FoundSources) -> None:
+        """Note what was refused and replaced. A share adds verdicts on refused files only: others may have seen the rest."""
+        root = self._root
+        with one_at_a_time(root):
+            note_replaced(root, self._history, present(found, self._failed))
+            if self._share:
+                write_refused(root, found, self._paths)
+                return
+            note_refused(root, found, {public(source.path) for source in self._failed}, self._paths)
+        if line := gone_line(root, self._ids, found, self._known, self._paths, self._history):
+            log.info(line)
 
 
 def find(root: Path, paths: Sequence[str], config: PrepareConfig) -> FoundSources:

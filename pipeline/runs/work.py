@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import chain, islice
 
 from catalogs.corpus.history import History
@@ -33,6 +33,8 @@ class Work:
         self.seconds = 0.0
         self.complete = False
         """Whether all sources are read, so that these counts are final."""
+        self.planned_s: dict[str, float] = {}
+        """Promised seconds of each session that was yielded."""
         self._progress: Progress | None = None
         self._guess = (0, 0.0)
         units = plan_units(
@@ -51,8 +53,12 @@ class Work:
         self._planned = chain(list(islice(self._planned, 1)), self._planned)
         log.info(self._line())
 
-    def __iter__(self) -> Iterator[PlannedUnit]:
-        return self._planned
+    def announced(self, expect: Callable[[PlannedUnit], None]) -> Iterator[PlannedUnit]:
+        """Yield the units; `expect` is called with each before."""
+        for unit in self._planned:
+            expect(unit)
+            self.planned_s.update((session.session_id, session.seconds) for session in unit.sessions)
+            yield unit
 
     def follow(self, progress: Progress) -> None:
         """Keep the totals of a run's progress: as estimated until all sources are read."""

@@ -169,13 +169,17 @@ class Planned:
 
     def __init__(self, units: list[PlannedUnit]) -> None:
         self._units = units
+        self.planned_s = {session.session_id: session.seconds for unit in units for session in unit.sessions}
 
     def follow(self, progress: Progress) -> None:
         """See `Work.follow`."""
         progress.sessions += sum(len(unit.sessions) for unit in self._units)
 
-    def __iter__(self) -> Iterator[PlannedUnit]:
-        return iter(self._units)
+    def announced(self, expect: Callable[[PlannedUnit], None]) -> Iterator[PlannedUnit]:
+        """See `Work.announced`."""
+        for unit in self._units:
+            expect(unit)
+            yield unit
 
 
 def run(root: Path, count: int, victim: str = "", step: int = 0) -> int:

@@ -40,6 +40,7 @@ def copy(speech: Path, tmp_path: Path) -> Path:
 
 def rewrite_index(corpus: Path, **values: Any) -> None:
     """Set columns of all index rows."""
+    drop_compaction(corpus)
     for path in Corpus(corpus).files("index"):
         table = pq.read_table(path)
         for name, value in values.items():
