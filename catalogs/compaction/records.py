@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from catalogs.compaction.generation import Generation, present_generation
 from catalogs.compaction.listing import unit_names
 from catalogs.corpus.attempts import newest
 from catalogs.corpus.commit import corpus_info, read_record, record_path
 from catalogs.corpus.history import History, read_history
+from catalogs.corpus.schema import QUARANTINE, fill
 
-_COLUMNS = ("unit_id", "fingerprint", "generation", "at", "source_ids", "files")
+_COLUMNS = ("unit_id", "fingerprint", "generation", "at", "source_ids")
 _ROWS = 16_384
 
 
@@ -29,14 +29,14 @@ def history_of(root: str | Path) -> History:
 
 def short_records(root: Path) -> Iterator[dict[str, Any]]:
     """Yield what `read_records` yields, with the keys `unit_id`, `fingerprint`, `generation`, `at`, `source_ids`, `superseded` and
-    `files`, of which there are only those of quarantine. Units that are not in the compacted files come from their records.
+    `quarantine` (the rows instead of the files). Units that are not in the compacted files come from their records.
 
     Raises CorpusError for a record that cannot be read.
     """
     current = corpus_info(root).get("fingerprint")
     units = unit_names(root)
     generation = present_generation(root)
-    if generation is not None and not generation.is_there():
+    if generation is not None and (generation.fingerprint != current or not generation.is_there()):
         generation = None
 
     def read() -> Iterator[dict[str, Any]]:
@@ -54,33 +54,21 @@ def short_records(root: Path) -> Iterator[dict[str, Any]]:
 def _compacted(generation: Generation) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
+    refused: dict[str, list[dict[str, Any]]] = {}
+    for path in generation.files("quarantine"):
+        table = pq.read_table(generation.folder / path)
+        rows = zip(table.column("unit").to_pylist(), fill(table, QUARANTINE).to_pylist(), strict=True)
+        for unit, row in rows:
+            refused.setdefault(unit, []).append(row)
     for path in generation.files("units"):
         with pq.ParquetFile(generation.folder / path) as file:
             for batch in file.iter_batches(_ROWS, columns=list(_COLUMNS)):
-                yield from _records(batch)
+                for record in _records(batch):
+                    yield record | {"quarantine": refused.get(record["unit_id"], [])}
 
 
 def _records(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    times = [at.isoformat(timespec="milliseconds") for at in batch.column("at").to_pylist()]
-    named = (batch.column(name).to_pylist() for name in ("unit_id", "fingerprint", "generation", "source_ids"))
-    refused = _quarantine_files(batch.column("files"))
-    for row, (at, unit, settings, generation, sources) in enumerate(zip(times, *named, strict=True)):
-        yield {
-            "unit_id": unit,
-            "fingerprint": settings,
-            "generation": generation,
-            "at": at,
-            "source_ids": sources,
-            "files": refused.get(row, []),
-        }
-
-
-def _quarantine_files(files: pa.ListArray) -> dict[int, list[dict[str, Any]]]:
-    """Return the quarantine files of the rows that have any: few do, and a dict for each file would take most of the time."""
-    flat = files.flatten()
-    chosen = pc.equal(flat.field("kind"), "quarantine")
-    rows = pc.list_parent_indices(files).filter(chosen).to_pylist()
-    found: dict[int, list[dict[str, Any]]] = {}
-    for row, path in zip(rows, flat.field("path").filter(chosen).to_pylist(), strict=True):
-        found.setdefault(row, []).append({"kind": "quarantine", "path": path})
-    return found
+    times = (at.isoformat(timespec="milliseconds") for at in batch.column("at").to_pylist())
+    named = (batch.column(name).to_pylist() for name in _COLUMNS if name != "at")
+    for at, unit, settings, number, sources in zip(times, *named, strict=True):
+        yield {"unit_id": unit, "fingerprint": settings, "generation": number, "at": at, "source_ids": sources}

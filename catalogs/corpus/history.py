@@ -76,7 +76,7 @@ class Done(Collection[str]):
 def read_history(root: str | Path, records: Iterable[Mapping[str, Any]] | None = None) -> History:
     """Read the records and the quarantine files that they name. Raises CorpusError for a record that cannot be read.
 
-    records: those of `read_records`, if the caller has a faster way to them.
+    records: those of `read_records`, if the caller has a faster way to them; they may have the rows as `quarantine`.
     """
     history = History()
     for record in read_records(root) if records is None else records:
@@ -85,14 +85,12 @@ def read_history(root: str | Path, records: Iterable[Mapping[str, Any]] | None =
         sources = [source for source in record["source_ids"] if source not in older]
         for source in sources:
             history.committed[source] = attempt
-        for file in record["files"]:
-            if file["kind"] != "quarantine":
-                continue
-            file_of = {other_channel_id(source): source for source in sources}
-            for row in _read(Path(root) / file["path"]):
-                if row["source_id"] not in older:
-                    source = file_of.get(row["source_id"], row["source_id"])
-                    history.failures.setdefault(source, []).append(row)
+        rows = record["quarantine"] if "quarantine" in record else _quarantine(Path(root), record)
+        file_of = {other_channel_id(source): source for source in sources} if rows else {}
+        for row in rows:
+            if row["source_id"] not in older:
+                source = file_of.get(row["source_id"], row["source_id"])
+                history.failures.setdefault(source, []).append(row)
     return history
 
 
@@ -122,11 +120,15 @@ def _json_list(path: Path) -> list[list[Any]]:
         return []
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _quarantine(root: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    with reading(path):
-        return pq.ParquetFile(path).read().to_pylist()
+    found: list[dict[str, Any]] = []
+    for file in record["files"]:
+        if file["kind"] == "quarantine":
+            with reading(root / file["path"]):
+                found += pq.ParquetFile(root / file["path"]).read().to_pylist()
+    return found
 
 
 def quarantine_now(root: str | Path, row: Mapping[str, Any], arguments: Sequence[str] = ()) -> Path:
