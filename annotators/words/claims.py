@@ -203,10 +203,10 @@ def _apart(
     """Return (end, what it says, False) of a modifier whose head comes later ("a low, warm, slightly husky voice"), or of a low
     or high that is joined to other words for a voice ("gravelly and low")."""
     for many in (2, 1):
-        values = words.modifiers.get(tuple(tokens[at : at + many]))
+        place = at + many
+        values = words.modifiers.get(tuple(tokens[at:place])) if place < len(tokens) else None
         if values is None:
             continue
-        place = at + many
         for _ in range(_MOST_BETWEEN):
             for length in (3, 2, 1):
                 heads = words.heads.get(tuple(tokens[place : place + length]), ())

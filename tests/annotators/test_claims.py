@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from attribute_strategies import attributes, seeds
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from annotators.schema import Attributes
@@ -110,6 +110,7 @@ def test_places_are_those_of_the_text() -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@example("WIDE", "en")
 @given(st.text(max_size=60), st.sampled_from(CAPTION_LANGUAGES))
 def test_any_text_can_be_read(text: str, language: str) -> None:
     for claim in claims(text, language):

@@ -93,7 +93,7 @@ def test_a_start_that_fails_after_hours_of_hashing_keeps_the_hashes(
     def stopped(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "note_refused", stopped)
+    monkeypatch.setattr("pipeline.runs.sources.note_refused", stopped)
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare([str(tmp_path / "in")], tmp_path / "corpus", load_config())
     assert (tmp_path / "corpus/corpus.json").is_file() and (tmp_path / "corpus/hashes.jsonl").is_file()
