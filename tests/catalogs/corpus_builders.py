@@ -147,7 +147,10 @@ def annotate(root: Path, unit: str, segments: Sequence[str], said: str) -> None:
     for folder, row, schema in (("acoustic", of_voice, DESCRIPTIONS), ("made", of_made, DECOUPLED)):
         path = root / "annotations" / folder / unit[:2] / f"{unit}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(to_table([{"segment_id": segment} | row for segment in segments], schema), path)
+        # As passes do: whoever is killed here leaves a draft, not half of a file.
+        draft = root / "tmp" / f"{folder}-{unit}"
+        pq.write_table(to_table([{"segment_id": segment} | row for segment in segments], schema), draft)
+        draft.replace(path)
 
 
 def redone_in_part(root: Path) -> tuple[list[str], list[str]]:
