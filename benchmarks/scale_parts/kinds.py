@@ -11,7 +11,7 @@ class Kind:
 
     rows: segments of a unit. spoken: recordings of a unit that hold them, in order. silent: recordings without speech.
     sessions: the session of each recording of a unit. recording_s: least length of a recording in seconds; 0: as its segments need.
-    described: one unit in so many has descriptions and checks.
+    described: units for each one that has descriptions and checks.
     drawn: units whose rows are drawn; the others have the same rows under other ids. 0: all are drawn.
     """
 

@@ -19,7 +19,7 @@ from catalogs.corpus.repair import COMPACT
 from catalogs.files import file_sha256
 
 MANIFEST = "manifest.json"
-_VERSION = 1
+_VERSION = 2
 _KEPT_S = 24 * 3600.0
 """Age at which a generation that was replaced is removed: a program that opened the catalog before still reads it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -30,25 +29,10 @@ RECORDS = pa.schema(
         ("segments", pa.int64()),
         ("seconds", pa.float64()),
         ("at", pa.timestamp("us", tz="UTC")),
-        ("stats", pa.string()),
         ("busy_s", pa.map_(pa.string(), pa.float64())),
-        (
-            "files",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("kind", pa.string()),
-                        ("path", pa.string()),
-                        ("sha256", pa.string()),
-                        ("bytes", pa.int64()),
-                        ("rows", pa.int64()),
-                    ]
-                )
-            ),
-        ),
     ]
 )
-"""Commit records as rows."""
+"""What queries and resumed runs need of the commit records, as rows."""
 
 
 def unit_blocks(
@@ -156,9 +140,5 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         "segments": record["segments"],
         "seconds": record["seconds"],
         "at": datetime.fromisoformat(record["at"]),
-        "stats": json.dumps(record.get("stats", {})),
         "busy_s": [(stage, float(seconds)) for stage, seconds in busy.items()],
-        "files": [
-            {name: file[name] for name in ("kind", "path", "sha256", "bytes", "rows")} for file in record["files"]
-        ],
     }
