@@ -31,6 +31,7 @@ from catalogs.compaction.listing import listing
 from catalogs.corpus.damage import finding
 from catalogs.corpus.duplicates import duplicates_path, read_duplicates
 from catalogs.corpus.ids import short_hash
+from catalogs.corpus.marks import marks_state
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import SCHEMAS, fill
 from catalogs.corpus.thresholds import load_thresholds
@@ -114,10 +115,12 @@ SELECT segment_id, language, text, duration_s, shard, "row" FROM segments WHERE 
 
 
 def table_key(parts: Sequence[Corpus]) -> str:
-    """Return a hash of everything that a table of these corpora, in this order, is made from: units, thresholds, annotations."""
+    """Return a hash of everything that a table of these corpora, in this order, is made from: units, thresholds,
+    annotations, marks."""
     found = [str(_KEY_FORMAT)]
     for part in parts:
         found += [load_thresholds(part.path).model_dump_json(), listing(part.path).state]
+        found += marks_state(part.path)
         path = duplicates_path(part.path)
         if path.is_file():
             about = path.stat()

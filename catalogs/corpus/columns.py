@@ -97,7 +97,8 @@ class Measures:
     language_p: float | None = _measure("Probability of the language", "0-1", joined=Join.MEAN)
     text: str | None = _measure("Transcript for training", joined=Join.TEXT)
     text_source: str | None = _measure(
-        "`asr` (recognized), `given` (came with the recording) or `repaired` (given, corrected at its ends)",
+        "`asr` (recognized), `given` (came with the recording), `repaired` (given, corrected at its ends) or `human` (corrected by"
+        " a person)",
         joined=Join.SAME,
     )
     asr_logprob: float | None = _measure(
@@ -324,6 +325,21 @@ CHECKS = (
     Column("where", TEXT, "`json` or `prose`"),
     Column("register", TEXT, "Register of the caption; null for `json`"),
     Column("language", TEXT, "Language of the caption; null for `json`"),
+)
+#: What people said of segments (`voxmill browse`): one row per mark, none is ever changed.
+MARKS = (
+    Column("mark_id", TEXT, "Identity of the mark"),
+    Column("segment_id", TEXT, "The marked segment"),
+    Column("unit", TEXT, "Unit of the segment"),
+    Column("by", TEXT, "Person who marked it"),
+    Column("at", TIME, "Time of the mark", "UTC"),
+    Column("verdict", TEXT, "`keep` or `drop`; null if the person left that open"),
+    Column("text", TEXT, "Corrected text; null if the person did not change it"),
+    Column(
+        "words", pa.list_(WORD), "Corrected words with their times from the start of the segment; null likewise", "s"
+    ),
+    Column("note", TEXT, "Remark of the person"),
+    Column("undoes", TEXT, "The mark that this row takes back; such a row says nothing else"),
 )
 DECOUPLED = (
     Column("segment_id", TEXT, "The clip that was made"),

@@ -24,6 +24,7 @@ from catalogs.corpus.findings import Findings, Records
 from catalogs.corpus.ids import IdSet, id_values
 from catalogs.corpus.latents import latent_problems
 from catalogs.corpus.locks import dead_scratch, only_run, run_at_work
+from catalogs.corpus.marks import mark_faults, mark_files
 from catalogs.corpus.schema import SCHEMAS
 from catalogs.corpus.unit_checks import Problem, check_audio, check_seconds, read_file
 from catalogs.corpus.unnamed import sort_unnamed
@@ -232,6 +233,14 @@ def _annotation_problems(root: Path, hashes: bool) -> Iterator[Problem]:
     for problem in _in_parallel(check, sorted((root / "annotations").rglob("*.parquet"))):
         if problem is not None:
             yield problem
+    for path in mark_files(root):
+        bad, is_cut = mark_faults(path)
+        name = path.relative_to(root).as_posix()
+        if bad:
+            lines = ", ".join(map(str, bad[:5])) + (" ..." if len(bad) > 5 else "")
+            yield Problem("error", name, f"has lines that are not marks, which readers skip: {lines}")
+        if is_cut:
+            yield Problem("notice", name, "ends with half a mark, which was never acknowledged: readers skip it")
 
 
 @dataclass

@@ -22,6 +22,7 @@ from catalogs.corpus.commit import (
 )
 from catalogs.corpus.damage import reading
 from catalogs.corpus.duplicates import read_duplicates, with_duplicates
+from catalogs.corpus.marks import DROP, KEEP, Marks
 from catalogs.corpus.schema import INDEX, SCHEMAS, fill, required
 from catalogs.corpus.shards import Shard
 
@@ -164,12 +165,21 @@ class Corpus:
         return [self.path / file["path"] for record in self.records for file in record["files"] if file["kind"] == kind]
 
     @cached_property
+    def marks(self) -> Marks:
+        """What people said of segments: their verdicts and corrections are in all rows of `index`, `kept` and `segment`."""
+        return Marks.of(self.path)
+
+    @cached_property
     def index(self) -> pa.Table:
         """The INDEX rows of all segments, kept and rejected, in order of unit."""
         return self.table("index")
 
     def table(self, kind: str) -> pa.Table:
         """Return all committed rows of `index`, `recordings` or `references`, from the newest attempt at each source."""
+        found = self._committed(kind)
+        return self.marks.over(found) if kind == "index" else found
+
+    def _committed(self, kind: str) -> pa.Table:
         parts = list(self.parts(kind))
         found = pa.concat_tables(parts) if parts else SCHEMAS[kind].empty_table()
         if kind == "references" and self.partly_superseded:
@@ -180,7 +190,8 @@ class Corpus:
         """Yield the rows of `index`, `recordings` or `references` unit by unit, read lazily, in order of unit.
 
         columns: the columns to read, in the order of the format (default: all). The columns of duplicates are null: duplicates
-        are known for the corpus as a whole only. Pairs may name segments whose sources were processed again.
+        are known for the corpus as a whole only. Pairs may name segments whose sources were processed again. What people said
+        of segments is not in the rows.
         """
         full = SCHEMAS[kind]
         # Rows of sources that were processed again are recognized by their source.
@@ -227,10 +238,14 @@ class Corpus:
         return found.filter(pc.is_in(found.column("segment_id"), self.index.column("segment_id").combine_chunks()))
 
     def kept(self, thresholds: Thresholds | None = None) -> pa.Table:
-        """Return the INDEX rows of the segments that pass `thresholds` (default: those of the corpus). No model is called."""
+        """Return the INDEX rows of the segments that pass `thresholds` (default: those of the corpus). No model is called.
+
+        The verdict of a person overrides thresholds.
+        """
         from catalogs.corpus.thresholds import apply_thresholds, load_thresholds
 
-        table = apply_thresholds(self.index, thresholds or load_thresholds(self.path))
+        table = apply_thresholds(self._committed("index"), thresholds or load_thresholds(self.path))
+        table = self.marks.over(table)
         return table.filter(table.column("kept"))
 
     def kept_parts(self, columns: Sequence[str] = INDEX.names) -> Iterator[pa.Table]:
@@ -240,9 +255,10 @@ class Corpus:
         """
         from catalogs.corpus.thresholds import JUDGED, kept_rows, load_thresholds
 
-        thresholds = load_thresholds(self.path)
-        for part in _gathered(self.parts("index", JUDGED | set(columns)), _PART_ROWS):
-            yield kept_rows(part, thresholds, columns)
+        thresholds, verdicts = load_thresholds(self.path), (self.marks.ids(KEEP), self.marks.ids(DROP))
+        needed, wanted = JUDGED | {"segment_id", "shard"} | set(columns), list(dict.fromkeys(("segment_id", *columns)))
+        for part in _gathered(self.parts("index", needed), _PART_ROWS):
+            yield self.marks.over(kept_rows(part, thresholds, wanted, *verdicts)).select(list(columns))
 
     def __len__(self) -> int:
         if self.partly_superseded:
@@ -289,7 +305,7 @@ class Corpus:
         """Return one segment with its words and embedding, without audio."""
         shard, row = self.place(segment_id)
         with reading(self.path / shard):
-            return self.shard(shard).row(row) | {"shard": shard, "row": row}
+            return self.marks.over_row(self.shard(shard).row(row) | {"shard": shard, "row": row})
 
     def audio_buffer(self, segment_id: str) -> pa.Buffer:
         """Return the FLAC bytes of one segment, as a view of the shard."""

@@ -29,11 +29,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "duplicates": columns.DUPLICATES,
     "units": columns.UNITS,
     "checks": columns.CHECKS,
+    "marks": columns.MARKS,
 }
 """The columns of each kind of file, and of the view `units`."""
 
 SCHEMAS = {kind: pa.schema([(column.name, column.type) for column in found]) for kind, found in COLUMNS.items()}
-SEGMENTS, INDEX, RECORDINGS, REFERENCES, QUARANTINE, DESCRIPTIONS, DECOUPLED, DUPLICATES, UNITS, CHECKS = (
+SEGMENTS, INDEX, RECORDINGS, REFERENCES, QUARANTINE, DESCRIPTIONS, DECOUPLED, DUPLICATES, UNITS, CHECKS, MARKS = (
     SCHEMAS.values()
 )
 

@@ -229,15 +229,30 @@ JUDGED = frozenset({"text", "flags", "reasons", *(rule.column for rule in RULES)
 """Columns that decide whether a row is kept."""
 
 
-def kept_rows(index: pa.Table, thresholds: Thresholds, columns: Sequence[str]) -> pa.Table:
-    """Return the INDEX columns `columns` of the rows that `thresholds` keep, in order. `index` needs these columns and JUDGED."""
+def kept_rows(
+    index: pa.Table,
+    thresholds: Thresholds,
+    columns: Sequence[str],
+    keep: Sequence[str] = (),
+    drop: Sequence[str] = (),
+) -> pa.Table:
+    """Return the INDEX columns `columns` of the rows that `thresholds` keep, in order. `index` needs these columns and JUDGED.
+
+    keep, drop: ids of segments that a person decided on; `index` needs `segment_id` and `shard`, too.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     from catalogs.corpus.schema import INDEX
 
     decided = {"kept": "true AS kept", "reasons": "CAST([] AS VARCHAR[]) AS reasons"}
     chosen = ", ".join(decided.get(name, name) for name in columns)
-    found = _ask(index, f"SELECT {chosen} FROM rows WHERE {thresholds.kept_sql()}")
+    kept = thresholds.kept_sql()
+    if keep or drop:
+        decided_on = (pc.is_in(index["segment_id"], pa.array(ids, pa.string())) for ids in (keep, drop))
+        index = index.append_column("_keep", next(decided_on)).append_column("_drop", next(decided_on))
+        kept = f"({kept} OR (_keep AND shard IS NOT NULL)) AND NOT _drop"
+    found = _ask(index, f"SELECT {chosen} FROM rows WHERE {kept}")
     return found.cast(pa.schema([INDEX.field(name) for name in columns]))
 
 

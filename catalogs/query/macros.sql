@@ -167,3 +167,29 @@ FROM (
     FROM descriptions WHERE status <> 'unasked'
 ) JOIN (SELECT segment_id, duration_s FROM segments) USING (segment_id)
 GROUP BY ALL ORDER BY annotator, clips DESC, model, model_version, prompt_version;
+
+CREATE MACRO human_agreement() AS TABLE
+WITH said AS (SELECT segment_id, "by", verdict, text FROM marks WHERE counts),
+pairs AS (
+    SELECT one."by" AS "first", other."by" AS "second", segment_id, one.verdict AS a, other.verdict AS b,
+        one.text AS text_a, other.text AS text_b
+    FROM said AS one JOIN said AS other USING (segment_id) WHERE one."by" < other."by"
+),
+counted AS (
+    SELECT "first", "second",
+        count(*) FILTER (a IS NOT NULL AND b IS NOT NULL) AS segments,
+        count(*) FILTER (a = b) AS agree,
+        count(*) FILTER (a = 'keep' AND b IS NOT NULL) AS kept_a,
+        count(*) FILTER (b = 'keep' AND a IS NOT NULL) AS kept_b,
+        count(*) FILTER (text_a IS NOT NULL AND text_b IS NOT NULL) AS texts,
+        count(*) FILTER (text_a = text_b) AS same_text,
+        coalesce((list(segment_id ORDER BY segment_id) FILTER (a <> b))[:10], []) AS disputed
+    FROM pairs GROUP BY ALL
+),
+chances AS (
+    SELECT *, (kept_a * kept_b + (segments - kept_a) * (segments - kept_b)) / nullif(segments * segments, 0) AS by_chance
+    FROM counted
+)
+SELECT "first", "second", segments, agree, agree / nullif(segments, 0) AS share,
+    (agree / nullif(segments, 0) - by_chance) / nullif(1 - by_chance, 0) AS kappa, texts, same_text, disputed
+FROM chances ORDER BY segments DESC, "first", "second";

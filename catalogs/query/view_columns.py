@@ -6,6 +6,7 @@ from catalogs.corpus.columns import (
     CHECKS,
     DECOUPLED,
     DESCRIPTIONS,
+    MARKS,
     PLACE,
     QUARANTINE,
     RECORDINGS,
@@ -23,6 +24,7 @@ VIEW_WORDS: dict[str, str] = {
     "descriptions": "The voice of a segment in words, as annotators wrote it.",
     "checks": "Claims of descriptions that were compared with evidence (`voxmill verify`), in attributes and in prose.",
     "decoupled": "Clips that combine the delivery of a described segment with the timbre of another voice.",
+    "marks": "What people said of segments (`voxmill browse`), every mark in the order of time.",
     "quarantine": "What could not be processed, and why.",
     "units": "One row per commit: sessions that were committed together.",
     "stages": "Busy time of every stage.",
@@ -33,11 +35,22 @@ VIEW_WORDS: dict[str, str] = {
 #: The columns of each view of the catalog.
 VIEW_COLUMNS: dict[str, tuple[Column, ...]] = {
     "recordings": RECORDINGS,
-    "segments": (*SEGMENT, *PLACE, Column("path", None, "Path of its recording (`recordings.path`)")),
+    "segments": (
+        *SEGMENT,
+        *PLACE,
+        Column("path", None, "Path of its recording (`recordings.path`)"),
+        Column("human", None, "What people decided: `keep` or `drop`; null if nobody did. It overrides the thresholds"),
+        Column("uncorrected_text", None, "The text before a person corrected it; null if nobody did"),
+    ),
     "reference_pairs": REFERENCES,
     "descriptions": DESCRIPTIONS,
     "checks": CHECKS,
     "decoupled": DECOUPLED,
+    "marks": (
+        *MARKS,
+        Column("undone", None, "Whether a later row takes it back"),
+        Column("counts", None, "Whether it is the last mark of this person on the segment that was not undone"),
+    ),
     "quarantine": QUARANTINE,
     "units": UNITS,
     "stages": (
@@ -66,6 +79,7 @@ _WHERE = Column("where", None, "`json` (the attributes) or `prose` (the captions
 
 #: Contents of each table macro of the catalog: `SELECT * FROM confusion()`.
 MACRO_WORDS: dict[str, str] = {
+    "human_agreement": "How often two people agree on the segments that both marked.",
     "confusion": "What annotators claimed against what the evidence found.",
     "agreement": "How the attributes of descriptions compare with the evidence. The four shares are of the descriptions.",
     "verdicts": "What `voxmill verify` decided, by annotator and spoken language.",
@@ -80,6 +94,17 @@ MACRO_WORDS: dict[str, str] = {
 
 #: The columns of each table macro.
 MACRO_COLUMNS: dict[str, tuple[Column, ...]] = {
+    "human_agreement": (
+        Column("first", None, "One person"),
+        Column("second", None, "The other one"),
+        Column("segments", None, "Segments on which both have a verdict"),
+        Column("agree", None, "Segments with the same verdict"),
+        Column("share", None, "Share of `agree` in `segments`", "0-1"),
+        Column("kappa", None, "Cohen's kappa of the verdicts; null if both gave one verdict only", "-1 to 1"),
+        Column("texts", None, "Segments whose text both corrected"),
+        Column("same_text", None, "Those corrected alike"),
+        Column("disputed", None, "Up to ten segments on which they disagree"),
+    ),
     "confusion": (
         _ANNOTATOR,
         _ATTRIBUTE,

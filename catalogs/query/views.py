@@ -28,12 +28,14 @@ from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.duplicates import duplicates_path
 from catalogs.corpus.history import replaced_sources
 from catalogs.corpus.ids import short_hash
+from catalogs.corpus.marks import mark_files
 from catalogs.corpus.schema import INDEX, SCHEMA_VERSION, SCHEMAS
 from catalogs.corpus.thresholds import Thresholds, load_thresholds, save_thresholds
 from catalogs.nearest import nearest
 from catalogs.query.comments import comments_sql, with_comments
 from catalogs.query.damaged import DamagedCompactionError, asking, refuse_damage
 from catalogs.query.macros import macros_sql
+from catalogs.query.marked import marked_sql, marks_sql
 from catalogs.query.row_sources import columns_sql, folder_sql, list_sql, quoted, sources_sql
 from catalogs.query.view_columns import MACRO_WORDS
 
@@ -47,6 +49,7 @@ VIEWS = (
     "descriptions",
     "checks",
     "decoupled",
+    "marks",
     "quarantine",
     "units",
     "stages",
@@ -140,6 +143,10 @@ def _sql(
         values[f"files_{kind}"] = source
         if kind in SCHEMAS:
             values[f"columns_{kind}"] = columns_sql(SCHEMAS[kind].names)
+    has_marks = bool(mark_files(root))
+    values["columns_marks"] = columns_sql(SCHEMAS["marks"].names)
+    values["files_marks"] = marks_sql(_types(connection, SCHEMAS["marks"]), has_marks)
+    values["files_index"] = marked_sql(values["files_index"], "marks", has_marks)
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     return Template(template).substitute(values)
 
@@ -159,7 +166,8 @@ def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str
 def _state(root: Path, generation: Generation, limits: Thresholds) -> str:
     """Return a hash of everything that the views are built from: if it differs, the catalog is out of date."""
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
-    names = (generation.state, generation.folder.name, str(duplicates_path(root).is_file()))
+    there_are = (str(duplicates_path(root).is_file()), str(bool(mark_files(root))))
+    names = (generation.state, generation.folder.name, *there_are)
     return short_hash(
         *names,
         limits.kept_sql(),

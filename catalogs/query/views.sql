@@ -6,8 +6,12 @@ CREATE MACRO corpus_folder() AS $folder;
 CREATE VIEW recordings AS
 SELECT $columns_recordings FROM $files_recordings;
 
+-- Every mark that people made. `undone` ones and those that a later one of the same person replaces do not count.
+CREATE VIEW marks AS
+SELECT $columns_marks, undone, counts FROM $files_marks;
+
 CREATE VIEW segments AS
-SELECT $columns_segments, path
+SELECT $columns_segments, path, human, uncorrected_text
 FROM (
     SELECT * EXCLUDE (duplicate_of, duplicate_kind, duplicate_group)
         REPLACE (map_from_entries(extra) AS extra)
