@@ -55,6 +55,16 @@ def read_marks(root: str | Path) -> list[dict[str, Any]]:
     return sorted(rows, key=_when)
 
 
+def new_marks(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
+    """Return (marks, position after them) of the complete lines of a file from a position on."""
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read()
+    end = data.rfind(b"\n") + 1
+    found = (_mark(line) for line in data[:end].split(b"\n") if line)
+    return [row for row in found if row is not None], start + end
+
+
 def mark_faults(path: Path) -> tuple[list[int], bool]:
     """Return (numbers of the lines that are not marks, whether the last line is incomplete) of a file."""
     bad = [number for number, row in _lines(path) if row is None]
@@ -203,7 +213,8 @@ class MarkFile:
                 "note": note,
                 "undoes": undoes,
             }
-            line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            # A number that is not finite, or half of a surrogate pair, is a ValueError, too.
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
             found = _mark(line)
             if found is None:
                 raise ValueError("a mark has a verdict (keep, drop or null), and text, words and note of their types")

@@ -180,8 +180,11 @@ def _state(root: Path, generation: Generation, limits: Thresholds) -> str:
     )
 
 
-def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
-    """Return a read-only connection to an up-to-date catalog, rebuilt first if units, annotations or thresholds changed."""
+def connect(root: str | Path, memory: str | None = None) -> duckdb.DuckDBPyConnection:
+    """Return a read-only connection to an up-to-date catalog, rebuilt first if units, annotations or thresholds changed.
+
+    memory: DuckDB's limit for this process, e.g. `400MB`; beyond it, queries fail instead of writing beside the catalog.
+    """
     import duckdb
 
     root = Path(root).resolve()
@@ -195,13 +198,13 @@ def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
                 connection = duckdb.connect(str(path), read_only=True)
                 found = connection.execute("SELECT state FROM catalog_info").fetchall()
                 if found and found[0][0] == _state(root, generation, limits):
-                    return _confined(connection, root)
+                    return _confined(connection, root, memory=memory)
             except duckdb.Error:
                 pass  # Damaged, or from another version: it holds views only, so it is built again.
             if connection is not None:
                 connection.close()
         try:
-            return _confined(duckdb.connect(str(_build(root, generation, limits)), read_only=True), root)
+            return _confined(duckdb.connect(str(_build(root, generation, limits)), read_only=True), root, memory=memory)
         except OSError as error:
             if error.errno not in NOT_WRITABLE:
                 raise
@@ -209,10 +212,12 @@ def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     with asking(root):
         connection.execute(_sql(connection, root, generation, limits, is_fixed=True))
-    return _confined(connection, root, generation.folder)
+    return _confined(connection, root, generation.folder, memory=memory)
 
 
-def _confined(connection: duckdb.DuckDBPyConnection, root: Path, *more: Path) -> duckdb.DuckDBPyConnection:
+def _confined(
+    connection: duckdb.DuckDBPyConnection, root: Path, *more: Path, memory: str | None = None
+) -> duckdb.DuckDBPyConnection:
     """Restrict a connection to files of the corpus folder: no other files, no network, no extensions, until it is closed.
 
     The views of a corpus from another person and pasted queries are untrusted SQL.
@@ -223,6 +228,9 @@ def _confined(connection: duckdb.DuckDBPyConnection, root: Path, *more: Path) ->
         return connection  # This process has another connection to the catalog: they share their settings.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
+    if memory is not None:
+        connection.execute(f"SET memory_limit = {quoted(memory)}")
+        connection.execute("SET max_temp_directory_size = '0KB'")
     connection.execute(f"SET allowed_directories = {list_sql(map(str, (root, *more)))}")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
@@ -250,7 +258,7 @@ def _asked(root: str | Path, sql: str) -> pa.Table:
         try:
             statements = connection.extract_statements(with_comments(sql))
         except duckdb.Error as error:
-            raise QueryError(_explain(connection, error)) from None
+            raise QueryError(explain(connection, error)) from None
         readers = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.RELATION)
         if len(statements) != 1 or statements[0].type not in readers:
             raise QueryError("give one SELECT: the catalog is read-only")
@@ -258,7 +266,7 @@ def _asked(root: str | Path, sql: str) -> pa.Table:
             return connection.sql(statements[0].query).to_arrow_table()
         except duckdb.Error as error:
             refuse_damage(root, error)
-            raise QueryError(_explain(connection, error)) from None
+            raise QueryError(explain(connection, error)) from None
 
 
 def count_kept(root: str | Path, *limits: Thresholds) -> list[int]:
@@ -279,7 +287,7 @@ def _plain(table: pa.Table) -> Iterable[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _explain(connection: duckdb.DuckDBPyConnection, error: Exception) -> str:
+def explain(connection: duckdb.DuckDBPyConnection, error: Exception) -> str:
     """Return DuckDB's message as one line, with the nearest table or column for an unknown name. If the query reads a file outside
     of the corpus, return another message."""
     text = str(error)

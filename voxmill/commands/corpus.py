@@ -1,4 +1,4 @@
-"""Commands that make, inspect and check a corpus: prepare, retry, catalog, query, report, fsck."""
+"""Commands that make, inspect and check a corpus: prepare, retry, catalog, query, report, browse, fsck."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CorpusArgument = Annotated[Path, typer.Argument(help="A corpus folder.", metavar
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (prepare, retry, catalog, query, report, fsck):
+    for command in (prepare, retry, catalog, query, report, browse, fsck):
         app.command()(command)
 
 
@@ -244,6 +244,38 @@ def report(
     path = build_report(corpus, out or corpus / "report.html")
     terminal.say(f"{path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser, it needs no network")
     terminal.result({"report": str(path)})
+
+
+def browse(
+    corpus: CorpusArgument,
+    port: Annotated[int, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)] = 0,
+    by: Annotated[str | None, typer.Option(help="Name of who marks. Default: the login name.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    allow_remote: Annotated[
+        bool,
+        typer.Option("--allow-remote", help="Let other machines reach it, with the token, unencrypted. Needs --host."),
+    ] = False,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Only print the address; open no browser.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Open a page on this machine to search, hear, compare, correct and mark segments, without a mouse. Ctrl-C ends it.
+
+    Marks say who keeps, drops or corrects a segment. They are an annotation pass beside the others: nothing that is there is
+    changed, and every mark can be undone. The catalog, `train` and exports follow them. Several people may mark at once, also on
+    the same corpus.
+
+    Example:  voxmill browse corpus --by ann
+    """
+    from catalogs.browse.server import Served
+    from catalogs.browse.server import browse as serve
+
+    terminal = Terminal(as_json)
+
+    def ready(served: Served) -> None:
+        terminal.say(f"{served.url}\nCtrl-C ends it; press ? on the page for the keys")
+        terminal.result({"url": served.url})
+
+    serve(corpus, port, by, host, allow_remote, open_=not no_open, ready=ready)
 
 
 def fsck(

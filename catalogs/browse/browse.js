@@ -1,0 +1,422 @@
+// The page: what is asked for, the keys, and marks.
+
+import * as shown from "./clip.js";
+import { brief, List } from "./list.js";
+import { Player } from "./player.js";
+import { byId, get, make, post, Refusal, say } from "./server.js";
+
+const FACETS = { kept: "kept", human: "people", reason: "reason", language: "language", gender: "gender", emotion: "emotion", text_source: "text", license: "license" };
+const NAMES = { kept: { true: "kept", false: "rejected" }, human: { "": "not decided" }, reason: { "": "none" } };
+const player = new Player();
+const list = new List(open, failed);
+const clips = new Map(); // by segment: { clip, context }, both promises
+const made = []; // marks of this page that can be undone
+const facets = {};
+let columns = [];
+let present = null; // { row, clip, context }
+let saving = Promise.resolve();
+let editing = null;
+
+function failed(error) {
+  if (error.name === "AbortError") return;
+  say(error instanceof Refusal ? error.message : `${error.name}: ${error.message}`, true);
+}
+
+// --- what is asked for -------------------------------------------------------------------------------------------------
+
+function asked() {
+  const chosen = Object.fromEntries(Object.entries(facets).filter(([, values]) => values.length));
+  return {
+    search: byId("search").value, where: byId("where").value, facets: chosen, sort: byId("sort").value,
+    descending: byId("direction").getAttribute("aria-pressed") === "true",
+  };
+}
+
+let newest = 0;
+async function refresh() {
+  const own = ++newest;
+  const question = asked();
+  byId("where").parentElement.classList.remove("wrong");
+  byId("direction").disabled = !question.sort;
+  try {
+    await list.show(question);
+    if (own !== newest) return;
+    const counts = await post("api/facets", question);
+    if (own === newest) showFacets(counts);
+  } catch (error) {
+    if (own !== newest || error.name === "AbortError") return;
+    byId("where").parentElement.classList.toggle("wrong", Boolean(question.where));
+    failed(error);
+  }
+}
+
+function showFacets(counts) {
+  const hours = counts.seconds / 3600;
+  byId("totals").replaceChildren(make("b", "", counts.segments.toLocaleString("en")), ` segments · ${hours < 10 ? hours.toFixed(2) : Math.round(hours).toLocaleString("en")} h`);
+  const opened = document.querySelector(".facet[open]")?.dataset.name;
+  byId("facets").replaceChildren(...Object.entries(FACETS).map(([name, title]) => facet(name, title, counts.facets[name], name === opened)));
+}
+
+function facet(name, title, counts, isOpen) {
+  const chosen = facets[name] ?? [];
+  const names = (value) => NAMES[name]?.[value] ?? (value === "" ? "none" : value.replaceAll("_", " "));
+  const box = make("details", chosen.length ? "facet on" : "facet");
+  box.dataset.name = name;
+  box.open = isOpen;
+  box.append(make("summary", "", chosen.length ? `${title}: ${chosen.map(names).join(", ")}` : title));
+  const values = make("div", "values");
+  const missing = chosen.filter((value) => !counts.some(([one]) => one === value)).map((value) => [value, 0]);
+  for (const [value, count] of [...counts, ...missing]) {
+    const tick = make("input");
+    tick.type = "checkbox";
+    tick.checked = chosen.includes(value);
+    tick.addEventListener("change", () => {
+      facets[name] = tick.checked ? [...chosen, value] : chosen.filter((one) => one !== value);
+      refresh();
+    });
+    values.append(make("label", "", tick, names(value), make("span", "n", count.toLocaleString("en"))));
+  }
+  box.append(values);
+  box.addEventListener("toggle", () => box.open && document.querySelectorAll(".facet[open]").forEach((one) => (one.open = one === box)));
+  return box;
+}
+
+// --- one segment -------------------------------------------------------------------------------------------------------
+
+function fetched(segment) {
+  if (!clips.has(segment)) {
+    const clip = get(`api/clip/${segment}`);
+    const context = clip.then(() => get(`api/clip/${segment}/context`));
+    for (const loading of [clip, context]) loading.catch(() => clips.delete(segment));
+    clips.set(segment, { clip, context });
+    if (clips.size > 200) clips.delete(clips.keys().next().value);
+  }
+  return clips.get(segment);
+}
+
+async function open(row, byHand) {
+  closeEditor();
+  byId("clip").style.visibility = row ? "" : "hidden";
+  if (!row) {
+    present = null;
+    player.wave.pause();
+    return;
+  }
+  const own = (present = { row });
+  try {
+    const { clip: loading, context } = fetched(row.segment_id);
+    const clip = await loading;
+    if (present !== own) return;
+    own.clip = clip;
+    own.row = { ...row, kept: clip.scores.kept, reasons: clip.scores.reasons, human: clip.scores.human };
+    show();
+    player.show(clip, byHand && byId("autoplay").checked).catch(failed);
+    shown.clearContext();
+    own.context = await context;
+    if (present !== own) return;
+    shown.showContext(clip, own.context);
+    for (const by of [1, 2, -1]) {
+      const ahead = list.next(by);
+      if (!ahead) continue;
+      fetched(ahead.segment_id);
+      if (ahead.has_audio) player.fetch(ahead.segment_id).catch(() => {});
+    }
+  } catch (error) {
+    if (present === own) failed(error);
+  }
+}
+
+function show() {
+  const { row, clip } = present;
+  shown.showStatus(row, clip.mine);
+  shown.showFacts(clip);
+  shown.showMine(clip.mine);
+  shown.showText(clip);
+  shown.showMarks(clip);
+  shown.showScores(clip, columns);
+}
+
+async function reopen(segment) {
+  clips.delete(segment);
+  if (present?.row.segment_id !== segment) return;
+  const own = present;
+  own.clip = await fetched(segment).clip;
+  if (present !== own) return;
+  own.row = { ...own.row, kept: own.clip.scores.kept, reasons: own.clip.scores.reasons, human: own.clip.scores.human };
+  show();
+}
+
+// --- marks -------------------------------------------------------------------------------------------------------------
+
+// Marks are sent one after the other, so that their order is that of the keys; a key counts also if its clip is still on the way.
+// What the person said before stays in the mark.
+function mark(changes, advances = true) {
+  const own = present;
+  if (!own) return;
+  const { segment_id: segment, mine } = own.row;
+  if (changes.verdict) list.changed(segment, { mine: changes.verdict });
+  saving = saving.then(async () => {
+    try {
+      const before = (await fetched(segment).clip).mine ?? {};
+      const said = { verdict: before.verdict ?? null, text: before.text ?? null, words: before.words ?? null, note: before.note ?? null, ...changes };
+      const answer = await post(`api/clip/${segment}/mark`, said);
+      made.push(answer.mark_id);
+      byId("made").textContent = answer.made;
+      const isKept = said.verdict && { kept: said.verdict === "keep", reasons: said.verdict === "drop" ? ["human"] : [] };
+      list.changed(segment, { mine: said.verdict, ...isKept, ...(said.text !== null && { text: said.text }) });
+    } catch (error) {
+      failed(error);
+      list.changed(segment, { mine: mine ?? null });
+    }
+    await reopen(segment);
+  }).catch(failed);
+  if (advances && byId("advance").checked) list.move(1);
+}
+
+function undo() {
+  saving = saving.then(async () => {
+    const last = made.pop();
+    if (!last) return say("nothing to undo on this page");
+    try {
+      const answer = await post("api/undo", { mark_id: last });
+      byId("made").textContent = answer.made;
+      clips.delete(answer.segment_id);
+      const { clip } = fetched(answer.segment_id);
+      const { scores } = await clip;
+      list.changed(answer.segment_id, { mine: answer.verdict, kept: scores.kept, reasons: scores.reasons, text: scores.text });
+      const at = list.rows.findIndex((row) => row.segment_id === answer.segment_id);
+      if (present?.row.segment_id !== answer.segment_id && at >= 0) await list.open(at, false);
+      else await reopen(answer.segment_id);
+      say("undone");
+    } catch (error) {
+      made.push(last);
+      throw error;
+    }
+  }).catch(failed);
+}
+
+const EDITORS = {
+  text: {
+    title: "Text of the clip", hint: "and keeps the clip",
+    fill: (clip) => clip.scores.text ?? "",
+    read: (typed) => ({ verdict: "keep", text: typed.trim() }),
+  },
+  words: {
+    title: "Words: start, end (seconds), word", hint: "",
+    fill: (clip) => clip.words.map((word) => `${word.start.toFixed(2)}\t${word.end.toFixed(2)}\t${word.word.trim()}`).join("\n"),
+    read: (typed, clip) => ({ words: typed.split("\n").filter((line) => line.trim()).map((line) => word(line, clip)) }),
+  },
+  note: { title: "Note", hint: "", fill: (clip) => clip.mine?.note ?? "", read: (typed) => ({ note: typed.trim() || null }) },
+};
+
+function word(line, clip) {
+  const [, start, end, said] = /^\s*([\d.]+)\s+([\d.]+)\s+(.+?)\s*$/.exec(line) ?? [];
+  const times = [Number(start), Number(end)];
+  if (!said || !(times[0] >= 0 && times[0] <= times[1] && times[1] <= clip.scores.duration_s + 0.05))
+    throw new Refusal(`write a line as “0.52 0.80 word”, within the clip, not “${line.trim()}”`);
+  const known = clip.words.find((one) => one.word.trim() === said && Math.abs(one.start - times[0]) < 0.006);
+  return { word: said, start: times[0], end: times[1], p: known?.p ?? null };
+}
+
+function edit(kind) {
+  if (!present?.clip) return;
+  editing = kind;
+  const { title, hint, fill } = EDITORS[kind];
+  byId("editor-title").textContent = title;
+  byId("editor-hint").textContent = hint;
+  byId("editor").hidden = false;
+  const box = byId("edited");
+  box.value = fill(present.clip);
+  box.classList.toggle("mono", kind === "words");
+  box.rows = kind === "words" ? Math.min(Math.max(present.clip.words.length, 4), 14) : 3;
+  box.dir = "auto";
+  box.focus();
+}
+
+function closeEditor() {
+  editing = null;
+  byId("editor").hidden = true;
+}
+
+function save() {
+  try {
+    const changes = EDITORS[editing].read(byId("edited").value, present.clip);
+    const kind = editing;
+    closeEditor();
+    document.activeElement.blur();
+    mark(changes, kind === "text");
+  } catch (error) {
+    failed(error);
+  }
+}
+
+// --- keys --------------------------------------------------------------------------------------------------------------
+
+const neighbor = (by) => {
+  const lines = [...byId("neighbors").children];
+  const line = lines[lines.findIndex((one) => one.classList.contains("here")) + by];
+  if (line) player.playOther(line.dataset.segment, line);
+};
+const reference = (number) => {
+  const line = byId("references").children[number - 1];
+  if (line?.dataset.segment) player.playOther(line.dataset.segment, line);
+};
+const flip = (id) => byId(id).click();
+const focus = (id) => {
+  byId(id).focus();
+  byId(id).select?.();
+};
+const people = async () => {
+  const { people: all, pairs } = await get("api/agreement");
+  const table = (head, rows) => {
+    const made = make("table", "", make("tr", "", ...head.map((one) => make("th", "", one))));
+    for (const row of rows) made.append(make("tr", "", ...row.map((value) => make("td", typeof value === "number" ? "num" : "", brief(value)))));
+    return made;
+  };
+  const percent = (value) => (value == null ? "–" : `${Math.round(100 * value)} %`);
+  byId("agreement").replaceChildren(
+    table(["person", "segments", "keep", "drop", "texts", "last mark (UTC)"], all.map((one) => [one.by, one.segments, one.keep, one.drop, one.texts, one.last.slice(0, 16)])),
+    pairs.length
+      ? table(["two people", "both decided", "agree", "kappa", "both corrected", "alike"], pairs.map((one) => [`${one.first} · ${one.second}`, one.segments, percent(one.share), one.kappa, one.texts, one.same_text]))
+      : make("p", "dim", "No two people have marked the same segment yet."),
+  );
+  byId("people").showModal();
+};
+
+const KEYS = [
+  [["j", "n", "ArrowDown"], "next segment", () => list.move(1)],
+  [["i", "p", "ArrowUp"], "previous segment", () => list.move(-1)],
+  [[" "], "play, pause", () => player.toggle()],
+  [["ArrowLeft"], "one second back", () => player.seek(-1)],
+  [["ArrowRight"], "one second on", () => player.seek(1)],
+  [["r"], "play from the start", () => player.from(0)],
+  [["k"], "keep", () => mark({ verdict: "keep" })],
+  [["d"], "drop", () => mark({ verdict: "drop" })],
+  [["f"], "fix the text, which keeps the clip", () => edit("text")],
+  [["w"], "fix the words and their times", () => edit("words")],
+  [["m"], "write a note", () => edit("note")],
+  [["u"], "undo the last mark of this page", undo],
+  [["["], "play the clip before it in the session", () => neighbor(-1)],
+  [["]"], "play the clip after it in the session", () => neighbor(1)],
+  [["1", "2", "3", "4", "5", "6", "7", "8"], "play a reference", (key) => reference(Number(key))],
+  [["a"], "play on next: on, off", () => flip("autoplay")],
+  [["e"], "next after a mark: on, off", () => flip("advance")],
+  [["s"], "spectrogram: on, off", () => flip("show-spectrogram")],
+  [["/"], "search", () => focus("search")],
+  [["c"], "SQL condition", () => focus("where")],
+  [["o"], "sort", () => focus("sort")],
+  [["g"], "people and agreement", () => people().catch(failed)],
+  [["?"], "all keys", () => byId("keys").showModal()],
+  [["Escape"], "leave a field, a text or this table", () => {}],
+];
+const SHOWN = { " ": "space", ArrowDown: "↓", ArrowUp: "↑", ArrowLeft: "←", ArrowRight: "→", Escape: "esc" };
+const ACTIONS = new Map(KEYS.flatMap(([keys, , act]) => keys.map((key) => [key, act])));
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.id === "edited") {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      save();
+    } else if (event.key === "Escape") {
+      closeEditor();
+      event.preventDefault();
+    }
+    return;
+  }
+  if (document.querySelector("dialog[open]")) return;
+  if (event.key === "Escape") {
+    document.querySelectorAll(".facet[open]").forEach((one) => (one.open = false));
+    document.activeElement.blur();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input:not([type=checkbox]), select, textarea")) {
+    if (event.key === "Enter") {
+      event.target.blur();
+      refresh();
+    }
+    return;
+  }
+  if (event.target.matches("summary, .values input") && [" ", "ArrowDown", "ArrowUp"].includes(event.key)) return;
+  const act = ACTIONS.get(event.key);
+  if (!act) return;
+  event.preventDefault();
+  if (event.repeat && !event.key.startsWith("Arrow") && !"jnip".includes(event.key)) return; // A held key marks one clip.
+  act(event.key);
+});
+
+// --- the start ---------------------------------------------------------------------------------------------------------
+
+const later = (act, ms) => {
+  let waiting = 0;
+  return () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(act, ms);
+  };
+};
+
+function connect() {
+  byId("search").addEventListener("input", later(refresh, 200));
+  for (const id of ["where", "sort"]) byId(id).addEventListener("change", refresh);
+  byId("sort").addEventListener("change", () => byId("sort").blur());
+  byId("direction").addEventListener("click", () => {
+    const isDown = byId("direction").getAttribute("aria-pressed") !== "true";
+    byId("direction").setAttribute("aria-pressed", isDown);
+    byId("direction").textContent = isDown ? "↓" : "↑";
+    refresh();
+  });
+  const clicks = {
+    play: () => player.toggle(), keep: () => mark({ verdict: "keep" }), drop: () => mark({ verdict: "drop" }), fix: () => edit("text"),
+    "fix-words": () => edit("words"), note: () => edit("note"), undo, help: showKeys, agree: () => people().catch(failed),
+  };
+  for (const [id, act] of Object.entries(clicks)) byId(id).addEventListener("click", () => (byId(id).blur(), act()));
+  byId("editor").addEventListener("submit", (event) => event.preventDefault());
+  byId("show-spectrogram").addEventListener("change", (event) => player.showSpectrogram(event.target.checked));
+  for (const id of ["autoplay", "advance", "show-spectrogram"]) byId(id).addEventListener("change", () => byId(id).blur());
+  byId("text").addEventListener("click", (event) => event.target.dataset.start && player.from(Number(event.target.dataset.start)));
+  for (const id of ["neighbors", "references"])
+    byId(id).addEventListener("click", (event) => {
+      const line = event.target.closest(".near");
+      if (!line) return;
+      if (event.target.closest(".go")) player.playOther(line.dataset.segment, line);
+      else visit(line.dataset.segment);
+    });
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest(".facet")) document.querySelectorAll(".facet[open]").forEach((one) => (one.open = false));
+  });
+}
+
+// A neighbor or a reference is opened beside the list: the next key returns to it.
+function visit(segment) {
+  const at = list.rows.findIndex((row) => row.segment_id === segment);
+  if (at >= 0) return list.open(at);
+  const row = [...present.context.neighbors, ...present.context.references].find((one) => one.segment_id === segment);
+  return open(row, true);
+}
+
+function showKeys() {
+  byId("keys").showModal();
+  byId("keys").scrollTop = 0;
+}
+
+async function start() {
+  history.replaceState(null, "", location.pathname); // The token stays out of the history.
+  connect();
+  const about = await get("api/start");
+  columns = about.columns;
+  byId("corpus").textContent = about.corpus;
+  document.title = `${about.corpus} · voxmill browse`;
+  byId("by").textContent = about.by;
+  byId("made").textContent = about.made;
+  byId("sort").append(make("option", "", "corpus order"), ...about.sorts.map((name) => make("option", "", name)));
+  byId("sort").firstChild.value = "";
+  byId("key-table").append(...KEYS.map(([keys, words]) => {
+    const names = keys.length > 4 ? [keys[0], keys.at(-1)] : keys;
+    const cell = make("td");
+    names.forEach((key, at) => cell.append(at ? (keys.length > 4 ? " – " : " ") : "", make("kbd", "", SHOWN[key] ?? key)));
+    return make("tr", "", cell, make("td", "", words));
+  }));
+  await refresh();
+}
+
+start().catch(failed);
