@@ -36,7 +36,7 @@ from catalogs.files import fsync_path, make_folder
 if TYPE_CHECKING:
     import duckdb
 
-_MEMORY = "1GB"
+_MEMORY = "700MB"
 _TRIES = 5
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of the system for a corpus that may only be read."""

@@ -16,7 +16,7 @@ from catalogs.corpus.ids import short_hash
 from catalogs.corpus.schema import COMMITTED_COLUMNS
 
 KINDS = ("index", "recordings", "references", "quarantine")
-_BLOCK_UNITS = 50_000
+_BLOCK_UNITS = 20_000
 """Units at which a block is full, however few rows they have."""
 
 RECORDS = pa.schema(

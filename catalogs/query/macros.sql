@@ -74,7 +74,7 @@ said AS (
             ELSE [labels.gender, labels.age] END AS answers
     FROM descriptions JOIN (SELECT segment_id, speaker FROM segments WHERE speaker IS NOT NULL) USING (segment_id)
     JOIN totals USING (annotator)
-    WHERE status = 'ok' AND labels IS NOT NULL AND md5_number_lower(speaker) / 18446744073709551616 < 200000 / total
+    WHERE status = 'ok' AND labels IS NOT NULL AND left(md5(speaker), 8) <= printf('%08x', CAST(floor(least(20000 / total, 1) * 4294967295) AS BIGINT))
 ),
 -- The order of the ids is arbitrary: they are hashes.
 neighbors AS (
@@ -97,24 +97,30 @@ SELECT annotator, count(DISTINCT speaker) AS voices, count(*) AS pairs,
 FROM neighbors WHERE other IS NOT NULL GROUP BY annotator ORDER BY annotator;
 
 CREATE MACRO caption_variety() AS TABLE
-WITH described AS (
+WITH counted AS (
+    SELECT annotator, count(*) AS clips FROM descriptions
+    WHERE status = 'ok' AND verdict IS DISTINCT FROM 'dropped' GROUP BY annotator
+),
+described AS MATERIALIZED (
     -- Descriptions from before the column `captions` have two registers.
-    SELECT annotator, segment_id, coalesce(captions, [
+    SELECT annotator, md5(segment_id) AS place, clips, coalesce(captions, [
         {'register': 'brief', 'language': language, 'text': brief}, {'register': 'full', 'language': language, 'text': "full"}
     ]) AS listed
-    FROM descriptions WHERE status = 'ok' AND verdict IS DISTINCT FROM 'dropped'
+    FROM descriptions JOIN counted USING (annotator)
+    WHERE status = 'ok' AND verdict IS DISTINCT FROM 'dropped'
+        AND left(md5(segment_id), 8) <= printf('%08x', CAST(floor(least(50000 / clips, 1) * 4294967295) AS BIGINT))
 ),
-counted AS (SELECT annotator, count(*) AS clips FROM described GROUP BY annotator),
 totals AS (
     SELECT annotator, caption.register AS register, caption.language AS language, count(*) AS captions,
         count(*) - count(DISTINCT hash(caption.text)) AS duplicates
     FROM (SELECT annotator, unnest(listed) AS caption FROM described) WHERE caption.text IS NOT NULL GROUP BY ALL
 ),
 drawn AS (
-    SELECT annotator, unnest(listed) AS caption FROM described JOIN counted USING (annotator)
-    WHERE md5_number_lower(segment_id) / 18446744073709551616 < 4000 / clips
+    SELECT annotator, unnest(listed) AS caption FROM described
+    WHERE left(place, 8) <= printf('%08x', CAST(floor(least(2000 / clips, 1) * 4294967295) AS BIGINT))
 ),
-sample AS (
+-- Materialized: the words of a caption are used three times.
+sample AS MATERIALIZED (
     SELECT annotator, caption.register AS register, caption.language AS language,
         language IN ('zh', 'ja', 'th', 'lo', 'my', 'km') AS signs,
         CASE WHEN signs THEN regexp_extract_all(caption.text, '[\p{L}\p{N}]')
