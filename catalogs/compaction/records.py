@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from catalogs.compaction.generation import Generation, present_generation
+from catalogs.compaction.generation import Generation, present_generation, read_columns
 from catalogs.compaction.listing import unit_names
 from catalogs.corpus.attempts import current_records, newest, older_sources
 from catalogs.corpus.commit import corpus_info, read_record, record_path
@@ -68,10 +68,8 @@ def _short(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unit_ids(generation: Generation) -> set[str]:
-    import pyarrow.parquet as pq
-
     files = [generation.folder / path for path in generation.files("units")]
-    return {unit for file in files for unit in pq.read_table(file, columns=["unit_id"]).column(0).to_pylist()}
+    return {unit for file in files for unit in read_columns(file, ["unit_id"]).column(0).to_pylist()}
 
 
 def _compacted(generation: Generation, sources: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -87,11 +85,9 @@ def _compacted(generation: Generation, sources: Collection[str] | None = None) -
 
 
 def _refused(generation: Generation) -> dict[str, list[dict[str, Any]]]:
-    import pyarrow.parquet as pq
-
     found: dict[str, list[dict[str, Any]]] = {}
     for path in generation.files("quarantine"):
-        table = pq.read_table(generation.folder / path)
+        table = read_columns(generation.folder / path)
         for unit, row in zip(table.column("unit").to_pylist(), fill(table, QUARANTINE).to_pylist(), strict=True):
             found.setdefault(unit, []).append(row)
     return found

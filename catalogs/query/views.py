@@ -25,6 +25,7 @@ from catalogs.compaction.generation import Generation
 from catalogs.compaction.units import RECORDS
 from catalogs.corpus.attempts import cause_sql
 from catalogs.corpus.commit import corpus_info
+from catalogs.corpus.duckdb_types import column_types
 from catalogs.corpus.duplicates import duplicates_path
 from catalogs.corpus.history import replaced_sources
 from catalogs.corpus.ids import short_hash
@@ -99,7 +100,7 @@ def _build(root: Path, generation: Generation, limits: Thresholds) -> Path:
                 connection.execute(f"SET temp_directory = {quoted(f'{catalog_path(root)}.tmp')}")
                 # One transaction: DuckDB would flush each of the 150 statements to the disk separately.
                 connection.begin()
-                connection.execute(_sql(connection, root, generation, limits))
+                connection.execute(_sql(root, generation, limits))
                 connection.commit()
             finally:
                 connection.close()
@@ -118,13 +119,7 @@ def _sweep_drafts(root: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sql(
-    connection: duckdb.DuckDBPyConnection,
-    root: Path,
-    generation: Generation,
-    limits: Thresholds,
-    is_fixed: bool = False,
-) -> str:
+def _sql(root: Path, generation: Generation, limits: Thresholds, is_fixed: bool = False) -> str:
     """Return all statements of the catalog. is_fixed: for a database elsewhere, whose views name the corpus by its path."""
     values: dict[str, str] = {
         "folder": folder_sql(root if is_fixed else None),
@@ -136,7 +131,7 @@ def _sql(
         "comments": comments_sql(),
         "replaced": f"CAST({list_sql(replaced_sources(root))} AS VARCHAR[])",
     }
-    for kind, source in present_sources(connection, root, generation, limits).items():
+    for kind, source in present_sources(root, generation, limits).items():
         values[f"files_{kind}"] = source
         if kind in SCHEMAS:
             values[f"columns_{kind}"] = columns_sql(SCHEMAS[kind].names)
@@ -144,16 +139,10 @@ def _sql(
     return Template(template).substitute(values)
 
 
-def present_sources(
-    connection: duckdb.DuckDBPyConnection, root: Path, generation: Generation, limits: Thresholds
-) -> dict[str, str]:
+def present_sources(root: Path, generation: Generation, limits: Thresholds) -> dict[str, str]:
     """Return SQL for the rows of each kind that count at present: see `sources_sql`."""
-    types = {kind: _types(connection, schema) for kind, schema in {**SCHEMAS, "units": RECORDS}.items()}
+    types = {kind: column_types(schema) for kind, schema in {**SCHEMAS, "units": RECORDS}.items()}
     return sources_sql(root, generation, types, limits)
-
-
-def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
-    return dict(zip(schema.names, map(str, connection.from_arrow(schema.empty_table()).types), strict=True))
 
 
 def _state(root: Path, generation: Generation, limits: Thresholds) -> str:
@@ -200,7 +189,7 @@ def connect(root: str | Path) -> duckdb.DuckDBPyConnection:
     # The corpus is not writable: build the same views in memory.
     connection = duckdb.connect()
     with asking(root):
-        connection.execute(_sql(connection, root, generation, limits, is_fixed=True))
+        connection.execute(_sql(root, generation, limits, is_fixed=True))
     return _confined(connection, root, generation.folder)
 
 
