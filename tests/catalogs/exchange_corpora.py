@@ -17,7 +17,7 @@ from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import DUPLICATES
 from catalogs.corpus.shards import to_table
 
-NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split()
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 SPLITS = "train=0.6,validation=0.2,test=0.2"
 
 
@@ -29,7 +29,7 @@ def exchange_corpus(root: Path, sessions: int = 10, clips: int = 4) -> list[dict
     """
     create_corpus(root, name="exchanged")
     bind_fingerprint(root, FINGERPRINT)
-    kept = []
+    kept: list[dict[str, Any]] = []
     marked: list[dict[str, Any]] = []
     for session in range(sessions):
         unit = make_unit(chr(ord("a") + session), clips + 1)

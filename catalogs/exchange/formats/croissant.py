@@ -23,6 +23,7 @@ _CONTEXT = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -43,6 +44,7 @@ _CONTEXT = {
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",
@@ -82,7 +84,7 @@ class Croissant(Format):
     def finish(self, job: Job, parts: Any) -> dict[str, str]:
         """Return the description."""
         table = _table_schema(job)
-        return {"croissant.json": croissant(job, table, "segments/*.parquet", "application/vnd.apache.parquet")}
+        return {"croissant.json": croissant(job, table, "segments/*.parquet", "application/x-parquet")}
 
 
 def _table_schema(job: Job) -> pa.Schema:
@@ -106,22 +108,9 @@ def croissant(job: Job, schema: pa.Schema, pattern: str, media: str) -> str:
         for field in schema
         if _type(field.type) is not None
     ]
-    repository = {
-        "@type": "cr:FileObject",
-        "@id": "folder",
-        "name": "folder",
-        "description": "The folder that holds this file.",
-        "contentUrl": ".",
-        "encodingFormat": "local",
-        "sha256": "https://github.com/mlcommons/croissant/issues/80",
-    }
-    file_set: dict[str, Any] = {
-        "@type": "cr:FileSet",
-        "@id": "parquet-files",
-        "name": "parquet-files",
-        "encodingFormat": media,
-    }
-    file_set |= {"containedIn": {"@id": "folder"}, "includes": pattern}
+    # Without `containedIn`, the pattern is one of files beside this description.
+    file_set = {"@type": "cr:FileSet", "@id": "parquet-files", "name": "parquet-files"}
+    file_set |= {"description": "The clips, in Parquet files.", "encodingFormat": media, "includes": pattern}
     licenses = [license for license in job.facts["licenses"] if license]
     found = {
         "@context": _CONTEXT,
@@ -130,10 +119,9 @@ def croissant(job: Job, schema: pa.Schema, pattern: str, media: str) -> str:
         "name": name,
         "description": job.facts["description"],
         "license": licenses[0] if len(licenses) == 1 else licenses,
-        "creator": {"@type": "sc:SoftwareApplication", "name": f"voxmill {job.facts['voxmill']}"},
         "version": "1.0.0",
         "inLanguage": [language for language in job.facts["languages"] if language],
-        "distribution": [repository, file_set],
+        "distribution": [file_set],
         "recordSet": [{"@type": "cr:RecordSet", "@id": "segments", "name": "segments", "field": fields}],
     }
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"

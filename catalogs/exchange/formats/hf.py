@@ -50,7 +50,7 @@ class HuggingFace(Format):
 
     def finish(self, job: Job, parts: Sequence[Part]) -> dict[str, str]:
         """Return the Croissant description, which the Hub makes by itself but other readers need."""
-        return {"croissant.json": croissant(job, _schema(job), "data/*.parquet", "application/vnd.apache.parquet")}
+        return {"croissant.json": croissant(job, _schema(job), "data/*.parquet", "application/x-parquet")}
 
 
 def _schema(job: Job) -> pa.Schema:
