@@ -51,7 +51,7 @@ class Terminal:
             logger.removeHandler(lines)
 
     @contextmanager
-    def counting(self, things: str) -> Iterator[Callable[[int, int], None]]:
+    def counting(self, things: str) -> Iterator[Callable[[int, int | None], None]]:
         """Yield a function for (done, in all): a bar on a terminal, otherwise one line a minute."""
         from rich.progress import (
             BarColumn,
@@ -68,11 +68,11 @@ class Terminal:
         with Progress(*columns, console=self.console, transient=True, disable=not shown) as bar:
             task = bar.add_task("", total=None)
 
-            def count(done: int, of: int) -> None:
+            def count(done: int, of: int | None) -> None:
                 nonlocal said
                 bar.update(task, completed=done, total=of)
                 if not shown and time.monotonic() - said >= _SAY_AGAIN_S:
-                    self.say(f"  {done:,}/{of:,} {things}")
+                    self.say(f"  {done:,}{'' if of is None else f'/{of:,}'} {things}")
                     said = time.monotonic()
 
             yield count

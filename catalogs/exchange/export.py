@@ -323,9 +323,7 @@ def _notes(request: Request, begun: dict[str, Any]) -> list[str]:
         )
     empty = [split.name for split in request.splits if not begun["facts"]["splits"][split.name]["clips"]]
     if empty:
-        advice = (
-            " Try --same-text leave-out: short texts that many say link them." if request.same_text == "link" else ""
-        )
+        advice = " Equal texts join some: try --same-text leave-out." if found["joined_by_text"] else ""
         notes.append(f"Without clips: {', '.join(empty)}. No group is small enough.{advice}")
     if counts.get("left_out_same_text"):
         notes.append(f"{counts['left_out_same_text']} clips are left out: another split has their text.")

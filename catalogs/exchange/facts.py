@@ -13,6 +13,7 @@ from catalogs.corpus.thresholds import load_thresholds
 from catalogs.exchange.request import Request
 from catalogs.query.views import query
 from catalogs.settings import read_yaml
+from catalogs.vocabulary.licenses import summary
 
 _TOP = 50
 """Rows of each table of the card."""
@@ -93,6 +94,8 @@ def card(
     front = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items())
     sections = [f"---\n{front}\n---\n\n# {facts['name']}", facts["description"], _splits(facts)]
     sections += [_table("Languages", "language", facts["languages"]), _table("Licenses", "license", facts["licenses"])]
+    obligations = summary({key or None: seconds / 3600 for key, seconds in facts["licenses"].items()})
+    sections += ["\n".join(f"* {_cell(line)}" for line in obligations)]
     sections += [_credits(facts), _funnel(facts), _origin(facts, request, reader), *notes]
     return "\n\n".join(section for section in sections if section) + "\n"
 

@@ -21,6 +21,7 @@ from catalogs.exchange.splits import LEFT_OUT, SplitKeys, SplitResult, assign, k
 from catalogs.files import open_atomically
 from catalogs.query.damaged import asking
 from catalogs.query.views import connect, query
+from catalogs.vocabulary.licenses import allowed_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -62,8 +63,6 @@ def condition(request: Request) -> str:
     """Return the SQL condition of a request. Raises ValueError for licenses that cannot be meant."""
     parts = [f"(\n{request.where}\n)"]
     if request.license_allow:
-        from catalogs.vocabulary.licenses import allowed_sql
-
         parts.append(f"({allowed_sql(request.license_allow)})")
     return " AND ".join(parts)
 
@@ -99,6 +98,7 @@ def choose(root: Path, request: Request, columns: Sequence[str], needs_text: boo
             "components": result.components,
             "largest_component_share": round(result.largest_share, 4),
             "larger_than_held_out": result.too_large,
+            "joined_by_text": result.joined_by_text,
         }
     return Chosen(files, counts, told)
 

@@ -56,6 +56,8 @@ class SplitResult:
     """Share of the seconds in the largest component."""
     too_large: int
     """Components that were larger than every held-out split."""
+    joined_by_text: int = 0
+    """How many components more there would be if equal texts did not link."""
     left_out: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -91,7 +93,10 @@ def assign(keys: SplitKeys, splits: Sequence[Split], seed: int, same_text: SameT
         out = _leave_out(of_clip, keys.text)
     largest = float(seconds.max()) / total if total else 0.0
     found = {split.name: float(keys.seconds[of_clip == n].sum()) for n, split in enumerate(splits)}
-    return SplitResult(of_clip, len(members), largest, too_large, out, found)
+    apart = 0
+    if same_text == "link" and len(splits) > 1:
+        apart = len(np.unique(_joined(len(sessions), place, keys.links))) - len(members)
+    return SplitResult(of_clip, len(members), largest, too_large, apart, out, found)
 
 
 def _mixed(session: int, seed: int) -> int:

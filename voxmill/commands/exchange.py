@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from catalogs.exchange.export import ExportSummary
 
 CorpusArgument = Annotated[Path, typer.Argument(help="A corpus folder.", metavar="CORPUS")]
+_REASONS = 10
+"""Reasons of the quarantine that are shown."""
 _FORMATS = "hf, voxcpm, webdataset, lhotse, ljspeech, nemo, pocket-tts, dots, qwen3-tts or croissant"
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(export)
+    app.command("import")(import_)
 
 
 def export(
@@ -108,3 +111,45 @@ def _show_export(terminal: Terminal, summary: ExportSummary) -> None:
         terminal.say(
             f"{summary.out}: {counted(summary.clips, 'clip')}, {duration_text(summary.seconds)}; see README.md in it"
         )
+
+
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A .jsonl, .csv or .tsv manifest, lhotse cuts, a .tar, .parquet, or a folder of these, e.g. an export.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make or to continue.")],
+    root: Annotated[
+        list[Path] | None, typer.Option(help="Another folder that audio may be read from; may be repeated.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of rows that name none, e.g. en.")] = None,
+    license_: Annotated[
+        str | None, typer.Option("--license", help="License of rows that name none, e.g. CC0-1.0.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the corpus; default: that of the source.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a corpus of clips that are cut and transcribed already. Run it again to continue after a kill.
+
+    Each row becomes a segment with its id, text, words, language, speaker and license; the samples stay as they are. No model is
+    run: measures stay null, and thresholds do not apply to null. `voxmill prepare` on the same source measures everything, in a
+    corpus of new segments. Rows that cannot be used are in the view `quarantine`.
+
+    Example:  voxmill import speech/train.jsonl --out corpus
+    """
+    from catalogs.exchange.importing import import_corpus as run
+
+    terminal = Terminal(as_json)
+    with terminal.counting("rows") as progress:
+        summary = run(source, out, roots=root or (), language=language, license=license_, name=name, progress=progress)
+    for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1])[:_REASONS]:
+        terminal.say(f"  quarantined {count}: {reason}")
+    if summary.already:
+        terminal.say(f"  {counted(summary.already, 'clip')} of an earlier run")
+    if summary.rounded:
+        terminal.say(f"  {counted(summary.rounded, 'clip')} rounded to integers (lossy codecs, floats)")
+    terminal.say(f"{out}: {counted(summary.clips, 'clip')} added, {duration_text(summary.seconds)}")
+    terminal.result(asdict(summary))

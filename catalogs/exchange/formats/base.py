@@ -50,8 +50,8 @@ class Job:
         return f"{folder.rstrip('/')}/{path}" if folder else path
 
     def text(self, clip: Clip) -> str:
-        """Return the text of a clip; empty if it has none."""
-        return " ".join(str(clip.row[self.request.text] or "").split())
+        """Return the text of a clip as it is; empty if it has none."""
+        return str(clip.row[self.request.text] or "")
 
 
 class Format(ABC):

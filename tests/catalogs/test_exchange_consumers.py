@@ -1,0 +1,145 @@
+"""Every export is opened by the tool that it is for, if that tool installs here, otherwise checked by what it documents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exchange_corpora import SPLITS, exchange_corpus, held, integers
+
+from catalogs.exchange.export import export
+from catalogs.exchange.request import parse_splits
+from voxcpm.manifest import validate_manifest
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("exchange") / "corpus"
+    exchange_corpus(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def clips(corpus: Path) -> dict[str, dict[str, Any]]:
+    return held(corpus)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_datasets_loads_the_folder_with_its_splits(
+    corpus: Path, clips: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    export(corpus, "hf", tmp_path / "out", splits=parse_splits(SPLITS), seed=1)
+    loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    told = json.loads((tmp_path / "out" / "export.json").read_text())["splits"]
+    assert {split: len(rows) for split, rows in loaded.items()} == {
+        split: own["clips"] for split, own in told.items() if own["clips"]
+    }
+    found: dict[str, Any] = {}
+    for split in loaded.values():
+        assert isinstance(split.features["audio"], datasets.Audio)
+        for row in split.cast_column("audio", datasets.Audio(decode=False)):
+            found[row["segment_id"]] = {
+                "samples": integers(row["audio"]["bytes"]),
+                **{key: row[key] for key in ("text", "license", "language", "speaker", "words")},
+            }
+    assert found == clips
+
+
+def test_lhotse_loads_cuts_with_words(corpus: Path, clips: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    lhotse = pytest.importorskip("lhotse")
+    out = tmp_path / "out"
+    export(corpus, "lhotse", out)
+    cuts = lhotse.CutSet.from_file(out / "train_cuts.jsonl.gz")
+    recordings = lhotse.RecordingSet.from_file(out / "train_recordings.jsonl.gz")
+    supervisions = lhotse.SupervisionSet.from_file(out / "train_supervisions.jsonl.gz")
+    lhotse.validate(cuts)
+    lhotse.validate_recordings_and_supervisions(recordings, supervisions)
+    count = 0
+    for cut in cuts:
+        own, (said,) = clips[cut.id], cut.supervisions
+        assert (said.text, said.language, said.speaker) == (own["text"], own["language"], own["speaker"])
+        assert (said.custom or {}).get("license") == own["license"]
+        assert [item.symbol for item in said.alignment["word"]] == [word["word"] for word in own["words"]]
+        assert [item.end for item in said.alignment["word"]] == pytest.approx(
+            [w["end"] for w in own["words"]], abs=1e-6
+        )
+        assert cut.load_audio().shape == (1, cut.num_samples)
+        count += 1
+    assert count == len(clips)
+
+
+def test_webdataset_reads_the_tars(corpus: Path, clips: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    export(corpus, "webdataset", tmp_path / "out")
+    found = {}
+    for sample in webdataset.WebDataset(str(tmp_path / "out" / "train-000000.tar"), shardshuffle=False):
+        about = json.loads(sample["json"])
+        found[about["id"]] = {"samples": integers(sample["flac"]), **{k: about.get(k) for k in about}}
+    assert found.keys() == clips.keys()
+    for name, own in clips.items():
+        assert own == {key: found[name].get(key) for key in own}
+
+
+@pytest.mark.parametrize("to", ["croissant", "hf"])
+def test_mlcroissant_reads_the_description(to: str, corpus: Path, tmp_path: Path) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant")
+    export(corpus, to, tmp_path / "out")
+    described = mlcroissant.Dataset(jsonld=str(tmp_path / "out" / "croissant.json"))
+    assert described.metadata.name == "exchanged" and not described.metadata.ctx.issues.errors
+    first = next(iter(described.records("segments")))
+    assert first["segments/language"] in (b"en", b"de")
+
+
+def test_the_manifest_of_the_official_trainer_is_valid(corpus: Path, tmp_path: Path) -> None:
+    export(corpus, "voxcpm", tmp_path / "out", sample_rate=16_000)
+    report = validate_manifest(tmp_path / "out" / "train.jsonl")
+    assert report.valid and not report.warnings and report.lines == 40 and report.references > 0
+    ids = {line["audio"]: line for line in lines(tmp_path / "out" / "train.jsonl")}
+    for line in ids.values():
+        if "ref_audio" in line:
+            assert ids[line["ref_audio"]]["speaker"] == line["speaker"] and line["ref_audio"] != line["audio"]
+
+
+def test_manifests_have_the_fields_that_their_readers_name(corpus: Path, tmp_path: Path) -> None:
+    import soundfile
+
+    # What each reader takes of a line: see docs/exchange.md for the versions that were read.
+    needed: dict[str, tuple[str, dict[str, type]]] = {
+        "nemo": ("train.jsonl", {"audio_filepath": str, "duration": float, "text": str}),
+        "pocket-tts": (
+            "train_aligned.jsonl",
+            {"path": str, "duration": float, "transcript": str, "words": list, "start": float},
+        ),
+        "dots": ("train.jsonl", {"fid": str, "audio": str, "text": str}),
+        "qwen3-tts": ("train_raw.jsonl", {"audio": str, "text": str, "ref_audio": str, "language": str}),
+    }
+    for to, (name, fields) in needed.items():
+        export(corpus, to, tmp_path / to)
+        rows = lines(tmp_path / to / name)
+        assert len(rows) == 40
+        for row in rows:
+            assert {key: type(row[key]) for key in fields} == fields
+            path = next(row[key] for key in ("audio_filepath", "path", "audio") if key in row)
+            file = soundfile.info(tmp_path / to / path)
+            assert file.samplerate == (24_000 if to == "qwen3-tts" else file.samplerate)
+            if "duration" in row:
+                assert row["duration"] == pytest.approx(file.duration, abs=1e-6)
+            if to == "qwen3-tts":
+                assert soundfile.info(row["ref_audio"]).samplerate == 24_000 and row["language"] in (
+                    "English",
+                    "German",
+                )
+
+
+def test_lj_speech_has_a_wav_for_each_line(corpus: Path, clips: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    export(corpus, "ljspeech", tmp_path / "out")
+    rows = [line.split("|") for line in (tmp_path / "out" / "metadata.csv").read_text(encoding="utf-8").splitlines()]
+    assert {row[0]: row[1] for row in rows} == {name: own["text"] for name, own in clips.items()}
+    for stem, _, _ in rows:
+        assert integers((tmp_path / "out" / "wavs" / f"{stem}.wav").read_bytes()) == clips[stem]["samples"]
