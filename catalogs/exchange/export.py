@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +33,8 @@ from catalogs.files import write_atomically
 
 MANIFEST = "export.json"
 _STATE = ".export"
+_DRAFT = re.compile(r"\..+\.([0-9a-f]{8}|part)")
+"""Names that `catalogs.files` and `formats.base` give to drafts."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ def export(
     )
     done = _finished(target, request)
     if done is not None:
+        if (target / _STATE).is_dir():  # The run that finished it was killed before it removed this.
+            shutil.rmtree(target / _STATE)
         return done
     _refuse_other(target, root)
     with _alone(target):
@@ -178,6 +184,7 @@ class _Export:
 
     def run(self, progress: Progress | None) -> ExportSummary:
         """Do what is left to do."""
+        _sweep(self._out)
         begun = self._begin()
         files = {split.name: self._state / "selection" / f"{split.name}.parquet" for split in self._request.splits}
         job = Job(
@@ -212,7 +219,6 @@ class _Export:
             return begun
         columns, own = self._columns()
         selection = self._state / "selection"
-        shutil.rmtree(selection, ignore_errors=True)
         chosen = choose(self._root, self._request, columns, self._format.needs_text, self._format.part_rows, selection)
         facts = corpus_facts(self._root) | clip_facts(chosen.files, columns)
         facts["description"] = _description(facts)
@@ -289,6 +295,14 @@ class _Export:
     def _lines(self, part: Part) -> dict[str, list[str]]:
         found: dict[str, list[str]] = json.loads(self._record(part).read_text(encoding="utf-8"))
         return found
+
+
+def _sweep(out: Path) -> None:
+    """Remove the drafts that a killed writer left: hidden files beside the files that they would have become."""
+    for folder, _, names in os.walk(out):
+        for name in names:
+            if _DRAFT.fullmatch(name):
+                Path(folder, name).unlink(missing_ok=True)
 
 
 def _parts(split: str, file: Path) -> list[Part]:

@@ -1,6 +1,6 @@
 """`voxmill import`: the clips of another tool's manifests, tables or tars as a corpus.
 
-Each clip becomes a segment with its identity, text, words, language, speaker and license, and a recording of its own. Everything
+Each clip becomes a segment with its identity, text, words, language, speaker and license, and a separate recording. Everything
 that the pipeline measures stays null. Units are committed as `prepare` commits them. A unit is a fixed number of consecutive rows
 and has an identity that follows from their places: a killed import skips the units that it committed.
 """

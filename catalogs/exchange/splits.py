@@ -18,6 +18,8 @@ from catalogs.exchange.request import SameText, Split
 
 NO_KEY = np.uint64(0)
 """The value of a key that is null: it links nothing."""
+_FULL = 0.2
+"""Share of a split that may be missing when it is closed because a component does not fit."""
 LEFT_OUT = -1
 """The split of a clip that is left out because another split has its text."""
 
@@ -77,16 +79,17 @@ def assign(keys: SplitKeys, splits: Sequence[Split], seed: int, same_text: SameT
     np.minimum.at(names, parents, hashes)
     total = float(seconds.sum())
     of_component = np.zeros(len(sessions), dtype=np.int8)
-    left = [split.share * total for split in splits]
+    budgets = [split.share * total for split in splits]
+    left, filling = list(budgets), list(range(1, len(splits)))
     too_large = 0
     for member in members[np.argsort(names[members], kind="stable")]:
         own = float(seconds[member])
-        held_out = [n for n in range(1, len(splits)) if own <= left[n]]
-        # The emptiest of the splits that have room, by the share that they still lack.
-        chosen = max(held_out, key=lambda n: left[n] / splits[n].share, default=0)
+        # One after the other: then only components near the two ends of a split move when the corpus grows.
+        chosen = next((n for n in filling if own <= left[n]), 0)
+        filling = [n for n in filling if own <= left[n] or own > budgets[n] or left[n] > _FULL * budgets[n]]
         of_component[member] = chosen
         left[chosen] -= own
-        too_large += len(splits) > 1 and own > max(split.share for split in splits[1:]) * total
+        too_large += len(splits) > 1 and own > max(budgets[1:])
     of_clip = of_component[component] if count else np.zeros(0, dtype=np.int8)
     out = 0
     if same_text == "leave-out" and len(splits) > 1:

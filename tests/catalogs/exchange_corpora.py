@@ -35,7 +35,7 @@ def exchange_corpus(root: Path, sessions: int = 10, clips: int = 4) -> list[dict
         unit = make_unit(chr(ord("a") + session), clips + 1)
         for number, row in enumerate(unit.rows[:-1]):
             row |= {
-                "text": f"{NUMBERS[session]}, sentence {NUMBERS[number]}! Größe 水",
+                "text": f"{NUMBERS[session]}, sentence  {NUMBERS[number]}! Größe|水",
                 "language": "de" if session % 2 else "en",
                 "license": ("CC0-1.0", "CC-BY-4.0", None)[session % 3],
                 "words": [

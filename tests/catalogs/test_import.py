@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,42 @@ def test_paths_in_tables_stay_in_their_folder(tmp_path: Path) -> None:
     assert import_corpus(tmp_path / "in" / "t.parquet", tmp_path / "corpus").quarantined == 2
     (tmp_path / "in" / "broken.parquet").write_bytes(b"PAR1 not a table PAR1")
     assert import_corpus(tmp_path / "in" / "broken.parquet", tmp_path / "other").quarantined == 1
+
+
+def test_a_hostile_tar_and_ids_that_are_paths_write_nothing_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b" / "in"
+    folder.mkdir(parents=True)
+    secret = wav(tmp_path / "secret.flac", noise(9))
+    with tarfile.open(folder / "hostile.tar", "w") as tar:
+
+        def add(name: str, data: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+        for number, name in enumerate(("../../evil", "/abs/evil", "fine")):
+            add(f"{name}.flac", _flac(noise(number)))
+            add(f"{name}.json", json.dumps({"id": f"../../../{name}", "text": "x", "speaker": "../s"}).encode())
+        for kind, name in ((tarfile.SYMTYPE, "link"), (tarfile.LNKTYPE, "hard"), (tarfile.CHRTYPE, "device")):
+            member = tarfile.TarInfo(f"{name}.flac")
+            member.type, member.linkname = kind, str(secret)
+            tar.addfile(member)
+        add("deep.flac", _flac(noise(5)))
+        add("deep.json", b"[" * 100_000)
+        add("text.txt", b"no audio")
+    whole = (folder / "hostile.tar").read_bytes()
+    (folder / "torn.tar").write_bytes(whole[:8000])
+    before = set(tmp_path.rglob("*"))
+    summary = import_corpus(folder / "hostile.tar", tmp_path / "a" / "b" / "corpus")
+    assert (summary.clips, summary.quarantined) == (3, 5)
+    assert import_corpus(folder / "torn.tar", tmp_path / "a" / "b" / "other").quarantined == 1
+    for to in ("voxcpm", "webdataset", "ljspeech"):
+        export(tmp_path / "a" / "b" / "corpus", to, tmp_path / "a" / "b" / "out" / to)
+    places = [tmp_path / "a" / "b" / name for name in ("corpus", "other", "out")]
+    made = set(tmp_path.rglob("*")) - before
+    assert not [path for path in made if not any(path.is_relative_to(place) for place in places)]
+    back = import_corpus(places[2] / "voxcpm", tmp_path / "a" / "b" / "back")
+    assert back.clips == 3 and held(tmp_path / "a" / "b" / "back") == held(places[0])
 
 
 @settings(max_examples=40)
