@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from exchange_corpora import SPLITS, exchange_corpus, held, integers
 
+from catalogs.corpus.fsck import fsck
+from catalogs.corpus.reader import Corpus
 from catalogs.exchange.export import export
 from catalogs.exchange.importing import import_corpus
 from catalogs.exchange.request import parse_splits
@@ -26,6 +29,21 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def clips(corpus: Path) -> dict[str, dict[str, Any]]:
     return held(corpus)
+
+
+Exported = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def exported(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The export of the corpus in a format, made once."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    def made(to: str) -> Path:
+        export(corpus, to, folder / to)  # The second time it only says that it is done.
+        return folder / to
+
+    return made
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -53,10 +71,9 @@ def test_datasets_loads_the_folder_with_its_splits(
     assert found == clips
 
 
-def test_lhotse_loads_cuts_with_words(corpus: Path, clips: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+def test_lhotse_loads_cuts_with_words(exported: Exported, clips: dict[str, dict[str, Any]]) -> None:
     lhotse = pytest.importorskip("lhotse")
-    out = tmp_path / "out"
-    export(corpus, "lhotse", out)
+    out = exported("lhotse")
     cuts = lhotse.CutSet.from_file(out / "train_cuts.jsonl.gz")
     recordings = lhotse.RecordingSet.from_file(out / "train_recordings.jsonl.gz")
     supervisions = lhotse.SupervisionSet.from_file(out / "train_supervisions.jsonl.gz")
@@ -76,11 +93,10 @@ def test_lhotse_loads_cuts_with_words(corpus: Path, clips: dict[str, dict[str, A
     assert count == len(clips)
 
 
-def test_webdataset_reads_the_tars(corpus: Path, clips: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+def test_webdataset_reads_the_tars(exported: Exported, clips: dict[str, dict[str, Any]]) -> None:
     webdataset = pytest.importorskip("webdataset")
-    export(corpus, "webdataset", tmp_path / "out")
     found = {}
-    for sample in webdataset.WebDataset(str(tmp_path / "out" / "train-000000.tar"), shardshuffle=False):
+    for sample in webdataset.WebDataset(str(exported("webdataset") / "train-000000.tar"), shardshuffle=False):
         about = json.loads(sample["json"])
         found[about["id"]] = {"samples": integers(sample["flac"]), **{k: about.get(k) for k in about}}
     assert found.keys() == clips.keys()
@@ -89,10 +105,9 @@ def test_webdataset_reads_the_tars(corpus: Path, clips: dict[str, dict[str, Any]
 
 
 @pytest.mark.parametrize("to", ["croissant", "hf"])
-def test_mlcroissant_reads_the_description(to: str, corpus: Path, tmp_path: Path) -> None:
+def test_mlcroissant_reads_the_description(to: str, exported: Exported) -> None:
     mlcroissant = pytest.importorskip("mlcroissant")
-    export(corpus, to, tmp_path / "out")
-    described = mlcroissant.Dataset(jsonld=str(tmp_path / "out" / "croissant.json"))
+    described = mlcroissant.Dataset(jsonld=str(exported(to) / "croissant.json"))
     assert described.metadata.name == "exchanged" and not described.metadata.ctx.issues.errors
     first = next(iter(described.records("segments")))
     assert first["segments/language"] in (b"en", b"de")
@@ -108,7 +123,7 @@ def test_the_manifest_of_the_official_trainer_is_valid(corpus: Path, tmp_path: P
             assert ids[line["ref_audio"]]["speaker"] == line["speaker"] and line["ref_audio"] != line["audio"]
 
 
-def test_manifests_have_the_fields_that_their_readers_name(corpus: Path, tmp_path: Path) -> None:
+def test_manifests_have_the_fields_that_their_readers_name(exported: Exported) -> None:
     import soundfile
 
     # What each reader takes of a line: see docs/exchange.md for the versions that were read.
@@ -122,13 +137,13 @@ def test_manifests_have_the_fields_that_their_readers_name(corpus: Path, tmp_pat
         "qwen3-tts": ("train_raw.jsonl", {"audio": str, "text": str, "ref_audio": str, "language": str}),
     }
     for to, (name, fields) in needed.items():
-        export(corpus, to, tmp_path / to)
-        rows = lines(tmp_path / to / name)
+        folder = exported(to)
+        rows = lines(folder / name)
         assert len(rows) == 40
         for row in rows:
             assert {key: type(row[key]) for key in fields} == fields
             path = next(row[key] for key in ("audio_filepath", "path", "audio") if key in row)
-            file = soundfile.info(tmp_path / to / path)
+            file = soundfile.info(folder / path)
             assert file.samplerate == (24_000 if to == "qwen3-tts" else file.samplerate)
             if "duration" in row:
                 assert row["duration"] == pytest.approx(file.duration, abs=1e-6)
@@ -139,14 +154,30 @@ def test_manifests_have_the_fields_that_their_readers_name(corpus: Path, tmp_pat
                 )
 
 
-def test_lj_speech_has_a_wav_for_each_line(corpus: Path, clips: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    export(corpus, "ljspeech", tmp_path / "out")
-    rows = [line.split("|") for line in (tmp_path / "out" / "metadata.csv").read_text(encoding="utf-8").splitlines()]
+def test_lj_speech_has_a_wav_for_each_line(exported: Exported, clips: dict[str, dict[str, Any]]) -> None:
+    folder = exported("ljspeech")
+    rows = [line.split("|") for line in (folder / "metadata.csv").read_text(encoding="utf-8").splitlines()]
     assert {row[0]: row[1] for row in rows} == {
         name: " ".join(own["text"].replace("|", " ").split()) for name, own in clips.items()
     }
     for stem, _, _ in rows:
-        assert integers((tmp_path / "out" / "wavs" / f"{stem}.wav").read_bytes()) == clips[stem]["samples"]
+        assert integers((folder / "wavs" / f"{stem}.wav").read_bytes()) == clips[stem]["samples"]
+
+
+@pytest.mark.parametrize("to", ["hf", "voxcpm", "webdataset", "lhotse", "ljspeech", "nemo", "pocket-tts", "dots"])
+def test_what_was_exported_comes_back_the_same(
+    to: str, exported: Exported, corpus: Path, clips: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    summary = import_corpus(exported(to), tmp_path / "back")
+    assert held(tmp_path / "back") == clips
+    assert summary.clips == 40 and not summary.quarantined and not summary.rounded
+    assert not [problem for problem in fsck(tmp_path / "back") if problem.severity == "error"]
+    before, after = Corpus(corpus), Corpus(tmp_path / "back")
+    name = next(iter(clips))
+    assert after.segment(name)["snr_db"] is None and after.segment(name)["embedding"] is None
+    if to in ("hf", "voxcpm", "webdataset", "lhotse", "nemo"):
+        # FLAC is copied byte by byte, both ways.
+        assert all(after.audio_buffer(one).equals(before.audio_buffer(one)) for one in clips)
 
 
 def test_real_speech_is_imported_exported_and_loaded(corpora: Path, tmp_path: Path) -> None:
