@@ -19,6 +19,8 @@ from typing import Any
 
 NOT_STATED = "NOASSERTION"
 """SPDX's word for a license that nobody states: what `unknown`, `none` and similar texts become."""
+CONSENTS = ("explicit", "license", "public-domain", "employment", "none", "unknown")
+"""On what ground a speaker's voice may be used, as the data's owner states it."""
 WORDS = ("commercial", "stated", "any")
 """What a list of allowed licenses may hold beside identifiers and globs."""
 
@@ -138,8 +140,9 @@ def allowed_sql(allow: Sequence[str], column: str = "license") -> str:
     if any(entry.word == "stated" for entry in entries):
         parts.append(f"{lowered} NOT IN ({', '.join(map(_quoted, sorted({'', *_NO_STATEMENT})))})")
     if spellings := {one for entry in entries for spdx in entry.ids for one in _spellings(spdx)}:
-        parts.append(f"{lowered} IN ({', '.join(map(_quoted, sorted(spellings)))})")
-    return f"coalesce({' OR '.join(parts) or 'false'}, false)"
+        # A subquery, so that DuckDB makes a hash table: within OR, NOT or FILTER it compares each row with each element of a list.
+        parts.append(f"{lowered} IN (SELECT unnest([{', '.join(map(_quoted, sorted(spellings)))}]))")
+    return f"({column} IS NOT NULL AND ({' OR '.join(parts) or 'false'}))"
 
 
 def summary(hours: Mapping[str | None, float]) -> list[str]:
