@@ -69,6 +69,11 @@ class RightsRule(BaseModel):
             raise ValueError("give a pattern, e.g. /data/talks/* or *")
         return value
 
+    @field_validator("purposes", mode="before")
+    @classmethod
+    def _a_list_or_a_text(cls, value: Any) -> Any:
+        return _purposes(value) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _states_something(self) -> RightsRule:
         # Raises for a consent that is not known.
