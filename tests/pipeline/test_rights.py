@@ -190,6 +190,23 @@ def test_a_json_in_a_tar_and_a_row_of_a_table_state_rights(talks: Path) -> None:
     assert source.rights == Rights("CC-BY-4.0", "manifest", "A")
 
 
+def test_a_dataset_folder_states_a_license_for_rows_without_one(talks: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    audio = (talks / "ada" / "talk.wav").read_bytes()
+    rows = [{"bytes": audio, "path": "1.wav"}, {"bytes": audio, "path": "2.wav"}]
+    made = datasets.Dataset.from_dict(
+        {"audio": rows, "license": ["MIT", None]},
+        features=datasets.Features({"audio": datasets.Audio(decode=False), "license": datasets.Value("string")}),
+    )
+    made.info.license = "cc-by-4.0"
+    made.save_to_disk(str(talks / "hub"))
+    found = find_sources([str(talks / "hub")])
+    assert [source.rights for source in found.sources] == [
+        Rights("MIT", "manifest"),
+        Rights("CC-BY-4.0", "sidecar"),
+    ]
+
+
 def test_a_consent_that_is_not_known_stops_a_manifest(talks: Path) -> None:
     (talks / "list.jsonl").write_text('{"path": "ada/talk.wav", "consent": "sure"}', encoding="utf-8")
     with pytest.raises(RuntimeError, match=r"list.jsonl, row 1: consent is one of explicit, .*, not 'sure'"):

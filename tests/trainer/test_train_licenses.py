@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+from corpus_builders import FINGERPRINT, make_unit
 from fakes.logs import logged
 from train_runs import Runs
 
 from catalogs.candidates.build import table_key
+from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus
 from catalogs.query.views import query
-from catalogs.vocabulary.licenses import allowed, canonical
+from catalogs.vocabulary.licenses import NOT_STATED, allowed, canonical
 from trainer.config import TrainConfig, TrainError, load_train_config
 from trainer.data.corpora import Corpora
 from trainer.data.mixture import find_candidates
@@ -83,10 +86,23 @@ def test_a_license_that_nothing_has_is_one_line(runs: Runs, tmp_path: Path) -> N
 
 
 def test_a_run_says_how_many_hours_have_no_license(speech: Path, runs: Runs, tmp_path: Path) -> None:
-    config = runs.config(tmp_path / "out", {"steps": 1})
+    unlicensed = tmp_path / "unlicensed"
+    create_corpus(unlicensed)
+    bind_fingerprint(unlicensed, FINGERPRINT)
+    unit = make_unit("a", 3, seconds=1.5)
+    commit_unit(unlicensed, dataclasses.replace(unit, rows=[row | {"license": None} for row in unit.rows]))
+    config = runs.config(tmp_path / "out", {"steps": 1}, corpus=[str(speech), str(unlicensed)])
+    # Two kept clips of 1.5 s.
+    assert Corpora([unlicensed]).license_hours() == ({NOT_STATED: pytest.approx(3 / 3600)}, {})
+    assert Corpora([unlicensed], licenses=["stated"]).license_hours()[1] == {NOT_STATED: pytest.approx(3 / 3600)}
     lines: list[str] = []
     logged(lines.append, train, config)
-    assert not any("have no license" in line for line in lines)
+    assert "0.001 h of it have no license; to leave them out: --set data.licenses=[stated]" in lines
+    stated = _with(config.model_copy(update={"output": str(tmp_path / "stated")}), "stated")
+    assert set(ids_of(read_data(stated).corpora)) == set(Corpora([speech]).kept())
+    lines.clear()
+    logged(lines.append, train, stated)
+    assert not any("no license" in line for line in lines)
 
 
 def _with(config: TrainConfig, *licenses: str) -> TrainConfig:
