@@ -194,10 +194,8 @@ def test_a_dataset_folder_states_a_license_for_rows_without_one(talks: Path) -> 
     datasets = pytest.importorskip("datasets")
     audio = (talks / "ada" / "talk.wav").read_bytes()
     rows = [{"bytes": audio, "path": "1.wav"}, {"bytes": audio, "path": "2.wav"}]
-    made = datasets.Dataset.from_dict(
-        {"audio": rows, "license": ["MIT", None]},
-        features=datasets.Features({"audio": datasets.Audio(decode=False), "license": datasets.Value("string")}),
-    )
+    made = datasets.Dataset.from_dict({"audio": rows, "license": ["MIT", None]})
+    made = made.cast_column("audio", datasets.Audio(decode=False))
     made.info.license = "cc-by-4.0"
     made.save_to_disk(str(talks / "hub"))
     found = find_sources([str(talks / "hub")])
