@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from pipeline.inputs.rights import RightsDesk, RightsError, RightsRule, load_rul
 from pipeline.prepare import prepare
 from pipeline.records import NO_RIGHTS, Rights, Source
 from pipeline.runs.fingerprint import fingerprint
+from pipeline.runs.summary import Summary
+from voxmill import cli
 
 FIELDS = "license, license_source, attribution, source_url, consent, purposes, owner_speaker"
 
@@ -288,3 +291,54 @@ def test_any_row_of_strangers_is_rights_or_one_line(row: dict[str, Any]) -> None
     for text in (found.license, found.attribution, found.source_url, found.owner_speaker, *found.purposes):
         assert text is None or (text and "\n" not in text)
     assert (found.license is None) == (found.license_source is None)
+
+
+@pytest.mark.parametrize(
+    ("options", "rules", "licenses"),
+    [
+        (["--require-license"], 0, ("stated",)),
+        (["--license-allow", "CC0", "--license-allow", "CC-BY-*", "--require-license"], 0, ("CC0", "CC-BY-*")),
+        (["--rights", "rights.yaml"], 1, ("any",)),
+    ],
+)
+def test_the_command_passes_what_it_is_given(
+    options: list[str], rules: int, licenses: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.chdir(tmp_path)
+    Path("rights.yaml").write_text("- {match: '*', license: 'CC BY 4.0', purposes: [a, 'b: c']}", encoding="utf-8")
+
+    def take(paths: Any, out: Any, config: Any, *rest: Any) -> Summary:
+        given.append(config)
+        return Summary(str(out))
+
+    monkeypatch.setattr("pipeline.prepare.prepare", take)
+    monkeypatch.setattr("sys.argv", ["voxmill", "prepare", "in", "--out", "c", *options])
+    with suppress(SystemExit):
+        cli.main()
+    (config,) = given
+    assert config.sources.licenses == licenses and len(config.sources.rights) == rules
+    for rule in config.sources.rights:
+        assert rule.rights() == Rights("CC-BY-4.0", "rules", purposes=("a", "b: c"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--license-allow", "comercial"], "did you mean commercial?"),
+        (["--rights", "no.yaml"], "cannot read the rules"),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    options: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["voxmill", "prepare", "in", "--out", "c", *options])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    told = capsys.readouterr().err.strip()
+    assert end.value.code and says in told and "\n" not in told and not (tmp_path / "c").exists()
