@@ -31,15 +31,15 @@ from catalogs.corpus.ids import id_values, short_hash
 from catalogs.corpus.ids import source_id as id_of_source
 from catalogs.corpus.locks import only_run
 from catalogs.corpus.reader import Corpus
-from catalogs.corpus.schema import RECORDINGS
 from catalogs.corpus.thresholds import Thresholds, load_thresholds
 from catalogs.exchange.request import ExchangeError
 from catalogs.exchange.sources import reader_of
-from catalogs.exchange.sources.row import RIGHTS, BadRow, Roots, Row, RowError
+from catalogs.exchange.sources.rights import NAMES as RIGHTS
+from catalogs.exchange.sources.rights import stated_license
+from catalogs.exchange.sources.row import BadRow, Roots, Row, RowError
 from catalogs.exchange.stored_audio import StoredAudio, stored
 from catalogs.query.views import build_catalog
 from catalogs.vocabulary.languages import language
-from catalogs.vocabulary.licenses import canonical
 
 FINGERPRINT = short_hash("import", 1)
 """What an imported corpus is bound to in the place of the pipeline's settings."""
@@ -195,7 +195,7 @@ class _Import:
             "silence_s": 0.0,
             "content_sha256": hashlib.sha256(audio.flac).hexdigest(),
         }
-        return clip, recording | {key: facts[key] for key in RIGHTS if key in facts and key in RECORDINGS.names}
+        return clip, recording | {key: facts.get(key) for key in RIGHTS}
 
     def _is_there(self, name: str, source: str) -> bool:
         """Return True if an earlier run committed this row. Raises RowError if another row has its id."""
@@ -209,12 +209,13 @@ class _Import:
         raise RowError(f"its id {name} is that of another clip of the corpus")
 
     def _facts(self, row: Row) -> dict[str, Any]:
-        facts = {key: value for key, value in {**self._fallback, **row.facts}.items() if value is not None}
-        if facts.get("license"):
-            facts["license"] = canonical(str(facts["license"]))
-        if facts.get("language"):
-            found = language(str(facts["language"]))
-            facts["language"] = found.code if found else str(facts["language"])[:20]
+        facts = {key: value for key, value in row.facts.items() if value is not None}
+        spdx, said_by = stated_license(facts.get("license"), self._fallback["license"], facts.get("license_source"))
+        facts |= {"license": spdx, "license_source": said_by}
+        said = facts.get("language") or self._fallback["language"]
+        if said:
+            found = language(str(said))
+            facts["language"] = found.code if found else str(said)[:20]
         return facts
 
     def _segment(

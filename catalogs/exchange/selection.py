@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from catalogs.corpus.columns import RIGHTS as _RIGHTS
 from catalogs.corpus.reader import pass_precedence
 from catalogs.exchange.request import ExchangeError, Request
 from catalogs.exchange.splits import LEFT_OUT, SplitKeys, SplitResult, assign, key_of, text_key
@@ -43,8 +44,8 @@ ALWAYS = (
     "row",
 )
 """Columns that every format may need."""
-RIGHTS = ("license_source", "attribution", "source_url", "consent", "purposes", "owner_speaker")
-"""Columns that say what a clip may be used for; taken if the corpus has them."""
+RIGHTS = tuple(column.name for column in _RIGHTS)
+"""Columns that say what a clip may be used for: every format has them."""
 PRIVATE = frozenset({"path", "kept", "reasons", "extra"})
 """Columns that no export has unless it is asked: paths of this machine, and what the condition has decided."""
 _CHUNK_ROWS = 50_000
@@ -141,11 +142,9 @@ def _splits(
     """Return the split of each clip in the order of the chunks (None if there is one split), and the keys of ids left out."""
     if len(request.splits) == 1:
         return None, np.zeros(0, dtype=np.uint64)
-    names = [row[0] for row in connection.execute("SELECT column_name FROM (DESCRIBE segments)").fetchall()]
-    owner = "owner_speaker" if "owner_speaker" in names else "NULL"
     # A session of several parts is one: the parts are named talks, talks#2 and so on.
     keys = (
-        f"segment_id, split_part(session_id, '#', 1), speaker, {owner}, coalesce(duplicate_group, segment_id), "
+        "segment_id, split_part(session_id, '#', 1), speaker, owner_speaker, coalesce(duplicate_group, segment_id), "
         f"CAST({request.text} AS VARCHAR), duration_s"
     )
     found: list[list[np.ndarray]] = [[] for _ in range(7)]

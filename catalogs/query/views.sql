@@ -7,15 +7,15 @@ CREATE VIEW recordings AS
 SELECT $columns_recordings FROM $files_recordings;
 
 CREATE VIEW segments AS
-SELECT $columns_segments, path
+SELECT $columns_segments, path, $columns_rights
 FROM (
     SELECT * EXCLUDE (duplicate_of, duplicate_kind, duplicate_group)
         REPLACE (map_from_entries(extra) AS extra)
     FROM $files_index
 )
 LEFT JOIN (SELECT $columns_duplicates FROM $files_duplicates) USING (segment_id)
--- Grouped, so that a segment stays one row and DuckDB skips the join for queries that do not select the path.
-LEFT JOIN (SELECT source_id, any_value(path) AS path FROM $files_recordings GROUP BY source_id) USING (source_id);
+-- Grouped, so that a segment stays one row and DuckDB skips the join for queries that select none of these.
+LEFT JOIN (SELECT source_id, any_value(path) AS path, $any_rights FROM $files_recordings GROUP BY source_id) USING (source_id);
 
 CREATE VIEW reference_pairs AS
 SELECT $columns_references FROM $files_references;

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 
 NOT_STATED = "NOASSERTION"
 """SPDX's word for a license that nobody states: what `unknown`, `none` and similar texts become."""
+CONSENTS = ("explicit", "license", "public-domain", "employment", "none", "unknown")
+"""On what ground a speaker's voice may be used, as the data's owner states it."""
 WORDS = ("commercial", "stated", "any")
 """What a list of allowed licenses may hold beside identifiers and globs."""
 
@@ -127,8 +129,8 @@ def allowed_sql(allow: Sequence[str], column: str = "license") -> str:
     An entry is an SPDX identifier or another spelling of one, `LicenseRef-...`, a glob on identifiers (`CC-BY-*`, which also
     takes CC-BY-NC-4.0), or a word: `commercial` (licenses of the table that allow commercial use), `stated` (any license), `any`
     (also none). Case does not matter. The column holds identifiers as `canonical` returns them, or spellings of the table, as
-    older corpora have them. `column` is put into the text as it is. Raises ValueError with one line for an entry that is none
-    of these.
+    older corpora have them (for other texts of these: `allowed_among_sql`). `column` is put into the text as it is. Raises
+    ValueError with one line for an entry that is none of these.
     """
     entries = _entries(allow)
     if any(entry.word == "any" for entry in entries):
@@ -138,11 +140,26 @@ def allowed_sql(allow: Sequence[str], column: str = "license") -> str:
     if any(entry.word == "stated" for entry in entries):
         parts.append(f"{lowered} NOT IN ({', '.join(map(_quoted, sorted({'', *_NO_STATEMENT})))})")
     if spellings := {one for entry in entries for spdx in entry.ids for one in _spellings(spdx)}:
-        parts.append(f"{lowered} IN ({', '.join(map(_quoted, sorted(spellings)))})")
-    return f"coalesce({' OR '.join(parts) or 'false'}, false)"
+        # A subquery, so that DuckDB makes a hash table: within OR, NOT or FILTER it compares each row with each element of a list.
+        parts.append(f"{lowered} IN (SELECT unnest([{', '.join(map(_quoted, sorted(spellings)))}]))")
+    return f"({column} IS NOT NULL AND ({' OR '.join(parts) or 'false'}))"
 
 
-def summary(hours: Mapping[str | None, float]) -> list[str]:
+def allowed_among_sql(allow: Sequence[str], values: Iterable[str | None], column: str = "license") -> str:
+    """Return the same condition as `allowed_sql`, for a column of which all different values are known.
+
+    It allows what `allowed` allows, also where an older corpus has a license of no table in the owner's words. Raises ValueError
+    as `allowed_sql` does.
+    """
+    if any(entry.word == "any" for entry in _entries(allow)):
+        return "true"
+    taken = sorted(value for value in values if value is not None and allowed(value, allow))
+    return (
+        f"({column} IS NOT NULL AND {column} IN (SELECT unnest(CAST([{', '.join(map(_quoted, taken))}] AS VARCHAR[]))))"
+    )
+
+
+def summary(hours: Mapping[str | None, float] | Mapping[str, float]) -> list[str]:
     """Return the strictest obligations among licenses as facts, one a line with its hours, the strictest first.
 
     `hours` are hours by license in any spelling, None for no license. The lines say what the licenses state. They conclude

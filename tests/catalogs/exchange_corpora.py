@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import soundfile
 from corpus_builders import FINGERPRINT, annotate, make_unit, tone
 
+from catalogs.corpus.columns import RIGHTS
 from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus
 from catalogs.corpus.duplicates import duplicates_path
 from catalogs.corpus.reader import Corpus
@@ -49,6 +50,16 @@ def exchange_corpus(root: Path, sessions: int = 10, clips: int = 4) -> list[dict
             if session == 3:
                 deep = (tone(1.5, 400 + number).astype(np.int32) << 16) + 0x1100
                 row["audio"] = _flac(deep, 16_000, "PCM_24")
+        unit.recordings[0]["license"] = unit.rows[0]["license"]
+        if session % 3 == 1:
+            unit.recordings[0] |= {
+                "license_source": "rules",
+                "attribution": "Jane Doe, “Talks”",
+                "source_url": "https://example.org/talks?v=1",
+                "consent": "explicit",
+                "purposes": ["tts-training", "research"],
+                "owner_speaker": f"P{session}",
+            }
         if session == 5:
             unit.rows[1]["audio"] = kept[1]["audio"]
             marked = [
@@ -84,9 +95,10 @@ def integers(data: bytes) -> tuple[bytes, int]:
 
 
 def held(root: Path) -> dict[str, dict[str, Any]]:
-    """What a corpus holds of each clip that has audio: text, words, samples, license, language, speaker."""
+    """What a corpus holds of each clip that has audio: text, words, samples, rights, language, speaker."""
     corpus = Corpus(root)
     found = {}
+    said = {row["source_id"]: row for row in corpus.table("recordings").to_pylist()}
     for row in corpus.index.to_pylist():
         if row["shard"] is None:
             continue
@@ -95,6 +107,9 @@ def held(root: Path) -> dict[str, dict[str, Any]]:
             "words": corpus.segment(name)["words"],
             "samples": integers(corpus.audio_buffer(name).to_pybytes()),
             **{key: row[key] for key in ("text", "license", "language", "speaker")},
+            **{
+                column.name: said[row["source_id"]][column.name] for column in RIGHTS if column.name != "license_source"
+            },
         }
     return found
 

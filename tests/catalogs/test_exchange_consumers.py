@@ -66,7 +66,7 @@ def test_datasets_loads_the_folder_with_its_splits(
         for row in split.cast_column("audio", datasets.Audio(decode=False)):
             found[row["segment_id"]] = {
                 "samples": integers(row["audio"]["bytes"]),
-                **{key: row[key] for key in ("text", "license", "language", "speaker", "words")},
+                **{key: row[key] for key in ("words", *next(iter(clips.values()))) if key != "samples"},
             }
     assert found == clips
 

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalogs.vocabulary.licenses import NOT_STATED, WORDS, allowed, allowed_sql, canonical, licenses, summary
+from catalogs.vocabulary.licenses import (
+    NOT_STATED,
+    WORDS,
+    allowed,
+    allowed_among_sql,
+    allowed_sql,
+    canonical,
+    licenses,
+    summary,
+)
 
 SPDX = sorted(licenses())
 SPELLINGS = [
@@ -100,6 +109,15 @@ def test_the_condition_in_sql_is_the_one_in_python(values: list[str | None], all
         rows = connection.execute(
             f"SELECT {allowed_sql(allow)} FROM (SELECT unnest(?) AS license)", [values]
         ).fetchall()
+    assert [row[0] for row in rows] == [allowed(value, allow) for value in values]
+
+
+@settings(max_examples=25)
+@given(st.lists(st.one_of(st.none(), texts, st.just("")), min_size=1, max_size=8), LISTS)
+def test_among_known_values_any_spelling_counts(values: list[str | None], allow: list[str]) -> None:
+    condition = allowed_among_sql(allow, {*values, "MIT"})
+    with duckdb.connect() as connection:
+        rows = connection.execute(f"SELECT {condition} FROM (SELECT unnest(?) AS license)", [values]).fetchall()
     assert [row[0] for row in rows] == [allowed(value, allow) for value in values]
 
 

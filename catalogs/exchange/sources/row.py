@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from catalogs.exchange.sources.rights import RightsError, rights_of
+
 LARGEST_BYTES = 512 * 1024 * 1024
 """Largest audio file that is read."""
 
@@ -21,7 +23,6 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "gender": ("gender",),
 }
 """Our name of a fact -> the names that manifests give it, the best first."""
-RIGHTS = ("license_source", "attribution", "source_url", "consent", "purposes", "owner_speaker")
 AUDIO = ("audio", "audio_filepath", "audio_path", "path", "file", "file_name", "wav", "filename")
 
 
@@ -82,7 +83,7 @@ class Roots:
 
 
 def facts_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of a row by our names. Raises RowError for words that cannot be read."""
+    """Return the facts of a row by our names. Raises RowError for words or a consent that cannot be read."""
     found: dict[str, Any] = {}
     for ours, names in _NAMES.items():
         value = next((row[name] for name in names if row.get(name) not in (None, "")), None)
@@ -90,9 +91,10 @@ def facts_of(row: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(value, dict | list):
                 raise RowError(f"its {ours} is a {type(value).__name__}, not text")
             found[ours] = str(value).strip() or None
-    for name in RIGHTS:
-        if row.get(name) not in (None, "", []):
-            found[name] = row[name]
+    try:
+        found |= rights_of(row)
+    except RightsError as error:
+        raise RowError(str(error)) from None
     if row.get("words"):
         found["words"] = words_of(row["words"])
     return found
