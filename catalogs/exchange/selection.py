@@ -49,6 +49,8 @@ RIGHTS = tuple(column.name for column in _RIGHTS)
 PRIVATE = frozenset({"path", "kept", "reasons", "extra"})
 """Columns that no export has unless it is asked: paths of this machine, and what the condition has decided."""
 _CHUNK_ROWS = 50_000
+_PART_S = 7200.0
+"""Seconds of audio at which a part ends: at most some hundred MB of FLAC, however long the clips are."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,7 @@ def _voice(said: list[dict[str, Any]] | None) -> str | None:
 
 
 class _Writers:
-    """One Parquet file per split, each written whole or not at all, with row groups of a fixed number of rows."""
+    """One Parquet file per split, each written whole or not at all, with a row group for each part."""
 
     def __init__(self, files: dict[str, Path], part_rows: int) -> None:
         self._files, self._rows = files, part_rows
@@ -265,10 +267,17 @@ class _Writers:
         self._schema = table.schema
         waiting = self._waiting[split]
         waiting.append(table)
-        while sum(part.num_rows for part in waiting) >= self._rows:
-            whole = pa.concat_tables(waiting)
-            self._group(split, whole.slice(0, self._rows))
-            waiting[:] = [whole.slice(self._rows)]
+        whole = pa.concat_tables(waiting)
+        while rows := self._full(whole):
+            self._group(split, whole.slice(0, rows))
+            whole = whole.slice(rows)
+        waiting[:] = [whole]
+
+    def _full(self, table: pa.Table) -> int:
+        """Return the rows of a part at the start of a table; 0 if there are too few for one."""
+        ends = np.cumsum(np.nan_to_num(table.column("duration_s").to_numpy()[: self._rows]))
+        rows = int(np.searchsorted(ends, _PART_S)) + 1
+        return rows if rows <= len(ends) else len(ends) if len(ends) == self._rows else 0
 
     def _group(self, split: str, table: pa.Table) -> None:
         import pyarrow.parquet as pq
@@ -276,7 +285,7 @@ class _Writers:
         if split not in self._open:
             manager = open_atomically(self._files[split])
             self._open[split] = (manager, pq.ParquetWriter(manager.__enter__(), table.schema, compression="zstd"))
-        self._open[split][1].write_table(table, row_group_size=self._rows)
+        self._open[split][1].write_table(table, row_group_size=max(1, table.num_rows))
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         try:

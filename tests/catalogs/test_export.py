@@ -7,12 +7,15 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from exchange_corpora import SPLITS, exchange_corpus, files_of, integers
 from fakes.kills import Killed, killed_at
 
+from catalogs.exchange import selection
 from catalogs.exchange.export import export
 from catalogs.exchange.formats.base import Format
+from catalogs.exchange.formats.hf import HuggingFace
 from catalogs.exchange.request import ExchangeError, parse_splits
 from catalogs.exchange.splits import text_key
 from catalogs.query.views import QueryError
@@ -171,6 +174,26 @@ def test_audio_is_copied_or_has_the_same_samples(corpus: Path, kept: list[dict[s
     for line in lines(tmp_path / "8k" / "train.jsonl"):
         samples, rate = integers(Path(line["audio"]).read_bytes())
         assert rate == 8000 and len(samples) == 4 * 12_000 and line["duration"] == 1.5
+
+
+def test_parts_end_by_clips_or_by_seconds(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_PART_S", 9.0)
+    export(corpus, "hf", tmp_path / "seconds")
+    monkeypatch.setattr(selection, "_PART_S", 7200.0)
+    monkeypatch.setattr(HuggingFace, "part_rows", 15)
+    export(corpus, "hf", tmp_path / "clips")
+    for name, sizes in (("seconds", [6] * 6 + [4]), ("clips", [15, 15, 10])):
+        files = sorted((tmp_path / name / "data").iterdir())
+        assert [pq.read_metadata(file).num_rows for file in files] == sizes
+    rows = [
+        sorted(
+            row
+            for file in (tmp_path / name / "data").iterdir()
+            for row in pq.read_table(file)["segment_id"].to_pylist()
+        )
+        for name in ("seconds", "clips")
+    ]
+    assert rows[0] == rows[1] and len(set(rows[0])) == 40
 
 
 def test_the_card_and_the_manifest_account_for_the_clips(corpus: Path, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from catalogs.exchange.formats.base import Format, Job, Part
 from catalogs.exchange.formats.croissant import croissant
 from catalogs.files import open_atomically
 
-_BATCH = 32
-"""Clips in memory at a time: five-minute clips have 15 MB each."""
+_BATCH_ROWS = 64
+_BATCH_BYTES = 64_000_000
+"""Clips, or bytes of audio, in memory at a time; also the size of a row group, which a reader holds."""
 
 
 class HuggingFace(Format):
@@ -35,11 +36,13 @@ class HuggingFace(Format):
         final = job.out / "data" / f"{part.split}-{part.number:05d}-of-{part.of:05d}.parquet"
         with open_atomically(final) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
             waiting: list[dict[str, Any]] = []
+            held = 0
             for clip in clips:
                 waiting.append(_row(job, clip, schema.names))
-                if len(waiting) == _BATCH:
+                held += len(clip.data) if clip.audio != "none" else 0
+                if len(waiting) == _BATCH_ROWS or held >= _BATCH_BYTES:
                     writer.write_table(pa.Table.from_pylist(waiting, schema=schema))
-                    waiting = []
+                    waiting, held = [], 0
             if waiting:
                 writer.write_table(pa.Table.from_pylist(waiting, schema=schema))
         return {}
