@@ -15,6 +15,8 @@ from catalogs.query.views import query
 from catalogs.settings import read_yaml
 from catalogs.vocabulary.licenses import summary
 
+_ROUNDED = "round({}, 3)"
+"""Threads of DuckDB add in any order: the last digits of a sum differ from run to run."""
 _TOP = 50
 """Rows of each table of the card."""
 
@@ -22,7 +24,9 @@ _TOP = 50
 def corpus_facts(root: Path) -> dict[str, Any]:
     """Return what describes the corpus at the start of an export: stored with the selection, so that a resume says the same."""
     info = corpus_info(root)
-    columns, rows = query(root, "SELECT outcome, reason, segments, seconds FROM funnel")
+    columns, rows = query(
+        root, f"SELECT outcome, reason, segments, {_ROUNDED.format('seconds')} AS seconds FROM funnel"
+    )
     prepared = root / "prepare.yaml"
     settings = read_yaml(prepared) if prepared.is_file() else {}
     return {
@@ -43,18 +47,19 @@ def clip_facts(files: dict[str, Path], names: Sequence[str]) -> dict[str, Any]:
     with duckdb.connect() as connection:
         connection.execute("SET enable_progress_bar = false")
         connection.execute("SET memory_limit = '1GB'")
+        seconds = _ROUNDED.format("coalesce(sum(duration_s), 0)")
         splits = {}
         for split, file in files.items():
             connection.read_parquet(str(file)).create_view("own", replace=True)
             (row,) = connection.execute(
-                "SELECT count(*), coalesce(sum(duration_s), 0), count(DISTINCT speaker), count(DISTINCT session_id) FROM own"
+                f"SELECT count(*), {seconds}, count(DISTINCT speaker), count(DISTINCT session_id) FROM own"
             ).fetchall()
             splits[split] = {"clips": row[0], "seconds": row[1], "speakers": row[2], "sessions": row[3]}
         connection.read_parquet([str(file) for file in files.values()]).create_view("every")
 
         def seconds_by(expression: str) -> dict[str, float]:
             rows = connection.execute(
-                f'SELECT {expression} AS key, sum(duration_s) FROM "every" GROUP BY 1 ORDER BY 2 DESC, 1'
+                f'SELECT {expression} AS key, {seconds} FROM "every" GROUP BY 1 ORDER BY 2 DESC, 1'
             ).fetchall()
             return {key if key is not None else "": seconds for key, seconds in rows}
 
