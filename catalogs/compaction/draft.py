@@ -113,7 +113,8 @@ def merge(draft: Draft, blocks: Sequence[Block]) -> list[Block]:
         files = {}
         for kind in dict.fromkeys(kind for block in part for kind in block.files):
             paths = [str(draft.folder / block.files[kind].path) for block in part if kind in block.files]
-            source = f"read_parquet({list_sql(paths)})"
+            # Some may be of an older version, without the columns that were added since.
+            source = f"read_parquet({list_sql(paths)}, union_by_name = true)"
             select = draft.judge.judged(source, is_judged=True) if kind == "index" else f"FROM {source}"
             file = draft.copy(kind, f"{part[0].name}m", select)
             assert file is not None

@@ -10,6 +10,7 @@ from catalogs.corpus.columns import (
     QUARANTINE,
     RECORDINGS,
     REFERENCES,
+    RIGHTS,
     SEGMENT,
     UNITS,
     Column,
@@ -33,7 +34,7 @@ VIEW_WORDS: dict[str, str] = {
 #: The columns of each view of the catalog.
 VIEW_COLUMNS: dict[str, tuple[Column, ...]] = {
     "recordings": RECORDINGS,
-    "segments": (*SEGMENT, *PLACE, Column("path", None, "Path of its recording (`recordings.path`)")),
+    "segments": (*SEGMENT, *PLACE, Column("path", None, "Path of its recording (`recordings.path`)"), *RIGHTS),
     "reference_pairs": REFERENCES,
     "descriptions": DESCRIPTIONS,
     "checks": CHECKS,

@@ -24,6 +24,7 @@ from catalogs.compaction.compact import NOT_WRITABLE, compact
 from catalogs.compaction.generation import Generation
 from catalogs.compaction.units import RECORDS
 from catalogs.corpus.attempts import cause_sql
+from catalogs.corpus.columns import RIGHTS
 from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.duckdb_types import column_types
 from catalogs.corpus.duplicates import duplicates_path
@@ -126,6 +127,8 @@ def _sql(root: Path, generation: Generation, limits: Thresholds, is_fixed: bool 
         "state": quoted(_state(root, generation, limits)),
         "version": str(SCHEMA_VERSION),
         "columns_segments": columns_sql(INDEX.names),
+        "columns_rights": columns_sql(column.name for column in RIGHTS),
+        "any_rights": ", ".join(f'any_value("{column.name}") AS "{column.name}"' for column in RIGHTS),
         "cause": cause_sql(),
         "macros": macros_sql(),
         "comments": comments_sql(),

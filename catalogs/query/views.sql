@@ -7,7 +7,7 @@ CREATE VIEW recordings AS
 SELECT $columns_recordings FROM $files_recordings;
 
 CREATE VIEW segments AS
-SELECT $columns_segments, path
+SELECT $columns_segments, path, $columns_rights
 FROM (
     SELECT * EXCLUDE (duplicate_of, duplicate_kind, duplicate_group)
         REPLACE (map_from_entries(extra) AS extra)
@@ -19,7 +19,7 @@ LEFT JOIN (
         any_value(duplicate_group) AS duplicate_group
     FROM $files_duplicates GROUP BY segment_id
 ) USING (segment_id)
-LEFT JOIN (SELECT source_id, any_value(path) AS path FROM $files_recordings GROUP BY source_id) USING (source_id);
+LEFT JOIN (SELECT source_id, any_value(path) AS path, $any_rights FROM $files_recordings GROUP BY source_id) USING (source_id);
 
 CREATE VIEW reference_pairs AS
 SELECT $columns_references FROM $files_references;
