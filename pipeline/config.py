@@ -9,13 +9,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, field_validator, model_validator
 
 from annotators.providers import provider
 from catalogs.corpus.thresholds import Thresholds
 from catalogs.extensions import ExtensionError
 from catalogs.settings import SettingsError, load_settings, parse_yaml, validate_settings
+from catalogs.vocabulary.licenses import allowed_sql
 from pipeline.engine.worker import StageGroup, StageSpec
+from pipeline.inputs.rights import RightsRule
 from pipeline.inputs.store_access import Stores
 from pipeline.stages import stage_class
 from pipeline.stages.chain import AddedStage, Chain, chain_fault, make_chain
@@ -71,6 +73,18 @@ class SourceConfig(BaseModel):
     unpacked."""
     language: str | None = None
     """Language of all sources for which a manifest gives none. None: it is detected."""
+    rights: tuple[RightsRule, ...] = ()
+    """What is stated of recordings by their paths, e.g. [{match: "/data/talks/*", license: CC-BY-4.0}]. Rules are applied in their
+    order: a later one wins, and a rule wins over what came with a recording. `--rights FILE` reads them from a file."""
+    licenses: tuple[str, ...] = ("any",)
+    """Licenses that recordings are taken with: SPDX identifiers, globs such as CC-BY-*, or the words `commercial`, `stated` and
+    `any`. Others are refused with their reason; recordings that are in the corpus already stay."""
+
+    @field_validator("licenses")
+    @classmethod
+    def _licenses_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        allowed_sql(value)
+        return value
 
 
 class PrepareConfig(BaseModel):

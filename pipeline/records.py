@@ -29,6 +29,38 @@ class TimedText:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What is stated of the rights to a recording (`catalogs.corpus.columns.RIGHTS`); None or empty: nothing is stated."""
+
+    license: str | None = None
+    license_source: str | None = None
+    attribution: str | None = None
+    source_url: str | None = None
+    consent: str | None = None
+    purposes: tuple[str, ...] = ()
+    owner_speaker: str | None = None
+
+    def over(self, other: Rights) -> Rights:
+        """Return the same, with what is not stated here taken from `other`. A license and who states it stay together."""
+        if other == NO_RIGHTS or self == NO_RIGHTS:
+            return self if other == NO_RIGHTS else other
+        licensed = self if self.license else other
+        return Rights(
+            licensed.license,
+            licensed.license_source,
+            self.attribution or other.attribution,
+            self.source_url or other.source_url,
+            self.consent or other.consent,
+            self.purposes or other.purposes,
+            self.owner_speaker or other.owner_speaker,
+        )
+
+
+NO_RIGHTS = Rights()
+"""Nothing is stated."""
+
+
 @dataclass(frozen=True)
 class Source:
     """One source file as planned, before anything is decoded."""
@@ -43,7 +75,7 @@ class Source:
     language: str | None = None
     text: str | None = None
     """The transcript that came with the file."""
-    license: str | None = None
+    rights: Rights = NO_RIGHTS
     spans: tuple[TimedText, ...] = ()
     """The same transcript by time, if times came with it."""
     extent: tuple[int, int] | None = None

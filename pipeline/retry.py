@@ -145,7 +145,7 @@ def _retry(
     chosen = _failures(root, history, stage, causes)
     paths = {row["path"] for rows in chosen.values() for row in rows}
     found = FoundSources()
-    for part, asked in _find_all(root, config):
+    for part, asked in _find_all(root, config, history):
         note_refused(root, part, {public(source.path) for source in part.sources}, asked, paths)
         known = {source.source_id for source in found.sources}
         found.sources += [source for source in part.sources if source.source_id not in known]
@@ -168,11 +168,11 @@ def _retry(
     return process(root, config, fingerprint, given, ids - wanted, history, watch)
 
 
-def _find_all(root: Path, config: PrepareConfig) -> Iterator[tuple[FoundSources, list[str]]]:
+def _find_all(root: Path, config: PrepareConfig, history: History) -> Iterator[tuple[FoundSources, list[str]]]:
     """Yield the present sources of each run with its arguments. Runs are listed separately, because the name of a recording
     depends on all arguments of its run."""
     for arguments in known_arguments(root):
         try:
-            yield find(root, arguments, config), arguments
+            yield find(root, arguments, config, history), arguments
         except SourceError as error:
             log.info(f"left out: {error}")

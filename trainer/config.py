@@ -16,10 +16,12 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PrivateAttr,
     create_model,
+    field_validator,
     model_validator,
 )
 
 from catalogs.settings import Settings, SettingsError, load_settings, move_renamed, read_yaml
+from catalogs.vocabulary.licenses import allowed_sql
 from trainer.sample_kinds import BY_LAYOUT, CaptionWeights, ChineseShares, without_brief
 
 
@@ -255,12 +257,27 @@ class LaunchSettings(FrozenSettings):
     none with one process."""
 
 
+class DataSettings(FrozenSettings):
+    """Which segments of the corpora a run may train on, in all phases."""
+
+    licenses: tuple[str, ...] = ("any",)
+    """Licenses of recordings: SPDX identifiers, globs such as CC-BY-*, or the words `commercial`, `stated` and `any`
+    (docs/licenses.md). Segments of other recordings are not trained on, spoken, held out or used as references."""
+
+    @field_validator("licenses")
+    @classmethod
+    def _licenses_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        allowed_sql(value)
+        return value
+
+
 class TrainConfig(FrozenSettings):
     """All settings of a run. The resolved form is saved beside its checkpoints."""
 
     corpus: FolderName | list[FolderName]
     """A corpus folder, or several."""
     output: FolderName
+    data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     optim: OptimSettings = OptimSettings()
     phases: dict[str, Phase] = Field(min_length=1)

@@ -13,6 +13,7 @@ import torch
 
 from catalogs.files import write_atomically
 from catalogs.settings import dump_settings
+from catalogs.vocabulary.licenses import NOT_STATED
 from trainer.checkpoint.restore import Resumable, latest, restore, step_name
 from trainer.checkpoint.save import CheckpointWriter, only_run, save_merged
 from trainer.checkpoint.state import RunState
@@ -73,6 +74,8 @@ def _train(
         for line in config.renamed():
             log.info(f"note: {line}")
         log.info(f"training on {corpora.title} into {output}")
+        if ranks.first and (unlicensed := corpora.license_hours()[0].get(NOT_STATED)):
+            log.info(f"{unlicensed:.3f} h of it have no license; to leave them out: --set data.licenses=[stated]")
         trainee = ranks.in_turn(lambda: build(config, corpora, resumed.folder if resumed else None))
         trainee.model.to(device)
         trainee.codec.to(device)

@@ -1,6 +1,7 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `describe`, `prepare`, `retry` and `verify_corpus` are the functions behind the commands of these names.
+`browse`, `describe`, `export`, `import_corpus`, `prepare`, `retry` and `verify_corpus` are the functions behind the commands of
+these names.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from annotators.describe import describe
     from annotators.verification.verify import verify_corpus
     from catalogs.browse.server import browse
+    from catalogs.exchange.export import export
+    from catalogs.exchange.importing import import_corpus
     from pipeline.config import load_config
     from pipeline.prepare import prepare
     from pipeline.retry import retry
@@ -22,13 +25,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "browse": "catalogs.browse.server",
     "describe": "annotators.describe",
+    "export": "catalogs.exchange.export",
+    "import_corpus": "catalogs.exchange.importing",
     "load_config": "pipeline.config",
     "prepare": "pipeline.prepare",
     "retry": "pipeline.retry",
     "verify_corpus": "annotators.verification.verify",
 }
 
-__all__ = ["browse", "describe", "load_config", "prepare", "retry", "verify_corpus"]
+__all__ = ["browse", "describe", "export", "import_corpus", "load_config", "prepare", "retry", "verify_corpus"]
 
 
 __getattr__ = exported(__name__, _HOMES)

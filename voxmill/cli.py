@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from voxmill.commands import corpus, describe, model, project, train
+from voxmill.commands import corpus, describe, exchange, model, project, train
 
 app = typer.Typer(
     name="voxmill",
@@ -43,6 +43,7 @@ def _options(
 project.register(app)
 corpus.register(app)
 describe.register(app)
+exchange.register(app)
 train.register(app)
 model.register(app)
 
@@ -81,7 +82,19 @@ def main() -> None:
         raise SystemExit(getattr(error, "exit_status", 1)) from None
 
 
-_RESUMING = ("prepare", "retry", "describe", "verify", "train", "train-codec", "encode", "models", "demo")
+_RESUMING = (
+    "prepare",
+    "retry",
+    "describe",
+    "verify",
+    "train",
+    "train-codec",
+    "encode",
+    "models",
+    "demo",
+    "export",
+    "import",
+)
 """Commands that resume if they are run again."""
 
 

@@ -6,7 +6,8 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -15,6 +16,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+_SAY_AGAIN_S = 60.0
+"""Seconds between lines of progress if no terminal is attached."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, for programs.")]
 
@@ -45,6 +49,33 @@ class Terminal:
         finally:
             logger.setLevel(before)
             logger.removeHandler(lines)
+
+    @contextmanager
+    def counting(self, things: str) -> Iterator[Callable[[int, int | None], None]]:
+        """Yield a function for (done, in all): a bar on a terminal, otherwise one line a minute."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (TextColumn(things), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        shown = self.console.is_terminal
+        said = time.monotonic()
+        with Progress(*columns, console=self.console, transient=True, disable=not shown) as bar:
+            task = bar.add_task("", total=None)
+
+            def count(done: int, of: int | None) -> None:
+                nonlocal said
+                bar.update(task, completed=done, total=of)
+                if not shown and time.monotonic() - said >= _SAY_AGAIN_S:
+                    self.say(f"  {done:,}{'' if of is None else f'/{of:,}'} {things}")
+                    said = time.monotonic()
+
+            yield count
 
     def title(self, line: str) -> None:
         """Print the title of a step."""

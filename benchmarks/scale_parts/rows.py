@@ -249,7 +249,9 @@ def _recordings(
         "silence_s": length - speech,
         "content_sha256": sources.hashes,
     }
-    return pa.table([_array(columns[field.name], field.type) for field in RECORDINGS], schema=RECORDINGS)
+    columns["license_source"] = [license and "manifest" for license in sources.license]
+    missing = pa.nulls(count)
+    return pa.table([_array(columns.get(f.name, missing), f.type) for f in RECORDINGS], schema=RECORDINGS)
 
 
 def _references(

@@ -38,6 +38,7 @@ from catalogs.corpus.thresholds import load_thresholds
 from catalogs.query.damaged import asking
 from catalogs.query.present_rows import present_rows
 from catalogs.query.views import connect, query_table
+from catalogs.vocabulary.licenses import allowed_among_sql, allowed_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -110,14 +111,19 @@ SELECT segment, reference FROM (
 ORDER BY segment, seq
 """
 _KEPT_SQL = """
-SELECT segment_id, language, text, duration_s, shard, "row" FROM segments WHERE kept AND "row" IS NOT NULL
+SELECT segment_id, language, text, duration_s, shard, "row" FROM segments WHERE kept AND "row" IS NOT NULL AND {licensed}
 """
+_LICENSES = "SELECT DISTINCT license FROM segments"
+ANY = ("any",)
+"""Every license, and none."""
 
 
-def table_key(parts: Sequence[Corpus]) -> str:
-    """Return a hash of everything that a table of these corpora, in this order, is made from: units, thresholds,
-    annotations, marks."""
+def table_key(parts: Sequence[Corpus], licenses: Sequence[str] = ANY) -> str:
+    """Return a hash of everything that a table of these corpora, in this order, is made from: units, thresholds, annotations,
+    marks, and the condition on licenses, if there is one."""
     found = [str(_KEY_FORMAT)]
+    if (licensed := allowed_sql(licenses)) != allowed_sql(ANY):
+        found.append(licensed)
     for part in parts:
         found += [load_thresholds(part.path).model_dump_json(), listing(part.path).state]
         found += marks_state(part.path)
@@ -129,8 +135,14 @@ def table_key(parts: Sequence[Corpus]) -> str:
     return short_hash(*found)
 
 
-def fill_table(parts: Sequence[Corpus], writer: Writer, scratch: Path, draw: Callable[[str], float]) -> None:
-    """Write the rows of all kept segments that have audio, and close the writer. draw: see `Table.draw`.
+def fill_table(
+    parts: Sequence[Corpus],
+    writer: Writer,
+    scratch: Path,
+    draw: Callable[[str], float],
+    licenses: Sequence[str] = ANY,
+) -> None:
+    """Write the rows of all kept segments that have audio and an allowed license, and close the writer. draw: see `Table.draw`.
 
     scratch: a folder for what does not fit into memory. Raises CorpusError for damaged files, OSError for a full disk and
     ValueError for other errors of DuckDB.
@@ -146,7 +158,7 @@ def fill_table(parts: Sequence[Corpus], writer: Writer, scratch: Path, draw: Cal
         connection.execute("SET enable_progress_bar = false")
         connection.execute(_TABLES)
         for number, part in enumerate(parts):
-            _read_part(connection, number, part, len(parts))
+            _read_part(connection, number, part, len(parts), licenses)
         connection.execute(_JOINS)
         names = _write_rows(connection, writer, draw)
         _write_pairs(connection, writer)
@@ -159,10 +171,13 @@ def fill_table(parts: Sequence[Corpus], writer: Writer, scratch: Path, draw: Cal
     writer.close(*names)
 
 
-def _read_part(connection: duckdb.DuckDBPyConnection, number: int, part: Corpus, parts: int) -> None:
+def _read_part(
+    connection: duckdb.DuckDBPyConnection, number: int, part: Corpus, parts: int, licenses: Sequence[str] = ANY
+) -> None:
     """Insert the rows of one corpus into the tables. The highest `seq` wins: the first corpus, and in it the last row written."""
     with connect(part.path) as catalog, asking(part.path):
-        for batch in catalog.sql(_KEPT_SQL).to_arrow_reader(_ROWS):
+        names = [] if licenses == ANY else [name for (name,) in catalog.execute(_LICENSES).fetchall()]
+        for batch in catalog.sql(_KEPT_SQL.format(licensed=allowed_among_sql(licenses, names))).to_arrow_reader(_ROWS):
             _insert(connection, "kept", _numbered(batch, number, by_row=False))
     first = (parts - number) << 40
     for found in present_rows(part.path, "descriptions", ["segment_id", *READ, "status", "verdict"]):
@@ -276,6 +291,21 @@ def _write_pairs(connection: duckdb.DuckDBPyConnection, writer: Writer) -> None:
         writer.numbers("pairs", references)
         np.add.at(counts, segments + 1, 1)
     writer.numbers("pairs_at", np.cumsum(counts))
+
+
+def license_hours(root: Path) -> dict[str | None, float]:
+    """Return the hours of kept segments with audio by license, in any spelling; None: without one. Raises QueryError."""
+    found = query_table(
+        root,
+        'select license, sum(duration_s) / 3600 as hours from segments where kept and "row" is not null group by 1',
+    )
+    return {row["license"]: row["hours"] for row in found.to_pylist()}
+
+
+def licensed_sql(root: Path, licenses: Sequence[str]) -> str:
+    """Return an SQL condition over `segments` of a corpus: the segments with an allowed license. Raises QueryError."""
+    names = [] if licenses == ANY else query_table(root, _LICENSES).column(0).to_pylist()
+    return allowed_among_sql(licenses, names)
 
 
 def id_hashes(root: Path, where: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from catalogs.compaction.draft import BLOCK_ROWS, Draft, list_sql, merge
-from catalogs.compaction.generation import Block, CompactFile, Generation
+from catalogs.compaction.generation import Block, CompactFile, Generation, read_columns
 from catalogs.compaction.listing import Entry
 from catalogs.corpus.damage import reading
 from catalogs.corpus.ids import short_hash
@@ -53,9 +53,7 @@ def annotation_blocks(
 
 
 def _members(before: Generation, block: Block) -> set[Entry]:
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(before.folder / block.files["members"].path)
+    rows = read_columns(before.folder / block.files["members"].path)
     return {Entry(*row) for row in zip(*(rows.column(name).to_pylist() for name in _MEMBERS.names), strict=True)}
 
 

@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
-
 from catalogs.compaction.annotations import annotation_blocks
 from catalogs.compaction.draft import Draft
 from catalogs.compaction.generation import (
@@ -21,6 +19,7 @@ from catalogs.compaction.generation import (
     Generation,
     next_number,
     present_generation,
+    read_columns,
     retire,
     write_manifest,
 )
@@ -36,7 +35,7 @@ from catalogs.files import fsync_path, make_folder
 if TYPE_CHECKING:
     import duckdb
 
-_MEMORY = "1GB"
+_MEMORY = "700MB"
 _TRIES = 5
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of the system for a corpus that may only be read."""
@@ -129,7 +128,7 @@ def _settings(draft: Draft, blocks: list[Block], found: Listing) -> tuple[set[st
     """Return the units of the present settings and those of others."""
     present: set[str] = set()
     for block in blocks:
-        table = pq.read_table(draft.folder / block.files["units"].path, columns=["unit_id", "fingerprint"])
+        table = read_columns(draft.folder / block.files["units"].path, ["unit_id", "fingerprint"])
         pairs = zip(*(column.to_pylist() for column in table.columns), strict=True)
         present.update(unit for unit, own in pairs if found.fingerprint in (None, own))
     return present, set(found.units) - present

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from catalogs.compaction.generation import Block, CompactFile, Generation
 from catalogs.compaction.judged import Judge
+from catalogs.corpus.duckdb_types import column_types
 from catalogs.corpus.schema import SCHEMAS
 from catalogs.files import file_sha256, fsync_path
 
@@ -33,9 +34,7 @@ class Draft:
 
     def __init__(self, root: Path, folder: Path, connection: duckdb.DuckDBPyConnection, judge: Judge) -> None:
         self.root, self.folder, self.connection, self.judge = root, folder, connection, judge
-        self._types = {
-            kind: dict(zip(schema.names, _types(connection, schema), strict=True)) for kind, schema in SCHEMAS.items()
-        }
+        self._types = {kind: column_types(schema) for kind, schema in SCHEMAS.items()}
 
     def copy(self, kind: str, name: str, select: str) -> CompactFile | None:
         """Write the rows of a SELECT to `<kind>/<name>.parquet`; return None, and write nothing, if there are none.
@@ -114,7 +113,8 @@ def merge(draft: Draft, blocks: Sequence[Block]) -> list[Block]:
         files = {}
         for kind in dict.fromkeys(kind for block in part for kind in block.files):
             paths = [str(draft.folder / block.files[kind].path) for block in part if kind in block.files]
-            source = f"read_parquet({list_sql(paths)})"
+            # Some may be of an older version, without the columns that were added since.
+            source = f"read_parquet({list_sql(paths)}, union_by_name = true)"
             select = draft.judge.judged(source, is_judged=True) if kind == "index" else f"FROM {source}"
             file = draft.copy(kind, f"{part[0].name}m", select)
             assert file is not None
@@ -134,10 +134,6 @@ def _parts(blocks: Sequence[Block]) -> list[list[Block]]:
             parts.append([])
         parts[-1].append(block)
     return parts
-
-
-def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> list[str]:
-    return [str(kind) for kind in connection.from_arrow(schema.empty_table()).types]
 
 
 def list_sql(texts: Iterable[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -73,20 +72,25 @@ def unit_names(root: Path) -> list[str]:
     return sorted(found)
 
 
-def _parquet_files(root: Path, folder: str) -> Iterator[Entry]:
-    for entry in _scan(root / folder):
-        path = f"{folder}/{entry.name}"
-        # Unfinished files of other writers.
-        if entry.name.startswith((".", "tmp")) or path in _SKIPPED:
-            continue
-        if entry.is_dir():
-            yield from _parquet_files(root, path)
-        elif entry.name.endswith(".parquet"):
-            try:
-                about = entry.stat()
-            except FileNotFoundError:
-                continue  # Removed meanwhile.
-            yield Entry(path, about.st_size, about.st_mtime_ns)
+def _parquet_files(root: Path, folder: str) -> list[Entry]:
+    found: list[Entry] = []
+    folders = [folder]
+    while folders:
+        base = folders.pop()
+        for entry in _scan(root / base):
+            name = entry.name
+            # Unfinished files of other writers.
+            if name.startswith((".", "tmp")):
+                continue
+            if name.endswith(".parquet") and not entry.is_dir():
+                try:
+                    about = entry.stat()
+                except FileNotFoundError:
+                    continue  # Removed meanwhile.
+                found.append(Entry(f"{base}/{name}", about.st_size, about.st_mtime_ns))
+            elif f"{base}/{name}" not in _SKIPPED and entry.is_dir():
+                folders.append(f"{base}/{name}")
+    return found
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from catalogs.compaction.draft import BLOCK_ROWS, Draft, list_sql, merge, quoted
-from catalogs.compaction.generation import Block, CompactFile, Generation
+from catalogs.compaction.generation import Block, CompactFile, Generation, read_columns
 from catalogs.corpus.commit import read_record, record_path
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.schema import COMMITTED_COLUMNS
 
 KINDS = ("index", "recordings", "references", "quarantine")
-_BLOCK_UNITS = 50_000
+_BLOCK_UNITS = 20_000
 """Units at which a block is full, however few rows they have."""
 
 RECORDS = pa.schema(
@@ -59,10 +59,8 @@ def unit_blocks(
 
 
 def _members(before: Generation, block: Block) -> set[str]:
-    import pyarrow.parquet as pq
-
     path = before.folder / block.files["units"].path
-    return set(pq.read_table(path, columns=["unit_id"]).column(0).to_pylist())
+    return set(read_columns(path, ["unit_id"]).column(0).to_pylist())
 
 
 def _batches(root: Path, units: Sequence[str]) -> Iterator[list[dict[str, Any]]]:

@@ -72,7 +72,7 @@ def newest_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     A record with some such sources gets a key `superseded` with their ids. The key is not on the disk.
     """
     older = older_sources(records)
-    return list(_current(records, older)) if older else records
+    return list(current_records(records, older)) if older else records
 
 
 def newest(read: Callable[[], Iterable[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
@@ -83,7 +83,7 @@ def newest(read: Callable[[], Iterable[dict[str, Any]]]) -> Iterator[dict[str, A
         if twice
         else []
     )
-    yield from _current(read(), older_sources(listed))
+    yield from current_records(read(), older_sources(listed))
 
 
 def _slim(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +98,8 @@ def _listed_twice(records: Iterable[Mapping[str, Any]]) -> set[int]:
     return set(values[counts > 1].tolist())
 
 
-def _current(records: Iterable[dict[str, Any]], older: Mapping[str, set[str]]) -> Iterator[dict[str, Any]]:
+def current_records(records: Iterable[dict[str, Any]], older: Mapping[str, set[str]]) -> Iterator[dict[str, Any]]:
+    """Yield the records that still count, with the key `superseded` where it is due. older: see `older_sources`."""
     for record in records:
         gone = older.get(record["unit_id"], set())
         if gone != set(record["source_ids"]) or not gone:

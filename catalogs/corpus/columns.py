@@ -236,6 +236,25 @@ DUPLICATES = (
     Column("segment_id", TEXT, "Identity of the segment, from its recording, its times and the settings"),
     *_DUPLICATES,
 )
+#: What is stated of the rights to a recording, beside its license. Nothing of it is inferred.
+RIGHTS = (
+    Column(
+        "license_source",
+        TEXT,
+        "Who states the license: `manifest`, `sidecar` (a file beside it in its container), `rules` (of the run) or `corpus`",
+        optional=True,
+    ),
+    Column("attribution", TEXT, "Credit to give, as its author words it", optional=True),
+    Column("source_url", TEXT, "Page or address that it was published at, without secrets", optional=True),
+    Column(
+        "consent",
+        TEXT,
+        "Ground on which the voice may be used: `explicit`, `license`, `public-domain`, `employment`, `none` or `unknown`",
+        optional=True,
+    ),
+    Column("purposes", TEXTS, "Uses that the owner names, such as `tts-training` or `research`", optional=True),
+    Column("owner_speaker", TEXT, "The data owner's own pseudonym for the speaker, across sessions", optional=True),
+)
 #: duration_s = silence_s + the sum of the recording's segments, kept and rejected. Every second is accounted for.
 RECORDINGS = (
     Column("source_id", TEXT, "Identity of the recording, from its content and session"),
@@ -250,10 +269,11 @@ RECORDINGS = (
     Column("channels", INTEGER, "Channels of the file"),
     Column("codec", TEXT, "Codec of the file"),
     Column("bytes", BIGINT, "Size of the file", "bytes"),
-    Column("license", TEXT, "License that came with it"),
+    Column("license", TEXT, "License as an SPDX identifier or `LicenseRef-...`; null if nobody states one"),
     Column("status", TEXT, "`ok`, `empty` (no speech found) or `quarantined`"),
     Column("silence_s", DOUBLE, "Time that is in no segment", "s"),
     Column("content_sha256", TEXT, "sha256 of its content"),
+    *RIGHTS,
 )
 REFERENCES = (
     Column("segment_id", TEXT, "The segment to be spoken"),

@@ -82,9 +82,10 @@ def read_history(root: str | Path, records: Iterable[Mapping[str, Any]] | None =
     for record in read_records(root) if records is None else records:
         older = frozenset(record.get("superseded", ()))
         attempt = Attempt(record.get("generation") or 0, record["at"])
-        sources = [source for source in record["source_ids"] if source not in older]
-        for source in sources:
-            history.committed[source] = attempt
+        sources = record["source_ids"]
+        if older:
+            sources = [source for source in sources if source not in older]
+        history.committed.update(dict.fromkeys(sources, attempt))
         rows = record["quarantine"] if "quarantine" in record else _quarantine(Path(root), record)
         file_of = {other_channel_id(source): source for source in sources} if rows else {}
         for row in rows:

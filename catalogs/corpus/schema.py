@@ -64,7 +64,7 @@ def fill(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def segments_schema(fingerprint: str) -> pa.Schema:
     """Return `SEGMENTS` with the metadata of a shard: schema version, fingerprint, and the `datasets` Audio feature."""
     features: dict[str, object] = {
-        name: _feature(kind) for name, kind in zip(SEGMENTS.names, SEGMENTS.types, strict=True)
+        name: feature_of(kind) for name, kind in zip(SEGMENTS.names, SEGMENTS.types, strict=True)
     }
     features["audio"] = {"_type": "Audio"}
     return SEGMENTS.with_metadata(
@@ -75,16 +75,17 @@ def segments_schema(fingerprint: str) -> pa.Schema:
     )
 
 
-def _feature(kind: pa.DataType) -> object:
+def feature_of(kind: pa.DataType) -> object:
     """Return the `datasets` feature of an Arrow type."""
     if pa.types.is_list(kind):
-        return {"feature": _feature(kind.value_type), "_type": "List"}
+        return {"feature": feature_of(kind.value_type), "_type": "List"}
     if pa.types.is_struct(kind):
-        return {kind.field(i).name: _feature(kind.field(i).type) for i in range(kind.num_fields)}
+        return {kind.field(i).name: feature_of(kind.field(i).type) for i in range(kind.num_fields)}
     names = {
         pa.float32(): "float32",
         pa.float64(): "float64",
         pa.int32(): "int32",
+        pa.int64(): "int64",
         pa.bool_(): "bool",
         pa.binary(): "binary",
     }

@@ -74,7 +74,7 @@ said AS (
             ELSE [labels.gender, labels.age] END AS answers
     FROM descriptions JOIN (SELECT segment_id, speaker FROM segments WHERE speaker IS NOT NULL) USING (segment_id)
     JOIN totals USING (annotator)
-    WHERE status = 'ok' AND labels IS NOT NULL AND md5_number_lower(speaker) / 18446744073709551616 < 200000 / total
+    WHERE status = 'ok' AND labels IS NOT NULL AND left(md5(speaker), 8) <= printf('%08x', CAST(floor(least(20000 / total, 1) * 4294967295) AS BIGINT))
 ),
 -- The order of the ids is arbitrary: they are hashes.
 neighbors AS (
@@ -97,24 +97,30 @@ SELECT annotator, count(DISTINCT speaker) AS voices, count(*) AS pairs,
 FROM neighbors WHERE other IS NOT NULL GROUP BY annotator ORDER BY annotator;
 
 CREATE MACRO caption_variety() AS TABLE
-WITH described AS (
+WITH counted AS (
+    SELECT annotator, count(*) AS clips FROM descriptions
+    WHERE status = 'ok' AND verdict IS DISTINCT FROM 'dropped' GROUP BY annotator
+),
+described AS MATERIALIZED (
     -- Descriptions from before the column `captions` have two registers.
-    SELECT annotator, segment_id, coalesce(captions, [
+    SELECT annotator, md5(segment_id) AS place, clips, coalesce(captions, [
         {'register': 'brief', 'language': language, 'text': brief}, {'register': 'full', 'language': language, 'text': "full"}
     ]) AS listed
-    FROM descriptions WHERE status = 'ok' AND verdict IS DISTINCT FROM 'dropped'
+    FROM descriptions JOIN counted USING (annotator)
+    WHERE status = 'ok' AND verdict IS DISTINCT FROM 'dropped'
+        AND left(md5(segment_id), 8) <= printf('%08x', CAST(floor(least(50000 / clips, 1) * 4294967295) AS BIGINT))
 ),
-counted AS (SELECT annotator, count(*) AS clips FROM described GROUP BY annotator),
 totals AS (
     SELECT annotator, caption.register AS register, caption.language AS language, count(*) AS captions,
         count(*) - count(DISTINCT hash(caption.text)) AS duplicates
     FROM (SELECT annotator, unnest(listed) AS caption FROM described) WHERE caption.text IS NOT NULL GROUP BY ALL
 ),
 drawn AS (
-    SELECT annotator, unnest(listed) AS caption FROM described JOIN counted USING (annotator)
-    WHERE md5_number_lower(segment_id) / 18446744073709551616 < 4000 / clips
+    SELECT annotator, unnest(listed) AS caption FROM described
+    WHERE left(place, 8) <= printf('%08x', CAST(floor(least(2000 / clips, 1) * 4294967295) AS BIGINT))
 ),
-sample AS (
+-- Materialized: the words of a caption are used three times.
+sample AS MATERIALIZED (
     SELECT annotator, caption.register AS register, caption.language AS language,
         language IN ('zh', 'ja', 'th', 'lo', 'my', 'km') AS signs,
         CASE WHEN signs THEN regexp_extract_all(caption.text, '[\p{L}\p{N}]')
@@ -152,21 +158,30 @@ LEFT JOIN frequent USING (annotator, register, language)
 ORDER BY annotator, coalesce(list_position(['brief', 'style', 'full', 'persona'], register), 9), register, language;
 
 CREATE MACRO spending() AS TABLE
-SELECT annotator, model, model_version, prompt_version, count(*) AS clips,
-    count(*) FILTER (status = 'ok') AS described,
-    sum(duration_s) AS seconds,
-    CAST(sum(tokens_in) AS BIGINT) AS tokens_in,
-    CAST(sum(tokens_out) AS BIGINT) AS tokens_out,
-    sum(cost_usd) AS cost_usd,
-    sum(cost_usd) / nullif(sum(duration_s) / 3600, 0) AS usd_per_hour,
-    CAST(coalesce(sum(usable), 0) AS BIGINT) AS captions,
-    sum(cost_usd) / nullif(sum(usable) / 1000, 0) AS usd_per_1000_captions
-FROM (
-    SELECT annotator, model, model_version, prompt_version, segment_id, status, tokens_in, tokens_out, cost_usd,
-        len(captions) AS usable
-    FROM descriptions WHERE status <> 'unasked'
-) JOIN (SELECT segment_id, duration_s FROM segments) USING (segment_id)
-GROUP BY ALL ORDER BY annotator, clips DESC, model, model_version, prompt_version;
+-- Two scans: to carry all columns through the join with the segments would take twice as long.
+WITH asked AS (
+    SELECT annotator, model, model_version, prompt_version, count(*) AS clips, count(*) FILTER (status = 'ok') AS described,
+        sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out, sum(cost_usd) AS cost_usd, sum(len(captions)) AS usable
+    FROM descriptions WHERE status <> 'unasked' GROUP BY ALL
+),
+timed AS (
+    SELECT annotator, model, model_version, prompt_version, sum(duration_s) AS seconds
+    FROM (
+        SELECT annotator, model, model_version, prompt_version, segment_id FROM descriptions WHERE status <> 'unasked'
+    ) JOIN (SELECT segment_id, duration_s FROM segments) USING (segment_id)
+    GROUP BY ALL
+)
+SELECT asked.annotator, asked.model, asked.model_version, asked.prompt_version, clips, described, seconds,
+    CAST(tokens_in AS BIGINT) AS tokens_in,
+    CAST(tokens_out AS BIGINT) AS tokens_out,
+    cost_usd,
+    cost_usd / nullif(seconds / 3600, 0) AS usd_per_hour,
+    CAST(coalesce(usable, 0) AS BIGINT) AS captions,
+    cost_usd / nullif(usable / 1000, 0) AS usd_per_1000_captions
+FROM asked LEFT JOIN timed ON
+    (asked.annotator, asked.model, asked.model_version, asked.prompt_version)
+    IS NOT DISTINCT FROM (timed.annotator, timed.model, timed.model_version, timed.prompt_version)
+ORDER BY annotator, clips DESC, model, model_version, prompt_version;
 
 CREATE MACRO human_agreement() AS TABLE
 WITH said AS (SELECT segment_id, "by", verdict, text FROM marks WHERE counts),

@@ -39,7 +39,7 @@ def present_rows(
         connection.execute("SET enable_progress_bar = false")
         connection.execute("SET temp_directory = ?", [folder])
         connection.execute(f"CREATE MACRO corpus_folder() AS {folder_sql(root)}")
-        source = present_sources(connection, root, generation, limits)[kind]
+        source = present_sources(root, generation, limits)[kind]
         yield from connection.sql(
             f"SELECT {columns_sql(columns)} FROM {source} ORDER BY {order}, file_row"
         ).to_arrow_reader(_BATCH_ROWS)

@@ -69,7 +69,11 @@ def sources_sql(
     judge = Judge(limits)
     fresh = read(generation.files("index", judged=judge.key))
     index = judge.answers(fresh, read(generation.files("index", unlike=judge.key))) or empty("index")
-    for kind, source in (("index", index), ("recordings", rows("recordings")), ("quarantine", rows("quarantine"))):
+    # Files that an older version has compacted lack the columns that were added since.
+    paths = [inside + file for file in generation.files("recordings")]
+    named = f" UNION ALL BY NAME FROM {read_sql(paths, by_name=True)}" if paths else ""
+    recordings = f"(FROM {empty('recordings')}{named})"
+    for kind, source in (("index", index), ("recordings", recordings), ("quarantine", rows("quarantine"))):
         found[kind] = without(source, gone_sources="unit, source_id")
     present = f"(SELECT segment_id FROM {found['index']})"
     found["references"] = rows("references")
@@ -92,10 +96,10 @@ def sources_sql(
     return found
 
 
-def read_sql(files: Iterable[str]) -> str:
-    """Return SQL for the rows of Parquet files, named within the corpus or absolutely."""
+def read_sql(files: Iterable[str], by_name: bool = False) -> str:
+    """Return SQL for the rows of Parquet files, named within the corpus or absolutely. by_name: files may lack columns."""
     paths = (quoted(file) if file.startswith("/") else f"corpus_folder() || {quoted(file)}" for file in files)
-    return f"read_parquet([{', '.join(paths)}])"
+    return f"read_parquet([{', '.join(paths)}]{', union_by_name = true' if by_name else ''})"
 
 
 def columns_sql(names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from catalogs.corpus.columns import (
     QUARANTINE,
     RECORDINGS,
     REFERENCES,
+    RIGHTS,
     SEGMENT,
     UNITS,
     Column,
@@ -41,6 +42,7 @@ VIEW_COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("path", None, "Path of its recording (`recordings.path`)"),
         Column("human", None, "What people decided: `keep` or `drop`; null if nobody did. It overrides the thresholds"),
         Column("uncorrected_text", None, "The text before a person corrected it; null if nobody did"),
+        *RIGHTS,
     ),
     "reference_pairs": REFERENCES,
     "descriptions": DESCRIPTIONS,
@@ -86,9 +88,10 @@ MACRO_WORDS: dict[str, str] = {
     "repairs": "What became of claims that were contradicted or not allowed in their caption.",
     "discarded": "Clips without a usable description, and why.",
     "voice_consistency": "How often two clips of one voice are described alike. Each clip is compared with the next of its voice;"
-    " of more than 200,000 clips, a fixed part of the voices counts.",
-    "caption_variety": "Length and variety of the captions, in words, or in characters in scripts without spaces. Length,"
-    " distinct-2 and openings are of about 4,000 clips at most, because distinct-2 falls with their number.",
+    " of more than 20,000 clips, a fixed part of the voices counts.",
+    "caption_variety": "Length and variety of the captions, in words, or in characters in scripts without spaces. Of more than"
+    " 50,000 clips, a fixed part counts. Length, distinct-2 and openings are of about 2,000 clips at most, because distinct-2"
+    " falls with their number.",
     "spending": "What annotators cost, by the model that answered.",
 }
 

@@ -24,7 +24,9 @@ from catalogs.compaction.compact import NOT_WRITABLE, compact
 from catalogs.compaction.generation import Generation
 from catalogs.compaction.units import RECORDS
 from catalogs.corpus.attempts import cause_sql
+from catalogs.corpus.columns import RIGHTS
 from catalogs.corpus.commit import corpus_info
+from catalogs.corpus.duckdb_types import column_types
 from catalogs.corpus.duplicates import duplicates_path
 from catalogs.corpus.history import replaced_sources
 from catalogs.corpus.ids import short_hash
@@ -102,7 +104,7 @@ def _build(root: Path, generation: Generation, limits: Thresholds) -> Path:
                 connection.execute(f"SET temp_directory = {quoted(f'{catalog_path(root)}.tmp')}")
                 # One transaction: DuckDB would flush each of the 150 statements to the disk separately.
                 connection.begin()
-                connection.execute(_sql(connection, root, generation, limits))
+                connection.execute(_sql(root, generation, limits))
                 connection.commit()
             finally:
                 connection.close()
@@ -121,46 +123,36 @@ def _sweep_drafts(root: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sql(
-    connection: duckdb.DuckDBPyConnection,
-    root: Path,
-    generation: Generation,
-    limits: Thresholds,
-    is_fixed: bool = False,
-) -> str:
+def _sql(root: Path, generation: Generation, limits: Thresholds, is_fixed: bool = False) -> str:
     """Return all statements of the catalog. is_fixed: for a database elsewhere, whose views name the corpus by its path."""
     values: dict[str, str] = {
         "folder": folder_sql(root if is_fixed else None),
         "state": quoted(_state(root, generation, limits)),
         "version": str(SCHEMA_VERSION),
         "columns_segments": columns_sql(INDEX.names),
+        "columns_rights": columns_sql(column.name for column in RIGHTS),
+        "any_rights": ", ".join(f'any_value("{column.name}") AS "{column.name}"' for column in RIGHTS),
         "cause": cause_sql(),
         "macros": macros_sql(),
         "comments": comments_sql(),
         "replaced": f"CAST({list_sql(replaced_sources(root))} AS VARCHAR[])",
     }
-    for kind, source in present_sources(connection, root, generation, limits).items():
+    for kind, source in present_sources(root, generation, limits).items():
         values[f"files_{kind}"] = source
         if kind in SCHEMAS:
             values[f"columns_{kind}"] = columns_sql(SCHEMAS[kind].names)
     has_marks = bool(mark_files(root))
     values["columns_marks"] = columns_sql(SCHEMAS["marks"].names)
-    values["files_marks"] = marks_sql(_types(connection, SCHEMAS["marks"]), has_marks)
+    values["files_marks"] = marks_sql(column_types(SCHEMAS["marks"]), has_marks)
     values["files_index"] = marked_sql(values["files_index"], "marks", has_marks)
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     return Template(template).substitute(values)
 
 
-def present_sources(
-    connection: duckdb.DuckDBPyConnection, root: Path, generation: Generation, limits: Thresholds
-) -> dict[str, str]:
+def present_sources(root: Path, generation: Generation, limits: Thresholds) -> dict[str, str]:
     """Return SQL for the rows of each kind that count at present: see `sources_sql`."""
-    types = {kind: _types(connection, schema) for kind, schema in {**SCHEMAS, "units": RECORDS}.items()}
+    types = {kind: column_types(schema) for kind, schema in {**SCHEMAS, "units": RECORDS}.items()}
     return sources_sql(root, generation, types, limits)
-
-
-def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
-    return dict(zip(schema.names, map(str, connection.from_arrow(schema.empty_table()).types), strict=True))
 
 
 def _state(root: Path, generation: Generation, limits: Thresholds) -> str:
@@ -211,7 +203,7 @@ def connect(root: str | Path, memory: str | None = None) -> duckdb.DuckDBPyConne
     # The corpus is not writable: build the same views in memory.
     connection = duckdb.connect()
     with asking(root):
-        connection.execute(_sql(connection, root, generation, limits, is_fixed=True))
+        connection.execute(_sql(root, generation, limits, is_fixed=True))
     return _confined(connection, root, generation.folder, memory=memory)
 
 

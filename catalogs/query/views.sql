@@ -11,15 +11,19 @@ CREATE VIEW marks AS
 SELECT $columns_marks, undone, counts FROM $files_marks;
 
 CREATE VIEW segments AS
-SELECT $columns_segments, path, human, uncorrected_text
+SELECT $columns_segments, path, human, uncorrected_text, $columns_rights
 FROM (
     SELECT * EXCLUDE (duplicate_of, duplicate_kind, duplicate_group)
         REPLACE (map_from_entries(extra) AS extra)
     FROM $files_index
 )
-LEFT JOIN (SELECT $columns_duplicates FROM $files_duplicates) USING (segment_id)
--- Grouped, so that a segment stays one row and DuckDB skips the join for queries that do not select the path.
-LEFT JOIN (SELECT source_id, any_value(path) AS path FROM $files_recordings GROUP BY source_id) USING (source_id);
+-- Grouped, so that a segment stays one row and DuckDB skips the joins for queries that do not select their columns.
+LEFT JOIN (
+    SELECT segment_id, any_value(duplicate_of) AS duplicate_of, any_value(duplicate_kind) AS duplicate_kind,
+        any_value(duplicate_group) AS duplicate_group
+    FROM $files_duplicates GROUP BY segment_id
+) USING (segment_id)
+LEFT JOIN (SELECT source_id, any_value(path) AS path, $any_rights FROM $files_recordings GROUP BY source_id) USING (source_id);
 
 CREATE VIEW reference_pairs AS
 SELECT $columns_references FROM $files_references;
@@ -61,20 +65,18 @@ GROUP BY ALL;
 -- Where every recorded second went: the rows' seconds add up to the recordings' duration. A rejected segment counts once,
 -- under its first reason; `segments_any` and `seconds_any` count it under each of its reasons.
 CREATE VIEW funnel AS
--- Of the segments, only these sums are read: DuckDB would read, and plan, the view `segments` once for each mention of it.
-WITH sums AS MATERIALIZED (
-    SELECT source_id, kept, reasons, count(*) AS segments, sum(duration_s) AS seconds FROM segments GROUP BY ALL
-),
-spoken AS (
-    SELECT source_id, sum(seconds) AS seconds FROM sums GROUP BY source_id
+-- The segments are read once, for these sums: to group them by recording would take twice as long.
+WITH quarantined AS (SELECT DISTINCT source_id, true AS is_quarantined FROM recordings WHERE status = 'quarantined'),
+sums AS MATERIALIZED (
+    SELECT coalesce(is_quarantined, false) AS is_quarantined, kept, reasons, count(*) AS segments, sum(duration_s) AS seconds
+    FROM segments LEFT JOIN quarantined USING (source_id) GROUP BY ALL
 ),
 accounts AS (
-    SELECT
-        recording.status,
-        recording.duration_s,
-        coalesce(recording.silence_s, 0) AS silence_s,
-        coalesce(spoken.seconds, 0) AS spoken_s
-    FROM recordings AS recording LEFT JOIN spoken USING (source_id)
+    SELECT is_quarantined, duration_s, silence_s, coalesce(spoken_s, 0) AS spoken_s
+    FROM (
+        SELECT status = 'quarantined' AS is_quarantined, sum(duration_s) AS duration_s, sum(coalesce(silence_s, 0)) AS silence_s
+        FROM recordings GROUP BY ALL
+    ) LEFT JOIN (SELECT is_quarantined, sum(seconds) AS spoken_s FROM sums GROUP BY ALL) USING (is_quarantined)
 ),
 by_first AS (
     SELECT reasons[1] AS reason, sum(segments) AS segments, sum(seconds) AS seconds
@@ -86,11 +88,10 @@ by_any AS (
 ),
 parts AS (
     SELECT 1 AS step, 'quarantined' AS outcome, 'quarantined' AS reason, 0 AS segments,
-        sum(duration_s - spoken_s) AS seconds, 0 AS segments_any, sum(duration_s - spoken_s) AS seconds_any
-    FROM accounts WHERE status = 'quarantined' HAVING count(*) > 0
+        duration_s - spoken_s AS seconds, 0 AS segments_any, duration_s - spoken_s AS seconds_any
+    FROM accounts WHERE is_quarantined
     UNION ALL
-    SELECT 2, 'silence', 'silence', 0, sum(silence_s), 0, sum(silence_s)
-    FROM accounts WHERE status <> 'quarantined' HAVING count(*) > 0
+    SELECT 2, 'silence', 'silence', 0, silence_s, 0, silence_s FROM accounts WHERE NOT is_quarantined
     UNION ALL
     SELECT 3, 'rejected', by_any.reason, coalesce(by_first.segments, 0), coalesce(by_first.seconds, 0),
         by_any.segments, by_any.seconds
@@ -99,9 +100,8 @@ parts AS (
     SELECT 4, 'kept', 'kept', sum(segments), sum(seconds), sum(segments), sum(seconds)
     FROM sums WHERE kept HAVING count(*) > 0
     UNION ALL
-    SELECT 5, 'unaccounted', 'unaccounted', 0, sum(duration_s - silence_s - spoken_s), 0,
-        sum(duration_s - silence_s - spoken_s)
-    FROM accounts WHERE status <> 'quarantined' HAVING abs(sum(duration_s - silence_s - spoken_s)) > 0.001
+    SELECT 5, 'unaccounted', 'unaccounted', 0, duration_s - silence_s - spoken_s, 0, duration_s - silence_s - spoken_s
+    FROM accounts WHERE NOT is_quarantined AND abs(duration_s - silence_s - spoken_s) > 0.001
 )
 SELECT
     outcome,

@@ -24,8 +24,11 @@ class Histogram:
     limits: Sequence[float] = ()
 
 
-def histogram_svg(data: Histogram) -> str:
-    """Return the histogram as an SVG element: kept at the bottom, rejected stacked on it, limits as dashed lines."""
+def histogram_svg(data: Histogram, lines: bool = True) -> str:
+    """Return the histogram as an SVG element: kept at the bottom, rejected stacked on it, limits as dashed lines.
+
+    lines: False if the page draws the limits itself.
+    """
     inner_width, inner_height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
     bins = len(data.kept)
     top = max((k + r for k, r in zip(data.kept, data.rejected, strict=True)), default=0) or 1
@@ -51,7 +54,7 @@ def histogram_svg(data: Histogram) -> str:
         anchor = "start" if place < 16 else "end" if place > WIDTH - 16 else "middle"
         parts.append(f'<text class="tick" x="{place:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">')
         parts.append(f"{number_text(tick)}</text>")
-    for limit in data.limits:
+    for limit in data.limits if lines else ():
         if data.low <= limit <= data.high:
             place = _LEFT + inner_width * (limit - data.low) / (data.high - data.low)
             anchor, shift = ("end", -4) if place > WIDTH * 0.75 else ("start", 4)

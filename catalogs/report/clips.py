@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,8 @@ import numpy as np
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.shards import decode
-from catalogs.query.views import result_rows
 from catalogs.report.charts import waveform_path
+from catalogs.report.spectrogram import spectrogram_png
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,11 +26,12 @@ _PEAKS = 64
 
 @dataclass(frozen=True)
 class Clip:
-    """One playable segment: `source` is a data URL, `cut` is True if it holds only the first 15 s."""
+    """One playable segment. `source` and `picture` (spectrogram) are data URLs; `cut` is True if it holds the first 15 s only."""
 
     segment_id: str
     source: str
     path: str
+    picture: str
     duration_s: float
     cut: bool
     text: str
@@ -47,65 +48,33 @@ class ClipMaker:
     def __init__(self, corpus: Corpus, budget: int) -> None:
         self._corpus = corpus
         self._left = budget
-        self._made: dict[str, Clip] = {}
 
-    def pick(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        where: str,
-        count: int,
-        order: str = "",
-        given: str | Sequence[str] | None = None,
-    ) -> list[Clip]:
-        """Return up to `count` clips of segments with audio that match `where`: an arbitrary but deterministic choice.
+    def load(self, connection: duckdb.DuckDBPyConnection, ids: Iterable[str]) -> dict[str, Clip]:
+        """Return the clips of segments by id, in order, as long as there is room. Segments without audio are left out.
 
-        given: the value of the `?` in `where`.
+        All are found in one query: each query reads a large corpus.
         """
-        found = _rows(connection, where, count, f"{order}, " if order else "", given)
-        return [clip for clip in map(self._clip, found) if clip is not None]
-
-    def of_reasons(
-        self, connection: duckdb.DuckDBPyConnection, reasons: Sequence[str], count: int
-    ) -> dict[str, list[Clip]]:
-        """Return up to `count` clips of each reason, those with the fewest other reasons first.
-
-        All are found in one query: a query for each would read a large corpus for each.
-        """
-        chosen = result_rows(
-            connection,
-            f"""
-            SELECT reason, segment_id FROM (
-                SELECT segment_id, len(reasons) AS others, unnest(reasons) AS reason FROM segments
-                WHERE shard IS NOT NULL AND NOT kept
-            )
-            QUALIFY row_number() OVER (PARTITION BY reason ORDER BY others, md5(segment_id)) <= {count}
-            ORDER BY reason, others, md5(segment_id)
-            """,
-        )
-        ids = sorted({row["segment_id"] for row in chosen})
-        rows = {
-            row["segment_id"]: row for row in _rows(connection, "segment_id IN (SELECT unnest(?))", len(ids), "", ids)
-        }
-        found: dict[str, list[Clip]] = {}
-        for reason in reasons:
-            named = (rows[row["segment_id"]] for row in chosen if row["reason"] == reason)
-            found[reason] = [clip for clip in map(self._clip, named) if clip is not None]
-        return found
+        wanted = list(dict.fromkeys(ids))
+        rows = {row["segment_id"]: row for row in _rows(connection, wanted)} if wanted and self._left > 0 else {}
+        made = ((segment, self._clip(rows[segment])) for segment in wanted if segment in rows)
+        return {segment: clip for segment, clip in made if clip is not None}
 
     def _clip(self, row: dict[str, Any]) -> Clip | None:
-        if row["segment_id"] in self._made:
-            return self._made[row["segment_id"]]
+        if self._left <= 0:
+            return None
         with reading(self._corpus.path / row["shard"]):
             data = self._corpus.shard(row["shard"]).audio_buffer(row["row"])
             audio, rate = decode(data, 0.0, _LONGEST_S)
         kind, encoded = encode_small(audio, rate)
-        if len(encoded) > self._left:
+        picture = spectrogram_png(audio, rate)
+        if len(encoded) + len(picture) > self._left:
             return None
-        self._left -= len(encoded)
-        clip = Clip(
+        self._left -= len(encoded) + len(picture)
+        return Clip(
             segment_id=row["segment_id"],
             source=f"data:{kind};base64,{base64.b64encode(encoded).decode()}",
             path=waveform_path(peaks(audio)),
+            picture=f"data:image/png;base64,{base64.b64encode(picture).decode()}",
             duration_s=row["duration_s"],
             cut=row["duration_s"] > _LONGEST_S + 0.01,
             text=row["text"] or "",
@@ -115,24 +84,52 @@ class ClipMaker:
             reasons=row["reasons"] or [],
             description=row["description"] or "",
         )
-        self._made[row["segment_id"]] = clip
-        return clip
 
 
-def _rows(
-    connection: duckdb.DuckDBPyConnection, where: str, count: int, order: str, given: str | Sequence[str] | None
-) -> list[dict[str, Any]]:
-    """Return what a clip is made from."""
-    sql = f"""
+def kept_ids(connection: duckdb.DuckDBPyConnection, count: int) -> list[str]:
+    """Return up to `count` kept segments: described ones first, and one of every speaker before a second of any."""
+    ids: list[str] = []
+    for is_described, least_s in ((True, 1.5), (False, 1.5), (False, 0.0)):
+        described = "AND segment_id IN (SELECT segment_id FROM descriptions)" if is_described else ""
+        found = connection.execute(
+            f"""
+            SELECT unnest(ids) AS id, generate_subscripts(ids, 1) AS place FROM (
+                SELECT min(segment_id, {count}) AS ids FROM scanned
+                WHERE kept AND has_audio AND duration_s >= {least_s} {described} GROUP BY speaker
+            ) ORDER BY place, id LIMIT {count}
+            """
+        ).fetchall()
+        ids += [segment for segment, _ in found if segment not in ids]
+        if len(ids) >= count:
+            break
+    return ids[:count]
+
+
+def ids_of_reasons(connection: duckdb.DuckDBPyConnection, count: int) -> dict[str, list[str]]:
+    """Return up to `count` rejected segments of each reason, those with the fewest other reasons first."""
+    found = connection.execute(
+        f"""
+        SELECT reason, min((len(reasons), segment_id), {count}) AS chosen FROM (
+            SELECT unnest(reasons) AS reason, reasons, segment_id FROM scanned WHERE NOT kept AND has_audio
+        ) GROUP BY reason
+        """
+    ).fetchall()
+    return {reason: [segment for _, segment in pairs] for reason, pairs in found}
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what clips are made from."""
+    sql = """
         SELECT segment_id, shard, "row", duration_s, text, language, speaker, reasons, dnsmos_ovr, snr_db,
-            agreement_cer, chars_per_s, brief.brief AS description
+            agreement_cer, chars_per_s, said.said AS description
         FROM segments LEFT JOIN (
-            SELECT segment_id, any_value(coalesce("full", brief)) AS brief FROM descriptions
-            WHERE verdict IS DISTINCT FROM 'dropped' GROUP BY segment_id
-        ) AS brief USING (segment_id)
-        WHERE shard IS NOT NULL AND ({where}) ORDER BY {order} md5(segment_id) LIMIT {count}
+            SELECT segment_id, any_value(coalesce("full", brief)) AS said FROM descriptions
+            WHERE verdict IS DISTINCT FROM 'dropped' AND segment_id IN (SELECT unnest($ids)) GROUP BY segment_id
+        ) AS said USING (segment_id)
+        WHERE shard IS NOT NULL AND segment_id IN (SELECT unnest($ids))
     """
-    return result_rows(connection, sql, *(() if given is None else (given,)))
+    found: list[dict[str, Any]] = connection.sql(sql, params={"ids": list(ids)}).to_arrow_table().to_pylist()
+    return found
 
 
 def _facts(row: dict[str, Any]) -> str:

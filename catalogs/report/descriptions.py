@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalogs.query.views import result_rows
-from catalogs.report.clips import ClipMaker
+from catalogs.report.clips import Clip
 from catalogs.report.pass_files import plain, read_pass_files
 from catalogs.vocabulary.languages import language_name
 from catalogs.vocabulary.voices import CLOSED, REGISTERS
@@ -31,10 +31,17 @@ _ANNOTATORS = 6
 _ACTIONS = ("value", "phrase", "rendered", "caption_dropped", "dropped")
 
 Rows = list[dict[str, Any]]
+Examples = dict[str, list[str]]
+"""Ids of segments by annotator."""
 
 
-def descriptions_section(root: Path, connection: duckdb.DuckDBPyConnection, clips: ClipMaker) -> dict[str, Any] | None:
-    """Return the values of descriptions.html; None if the corpus has no descriptions and no notes of passes."""
+def descriptions_section(
+    root: Path, connection: duckdb.DuckDBPyConnection, chosen: Examples, clips: Mapping[str, Clip]
+) -> dict[str, Any] | None:
+    """Return the values of descriptions.html; None if the corpus has no descriptions and no notes of passes.
+
+    chosen: the examples that are shown (`example_ids`). clips: those of their clips for which the page has room.
+    """
     notes = read_pass_files(root)
     described = bool(result_rows(connection, "SELECT 1 FROM descriptions LIMIT 1"))
     if not described:
@@ -53,7 +60,7 @@ def descriptions_section(root: Path, connection: duckdb.DuckDBPyConnection, clip
         "captions": _by_annotator(result_rows(connection, f"SELECT * FROM caption_variety() LIMIT {_ROWS}")),
         "voices": result_rows(connection, f"SELECT * FROM voice_consistency() LIMIT {_ROWS}"),
         "expressive": result_rows(connection, _EXPRESSIVE),
-        "examples": _examples(connection, clips, checked),
+        "examples": _examples(connection, chosen, clips, checked),
     }
 
 
@@ -126,8 +133,8 @@ def _cell(claimed: str, row: Mapping[str, Any], total: int) -> dict[str, Any]:
     }
 
 
-def _examples(connection: duckdb.DuckDBPyConnection, clips: ClipMaker, checked: bool) -> dict[str, Rows]:
-    """Return some descriptions of each annotator and verdict, with players as long as the page has room for audio."""
+def example_ids(connection: duckdb.DuckDBPyConnection) -> Examples:
+    """Return some described segments of each annotator and verdict."""
     most = max(_EXAMPLES.values())
     groups = result_rows(
         connection,
@@ -135,18 +142,21 @@ def _examples(connection: duckdb.DuckDBPyConnection, clips: ClipMaker, checked: 
         f"SELECT annotator, verdict, min(segment_id, {most}) AS ids FROM descriptions WHERE status = 'ok' GROUP BY ALL",
     )
     shown = sorted({row["annotator"] for row in groups})[:_ANNOTATORS]
-    wanted = {
-        (row["annotator"], segment)
-        for row in groups
-        if row["annotator"] in shown
-        for segment in row["ids"][: _EXAMPLES.get(row["verdict"], 0)]
-    }
+    found: Examples = {name: [] for name in shown}
+    for row in groups:
+        if row["annotator"] in found:
+            found[row["annotator"]] += row["ids"][: _EXAMPLES.get(row["verdict"], 0)]
+    return found
+
+
+def _examples(
+    connection: duckdb.DuckDBPyConnection, chosen: Examples, clips: Mapping[str, Clip], checked: bool
+) -> dict[str, Rows]:
+    """Return some descriptions of each annotator and verdict, with players as long as the page has room for audio."""
+    wanted = {(annotator, segment) for annotator, ids in chosen.items() for segment in ids}
     ids = sorted({segment for _, segment in wanted})
     if not ids:
         return {}
-    players = {
-        clip.segment_id: clip for clip in clips.pick(connection, "segment_id IN (SELECT unnest(?))", 99, given=ids)
-    }
     rows = result_rows(connection, f"SELECT {_SHOWN} FROM descriptions WHERE segment_id IN (SELECT unnest(?))", ids)
     wrong: dict[tuple[str, str], Rows] = defaultdict(list)
     for check in result_rows(connection, _CONTRADICTED, ids) if checked else ():
@@ -156,7 +166,7 @@ def _examples(connection: duckdb.DuckDBPyConnection, clips: ClipMaker, checked: 
     rows.sort(key=lambda row: (row["annotator"], order.index(row["verdict"]), row["segment_id"]))
     return _by_annotator(
         [
-            _example(row, wrong[row["annotator"], row["segment_id"]]) | {"clip": players.get(row["segment_id"])}
+            _example(row, wrong[row["annotator"], row["segment_id"]]) | {"clip": clips.get(row["segment_id"])}
             for row in rows
         ]
     )
@@ -226,7 +236,7 @@ GROUP BY annotator ORDER BY annotator LIMIT {_ROWS}
 #: The 30 % of the kept clips of a language that are most expressive: what share of the described clips they are.
 _EXPRESSIVE = f"""
 WITH kept AS (
-    SELECT segment_id, language, expressive_p FROM segments WHERE kept AND isfinite(expressive_p)
+    SELECT segment_id, language, expressive_p FROM scanned WHERE kept AND isfinite(expressive_p)
 ),
 bounds AS (SELECT language, quantile_cont(expressive_p, 0.7) AS bound FROM kept GROUP BY language),
 ranked AS (

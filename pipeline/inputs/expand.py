@@ -123,7 +123,7 @@ class Expander:
             member,
             session=entry.session or member.session,
             language=entry.language or member.language,
-            license=entry.license or member.license,
+            rights=entry.rights.over(member.rights),
         )
         return Candidate(root, replace(entry, name=member.name), member, listed)
 

@@ -18,6 +18,7 @@ from pipeline.inputs.expand import Candidate, Expander
 from pipeline.inputs.hashes import expect_new, file_key, hash_ahead, hash_files, hash_threads, sha256_of
 from pipeline.inputs.manifests import ListedRecording, SourceError
 from pipeline.inputs.members import LARGEST_MEMBER, HashKey, HashTable, PackedRecording, Skipped
+from pipeline.inputs.rights import RightsDesk
 from pipeline.inputs.store_access import DEFAULT, Stores
 from pipeline.inputs.telling import Meter, told
 from pipeline.inputs.transcripts.beside import TranscriptFinder
@@ -75,7 +76,9 @@ class SourceListing:
         hashes: HashTable | None = None,
         stores: Stores = DEFAULT,
         largest_gb: float = LARGEST_MEMBER / 1e9,
+        desk: RightsDesk | None = None,
     ) -> None:
+        self._desk = desk or RightsDesk()
         self.found = FoundSources(aside=Skipped(largest_bytes=round(largest_gb * 1e9)))
         """What was refused and skipped so far. Its `sources` stay empty here."""
         self._hashes: HashTable = {} if hashes is None else hashes
@@ -119,6 +122,8 @@ class SourceListing:
                 sources = [source for item in items if (source := self._made(item, name, beside)) is not None]
                 yield name, sources
         self.found.aside.notices += _language_notices(self.found.unknown_languages)
+        places = (item.member.location if item.member else item.entry.path for item in self.candidates)
+        self.found.aside.notices += self._desk.notices(places)
 
     def _made(self, item: Candidate, session: str, beside: TranscriptFinder) -> Source | None:
         """Return the source of a file; None if it is refused."""
@@ -126,8 +131,10 @@ class SourceListing:
             if item.double_of is not None:
                 raise SourceError(f"the same name and content as {item.double_of}, which is taken already")
             if item.member is not None:
-                return _member_source(item.member, session, self._language, self.found)
-            return _source(item.entry, session, self._language, self._hashes, self.found, beside)
+                source = _member_source(item.member, session, self._language, self.found)
+            else:
+                source = _source(item.entry, session, self._language, self._hashes, self.found, beside)
+            return self._desk.settled(source)
         except (StageError, OSError) as error:
             own = isinstance(error, StageError | StoreError)
             reason = str(error) if own else (getattr(error, "strerror", None) or str(error)).lower()
@@ -299,7 +306,7 @@ def _source(
         content_sha256=sha256,
         language=_language(entry.language or language, entry.name, result),
         text=entry.text,
-        license=entry.license,
+        rights=entry.rights,
         spans=entry.spans,
     )
 
@@ -344,7 +351,7 @@ def _member_source(member: PackedRecording, session: str, language: str | None, 
         content_sha256=member.sha256,
         language=_language(member.language or language, member.name, result),
         text=member.text,
-        license=member.license,
+        rights=member.rights,
         spans=member.spans,
         extent=member.extent,
     )

@@ -10,15 +10,16 @@ from typing import Any
 
 from catalogs.files import one_line
 from pipeline.inputs.csv_rows import TableError, csv_rows
+from pipeline.inputs.rights import RIGHTS_NAMES, RightsError, rights_of
 from pipeline.inputs.transcripts.formats import TranscriptError
 from pipeline.inputs.transcripts.objects import spans_of
-from pipeline.records import TimedText
+from pipeline.records import NO_RIGHTS, Rights, TimedText
 from pipeline.runtime.paths import bare, beside_list, is_location, local_path
 from pipeline.stage import StageError
 
 MANIFESTS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
-#: Columns of a manifest, each with the names that other tools use for it; the first one found counts.
+#: Columns of a manifest, each with the names that other tools use for it; the first one found counts. `RIGHTS_NAMES` are more.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": (
         *("path", "audio_filepath", "audio_path", "audio_file", "filepath", "file_path"),
@@ -27,7 +28,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "session": ("session", "session_id"),
     "language": ("language", "lang", "locale"),
     "text": ("text", "transcript", "transcription", "sentence"),
-    "license": ("license", "licence"),
 }
 #: Columns that describe parts of a file.
 _PARTS = ("segments", "words", "start", "start_s", "offset", "begin", "end", "end_s", "stop", "duration", "duration_s")
@@ -50,7 +50,7 @@ class ListedRecording:
     session: str | None = None
     language: str | None = None
     text: str | None = None
-    license: str | None = None
+    rights: Rights = NO_RIGHTS
     spans: tuple[TimedText, ...] = ()
     location: str | None = None
     """Its URL, if the list has one instead of a path."""
@@ -74,12 +74,12 @@ def read_file_list(path: Path) -> Iterator[ListedRecording]:
 
 def read_manifest(path: Path, notices: list[str] | None = None) -> Iterator[ListedRecording]:
     """Yield one recording per row: a path (relative to the manifest's folder) or a URL, with session, language, text and
-    license if they are given.
+    rights (license, attribution, consent ...) if they are given.
 
     A row with a start and an end (or `offset` and `duration`), in seconds, gives the text of that part of its file. All
     such rows of one file are one entry. `segments`, a list of objects with start, end and text, does the same in one row. A
     message about columns that are not used is added to `notices`. Raises SourceError for a manifest that cannot be read, a
-    row without a path, and times that are impossible.
+    row without a path, times that are impossible, and a consent that is not one of the known grounds.
     """
     parts: dict[str, tuple[ListedRecording, list[TimedText]]] = {}
     for number, row in enumerate(_rows(path), start=1):
@@ -97,11 +97,11 @@ def read_manifest(path: Path, notices: list[str] | None = None) -> Iterator[List
             session=values["session"],
             language=values["language"],
             text=values["text"],
-            license=values["license"],
         )
         try:
+            entry = replace(entry, rights=rights_of(row, "manifest"))
             spans = row_spans(row)
-        except TranscriptError as error:
+        except (TranscriptError, RightsError) as error:
             raise SourceError(f"{path}, row {number}: {error}") from None
         if spans:
             parts.setdefault(name, (entry, []))[1].extend(spans)
@@ -137,11 +137,11 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 
 def _unused(path: Path, row: Mapping[str, Any]) -> str:
     """Return a message about the columns of a manifest that are not used; empty if there are none."""
-    known = {name for names in COLUMNS.values() for name in names} | set(_PARTS)
+    known = {name for names in (*COLUMNS.values(), *RIGHTS_NAMES.values()) for name in names} | set(_PARTS)
     unused = [name for name in row if name not in known]
     if not unused:
         return ""
-    used = ", ".join((*COLUMNS, "start", "end", "segments"))
+    used = ", ".join((*COLUMNS, *RIGHTS_NAMES, "start", "end", "segments"))
     return f"{path}: columns that are not used: {', '.join(unused)} (used are {used}, and usual other names of these)"
 
 

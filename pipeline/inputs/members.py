@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from catalogs.files import one_line
 from pipeline.inputs.manifests import COLUMNS
-from pipeline.records import TimedText
+from pipeline.inputs.rights import RightsError, rights_of
+from pipeline.records import NO_RIGHTS, Rights, TimedText
 from pipeline.runtime.paths import redacted
 from pipeline.stage import StoreError
 
@@ -47,7 +48,7 @@ class PackedRecording:
     session: str | None = None
     language: str | None = None
     text: str | None = None
-    license: str | None = None
+    rights: Rights = NO_RIGHTS
     spans: tuple[TimedText, ...] = ()
     extent: tuple[int, int] | None = None
     """(offset, size) in bytes of its content in an uncompressed tar."""
@@ -105,15 +106,24 @@ def too_large(size: int, aside: Skipped) -> str:
     )
 
 
-def known_facts(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return session, language, text and license of a row, under any of the names that tools use."""
-    found = {}
+def known_facts(row: Mapping[str, Any], said_by: str, name: str, notices: list[str]) -> dict[str, Any]:
+    """Return session, language, text and rights of a row, under any of the names that tools use.
+
+    said_by: who states them (`license_source`). Rights that cannot be understood are left out, with a line about `name` in
+    `notices`.
+    """
+    found: dict[str, Any] = {}
     for column, names in COLUMNS.items():
         if column == "path":
             continue
         value = next((row[name] for name in names if isinstance(row.get(name), str) and row[name].strip()), None)
         if value is not None:
             found[column] = value.strip()
+    try:
+        if (rights := rights_of(row, said_by)) != NO_RIGHTS:
+            found["rights"] = rights
+    except RightsError as error:
+        notices.append(f"{name}: its rights were left out: {error}")
     return found
 
 

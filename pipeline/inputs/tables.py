@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pipeline.inputs.manifests import MissingLibraryError, SourceError, row_spans
 from pipeline.inputs.members import PackedRecording, Skipped, climbs, known_facts, redacted_line, too_large
+from pipeline.inputs.rights import rights_of
 from pipeline.inputs.source_kind import Listing, SourceKind
 from pipeline.inputs.store_access import Stores
 from pipeline.inputs.transcripts.formats import TranscriptError
@@ -105,9 +107,11 @@ def list_dataset(path: Path, title: str, aside: Skipped) -> Iterator[PackedRecor
     """Yield the rows of a folder that `datasets` wrote, split by split. Raises SourceError if it cannot be read."""
     for split, dataset, column in _splits(path):
         prefix = f"{title}/{split}" if split else title
+        of_all = rights_of({"license": dataset.info.license}, "sidecar")
         for number in range(len(dataset)):
             location = f"rows://{quote(str(path))}#split={split}&row={number}"
-            yield _row(location, f"{prefix}/{number:08d}", dataset[number], column, path, aside)
+            row = _row(location, f"{prefix}/{number:08d}", dataset[number], column, path, aside)
+            yield replace(row, rights=row.rights.over(of_all))
 
 
 def read_rows(container: str, locations: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -185,7 +189,7 @@ def _row(
     audio = row[column] or {}
     original = audio.get("path") or ""
     name += PurePosixPath(original).suffix
-    facts: dict[str, Any] = known_facts(row)
+    facts = known_facts(row, "manifest", name, aside.notices)
     try:
         spans = row_spans(row)
     except TranscriptError as error:

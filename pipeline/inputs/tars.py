@@ -123,12 +123,12 @@ def list_tar(
 ) -> Iterator[PackedRecording]:
     """Yield the recordings of a tar, compressed or not, in its order; `url` is its location, `title` its name.
 
-    `.json` members give the session, language and license of the recordings they belong to. The text comes from the same
+    `.json` members give the session, language and rights of the recordings they belong to. The text comes from the same
     kinds of transcript as beside files. Raises SourceError if nothing in it can be read; everything after a damaged place
     is one recording with a fault.
     """
     audio: list[PackedRecording] = []
-    facts: dict[str, dict[str, str]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     texts = _Texts()
     fault = None
     aside = listing.aside
@@ -148,7 +148,7 @@ def list_tar(
                 if item.isdir() or is_hidden(item.name):
                     continue
                 if is_no_recording(path.name):
-                    _keep_text(tar, item, texts, facts)
+                    _keep_text(tar, item, texts, facts, f"{title}/{item.name}", aside.notices)
                     if is_tar(path.name) or is_zip(path.name) or is_other_archive(path.name):
                         aside.unopened.append(printable(f"{title}/{item.name}"))
                     aside.leave(path.name)
@@ -168,7 +168,7 @@ def list_tar(
         aside.notices += notices
         if transcript:
             known = known | {"text": transcript.text}
-        yield replace(member, spans=transcript.spans if transcript else (), **known)  # type: ignore[arg-type]
+        yield replace(member, spans=transcript.spans if transcript else (), **known)
     if fault is not None:
         yield PackedRecording(url, title, fault=fault)
 
@@ -213,7 +213,14 @@ def _member(
     return PackedRecording(location, name, item.size, digest, extent=extent)
 
 
-def _keep_text(tar: tarfile.TarFile, item: tarfile.TarInfo, texts: _Texts, facts: dict[str, dict[str, str]]) -> None:
+def _keep_text(
+    tar: tarfile.TarFile,
+    item: tarfile.TarInfo,
+    texts: _Texts,
+    facts: dict[str, dict[str, Any]],
+    name: str,
+    notices: list[str],
+) -> None:
     """Hold a member that may be a transcript, and the facts that a `.json` gives for its key."""
     path = PurePosixPath(item.name)
     content = tar.extractfile(item) if item.isfile() and may_be_transcript(path.name) else None
@@ -228,7 +235,7 @@ def _keep_text(tar: tarfile.TarFile, item: tarfile.TarInfo, texts: _Texts, facts
     except (ValueError, RecursionError):
         return
     if isinstance(values, Mapping):
-        told = known_facts(values)
+        told = known_facts(values, "sidecar", printable(name), notices)
         told.pop("text", None)
         facts.setdefault(_key(path), {}).update(told)
 

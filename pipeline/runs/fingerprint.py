@@ -26,6 +26,10 @@ RUNTIME_KEYS = frozenset(
 )
 
 
+#: Keys of `sources` that are left out: what is stated of recordings, and which are refused, changes no segment.
+_SOURCE_KEYS = RUNTIME_KEYS | {"rights", "licenses"}
+
+
 @dataclass(frozen=True)
 class Settled:
     """Settings with `separate.mode: auto` decided for the whole run, their fingerprint, and one line to log (or None)."""
@@ -43,7 +47,7 @@ def fingerprint(config: PrepareConfig, versions: Mapping[str, str] = MappingProx
     """
     if _mode(config) == "auto":
         config = _separating(config, "always")
-    sources = config.sources.model_dump(mode="json", exclude=set(RUNTIME_KEYS))
+    sources = config.sources.model_dump(mode="json", exclude=set(_SOURCE_KEYS))
     return _hash([["sources", sources], *_stages(config, versions)])
 
 
@@ -137,7 +141,7 @@ def _same_sources(config: PrepareConfig, root: Path) -> bool:
         before = read_yaml(written).get("sources") if written.is_file() else None
     except SettingsError:
         return True
-    now = config.sources.model_dump(mode="json", exclude=set(RUNTIME_KEYS))
+    now = config.sources.model_dump(mode="json", exclude=set(_SOURCE_KEYS))
     return not isinstance(before, dict) or all(before.get(name, now[name]) == now[name] for name in now)
 
 

@@ -8,12 +8,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.history import History, note_replaced, refused_files
 from catalogs.corpus.locks import Share, one_at_a_time
 from pipeline.config import PrepareConfig
 from pipeline.inputs.find import FoundSources, SourceListing, all_sources
 from pipeline.inputs.hashes import KeptHashes
 from pipeline.inputs.members import HashTable
+from pipeline.inputs.rights import RightsDesk
 from pipeline.records import Source
 from pipeline.runs.journal import gone_line, known_arguments, note_refused, write_refused
 from pipeline.runs.plan import estimated_seconds
@@ -37,8 +39,22 @@ class Given:
     share: Share | None = None
 
 
-def listed(paths: Sequence[str], config: PrepareConfig, hashes: HashTable) -> SourceListing:
-    """Return the files at `paths`, by the settings of a run. Raises SourceError."""
+def listed(
+    paths: Sequence[str],
+    config: PrepareConfig,
+    hashes: HashTable,
+    root: Path | None = None,
+    history: History | None = None,
+) -> SourceListing:
+    """Return the files at `paths`, by the settings of a run. root, history: the corpus, if there is one: recordings that it holds
+    are not refused for their license. Raises SourceError."""
+    known = history or History()
+    desk = RightsDesk(
+        config.sources.rights,
+        config.sources.licenses,
+        corpus_info(root).get("license") if root else None,
+        lambda source: source in known.committed and source not in known.failures,
+    )
     return SourceListing(
         paths,
         session=config.sources.session,
@@ -46,6 +62,7 @@ def listed(paths: Sequence[str], config: PrepareConfig, hashes: HashTable) -> So
         hashes=hashes,
         stores=config.stores(),
         largest_gb=config.sources.largest_gb,
+        desk=desk,
     )
 
 
@@ -65,7 +82,7 @@ def open_sources(
     Raises SourceError.
     """
     hashes = KeptHashes(root, share.name if share else None)
-    listing = listed(paths, config, hashes)
+    listing = listed(paths, config, hashes, root, history)
     met = _Met(root, paths, history, share)
 
     def sessions() -> Iterator[tuple[str, Sequence[Source]]]:
@@ -107,11 +124,11 @@ class _Met:
             log.info(line)
 
 
-def find(root: Path, paths: Sequence[str], config: PrepareConfig) -> FoundSources:
+def find(root: Path, paths: Sequence[str], config: PrepareConfig, history: History) -> FoundSources:
     """Return the sources, all at once, and log notices about them. Files that have not changed since the last run are not
     read again."""
     with closing(KeptHashes(root)) as hashes:
-        found = all_sources(listed(paths, config, hashes))
+        found = all_sources(listed(paths, config, hashes, root, history))
     _log_notices(found)
     return found
 

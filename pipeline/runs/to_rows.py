@@ -33,11 +33,12 @@ def recording_rows(session: Session) -> list[dict[str, Any]]:
             "channels": recording.channels,
             "codec": recording.codec,
             "bytes": recording.source.bytes,
-            "license": recording.source.license,
             "status": recording.status,
             # The seconds that are in no segment. A quarantined recording has no segments.
             "silence_s": recording.silence_s if recording.status != "quarantined" else recording.duration_s,
             "content_sha256": recording.source.content_sha256,
+            **asdict(recording.source.rights),
+            "purposes": list(recording.source.rights.purposes) or None,
         }
         for recording in session.recordings
     ]
@@ -64,7 +65,7 @@ def _segment_row(session: Session, recording: Recording, segment: Segment, thres
         "session_id": session.session_id,
         "duration_s": segment.duration_s,
         "sample_rate": segment.flac_rate or recording.sample_rate,
-        "license": recording.source.license,
+        "license": recording.source.rights.license,
         "words": [asdict(word) for word in segment.words],
         "embedding": None if segment.embedding is None else segment.embedding.tolist(),
         "extra": [{"name": name, "value": float(value)} for name, value in segment.extra.items()] or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 import shutil
@@ -24,12 +25,14 @@ from catalogs.compaction import draft, generation, units
 from catalogs.compaction.compact import compact
 from catalogs.compaction.generation import present_generation
 from catalogs.compaction.records import history_of
+from catalogs.corpus.columns import RIGHTS
 from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, record_path
 from catalogs.corpus.history import quarantine_now, read_history
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.repair import drop_compaction
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.shards import to_table
+from catalogs.files import file_sha256
 from catalogs.query.views import build_catalog, connect, query
 
 TABLES = (
@@ -230,6 +233,7 @@ import sys, time
 from pathlib import Path
 sys.path += sys.argv[2:]
 from test_compaction import commit, describe, draft, units
+from catalogs.files import file_sha256
 from catalogs.query.views import build_catalog
 draft.BLOCK_ROWS = units.BLOCK_ROWS = 12
 draft.SMALL_BLOCKS = 2
@@ -285,3 +289,36 @@ def test_a_compaction_that_is_killed_leaves_the_one_before(tmp_path: Path) -> No
     assert ids_of_views(root) == rows_by_reader(root)
     drop_compaction(root)
     assert views(root) == found_views
+
+
+def test_a_generation_of_an_older_version_opens_unchanged_and_merges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older version compacted recordings without the columns that were added since: nothing of it is written again."""
+    monkeypatch.setattr(draft, "BLOCK_ROWS", 1000)
+    root = new_corpus(tmp_path / "c")
+    commit(root, "a")
+    old = compact(root)
+    (path,) = (old.folder / file for file in old.files("recordings"))
+    rights = [column.name for column in RIGHTS]
+    pq.write_table(pq.read_table(path).drop_columns(rights), path)
+    text = (old.folder / "manifest.json").read_text(encoding="utf-8")
+    about = json.loads(text)
+    file = about["blocks"][0]["files"]["recordings"]
+    file |= {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    (old.folder / "manifest.json").write_text(json.dumps(about), encoding="utf-8")
+    columns = f"license, {', '.join(rights)}"
+    empty = [("CC0-1.0", *(None for _ in rights))]
+    assert query(root, f"SELECT DISTINCT {columns} FROM recordings")[1] == empty
+    assert query(root, f"SELECT DISTINCT {columns} FROM segments")[1] == empty
+    assert compact(root).folder == old.folder
+    stated = {"license_source": "rules", "consent": "explicit", "purposes": ["research"]}
+    for name in "bcdefg":
+        unit = make_unit(name, 4)
+        commit_unit(root, dataclasses.replace(unit, recordings=[unit.recordings[0] | stated]))
+        build_catalog(root)
+    now = present_generation(root)
+    assert now is not None and not {*old.files("recordings")} & {*now.files("recordings")}
+    found = query(root, "SELECT path, license_source, consent, purposes FROM recordings ORDER BY path")[1]
+    new = [(f"{name}/talk.wav", "rules", "explicit", ["research"]) for name in "bcdefg"]
+    assert found == [("a/talk.wav", None, None, None), *new]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_builders import FINGERPRINT, make_unit, verdict
 
+from catalogs.corpus.columns import RIGHTS
 from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus
 from catalogs.corpus.history import quarantine_now
 from catalogs.corpus.reader import Corpus
@@ -72,8 +73,12 @@ def test_views_have_the_contract_columns_and_types(tmp_path: Path, filled: bool)
 
     for view, schema in CONTRACT.items():
         names, rows = query(tmp_path / "c", f"DESCRIBE {view}")
-        for name in ("path", "human", "uncorrected_text") if view == "segments" else ():
-            schema = schema.append(pa.field(name, pa.string()))
+        if view == "segments":
+            joined = [
+                *((name, pa.string()) for name in ("path", "human", "uncorrected_text")),
+                *((column.name, column.type) for column in RIGHTS),
+            ]
+            schema = pa.schema([*schema, *(pa.field(*one) for one in joined)])
         assert [row[names.index("column_name")] for row in rows] == schema.names
         expected = [str(kind) for kind in duckdb.from_arrow(schema.empty_table()).types]
         if view == "segments":

@@ -1,6 +1,6 @@
 """The driver and the actor are killed at random points of writing and linking units; in the end the corpus is whole.
 
-KILL_ROUNDS: number of kills (each at another point, from the seed KILL_SEED).
+VOXMILL_KILL_ROUNDS: number of kills (each at another point, from the seed VOXMILL_KILL_SEED).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.records import Session
 
 pytestmark = pytest.mark.kill
 
-ROUNDS = int(os.environ.get("KILL_ROUNDS", "12"))
+ROUNDS = int(os.environ.get("VOXMILL_KILL_ROUNDS", "12"))
 MOST, EACH = 5, 8
 """Killed runs into one corpus, and recordings that come with each: two units."""
 RECORDINGS = (MOST + 1) * EACH
@@ -35,7 +35,7 @@ def segments(root: Path) -> list[str]:
 
 
 def test_kills_in_the_actor_and_in_linking_lose_and_double_nothing(tmp_path: Path) -> None:
-    seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
+    seed = int(os.environ.get("VOXMILL_KILL_SEED", random.randrange(10**6)))
     dice = random.Random(seed)
     assert run(tmp_path / "undisturbed", RECORDINGS) == 0
     expected = segments(tmp_path / "undisturbed")

@@ -65,7 +65,9 @@ def test_a_tars_json_may_tell_a_language_by_name_or_dialect(tmp_path: Path) -> N
             add(tar, f"{number}.json", json.dumps(facts).encode())
     found = find_sources([str(tmp_path / "a.tar")])
     assert [source.language for source in found.sources] == list(names.values())
-    assert {(source.session_id, source.license, source.text) for source in found.sources} == {("mine", "CC0", None)}
+    assert {(source.session_id, source.rights.license, source.text) for source in found.sources} == {
+        ("mine", "CC0-1.0", None)
+    }
     assert sum("'no language' is not a language" in notice for notice in found.notices) == 1
     assert sum("the time 9 to 3 s is impossible" in notice for notice in found.notices) == len(names)
 

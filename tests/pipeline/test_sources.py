@@ -162,8 +162,13 @@ def test_a_manifest_says_session_language_text_and_license(tmp_path: Path, endin
     put(tmp_path, "a.wav", "sub/b.wav")
     write_manifest(tmp_path / f"list.{ending}")
     first, second = find_sources([f"{tmp_path}/list.{ending}"], language="de").sources
-    assert (first.session_id, first.language, first.text, first.license) == ("s1", "fr", "bonjour, toi", "CC0")
-    assert (second.session_id, second.language, second.text, second.license) == ("s1", "de", None, None)
+    assert (first.session_id, first.language, first.text, first.rights.license) == (
+        "s1",
+        "fr",
+        "bonjour, toi",
+        "CC0-1.0",
+    )
+    assert (second.session_id, second.language, second.text, second.rights.license) == ("s1", "de", None, None)
     assert second.path == f"{tmp_path}/sub/b.wav"
 
 

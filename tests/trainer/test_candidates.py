@@ -136,9 +136,9 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     found: list[Path] = []
     plain = trainer.data.candidate_table._built
 
-    def counted(parts: Any, base: Path, key: str) -> Any:
+    def counted(parts: Any, base: Path, key: str, *more: Any) -> Any:
         found.append(base / key)
-        return plain(parts, base, key)
+        return plain(parts, base, key, *more)
 
     monkeypatch.setattr(trainer.data.candidate_table, "_built", counted)
     return found

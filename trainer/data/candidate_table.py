@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from catalogs.candidates.build import fill_table, table_key
+from catalogs.candidates.build import ANY, fill_table, table_key
 from catalogs.candidates.table import Table, Writer, draft_of, drafts, open_table
 from catalogs.corpus.commit import CorpusError
 from catalogs.corpus.damage import finding, repair_command
@@ -32,19 +32,20 @@ _LONG = 200_000
 """Segments from which on the build is announced: it takes about a minute per million (docs/benchmarks.md)."""
 
 
-def candidate_table(parts: Sequence[Corpus], spare: Path) -> Table:
-    """The table beside the first corpus, or below `spare` where nothing can be written there; built if there is none.
+def candidate_table(parts: Sequence[Corpus], spare: Path, licenses: Sequence[str] = ANY) -> Table:
+    """The table of segments with an allowed license. It lies beside the first corpus, or below `spare` where nothing can be written
+    there, and is built if there is none.
 
     Raises TrainError with one line if a corpus cannot be read, or the table cannot be written.
     """
-    key = table_key(parts)
+    key = table_key(parts, licenses)
     for base in (parts[0].path / FOLDER, spare):
         try:
             found = _opened(base / key)
             if found is None:
                 with _locked(base):
                     # Another process may have built it meanwhile.
-                    found = _opened(base / key) or _built(parts, base, key)
+                    found = _opened(base / key) or _built(parts, base, key, licenses)
             return found
         except OSError as error:
             if error.errno not in _READ_ONLY or base == spare:
@@ -74,7 +75,7 @@ def _opened(folder: Path) -> Table | None:
     return table
 
 
-def _built(parts: Sequence[Corpus], base: Path, key: str) -> Table:
+def _built(parts: Sequence[Corpus], base: Path, key: str, licenses: Sequence[str]) -> Table:
     """Build a table whole, beside its place, and put it there; remove what killed builds and older states have left."""
     for left in drafts(base):
         shutil.rmtree(left, ignore_errors=True)
@@ -86,7 +87,7 @@ def _built(parts: Sequence[Corpus], base: Path, key: str) -> Table:
     draft = draft_of(base / key)
     writer = Writer(draft)
     try:
-        fill_table(parts, writer, draft / "scratch", hold_out_draw)
+        fill_table(parts, writer, draft / "scratch", hold_out_draw, licenses)
         shutil.rmtree(draft / "scratch")
         shutil.rmtree(base / key, ignore_errors=True)
         draft.rename(base / key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
@@ -13,12 +13,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from catalogs.candidates.build import id_hashes
+from catalogs.candidates.build import ANY, id_hashes, license_hours, licensed_sql
 from catalogs.candidates.table import Table
 from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.reader import Corpus
 from catalogs.query.views import QueryError, query
+from catalogs.vocabulary.licenses import NOT_STATED, allowed, canonical
 from trainer.config import TrainError
 from trainer.data.candidate_table import candidate_table
 
@@ -53,15 +55,17 @@ class Corpora:
     """One or more corpora. A segment that several of them hold is taken from the first in which it is kept. Raises CorpusError for
     a folder that is not a corpus."""
 
-    def __init__(self, paths: Iterable[str | Path], spare: Path | None = None) -> None:
-        """spare: a folder for the candidate table of corpora that cannot be written to (default: a temporary one)."""
+    def __init__(self, paths: Iterable[str | Path], spare: Path | None = None, licenses: Sequence[str] = ANY) -> None:
+        """spare: a folder for the candidate table of corpora that cannot be written to (default: a temporary one). licenses: those
+        of the segments that count as kept here (`catalogs.vocabulary.licenses.allowed`)."""
+        self.licenses = licenses
         self.parts = [Corpus(path) for path in paths]
         self._spare = spare
 
     @cached_property
     def table(self) -> Table:
         """The candidate table of all of them; built if there is none."""
-        return candidate_table(self.parts, self._spare or self._temporary)
+        return candidate_table(self.parts, self._spare or self._temporary, self.licenses)
 
     @cached_property
     def _temporary(self) -> Path:
@@ -75,12 +79,17 @@ class Corpora:
         return ", ".join(str(part.path) for part in self.parts)
 
     def kept(self) -> dict[str, dict[str, Any]]:
-        """Return segment_id, language, text, duration_s of every kept segment that has audio, by id."""
+        """Return segment_id, language, text, duration_s of every kept segment that has audio and an allowed license, by
+        id."""
         found: dict[str, dict[str, Any]] = {}
         for part in reversed(self.parts):
             table = part.kept()
             has_audio = table.column("row").is_valid()
-            found |= {row["segment_id"]: row for row in table.filter(has_audio).select(_USED).to_pylist()}
+            names = pc.unique(table.column("license")).to_pylist()
+            taken = pa.array([name for name in names if allowed(name, self.licenses)], pa.string())
+            licensed = pc.is_in(table.column("license"), taken)
+            usable = table.filter(pc.and_(has_audio, licensed))
+            found |= {row["segment_id"]: row for row in usable.select(_USED).to_pylist()}
         return found
 
     def chosen(self, where: str, name: str) -> set[str]:
@@ -90,7 +99,9 @@ class Corpora:
         for part in self.parts:
             try:
                 rows = query(
-                    part.path, f"select segment_id from segments where kept and row is not null and ({where})"
+                    part.path,
+                    f"select segment_id from segments where kept and row is not null "
+                    f"and {licensed_sql(part.path, self.licenses)} and ({where})",
                 )[1]
             except QueryError as error:
                 raise TrainError(f"phase {name}: where: {error}") from None
@@ -145,6 +156,18 @@ class Corpora:
             for row in part.table("references").select(["segment_id", "reference_id"]).to_pylist()
         ]
         return list(dict.fromkeys(pairs))
+
+    def license_hours(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the hours of kept segments with audio by SPDX identifier, `NOASSERTION` without one: those that are taken, and
+        those that `licenses` leaves out. A segment that several corpora hold counts in each."""
+        taken: dict[str, float] = {}
+        left: dict[str, float] = {}
+        for part in self.parts:
+            for name, hours in license_hours(part.path).items():
+                spdx = canonical(name) if name and name.strip() else NOT_STATED
+                found = taken if allowed(name, self.licenses) else left
+                found[spdx] = found.get(spdx, 0.0) + hours
+        return dict(sorted(taken.items())), dict(sorted(left.items()))
 
     def missing_shards(self, codes: Iterable[int]) -> list[tuple[Path, str]]:
         """Return (corpus, shard) of those shards of the table that are missing or empty."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import torch
 
 from catalogs.corpus.damage import repair_command
 from catalogs.settings import read_yaml
+from catalogs.vocabulary.licenses import NOT_STATED
 from trainer.checkpoint.restore import Saved, latest, refuse_other_data, saved_state, step_paths
 from trainer.codec.files import read_codec
 from trainer.config import TrainConfig, TrainError
@@ -71,7 +72,8 @@ def read_data(config: TrainConfig, spare: Path | None = None) -> Data:
 
     spare: the folder for the candidate table if no corpus folder can be written to (default: a temporary folder).
     """
-    corpora = Corpora(config.corpora, spare)
+    corpora = Corpora(config.corpora, spare, config.data.licenses)
+    _check_licenses(corpora)
     found = {
         name: find_candidates(corpora, phase.where, phase.max_seconds, name, phase.languages)
         for name, phase in config.phases.items()
@@ -80,6 +82,22 @@ def read_data(config: TrainConfig, spare: Path | None = None) -> Data:
     mixtures = {name: Mixture(candidates[name], phase, name, config.seed) for name, phase in config.phases.items()}
     _check_shards(corpora, {code for view in found.values() for code in view.places().tolist()})
     return Data(corpora, candidates, held, data_key(config.seed, config.phases, candidates), mixtures)
+
+
+def _check_licenses(corpora: Corpora) -> None:
+    """Raise TrainError if the allowed licenses leave out everything."""
+    taken, left = corpora.license_hours()
+    if left and not taken:
+        raise TrainError(
+            f"{corpora.title}: no kept segment has a license that data.licenses allows ({', '.join(corpora.licenses)}); there are"
+            f" {license_words(left)}"
+        )
+
+
+def license_words(hours: Mapping[str, float]) -> str:
+    """Return hours by license in words."""
+    named = {name if name != NOT_STATED else "no license": amount for name, amount in hours.items()}
+    return ", ".join(f"{name} {amount:.3f} h" for name, amount in named.items())
 
 
 def check_output(config: TrainConfig, key: str) -> Saved | None:

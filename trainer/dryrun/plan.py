@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from catalogs.corpus.latents import stored_codecs
+from catalogs.vocabulary.licenses import summary
 from trainer.codec.files import read_codec
 from trainer.config import Phase, TrainConfig, TrainError
 from trainer.data.latent_cache import Latents
@@ -22,6 +23,7 @@ from trainer.dryrun.checks import (
     check_output,
     disk_needed,
     free_bytes,
+    license_words,
     look_at_model,
     read_data,
 )
@@ -100,6 +102,10 @@ class TrainPlan:
     disk_bytes: float
     disk_free: float
     notes: list[str] = field(default_factory=list)
+    licenses: dict[str, float] = field(default_factory=dict)
+    """Hours of the corpora that may be trained on, by license; `NOASSERTION` is none."""
+    left_out: dict[str, float] = field(default_factory=dict)
+    """Hours that `data.licenses` leaves out, by license."""
     problem: str | None = None
     """Why the run cannot start in spite of this plan, in one line; None if it can."""
 
@@ -118,6 +124,10 @@ class TrainPlan:
         )
         for phase in self.phases:
             found += _phase_lines(phase)
+        if self.licenses:
+            found.append("; ".join([f"licenses: {license_words(self.licenses)}", *summary(self.licenses)]))
+        if self.left_out:
+            found.append(f"left out by data.licenses: {license_words(self.left_out)}")
         memory = self.memory
         parts = [
             f"{words} {value / 1e9:.2f}"
@@ -191,6 +201,7 @@ def plan(config: TrainConfig) -> TrainPlan:
             *_latent_notes(facts, data),
             *_notes(facts, phases, data),
         ],
+        *data.corpora.license_hours(),
         problem,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +37,19 @@ def prepare(
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting, e.g. transcribe.beam_size=1.")] = None,
     executor: Annotated[str | None, typer.Option(help="ray (default) or inline: all in this process.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join.")] = None,
+    rights: Annotated[
+        Path | None,
+        typer.Option("--rights", help="YAML with license, consent ... by path: docs/licenses.md."),
+    ] = None,
+    require_license: Annotated[
+        bool, typer.Option("--require-license", help="Refuse recordings for which no license is stated.")
+    ] = False,
+    license_allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Refuse recordings with another license: CC-BY-4.0, a glob, or commercial; may be repeated.",
+        ),
+    ] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Process everything that is given again.")] = False,
     share: Annotated[
         str | None,
@@ -64,6 +78,7 @@ def prepare(
     """
     from catalogs.corpus.locks import Share
     from pipeline.config import load_config
+    from pipeline.inputs.rights import load_rules
     from pipeline.prepare import prepare as run
 
     part = Share.parse(share) if share else None
@@ -72,6 +87,10 @@ def prepare(
         overrides.append(f"engine.executor={executor}")
     if address:
         overrides.append(f"engine.address={address}")
+    if rights:
+        overrides.append(f"sources.rights={json.dumps([rule.as_written() for rule in load_rules(rights)])}")
+    if license_allow or require_license:
+        overrides.append(f"sources.licenses={json.dumps(license_allow or ['stated'])}")
     settings = load_config(config, overrides)
     terminal = Terminal(as_json)
     if dry_run:
