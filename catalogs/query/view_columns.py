@@ -14,6 +14,7 @@ from catalogs.corpus.columns import (
     UNITS,
     Column,
 )
+from catalogs.query.question_columns import QUESTION_COLUMNS, QUESTION_WORDS
 
 #: Contents of each view of the catalog.
 VIEW_WORDS: dict[str, str] = {
@@ -76,6 +77,7 @@ MACRO_WORDS: dict[str, str] = {
     "caption_variety": "Length and variety of the captions, in words, or in characters in scripts without spaces. Length,"
     " distinct-2 and openings are of about 4,000 clips at most, because distinct-2 falls with their number.",
     "spending": "What annotators cost, by the model that answered.",
+    **QUESTION_WORDS,
 }
 
 #: The columns of each table macro.
@@ -162,4 +164,5 @@ MACRO_COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("captions", None, "Captions that can be used"),
         Column("usd_per_1000_captions", None, "Price per thousand of these", "US dollars"),
     ),
+    **QUESTION_COLUMNS,
 }
