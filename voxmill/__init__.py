@@ -1,6 +1,6 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`describe`, `prepare`, `retry` and `verify_corpus` are the functions behind the commands of these names.
+`describe`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are the functions behind the commands of these names.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from voxcpm.lazy import exported
 if TYPE_CHECKING:
     from annotators.describe import describe
     from annotators.verification.verify import verify_corpus
+    from catalogs.inspection.show import show
+    from catalogs.inspection.status import status
+    from catalogs.query.views import query
     from pipeline.config import load_config
     from pipeline.prepare import prepare
     from pipeline.retry import retry
@@ -22,11 +25,14 @@ _HOMES = {
     "describe": "annotators.describe",
     "load_config": "pipeline.config",
     "prepare": "pipeline.prepare",
+    "query": "catalogs.query.views",
     "retry": "pipeline.retry",
+    "show": "catalogs.inspection.show",
+    "status": "catalogs.inspection.status",
     "verify_corpus": "annotators.verification.verify",
 }
 
-__all__ = ["describe", "load_config", "prepare", "retry", "verify_corpus"]
+__all__ = ["describe", "load_config", "prepare", "query", "retry", "show", "status", "verify_corpus"]
 
 
 __getattr__ = exported(__name__, _HOMES)

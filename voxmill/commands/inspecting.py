@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from voxmill.commands.corpus import CorpusArgument
-from voxmill.terminal import JsonOption, Terminal
+from voxmill.terminal import JsonOption, Terminal, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +29,7 @@ TABLE_ROWS = 1000
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (query,):
+    for command in (query, status, show):
         app.command()(command)
 
 
@@ -80,6 +83,92 @@ def query(
             with open_atomically(out) as file:
                 rows = write_rows(schema, batches, form, file)
             Terminal(as_json=True).say(f"{out}: {rows} rows")
+
+
+def status(corpus: CorpusArgument, as_json: JsonOption = False) -> None:
+    """Say how a corpus stands: hours found and kept, runs at work, thresholds, descriptions, and the next step.
+
+    Example:  voxmill status corpus
+    """
+    from catalogs.inspection.status import status as look
+
+    terminal, found = Terminal(as_json), look(corpus)
+    share = f" ({found.hours_kept / found.hours_found:.0%})" if found.hours_found else ""
+    terminal.say(f"{found.corpus}: {found.hours_found:,.2f} h found, {found.hours_kept:,.2f} h kept{share}")
+    terminal.say(f"{found.kept:,} of {found.segments:,} segments kept, from {found.recordings:,} recordings")
+    terminal.say(f"{found.sessions:,} sessions done, {found.units:,} commits; {found.quarantined:,} quarantined")
+    shares = f" (shares {', '.join(found.shares_at_work)})" if found.shares_at_work else ""
+    terminal.say(f"a run is at work{shares}" if found.at_work else "no run is at work")
+    if found.last_run:
+        terminal.say(f"last run: {found.last_run['at']}, {found.last_run['sessions']} sessions")
+    elif found.last_commit:
+        terminal.say(f"last commit: {found.last_commit}")
+    for row in found.thresholds:
+        terminal.say(f"threshold {row['threshold']} is {row['now']} (default {row['default']})")
+    for one in found.passes:
+        covered = f", {one['share']:.0%} of the kept" if one["share"] is not None else ""
+        terminal.say(f"{one['annotator']}: {one['described']:,} described{covered}; {one['verified']:,} verified")
+    terminal.say(f"next ({found.why}): {found.next_step}")
+    terminal.result(asdict(found))
+
+
+def show(
+    corpus: CorpusArgument,
+    segment: Annotated[str, typer.Argument(metavar="SEGMENT", help="Id of a segment, or the start of one.")],
+    play: Annotated[bool, typer.Option("--play", help="Play it, if this machine has a player.")] = False,
+    audio: Annotated[Path | None, typer.Option("--audio", help="FLAC file to write the clip to.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show everything known about a clip: scores, words, descriptions, references, neighbors, why it was dropped.
+
+    Example:  voxmill show corpus 0a1b2c --play
+    """
+    from catalogs.corpus.columns import PLACE, SEGMENT
+    from catalogs.files import write_atomically
+    from catalogs.inspection.show import clip, play_line
+    from catalogs.inspection.show import show as look
+
+    if audio is not None and audio.suffix != ".flac":
+        raise ValueError(f"--audio {audio}: the clip is FLAC, so that the name must end in .flac")
+    terminal, found = Terminal(as_json), look(corpus, segment)
+    row = found.segment
+    terminal.title(f"{row['segment_id']}: {'kept' if row['kept'] else 'not kept'}")
+    for line in found.why:
+        terminal.say(f"  {line}")
+    units = {column.name: column.unit for column in (*SEGMENT, *PLACE)}
+    for name, value in row.items():
+        if value not in (None, [], {}):
+            terminal.say(f"  {name:<18} {shown(value)} {units.get(name, '')}".rstrip())
+    parts = {name: part for name, part in asdict(found).items() if name not in ("segment", "why", "recording") and part}
+    for name, rows in parts.items():
+        terminal.title(name.replace("_", " "))
+        for one in rows:
+            terminal.say(
+                "  " + "; ".join(f"{key} {shown(value)}" for key, value in one.items() if value not in (None, [], {}))
+            )
+    if audio is not None:
+        write_atomically(audio, clip(corpus, row))
+        terminal.say(f"{audio}: written")
+    elif play:
+        _play(terminal, clip(corpus, row), play_line(corpus, row["segment_id"]))
+    elif row["shard"] is not None:
+        terminal.say(f"listen: {play_line(corpus, row['segment_id']).replace('--audio clip.flac', '--play')}")
+    terminal.result(asdict(found))
+
+
+def _play(terminal: Terminal, flac: bytes, otherwise: str) -> None:
+    """Play a clip, or say how to get it if there is no player."""
+    from catalogs.inspection.show import as_wav, play_command
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "clip.flac"
+        command = play_command(file)
+        if command is None:
+            terminal.say(f"no player here (ffplay, play, afplay, aplay); write the clip: {otherwise}")
+            return
+        file.write_bytes(as_wav(flac) if command[0] == "aplay" else flac)
+        if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
+            terminal.say(f"{command[0]} cannot play here; write the clip: {otherwise}")
 
 
 def _one_format(asked: dict[Format, bool], as_table: bool, out: Path | None) -> Format | None:
