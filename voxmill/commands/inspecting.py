@@ -157,7 +157,7 @@ def show(
 
 
 def _play(terminal: Terminal, flac: bytes, otherwise: str) -> None:
-    """Play a clip, or say how to get it if there is no player."""
+    """Play a clip, or say how to get it on a machine without a player."""
     from catalogs.inspection.show import as_wav, play_command
 
     with tempfile.TemporaryDirectory() as folder:
