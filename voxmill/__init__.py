@@ -1,7 +1,7 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `describe`, `export`, `import_corpus`, `prepare`, `retry` and `verify_corpus` are the functions behind the commands of
-these names.
+`browse`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are the functions
+behind the commands of these names.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from catalogs.browse.server import browse
     from catalogs.exchange.export import export
     from catalogs.exchange.importing import import_corpus
+    from catalogs.inspection.show import show
+    from catalogs.inspection.status import status
+    from catalogs.query.views import query
     from pipeline.config import load_config
     from pipeline.prepare import prepare
     from pipeline.retry import retry
@@ -29,11 +32,26 @@ _HOMES = {
     "import_corpus": "catalogs.exchange.importing",
     "load_config": "pipeline.config",
     "prepare": "pipeline.prepare",
+    "query": "catalogs.query.views",
     "retry": "pipeline.retry",
+    "show": "catalogs.inspection.show",
+    "status": "catalogs.inspection.status",
     "verify_corpus": "annotators.verification.verify",
 }
 
-__all__ = ["browse", "describe", "export", "import_corpus", "load_config", "prepare", "retry", "verify_corpus"]
+__all__ = [
+    "browse",
+    "describe",
+    "export",
+    "import_corpus",
+    "load_config",
+    "prepare",
+    "query",
+    "retry",
+    "show",
+    "status",
+    "verify_corpus",
+]
 
 
 __getattr__ = exported(__name__, _HOMES)

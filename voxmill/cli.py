@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from voxmill.commands import corpus, describe, exchange, model, project, train
+from voxmill.commands import corpus, describe, exchange, inspecting, model, project, train
 
 app = typer.Typer(
     name="voxmill",
@@ -42,6 +42,7 @@ def _options(
 
 project.register(app)
 corpus.register(app)
+inspecting.register(app)
 describe.register(app)
 exchange.register(app)
 train.register(app)

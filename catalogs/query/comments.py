@@ -17,6 +17,9 @@ def comments_sql() -> str:
     for view, columns in VIEW_COLUMNS.items():
         lines += [f'COMMENT ON COLUMN {view}."{column.name}" IS {_quote(column.words)};' for column in columns]
     lines += [f"COMMENT ON MACRO TABLE {macro} IS {_quote(words)};" for macro, words in MACRO_WORDS.items()]
+    lines.append(
+        "COMMENT ON MACRO corpus_folder IS 'The folder of this catalog, with a slash at its end; see docs/corpus.md to set it.';"
+    )
     return "\n".join(lines)
 
 

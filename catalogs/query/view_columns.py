@@ -16,6 +16,7 @@ from catalogs.corpus.columns import (
     UNITS,
     Column,
 )
+from catalogs.query.question_columns import QUESTION_COLUMNS, QUESTION_WORDS
 
 #: Contents of each view of the catalog.
 VIEW_WORDS: dict[str, str] = {
@@ -93,6 +94,7 @@ MACRO_WORDS: dict[str, str] = {
     " 50,000 clips, a fixed part counts. Length, distinct-2 and openings are of about 2,000 clips at most, because distinct-2"
     " falls with their number.",
     "spending": "What annotators cost, by the model that answered.",
+    **QUESTION_WORDS,
 }
 
 #: The columns of each table macro.
@@ -190,4 +192,5 @@ MACRO_COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("captions", None, "Captions that can be used"),
         Column("usd_per_1000_captions", None, "Price per thousand of these", "US dollars"),
     ),
+    **QUESTION_COLUMNS,
 }

@@ -15,6 +15,7 @@ from catalogs.corpus.schema import CHECKS, DESCRIPTIONS
 from catalogs.query.view_columns import MACRO_COLUMNS, MACRO_WORDS
 from catalogs.query.views import QueryError, connect, query
 
+ABOUT_SEGMENTS = {"hours", "losses", "balance", "worst", "similar_voices", "what_if"}
 FIXTURE = Path(__file__).resolve().parent.parent / "fixtures" / "made_by_fae81e6" / "corpus"
 
 
@@ -144,7 +145,7 @@ def test_without_descriptions_macros_have_no_rows(tmp_path: Path, segments: int 
     if segments:
         commit_unit(tmp_path / "c", make_unit("a", segments))
     with connect(tmp_path / "c") as connection:
-        for name in ("checks", *(f"{macro}()" for macro in MACRO_COLUMNS)):
+        for name in ("checks", *(f"{macro}()" for macro in MACRO_COLUMNS.keys() - ABOUT_SEGMENTS)):
             assert connection.execute(f"SELECT * FROM {name}").fetchall() == []
 
 

@@ -1,1 +1,1 @@
-"""The commands by subject: project (doctor, models, demo), corpus, describe, train, model."""
+"""The commands by subject: project (doctor, models, demo), corpus, inspecting, describe, train, model."""

@@ -1,4 +1,4 @@
-"""Commands that make, inspect and check a corpus: prepare, retry, catalog, query, report, browse, fsck."""
+"""Commands that make, mark and check a corpus: prepare, retry, catalog, report, browse, fsck."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CorpusArgument = Annotated[Path, typer.Argument(help="A corpus folder.", metavar
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (prepare, retry, catalog, query, report, browse, fsck):
+    for command in (prepare, retry, catalog, report, browse, fsck):
         app.command()(command)
 
 
@@ -211,39 +211,6 @@ def _differing(corpus: Path, present: Thresholds) -> list[dict[str, object]]:
         | {"kept at the default": count}
         for (name, old, new), count in zip(differ, counts, strict=True)
     ]
-
-
-def query(
-    corpus: CorpusArgument,
-    sql: Annotated[
-        str, typer.Argument(metavar="SQL", help="One SQL statement over the views, e.g. segments, recordings, funnel.")
-    ],
-    as_json: JsonOption = False,
-) -> None:
-    """Query the catalog with SQL.
-
-    Example:  voxmill query corpus "select language, count(*), sum(duration_s) from segments where kept group by 1"
-    """
-    from catalogs.query.views import query as ask
-
-    terminal = Terminal(as_json)
-    columns, rows = ask(corpus, sql)
-    if not as_json:
-        terminal.rows(columns, rows)
-    names = _unique(columns)
-    terminal.result([dict(zip(names, row, strict=True)) for row in rows])
-
-
-def _unique(columns: list[str]) -> list[str]:
-    """Return column names for JSON: a repeated name gets a number, because a JSON object holds each name once."""
-    names: list[str] = []
-    for column in columns:
-        name, number = column, 1
-        while name in names:
-            number += 1
-            name = f"{column}_{number}"
-        names.append(name)
-    return names
 
 
 def report(
