@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from catalogs.compaction.column_types import column_types
 from catalogs.compaction.generation import Block, CompactFile, Generation
 from catalogs.compaction.judged import Judge
-from catalogs.corpus.duckdb_types import column_types
 from catalogs.corpus.schema import SCHEMAS
 from catalogs.files import file_sha256, fsync_path
 

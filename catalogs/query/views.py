@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from catalogs.compaction.column_types import column_types
 from catalogs.compaction.compact import NOT_WRITABLE, compact
 from catalogs.compaction.generation import Generation
 from catalogs.compaction.units import RECORDS
 from catalogs.corpus.attempts import cause_sql
 from catalogs.corpus.columns import RIGHTS
 from catalogs.corpus.commit import corpus_info
-from catalogs.corpus.duckdb_types import column_types
 from catalogs.corpus.duplicates import duplicates_path
 from catalogs.corpus.history import replaced_sources
 from catalogs.corpus.ids import short_hash

@@ -6,8 +6,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from catalogs.compaction.column_types import column_types, duckdb_type
 from catalogs.compaction.units import RECORDS
-from catalogs.corpus.duckdb_types import column_types, duckdb_type
 from catalogs.corpus.schema import SCHEMAS
 
 
