@@ -30,7 +30,7 @@ NO_VALUE = 255
 _LANGUAGES = 12
 
 _UNITS = {column.name: column.unit for column in SEGMENT}
-_LABELS = {column.name: column.histogram or column.words for column in SEGMENT}
+_LABELS = {column.name: column.histogram or column.meaning for column in SEGMENT}
 
 
 @dataclass(frozen=True)
