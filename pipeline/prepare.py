@@ -16,7 +16,6 @@ from pathlib import Path
 from annotators.runner import describe_corpus
 from catalogs.compaction.records import history_of
 from catalogs.corpus.commit import bind_fingerprint, create_corpus, sweep_tmp, write_in_corpus
-from catalogs.corpus.fresh import Fresh
 from catalogs.corpus.history import History
 from catalogs.corpus.locks import Share, last_share, one_at_a_time, only_run, own_scratch
 from catalogs.corpus.thresholds import apply_saved, saved_wins
@@ -32,6 +31,7 @@ from pipeline.records import Session
 from pipeline.runs.commits import Commits
 from pipeline.runs.errors import PrepareError, no_cluster, stopping_in_one_line
 from pipeline.runs.fingerprint import settle
+from pipeline.runs.fresh import Fresh
 from pipeline.runs.journal import (
     end_redo,
     failing_versions,
