@@ -23,6 +23,8 @@ PLACES = {
         "trainer/ray_launcher.py",
     ),
     "duckdb": ("catalogs/",),
+    "starlette": ("catalogs/browse/",),
+    "uvicorn": ("catalogs/browse/",),
     "google": ("annotators/providers/",),
     "httpx": ("annotators/providers/",),
     "httpx2": ("annotators/providers/",),

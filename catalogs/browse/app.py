@@ -27,6 +27,7 @@ _FILES = {
     "browse.css": "text/css",
     "browse.js": "text/javascript",
     "clip.js": "text/javascript",
+    "facets.js": "text/javascript",
     "list.js": "text/javascript",
     "player.js": "text/javascript",
     "server.js": "text/javascript",
@@ -84,7 +85,7 @@ class Pages:
         """A script or a style."""
         name = request.path_params["file"]
         if name not in _FILES:
-            raise RefusedError(404, "no page has this name")
+            raise RefusedError(404, "this page does not exist")
         return Response((_HERE / name).read_bytes(), media_type=_FILES[name])
 
     async def start(self, request: Request) -> Response:
@@ -179,7 +180,7 @@ def answering(handler: Handler) -> Handler:
         except SlowQueryError as error:
             return PlainTextResponse(str(error), 408)
         except KeyError:
-            return PlainTextResponse("no segment has this id, or it has no audio", 404)
+            return PlainTextResponse("this segment does not exist, or it has no audio", 404)
         except (QueryError, ValueError) as error:
             # Unpaired surrogates, which JSON can hold, cannot be sent.
             return PlainTextResponse(str(error).encode("utf-8", "replace").decode(), 400)

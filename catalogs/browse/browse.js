@@ -1,20 +1,21 @@
 // The page: what is asked for, the keys, and marks.
 
 import * as shown from "./clip.js";
+import { Facets } from "./facets.js";
 import { brief, List } from "./list.js";
 import { Player } from "./player.js";
 import { byId, get, make, post, Refusal, say } from "./server.js";
 
-const FACETS = { kept: "kept", human: "people", reason: "reason", language: "language", gender: "gender", emotion: "emotion", text_source: "text", license: "license" };
-const NAMES = { kept: { true: "kept", false: "rejected" }, human: { "": "not decided" }, reason: { "": "none" } };
 const player = new Player();
 const list = new List(open, failed);
 const clips = new Map(); // by segment: { clip, context }, both promises
 const made = []; // marks of this page that can be undone
-const facets = {};
+const facets = new Facets(() => refresh());
 let columns = [];
 let present = null; // { row, clip, context }
 let saving = Promise.resolve();
+let waiting = 0; // marks and undos that the server has not acknowledged
+const mine = new Map(); // by segment: what this page said last
 let editing = null;
 
 function failed(error) {
@@ -25,9 +26,8 @@ function failed(error) {
 // --- what is asked for -------------------------------------------------------------------------------------------------
 
 function asked() {
-  const chosen = Object.fromEntries(Object.entries(facets).filter(([, values]) => values.length));
   return {
-    search: byId("search").value, where: byId("where").value, facets: chosen, sort: byId("sort").value,
+    search: byId("search").value, where: byId("where").value, facets: facets.chosen, sort: byId("sort").value,
     descending: byId("direction").getAttribute("aria-pressed") === "true",
   };
 }
@@ -42,43 +42,12 @@ async function refresh() {
     await list.show(question);
     if (own !== newest) return;
     const counts = await post("api/facets", question);
-    if (own === newest) showFacets(counts);
+    if (own === newest) facets.show(counts);
   } catch (error) {
     if (own !== newest || error.name === "AbortError") return;
     byId("where").parentElement.classList.toggle("wrong", Boolean(question.where));
     failed(error);
   }
-}
-
-function showFacets(counts) {
-  const hours = counts.seconds / 3600;
-  byId("totals").replaceChildren(make("b", "", counts.segments.toLocaleString("en")), ` segments · ${hours < 10 ? hours.toFixed(2) : Math.round(hours).toLocaleString("en")} h`);
-  const opened = document.querySelector(".facet[open]")?.dataset.name;
-  byId("facets").replaceChildren(...Object.entries(FACETS).map(([name, title]) => facet(name, title, counts.facets[name], name === opened)));
-}
-
-function facet(name, title, counts, isOpen) {
-  const chosen = facets[name] ?? [];
-  const names = (value) => NAMES[name]?.[value] ?? (value === "" ? "none" : value.replaceAll("_", " "));
-  const box = make("details", chosen.length ? "facet on" : "facet");
-  box.dataset.name = name;
-  box.open = isOpen;
-  box.append(make("summary", "", chosen.length ? `${title}: ${chosen.map(names).join(", ")}` : title));
-  const values = make("div", "values");
-  const missing = chosen.filter((value) => !counts.some(([one]) => one === value)).map((value) => [value, 0]);
-  for (const [value, count] of [...counts, ...missing]) {
-    const tick = make("input");
-    tick.type = "checkbox";
-    tick.checked = chosen.includes(value);
-    tick.addEventListener("change", () => {
-      facets[name] = tick.checked ? [...chosen, value] : chosen.filter((one) => one !== value);
-      refresh();
-    });
-    values.append(make("label", "", tick, names(value), make("span", "n", count.toLocaleString("en"))));
-  }
-  box.append(values);
-  box.addEventListener("toggle", () => box.open && document.querySelectorAll(".facet[open]").forEach((one) => (one.open = one === box)));
-  return box;
 }
 
 // --- one segment -------------------------------------------------------------------------------------------------------
@@ -140,59 +109,68 @@ async function reopen(segment) {
   clips.delete(segment);
   if (present?.row.segment_id !== segment) return;
   const own = present;
-  own.clip = await fetched(segment).clip;
-  if (present !== own) return;
+  const loading = fetched(segment);
+  const clip = await loading.clip;
+  if (present !== own || clips.get(segment) !== loading) return; // Somebody asked again meanwhile.
+  own.clip = clip;
   own.row = { ...own.row, kept: own.clip.scores.kept, reasons: own.clip.scores.reasons, human: own.clip.scores.human };
   show();
 }
 
 // --- marks -------------------------------------------------------------------------------------------------------------
 
+function saves(act) {
+  waiting += 1;
+  saving = saving.then(act).catch(failed).finally(() => (waiting -= 1));
+}
+
 // Marks are sent one after the other, so that their order is that of the keys; a key counts also if its clip is still on the way.
 // What the person said before stays in the mark.
 function mark(changes, advances = true) {
   const own = present;
   if (!own) return;
-  const { segment_id: segment, mine } = own.row;
+  const { segment_id: segment, mine: before } = own.row;
   if (changes.verdict) list.changed(segment, { mine: changes.verdict });
-  saving = saving.then(async () => {
+  saves(async () => {
     try {
-      const before = (await fetched(segment).clip).mine ?? {};
+      const before = mine.get(segment) ?? (await fetched(segment).clip).mine ?? {};
       const said = { verdict: before.verdict ?? null, text: before.text ?? null, words: before.words ?? null, note: before.note ?? null, ...changes };
       const answer = await post(`api/clip/${segment}/mark`, said);
       made.push(answer.mark_id);
+      mine.set(segment, said);
       byId("made").textContent = answer.made;
       const isKept = said.verdict && { kept: said.verdict === "keep", reasons: said.verdict === "drop" ? ["human"] : [] };
       list.changed(segment, { mine: said.verdict, ...isKept, ...(said.text !== null && { text: said.text }) });
     } catch (error) {
       failed(error);
-      list.changed(segment, { mine: mine ?? null });
+      list.changed(segment, { mine: before ?? null });
     }
-    await reopen(segment);
-  }).catch(failed);
+    reopen(segment).catch(failed); // The next mark does not wait for it.
+  });
   if (advances && byId("advance").checked) list.move(1);
 }
 
 function undo() {
-  saving = saving.then(async () => {
-    const last = made.pop();
-    if (!last) return say("nothing to undo on this page");
+  saves(async () => {
+    if (!made.length) return say("nothing to undo on this page");
+    let answer;
     try {
-      const answer = await post("api/undo", { mark_id: last });
-      byId("made").textContent = answer.made;
-      clips.delete(answer.segment_id);
-      const { clip } = fetched(answer.segment_id);
-      const { scores } = await clip;
-      list.changed(answer.segment_id, { mine: answer.verdict, kept: scores.kept, reasons: scores.reasons, text: scores.text });
-      const at = list.rows.findIndex((row) => row.segment_id === answer.segment_id);
-      if (present?.row.segment_id !== answer.segment_id && at >= 0) await list.open(at, false);
-      else await reopen(answer.segment_id);
-      say("undone");
+      answer = await post("api/undo", { mark_id: made.at(-1) });
     } catch (error) {
-      made.push(last);
+      if (error.status === 400) made.pop(); // Another page took it back before.
       throw error;
     }
-  }).catch(failed);
+    made.pop();
+    byId("made").textContent = answer.made;
+    clips.delete(answer.segment_id);
+    mine.delete(answer.segment_id);
+    const { scores } = await fetched(answer.segment_id).clip;
+    list.changed(answer.segment_id, { mine: answer.verdict, kept: scores.kept, reasons: scores.reasons, text: scores.text });
+    const at = list.rows.findIndex((row) => row.segment_id === answer.segment_id);
+    if (present?.row.segment_id !== answer.segment_id && at >= 0) await list.open(at, false);
+    else await reopen(answer.segment_id);
+    say("undone");
+  });
 }
 
 const EDITORS = {
@@ -317,15 +295,12 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       save();
-    } else if (event.key === "Escape") {
-      closeEditor();
-      event.preventDefault();
-    }
+    } else if (event.key === "Escape") closeEditor();
     return;
   }
   if (document.querySelector("dialog[open]")) return;
   if (event.key === "Escape") {
-    document.querySelectorAll(".facet[open]").forEach((one) => (one.open = false));
+    facets.close();
     document.activeElement.blur();
     return;
   }
@@ -356,6 +331,8 @@ const later = (act, ms) => {
 };
 
 function connect() {
+  // Whoever closes the page while marks are on their way is asked first.
+  window.addEventListener("beforeunload", (event) => waiting && event.preventDefault());
   byId("search").addEventListener("input", later(refresh, 200));
   for (const id of ["where", "sort"]) byId(id).addEventListener("change", refresh);
   byId("sort").addEventListener("change", () => byId("sort").blur());
@@ -382,7 +359,7 @@ function connect() {
       else visit(line.dataset.segment);
     });
   document.addEventListener("click", (event) => {
-    if (!event.target.closest(".facet")) document.querySelectorAll(".facet[open]").forEach((one) => (one.open = false));
+    if (!event.target.closest(".facet")) facets.close();
   });
 }
 

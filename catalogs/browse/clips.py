@@ -126,8 +126,7 @@ class Clips:
         row = self.row(segment)
         if row["row"] is None:
             ((found),) = self._catalog.rows("SELECT * EXCLUDE (extra) FROM segments WHERE segment_id = ?", [segment])
-            words: list[dict[str, Any]] = []
-            drawn: list[float] = []
+            words, drawn = list[Any](), list[float]()
         else:
             shard = self._corpus.shard(row["shard"])
             with reading(shard.path):

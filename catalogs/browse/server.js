@@ -1,6 +1,11 @@
 // Requests to the server. The token is in a cookie that scripts cannot read.
 
-export class Refusal extends Error {}
+export class Refusal extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status; // of HTTP; 0 if there was no answer
+  }
+}
 
 async function ask(path, options = {}) {
   let answer;
@@ -10,7 +15,7 @@ async function ask(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refusal("the server does not answer: is voxmill browse still running?");
   }
-  if (!answer.ok) throw new Refusal(await answer.text());
+  if (!answer.ok) throw new Refusal(await answer.text(), answer.status);
   return answer;
 }
 
