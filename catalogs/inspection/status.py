@@ -19,6 +19,8 @@ SELECT (SELECT count(*) FROM recordings) AS recordings,
     (SELECT coalesce(sum(duration_s), 0) / 3600 FROM recordings) AS hours_found,
     (SELECT coalesce(sum(sessions), 0) FROM units) AS sessions, (SELECT count(*) FROM units) AS units,
     (SELECT max("at") FROM units) AS last_commit, (SELECT count(*) FROM quarantine) AS quarantined,
+    (SELECT count(DISTINCT segment_id) FROM marks WHERE counts) AS marked,
+    (SELECT count(DISTINCT "by") FROM marks WHERE counts) AS people,
     count(*) AS segments, count(*) FILTER (kept) AS kept, coalesce(sum(duration_s) FILTER (kept), 0) / 3600 AS hours_kept
 FROM segments
 """
@@ -37,6 +39,10 @@ class Status:
     sessions: int
     units: int
     quarantined: int
+    marked: int
+    """Segments that people have marked."""
+    people: int
+    """People whose marks count."""
     last_commit: str | None
     """Time of the last commit, ISO 8601."""
     at_work: bool

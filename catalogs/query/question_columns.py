@@ -114,9 +114,7 @@ QUESTION_COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("annotator", None, "Who wrote the descriptions"),
         Column("clips", None, "Clips that it was asked about"),
         Column("described", None, "Those with a description (status `ok`)"),
-        Column(
-            "share", None, "Their number as a share of the kept segments: above 1 if some of them are not kept any more"
-        ),
+        Column("share", None, "Share of the kept segments that it describes", "0-1"),
         Column("verified", None, "Descriptions that were compared with evidence"),
         Column("checks", None, "Claims in `checks`"),
     ),

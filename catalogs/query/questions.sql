@@ -103,7 +103,7 @@ CREATE MACRO what_if(threshold := 'min_dnsmos_ovr', new_limit := 3.0) AS TABLE
 WITH judged AS (
     SELECT *, NOT kept AND NOT fails AND only_reason = $reason AS gained
     FROM (
-        SELECT coalesce(language, 'unknown') AS spoken, duration_s, kept, coalesce($fails, false) AS fails,
+        SELECT coalesce(language, 'unknown') AS spoken, duration_s, kept, coalesce($fails AND human IS DISTINCT FROM 'keep', false) AS fails,
             CASE WHEN len(reasons) = 1 THEN reasons[1] END AS only_reason
         FROM segments
     )
@@ -120,10 +120,11 @@ FROM judged GROUP BY ROLLUP (spoken) HAVING count(*) > 0 ORDER BY grouping(spoke
 CREATE MACRO coverage() AS TABLE
 WITH described AS (
     SELECT annotator, count(*) AS clips, count(*) FILTER (status = 'ok') AS described,
-        count(*) FILTER (verdict IS NOT NULL) AS verified
-    FROM descriptions GROUP BY annotator
+        count(*) FILTER (verdict IS NOT NULL) AS verified, count(kept) FILTER (status = 'ok') AS of_kept
+    FROM (SELECT annotator, segment_id, status, verdict FROM descriptions)
+    LEFT JOIN (SELECT segment_id, kept FROM segments WHERE kept) USING (segment_id) GROUP BY annotator
 ),
 claims AS (SELECT annotator, count(*) AS checks FROM checks GROUP BY annotator)
-SELECT annotator, clips, described, described / nullif((SELECT count(*) FROM segments WHERE kept), 0) AS share, verified,
+SELECT annotator, clips, described, of_kept / nullif((SELECT count(*) FROM segments WHERE kept), 0) AS share, verified,
     coalesce(checks, 0) AS checks
 FROM described LEFT JOIN claims USING (annotator) ORDER BY annotator;

@@ -279,8 +279,9 @@ def asked(
 
 
 def count_kept(root: str | Path, *limits: Thresholds) -> list[int]:
-    """Return how many segments each of the given thresholds would keep, in one scan. No model is called."""
-    counts = ", ".join(f"count(*) FILTER ({limit.kept_sql()})" for limit in limits)
+    """Return how many segments each of the given thresholds would keep, in one scan. What people decided stands."""
+    asked_for_it = "human IS NOT DISTINCT FROM 'keep' AND shard IS NOT NULL"
+    counts = ", ".join(f"count(*) FILTER (({asked_for_it}) OR {limit.kept_sql()})" for limit in limits)
     return list(query(root, f"SELECT {counts} FROM segments")[1][0])
 
 

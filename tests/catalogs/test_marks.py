@@ -22,7 +22,8 @@ from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.marks import MarkFile, Marks, last_marks, mark_files, read_marks
 from catalogs.corpus.reader import Corpus
-from catalogs.query.views import query
+from catalogs.corpus.thresholds import load_thresholds
+from catalogs.query.views import count_kept, query
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORD = {"word": "morning", "start": 0.5, "end": 0.75, "p": None}
@@ -143,6 +144,10 @@ def test_views_and_reader_agree_on_any_marks(root: Path, said: Sequence[tuple[in
     index = {row["segment_id"]: row for row in corpus.index.to_pylist()}
     assert {name: (row["kept"], row["text"], row["text_source"]) for name, row in index.items()} == shown(root)
     assert set(corpus.kept()["segment_id"].to_pylist()) == set(ids_of(root))
+    assert count_kept(root, load_thresholds(root)) == [len(ids_of(root))]
+    ((gained, lost),) = query(root, "select segments_gained, segments_lost from what_if() where language = 'all'")[1]
+    raised = load_thresholds(root).model_copy(update={"min_dnsmos_ovr": 3.0})
+    assert count_kept(root, raised) == [len(ids_of(root)) + gained - lost]
     counting = query(root, "select mark_id from marks where counts order by 1")[1]
     last = last_marks(read_marks(root))
     assert [row[0] for row in counting] == sorted(row["mark_id"] for own in last.values() for row in own.values())

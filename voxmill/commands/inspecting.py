@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from catalogs.words import counted
 from voxmill.commands.corpus import CorpusArgument
 from voxmill.terminal import JsonOption, Terminal, shown
 
@@ -103,6 +104,10 @@ def status(corpus: CorpusArgument, as_json: JsonOption = False) -> None:
         terminal.say(f"last run: {found.last_run['at']}, {found.last_run['sessions']} sessions")
     elif found.last_commit:
         terminal.say(f"last commit: {found.last_commit}")
+    if found.marked:
+        terminal.say(
+            f"{counted(found.marked, 'segment')} marked by {found.people} {'person' if found.people == 1 else 'people'}"
+        )
     for row in found.thresholds:
         terminal.say(f"threshold {row['threshold']} is {row['now']} (default {row['default']})")
     for one in found.passes:
