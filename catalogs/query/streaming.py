@@ -49,7 +49,7 @@ class _Stream:
         self._first: list[pa.RecordBatch] = []
 
     def start(self) -> None:
-        found = asked(self._connection, self._sql, self._parameters)
+        found = asked(self._root, self._connection, self._sql, self._parameters)
         with self._explaining():
             self._reader: pa.RecordBatchReader = found.to_arrow_reader(BATCH_ROWS)
             self.schema: pa.Schema = self._reader.schema

@@ -247,7 +247,7 @@ def _asked(root: str | Path, sql: str) -> pa.Table:
     import duckdb
 
     with connect(root) as connection:
-        found = asked(connection, sql)
+        found = asked(root, connection, sql)
         try:
             return found.to_arrow_table()
         except duckdb.Error as error:
@@ -256,15 +256,18 @@ def _asked(root: str | Path, sql: str) -> pa.Table:
 
 
 def asked(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, str] | None = None
+    root: str | Path, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, str] | None = None
 ) -> duckdb.DuckDBPyRelation:
     """Return one SELECT over the catalog's views, ready to be run. parameters: the texts of its `$name`; DuckDB converts them to
-    what they are compared with. Raises QueryError with a one-line message."""
+    what they are compared with. Raises QueryError with a one-line message, DamagedFileError if a file cannot be read."""
     import duckdb
 
     given = dict(parameters or {})
     try:
         statements = connection.extract_statements(with_comments(sql))
+    except duckdb.Error as error:
+        raise QueryError(explain(connection, error)) from None
+    try:
         readers = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.RELATION)
         if len(statements) != 1 or statements[0].type not in readers:
             raise QueryError("give one SELECT: the catalog is read-only")
@@ -275,6 +278,7 @@ def asked(
             raise QueryError(f"the query has no parameter ${unknown[0]}; it has: {', '.join(sorted(named)) or 'none'}")
         return connection.sql(statements[0].query, params=given or None)
     except duckdb.Error as error:
+        refuse_damage(root, error)
         raise QueryError(explain(connection, error)) from None
 
 
@@ -315,20 +319,17 @@ def explain(connection: duckdb.DuckDBPyConnection, error: Exception) -> str:
     )
     if columns:
         known = connection.execute("SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal").fetchall()
-        proposed = re.search(r"Candidate bindings: *:? *(.+)", text)
-        return _unknown("column", columns.group(1), [name for (name,) in known], proposed[1] if proposed else "")
+        return _unknown("column", columns.group(1), [name for (name,) in known])
     words = " ".join(re.split(r"\n\s*\n?LINE |Candidate (?:functions|macros)", text)[0].split())
     takes = re.search(r"Candidate (?:functions|macros):\s*\n((?:[ \t]+\S.*(?:\n|$))+)", text)
     return f"{words} It takes: {' or '.join(line.strip() for line in takes[1].splitlines()[:3])}" if takes else words
 
 
-def _unknown(kind: str, name: str, known: Iterable[str], proposed: str = "") -> str:
-    """Return a message about an unknown name. proposed: the names that DuckDB thinks of."""
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = nearest(name, known)
     if near:
         return f"unknown {kind} {name}; did you mean {near}?"
     if kind == "table":
         return f"unknown {kind} {name}; there are: {', '.join(known)}"
-    candidates = f"candidates: {proposed.replace(chr(34), '')}; " if proposed else ""
-    return f"unknown {kind} {name}; {candidates}list them with: describe segments (or another view)"
+    return f"unknown {kind} {name}; list them with: describe segments (or another view)"

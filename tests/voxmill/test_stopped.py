@@ -17,7 +17,7 @@ from voxmill import cli
     ("arguments", "function", "line"),
     [
         (["describe", "corpus"], "annotators.describe.describe_corpus", "Stopped. Run the same command to resume."),
-        (["query", "corpus", "select 1"], "catalogs.query.views.query", "Stopped."),
+        (["query", "corpus", "select 1"], "catalogs.query.streaming.streamed", "Stopped."),
     ],
 )
 def test_ctrl_c_is_one_line(
