@@ -74,7 +74,7 @@ said AS (
             ELSE [labels.gender, labels.age] END AS answers
     FROM descriptions JOIN (SELECT segment_id, speaker FROM segments WHERE speaker IS NOT NULL) USING (segment_id)
     JOIN totals USING (annotator)
-    WHERE status = 'ok' AND labels IS NOT NULL AND left(md5(speaker), 8) <= printf('%08x', CAST(floor(least(20000 / total, 1) * 4294967295) AS BIGINT))
+    WHERE status = 'ok' AND labels IS NOT NULL AND left(md5(speaker), 8) <= printf('%08x', CAST(floor(least(10000 / total, 1) * 4294967295) AS BIGINT))
 ),
 -- The order of the ids is arbitrary: they are hashes.
 neighbors AS (
@@ -108,7 +108,7 @@ described AS MATERIALIZED (
     ]) AS listed
     FROM descriptions JOIN counted USING (annotator)
     WHERE status = 'ok' AND verdict IS DISTINCT FROM 'dropped'
-        AND left(md5(segment_id), 8) <= printf('%08x', CAST(floor(least(50000 / clips, 1) * 4294967295) AS BIGINT))
+        AND left(md5(segment_id), 8) <= printf('%08x', CAST(floor(least(20000 / clips, 1) * 4294967295) AS BIGINT))
 ),
 totals AS (
     SELECT annotator, caption.register AS register, caption.language AS language, count(*) AS captions,
@@ -117,7 +117,7 @@ totals AS (
 ),
 drawn AS (
     SELECT annotator, unnest(listed) AS caption FROM described
-    WHERE left(place, 8) <= printf('%08x', CAST(floor(least(2000 / clips, 1) * 4294967295) AS BIGINT))
+    WHERE left(place, 8) <= printf('%08x', CAST(floor(least(1000 / clips, 1) * 4294967295) AS BIGINT))
 ),
 -- Materialized: the words of a caption are used three times.
 sample AS MATERIALIZED (

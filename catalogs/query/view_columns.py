@@ -89,9 +89,9 @@ MACRO_WORDS: dict[str, str] = {
     "repairs": "What became of claims that were contradicted or not allowed in their caption.",
     "discarded": "Clips without a usable description, and why.",
     "voice_consistency": "How often two clips of one voice are described alike. Each clip is compared with the next of its voice;"
-    " of more than 20,000 clips, a fixed part of the voices counts.",
+    " of more than 10,000 clips, a fixed part of the voices counts.",
     "caption_variety": "Length and variety of the captions, in words, or in characters in scripts without spaces. Of more than"
-    " 50,000 clips, a fixed part counts. Length, distinct-2 and openings are of about 2,000 clips at most, because distinct-2"
+    " 20,000 clips, a fixed part counts. Length, distinct-2 and openings are of about 1,000 clips at most, because distinct-2"
     " falls with their number.",
     "spending": "What annotators cost, by the model that answered.",
     **QUESTION_WORDS,

@@ -28,6 +28,7 @@ STEPS = 200
 NO_VALUE = 255
 """Code of a score to which a rule does not apply."""
 _LANGUAGES = 12
+_BATCH_ROWS = 65_536
 
 _UNITS = {column.name: column.unit for column in SEGMENT}
 _LABELS = {column.name: column.histogram or column.meaning for column in SEGMENT}
@@ -62,12 +63,13 @@ def scores_section(connection: duckdb.DuckDBPyConnection, thresholds: Thresholds
     ).to_arrow_table()
     limits = {rule.setting: limit for rule, limit in thresholds.limits()}
     ranges = dict(_ranges(sample, limits))
+    counts = _counts(connection, ranges)
     charts: list[dict[str, Any]] = []
     levers: list[Lever] = []
     for column, ends in ranges.items():
         own = [_lever(rule, ends, limits.get(rule.setting)) for rule in RULES if rule.column == column]
         drawn = [limit for rule in RULES if rule.column == column and (limit := limits.get(rule.setting)) is not None]
-        data = _histogram(connection, column, ends, drawn)
+        data = _histogram(column, ends, counts[column], drawn)
         charts.append(
             {
                 "label": data.label,
@@ -105,17 +107,30 @@ def _range(low: float, high: float, limits: Sequence[float]) -> tuple[float, flo
     return low - margin, high + margin
 
 
-def _histogram(
-    connection: duckdb.DuckDBPyConnection, column: str, ends: tuple[float, float], drawn: Sequence[float]
-) -> Histogram:
-    """Count kept and rejected segments in bins; the end bins hold all values beyond the axis."""
+def _counts(connection: duckdb.DuckDBPyConnection, ranges: Mapping[str, tuple[float, float]]) -> dict[str, np.ndarray]:
+    """Return `[2, bins] int64` for each column: rejected and kept segments. The end bins hold all values beyond the axis.
+
+    All are counted in one pass by numpy: DuckDB takes 80 ms for each column of a million segments.
+    """
+    counts = {column: np.zeros((2, BINS), np.int64) for column in ranges}
+    numbers = ", ".join(f"CAST(coalesce({column}, 'nan') AS FLOAT) AS {column}" for column in ranges)
+    if not ranges:
+        return counts
+    asked = connection.sql(f"SELECT CAST(kept AS TINYINT) AS kept, {numbers} FROM scanned")
+    for batch in asked.to_arrow_reader(_BATCH_ROWS):
+        kept = np.from_dlpack(batch.column("kept"))
+        for column, (low, high) in ranges.items():
+            values = np.from_dlpack(batch.column(column))
+            is_known = np.isfinite(values)
+            places = (values[is_known].astype(np.float64) - low) * (BINS / (high - low))
+            bins = np.clip(places, 0, BINS - 1).astype(np.int64) + BINS * kept[is_known]
+            counts[column] += np.bincount(bins, minlength=2 * BINS).reshape(2, BINS)
+    return counts
+
+
+def _histogram(column: str, ends: tuple[float, float], counts: np.ndarray, drawn: Sequence[float]) -> Histogram:
     low, high = ends
-    place = f"CAST(greatest(0, least({BINS - 1}, floor(({column} - {low!r}) / {(high - low) / BINS!r}))) AS TINYINT)"
-    counted = connection.execute(
-        f"SELECT kept, {place} AS bin, count(*) FROM scanned WHERE isfinite({column}) GROUP BY ALL"
-    ).fetchall()
-    counts = {(kept, bin_): count for kept, bin_, count in counted}
-    kept, rejected = ([counts.get((side, n), 0) for n in range(BINS)] for side in (True, False))
+    rejected, kept = counts.tolist()
     shown = [limit for limit in drawn if low <= limit <= high]
     return Histogram(_LABELS[column], _UNITS[column], low, high, kept, rejected, shown)
 
