@@ -21,6 +21,7 @@ from catalogs.corpus.locks import Share, last_share, one_at_a_time, only_run, ow
 from catalogs.corpus.thresholds import apply_saved, saved_wins
 from catalogs.query.views import build_catalog
 from catalogs.settings import dump_settings
+from catalogs.urls import redacted
 from catalogs.weights.registry import weights as weights_of
 from pipeline.config import PrepareConfig, load_config
 from pipeline.duplicates.mark import mark_duplicates
@@ -52,7 +53,6 @@ from pipeline.runs.summary import (
 from pipeline.runs.weights import check_weights
 from pipeline.runs.work import Work
 from pipeline.runtime.failures import Breaker
-from pipeline.runtime.paths import redacted
 from pipeline.stages import stage_class
 
 log = logging.getLogger(__name__)

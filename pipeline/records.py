@@ -14,7 +14,8 @@ import numpy as np
 
 from catalogs.corpus.attempts import Cause
 from catalogs.corpus.columns import Measures
-from pipeline.runtime.paths import public, redacted
+from catalogs.urls import public, redacted
+from catalogs.vocabulary.rights import NO_RIGHTS, Rights
 
 WINDOW_S = 600.0
 PCM_RATE = 16_000
@@ -27,38 +28,6 @@ class TimedText:
     start_s: float
     end_s: float
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rights:
-    """What is stated of the rights to a recording (`catalogs.corpus.columns.RIGHTS`); None or empty: nothing is stated."""
-
-    license: str | None = None
-    license_source: str | None = None
-    attribution: str | None = None
-    source_url: str | None = None
-    consent: str | None = None
-    purposes: tuple[str, ...] = ()
-    owner_speaker: str | None = None
-
-    def over(self, other: Rights) -> Rights:
-        """Return the same, with what is not stated here taken from `other`. A license and who states it stay together."""
-        if other == NO_RIGHTS or self == NO_RIGHTS:
-            return self if other == NO_RIGHTS else other
-        licensed = self if self.license else other
-        return Rights(
-            licensed.license,
-            licensed.license_source,
-            self.attribution or other.attribution,
-            self.source_url or other.source_url,
-            self.consent or other.consent,
-            self.purposes or other.purposes,
-            self.owner_speaker or other.owner_speaker,
-        )
-
-
-NO_RIGHTS = Rights()
-"""Nothing is stated."""
 
 
 @dataclass(frozen=True)

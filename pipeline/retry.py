@@ -15,6 +15,7 @@ from catalogs.corpus.history import History, note_replaced, refused_files, repla
 from catalogs.corpus.locks import only_run
 from catalogs.query.views import build_catalog
 from catalogs.settings import read_yaml
+from catalogs.urls import public
 from catalogs.words import counted
 from pipeline.config import PrepareConfig, load_config
 from pipeline.inputs.find import FoundSources, SourceError
@@ -26,7 +27,6 @@ from pipeline.runs.plan import estimated_seconds
 from pipeline.runs.sources import Given, by_session, find, present
 from pipeline.runs.summary import Summary, quarantine_lines, summary_lines
 from pipeline.runs.weights import check_weights
-from pipeline.runtime.paths import public
 from pipeline.stages import STAGES
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import * as shown from "./clip.js";
 import { Facets } from "./facets.js";
 import { brief, List } from "./list.js";
 import { Player } from "./player.js";
-import { byId, get, make, post, Refusal, say } from "./server.js";
+import { byId, clipPath, get, make, post, Refusal, say } from "./server.js";
 
 const player = new Player();
 const list = new List(open, failed);
@@ -54,8 +54,8 @@ async function refresh() {
 
 function fetched(segment) {
   if (!clips.has(segment)) {
-    const clip = get(`api/clip/${segment}`);
-    const context = clip.then(() => get(`api/clip/${segment}/context`));
+    const clip = get(clipPath(segment));
+    const context = clip.then(() => get(clipPath(segment, "/context")));
     for (const loading of [clip, context]) loading.catch(() => clips.delete(segment));
     clips.set(segment, { clip, context });
     if (clips.size > 200) clips.delete(clips.keys().next().value);
@@ -135,7 +135,7 @@ function mark(changes, advances = true) {
     try {
       const before = mine.get(segment) ?? (await fetched(segment).clip).mine ?? {};
       const said = { verdict: before.verdict ?? null, text: before.text ?? null, words: before.words ?? null, note: before.note ?? null, ...changes };
-      const answer = await post(`api/clip/${segment}/mark`, said);
+      const answer = await post(clipPath(segment, "/mark"), said);
       made.push(answer.mark_id);
       mine.set(segment, said);
       byId("made").textContent = answer.made;

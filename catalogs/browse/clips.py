@@ -13,7 +13,6 @@ from typing import Any
 from catalogs.browse.catalog import Catalog, rows_of
 from catalogs.browse.conditions import FACETS, Asked
 from catalogs.browse.marking import Marking
-from catalogs.browse.sound import peaks, spectrogram
 from catalogs.browse.texts import Texts
 from catalogs.corpus.columns import PLACE
 from catalogs.corpus.damage import reading
@@ -21,6 +20,7 @@ from catalogs.corpus.marks import HUMAN, together
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import INDEX
 from catalogs.corpus.shards import decode
+from catalogs.inspection.sound import peaks, spectrogram
 from catalogs.query.view_columns import VIEW_COLUMNS
 
 PAGE_ROWS = 100

@@ -26,10 +26,14 @@ export async function post(path, body, signal) {
   return (await ask(path, options)).json();
 }
 
-export const sound = async (segment) => (await ask(`api/clip/${segment}/audio`)).blob();
+// Encoded twice: an id may hold a slash, or be nothing but dots.
+const encoded = (segment) => encodeURIComponent(encodeURIComponent(segment).replaceAll(".", "%2E"));
+export const clipPath = (segment, what = "") => `api/clip/${encoded(segment)}${what}`;
+
+export const sound = async (segment) => (await ask(clipPath(segment, "/audio"))).blob();
 
 export async function spectrogram(segment) {
-  const answer = await ask(`api/clip/${segment}/spectrogram`);
+  const answer = await ask(clipPath(segment, "/spectrogram"));
   const levels = new Uint8Array(await answer.arrayBuffer());
   return { levels, columns: Number(answer.headers.get("X-Columns")), topHz: Number(answer.headers.get("X-Top-Hz")) };
 }

@@ -36,9 +36,10 @@ from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import SCHEMAS, fill
 from catalogs.corpus.thresholds import load_thresholds
 from catalogs.query.damaged import asking
+from catalogs.query.licensed import ANY, licensed_sql
 from catalogs.query.present_rows import present_rows
 from catalogs.query.views import connect, query_table
-from catalogs.vocabulary.licenses import allowed_among_sql, allowed_sql
+from catalogs.vocabulary.licenses import allowed_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -113,9 +114,6 @@ ORDER BY segment, seq
 _KEPT_SQL = """
 SELECT segment_id, language, text, duration_s, shard, "row" FROM segments WHERE kept AND "row" IS NOT NULL AND {licensed}
 """
-_LICENSES = "SELECT DISTINCT license FROM segments"
-ANY = ("any",)
-"""Every license, and none."""
 
 
 def table_key(parts: Sequence[Corpus], licenses: Sequence[str] = ANY) -> str:
@@ -175,9 +173,9 @@ def _read_part(
     connection: duckdb.DuckDBPyConnection, number: int, part: Corpus, parts: int, licenses: Sequence[str] = ANY
 ) -> None:
     """Insert the rows of one corpus into the tables. The highest `seq` wins: the first corpus, and in it the last row written."""
+    kept = _KEPT_SQL.format(licensed=licensed_sql(part.path, licenses))
     with connect(part.path) as catalog, asking(part.path):
-        names = [] if licenses == ANY else [name for (name,) in catalog.execute(_LICENSES).fetchall()]
-        for batch in catalog.sql(_KEPT_SQL.format(licensed=allowed_among_sql(licenses, names))).to_arrow_reader(_ROWS):
+        for batch in catalog.sql(kept).to_arrow_reader(_ROWS):
             _insert(connection, "kept", _numbered(batch, number, by_row=False))
     first = (parts - number) << 40
     for found in present_rows(part.path, "descriptions", ["segment_id", *READ, "status", "verdict"]):
@@ -300,12 +298,6 @@ def license_hours(root: Path) -> dict[str | None, float]:
         'select license, sum(duration_s) / 3600 as hours from segments where kept and "row" is not null group by 1',
     )
     return {row["license"]: row["hours"] for row in found.to_pylist()}
-
-
-def licensed_sql(root: Path, licenses: Sequence[str]) -> str:
-    """Return an SQL condition over `segments` of a corpus: the segments with an allowed license. Raises QueryError."""
-    names = [] if licenses == ANY else query_table(root, _LICENSES).column(0).to_pylist()
-    return allowed_among_sql(licenses, names)
 
 
 def id_hashes(root: Path, where: str) -> np.ndarray:

@@ -258,7 +258,10 @@ class _Export:
         for row in rows_of(file, part.number):
             shard = corpus.shard(row["shard"])
             with reading(self._root / row["shard"]):
-                words = shard.column(row["row"], "words") if self._format.needs_words else None
+                words = None
+                if self._format.needs_words:
+                    own = {"segment_id": row["segment_id"], "words": shard.column(row["row"], "words")}
+                    words = corpus.marks.over_row(own)["words"]
                 flac = shard.audio_buffer(row["row"]).to_pybytes() if with_audio else None
                 yield Clip(row, words, flac, request.audio, request.sample_rate)
 

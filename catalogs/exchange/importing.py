@@ -34,12 +34,11 @@ from catalogs.corpus.reader import Corpus
 from catalogs.corpus.thresholds import Thresholds, load_thresholds
 from catalogs.exchange.request import ExchangeError
 from catalogs.exchange.sources import reader_of
-from catalogs.exchange.sources.rights import NAMES as RIGHTS
-from catalogs.exchange.sources.rights import stated_license
 from catalogs.exchange.sources.row import BadRow, Roots, Row, RowError
 from catalogs.exchange.stored_audio import StoredAudio, stored
 from catalogs.query.views import build_catalog
 from catalogs.vocabulary.languages import language
+from catalogs.vocabulary.rights import NO_RIGHTS, Rights, rights_of
 
 FINGERPRINT = short_hash("import", 1)
 """What an imported corpus is bound to in the place of the pipeline's settings."""
@@ -112,6 +111,7 @@ class _Import:
     def __init__(self, root: Path, title: str, fallback: dict[str, str | None], summary: ImportSummary) -> None:
         self._root, self._title, self._fallback, self.summary = root, title, fallback, summary
         self._thresholds: Thresholds = load_thresholds(root)
+        self._rights: Rights = rights_of({"license": fallback["license"]}, "corpus")
         ids, sources = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
         for table in Corpus(root).parts("index", ("segment_id", "source_id")):
             ids.append(id_values(table.column("segment_id").to_pylist()))
@@ -190,12 +190,11 @@ class _Import:
             "channels": 1,
             "codec": "flac",
             "bytes": len(audio.flac),
-            "license": facts.get("license"),
             "status": "ok",
             "silence_s": 0.0,
             "content_sha256": hashlib.sha256(audio.flac).hexdigest(),
         }
-        return clip, recording | {key: facts.get(key) for key in RIGHTS}
+        return clip, recording | facts["rights"].row()
 
     def _is_there(self, name: str, source: str) -> bool:
         """Return True if an earlier run committed this row. Raises RowError if another row has its id."""
@@ -210,8 +209,7 @@ class _Import:
 
     def _facts(self, row: Row) -> dict[str, Any]:
         facts = {key: value for key, value in row.facts.items() if value is not None}
-        spdx, said_by = stated_license(facts.get("license"), self._fallback["license"], facts.get("license_source"))
-        facts |= {"license": spdx, "license_source": said_by}
+        facts["rights"] = facts.get("rights", NO_RIGHTS).over(self._rights)
         said = facts.get("language") or self._fallback["language"]
         if said:
             found = language(str(said))
@@ -235,7 +233,8 @@ class _Import:
             "flags": [],
             "words": facts.get("words"),
             "text_source": "given" if facts.get("text") else None,
-            **{key: facts.get(key) for key in ("text", "language", "speaker", "gender", "license")},
+            **{key: facts.get(key) for key in ("text", "language", "speaker", "gender")},
+            "license": facts["rights"].license,
         }
         reasons = self._thresholds.reasons(clip)
         return clip | {"reasons": reasons, "kept": not reasons, "audio": audio.flac}

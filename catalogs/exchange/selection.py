@@ -21,8 +21,8 @@ from catalogs.exchange.request import ExchangeError, Request
 from catalogs.exchange.splits import LEFT_OUT, SplitKeys, SplitResult, assign, key_of, text_key
 from catalogs.files import open_atomically
 from catalogs.query.damaged import asking
+from catalogs.query.licensed import licensed_sql
 from catalogs.query.views import connect, query
-from catalogs.vocabulary.licenses import allowed_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -62,11 +62,11 @@ class Chosen:
     splits: dict[str, Any]
 
 
-def condition(request: Request) -> str:
+def condition(root: Path, request: Request) -> str:
     """Return the SQL condition of a request. Raises ValueError for licenses that cannot be meant."""
     parts = [f"(\n{request.where}\n)"]
     if request.license_allow:
-        parts.append(f"({allowed_sql(request.license_allow)})")
+        parts.append(licensed_sql(root, request.license_allow))
     return " AND ".join(parts)
 
 
@@ -81,7 +81,7 @@ def choose(root: Path, request: Request, columns: Sequence[str], needs_text: boo
 
     Raises QueryError for a wrong condition, ExchangeError if no clip is left.
     """
-    where = condition(request)
+    where = condition(root, request)
     has_text = f"trim(coalesce({request.text}, '')) <> ''"
     counts = _counts(root, request, where, has_text)
     usable = f"{where} AND shard IS NOT NULL" + (f" AND {has_text}" if needs_text else "")

@@ -12,6 +12,7 @@ from typing import Any
 
 from catalogs.corpus.commit import is_inside
 from catalogs.corpus.damage import reading
+from catalogs.corpus.marks import Marks
 from catalogs.corpus.shards import Shard
 from catalogs.corpus.thresholds import REASON_WORDS, RULES, load_thresholds
 from catalogs.query.views import connect, result_rows
@@ -85,7 +86,7 @@ def show(root: str | Path, segment: str) -> Shown:
     if row["shard"] is not None:
         with reading(root / row["shard"]):
             shard = _shard(root, row["shard"])
-            found.words = shard.row(row["row"])["words"] or []
+            found.words = Marks.of(root).over_row(shard.row(row["row"]))["words"] or []
             found.nearest_voices = _nearest_voices(shard, row)
     return found
 

@@ -13,6 +13,7 @@ import numpy as np
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.shards import decode
+from catalogs.inspection.sound import peaks
 from catalogs.report.charts import waveform_path
 from catalogs.report.spectrogram import spectrogram_png
 
@@ -73,7 +74,7 @@ class ClipMaker:
         return Clip(
             segment_id=row["segment_id"],
             source=f"data:{kind};base64,{base64.b64encode(encoded).decode()}",
-            path=waveform_path(peaks(audio)),
+            path=waveform_path(shape(audio)),
             picture=f"data:image/png;base64,{base64.b64encode(picture).decode()}",
             duration_s=row["duration_s"],
             cut=row["duration_s"] > _LONGEST_S + 0.01,
@@ -142,13 +143,10 @@ def _facts(row: dict[str, Any]) -> str:
     return " · ".join(f"{name} {form.format(value)}".strip() for name, value, form in shown if value is not None)
 
 
-def peaks(audio: np.ndarray, count: int = _PEAKS) -> list[float]:
-    """Return the peak of each of `count` parts of `[S] float32`, relative to the clip's peak."""
-    if len(audio) == 0:
-        return [0.0] * count
-    edges = np.linspace(0, len(audio), count + 1).astype(int)[:-1]
-    tops = np.maximum.reduceat(np.abs(audio), np.minimum(edges, len(audio) - 1))
-    return [float(value) for value in tops / max(float(tops.max()), 1e-4)]
+def shape(audio: np.ndarray, parts: int = _PEAKS) -> list[float]:
+    """Return the peak of each of at most `parts` parts of `[S] float32`, relative to the clip's peak."""
+    found = peaks(audio, parts)
+    return [value / max(max(found), 1e-4) for value in found]
 
 
 def encode_small(audio: np.ndarray, rate: int) -> tuple[str, bytes]:

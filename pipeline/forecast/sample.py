@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from catalogs.files import has_no_space, is_full_disk
+from catalogs.urls import is_location
 from pipeline.audio.open import AudioFileError, probe, read_chunks
 from pipeline.audio.probe import AudioInfo
 from pipeline.inputs.spool import fetch
 from pipeline.records import Source
-from pipeline.runtime.paths import is_location
 from pipeline.speech.quiet import quietest
 
 EXCERPT_S = 40.0

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from catalogs.urls import is_location, public
 from pipeline.inputs.kinds import UrlResolver, is_container, list_members, may_be_container
 from pipeline.inputs.manifests import (
     MANIFESTS,
@@ -22,15 +23,7 @@ from pipeline.inputs.members import HashTable, PackedRecording, Skipped, redacte
 from pipeline.inputs.source_kind import Listing
 from pipeline.inputs.store_access import DEFAULT, Stores
 from pipeline.records import Quarantined
-from pipeline.runtime.paths import (
-    is_corpus,
-    is_location,
-    is_no_recording,
-    is_other_archive,
-    local_path,
-    printable,
-    public,
-)
+from pipeline.runtime.paths import is_corpus, is_no_recording, is_other_archive, local_path, printable
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from catalogs.urls import is_location
 from pipeline.inputs.members import MemberHashes, PackedRecording, Skipped, faulty
 from pipeline.inputs.source_kind import Listing, SourceKind
 from pipeline.inputs.store_access import check_url
@@ -14,7 +15,7 @@ from pipeline.inputs.tables import DatasetFolder, ParquetTable
 from pipeline.inputs.tars import Tar, list_tar
 from pipeline.inputs.transcripts.beside import TranscriptFinder
 from pipeline.inputs.zips import Zip
-from pipeline.runtime.paths import bare, is_location, is_tar, is_zip, local_path
+from pipeline.runtime.paths import bare, is_tar, is_zip, local_path
 
 KINDS: tuple[SourceKind, ...] = (DatasetFolder(), ParquetTable(), Zip(), Tar(), Store())
 """The first kind that recognizes an argument or a recording's location handles it. `Store` handles every other URL."""

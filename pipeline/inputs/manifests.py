@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.files import one_line
+from catalogs.urls import is_location
+from catalogs.vocabulary.rights import NO_RIGHTS, RIGHTS_NAMES, Rights, RightsError, rights_of
 from pipeline.inputs.csv_rows import TableError, csv_rows
-from pipeline.inputs.rights import RIGHTS_NAMES, RightsError, rights_of
 from pipeline.inputs.transcripts.formats import TranscriptError
 from pipeline.inputs.transcripts.objects import spans_of
-from pipeline.records import NO_RIGHTS, Rights, TimedText
-from pipeline.runtime.paths import bare, beside_list, is_location, local_path
+from pipeline.records import TimedText
+from pipeline.runtime.paths import bare, beside_list, local_path
 from pipeline.stage import StageError
 
 MANIFESTS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from catalogs.files import one_line
+from catalogs.urls import redacted
+from catalogs.vocabulary.rights import NO_RIGHTS, Rights, RightsError, rights_of
 from pipeline.inputs.manifests import COLUMNS
-from pipeline.inputs.rights import RightsError, rights_of
-from pipeline.records import NO_RIGHTS, Rights, TimedText
-from pipeline.runtime.paths import redacted
+from pipeline.records import TimedText
 from pipeline.stage import StoreError
 
 #: Key of a content hash: path or location, size in bytes and time of last change in ns of the file.

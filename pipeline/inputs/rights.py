@@ -6,12 +6,10 @@ is missing, and each license is recorded with who states it.
 
 from __future__ import annotations
 
-import functools
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from fnmatch import translate
 from pathlib import Path
 from typing import Any
@@ -21,27 +19,12 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from catalogs import yaml12
 from catalogs.settings import SettingsError, validate_settings
-from catalogs.vocabulary.licenses import CONSENTS, NOT_STATED, allowed, canonical
+from catalogs.urls import public
+from catalogs.vocabulary.licenses import allowed
+from catalogs.vocabulary.rights import NO_RIGHTS, RIGHTS_NAMES, Rights, purposes_of, rights_of
 from catalogs.words import counted
-from pipeline.records import NO_RIGHTS, Rights, Source
-from pipeline.runtime.paths import public, redacted
+from pipeline.records import Source
 from pipeline.stage import StageError
-
-#: Fields of a manifest, a table or a JSON beside a recording, each with the names that are read.
-RIGHTS_NAMES: dict[str, tuple[str, ...]] = {
-    "license": ("license", "licence"),
-    "attribution": ("attribution",),
-    "source_url": ("source_url",),
-    "consent": ("consent",),
-    "purposes": ("purposes",),
-    "owner_speaker": ("owner_speaker", "speaker_id"),
-}
-_HELD = 65_536
-"""Different statements that are kept: many recordings share one, and a run may hold millions of recordings."""
-
-
-class RightsError(ValueError):
-    """Rights that cannot be understood; the message is one line."""
 
 
 class LicenseError(StageError):
@@ -72,7 +55,7 @@ class RightsRule(BaseModel):
     @field_validator("purposes", mode="before")
     @classmethod
     def _a_list_or_a_text(cls, value: Any) -> Any:
-        return _purposes(value) if isinstance(value, str) else value
+        return purposes_of(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _states_something(self) -> RightsRule:
@@ -112,75 +95,6 @@ def load_rules(path: str | Path) -> list[RightsRule]:
         except SettingsError as error:
             raise SettingsError(f"{path}, rule {number}: {error}") from None
     return rules
-
-
-def rights_of(row: Mapping[str, Any], said_by: str) -> Rights:
-    """Return the rights that a row states, under the names of RIGHTS_NAMES. said_by: who states them (`license_source`).
-
-    Licenses become SPDX identifiers; one that says that nothing is known is missing. Raises RightsError for a consent that is
-    not one of `CONSENTS`.
-    """
-    values = {field: _first(row, names) for field, names in RIGHTS_NAMES.items()}
-    if not any(values.values()):
-        return NO_RIGHTS
-    purposes = values.pop("purposes")
-    return _rights(said_by, purposes=_purposes(purposes), **{field: _text(value) for field, value in values.items()})
-
-
-@functools.lru_cache(maxsize=_HELD)
-def _rights(
-    said_by: str,
-    license: str | None,
-    attribution: str | None,
-    source_url: str | None,
-    consent: str | None,
-    purposes: tuple[str, ...],
-    owner_speaker: str | None,
-) -> Rights:
-    spdx = canonical(license) if license else NOT_STATED
-    known = None if spdx == NOT_STATED else spdx
-    return Rights(
-        known,
-        said_by if known else None,
-        redacted(attribution) if attribution else None,
-        public(source_url) if source_url else None,
-        _consent(consent) if consent else None,
-        purposes,
-        owner_speaker,
-    )
-
-
-def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
-    values = (row.get(name) for name in names)
-    return next((value for value in values if value not in (None, "", [], ()) and not isinstance(value, Mapping)), None)
-
-
-def _text(value: Any) -> str | None:
-    """Return a value as text in one line, None if it is blank or not a single value."""
-    if isinstance(value, bool | bytes) or not isinstance(value, str | int | float):
-        return None
-    return " ".join(str(value).split()) or None
-
-
-def _purposes(value: Any) -> tuple[str, ...]:
-    """Return a list, or a text with commas or semicolons, or with a JSON list, as single purposes."""
-    if isinstance(value, str):
-        try:
-            loaded = json.loads(value) if value.lstrip().startswith("[") else None
-        except ValueError:
-            loaded = None
-        value = loaded if isinstance(loaded, list) else re.split(r"[,;]", value)
-    if not isinstance(value, list | tuple):
-        return ()
-    return tuple(dict.fromkeys(text for one in value if (text := _text(one))))
-
-
-def _consent(text: str) -> str:
-    found = re.sub(r"[\s_]+", "-", text.strip().lower())
-    found = "license" if found == "licence" else found
-    if found not in CONSENTS:
-        raise RightsError(f"consent is one of {', '.join(CONSENTS)}, not {text!r}")
-    return found
 
 
 class RightsDesk:
@@ -269,6 +183,3 @@ class RightsDesk:
                         f"paths{example}"
                     )
         return lines
-
-
-assert set(RIGHTS_NAMES) == {field.name for field in fields(Rights)} - {"license_source"}

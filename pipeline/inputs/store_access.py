@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from catalogs.urls import public, redacted
 from pipeline.inputs.manifests import MissingLibraryError, SourceError
-from pipeline.runtime.paths import public, redacted
 from pipeline.stage import StoreError
 
 PAGES = ("http", "https")

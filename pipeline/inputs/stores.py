@@ -10,6 +10,7 @@ from pathlib import PurePath, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+from catalogs.urls import is_location, public
 from pipeline.inputs.manifests import SourceError
 from pipeline.inputs.members import MemberHashes, PackedRecording, Skipped, climbs, faulty, redacted_line, too_large
 from pipeline.inputs.source_kind import Listing, SourceKind, blocks
@@ -21,13 +22,11 @@ from pipeline.records import Source
 from pipeline.runtime.paths import (
     bare,
     is_hidden,
-    is_location,
     is_no_recording,
     is_other_archive,
     is_page,
     is_tar,
     is_zip,
-    public,
     without_query,
 )
 from pipeline.stage import StoreError

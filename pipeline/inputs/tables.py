@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from catalogs.vocabulary.rights import rights_of
 from pipeline.inputs.manifests import MissingLibraryError, SourceError, row_spans
 from pipeline.inputs.members import PackedRecording, Skipped, climbs, known_facts, redacted_line, too_large
-from pipeline.inputs.rights import rights_of
 from pipeline.inputs.source_kind import Listing, SourceKind
 from pipeline.inputs.store_access import Stores
 from pipeline.inputs.transcripts.formats import TranscriptError

@@ -15,12 +15,13 @@ from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.history import History, quarantine_now, refused_files
 from catalogs.corpus.ids import other_channel_id
 from catalogs.corpus.reader import Corpus
+from catalogs.urls import is_location, public
 from pipeline.config import PrepareConfig
 from pipeline.inputs.find import FoundSources
 from pipeline.records import Quarantined, Session
 from pipeline.runs.to_rows import quarantine_row
 from pipeline.runtime.failures import code_version
-from pipeline.runtime.paths import container_path, is_location, local_path, public
+from pipeline.runtime.paths import container_path, local_path
 from pipeline.stages import stage_class
 
 

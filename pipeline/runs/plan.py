@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from catalogs.corpus.ids import unit_id
+from catalogs.urls import is_location
 from pipeline.audio.open import probe_seconds
 from pipeline.records import Recording, Session, Source
-from pipeline.runtime.paths import is_location
 
 #: Assumed bytes per second of a file whose header cannot be read yet: 16 kHz of 16 bit, and 64 kbit/s if it is compressed.
 _BYTES_PER_S, _COMPRESSED_BYTES_PER_S = 32_000, 8_000

@@ -11,6 +11,7 @@ from pathlib import Path
 from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.history import History, note_replaced, refused_files
 from catalogs.corpus.locks import Share, one_at_a_time
+from catalogs.urls import public
 from pipeline.config import PrepareConfig
 from pipeline.inputs.find import FoundSources, SourceListing, all_sources
 from pipeline.inputs.hashes import KeptHashes
@@ -19,7 +20,6 @@ from pipeline.inputs.rights import RightsDesk
 from pipeline.records import Source
 from pipeline.runs.journal import gone_line, known_arguments, note_refused, write_refused
 from pipeline.runs.plan import estimated_seconds
-from pipeline.runtime.paths import public
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from catalogs.corpus.schema import QUARANTINE, SEGMENTS
 from catalogs.corpus.thresholds import Thresholds
+from catalogs.urls import public
 from pipeline.records import Quarantined, Recording, Segment, Session
-from pipeline.runtime.paths import public
 
 
 def segment_rows(session: Session, thresholds: Thresholds) -> list[dict[str, Any]]:
@@ -37,8 +37,7 @@ def recording_rows(session: Session) -> list[dict[str, Any]]:
             # The seconds that are in no segment. A quarantined recording has no segments.
             "silence_s": recording.silence_s if recording.status != "quarantined" else recording.duration_s,
             "content_sha256": recording.source.content_sha256,
-            **asdict(recording.source.rights),
-            "purposes": list(recording.source.rights.purposes) or None,
+            **recording.source.rights.row(),
         }
         for recording in session.recordings
     ]

@@ -10,13 +10,13 @@ import numpy as np
 from pydantic import Field
 
 from catalogs.corpus.ids import other_channel_id
+from catalogs.urls import is_location, public
 from pipeline.audio.open import AudioFileError, StreamReport, UnreachableError, probe, stream_mono
 from pipeline.audio.pcm_windows import WindowMaker
 from pipeline.audio.stereo import is_one_speaker_a_channel
 from pipeline.inputs.spool import Spool
 from pipeline.inputs.store_access import Stores
 from pipeline.records import PCM_RATE, Recording, Separation, Session
-from pipeline.runtime.paths import is_location, public
 from pipeline.stage import Resources, Stage, StageConfig, StoreError
 
 _WORTH_SAYING = 0.99

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,9 +23,10 @@ pytest.importorskip("uvicorn", reason="the extra browse is not installed")
 
 from browsing import Client, make_corpus, served, served_elsewhere
 
-from catalogs.browse.sound import spectrogram
 from catalogs.corpus.marks import read_marks
 from catalogs.corpus.reader import Corpus
+from catalogs.exchange.importing import import_corpus
+from catalogs.inspection.sound import spectrogram
 from catalogs.query.views import query
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -62,7 +64,7 @@ def files(root: Path) -> dict[str, tuple[int, int]]:
 def test_pages_filters_and_counts_are_those_of_the_catalog(corpus: Path, client: Client) -> None:
     everything = client.post("/api/page", {})
     assert len(everything["rows"]) == 18 and not everything["more"]
-    assert not {"shard", "row", "path"} & everything["rows"][0].keys(), "the browser is told no file"
+    assert not {"shard", "row", "path"} & everything["rows"][0].keys(), "no path of a file is sent to the browser"
     assert set(ids(client, facets={"kept": ["false"]})) == {
         row[0] for row in query(corpus, "select segment_id from segments where not kept")[1]
     }
@@ -94,9 +96,26 @@ def test_a_clip_has_all_that_is_known_of_it(corpus: Path, client: Client) -> Non
     assert client.ask("GET", f"/api/clip/{without}/audio")[0] == 404
 
 
-def test_audio_is_the_stored_file_whole_or_in_parts(corpus: Path, client: Client) -> None:
-    import soundfile
+def test_ids_of_imported_clips_are_named_whatever_they_hold(tmp_path: Path) -> None:
+    names = ["speaker/1.wav", "..", "é 水?&#%2F", "plain"]
+    for number in range(len(names)):
+        soundfile.write(tmp_path / f"{number}.wav", np.full(8000, 0.1 * number + 0.1), 16_000)
+    rows = [{"id": name, "audio": f"{number}.wav", "text": f"word {number}"} for number, name in enumerate(names)]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    import_corpus(tmp_path / "all.jsonl", tmp_path / "c")
+    with served(tmp_path / "c") as url:
+        client = Client(url)
+        assert sorted(ids(client)) == sorted(names)
+        for number, name in enumerate(names):
+            # As the page encodes it.
+            path = f"/api/clip/{quote(quote(name, safe='').replace('.', '%2E'), safe='')}"
+            assert client.get(path)["segment_id"] == name
+            assert client.ask("GET", f"{path}/audio")[0] == 200
+            client.post(f"{path}/mark", {"text": f"said {number}"})
+    assert query(tmp_path / "c", "select text from segments order by 1")[1] == [(f"said {n}",) for n in range(4)]
 
+
+def test_audio_is_the_stored_file_whole_or_in_parts(corpus: Path, client: Client) -> None:
     one = ids(client, search="unit 1 clip 0")[0]
     status, headers, data = client.ask("GET", f"/api/clip/{one}/audio", headers={"X-Voxmill": ""})
     assert status == 200 and headers["content-type"] == "audio/flac" and headers["accept-ranges"] == "bytes"

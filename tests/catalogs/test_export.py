@@ -12,12 +12,14 @@ import pytest
 from exchange_corpora import SPLITS, exchange_corpus, files_of, integers
 from fakes.kills import Killed, killed_at
 
+from catalogs.corpus.marks import MarkFile
 from catalogs.exchange import selection
 from catalogs.exchange.export import export
 from catalogs.exchange.formats.base import Format
 from catalogs.exchange.formats.hf import HuggingFace
 from catalogs.exchange.request import ExchangeError, parse_splits
 from catalogs.exchange.splits import text_key
+from catalogs.inspection.show import show
 from catalogs.query.views import QueryError
 
 
@@ -210,3 +212,18 @@ def test_the_card_and_the_manifest_account_for_the_clips(corpus: Path, tmp_path:
     assert sum(told["licenses"].values()) == pytest.approx(60) == sum(told["languages"].values())
     assert told["thresholds"]["min_snr_db"] is not None and told["request"]["where"] == "kept"
     assert not (tmp_path / "out" / ".export").exists()
+
+
+def test_what_people_corrected_is_exported(tmp_path: Path) -> None:
+    root = tmp_path / "corpus"
+    first, second, third = (row["segment_id"] for row in exchange_corpus(root, sessions=1, clips=3))
+    words = [{"word": "said", "start": 0.2, "end": 0.9, "p": None}]
+    marks = MarkFile(root, "Ann")
+    marks.add(first, text="said so", words=words)
+    marks.add(second, verdict="drop")
+    export(root, "voxcpm", tmp_path / "out", audio="none")
+    found = {line["id"]: line for line in lines(tmp_path / "out" / "train.jsonl")}
+    assert found.keys() == {first, third}
+    assert (found[first]["text"], found[first]["words"]) == ("said so", words)
+    assert found[third]["words"][0]["word"] == "größe"
+    assert show(root, first).words == words

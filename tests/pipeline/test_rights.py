@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 from catalogs.corpus.fsck import fsck
 from catalogs.query.views import query
 from catalogs.settings import SettingsError
+from catalogs.vocabulary.rights import NO_RIGHTS, Rights, RightsError, rights_of
 from pipeline.config import load_config
 from pipeline.inputs.find import find_sources
-from pipeline.inputs.rights import RightsDesk, RightsError, RightsRule, load_rules, rights_of
+from pipeline.inputs.rights import RightsDesk, RightsRule, load_rules
 from pipeline.prepare import prepare
-from pipeline.records import NO_RIGHTS, Rights, Source
+from pipeline.records import Source
 from pipeline.runs.fingerprint import fingerprint
 from pipeline.runs.summary import Summary
 from voxmill import cli

@@ -15,12 +15,12 @@ import pytest
 from fakes.http_files import Fate, HttpFiles
 from fakes.recordings import noise, write
 
+from catalogs.urls import public, redacted
 from pipeline.inputs import store_access
 from pipeline.inputs.find import FoundSources, SourceError, find_sources
 from pipeline.inputs.spool import Spool, fetch
 from pipeline.inputs.store_access import Stores
 from pipeline.records import Recording, Session, Source
-from pipeline.runtime.paths import public, redacted
 from pipeline.stage import StoreError
 from pipeline.stages.decode import Decode, DecodeConfig
 

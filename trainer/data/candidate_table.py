@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from catalogs.candidates.build import ANY, fill_table, table_key
+from catalogs.candidates.build import fill_table, table_key
 from catalogs.candidates.table import Table, Writer, draft_of, drafts, open_table
 from catalogs.corpus.commit import CorpusError
 from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.reader import Corpus
+from catalogs.query.licensed import ANY
 from trainer.config import TrainError
 from trainer.data.candidates import hold_out_draw
 

@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalogs.candidates.build import ANY, id_hashes, license_hours, licensed_sql
+from catalogs.candidates.build import id_hashes, license_hours
 from catalogs.candidates.table import Table
 from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.reader import Corpus
+from catalogs.query.licensed import ANY, licensed_sql
 from catalogs.query.views import QueryError, query
 from catalogs.vocabulary.licenses import NOT_STATED, allowed, canonical
 from trainer.config import TrainError

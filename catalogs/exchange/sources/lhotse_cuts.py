@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from catalogs.exchange.sources import manifests
+from catalogs.exchange.sources.manifests import json_rows
 from catalogs.exchange.sources.row import BadRow, Roots, Row, RowError, facts_of, number, words_of
 
 
@@ -22,13 +22,13 @@ def files(path: Path) -> list[Path] | None:
 
 
 def _holds_cuts(file: Path) -> bool:
-    _, first = next(manifests._json(file), (0, ""))
+    _, first = next(json_rows(file), (0, ""))
     return isinstance(first, dict) and str(first.get("type", "")).endswith("Cut") and "start" in first
 
 
 def rows(file: Path, roots: Roots) -> Iterator[Row | BadRow]:
     """Yield the cuts of a manifest."""
-    for place, cut in manifests._json(file):
+    for place, cut in json_rows(file):
         name = f"{file.name}#{place}"
         try:
             if isinstance(cut, str):

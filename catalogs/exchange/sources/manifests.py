@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def files(path: Path) -> list[Path] | None:
 
 def rows(file: Path, roots: Roots) -> Iterator[Row | BadRow]:
     """Yield the rows of a manifest."""
-    read = _csv if file.suffix.lower() in (".csv", ".tsv") else _json
+    read = _csv if file.suffix.lower() in (".csv", ".tsv") else json_rows
     for place, row in read(file):
         name = f"{file.name}#{place}"
         if isinstance(row, str):
@@ -54,8 +54,8 @@ def row_of(name: str, row: Mapping[str, Any], folder: Path, roots: Roots) -> Row
     return Row(name, facts_of(row), partial(roots.read, path, folder), start, stop)
 
 
-def _json(file: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Yield (line number, row or reason)."""
+def json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield (line number, row or reason) of a file of JSON lines, compressed if its name ends in .gz."""
     with _opened(file) as lines:
         number = 0
         while line := lines.readline(_LONGEST_LINE):
@@ -80,7 +80,7 @@ def _csv(file: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         if "|" in head and "," not in head.split("|")[0]:
             names = [name.strip() for name in head.split("|")]
             has_head = any(name in (*AUDIO, "id") for name in names)
-            lines = source if has_head else io.StringIO(head + source.read())
+            lines = source if has_head else chain([head], source)
             for number, line in enumerate(lines, 1):
                 cells = line.rstrip("\r\n").split("|")
                 if line.strip():

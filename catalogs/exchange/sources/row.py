@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from catalogs.exchange.sources.rights import RightsError, rights_of
+from catalogs.vocabulary.rights import RIGHTS_NAMES, RightsError, rights_of
 
 LARGEST_BYTES = 512 * 1024 * 1024
 """Largest audio file that is read."""
@@ -18,11 +18,12 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "text": ("text", "transcript", "transcription", "sentence", "normalized_text"),
     "language": ("language_code", "language", "lang", "locale"),
     "speaker": ("speaker", "speaker_id", "spk", "client_id"),
-    "license": ("license", "licence"),
     "session": ("session", "session_id"),
     "gender": ("gender",),
 }
 """Our name of a fact -> the names that manifests give it, the best first."""
+_SAID_BY = ("manifest", "sidecar", "rules", "corpus")
+"""Who may have stated a license: our own exports say so."""
 AUDIO = ("audio", "audio_filepath", "audio_path", "path", "file", "file_name", "wav", "filename")
 
 
@@ -83,7 +84,7 @@ class Roots:
 
 
 def facts_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of a row by our names. Raises RowError for words or a consent that cannot be read."""
+    """Return the facts of a row by our names, and its `rights`. Raises RowError for words or a consent that cannot be read."""
     found: dict[str, Any] = {}
     for ours, names in _NAMES.items():
         value = next((row[name] for name in names if row.get(name) not in (None, "")), None)
@@ -92,7 +93,10 @@ def facts_of(row: Mapping[str, Any]) -> dict[str, Any]:
                 raise RowError(f"its {ours} is a {type(value).__name__}, not text")
             found[ours] = str(value).strip() or None
     try:
-        found |= rights_of(row)
+        # `speaker_id` is the speaker here, as NeMo and others write it, not the owner's name of one.
+        stated = {name: row.get(name) for name in (*RIGHTS_NAMES, "licence")}
+        said_by = row.get("license_source")
+        found["rights"] = rights_of(stated, said_by if said_by in _SAID_BY else "manifest")
     except RightsError as error:
         raise RowError(str(error)) from None
     if row.get("words"):
