@@ -136,7 +136,7 @@ class Clips:
         scores = {name: value for name, value in found.items() if name not in _HIDDEN} | _of(row, _LIGHT)
         marks = self._marking.of(segment)
         own = marks.get(self._marking.by)
-        corrected = [mark["words"] for mark in marks.values() if mark["words"] is not None]
+        corrected = together(marks.values()).words
         extra = found.get("extra") or []
         return plain(
             {
@@ -144,7 +144,11 @@ class Clips:
                 "has_audio": row["row"] is not None,
                 "scores": scores,
                 "extra": {pair["name"]: pair["value"] for pair in extra},
-                "words": (own["words"] if own and own["words"] is not None else corrected[-1] if corrected else words),
+                "words": own["words"]
+                if own and own["words"] is not None
+                else words
+                if corrected is None
+                else corrected,
                 "peaks": drawn,
                 "mine": own,
                 # Whoever has not decided yet is not told what others said.

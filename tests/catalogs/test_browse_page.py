@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,30 +12,22 @@ import pytest
 
 pytest.importorskip("starlette", reason="the extra browse is not installed")
 pytest.importorskip("uvicorn", reason="the extra browse is not installed")
-pytest.importorskip("playwright", reason="playwright is not installed")
 
 from browsing import make_corpus, served, served_elsewhere
-from playwright.sync_api import Browser, Page, sync_playwright
+from fakes.chromium import chromium
 
 from catalogs.corpus.marks import read_marks
 from catalogs.corpus.reader import Corpus
 from catalogs.query.views import query
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-
 if TYPE_CHECKING:
-    from playwright.sync_api import ConsoleMessage
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as started:
-        # Chromium refuses its sandbox to root. Sound begins without a click, as after the first key of a person.
-        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio"]
-        found = started.chromium.launch(executable_path=CHROMIUM, args=options)
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
