@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import pickle
 from pathlib import Path
@@ -69,3 +70,10 @@ def torch_file(path: Path, canary: Path, around: Any = None) -> Path:
     """A file of `torch.save` with a hostile object beside the values that belong there."""
     torch.save({**(around or {}), "evil": Reduced(canary)}, path)
     return path
+
+
+class OldEnums(pickle.Pickler):
+    """Pickles members of enums as Python 3.11.0 to 3.11.3 does, e.g. that of Debian 12."""
+
+    def reducer_override(self, value: Any) -> Any:
+        return (getattr, (type(value), value.name)) if isinstance(value, enum.Enum) else NotImplemented

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from hostile import Reduced, pickles, torch_file
+from hostile import OldEnums, Reduced, pickles, torch_file
 from torch.distributed.checkpoint import FileSystemWriter
-from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, BytesStorageMetadata, Metadata
 
 from catalogs.corpus.thresholds import Thresholds, load_thresholds
 from catalogs.settings import SettingsError, load_settings
@@ -97,6 +97,24 @@ def test_metadata_of_torch_is_still_read(shards: Path) -> None:
     read_shards(shards, found)
     for name, value in stored().items():
         assert torch.equal(found[name], value), name
+
+
+class _Asked:
+    def __reduce__(self) -> Any:
+        return getattr, (_MEM_FORMAT_ENCODING, "__subclasses__")
+
+
+def test_metadata_of_older_pythons(shards: Path) -> None:
+    def pickled(value: object) -> bytes:
+        OldEnums(data := io.BytesIO()).dump(value)
+        return data.getvalue()
+
+    (shards / ".metadata").write_bytes(written := pickled(pickle.loads((shards / ".metadata").read_bytes())))
+    assert b"getattr" in written
+    test_metadata_of_torch_is_still_read(shards)
+    (shards / ".metadata").write_bytes(pickle.dumps(_Asked()))
+    with pytest.raises(TrainError, match="describes no tensor"):
+        read_shards(shards, {"weights/a": torch.zeros(2, 3)})
 
 
 def change(shards: Path, how: Callable[[Metadata], None]) -> None:

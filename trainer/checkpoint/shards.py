@@ -159,6 +159,13 @@ class _Planner(DefaultLoadPlanner):
         raise pickle.UnpicklingError(f"{read_item.dest_index.fqn} is not stored as a tensor")
 
 
+def _member(kind: object, name: object) -> _MEM_FORMAT_ENCODING:
+    """Stand for `getattr` in a pickle: Python 3.11.0 to 3.11.3 (Debian 12) writes members of an enum as calls of it."""
+    if kind is not _MEM_FORMAT_ENCODING or name not in _MEM_FORMAT_ENCODING.__members__:
+        raise pickle.UnpicklingError(f".metadata holds builtins.getattr of {name}, which describes no tensor")
+    return _MEM_FORMAT_ENCODING[str(name)]
+
+
 class _Metadata(pickle.Unpickler):
     """Unpickles torch's `.metadata`. No name in the file causes an import: each must be in `_KNOWN`."""
 
@@ -171,6 +178,7 @@ class _Metadata(pickle.Unpickler):
         ("torch.distributed.checkpoint.metadata", "StorageMeta"): StorageMeta,
         ("torch.distributed.checkpoint.metadata", "_MEM_FORMAT_ENCODING"): _MEM_FORMAT_ENCODING,
         ("torch.distributed.checkpoint.filesystem", "_StorageInfo"): _StorageInfo,
+        ("builtins", "getattr"): _member,
         ("torch.serialization", "_get_layout"): _get_layout,
         ("torch", "Size"): torch.Size,
         # The folder's path, which is not used here. Python 3.13 writes another module name.
