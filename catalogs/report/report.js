@@ -1,6 +1,9 @@
 "use strict";
 // Players: one clip at a time; the waveform shows and sets the position.
 let current = null;
+const start = (audio) => audio.play().catch((error) => {
+  if (error.name !== "AbortError") throw error; // Paused before it began.
+});
 for (const box of document.querySelectorAll(".player")) {
   const audio = box.querySelector("audio");
   const done = box.querySelector(".done");
@@ -16,7 +19,7 @@ for (const box of document.querySelectorAll(".player")) {
   const play = () => {
     if (current && current !== audio) current.pause();
     current = audio;
-    audio.play();
+    start(audio);
   };
   box.querySelector("button").addEventListener("click", () => (audio.paused ? play() : audio.pause()));
   wave.addEventListener("click", (event) => {
@@ -38,7 +41,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   const at = all.indexOf(current);
   if (event.key === " " && current) {
-    if (current.paused) current.play();
+    if (current.paused) start(current);
     else current.pause();
     return;
   }

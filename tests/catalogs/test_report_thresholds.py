@@ -187,3 +187,13 @@ def test_keys_play_the_clips(shown: Any, root: Path, tmp_path: Path) -> None:
     shown.keyboard.press("j")
     shown.wait_for_selector(".player.playing")
     assert shown.locator(".player.playing button").get_attribute("aria-label") != first
+
+
+def test_hasty_keys_are_no_errors(shown: Any, root: Path, tmp_path: Path) -> None:
+    shown.goto(build_report(root, tmp_path / "report.html").as_uri())
+    # A clip that is paused before it begins: the browser rejects the promise of its start. `shown` fails for errors of the page.
+    shown.evaluate(
+        """for (const key of ["j", " ", "j", "k", " ", "j", " "])
+            document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }))"""
+    )
+    shown.wait_for_timeout(500)

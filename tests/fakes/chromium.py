@@ -39,4 +39,4 @@ def chromium_page(**options: Any) -> Iterator[Any]:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
         yield page
-        assert errors == []
+        assert not errors, errors
