@@ -23,7 +23,7 @@ from catalogs.corpus.shards import decode
 from catalogs.inspection.sound import peaks, spectrogram
 from catalogs.query.view_columns import VIEW_COLUMNS
 
-PAGE_ROWS = 100
+PAGE_ROWS = 50
 _LIGHT = (
     "segment_id, session_id, source_id, seq, start_s, end_s, duration_s, language, speaker, text, text_source, kept, reasons, "
     'human, uncorrected_text, shard, "row"'
@@ -52,7 +52,7 @@ class Clips:
         ]
 
     def page(self, asked: Asked, offset: int) -> dict[str, Any]:
-        """Return up to 100 segments from `offset` on, and whether there are more."""
+        """Return up to 50 segments from `offset` on, and whether there are more."""
         shown = f', "{asked.sort}" AS sorted_by' if asked.sort else ""
         with self._catalog.cursor() as connection:
             where, values = asked.sql(connection, self.texts.matching(connection))

@@ -1,4 +1,4 @@
-// The list at the left: pages of a hundred segments, of which only what is in sight is in the document.
+// The list at the left: pages of fifty segments, of which only what is in sight is in the document.
 
 import { byId, make, post } from "./server.js";
 
