@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("catalogs", "annotators", "pipeline", "trainer", "voxcpm", "voxmill")
+PACKAGES = ("catalogs", "annotators", "pipeline", "trainer", "evaluation", "voxcpm", "voxmill")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PHRASES = re.compile(
     r"\b(is no|are no|anew|foretold|foretells?|reckon(s|ed)?|hence|whom|so many|so long|such a one|of its own|is told|are told"

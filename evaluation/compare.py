@@ -1,0 +1,1 @@
+"""Two or more runs on the items that they have in common."""

@@ -1,0 +1,17 @@
+"""Errors of this package whose message is one line for users."""
+
+
+class EvaluationError(ValueError):
+    """A list, a run folder or a system cannot be used; the message states what to do."""
+
+
+class SpeakError(RuntimeError):
+    """A system could not speak one text. The take counts as failed and the run continues."""
+
+    status = "error"
+
+
+class TimedOutError(SpeakError):
+    """A system gave no answer within the time limit."""
+
+    status = "timeout"

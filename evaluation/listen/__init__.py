@@ -1,0 +1,1 @@
+"""A listening test as one offline page, and what its answers say."""

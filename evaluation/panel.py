@@ -1,0 +1,1 @@
+"""The quick panel: whether a checkpoint became better."""

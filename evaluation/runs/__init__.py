@@ -1,0 +1,1 @@
+"""Runs: a folder with the audio of one system, and a Parquet row per item, seed and metric."""

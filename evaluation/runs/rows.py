@@ -1,0 +1,85 @@
+"""Rows of a run: Parquet part files that are only ever added, and are complete or absent.
+
+A table is a folder of part files below `rows/`. A row is known by item_id and seed; a row that is written twice (by two
+processes, or after a kill at a bad moment) counts once.
+"""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalogs.files import one_line, write_atomically
+from evaluation.errors import EvaluationError
+
+STATUSES = ("ok", "empty", "silent", "too_long", "timeout", "error")
+"""`ok`, or why a take failed: no samples, no sound, stopped by the length limit, no answer in time, an error."""
+
+KEY = (pa.field("item_id", pa.string(), nullable=False), pa.field("seed", pa.int32(), nullable=False))
+
+GENERATE = pa.schema(
+    [
+        *KEY,
+        pa.field("status", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("seconds", pa.float64()),
+        pa.field("wall_s", pa.float64()),
+        pa.field("first_audio_s", pa.float64()),
+        pa.field("attempts", pa.int32()),
+        pa.field("audio", pa.string()),
+        pa.field("sample_rate", pa.int32()),
+        pa.field("audio_sha256", pa.string()),
+        pa.field("notes", pa.string()),
+    ]
+)
+"""Columns of rows/generate. `seconds`: of audio. `audio`: path below the run folder. `notes`: JSON of the system."""
+
+Key = tuple[str, int]
+
+
+def metric_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a metric's schema with the key before it."""
+    return pa.schema([*KEY, *schema])
+
+
+class Table:
+    """A folder of part files with one schema."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.folder = folder
+        self.schema = schema
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows as one part file; it is on the disk when this returns."""
+        if not rows:
+            return
+        table = pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema)
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd")
+        write_atomically(self.folder / f"part-{uuid.uuid4().hex[:12]}.parquet", sink.getvalue())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield every row once; of two with one key, the one of the part that sorts first."""
+        seen: set[Key] = set()
+        for part in sorted(self.folder.glob("part-*.parquet")):
+            try:
+                table = pq.read_table(part)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise EvaluationError(
+                    f"{part} is damaged ({one_line(error)}); delete it and run the same command again"
+                ) from None
+            for row in table.to_pylist():
+                key = (row["item_id"], row["seed"])
+                if key not in seen:
+                    seen.add(key)
+                    yield row
+
+    def by_key(self) -> dict[Key, dict[str, Any]]:
+        """Return the rows by item_id and seed."""
+        return {(row["item_id"], row["seed"]): row for row in self.rows()}

@@ -1,0 +1,138 @@
+"""Scoring: metrics read the takes of a run and add their rows.
+
+A metric's rows are kept under its fingerprint. Scoring again computes only what is missing: new takes, or a metric that changed.
+A metric that reads the rows of another (`uses`) does not compute them again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from catalogs.files import one_line
+from catalogs.weights.verify import WeightsMissing
+from evaluation.items import Item
+from evaluation.metrics.base import Metric, Take, fingerprint
+from evaluation.runs.folder import Run
+from evaluation.runs.rows import Key, Table
+
+_LOG = logging.getLogger(__name__)
+BATCH = 16
+"""Takes per call and part file, if they are independent."""
+
+Count = Callable[[int, int | None], None]
+
+
+@dataclass
+class Scored:
+    """What scoring did."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    """New rows by metric."""
+    not_measured: dict[str, str] = field(default_factory=dict)
+    """Metrics that could not be loaded, and why."""
+
+
+def score(run: Run, metrics: Sequence[Metric], count: Count | None = None) -> Scored:
+    """Score every take that a metric has no row for. Metrics come after those that they use."""
+    by_name = {metric.name: metric for metric in metrics}
+    done = Scored()
+    with run.locked():
+        takes = list(all_takes(run))
+        for metric in metrics:
+            missing = [name for name in metric.uses if name not in by_name or name in done.not_measured]
+            if missing:
+                done.not_measured[metric.name] = f"needs {', '.join(missing)}"
+                continue
+            try:
+                done.rows[metric.name] = _score(run, metric, by_name, takes, count)
+            except (WeightsMissing, ModuleNotFoundError) as error:
+                done.not_measured[metric.name] = one_line(error)
+                _LOG.warning("%s is not measured: %s", metric.name, one_line(error))
+    return done
+
+
+def all_takes(run: Run) -> Iterator[Take]:
+    """Yield the takes of a run, by item and seed."""
+    for (item_id, seed), row in sorted(run.generated.by_key().items()):
+        item = run.by_id.get(item_id)
+        if item is not None:
+            path = run.root / row["audio"] if row["status"] == "ok" else None
+            yield Take(item, seed, row["status"], path, row["seconds"] or 0.0, row)
+
+
+def table_of(run: Run, metric: Metric, by_name: Mapping[str, Metric]) -> Table:
+    """Return the table of a metric in a run."""
+    return run.scores(metric.name, fingerprint(metric, by_name), metric.schema)
+
+
+def lacks(metric: Metric, take: Take) -> bool:
+    """Return True if a take or its item lacks what a metric needs."""
+    item: Item = take.item
+    present = {
+        "audio": take.path is not None,
+        "reference": item.reference is not None,
+        "human": item.human is not None,
+        "instruction": bool(item.instruction),
+    }
+    return not all(present[need] for need in metric.needs)
+
+
+def _score(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequence[Take], count: Count | None) -> int:
+    table = table_of(run, metric, by_name)
+    have = table.by_key()
+    used = {name: table_of(run, by_name[name], by_name).by_key() for name in metric.uses}
+    open_takes = [take for take in takes if not lacks(metric, take)]
+    groups = [group for group in _groups(metric, open_takes) if any(_key(take) not in have for take in group)]
+    if not groups:
+        return 0
+    metric.load()
+    new = 0
+    for number, group in enumerate(groups, 1):
+        chosen = [take for take in group if metric.group(take) is not None or _key(take) not in have]
+        # A copy: the audio that a take holds is released with it.
+        chosen = [Take(t.item, t.seed, t.status, t.path, t.seconds, t.row) for t in chosen]
+        for take in chosen:
+            take.given = {name: rows[_key(take)] for name, rows in used.items() if _key(take) in rows}
+        chosen = [take for take in chosen if len(take.given) == len(metric.uses)]
+        answers = metric.score(chosen) if chosen else []
+        rows = [
+            {"item_id": take.item.id, "seed": take.seed, **(answer or {})}
+            for take, answer in zip(chosen, answers, strict=True)
+            if _key(take) not in have
+        ]
+        table.add(rows)
+        new += len(rows)
+        if count:
+            count(number, len(groups))
+    return new
+
+
+def _groups(metric: Metric, takes: Sequence[Take]) -> list[list[Take]]:
+    """Return takes with the same key together, and the others in batches."""
+    keyed: dict[str, list[Take]] = {}
+    free: list[Take] = []
+    for take in takes:
+        key = metric.group(take)
+        if key is None:
+            free.append(take)
+        else:
+            keyed.setdefault(key, []).append(take)
+    return [*keyed.values(), *(free[start : start + BATCH] for start in range(0, len(free), BATCH))]
+
+
+def _key(take: Take) -> Key:
+    return take.item.id, take.seed
+
+
+def values_of(rows: Mapping[Key, dict[str, Any]], column: str) -> dict[str, list[float]]:
+    """Return the figures of a column by item, seeds in order; without rows that are not measurable."""
+    found: dict[str, list[float]] = {}
+    for item_id, group in groupby(sorted(rows), key=lambda key: key[0]):
+        figures = [rows[key][column] for key in group if rows[key].get(column) is not None]
+        if figures:
+            found[item_id] = [float(figure) for figure in figures]
+    return found

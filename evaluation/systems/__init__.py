@@ -1,0 +1,39 @@
+"""Systems by kind: `checkpoint:DIR`, `folder:DIR`, `human` and so on. A kind is one file; its line is here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from catalogs.nearest import nearest
+from evaluation.errors import EvaluationError
+from evaluation.systems.base import System
+
+SYSTEMS: dict[str, str] = {
+    "folder": "evaluation.systems.folder:Folder",
+    "human": "evaluation.systems.human:Human",
+}
+"""Kind and `module:Class`. A class is made with the text after the colon of a specification, and options by name."""
+
+
+def open_system(specification: str, options: Mapping[str, Any] | None = None) -> System:
+    """Return the system of `KIND:ARGUMENT`; a folder with config.json is a checkpoint.
+
+    Raises EvaluationError for an unknown kind, an unknown option or a system that cannot be used.
+    """
+    kind, colon, argument = specification.partition(":")
+    if not colon and (Path(specification) / "config.json").is_file():
+        kind, argument = "checkpoint", specification
+    if kind not in SYSTEMS:
+        near = nearest(kind, SYSTEMS)
+        raise EvaluationError(
+            f"no kind of system {kind!r}; {f'did you mean {near}? ' if near else ''}Known: {', '.join(SYSTEMS)}"
+        )
+    module, _, name = SYSTEMS[kind].partition(":")
+    try:
+        system: System = getattr(importlib.import_module(module), name)(argument, **(options or {}))
+    except TypeError as error:
+        raise EvaluationError(f"{kind}: {error}") from None
+    return system
