@@ -25,7 +25,7 @@ from voxmill.score import (
     score_texts,
     spaced_words,
 )
-from voxmill.score_text import compared_units, normalize
+from catalogs.vocabulary.comparable_text import compared_units, normalize
 
 DEMO_LANGUAGES = ("en", "es", "fr", "it", "ru")
 FINGERPRINT = "0123456789abcdef"
