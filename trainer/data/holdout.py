@@ -11,10 +11,11 @@ import numpy as np
 
 from catalogs.candidates.held_out import held_out
 from catalogs.durations import duration_text
-from trainer.config import Phase, TrainError, ValidationSettings
+from trainer.config import Phase, TrainError
 from trainer.data.candidates import Candidate, Candidates, Pairs, shared, usable
 from trainer.data.corpora import Corpora
 from trainer.sample_kinds import BY_LAYOUT
+from trainer.validation_settings import ValidationSettings
 
 ORDER_VERSION = 3
 """Increased when the rules that turn settings into choices change. 1: the segment first, then a layout that it can serve; keys
