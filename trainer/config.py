@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from catalogs.candidates import HELD_OUT_SHARE
 from catalogs.settings import Settings, SettingsError, load_settings, move_renamed, read_yaml
 from catalogs.vocabulary.licenses import allowed_sql
 from trainer.sample_kinds import BY_LAYOUT, CaptionWeights, ChineseShares, without_brief
@@ -181,7 +182,7 @@ class ValidationSettings(FrozenSettings):
 
     every: int | None = Field(None, gt=0)
     """Steps between validations; the last step is always validated. None: no validation, and nothing is held out."""
-    share: float = Field(0.02, gt=0, lt=1)
+    share: float = Field(HELD_OUT_SHARE, gt=0, lt=1)
     """Share of the segments that is held out, chosen by a hash of their ids (the choice stays the same when the corpus grows)."""
     segments: int = Field(64, gt=0)
     """Maximum number of held-out segments that are scored."""

@@ -24,12 +24,18 @@ METRICS: dict[str, str] = {
 }
 """Name and `module:Class`, in the order in which they are scored: a metric comes after those that it uses."""
 
+PROFILES: dict[str, tuple[str, ...]] = {}
+"""Names for several metrics."""
+
 
 def load_metrics(names: Iterable[str] | None = None) -> list[Metric]:
-    """Return metrics (default: all) in scoring order, with those that they use. Raises EvaluationError for an unknown name."""
-    wanted = set(METRICS if names is None else names)
+    """Return metrics in scoring order, with those that they use. `names`: metrics or profiles; None: the profile `small`.
+
+    Raises EvaluationError for an unknown name.
+    """
+    wanted = {metric for name in (("small",) if names is None else names) for metric in PROFILES.get(name, (name,))}
     for name in sorted(wanted - METRICS.keys()):
-        near = nearest(name, METRICS)
+        near = nearest(name, [*METRICS, *PROFILES])
         raise EvaluationError(
             f"no metric {name!r}; {f'did you mean {near}? ' if near else ''}See: voxmill evaluate metrics"
         )
