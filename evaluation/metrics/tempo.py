@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ from catalogs.vocabulary import comparable_text
 from catalogs.vocabulary.comparable_text import is_unspaced
 from evaluation.metrics import faults
 from evaluation.metrics.base import Plain, Take, Value
-from evaluation.metrics.words import clean_units
+from evaluation.metrics.words import TEXT_PACKAGES, clean_units
 
 _FIGURES = (
     "chars_per_s",
@@ -65,6 +66,13 @@ class Tempo(Plain):
         _share("loop", "loops"),
         _share("early_stop", "early stops"),
     )
+
+    packages = TEXT_PACKAGES
+
+    def load(self) -> None:
+        """Import the libraries. Raises ModuleNotFoundError."""
+        for package in self.packages:
+            importlib.import_module(package)
 
     def settings(self) -> dict[str, Any]:
         """See `Metric`."""
