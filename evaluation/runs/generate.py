@@ -1,6 +1,6 @@
 """Generation: a system speaks every item with every seed, and the answers are kept.
 
-An answer is on the disk before its row is. A kill costs at most the rows of one batch, which are made again.
+An answer is on the disk before its row is. A kill costs at most the rows since the last part file, which are made again.
 """
 
 from __future__ import annotations
@@ -38,20 +38,21 @@ def generate(run: Run, system: System, count: Count | None = None) -> dict[str, 
         open_asks = [ask for ask in wanted if (ask.item.id, ask.seed) not in rows]
         done = len(wanted) - len(open_asks)
         waiting: list[dict[str, Any]] = []
-        for batch in _batches(open_asks, system.batch):
-            try:
+        try:
+            for batch in _batches(open_asks, system.batch):
                 answers = system.speak(batch)
                 if len(answers) != len(batch):
                     raise EvaluationError(f"{system.name} gave {len(answers)} answers to {len(batch)} texts")
                 waiting += [_keep(run, ask, answer) for ask, answer in zip(batch, answers, strict=True)]
                 done += len(batch)
-            finally:
-                if len(waiting) >= ROWS or done == len(wanted):
+                if len(waiting) >= ROWS:
                     run.generated.add(waiting)
                     waiting = []
-            if count:
-                count(done, len(wanted))
-        run.generated.add(waiting)
+                if count:
+                    count(done, len(wanted))
+        finally:
+            # Also of a run that ends here: Ctrl-C, or a system that cannot speak any more.
+            run.generated.add(waiting)
     return statuses(run)
 
 
