@@ -129,7 +129,10 @@ class OpenAISpeech:
     async def _all(self, asks: Sequence[Ask]) -> list[Speech | Exception]:
         if self._http is None:
             # The limit of a text ends a request, so the pause that the client allows is longer.
-            self._http = new_client(timeout_s=self.options.timeout_s + 60)
+            try:
+                self._http = new_client(timeout_s=self.options.timeout_s + 60)
+            except FatalError as error:
+                raise EvaluationError(f"openai: {error}") from None
         answers = await asyncio.gather(*(self._one(ask) for ask in asks), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, SpeakError):

@@ -24,6 +24,9 @@ MOST_LINE = 1 << 20
 _TAIL = 4096
 _LINES = 3
 _PATIENCE_S = 5.0
+"""Seconds that a process is given to end by itself."""
+_AFTER_OUTPUT_S = 1.0
+"""The same of one whose standard output has ended."""
 
 Answer = dict[str, Any]
 
@@ -152,7 +155,7 @@ class Worker:
         return None
 
     def _obituary(self) -> str:
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _AFTER_OUTPUT_S
         with suppress(ChildProcessError):
             # Its output ends a moment before it does.
             while not self._ended() and time.monotonic() < deadline:
