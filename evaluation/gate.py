@@ -15,6 +15,7 @@ from evaluation.errors import EvaluationError
 from evaluation.items import Item
 from evaluation.metrics import load_metrics
 from evaluation.metrics.base import Metric, Value
+from evaluation.repeat import repeat, same_weights
 from evaluation.results.common import Pairs, pairs
 from evaluation.results.comparison import markdown_table
 from evaluation.results.figures import FAILED, Figures, read_figures
@@ -27,6 +28,8 @@ from evaluation.statistics.paired import detectable, items_needed, paired_differ
 
 RULES = Path(__file__).parent / "gate.toml"
 """Default rules."""
+SAME_TAKES = 0.95
+"""Share of the takes that must be those of the baseline, if both runs are of the same weights."""
 LEAST = 20
 """Items from which a difference that is the same on all items decides, although it has no interval."""
 
@@ -109,7 +112,24 @@ def gate(
     outcomes = [
         outcome for rule in listed for one in _each(rule, first) for outcome in _outcomes(one, values[one.value], both)
     ]
-    return GateResult(run.name, baseline.name, outcomes)
+    return GateResult(run.name, baseline.name, [*outcomes, *_same_takes(run, baseline)])
+
+
+def _same_takes(run: Run, baseline: Run) -> list[Outcome]:
+    """Return the outcome of the comparison of takes by seed; nothing if the runs are of different weights."""
+    if not same_weights(run, baseline):
+        return []
+    found = repeat(run, baseline)
+    takes = found.pairs + found.failed
+    kind: Kind = "pass" if found.share >= SAME_TAKES and not found.stuck else "fail"
+    if takes < LEAST and kind == "pass":
+        kind = "not enough items"
+    reason = f"distance {found.distance:.2f} dB; between seeds {found.seeds:.1f} dB"
+    if found.stuck:
+        reason += f"; {found.stuck} items do not change with the seed"
+    title = "takes as before with the same seed"
+    limit, share = 100 * SAME_TAKES, 100 * found.share
+    return [Outcome(kind, "takes.same", title, "%", "", "", "at_least", limit, takes, share, reason=reason)]
 
 
 def _known(metrics: Sequence[Metric]) -> dict[str, Value]:

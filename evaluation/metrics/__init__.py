@@ -24,8 +24,14 @@ METRICS: dict[str, str] = {
 }
 """Name and `module:Class`, in the order in which they are scored: a metric comes after those that it uses."""
 
-PROFILES: dict[str, tuple[str, ...]] = {}
-"""Names for several metrics."""
+QUICK = ("transcript", "words_clean", "tempo", "voice_ge2e", "speed")
+
+PROFILES: dict[str, tuple[str, ...]] = {
+    "quick": QUICK,
+    "small": (*QUICK, "words_official", "floor", "voice_margin"),
+    "full": tuple(METRICS),
+}
+"""Names for several metrics. `small` is what this package can measure without a hub or a service."""
 
 
 def load_metrics(names: Iterable[str] | None = None) -> list[Metric]:
