@@ -59,7 +59,16 @@ def test_nothing_in_the_page_names_a_system(runs: list[Run], tmp_path: Path, kin
     everything = b"\n".join(str(path.relative_to(tmp_path)).encode() + b"\n" + path.read_bytes() for path in sent)
     _, clips = page_data(test.page)
     everything += b"".join(clips.values())
-    secrets = [*SYSTEMS, "synthesizer", "buzzer", "sentence-", "secret-runs", "source-clips", str(tmp_path), "keep-private"]
+    secrets = [
+        *SYSTEMS,
+        "synthesizer",
+        "buzzer",
+        "sentence-",
+        "secret-runs",
+        "source-clips",
+        str(tmp_path),
+        "keep-private",
+    ]
     secrets += [item.id for item in runs[0].items] + [str(run.root) for run in runs]
     assert not [secret for secret in secrets if secret.lower().encode() in everything.lower()]
     names = [path.stem for path in sent if path != test.page] or list(clips)
@@ -86,7 +95,9 @@ def test_the_key_states_what_each_clip_is(runs: list[Run], tmp_path: Path) -> No
     for trial in key["trials"].values():
         if trial["role"] == "main":
             rows = [key["clips"][clip] for clip in trial["clips"]]
-            assert [row["system"] for row in rows] == trial["systems"] and {row["item"] for row in rows} == {trial["item"]}
+            assert [row["system"] for row in rows] == trial["systems"] and {row["item"] for row in rows} == {
+                trial["item"]
+            }
 
 
 def test_sessions_of_the_page_are_balanced(runs: list[Run], tmp_path: Path) -> None:
@@ -136,7 +147,9 @@ def test_mushra_hides_its_reference_and_has_two_anchors(runs: list[Run], tmp_pat
     assert "gold" not in {row["role"] for row in key["trials"].values()}
 
 
-def test_items_that_a_system_failed_are_left_out_and_counted(items: list[Item], runs: list[Run], tmp_path: Path) -> None:
+def test_items_that_a_system_failed_are_left_out_and_counted(
+    items: list[Item], runs: list[Run], tmp_path: Path
+) -> None:
     broken = make_run(tmp_path / "run", items[:9], "broken", 900, broken=("sentence-1", "sentence-4"))
     made = make_test([runs[0], broken], tmp_path / "test", ListenSettings(sessions=2, **QUICK))
     assert made.common_items == 7 and made.items == 7
@@ -151,7 +164,9 @@ def test_systems_of_other_rates_cannot_be_told_by_the_file(items: list[Item], ru
     made = make_test([runs[0], wide], tmp_path / "test", ListenSettings(items=4, sessions=2, audio="flac", **QUICK))
     _, clips = page_data(made.page)
     key = read_key(tmp_path / "test")
-    rates = {soundfile.info(io.BytesIO(clips[name])).samplerate for name, row in key["clips"].items() if "system" in row}
+    rates = {
+        soundfile.info(io.BytesIO(clips[name])).samplerate for name, row in key["clips"].items() if "system" in row
+    }
     assert rates == {RATE}
 
 
