@@ -388,6 +388,10 @@ def test_languages_are_chosen_by_code_or_name(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="did you mean german"):
         open_lists(["panel"], languages=["germann"])
     assert len(open_lists([f"minimax:{minimax_folder(tmp_path)}"], languages=["yue"])) == 1
+    mine = put(
+        tmp_path / "mine.jsonl", '{"text": "Hallo.", "language_id": "de-DE"}\n{"text": "x", "language_id": "conlang"}\n'
+    )
+    assert [item.text for item in open_lists([str(mine)], languages=["german"])] == ["Hallo."]
 
 
 @pytest.mark.parametrize(
