@@ -201,7 +201,8 @@ def test_minimax_has_a_voice_per_label_and_one_voice_is_enough(tmp_path: Path) -
     [
         ("german_female|Eins | zwei", "must not contain"),
         ("french_female|Bonjour", "not `german_<gender>"),
-        ("german_other|Hallo", "the voice german_other has no clip"),
+        ("german_other|Hallo", "the voice german_other has no clip .*fetch the folder speaker"),
+        ("german_femal|Hallo", "the voice german_femal has no clip .*there is german_female"),
         ("german_female|", "the text is empty"),
     ],
 )
