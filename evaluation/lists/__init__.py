@@ -146,8 +146,8 @@ def open_lists(
 
     def picked(most: int | None) -> Pick:
         def pick(items: Sequence[Item]) -> list[Item]:
-            there.update(dict.fromkeys(item.language for item in items))
-            return sample([item for item in items if not wanted or item.language in wanted], most, seed)
+            there.update(dict.fromkeys(_code(item) for item in items))
+            return sample([item for item in items if not wanted or _code(item) in wanted], most, seed)
 
         return pick
 
@@ -180,6 +180,14 @@ def describe_lists() -> list[dict[str, str]]:
         about = {key: value for key, value in vars(kind).items() if key != "reader"}
         rows.append({"name": name, **about, "options": options or "none"})
     return rows
+
+
+def _code(item: Item) -> str:
+    """Return the language of an item as `languages` names it; lists of users may have other spellings, such as `de-DE`."""
+    try:
+        return language_code(item.language)
+    except EvaluationError:
+        return item.language
 
 
 def _once(items: list[Item], spec: str) -> list[Item]:

@@ -94,7 +94,7 @@ def find_file(folder: Path, name: str) -> Path | None:
 
     Double slashes are one. If the list was copied out of its tree, the longest end of the path that exists below its folder counts.
     """
-    path = PurePosixPath(re.sub("/+", "/", name))
+    path = PurePosixPath(name)
     if path.is_absolute():
         return Path(path) if Path(path).is_file() else None
     for base in (folder, *folder.absolute().parents):

@@ -201,7 +201,8 @@ def test_minimax_has_a_voice_per_label_and_one_voice_is_enough(tmp_path: Path) -
     [
         ("german_female|Eins | zwei", "must not contain"),
         ("french_female|Bonjour", "not `german_<gender>"),
-        ("german_other|Hallo", "the voice german_other has no clip"),
+        ("german_other|Hallo", "the voice german_other has no clip .*fetch the folder speaker"),
+        ("german_femal|Hallo", "the voice german_femal has no clip .*there is german_female"),
         ("german_female|", "the text is empty"),
     ],
 )
@@ -388,6 +389,10 @@ def test_languages_are_chosen_by_code_or_name(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="did you mean german"):
         open_lists(["panel"], languages=["germann"])
     assert len(open_lists([f"minimax:{minimax_folder(tmp_path)}"], languages=["yue"])) == 1
+    mine = put(
+        tmp_path / "mine.jsonl", '{"text": "Hallo.", "language_id": "de-DE"}\n{"text": "x", "language_id": "conlang"}\n'
+    )
+    assert [item.text for item in open_lists([str(mine)], languages=["german"])] == ["Hallo."]
 
 
 @pytest.mark.parametrize(
