@@ -9,7 +9,14 @@ from catalogs.nearest import nearest
 from evaluation.errors import EvaluationError
 from evaluation.metrics.base import Metric
 
-METRICS: dict[str, str] = {}
+METRICS: dict[str, str] = {
+    "distillmos": "evaluation.metrics.quality.distillmos:Distillmos",
+    "dnsmos": "evaluation.metrics.quality.dnsmos:DnsmosMetric",
+    "mel_dac": "evaluation.metrics.codec.mel_dac:MelDac",
+    "codec_signal": "evaluation.metrics.codec.codec_signal:CodecSignal",
+    "stoi_pesq": "evaluation.metrics.codec.stoi_pesq:StoiPesq",
+    "visqol": "evaluation.metrics.codec.visqol:Visqol",
+}
 """Name and `module:Class`, in the order in which they are scored: a metric comes after those that it uses."""
 
 

@@ -12,8 +12,10 @@ from evaluation.errors import EvaluationError
 from evaluation.systems.base import System
 
 SYSTEMS: dict[str, str] = {
+    "codec": "evaluation.systems.codec:Codec",
     "folder": "evaluation.systems.folder:Folder",
     "human": "evaluation.systems.human:Human",
+    "resample": "evaluation.systems.codec:Resample",
 }
 """Kind and `module:Class`. A class is made with the text after the colon of a specification, and options by name."""
 
