@@ -21,6 +21,12 @@ METRICS: dict[str, str] = {
     "voice_margin": "evaluation.metrics.voice:VoiceMargin",
     "voice_human": "evaluation.metrics.voice:VoiceHuman",
     "voice_ecapa": "evaluation.metrics.voice:VoiceEcapa",
+    "distillmos": "evaluation.metrics.quality.distillmos:Distillmos",
+    "dnsmos": "evaluation.metrics.quality.dnsmos:DnsmosMetric",
+    "mel_dac": "evaluation.metrics.codec.mel_dac:MelDac",
+    "codec_signal": "evaluation.metrics.codec.codec_signal:CodecSignal",
+    "stoi_pesq": "evaluation.metrics.codec.stoi_pesq:StoiPesq",
+    "visqol": "evaluation.metrics.codec.visqol:Visqol",
 }
 """Name and `module:Class`, in the order in which they are scored: a metric comes after those that it uses."""
 
