@@ -133,7 +133,7 @@ def _each(rule: Rule, baseline: Figures) -> Iterator[Rule]:
         yield rule
         return
     levels = {item.language if rule.each == "language" else item.list_name for item in _chosen(rule, baseline.items)}
-    if not levels:  # Its outcome says that there are no items.
+    if not levels:  # Its outcome says that no item was found.
         yield rule
     for level in sorted(levels):
         yield replace(rule, language=level) if rule.each == "language" else replace(rule, list=level)
