@@ -24,7 +24,7 @@ from evaluation.results.rules import Rule, read_rules, resolve
 from evaluation.results.units import HEADLINE, cell_unit, error_rate
 from evaluation.runs.folder import Run
 from evaluation.statistics.bootstrap import Estimate, mean_estimates, share_estimates
-from evaluation.statistics.paired import detectable, items_needed, paired_differences
+from evaluation.statistics.paired import detectable, items_needed
 
 RULES = Path(__file__).parent / "gate.toml"
 """Default rules."""
@@ -153,7 +153,7 @@ def _each(rule: Rule, baseline: Figures) -> Iterator[Rule]:
         yield rule
         return
     levels = {item.language if rule.each == "language" else item.list_name for item in _chosen(rule, baseline.items)}
-    if not levels:  # Its outcome says that there are no items.
+    if not levels:  # Its outcome says that no item was found.
         yield rule
     for level in sorted(levels):
         yield replace(rule, language=level) if rule.each == "language" else replace(rule, list=level)
@@ -228,12 +228,12 @@ def _lacks_figure(figures: Figures, value: str, item: str) -> bool:
 def _paired(rule: Rule, value: Value, both: Pairs, items: Sequence[Item], blank: Outcome) -> Outcome:
     first, second = both.matrices([rule.value], items)
     sign = 1 if value.better == "lower" else -1
-    (found,) = paired_differences(sign * first, sign * second, ["lower"], speakers(items))
+    (found,) = mean_estimates(sign * (second - first), speakers(items))
     if found is None:
         return replace(blank, kind="items missing", items=0, reason="no item has a figure in both runs")
     applies = sum(item.id in both.first.series[rule.value].applies for item in items)
-    blank = replace(blank, left_out=applies - found.estimate.items)
-    return _judged(blank, found.estimate, upper=True, room=blank.limit)
+    blank = replace(blank, left_out=applies - found.items)
+    return _judged(blank, found, upper=True, room=blank.limit)
 
 
 def _absolute(rule: Rule, value: Value, figures: Figures, items: Sequence[Item], blank: Outcome) -> Outcome:

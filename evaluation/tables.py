@@ -1,6 +1,6 @@
 """Markdown tables of one run or several: systems in rows, values in columns, and published figures below.
 
-A figure is bold only if its system is told apart from the best of the others.
+A figure is bold only if a paired test proves that its system is better than the best of the others.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _failed(cell: Cell) -> str:
 
 
 def _bold(loaded: Sequence[_Loaded], place: Place, names: Sequence[str]) -> dict[str, set[str]]:
-    """Return, by value, the system that is told apart from the best of the others; the tests of a place are one table."""
+    """Return, by value, the system that is proven better than the best of the others; the tests of a place are one table."""
     if len(loaded) < 2:
         return {}
     found: list[tuple[str, str, Difference | None]] = []

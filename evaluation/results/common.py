@@ -1,4 +1,4 @@
-"""What two runs have in common: items, seeds, and which differences are told apart."""
+"""What two runs have in common: items, seeds, and how they differ."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_languages_have_their_unit_and_a_mean_says_how_many_have_which(tmp_path:
     rates = {item.name: {"en": 0.1, "de": 0.2, "ja": 0.6}[item.language] for item in wanted}
     found = summary(planned_run(tmp_path, "a", wanted, rate_plan(rates)), fake_metrics())
     japanese = cell(found, "fake_words.cer", "many-ja", "ja")
-    assert (japanese.unit, japanese.headline, value(japanese)) == ("% CER", True, pytest.approx(30))
+    assert (japanese.unit, japanese.headline) == ("% CER", True) and value(japanese) == pytest.approx(30)
     assert not cell(found, "fake_words.wer", "many-ja", "ja").headline
     assert cell(found, "fake_words.wer", "many-en", "en").headline
     (macro,) = [one for one in found.macros if one.name == "fake_words.error"]
