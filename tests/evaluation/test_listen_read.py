@@ -16,11 +16,13 @@ from listening import answer_sheet, make_items, make_run, read_key, write_sheets
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
+from evaluation.listen.differences import differences
 from evaluation.listen.make import make_test
 from evaluation.listen.read import Ratings, read_answers
 from evaluation.listen.settings import ListenSettings
 from evaluation.listen.tables import markdown
 from evaluation.runs.folder import Run
+from evaluation.statistics.mos import Rating
 
 QUALITY = {"human": 4.4, "fine-system": 3.8, "plain-system": 3.0, "anchor-7000": 2.4, "anchor-3500": 1.6}
 """True quality on a scale from 1 to 5."""
@@ -59,7 +61,7 @@ def quality(key: dict[str, Any], clip: str) -> float:
 
 
 def rater(key: dict[str, Any]) -> Callable[[dict[str, Any], str, random.Random], Any]:
-    """A listener with a bias (the first draw of the RNG would differ per call, so it is kept), items with ease, and noise."""
+    """Listeners with a bias, items with ease, and noise."""
     bias: dict[int, float] = {}
 
     def rate(trial: dict[str, Any], scale: str, rng: random.Random) -> Any:
@@ -95,13 +97,33 @@ def test_forty_listeners_order_the_systems_with_honest_intervals(made: Made, tmp
         assert one.listeners == 40 and one.ratings == 40 * 4 and one.crossed and one.naive
         assert one.crossed[0] < one.mean < one.crossed[1]
         assert one.crossed[1] - one.crossed[0] > 1.3 * (one.naive[1] - one.naive[0])
-    for better, worse in (("human", "fine-system"), ("fine-system", "plain-system")):
-        low, high = table[better].crossed, table[worse].crossed
-        assert low and high and low[0] > high[1]
+    gaps = found.differences["naturalness"]
+    assert list(gaps) == [("human", "fine-system"), ("human", "plain-system"), ("fine-system", "plain-system")]
+    for (better, worse), gap in gaps.items():
+        assert gap.crossed and gap.verdict == "better" and gap.mean == table[better].mean - table[worse].mean
+        truth = QUALITY[better] - QUALITY[worse]
+        assert gap.crossed[0] - 0.3 < truth < gap.crossed[1] + 0.3
     assert found.repeats.pairs == 40 and found.repeats.correlation is not None and found.repeats.correlation > 0.4
     text = markdown(found)
     assert "95 % (naive)" in text and "Listeners: 40 counted, 0 excluded" in text
     assert text.index("| human |") < text.index("| fine-system |") < text.index("| plain-system |")
+
+
+def test_systems_that_do_not_differ_are_rarely_told_apart() -> None:
+    wrong = 0
+    for seed in range(40):
+        rng = random.Random(seed)
+        bias, ease = [rng.gauss(0, 0.5) for _ in range(12)], [rng.gauss(0, 0.4) for _ in range(12)]
+        ratings = [
+            Rating(str(who), str(what), "ab"[(who + what) % 2], 3 + bias[who] + ease[what] + rng.gauss(0, 0.7))
+            for who in range(12)
+            for what in range(12)
+        ]
+        gap = differences(ratings, draws=400)
+        wrong += next(iter(gap.values())).verdict != "not told apart"
+    assert wrong <= 4
+    alone = differences([Rating("one", "x", "a", 3.0), Rating("one", "y", "b", 2.0)])
+    assert alone["a", "b"].crossed is None and alone["a", "b"].mean == 1.0
 
 
 @pytest.mark.parametrize("kind", ["cmos", "ab"])
