@@ -69,7 +69,9 @@ def rater(key: dict[str, Any]) -> Callable[[dict[str, Any], str, random.Random],
         ease = random.Random(trial["item"]).gauss(0, 0.3)
         if scale in trial["clips"]:
             heard = quality(key, scale)
-            return 100 if heard > 4 else round(min(100, max(0, 20 * (heard - 0.5 + rng.gauss(0, 0.4)) + 5 * leaning)), 0)
+            return (
+                100 if heard > 4 else round(min(100, max(0, 20 * (heard - 0.5 + rng.gauss(0, 0.4)) + 5 * leaning)), 0)
+            )
         heard = [quality(key, clip) for clip in trial["clips"]]
         if len(heard) == 1:
             return min(5, max(1, round(heard[0] + leaning + ease + rng.gauss(0, 0.7))))
@@ -172,7 +174,10 @@ def test_each_rule_leaves_out_its_listener_and_can_be_switched_off(made: Made, t
         spoil(sheets[number], role)
     sheets[3] = answer_sheet(key, 4, lambda trial, scale, rng: 3)
     second = answer_sheet(key, 6, rater(key))
-    sheets += [{**second, "who": "feedfeed", "started": "2026-02-02"}, {**sheets[6], "answers": sheets[6]["answers"][:9]}]
+    sheets += [
+        {**second, "who": "feedfeed", "started": "2026-02-02"},
+        {**sheets[6], "answers": sheets[6]["answers"][:9]},
+    ]
     paths = write_sheets(tmp_path, sheets)
     found = read_answers(test, paths, draws=100)
     assert [(one.rule, one.listener.split("-")[0]) for one in found.exclusions] == [
@@ -222,13 +227,20 @@ def test_bad_files_are_named_and_the_rest_is_read(made: Made, tmp_path: Path) ->
     for number, change in enumerate(BAD_FILES.values()):
         paths.append(tmp_path / f"bad-{number}.json")
         paths[-1].write_text(json.dumps(change(answer_sheet(key, 2, rater(key)))))
-    raw = {"cut.json": json.dumps(good)[:-40].encode(), "deep.json": b"[" * 100_000, "empty.json": b"", "b.json": b"\xff\xfe{"}
+    raw = {
+        "cut.json": json.dumps(good)[:-40].encode(),
+        "deep.json": b"[" * 100_000,
+        "empty.json": b"",
+        "b.json": b"\xff\xfe{",
+    }
     for name, data in raw.items():
         paths.append(tmp_path / name)
         paths[-1].write_bytes(data)
     paths.append(tmp_path / "absent.json")
     found = read_answers(test, paths, draws=50)
-    assert found.counted == 1 and found.bad_files == len(BAD_FILES) + len(raw) + 1 and found.files == found.bad_files + 1
+    assert (
+        found.counted == 1 and found.bad_files == len(BAD_FILES) + len(raw) + 1 and found.files == found.bad_files + 1
+    )
     messages = {fault.file.name: fault.message for fault in found.faults if fault.whole}
     for number, message in enumerate(BAD_FILES):
         assert message in messages[f"bad-{number}.json"]
