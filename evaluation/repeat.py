@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -28,8 +29,8 @@ _FLOOR_DB = -80.0
 class Repeat:
     """Takes of two runs, paired by item and seed.
 
-    `pairs`: pairs of takes that did not fail. `equal`: pairs with the same bytes. `distance`: mean distance in dB between the takes of
-    a pair. `seeds`: mean distance in dB between takes of one item with different seeds, or with different items if a run has one
+    `pairs`: pairs of takes that did not fail. `equal`: pairs with the same bytes. `distance`: mean distance in dB between the takes
+    of a pair. `seeds`: mean distance in dB between takes of one item with different seeds, or with different items if a run has one
     seed. `same`: pairs within `SAME` times `seeds`. `failed`: pairs of which one take failed and the other did not.
     `stuck`: items whose takes with different seeds are the same although those of the baseline are not.
     """
@@ -103,8 +104,8 @@ def _sound(take: Take) -> np.ndarray:
 def _between_seeds(takes: Iterable[Take]) -> float:
     """Return the mean distance of takes with different seeds of one item, or of neighboring items if there is one seed."""
     spoken = [take for take in takes if take.path]
-    pairs = [(a, b) for a, b in zip(spoken, spoken[1:], strict=False) if a.item.id == b.item.id]
-    pairs = pairs or list(zip(spoken, spoken[1:], strict=False))
+    pairs = [(a, b) for a, b in pairwise(spoken) if a.item.id == b.item.id]
+    pairs = pairs or list(pairwise(spoken))
     found = [distance(_sound(a), _sound(b)) for a, b in pairs[:40]]
     return float(np.mean([one for one in found if one > 0])) if any(found) else 0.0
 

@@ -12,7 +12,7 @@ import numpy as np
 from catalogs.weights.registry import resolve
 from overfit.speaking import RATE, at_16k
 from pipeline.voice.ge2e import Ge2e
-from voxmill.score_text import compared_units
+from catalogs.vocabulary.comparable_text import compared_units
 
 
 class Ears:

@@ -9,7 +9,19 @@ from catalogs.nearest import nearest
 from evaluation.errors import EvaluationError
 from evaluation.metrics.base import Metric
 
-METRICS: dict[str, str] = {}
+METRICS: dict[str, str] = {
+    "speed": "evaluation.metrics.speed:Speed",
+    "transcript": "evaluation.metrics.transcript:WhisperTranscript",
+    "human_transcript": "evaluation.metrics.transcript:HumanTranscript",
+    "words_clean": "evaluation.metrics.words:WordsClean",
+    "words_official": "evaluation.metrics.words:WordsOfficial",
+    "floor": "evaluation.metrics.words:Floor",
+    "tempo": "evaluation.metrics.tempo:Tempo",
+    "voice_ge2e": "evaluation.metrics.voice:VoiceGe2e",
+    "voice_margin": "evaluation.metrics.voice:VoiceMargin",
+    "voice_human": "evaluation.metrics.voice:VoiceHuman",
+    "voice_ecapa": "evaluation.metrics.voice:VoiceEcapa",
+}
 """Name and `module:Class`, in the order in which they are scored: a metric comes after those that it uses."""
 
 PROFILES: dict[str, tuple[str, ...]] = {}
