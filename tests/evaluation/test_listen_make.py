@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import pytest
 import soundfile
-from listening import Buzzer, make_items, make_run, read_key
+from listening_panel import Buzzer, make_items, make_run, read_key
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes.chromium import chromium
-from listening import answer_sheet, make_items, make_run, read_key, write_sheets
+from listening_panel import answer_sheet, make_items, make_run, read_key, write_sheets
 
 from evaluation.items import Item
 from evaluation.listen.make import make_test

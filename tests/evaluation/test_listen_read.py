@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from listening import answer_sheet, make_items, make_run, read_key, write_sheets
+from listening_panel import answer_sheet, make_items, make_run, read_key, write_sheets
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
@@ -62,20 +62,18 @@ def quality(key: dict[str, Any], clip: str) -> float:
 
 def rater(key: dict[str, Any]) -> Callable[[dict[str, Any], str, random.Random], Any]:
     """Listeners with a bias, items with ease, and noise."""
-    bias: dict[int, float] = {}
 
     def rate(trial: dict[str, Any], scale: str, rng: random.Random) -> Any:
-        leaning = bias.setdefault(id(rng), rng.gauss(0, 0.5))
+        leaning = random.Random(trial["session"]).gauss(0, 0.5)
         ease = random.Random(trial["item"]).gauss(0, 0.3)
         if scale in trial["clips"]:
             heard = quality(key, scale)
-            return (
-                100 if heard > 4 else round(min(100, max(0, 20 * (heard - 0.5 + rng.gauss(0, 0.4)) + 5 * leaning)), 0)
-            )
-        heard = [quality(key, clip) for clip in trial["clips"]]
-        if len(heard) == 1:
-            return min(5, max(1, round(heard[0] + leaning + ease + rng.gauss(0, 0.7))))
-        over = heard[1] - heard[0] + rng.gauss(0, 0.7)
+            score = 20 * (heard - 0.5 + rng.gauss(0, 0.4)) + 5 * leaning
+            return 100 if heard > 4 else round(min(100, max(0, score)))
+        first, *rest = [quality(key, clip) for clip in trial["clips"]]
+        if not rest:
+            return min(5, max(1, round(first + leaning + ease + rng.gauss(0, 0.7))))
+        over = rest[0] - first + rng.gauss(0, 0.7)
         if scale == "preference":
             return 0 if abs(over) < 0.4 else 1 if over > 0 else -1
         return min(3, max(-3, round(1.5 * over)))
