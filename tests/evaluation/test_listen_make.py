@@ -10,17 +10,18 @@ from base64 import b64decode
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import soundfile
-from listening import Buzzer, make_items, make_run, read_key
+from listening_panel import Buzzer, make_items, make_run, read_key
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
+from evaluation.listen import page
 from evaluation.listen.make import make_test
 from evaluation.listen.page import STRINGS
-from evaluation.listen.settings import ListenSettings
+from evaluation.listen.settings import Kind, ListenSettings
 from evaluation.listen.sound import RATE, loudness
 from evaluation.runs.folder import Run, create_run
 from evaluation.runs.generate import generate
@@ -40,8 +41,8 @@ def runs(items: list[Item], tmp_path_factory: pytest.TempPathFactory) -> list[Ru
     return [make_run(root / name, items, name, 100 * number) for number, name in enumerate(SYSTEMS)]
 
 
-def page_data(page: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    text = page.read_text()
+def page_data(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    text = path.read_text()
     found = [re.search(rf'id="{name}">(.*?)</script>', text, re.DOTALL) for name in ("data", "clips")]
     data, clips = (json.loads(one[1]) for one in found if one)
     return data, {name: b64decode(value) for name, value in clips.items()}
@@ -228,3 +229,16 @@ def test_the_language_of_the_page_is_that_of_most_items(tmp_path: Path) -> None:
     other = make_test([run], tmp_path / "b", settings.model_copy(update={"language": "zh", "title": "A <b> & c"}))
     text = other.page.read_text()
     assert '<html lang="zh">' in text and "<title>A &lt;b> &amp; c</title>" in text and "<b> & c" not in text
+
+
+def test_the_scripts_use_every_word_and_no_other() -> None:
+    folder = Path(page.__file__).parent
+    scripts = "\n".join(path.read_text() for path in folder.glob("*.js"))
+    used = set(re.findall(r'word\("(\w+)"', scripts)) | set(re.findall(r'shown\("(\w+)"', scripts)) | {"no_script"}
+    used |= {name for pair in re.findall(r'word\([^)]*\? "(\w+)" : "(\w+)"', scripts) for name in pair}
+    made = {"intro", "question"} | {"naturalness", "similarity", "instruction", "compare", "prefer", "tones", "sliders"}
+    extra = {name for name in STRINGS["en"] if name not in used}
+    assert used <= set(STRINGS["en"]) and all(name.rpartition("_")[0] in made for name in extra)
+    assert not re.search(r"https?://|fetch\(|XMLHttpRequest|WebSocket|sendBeacon|eval\(|innerHTML", scripts)
+    kinds = get_args(Kind)
+    assert {f"intro_{kind}" for kind in kinds} == {name for name in STRINGS["en"] if name.startswith("intro_")}
