@@ -9,7 +9,11 @@ from catalogs.nearest import nearest
 from evaluation.errors import EvaluationError
 from evaluation.metrics.base import Metric
 
-METRICS: dict[str, str] = {}
+METRICS: dict[str, str] = {
+    "control": "evaluation.metrics.control:Control",
+    "diversity": "evaluation.metrics.diversity:Diversity",
+    "drift": "evaluation.metrics.drift:Drift",
+}
 """Name and `module:Class`, in the order in which they are scored: a metric comes after those that it uses."""
 
 
