@@ -53,7 +53,7 @@ class Level(Plain):
     name, version = "level", 1
     needs = frozenset({"audio", "reference"})
     schema = pa.schema([pa.field("ratio", pa.float64())])
-    values = (Value("ratio", "level", "", "higher", failed=0.0),)
+    values: tuple[Value, ...] = (Value("ratio", "level", "", "higher", failed=0.0),)
 
     def score(self, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
         return [{"ratio": float(take.audio().max() / self._clip(take).max())} for take in takes]

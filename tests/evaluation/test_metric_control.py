@@ -125,7 +125,7 @@ def rows_of(
     if scored.not_measured:
         pytest.skip(scored.not_measured["control"])
     found = table_of(run, metrics[0], {"control": metrics[0]}).by_key()
-    return [run.by_id[item_id].groups | row for (item_id, _), row in found.items()]
+    return [{**run.by_id[item_id].groups, **row} for (item_id, _), row in found.items()]
 
 
 @pytest.fixture(scope="module")
