@@ -27,6 +27,9 @@ METRICS: dict[str, str] = {
     "codec_signal": "evaluation.metrics.codec.codec_signal:CodecSignal",
     "stoi_pesq": "evaluation.metrics.codec.stoi_pesq:StoiPesq",
     "visqol": "evaluation.metrics.codec.visqol:Visqol",
+    "control": "evaluation.metrics.control:Control",
+    "diversity": "evaluation.metrics.diversity:Diversity",
+    "drift": "evaluation.metrics.drift:Drift",
 }
 """Name and `module:Class`, in the order in which they are scored: a metric comes after those that it uses."""
 
