@@ -1,7 +1,7 @@
 """The quick panel: which checkpoint of a training run is the best, by held-out sentences that it speaks.
 
 The trainer names `evaluation.panel:judge` in its setting `validation.best.judge`, writes the held-out items, and calls it for a
-checkpoint in a process of its own; `judge_run` judges all checkpoints of a run afterwards.
+checkpoint in another process; `judge_run` judges all checkpoints of a run afterwards.
 
 OUTPUT/panel/held/items.jsonl          the held-out items
 OUTPUT/panel/step_0000500/             an evaluation run: what the checkpoint said, and its rows
@@ -85,7 +85,7 @@ def judge_run(
     """Judge every exported checkpoint of a training run and link the best one; return the panels, the earliest first.
 
     items: a JSONL list (default: the held-out items that the trainer wrote). settings: those of `validation.best` (default: the
-    run's own). Raises EvaluationError if there is no checkpoint or no list.
+    run's own). Raises EvaluationError without a checkpoint or a list.
     """
     settings = {**(_own_settings(output) if settings is None else settings), "device": device}
     path = items or output / "panel" / "held" / "items.jsonl"

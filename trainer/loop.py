@@ -24,9 +24,9 @@ from trainer.data.mixture import Mixture, describe_candidates
 from trainer.data.rows import Planned, Planner, RowStream
 from trainer.data.samples import BatchMaker, MicroBatch, SampleMaker, StepRows, step_maker
 from trainer.dryrun.checks import check_all
-from trainer.loss_guard import Guard
 from trainer.model.build import build
 from trainer.model.ema import MovingAverage
+from trainer.monitor.loss_guard import Guard
 from trainer.monitor.panel import Panel
 from trainer.monitor.reporter import Reporter
 from trainer.optim import make_optimizer

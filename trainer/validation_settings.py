@@ -28,7 +28,7 @@ class BestSettings(BaseModel, frozen=True, extra="forbid"):
     device: str = "auto"
     """Device of the process that judges: cpu, cuda or cuda:N. auto: that of the first rank."""
     judge: str = Field("evaluation.panel:judge", pattern=r"^[\w.]+:\w+$")
-    """The judge as `module:function`; it is run in a process for each panel (trainer/monitor/judging.py has the contract)."""
+    """The judge as `module:function`; it runs in another process for each panel (trainer/monitor/judging.py has the contract)."""
 
 
 class ValidationSettings(BaseModel, frozen=True, extra="forbid"):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 _DIGITS = "零一二三四五六七八九"
 _PLACES = ("", "十", "百", "千")
-_GROUPS = ("", "万", "亿", "万亿")
+_GROUPS = ("", "万", "亿")
 _MOST = 10_000 ** len(_GROUPS) - 1
 
 
 def spell_chinese(digits: str) -> str:
     """Return a whole number in simplified characters: `305` is 三百零五. Digit by digit if it starts with 0 or is longer than
-    16 digits."""
+    12 digits."""
     number = int(digits) if len(digits) <= 4 * len(_GROUPS) else _MOST + 1
     if digits.startswith("0") or number > _MOST:
         return spell_digits(digits)

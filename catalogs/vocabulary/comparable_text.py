@@ -46,6 +46,8 @@ _OPTIONAL_MARKS = {
 }
 _SAME_LETTERS = {
     "ar": {**dict.fromkeys(map(ord, "أإآٱ"), "ا"), **dict.fromkeys(map(ord, "ىئ"), "ي"), ord("ؤ"): "و"},
+    # The English rules know contractions with a straight apostrophe only.
+    "en": dict.fromkeys(map(ord, "‘’ʼ"), "'"),
     "tr": {ord("I"): "ı", ord("İ"): "i"},
     "zh": {ord("两"): "二", ord("〇"): "零"},
 }
@@ -68,9 +70,9 @@ def normalize(text: str, language: str) -> str:
     plain = _whisper_rules(code == "en")(spelt)
     if accents := _OPTIONAL_ACCENTS.get(code):
         decomposed = unicodedata.normalize("NFD", plain)
-        plain = unicodedata.normalize("NFC", "".join(c for c in decomposed if c not in accents))
+        plain = "".join(c for c in decomposed if c not in accents)
     # The English rules leave the dots of "to ..." as a word.
-    words = [word for word in plain.split() if any(c.isalnum() for c in word)]
+    words = [word for word in unicodedata.normalize("NFC", plain).split() if any(c.isalnum() for c in word)]
     return ("" if is_unspaced(language) else " ").join(words)
 
 

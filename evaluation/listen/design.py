@@ -116,12 +116,14 @@ def plan(
     slots: Sequence[Slot], again: Sequence[Slot], attention: int, gold: bool, rng: random.Random
 ) -> list[tuple[Role, Slot | None]]:
     """Return a session: its trials and repeats in order, attention trials spread over it, the gold pair at a random place."""
-    session: list[tuple[Role, Slot | None]] = [("main", slot) for slot in slots] + [("repeat", slot) for slot in again]
+    session: list[tuple[Role, Slot | None]] = [("main", slot) for slot in slots]
+    session += [("repeat", slot) for slot in again]
     length = len(session)
     for number in reversed(range(attention)):
         # One per stretch of equal length, never before the first trial.
-        low, high = number * length // attention, (number + 1) * length // attention
-        session.insert(rng.randint(min(low + 1, high), high), ("attention", None))
+        high = max(1, (number + 1) * length // attention)
+        low = min(number * length // attention + 1, high)
+        session.insert(rng.randint(low, high), ("attention", None))
     if gold:
         session.insert(rng.randint(1, len(session)), ("gold", None))
     return session

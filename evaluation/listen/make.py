@@ -19,14 +19,11 @@ from catalogs.files import write_atomically
 from evaluation.errors import EvaluationError
 from evaluation.listen.material import Material, collect
 from evaluation.listen.page import STRINGS, build_page
-from evaluation.listen.settings import ListenSettings
+from evaluation.listen.settings import FORMAT, KEY, PAGE, ListenSettings
 from evaluation.listen.store import TYPES, ClipStore
 from evaluation.listen.trials import Trials
 from evaluation.runs.folder import Run
 
-FORMAT = 1
-PAGE = "send/listen.html"
-KEY = "key/KEEP-PRIVATE-key.json"
 _SECONDS_PER_RATING = 5.0
 
 

@@ -11,6 +11,13 @@ Scale = Literal["naturalness", "similarity", "instruction"]
 Language = Literal["en", "de", "zh", "es", "fr"]
 
 
+FORMAT = 1
+"""Version of the key and of files of answers."""
+PAGE = "send/listen.html"
+KEY = "key/KEEP-PRIVATE-key.json"
+"""Where a test has its page and its key."""
+
+
 class ListenSettings(BaseModel):
     """Settings of one test; an unknown key is an error."""
 

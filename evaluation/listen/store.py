@@ -36,7 +36,7 @@ class ClipStore:
     def take(self, clip: Clip, use: str, change: Any = None) -> str:
         """Return the id of a clip, made at the first call.
 
-        use: `system`, `anchor-3500` and so on; one file has an id, and other bytes, per use. change: from float32 [S] to float32 [S].
+        use: `system`, `anchor-3500` and so on; a file has one id, and other bytes, per use. change: of the float32 [S].
         Raises EvaluationError for audio that cannot be read.
         """
         known = (clip.path, clip.system, clip.item.id, clip.seed, use)

@@ -130,9 +130,11 @@ class Trials:
     def make_checks(self) -> None:
         """Make the clips of the checks. The gold pair is a recording of a person, if there is one."""
         settings, item = self.settings, self.material.training[0] if self.material.training else self.material.items[0]
-        self._beep_clips = [
-            self.store.add(beeps(count), {"use": f"{count} beeps"}) for count in range(1, BEEPS + 1)
-        ] if settings.attention else []
+        self._beep_clips = (
+            [self.store.add(beeps(count), {"use": f"{count} beeps"}) for count in range(1, BEEPS + 1)]
+            if settings.attention
+            else []
+        )
         source = self.material.clips.get((HUMAN, item.id)) or self.material.clips[self.material.systems[0], item.id]
         if HUMAN not in self.material.systems and (path := item.human or item.reference):
             source = Clip(path, item, HUMAN)

@@ -123,7 +123,12 @@ def units_missing_at_the_end(wanted: Sequence[str], heard: Sequence[str]) -> int
 
 
 def stops_early(wanted: Sequence[str], heard: Sequence[str], unit: str) -> bool:
-    """Return True if the last third of the text was not heard, and that is more than a word or so."""
+    """Return True if the last third of the text was not heard, and that is more than a word or so.
+
+    Not judged if digits were heard that the text spells out: few digits stand for many words.
+    """
+    if _digits(heard) > _digits(wanted):
+        return False
     missing = units_missing_at_the_end(wanted, heard)
     return missing >= max(STOP_UNITS[unit], STOP_SHARE * len(wanted))
 
@@ -140,3 +145,7 @@ def repeated_units(wanted: Sequence[str], heard: Sequence[str], length: int) -> 
         for units in (wanted, heard)
     )
     return sum(max(0, times - max(asked[run], 1)) for run, times in found.items())
+
+
+def _digits(units: Sequence[str]) -> int:
+    return sum(any(c.isdigit() for c in unit) for unit in units)

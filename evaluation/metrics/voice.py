@@ -91,7 +91,7 @@ class VoiceGe2e(_Voice):
     """Likeness to the reference clip by GE2E."""
 
     name = "voice_ge2e"
-    encoder = "ge2e"
+    encoder: EncoderName = "ge2e"
     needs: frozenset[Need] = frozenset({"audio", "reference"})
     values = _likeness("SIM-o, GE2E")
 
@@ -108,7 +108,7 @@ class VoiceHuman(_Voice):
     """Likeness by GE2E to a recording of the same text by the person."""
 
     name = "voice_human"
-    encoder = "ge2e"
+    encoder: EncoderName = "ge2e"
     needs: frozenset[Need] = frozenset({"audio", "human"})
     values = _likeness("likeness to the recording, GE2E")
 

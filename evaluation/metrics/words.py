@@ -6,6 +6,7 @@ stored: `paper_unit` says which one published tables show for a language. The ch
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from evaluation.metrics import official_text
 from evaluation.metrics.base import Need, Plain, Take, Value
 
 Unit = Literal["wer", "cer"]
+TEXT_PACKAGES = ("whisper_normalizer", "num2words")
+"""What the dialect `clean` needs."""
 
 _BY_CHARACTERS = frozenset({"ar", "he", "hi", "ja", "km", "ko", "lo", "my", "sw", "th", "zh"})
 """Languages whose published rate is the CER (VoxCPM2's table of 30 languages)."""
@@ -94,6 +97,13 @@ class WordsClean(Plain):
     values = _values("clean")
     uses: tuple[str, ...] = ("transcript",)
 
+    packages: tuple[str, ...] = ("jiwer", *TEXT_PACKAGES)
+
+    def load(self) -> None:
+        """Import the libraries. Raises ModuleNotFoundError."""
+        for package in self.packages:
+            importlib.import_module(package)
+
     def settings(self) -> dict[str, Any]:
         """See `Metric`."""
         return {"dialect": "clean", **comparable_text.rules_in_use()}
@@ -118,6 +128,7 @@ class WordsOfficial(WordsClean):
 
     name = "words_official"
     values = _values("official")
+    packages = ("jiwer",)
 
     def settings(self) -> dict[str, Any]:
         """See `Metric`."""

@@ -54,6 +54,7 @@ def generate(run: Run, system: System, count: Count | None = None) -> dict[str, 
                 if count:
                     count(done, len(wanted))
         finally:
+            # Also of a run that ends here: Ctrl-C, or a system that cannot speak any more.
             run.generated.add(waiting)
     return statuses(run)
 

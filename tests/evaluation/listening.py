@@ -38,7 +38,15 @@ def make_items(folder: Path, count: int, *, human: bool = False, reference: bool
                 clips[name] = folder / f"sentence-{number}-{name}.wav"
                 soundfile.write(clips[name], sound(1000 * (name == "human") + number), RATE)
         items.append(
-            Item(f"This is sentence number {number}.", "en", f"sentence-{number}", "toy", instruction="A low voice.", **clips)
+            Item(
+                f"This is sentence number {number}.",
+                "en",
+                f"sentence-{number}",
+                "toy",
+                instruction="A low voice.",
+                human=clips.get("human"),
+                reference=clips.get("reference"),
+            )
         )
     return items
 
@@ -95,7 +103,7 @@ def answer_sheet(key: Mapping[str, Any], listener: int, rate: Rate, *, right: bo
     """The answers that the page would export for a listener. right: whether the checks are answered rightly."""
     rng = random.Random(listener)
     session = (listener - 1) % key["sessions"] + 1
-    answers = []
+    answers: list[dict[str, Any]] = []
     for name, trial in key["trials"].items():
         if trial["session"] != session:
             continue

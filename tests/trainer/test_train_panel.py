@@ -163,7 +163,8 @@ def test_a_judge_sees_only_its_device(device: str, seen: str | None, wanted: str
     assert environment_of(device, given) == {"HOME": "/root", "CUDA_VISIBLE_DEVICES": wanted}
 
 
-def test_many_passes_over_little_data_are_told(runs: Runs, tmp_path: Path) -> None:
+def test_many_passes_over_little_data_are_told(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.dryrun.plan._LAID_OUT", 500)
     planned = plan(runs.config(tmp_path / "out", {"steps": 1_400_000}))
     (line,) = [line for line in planned.lines() if line.startswith("warning:")]
     assert planned.phases[0].epochs > 200_000
@@ -173,7 +174,7 @@ def test_many_passes_over_little_data_are_told(runs: Runs, tmp_path: Path) -> No
     assert not [line for line in plan(quiet).lines() if line.startswith("warning:")]
 
 
-def test_the_bound_is_exact_and_the_run_warns_as_the_plan(runs: Runs, tmp_path: Path) -> None:
+def test_the_bound_is_exact_and_the_run_warns_too(runs: Runs, tmp_path: Path) -> None:
     epochs = plan(runs.config(tmp_path / "out", {"steps": 40})).phases[0].epochs
     for bound, warned in ((epochs * 1.01, False), (epochs * 0.99, True)):
         found = plan(runs.config(tmp_path / "out", {"steps": 40}, data={"warn_epochs": bound}))
