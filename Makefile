@@ -1,5 +1,6 @@
 # make demo   from nothing to a corpus, a trained toy and a spoken WAV
 # make test   all checks and tests
+# make result [RESULT=result] [MINUTES=90]   from raw recordings to sentences that were never heard (docs/result.md)
 # make quick  lint and the test files that take a few seconds: for the edit loop
 # make mutants [SEED=1] [MODULES="voxcpm/model/flow.py ..."]   small faults planted in copies of the tree: do the tests notice? (25 minutes on 2 cores)
 # make upstream-venv   the official package in an environment of its own, for comparisons (its import name is ours)
@@ -7,8 +8,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   ?= demo
+RESULT ?= result
+MINUTES ?= 90
 
-.PHONY: install demo test suite quick lint format mutants clean upstream-venv lock
+.PHONY: install demo result test suite quick lint format mutants clean upstream-venv lock
 
 install: $(VENV)/.installed
 
@@ -27,6 +30,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt requirements.lock
 
 demo: install
 	$(BIN)/voxmill demo $(DEMO)
+
+result: install
+	$(BIN)/voxmill models pull small
+	$(BIN)/python -m benchmarks.result run $(RESULT) --budget-minutes $(MINUTES)
 
 # Lint and the suite at the same time: mypy uses one core for a minute.
 test: install

@@ -10,7 +10,6 @@ come on top. Finished steps are skipped: after an interruption run the same comm
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget-minutes", type=float, default=90, help="minutes of training (default 90)")
     parser.add_argument("--languages", default="en,it", help="of en,es,fr,it,ru (default en,it)")
     parser.add_argument("--per-language", type=int, default=32, help="held-out sentences of a language (default 32)")
+    parser.add_argument("--shortest-s", type=float, default=0.9, help="seconds of a training prompt at least (0.9)")
+    parser.add_argument("--minutes", type=float, help="of training recordings of a language at most (default: all)")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="parts of the data; empty: none")
     parser.add_argument("--seed", type=int, default=1, help="of the choice of sentences (default 1)")
     parser.add_argument("--until", choices=STEPS, default=STEPS[-1], help="the last step to do")
@@ -43,7 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     steps = Steps(work / "steps.json")
     if given.command == "run":
         shares = [float(share) for share in given.shares.split(",") if share]
-        make = recipe(work, given.languages.split(","), given.per_language, given.seed, given.budget_minutes, shares)
+        make = recipe(
+            work,
+            lambda: _recordings(
+                work, given.languages.split(","), given.per_language, given.seed, given.shortest_s, given.minutes
+            ),
+            given.budget_minutes,
+            shares,
+        )
         run(steps, make, given.until)
     from benchmarks.result.report import tables, write_docs
 
@@ -61,14 +69,14 @@ def run(steps: Steps, make: Mapping[str, Callable[[], Mapping[str, Any] | None]]
 
 
 def recipe(
-    work: Path, languages: Sequence[str], per_language: int, seed: int, minutes: float, shares: Sequence[float]
+    work: Path, recordings: Callable[[], Mapping[str, Any]], minutes: float, shares: Sequence[float]
 ) -> dict[str, Callable[[], Mapping[str, Any] | None]]:
     """Return the steps by name, in order. Checkpoints to be judged are found when `judge` begins."""
     from benchmarks.result import judging, learning
 
     plan = learning.Plan.of(minutes, shares, learning.on_gpu())
     return {
-        "recordings": lambda: _recordings(work, languages, per_language, seed),
+        "recordings": recordings,
         "prepare": lambda: learning.prepare(work),
         "codec": lambda: learning.train_codec(work, plan),
         "learn": lambda: learning.learn(work, plan),
@@ -83,10 +91,12 @@ def _share(work: Path, share: float, plan: Any) -> Callable[[], Mapping[str, Any
     return lambda: learning.learn_share(work, share, plan)
 
 
-def _recordings(work: Path, languages: Sequence[str], per_language: int, seed: int) -> dict[str, Any]:
+def _recordings(
+    work: Path, languages: Sequence[str], per_language: int, seed: int, shortest_s: float, minutes: float | None
+) -> dict[str, Any]:
     from benchmarks.result.recordings import make_recordings
 
-    parts = make_recordings(work, languages, per_language, seed)
+    parts = make_recordings(work, languages, per_language, seed, shortest_s, minutes)
     found: dict[str, Any] = {}
     for language in languages:
         found[language] = {}
@@ -94,7 +104,6 @@ def _recordings(work: Path, languages: Sequence[str], per_language: int, seed: i
             chosen = [prompt for prompt in getattr(parts, name) if prompt.language == language]
             minutes = round(sum(prompt.seconds for prompt in chosen) / 60, 1)
             found[language][name] = {"prompts": len(chosen), "minutes": minutes}
-    (work / "split.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     return {"split": found}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,30 +16,53 @@ from evaluation.runs.score import table_of
 
 METRICS = ("transcript", "words_clean", "voice_ge2e", "voice_margin")
 LISTS = ("held_out", "seen")
-"""Sentences that nothing has heard, and as many of the training's."""
+"""Sentences that nothing has heard, and some of the training's."""
+SEEN = 12
+"""Training sentences of a language that are judged."""
+ON_THE_WAY = 8
+"""Sentences of a language and list that all checkpoints but the last are judged on."""
 CHECKPOINT: Mapping[str, Any] = {"recipe": "plain", "cfg": 2.0, "steps": 10, "retry": False}
 
 
-def judge(work: Path, name: str, system: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Let a system speak both lists, and return its figures by list and language."""
+def judge(
+    work: Path, name: str, system: str, options: Mapping[str, Any] | None = None, most: int | None = None
+) -> dict[str, Any]:
+    """Let a system speak both lists, and return its figures by list and language. `most`: sentences of a list and language."""
     found: dict[str, Any] = {}
     for listed in LISTS:
-        items = read_items(work / f"{listed}.jsonl")
+        items = first(read_items(work / f"{listed}.jsonl"), most)
         run = evaluate(system, items, work / "runs" / f"{name}-{listed}", options, metrics=METRICS).run
         found[listed] = figures(run)
     return found
 
 
+def first(items: Sequence[Item], most: int | None) -> list[Item]:
+    """Return the first `most` items of each language; None: all."""
+    counts: Counter[str] = Counter()
+    chosen = []
+    for item in items:
+        counts[item.language] += 1
+        if most is None or counts[item.language] <= most:
+            chosen.append(item)
+    return chosen
+
+
 def judge_all(work: Path, shares: Sequence[str]) -> dict[str, Any]:
     """Return the figures of people, of the codec, of every checkpoint, and of the last one on each part of the data."""
     from benchmarks.result.learning import checkpoints
+    from benchmarks.result.recordings import write_seen
 
+    write_seen(work, SEEN)
     found = {"human": judge(work, "human", "human"), "codec": judge(work, "codec", f"codec:{codec_folder(work)}")}
     for run in ("model", *shares):
         made = checkpoints(work / run)
         for checkpoint in made if run == "model" else made[-1:]:
             found[f"{run}/{checkpoint.name}"] = judge(
-                work, f"{run}-{checkpoint.name}", f"checkpoint:{checkpoint}", CHECKPOINT
+                work,
+                f"{run}-{checkpoint.name}",
+                f"checkpoint:{checkpoint}",
+                CHECKPOINT,
+                None if checkpoint == made[-1] else ON_THE_WAY,
             )
     return {"figures": found}
 

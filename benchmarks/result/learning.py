@@ -37,21 +37,18 @@ ON_GPU = {
 
 @dataclass(frozen=True)
 class Plan:
-    """How the minutes are spent. `codec_steps` of encoder and decoder together; `learn_s` seconds of training the model."""
+    """How the minutes are spent. `codec_steps` of encoder and decoder together; `learn_s` seconds of training each model."""
 
     codec_steps: int
     learn_s: float
-    share_s: float
-    """Seconds of training for each model on a part of the data."""
 
     @staticmethod
     def of(minutes: float, shares: Sequence[float], gpu: bool) -> Plan:
-        """Return the plan of a budget, after `prepare`: a quarter for the codec, the rest for the models.
+        """Return the plan of a budget, after `prepare`: a quarter for the codec, the rest for the models in equal parts.
 
-        A model on a part of the data gets a third of the time of the model on all of it.
+        A model on a part of the data is trained as long as that on all of it.
         """
-        whole = 0.75 * 60 * minutes / (1 + len(shares) / 3)
-        return Plan(round(minutes * (60 if gpu else 8)), whole, whole / 3)
+        return Plan(round(minutes * (60 if gpu else 8)), 0.75 * 60 * minutes / (1 + len(shares)))
 
 
 def on_gpu() -> bool:
@@ -112,7 +109,7 @@ def learn_share(work: Path, share: float, plan: Plan) -> dict[str, Any]:
     last = f"{round(share * 2**16):04x}"
     where = [f"phases.{phase}.where=md5(segment_id) < '{last}'" for phase in ("words", "all")]
     model = _train(work, f"{name}.log", "train", "model", [*_settings("model"), f"output={name}", *where])
-    run_for([model], lambda: trained_s(work / name), plan.share_s)
+    run_for([model], lambda: trained_s(work / name), plan.learn_s)
     give_decoder(work, name)
     return _learned(work / name)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from benchmarks.result.split import Prompt, Split, split
+from benchmarks.result.split import Prompt, Split, may_be_judged, split, within
 from catalogs.files import write_atomically
 from evaluation.items import Item, write_items
 
@@ -16,10 +18,11 @@ REFERENCE_S = (2.0, 6.0)
 """Length of a reference clip."""
 
 
-def read_prompts(root: Path, languages: Sequence[str]) -> tuple[list[Prompt], dict[tuple[str, str], Path]]:
+def read_prompts(
+    root: Path, languages: Sequence[str], shortest_s: float
+) -> tuple[list[Prompt], dict[tuple[str, str], Path]]:
     """Return the prompts of the unpacked packages with clean transcripts, and their files by (language, name)."""
-    from voxmill.score_text import normalize
-
+    from catalogs.vocabulary.comparable_text import normalize
     from voxmill.demo_prompts import read_transcripts
 
     prompts, files = [], {}
@@ -30,22 +33,32 @@ def read_prompts(root: Path, languages: Sequence[str]) -> tuple[list[Prompt], di
             path = voice / f"{name}.g722"
             words = normalize(text, language)
             seconds = path.stat().st_size / 8_000 if path.is_file() else 0.0
-            if words and seconds >= SHORTEST_S:
+            if words and seconds >= shortest_s:
                 prompts.append(Prompt(name, language, voice.name, text, words, seconds))
                 files[language, name] = path
     return prompts, files
 
 
-def make_recordings(work: Path, languages: Sequence[str], per_language: int, seed: int) -> Split:
-    """Write recordings/ with lines.jsonl (what may be heard), held_out/ and its list, seen.jsonl of as many training sentences.
+def make_recordings(
+    work: Path,
+    languages: Sequence[str],
+    per_language: int,
+    seed: int = 1,
+    shortest_s: float = SHORTEST_S,
+    minutes: float | None = None,
+) -> Split:
+    """Write recordings/ with lines.jsonl (what may be heard), held_out/ with held_out.jsonl, and training.json.
+
+    `per_language`: held-out sentences. `shortest_s`: seconds of a training prompt at least. `minutes`: of a language at most.
 
     Raises DemoRecordingsUnavailable if the packages cannot be fetched.
     """
     from voxmill.demo_prompts import unpack_packages
 
     root = unpack_packages(print)
-    prompts, files = read_prompts(root, languages)
+    prompts, files = read_prompts(root, languages, shortest_s)
     parts = split(prompts, per_language, seed)
+    parts = replace(parts, training=within(parts.training, minutes, seed))
     lines = []
     for prompt in parts.training:
         path = _write(work / "recordings", prompt, files)
@@ -60,14 +73,37 @@ def make_recordings(work: Path, languages: Sequence[str], per_language: int, see
         )
     for prompt in parts.held_out:
         _write(work / "held_out", prompt, files)
-    seen = split(parts.training, per_language, seed + 1).held_out
     write_items(
         work / "held_out.jsonl", [_item(work, "held_out", p, parts.training, "held-out") for p in parts.held_out]
     )
-    write_items(work / "seen.jsonl", [_item(work, "recordings", p, parts.training, "seen") for p in seen])
+    rows = [asdict(prompt) for prompt in parts.training]
+    write_atomically(work / "training.json", json.dumps(rows, ensure_ascii=False).encode())
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_atomically(work / "recordings" / "lines.jsonl", text.encode())
     return parts
+
+
+def write_seen(work: Path, per_language: int) -> int:
+    """Write seen.jsonl: sentences that were kept for training, the first by the hash that parts of the data are chosen by.
+
+    So every model has heard them, also one that was trained on a part. Returns their number. The corpus must exist.
+    """
+    from catalogs.corpus.reader import Corpus
+
+    corpus = Corpus(work / "corpus")
+    folder = work / "recordings"
+    paths = {row["source_id"]: Path(row["path"]).parts[-2:] for row in corpus.table("recordings").to_pylist()}
+    prompts = [Prompt(**row) for row in json.loads((work / "training.json").read_text(encoding="utf-8"))]
+    by_file = {_path(folder, prompt).parts[-2:]: prompt for prompt in prompts}
+    heard: dict[str, dict[str, Prompt]] = {}
+    for row in sorted(corpus.kept().to_pylist(), key=lambda row: hashlib.md5(row["segment_id"].encode()).hexdigest()):
+        prompt = by_file[paths[row["source_id"]]]
+        found = heard.setdefault(prompt.language, {})
+        if may_be_judged(prompt) and len(found) < per_language:
+            found.setdefault(prompt.words, prompt)
+    chosen = [prompt for found in heard.values() for prompt in found.values()]
+    write_items(work / "seen.jsonl", [_item(work, "recordings", prompt, prompts, "seen") for prompt in chosen])
+    return len(chosen)
 
 
 def _item(work: Path, folder: str, prompt: Prompt, training: Sequence[Prompt], list_name: str) -> Item:

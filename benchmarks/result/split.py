@@ -105,6 +105,19 @@ def edits(left: Sequence[str], right: Sequence[str]) -> int:
     return row[-1]
 
 
+def within(prompts: Sequence[Prompt], minutes: float | None, seed: int) -> tuple[Prompt, ...]:
+    """Return prompts of at most so many minutes of each language, chosen by a hash; None: all."""
+    if minutes is None:
+        return tuple(prompts)
+    left = {prompt.language: minutes * 60 for prompt in prompts}
+    chosen = set()
+    for prompt in sorted(prompts, key=lambda prompt: (_draw(seed, prompt.language, prompt.words), prompt.name)):
+        if prompt.seconds <= left[prompt.language]:
+            left[prompt.language] -= prompt.seconds
+            chosen.add((prompt.language, prompt.name))
+    return tuple(prompt for prompt in prompts if (prompt.language, prompt.name) in chosen)
+
+
 def _draw(seed: int, language: str, words: str) -> float:
     digest = hashlib.sha256(f"{seed}\n{language}\n{words}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.result.__main__ import run
-from benchmarks.result.judging import by_language
+from benchmarks.result.judging import by_language, first
 from benchmarks.result.learning import Plan
 from benchmarks.result.recordings import reference_of
 from benchmarks.result.report import verdict
-from benchmarks.result.split import Prompt, edits, is_near_copy, may_be_judged, split
+from benchmarks.result.split import Prompt, edits, is_near_copy, may_be_judged, split, within
 from benchmarks.result.steps import Steps, run_for, trained_s
 from evaluation.items import Item
 
@@ -65,6 +65,14 @@ def test_another_seed_holds_out_other_sentences() -> None:
 
 def _triples(count: int) -> list[tuple[str, str, str]]:
     return [(f"first{n}", f"second{n * 7 % 60}", f"third{n * 11 % 60}") for n in range(count)]
+
+
+@given(PROMPTS, st.floats(0.01, 0.5))
+def test_a_part_of_the_recordings_is_no_longer_than_asked(prompts: list[Prompt], minutes: float) -> None:
+    part = within(prompts, minutes, 1)
+    assert sum(p.seconds for p in part) <= minutes * 60
+    assert set(part) <= set(within(prompts, None, 1)) == set(prompts)
+    assert sum(p.seconds for p in part) > minutes * 60 - 2.0 or len(part) == len(prompts), "no room is left unused"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +161,7 @@ def test_a_training_that_fails_is_an_error(tmp_path: Path) -> None:
 
 def test_a_budget_is_spent_once() -> None:
     plan = Plan.of(90, (0.25, 0.5), gpu=False)
-    assert plan.learn_s + 2 * plan.share_s == pytest.approx(0.75 * 90 * 60)
+    assert 3 * plan.learn_s == pytest.approx(0.75 * 90 * 60)
     assert Plan.of(90, (), gpu=False).learn_s == pytest.approx(0.75 * 90 * 60)
 
 
@@ -168,6 +176,13 @@ def test_failed_takes_count_with_all_words_wrong() -> None:
         "items": 2, "failed": 1, "words": 5, "wer": 3 / 5, "own": 0.8, "others": 0.5, "margin": 0.3,
     }  # fmt: skip
     assert found["it"]["wer"] == 0.0
+
+
+def test_some_sentences_of_each_language_are_judged_on_the_way() -> None:
+    items = [Item(f"sentence {n}", "en" if n % 3 else "it") for n in range(12)]
+    chosen = first(items, 2)
+    assert [item.language for item in chosen] == ["it", "en", "en", "it"]
+    assert first(items, None) == items
 
 
 def test_the_verdict_is_that_of_unseen_sentences() -> None:
