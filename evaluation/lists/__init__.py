@@ -90,13 +90,13 @@ LISTS: dict[str, ListKind] = {
     ),
     "panel": ListKind(
         "evaluation.lists.own:read_panel",
-        "everyday sentences of our own wording, without references",
+        "everyday sentences of our own wording; with a folder of clips, these are their references",
         "VoxCPM2's 30",
         "60",
         "WER or CER by language",
         "CC0-1.0",
         "comes with voxmill",
-        "panel",
+        "panel:CLIPS",
     ),
     "parquet": ListKind(
         "evaluation.lists.tables:read",
