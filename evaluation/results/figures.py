@@ -91,7 +91,9 @@ def read_figures(
     chosen = load_metrics() if metrics is None else list(metrics)
     by_name = {metric.name: metric for metric in chosen}
     for name in {used for metric in chosen for used in metric.uses} - by_name.keys():
-        by_name |= {metric.name: metric for metric in load_metrics([name])} if name in METRICS else {}
+        by_name = (
+            {**{metric.name: metric for metric in load_metrics([name])}, **by_name} if name in METRICS else by_name
+        )
     takes = list(all_takes(run))
     series: dict[str, Series] = {FAILED: _failed(takes)}
     not_measured: dict[str, str] = {}
