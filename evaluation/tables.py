@@ -206,7 +206,7 @@ def _published(found: Sequence[Anchor]) -> list[str]:
         grouped.setdefault((one.list, one.system, one.source), []).append(one)
     for (list_name, system, source), members in grouped.items():
         number = next(at for at, known in enumerate(sources, 1) if known[0] == source)
-        figures = ", ".join(f"{_figure(one)} {one.unit} {one.measure}".replace(" cosine", "") for one in members)
+        figures = ", ".join(f"{_figure(one)} {one.unit} {one.measure}" for one in members)
         rows.append([system, list_name, figures, f"[{number}]"])
     notes = [f"[{number}] {source}. Judges: {judges}." for number, (source, judges) in enumerate(sources, 1)]
     head = (
@@ -218,7 +218,8 @@ def _published(found: Sequence[Anchor]) -> list[str]:
 def _figure(anchor: Anchor) -> str:
     """Return a published figure with its digits: two for an error rate and one for a likeness, or more if it has more."""
     text = f"{anchor.figure:.{1 if anchor.measure == 'SIM' else 2}f}"
-    return text if float(text) == anchor.figure else str(anchor.figure)
+    text = text if float(text) == anchor.figure else str(anchor.figure)
+    return text if anchor.spread is None else f"{text} ± {anchor.spread}"
 
 
 def _not_measured(loaded: Sequence[_Loaded]) -> list[str]:
