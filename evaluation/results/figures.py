@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -137,8 +138,10 @@ def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequen
         parts: dict[Key, tuple[float, float]] = {}
         for take in able:
             row = rows.get(_key(take), {})
-            if row.get(value.column) is not None:
-                figures[_key(take)] = float(row[value.column])
+            figure = row.get(value.column)
+            # NaN or infinity is not a measurement; it would make a mean of it.
+            if figure is not None and math.isfinite(figure):
+                figures[_key(take)] = float(figure)
                 if value.ratio and None not in (pair := [row.get(column) for column in value.ratio]):
                     parts[_key(take)] = (float(pair[0] or 0), float(pair[1] or 0))
             elif take.status != "ok" and value.failed is not None:
