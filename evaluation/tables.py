@@ -44,7 +44,7 @@ def markdown(runs: Sequence[Run], metrics: Sequence[Metric] | None = None, value
     loaded = []
     for run in runs:
         figures = read_figures(run, metrics)
-        loaded.append(_Loaded(figures, summarize(figures)))
+        loaded.append(_Loaded(figures, summarize(figures, groups=False)))
     return markdown_of(distinct_names(loaded), values)
 
 
@@ -206,13 +206,20 @@ def _published(found: Sequence[Anchor]) -> list[str]:
         grouped.setdefault((one.list, one.system, one.source), []).append(one)
     for (list_name, system, source), members in grouped.items():
         number = next(at for at, known in enumerate(sources, 1) if known[0] == source)
-        figures = ", ".join(f"{one.figure:g} {one.unit} {one.measure}".replace(" cosine", "") for one in members)
+        figures = ", ".join(f"{_figure(one)} {one.unit} {one.measure}" for one in members)
         rows.append([system, list_name, figures, f"[{number}]"])
     notes = [f"[{number}] {source}. Judges: {judges}." for number, (source, judges) in enumerate(sources, 1)]
     head = (
         "Published figures, without intervals. They are comparable only with values of the same judges and text rules."
     )
     return [head, markdown_table(rows), "\n".join(notes)]
+
+
+def _figure(anchor: Anchor) -> str:
+    """Return a published figure with its digits: two for an error rate and one for a likeness, or more if it has more."""
+    text = f"{anchor.figure:.{1 if anchor.measure == 'SIM' else 2}f}"
+    text = text if float(text) == anchor.figure else str(anchor.figure)
+    return text if anchor.spread is None else f"{text} ± {anchor.spread}"
 
 
 def _not_measured(loaded: Sequence[_Loaded]) -> list[str]:

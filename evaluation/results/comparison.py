@@ -18,7 +18,7 @@ class Row:
 
     `before`, `after`: means over the items that have a figure in both. `left_out`: items in common that lack one.
     `detectable`: the smallest difference that would be found with a power of 80 %. `p` is corrected for the other values of the
-    same list, language and group level (Holm).
+    same list, language and group level (Holm). `list`: `all` for the items of all lists together, if there are several.
     """
 
     run: str

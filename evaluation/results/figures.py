@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -91,7 +92,9 @@ def read_figures(
     chosen = load_metrics() if metrics is None else list(metrics)
     by_name = {metric.name: metric for metric in chosen}
     for name in {used for metric in chosen for used in metric.uses} - by_name.keys():
-        by_name |= {metric.name: metric for metric in load_metrics([name])} if name in METRICS else {}
+        by_name = (
+            {**{metric.name: metric for metric in load_metrics([name])}, **by_name} if name in METRICS else by_name
+        )
     takes = list(all_takes(run))
     series: dict[str, Series] = {FAILED: _failed(takes)}
     not_measured: dict[str, str] = {}
@@ -135,8 +138,10 @@ def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequen
         parts: dict[Key, tuple[float, float]] = {}
         for take in able:
             row = rows.get(_key(take), {})
-            if row.get(value.column) is not None:
-                figures[_key(take)] = float(row[value.column])
+            figure = row.get(value.column)
+            # NaN or infinity is not a measurement; it would make a mean of it.
+            if figure is not None and math.isfinite(figure):
+                figures[_key(take)] = float(figure)
                 if value.ratio and None not in (pair := [row.get(column) for column in value.ratio]):
                     parts[_key(take)] = (float(pair[0] or 0), float(pair[1] or 0))
             elif take.status != "ok" and value.failed is not None:

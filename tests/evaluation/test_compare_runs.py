@@ -125,3 +125,17 @@ def test_a_value_that_one_run_lacks_is_named(tmp_path: Path) -> None:
     second = planned_run(tmp_path, "second", wanted, rate_plan(rates), scored=False)
     (missing,) = compare([first, second], fake_metrics()).missing
     assert "fake_words.wer" in missing.values_only_baseline and not missing.values_only_run
+
+
+def test_over_all_languages_each_counts_by_its_own_error_rate(tmp_path: Path) -> None:
+    wanted = [*items(20, "en", "many-en"), *items(20, "ja", "many-ja")]
+    before = rates_of(wanted, 8)
+    found = compare(two(tmp_path, wanted, before, {name: rate + 0.2 for name, rate in before.items()}), fake_metrics())
+    over_all = {one.name: one for one in found.rows if one.list == "all"}
+    assert over_all.keys() == {"takes.failed", "fake_words.error"}
+    # 20 points of WER in English, 10 of CER in Japanese.
+    assert over_all["fake_words.error"].difference == pytest.approx(15)
+    assert over_all["fake_words.error"].verdict == "worse" and over_all["fake_words.error"].items == 40
+    units = {one.language: one.unit for one in found.rows if one.headline and one.name.startswith("fake_words.")}
+    assert units == {"": "%", "en": "% WER", "ja": "% CER"}
+    assert not [one for one in found.rows if one.language and one.name == "fake_words.error"]

@@ -11,6 +11,7 @@ from fake_runs import fake_metrics, items, planned_run, rate_plan
 
 from evaluation.metrics import METRICS
 from evaluation.results.anchors import anchors, anchors_of
+from evaluation.results.units import paper_unit
 from evaluation.runs.folder import Run
 from evaluation.tables import markdown
 
@@ -81,15 +82,30 @@ def test_published_figures_stand_below_with_their_source(tmp_path: Path) -> None
     text = markdown(runs(tmp_path, "seed-en")[:1], fake_metrics())
     published = {row[0]: row for row in rows(text) if len(row) == 4}
     assert published["VoxCPM2"][2] == "1.84 % WER, 75.3 % SIM"
-    assert "[1] VoxCPM2 report" in text and published["VoxCPM2"][3] == "[1]"
+    assert "[1] OpenBMB/VoxCPM README" in text and published["VoxCPM2"][3] == "[1]"
     assert published["VoxCPM2 (re-run)"][2] == "1.643 % WER, 75.25 % SIM"
     assert "Published" not in markdown(runs(tmp_path / "other")[:1], fake_metrics())
 
 
 def test_published_figures_are_complete_and_have_units() -> None:
     assert {one.list for one in anchors()} >= {"seed-en", "seed-zh", "seed-hard", "cv3-hard-en", "cv3-ru"}
-    assert all(one.unit.startswith("%") and one.source and one.judges for one in anchors())
-    assert [one.figure for one in anchors_of(["seed-hard"])] == [8.13, 75.3]
+    assert all(one.unit == "%" and one.source and one.judges for one in anchors())
+    assert [one.figure for one in anchors_of(["seed-hard"]) if one.system == "VoxCPM2"] == [8.13, 75.3]
+    assert [one.spread for one in anchors_of(["cv3-hard-en"]) if one.spread] == [1.77]
+
+
+def test_the_published_mean_over_30_languages_mixes_11_cer_and_19_wer() -> None:
+    found = [one for one in anchors() if one.list.startswith("internal-")]
+    assert len(found) == 30 and np.mean([one.figure for one in found]) == pytest.approx(1.68, abs=0.005)
+    assert sum(one.figure < 3 for one in found) == 29 and sum(one.figure < 1 for one in found) == 7
+    assert all(one.measure == paper_unit(one.list.rpartition("-")[2]) for one in found)
+    assert sum(one.measure == "CER" for one in found) == 11
+
+
+def test_published_arabic_and_hindi_are_wer_for_one_system_and_cer_for_the_other() -> None:
+    found = {(one.list, one.system): one.measure for one in anchors() if one.measure != "SIM"}
+    for name in ("minimax-ar", "minimax-hi"):
+        assert (found[name, "VoxCPM2"], found[name, "MiniMax-Speech"]) == ("WER", "CER")
 
 
 def test_wide_tables_are_split_and_runs_of_one_name_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
