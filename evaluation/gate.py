@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
-from evaluation.metrics import load_metrics
+from evaluation.metrics import METRICS, load_metrics
 from evaluation.metrics.base import Metric, Value
 from evaluation.repeat import repeat, same_weights
 from evaluation.results.common import Pairs, pairs
 from evaluation.results.comparison import markdown_table
-from evaluation.results.figures import FAILED, Figures, read_figures
+from evaluation.results.figures import FAILED, NOTHING_TO_SCORE, Figures, read_figures
 from evaluation.results.groups import ids, speakers
 from evaluation.results.rules import Rule, read_rules, resolve
 from evaluation.results.units import HEADLINE, cell_unit, error_rate
@@ -33,7 +33,9 @@ SAME_TAKES = 0.95
 LEAST = 20
 """Items from which a difference that is the same on all items decides, although it has no interval."""
 
-Kind = Literal["pass", "fail", "not enough items", "not measured", "items missing"]
+Kind = Literal["pass", "fail", "not enough items", "not measured", "not applicable", "items missing"]
+_GOOD = {"pass", "not applicable"}
+"""A rule on what neither list has, such as the voice of items without references, decides nothing."""
 _EXIT_FAIL = 1
 _EXIT_OPEN = 3
 
@@ -76,7 +78,7 @@ class GateResult:
     def exit_code(self) -> int:
         """0 if every rule passed, 1 if one failed, otherwise 3: it cannot be told."""
         kinds = {one.kind for one in self.outcomes}
-        return _EXIT_FAIL if "fail" in kinds else 0 if kinds <= {"pass"} else _EXIT_OPEN
+        return _EXIT_FAIL if "fail" in kinds else 0 if "pass" in kinds and kinds <= _GOOD else _EXIT_OPEN
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -100,7 +102,7 @@ def gate(
 
     Raises EvaluationError for rules that cannot be read, a value that does not exist, or one without a direction or a margin.
     """
-    chosen = load_metrics() if metrics is None else list(metrics)
+    chosen = load_metrics(METRICS) if metrics is None else list(metrics)
     known = _known(chosen)
     listed = read_rules(rules or RULES) if rules is None or isinstance(rules, Path) else list(rules)
     listed = [replace(rule, value=resolve(rule.value, known)) for rule in listed]
@@ -182,6 +184,9 @@ def _outcome(rule: Rule, value: Value, both: Pairs, test: str, limit: float) -> 
     unit = cell_unit(value, rule.language) or value.unit
     blank = Outcome("pass", rule.value, value.title, unit, rule.list, rule.language, test, limit, len(items))
     sides = [both.second] if test != "difference" else [both.first, both.second]
+    reasons = [figures.not_measured.get(rule.value.partition(".")[0], "") for figures in sides]
+    if all(why.startswith(NOTHING_TO_SCORE) for why in reasons):
+        return replace(blank, kind="not applicable", items=0, reason=reasons[0])
     for figures in sides:
         if rule.value not in figures.series:
             why = figures.not_measured.get(rule.value.partition(".")[0], "no figures")

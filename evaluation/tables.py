@@ -13,7 +13,7 @@ from evaluation.metrics.base import Metric
 from evaluation.results.anchors import Anchor, anchors_of
 from evaluation.results.common import pairs
 from evaluation.results.comparison import markdown_table
-from evaluation.results.figures import FAILED, Figures, read_figures
+from evaluation.results.figures import FAILED, NOT_SCORED, Figures, read_figures
 from evaluation.results.groups import by_list, family
 from evaluation.results.summary import Cell, Macro, Summary, summarize
 from evaluation.results.units import HEADLINE
@@ -24,6 +24,7 @@ from evaluation.statistics.paired import NOT_TOLD_APART, Difference, judged
 WIDE = 6
 """Values in a table; more of them are put in further tables."""
 NOT_MEASURED = "–"
+NO_INTERVAL = "[–]"
 
 Place = tuple[str, str]
 """List and language."""
@@ -67,7 +68,18 @@ def markdown_of(loaded: Sequence[_Loaded], values: Sequence[str] | None = None) 
             known = places.setdefault(family(*place), [])
             known += [place] if place not in known else []
     parts = [_section(loaded, name, members, values) for name, members in places.items()]
-    return "\n\n".join([*parts, *_not_measured(loaded)]) + "\n"
+    return "\n\n".join([*parts, *_no_intervals(loaded, values), *_not_measured(loaded)]) + "\n"
+
+
+def _no_intervals(loaded: Sequence[_Loaded], values: Sequence[str] | None) -> list[str]:
+    """Return one line on why estimates have no interval."""
+    reasons = {
+        cell.estimate.reason
+        for one in loaded
+        for cell in one.summary.cells
+        if cell.estimate and cell.estimate.reason and not cell.group and (values is None or cell.name in values)
+    }
+    return [f"{NO_INTERVAL}: no interval can be estimated ({'; '.join(sorted(reasons))})"] if reasons else []
 
 
 def cell_text(cell: Cell | None, bold: bool = False) -> str:
@@ -82,10 +94,10 @@ def cell_text(cell: Cell | None, bold: bool = False) -> str:
 
 
 def estimate_text(estimate: Estimate, digits: int) -> str:
-    """Return `estimate [low, high]`, with the scope of the interval or the reason why there is none."""
+    """Return `estimate [low, high]`, with the scope of the interval, or `estimate [–]` if it has no interval."""
     value = f"{estimate.value:.{digits}f}"
     if estimate.low is None or estimate.high is None:
-        return f"{value} [not estimable: {estimate.reason}]"
+        return f"{value} {NO_INTERVAL}"
     scope = f"; {estimate.scope}" if estimate.scope else ""
     return f"{value} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}{scope}]"
 
@@ -223,8 +235,12 @@ def _figure(anchor: Anchor) -> str:
 
 
 def _not_measured(loaded: Sequence[_Loaded]) -> list[str]:
+    """Return what the runs lack; not metrics that nobody asked for."""
     lines = [
-        f"* {one.name}: {metric}: {why}" for one in loaded for metric, why in sorted(one.figures.not_measured.items())
+        f"* {one.name}: {metric}: {why}"
+        for one in loaded
+        for metric, why in sorted(one.figures.not_measured.items())
+        if why != NOT_SCORED
     ]
     lines += [
         f"* {one.name}: {one.summary.unmade} items have not been spoken; run: voxmill evaluate run"

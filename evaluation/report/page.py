@@ -75,6 +75,9 @@ def _gather(runs: Sequence[Run], budget: Budget) -> dict[str, Any]:
         "names": names,
         "titles": {cell.name: cell.title for one in summaries for cell in one.cells},
         "rows": _rows(summaries, names),
+        "reasons": sorted(
+            {cell.estimate.reason for cell in _whole(summaries) if cell.estimate and cell.estimate.reason}
+        ),
         "charts": _charts(summaries),
         "anchors": anchors_of(lists),
         "comparison": compare(runs) if len(runs) > 1 else None,
@@ -94,8 +97,12 @@ def _measured(figures: Figures) -> set[str]:
 
 def _names(summaries: Sequence[Summary]) -> list[str]:
     """Return the values that have a figure in a run; the share of failed takes has a column already."""
-    cells = (cell for one in summaries for cell in one.cells if not cell.group and cell.estimate)
-    return [name for name in dict.fromkeys(cell.name for cell in cells) if name != FAILED]
+    return [name for name in dict.fromkeys(cell.name for cell in _whole(summaries)) if name != FAILED]
+
+
+def _whole(summaries: Sequence[Summary]) -> list[Cell]:
+    """Return the cells with an estimate that are not of a group."""
+    return [cell for one in summaries for cell in one.cells if not cell.group and cell.estimate]
 
 
 def _rows(summaries: Sequence[Summary], names: Sequence[str]) -> list[dict[str, Any]]:

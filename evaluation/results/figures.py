@@ -20,6 +20,10 @@ from evaluation.runs.score import all_takes, lacks, table_of
 
 _T = TypeVar("_T")
 
+NOT_SCORED = "not scored; run: voxmill evaluate score"
+NOTHING_TO_SCORE = "no item has what it needs"
+"""Why a metric has no figures: the items lack references, recordings or instructions."""
+
 FAILED = "takes.failed"
 """Name of the share of failed takes, which every run has."""
 _FAILED_VALUE = Value("failed", "failed takes", "%", "lower", failed=1.0, scale=100.0, digits=1, smallest=2.0)
@@ -89,7 +93,7 @@ def read_figures(
     run: Run, metrics: Sequence[Metric] | None = None, excess: Iterable[tuple[str, str]] = EXCESS
 ) -> Figures:
     """Read the figures of a run. `metrics`: default all that are known; those without rows are named in `not_measured`."""
-    chosen = load_metrics() if metrics is None else list(metrics)
+    chosen = load_metrics(METRICS) if metrics is None else list(metrics)
     by_name = {metric.name: metric for metric in chosen}
     for name in {used for metric in chosen for used in metric.uses} - by_name.keys():
         by_name = (
@@ -127,10 +131,10 @@ def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequen
     # Takes that failed need no row; if there are others, and no row at all, the metric has not been run.
     if not rows and (not able or any(take.status == "ok" for take in able)):
         if takes and not able:
-            return f"no item has what it needs ({', '.join(sorted(metric.needs - {'audio'}))})"
+            return f"{NOTHING_TO_SCORE} ({', '.join(sorted(metric.needs - {'audio'}))})"
         if any((run.root / "rows").glob(f"{metric.name}@*")):
             return "scored with other settings or by another version; run: voxmill evaluate score"
-        return "not scored; run: voxmill evaluate score"
+        return NOT_SCORED
     applies = frozenset(take.item.id for take in able)
     found = []
     for value in metric.values:

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from evaluation.run import Outcome
     from evaluation.runs.forecast import Forecast
 
+HEADLINES = (
+    "words_clean.wer",
+    "words_clean.cer",
+    "words_clean.wer_excess",
+    "voice_ge2e.cosine",
+    "distillmos.distillmos",
+    "speed.rtf",
+)
+"""Figures that a run prints; tables.md has all."""
+
 evaluate_app = typer.Typer(
     no_args_is_help=True, help="Evaluate a model: speak test lists, score, compare with intervals, gate, listen."
 )
@@ -255,6 +265,7 @@ def _print_forecast(found: Forecast, terminal: Terminal) -> None:
 
 
 def _print_outcome(done: Outcome, terminal: Terminal) -> None:
+    from catalogs.files import write_atomically
     from evaluation.results.summary import summary
     from evaluation.tables import markdown
 
@@ -264,7 +275,9 @@ def _print_outcome(done: Outcome, terminal: Terminal) -> None:
     terminal.say(f"{counted(takes, 'take')}: {done.statuses.get('ok', 0)} ok{', ' + words if words else ''}")
     for name, why in done.scored.not_measured.items():
         terminal.say(f"not measured: {name} ({why})")
-    terminal.say(markdown([done.run]))
+    write_atomically(done.run.root / "tables.md", markdown([done.run]).encode())
+    terminal.say(markdown([done.run], values=HEADLINES))
+    terminal.say(f"all figures: {done.run.root / 'tables.md'}")
     terminal.say(f"report: voxmill evaluate report {quoted(done.run.root)}")
     terminal.result(
         {"statuses": done.statuses, "not_measured": done.scored.not_measured, **summary(done.run).as_json()}
