@@ -32,6 +32,7 @@ class Official(Process):
     """Speaks with the official package by the recipes of `checkpoint:`."""
 
     kind = "official"
+    options_kind = OfficialOptions
 
     def __init__(self, argument: str, **options: Any) -> None:
         chosen = read_options(OfficialOptions, self.kind, options)

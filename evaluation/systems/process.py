@@ -58,6 +58,7 @@ class Process:
 
     kind = "process"
     batch = 1
+    options_kind: type[ProcessOptions] = ProcessOptions
 
     def __init__(self, argument: str, **options: Any) -> None:
         chosen = read_options(ProcessOptions, self.kind, options)
