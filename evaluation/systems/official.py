@@ -1,4 +1,4 @@
-"""The official voxcpm package, in an environment of its own, as a system: `official:PYTHON_OF_VENV:CHECKPOINT`.
+"""The official voxcpm package, in a separate environment, as a system: `official:PYTHON_OF_VENV:CHECKPOINT`.
 
 Its import name is that of ours, so it never runs in our process. `make upstream-venv` makes the environment.
 """

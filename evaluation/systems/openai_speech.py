@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -35,9 +35,6 @@ from evaluation.errors import EvaluationError, SpeakError, TimedOutError
 from evaluation.systems.base import Ask, Speech
 from evaluation.systems.options import Options, read_options
 from evaluation.systems.spoken_bytes import decoded
-
-if TYPE_CHECKING:
-    import httpx2
 
 MOST_AUDIO_BYTES = 256 << 20
 WAV_HEADER = 44
@@ -99,12 +96,15 @@ class OpenAISpeech:
         self.name = f"{self.options.model} at {host_of(self.url)}"
         self.batch = self.options.batch
         self.seeded = self.options.send_seed is not None
-        self._http: httpx2.AsyncClient | None = None
+        # An httpx2.AsyncClient. Network clients are imported in annotators/providers only.
+        self._http: Any = None
         self._loop: asyncio.Runner | None = None
 
     def describe(self) -> dict[str, Any]:
         """See `System`. The key, its variable and the limits of time are left out; of `voices`, the digest is kept."""
-        own = self.options.model_dump(mode="json", exclude_none=True, exclude={"voices", "key_env", "retries", "timeout_s"})
+        own = self.options.model_dump(
+            mode="json", exclude_none=True, exclude={"voices", "key_env", "retries", "timeout_s"}
+        )
         found = {"kind": "openai", "url": self.url, **own}
         if self.options.voices:
             text = json.dumps(self.options.voices, sort_keys=True)

@@ -157,7 +157,7 @@ def test_a_worker_that_cannot_be_used_is_one_line(words: list[str], options: dic
 @pytest.mark.parametrize(
     ("specification", "message"),
     [
-        ("process:", "there is no command"),
+        ("process:", "the command is missing"),
         ("process:'open", "cannot be read"),
         ("process:/nowhere/python x", "/nowhere/python cannot be started"),
         ("official:/nowhere/python:x", "no Python at /nowhere/python; make one with: make upstream-venv"),
