@@ -23,6 +23,7 @@ from pydantic import (
 from catalogs.settings import Settings, SettingsError, load_settings, move_renamed, read_yaml
 from catalogs.vocabulary.licenses import allowed_sql
 from trainer.sample_kinds import BY_LAYOUT, CaptionWeights, ChineseShares, without_brief
+from trainer.validation_settings import ValidationSettings as ValidationSettings
 
 
 class TrainError(RuntimeError):
@@ -176,19 +177,6 @@ class OptimSettings(FrozenSettings):
     """Decay of a moving average of the weights; checkpoints are then published with the average. None: off."""
 
 
-class ValidationSettings(FrozenSettings):
-    """Validation on held-out segments, always with the same random numbers."""
-
-    every: int | None = Field(None, gt=0)
-    """Steps between validations; the last step is always validated. None: no validation, and nothing is held out."""
-    share: float = Field(0.02, gt=0, lt=1)
-    """Share of the segments that is held out, chosen by a hash of their ids (the choice stays the same when the corpus grows)."""
-    segments: int = Field(64, gt=0)
-    """Maximum number of held-out segments that are scored."""
-    speak: int = Field(2, ge=0)
-    """Number of held-out sentences that are synthesized at each validation. Listen to them in TensorBoard or OUTPUT/heard."""
-
-
 class GuardSettings(FrozenSettings):
     """What to do if the loss is NaN, infinite or spikes: the batch is skipped and reported. After `max_bad_steps` in a row the
     weights are restored from the last checkpoint before them, and the data continues after them. After `rollbacks` such
@@ -263,6 +251,10 @@ class DataSettings(FrozenSettings):
     licenses: tuple[str, ...] = ("any",)
     """Licenses of recordings: SPDX identifiers, globs such as CC-BY-*, or the words `commercial`, `stated` and `any`
     (docs/licenses.md). Segments of other recordings are not trained on, spoken, held out or used as references."""
+
+    warn_epochs: float | None = Field(200.0, gt=0)
+    """Passes of a phase over its segments above which the plan and the run warn: the model memorizes them. None: never warn, if
+    this is meant."""
 
     @field_validator("licenses")
     @classmethod

@@ -24,9 +24,10 @@ from trainer.data.mixture import Mixture, describe_candidates
 from trainer.data.rows import Planned, Planner, RowStream
 from trainer.data.samples import BatchMaker, MicroBatch, SampleMaker, StepRows, step_maker
 from trainer.dryrun.checks import check_all
-from trainer.loss_guard import Guard
 from trainer.model.build import build
 from trainer.model.ema import MovingAverage
+from trainer.monitor.loss_guard import Guard
+from trainer.monitor.panel import Panel
 from trainer.monitor.reporter import Reporter
 from trainer.optim import make_optimizer
 from trainer.result import Progress, StepReport, TrainResult
@@ -95,8 +96,15 @@ def _train(
         asked_to_stop = stack.enter_context(flag_on_signal())
         reporter = Reporter(config, run, ranks, maker, data.held, on_step, metrics, asked_to_stop)
         ahead = stack.enter_context(Prefetcher())
-        steps = _Run(config, run, parallel, maker, reporter, ahead, asked_to_stop)
+        panel = None
+        if config.validation.best is not None and ranks.first:
+            panel = Panel(config, str(device), reporter.write, asked_to_stop)
+            stack.callback(panel.close)
+        steps = _Run(config, run, parallel, maker, reporter, ahead, asked_to_stop, panel)
         stack.callback(steps.close)
+        with ranks.agreed():
+            if panel is not None:
+                panel.begin(corpora, data.held, run.state.step)
         steps.all_phases(data.mixtures, data.candidates)
         return steps.result(started)
 
@@ -113,8 +121,11 @@ class _Run:
         reporter: Reporter,
         ahead: Prefetcher,
         asked_to_stop: Callable[[], bool],
+        panel: Panel | None,
     ) -> None:
+        """panel: None on all ranks but the first, and without `validation.best`."""
         self._config, self._saved, self._state = config, run, run.state
+        self._panel, self._panel_due = panel, False
         self._output, self._ranks = Path(config.output), parallel.ranks
         self._reporter, self._ahead, self._asked_to_stop = reporter, ahead, asked_to_stop
         self._guard = Guard(config.guard, run.state.recent, run.state.skipped_steps)
@@ -122,9 +133,11 @@ class _Run:
         self._stepper = Stepper(config, run.trainee, run.optimizer, device, parallel, self._guard.accepts)
         self._batches = BatchMaker(config, maker, run.trainee.config, device)
         self._planner = Planner(run.trainee.tokenizer, run.trainee.config)
-        self._keeper = CheckpointWriter(self._output, config, self._ranks)
+        protected = panel.protected if panel is not None else set
+        self._keeper = CheckpointWriter(self._output, config, self._ranks, protected)
         self._due = False
         self._stopped = False
+        self._ended = False
 
     def close(self) -> None:
         """Wait until pending checkpoints are written."""
@@ -133,10 +146,14 @@ class _Run:
     def all_phases(self, mixtures: dict[str, Mixture], candidates: dict[str, Candidates]) -> None:
         """Run the remaining steps of all phases."""
         first = 0
+        self._end_if_best(now=True)
         for name, phase in self._config.phases.items():
             last = min(first + phase.steps, self._config.total_steps)
-            if self._state.step < last and not self._stopped:
+            if self._state.step < last and not self._stopped and not self._ended:
                 log.info(f"phase {name}: {describe_candidates(candidates[name])}")
+                epochs = mixtures[name].estimated_epochs(last - first)
+                if warning := mixtures[name].repetition_warning(epochs, self._config.data.warn_epochs):
+                    log.info(f"warning: {warning}")
                 self._phase(name, phase, mixtures[name], len(candidates[name]), first, last)
             first += phase.steps
 
@@ -149,6 +166,11 @@ class _Run:
         # The first rank decides: it may already be saving when another rank checks.
         if self._ranks.any(self._ranks.first and missing):
             self._keeper.save(run, last=True)
+        if self._panel is not None and not self._stopped:
+            # Sharded checkpoints that a killed run left have no official folder.
+            if (self._output / "checkpoints" / step_name(state.step)).is_dir():
+                self._panel.judge(state.step)
+            self._panel.finish()
         for segment, length in sorted(state.skipped.items()):
             log.info(f"left out: segment {segment} needs {length} positions, more than a row has")
         unreadable = self._reporter.held_unreadable | state.unreadable
@@ -173,7 +195,13 @@ class _Run:
             self._reporter.validated,
             adapter,
             unreadable,
+            best=self._best(),
+            ended_early=self._ended,
         )
+
+    def _best(self) -> str | None:
+        link = self._output / "best"
+        return str(link) if self._config.validation.best is not None and link.is_dir() else None
 
     def _merged(self) -> Path:
         with self._ranks.agreed():
@@ -205,7 +233,10 @@ class _Run:
             with self._stepper.aside():
                 reporter.validate_if_due()
                 self._save_if_due()
+                self._end_if_best()
             del made, ready  # and with them the samples of this step
+            if self._ended:
+                break
         reporter.phase_ended(name, mixture)
 
     def _rows(self, name: str, phase: Phase, mixture: Mixture) -> Callable[[int], StepRows]:
@@ -229,13 +260,35 @@ class _Run:
             self._saved.average.update(self._saved.trainee.model, self._state.step)
 
     def _save_if_due(self) -> None:
-        self._due = self._due or self._state.step % self._config.checkpoint.every == 0
+        step, best = self._state.step, self._config.validation.best
+        self._panel_due = self._panel_due or (best is not None and step % best.every == 0)
+        self._due = self._due or self._panel_due or step % self._config.checkpoint.every == 0
         # Not during a series of bad steps: a rollback needs a checkpoint from before it.
         if self._due and not self._state.bad_in_a_row:
-            self._keeper.save(self._saved)
-            self._due = False
-        elif self._state.step % self._config.log_every == 0:
+            self._keeper.save(self._saved, export=self._panel_due)
+            if self._panel_due:
+                self._keeper.settle(wait=True)
+                # The other ranks wait here for the verdict.
+                with self._ranks.agreed():
+                    if self._panel is not None:
+                        self._panel.judge(step)
+            self._due = self._panel_due = False
+        elif step % self._config.log_every == 0:
             self._keeper.settle()
+            if self._panel is not None:
+                self._panel.poll()
+
+    def _end_if_best(self, now: bool = False) -> None:
+        """End the run if a panel says so, at steps with a panel or a line on the console, or `now`. All ranks must call it."""
+        best, step = self._config.validation.best, self._state.step
+        if best is None or best.patience is None:
+            return
+        if not now and step % best.every and step % self._config.log_every:
+            return
+        if self._ranks.any(self._panel is not None and bool(self._panel.stop)):
+            self._ended = True
+            if self._panel is not None:
+                log.info(f"step {self._state.step}: the run ends early: {self._panel.stop}")
 
     def _skip(self, name: str, phase: Phase, report: StepReport, rows: StepRows) -> None:
         """Record a step without an update; after too many in a row restore earlier weights. Raises TrainError if none are left."""

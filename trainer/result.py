@@ -32,6 +32,10 @@ class TrainResult:
     """With LoRA: the folder with the adapter, which is merged in `checkpoint`."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Segments that were left out because they are damaged, with the reasons."""
+    best: str | None = None
+    """With `validation.best`: the link to the best checkpoint."""
+    ended_early: bool = False
+    """The panel ended the run before its last step, since the best checkpoint was not beaten."""
 
 
 @dataclass(frozen=True)

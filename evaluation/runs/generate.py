@@ -1,6 +1,6 @@
 """Generation: a system speaks every item with every seed, and the answers are kept.
 
-An answer is on the disk before its row is. A kill costs at most the rows since the last part file, which are made again.
+An answer is on the disk before its row is. A kill costs at most the rows of one batch, which are made again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 import io
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,8 +22,9 @@ from evaluation.systems.base import Ask, Speech, System
 
 SILENCE = 1e-4
 """Peak below which audio counts as silent (-80 dBFS)."""
-ROWS = 16
-"""Takes per part file at most."""
+ROWS = 64
+ROWS_S = 10.0
+"""Takes, and seconds, after which a part file is written."""
 
 Count = Callable[[int, int | None], None]
 
@@ -38,6 +40,7 @@ def generate(run: Run, system: System, count: Count | None = None) -> dict[str, 
         open_asks = [ask for ask in wanted if (ask.item.id, ask.seed) not in rows]
         done = len(wanted) - len(open_asks)
         waiting: list[dict[str, Any]] = []
+        written = time.monotonic()
         try:
             for batch in _batches(open_asks, system.batch):
                 answers = system.speak(batch)
@@ -45,9 +48,9 @@ def generate(run: Run, system: System, count: Count | None = None) -> dict[str, 
                     raise EvaluationError(f"{system.name} gave {len(answers)} answers to {len(batch)} texts")
                 waiting += [_keep(run, ask, answer) for ask, answer in zip(batch, answers, strict=True)]
                 done += len(batch)
-                if len(waiting) >= ROWS:
+                if len(waiting) >= ROWS or time.monotonic() - written > ROWS_S:
                     run.generated.add(waiting)
-                    waiting = []
+                    waiting, written = [], time.monotonic()
                 if count:
                     count(done, len(wanted))
         finally:

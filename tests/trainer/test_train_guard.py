@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from train_runs import Runs, losses
 
 from trainer.config import GuardSettings, TrainError
-from trainer.loss_guard import Guard
+from trainer.monitor.loss_guard import Guard
 from trainer.result import Progress
 from trainer.run import train
 

@@ -4,13 +4,15 @@ OUTPUT/checkpoints/step_0000500/   official layout, in the config's dtype (LoRA:
 OUTPUT/resume/step_0000500.pt      trained float32 weights, optimizer, moving average, data cursor (random numbers depend only on
                                    seed, step and sample); if the model is sharded, a folder of shards instead
 OUTPUT/latest                      link to the newest checkpoint
+
+A checkpoint that the panel has found to be the best, or has yet to judge, is not removed (`protected`).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -39,15 +41,18 @@ from voxcpm.weights.lora import LoRAConfig, lora_state_dict, merge_lora, save_lo
 class CheckpointWriter:
     """Saves a run's checkpoints. All ranks must make the same calls."""
 
-    def __init__(self, output: Path, config: TrainConfig, ranks: Ranks) -> None:
-        self._output, self._config, self._ranks = output, config, ranks
+    def __init__(
+        self, output: Path, config: TrainConfig, ranks: Ranks, protected: Callable[[], set[str]] = set
+    ) -> None:
+        """protected: returns the names of checkpoints whose official folders are kept, however old they are."""
+        self._output, self._config, self._ranks, self._protected = output, config, ranks, protected
         self._shards = ShardWriter(ranks, config.checkpoint.background) if ranks.sharded else None
         self._thread = ThreadPoolExecutor(1, "save") if config.checkpoint.background and not ranks.sharded else None
         self._pending: Future[Path] | None = None
 
-    def save(self, run: Resumable, last: bool = False) -> None:
+    def save(self, run: Resumable, last: bool = False, export: bool = False) -> None:
         """Save a checkpoint of this step atomically; remove the oldest beyond `keep`. last: it is the last one of the run, which is
-        complete on return and in the official layout."""
+        complete on return and in the official layout. export: it is in the official layout, also if the model is sharded."""
         if self._shards is None:
             self.settle(wait=True)
             with self._ranks.agreed():
@@ -62,7 +67,7 @@ class CheckpointWriter:
             described(run),
             lambda: _prune_shards(self._output, name, keep),
         )
-        if last or (every is not None and run.state.step % every == 0):
+        if last or export or (every is not None and run.state.step % every == 0):
             self._export(run)
         if last:
             self._shards.settle()
@@ -89,9 +94,10 @@ class CheckpointWriter:
         """Save a model that is not sharded: at once, or from a copy in the CPU's memory while training continues."""
         keep = self._config.checkpoint.keep
         if self._thread is None or last:
-            _Checkpoint.of(run).write(self._output, keep)
+            _Checkpoint.of(run).write(self._output, keep, self._protected)
         else:
-            self._pending = self._thread.submit(_Checkpoint.of(run, copied=True).write, self._output, keep)
+            copied = _Checkpoint.of(run, copied=True)
+            self._pending = self._thread.submit(copied.write, self._output, keep, self._protected)
 
     def _export(self, run: Resumable) -> None:
         """Write checkpoints/step_N in the official layout: the whole weights are gathered on the first rank."""
@@ -104,8 +110,10 @@ class CheckpointWriter:
                 _make_way(self._output, folder)
                 save_pretrained(folder, whole, trainee.config, source=trainee.assets, codec=trainee.codec)
                 _point_at(self._output, folder)
+                protected = self._protected()
                 for old in _mine(self._output, folder.name)[: -self._config.checkpoint.keep]:
-                    _remove(old)
+                    if old.name not in protected:
+                        _remove(old)
 
 
 def whole_weights(model: VoxCPM2, ranks: Ranks) -> dict[str, Tensor]:
@@ -145,7 +153,7 @@ class _Checkpoint:
             resume, published = _copied((resume, published), {})
         return cls(resume, published, trainee)
 
-    def write(self, output: Path, keep: int) -> Path:
+    def write(self, output: Path, keep: int, protected: Callable[[], set[str]] = set) -> Path:
         """Write checkpoints/step_N atomically, point `latest` at it, and remove the oldest beyond `keep`."""
         folder, trainee = output / "checkpoints" / step_name(self.resume["state"]["step"]), self.trainee
         _make_way(output, folder)
@@ -155,7 +163,7 @@ class _Checkpoint:
         else:
             _save_adapter(folder, self.published, trainee.lora, trainee.start)
         _point_at(output, folder)
-        _prune(output, folder.name, keep)
+        _prune(output, folder.name, keep, protected())
         return folder
 
 
@@ -173,19 +181,21 @@ def _copied(value: Any, done: dict[tuple[Any, ...], Tensor]) -> Any:
     return value
 
 
-def _prune(output: Path, newest: str, keep: int) -> None:
-    """Remove the oldest checkpoints of this run beyond `keep`."""
+def _prune(output: Path, newest: str, keep: int, protected: set[str]) -> None:
+    """Remove the oldest checkpoints of this run beyond `keep`. Of protected ones the official folder remains."""
     for old in _mine(output, newest)[:-keep]:
         # The resume state goes first: without it, a folder that a kill leaves half removed is not resumed from.
         (output / "resume" / f"{old.name}.pt").unlink(missing_ok=True)
-        _remove(old)
+        if old.name not in protected:
+            _remove(old)
     names = {path.name for path in step_paths(output / "checkpoints")}
     for state in _states(output):
         if state.stem not in names:
             state.unlink()
     # Shards of a run that was resumed with one process.
+    oldest = _mine(output, newest)[-keep:][0].name
     for shards in _shards(output, newest):
-        if shards.name < min(names):
+        if shards.name < oldest:
             _remove_shards(shards)
 
 

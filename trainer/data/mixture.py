@@ -92,6 +92,28 @@ class Mixture:
         """Number of choices of one epoch: the number of segments to choose from, whatever their layouts."""
         return len(self.candidates)
 
+    def estimated_epochs(self, steps: int) -> float:
+        """Estimate the epochs of this number of steps from the lengths of some of the segments."""
+        some = self.candidates[:: 1 + len(self.candidates) // _MEASURED]
+        masks, length = some.kinds(), 0.0
+        for kind, share in zip(self.shares.kinds, self.shares.last, strict=True):
+            able = some.rows[(masks >> np.uint16(SAMPLE_KINDS.index(kind))) & np.uint16(1) != 0]
+            # Rare kinds may be missing among these: they count little.
+            length += float(share) * float(rough_positions(some, able, kind).mean() if len(able) else 0.0)
+        positions = steps * self._phase.rows * self._phase.accumulate * self._phase.max_positions
+        return positions / max(length, 1.0) / self.epoch_samples
+
+    def repetition_warning(self, epochs: float, bound: float | None) -> str | None:
+        """Return a line if the phase passes over its segments more often than `bound`; None if it does not, or without a bound."""
+        if bound is None or epochs <= bound:
+            return None
+        hours = float(self.candidates.seconds.sum()) / 3600
+        return (
+            f"phase {self._name}: about {epochs:,.0f} passes over its {len(self.candidates):,} segments ({hours:.3g} h), more than"
+            f" data.warn_epochs={bound:g}: the model memorizes them. Lower phases.{self._name}.steps or add recordings; if it is"
+            " meant, set data.warn_epochs=null"
+        )
+
     def rounds(self, layouts: Mapping[str, int]) -> dict[str, float]:
         """Return how many times, on average, each segment that can serve a layout was taken in it. layouts: samples by layout."""
         return {layout: count / max(1, self.shares.able(layout)) for layout, count in layouts.items()}

@@ -28,6 +28,7 @@ from trainer.dryrun.memory import checkpoint_bytes
 from trainer.model.base import base_digests, refuse_other_base
 from trainer.model.build import model_config
 from trainer.model.start_checkpoint import fetch_start, local_start
+from trainer.monitor.panel import check_judge
 from voxcpm.audiovae import AudioVAEConfig
 from voxcpm.config import VoxCPM2Config
 from voxcpm.model.backbone import VoxCPM2
@@ -201,13 +202,15 @@ def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) 
 
 
 def disk_needed(config: TrainConfig, facts: ModelFacts) -> tuple[float, float]:
-    """Return (bytes of one checkpoint, maximum bytes: all checkpoints that are kept, and one that is being written)."""
+    """Return (bytes of one checkpoint, maximum bytes: all checkpoints that are kept, the best one, and one that is being
+    written)."""
     width = parse_dtype(facts.config.dtype).itemsize
+    at_once = config.checkpoint.keep + (1 if config.validation.best is None else 2)
     if config.model.lora is not None:
         each = checkpoint_bytes(facts.trained, facts.trained, 4, config.optim.ema is not None)
-        return each, each * (config.checkpoint.keep + 1) + facts.weights * width
+        return each, each * at_once + facts.weights * width
     each = checkpoint_bytes(facts.weights, facts.trained, width, config.optim.ema is not None)
-    return each, each * (config.checkpoint.keep + 1)
+    return each, each * at_once
 
 
 def free_bytes(config: TrainConfig) -> float:
@@ -255,6 +258,7 @@ def _bytes(path: Path) -> int:
 def check_all(config: TrainConfig) -> tuple[Data, Saved | None]:
     """Run every check; return the data and the checkpoint to resume from. Fetches what the run starts from. Nothing is written
     to the output, unless the corpora cannot be written to: the candidate table is then built there."""
+    check_judge(config)
     data = read_data(config, Path(config.output).expanduser() / "candidates")
     resumed = check_output(config, data.key)
     start = start_of(config, resumed)

@@ -29,6 +29,7 @@ from trainer.dryrun.checks import (
 )
 from trainer.dryrun.memory import FLOAT, Memory, PartSize, memory_needed
 from trainer.model.build import keeps_half
+from trainer.monitor.panel import check_judge
 from trainer.runtime.device import pick_device, slow_arithmetic
 from trainer.runtime.flops import training_flops
 from trainer.runtime.ranks import Ranks, check_shares, chosen_ranks, planned_ranks
@@ -82,6 +83,8 @@ class PhasePlan:
     exact: bool = True
     """True if all steps were laid out; otherwise the numbers are extrapolated."""
     notes: list[str] = field(default_factory=list)
+    warning: str | None = None
+    """A line if the phase passes over its segments more often than `data.warn_epochs`."""
 
 
 @dataclass
@@ -146,7 +149,8 @@ class TrainPlan:
             f"disk: {self.checkpoint_bytes / 1e9:.2f} GB per checkpoint, {self.disk_bytes / 1e9:.2f} GB at most;"
             f" {self.disk_free / 1e9:.0f} GB are free"
         )
-        return [*found, *(f"note: {note}" for note in self.notes)]
+        warnings = [f"warning: {phase.warning}" for phase in self.phases if phase.warning]
+        return [*found, *(f"note: {note}" for note in self.notes), *warnings]
 
 
 def plan(config: TrainConfig) -> TrainPlan:
@@ -160,6 +164,7 @@ def plan(config: TrainConfig) -> TrainPlan:
         ranks = chosen_ranks(config, 0, config.launch.workers, 0)
     check_shares(config, ranks)
     device = pick_device(config.compute.device)
+    check_judge(config)
     data = read_data(config)
     resumed = check_output(config, data.key)
     facts = look_at_model(config, data.corpora, resumed)
@@ -176,7 +181,9 @@ def plan(config: TrainConfig) -> TrainPlan:
     first = 0
     for name, phase in config.phases.items():
         steps = max(0, min(phase.steps, config.total_steps - first))
-        phases.append(_plan_phase(name, phase, steps, data, facts))
+        planned = _plan_phase(name, phase, steps, data, facts)
+        planned.warning = data.mixtures[name].repetition_warning(planned.epochs, config.data.warn_epochs)
+        phases.append(planned)
         first += phase.steps
     each, most = disk_needed(config, facts)
     memory = _memory(config, facts, phases, ranks)

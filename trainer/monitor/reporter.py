@@ -172,9 +172,13 @@ class Reporter:
         if self._metrics is not None:
             self._metrics.skip(entry)
 
-    def _write(self, values: dict[str, float]) -> None:
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Write metrics of a step."""
         if self._metrics is not None:
-            self._metrics.write(self._run.state.step, values)
+            self._metrics.write(step, values)
+
+    def _write(self, values: dict[str, float]) -> None:
+        self.write(self._run.state.step, values)
 
 
 def _metrics(report: StepReport) -> dict[str, float]:

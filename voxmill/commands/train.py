@@ -65,6 +65,8 @@ def train(
     if os.environ.get("RANK", "0") != "0":
         return
     terminal.say(f"checkpoint: {result.checkpoint}; loss {result.first_loss:.3f} -> {result.last_loss:.3f}")
+    if result.best is not None:
+        terminal.say(f"best checkpoint: {result.best} -> {Path(result.best).readlink()}")
     terminal.result(asdict(result))
 
 
