@@ -28,7 +28,8 @@ def start(run: Path, system: str, options: dict[str, Any], kill_at: int = 0, mom
     words = [str(run), system, json.dumps(options), str(kill_at), moment]
     done = subprocess.run(
         [sys.executable, "-m", "fakes.generating_run", *words],
-        env={**os.environ, "PYTHONPATH": paths},
+        # What a killed run leaves in the temporary folder goes with the test's.
+        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(run.parent)},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
