@@ -25,8 +25,8 @@ SHORTEST_S = 0.05
 
 START_S = 0.2
 """The level of the start is that of the first 200 ms."""
-BURST_S, BURST_GAP_S, BURST_DB = 0.3, 0.12, -20.0
-"""A start artifact is a sound of at most 0.3 s, that begins in the first 0.2 s, is separated from the next sound by 0.12 s or
+BURST_S, BURST_GAP_S, BURST_DB = (0.03, 0.3), 0.15, -20.0
+"""A start artifact is a sound of 0.03 to 0.3 s, that begins in the first 0.2 s, is separated from the next sound by 0.15 s or
 more, is at most 20 dB below speech, and ends before the middle of the first word."""
 TAIL_S = 1.0
 """Seconds of sound after the last word that make a tail."""
@@ -96,7 +96,7 @@ def has_start_artifact(sounds: Sounds, first_word: tuple[float, float] | None) -
     (start, end), (following, _) = sounds.spans[:2]
     return (
         start < START_S
-        and end - start <= BURST_S
+        and BURST_S[0] <= end - start <= BURST_S[1]
         and following - end >= BURST_GAP_S
         and sounds.mean_db(start, end) >= BURST_DB
         and end < (first_word[0] + first_word[1]) / 2
