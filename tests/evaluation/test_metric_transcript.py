@@ -15,7 +15,7 @@ from evaluation.metrics.base import Take
 from evaluation.metrics.transcript import HumanTranscript, WhisperTranscript
 from evaluation.metrics.words import Floor, WordsClean
 from evaluation.runs.score import lacks
-from pipeline.speech.whisper import Recognizer
+from pipeline.speech.whisper import Recognizer, Transcription
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,14 @@ def test_a_recording_is_recognized_once_for_all_seeds(
     metric = HumanTranscript()
     metric.load()
     assert metric._recognizer is whisper._recognizer
-    calls = []
+    calls: list[int] = []
     transcribe = Recognizer.transcribe
-    monkeypatch.setattr(Recognizer, "transcribe", lambda self, *args: (calls.append(1), transcribe(self, *args))[1])
+
+    def counted(self: Recognizer, audio: np.ndarray, language: str, beam: int, temperature: float) -> Transcription:
+        calls.append(len(audio))
+        return transcribe(self, audio, language, beam, temperature)
+
+    monkeypatch.setattr(Recognizer, "transcribe", counted)
     item = Item(KIDS.text, "en", human=corpora / KIDS.name)
     # The recording counts for a take that failed as well.
     takes = [Take(item, 0, "ok", Path("unused.flac")), Take(item, 1, "error", None)]
