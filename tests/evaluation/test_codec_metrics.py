@@ -22,7 +22,7 @@ from evaluation.metrics.codec.spectra import MEL_SCALES, mel_distance, stft_dist
 from evaluation.metrics.codec.stoi_pesq import stoi_and_pesq
 from evaluation.metrics.codec.waveforms import BEST_DB, pitch_difference, roll_off_ratio, si_sdr
 
-CODEC = ("mel_dac", "codec_signal", "stoi_pesq")
+CODEC = [name for name, place in METRICS.items() if place.startswith("evaluation.metrics.codec.")]
 heard = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("pystoi", "pesq")),
     reason="pystoi and pesq are not installed: pip install 'voxmill[codec]'",
@@ -172,7 +172,8 @@ def test_stoi_and_pesq_fall_with_noise_and_are_absent_for_silence(speech: np.nda
         assert (same[name] or 0) > (little[name] or 0) > (much[name] or 0) > 0
     absent = {"stoi": None, "pesq_wb": None}
     assert stoi_and_pesq(low, 0 * low) == absent
-    assert stoi_and_pesq(low[8000:9600], low[8000:9600])["stoi"] is None
+    for length in (3, 1600):
+        assert stoi_and_pesq(low[8000 : 8000 + length], low[8000 : 8000 + length])["stoi"] is None
 
 
 @pytest.mark.parametrize(
@@ -200,10 +201,21 @@ def test_visqol_prefers_the_same(tmp_path: Path, speech: np.ndarray) -> None:
     )
     for column in metric.schema.names:
         same, worse = (row[column] for row in rows if row is not None)
-        assert 4.5 < same <= 5.0 and worse < same - 0.3
+        # The lattice network rates identical clips 4.3 to 4.7.
+        assert 4.0 < same <= 5.0 and worse < same - 0.3
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if METRICS[name].startswith("evaluation.metrics.codec.")])
+@pytest.mark.parametrize("name", CODEC)
+@pytest.mark.parametrize("length", [1, 40, 4_800])
+def test_a_clip_may_be_very_short(name: str, length: int, tmp_path: Path, speech: np.ndarray) -> None:
+    (metric,) = load_metrics([name])
+    if not _loads(metric):
+        pytest.skip(f"the package of {name} is not installed")
+    (row,) = metric.score([take_of(tmp_path, speech[:length], speech[:length], RATE)])
+    assert row is not None and all(figure is None or np.isfinite(figure) for figure in row.values())
+
+
+@pytest.mark.parametrize("name", CODEC)
 def test_rows_have_the_columns_of_the_schema(name: str, tmp_path: Path, speech: np.ndarray) -> None:
     (metric,) = load_metrics([name])
     assert metric.needs == {"audio", "human"}
