@@ -231,7 +231,7 @@ def load_codec(folder: str | Path, device: torch.device | str = "cpu", to_be_fol
     return codec.to(device).eval().requires_grad_(False)
 
 
-def _codec_settings(folder: Path) -> dict[str, Any]:
+def _codec_settings(folder: Path) -> Mapping[str, Any]:
     """Return `audio_vae_config` of a checkpoint, or of a folder with only a codec."""
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -13,7 +13,8 @@ RATE = 48_000
 """Samples per second at which two clips are aligned."""
 LONGEST_LAG_S = 0.05
 LEAST_CORRELATION = 0.3
-"""Correlation below which two clips have no waveform in common. Two readings of a text reach 0.2, a lossy codec at 6 kbit/s 0.9."""
+"""Correlation below which two clips have no waveform in common. Two readings of one text reached 0.16 (336 pairs of EmoDB and
+RAVDESS); Opus at 6 kbit/s had 0.83 or more."""
 ROUND_TRIP = "round_trip"
 """Key in the notes of a take: the system says that this is a reconstruction, however little it resembles the original."""
 

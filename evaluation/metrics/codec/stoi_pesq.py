@@ -62,9 +62,9 @@ def _stoi(wanted: np.ndarray, made: np.ndarray) -> float | None:
     from pystoi import stoi
 
     with warnings.catch_warnings():
-        # With less than 30 frames of speech, it warns and returns 1e-5.
+        # With less than 30 frames of speech, it warns and returns 1e-5; with less than one, it raises ValueError.
         warnings.simplefilter("error", RuntimeWarning)
         try:
             return float(stoi(wanted, made, RATE, extended=False))
-        except RuntimeWarning:
+        except (RuntimeWarning, ValueError):
             return None

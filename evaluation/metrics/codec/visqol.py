@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,7 +56,9 @@ class Visqol(Plain):
         for mode, rate in MODES.items():
             wanted, made = (x.astype("float64") for x in pair.at(rate))
             try:
-                row[f"visqol_{mode}"] = float(self._nets[mode].measure_from_arrays(wanted, made, rate).moslqo)
-            except (ValueError, IndexError, RuntimeError):  # Too short, or without speech.
-                row[f"visqol_{mode}"] = None
+                figure = float(self._nets[mode].measure_from_arrays(wanted, made, rate).moslqo)
+            except (ValueError, IndexError):  # Too short.
+                figure = math.nan
+            # A silent clip gives NaN.
+            row[f"visqol_{mode}"] = figure if math.isfinite(figure) else None
         return row

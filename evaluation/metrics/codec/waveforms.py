@@ -18,10 +18,12 @@ _WINDOW = 2048
 
 
 def si_sdr(wanted: np.ndarray, made: np.ndarray) -> float | None:
-    """Return the scale-invariant ratio of signal to distortion in dB, from -100 to 100; None if a clip is silent.
+    """Return the scale-invariant ratio of signal to distortion in dB, from -100 to 100; None if a clip is silent or empty.
 
     wanted, made: float32 [S], aligned. Means are removed first.
     """
+    if not len(wanted):
+        return None
     a, b = (x.astype(np.float64) - x.mean(dtype=np.float64) for x in (wanted, made))
     if not a.any() or not b.any():
         return None
