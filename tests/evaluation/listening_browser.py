@@ -52,6 +52,17 @@ def level(page: Page) -> None:
     page.keyboard.press("Enter")
 
 
+def stored(context: BrowserContext, path: Path, answers: int) -> None:
+    """Wait until the browser has so many answers in store: a page of another process reads them."""
+    other = context.new_page()
+    other.goto(path.as_uri())
+    other.wait_for_function(
+        "count => Object.keys(localStorage).some((name) => JSON.parse(localStorage.getItem(name)).answers?.length === count)",
+        arg=answers,
+    )
+    other.close()
+
+
 def at(page: Page, position: int, total: int) -> None:
     """Wait for a trial."""
     page.wait_for_function(

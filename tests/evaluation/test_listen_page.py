@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes.chromium import chromium
-from listening_browser import CONTRAST, NAMED, at, downloaded, hear, level, opened, start
+from listening_browser import CONTRAST, NAMED, at, downloaded, hear, level, opened, start, stored
 from listening_panel import answer_sheet, make_items, make_run, read_key, write_sheets
 
 from evaluation.items import Item
@@ -89,6 +89,7 @@ def test_a_session_by_keyboard_is_resumed_exported_and_read_back(
             page.keyboard.press(digits(trial, key))
             assert page.locator("input:checked").count() == 1 and page.is_enabled("#next")
             if position == 4:
+                stored(context, made.page, position - 1)
                 page.reload()
                 page.wait_for_selector("#begin")
                 assert page.input_value("#number") == "2" and page.inner_text("#begin") == "Continue at 4 of 7"
