@@ -184,6 +184,11 @@ def test_a_wrong_name_is_one_clear_line(runs: list[Run], tmp_path: Path, change:
     assert "\n" not in str(caught.value) and not (tmp_path / "test").exists()
 
 
+def test_a_scale_is_named_once() -> None:
+    with pytest.raises(ValueError, match="a scale is named twice"):
+        ListenSettings(scales=("naturalness", "naturalness"))
+
+
 def test_what_cannot_be_a_test_is_refused(items: list[Item], runs: list[Run], tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="needs 2 systems"):
         make_test(runs[:1], tmp_path / "a", ListenSettings(kind="ab", **QUICK))
