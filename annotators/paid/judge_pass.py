@@ -1,4 +1,4 @@
-"""Questions that are no descriptions of a corpus, asked with the same ledger, cap, limits and retries."""
+"""Questions about clips outside a corpus, asked with the same ledger, cap, limits and retries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from annotators.providers.remote import Ask, RemoteProvider
 @dataclass(frozen=True)
 class Answered:
     """What became of a question. `found`: what the provider's parser returned of the reply; None without an answer that can be
-    used. `error`: why there is none. `asked_enough`: whether asking again is no use. `model`: the one that answered."""
+    used. `error`: why there is none. `asked_enough`: whether it is not asked again. `model`: the one that answered."""
 
     found: Mapping[str, Any] | None
     error: str | None

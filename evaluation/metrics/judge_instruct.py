@@ -58,7 +58,7 @@ class JudgeInstruct:
     needs: frozenset[Need] = frozenset({"instruction"})
     weights: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
-    values = (
+    values: tuple[Value, ...] = (
         Value("passed", "instruction followed", "%", "higher", 0.0, None, 100.0, 1, 2.0),
         Value("low", "if missing answers are false", "%", "higher", 0.0, None, 100.0, 1, 2.0),
         Value("high", "if missing answers are true", "%", "higher", 0.0, None, 100.0, 1, 2.0),

@@ -165,7 +165,7 @@ def test_nothing_is_paid_twice(tmp_path: Path) -> None:
 
 def test_a_tenth_is_asked_three_times_and_flips_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge_instruct, "SAMPLE", 1)
-    said = {1: [True, True, True], 2: [True, False, True], 3: [False, "no", False]}
+    said: dict[int, list[Any]] = {1: [True, True, True], 2: [True, False, True], 3: [False, "no", False]}
     with Judge(lambda number, asked: verdict(said[number][min(asked, DRAWS) - 1])) as server:
         _, rows = judged(
             made(tmp_path / "run", ["1", "2", "3"]), JudgeInstruct(5, MODEL, server.url, PassOptions(concurrency=1))
