@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, model_validator
 
+from catalogs.candidates import HELD_OUT_SHARE
+
 
 class BestSettings(BaseModel, frozen=True, extra="forbid"):
     """Judge checkpoints by held-out sentences that they speak; link the best one as OUTPUT/best."""
@@ -34,7 +36,7 @@ class ValidationSettings(BaseModel, frozen=True, extra="forbid"):
 
     every: int | None = Field(None, gt=0)
     """Steps between validations; the last step is always validated. None: no validation, and nothing is held out."""
-    share: float = Field(0.02, gt=0, lt=1)
+    share: float = Field(HELD_OUT_SHARE, gt=0, lt=1)
     """Share of the segments that is held out, chosen by a hash of their ids (the choice stays the same when the corpus grows)."""
     segments: int = Field(64, gt=0)
     """Maximum number of held-out segments that are scored."""

@@ -7,7 +7,7 @@ wav = model.generate("Hello there.", reference_wav_path="voice.wav")   # 1-D flo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from voxcpm.weights.checkpoint import HUB_ID, find_checkpoint
 from voxcpm.weights.lora import LoRAConfig, adapters, apply_lora, enable_lora, load_lora, lora_state_dict, remove_lora
 
 if TYPE_CHECKING:
+    from voxcpm.inference.decoder import Ending
     from voxcpm.inference.denoise import Denoiser
 
 ZIPENHANCER = "iic/speech_zipenhancer_ans_multiloss_16k_base"
@@ -48,6 +49,16 @@ class Utterance:
     cfg_value: float | None = None
     min_len: int | None = None
     max_len: int | None = None
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Audio, and how it was generated."""
+
+    wav: Wav
+    ending: Ending | None  #: why it ended; None: a chunk of a stream that continues
+    attempts: int = 1  #: generations until this one, with retries of bad cases
+    seed: int | None = None  #: seed of the last attempt
 
 
 class VoxCPM:
@@ -184,26 +195,42 @@ class VoxCPM:
 
         All items are checked before any is spoken. The error names the first bad item by its index.
         """
+        return [spoken.wav for spoken in self.speak_batch(items, normalize, max_batch, denoise, **options)]
+
+    def speak_batch(
+        self,
+        items: Sequence[str | Utterance],
+        normalize: bool = False,
+        max_batch: int = 32,
+        denoise: bool = False,
+        **options: Any,
+    ) -> list[Spoken]:
+        """Speak as `generate_batch` does; return the audio with why it ended and the attempts that it took."""
         model = self.tts_model
         SpeakOptions.of(options)
         layouts, chosen = [], []
         for number, item in enumerate(items):
             utterance = item if isinstance(item, Utterance) else Utterance(item)
-            own = {
-                name: value
-                for name in ("seed", "cfg_value", "min_len", "max_len")
-                if (value := getattr(utterance, name)) is not None
-            }
             try:
                 layouts.append(self._layout_of(utterance, normalize, denoise))
-                chosen.append(SpeakOptions(**{**options, **own}))
+                chosen.append(SpeakOptions(**_own_options(utterance, options)))
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"item {number}: {error}") from None
         generations = model.generate_layouts(layouts, chosen, max_batch)
         return [
-            _numpy(model.decode(g.patches, layout, o))
+            Spoken(_numpy(model.decode(g.patches, layout, o)), g.ending, g.attempts, g.seed)
             for g, layout, o in zip(generations, layouts, chosen, strict=True)
         ]
+
+    def speak_streaming(
+        self, item: str | Utterance, normalize: bool = False, denoise: bool = False, **options: Any
+    ) -> Iterator[Spoken]:
+        """Yield the audio of an item in chunks of 160 ms; the last one has its `ending`. Bad cases are not retried."""
+        utterance = item if isinstance(item, Utterance) else Utterance(item)
+        chosen = SpeakOptions.of(_own_options(utterance, options)).seeded()
+        layout = self._layout_of(utterance, normalize, denoise)
+        pairs = self.tts_model.speak_patches(layout, chosen)
+        return (Spoken(_numpy(audio), patch.ending, seed=chosen.seed) for audio, patch in pairs)
 
     def _layout_of(self, utterance: Utterance, normalize: bool, denoise: bool) -> Layout:
         check_text(utterance.text)
@@ -323,6 +350,12 @@ class VoxCPM:
             self._denoiser = load_denoiser(self._denoiser_path)
         wav = self._denoiser(load_audio(path, self.tts_model.config.sample_rate))
         return encode_clip(self.tts_model.audio_vae, self.tts_model.config, torch.from_numpy(wav), pad)
+
+
+def _own_options(utterance: Utterance, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a batch with those that an item sets."""
+    names = ("seed", "cfg_value", "min_len", "max_len")
+    return {**options, **{name: value for name in names if (value := getattr(utterance, name)) is not None}}
 
 
 def _numpy(wav: Tensor) -> Wav:

@@ -119,9 +119,9 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
     import soundfile
 
     from catalogs.corpus.reader import Corpus
+    from catalogs.vocabulary.speech_length import generous_seconds
     from voxcpm import VoxCPM
     from voxcpm.kernels.threads import spare_threads
-    from voxmill.speech_length import generous_seconds
 
     folder = out / "spoken"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Word error rates of a corpus with reference transcripts, and of faster-whisper run directly on the same prompts.
 
-The text normalization is in `score_text`.
+The text normalization is in `catalogs.vocabulary.comparable_text`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalogs.vocabulary.comparable_text import compared_units
 from voxmill.demo_prompts import LONG_S
 from voxmill.demo_recordings import Prompt
-from voxmill.score_text import compared_units
 from voxmill.terminal import quoted
 
 if TYPE_CHECKING:

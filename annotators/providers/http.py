@@ -11,6 +11,7 @@ import json
 import math
 import re
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -127,6 +128,46 @@ def json_object(text: str) -> dict[str, Any] | None:
 async def ask(client: httpx2.AsyncClient, request: httpx2.Request, *keys: Key, most_s: float) -> HttpReply:
     """Send one request, once, and return its reply whatever the status. Raises TransientError or FatalError without a reply."""
     return await safely(_exchange(client, request), request.url.host, *keys, most_s=most_s)
+
+
+@dataclass(frozen=True)
+class BinaryReply:
+    """A reply whose body may be anything. `first_s`: seconds from sending to more than `after` bytes of the body, see `fetch`."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    first_s: float | None
+
+    def text(self) -> HttpReply:
+        """Return the reply with its body as text."""
+        return HttpReply(self.status, self.headers, self.body.decode("utf-8", "replace"))
+
+
+async def fetch(
+    client: httpx2.AsyncClient, request: httpx2.Request, *keys: Key, most_s: float, after: int = 0
+) -> BinaryReply:
+    """Send one request, once, and return its reply as bytes, with the time of its first bytes after `after` (a file's header).
+
+    Raises TransientError or FatalError without a whole reply.
+    """
+    return await safely(_fetched(client, request, after), request.url.host, *keys, most_s=most_s)
+
+
+async def _fetched(client: httpx2.AsyncClient, request: httpx2.Request, after: int) -> BinaryReply:
+    started = time.perf_counter()
+    first: float | None = None
+    response = await client.send(request, stream=True)
+    try:
+        body = bytearray()
+        async for part in response.aiter_bytes():
+            body += part
+            if first is None and len(body) > after:
+                first = time.perf_counter() - started
+    finally:
+        await response.aclose()
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return BinaryReply(response.status_code, headers, bytes(body), first)
 
 
 async def safely(call: Awaitable[T], host: str, *keys: Key, most_s: float) -> T:

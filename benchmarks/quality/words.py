@@ -5,7 +5,7 @@
 
 **Word error rates.** Debian's studio prompts (en, es, fr, it, ru), joined with random pauses into one session per language, go
 through detect_speech, find_turns, segment and transcribe. Whisper alone gets each prompt, cut at its true times, and the
-language. Texts are compared as in `voxmill.score_text`.
+language. Texts are compared as in `catalogs.vocabulary.comparable_text`.
 
 **Planted transcripts.** The same sessions have a transcript with times, and half of its parts are wrong: another prompt's text
 of similar length, words missing at one end, two prompts in one, another language. A wrong part is caught if it is not used

@@ -101,24 +101,39 @@ def read_clip(path: Path, rate: int) -> np.ndarray:
 class Metric(Protocol):
     """Scores takes. A metric that needs weights says so in `weights` and loads them in `load`, never before."""
 
-    name: str
-    version: int
-    """Raised when the figures change."""
-    values: tuple[Value, ...]
-    schema: pa.Schema
-    """Columns of a row besides item_id and seed: the figures, and what they were made of (hypothesis, counts, model)."""
-    needs: frozenset[Need]
-    """A take that lacks one of these (or whose item does) gets no row. `audio`: the take did not fail."""
-    weights: tuple[str, ...]
-    """Names of models.toml."""
-    uses: tuple[str, ...]
-    """Metrics that are scored before, whose rows this one reads (`Take.given`) and whose fingerprints are part of its own."""
+    @property
+    def name(self) -> str:
+        """Name in tables and of the folder of rows."""
+
+    @property
+    def version(self) -> int:
+        """Raised when the figures change."""
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """The figures that tables show."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of a row besides item_id and seed: the figures, and what they were made of (hypothesis, counts, model)."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """A take that lacks one of these (or whose item does) gets no row. `audio`: the take did not fail."""
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of models.toml."""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Metrics that are scored before, whose rows this one reads (`Take.given`) and whose fingerprints are part of this one."""
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the figures besides the version: dialect, decode settings, thresholds. JSON values."""
 
     def load(self) -> None:
-        """Load models. Raises WeightsMissing or ModuleNotFoundError: the metric is then `not measured` and the run goes on."""
+        """Load models. Raises WeightsMissing or ModuleNotFoundError: the metric is then `not measured` and the run continues."""
 
     def group(self, take: Take) -> str | None:
         """Return a key: takes with the same key are scored in one call. None: takes are independent."""

@@ -100,7 +100,7 @@ def create_run(root: Path, settings: dict[str, Any], items: Sequence[Item], seed
 
     Raises EvaluationError if the folder is a run of another system or with other settings, or holds other files.
     """
-    if root.exists() and not (root / "run.json").is_file() and any(root.iterdir()):
+    if root.exists() and not (root / "run.json").is_file() and any(_foreign(path) for path in root.iterdir()):
         raise EvaluationError(f"{root} exists and is not an evaluation run; give another folder")
     make_folder(root)
     if (root / "run.json").is_file():
@@ -114,6 +114,11 @@ def create_run(root: Path, settings: dict[str, Any], items: Sequence[Item], seed
     whole = {"format": FORMAT, **settings, "seeds": sorted(set(seeds))}
     write_atomically(root / "run.json", json.dumps(whole, indent=1, ensure_ascii=False).encode())
     return Run(root)
+
+
+def _foreign(path: Path) -> bool:
+    """Return True for a file that is not of a run that was killed before its run.json was written."""
+    return path.name != "items.jsonl" and not path.name.startswith(".")
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,8 +22,9 @@ from evaluation.systems.base import Ask, Speech, System
 
 SILENCE = 1e-4
 """Peak below which audio counts as silent (-80 dBFS)."""
-ROWS = 16
-"""Takes per part file at most."""
+ROWS = 64
+ROWS_S = 10.0
+"""Takes, and seconds, after which a part file is written."""
 
 Count = Callable[[int, int | None], None]
 
@@ -38,20 +40,22 @@ def generate(run: Run, system: System, count: Count | None = None) -> dict[str, 
         open_asks = [ask for ask in wanted if (ask.item.id, ask.seed) not in rows]
         done = len(wanted) - len(open_asks)
         waiting: list[dict[str, Any]] = []
-        for batch in _batches(open_asks, system.batch):
-            try:
+        written = time.monotonic()
+        try:
+            for batch in _batches(open_asks, system.batch):
                 answers = system.speak(batch)
                 if len(answers) != len(batch):
                     raise EvaluationError(f"{system.name} gave {len(answers)} answers to {len(batch)} texts")
                 waiting += [_keep(run, ask, answer) for ask, answer in zip(batch, answers, strict=True)]
                 done += len(batch)
-            finally:
-                if len(waiting) >= ROWS or done == len(wanted):
+                if len(waiting) >= ROWS or time.monotonic() - written > ROWS_S:
                     run.generated.add(waiting)
-                    waiting = []
-            if count:
-                count(done, len(wanted))
-        run.generated.add(waiting)
+                    waiting, written = [], time.monotonic()
+                if count:
+                    count(done, len(wanted))
+        finally:
+            # Also of a run that ends here: Ctrl-C, or a system that cannot speak any more.
+            run.generated.add(waiting)
     return statuses(run)
 
 

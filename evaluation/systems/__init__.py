@@ -12,8 +12,14 @@ from evaluation.errors import EvaluationError
 from evaluation.systems.base import System
 
 SYSTEMS: dict[str, str] = {
+    "checkpoint": "evaluation.systems.checkpoint:Checkpoint",
+    "codec": "evaluation.systems.codec:Codec",
     "folder": "evaluation.systems.folder:Folder",
     "human": "evaluation.systems.human:Human",
+    "official": "evaluation.systems.official:Official",
+    "openai": "evaluation.systems.openai_speech:OpenAISpeech",
+    "process": "evaluation.systems.process:Process",
+    "resample": "evaluation.systems.codec:Resample",
 }
 """Kind and `module:Class`. A class is made with the text after the colon of a specification, and options by name."""
 

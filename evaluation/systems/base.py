@@ -42,11 +42,17 @@ class Speech:
 class System(Protocol):
     """A text-to-speech system, or a stand-in such as recordings of people."""
 
-    name: str
-    batch: int
-    """Items per call."""
-    seeded: bool
-    """Whether the seed changes what is said. Of a system without seeds, only the first seed is asked."""
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+
+    @property
+    def batch(self) -> int:
+        """Items per call."""
+
+    @property
+    def seeded(self) -> bool:
+        """Return True if the seed changes what is said. Of a system without seeds, only the first seed is asked."""
 
     def describe(self) -> dict[str, Any]:
         """Return the settings, versions and digests that decide the output, as JSON values."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,9 @@ _LEAST_GAIN, _MOST_GAIN = -5.0, 8.0
 _FRAMES_PER_S = 100
 #: A result with a higher compression ratio may be a loop, one with a lower mean log probability may be anything.
 _LOOPS, _DOUBT = 2.0, -0.7
+#: A window without speech by both of these has no words, as in faster-whisper.
+_NO_SPEECH, _NO_SPEECH_LOGPROB = 0.6, -1.0
+_REST_S = 1.0
 _SURE = 0.75
 """Probability of a language from which that of a shortened window counts."""
 
@@ -63,6 +66,7 @@ class Recognizer:
         self.device = pick_device(device, ctranslate2.get_cuda_device_count)
         if compute_type == "default":
             compute_type = "int8" if self.device == "cpu" else "float16"
+        self.compute_type = compute_type
         self._whisper: Any = Model(
             str(resolve(model)),
             device=self.device,
@@ -151,30 +155,47 @@ class Recognizer:
             pieces.append(piece)
             if self._whisper.margin_frames is not None and piece.compression_ratio >= _LOOPS:
                 break  # A loop, which `transcribe` computes again: the windows after it would be for nothing.
-        text = "".join(piece.text for piece in pieces).strip()
-        if not pieces:
-            return Transcription(text, language=language)
-        weights = [max(len(piece.tokens), 1) for piece in pieces]
-        end = len(audio) / PCM_RATE
-        words = [
-            Word(
-                word.word.strip(),
-                float(min(max(word.start, 0.0), end)),
-                float(min(max(word.end, 0.0), end)),
-                float(word.probability),
-            )
-            for piece in pieces
-            for word in piece.words or []
+        return _transcription(pieces, len(audio) / PCM_RATE, language)
+
+    def transcribe_batch(
+        self, clips: Sequence[np.ndarray], language: str | None, beam_size: int, size: int = 16
+    ) -> list[Transcription]:
+        """Return the words of each of float32 [S] at 16 kHz, up to 30 s each, with `size` clips per pass: for GPUs.
+
+        The result is that of `transcribe` up to rounding. A clip whose words end more than a second before it does is
+        recognized again by itself: `transcribe` continues after a sentence that ended a window, and a batch does not.
+        """
+        from faster_whisper import BatchedInferencePipeline
+
+        ends = np.cumsum([len(clip) for clip in clips])
+        # Half a sample more: the library truncates seconds to samples.
+        spans = [
+            {"start": (end - len(clip) + 0.5) / PCM_RATE, "end": (end + 0.5) / PCM_RATE}
+            for end, clip in zip(ends, clips, strict=True)
         ]
-        return Transcription(
-            text,
-            words,
-            float(np.average([piece.avg_logprob for piece in pieces], weights=weights)),
-            max(piece.no_speech_prob for piece in pieces),
-            max(piece.compression_ratio for piece in pieces),
-            tuple(float(piece.end) for piece in pieces),
-            language,
+        found, _ = BatchedInferencePipeline(self._whisper).transcribe(
+            np.concatenate([*clips, np.zeros(1, np.float32)]),
+            language=self.code(language),
+            beam_size=beam_size,
+            temperature=0.0,
+            without_timestamps=False,
+            word_timestamps=True,
+            vad_filter=False,
+            clip_timestamps=spans,
+            batch_size=size,
         )
+        # A piece says by its seek in which clip it is, in frames. Its times may lie behind the end of the clip.
+        by_seek: dict[int, list[Any]] = {}
+        for piece in found:
+            if not (piece.no_speech_prob > _NO_SPEECH and piece.avg_logprob < _NO_SPEECH_LOGPROB):
+                by_seek.setdefault(piece.seek, []).append(piece)
+        answers = []
+        for clip, end in zip(clips, ends, strict=True):
+            start_s, seconds = (end - len(clip)) / PCM_RATE, len(clip) / PCM_RATE
+            heard = _transcription(by_seek.get(int(start_s * _FRAMES_PER_S), []), seconds, language, start_s)
+            complete = bool(heard.ends) and heard.ends[-1] > seconds - _REST_S
+            answers.append(heard if complete else self._transcribe(clip, language, beam_size, 0.0))
+        return answers
 
     def support(self, audio: np.ndarray, text: str, language: str | None) -> list[WordSupport] | None:
         """Return how much float32 [S] at 16 kHz (at most 30 s) supports each word of a text: log probability given the
@@ -203,3 +224,30 @@ class Recognizer:
             found.append(WordSupport(word, float(gains[place : place + len(part)].sum()), len(part)))
             place += len(part)
         return found
+
+
+def _transcription(pieces: Sequence[Any], end: float, language: str | None, start_s: float = 0.0) -> Transcription:
+    """Return the pieces of a clip of `end` seconds as one. Their times begin at `start_s`."""
+    text = "".join(piece.text for piece in pieces).strip()
+    if not pieces:
+        return Transcription(text, language=language)
+    weights = [max(len(piece.tokens), 1) for piece in pieces]
+    words = [
+        Word(
+            word.word.strip(),
+            float(min(max(word.start - start_s, 0.0), end)),
+            float(min(max(word.end - start_s, 0.0), end)),
+            float(word.probability),
+        )
+        for piece in pieces
+        for word in piece.words or []
+    ]
+    return Transcription(
+        text,
+        words,
+        float(np.average([piece.avg_logprob for piece in pieces], weights=weights)),
+        max(piece.no_speech_prob for piece in pieces),
+        max(piece.compression_ratio for piece in pieces),
+        tuple(float(piece.end) - start_s for piece in pieces),
+        language,
+    )

@@ -64,6 +64,11 @@ def _rate(ours: Sequence[str], theirs: Sequence[str]) -> float:
 
 def edit_distance(ours: Sequence[str], theirs: Sequence[str]) -> int:
     """Return the fewest insertions, deletions and replacements that turn one sequence into the other."""
+    return int(prefix_distances(ours, theirs)[-1])
+
+
+def prefix_distances(ours: Sequence[str], theirs: Sequence[str]) -> np.ndarray:
+    """Return the edit distance of one sequence to every beginning of the other: int64 [len(theirs) + 1]."""
     numbers: dict[str, int] = {}
     a = np.array([numbers.setdefault(item, len(numbers)) for item in ours])
     b = np.array([numbers.setdefault(item, len(numbers)) for item in theirs])
@@ -73,7 +78,7 @@ def edit_distance(ours: Sequence[str], theirs: Sequence[str]) -> int:
         best = np.minimum(row[1:] + 1, row[:-1] + (b != item))
         # Insertions run along the row: the minimum over all ways to come here from the left, at a cost of one per step.
         row = np.minimum.accumulate(np.concatenate([[i], best]) - places) + places
-    return int(row[-1])
+    return row
 
 
 def _without_numbers(ours: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:

@@ -55,6 +55,12 @@ def count_syllables(text: str) -> int:
     )
 
 
+def usual_letters_per_s(language: str | None) -> float | None:
+    """Return the letters per second of an average reader of a language; None outside the 30."""
+    known = known_language(language)
+    return _RATES[known.script][1] / 2 if known else None
+
+
 def rate_is_unusual(text: str, spoken_s: float, language: str | None) -> bool:
     """Return True if nobody can say this text in this time (seconds of voice, without head and tail silence).
 

@@ -14,8 +14,9 @@ import pytest
 from corpus_builders import annotate, redone_in_part
 from test_train_corpora import decouple
 
-import trainer.data.candidate_table
+import catalogs.candidates.stored
 from catalogs.candidates.build import fill_table
+from catalogs.candidates.stored import FOLDER, candidate_table
 from catalogs.candidates.table import open_table
 from catalogs.corpus.commit import CorpusError
 from catalogs.corpus.reader import Corpus
@@ -23,7 +24,6 @@ from catalogs.corpus.repair import drop_compaction
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.thresholds import change_thresholds
 from trainer.config import TrainError, ValidationSettings
-from trainer.data.candidate_table import FOLDER, candidate_table
 from trainer.data.candidates import Candidate, Candidates, spoken_text
 from trainer.data.corpora import Corpora
 from trainer.data.holdout import data_key, find_candidates, hold_out, stratified
@@ -134,13 +134,13 @@ def test_a_segment_that_only_the_second_corpus_keeps_is_read_from_there(speech: 
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Folders that tables were built in."""
     found: list[Path] = []
-    plain = trainer.data.candidate_table._built
+    plain = catalogs.candidates.stored._built
 
     def counted(parts: Any, base: Path, key: str, *more: Any) -> Any:
         found.append(base / key)
         return plain(parts, base, key, *more)
 
-    monkeypatch.setattr(trainer.data.candidate_table, "_built", counted)
+    monkeypatch.setattr(catalogs.candidates.stored, "_built", counted)
     return found
 
 
@@ -186,7 +186,7 @@ def test_a_build_that_was_killed_leaves_nothing_that_is_taken_for_a_table(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(
-            trainer.data.candidate_table, "fill_table", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt())
+            catalogs.candidates.stored, "fill_table", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt())
         )
         patch.setattr(shutil, "rmtree", lambda *given, **named: None)  # a process that is killed tidies nothing
         with pytest.raises(KeyboardInterrupt):
@@ -204,7 +204,7 @@ def _open(corpus: Path, start: Any, results: Any) -> None:
         built.append(corpus)
         fill_table(*given)
 
-    pytest.MonkeyPatch().setattr(trainer.data.candidate_table, "fill_table", counted)
+    pytest.MonkeyPatch().setattr(catalogs.candidates.stored, "fill_table", counted)
     results.put((len(content(corpus)), len(built)))
 
 

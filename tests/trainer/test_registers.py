@@ -19,11 +19,11 @@ from train_runs import Runs
 
 import trainer.dryrun.plan
 from catalogs.candidates.captions import ADDED, CAPTIONS, COLUMNS, caption_columns
+from catalogs.candidates.stored import FOLDER
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.settings import SettingsError
 from trainer.config import Phase, TrainConfig, load_train_config
-from trainer.data.candidate_table import FOLDER
 from trainer.data.candidates import Candidate, Candidates, Choice
 from trainer.data.corpora import Corpora
 from trainer.data.holdout import data_key, find_candidates

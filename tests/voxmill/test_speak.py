@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from catalogs.vocabulary.speech_length import generous_seconds
 from voxcpm import VoxCPM
 from voxcpm.inference.long_text import split_text
 from voxmill import cli
-from voxmill.speech_length import generous_seconds
 
 PROMPT = "It was the best of times, "
 QUICK = ("--steps", "2", "--seed", "7", "--max-seconds", "0.8")

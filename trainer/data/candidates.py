@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from catalogs.candidates.captions import ADDED, CAPTIONS, COLUMNS
+from catalogs.candidates.held_out import held_out_draw
 from catalogs.candidates.table import (
     ACCEPTED,
     BRIEF,
@@ -23,7 +24,6 @@ from catalogs.candidates.table import (
     has_text,
     make_table,
 )
-from trainer.runtime.seeds import hash_number
 from trainer.sample_kinds import CONTINUED_SECONDS, SAMPLE_KINDS, Offer, SampleKind
 
 _ABOUT_ONE = 1 << 20
@@ -250,7 +250,7 @@ def shared(
             "flags": MADE | ACCEPTED if made else 0,
         }
     pairs = {c.segment_id: [reference for reference, _ in c.references] for c in everything.values()}
-    table = make_table(rows, pairs, groups or {}, hold_out_draw)
+    table = make_table(rows, pairs, groups or {}, held_out_draw)
     return {
         name: Candidates(table, np.array(sorted(table.find(c.segment_id) for c in found), dtype=np.int32))
         for name, found in candidates.items()
@@ -260,12 +260,6 @@ def shared(
 def usable(table: Table) -> np.ndarray:
     """Return bool [rows]: True for recordings with text and accepted content-decoupled samples, which may be trained on."""
     return has_text(table.flags) & (((table.flags & MADE) == 0) | ((table.flags & ACCEPTED) != 0))
-
-
-def hold_out_draw(name: str) -> float:
-    """Return a number in 0..1 that decides whether a segment, or a group of linked ones, is held out. It depends only on the
-    name."""
-    return hash_number("held out", name) / 2**56
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalogs.candidates.build import id_hashes, license_hours
+from catalogs.candidates.stored import CandidateTableError, candidate_table
 from catalogs.candidates.table import Table
 from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.reader import Corpus
@@ -23,7 +24,6 @@ from catalogs.query.licensed import ANY, licensed_sql
 from catalogs.query.views import QueryError, query
 from catalogs.vocabulary.licenses import NOT_STATED, allowed, canonical
 from trainer.config import TrainError
-from trainer.data.candidate_table import candidate_table
 
 RATE = 16_000
 # Arrow raises a ValueError for a file that is not an Arrow file or is truncated.
@@ -65,8 +65,11 @@ class Corpora:
 
     @cached_property
     def table(self) -> Table:
-        """The candidate table of all of them; built if there is none."""
-        return candidate_table(self.parts, self._spare or self._temporary, self.licenses)
+        """The candidate table of all of them; built if there is none. Raises TrainError with one line if that fails."""
+        try:
+            return candidate_table(self.parts, self._spare or self._temporary, self.licenses)
+        except CandidateTableError as error:
+            raise TrainError(str(error)) from None
 
     @cached_property
     def _temporary(self) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from catalogs.candidates.held_out import held_out
 from catalogs.durations import duration_text
 from trainer.config import Phase, TrainError
 from trainer.data.candidates import Candidate, Candidates, Pairs, shared, usable
@@ -78,13 +79,7 @@ def hold_out(
     everything = np.flatnonzero(marks)
     if not len(everything):
         return views, []
-    draws = table.draw[everything]
-    chosen = draws < settings.share
-    if not chosen.any():
-        chosen = np.arange(len(draws)) == int(draws.argmin())
-    taken = np.zeros(int(max(table.group.max(), table.described_group.max())) + 1, dtype=bool)
-    taken[table.group[everything[chosen]]] = True
-    held = taken[table.group]
+    held, taken = held_out(table, everything, settings.share)
     training = _without(views, held, taken)
     rows = everything[held[everything]].astype(np.int32)
     return training, Candidates(table, rows[np.lexsort((rows, table.draw[rows]))])

@@ -66,6 +66,7 @@ class Generation:
     patches: Tensor  #: [n, P, D] float32 on the CPU
     ending: Ending
     seed: int
+    attempts: int = 1  #: generations until this one, with retries of bad cases
 
 
 def patch_noise(seed: int, index: int, patch_size: int, feat_dim: int) -> Tensor:

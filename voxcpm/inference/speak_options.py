@@ -41,6 +41,7 @@ class SpeakOptions:
     sway_sampling_coef: float = 1.0
     use_cfg_zero_star: bool = True
     temperature: float = 1.0
+    retry_at_limit: bool = False  #: `retry_badcase` also retries an utterance that max_len or the context cut
     cold_start: bool = False  #: stream without the context, as the official code does (see PatchStream)
 
     def __post_init__(self) -> None:

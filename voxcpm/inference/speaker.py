@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from voxcpm.config import VoxCPM2Config
 from voxcpm.inference.audio_files import load_audio, trim_silence
-from voxcpm.inference.decoder import Decoder, Generation, generate_patches
+from voxcpm.inference.decoder import Decoder, Generation, Patch, generate_patches
 from voxcpm.inference.device import choose_device
 from voxcpm.inference.options import check_prompt, check_text
 from voxcpm.inference.patch_codec import PatchStream, Side, decode_patches, encode_clip
@@ -203,9 +204,10 @@ class VoxCPM2Model:
             done = generate_patches(self.backbone, requests, options[0].solver, max_batch)
             again = []
             for i, generation in zip(waiting, done, strict=True):
-                results[i] = generation
+                results[i] = replace(generation, attempts=attempt)
                 o = options[i]
                 bad = len(generation.patches) >= layouts[i].target_tokens * o.retry_badcase_ratio_threshold
+                bad = bad or (o.retry_at_limit and generation.ending != "stop")
                 if o.retry_badcase and bad and attempt < o.retry_badcase_max_times:
                     seeds[i] += 1
                     again.append(i)
@@ -231,13 +233,23 @@ class VoxCPM2Model:
         stream = PatchStream(self.audio_vae, options.context(layout), options.cold_start)
         return ((stream.push(patches[-1][0])[None], patches) for patches in self._patches(layout, options.seeded()))
 
+    def speak_patches(self, layout: Layout, options: SpeakOptions) -> Iterator[tuple[Tensor, Patch]]:
+        """Yield, for every patch of `speak`, (its audio [1, samples per patch], the patch). Bad cases are not retried."""
+        stream = PatchStream(self.audio_vae, options.context(layout), options.cold_start)
+        return ((stream.push(patch.latents[None])[None], patch) for patch in self._steps(layout, options.seeded()))
+
     def _patches(self, layout: Layout, options: SpeakOptions) -> Iterator[list[Tensor]]:
         """Yield all patches so far, each [1, 1, P, D], after every new patch."""
-        assert options.seed is not None
         patches: list[Tensor] = []
-        for (patch,) in Decoder(self.backbone, [options.request(layout, options.seed)], options.solver).run():
+        for patch in self._steps(layout, options):
             patches.append(patch.latents[None, None])
             yield list(patches)
+
+    def _steps(self, layout: Layout, options: SpeakOptions) -> Iterator[Patch]:
+        """Yield every new patch."""
+        assert options.seed is not None
+        for (patch,) in Decoder(self.backbone, [options.request(layout, options.seed)], options.solver).run():
+            yield patch
         self.last_successful_seed = options.seed
 
     def _ids(self, text: str) -> Tensor:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from voxcpm.inference.prompt_cache import PromptCache
 
     Wav = NDArray[np.float32]
-from voxmill.speech_length import generous_seconds
+from catalogs.vocabulary.speech_length import generous_seconds
 
 PATCH_S = 0.16
 #: Lines of a file that are generated together and then written.

@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Wav = NDArray[np.float32]
-
 
 def generous_seconds(text: str) -> float:
     """Return twice the usual speaking time of a text plus two seconds: a limit for a model that does not stop.

@@ -1,4 +1,4 @@
-"""Open the candidate table of a run's corpora. The first process that needs it builds it while the others wait."""
+"""Open the candidate table of some corpora. The first process that needs it builds it while the others wait."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from catalogs.candidates.build import fill_table, table_key
+from catalogs.candidates.held_out import held_out_draw
 from catalogs.candidates.table import Table, Writer, draft_of, drafts, open_table
 from catalogs.corpus.commit import CorpusError
 from catalogs.corpus.damage import finding, repair_command
 from catalogs.corpus.reader import Corpus
 from catalogs.query.licensed import ANY
-from trainer.config import TrainError
-from trainer.data.candidates import hold_out_draw
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +32,15 @@ _LONG = 200_000
 """Segments from which on the build is announced: it takes about a minute per million (docs/benchmarks.md)."""
 
 
+class CandidateTableError(ValueError):
+    """A candidate table cannot be built or written; the message states what to do."""
+
+
 def candidate_table(parts: Sequence[Corpus], spare: Path, licenses: Sequence[str] = ANY) -> Table:
     """The table of segments with an allowed license. It lies beside the first corpus, or below `spare` where nothing can be written
     there, and is built if there is none.
 
-    Raises TrainError with one line if a corpus cannot be read, or the table cannot be written.
+    Raises CandidateTableError with one line if a corpus cannot be read, or the table cannot be written.
     """
     key = table_key(parts, licenses)
     for base in (parts[0].path / FOLDER, spare):
@@ -50,7 +53,7 @@ def candidate_table(parts: Sequence[Corpus], spare: Path, licenses: Sequence[str
             return found
         except OSError as error:
             if error.errno not in _READ_ONLY or base == spare:
-                raise TrainError(
+                raise CandidateTableError(
                     f"the candidate table of {parts[0].path} cannot be written to {base}"
                     f" ({error.strerror or error}): make room there, or give a corpus folder that can be written to"
                 ) from None
@@ -88,14 +91,14 @@ def _built(parts: Sequence[Corpus], base: Path, key: str, licenses: Sequence[str
     draft = draft_of(base / key)
     writer = Writer(draft)
     try:
-        fill_table(parts, writer, draft / "scratch", hold_out_draw, licenses)
+        fill_table(parts, writer, draft / "scratch", held_out_draw, licenses)
         shutil.rmtree(draft / "scratch")
         shutil.rmtree(base / key, ignore_errors=True)
         draft.rename(base / key)
     except CorpusError:
         raise
     except (ValueError, pa.ArrowException) as error:
-        raise TrainError(
+        raise CandidateTableError(
             f"the candidate table of {parts[0].path} cannot be built ({finding(error)}); run: {repair_command(parts[0].path)}"
         ) from None
     finally:

@@ -1,0 +1,1 @@
+"""From raw recordings to sentences that were never heard: one command, see `__main__`."""

@@ -1,0 +1,172 @@
+"""The tables, the curves and the clips of a run, for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+MARKS = ("<!-- result -->", "<!-- end of result -->")
+WER_MARGIN, LIKENESS_MARGIN = 0.25, 0.2
+"""The bounds of issue 17: errors at most this much above the recordings' own, likeness at least this much above others'."""
+CLIPS = 3
+
+Done = Mapping[str, Mapping[str, Any]]
+
+
+def tables(work: Path, done: Done) -> str:
+    """Return what was found so far as Markdown: data, steps with minutes and machine, figures by language."""
+    parts = []
+    if "recordings" in done:
+        rows = [
+            [language, *(f"{part['prompts']} ({part['minutes']} min)" for part in parts_of.values())]
+            for language, parts_of in done["recordings"]["split"].items()
+        ]
+        parts.append(markdown(["language", "training", "held out", "near copies, left out"], rows))
+    rows = [[name, found["minutes"], _notes(found), found["machine"]] for name, found in done.items()]
+    parts.append(markdown(["step", "minutes", "what it made", "machine and load"], rows))
+    if "judge" in done:
+        parts.append(figures_table(done["judge"]["figures"]))
+        parts.append(verdict(done["judge"]["figures"]))
+    return "\n\n".join(parts)
+
+
+def figures_table(figures: Mapping[str, Any]) -> str:
+    """Return a row per system and language: errors in unseen and in training sentences, likeness to the own voice and others."""
+    rows = []
+    for system, lists in figures.items():
+        for language, unseen in lists["held_out"].items():
+            seen = lists["seen"].get(language, {})
+            rows.append(
+                [
+                    system,
+                    language,
+                    f"{unseen['wer']:.1%}",
+                    f"{seen['wer']:.1%}" if seen else "",
+                    f"{unseen['failed']} of {unseen['items']}",
+                    *(f"{unseen[column]:.2f}" if column in unseen else "" for column in ("own", "others", "margin")),
+                ]
+            )
+    return markdown(
+        [
+            "system", "language", "WER, unseen sentences", "WER, training sentences", "failed, unseen",
+            "likeness to own reference", "to other voices", "difference",
+        ],
+        rows,
+    )  # fmt: skip
+
+
+def best(figures: Mapping[str, Any]) -> str | None:
+    """Return the model's checkpoint with the fewest errors in unseen sentences, over all languages."""
+    made = [name for name in figures if name.startswith("model/")]
+    return min(made, key=lambda name: _errors(figures[name]["held_out"]), default=None)
+
+
+def _errors(by_language: Mapping[str, Mapping[str, float]]) -> float:
+    words = sum(found["words"] for found in by_language.values())
+    return sum(found["wer"] * found["words"] for found in by_language.values()) / max(words, 1)
+
+
+def verdict(figures: Mapping[str, Any]) -> str:
+    """Return one line per language on the two bounds, for the best checkpoint."""
+    name = best(figures)
+    if name is None:
+        return "No checkpoint was judged."
+    lines = []
+    for language, found in figures[name]["held_out"].items():
+        floor = figures["human"]["held_out"][language]["wer"]
+        reached = found["wer"] <= floor + WER_MARGIN
+        alike = found.get("margin", 0.0) >= LIKENESS_MARGIN
+        lines.append(
+            f"* {language}, {name}: WER {found['wer']:.1%} over a floor of {floor:.1%}: "
+            f"{'reached' if reached else 'not reached'} (floor + {WER_MARGIN:.0%}); likeness {found.get('margin', 0.0):+.2f}: "
+            f"{'reached' if alike else 'not reached'} (+{LIKENESS_MARGIN})"
+        )
+    return "\n".join(lines)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def write_docs(work: Path, done: Done, docs: Path) -> None:
+    """Put the tables between the marks of result.md; write result/curves.png, figures.json and clips."""
+    page = docs / "result.md"
+    text = page.read_text(encoding="utf-8") if page.is_file() else f"# The proof\n\n{MARKS[0]}\n{MARKS[1]}\n"
+    before, _, rest = text.partition(MARKS[0])
+    page.write_text(
+        f"{before}{MARKS[0]}\n\n{tables(work, done)}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}", encoding="utf-8"
+    )
+    folder = docs / "result"
+    folder.mkdir(exist_ok=True)
+    (folder / "figures.json").write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draw(work, done, folder / "curves.png")
+    if "judge" in done:
+        _copy_clips(work, done["judge"]["figures"], folder)
+
+
+def draw(work: Path, done: Done, path: Path) -> None:
+    """Draw both losses over steps (all data and parts of it) and the errors of every checkpoint."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from benchmarks.result.learning import losses
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
+    for run in sorted(work.glob("model*/metrics.jsonl")):
+        curve = losses(run.parent)
+        share = run.parent.name.removeprefix("model-") if "-" in run.parent.name else "100"
+        left.plot([row["step"] for row in curve], [row["diffusion"] for row in curve], label=f"{share} % of the data")
+    left.set(xlabel="step", ylabel="diffusion loss", title="Training")
+    left.legend()
+    figures = done.get("judge", {}).get("figures", {})
+    made = [name for name in figures if name.startswith("model/")]
+    for listed, label in (("held_out", "unseen sentences"), ("seen", "training sentences")):
+        points = [(int(name.rpartition("_")[2]), 100 * _errors(figures[name][listed])) for name in made]
+        right.plot([step for step, _ in points], [wer for _, wer in points], "o-", label=label)
+    for name, style in (("human", "k:"), ("codec", "k--")):
+        if name in figures:
+            right.axhline(100 * _errors(figures[name]["held_out"]), ls=style[1:], c="k", label=name)
+    right.set(xlabel="step", ylabel="WER, %", title="What is heard")
+    right.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def _copy_clips(work: Path, figures: Mapping[str, Any], folder: Path) -> None:
+    """Write the best checkpoint's unseen sentences with the fewest errors, as Opus."""
+    import soundfile
+
+    from benchmarks.result.judging import METRICS
+    from evaluation.metrics import load_metrics
+    from evaluation.runs.folder import open_run
+    from evaluation.runs.score import table_of
+
+    name = best(figures)
+    if name is None:
+        return
+    run = open_run(work / "runs" / f"{name.replace('/', '-')}-held_out")
+    by_name = {metric.name: metric for metric in load_metrics(METRICS)}
+    rows = sorted(table_of(run, by_name["words_clean"], by_name).by_key().items(), key=lambda pair: pair[1]["wer"])
+    for (item_id, seed), _ in rows[:CLIPS]:
+        item = run.by_id[item_id]
+        samples, rate = soundfile.read(run.root / run.audio_name(item_id, seed))
+        target = folder / f"{item.name.replace('/', '_')}.ogg"
+        soundfile.write(target, samples, rate, format="OGG", subtype="OPUS")
+
+
+def _notes(found: Mapping[str, Any]) -> str:
+    hidden = ("minutes", "machine", "split", "figures")
+    return ", ".join(f"{key} {_short(value)}" for key, value in found.items() if key not in hidden)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_short(inner)}" for key, inner in value.items())
+    return str(value)

@@ -1,0 +1,176 @@
+"""Likeness of voices: the cosine of voiceprints of a take, its reference, other references and the person's own recording.
+
+The cosine to the reference clip as it was given is what papers call SIM-o. Scales of encoders never mix: the encoder is part of
+the metric's name. Voiceprints are stored, so that comparisons with others are made without audio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from evaluation.metrics.base import Need, Plain, Take, Value, read_clip
+
+if TYPE_CHECKING:
+    from pipeline.voice.encoders import EncoderName, SpeakerEncoder
+
+RATE = 16_000
+_PRINT = pa.list_(pa.float32())
+
+
+def voiceprint(partials: np.ndarray) -> np.ndarray:
+    """Return the mean of the voiceprints of windows, float32 [N, D], at unit length: float32 [D]."""
+    mean = partials.mean(axis=0)
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)
+
+
+def similarity_matrix(prints: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the cosine of each of N unit voiceprints with each of M others: float64 [N, M]."""
+    matrix: np.ndarray = np.asarray(prints, np.float64) @ np.asarray(others, np.float64).T
+    return matrix
+
+
+class _Voice(Plain):
+    """Cosine of a take's voiceprint to that of a clip of its item."""
+
+    version = 1
+    encoder: EncoderName
+    schema = pa.schema(
+        [pa.field("cosine", pa.float64()), pa.field("voiceprint", _PRINT), pa.field("clip_voiceprint", _PRINT)]
+    )
+
+    def __init__(self) -> None:
+        self.weights = (self.encoder,)
+        self._net: SpeakerEncoder | None = None
+        self._clips: dict[Path, np.ndarray] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """See `Metric`."""
+        return {"encoder": self.encoder, "voiceprint": "mean of windows"}
+
+    def load(self) -> None:
+        """Load the encoder. Raises WeightsMissing."""
+        from pipeline.voice.encoders import load_encoder
+
+        self._net = load_encoder(self.encoder, "auto")
+        self._clips = {}
+
+    def score(self, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
+        """See `Metric`. Raises EvaluationError for a clip that cannot be decoded."""
+        paths = [self._clip(take) for take in takes]
+        missing = sorted({path for path in paths if path not in self._clips})
+        own = self._prints([take.audio(RATE) for take in takes])
+        self._clips.update(zip(missing, self._prints([read_clip(path, RATE) for path in missing]), strict=True))
+        return [
+            {
+                "cosine": float(similarity_matrix([mine], [self._clips[path]])[0, 0]),
+                "voiceprint": mine.tolist(),
+                "clip_voiceprint": self._clips[path].tolist(),
+            }
+            for mine, path in zip(own, paths, strict=True)
+        ]
+
+    def _clip(self, take: Take) -> Path:
+        assert take.item.reference is not None
+        return take.item.reference
+
+    def _prints(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+        assert self._net is not None
+        return [voiceprint(partials) for partials in self._net.partials(clips)] if clips else []
+
+
+def _likeness(title: str) -> tuple[Value, ...]:
+    return (Value("cosine", title, "cosine", "higher", digits=3, smallest=0.01),)
+
+
+class VoiceGe2e(_Voice):
+    """Likeness to the reference clip by GE2E."""
+
+    name = "voice_ge2e"
+    encoder: EncoderName = "ge2e"
+    needs: frozenset[Need] = frozenset({"audio", "reference"})
+    values = _likeness("SIM-o, GE2E")
+
+
+class VoiceEcapa(VoiceGe2e):
+    """Likeness to the reference clip by ECAPA-TDNN."""
+
+    name = "voice_ecapa"
+    encoder = "ecapa"
+    values = _likeness("SIM-o, ECAPA")
+
+
+class VoiceHuman(_Voice):
+    """Likeness by GE2E to a recording of the same text by the person."""
+
+    name = "voice_human"
+    encoder: EncoderName = "ge2e"
+    needs: frozenset[Need] = frozenset({"audio", "human"})
+    values = _likeness("likeness to the recording, GE2E")
+
+    def _clip(self, take: Take) -> Path:
+        assert take.item.human is not None
+        return take.item.human
+
+
+class VoiceMargin(Plain):
+    """Likeness to the own reference above that to the references of the other speakers of the list, by GE2E.
+
+    `others` is the mean over speakers. All takes of a list are compared at once. Rows that exist are not changed when a list
+    grows, so their `others` are those of the time when they were scored.
+    """
+
+    name = "voice_margin"
+    version = 1
+    needs: frozenset[Need] = frozenset({"audio", "reference"})
+    uses: tuple[str, ...] = ("voice_ge2e",)
+    schema = pa.schema(
+        [
+            *(pa.field(name, pa.float64()) for name in ("own", "others", "margin")),
+            pa.field("other_speakers", pa.int32()),
+            pa.field("nearest", pa.int8()),
+        ]
+    )
+    values = (
+        Value("margin", "own above other voices, GE2E", "cosine", "higher", digits=3, smallest=0.01),
+        Value("nearest", "own voice is the nearest, GE2E", "%", "higher", None, None, 100.0, 1),
+    )
+
+    def group(self, take: Take) -> str | None:
+        """The takes of a list are one group."""
+        return take.item.list_name
+
+    def score(self, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
+        """See `Metric`. None if the list has no other speaker."""
+        clips = {take.item.reference: take for take in takes}
+        speakers = sorted({take.item.speaker for take in takes})
+        if len(speakers) < 2:
+            return [None] * len(takes)
+        of_speaker = np.array([speakers.index(take.item.speaker) for take in clips.values()])
+        to_clips = similarity_matrix(
+            [_print(take, "voiceprint") for take in takes], [_print(take, "clip_voiceprint") for take in clips.values()]
+        )
+        answers: list[dict[str, Any] | None] = []
+        for take, cosines in zip(takes, to_clips, strict=True):
+            mine = float(take.given["voice_ge2e"]["cosine"])
+            by_speaker = np.bincount(of_speaker, cosines) / np.bincount(of_speaker)
+            rest = np.delete(by_speaker, speakers.index(take.item.speaker))
+            others = float(rest.mean())
+            answers.append(
+                {
+                    "own": mine,
+                    "others": others,
+                    "margin": mine - others,
+                    "other_speakers": len(rest),
+                    "nearest": int(mine > rest.max()),
+                }
+            )
+        return answers
+
+
+def _print(take: Take, column: str) -> np.ndarray:
+    return np.asarray(take.given["voice_ge2e"][column], np.float32)

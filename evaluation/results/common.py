@@ -1,0 +1,65 @@
+"""What two runs have in common: items, seeds, and how they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.items import Item
+from evaluation.results.figures import Figures
+from evaluation.results.groups import ids, speakers
+from evaluation.statistics.paired import Difference, judged, paired_differences
+from evaluation.statistics.resampling import DRAWS
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two runs on the same items. `seeds`: those of an item that both have; of a system without seeds, its only one."""
+
+    first: Figures
+    second: Figures
+    items: list[Item]
+    only_first: list[Item]
+    only_second: list[Item]
+
+    def matrices(self, names: Sequence[str], items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
+        """Return float64 [N, C] of both runs: means over the seeds in common, in the unit of the table."""
+        keys = ids(items)
+        first, second = self._seeds(keys)
+        return (
+            np.stack([self.first.matrix(name, keys, first) * self._scale(name) for name in names], axis=1),
+            np.stack([self.second.matrix(name, keys, second) * self._scale(name) for name in names], axis=1),
+        )
+
+    def differences(self, names: Sequence[str], items: Sequence[Item], draws: int = DRAWS) -> list[Difference | None]:
+        """Return second minus first of each value, with verdicts corrected for their number (Holm)."""
+        if not names or not items:
+            return [None] * len(names)
+        first, second = self.matrices(names, items)
+        better = [self.first.series[name].value.better for name in names]
+        return judged(paired_differences(first, second, better, speakers(items), draws=draws))
+
+    def _scale(self, name: str) -> float:
+        return self.first.series[name].value.scale
+
+    def _seeds(self, keys: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+        first, second = {}, {}
+        for key in keys:
+            a, b = self.first.seeds[key], self.second.seeds[key]
+            both = tuple(seed for seed in a if seed in b)
+            first[key], second[key] = (both, both) if both else (a, b)
+        return first, second
+
+
+def pairs(first: Figures, second: Figures) -> Pairs:
+    """Return the items that two runs have in common."""
+    one, two = {item.id for item in first.items}, {item.id for item in second.items}
+    return Pairs(
+        first,
+        second,
+        [item for item in first.items if item.id in two],
+        [item for item in first.items if item.id not in two],
+        [item for item in second.items if item.id not in one],
+    )
