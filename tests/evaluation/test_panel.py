@@ -130,6 +130,21 @@ def test_what_is_missing_is_told(output: Path, speak: Speak, tmp_path: Path) -> 
         judge_run(tmp_path / "nowhere")
 
 
+def test_adapters_speak_with_the_model_that_they_were_trained_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, Any]] = []
+    monkeypatch.setattr(panel, "open_system", lambda name, options: opened.append((name, options)))
+    (tmp_path / "lora_config.json").write_text(json.dumps({"base_model": "/models/base", "lora_config": {}}))
+    panel._open(tmp_path, "reference", "cpu")
+    (tmp_path / "config.json").write_text("{}")
+    panel._open(tmp_path, "plain", "cuda")
+    assert opened == [
+        ("checkpoint:/models/base", {"recipe": "reference", "device": "cpu", "retry": False, "lora": str(tmp_path)}),
+        (f"checkpoint:{tmp_path}", {"recipe": "plain", "device": "cuda", "retry": False}),
+    ]
+
+
 def panels(costs: list[np.ndarray]) -> list[Judged]:
     return [
         Judged(
