@@ -18,6 +18,16 @@ from evaluation.lists.base import ListKind, Pick, language_code, sample
 _LOG = logging.getLogger(__name__)
 
 LISTS: dict[str, ListKind] = {
+    "control": ListKind(
+        "evaluation.lists.control:read",
+        "instructions on pitch, rate, energy, range and gender with neutral partners, for the metric control; own wording",
+        "en zh",
+        "288, 144 per language",
+        "direction right (metric control)",
+        "CC0-1.0",
+        "comes with voxmill",
+        "control",
+    ),
     "corpus": ListKind(
         "evaluation.lists.corpus:read",
         "held-out segments of a voxmill corpus, with the recordings themselves",
@@ -219,7 +229,7 @@ def _parsed(spec: str) -> tuple[Callable[..., list[Item]], str, dict[str, Any]]:
         if Path(rest).expanduser().exists():
             hint = f"state its kind before the path, such as {'seed' if rest.endswith('.lst') else 'cv3'}:{rest}; "
         raise EvaluationError(f"no kind of list {kind!r}; {hint}known: {', '.join(LISTS)}")
-    if not argument and kind != "panel":
+    if not argument and kind not in ("control", "panel"):
         raise EvaluationError(f"{spec}: no path after {kind}{'' if colon else ':'}; example: {LISTS[kind].example}")
     return _reader(kind), argument, options
 

@@ -136,17 +136,18 @@ def control_items(
     return found
 
 
-def read(argument: str, language: str = "", texts: int = 8) -> list[Item]:
+def read(argument: str = "", *, language: str = "", texts: float = 8) -> list[Item]:
     """Return the control panel. argument: a JSONL list whose clips are given as references; empty: voice design.
 
-    language: en or zh; empty: both. texts: per language, at most 8.
+    language: en or zh; empty: both. texts: per language, at most 8. To take fewer items, lower `texts`: a limit on the items would
+    leave instructions without their neutral partner.
     """
-    if texts < 1:
-        raise EvaluationError("control: texts must be at least 1")
+    if texts < 1 or texts != int(texts):
+        raise EvaluationError(f"control: texts={texts:g} is not a whole number from 1 to 8")
     references = [item for item in read_items(Path(argument)) if item.reference is not None] if argument else []
     if argument and not references:
         raise EvaluationError(f"control: {argument} has no item with a reference; give a list with ref_audio")
-    return control_items((language,) if language else tuple(TEXTS), texts, references=references)
+    return control_items((language,) if language else tuple(TEXTS), int(texts), references=references)
 
 
 def _of_person(

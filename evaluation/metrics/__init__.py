@@ -30,6 +30,7 @@ METRICS: dict[str, str] = {
     "control": "evaluation.metrics.control:Control",
     "diversity": "evaluation.metrics.diversity:Diversity",
     "drift": "evaluation.metrics.drift:Drift",
+    "judge_instruct": "evaluation.metrics.judge_instruct:JudgeInstruct",
 }
 """Name and `module:Class`, in the order in which they are scored: a metric comes after those that it uses."""
 

@@ -42,7 +42,7 @@ class Control:
     needs: frozenset[Need] = frozenset({"instruction"})
     weights: tuple[str, ...] = ("ge2e",)
     uses: tuple[str, ...] = ()
-    values = (
+    values: tuple[Value, ...] = (
         Value("right", "direction right", "%", "higher", None, None, 100.0, 1, 2.0),
         Value("clear", "clearly in the direction", "%", "higher", None, None, 100.0, 1, 2.0),
         Value("rank", "rank correlation of levels", "", "higher", None, None, 1.0, 2, 0.05),

@@ -25,7 +25,7 @@ class Diversity(Plain):
     name = "diversity"
     version = 1
     schema = pa.schema([*(pa.field(name, pa.float64()) for name in _COLUMNS), pa.field("takes", pa.int32())])
-    values = (
+    values: tuple[Value, ...] = (
         Value("pitch_spread", "spread of pitch over seeds", "st", "none"),
         Value("range_spread", "spread of the pitch range", "st", "none"),
         Value("rate_spread", "spread of rate", "%", "none", digits=1),

@@ -47,7 +47,7 @@ class Drift(Plain):
     schema = pa.schema(
         [*(pa.field(name, pa.float64()) for name in _FIGURES), *(pa.field(name, _LIST) for name in _SERIES)]
     )
-    values = (
+    values: tuple[Value, ...] = (
         Value("level_drift", "drift of loudness", "dB/min", "lower", digits=2, smallest=0.5),
         Value("pitch_drift", "drift of pitch", "st/min", "lower", digits=2, smallest=0.25),
         Value("rate_drift", "drift of rate", "%/min", "lower", digits=1, smallest=2.0),

@@ -71,7 +71,7 @@ def decay(
     """Speak items in rounds; return the runs. Running again continues where it was.
 
     From round 2 on, the reference of an item is the take of another item with the same original reference, so that the words are
-    not in the reference. If there is no other, it is the take of the item itself. Raises EvaluationError for items without a
+    not in the reference. Without another, it is the take of the item itself. Raises EvaluationError for items without a
     reference, or a folder that cannot be used.
     """
     if rounds < 2:

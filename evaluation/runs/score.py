@@ -14,6 +14,7 @@ from typing import Any
 
 from catalogs.files import one_line
 from catalogs.weights.verify import WeightsMissing
+from evaluation.errors import NotMeasuredError
 from evaluation.items import Item
 from evaluation.metrics.base import Metric, Take, fingerprint
 from evaluation.runs.folder import Run
@@ -49,7 +50,7 @@ def score(run: Run, metrics: Sequence[Metric], count: Count | None = None) -> Sc
                 continue
             try:
                 done.rows[metric.name] = _score(run, metric, by_name, takes, count)
-            except (WeightsMissing, ModuleNotFoundError) as error:
+            except (WeightsMissing, ModuleNotFoundError, NotMeasuredError) as error:
                 done.not_measured[metric.name] = one_line(error)
                 _LOG.warning("%s is not measured: %s", metric.name, one_line(error))
     return done

@@ -12,6 +12,7 @@ from altered_speech import RATE, read, shifted, sped, stretched
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item, write_items
+from evaluation.lists import open_lists
 from evaluation.lists.control import LEVELS, TEXTS, control_items
 from evaluation.lists.control import read as read_panel
 from evaluation.metrics import load_metrics
@@ -58,7 +59,9 @@ def test_references_name_no_person(tmp_path: Path) -> None:
     }
     assert not any("man" in item.instruction or "person" in item.groups for item in items)
     write_items(tmp_path / "list.jsonl", clips)
-    assert [item.id for item in read_panel(str(tmp_path / "list.jsonl"), "en", 4)] == [item.id for item in items]
+    assert [item.id for item in read_panel(str(tmp_path / "list.jsonl"), language="en", texts=4)] == [
+        item.id for item in items
+    ]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +75,13 @@ def test_references_name_no_person(tmp_path: Path) -> None:
 def test_unknown_names_are_told(given: dict[str, Any], told: str) -> None:
     with pytest.raises(EvaluationError, match=told):
         control_items(**given)
+
+
+def test_the_panel_is_a_list_with_options() -> None:
+    assert [item.id for item in open_lists(["control"])] == [item.id for item in control_items()]
+    assert open_lists(["control:,language=zh,texts=2"]) == control_items(("zh",), 2)
+    with pytest.raises(EvaluationError, match="texts=0 is not a whole number from 1 to 8"):
+        open_lists(["control:,texts=0"])
 
 
 class Obeys:
