@@ -81,7 +81,7 @@ def recipe(
         "codec": lambda: learning.train_codec(work, plan),
         "learn": lambda: learning.learn(work, plan),
         **{f"shares:{share:g}": _share(work, share, plan) for share in shares},
-        "judge": lambda: judging.judge_all(work, [learning.share_name(share) for share in shares]),
+        "judge": lambda: judging.judge_all(work, shares),
     }
 
 

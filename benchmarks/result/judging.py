@@ -47,14 +47,14 @@ def first(items: Sequence[Item], most: int | None) -> list[Item]:
     return chosen
 
 
-def judge_all(work: Path, shares: Sequence[str]) -> dict[str, Any]:
+def judge_all(work: Path, shares: Sequence[float]) -> dict[str, Any]:
     """Return the figures of people, of the codec, of every checkpoint, and of the last one on each part of the data."""
-    from benchmarks.result.learning import checkpoints
+    from benchmarks.result.learning import checkpoints, share_name
     from benchmarks.result.recordings import write_seen
 
-    write_seen(work, SEEN)
-    found = {"human": judge(work, "human", "human"), "codec": judge(work, "codec", f"codec:{codec_folder(work)}")}
-    for run in ("model", *shares):
+    write_seen(work, SEEN, min(shares, default=1.0))
+    found = {"human": judge(work, "human", "human"), "codec": judge(work, "codec", f"folder:{through_codec(work)}")}
+    for run in ("model", *map(share_name, shares)):
         made = checkpoints(work / run)
         for checkpoint in made if run == "model" else made[-1:]:
             found[f"{run}/{checkpoint.name}"] = judge(
@@ -67,9 +67,29 @@ def judge_all(work: Path, shares: Sequence[str]) -> dict[str, Any]:
     return {"figures": found}
 
 
-def codec_folder(work: Path) -> Path:
-    """Return the codec with the decoder that was trained longest."""
-    return work / ("decoder" if (work / "decoder" / "audiovae.safetensors").is_file() else "codec")
+def through_codec(work: Path) -> Path:
+    """Return the folder of the recordings of both lists as they come back from the codec, by item; they are made once.
+
+    The decoder is the one that was trained longest.
+    """
+    import soundfile
+    import torch
+
+    from evaluation.metrics.base import read_clip
+    from trainer.codec.files import read_codec
+
+    folder = work / "round_trip"
+    folder.mkdir(exist_ok=True)
+    codec = read_codec(work / ("decoder" if (work / "decoder" / "audiovae.safetensors").is_file() else "codec"))
+    for item in [item for listed in LISTS for item in read_items(work / f"{listed}.jsonl")]:
+        path = folder / f"{item.id}.wav"
+        if item.human is None or path.is_file():
+            continue
+        clip = torch.from_numpy(read_clip(item.human, codec.config.sample_rate))
+        with torch.no_grad():
+            wave = codec.decode(codec.encode(clip[None, None]))[0, 0].numpy()
+        soundfile.write(path, wave, codec.config.out_sample_rate, subtype="PCM_16")
+    return folder
 
 
 def figures(run: Run) -> dict[str, dict[str, float]]:

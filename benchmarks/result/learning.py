@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.result.recordings import share_limit
 from benchmarks.result.steps import run_for, trained_s, voxmill, wait
 
 RECIPES = Path(__file__).resolve().parent
@@ -25,6 +26,7 @@ ON_GPU = {
     "codec": ["batch=16", "crop_s=0.96", "config.encoder_dim=16", "config.decoder_dim=384"],
     "decoder": ["batch=16", "crop_s=0.96"],
     "model": [
+        "compute.dtype=bfloat16",
         *(f"phases.{phase}.max_positions=4096" for phase in ("words", "all")),
         "model.config.lm_config.num_hidden_layers=6",
         "model.config.dit_config.num_layers=4",
@@ -106,8 +108,7 @@ def learn(work: Path, plan: Plan) -> dict[str, Any]:
 def learn_share(work: Path, share: float, plan: Plan) -> dict[str, Any]:
     """Train the same model on a part of the clips, chosen by a hash of their ids: a smaller part lies within a larger one."""
     name = share_name(share)
-    last = f"{round(share * 2**16):04x}"
-    where = [f"phases.{phase}.where=md5(segment_id) < '{last}'" for phase in ("words", "all")]
+    where = [f"phases.{phase}.where=md5(segment_id) < '{share_limit(share)}'" for phase in ("words", "all")]
     model = _train(work, f"{name}.log", "train", "model", [*_settings("model"), f"output={name}", *where])
     run_for([model], lambda: trained_s(work / name), plan.learn_s)
     give_decoder(work, name)

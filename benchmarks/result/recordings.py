@@ -83,10 +83,10 @@ def make_recordings(
     return parts
 
 
-def write_seen(work: Path, per_language: int) -> int:
-    """Write seen.jsonl: sentences that were kept for training, the first by the hash that parts of the data are chosen by.
+def write_seen(work: Path, per_language: int, share: float = 1.0) -> int:
+    """Write seen.jsonl: sentences that were kept for training, of the smallest part of the data that a model was trained on.
 
-    So every model has heard them, also one that was trained on a part. Returns their number. The corpus must exist.
+    So every model has heard them. Returns their number. The corpus must exist.
     """
     from catalogs.corpus.reader import Corpus
 
@@ -96,14 +96,28 @@ def write_seen(work: Path, per_language: int) -> int:
     prompts = [Prompt(**row) for row in json.loads((work / "training.json").read_text(encoding="utf-8"))]
     by_file = {_path(folder, prompt).parts[-2:]: prompt for prompt in prompts}
     heard: dict[str, dict[str, Prompt]] = {}
-    for row in sorted(corpus.kept().to_pylist(), key=lambda row: hashlib.md5(row["segment_id"].encode()).hexdigest()):
+    for row in sorted(corpus.kept().to_pylist(), key=lambda row: _mark(row["segment_id"])):
         prompt = by_file[paths[row["source_id"]]]
         found = heard.setdefault(prompt.language, {})
-        if may_be_judged(prompt) and len(found) < per_language:
+        if in_share(row["segment_id"], share) and may_be_judged(prompt) and len(found) < per_language:
             found.setdefault(prompt.words, prompt)
     chosen = [prompt for found in heard.values() for prompt in found.values()]
     write_items(work / "seen.jsonl", [_item(work, "recordings", prompt, prompts, "seen") for prompt in chosen])
     return len(chosen)
+
+
+def share_limit(share: float) -> str:
+    """Return what the MD5 of a segment's id is below if the segment is in this part of the data, as hexadecimal digits."""
+    return f"{round(share * 2**16):04x}" if share < 1 else "g"
+
+
+def in_share(segment_id: str, share: float) -> bool:
+    """Return True if a segment is in this part of the data. A smaller part lies within a larger one."""
+    return _mark(segment_id) < share_limit(share)
+
+
+def _mark(segment_id: str) -> str:
+    return hashlib.md5(segment_id.encode()).hexdigest()
 
 
 def _item(work: Path, folder: str, prompt: Prompt, training: Sequence[Prompt], list_name: str) -> Item:
