@@ -168,8 +168,10 @@ def missing_files(what: str, missing: Sequence[object], of: int, advice: str) ->
 
 
 def without_missing_recordings(items: Sequence[Item], path: Path) -> list[Item]:
-    """Return the items without the recordings of their texts that do not exist, and log their number: they are only needed for
-    the system `human` and for the floor of a recognizer."""
+    """Return the items without the recordings of their texts that do not exist, and log the number of those.
+
+    Only the system `human` and the floor of a recognizer need them.
+    """
     missing = [item.human for item in items if item.human and not item.human.is_file()]
     if missing:
         _LOG.warning(
