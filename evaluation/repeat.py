@@ -1,4 +1,4 @@
-"""Whether two runs of the same system said the same: the distance between takes of one item and seed.
+"""Compare two runs of the same system by seed: the distance between takes of one item and seed.
 
 A change of the code must not change what a model says with a seed, beyond rounding. That is told by far fewer items than any
 score needs: a wrong seed, another reference or fewer solver steps change every take. The scale is what another seed changes.
