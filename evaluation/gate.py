@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
-from evaluation.metrics import METRICS, load_metrics
+from evaluation.metrics import METRICS
 from evaluation.metrics.base import Metric, Value
 from evaluation.repeat import repeat, same_weights
 from evaluation.results.common import Pairs, pairs
@@ -23,6 +23,7 @@ from evaluation.results.groups import ids, speakers
 from evaluation.results.rules import Rule, read_rules, resolve
 from evaluation.results.units import HEADLINE, cell_unit, error_rate
 from evaluation.runs.folder import Run
+from evaluation.runs.score import metrics_of
 from evaluation.statistics.bootstrap import Estimate, mean_estimates, share_estimates
 from evaluation.statistics.paired import detectable, items_needed
 
@@ -102,7 +103,7 @@ def gate(
 
     Raises EvaluationError for rules that cannot be read, a value that does not exist, or one without a direction or a margin.
     """
-    chosen = load_metrics(METRICS) if metrics is None else list(metrics)
+    chosen = metrics_of(run, METRICS) if metrics is None else list(metrics)
     known = _known(chosen)
     listed = read_rules(rules or RULES) if rules is None or isinstance(rules, Path) else list(rules)
     listed = [replace(rule, value=resolve(rule.value, known)) for rule in listed]

@@ -110,6 +110,10 @@ class JudgeInstruct:
         """See `Metric`."""
         return None
 
+    def dollars(self, items: Sequence[Item], seconds: float, seeds: int) -> float:
+        """Return what judging takes of items is expected to cost in USD; seconds: of audio per take."""
+        return estimate(items, seconds, seeds, self.model)["expected_usd"]
+
     def score(self, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
         """See `Metric`. Raises NotMeasuredError if the budget is used up or the service fails; what was answered stays paid."""
         rows: list[dict[str, Any] | None] = [

@@ -13,7 +13,7 @@ from catalogs.durations import duration_text
 from catalogs.files import write_atomically
 from evaluation.compare import compare
 from evaluation.errors import EvaluationError
-from evaluation.metrics import METRICS, load_metrics
+from evaluation.metrics import METRICS
 from evaluation.metrics.base import Metric
 from evaluation.report.charts import Bar, intervals_svg
 from evaluation.report.drifts import drift_charts
@@ -25,7 +25,7 @@ from evaluation.results.figures import FAILED, Figures, Series, read_figures
 from evaluation.results.summary import Cell, Summary, summarize
 from evaluation.runs.folder import Run
 from evaluation.runs.rows import Key
-from evaluation.runs.score import table_of
+from evaluation.runs.score import metrics_of, table_of
 from evaluation.tables import cell_text
 
 AUDIO_BYTES = 3_000_000
@@ -64,7 +64,7 @@ def _template() -> Any:
 
 
 def _gather(runs: Sequence[Run], budget: Budget) -> dict[str, Any]:
-    metrics = {metric.name: metric for metric in load_metrics(METRICS)}
+    metrics = {metric.name: metric for metric in metrics_of(runs[0], METRICS)}
     figures = [read_figures(run, list(metrics.values())) for run in runs]
     summaries = [summarize(one) for one in figures]
     names = _names(summaries)

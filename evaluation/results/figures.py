@@ -11,12 +11,12 @@ from typing import TypeVar
 import numpy as np
 
 from evaluation.items import Item
-from evaluation.metrics import METRICS, load_metrics
+from evaluation.metrics import METRICS
 from evaluation.metrics.base import Metric, Take, Value
 from evaluation.results.units import HEADLINE, error_rate, paper_unit
 from evaluation.runs.folder import Run
 from evaluation.runs.rows import Key
-from evaluation.runs.score import all_takes, lacks, table_of
+from evaluation.runs.score import all_takes, lacks, metrics_of, table_of
 
 _T = TypeVar("_T")
 
@@ -93,11 +93,11 @@ def read_figures(
     run: Run, metrics: Sequence[Metric] | None = None, excess: Iterable[tuple[str, str]] = EXCESS
 ) -> Figures:
     """Read the figures of a run. `metrics`: default all that are known; those without rows are named in `not_measured`."""
-    chosen = load_metrics(METRICS) if metrics is None else list(metrics)
+    chosen = metrics_of(run, METRICS) if metrics is None else list(metrics)
     by_name = {metric.name: metric for metric in chosen}
     for name in {used for metric in chosen for used in metric.uses} - by_name.keys():
         by_name = (
-            {**{metric.name: metric for metric in load_metrics([name])}, **by_name} if name in METRICS else by_name
+            {**{metric.name: metric for metric in metrics_of(run, [name])}, **by_name} if name in METRICS else by_name
         )
     takes = list(all_takes(run))
     series: dict[str, Series] = {FAILED: _failed(takes)}

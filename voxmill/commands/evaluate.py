@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,10 @@ MetricsOption = Annotated[
     str | None,
     typer.Option(help="Metrics or profiles, with commas: quick, small (default), paper, full; none: only speak."),
 ]
+MetricSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--metric-set", help="Option of a metric, e.g. transcript.model=whisper-large-v3; may be repeated."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -70,6 +75,7 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Most items of each list; default: all.", min=1)] = None,
     languages: Annotated[str | None, typer.Option(help="Languages, with commas, e.g. en,de. Default: all.")] = None,
     metrics: MetricsOption = None,
+    metric_set: MetricSetOption = None,
     name: Annotated[str | None, typer.Option(help="Name of the run in tables.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Speak 3 items and print hours and cost of the run.")
@@ -90,11 +96,13 @@ def run(
     settings: dict[str, Any] = {"recipe": recipe} if recipe else {}
     settings |= _options(options or [])
     if dry_run:
-        found = foresee(system, items, settings, range(seeds), chosen)
+        found = foresee(system, items, settings, range(seeds), chosen, _metric_options(metric_set or []))
         _print_forecast(found, terminal)
         return
     with terminal.counting("takes") as count:
-        done = evaluate(system, items, out, settings, range(seeds), chosen, name, count)
+        done = evaluate(
+            system, items, out, settings, range(seeds), chosen, name, count, _metric_options(metric_set or [])
+        )
     _print_outcome(done, terminal)
 
 
@@ -102,23 +110,53 @@ def run(
 def score(
     folder: RunArgument,
     metrics: MetricsOption = None,
+    metric_set: MetricSetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score the takes of a run with more metrics, or with metrics that have changed.
 
     Example:  voxmill evaluate score runs/toy --metrics quick
     """
-    from evaluation.metrics import load_metrics
-    from evaluation.run import Outcome
+    from evaluation.run import rescore
     from evaluation.runs.folder import open_run
-    from evaluation.runs.generate import statuses
-    from evaluation.runs.score import score as score_run
 
     terminal = Terminal(as_json)
-    opened = open_run(folder)
     with terminal.counting("takes") as count:
-        scored = score_run(opened, load_metrics(_names(metrics)), count)
-    _print_outcome(Outcome(opened, statuses(opened), scored), terminal)
+        done = rescore(open_run(folder), _names(metrics), count, _metric_options(metric_set or []))
+    _print_outcome(done, terminal)
+
+
+@evaluate_app.command()
+def decay(
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="As for `evaluate run`; it must use references.")],
+    on: Annotated[str, typer.Option("--on", help="Lists with references, with commas.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the rounds, each of them a run.")] = Path("decay"),
+    rounds: Annotated[int, typer.Option(help="Rounds; each takes its references from the round before.", min=2)] = 4,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="Option of the system, e.g. recipe=reference; may be repeated.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Most items of each list; default: all.", min=1)] = None,
+    metrics: MetricsOption = "transcript,words_clean,voice_ge2e",
+    as_json: JsonOption = False,
+) -> None:
+    """Clone a clone of a clone, and measure each round against the original voice and text.
+
+    Example:  voxmill evaluate decay model/latest --on corpus:corpus --set recipe=reference -o runs/decay
+    """
+    from evaluation.metrics import load_metrics
+    from evaluation.runs.decay import decay as speak_rounds
+    from evaluation.runs.decay import decay_figures
+    from evaluation.systems import open_system
+
+    terminal = Terminal(as_json)
+    items = _items(on, limit, None, terminal)
+    with closing(open_system(system, _options(options or []))) as opened, terminal.counting("takes") as count:
+        runs = speak_rounds(opened, items, rounds, out, count=count)
+    rows = decay_figures(runs, load_metrics(_names(metrics)))
+    names = [name for name in rows[0] if name != "not_measured"]
+    figures = [[row.get(name, "") for name in names] for row in rows]
+    terminal.table("", names, [[f"{x:.3f}" if isinstance(x, float) else str(x) for x in row] for row in figures])
+    terminal.result(rows)
 
 
 @evaluate_app.command()
@@ -230,6 +268,17 @@ def _names(metrics: str | None) -> list[str] | None:
     if metrics is None:
         return None
     return [name for name in metrics.split(",") if name not in ("", "none")]
+
+
+def _metric_options(given: list[str]) -> dict[str, dict[str, Any]]:
+    """Return options by metric and name."""
+    found: dict[str, dict[str, Any]] = {}
+    for option in given:
+        name, dot, rest = option.partition(".")
+        if not dot or "=" not in rest:
+            raise ValueError(f"--metric-set {option}: write METRIC.OPTION=VALUE")
+        found.setdefault(name, {}).update(_options([rest]))
+    return found
 
 
 def _options(given: list[str]) -> dict[str, Any]:
