@@ -1,6 +1,6 @@
 """Compare two runs of the same system by seed: the distance between takes of one item and seed.
 
-A change of the code must not change what a model says with a seed, beyond rounding. That is told by far fewer items than any
+A change of the code must not change what a model says with a seed, beyond rounding. Far fewer items show it than any
 score needs: a wrong seed, another reference or fewer solver steps change every take. The scale is what another seed changes.
 """
 
