@@ -125,7 +125,7 @@ def _same_takes(run: Run, baseline: Run) -> list[Outcome]:
     found = repeat(run, baseline)
     takes = found.pairs + found.failed
     kind: Kind = "pass" if found.share >= SAME_TAKES and not found.stuck else "fail"
-    if takes < LEAST and kind == "pass":
+    if takes < LEAST and (kind == "pass" or not takes):
         kind = "not enough items"
     reason = f"distance {found.distance:.2f} dB; between seeds {found.seeds:.1f} dB"
     if found.stuck:

@@ -15,6 +15,7 @@ import numpy as np
 
 from evaluation.metrics.base import Take
 from evaluation.runs.folder import Run
+from evaluation.runs.rows import Key
 from evaluation.runs.score import all_takes
 
 RATE = 16_000
@@ -30,9 +31,9 @@ _WEIGHTS = (".safetensors", ".bin", ".pth")
 class Repeat:
     """Takes of two runs, paired by item and seed.
 
-    `pairs`: pairs of takes that did not fail. `equal`: pairs with the same bytes. `distance`: mean distance in dB between the takes
+    `pairs`: pairs of takes with audio. `equal`: pairs with the same bytes. `distance`: mean distance in dB between the takes
     of a pair. `seeds`: mean distance in dB between takes of one item with different seeds, or with different items if a run has one
-    seed. `same`: pairs within `SAME` times `seeds`. `failed`: pairs of which one take failed and the other did not.
+    seed. `same`: pairs within `SAME` times `seeds`. `failed`: pairs of which one take has audio and the other has not.
     `stuck`: items whose takes with different seeds are the same although those of the baseline are not.
     """
 
@@ -52,7 +53,7 @@ class Repeat:
 
 def repeat(run: Run, baseline: Run) -> Repeat:
     """Compare the takes of two runs that share items and seeds."""
-    ours, theirs = ({(take.item.id, take.seed): take for take in all_takes(one)} for one in (run, baseline))
+    ours, theirs = _by_key(run), _by_key(baseline)
     keys = sorted(ours.keys() & theirs.keys())
     scale = _between_seeds([theirs[key] for key in keys])
     both = [key for key in keys if ours[key].path and theirs[key].path]
@@ -69,6 +70,15 @@ def repeat(run: Run, baseline: Run) -> Repeat:
         seeds=scale,
         stuck=len(stuck),
     )
+
+
+def _by_key(run: Run) -> dict[Key, Take]:
+    """Return takes by item and seed. A take that was cut or is silent has audio, too."""
+    takes = {}
+    for take in all_takes(run):
+        take.path = run.root / take.row["audio"] if take.row["audio"] else None
+        takes[take.item.id, take.seed] = take
+    return takes
 
 
 def same_weights(run: Run, baseline: Run) -> bool:
