@@ -15,7 +15,7 @@ from evaluation.results.comparison import Comparison, Missing, Regression, Row
 from evaluation.results.figures import Figures, read_figures
 from evaluation.results.groups import by_group, by_list, names_of
 from evaluation.results.summary import GROUP_DRAWS
-from evaluation.results.units import cell_unit, is_headline
+from evaluation.results.units import HEADLINE, cell_unit, error_rate, is_headline
 from evaluation.runs.folder import Run
 from evaluation.statistics.resampling import DRAWS
 
@@ -64,9 +64,15 @@ def _missing(both: Pairs, name: str) -> Missing:
 
 
 def _rows(both: Pairs, run: str, groups: bool) -> list[Row]:
-    names = [name for name in both.first.series if name in both.second.series]
+    common = [name for name in both.first.series if name in both.second.series]
+    places = by_list(both.items)
     found = []
-    for place, items in by_list(both.items).items():
+    if len(places) > 1:
+        # Over languages, the rate by which each is known; the sum of words and characters would be neither.
+        known = [name for name in common if _is_derived(name) or not error_rate(both.first.series[name].value)]
+        found += _rows_of(both, run, known, both.items, ("all", "", "", ""), DRAWS)
+    names = [name for name in common if not _is_derived(name)]
+    for place, items in places.items():
         found += _rows_of(both, run, names, items, (*place, "", ""), DRAWS)
         for group, levels in by_group(items).items() if groups else ():
             for level, members in levels.items():
@@ -120,7 +126,7 @@ def _regressions(both: Pairs, run: str, worst: int) -> list[Regression]:
     """Return the items that became worse by most, of each value that has a direction."""
     found = []
     for name, series in both.first.series.items():
-        if name not in both.second.series or series.value.better == "none":
+        if name not in both.second.series or series.value.better == "none" or _is_derived(name):
             continue
         sign = 1 if series.value.better == "lower" else -1
         first, second = both.matrices([name], both.items)
@@ -128,6 +134,11 @@ def _regressions(both: Pairs, run: str, worst: int) -> list[Regression]:
         order = sorted((at for at in range(len(loss)) if loss[at] > 0), key=lambda at: -loss[at])
         found += [_regression(both, run, name, both.items[at], sign) for at in order[:worst]]
     return found
+
+
+def _is_derived(name: str) -> bool:
+    """Return True for the error rate that is WER or CER: within a language, it is one of those that have their own row."""
+    return name.endswith(f".{HEADLINE}")
 
 
 def _regression(both: Pairs, run: str, name: str, item: Item, sign: int) -> Regression:

@@ -5,6 +5,10 @@ class EvaluationError(ValueError):
     """A list, a run folder or a system cannot be used; the message states what to do."""
 
 
+class NotMeasuredError(RuntimeError):
+    """A metric cannot be measured now, such as for lack of a key or a budget; the message states what to do. The run continues."""
+
+
 class SpeakError(RuntimeError):
     """A system could not speak one text. The take counts as failed and the run continues."""
 

@@ -13,24 +13,30 @@ from typing import Any, Literal
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
-from evaluation.metrics import load_metrics
+from evaluation.metrics import METRICS
 from evaluation.metrics.base import Metric, Value
+from evaluation.repeat import repeat, same_weights
 from evaluation.results.common import Pairs, pairs
 from evaluation.results.comparison import markdown_table
-from evaluation.results.figures import FAILED, Figures, read_figures
+from evaluation.results.figures import FAILED, NOTHING_TO_SCORE, Figures, read_figures
 from evaluation.results.groups import ids, speakers
 from evaluation.results.rules import Rule, read_rules, resolve
 from evaluation.results.units import HEADLINE, cell_unit, error_rate
 from evaluation.runs.folder import Run
+from evaluation.runs.score import metrics_of
 from evaluation.statistics.bootstrap import Estimate, mean_estimates, share_estimates
-from evaluation.statistics.paired import detectable, items_needed, paired_differences
+from evaluation.statistics.paired import detectable, items_needed
 
 RULES = Path(__file__).parent / "gate.toml"
 """Default rules."""
+SAME_TAKES = 0.95
+"""Share of the takes that must be those of the baseline, if both runs are of the same weights."""
 LEAST = 20
 """Items from which a difference that is the same on all items decides, although it has no interval."""
 
-Kind = Literal["pass", "fail", "not enough items", "not measured", "items missing"]
+Kind = Literal["pass", "fail", "not enough items", "not measured", "not applicable", "items missing"]
+_GOOD = {"pass", "not applicable"}
+"""A rule on what neither list has, such as the voice of items without references, decides nothing."""
 _EXIT_FAIL = 1
 _EXIT_OPEN = 3
 
@@ -73,7 +79,7 @@ class GateResult:
     def exit_code(self) -> int:
         """0 if every rule passed, 1 if one failed, otherwise 3: it cannot be told."""
         kinds = {one.kind for one in self.outcomes}
-        return _EXIT_FAIL if "fail" in kinds else 0 if kinds <= {"pass"} else _EXIT_OPEN
+        return _EXIT_FAIL if "fail" in kinds else 0 if "pass" in kinds and kinds <= _GOOD else _EXIT_OPEN
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -97,7 +103,7 @@ def gate(
 
     Raises EvaluationError for rules that cannot be read, a value that does not exist, or one without a direction or a margin.
     """
-    chosen = load_metrics() if metrics is None else list(metrics)
+    chosen = metrics_of(run, METRICS) if metrics is None else list(metrics)
     known = _known(chosen)
     listed = read_rules(rules or RULES) if rules is None or isinstance(rules, Path) else list(rules)
     listed = [replace(rule, value=resolve(rule.value, known)) for rule in listed]
@@ -109,7 +115,24 @@ def gate(
     outcomes = [
         outcome for rule in listed for one in _each(rule, first) for outcome in _outcomes(one, values[one.value], both)
     ]
-    return GateResult(run.name, baseline.name, outcomes)
+    return GateResult(run.name, baseline.name, [*outcomes, *_same_takes(run, baseline)])
+
+
+def _same_takes(run: Run, baseline: Run) -> list[Outcome]:
+    """Return the outcome of the comparison of takes by seed; nothing if the runs are of different weights."""
+    if not same_weights(run, baseline):
+        return []
+    found = repeat(run, baseline)
+    takes = found.pairs + found.failed
+    kind: Kind = "pass" if found.share >= SAME_TAKES and not found.stuck else "fail"
+    if takes < LEAST and kind == "pass":
+        kind = "not enough items"
+    reason = f"distance {found.distance:.2f} dB; between seeds {found.seeds:.1f} dB"
+    if found.stuck:
+        reason += f"; {found.stuck} items do not change with the seed"
+    title = "takes as before with the same seed"
+    limit, share = 100 * SAME_TAKES, 100 * found.share
+    return [Outcome(kind, "takes.same", title, "%", "", "", "at_least", limit, takes, share, reason=reason)]
 
 
 def _known(metrics: Sequence[Metric]) -> dict[str, Value]:
@@ -133,7 +156,7 @@ def _each(rule: Rule, baseline: Figures) -> Iterator[Rule]:
         yield rule
         return
     levels = {item.language if rule.each == "language" else item.list_name for item in _chosen(rule, baseline.items)}
-    if not levels:  # Its outcome says that there are no items.
+    if not levels:  # Its outcome says that no item was found.
         yield rule
     for level in sorted(levels):
         yield replace(rule, language=level) if rule.each == "language" else replace(rule, list=level)
@@ -162,6 +185,9 @@ def _outcome(rule: Rule, value: Value, both: Pairs, test: str, limit: float) -> 
     unit = cell_unit(value, rule.language) or value.unit
     blank = Outcome("pass", rule.value, value.title, unit, rule.list, rule.language, test, limit, len(items))
     sides = [both.second] if test != "difference" else [both.first, both.second]
+    reasons = [figures.not_measured.get(rule.value.partition(".")[0], "") for figures in sides]
+    if all(why.startswith(NOTHING_TO_SCORE) for why in reasons):
+        return replace(blank, kind="not applicable", items=0, reason=reasons[0])
     for figures in sides:
         if rule.value not in figures.series:
             why = figures.not_measured.get(rule.value.partition(".")[0], "no figures")
@@ -208,12 +234,12 @@ def _lacks_figure(figures: Figures, value: str, item: str) -> bool:
 def _paired(rule: Rule, value: Value, both: Pairs, items: Sequence[Item], blank: Outcome) -> Outcome:
     first, second = both.matrices([rule.value], items)
     sign = 1 if value.better == "lower" else -1
-    (found,) = paired_differences(sign * first, sign * second, ["lower"], speakers(items))
+    (found,) = mean_estimates(sign * (second - first), speakers(items))
     if found is None:
         return replace(blank, kind="items missing", items=0, reason="no item has a figure in both runs")
     applies = sum(item.id in both.first.series[rule.value].applies for item in items)
-    blank = replace(blank, left_out=applies - found.estimate.items)
-    return _judged(blank, found.estimate, upper=True, room=blank.limit)
+    blank = replace(blank, left_out=applies - found.items)
+    return _judged(blank, found, upper=True, room=blank.limit)
 
 
 def _absolute(rule: Rule, value: Value, figures: Figures, items: Sequence[Item], blank: Outcome) -> Outcome:

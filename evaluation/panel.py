@@ -29,12 +29,12 @@ from evaluation.runs.folder import create_run, host
 from evaluation.runs.generate import generate
 from evaluation.runs.rows import Key
 from evaluation.runs.score import score, table_of
+from evaluation.statistics.bootstrap import mean_interval
 from evaluation.systems import open_system
 from evaluation.systems.base import System
 
 SEEDS = (1,)
 MARGIN = 0.02
-DRAWS, CONFIDENCE = 10_000, 0.95
 USED = ("transcript", "words_clean", "voice_ge2e", "tempo")
 """Metrics of the panel."""
 PARTS = {"words": 1.0, "voice": 1.0, "stop": 0.5, "start": 0.25}
@@ -145,24 +145,16 @@ def reason_to_stop(panels: Sequence[Judged], settings: Mapping[str, Any]) -> str
     last, since = panels[-1], sum(one.step > best.step for one in panels)
     if since < patience:
         return ""
-    low, _ = mean_interval([last.costs[name] - best.costs[name] for name in sorted(best.costs)])
+    change = mean_interval([last.costs[name] - best.costs[name] for name in sorted(best.costs)])
     margin = settings.get("margin", MARGIN)
-    if low < -margin:
+    # Equal differences have no interval. Neither has a single item, of which nothing can be said: the run continues.
+    low = change.value if change.low is None else change.low
+    if change.items < 2 or low < -margin:
         return ""
     return (
         f"step {best.step} is the best by the panel (cost {best.figures['cost']:.4f}); {since} panels have not beaten it, and step"
         f" {last.step} is not better by more than {margin:g} (95 % confidence)"
     )
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a mean: 10,000 draws with a fixed seed."""
-    import numpy as np
-
-    array = np.asarray(values, dtype=np.float64)
-    counts = np.random.default_rng(1).multinomial(len(array), np.full(len(array), 1 / len(array)), DRAWS)
-    low, high = np.quantile(counts @ array / len(array), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
 
 
 def _judge(output: Path, checkpoint: Path, step: int, settings: Mapping[str, Any], items: Sequence[Item]) -> Judged:

@@ -1,6 +1,6 @@
-"""Whether two runs of the same system said the same: the distance between takes of one item and seed.
+"""Compare two runs of the same system by seed: the distance between takes of one item and seed.
 
-A change of the code must not change what a model says with a seed, beyond rounding. That is told by far fewer items than any
+A change of the code must not change what a model says with a seed, beyond rounding. Far fewer items show it than any
 score needs: a wrong seed, another reference or fewer solver steps change every take. The scale is what another seed changes.
 """
 
@@ -23,6 +23,7 @@ SAME = 0.1
 bfloat16 up to 0.05; half the solver steps give 0.3 and more (docs/benchmarks.md)."""
 _WINDOW, _HOP, _BANDS = 512, 256, 64
 _FLOOR_DB = -80.0
+_WEIGHTS = (".safetensors", ".bin", ".pth")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,14 @@ def repeat(run: Run, baseline: Run) -> Repeat:
         seeds=scale,
         stuck=len(stuck),
     )
+
+
+def same_weights(run: Run, baseline: Run) -> bool:
+    """Return True if both runs are of systems with the same files of weights."""
+    ours, theirs = (
+        {k: v for k, v in one.settings["system"].items() if k.endswith(_WEIGHTS)} for one in (run, baseline)
+    )
+    return bool(ours) and ours == theirs
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:

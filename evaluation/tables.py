@@ -1,6 +1,6 @@
 """Markdown tables of one run or several: systems in rows, values in columns, and published figures below.
 
-A figure is bold only if its system is told apart from the best of the others.
+A figure is bold only if a paired test proves that its system is better than the best of the others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from evaluation.metrics.base import Metric
 from evaluation.results.anchors import Anchor, anchors_of
 from evaluation.results.common import pairs
 from evaluation.results.comparison import markdown_table
-from evaluation.results.figures import FAILED, Figures, read_figures
+from evaluation.results.figures import FAILED, NOT_SCORED, Figures, read_figures
 from evaluation.results.groups import by_list, family
 from evaluation.results.summary import Cell, Macro, Summary, summarize
 from evaluation.results.units import HEADLINE
@@ -24,6 +24,7 @@ from evaluation.statistics.paired import NOT_TOLD_APART, Difference, judged
 WIDE = 6
 """Values in a table; more of them are put in further tables."""
 NOT_MEASURED = "–"
+NO_INTERVAL = "[–]"
 
 Place = tuple[str, str]
 """List and language."""
@@ -44,7 +45,7 @@ def markdown(runs: Sequence[Run], metrics: Sequence[Metric] | None = None, value
     loaded = []
     for run in runs:
         figures = read_figures(run, metrics)
-        loaded.append(_Loaded(figures, summarize(figures)))
+        loaded.append(_Loaded(figures, summarize(figures, groups=False)))
     return markdown_of(distinct_names(loaded), values)
 
 
@@ -67,7 +68,18 @@ def markdown_of(loaded: Sequence[_Loaded], values: Sequence[str] | None = None) 
             known = places.setdefault(family(*place), [])
             known += [place] if place not in known else []
     parts = [_section(loaded, name, members, values) for name, members in places.items()]
-    return "\n\n".join([*parts, *_not_measured(loaded)]) + "\n"
+    return "\n\n".join([*parts, *_no_intervals(loaded, values), *_not_measured(loaded)]) + "\n"
+
+
+def _no_intervals(loaded: Sequence[_Loaded], values: Sequence[str] | None) -> list[str]:
+    """Return one line on why estimates have no interval."""
+    reasons = {
+        cell.estimate.reason
+        for one in loaded
+        for cell in one.summary.cells
+        if cell.estimate and cell.estimate.reason and not cell.group and (values is None or cell.name in values)
+    }
+    return [f"{NO_INTERVAL}: no interval can be estimated ({'; '.join(sorted(reasons))})"] if reasons else []
 
 
 def cell_text(cell: Cell | None, bold: bool = False) -> str:
@@ -82,10 +94,10 @@ def cell_text(cell: Cell | None, bold: bool = False) -> str:
 
 
 def estimate_text(estimate: Estimate, digits: int) -> str:
-    """Return `estimate [low, high]`, with the scope of the interval or the reason why there is none."""
+    """Return `estimate [low, high]`, with the scope of the interval, or `estimate [–]` if it has no interval."""
     value = f"{estimate.value:.{digits}f}"
     if estimate.low is None or estimate.high is None:
-        return f"{value} [not estimable: {estimate.reason}]"
+        return f"{value} {NO_INTERVAL}"
     scope = f"; {estimate.scope}" if estimate.scope else ""
     return f"{value} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}{scope}]"
 
@@ -145,7 +157,7 @@ def _failed(cell: Cell) -> str:
 
 
 def _bold(loaded: Sequence[_Loaded], place: Place, names: Sequence[str]) -> dict[str, set[str]]:
-    """Return, by value, the system that is told apart from the best of the others; the tests of a place are one table."""
+    """Return, by value, the system that is proven better than the best of the others; the tests of a place are one table."""
     if len(loaded) < 2:
         return {}
     found: list[tuple[str, str, Difference | None]] = []
@@ -206,7 +218,7 @@ def _published(found: Sequence[Anchor]) -> list[str]:
         grouped.setdefault((one.list, one.system, one.source), []).append(one)
     for (list_name, system, source), members in grouped.items():
         number = next(at for at, known in enumerate(sources, 1) if known[0] == source)
-        figures = ", ".join(f"{one.figure:g} {one.unit} {one.measure}".replace(" cosine", "") for one in members)
+        figures = ", ".join(f"{_figure(one)} {one.unit} {one.measure}" for one in members)
         rows.append([system, list_name, figures, f"[{number}]"])
     notes = [f"[{number}] {source}. Judges: {judges}." for number, (source, judges) in enumerate(sources, 1)]
     head = (
@@ -215,9 +227,20 @@ def _published(found: Sequence[Anchor]) -> list[str]:
     return [head, markdown_table(rows), "\n".join(notes)]
 
 
+def _figure(anchor: Anchor) -> str:
+    """Return a published figure with its digits: two for an error rate and one for a likeness, or more if it has more."""
+    text = f"{anchor.figure:.{1 if anchor.measure == 'SIM' else 2}f}"
+    text = text if float(text) == anchor.figure else str(anchor.figure)
+    return text if anchor.spread is None else f"{text} ± {anchor.spread}"
+
+
 def _not_measured(loaded: Sequence[_Loaded]) -> list[str]:
+    """Return what the runs lack; not metrics that nobody asked for."""
     lines = [
-        f"* {one.name}: {metric}: {why}" for one in loaded for metric, why in sorted(one.figures.not_measured.items())
+        f"* {one.name}: {metric}: {why}"
+        for one in loaded
+        for metric, why in sorted(one.figures.not_measured.items())
+        if why != NOT_SCORED
     ]
     lines += [
         f"* {one.name}: {one.summary.unmade} items have not been spoken; run: voxmill evaluate run"

@@ -166,11 +166,12 @@ class _Run:
         # The first rank decides: it may already be saving when another rank checks.
         if self._ranks.any(self._ranks.first and missing):
             self._keeper.save(run, last=True)
-        if self._panel is not None and not self._stopped:
-            # Sharded checkpoints that a killed run left have no official folder.
-            if (self._output / "checkpoints" / step_name(state.step)).is_dir():
-                self._panel.judge(state.step)
-            self._panel.finish()
+        with self._ranks.agreed():
+            if self._panel is not None and not self._stopped:
+                # Sharded checkpoints that a killed run left have no official folder.
+                if (self._output / "checkpoints" / step_name(state.step)).is_dir():
+                    self._panel.judge(state.step)
+                self._panel.finish()
         for segment, length in sorted(state.skipped.items()):
             log.info(f"left out: segment {segment} needs {length} positions, more than a row has")
         unreadable = self._reporter.held_unreadable | state.unreadable

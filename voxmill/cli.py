@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from voxmill.commands import corpus, describe, exchange, inspecting, model, project, train
+from voxmill.commands import corpus, describe, evaluate, exchange, inspecting, model, project, train
 
 app = typer.Typer(
     name="voxmill",
@@ -47,6 +47,7 @@ describe.register(app)
 exchange.register(app)
 train.register(app)
 model.register(app)
+evaluate.register(app)
 
 
 def _unwrap_help(commands: typer.Typer) -> None:
@@ -95,6 +96,7 @@ _RESUMING = (
     "demo",
     "export",
     "import",
+    "evaluate",
 )
 """Commands that resume if they are run again."""
 
@@ -122,7 +124,7 @@ def _explain(error: Exception) -> str:
     return f"{type(error).__name__}: {words} (unexpected; VOXMILL_DEBUG=1 shows where)"
 
 
-_OURS = ("catalogs", "voxcpm", "annotators", "pipeline", "trainer", "voxmill")
+_OURS = ("catalogs", "voxcpm", "annotators", "pipeline", "trainer", "evaluation", "voxmill")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalogs.vocabulary.comparable_text import compared_units
 from voxmill.demo_prompts import LONG_S
 from voxmill.demo_recordings import Prompt
-from catalogs.vocabulary.comparable_text import compared_units
 from voxmill.terminal import quoted
 
 if TYPE_CHECKING:

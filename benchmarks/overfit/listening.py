@@ -9,10 +9,10 @@ from typing import Any
 import jiwer
 import numpy as np
 
+from catalogs.vocabulary.comparable_text import compared_units
 from catalogs.weights.registry import resolve
 from overfit.speaking import RATE, at_16k
 from pipeline.voice.ge2e import Ge2e
-from catalogs.vocabulary.comparable_text import compared_units
 
 
 class Ears:

@@ -77,7 +77,7 @@ def add(table: Path) -> None:
 
 
 def profile(name: str) -> tuple[str, ...]:
-    """Return the names of the weights of a profile (`small` or `studio`). Raises KeyError with the known names for another."""
+    """Return the names of the weights of a profile (`small`, `studio`, `evaluation`). Raises KeyError for an unknown one."""
     profiles: dict[str, list[str]] = _table()["profiles"]
     if name not in profiles:
         raise KeyError(f"unknown profile {name!r}; known: {', '.join(profiles)}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from evaluation.errors import EvaluationError
 from evaluation.listen.answers import Answer, Fault, Sheet, read_key, read_sheets
+from evaluation.listen.differences import Difference, differences
 from evaluation.listen.screening import Exclusion, screen
 from evaluation.statistics.bradley_terry import Comparison, Strengths, Winner, strengths
 from evaluation.statistics.mos import Opinion, Rating, opinions
@@ -57,7 +58,8 @@ class Repeats:
 
 @dataclass
 class Ratings:
-    """What a test has found. `opinions`: by scale and system (for `mushra`, anchors too). `versus`: by pair of systems."""
+    """What a test has found. `opinions` and `differences`: by scale and system or pair of systems (for `mushra`, anchors too).
+    `versus`: by pair of systems."""
 
     test: str
     kind: str
@@ -68,6 +70,7 @@ class Ratings:
     rows: list[Scored]
     repeats: Repeats
     opinions: dict[str, dict[str, Opinion]] = field(default_factory=dict)
+    differences: dict[str, dict[Pair, Difference]] = field(default_factory=dict)
     versus: dict[Pair, Versus] = field(default_factory=dict)
     strengths: Strengths | None = None
     exclusions: list[Exclusion] = field(default_factory=list)
@@ -117,6 +120,7 @@ def read_answers(
         for scale in dict.fromkeys(row.scale for row in main):
             scores = [Rating(row.listener, row.item, row.systems[0], row.score) for row in main if row.scale == scale]
             ratings.opinions[scale] = opinions(scores, draws=draws, seed=seed)
+            ratings.differences[scale] = differences(scores, draws=draws, seed=seed)
     elif main:
         ratings.versus = _versus(main, draws, seed)
         ratings.strengths = _strengths(main)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Kind = Literal["acr", "cmos", "ab", "abx", "mushra"]
 Scale = Literal["naturalness", "similarity", "instruction"]
@@ -70,6 +70,13 @@ class ListenSettings(BaseModel):
     """Where the answers are to be sent; shown at the end."""
     seed: int | None = None
     """Seed of every draw. None: a secret one; with a known seed, a listener who knows it could rebuild the plan."""
+
+    @field_validator("scales")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a scale is named twice")
+        return value
 
     @property
     def coding(self) -> str:

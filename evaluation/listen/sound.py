@@ -46,9 +46,12 @@ def leveled(samples: np.ndarray, lufs: float, peak_dbfs: float) -> tuple[np.ndar
     """
     from pipeline.quality.levels import gain_db
 
-    found = loudness(samples)
+    peak = float(np.abs(samples).max(initial=0.0))
+    # Measured at full scale: a very quiet clip would lie below the gate of -70 LUFS and have no loudness.
+    found = loudness(samples / peak) if peak else None
     if found is None:
         return samples, 0.0, None
+    found += 20 * math.log10(peak)
     gain = gain_db(samples, found, lufs, peak_dbfs)
     return (samples * 10 ** (gain / 20)).astype(np.float32), gain, found + gain
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evaluation.listen.read import Ratings
+from evaluation.listen.differences import Difference
+from evaluation.listen.read import Pair, Ratings
 from evaluation.statistics.mos import Interval, Opinion
 
 
@@ -13,6 +14,8 @@ def markdown(ratings: Ratings) -> str:
     parts = [f"# Listening test {ratings.test} ({ratings.kind})", _counts(ratings)]
     for scale, by_system in ratings.opinions.items():
         parts += [f"## {scale.capitalize()}", _opinions(by_system)]
+        if found := ratings.differences.get(scale):
+            parts.append(_differences(found))
     if ratings.versus:
         parts += ["## Pairs", _pairs(ratings)]
     if ratings.strengths:
@@ -61,6 +64,14 @@ def _opinions(by_system: dict[str, Opinion]) -> str:
     return _table(head, rows)
 
 
+def _differences(found: dict[Pair, Difference]) -> str:
+    rows = [
+        [f"{first} over {second}", _number(one.mean, sign=True), _interval(one.crossed, sign=True), one.verdict]
+        for (first, second), one in found.items()
+    ]
+    return _table(["pair", "difference", "95 % (listeners x items)", "verdict"], rows)
+
+
 def _pairs(ratings: Ratings) -> str:
     rows = []
     for (first, second), found in ratings.versus.items():
@@ -72,18 +83,12 @@ def _pairs(ratings: Ratings) -> str:
                 _interval(one.crossed, sign=True),
                 _interval(one.naive, sign=True),
                 f"{found.wins} / {found.ties} / {found.losses}",
-                _verdict(one.crossed),
+                Difference(one.mean, one.crossed).verdict,
                 str(one.listeners),
             ]
         )
     head = ["pair", "mean", "95 % (listeners x items)", "95 % (naive)", "better / same / worse", "verdict", "listeners"]
     return _table(head, rows)
-
-
-def _verdict(interval: Interval | None) -> str:
-    if interval is None or interval[0] <= 0 <= interval[1]:
-        return "not told apart"
-    return "better" if interval[0] > 0 else "worse"
 
 
 def _strengths(ratings: Ratings) -> str:

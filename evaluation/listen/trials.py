@@ -33,6 +33,11 @@ class Trials:
     level: str = ""
     """The clip by which a listener sets the volume."""
 
+    def __post_init__(self) -> None:
+        self._shuffled_conditions = self.conditions()
+        # The place of a system in the square says nothing about its place on the command line.
+        self.rng.shuffle(self._shuffled_conditions)
+
     def conditions(self) -> list[tuple[str, ...]]:
         """Return the conditions of the design: systems, or ordered pairs of them; for mushra a single one."""
         systems, against = self.material.systems, self.settings.against
@@ -61,11 +66,6 @@ class Trials:
             first.setdefault(slot, trial["id"])
             trials.append(trial)
         return trials
-
-    def __post_init__(self) -> None:
-        self._shuffled_conditions = self.conditions()
-        # The place of a system in the square says nothing about its place on the command line.
-        self.rng.shuffle(self._shuffled_conditions)
 
     def _trial(self, session: int, role: Role, layout: str, clips: Sequence[str], **shown: Any) -> dict[str, Any]:
         trial = {"id": self.store.new_id(), "layout": layout, "clips": list(clips), **shown}

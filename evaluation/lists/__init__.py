@@ -18,6 +18,16 @@ from evaluation.lists.base import ListKind, Pick, language_code, sample
 _LOG = logging.getLogger(__name__)
 
 LISTS: dict[str, ListKind] = {
+    "control": ListKind(
+        "evaluation.lists.control:read",
+        "instructions on pitch, rate, energy, range and gender with neutral partners, for the metric control; own wording",
+        "en zh",
+        "288, 144 per language",
+        "direction right (metric control)",
+        "CC0-1.0",
+        "comes with voxmill",
+        "control",
+    ),
     "corpus": ListKind(
         "evaluation.lists.corpus:read",
         "held-out segments of a voxmill corpus, with the recordings themselves",
@@ -90,13 +100,13 @@ LISTS: dict[str, ListKind] = {
     ),
     "panel": ListKind(
         "evaluation.lists.own:read_panel",
-        "everyday sentences of our own wording, without references",
+        "everyday sentences of our own wording; with a folder of clips, these are their references",
         "VoxCPM2's 30",
         "60",
         "WER or CER by language",
         "CC0-1.0",
         "comes with voxmill",
-        "panel",
+        "panel:CLIPS",
     ),
     "parquet": ListKind(
         "evaluation.lists.tables:read",
@@ -146,8 +156,8 @@ def open_lists(
 
     def picked(most: int | None) -> Pick:
         def pick(items: Sequence[Item]) -> list[Item]:
-            there.update(dict.fromkeys(item.language for item in items))
-            return sample([item for item in items if not wanted or item.language in wanted], most, seed)
+            there.update(dict.fromkeys(_code(item) for item in items))
+            return sample([item for item in items if not wanted or _code(item) in wanted], most, seed)
 
         return pick
 
@@ -182,6 +192,14 @@ def describe_lists() -> list[dict[str, str]]:
     return rows
 
 
+def _code(item: Item) -> str:
+    """Return the language of an item as `languages` names it; lists of users may have other spellings, such as `de-DE`."""
+    try:
+        return language_code(item.language)
+    except EvaluationError:
+        return item.language
+
+
 def _once(items: list[Item], spec: str) -> list[Item]:
     """Return the items without those whose content an earlier one has; log their number."""
     once = list(distinct(items))
@@ -211,7 +229,7 @@ def _parsed(spec: str) -> tuple[Callable[..., list[Item]], str, dict[str, Any]]:
         if Path(rest).expanduser().exists():
             hint = f"state its kind before the path, such as {'seed' if rest.endswith('.lst') else 'cv3'}:{rest}; "
         raise EvaluationError(f"no kind of list {kind!r}; {hint}known: {', '.join(LISTS)}")
-    if not argument and kind != "panel":
+    if not argument and kind not in ("control", "panel"):
         raise EvaluationError(f"{spec}: no path after {kind}{'' if colon else ':'}; example: {LISTS[kind].example}")
     return _reader(kind), argument, options
 

@@ -94,7 +94,7 @@ def find_file(folder: Path, name: str) -> Path | None:
 
     Double slashes are one. If the list was copied out of its tree, the longest end of the path that exists below its folder counts.
     """
-    path = PurePosixPath(re.sub("/+", "/", name))
+    path = PurePosixPath(name)
     if path.is_absolute():
         return Path(path) if Path(path).is_file() else None
     for base in (folder, *folder.absolute().parents):
@@ -168,8 +168,10 @@ def missing_files(what: str, missing: Sequence[object], of: int, advice: str) ->
 
 
 def without_missing_recordings(items: Sequence[Item], path: Path) -> list[Item]:
-    """Return the items without the recordings of their texts that do not exist, and log their number: they are only needed for
-    the system `human` and for the floor of a recognizer."""
+    """Return the items without the recordings of their texts that do not exist, and log the number of those.
+
+    Only the system `human` and the floor of a recognizer need them.
+    """
     missing = [item.human for item in items if item.human and not item.human.is_file()]
     if missing:
         _LOG.warning(

@@ -1,6 +1,7 @@
 """The held-out segments of a voxmill corpus: what a model that was trained on it with the same share has never heard.
 
-The rule is the trainer's (`catalogs.candidates.held_out`). A text that is also in a segment that is trained on is left out.
+The rule is the trainer's (`catalogs.candidates.held_out`). A run with `validation.every: null` holds nothing out: it has heard
+these segments. A text that is also in a segment that is trained on is left out.
 """
 
 from __future__ import annotations

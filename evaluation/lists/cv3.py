@@ -90,7 +90,7 @@ def _read_subset(folder: Path, unquote: bool, language: str) -> list[Item]:
 
 
 def _values(path: Path) -> dict[str, str]:
-    """Return the values of a Kaldi file by id; empty if there is no such file."""
+    """Return the values of a Kaldi file by id; empty if the file does not exist."""
     if not path.is_file() and path.name != "text":
         return {}
     rows = []

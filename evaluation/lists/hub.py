@@ -42,7 +42,7 @@ def read(
     lists = sorted(folder.rglob(f"{config}.jsonl")) if config else []
     parquet = sorted({*folder.rglob(f"{config}-*.parquet"), *folder.rglob(f"{config}/*.parquet")}) if config else []
     if lists:
-        return _read_jsonl(lists[0], source, pick, cache)
+        return _read_jsonl(lists[0], source, pick, language, cache)
     if parquet and TableFile(parquet[0]).column(instruct.KINDS):
         return instruct.read_files(parquet, instruct.KINDS, pick, language, cache)
     if parquet:
@@ -101,7 +101,7 @@ class _Source:
             ) from None
 
 
-def _read_jsonl(path: Path, source: _Source, pick: Pick, cache: str | None) -> list[Item]:
+def _read_jsonl(path: Path, source: _Source, pick: Pick, language: str, cache: str | None) -> list[Item]:
     """Return the items of a list in OmniVoice's format, whose clips are beside it or in archives named in their paths."""
     rows: dict[int, dict[str, Any]] = {}
     items = []
@@ -109,7 +109,7 @@ def _read_jsonl(path: Path, source: _Source, pick: Pick, cache: str | None) -> l
         try:
             light = {key: value for key, value in row.items() if key not in ("ref_audio", "human_audio")}
             if not light.get("language_id"):
-                light["language_id"] = _language(path.stem)
+                light["language_id"] = language_code(language) if language else _language(path.stem)
             items.append(from_row(light, path.parent, path.stem))
         except EvaluationError as error:
             raise EvaluationError(f"{path}, line {number}: {error}") from None

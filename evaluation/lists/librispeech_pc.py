@@ -48,8 +48,8 @@ def read(argument: str, *, root: str = "", missing: str = "error") -> list[Item]
         raise EvaluationError(f"{path} has no items")
     if without and missing == "error":
         raise EvaluationError(
-            f"{path}: the audio of {without} of {len(items)} prompts is missing; add ,root=FOLDER of LibriSpeech with test-clean,"
-            " or ,missing=text for the texts without a voice, or ,missing=skip"
+            f"{path}: the audio of {without} of {len(items)} prompts is missing{f' below {root}' if root else ''}; add"
+            " ,root=FOLDER of LibriSpeech with test-clean, or ,missing=text for texts without a voice, or ,missing=skip"
         )
     if without:
         done = "have no reference" if missing == "text" else "are left out"

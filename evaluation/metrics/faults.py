@@ -20,13 +20,15 @@ FLOOR_SHARE = 0.3
 """In noisy clips: and at least this share of the way from the background to the speech, in dB."""
 JOINED_S = 0.1
 """Shorter gaps do not separate sounds: they are stops within words."""
+SILENT_DB = -80.0
+"""Frames below this level (dBFS) have no sound, whatever the level of speech."""
 SHORTEST_S = 0.05
 """Shorter sounds are clicks; they do not count as the beginning or the end of speech."""
 
 START_S = 0.2
 """The level of the start is that of the first 200 ms."""
-BURST_S, BURST_GAP_S, BURST_DB = 0.3, 0.12, -20.0
-"""A start artifact is a sound of at most 0.3 s, that begins in the first 0.2 s, is separated from the next sound by 0.12 s or
+BURST_S, BURST_GAP_S, BURST_DB = (0.03, 0.3), 0.15, -20.0
+"""A start artifact is a sound of 0.03 to 0.3 s, that begins in the first 0.2 s, is separated from the next sound by 0.15 s or
 more, is at most 20 dB below speech, and ends before the middle of the first word."""
 TAIL_S = 1.0
 """Seconds of sound after the last word that make a tail."""
@@ -37,7 +39,7 @@ LOOP_UNITS = {"word": 3, "char": 6}
 STOP_SHARE = 1 / 3
 """Share of the text, at its end, that is missing after an early stop."""
 STOP_UNITS = {"word": 2, "char": 4}
-"""And at least so many words (characters)."""
+"""Words (characters) that are at least missing after an early stop."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def find_sounds(samples: np.ndarray) -> Sounds:
     level_db = 10 * np.log10(np.maximum(power, 1e-10))
     levels = measure_levels(samples)
     contrast = max(levels.speech_db - levels.floor_db, 0.0)
-    active = level_db >= max(levels.speech_db - SPEECH_RANGE_DB, levels.floor_db + FLOOR_SHARE * contrast)
+    limits = (levels.speech_db - SPEECH_RANGE_DB, levels.floor_db + FLOOR_SHARE * contrast, SILENT_DB)
+    active = level_db >= max(limits)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
     spans: list[tuple[float, float]] = []
     for start, end in (edges.reshape(-1, 2) * FRAME_S).tolist():
@@ -96,7 +99,7 @@ def has_start_artifact(sounds: Sounds, first_word: tuple[float, float] | None) -
     (start, end), (following, _) = sounds.spans[:2]
     return (
         start < START_S
-        and end - start <= BURST_S
+        and BURST_S[0] <= end - start <= BURST_S[1]
         and following - end >= BURST_GAP_S
         and sounds.mean_db(start, end) >= BURST_DB
         and end < (first_word[0] + first_word[1]) / 2
@@ -108,7 +111,7 @@ def units_after_the_end(wanted: Sequence[str], heard: Sequence[str]) -> int:
     from pipeline.text.compare import prefix_distances
 
     distances = prefix_distances(wanted, heard)
-    # Of equally good ends, the last: what may be a wrongly heard word of the text is no tail.
+    # Of equally good ends, the last: it may be a word of the text that was heard wrongly.
     covered = len(distances) - 1 - int(np.argmin(distances[::-1]))
     return len(heard) - covered
 

@@ -92,7 +92,8 @@ class Tempo(Plain):
         heard = take.given["transcript"]
         row = _measures(sounds, wanted, language)
         if heard["hypothesis"] is not None:
-            row |= _word_faults(sounds, wanted, clean_units(heard["hypothesis"], language), heard["words"], language)
+            text = f"{heard['hypothesis']} {heard['rest'] or ''}"
+            row |= _word_faults(sounds, wanted, clean_units(text, language), heard["words"], language)
         return row
 
 

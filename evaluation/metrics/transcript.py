@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from evaluation.metrics.base import Need, Plain, Take, Value, read_clip
+from evaluation.metrics.faults import find_sounds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 RATE = 16_000
 WINDOW_S = 30.0
 """Seconds of audio that Whisper hears at once. Longer audio cannot be part of a batch."""
+REST_S = 1.0
+"""Seconds of sound after the last word, from which the rest is recognized by itself."""
 _MOST_THREADS = 4
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -30,6 +33,7 @@ WORD = pa.struct([("word", pa.string()), ("start", pa.float64()), ("end", pa.flo
 SCHEMA = pa.schema(
     [
         pa.field("hypothesis", pa.string()),
+        pa.field("rest", pa.string()),
         pa.field("language", pa.string()),
         pa.field("model", pa.string()),
         pa.field("decode", pa.string()),
@@ -41,8 +45,9 @@ SCHEMA = pa.schema(
         pa.field("words", pa.list_(WORD)),
     ]
 )
-"""`language`: what the recognizer was set to. `decode`: beam, number format and device. `heard_s`: seconds of audio.
-`last_word_s`: end of the last word, None without words. `words`: with times in seconds."""
+"""`rest`: what is recognized after the last word, if there is more than `REST_S` of sound: Whisper hears a repeated sentence
+once. Error rates do not count it; `tempo` does. `language`: what the recognizer was set to. `decode`: beam, number format and
+device. `heard_s`: seconds of audio. `last_word_s`: end of the last word, None without words. `words`: with times in seconds."""
 
 
 class WhisperTranscript(Plain):
@@ -75,6 +80,7 @@ class WhisperTranscript(Plain):
             "beam": self._beam,
             "temperature": 0,
             "condition_on_previous_text": False,
+            "rest_s": REST_S,
             "compute_type": self._compute_type,
         }
 
@@ -103,24 +109,33 @@ class WhisperTranscript(Plain):
             heard = self._recognizer.transcribe_batch([clips[index] for index in members], language, self._beam)
             found.update(zip(members, heard, strict=True))
         return [
-            self._row(found[index], languages[index], len(clips[index]) / RATE) if index in found else None
+            self._row(found[index], languages[index], clips[index]) if index in found else None
             for index in range(len(clips))
         ]
 
-    def _row(self, heard: Transcription, language: str, seconds: float) -> dict[str, Any]:
+    def _row(self, heard: Transcription, language: str, clip: np.ndarray) -> dict[str, Any]:
         assert self._recognizer is not None
         return {
             "hypothesis": heard.text,
+            "rest": self._rest(heard, language, clip),
             "language": self._recognizer.code(language),
             "model": self._model,
             "decode": f"beam {self._beam}, {self._recognizer.compute_type}, {self._recognizer.device}",
             "compression_ratio": heard.compression_ratio,
             "no_speech_p": heard.no_speech_p,
             "logprob": heard.logprob,
-            "heard_s": seconds,
+            "heard_s": len(clip) / RATE,
             "last_word_s": heard.words[-1].end if heard.words else None,
             "words": [{"word": w.word, "start": w.start, "end": w.end, "p": w.p} for w in heard.words],
         }
+
+    def _rest(self, heard: Transcription, language: str, clip: np.ndarray) -> str:
+        """Return the words after the last word that was heard, if there is sound."""
+        assert self._recognizer is not None
+        if not heard.words or find_sounds(clip).sound_after(heard.words[-1].end) <= REST_S:
+            return ""
+        rest = clip[round(heard.words[-1].end * RATE) :]
+        return self._recognizer.transcribe(rest, language, self._beam, 0.0).text
 
 
 class HumanTranscript(WhisperTranscript):

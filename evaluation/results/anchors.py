@@ -12,7 +12,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Anchor:
-    """One published figure. `measure`: WER, CER or SIM. `source` and `judges`: where it comes from and how it was measured."""
+    """One published figure. `measure`: WER, CER or SIM. `source` and `judges`: where it comes from and how it was measured.
+
+    `spread`: standard deviation over repeated runs, if it is known.
+    """
 
     list: str
     system: str
@@ -21,6 +24,7 @@ class Anchor:
     unit: str
     source: str
     judges: str
+    spread: float | None = None
 
 
 @functools.cache
@@ -29,10 +33,19 @@ def anchors() -> tuple[Anchor, ...]:
     table: dict[str, Any] = tomllib.loads((Path(__file__).parent / "anchors.toml").read_text(encoding="utf-8"))
     sources, units = table["sources"], table["units"]
     return tuple(
-        Anchor(name, entry["system"], measure, float(figure), units[measure], *_source(sources[entry["source"]]))
+        Anchor(
+            name,
+            entry["system"],
+            measure,
+            float(figure),
+            units[measure],
+            *_source(sources[entry["source"]]),
+            spread=figures.get("spread"),
+        )
         for entry in table["figures"]
         for name, figures in entry["lists"].items()
         for measure, figure in figures.items()
+        if measure != "spread"
     )
 
 

@@ -1,4 +1,4 @@
-"""What two runs have in common: items, seeds, and which differences are told apart."""
+"""What two runs have in common: items, seeds, and how they differ."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.errors import EvaluationError
 from evaluation.items import Item
 from evaluation.results.figures import Figures
 from evaluation.results.groups import ids, speakers
@@ -54,7 +55,13 @@ class Pairs:
 
 
 def pairs(first: Figures, second: Figures) -> Pairs:
-    """Return the items that two runs have in common."""
+    """Return the items that two runs have in common. Raises EvaluationError if they were measured with different options."""
+    options = [one.run.settings.get("metrics", {}) for one in (first, second)]
+    if options[0] != options[1]:
+        raise EvaluationError(
+            f"{first.run.root} and {second.run.root} were measured with different options ({options[0]} and {options[1]}); "
+            "score both alike: voxmill evaluate score RUN --metric-set NAME.OPTION=VALUE"
+        )
     one, two = {item.id for item in first.items}, {item.id for item in second.items}
     return Pairs(
         first,

@@ -18,7 +18,7 @@ class Row:
 
     `before`, `after`: means over the items that have a figure in both. `left_out`: items in common that lack one.
     `detectable`: the smallest difference that would be found with a power of 80 %. `p` is corrected for the other values of the
-    same list, language and group level (Holm).
+    same list, language and group level (Holm). `list`: `all` for the items of all lists together, if there are several.
     """
 
     run: str
@@ -95,7 +95,7 @@ class Comparison:
         return asdict(self)
 
     def text(self) -> str:
-        """Return the comparison as Markdown: all items by list, then what is told apart in groups, then regressions."""
+        """Return the comparison as Markdown: all items by list, then groups that differ, then regressions."""
         return "\n\n".join(part for one in self.missing for part in _parts(self, one) if part) + "\n"
 
 
@@ -115,7 +115,7 @@ def _parts(found: Comparison, missing: Missing) -> list[str]:
         f"## {missing.run} against {found.baseline}: {missing.in_common} items in common",
         _missing(missing, found.baseline),
         _table(whole),
-        f"Told apart in groups ({len(groups)} of {tests} tests):\n\n{_table(groups)}" if groups else "",
+        f"Groups that differ ({len(groups)} of {tests} tests):\n\n{_table(groups)}" if groups else "",
         _regressions([one for one in found.regressions if one.run == missing.run]),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import TypeVar
 import numpy as np
 
 from evaluation.items import Item
-from evaluation.metrics import METRICS, load_metrics
+from evaluation.metrics import METRICS
 from evaluation.metrics.base import Metric, Take, Value
 from evaluation.results.units import HEADLINE, error_rate, paper_unit
 from evaluation.runs.folder import Run
 from evaluation.runs.rows import Key
-from evaluation.runs.score import all_takes, lacks, table_of
+from evaluation.runs.score import all_takes, lacks, metrics_of, table_of
 
 _T = TypeVar("_T")
+
+NOT_SCORED = "not scored; run: voxmill evaluate score"
+NOTHING_TO_SCORE = "no item has what it needs"
+"""Why a metric has no figures: the items lack references, recordings or instructions."""
 
 FAILED = "takes.failed"
 """Name of the share of failed takes, which every run has."""
@@ -88,10 +93,12 @@ def read_figures(
     run: Run, metrics: Sequence[Metric] | None = None, excess: Iterable[tuple[str, str]] = EXCESS
 ) -> Figures:
     """Read the figures of a run. `metrics`: default all that are known; those without rows are named in `not_measured`."""
-    chosen = load_metrics() if metrics is None else list(metrics)
+    chosen = metrics_of(run, METRICS) if metrics is None else list(metrics)
     by_name = {metric.name: metric for metric in chosen}
     for name in {used for metric in chosen for used in metric.uses} - by_name.keys():
-        by_name |= {metric.name: metric for metric in load_metrics([name])} if name in METRICS else {}
+        by_name = (
+            {**{metric.name: metric for metric in metrics_of(run, [name])}, **by_name} if name in METRICS else by_name
+        )
     takes = list(all_takes(run))
     series: dict[str, Series] = {FAILED: _failed(takes)}
     not_measured: dict[str, str] = {}
@@ -124,10 +131,10 @@ def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequen
     # Takes that failed need no row; if there are others, and no row at all, the metric has not been run.
     if not rows and (not able or any(take.status == "ok" for take in able)):
         if takes and not able:
-            return f"no item has what it needs ({', '.join(sorted(metric.needs - {'audio'}))})"
+            return f"{NOTHING_TO_SCORE} ({', '.join(sorted(metric.needs - {'audio'}))})"
         if any((run.root / "rows").glob(f"{metric.name}@*")):
             return "scored with other settings or by another version; run: voxmill evaluate score"
-        return "not scored; run: voxmill evaluate score"
+        return NOT_SCORED
     applies = frozenset(take.item.id for take in able)
     found = []
     for value in metric.values:
@@ -135,8 +142,10 @@ def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequen
         parts: dict[Key, tuple[float, float]] = {}
         for take in able:
             row = rows.get(_key(take), {})
-            if row.get(value.column) is not None:
-                figures[_key(take)] = float(row[value.column])
+            figure = row.get(value.column)
+            # NaN or infinity is not a measurement; it would make a mean of it.
+            if figure is not None and math.isfinite(figure):
+                figures[_key(take)] = float(figure)
                 if value.ratio and None not in (pair := [row.get(column) for column in value.ratio]):
                     parts[_key(take)] = (float(pair[0] or 0), float(pair[1] or 0))
             elif take.status != "ok" and value.failed is not None:

@@ -39,7 +39,9 @@ def by_group(items: Sequence[Item], most: int = MOST) -> dict[str, dict[str, lis
     names = list(dict.fromkeys(name for item in items for name in item.groups))
     readers: dict[str, Callable[[Item], str | None]] = {"length": length_of}
     if "speaker" not in names and any(item.reference for item in items):
-        readers["speaker"] = lambda item: item.reference.stem if item.reference else None
+        readers["speaker"] = lambda item: (
+            "/".join(item.reference.with_suffix("").parts[-2:]) if item.reference else None
+        )
     readers |= {name: lambda item, name=name: item.groups.get(name) for name in names}  # type: ignore[misc]
     found: dict[str, dict[str, list[Item]]] = {}
     for name, read in readers.items():

@@ -33,7 +33,7 @@ def cell_unit(value: Value, language: str = "") -> str:
 def is_headline(value: Value, language: str) -> bool:
     """Return False for the error rate that a language is not known by."""
     rate = error_rate(value)
-    return rate is None or rate == paper_unit(language)
+    return rate is None or not language or rate == paper_unit(language)
 
 
 HEADLINE = "error"

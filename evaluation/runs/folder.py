@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,7 +100,7 @@ def create_run(root: Path, settings: dict[str, Any], items: Sequence[Item], seed
 
     Raises EvaluationError if the folder is a run of another system or with other settings, or holds other files.
     """
-    if root.exists() and not (root / "run.json").is_file() and any(root.iterdir()):
+    if root.exists() and not (root / "run.json").is_file() and any(_foreign(path) for path in root.iterdir()):
         raise EvaluationError(f"{root} exists and is not an evaluation run; give another folder")
     make_folder(root)
     if (root / "run.json").is_file():
@@ -110,15 +110,33 @@ def create_run(root: Path, settings: dict[str, Any], items: Sequence[Item], seed
             raise EvaluationError(f"{root} was made by another system or settings ({changed}); give another folder")
         items = [*run.items, *items]
         seeds = [*run.settings["seeds"], *seeds]
+        if "metrics" in run.settings:
+            settings = {"metrics": run.settings["metrics"], **settings}
     write_items(root / "items.jsonl", distinct(items))
     whole = {"format": FORMAT, **settings, "seeds": sorted(set(seeds))}
     write_atomically(root / "run.json", json.dumps(whole, indent=1, ensure_ascii=False).encode())
     return Run(root)
 
 
+def _foreign(path: Path) -> bool:
+    """Return True for a file that is not of a run that was killed before its run.json was written."""
+    return path.name != "items.jsonl" and not path.name.startswith(".")
+
+
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
     names = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return ", ".join(f"{key}: {before.get(key)!r}, now {now.get(key)!r}" for key in names[:3])
+
+
+def set_metric_options(run: Run, options: Mapping[str, Mapping[str, Any]]) -> Run:
+    """Store options of metrics in run.json, beside those of other metrics, and return the run."""
+    known = run.settings.get("metrics", {})
+    chosen = {**known, **{name: dict(given) for name, given in options.items()}}
+    if chosen == known:
+        return run
+    whole = {**run.settings, "metrics": chosen}
+    write_atomically(run.root / "run.json", json.dumps(whole, indent=1, ensure_ascii=False).encode())
+    return Run(run.root)
 
 
 def host() -> dict[str, Any]:

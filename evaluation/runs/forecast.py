@@ -43,7 +43,7 @@ def forecast(system: System, metrics: Sequence[Metric], items: Sequence[Item], s
     """Speak and score a few items, and return what the whole run needs at that speed.
 
     Items are taken from the whole list, because a list may be sorted by length. A metric that asks a paid service is not run: its
-    `dollars(takes)` is asked instead. Nothing is written outside a temporary folder.
+    `dollars(items, seconds, seeds)` is asked instead. Nothing is written outside a temporary folder.
     """
     takes = len(items) * (len(seeds) if system.seeded else 1)
     trial = [items[index * (len(items) - 1) // max(TRIAL - 1, 1)] for index in range(min(TRIAL, len(items)))]
@@ -69,7 +69,7 @@ def forecast(system: System, metrics: Sequence[Metric], items: Sequence[Item], s
                 found.not_measured[metric.name] = why
         for metric in metrics:
             if dollars := getattr(metric, "dollars", None):
-                found.dollars[metric.name] = float(dollars(takes))
+                found.dollars[metric.name] = float(dollars(items, audio_s, takes // max(len(items), 1)))
         for metric in free:
             if metric.name not in found.not_measured:
                 found.score_h[metric.name] = _seconds_per_take(metric, run.root, by_name) * takes / 3600

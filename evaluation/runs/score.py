@@ -7,14 +7,16 @@ A metric that reads the rows of another (`uses`) does not compute them again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 from catalogs.files import one_line
 from catalogs.weights.verify import WeightsMissing
+from evaluation.errors import NotMeasuredError
 from evaluation.items import Item
+from evaluation.metrics import load_metrics
 from evaluation.metrics.base import Metric, Take, fingerprint
 from evaluation.runs.folder import Run
 from evaluation.runs.rows import Key, Table
@@ -49,10 +51,15 @@ def score(run: Run, metrics: Sequence[Metric], count: Count | None = None) -> Sc
                 continue
             try:
                 done.rows[metric.name] = _score(run, metric, by_name, takes, count)
-            except (WeightsMissing, ModuleNotFoundError) as error:
+            except (WeightsMissing, ModuleNotFoundError, NotMeasuredError) as error:
                 done.not_measured[metric.name] = one_line(error)
                 _LOG.warning("%s is not measured: %s", metric.name, one_line(error))
     return done
+
+
+def metrics_of(run: Run, names: Iterable[str] | None = None) -> list[Metric]:
+    """Return metrics with the options of a run. `names`: see `load_metrics`."""
+    return load_metrics(names, run.settings.get("metrics"))
 
 
 def all_takes(run: Run) -> Iterator[Take]:

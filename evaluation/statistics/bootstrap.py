@@ -18,7 +18,7 @@ class Estimate:
     """A figure with its interval.
 
     `low`, `high`: None if the interval cannot be estimated; `reason` says why. `error`: the standard error. `items` and
-    `clusters`: how many were measured. `scope`: the speakers to whom the interval is limited, such as `these two voices`.
+    `clusters`: how many were measured. `scope`: the speakers that the interval is limited to, such as `these two voices`.
     """
 
     value: float

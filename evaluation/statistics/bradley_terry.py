@@ -51,7 +51,7 @@ class Strengths:
     listeners: int
 
     def wins(self, first: str, second: str) -> float:
-        """Return the chance that the first system wins against the second, if there is no tie."""
+        """Return the chance that the first system wins against the second, if they do not tie."""
         return float(1 / (1 + np.exp(self.strength[second] - self.strength[first])))
 
     def told_apart(self, first: str, second: str) -> bool:

@@ -24,7 +24,7 @@ class Units:
     """What is resampled.
 
     `of_item`: int [N], the unit of each item; units are numbered stratum by stratum. `sizes`: units of each stratum, within which
-    they are drawn. `clusters`: number of speakers. `scope`: empty, or the speakers to whom an interval is limited.
+    they are drawn. `clusters`: number of speakers. `scope`: empty, or the speakers that an interval is limited to.
     """
 
     of_item: np.ndarray

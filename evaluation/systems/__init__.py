@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,49 @@ from evaluation.systems.base import System
 
 SYSTEMS: dict[str, str] = {
     "checkpoint": "evaluation.systems.checkpoint:Checkpoint",
+    "codec": "evaluation.systems.codec:Codec",
     "folder": "evaluation.systems.folder:Folder",
     "human": "evaluation.systems.human:Human",
     "official": "evaluation.systems.official:Official",
     "openai": "evaluation.systems.openai_speech:OpenAISpeech",
     "process": "evaluation.systems.process:Process",
+    "resample": "evaluation.systems.codec:Resample",
 }
 """Kind and `module:Class`. A class is made with the text after the colon of a specification, and options by name."""
+ARGUMENTS = {
+    "checkpoint": "DIR",
+    "folder": "DIR",
+    "official": "PYTHON:CHECKPOINT",
+    "openai": "URL",
+    "process": "COMMAND",
+}
+"""What comes after the colon, for the documentation."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of system in words. `options`: name, default and meaning of each."""
+
+    usage: str
+    words: str
+    options: tuple[tuple[str, Any, str], ...]
+
+
+def systems() -> list[Kind]:
+    """Return every kind of system, as its module and its options describe it."""
+    found = []
+    for name, place in SYSTEMS.items():
+        module = importlib.import_module(place.partition(":")[0])
+        model = getattr(getattr(module, place.partition(":")[2]), "options_kind", None)
+        fields = {} if model is None else model.model_fields
+        options = tuple(
+            (option, field.get_default(call_default_factory=True), " ".join((field.description or "").split()))
+            for option, field in fields.items()
+        )
+        words = " ".join((module.__doc__ or "").partition("\n\n")[0].split())
+        usage = f"{name}:{ARGUMENTS[name]}" if name in ARGUMENTS else name
+        found.append(Kind(usage, words, options))
+    return found
 
 
 def open_system(specification: str, options: Mapping[str, Any] | None = None) -> System:

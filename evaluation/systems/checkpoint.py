@@ -1,4 +1,7 @@
-"""A VoxCPM2 checkpoint as a system. With codec.py the only file of `evaluation` that imports voxcpm."""
+"""A VoxCPM2 checkpoint as a system.
+
+With codec.py this is the only file of `evaluation` that imports voxcpm.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ class CheckpointOptions(RecipeOptions):
     """Options of `checkpoint:`."""
 
     dtype: Literal["float32", "bfloat16", "float16", "int8"] | None = None
+    """Of the backbone; default: the checkpoint's."""
     batch: int = 1
     """Texts that are generated at once. The audio is that of a batch of 1 up to rounding."""
     stream: bool = False
@@ -43,6 +47,7 @@ class Checkpoint:
     """Speaks with `voxcpm.VoxCPM`. The model is loaded when it is first needed."""
 
     seeded = True
+    options_kind = CheckpointOptions
 
     def __init__(self, argument: str, **options: Any) -> None:
         self.options = read_options(CheckpointOptions, "checkpoint", options)

@@ -1,4 +1,4 @@
-"""The official voxcpm package, in an environment of its own, as a system: `official:PYTHON_OF_VENV:CHECKPOINT`.
+"""The official voxcpm package, in a separate environment, as a system: `official:PYTHON_OF_VENV:CHECKPOINT`.
 
 Its import name is that of ours, so it never runs in our process. `make upstream-venv` makes the environment.
 """
@@ -32,6 +32,7 @@ class Official(Process):
     """Speaks with the official package by the recipes of `checkpoint:`."""
 
     kind = "official"
+    options_kind = OfficialOptions
 
     def __init__(self, argument: str, **options: Any) -> None:
         chosen = read_options(OfficialOptions, self.kind, options)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -36,9 +36,6 @@ from evaluation.systems.base import Ask, Speech
 from evaluation.systems.options import Options, read_options
 from evaluation.systems.spoken_bytes import decoded
 
-if TYPE_CHECKING:
-    import httpx2
-
 MOST_AUDIO_BYTES = 256 << 20
 WAV_HEADER = 44
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
@@ -48,13 +45,17 @@ class OpenAIOptions(Options):
     """Options of `openai:`."""
 
     model: str = "tts-1"
+    """Name of the model at the server."""
     voice: str = "alloy"
+    """Name of the voice, if `voices` is not set."""
     voices: dict[str, str] = Field(default_factory=dict)
     """Name of the voice by speaker: the item's group `speaker`, or the file name of its reference clip without ending."""
     format: Literal["wav", "pcm", "flac", "mp3"] = "wav"
+    """Format of the reply."""
     pcm_rate: int = 24_000
     """Samples per second of `pcm` if the reply does not say (X-Sample-Rate)."""
     speed: float | None = None
+    """Speaking rate; default: the server's."""
     stream: bool = False
     """Ask for a streamed body (stream_format=audio) and measure the time to the first audio."""
     fields: dict[str, Any] = Field(default_factory=dict)
@@ -66,6 +67,7 @@ class OpenAIOptions(Options):
     send_reference_text: str | None = None
     """Name of a field that gets the words of the clip, such as `ref_text`."""
     send_language: str | None = None
+    """Name of a field that gets the language's code."""
     send_seed: str | None = None
     """Name of a field that gets the seed. Without it, only one seed of a run is asked for."""
     key_env: str = "OPENAI_API_KEY"
@@ -81,6 +83,8 @@ class OpenAIOptions(Options):
 class OpenAISpeech:
     """Speaks by a server. Raises EvaluationError for a wrong URL or option."""
 
+    options_kind = OpenAIOptions
+
     def __init__(self, argument: str, **options: Any) -> None:
         self.options = read_options(OpenAIOptions, "openai", options)
         try:
@@ -92,12 +96,15 @@ class OpenAISpeech:
         self.name = f"{self.options.model} at {host_of(self.url)}"
         self.batch = self.options.batch
         self.seeded = self.options.send_seed is not None
-        self._http: httpx2.AsyncClient | None = None
+        # An httpx2.AsyncClient. Network clients are imported in annotators/providers only.
+        self._http: Any = None
         self._loop: asyncio.Runner | None = None
 
     def describe(self) -> dict[str, Any]:
-        """See `System`. The key and its variable are left out; of `voices`, the digest is kept."""
-        own = self.options.model_dump(mode="json", exclude_none=True, exclude={"voices", "key_env"})
+        """See `System`. The key, its variable and the limits of time are left out; of `voices`, the digest is kept."""
+        own = self.options.model_dump(
+            mode="json", exclude_none=True, exclude={"voices", "key_env", "retries", "timeout_s"}
+        )
         found = {"kind": "openai", "url": self.url, **own}
         if self.options.voices:
             text = json.dumps(self.options.voices, sort_keys=True)

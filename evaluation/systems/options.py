@@ -12,9 +12,9 @@ from evaluation.errors import EvaluationError
 
 
 class Options(BaseModel):
-    """Base of the options of a kind of system."""
+    """Base of the options of a kind of system. The text below an option describes it in the documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 Kind = TypeVar("Kind", bound=Options)

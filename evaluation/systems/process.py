@@ -10,8 +10,8 @@
   All but `id` may be left out. A text that it cannot speak is answered with `VOXMILL {"id": 1, "error": "one line"}`.
 * It ends when standard input ends.
 
-Whatever else it prints is no answer and does not disturb. A text without an answer in time fails, the worker is killed and started
-again; so it is if it crashes.
+Other lines that it prints are not answers and do no harm. A text that gets no answer in time, or crashes the worker, counts as
+failed; the worker is killed, and started again for the next text.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Process:
 
     kind = "process"
     batch = 1
+    options_kind: type[ProcessOptions] = ProcessOptions
 
     def __init__(self, argument: str, **options: Any) -> None:
         chosen = read_options(ProcessOptions, self.kind, options)
@@ -66,7 +67,7 @@ class Process:
         except ValueError as error:
             raise EvaluationError(f"process: the command cannot be read ({error}): {argument}") from None
         if not command:
-            raise EvaluationError("process: there is no command; write process:COMMAND")
+            raise EvaluationError("process: the command is missing; write process:COMMAND")
         self._open(command, chosen, {"command": argument})
 
     def _open(

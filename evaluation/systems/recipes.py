@@ -29,13 +29,17 @@ class RecipeOptions(Options):
     """Options that decide what a VoxCPM2 model says."""
 
     recipe: Recipe = "both"
+    """What of an item the model is given."""
     cfg: float = 2.0
+    """Guidance."""
     steps: int = 10
+    """Steps of the solver."""
     retry: bool = True
     """Whether an utterance that does not end is generated again, up to 3 attempts, as in the paper."""
     max_seconds: float | None = None
     """Longest audio. None: twice the usual speaking time of the text plus 2 s. 0: only the model's own limit."""
     device: str = "auto"
+    """auto, cpu, cuda, cuda:1 and so on."""
 
 
 def lacking(recipe: Recipe, item: Item) -> str | None:

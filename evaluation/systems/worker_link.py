@@ -23,7 +23,7 @@ MOST_LINE = 1 << 20
 """Bytes of a line without end that are kept."""
 _TAIL = 4096
 _LINES = 3
-_PATIENCE_S = 5.0
+_PATIENCE_S = 10.0
 """Seconds that a process is given to end by itself."""
 _AFTER_OUTPUT_S = 1.0
 """The same of one whose standard output has ended."""
@@ -92,7 +92,7 @@ class Worker:
                         self._receive()
 
     def close(self) -> None:
-        """Let the process end by closing its standard input; kill it if it does not end within 5 s."""
+        """Let the process end by closing its standard input; kill it if it does not end within 10 s."""
         with suppress(OSError):
             self._in.close()
         # Wait without reaping: as long as the process is a zombie, its id is that of its group and of no other.

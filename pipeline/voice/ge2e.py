@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.audio.mel import mel_filters
 from pipeline.records import PCM_RATE
 from pipeline.stage import LoadError
 
@@ -38,7 +39,7 @@ class Ge2e:
         self._linear.load_state_dict(
             {k.removeprefix("linear."): v for k, v in state.items() if k.startswith("linear.")}
         )
-        self._filters = torch.from_numpy(mel_filters())
+        self._filters = torch.from_numpy(mel_filters(_N_MELS, _N_FFT, PCM_RATE))
 
     def partials(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return, per clip, unit-length voiceprints of its windows of 1.6 s every 0.8 s: float32 [N, 256], N >= 1. The
@@ -83,21 +84,3 @@ def _louder(samples: np.ndarray) -> np.ndarray:
         return samples
     gain = 10 ** (_TARGET_DBFS / 20) / level
     return samples * max(gain, 1.0)
-
-
-def mel_filters(n_mels: int = _N_MELS, n_fft: int = _N_FFT, rate: int = PCM_RATE) -> np.ndarray:
-    """Return triangular filters of equal area on Slaney's mel scale: float32 [n_mels, n_fft // 2 + 1].
-
-    Slaney's scale is linear below 1 kHz (200/3 Hz per mel) and logarithmic above (27 mels for a factor of 6.4).
-    """
-
-    def to_mel(hz: float) -> float:
-        return hz * 3 / 200 if hz < 1000 else 15 + 27 * np.log(hz / 1000) / np.log(6.4)
-
-    mels = np.linspace(0, to_mel(rate / 2), n_mels + 2)
-    edges = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
-    bins = np.linspace(0, rate / 2, n_fft // 2 + 1)
-    rising = (bins[None] - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - bins[None]) / np.diff(edges)[1:, None]
-    triangles = np.maximum(0, np.minimum(rising, falling))
-    return (triangles * (2 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)

@@ -53,7 +53,7 @@ def toy(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights
 
 def test_the_registry_is_whole() -> None:
     known = registry.registry()
-    for profile in ("small", "studio"):
+    for profile in ("small", "studio", "evaluation"):
         assert set(registry.profile(profile)) <= set(known)
     assert set(registry.profile("small")) == {"silero-vad", "whisper-base", "dnsmos", "ge2e"}
     for entry in known.values():

@@ -51,7 +51,7 @@ class Planned:
         pass
 
 
-class _Noted(Plain):
+class Noted(Plain):
     """Gives back what a take's notes say."""
 
     schema: pa.Schema
@@ -65,7 +65,7 @@ class _Noted(Plain):
         return found
 
 
-class Rates(_Noted):
+class Rates(Noted):
     """Error rates of both kinds, and those of a recording."""
 
     name = "fake_words"
@@ -79,7 +79,7 @@ class Rates(_Noted):
     )
 
 
-class Floor(_Noted):
+class Floor(Noted):
     """What a recognizer makes of a recording."""
 
     name = "fake_floor"
@@ -88,7 +88,7 @@ class Floor(_Noted):
     schema = pa.schema([("floor_wer", pa.float64())])
 
 
-class Likeness(_Noted):
+class Likeness(Noted):
     """A figure that failed takes do not have, of items with a reference."""
 
     name = "fake_voice"

@@ -10,17 +10,18 @@ from base64 import b64decode
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import soundfile
-from listening import Buzzer, make_items, make_run, read_key
+from listening_panel import Buzzer, make_items, make_run, read_key
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
+from evaluation.listen import page
 from evaluation.listen.make import make_test
 from evaluation.listen.page import STRINGS
-from evaluation.listen.settings import ListenSettings
+from evaluation.listen.settings import Kind, ListenSettings
 from evaluation.listen.sound import RATE, loudness
 from evaluation.runs.folder import Run, create_run
 from evaluation.runs.generate import generate
@@ -40,8 +41,8 @@ def runs(items: list[Item], tmp_path_factory: pytest.TempPathFactory) -> list[Ru
     return [make_run(root / name, items, name, 100 * number) for number, name in enumerate(SYSTEMS)]
 
 
-def page_data(page: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    text = page.read_text()
+def page_data(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    text = path.read_text()
     found = [re.search(rf'id="{name}">(.*?)</script>', text, re.DOTALL) for name in ("data", "clips")]
     data, clips = (json.loads(one[1]) for one in found if one)
     return data, {name: b64decode(value) for name, value in clips.items()}
@@ -59,7 +60,16 @@ def test_nothing_in_the_page_names_a_system(runs: list[Run], tmp_path: Path, kin
     everything = b"\n".join(str(path.relative_to(tmp_path)).encode() + b"\n" + path.read_bytes() for path in sent)
     _, clips = page_data(test.page)
     everything += b"".join(clips.values())
-    secrets = [*SYSTEMS, "synthesizer", "buzzer", "sentence-", "secret-runs", "source-clips", str(tmp_path), "keep-private"]
+    secrets = [
+        *SYSTEMS,
+        "synthesizer",
+        "buzzer",
+        "sentence-",
+        "secret-runs",
+        "source-clips",
+        str(tmp_path),
+        "keep-private",
+    ]
     secrets += [item.id for item in runs[0].items] + [str(run.root) for run in runs]
     assert not [secret for secret in secrets if secret.lower().encode() in everything.lower()]
     names = [path.stem for path in sent if path != test.page] or list(clips)
@@ -86,7 +96,9 @@ def test_the_key_states_what_each_clip_is(runs: list[Run], tmp_path: Path) -> No
     for trial in key["trials"].values():
         if trial["role"] == "main":
             rows = [key["clips"][clip] for clip in trial["clips"]]
-            assert [row["system"] for row in rows] == trial["systems"] and {row["item"] for row in rows} == {trial["item"]}
+            assert [row["system"] for row in rows] == trial["systems"] and {row["item"] for row in rows} == {
+                trial["item"]
+            }
 
 
 def test_sessions_of_the_page_are_balanced(runs: list[Run], tmp_path: Path) -> None:
@@ -136,7 +148,9 @@ def test_mushra_hides_its_reference_and_has_two_anchors(runs: list[Run], tmp_pat
     assert "gold" not in {row["role"] for row in key["trials"].values()}
 
 
-def test_items_that_a_system_failed_are_left_out_and_counted(items: list[Item], runs: list[Run], tmp_path: Path) -> None:
+def test_items_that_a_system_failed_are_left_out_and_counted(
+    items: list[Item], runs: list[Run], tmp_path: Path
+) -> None:
     broken = make_run(tmp_path / "run", items[:9], "broken", 900, broken=("sentence-1", "sentence-4"))
     made = make_test([runs[0], broken], tmp_path / "test", ListenSettings(sessions=2, **QUICK))
     assert made.common_items == 7 and made.items == 7
@@ -151,7 +165,9 @@ def test_systems_of_other_rates_cannot_be_told_by_the_file(items: list[Item], ru
     made = make_test([runs[0], wide], tmp_path / "test", ListenSettings(items=4, sessions=2, audio="flac", **QUICK))
     _, clips = page_data(made.page)
     key = read_key(tmp_path / "test")
-    rates = {soundfile.info(io.BytesIO(clips[name])).samplerate for name, row in key["clips"].items() if "system" in row}
+    rates = {
+        soundfile.info(io.BytesIO(clips[name])).samplerate for name, row in key["clips"].items() if "system" in row
+    }
     assert rates == {RATE}
 
 
@@ -166,6 +182,11 @@ def test_a_wrong_name_is_one_clear_line(runs: list[Run], tmp_path: Path, change:
     with pytest.raises(EvaluationError, match=message) as caught:
         make_test(runs, tmp_path / "test", ListenSettings(**change, **QUICK))
     assert "\n" not in str(caught.value) and not (tmp_path / "test").exists()
+
+
+def test_a_scale_is_named_once() -> None:
+    with pytest.raises(ValueError, match="a scale is named twice"):
+        ListenSettings(scales=("naturalness", "naturalness"))
 
 
 def test_what_cannot_be_a_test_is_refused(items: list[Item], runs: list[Run], tmp_path: Path) -> None:
@@ -213,3 +234,16 @@ def test_the_language_of_the_page_is_that_of_most_items(tmp_path: Path) -> None:
     other = make_test([run], tmp_path / "b", settings.model_copy(update={"language": "zh", "title": "A <b> & c"}))
     text = other.page.read_text()
     assert '<html lang="zh">' in text and "<title>A &lt;b> &amp; c</title>" in text and "<b> & c" not in text
+
+
+def test_the_scripts_use_every_word_and_no_other() -> None:
+    folder = Path(page.__file__).parent
+    scripts = "\n".join(path.read_text() for path in folder.glob("*.js"))
+    used = set(re.findall(r'word\("(\w+)"', scripts)) | set(re.findall(r'shown\("(\w+)"', scripts)) | {"no_script"}
+    used |= {name for pair in re.findall(r'word\([^)]*\? "(\w+)" : "(\w+)"', scripts) for name in pair}
+    made = {"intro", "question"} | {"naturalness", "similarity", "instruction", "compare", "prefer", "tones", "sliders"}
+    extra = {name for name in STRINGS["en"] if name not in used}
+    assert used <= set(STRINGS["en"]) and all(name.rpartition("_")[0] in made for name in extra)
+    assert not re.search(r"https?://|fetch\(|XMLHttpRequest|WebSocket|sendBeacon|eval\(|innerHTML", scripts)
+    kinds = get_args(Kind)
+    assert {f"intro_{kind}" for kind in kinds} == {name for name in STRINGS["en"] if name.startswith("intro_")}

@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from listening import answer_sheet, make_items, make_run, read_key, write_sheets
+from listening_panel import answer_sheet, make_items, make_run, read_key, write_sheets
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
+from evaluation.listen.differences import differences
 from evaluation.listen.make import make_test
 from evaluation.listen.read import Ratings, read_answers
 from evaluation.listen.settings import ListenSettings
 from evaluation.listen.tables import markdown
 from evaluation.runs.folder import Run
+from evaluation.statistics.mos import Rating
 
 QUALITY = {"human": 4.4, "fine-system": 3.8, "plain-system": 3.0, "anchor-7000": 2.4, "anchor-3500": 1.6}
 """True quality on a scale from 1 to 5."""
@@ -59,19 +61,19 @@ def quality(key: dict[str, Any], clip: str) -> float:
 
 
 def rater(key: dict[str, Any]) -> Callable[[dict[str, Any], str, random.Random], Any]:
-    """A listener with a bias (the first draw of the RNG would differ per call, so it is kept), items with ease, and noise."""
-    bias: dict[int, float] = {}
+    """Listeners with a bias, items with ease, and noise."""
 
     def rate(trial: dict[str, Any], scale: str, rng: random.Random) -> Any:
-        leaning = bias.setdefault(id(rng), rng.gauss(0, 0.5))
+        leaning = random.Random(trial["session"]).gauss(0, 0.5)
         ease = random.Random(trial["item"]).gauss(0, 0.3)
         if scale in trial["clips"]:
             heard = quality(key, scale)
-            return 100 if heard > 4 else round(min(100, max(0, 20 * (heard - 0.5 + rng.gauss(0, 0.4)) + 5 * leaning)), 0)
-        heard = [quality(key, clip) for clip in trial["clips"]]
-        if len(heard) == 1:
-            return min(5, max(1, round(heard[0] + leaning + ease + rng.gauss(0, 0.7))))
-        over = heard[1] - heard[0] + rng.gauss(0, 0.7)
+            score = 20 * (heard - 0.5 + rng.gauss(0, 0.4)) + 5 * leaning
+            return 100 if heard > 4 else round(min(100, max(0, score)))
+        first, *rest = [quality(key, clip) for clip in trial["clips"]]
+        if not rest:
+            return min(5, max(1, round(first + leaning + ease + rng.gauss(0, 0.7))))
+        over = rest[0] - first + rng.gauss(0, 0.7)
         if scale == "preference":
             return 0 if abs(over) < 0.4 else 1 if over > 0 else -1
         return min(3, max(-3, round(1.5 * over)))
@@ -95,13 +97,33 @@ def test_forty_listeners_order_the_systems_with_honest_intervals(made: Made, tmp
         assert one.listeners == 40 and one.ratings == 40 * 4 and one.crossed and one.naive
         assert one.crossed[0] < one.mean < one.crossed[1]
         assert one.crossed[1] - one.crossed[0] > 1.3 * (one.naive[1] - one.naive[0])
-    for better, worse in (("human", "fine-system"), ("fine-system", "plain-system")):
-        low, high = table[better].crossed, table[worse].crossed
-        assert low and high and low[0] > high[1]
+    gaps = found.differences["naturalness"]
+    assert list(gaps) == [("human", "fine-system"), ("human", "plain-system"), ("fine-system", "plain-system")]
+    for (better, worse), gap in gaps.items():
+        assert gap.crossed and gap.verdict == "better" and gap.mean == table[better].mean - table[worse].mean
+        truth = QUALITY[better] - QUALITY[worse]
+        assert gap.crossed[0] - 0.3 < truth < gap.crossed[1] + 0.3
     assert found.repeats.pairs == 40 and found.repeats.correlation is not None and found.repeats.correlation > 0.4
     text = markdown(found)
     assert "95 % (naive)" in text and "Listeners: 40 counted, 0 excluded" in text
     assert text.index("| human |") < text.index("| fine-system |") < text.index("| plain-system |")
+
+
+def test_systems_that_do_not_differ_are_rarely_told_apart() -> None:
+    wrong = 0
+    for seed in range(40):
+        rng = random.Random(seed)
+        bias, ease = [rng.gauss(0, 0.5) for _ in range(12)], [rng.gauss(0, 0.4) for _ in range(12)]
+        ratings = [
+            Rating(str(who), str(what), "ab"[(who + what) % 2], 3 + bias[who] + ease[what] + rng.gauss(0, 0.7))
+            for who in range(12)
+            for what in range(12)
+        ]
+        gap = differences(ratings, draws=400)
+        wrong += next(iter(gap.values())).verdict != "not told apart"
+    assert wrong <= 4
+    alone = differences([Rating("one", "x", "a", 3.0), Rating("one", "y", "b", 2.0)])
+    assert alone["a", "b"].crossed is None and alone["a", "b"].mean == 1.0
 
 
 @pytest.mark.parametrize("kind", ["cmos", "ab"])
@@ -150,7 +172,10 @@ def test_each_rule_leaves_out_its_listener_and_can_be_switched_off(made: Made, t
         spoil(sheets[number], role)
     sheets[3] = answer_sheet(key, 4, lambda trial, scale, rng: 3)
     second = answer_sheet(key, 6, rater(key))
-    sheets += [{**second, "who": "feedfeed", "started": "2026-02-02"}, {**sheets[6], "answers": sheets[6]["answers"][:9]}]
+    sheets += [
+        {**second, "who": "feedfeed", "started": "2026-02-02"},
+        {**sheets[6], "answers": sheets[6]["answers"][:9]},
+    ]
     paths = write_sheets(tmp_path, sheets)
     found = read_answers(test, paths, draws=100)
     assert [(one.rule, one.listener.split("-")[0]) for one in found.exclusions] == [
@@ -200,13 +225,20 @@ def test_bad_files_are_named_and_the_rest_is_read(made: Made, tmp_path: Path) ->
     for number, change in enumerate(BAD_FILES.values()):
         paths.append(tmp_path / f"bad-{number}.json")
         paths[-1].write_text(json.dumps(change(answer_sheet(key, 2, rater(key)))))
-    raw = {"cut.json": json.dumps(good)[:-40].encode(), "deep.json": b"[" * 100_000, "empty.json": b"", "b.json": b"\xff\xfe{"}
+    raw = {
+        "cut.json": json.dumps(good)[:-40].encode(),
+        "deep.json": b"[" * 100_000,
+        "empty.json": b"",
+        "b.json": b"\xff\xfe{",
+    }
     for name, data in raw.items():
         paths.append(tmp_path / name)
         paths[-1].write_bytes(data)
     paths.append(tmp_path / "absent.json")
     found = read_answers(test, paths, draws=50)
-    assert found.counted == 1 and found.bad_files == len(BAD_FILES) + len(raw) + 1 and found.files == found.bad_files + 1
+    assert (
+        found.counted == 1 and found.bad_files == len(BAD_FILES) + len(raw) + 1 and found.files == found.bad_files + 1
+    )
     messages = {fault.file.name: fault.message for fault in found.faults if fault.whole}
     for number, message in enumerate(BAD_FILES):
         assert message in messages[f"bad-{number}.json"]

@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -201,7 +202,8 @@ def test_minimax_has_a_voice_per_label_and_one_voice_is_enough(tmp_path: Path) -
     [
         ("german_female|Eins | zwei", "must not contain"),
         ("french_female|Bonjour", "not `german_<gender>"),
-        ("german_other|Hallo", "the voice german_other has no clip"),
+        ("german_other|Hallo", "the voice german_other has no clip .*fetch the folder speaker"),
+        ("german_femal|Hallo", "the voice german_femal has no clip .*there is german_female"),
         ("german_female|", "the text is empty"),
     ],
 )
@@ -341,6 +343,19 @@ def test_parquet_copies_have_the_prompt_as_reference(tmp_path: Path) -> None:
 # --- ours, and what all have in common ---
 
 
+def test_the_panel_takes_its_voices_from_a_folder(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        soundfile.write(tmp_path / f"{name}.wav", np.full(800, 0.1 if name == "a" else 0.2, np.float32), 16_000)
+    (tmp_path / "a.txt").write_text("The words of a.\n", encoding="utf-8")
+    items = open_lists([f"panel:{tmp_path}"])
+    assert [item.reference.name if item.reference else "" for item in items[:3]] == ["a.wav", "b.wav", "a.wav"]
+    assert [item.reference_text for item in items[:2]] == ["The words of a.", ""]
+    assert {item.speaker for item in items} == {"a", "b"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EvaluationError, match="no audio file"):
+        open_lists([f"panel:{tmp_path / 'empty'}"])
+
+
 def test_the_panel_is_two_sentences_per_language_in_their_scripts() -> None:
     items = open_lists(["panel"])
     assert Counter(item.language for item in items) == dict.fromkeys(languages(), 2)
@@ -388,6 +403,10 @@ def test_languages_are_chosen_by_code_or_name(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="did you mean german"):
         open_lists(["panel"], languages=["germann"])
     assert len(open_lists([f"minimax:{minimax_folder(tmp_path)}"], languages=["yue"])) == 1
+    mine = put(
+        tmp_path / "mine.jsonl", '{"text": "Hallo.", "language_id": "de-DE"}\n{"text": "x", "language_id": "conlang"}\n'
+    )
+    assert [item.text for item in open_lists([str(mine)], languages=["german"])] == ["Hallo."]
 
 
 @pytest.mark.parametrize(
@@ -427,7 +446,7 @@ def test_another_seed_is_another_sample_and_languages_are_even() -> None:
         ("seed:", "no path after seed; example: seed:"),
         ("seed", "no path after seed:; example"),
         ("seed:/nowhere/en/meta.lst", "no list at /nowhere"),
-        ("panel:x", "panel takes no path"),
+        ("panel:x", "has no audio file"),
         ("panel,limit=0", "limit=0 is not a whole number above 0"),
         ("panel,langauge=de", "no option 'langauge'"),
         ("seed:x.lst,lang=de", "no option 'lang'; did you mean language"),

@@ -15,7 +15,7 @@ from fakes.panel_parts import METRICS, Answer, Voice
 from evaluation import panel
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
-from evaluation.panel import Judged, check, judge, judge_run, mean_interval, read_panels, reason_to_stop
+from evaluation.panel import Judged, check, judge, judge_run, read_panels, reason_to_stop
 
 ITEMS = 6
 
@@ -130,6 +130,21 @@ def test_what_is_missing_is_told(output: Path, speak: Speak, tmp_path: Path) -> 
         judge_run(tmp_path / "nowhere")
 
 
+def test_adapters_speak_with_the_model_that_they_were_trained_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, Any]] = []
+    monkeypatch.setattr(panel, "open_system", lambda name, options: opened.append((name, options)))
+    (tmp_path / "lora_config.json").write_text(json.dumps({"base_model": "/models/base", "lora_config": {}}))
+    panel._open(tmp_path, "reference", "cpu")
+    (tmp_path / "config.json").write_text("{}")
+    panel._open(tmp_path, "plain", "cuda")
+    assert opened == [
+        ("checkpoint:/models/base", {"recipe": "reference", "device": "cpu", "retry": False, "lora": str(tmp_path)}),
+        (f"checkpoint:{tmp_path}", {"recipe": "plain", "device": "cuda", "retry": False}),
+    ]
+
+
 def panels(costs: list[np.ndarray]) -> list[Judged]:
     return [
         Judged(
@@ -148,17 +163,8 @@ def test_a_run_ends_only_if_the_last_is_surely_not_better() -> None:
     rising = panels([base, base - 0.01, base - 0.02])
     assert reason_to_stop(rising, {"patience": 1}) == "", "the last is the best"
     # As bad on average, but with so much noise that the last may be better by far.
+    assert reason_to_stop(panels([base, base]), {"patience": 1}) != "", "checkpoints that are alike"
+    assert reason_to_stop(panels([base[:1], base[:1]]), {"patience": 1}) == "", "a single item"
     noise = np.where(np.arange(40) % 2, 0.5, -0.49)
     assert reason_to_stop(panels([base, base + noise]), {"patience": 1, "margin": 0.02}) == ""
     assert reason_to_stop(panels([base, base + noise]), {"patience": 1, "margin": 0.5}) != ""
-
-
-def test_the_interval_covers_what_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panel, "DRAWS", 1000)
-    random = np.random.default_rng(5)
-    hits = 0
-    for _ in range(300):
-        low, high = mean_interval((random.normal(0.3, 1.0, 40)).tolist())
-        hits += low <= 0.3 <= high
-    # 95 % is wanted; the percentile interval of 40 values is a little narrow. The bounds are 4 standard errors of 300 draws.
-    assert 0.885 <= hits / 300 <= 0.985

@@ -16,7 +16,7 @@ from evaluation.errors import EvaluationError, SpeakError, TimedOutError
 from evaluation.items import Item
 from evaluation.runs.folder import create_run
 from evaluation.runs.generate import generate
-from evaluation.systems import open_system
+from evaluation.systems import SYSTEMS, open_system, systems
 from evaluation.systems.base import Ask, Speech, System
 
 WORKER = Path(__file__).resolve().parents[1] / "fakes" / "speech_worker.py"
@@ -157,7 +157,7 @@ def test_a_worker_that_cannot_be_used_is_one_line(words: list[str], options: dic
 @pytest.mark.parametrize(
     ("specification", "message"),
     [
-        ("process:", "there is no command"),
+        ("process:", "the command is missing"),
         ("process:'open", "cannot be read"),
         ("process:/nowhere/python x", "/nowhere/python cannot be started"),
         ("official:/nowhere/python:x", "no Python at /nowhere/python; make one with: make upstream-venv"),
@@ -168,3 +168,13 @@ def test_a_worker_that_cannot_be_used_is_one_line(words: list[str], options: dic
 def test_a_wrong_specification_is_one_line(specification: str, message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         open_system(specification)
+
+
+def test_every_kind_and_option_is_described() -> None:
+    kinds = {kind.usage.partition(":")[0]: kind for kind in systems()}
+    assert kinds.keys() == SYSTEMS.keys()
+    for kind in kinds.values():
+        assert kind.words
+        assert [name for name, _, words in kind.options if not words] == []
+    assert ("cfg", 2.0, "Guidance.") in kinds["checkpoint"].options
+    assert kinds["official"].usage == "official:PYTHON:CHECKPOINT"

@@ -10,9 +10,13 @@ import pytest
 from toy_runs import DoublePeak, Hum, Peak, run_folder, toy_items, toy_settings
 
 from catalogs.weights.verify import WeightsMissing
+from evaluation.compare import compare
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
+from evaluation.metrics import METRICS
 from evaluation.metrics.base import Metric, Take, fingerprint
+from evaluation.results.figures import read_figures
+from evaluation.run import rescore
 from evaluation.runs.folder import Run, create_run, open_run
 from evaluation.runs.forecast import forecast
 from evaluation.runs.generate import generate, statuses
@@ -162,3 +166,55 @@ def test_a_forecast_scales_a_trial_and_leaves_no_file(tmp_path: Path) -> None:
     assert found.score_h.keys() == {"peak", "double"}
     assert found.hours > 0
     assert list(tmp_path.iterdir()) == []
+
+
+class Costly(Peak):
+    """A metric that asks a paid service."""
+
+    name = "costly"
+
+    def dollars(self, items: Sequence[Item], seconds: float, seeds: int) -> float:
+        return len(items) * seeds * seconds
+
+    def score(self, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
+        raise AssertionError("asked in a trial")
+
+
+def test_a_forecast_asks_what_a_paid_metric_costs_and_does_not_run_it() -> None:
+    found = forecast(Hum(), [Costly()], toy_items(10), [0, 1])
+    assert found.dollars == {"costly": 10 * 2 * 0.5}
+
+
+class Louder(Peak):
+    """A metric with an option."""
+
+    name = "louder"
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
+
+    def settings(self) -> dict[str, Any]:
+        return {"factor": self.factor}
+
+    def score(self, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
+        return [{"peak": self.factor * float(row["peak"])} for row in super().score(takes) if row]
+
+
+def test_a_run_remembers_the_options_of_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "louder", "test_runs:Louder")
+    run, _ = made(tmp_path, toy_items(2))
+    assert rescore(run, ["louder"], metric_options={"louder": {"factor": 2.0}}).scored.rows == {"louder": 2}
+    run, _ = made(tmp_path, toy_items(3))
+    assert rescore(run, ["louder"]).scored.rows == {"louder": 1}
+    assert max(read_figures(run).series["louder.peak"].figures.values()) == pytest.approx(0.6, abs=0.01)
+    with pytest.raises(EvaluationError, match="louder has no option 'loud'; known: factor"):
+        rescore(run, ["louder"], metric_options={"louder": {"loud": 1}})
+
+
+def test_runs_that_were_measured_differently_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "louder", "test_runs:Louder")
+    one, _ = made(tmp_path / "one", toy_items(2))
+    other, _ = made(tmp_path / "other", toy_items(2))
+    rescore(one, ["louder"], metric_options={"louder": {"factor": 2.0}})
+    with pytest.raises(EvaluationError, match="measured with different options"):
+        compare([Run(one.root), Run(other.root)])

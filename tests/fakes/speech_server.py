@@ -102,9 +102,9 @@ def _handler(server: SpeechServer, closed: threading.Event) -> type[BaseHTTPRequ
             elif planned in ("ok", "broken", "json", "json_type", "empty", "sse"):
                 self._audio(planned, audio, form, body.get("stream_format") == "audio")
             else:
-                extra = {"Retry-After": "0.01"} if planned == "429" else {}
+                wait = "0.01" if planned == "429" else ""
                 said = f"planned {planned} for {headers.get('authorization', 'nobody')}"
-                self._send(int(planned), _error(said), "application/json", **extra)
+                self._send(int(planned), _error(said), "application/json", wait=wait)
             return None
 
         def _audio(self, planned: str, audio: bytes, form: str, stream: bool) -> None:
@@ -122,10 +122,11 @@ def _handler(server: SpeechServer, closed: threading.Event) -> type[BaseHTTPRequ
             else:
                 self._send(200, audio, f"audio/{form}")
 
-        def _send(self, status: int, body: bytes, kind: str, length: int | None = None, **extra: str) -> None:
+        def _send(self, status: int, body: bytes, kind: str, length: int | None = None, wait: str = "") -> None:
             self.send_response(status)
-            for name, value in {"Content-Type": kind, **extra}.items():
-                self.send_header(name.replace("_", "-"), value)
+            self.send_header("Content-Type", kind)
+            if wait:
+                self.send_header("Retry-After", wait)
             self.send_header("Content-Length", str(len(body) if length is None else length))
             self.end_headers()
             self.wfile.write(body)

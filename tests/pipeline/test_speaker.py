@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from sessions import make_stage, run_stages, session_of, session_of_samples
 
 from catalogs.corpus.thresholds import Thresholds
+from pipeline.audio.mel import mel_filters
 from pipeline.records import PCM_RATE, Segment, Session
 from pipeline.stage import Stage
 from pipeline.voice.clusters import cluster
-from pipeline.voice.ge2e import mel_filters
 from pipeline.voice.gender import gender_of, voice_logit, witnesses
 from pipeline.voice.purity import LEAST_PURITY, purity
 from pipeline.voice.references import mine
@@ -162,7 +162,7 @@ def test_purity_of_one_window_is_not_known() -> None:
 
 
 def test_mel_filters_have_equal_area() -> None:
-    filters = mel_filters()
+    filters = mel_filters(40, 400, 16_000)
     assert filters.shape == (40, 201) and (filters >= 0).all()
     # Narrow triangles are sampled coarsely by the bins: only wide ones show their area.
     assert np.allclose(filters[20:].sum(axis=1) * 40.0, 1.0, atol=0.02)

@@ -25,6 +25,9 @@ from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, BytesSto
 from catalogs.corpus.thresholds import Thresholds, load_thresholds
 from catalogs.settings import SettingsError, load_settings
 from catalogs.weights import registry, verify
+from evaluation.errors import EvaluationError
+from evaluation.metrics.quality.distillmos import Distillmos
+from evaluation.metrics.quality.distillmos_net import load_net
 from pipeline.audio.demucs_net import load_demucs
 from pipeline.config import StagedConfig
 from pipeline.stage import LoadError
@@ -302,6 +305,14 @@ def test_a_speaker_encoder(tmp_path: Path, canary: Path) -> None:
         refused(error, canary)
 
 
+def test_a_network_of_speech_quality(tmp_path: Path, canary: Path) -> None:
+    for content in hostile_files(tmp_path, canary):
+        (tmp_path / "net.pt").write_bytes(content)
+        with pytest.raises(EvaluationError, match="not the Distill-MOS network") as error:
+            load_net(tmp_path / "net.pt")
+        refused(error, canary)
+
+
 @pytest.fixture
 def handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of weights from somebody else, in which all weights are looked for."""
@@ -311,7 +322,7 @@ def handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
-@pytest.mark.parametrize("name", ["ge2e", "ecapa", "htdemucs", "htdemucs-ft-vocals"])
+@pytest.mark.parametrize("name", ["ge2e", "ecapa", "distillmos", "htdemucs", "htdemucs-ft-vocals"])
 def test_weights_that_are_not_the_pinned_ones(handed: Path, canary: Path, name: str) -> None:
     (handed / name).mkdir(parents=True)
     for file in registry.weights(name).files:
@@ -322,6 +333,7 @@ def test_weights_that_are_not_the_pinned_ones(handed: Path, canary: Path, name: 
     load: dict[str, Callable[[], object]] = {
         "ge2e": lambda: load_encoder("ge2e", "cpu"),
         "ecapa": lambda: load_encoder("ecapa", "cpu"),
+        "distillmos": Distillmos().load,
     }
     stage = Separate(SeparateConfig(mode="always", model=name, min_gain=None)) if name not in load else None
     with pytest.raises(verify.DigestMismatch, match="not the pinned file") as error:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fakes.logs import logged
+from rank_runs import RankProcesses
 from train_runs import Runs, losses
 
 from evaluation.items import read_items
@@ -108,6 +109,23 @@ def test_what_a_killed_run_has_not_judged_is_judged_when_it_resumes(runs: Runs, 
     logged(said.append, train, run(runs, output, settings(costs), keep=2))
     told = [line.split(":")[0] for line in said if ": panel cost" in line]
     assert told == ["step 4", "step 6"] and not (output / "panel" / "step_0000005").exists()
+
+
+def test_sharded_ranks_export_for_the_panel_and_end_together(runs: Runs, tmp_path: Path) -> None:
+    config = runs.config(
+        tmp_path / "out",
+        {"steps": 6, "rows": 1, "accumulate": 2},
+        validation=settings({2: 0.2, 4: 0.5, 6: 0.1}, patience=1),
+        save_every=100,
+        keep=1,
+        parallel="fsdp",
+    )
+    ranks = RankProcesses(config, tmp_path)
+    assert ranks.finish() == [0, 0], ranks.said()
+    assert "step 4: the run ends early: step 2 is the best" in ranks.said()
+    assert (tmp_path / "out" / "best").readlink().name == "step_0000002"
+    exported = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
+    assert exported == ["step_0000002", "step_0000004"] and judged(tmp_path / "out") == {2: 0.2, 4: 0.5}
 
 
 def test_a_run_that_is_asked_to_stop_ends_the_judge(runs: Runs, tmp_path: Path, speech: Path) -> None:

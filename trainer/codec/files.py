@@ -9,8 +9,8 @@ from safetensors.torch import save
 
 from catalogs.files import write_atomically
 from trainer.config import TrainError
-from voxcpm.audiovae import AudioVAE, AudioVAEConfig
-from voxcpm.weights.checkpoint import check_tensors, find_checkpoint, load_codec, read_tensors
+from voxcpm.audiovae import AudioVAE
+from voxcpm.weights.checkpoint import find_checkpoint, load_codec
 
 
 def write_codec(folder: str | Path, codec: AudioVAE) -> Path:
@@ -29,17 +29,8 @@ def read_codec(path_or_id: str | Path) -> AudioVAE:
     Raises FileNotFoundError, TrainError and CheckpointError.
     """
     folder = find_checkpoint(path_or_id)
-    settings = folder / "config.json"
-    if not settings.is_file():
+    if not (folder / "config.json").is_file():
         raise TrainError(f"{folder} holds no codec: no config.json (make one with: voxmill train-codec ...)")
-    values = json.loads(settings.read_text(encoding="utf-8"))
-    if "lm_config" in values:
-        return load_codec(folder)
-    codec = AudioVAE(AudioVAEConfig.from_dict(values.get("audio_vae_config", {})))
-    weights = folder / "audiovae.safetensors"
-    if not weights.is_file():
-        raise TrainError(f"{folder} holds no codec: no {weights.name}")
-    tensors = read_tensors(weights)
-    check_tensors(tensors, {name: value.shape for name, value in codec.state_dict().items()}, str(weights))
-    codec.load_state_dict(tensors)
-    return codec.eval().requires_grad_(False)
+    if not any((folder / name).is_file() for name in ("audiovae.safetensors", "audiovae.pth")):
+        raise TrainError(f"{folder} holds no codec: no audiovae.safetensors")
+    return load_codec(folder)

@@ -210,20 +210,36 @@ def build_codec(config: VoxCPM2Config) -> AudioVAE:
 def load_codec(folder: str | Path, device: torch.device | str = "cpu", to_be_folded: bool = False) -> AudioVAE:
     """Load the codec of a checkpoint folder, always float32: `audiovae.safetensors`, otherwise `audiovae.pth`.
 
+    A folder that holds only a codec (`voxmill train-codec`) has a config without `lm_config`.
+
     to_be_folded: `fold_weight_norm` comes next, so the decoder needs no separate memory until then.
 
     Raises FileNotFoundError and CheckpointError.
     """
+    from voxcpm.audiovae import AudioVAE, AudioVAEConfig
+
     folder = Path(folder)
     path = codec_file(folder)
+    settings = _codec_settings(folder)
     with torch.device("meta"), _NoInitialisation():
-        codec = build_codec(VoxCPM2Config.load(folder))
+        codec = AudioVAE(AudioVAEConfig.from_dict(settings))
     tensors = {
         name.removeprefix(CODEC_PREFIX): value.float() if value.is_floating_point() else value
         for name, value in read_tensors(path, lambda name: to_be_folded and ".decoder." in f".{name}").items()
     }
     _fill(codec, tensors, str(path))
     return codec.to(device).eval().requires_grad_(False)
+
+
+def _codec_settings(folder: Path) -> Mapping[str, Any]:
+    """Return `audio_vae_config` of a checkpoint, or of a folder with only a codec."""
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if "lm_config" not in values:
+            return dict(values["audio_vae_config"])
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # It is described by the error of the next line.
+    return VoxCPM2Config.load(folder).audio_vae_config
 
 
 def save_pretrained(

@@ -77,7 +77,7 @@ def models_list(as_json: JsonOption = False) -> None:
 @models_app.command("pull")
 def models_pull(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAMES", help="Names of weights, or of profiles: small, studio.")
+        list[str], typer.Argument(metavar="NAMES", help="Names of weights, or of profiles: small, studio, evaluation.")
     ],
     as_json: JsonOption = False,
 ) -> None:

@@ -47,8 +47,10 @@ function showTrial(trial, at, position) {
   const go = button(word("next"), () => next(), { class: "main", id: "next", disabled: true });
   const hint = make("p", { class: "hint", id: "hint", text: word("listen_first") });
   const changed = () => {
-    hint.textContent = layout.allHeard() ? layout.keys : word("listen_first");
-    go.disabled = !(layout.allHeard() && layout.complete());
+    const heard = layout.allHeard();
+    hint.textContent = heard ? layout.keys : word("listen_first");
+    hint.classList.toggle("keys", heard);
+    go.disabled = !(heard && layout.complete());
   };
   const layout = new (trial.layout === "sliders" ? Sliders : Choices)(trial, changed);
   const next = () => {

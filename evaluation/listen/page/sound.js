@@ -4,7 +4,7 @@ import { make, say, test, word } from "./dom.js";
 
 const embedded = JSON.parse(document.getElementById("clips").textContent);
 const urls = new Map();
-const SLACK = 0.3;
+const SLACK = 0.05;
 let sounding = null;
 
 function url(clip) {
@@ -53,7 +53,7 @@ export class Player {
   }
 
   moved() {
-    if (!this.audio.paused) this.reached = Math.max(this.reached, this.audio.currentTime);
+    if (!this.audio.paused && !this.audio.seeking) this.reached = Math.max(this.reached, this.audio.currentTime);
     this.fill.style.width = `${(100 * this.audio.currentTime) / (this.audio.duration || 1)}%`;
   }
 

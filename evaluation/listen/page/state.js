@@ -38,7 +38,8 @@ export function fits(found) {
   if (!Number.isInteger(found.listener) || found.listener < 1 || !Array.isArray(found.answers)) return false;
   if (typeof found.who !== "string") return false;
   const trials = trialsOf(found.listener);
-  return found.answers.length <= trials.length && found.answers.every((one, at) => one?.trial === trials[at].id);
+  if (found.answers.length > trials.length) return false;
+  return found.answers.every((one, at) => one?.trial === trials[at].id && Array.isArray(one.clips) && one.scores && one.plays);
 }
 
 /** Return what is stored of a listener, or null. */

@@ -1,0 +1,1 @@
+"""Metrics of the quality of speech that need no other recording: neural networks trained on the ratings of listeners."""

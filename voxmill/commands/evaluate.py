@@ -1,0 +1,333 @@
+"""`voxmill evaluate`: whether a model is good, and which of two is better."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from catalogs.words import counted
+from voxmill.commands import listening
+from voxmill.terminal import JsonOption, Terminal, quoted
+
+if TYPE_CHECKING:
+    from evaluation.items import Item
+    from evaluation.run import Outcome
+    from evaluation.runs.forecast import Forecast
+
+HEADLINES = (
+    "words_clean.wer",
+    "words_clean.cer",
+    "words_clean.wer_excess",
+    "voice_ge2e.cosine",
+    "distillmos.distillmos",
+    "speed.rtf",
+)
+"""Figures that a run prints; tables.md has all."""
+
+evaluate_app = typer.Typer(
+    no_args_is_help=True, help="Evaluate a model: speak test lists, score, compare with intervals, gate, listen."
+)
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+RunsArgument = Annotated[
+    list[Path], typer.Argument(metavar="RUN ...", help="Folders of runs; the first is the baseline.")
+]
+MetricsOption = Annotated[
+    str | None,
+    typer.Option(help="Metrics or profiles, with commas: quick, small (default), paper, full; none: only speak."),
+]
+MetricSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--metric-set", help="Option of a metric, e.g. transcript.model=whisper-large-v3; may be repeated."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(evaluate_app, name="evaluate")
+    listening.register(evaluate_app)
+
+
+@evaluate_app.command()
+def run(
+    system: Annotated[
+        str,
+        typer.Argument(
+            metavar="SYSTEM",
+            help="A checkpoint folder, or KIND:ARGUMENT, e.g. human, folder:DIR, codec:CHECKPOINT, openai:URL.",
+        ),
+    ],
+    on: Annotated[
+        str, typer.Option("--on", help="Lists, with commas, e.g. panel, corpus:DIR, seed:DIR/en/meta.lst, mine.jsonl.")
+    ] = "panel",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("evaluation-run"),
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="How a checkpoint speaks: plain, reference, continuation, both, design or controllable."),
+    ] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="Option of the system, e.g. cfg=2.5; may be repeated.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of takes per item, with the seeds 0, 1, ...", min=1)] = 1,
+    limit: Annotated[int | None, typer.Option(help="Most items of each list; default: all.", min=1)] = None,
+    languages: Annotated[str | None, typer.Option(help="Languages, with commas, e.g. en,de. Default: all.")] = None,
+    metrics: MetricsOption = None,
+    metric_set: MetricSetOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run in tables.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Speak 3 items and print hours and cost of the run.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Speak test lists with a system, score the takes, and print the tables.
+
+    Rerun the same command to resume: nothing is spoken or scored twice.
+
+    Example:  voxmill evaluate run demo/model/latest --on corpus:demo/corpus -o runs/toy
+    """
+    from evaluation.run import evaluate, foresee
+
+    terminal = Terminal(as_json)
+    items = _items(on, limit, languages, terminal)
+    chosen = _names(metrics)
+    settings: dict[str, Any] = {"recipe": recipe} if recipe else {}
+    settings |= _options(options or [])
+    if dry_run:
+        found = foresee(system, items, settings, range(seeds), chosen, _metric_options(metric_set or []))
+        _print_forecast(found, terminal)
+        return
+    with terminal.counting("takes") as count:
+        done = evaluate(
+            system, items, out, settings, range(seeds), chosen, name, count, _metric_options(metric_set or [])
+        )
+    _print_outcome(done, terminal)
+
+
+@evaluate_app.command()
+def score(
+    folder: RunArgument,
+    metrics: MetricsOption = None,
+    metric_set: MetricSetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score the takes of a run with more metrics, or with metrics that have changed.
+
+    Example:  voxmill evaluate score runs/toy --metrics quick
+    """
+    from evaluation.run import rescore
+    from evaluation.runs.folder import open_run
+
+    terminal = Terminal(as_json)
+    with terminal.counting("takes") as count:
+        done = rescore(open_run(folder), _names(metrics), count, _metric_options(metric_set or []))
+    _print_outcome(done, terminal)
+
+
+@evaluate_app.command()
+def decay(
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="As for `evaluate run`; it must use references.")],
+    on: Annotated[str, typer.Option("--on", help="Lists with references, with commas.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the rounds, each of them a run.")] = Path("decay"),
+    rounds: Annotated[int, typer.Option(help="Rounds; each takes its references from the round before.", min=2)] = 4,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="Option of the system, e.g. recipe=reference; may be repeated.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Most items of each list; default: all.", min=1)] = None,
+    metrics: MetricsOption = "transcript,words_clean,voice_ge2e",
+    as_json: JsonOption = False,
+) -> None:
+    """Clone a clone of a clone, and measure each round against the original voice and text.
+
+    Example:  voxmill evaluate decay model/latest --on corpus:corpus --set recipe=reference -o runs/decay
+    """
+    from evaluation.metrics import load_metrics
+    from evaluation.runs.decay import decay as speak_rounds
+    from evaluation.runs.decay import decay_figures
+    from evaluation.systems import open_system
+
+    terminal = Terminal(as_json)
+    items = _items(on, limit, None, terminal)
+    with closing(open_system(system, _options(options or []))) as opened, terminal.counting("takes") as count:
+        runs = speak_rounds(opened, items, rounds, out, count=count)
+    rows = decay_figures(runs, load_metrics(_names(metrics)))
+    names = [name for name in rows[0] if name != "not_measured"]
+    figures = [[row.get(name, "") for name in names] for row in rows]
+    terminal.table("", names, [[f"{x:.3f}" if isinstance(x, float) else str(x) for x in row] for row in figures])
+    terminal.result(rows)
+
+
+@evaluate_app.command()
+def compare(folders: RunsArgument, as_json: JsonOption = False) -> None:
+    """Compare runs on the items that they share: paired differences, intervals and verdicts.
+
+    Example:  voxmill evaluate compare runs/before runs/after
+    """
+    from evaluation.compare import compare as compare_runs
+    from evaluation.runs.folder import open_run
+
+    terminal = Terminal(as_json)
+    if len(folders) < 2:
+        raise ValueError("compare needs at least two runs")
+    found = compare_runs([open_run(folder) for folder in folders])
+    for line in found.text().splitlines():
+        terminal.say(line)
+    terminal.result(found.as_json())
+
+
+@evaluate_app.command()
+def gate(
+    folder: RunArgument,
+    baseline: Annotated[Path, typer.Option(help="The run that must not be worse than.")],
+    rules: Annotated[
+        Path | None, typer.Option(help="A TOML file of rules. Default: the rules that come with voxmill.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Exit with status 1 if a run is worse than a baseline beyond a margin, and with 3 if there are too few items to tell.
+
+    Example:  voxmill evaluate gate runs/after --baseline runs/before
+    """
+    from evaluation.gate import gate as check
+    from evaluation.runs.folder import open_run
+
+    terminal = Terminal(as_json)
+    found = check(open_run(folder), open_run(baseline), rules)
+    for line in found.text().splitlines():
+        terminal.say(line)
+    terminal.result(found.as_json())
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+@evaluate_app.command()
+def report(
+    folders: RunsArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page. Default: RUN/report.html of the first run.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one page about runs: tables with intervals, published figures, worst items to listen to.
+
+    Example:  voxmill evaluate report runs/toy
+    """
+    from evaluation.report.page import write_report
+    from evaluation.runs.folder import open_run
+
+    terminal = Terminal(as_json)
+    page = write_report([open_run(folder) for folder in folders], out)
+    terminal.say(f"report: {page}")
+    terminal.result({"report": str(page)})
+
+
+@evaluate_app.command()
+def lists(as_json: JsonOption = False) -> None:
+    """Name the test lists that `--on` takes: what they are, their licenses and where they come from.
+
+    Example:  voxmill evaluate lists
+    """
+    from evaluation.lists import describe_lists
+
+    terminal = Terminal(as_json)
+    rows = describe_lists()
+    shown = ("name", "what", "items", "license", "example")
+    terminal.table("", shown, [[row[key] for key in shown] for row in rows])
+    terminal.result(rows)
+
+
+@evaluate_app.command()
+def metrics(as_json: JsonOption = False) -> None:
+    """Name the metrics, their units and profiles, and whether they can be measured on this machine.
+
+    Example:  voxmill evaluate metrics
+    """
+    from evaluation.metrics.overview import overview
+
+    terminal = Terminal(as_json)
+    rows = overview()
+    terminal.table("", list(rows[0]), [list(row.values()) for row in rows])
+    terminal.result(rows)
+
+
+def _items(on: str, limit: int | None, languages: str | None, terminal: Terminal) -> list[Item]:
+    from evaluation.lists import open_lists
+
+    with terminal.printing("evaluation"):
+        return open_lists(
+            [part.strip() for part in on.split(",") if part.strip()],
+            limit=limit,
+            languages=tuple(languages.split(",")) if languages else None,
+        )
+
+
+def _names(metrics: str | None) -> list[str] | None:
+    """Return names of metrics or profiles; None for the default."""
+    if metrics is None:
+        return None
+    return [name for name in metrics.split(",") if name not in ("", "none")]
+
+
+def _metric_options(given: list[str]) -> dict[str, dict[str, Any]]:
+    """Return options by metric and name."""
+    found: dict[str, dict[str, Any]] = {}
+    for option in given:
+        name, dot, rest = option.partition(".")
+        if not dot or "=" not in rest:
+            raise ValueError(f"--metric-set {option}: write METRIC.OPTION=VALUE")
+        found.setdefault(name, {}).update(_options([rest]))
+    return found
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """Return options by name; values are YAML, so that numbers are numbers."""
+    from catalogs.settings import parse_yaml
+
+    found: dict[str, Any] = {}
+    for option in given:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise ValueError(f"--set {option}: write NAME=VALUE")
+        found |= parse_yaml(f"{key.strip()}: {value}", f"--set {option}")
+    return found
+
+
+def _print_forecast(found: Forecast, terminal: Terminal) -> None:
+    rows = [
+        ["speak", f"{found.generate_h:.2f}", ""],
+        *([f"score {name}", f"{hours:.2f}", ""] for name, hours in found.score_h.items()),
+        *([f"score {name}", "", f"{dollars:.2f}"] for name, dollars in found.dollars.items()),
+    ]
+    terminal.table(
+        f"{counted(found.items, 'item')}, {counted(found.takes, 'take')}, {found.audio_h:.2f} h of audio",
+        ["step", "hours", "USD"],
+        rows,
+    )
+    terminal.say(f"{found.hours:.2f} hours in all at the speed of the trial")
+    for name, why in found.not_measured.items():
+        terminal.say(f"not measured: {name} ({why})")
+    if failed := {status: n for status, n in found.statuses.items() if status != "ok"}:
+        terminal.say(f"failed in the trial: {failed}")
+    terminal.result(vars(found) | {"hours": found.hours})
+
+
+def _print_outcome(done: Outcome, terminal: Terminal) -> None:
+    from catalogs.files import write_atomically
+    from evaluation.results.summary import summary
+    from evaluation.tables import markdown
+
+    failed = {status: count for status, count in done.statuses.items() if status != "ok"}
+    takes = sum(done.statuses.values())
+    words = ", ".join(f"{count} {status}" for status, count in failed.items())
+    terminal.say(f"{counted(takes, 'take')}: {done.statuses.get('ok', 0)} ok{', ' + words if words else ''}")
+    for name, why in done.scored.not_measured.items():
+        terminal.say(f"not measured: {name} ({why})")
+    write_atomically(done.run.root / "tables.md", markdown([done.run]).encode())
+    terminal.say(markdown([done.run], values=HEADLINES))
+    terminal.say(f"all figures: {done.run.root / 'tables.md'}")
+    terminal.say(f"report: voxmill evaluate report {quoted(done.run.root)}")
+    terminal.result(
+        {"statuses": done.statuses, "not_measured": done.scored.not_measured, **summary(done.run).as_json()}
+    )
