@@ -49,12 +49,13 @@ def first(items: Sequence[Item], most: int | None) -> list[Item]:
 
 def judge_all(work: Path, shares: Sequence[float]) -> dict[str, Any]:
     """Return the figures of people, of the codec, of every checkpoint, and of the last one on each part of the data."""
-    from benchmarks.result.learning import checkpoints, share_name
+    from benchmarks.result.learning import checkpoints, give_decoder, share_name
     from benchmarks.result.recordings import write_seen
 
     write_seen(work, SEEN, min(shares, default=1.0))
     found = {"human": judge(work, "human", "human"), "codec": judge(work, "codec", f"folder:{through_codec(work)}")}
     for run in ("model", *map(share_name, shares)):
+        give_decoder(work, run)
         made = checkpoints(work / run)
         for checkpoint in made if run == "model" else made[-1:]:
             found[f"{run}/{checkpoint.name}"] = judge(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ class Plan:
 
     codec_steps: int
     learn_s: float
+    models: int
 
     @staticmethod
     def of(minutes: float, shares: Sequence[float], gpu: bool) -> Plan:
@@ -50,7 +51,7 @@ class Plan:
 
         A model on a part of the data is trained as long as that on all of it.
         """
-        return Plan(round(minutes * (60 if gpu else 8)), 0.75 * 60 * minutes / (1 + len(shares)))
+        return Plan(round(minutes * (60 if gpu else 8)), 0.75 * 60 * minutes / (1 + len(shares)), 1 + len(shares))
 
 
 def on_gpu() -> bool:
@@ -82,36 +83,37 @@ def kept(work: Path) -> dict[str, Any]:
 def train_codec(work: Path, plan: Plan) -> dict[str, Any]:
     """Train encoder and decoder, and store the latents of the corpus."""
     settings = [f"steps={plan.codec_steps}", *_settings("codec")]
-    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     wait(_train(work, "codec.log", "train-codec", "codec", settings))
-    seconds = time.perf_counter() - started
+    # Of the processor, not of the clock: other programs may come and go.
+    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     (work / "codec" / "seconds_per_step").write_text(str(seconds / plan.codec_steps), encoding="utf-8")
     wait(voxmill(work, "encode.log", "encode", "corpus", "--codec", "codec", "--threads", "1"))
     return {
         "steps": plan.codec_steps,
-        "seconds": round(seconds),
+        "cpu_seconds": round(seconds),
         "weights_m": weights_m(work / "codec" / "audiovae.safetensors"),
     }
 
 
 def learn(work: Path, plan: Plan) -> dict[str, Any]:
-    """Train the model for the plan's time, and the decoder beside it; then give every checkpoint the finished decoder."""
-    decoder = _train(
-        work, "decoder.log", "train-codec", "decoder", [f"steps={_decoder_steps(work, plan)}", *_settings("decoder")]
-    )
-    model = _train(work, "model.log", "train", "model", _settings("model"))
-    run_for([model, decoder], lambda: trained_s(work / "model"), plan.learn_s)
-    give_decoder(work, "model")
-    return _learned(work / "model")
+    """Train the model for the plan's time."""
+    return _learn(work, plan, "model", ())
 
 
 def learn_share(work: Path, share: float, plan: Plan) -> dict[str, Any]:
     """Train the same model on a part of the clips, chosen by a hash of their ids: a smaller part lies within a larger one."""
-    name = share_name(share)
     where = [f"phases.{phase}.where=md5(segment_id) < '{share_limit(share)}'" for phase in ("words", "all")]
-    model = _train(work, f"{name}.log", "train", "model", [*_settings("model"), f"output={name}", *where])
-    run_for([model], lambda: trained_s(work / name), plan.learn_s)
-    give_decoder(work, name)
+    return _learn(work, plan, share_name(share), where)
+
+
+def _learn(work: Path, plan: Plan, name: str, settings: Sequence[str]) -> dict[str, Any]:
+    """Train a model, and the decoder beside it: it goes on where it was beside the model before."""
+    decoder = _train(
+        work, "decoder.log", "train-codec", "decoder", [f"steps={_decoder_steps(work, plan)}", *_settings("decoder")]
+    )
+    model = _train(work, f"{name}.log", "train", "model", [*_settings("model"), f"output={name}", *settings])
+    run_for([model, decoder], lambda: trained_s(work / name), plan.learn_s)
     return _learned(work / name)
 
 
@@ -126,7 +128,7 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def give_decoder(work: Path, run: str) -> None:
-    """Put the decoder into the checkpoints of a run. Raises ValueError if it belongs to another encoder."""
+    """Put the decoder, when all models are trained, into the checkpoints of a run. Raises ValueError if it belongs to another encoder."""
     from safetensors.torch import load_file
 
     source = work / "decoder" / "audiovae.safetensors"
@@ -191,6 +193,6 @@ def _train(work: Path, log: str, command: str, recipe: str, settings: Sequence[s
 
 
 def _decoder_steps(work: Path, plan: Plan) -> int:
-    """Return the steps that the decoder can take in the time: one takes half as long as a step of the whole codec."""
+    """Return the steps that the decoder can take beside the models. Alone it needs 0.6 of the time of the whole codec."""
     a_step = float((work / "codec" / "seconds_per_step").read_text(encoding="utf-8"))
-    return max(100, round(plan.learn_s / a_step / 0.6))
+    return max(100, round(plan.learn_s * plan.models / a_step / 0.6))
