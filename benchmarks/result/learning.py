@@ -128,7 +128,10 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def give_decoder(work: Path, run: str) -> None:
-    """Put the decoder, when all models are trained, into the checkpoints of a run. Raises ValueError if it belongs to another encoder."""
+    """Put the decoder into the checkpoints of a run, when all models are trained.
+
+    Raises ValueError if the run belongs to another encoder.
+    """
     from safetensors.torch import load_file
 
     source = work / "decoder" / "audiovae.safetensors"
@@ -146,7 +149,7 @@ def weights_m(file: Path) -> float:
     """Return the millions of weights in a safetensors file."""
     from safetensors import safe_open
 
-    with safe_open(file, "pt") as tensors:  # type: ignore[no-untyped-call]
+    with safe_open(file, "pt") as tensors:
         shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
     total = 0
     for shape in shapes:

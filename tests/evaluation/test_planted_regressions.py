@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Changed:
     def describe(self) -> dict[str, Any]:
         return self._honest.describe()
 
-    def speak(self, asks: list[Ask]) -> list[Speech | Exception]:
+    def speak(self, asks: Sequence[Ask]) -> list[Speech | Exception]:
         if self._fault == "wrong seed":
             asks = [Ask(ask.item, ask.seed + 1) for ask in asks]
         if self._fault == "ignored seed":

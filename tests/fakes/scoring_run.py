@@ -19,7 +19,8 @@ def main() -> None:
     METRICS.update({"peak": "toy_runs:Peak", "double": "toy_runs:DoublePeak"})
     score.BATCH = 2
     place, kill_at = Path(sys.argv[1]), int(sys.argv[2])
-    honest, done = rows.write_atomically, 0
+    module: Any = rows
+    honest, done = module.write_atomically, 0
 
     def killing(*arguments: Any) -> None:
         nonlocal done
@@ -28,7 +29,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         honest(*arguments)
 
-    rows.write_atomically = killing  # type: ignore[attr-defined]
+    module.write_atomically = killing
     rescore(open_run(place), ["double"])
 
 
