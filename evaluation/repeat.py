@@ -25,6 +25,8 @@ bfloat16 up to 0.05; half the solver steps give 0.3 and more (docs/benchmarks.md
 _WINDOW, _HOP, _BANDS = 512, 256, 64
 _FLOOR_DB = -80.0
 _WEIGHTS = (".safetensors", ".bin", ".pth")
+_ELSEWHERE = ("folder", "device", "voxmill", "torch")
+"""What a system says of its machine and version; the rest of its description decides what it says."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,13 @@ def _by_key(run: Run) -> dict[Key, Take]:
     return takes
 
 
-def same_weights(run: Run, baseline: Run) -> bool:
-    """Return True if both runs are of systems with the same files of weights."""
+def same_system(run: Run, baseline: Run) -> bool:
+    """Return True if both runs are of one kind of system with the same weights and settings, on whatever machine and version."""
     ours, theirs = (
-        {k: v for k, v in one.settings["system"].items() if k.endswith(_WEIGHTS)} for one in (run, baseline)
+        {name: value for name, value in one.settings["system"].items() if name not in _ELSEWHERE}
+        for one in (run, baseline)
     )
-    return bool(ours) and ours == theirs
+    return ours == theirs and any(name.endswith(_WEIGHTS) for name in ours)
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:

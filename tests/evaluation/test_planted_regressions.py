@@ -27,6 +27,7 @@ from voxcpm import VoxCPM
 TEXTS = tuple(
     f"{word} {number}" for word in ("Good morning", "Two trains", "Cold rain", "My hat") for number in range(5)
 )
+STEPS = 4
 RULES = [Rule("takes.failed")]
 """Words and voices of random weights mean nothing; only takes are compared."""
 
@@ -45,7 +46,7 @@ class Changed:
         self.name, self.batch, self.seeded = honest.name, 4, True
 
     def describe(self) -> dict[str, Any]:
-        return self._honest.describe()
+        return {**self._honest.describe(), "steps": STEPS}
 
     def speak(self, asks: Sequence[Ask]) -> list[Speech | Exception]:
         if self._fault == "wrong seed":
@@ -79,7 +80,7 @@ def spoken(golden: Path, model: VoxCPM, tmp_path_factory: pytest.TempPathFactory
     soundfile.write(other, samples[::-1], rate)
     items = [Item(text, "en", reference=whole.reference) for text in TEXTS]
 
-    def speak(name: str, fault: str = "", seeds: tuple[int, ...] = (0,), steps: int = 4) -> Run:
+    def speak(name: str, fault: str = "", seeds: tuple[int, ...] = (0,), steps: int = STEPS) -> Run:
         options = {"recipe": "reference", "steps": steps, "max_seconds": 0.5, "retry": False, "device": "cpu"}
         system = open_system(f"checkpoint:{golden / 'checkpoint'}", options)
         assert isinstance(system, Checkpoint)
