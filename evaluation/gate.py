@@ -220,7 +220,7 @@ def _absent(rule: Rule, both: Pairs, test: str) -> str:
         and _has_figure(both.second, rule.value, item.id)
     ]
     if unscored:
-        return f"{len(unscored)} items have no figure in {both.first.run.name}; run: voxmill evaluate score"
+        return f"{len(unscored)} items have no figure in {both.first.run.name}; score that run too"
     lacking = [
         item
         for item in _chosen(rule, both.items)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evaluation.errors import EvaluationError
 from evaluation.items import Item
 from evaluation.metrics import Options, load_metrics
 from evaluation.metrics.base import Metric
@@ -43,16 +44,19 @@ def evaluate(
     name: str | None = None,
     count: Count | None = None,
     metric_options: Options | None = None,
+    retry_failed: bool = False,
 ) -> Outcome:
     """Let a system speak items, and score what it said, in the run folder `out`. Called again, it continues.
 
     `system`: see `evaluation.systems.open_system`. `metrics`: names (default: the profile `small`; empty: none). `metric_options`:
-    options by metric, which the run remembers. Raises EvaluationError if the system, the folder or a name cannot be used.
+    options by metric, which the run remembers. `retry_failed`: speak takes again that had an error or a time-out. Raises
+    EvaluationError if the system, the folder, a clip or a name cannot be used.
     """
-    load_metrics(metrics, metric_options)
+    load_metrics([*(("small",) if metrics is None else metrics), *(metric_options or {})], metric_options)
+    check_clips(items)
     with closing(open_system(system, options)) as opened:
         run = create_run(out, run_settings(opened, name), items, seeds)
-        found = generate(run, opened, count)
+        found = generate(run, opened, count, RETRIED if retry_failed else ())
     return rescore(run, metrics, count, metric_options, found)
 
 
@@ -67,6 +71,24 @@ def rescore(
     chosen = load_metrics(metrics, {**run.settings.get("metrics", {}), **(metric_options or {})})
     run = set_metric_options(run, metric_options or {})
     return Outcome(run, statuses(run) if found is None else found, score(run, chosen, count))
+
+
+RETRIED = ("error", "timeout")
+"""Failures that may have been the machine's."""
+
+
+def check_clips(items: Sequence[Item]) -> None:
+    """Raise EvaluationError for a reference or a recording that is not audio, before hours of speech are made."""
+    import soundfile
+
+    names = {path: item.name or item.id for item in items for path in (item.reference, item.human) if path}
+    for path, name in names.items():
+        try:
+            frames = soundfile.info(path).frames
+        except (soundfile.LibsndfileError, OSError):
+            frames = 0
+        if not frames:
+            raise EvaluationError(f"item {name}: {path} is not audio that can be read; replace it or remove the item")
 
 
 def foresee(

@@ -13,7 +13,7 @@ from evaluation.metrics.base import Metric
 from evaluation.results.anchors import Anchor, anchors_of
 from evaluation.results.common import pairs
 from evaluation.results.comparison import markdown_table
-from evaluation.results.figures import FAILED, NOT_SCORED, Figures, read_figures
+from evaluation.results.figures import FAILED, NOT_SCORED, NOTHING_TO_SCORE, Figures, read_figures
 from evaluation.results.groups import by_list, family
 from evaluation.results.summary import Cell, Macro, Summary, summarize
 from evaluation.results.units import HEADLINE
@@ -46,7 +46,7 @@ def markdown(runs: Sequence[Run], metrics: Sequence[Metric] | None = None, value
     for run in runs:
         figures = read_figures(run, metrics)
         loaded.append(_Loaded(figures, summarize(figures, groups=False)))
-    return markdown_of(distinct_names(loaded), values)
+    return markdown_of(distinct_names(loaded), values, asked=metrics is not None)
 
 
 def distinct_names(loaded: Sequence[_Loaded]) -> list[_Loaded]:
@@ -60,15 +60,15 @@ def distinct_names(loaded: Sequence[_Loaded]) -> list[_Loaded]:
     ]
 
 
-def markdown_of(loaded: Sequence[_Loaded], values: Sequence[str] | None = None) -> str:
-    """Return the tables of runs that have been read."""
+def markdown_of(loaded: Sequence[_Loaded], values: Sequence[str] | None = None, asked: bool = False) -> str:
+    """Return the tables of runs that have been read. asked: the metrics were named, so that those without figures are, too."""
     places: dict[str, list[Place]] = {}
     for one in loaded:
         for place in by_list(one.figures.items):
             known = places.setdefault(family(*place), [])
             known += [place] if place not in known else []
     parts = [_section(loaded, name, members, values) for name, members in places.items()]
-    return "\n\n".join([*parts, *_no_intervals(loaded, values), *_not_measured(loaded)]) + "\n"
+    return "\n\n".join([*parts, *_no_intervals(loaded, values), *_not_measured(loaded, asked)]) + "\n"
 
 
 def _no_intervals(loaded: Sequence[_Loaded], values: Sequence[str] | None) -> list[str]:
@@ -234,16 +234,16 @@ def _figure(anchor: Anchor) -> str:
     return text if anchor.spread is None else f"{text} ± {anchor.spread}"
 
 
-def _not_measured(loaded: Sequence[_Loaded]) -> list[str]:
+def _not_measured(loaded: Sequence[_Loaded], asked: bool) -> list[str]:
     """Return what the runs lack; not metrics that nobody asked for."""
     lines = [
         f"* {one.name}: {metric}: {why}"
         for one in loaded
         for metric, why in sorted(one.figures.not_measured.items())
-        if why != NOT_SCORED
+        if asked or not why.startswith((NOT_SCORED, NOTHING_TO_SCORE))
     ]
     lines += [
-        f"* {one.name}: {one.figures.unmade_takes} takes have not been spoken; run: voxmill evaluate run"
+        f"* {one.name}: {one.figures.unmade_takes} takes have not been spoken; run the command again that made the run"
         for one in loaded
         if one.figures.unmade_takes
     ]

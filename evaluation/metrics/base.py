@@ -64,8 +64,15 @@ class Take:
     def _read(self) -> tuple[np.ndarray, int]:
         import soundfile
 
+        from evaluation.errors import EvaluationError
+
         assert self.path is not None
-        samples, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
+        try:
+            samples, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, OSError):
+            raise EvaluationError(
+                f"{self.path} is missing or damaged; delete it and run the command again that made it"
+            ) from None
         return samples.mean(axis=1), int(rate)
 
     @property

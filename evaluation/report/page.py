@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import catalogs.report
 from catalogs.durations import duration_text
 from catalogs.files import write_atomically
-from evaluation.compare import compare
+from evaluation.compare import compare, run_names
 from evaluation.errors import EvaluationError
 from evaluation.metrics import METRICS
 from evaluation.metrics.base import Metric
@@ -45,6 +46,8 @@ def write_report(runs: Sequence[Run], out: Path | None = None, audio_bytes: int 
         if not run.generated.folder.is_dir():
             raise EvaluationError(f"{run.root} has no takes yet; run the command again that made it")
     target = out or runs[0].root / "report.html"
+    if target.is_dir():
+        target = target / "report.html"
     write_atomically(target, str(_template().render(_gather(runs, Budget(audio_bytes)))).encode())
     return target
 
@@ -66,7 +69,8 @@ def _template() -> Any:
 def _gather(runs: Sequence[Run], budget: Budget) -> dict[str, Any]:
     metrics = {metric.name: metric for metric in metrics_of(runs[0], METRICS)}
     figures = [read_figures(run, list(metrics.values())) for run in runs]
-    summaries = [summarize(one) for one in figures]
+    labels = run_names(runs)
+    summaries = [replace(summarize(one), run=label) for one, label in zip(figures, labels, strict=True)]
     names = _names(summaries)
     lists = dict.fromkeys(cell.list for one in summaries for cell in one.cells)
     return {
@@ -82,10 +86,11 @@ def _gather(runs: Sequence[Run], budget: Budget) -> dict[str, Any]:
         "anchors": anchors_of(lists),
         "comparison": compare(runs) if len(runs) > 1 else None,
         "groups": _groups(summaries),
-        "worst": _worst(runs, figures, metrics, budget),
+        "worst": _worst(runs, labels, figures, metrics, budget),
         "drifts": [chart for run in runs for chart in drift_charts(run, metrics)],
         "questions": [
-            (run.name, answers(run, metrics, _measured(one))) for run, one in zip(runs, figures, strict=True)
+            (label, answers(run, metrics, _measured(one)))
+            for label, run, one in zip(labels, runs, figures, strict=True)
         ],
     }
 
@@ -158,28 +163,29 @@ def _groups(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
 
 
 def _worst(
-    runs: Sequence[Run], figures: Sequence[Figures], metrics: dict[str, Metric], budget: Budget
+    runs: Sequence[Run],
+    labels: Sequence[str],
+    figures: Sequence[Figures],
+    metrics: dict[str, Metric],
+    budget: Budget,
 ) -> list[dict[str, Any]]:
-    """Return the worst takes of the last run by each figure, beside the takes of the other runs."""
+    """Return the worst takes of the last run by each figure, or its failed ones, beside the takes of the other runs."""
     words = [_words(run, metrics) for run in runs]
     generated = [run.generated.by_key() for run in runs]
     last = figures[-1]
     sections = []
-    for name in LISTENED:
-        series = last.series.get(name)
-        if series is None:
-            continue
+    for name in [name for name in LISTENED if name in last.series] or [FAILED]:
         items = []
-        for one in worst(last, series, WORST):
+        for one in worst(last, last.series[name], WORST):
             takes = [
-                shown(run, one.key, _figure(of.series.get(name), one.key), said.get(one.key), rows, budget)
-                for run, of, said, rows in zip(runs, figures, words, generated, strict=True)
+                shown(run, label, one.key, _figure(of.series.get(name), one.key), said.get(one.key), rows, budget)
+                for run, label, of, said, rows in zip(runs, labels, figures, words, generated, strict=True)
             ]
             items.append(
                 {"item": runs[-1].by_id[one.key[0]], "takes": [take for take in takes if isinstance(take, Shown)]}
             )
         if items:
-            sections.append({"title": series.value.title, "run": runs[-1].name, "items": items})
+            sections.append({"title": last.series[name].value.title, "run": labels[-1], "items": items})
     return sections
 
 

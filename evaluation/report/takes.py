@@ -41,19 +41,24 @@ class Shown:
 
 def shown(
     run: Run,
+    label: str,
     key: Key,
     figure: str,
     words: Mapping[str, Any] | None,
     generated: Mapping[Key, Mapping[str, Any]],
     budget: Budget,
 ) -> Shown | None:
-    """Return a take for the page; None if the run does not have it. `words`: its row of `words_clean`."""
+    """Return a take for the page; None if the run does not have it.
+
+    `label`: the run's name in the page. `words`: the take's row of `words_clean`.
+    """
     row = generated.get(key)
     if row is None or key[0] not in run.by_id:
         return None
     compared = differences(words["wanted"].split(), words["heard"].split()) if words and words.get("wanted") else []
-    clip = _clip(run, run.by_id[key[0]], row, budget) if row["audio"] else None
-    return Shown(run.name, clip, row["status"], row["error"] or "", figure, compared)
+    there = row["audio"] and (run.root / row["audio"]).is_file()
+    clip = _clip(run, run.by_id[key[0]], row, budget) if there else None
+    return Shown(label, clip, row["status"], row["error"] or "", figure, compared)
 
 
 def _clip(run: Run, item: Item, row: Mapping[str, Any], budget: Budget) -> Clip | None:

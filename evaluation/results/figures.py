@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from evaluation.runs.score import all_takes, lacks, metrics_of, table_of
 
 _T = TypeVar("_T")
 
-NOT_SCORED = "not scored; run: voxmill evaluate score"
+NOT_SCORED = "not scored"
 NOTHING_TO_SCORE = "no item has what it needs"
 """Why a metric has no figures: the items lack references, recordings or instructions."""
 
@@ -137,8 +138,8 @@ def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequen
         if takes and not able:
             return f"{NOTHING_TO_SCORE} ({', '.join(sorted(metric.needs - {'audio'}))})"
         if any((run.root / "rows").glob(f"{metric.name}@*")):
-            return "scored with other settings or by another version; run: voxmill evaluate score"
-        return NOT_SCORED
+            return f"scored with other settings or by another version; {_command(run, metric)}"
+        return f"{NOT_SCORED}; {_command(run, metric)}"
     applies = frozenset(take.item.id for take in able)
     found = []
     for value in metric.values:
@@ -158,6 +159,10 @@ def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequen
             parts |= _failed_parts(value.failed, parts, [take for take in able if _key(take) in figures])
         found.append(Series(f"{metric.name}.{value.column}", value, figures, parts, applies))
     return found
+
+
+def _command(run: Run, metric: Metric) -> str:
+    return f"run: voxmill evaluate score {shlex.quote(str(run.root))} --metrics {metric.name}"
 
 
 def _applies(metric: Metric, take: Take) -> bool:

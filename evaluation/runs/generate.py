@@ -10,7 +10,7 @@ import io
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,18 @@ ROWS_S = 10.0
 Count = Callable[[int, int | None], None]
 
 
-def generate(run: Run, system: System, count: Count | None = None) -> dict[str, int]:
+def generate(run: Run, system: System, count: Count | None = None, again: Collection[str] = ()) -> dict[str, int]:
     """Make every take that has no row yet; return how many takes have each status.
 
-    A failed take has a row too: it counts, and is not asked again.
+    A failed take has a row too: it counts, and is asked again only if its status is in `again`. A take whose audio has been
+    deleted is made again.
     """
     with run.locked():
-        rows = run.generated.by_key()
+        rows = {
+            key: row
+            for key, row in run.generated.by_key().items()
+            if row["status"] not in again and not (row["audio"] and not (run.root / row["audio"]).is_file())
+        }
         wanted = _asks(run, system)
         open_asks = [ask for ask in wanted if (ask.item.id, ask.seed) not in rows]
         done = len(wanted) - len(open_asks)
@@ -57,6 +62,16 @@ def generate(run: Run, system: System, count: Count | None = None) -> dict[str, 
             # Also of a run that ends here: Ctrl-C, or a system that cannot speak any more.
             run.generated.add(waiting)
     return statuses(run)
+
+
+def failures(run: Run) -> dict[str, list[str]]:
+    """Return the names of items by why their takes failed, the most frequent reason first."""
+    found: dict[str, list[str]] = {}
+    for row in run.generated.rows():
+        if row["status"] != "ok" and row["item_id"] in run.by_id:
+            item = run.by_id[row["item_id"]]
+            found.setdefault(f"{row['status']}: {row['error']}", []).append(item.name or item.id)
+    return dict(sorted(found.items(), key=lambda pair: -len(pair[1])))
 
 
 def statuses(run: Run) -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from catalogs.files import one_line
 from catalogs.weights.verify import WeightsMissing
-from evaluation.errors import NotMeasuredError
+from evaluation.errors import EvaluationError, NotMeasuredError
 from evaluation.items import Item
 from evaluation.metrics import load_metrics
 from evaluation.metrics.base import Metric, Take, fingerprint
@@ -105,7 +105,7 @@ def _score(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Seque
         for take in chosen:
             take.given = {name: rows[_key(take)] for name, rows in used.items() if _key(take) in rows}
         chosen = [take for take in chosen if len(take.given) == len(metric.uses)]
-        answers = metric.score(chosen) if chosen else []
+        answers = _answers(metric, chosen)
         # Rows of a group are written again: they may depend on the takes that came since.
         table.add(
             [
@@ -117,6 +117,21 @@ def _score(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Seque
         if count:
             count(number, len(groups))
     return new
+
+
+def _answers(metric: Metric, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
+    """Score takes. One that cannot be read is not measured and named; it must not keep the others from being scored."""
+    if not takes:
+        return []
+    try:
+        return metric.score(takes)
+    except NotMeasuredError:
+        raise
+    except EvaluationError as error:
+        if len(takes) > 1 and metric.group(takes[0]) is None:
+            return [answer for take in takes for answer in _answers(metric, [take])]
+        _LOG.warning("%s: %s is not measured: %s", metric.name, takes[0].item.name or takes[0].item.id, one_line(error))
+        return [None] * len(takes)
 
 
 def _groups(metric: Metric, takes: Sequence[Take]) -> list[list[Take]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,15 @@ def open_system(specification: str, options: Mapping[str, Any] | None = None) ->
     Raises EvaluationError for an unknown kind, an unknown option or a system that cannot be used.
     """
     kind, colon, argument = specification.partition(":")
+    if (
+        not colon
+        and kind not in SYSTEMS
+        and not (Path(specification) / "config.json").is_file()
+        and "/" in specification
+    ):
+        raise EvaluationError(
+            f"no checkpoint at {specification} (no config.json); give the folder of a checkpoint, or KIND:ARGUMENT"
+        )
     if not colon and (Path(specification) / "config.json").is_file():
         kind, argument = "checkpoint", specification
     if kind not in SYSTEMS:
@@ -73,8 +83,12 @@ def open_system(specification: str, options: Mapping[str, Any] | None = None) ->
             f"no kind of system {kind!r}; {f'did you mean {near}? ' if near else ''}Known: {', '.join(SYSTEMS)}"
         )
     module, _, name = SYSTEMS[kind].partition(":")
-    try:
-        system: System = getattr(importlib.import_module(module), name)(argument, **(options or {}))
-    except TypeError as error:
-        raise EvaluationError(f"{kind}: {error}") from None
+    made = getattr(importlib.import_module(module), name)
+    parameters = inspect.signature(made).parameters
+    if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        known = [one for one in parameters if one != "argument"]
+        for option in options or {}:
+            if option not in known:
+                raise EvaluationError(f"{kind} has no option {option!r}; known: {', '.join(known) or 'none'}")
+    system: System = made(argument, **(options or {}))
     return system

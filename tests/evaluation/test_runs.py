@@ -16,11 +16,13 @@ from evaluation.items import Item
 from evaluation.metrics import METRICS
 from evaluation.metrics.base import Metric, Take, fingerprint
 from evaluation.results.figures import read_figures
-from evaluation.run import rescore
+from evaluation.run import evaluate, rescore
 from evaluation.runs.folder import Run, create_run, open_run
 from evaluation.runs.forecast import forecast
-from evaluation.runs.generate import generate, statuses
-from evaluation.runs.score import score, table_of, values_of
+from evaluation.runs.generate import failures, generate, statuses
+from evaluation.runs.score import all_takes, score, table_of, values_of
+from evaluation.systems import open_system
+from evaluation.systems.base import Ask, Speech
 
 
 def made(tmp_path: Path, items: Sequence[Item], seeds: Sequence[int] = (0,), batch: int = 1) -> tuple[Run, Hum]:
@@ -218,3 +220,74 @@ def test_runs_that_were_measured_differently_are_not_compared(tmp_path: Path, mo
     rescore(one, ["louder"], metric_options={"louder": {"factor": 2.0}})
     with pytest.raises(EvaluationError, match="measured with different options"):
         compare([Run(one.root), Run(other.root)])
+
+
+class Recovering(Hum):
+    """Works again."""
+
+    def _answer(self, ask: Ask) -> Speech | Exception:
+        return super()._answer(Ask(Item("fine", "en"), ask.seed)) if "late" in ask.item.text else super()._answer(ask)
+
+
+def test_an_error_or_a_time_out_is_asked_again_if_that_is_wanted(tmp_path: Path) -> None:
+    items = [Item(text, "en") for text in ("fine", "late", "mute")]
+    run, _ = made(tmp_path, items)
+    system = Recovering()
+    assert generate(run, system) == {"ok": 1, "timeout": 1, "silent": 1}
+    assert generate(run, system, again=("error", "timeout")) == {"ok": 2, "silent": 1}
+    assert [text for text, _ in system.asked] == ["late"]
+    assert failures(run) == {"silent: the audio is silent": [items[2].id]}
+
+
+def test_a_take_whose_audio_is_gone_is_made_again(tmp_path: Path) -> None:
+    run, _ = made(tmp_path, toy_items(3))
+    before = run.generated.by_key()
+    (run.root / next(iter(before.values()))["audio"]).unlink()
+    with pytest.raises(EvaluationError, match="missing or damaged"):
+        for take in all_takes(run):
+            take.audio()
+    run, system = made(tmp_path, toy_items(3))
+    assert len(system.asked) == 1
+    assert run.generated.by_key() == before
+
+
+class Picky(Peak):
+    """Cannot read the clip of one item."""
+
+    name = "picky"
+
+    def score(self, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
+        if any(take.item.name == "s1" for take in takes):
+            raise EvaluationError("clip.wav: the audio cannot be read")
+        return super().score(takes)
+
+
+def test_a_clip_that_cannot_be_read_keeps_no_other_take_from_being_scored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, _ = made(tmp_path, toy_items(4))
+    metric = Picky()
+    score(run, [metric])
+    rows = {run.by_id[key[0]].name: row["peak"] for key, row in table_of(run, metric, {}).by_key().items()}
+    assert {name: peak is None for name, peak in rows.items()} == {"s0": False, "s1": True, "s2": False, "s3": False}
+    assert "picky: s1 is not measured" in caplog.text
+
+
+def test_a_clip_that_is_not_audio_stops_a_run_before_it_speaks(tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_text("not audio")
+    with pytest.raises(EvaluationError, match=r"item one: .*bad\.wav is not audio"):
+        evaluate("human", [Item("Hello.", "en", name="one", human=tmp_path / "bad.wav")], tmp_path / "run", metrics=[])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "options", "words"),
+    [
+        ("human", {"recipe": "both"}, "human has no option 'recipe'; known: none"),
+        ("model/latest", {}, "no checkpoint at model/latest"),
+        ("humen:", {}, "did you mean human"),
+    ],
+)
+def test_a_system_that_cannot_be_opened_is_one_clear_line(system: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(EvaluationError, match=words):
+        open_system(system, options)

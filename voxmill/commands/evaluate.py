@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +28,9 @@ HEADLINES = (
 )
 """Figures that a run prints; tables.md has all."""
 
+FAILURES = 3
+"""Reasons of failed takes that are printed."""
+
 evaluate_app = typer.Typer(
     no_args_is_help=True, help="Evaluate a model: speak test lists, score, compare with intervals, gate, listen."
 )
@@ -38,6 +42,13 @@ RunsArgument = Annotated[
 MetricsOption = Annotated[
     str | None,
     typer.Option(help="Metrics or profiles, with commas: quick, small (default), codec, full; none: only speak."),
+]
+OnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--on",
+        help="Lists, with commas, e.g. corpus:DIR, seed:DIR/en/meta.lst, mine.jsonl; may be repeated. Default: panel.",
+    ),
 ]
 MetricSetOption = Annotated[
     list[str] | None,
@@ -60,9 +71,7 @@ def run(
             help="A checkpoint folder, or KIND:ARGUMENT, e.g. human, folder:DIR, codec:CHECKPOINT, openai:URL.",
         ),
     ],
-    on: Annotated[
-        str, typer.Option("--on", help="Lists, with commas, e.g. panel, corpus:DIR, seed:DIR/en/meta.lst, mine.jsonl.")
-    ] = "panel",
+    on: OnOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("evaluation-run"),
     recipe: Annotated[
         str | None,
@@ -77,6 +86,10 @@ def run(
     metrics: MetricsOption = None,
     metric_set: MetricSetOption = None,
     name: Annotated[str | None, typer.Option(help="Name of the run in tables.")] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Speak takes again that had an error or a time-out in an earlier call."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Speak 3 items and print hours and cost of the run.")
     ] = False,
@@ -101,9 +114,18 @@ def run(
         return
     with terminal.counting("takes") as count:
         done = evaluate(
-            system, items, out, settings, range(seeds), chosen, name, count, _metric_options(metric_set or [])
+            system,
+            items,
+            out,
+            settings,
+            range(seeds),
+            chosen,
+            name,
+            count,
+            _metric_options(metric_set or []),
+            retry_failed,
         )
-    _print_outcome(done, terminal)
+    _print_outcome(done, terminal, chosen)
 
 
 @evaluate_app.command()
@@ -123,13 +145,13 @@ def score(
     terminal = Terminal(as_json)
     with terminal.counting("takes") as count:
         done = rescore(open_run(folder), _names(metrics), count, _metric_options(metric_set or []))
-    _print_outcome(done, terminal)
+    _print_outcome(done, terminal, _names(metrics))
 
 
 @evaluate_app.command()
 def decay(
     system: Annotated[str, typer.Argument(metavar="SYSTEM", help="As for `evaluate run`; it must use references.")],
-    on: Annotated[str, typer.Option("--on", help="Lists with references, with commas.")],
+    on: OnOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the rounds, each of them a run.")] = Path("decay"),
     rounds: Annotated[int, typer.Option(help="Rounds; each takes its references from the round before.", min=2)] = 4,
     options: Annotated[
@@ -149,10 +171,11 @@ def decay(
     from evaluation.systems import open_system
 
     terminal = Terminal(as_json)
+    chosen = load_metrics(_names(metrics))
     items = _items(on, limit, None, terminal)
     with closing(open_system(system, _options(options or []))) as opened, terminal.counting("takes") as count:
         runs = speak_rounds(opened, items, rounds, out, count=count)
-    rows = decay_figures(runs, load_metrics(_names(metrics)))
+    rows = decay_figures(runs, chosen)
     names = [name for name in rows[0] if name != "not_measured"]
     figures = [[row.get(name, "") for name in names] for row in rows]
     terminal.table("", names, [[f"{x:.3f}" if isinstance(x, float) else str(x) for x in row] for row in figures])
@@ -233,8 +256,11 @@ def lists(as_json: JsonOption = False) -> None:
 
     terminal = Terminal(as_json)
     rows = describe_lists()
-    shown = ("name", "what", "items", "license", "example")
-    terminal.table("", shown, [[row[key] for key in shown] for row in rows])
+    shown = ("what", "example", "options", "license")
+    for row in rows:
+        terminal.title(row["name"])
+        for key in shown:
+            terminal.say(f"  {key:<8} {row[key]}")
     terminal.result(rows)
 
 
@@ -248,26 +274,45 @@ def metrics(as_json: JsonOption = False) -> None:
 
     terminal = Terminal(as_json)
     rows = overview()
-    terminal.table("", list(rows[0]), [list(row.values()) for row in rows])
+    shown = ("figures", "profiles", "needs", "here")
+    for row in rows:
+        terminal.title(row["name"])
+        for key in shown:
+            if row[key]:
+                terminal.say(f"  {key:<8} {row[key]}")
     terminal.result(rows)
 
 
-def _items(on: str, limit: int | None, languages: str | None, terminal: Terminal) -> list[Item]:
+def _items(on: list[str] | None, limit: int | None, languages: str | None, terminal: Terminal) -> list[Item]:
     from evaluation.lists import open_lists
 
     with terminal.printing("evaluation"):
         return open_lists(
-            [part.strip() for part in on.split(",") if part.strip()],
+            [spec for given in on or ["panel"] for spec in split_lists(given)],
             limit=limit,
-            languages=tuple(languages.split(",")) if languages else None,
+            languages=tuple(name.strip() for name in languages.split(",")) if languages else None,
         )
+
+
+def split_lists(given: str) -> list[str]:
+    """Return the specifications of lists in a text with commas. `NAME=VALUE` after a comma is an option of the list before."""
+    found: list[str] = []
+    for part in given.split(","):
+        if found and re.fullmatch(r"[a-z_]+=.*", part):
+            found[-1] += f",{part}"
+        elif part.strip():
+            found.append(part.strip())
+    return found
 
 
 def _names(metrics: str | None) -> list[str] | None:
     """Return names of metrics or profiles; None for the default."""
     if metrics is None:
         return None
-    return [name for name in metrics.split(",") if name not in ("", "none")]
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    if "none" in names and len(names) > 1:
+        raise ValueError(f"--metrics {metrics}: none stands alone")
+    return [name for name in names if name != "none"]
 
 
 def _metric_options(given: list[str]) -> dict[str, dict[str, Any]]:
@@ -313,21 +358,29 @@ def _print_forecast(found: Forecast, terminal: Terminal) -> None:
     terminal.result(vars(found) | {"hours": found.hours})
 
 
-def _print_outcome(done: Outcome, terminal: Terminal) -> None:
+def _print_outcome(done: Outcome, terminal: Terminal, asked: list[str] | None) -> None:
+    """Print the counts, why takes failed, and the figures that were asked for by name, or the headlines."""
     from catalogs.files import write_atomically
+    from evaluation.metrics import PROFILES
     from evaluation.results.summary import summary
+    from evaluation.runs.generate import failures
     from evaluation.tables import markdown
 
     failed = {status: count for status, count in done.statuses.items() if status != "ok"}
     takes = sum(done.statuses.values())
     words = ", ".join(f"{count} {status}" for status, count in failed.items())
     terminal.say(f"{counted(takes, 'take')}: {done.statuses.get('ok', 0)} ok{', ' + words if words else ''}")
+    for reason, items in list(failures(done.run).items())[:FAILURES]:
+        terminal.say(f"failed: {counted(len(items), 'take')}, such as {items[0]}: {reason}")
+    if failed.keys() & {"error", "timeout"}:
+        terminal.say("failed takes count; --retry-failed asks for those with an error or a time-out again")
     for name, why in done.scored.not_measured.items():
         terminal.say(f"not measured: {name} ({why})")
     write_atomically(done.run.root / "tables.md", markdown([done.run]).encode())
-    terminal.say(markdown([done.run], values=HEADLINES))
+    named = [name for name in asked or () if name not in PROFILES]
+    found = summary(done.run)
+    wanted = [cell.name for cell in found.cells if cell.name in HEADLINES or cell.name.partition(".")[0] in named]
+    terminal.say(markdown([done.run], values=list(dict.fromkeys(wanted))))
     terminal.say(f"all figures: {done.run.root / 'tables.md'}")
     terminal.say(f"report: voxmill evaluate report {quoted(done.run.root)}")
-    terminal.result(
-        {"statuses": done.statuses, "not_measured": done.scored.not_measured, **summary(done.run).as_json()}
-    )
+    terminal.result({"statuses": done.statuses, "not_measured": done.scored.not_measured, **found.as_json()})
