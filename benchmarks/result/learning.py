@@ -128,7 +128,10 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def give_decoder(work: Path, run: str) -> None:
-    """Put the decoder, when all models are trained, into the checkpoints of a run. Raises ValueError if it belongs to another encoder."""
+    """Put the decoder, when all models are trained, into the checkpoints of a run.
+
+    Raises ValueError if it belongs to another encoder.
+    """
     from safetensors.torch import load_file
 
     source = work / "decoder" / "audiovae.safetensors"
