@@ -149,7 +149,7 @@ def weights_m(file: Path) -> float:
     """Return the millions of weights in a safetensors file."""
     from safetensors import safe_open
 
-    with safe_open(file, "pt") as tensors:  # type: ignore[no-untyped-call]
+    with safe_open(file, "pt") as tensors:
         shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
     total = 0
     for shape in shapes:

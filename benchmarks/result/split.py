@@ -57,7 +57,8 @@ def split(prompts: Sequence[Prompt], per_language: int, seed: int = 1) -> Split:
                 judged.setdefault(prompt.words, prompt)
         chosen = sorted(judged, key=lambda words: _draw(seed, language, words))[:per_language]
         held |= {(language, words): judged[words] for words in chosen}
-    training, copies = [], []
+    training: list[Prompt] = []
+    copies: list[Prompt] = []
     taken = {(prompt.language, prompt.name) for prompt in held.values()}
     for prompt in prompts:
         if (prompt.language, prompt.name) in taken:

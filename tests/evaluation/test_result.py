@@ -134,11 +134,11 @@ def test_finished_steps_are_not_repeated_and_a_failed_one_is(tmp_path: Path) -> 
 
     make = {"recordings": lambda: calls.append("recordings"), "codec": codec, "judge": lambda: calls.append("judge")}
     with pytest.raises(RuntimeError):
-        run(Steps(tmp_path / "steps.json"), make, "judge")  # type: ignore[arg-type]
+        run(Steps(tmp_path / "steps.json"), make, "judge")
     broken = False
-    run(Steps(tmp_path / "steps.json"), make, "codec")  # type: ignore[arg-type]
+    run(Steps(tmp_path / "steps.json"), make, "codec")
     assert calls == ["recordings", "codec", "codec"], "judge comes after --until codec"
-    run(Steps(tmp_path / "steps.json"), make, "judge")  # type: ignore[arg-type]
+    run(Steps(tmp_path / "steps.json"), make, "judge")
     assert calls == ["recordings", "codec", "codec", "judge"]
     kept = json.loads((tmp_path / "steps.json").read_text())
     assert kept["codec"]["steps"] == 3
