@@ -15,7 +15,7 @@ from evaluation.errors import EvaluationError
 from evaluation.items import Item
 from evaluation.metrics import METRICS
 from evaluation.metrics.base import Metric, Value
-from evaluation.repeat import repeat, same_weights
+from evaluation.repeat import repeat, same_system
 from evaluation.results.common import Pairs, pairs
 from evaluation.results.comparison import markdown_table
 from evaluation.results.figures import FAILED, NOTHING_TO_SCORE, Figures, read_figures
@@ -120,14 +120,15 @@ def gate(
 
 def _same_takes(run: Run, baseline: Run) -> list[Outcome]:
     """Return the outcome of the comparison of takes by seed; nothing if the runs are of different weights."""
-    if not same_weights(run, baseline):
+    if not same_system(run, baseline):
         return []
     found = repeat(run, baseline)
     takes = found.pairs + found.failed
     kind: Kind = "pass" if found.share >= SAME_TAKES and not found.stuck else "fail"
-    if takes < LEAST and kind == "pass":
+    if takes < LEAST and (kind == "pass" or not takes):
         kind = "not enough items"
-    reason = f"distance {found.distance:.2f} dB; between seeds {found.seeds:.1f} dB"
+    between = "seeds" if len(run.settings["seeds"]) > 1 else "texts"
+    reason = f"distance {found.distance:.2f} dB; between {between} {found.seeds:.1f} dB"
     if found.stuck:
         reason += f"; {found.stuck} items do not change with the seed"
     title = "takes as before with the same seed"
@@ -208,6 +209,18 @@ def _absent(rule: Rule, both: Pairs, test: str) -> str:
     if unmade:
         first = unmade[0].name or unmade[0].id
         return f"{len(unmade)} items are not in {both.second.run.name}, first {first}"
+    for figures in (both.second, both.first) if test == "difference" else (both.second,):
+        if figures.unmade_takes:
+            return f"{figures.unmade_takes} takes of {figures.run.name} are not spoken yet"
+    unscored = [
+        item
+        for item in _chosen(rule, both.items)
+        if test == "difference"
+        and _lacks_figure(both.first, rule.value, item.id)
+        and _has_figure(both.second, rule.value, item.id)
+    ]
+    if unscored:
+        return f"{len(unscored)} items have no figure in {both.first.run.name}; run: voxmill evaluate score"
     lacking = [
         item
         for item in _chosen(rule, both.items)

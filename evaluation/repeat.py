@@ -15,6 +15,7 @@ import numpy as np
 
 from evaluation.metrics.base import Take
 from evaluation.runs.folder import Run
+from evaluation.runs.rows import Key
 from evaluation.runs.score import all_takes
 
 RATE = 16_000
@@ -24,15 +25,17 @@ bfloat16 up to 0.05; half the solver steps give 0.3 and more (docs/benchmarks.md
 _WINDOW, _HOP, _BANDS = 512, 256, 64
 _FLOOR_DB = -80.0
 _WEIGHTS = (".safetensors", ".bin", ".pth")
+_ELSEWHERE = ("folder", "device", "voxmill", "torch")
+"""What a system says of its machine and version; the rest of its description decides what it says."""
 
 
 @dataclass(frozen=True)
 class Repeat:
     """Takes of two runs, paired by item and seed.
 
-    `pairs`: pairs of takes that did not fail. `equal`: pairs with the same bytes. `distance`: mean distance in dB between the takes
+    `pairs`: pairs of takes with audio. `equal`: pairs with the same bytes. `distance`: mean distance in dB between the takes
     of a pair. `seeds`: mean distance in dB between takes of one item with different seeds, or with different items if a run has one
-    seed. `same`: pairs within `SAME` times `seeds`. `failed`: pairs of which one take failed and the other did not.
+    seed. `same`: pairs within `SAME` times `seeds`. `failed`: pairs of which one take has audio and the other has not.
     `stuck`: items whose takes with different seeds are the same although those of the baseline are not.
     """
 
@@ -52,7 +55,7 @@ class Repeat:
 
 def repeat(run: Run, baseline: Run) -> Repeat:
     """Compare the takes of two runs that share items and seeds."""
-    ours, theirs = ({(take.item.id, take.seed): take for take in all_takes(one)} for one in (run, baseline))
+    ours, theirs = _by_key(run), _by_key(baseline)
     keys = sorted(ours.keys() & theirs.keys())
     scale = _between_seeds([theirs[key] for key in keys])
     both = [key for key in keys if ours[key].path and theirs[key].path]
@@ -71,12 +74,22 @@ def repeat(run: Run, baseline: Run) -> Repeat:
     )
 
 
-def same_weights(run: Run, baseline: Run) -> bool:
-    """Return True if both runs are of systems with the same files of weights."""
+def _by_key(run: Run) -> dict[Key, Take]:
+    """Return takes by item and seed. A take that was cut or is silent has audio, too."""
+    takes = {}
+    for take in all_takes(run):
+        take.path = run.root / take.row["audio"] if take.row["audio"] else None
+        takes[take.item.id, take.seed] = take
+    return takes
+
+
+def same_system(run: Run, baseline: Run) -> bool:
+    """Return True if both runs are of one kind of system with the same weights and settings, on whatever machine and version."""
     ours, theirs = (
-        {k: v for k, v in one.settings["system"].items() if k.endswith(_WEIGHTS)} for one in (run, baseline)
+        {name: value for name, value in one.settings["system"].items() if name not in _ELSEWHERE}
+        for one in (run, baseline)
     )
-    return bool(ours) and ours == theirs
+    return ours == theirs and any(name.endswith(_WEIGHTS) for name in ours)
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:

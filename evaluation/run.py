@@ -88,6 +88,7 @@ def run_settings(system: System, name: str | None = None) -> dict[str, Any]:
     return {
         "name": name or system.name,
         "system": system.describe(),
+        "seeded": system.seeded,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": {"machine": platform.machine(), **host()},
     }

@@ -243,8 +243,8 @@ def _not_measured(loaded: Sequence[_Loaded]) -> list[str]:
         if why != NOT_SCORED
     ]
     lines += [
-        f"* {one.name}: {one.summary.unmade} items have not been spoken; run: voxmill evaluate run"
+        f"* {one.name}: {one.figures.unmade_takes} takes have not been spoken; run: voxmill evaluate run"
         for one in loaded
-        if one.summary.unmade
+        if one.figures.unmade_takes
     ]
     return ["## Not measured\n\n" + "\n".join(lines)] if lines else []

@@ -128,9 +128,9 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def give_decoder(work: Path, run: str) -> None:
-    """Put the decoder, when all models are trained, into the checkpoints of a run.
+    """Put the decoder into the checkpoints of a run, when all models are trained.
 
-    Raises ValueError if it belongs to another encoder.
+    Raises ValueError if the run belongs to another encoder.
     """
     from safetensors.torch import load_file
 

@@ -179,7 +179,7 @@ def open_lists(
         raise EvaluationError(f"no list that is given has the option {', '.join(sorted(unused))}")
     if lacking := [code for code in wanted if code not in there]:
         raise EvaluationError(f"no item in {', '.join(lacking)}; the lists have {', '.join(sorted(there))}")
-    return list(distinct(found))
+    return _once(found, ", ".join(specs))
 
 
 def describe_lists() -> list[dict[str, str]]:

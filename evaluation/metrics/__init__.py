@@ -69,14 +69,16 @@ def load_metrics(names: Iterable[str] | None = None, options: Options | None = N
     while open_names:
         name = open_names.pop()
         if name not in made:
-            made[name] = _made(name, (options or {}).get(name, {}))
+            made[name] = _made(name, options or {})
             open_names += made[name].uses
     return [made[name] for name in METRICS if name in made]
 
 
-def _made(name: str, options: Mapping[str, Any]) -> Metric:
+def _made(name: str, given: Options) -> Metric:
     module, _, attribute = METRICS[name].partition(":")
     kind = getattr(importlib.import_module(module), attribute)
+    # The floor is only that of the same recognizer.
+    options = given.get(name, given.get(getattr(kind, "options_of", ""), {}))
     known = [one for one in inspect.signature(kind).parameters if options]
     for option in options:
         if option not in known:

@@ -28,6 +28,7 @@ class Value:
     `column`: where the figure of a take is stored. `unit`: as in a table's cell, such as `%` or `cosine`. `better`: the direction.
     `failed`: the figure that a failed take counts as; None: failed takes are not part of the mean, but their number is shown.
     `ratio`: columns of a numerator and a denominator, for the corpus estimate beside the mean. `scale`: factor for tables.
+    `relative`: the figure depends on the other items of the run, so that runs of other items are not compared by it.
     `smallest`: the largest difference, in the unit of the table, that does not matter; for gates.
     """
 
@@ -40,6 +41,7 @@ class Value:
     scale: float = 1.0
     digits: int = 2
     smallest: float | None = None
+    relative: bool = False
 
 
 @dataclass

@@ -142,6 +142,8 @@ class HumanTranscript(WhisperTranscript):
     """The recording of a person, once per item: what is left of its errors is the recognizer's floor."""
 
     name = "human_transcript"
+    options_of = "transcript"
+    """The metric whose options it takes if it is given none."""
     needs: frozenset[Need] = frozenset({"human"})
 
     def group(self, take: Take) -> str | None:

@@ -120,8 +120,7 @@ class VoiceHuman(_Voice):
 class VoiceMargin(Plain):
     """Likeness to the own reference above that to the references of the other speakers of the list, by GE2E.
 
-    `others` is the mean over speakers. All takes of a list are compared at once. Rows that exist are not changed when a list
-    grows, so their `others` are those of the time when they were scored.
+    `others` is the mean over speakers. All takes of a list are compared at once, and again when the list has grown.
     """
 
     name = "voice_margin"
@@ -136,8 +135,8 @@ class VoiceMargin(Plain):
         ]
     )
     values = (
-        Value("margin", "own above other voices, GE2E", "cosine", "higher", digits=3, smallest=0.01),
-        Value("nearest", "own voice is the nearest, GE2E", "%", "higher", None, None, 100.0, 1),
+        Value("margin", "own above other voices, GE2E", "cosine", "higher", digits=3, smallest=0.01, relative=True),
+        Value("nearest", "own voice is the nearest, GE2E", "%", "higher", None, None, 100.0, 1, relative=True),
     )
 
     def group(self, take: Take) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,11 +28,14 @@ class Pairs:
     def matrices(self, names: Sequence[str], items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
         """Return float64 [N, C] of both runs: means over the seeds in common, in the unit of the table."""
         keys = ids(items)
-        first, second = self._seeds(keys)
-        return (
-            np.stack([self.first.matrix(name, keys, first) * self._scale(name) for name in names], axis=1),
-            np.stack([self.second.matrix(name, keys, second) * self._scale(name) for name in names], axis=1),
-        )
+        columns = []
+        for name in names:
+            first, second = self._seeds(name, keys)
+            scale = self.first.series[name].value.scale
+            columns.append(
+                [self.first.matrix(name, keys, first) * scale, self.second.matrix(name, keys, second) * scale]
+            )
+        return np.stack([one for one, _ in columns], axis=1), np.stack([other for _, other in columns], axis=1)
 
     def differences(self, names: Sequence[str], items: Sequence[Item], draws: int = DRAWS) -> list[Difference | None]:
         """Return second minus first of each value, with verdicts corrected for their number (Holm)."""
@@ -42,15 +45,18 @@ class Pairs:
         better = [self.first.series[name].value.better for name in names]
         return judged(paired_differences(first, second, better, speakers(items), draws=draws))
 
-    def _scale(self, name: str) -> float:
-        return self.first.series[name].value.scale
-
-    def _seeds(self, keys: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    def _seeds(self, name: str, keys: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+        """Return the seeds of each item at which both have a figure: a take that failed must not spare its counterpart."""
+        ours, theirs = self.first.series[name].figures, self.second.series[name].figures
         first, second = {}, {}
         for key in keys:
             a, b = self.first.seeds[key], self.second.seeds[key]
             both = tuple(seed for seed in a if seed in b)
-            first[key], second[key] = (both, both) if both else (a, b)
+            if both:
+                both = tuple(seed for seed in both if (key, seed) in ours and (key, seed) in theirs)
+                first[key], second[key] = both, both
+            else:
+                first[key], second[key] = a, b
         return first, second
 
 
@@ -63,6 +69,9 @@ def pairs(first: Figures, second: Figures) -> Pairs:
             "score both alike: voxmill evaluate score RUN --metric-set NAME.OPTION=VALUE"
         )
     one, two = {item.id for item in first.items}, {item.id for item in second.items}
+    if one != two:
+        # A figure that depends on the other items of a run means another thing in another list.
+        first, second = _without_relative(first), _without_relative(second)
     return Pairs(
         first,
         second,
@@ -70,3 +79,7 @@ def pairs(first: Figures, second: Figures) -> Pairs:
         [item for item in first.items if item.id not in two],
         [item for item in second.items if item.id not in one],
     )
+
+
+def _without_relative(figures: Figures) -> Figures:
+    return replace(figures, series={name: one for name, one in figures.series.items() if not one.value.relative})

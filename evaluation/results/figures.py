@@ -61,6 +61,8 @@ class Figures:
     not_measured: Mapping[str, str]
     seeds: Mapping[str, tuple[int, ...]]
     """Seeds of each item."""
+    unmade_takes: int = 0
+    """Takes that the run does not have yet."""
 
     def matrix(self, name: str, ids: Sequence[str], seeds: Mapping[str, Sequence[int]] | None = None) -> np.ndarray:
         """Return float64 [N]: the mean over seeds of a value of items, unscaled; NaN: no figure."""
@@ -111,6 +113,7 @@ def read_figures(
     series |= _headlines(series, {take.item.id: take.item.language for take in takes})
     series |= _excesses(series, excess)
     seeds: dict[str, tuple[int, ...]] = {}
+    seen = {_key(take) for take in takes}
     for take in takes:
         seeds[take.item.id] = (*seeds.get(take.item.id, ()), take.seed)
     return Figures(
@@ -121,6 +124,7 @@ def read_figures(
         series,
         not_measured,
         seeds,
+        sum(key not in seen for key in run.wanted),
     )
 
 
@@ -148,8 +152,8 @@ def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequen
                 figures[_key(take)] = float(figure)
                 if value.ratio and None not in (pair := [row.get(column) for column in value.ratio]):
                     parts[_key(take)] = (float(pair[0] or 0), float(pair[1] or 0))
-            elif take.status != "ok" and value.failed is not None:
-                figures[_key(take)] = value.failed
+        if value.failed is not None:
+            figures |= _failed_figures(value.failed, figures, able)
         if value.ratio and value.failed is not None:
             parts |= _failed_parts(value.failed, parts, [take for take in able if _key(take) in figures])
         found.append(Series(f"{metric.name}.{value.column}", value, figures, parts, applies))
@@ -159,6 +163,18 @@ def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequen
 def _applies(metric: Metric, take: Take) -> bool:
     """Return True if the item has what the metric needs; whether the take failed does not matter."""
     return not lacks(metric, replace(take, path=take.path or _SOME_PATH))
+
+
+def _failed_figures(failed: float, figures: Mapping[Key, float], takes: Sequence[Take]) -> dict[Key, float]:
+    """Return the figures of failed takes. A language of which no take could be measured, such as one that the recognizer does not
+    know, has none."""
+    measured = {take.item.language for take in takes if _key(take) in figures}
+    spoken = {take.item.language for take in takes if take.status == "ok"}
+    return {
+        _key(take): failed
+        for take in takes
+        if take.status != "ok" and (take.item.language in measured or take.item.language not in spoken)
+    }
 
 
 def _failed_parts(

@@ -238,7 +238,7 @@ def _mean_of(estimates: Sequence[Estimate]) -> Estimate:
     value = sum(one.value for one in estimates) / count
     items, clusters = sum(one.items for one in estimates), sum(one.clusters for one in estimates)
     scope = "these voices" if any(one.scope for one in estimates) else ""
-    errors = [one.error for one in estimates if one.error is not None]
+    errors = [one.error for one in estimates if one.error is not None and one.low is not None]
     if len(errors) < count:
         return Estimate(value, None, None, None, items, clusters, scope, "a language has no interval")
     error = math.sqrt(sum(one**2 for one in errors)) / count

@@ -24,7 +24,7 @@ import pyarrow as pa
 from catalogs.files import make_folder, write_atomically
 from evaluation.errors import EvaluationError
 from evaluation.items import Item, distinct, read_items, write_items
-from evaluation.runs.rows import GENERATE, Table, metric_schema
+from evaluation.runs.rows import GENERATE, Key, Table, metric_schema
 
 FORMAT = 1
 
@@ -50,6 +50,12 @@ class Run:
     def by_id(self) -> dict[str, Item]:
         """Items by id."""
         return {item.id: item for item in self.items}
+
+    @cached_property
+    def wanted(self) -> list[Key]:
+        """Item and seed of every take that the run is to have. A system without seeds is asked once."""
+        seeds = self.settings["seeds"] if self.settings.get("seeded", True) else self.settings["seeds"][:1]
+        return [(item.id, seed) for seed in seeds for item in self.items]
 
     @property
     def name(self) -> str:
@@ -108,7 +114,8 @@ def create_run(root: Path, settings: dict[str, Any], items: Sequence[Item], seed
         if run.settings["system"] != settings["system"]:
             changed = _changed(run.settings["system"], settings["system"])
             raise EvaluationError(f"{root} was made by another system or settings ({changed}); give another folder")
-        items = [*run.items, *items]
+        # An item that is given again may have another name, recording or groups.
+        items = list({**run.by_id, **{item.id: item for item in items}}.values())
         seeds = [*run.settings["seeds"], *seeds]
         if "metrics" in run.settings:
             settings = {"metrics": run.settings["metrics"], **settings}

@@ -11,13 +11,13 @@ from typing import cast
 
 from evaluation.items import Item
 from evaluation.metrics.base import Metric
-from evaluation.runs.folder import create_run
+from evaluation.runs.folder import Run, create_run
 from evaluation.runs.generate import generate, statuses
 from evaluation.runs.score import score
 from evaluation.systems.base import System
 
 TRIAL = 3
-"""Items of a trial. The first one warms the system up and is not part of the figures."""
+"""Items of a trial. The first one warms up and is not part of the figures."""
 
 
 @dataclass
@@ -42,42 +42,51 @@ class Forecast:
 def forecast(system: System, metrics: Sequence[Metric], items: Sequence[Item], seeds: Sequence[int]) -> Forecast:
     """Speak and score a few items, and return what the whole run needs at that speed.
 
-    Items are taken from the whole list, because a list may be sorted by length. A metric that asks a paid service is not run: its
-    `dollars(items, seconds, seeds)` is asked instead. Nothing is written outside a temporary folder.
+    Items are taken from the whole list, because a list may be sorted by length. The first one warms up the system and loads the
+    metrics; the others are measured, with two seeds if the run has more than one. A metric that asks a paid service is not run:
+    its `dollars(items, seconds, seeds)` is asked instead. Nothing is written outside a temporary folder.
     """
-    takes = len(items) * (len(seeds) if system.seeded else 1)
-    trial = [items[index * (len(items) - 1) // max(TRIAL - 1, 1)] for index in range(min(TRIAL, len(items)))]
+    seeds = list(seeds) if system.seeded else list(seeds)[:1]
+    takes = len(items) * len(seeds)
+    first, *others = [items[index * (len(items) - 1) // max(TRIAL - 1, 1)] for index in range(min(TRIAL, len(items)))]
+    free = [metric for metric in metrics if not hasattr(metric, "dollars")]
     with tempfile.TemporaryDirectory(prefix="voxmill-trial-") as folder:
         settings = {"name": "trial", "system": system.describe()}
-        seconds = []
-        root = Path(folder) / "run"
-        for item in trial:
-            run = create_run(root, settings, [item], [seeds[0]])
-            started = time.perf_counter()
-            generate(run, system)
-            seconds.append(time.perf_counter() - started)
+        warm = create_run(Path(folder) / "warm", settings, [first], seeds[:2])
+        generate(warm, system)
+        done = score(warm, free)
+        run = create_run(Path(folder) / "run", settings, others or [first], seeds[:2])
+        started = time.perf_counter()
+        generate(run, system)
         spoken = list(run.generated.rows())
-        per_take = _mean(seconds[1:] or seconds)
-        audio_s = _mean([row["seconds"] or 0.0 for row in spoken])
+        per_take = (time.perf_counter() - started) / len(spoken)
+        audio_s = sum(row["seconds"] or 0.0 for row in spoken) / len(spoken)
         found = Forecast(len(items), takes, per_take * takes / 3600, audio_s * takes / 3600, statuses=statuses(run))
-        free = [metric for metric in metrics if not hasattr(metric, "dollars")]
+        found.not_measured = done.not_measured
         by_name = {metric.name: metric for metric in free}
         for metric in free:
-            # Loading is paid once, so that it is not part of the time per take.
-            done = score(run, _with_used(metric, by_name))
-            if why := done.not_measured.get(metric.name):
-                found.not_measured[metric.name] = why
-        for metric in metrics:
-            if dollars := getattr(metric, "dollars", None):
-                found.dollars[metric.name] = float(dollars(items, audio_s, takes // max(len(items), 1)))
-        for metric in free:
             if metric.name not in found.not_measured:
-                found.score_h[metric.name] = _seconds_per_take(metric, run.root, by_name) * takes / 3600
+                seconds = _seconds(metric, run, by_name)
+                # A recording of a person is measured once per item, whatever the number of seeds.
+                parts, whole = (len(run.items), len(items)) if "human" in metric.needs else (len(spoken), takes)
+                found.score_h[metric.name] = seconds / parts * whole / 3600
+    for metric in metrics:
+        if dollars := getattr(metric, "dollars", None):
+            found.dollars[metric.name] = float(dollars(items, audio_s, len(seeds)))
     return found
 
 
-def _mean(figures: Sequence[float]) -> float:
-    return sum(figures) / max(len(figures), 1)
+def _seconds(metric: Metric, run: Run, by_name: dict[str, Metric]) -> float:
+    """Return the seconds that a loaded metric needs for a run, after those that it uses."""
+    used = _with_used(metric, by_name)[:-1]
+    score(run, [_loaded(one) for one in used])
+    started = time.perf_counter()
+    score(run, [_loaded(one) for one in [*used, metric]])
+    return time.perf_counter() - started
+
+
+def _loaded(metric: Metric) -> Metric:
+    return cast(Metric, _Loaded(metric))
 
 
 def _with_used(metric: Metric, by_name: dict[str, Metric]) -> list[Metric]:
@@ -86,21 +95,6 @@ def _with_used(metric: Metric, by_name: dict[str, Metric]) -> list[Metric]:
     for name in metric.uses:
         found += [used for used in _with_used(by_name[name], by_name) if used not in found] if name in by_name else []
     return [*found, metric]
-
-
-def _seconds_per_take(metric: Metric, root: Path, by_name: dict[str, Metric]) -> float:
-    """Return the seconds that a loaded metric needs for one take of a trial run, whose rows of it are made once more."""
-    from shutil import rmtree
-
-    from evaluation.metrics.base import fingerprint
-    from evaluation.runs.folder import open_run
-
-    run = open_run(root)
-    rmtree(root / "rows" / f"{metric.name}@{fingerprint(metric, by_name)}", ignore_errors=True)
-    loaded = cast(Metric, _Loaded(metric))
-    started = time.perf_counter()
-    done = score(run, [*_with_used(metric, by_name)[:-1], loaded])
-    return (time.perf_counter() - started) / max(done.rows.get(metric.name, 0), 1)
 
 
 class _Loaded:

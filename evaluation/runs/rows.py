@@ -1,12 +1,13 @@
 """Rows of a run: Parquet part files that are only ever added, and are complete or absent.
 
-A table is a folder of part files below `rows/`. A row is known by item_id and seed; a row that is written twice (by two
-processes, or after a kill at a bad moment) counts once.
+A table is a folder of part files below `rows/`. A row is known by item_id and seed. Of a row that is written twice the newest
+counts: a figure of several takes is written again when takes are added.
 """
 
 from __future__ import annotations
 
 import io
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -62,12 +63,15 @@ class Table:
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema)
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
-        write_atomically(self.folder / f"part-{uuid.uuid4().hex[:12]}.parquet", sink.getvalue())
+        newest = max((int(part.name.split("-")[1]) for part in self.folder.glob("part-*-*.parquet")), default=0)
+        # Later parts sort later, even if the clock was set back.
+        stamp = max(time.time_ns(), newest + 1)
+        write_atomically(self.folder / f"part-{stamp:020d}-{uuid.uuid4().hex[:8]}.parquet", sink.getvalue())
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield every row once; of two with one key, the one of the part that sorts first."""
+        """Yield every row once; of two with one key, the newest."""
         seen: set[Key] = set()
-        for part in sorted(self.folder.glob("part-*.parquet")):
+        for part in sorted(self.folder.glob("part-*.parquet"), reverse=True):
             try:
                 table = pq.read_table(part)
             except (OSError, pa.ArrowInvalid) as error:

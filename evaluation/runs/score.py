@@ -106,13 +106,14 @@ def _score(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Seque
             take.given = {name: rows[_key(take)] for name, rows in used.items() if _key(take) in rows}
         chosen = [take for take in chosen if len(take.given) == len(metric.uses)]
         answers = metric.score(chosen) if chosen else []
-        rows = [
-            {"item_id": take.item.id, "seed": take.seed, **(answer or {})}
-            for take, answer in zip(chosen, answers, strict=True)
-            if _key(take) not in have
-        ]
-        table.add(rows)
-        new += len(rows)
+        # Rows of a group are written again: they may depend on the takes that came since.
+        table.add(
+            [
+                {"item_id": take.item.id, "seed": take.seed, **(answer or {})}
+                for take, answer in zip(chosen, answers, strict=True)
+            ]
+        )
+        new += sum(_key(take) not in have for take in chosen)
         if count:
             count(number, len(groups))
     return new

@@ -180,7 +180,8 @@ def _reason(units: Units) -> str:
 def _bounded(estimate: Estimate, level: float) -> Estimate:
     if estimate.low is not None or estimate.value not in (0.0, 1.0):
         return estimate
-    bound = 1 - ((1 - level) / 2) ** (1 / estimate.clusters)
+    # An interval that is limited to a few voices is one over their items.
+    bound = 1 - ((1 - level) / 2) ** (1 / (estimate.items if estimate.scope else estimate.clusters))
     low, high = (0.0, bound) if estimate.value == 0 else (1 - bound, 1.0)
     return replace(estimate, low=low, high=high, reason="")
 

@@ -92,13 +92,23 @@ def paired_difference(
 def judged(differences: Sequence[Difference | None], alpha: float = ALPHA) -> list[Difference | None]:
     """Return the differences of one table with Holm's correction and verdicts.
 
-    Told apart: the corrected p is at most `alpha`, and the interval (if there is one) does not contain 0.
+    Values without a direction are corrected among themselves. One that is equal on all items cannot be told apart and does not
+    count. Told apart: the corrected p is at most `alpha`, and the interval (if there is one) does not contain 0.
     """
-    corrected = holm([None if one is None else one.p for one in differences])
-    return [
-        None if one is None or p is None else replace(one, p_holm=p, verdict=_verdict(one, p, alpha))
-        for one, p in zip(differences, corrected, strict=True)
-    ]
+    found: list[Difference | None] = []
+    families = [holm([one.p if one and _family(one) == kind else None for one in differences]) for kind in (0, 1)]
+    for number, one in enumerate(differences):
+        kind = None if one is None else _family(one)
+        p = 1.0 if kind is None else families[kind][number]
+        found.append(None if one is None or p is None else replace(one, p_holm=p, verdict=_verdict(one, p, alpha)))
+    return found
+
+
+def _family(one: Difference) -> int | None:
+    """Return the family of tests of a difference; None: the systems are equal on all items, so that nothing is tested."""
+    if one.estimate.value == 0 and not one.estimate.error:
+        return None
+    return 1 if one.better == "none" else 0
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -12,7 +12,10 @@ DRAWS = 10_000
 SEED = 17
 """Intervals are the same in every call."""
 FEW = 5
-"""With fewer speakers than this, an interval over speakers cannot be estimated; it is one over their items."""
+"""With fewer units than this, an interval cannot be estimated."""
+FEW_VOICES = 12
+"""With fewer speakers than this, an interval is one over their items, limited to these voices: with eight speakers a bootstrap over
+them is too narrow, and flipping the signs of ten can hardly prove anything after a correction."""
 BLOCK = 200_000
 """Weights in memory at one time; so few that they stay in the cache of a core."""
 
@@ -47,7 +50,7 @@ class Units:
 def units_of(clusters: Sequence[str] | None, items: int) -> Units:
     """Return the units of items whose speakers are given; None: each item has its own speaker.
 
-    With fewer than FEW speakers the units are the items, drawn within each speaker.
+    With fewer than FEW_VOICES speakers the units are the items, drawn within each speaker.
     """
     if clusters is None:
         return Units(np.arange(items), (items,), items)
@@ -57,11 +60,11 @@ def units_of(clusters: Sequence[str] | None, items: int) -> Units:
     count = int(cluster.max()) + 1 if items else 0
     if count == items:
         return Units(cluster, (items,), items)
-    if count >= FEW:
+    if count >= FEW_VOICES:
         return Units(cluster, (count,), count)
     place = np.empty(items, np.int64)
     place[np.argsort(cluster, kind="stable")] = np.arange(items)
-    scope = "this voice" if count == 1 else f"these {_NUMBERS[count]} voices"
+    scope = "this voice" if count == 1 else f"these {_NUMBERS[count] if count < len(_NUMBERS) else count} voices"
     return Units(place, tuple(int(size) for size in np.bincount(cluster)), count, scope)
 
 

@@ -160,7 +160,7 @@ def test_two_processes_do_not_write_to_one_run(tmp_path: Path) -> None:
 def test_a_forecast_scales_a_trial_and_leaves_no_file(tmp_path: Path) -> None:
     system = Hum()
     found = forecast(system, [Heavy(), Peak(), DoublePeak()], toy_items(100), [0, 1])
-    assert (found.items, found.takes, len(system.asked)) == (100, 200, 3)
+    assert (found.items, found.takes, len(system.asked)) == (100, 200, 6)
     assert found.audio_h == pytest.approx(200 * 0.5 / 3600)
     assert found.not_measured.keys() == {"heavy"}
     assert found.score_h.keys() == {"peak", "double"}

@@ -207,4 +207,4 @@ def test_a_run_without_takes_has_no_cells(tmp_path: Path) -> None:
     run = create_run(tmp_path / "a", {"name": "a", "system": {}}, items(3), [0])
     found = summary(run, fake_metrics())
     assert (found.cells, found.unmade, found.takes) == ([], 3, 0)
-    assert "3 items have not been spoken" in markdown([run], fake_metrics())
+    assert "3 takes have not been spoken" in markdown([run], fake_metrics())

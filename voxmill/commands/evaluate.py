@@ -37,7 +37,7 @@ RunsArgument = Annotated[
 ]
 MetricsOption = Annotated[
     str | None,
-    typer.Option(help="Metrics or profiles, with commas: quick, small (default), paper, full; none: only speak."),
+    typer.Option(help="Metrics or profiles, with commas: quick, small (default), codec, full; none: only speak."),
 ]
 MetricSetOption = Annotated[
     list[str] | None,
