@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shortest-s", type=float, default=0.9, help="seconds of a training prompt at least (0.9)")
     parser.add_argument("--minutes", type=float, help="of training recordings of a language at most (default: all)")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)), help="parts of the data; empty: none")
+    parser.add_argument(
+        "--judge-most", type=int, help="sentences of a list and language that are judged (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the choice of sentences (default 1)")
     parser.add_argument("--until", choices=STEPS, default=STEPS[-1], help="the last step to do")
     parser.add_argument(
@@ -51,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ),
             given.budget_minutes,
             shares,
+            given.judge_most,
         )
         run(steps, make, given.until)
     from benchmarks.result.report import tables, write_docs
@@ -69,7 +73,11 @@ def run(steps: Steps, make: Mapping[str, Callable[[], Mapping[str, Any] | None]]
 
 
 def recipe(
-    work: Path, recordings: Callable[[], Mapping[str, Any]], minutes: float, shares: Sequence[float]
+    work: Path,
+    recordings: Callable[[], Mapping[str, Any]],
+    minutes: float,
+    shares: Sequence[float],
+    judged: int | None = None,
 ) -> dict[str, Callable[[], Mapping[str, Any] | None]]:
     """Return the steps by name, in order. Checkpoints to be judged are found when `judge` begins."""
     from benchmarks.result import judging, learning
@@ -81,7 +89,7 @@ def recipe(
         "codec": lambda: learning.train_codec(work, plan),
         "learn": lambda: learning.learn(work, plan),
         **{f"shares:{share:g}": _share(work, share, plan) for share in shares},
-        "judge": lambda: judging.judge_all(work, shares),
+        "judge": lambda: judging.judge_all(work, shares, judged),
     }
 
 

@@ -32,7 +32,7 @@ def judge(
     for listed in LISTS:
         items = first(read_items(work / f"{listed}.jsonl"), most)
         run = evaluate(system, items, work / "runs" / f"{name}-{listed}", options, metrics=METRICS).run
-        found[listed] = figures(run)
+        found[listed] = figures(run, items)
     return found
 
 
@@ -47,13 +47,19 @@ def first(items: Sequence[Item], most: int | None) -> list[Item]:
     return chosen
 
 
-def judge_all(work: Path, shares: Sequence[float]) -> dict[str, Any]:
-    """Return the figures of people, of the codec, of every checkpoint, and of the last one on each part of the data."""
+def judge_all(work: Path, shares: Sequence[float], most: int | None = None) -> dict[str, Any]:
+    """Return the figures of people, of the codec, of every checkpoint, and of the last one on each part of the data.
+
+    `most`: sentences of a list and language; None: all. Checkpoints before the last are judged on fewer.
+    """
     from benchmarks.result.learning import checkpoints, give_decoder, share_name
     from benchmarks.result.recordings import write_seen
 
+    on_the_way = ON_THE_WAY if most is None else max(1, most // 2)
     write_seen(work, SEEN, min(shares, default=1.0))
-    found = {"human": judge(work, "human", "human"), "codec": judge(work, "codec", f"folder:{through_codec(work)}")}
+    found = {"human": judge(work, "human", "human", most=most)}
+    found["codec"] = judge(work, "codec", f"codec:{codec_folder(work)}", most=most)
+
     for run in ("model", *map(share_name, shares)):
         give_decoder(work, run)
         made = checkpoints(work / run)
@@ -63,42 +69,22 @@ def judge_all(work: Path, shares: Sequence[float]) -> dict[str, Any]:
                 f"{run}-{checkpoint.name}",
                 f"checkpoint:{checkpoint}",
                 CHECKPOINT,
-                None if checkpoint == made[-1] else ON_THE_WAY,
+                most if checkpoint == made[-1] else on_the_way,
             )
     return {"figures": found}
 
 
-def through_codec(work: Path) -> Path:
-    """Return the folder of the recordings of both lists as they come back from the codec, by item; they are made once.
-
-    The decoder is the one that was trained longest.
-    """
-    import soundfile
-    import torch
-
-    from evaluation.metrics.base import read_clip
-    from trainer.codec.files import read_codec
-
-    folder = work / "round_trip"
-    folder.mkdir(exist_ok=True)
-    codec = read_codec(work / ("decoder" if (work / "decoder" / "audiovae.safetensors").is_file() else "codec"))
-    for item in [item for listed in LISTS for item in read_items(work / f"{listed}.jsonl")]:
-        path = folder / f"{item.id}.wav"
-        if item.human is None or path.is_file():
-            continue
-        clip = torch.from_numpy(read_clip(item.human, codec.config.sample_rate))
-        with torch.no_grad():
-            wave = codec.decode(codec.encode(clip[None, None]))[0, 0].numpy()
-        soundfile.write(path, wave, codec.config.out_sample_rate, subtype="PCM_16")
-    return folder
+def codec_folder(work: Path) -> Path:
+    """Return the codec with the decoder that was trained longest."""
+    return work / ("decoder" if (work / "decoder" / "audiovae.safetensors").is_file() else "codec")
 
 
-def figures(run: Run) -> dict[str, dict[str, float]]:
-    """Return the figures of a run by language."""
+def figures(run: Run, items: Sequence[Item]) -> dict[str, dict[str, float]]:
+    """Return the figures of a run by language, over these items of it."""
     metrics = load_metrics(METRICS)
     by_name = {metric.name: metric for metric in metrics}
     words, margins = (table_of(run, by_name[name], by_name).by_key() for name in ("words_clean", "voice_margin"))
-    return by_language(run.items, run.generated.by_key(), words, margins)
+    return by_language(items, run.generated.by_key(), words, margins)
 
 
 def by_language(
@@ -115,7 +101,7 @@ def by_language(
     languages = {item.id: item.language for item in items}
     lengths = {item.id: len(item.text.split()) for item in items}
     groups: dict[str, list[Key]] = defaultdict(list)
-    for key in sorted(takes):
+    for key in sorted(key for key in takes if key[0] in languages):
         groups[languages[key[0]]].append(key)
     found = {}
     for language, keys in groups.items():

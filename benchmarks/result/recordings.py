@@ -108,7 +108,8 @@ def write_seen(work: Path, per_language: int, share: float = 1.0) -> int:
 
 def share_limit(share: float) -> str:
     """Return what the MD5 of a segment's id is below if the segment is in this part of the data, as hexadecimal digits."""
-    return f"{round(share * 2**16):04x}" if share < 1 else "g"
+    limit = round(share * 2**16)
+    return f"{limit:04x}" if limit < 2**16 else "g"
 
 
 def in_share(segment_id: str, share: float) -> bool:

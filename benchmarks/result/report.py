@@ -96,16 +96,19 @@ def write_docs(work: Path, done: Done, docs: Path) -> None:
     """Put the tables between the marks of result.md; write result/curves.png, figures.json and clips."""
     page = docs / "result.md"
     text = page.read_text(encoding="utf-8") if page.is_file() else f"# The proof\n\n{MARKS[0]}\n{MARKS[1]}\n"
-    before, _, rest = text.partition(MARKS[0])
-    page.write_text(
-        f"{before}{MARKS[0]}\n\n{tables(work, done)}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}", encoding="utf-8"
-    )
+    page.write_text(between_marks(text, tables(work, done)), encoding="utf-8")
     folder = docs / "result"
     folder.mkdir(exist_ok=True)
     (folder / "figures.json").write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     draw(work, done, folder / "curves.png")
     if "judge" in done:
         _copy_clips(work, done["judge"]["figures"], folder)
+
+
+def between_marks(text: str, new: str) -> str:
+    """Return a page with other text between the marks; a page without them gets both at its end."""
+    before, _, rest = text.partition(MARKS[0])
+    return f"{before}{MARKS[0]}\n\n{new}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
 
 
 def draw(work: Path, done: Done, path: Path) -> None:
@@ -117,26 +120,33 @@ def draw(work: Path, done: Done, path: Path) -> None:
 
     from benchmarks.result.learning import losses
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
+    figures = done.get("judge", {}).get("figures", {})
+    figure, axes = plt.subplots(1, 2 if figures else 1, figsize=(10 if figures else 5.5, 3.4), squeeze=False)
+    left = axes[0, 0]
     for run in sorted(work.glob("model*/metrics.jsonl")):
         curve = losses(run.parent)
         share = run.parent.name.removeprefix("model-") if "-" in run.parent.name else "100"
         left.plot([row["step"] for row in curve], [row["diffusion"] for row in curve], label=f"{share} % of the data")
     left.set(xlabel="step", ylabel="diffusion loss", title="Training")
     left.legend()
-    figures = done.get("judge", {}).get("figures", {})
-    made = [name for name in figures if name.startswith("model/")]
-    for listed, label in (("held_out", "unseen sentences"), ("seen", "training sentences")):
-        points = [(int(name.rpartition("_")[2]), 100 * _errors(figures[name][listed])) for name in made]
-        right.plot([step for step, _ in points], [wer for _, wer in points], "o-", label=label)
-    for name, style in (("human", "k:"), ("codec", "k--")):
-        if name in figures:
-            right.axhline(100 * _errors(figures[name]["held_out"]), ls=style[1:], c="k", label=name)
-    right.set(xlabel="step", ylabel="WER, %", title="What is heard")
-    right.legend()
+    if figures:
+        _draw_errors(axes[0, 1], figures)
     figure.tight_layout()
     figure.savefig(path, dpi=80)
     plt.close(figure)
+
+
+def _draw_errors(axes: Any, figures: Mapping[str, Any]) -> None:
+    """Draw the errors of every checkpoint, and of people and the codec as lines."""
+    made = [name for name in figures if name.startswith("model/")]
+    for listed, label in (("held_out", "unseen sentences"), ("seen", "training sentences")):
+        points = [(int(name.rpartition("_")[2]), 100 * _errors(figures[name][listed])) for name in made]
+        axes.plot([step for step, _ in points], [wer for _, wer in points], "o-", label=label)
+    for name, style in (("human", ":"), ("codec", "--")):
+        if name in figures:
+            axes.axhline(100 * _errors(figures[name]["held_out"]), ls=style, c="k", label=name)
+    axes.set(xlabel="step", ylabel="WER, %", title="What is heard")
+    axes.legend()
 
 
 def _copy_clips(work: Path, figures: Mapping[str, Any], folder: Path) -> None:

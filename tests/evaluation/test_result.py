@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from benchmarks.result.__main__ import run
 from benchmarks.result.judging import by_language, first
 from benchmarks.result.learning import Plan
-from benchmarks.result.recordings import reference_of
-from benchmarks.result.report import verdict
+from benchmarks.result.recordings import in_share, reference_of
+from benchmarks.result.report import between_marks, tables, verdict
 from benchmarks.result.split import Prompt, edits, is_near_copy, may_be_judged, split, within
 from benchmarks.result.steps import Steps, run_for, trained_s
 from evaluation.items import Item
@@ -199,3 +199,18 @@ def test_the_verdict_is_that_of_unseen_sentences() -> None:
     assert "step_2" in line and "28.0%: " not in line
     assert "WER 28.0% over a floor of 5.0%: reached" in line
     assert "not reached (+0.2)" in line
+
+
+def test_the_tables_of_a_run_replace_those_of_another(tmp_path: Path) -> None:
+    done = {"prepare": {"minutes": 3.0, "machine": "two cores", "kept": {"en": {"segments": 4}}}}
+    page = between_marks("before\n<!-- result -->\nold\n<!-- end of result -->\nafter\n", tables(tmp_path, done))
+    assert page.startswith("before\n") and page.endswith("\nafter\n") and "old" not in page
+    assert "| prepare | 3.0 | kept en: segments: 4 | two cores |" in page
+    assert between_marks(page, "new") == between_marks(between_marks(page, "other"), "new")
+
+
+@given(st.text(min_size=1), st.floats(0.01, 1.0), st.floats(0.01, 1.0))
+def test_a_smaller_part_of_the_data_lies_within_a_larger_one(segment: str, one: float, other: float) -> None:
+    small, large = sorted((one, other))
+    assert in_share(segment, large) or not in_share(segment, small)
+    assert in_share(segment, 1.0)
