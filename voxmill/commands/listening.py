@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -71,7 +71,9 @@ def read(
     ],
     keep: Annotated[
         str,
-        typer.Option(help="Screening rules that exclude nobody, with commas: headphones, attention, gold, variance."),
+        typer.Option(
+            help="Screening rules that exclude nobody, with commas: duplicate, headphones, attention, gold, variance, reference."
+        ),
     ] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the tables to this Markdown file too.")] = None,
     as_json: JsonOption = False,
@@ -92,5 +94,15 @@ def read(
     terminal.say(text)
     if out is not None:
         write_atomically(out, text.encode())
-    versus = [{"systems": list(pair), **asdict(found)} for pair, found in ratings.versus.items()]
-    terminal.result({**asdict(ratings), "versus": versus})
+    terminal.result(_json_keys(asdict(ratings)))
+
+
+def _json_keys(value: Any) -> Any:
+    """Return a value whose tables by pair of systems are lists, because JSON has no such keys."""
+    if isinstance(value, list | tuple):
+        return [_json_keys(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if any(isinstance(key, tuple) for key in value):
+        return [{"systems": list(pair), "found": _json_keys(one)} for pair, one in value.items()]
+    return {key: _json_keys(one) for key, one in value.items()}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from listening_panel import answer_sheet
 from typer.testing import CliRunner
 
 from evaluation.lists import LISTS
@@ -76,3 +78,34 @@ def test_wrong_options_are_told_before_anything_is_spoken(
     assert done.exit_code != 0
     assert told in str(done.exception)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_listening_test_is_made_and_read_as_json(own_list: Path, tmp_path: Path) -> None:
+    runs = []
+    for system, name in (("human", "a"), ("resample:8000", "b")):
+        runs.append(str(tmp_path / name))
+        words = ["evaluate", "run", system, "--on", str(own_list), "--metrics", "none", "-o", runs[-1], "--name", name]
+        assert CLI.invoke(app, words).exit_code == 0
+    test = tmp_path / "test"
+    done = CLI.invoke(app, ["evaluate", "listen", "make", *runs, "-o", str(test), "--set", "items=2"])
+    assert done.exit_code == 0, done.output
+    assert "left out: 1 item" in done.output
+    key = json.loads((test / "key" / "KEEP-PRIVATE-key.json").read_text(encoding="utf-8"))
+    sheets = tmp_path / "answers"
+    sheets.mkdir()
+    for listener in range(1, 4):
+        (sheets / f"{listener}.json").write_text(json.dumps(answers(key, listener)))
+    (sheets / "junk.json").write_text("{")
+    done = CLI.invoke(app, ["evaluate", "listen", "read", str(test), str(sheets), "--keep", "variance", "--json"])
+    found = json.loads(done.stdout)
+    assert (found["counted"], len(found["faults"])) == (3, 1)
+    assert found["differences"]["naturalness"][0]["systems"] == ["a", "b"]
+
+
+def answers(key: dict[str, Any], listener: int) -> dict[str, Any]:
+    """Return the export of a listener who likes system `a`."""
+
+    def score(trial: dict[str, Any]) -> int:
+        return 5 if any(key["clips"][clip].get("system") == "a" for clip in trial["clips"]) else 2
+
+    return answer_sheet(key, listener, lambda trial, scale, rng: score(trial))
