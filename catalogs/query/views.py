@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -207,6 +208,9 @@ def connect(root: str | Path, memory: str | None = None) -> duckdb.DuckDBPyConne
     return _confined(connection, root, generation.folder, memory=memory)
 
 
+_SETTINGS = threading.Lock()
+
+
 def _confined(
     connection: duckdb.DuckDBPyConnection, root: Path, *more: Path, memory: str | None = None
 ) -> duckdb.DuckDBPyConnection:
@@ -214,18 +218,20 @@ def _confined(
 
     The views of a corpus from another person and pasted queries are untrusted SQL.
     """
-    # All rows are fetched: a result that is left open would keep the connection from the next statement.
-    ((locked,),) = connection.execute("SELECT current_setting('lock_configuration')").fetchall()
-    if locked:
-        return connection  # This process has another connection to the catalog: they share their settings.
-    connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    connection.execute("SET enable_progress_bar = false")
-    if memory is not None:
-        connection.execute(f"SET memory_limit = {quoted(memory)}")
-        connection.execute("SET max_temp_directory_size = '0KB'")
-    connection.execute(f"SET allowed_directories = {list_sql(map(str, (root, *more)))}")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+    # Connections of one process to a catalog share their settings: another thread must not lock them between these statements.
+    with _SETTINGS:
+        # All rows are fetched: a result that is left open would keep the connection from the next statement.
+        ((locked,),) = connection.execute("SELECT current_setting('lock_configuration')").fetchall()
+        if locked:
+            return connection
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")
+        if memory is not None:
+            connection.execute(f"SET memory_limit = {quoted(memory)}")
+            connection.execute("SET max_temp_directory_size = '0KB'")
+        connection.execute(f"SET allowed_directories = {list_sql(map(str, (root, *more)))}")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
     return connection
 
 

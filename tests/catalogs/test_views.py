@@ -286,6 +286,30 @@ def test_descriptions_of_replaced_segments_count_nowhere(tmp_path: Path) -> None
     assert query(tmp_path / "c", "SELECT count(*) FROM descriptions")[1] == [(0,)]
 
 
+def test_threads_that_connect_at_the_same_time_do_not_disturb_each_other(whole: Path) -> None:
+    """The server of `browse` reads in the background while another thread asks."""
+    errors: list[Exception] = []
+    start = threading.Barrier(4)
+
+    def ask() -> None:
+        try:
+            for _ in range(8):
+                # All have closed their connections here, so that each round begins with a new, open instance.
+                start.wait()
+                with connect(whole) as connection:
+                    connection.execute("SELECT count(*) FROM segments").fetchall()
+        except Exception as error:
+            errors.append(error)
+            start.abort()
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not [error for error in errors if not isinstance(error, threading.BrokenBarrierError)]
+
+
 def test_two_connections_at_once_are_both_confined(tmp_path: Path) -> None:
     create_corpus(tmp_path / "corpus")
     commit_unit(tmp_path / "corpus", make_unit("a", 3))
