@@ -65,7 +65,7 @@ gate: install
 	@test -e $(MODEL)/config.json || { echo "no checkpoint at $(MODEL): make gate MODEL=DIR, or make demo first"; exit 1; }
 	@rm -rf $(GATE)/now
 	$(BIN)/voxmill evaluate run $(MODEL) --on panel$(if $(VOICES),:$(VOICES)) --recipe $(if $(VOICES),reference,plain) \
-		--metrics quick --name now -o $(GATE)/now
+		--set retry=false --metrics quick --name now -o $(GATE)/now
 	@test -e $(GATE)/baseline/run.json || { mv $(GATE)/now $(GATE)/baseline; echo "$(GATE)/baseline is now what later runs are held against"; }
 	@test ! -e $(GATE)/now/run.json || $(BIN)/voxmill evaluate gate $(GATE)/now --baseline $(GATE)/baseline
 
