@@ -35,6 +35,7 @@ demo: install
 
 result: install
 	$(BIN)/voxmill models pull small
+	-$(BIN)/voxmill models pull evaluation
 	$(BIN)/python -m benchmarks.result run $(RESULT) --budget-minutes $(MINUTES)
 
 # Lint and the suite at the same time: mypy uses one core for a minute.
