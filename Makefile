@@ -35,7 +35,6 @@ demo: install
 
 result: install
 	$(BIN)/voxmill models pull small
-	-$(BIN)/voxmill models pull evaluation
 	$(BIN)/python -m benchmarks.result run $(RESULT) --budget-minutes $(MINUTES)
 
 # Lint and the suite at the same time: mypy uses one core for a minute.
@@ -44,6 +43,7 @@ test: install
 
 suite: install
 	$(BIN)/voxmill models pull small
+	-$(BIN)/voxmill models pull evaluation
 	$(BIN)/python -m pytest -n 4
 
 lint: install
