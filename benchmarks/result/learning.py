@@ -108,7 +108,7 @@ def learn_share(work: Path, share: float, plan: Plan) -> dict[str, Any]:
 
 
 def _learn(work: Path, plan: Plan, name: str, settings: Sequence[str]) -> dict[str, Any]:
-    """Train a model, and the decoder beside it: it goes on where it was beside the model before."""
+    """Train a model, and the decoder beside it. The decoder continues from where the model before left it."""
     decoder = _train(
         work, "decoder.log", "train-codec", "decoder", [f"steps={_decoder_steps(work, plan)}", *_settings("decoder")]
     )

@@ -107,7 +107,7 @@ def edits(left: Sequence[str], right: Sequence[str]) -> int:
 
 
 def within(prompts: Sequence[Prompt], minutes: float | None, seed: int) -> tuple[Prompt, ...]:
-    """Return prompts of at most so many minutes of each language, chosen by a hash; None: all."""
+    """Return prompts of each language up to a number of minutes, chosen by a hash. None: all."""
     if minutes is None:
         return tuple(prompts)
     left = {prompt.language: minutes * 60 for prompt in prompts}

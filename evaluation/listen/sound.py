@@ -20,23 +20,15 @@ _CLIP_DB = 30.0
 
 
 def loudness(samples: np.ndarray, rate: int = RATE) -> float | None:
-    """Return the integrated loudness of float32 [S] by ITU-R BS.1770, LUFS; None for silence.
+    """Return the loudness of float32 [S] as the pipeline measures it. Raises EvaluationError without pyloudnorm."""
+    from pipeline.quality.levels import loudness_lufs
 
-    A clip below 0.4 s is repeated to fill one block. Raises EvaluationError without pyloudnorm.
-    """
     try:
-        import pyloudnorm
+        return loudness_lufs(samples, rate)
     except ModuleNotFoundError:
         raise EvaluationError(
             "the loudness cannot be measured without pyloudnorm; pip install 'voxmill[pipeline]'"
         ) from None
-    if not np.any(samples):
-        return None
-    block = int(0.4 * rate)
-    if len(samples) <= block:
-        samples = np.resize(samples, block + 1)
-    value = pyloudnorm.Meter(rate).integrated_loudness(samples.astype(np.float64))
-    return float(value) if np.isfinite(value) else None
 
 
 def leveled(samples: np.ndarray, lufs: float, peak_dbfs: float) -> tuple[np.ndarray, float, float | None]:

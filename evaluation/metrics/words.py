@@ -1,7 +1,7 @@
 """Error rates of words and characters in two dialects, and the recognizer's floor. They read transcripts; none is made here.
 
 `words_clean` compares as catalogs.vocabulary.comparable_text does, `words_official` as Seed-TTS-Eval does. Both rates are always
-stored: `paper_unit` says which one published tables show for a language. The character rate does not count spaces.
+stored: `evaluation.results.units` says which one published tables show for a language. The character rate does not count spaces.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from catalogs.vocabulary import comparable_text
-from catalogs.vocabulary.languages import language as known_language
-from catalogs.vocabulary.languages import text_unit
 from evaluation.metrics import official_text
 from evaluation.metrics.base import Need, Plain, Take, Value
 
@@ -22,8 +20,6 @@ Unit = Literal["wer", "cer"]
 TEXT_PACKAGES = ("whisper_normalizer", "num2words")
 """What the dialect `clean` needs."""
 
-_BY_CHARACTERS = frozenset({"ar", "he", "hi", "ja", "km", "ko", "lo", "my", "sw", "th", "zh"})
-"""Languages whose published rate is the CER (VoxCPM2's table of 30 languages)."""
 _COUNTS = ("word_errors", "words", "char_errors", "chars", "insertions", "deletions", "substitutions", "exact")
 _COLUMNS = [
     *(pa.field(name, pa.float64()) for name in ("wer", "cer")),
@@ -32,14 +28,6 @@ _COLUMNS = [
 ]
 #: Percentage points below which a difference does not matter.
 _SMALLEST = 0.5
-
-
-def paper_unit(language: str, text: str = "") -> Unit:
-    """Return the rate that published tables show for a language; outside the 30, the CER if `text` has no spaces by script."""
-    known = known_language(language)
-    if known is None:
-        return "cer" if text_unit(language, text) == "char" else "wer"
-    return "cer" if known.code in _BY_CHARACTERS else "wer"
 
 
 def count_errors(wanted: Sequence[str], heard: Sequence[str]) -> dict[str, Any] | None:

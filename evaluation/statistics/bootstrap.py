@@ -93,7 +93,7 @@ def share_estimates(
     """Return the mean of each column of figures [N, C] that are 0 or 1 (or a share over seeds) with its interval.
 
     If all are 0 or all are 1, nothing can be resampled: the interval is then the exact binomial one of as many trials as there are
-    speakers.
+    speakers; of as many as there are items if it is limited to a few voices.
     """
     found = mean_estimates(figures, clusters, draws=draws, seed=seed, level=level)
     return [_bounded(estimate, level) if estimate else None for estimate in found]

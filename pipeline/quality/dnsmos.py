@@ -22,12 +22,7 @@ class Dnsmos:
     """The P.835 network (ONNX, one thread)."""
 
     def __init__(self, folder: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = next(folder.rglob("sig_bak_ovr.onnx"))
-        self._net: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._net = one_thread(next(folder.rglob("sig_bak_ovr.onnx")))
         self._input = self._net.get_inputs()[0].name
 
     def rate(self, samples: np.ndarray, hop_s: float) -> tuple[float, float, float]:
@@ -40,6 +35,15 @@ class Dnsmos:
         ).astype(np.float64)
         signal, background, overall = (fit(raw[:, i]).mean() for i, fit in enumerate((_SIGNAL, _BACKGROUND, _OVERALL)))
         return float(signal), float(background), float(overall)
+
+
+def one_thread(path: Path) -> Any:
+    """Return an ONNX session on one thread of the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def windows(samples: np.ndarray, hop_s: float) -> list[np.ndarray]:

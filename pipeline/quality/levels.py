@@ -65,17 +65,17 @@ def clipping(samples: np.ndarray) -> float:
     return float(inside.mean())
 
 
-def loudness_lufs(samples: np.ndarray) -> float | None:
-    """Return the integrated loudness by ITU-R BS.1770 in LUFS; clips under 0.4 s are repeated to fill one block. None for
-    silence."""
+def loudness_lufs(samples: np.ndarray, rate: int = PCM_RATE) -> float | None:
+    """Return the integrated loudness of float32 [S] by ITU-R BS.1770 in LUFS; clips under 0.4 s are repeated to fill one block.
+    None for silence."""
     import pyloudnorm
 
     if not np.any(samples):
         return None
-    block = int(0.4 * PCM_RATE)
+    block = int(0.4 * rate)
     if len(samples) <= block:
         samples = np.resize(samples, block + 1)
-    value = pyloudnorm.Meter(PCM_RATE).integrated_loudness(samples.astype(np.float64))
+    value = pyloudnorm.Meter(rate).integrated_loudness(samples.astype(np.float64))
     return float(value) if np.isfinite(value) else None
 
 

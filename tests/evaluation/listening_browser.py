@@ -53,7 +53,7 @@ def level(page: Page) -> None:
 
 
 def stored(context: BrowserContext, path: Path, answers: int) -> None:
-    """Wait until the browser has so many answers in store: a page of another process reads them."""
+    """Wait until the browser has stored a number of answers: a page of another process reads them."""
     other = context.new_page()
     other.goto(path.as_uri())
     other.wait_for_function(

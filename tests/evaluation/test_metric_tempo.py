@@ -133,7 +133,7 @@ def test_what_comes_after_the_text_is_counted(text: list[str], more: list[str]) 
 def test_repeated_words_are_counted_beyond_the_text(text: list[str], times: int) -> None:
     heard = text + text[-3:] * times
     assert (faults.repeated_units(text, heard, 3) > 0) == (times > 0)
-    # What the text itself repeats is no loop.
+    # What the text itself repeats is not a loop.
     assert faults.repeated_units(heard, heard, 3) == 0
 
 

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from toy_runs import Hum, run_folder, toy_items, toy_settings
 
 from catalogs.vocabulary import comparable_text
-from catalogs.vocabulary.languages import languages
 from evaluation.items import Item
 from evaluation.metrics import load_metrics
 from evaluation.metrics.base import Metric, Take
 from evaluation.metrics.speed import Speed
 from evaluation.metrics.transcript import WhisperTranscript
-from evaluation.metrics.words import Floor, WordsClean, WordsOfficial, clean_units, count_errors, paper_unit
+from evaluation.metrics.words import Floor, WordsClean, WordsOfficial, clean_units, count_errors
 from evaluation.runs.folder import create_run
 from evaluation.runs.generate import generate
 from evaluation.runs.score import score, table_of
@@ -105,13 +104,6 @@ def test_the_floor_has_its_own_columns() -> None:
     (row,) = Floor().score([take_of("hello there", "hello their")])
     assert row and row["floor_wer"] == 0.5 and set(row) == set(Floor.schema.names)
     assert Floor().score([take_of("hello", None)]) == [None]
-
-
-def test_the_unit_of_published_tables() -> None:
-    by_characters = {code for code in languages() if paper_unit(code) == "cer"}
-    assert by_characters == {"ar", "he", "hi", "ja", "km", "ko", "lo", "my", "sw", "th", "zh"}
-    assert paper_unit("yue") == paper_unit("zh-CN") == "cer" and paper_unit("pt-BR") == paper_unit("ca") == "wer"
-    assert paper_unit("bo", "") == "wer" and paper_unit("xx", "ไทย") == "cer"
 
 
 class CountedRecognizer:

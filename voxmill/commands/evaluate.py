@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -256,12 +257,7 @@ def lists(as_json: JsonOption = False) -> None:
 
     terminal = Terminal(as_json)
     rows = describe_lists()
-    shown = ("what", "example", "options", "license")
-    for row in rows:
-        terminal.title(row["name"])
-        for key in shown:
-            terminal.say(f"  {key:<8} {row[key]}")
-    terminal.result(rows)
+    _say_entries(rows, ("what", "example", "options", "license"), terminal)
 
 
 @evaluate_app.command()
@@ -274,7 +270,11 @@ def metrics(as_json: JsonOption = False) -> None:
 
     terminal = Terminal(as_json)
     rows = overview()
-    shown = ("figures", "profiles", "needs", "here")
+    _say_entries(rows, ("figures", "profiles", "needs", "here"), terminal)
+
+
+def _say_entries(rows: Sequence[Mapping[str, Any]], shown: Sequence[str], terminal: Terminal) -> None:
+    """Print some fields of each row, one per line: tables of these would be wider than a terminal. JSON has all."""
     for row in rows:
         terminal.title(row["name"])
         for key in shown:

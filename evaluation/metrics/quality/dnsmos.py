@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from evaluation.metrics.base import Plain, Take, Value
 from pipeline.audio.mel import mel_filters
-from pipeline.quality.dnsmos import WINDOW, windows
+from pipeline.quality.dnsmos import WINDOW, one_thread, windows
 from pipeline.records import PCM_RATE
 
 if TYPE_CHECKING:
@@ -65,12 +65,7 @@ class P808:
     """The P.808 network (ONNX, one thread): one rating of the whole, from mel spectra."""
 
     def __init__(self, folder: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = next(folder.rglob("model_v8.onnx"))
-        self._net: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._net = one_thread(next(folder.rglob("model_v8.onnx")))
         self._input = self._net.get_inputs()[0].name
 
     def rate(self, samples: np.ndarray) -> float:
