@@ -13,7 +13,7 @@ DEMO   ?= demo
 RESULT ?= result
 MINUTES ?= 90
 
-.PHONY: install demo result test suite quick lint format mutants clean upstream-venv lock
+.PHONY: install demo result test suite quick lint format mutants gate clean upstream-venv lock
 
 install: $(VENV)/.installed
 
@@ -67,7 +67,7 @@ gate: install
 	@rm -rf $(GATE)/now
 	$(BIN)/voxmill evaluate run $(MODEL) --on panel$(if $(VOICES),:$(VOICES)) --recipe $(if $(VOICES),reference,plain) \
 		--set retry=false --metrics quick --name now -o $(GATE)/now
-	@test -e $(GATE)/baseline/run.json || { mv $(GATE)/now $(GATE)/baseline; echo "$(GATE)/baseline is now what later runs are held against"; }
+	@test -e $(GATE)/baseline/run.json || { rm -rf $(GATE)/baseline; mv $(GATE)/now $(GATE)/baseline; echo "$(GATE)/baseline is now what later runs are held against"; }
 	@test ! -e $(GATE)/now/run.json || $(BIN)/voxmill evaluate gate $(GATE)/now --baseline $(GATE)/baseline
 
 format: install

@@ -90,7 +90,7 @@ def judge_run(
     settings = {**(_own_settings(output) if settings is None else settings), "device": device}
     path = items or output / "panel" / "held" / "items.jsonl"
     if not path.is_file():
-        raise EvaluationError(f"no list of items at {path}; train with validation.best, or give a list with --items")
+        raise EvaluationError(f"no list of items at {path}; train with validation.best, or pass `items`")
     folders = sorted((output / "checkpoints").glob("step_*"))
     if not folders:
         raise EvaluationError(f"{output} has no checkpoint in {output / 'checkpoints'}; give the output of a training")

@@ -22,7 +22,7 @@ PLACES = {
         "pipeline/engine/ray_node.py",
         "trainer/ray_launcher.py",
     ),
-    "duckdb": ("catalogs/", "evaluation/"),
+    "duckdb": ("catalogs/",),
     "starlette": ("catalogs/browse/",),
     "uvicorn": ("catalogs/browse/",),
     "google": ("annotators/providers/",),

@@ -127,7 +127,7 @@ def json_object(text: str) -> dict[str, Any] | None:
 
 async def ask(client: httpx2.AsyncClient, request: httpx2.Request, *keys: Key, most_s: float) -> HttpReply:
     """Send one request, once, and return its reply whatever the status. Raises TransientError or FatalError without a reply."""
-    return await safely(_exchange(client, request), request.url.host, *keys, most_s=most_s)
+    return (await fetch(client, request, *keys, most_s=most_s)).text()
 
 
 @dataclass(frozen=True)
@@ -184,20 +184,6 @@ async def safely(call: Awaitable[T], host: str, *keys: Key, most_s: float) -> T:
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, UnicodeError) as error:
         failed = _failure(error, host, keys)
     raise failed
-
-
-async def _exchange(client: httpx2.AsyncClient, request: httpx2.Request) -> HttpReply:
-    response = await client.send(request, stream=True)
-    try:
-        body = bytearray()
-        async for part in response.aiter_bytes():
-            body += part
-            if len(body) > MOST_REPLY_BYTES:
-                break
-    finally:
-        await response.aclose()
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return HttpReply(response.status_code, headers, body.decode("utf-8", "replace"))
 
 
 def _failure(error: BaseException, host: str, keys: tuple[Key, ...]) -> RemoteError:

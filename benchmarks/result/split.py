@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.text.compare import edit_distance
+
 LEAST_WORDS = 3
 """Words of a held-out sentence at least: single words are heard in training, in other sentences."""
 SECONDS = (1.2, 8.0)
@@ -88,22 +90,12 @@ def is_near_copy(words: str, held: str) -> bool:
     union = set(ours) | set(theirs)
     if len(set(ours) & set(theirs)) >= SHARED_WORDS * len(union):
         return True
-    if abs(len(ours) - len(theirs)) <= WORD_EDITS * longer and edits(ours, theirs) <= WORD_EDITS * longer:
+    if abs(len(ours) - len(theirs)) <= WORD_EDITS * longer and edit_distance(ours, theirs) <= WORD_EDITS * longer:
         return True
     bound = LETTER_EDITS * max(len(words), len(held))
     # An edit adds or removes at most one letter: most pairs need no distance.
     differ = (Counter(words) - Counter(held)).total(), (Counter(held) - Counter(words)).total()
-    return max(differ) <= bound and edits(words, held) <= bound
-
-
-def edits(left: Sequence[str], right: Sequence[str]) -> int:
-    """Return the Levenshtein distance: insertions, deletions and substitutions that make one sequence the other."""
-    row = list(range(len(right) + 1))
-    for number, mine in enumerate(left, 1):
-        previous, row[0] = row[0], number
-        for place, other in enumerate(right, 1):
-            previous, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, previous + (mine != other))
-    return row[-1]
+    return max(differ) <= bound and edit_distance(words, held) <= bound
 
 
 def within(prompts: Sequence[Prompt], minutes: float | None, seed: int) -> tuple[Prompt, ...]:

@@ -16,7 +16,12 @@ from catalogs.candidates.table import Table
 def held_out_draw(name: str) -> float:
     """Return a number in 0..1 that decides whether a segment, or a group of linked ones, is held out. It depends only on the
     name."""
-    return int.from_bytes(hashlib.sha256(repr(("held out", name)).encode()).digest()[:7], "big") / 2**56
+    return hash_number("held out", name) / 2**56
+
+
+def hash_number(*parts: object) -> int:
+    """Return a 56-bit hash of the parts; never negative, the same in every process."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
 
 
 def held_out(table: Table, rows: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -209,6 +209,7 @@ def connect(root: str | Path, memory: str | None = None) -> duckdb.DuckDBPyConne
 
 
 _SETTINGS = threading.Lock()
+"""Held while a connection is confined."""
 
 
 def _confined(
@@ -223,7 +224,7 @@ def _confined(
         # All rows are fetched: a result that is left open would keep the connection from the next statement.
         ((locked,),) = connection.execute("SELECT current_setting('lock_configuration')").fetchall()
         if locked:
-            return connection
+            return connection  # Another connection of this process has confined the catalog already.
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
         connection.execute("SET enable_progress_bar = false")
         if memory is not None:

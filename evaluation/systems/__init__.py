@@ -26,10 +26,12 @@ SYSTEMS: dict[str, str] = {
 """Kind and `module:Class`. A class is made with the text after the colon of a specification, and options by name."""
 ARGUMENTS = {
     "checkpoint": "DIR",
+    "codec": "CHECKPOINT",
     "folder": "DIR",
     "official": "PYTHON:CHECKPOINT",
     "openai": "URL",
     "process": "COMMAND",
+    "resample": "RATE",
 }
 """What comes after the colon, for the documentation."""
 

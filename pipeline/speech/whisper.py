@@ -25,6 +25,7 @@ _FRAMES_PER_S = 100
 _LOOPS, _DOUBT = 2.0, -0.7
 #: A window without speech by both of these has no words, as in faster-whisper.
 _NO_SPEECH, _NO_SPEECH_LOGPROB = 0.6, -1.0
+#: Audio (s) after the last piece that may be left unrecognized.
 _REST_S = 1.0
 _SURE = 0.75
 """Probability of a language from which that of a shortened window counts."""

@@ -13,6 +13,7 @@ from listening_panel import answer_sheet
 from typer.testing import CliRunner
 
 from evaluation.lists import LISTS
+from evaluation.systems import SYSTEMS
 from voxmill.cli import app
 from voxmill.commands.evaluate import split_lists
 
@@ -109,3 +110,10 @@ def answers(key: dict[str, Any], listener: int) -> dict[str, Any]:
         return 5 if any(key["clips"][clip].get("system") == "a" for clip in trial["clips"]) else 2
 
     return answer_sheet(key, listener, lambda trial, scale, rng: score(trial))
+
+
+def test_every_kind_of_system_is_named_with_its_options() -> None:
+    done = CLI.invoke(app, ["evaluate", "systems", "--json"])
+    found = {kind["usage"]: {option[0] for option in kind["options"]} for kind in json.loads(done.stdout)}
+    assert {usage.partition(":")[0] for usage in found} == set(SYSTEMS)
+    assert {"recipe", "cfg", "steps"} <= found["checkpoint:DIR"]

@@ -18,9 +18,10 @@ from benchmarks.result.judging import by_language, first
 from benchmarks.result.learning import Plan
 from benchmarks.result.recordings import in_share, reference_of
 from benchmarks.result.report import between_marks, tables, verdict
-from benchmarks.result.split import Prompt, edits, is_near_copy, may_be_judged, split, within
+from benchmarks.result.split import Prompt, is_near_copy, may_be_judged, split, within
 from benchmarks.result.steps import Steps, run_for, trained_s
 from evaluation.items import Item
+from pipeline.text.compare import edit_distance
 
 VOCABULARY = ("please", "enter", "your", "number", "again", "to", "call", "press", "one", "two", "the", "extension")
 WORDS = st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=8)
@@ -104,10 +105,10 @@ def test_sentences_of_shared_words_are_no_copies(words: str, held: str) -> None:
 
 @given(st.text("abc", max_size=6), st.text("abc", max_size=6), st.text("abc", max_size=6))
 def test_edits_are_a_distance(one: str, two: str, three: str) -> None:
-    assert edits(one, two) == edits(two, one)
-    assert (edits(one, two) == 0) == (one == two)
-    assert edits(one, three) <= edits(one, two) + edits(two, three)
-    assert abs(len(one) - len(two)) <= edits(one, two) <= max(len(one), len(two))
+    assert edit_distance(one, two) == edit_distance(two, one)
+    assert (edit_distance(one, two) == 0) == (one == two)
+    assert edit_distance(one, three) <= edit_distance(one, two) + edit_distance(two, three)
+    assert abs(len(one) - len(two)) <= edit_distance(one, two) <= max(len(one), len(two))
 
 
 def test_a_reference_is_another_training_sentence_of_the_voice() -> None:

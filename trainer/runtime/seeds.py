@@ -10,6 +10,8 @@ import hashlib
 
 import numpy as np
 
+from catalogs.candidates.held_out import hash_number as hash_number
+
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
@@ -17,11 +19,6 @@ _ROUNDS = 8
 _LEAST_BITS = 6
 """Minimum width of the Feistel network. With three bits, eight rounds do not make all orders of five elements equally frequent;
 with six bits they do (tests/trainer/test_train_seeds.py)."""
-
-
-def hash_number(*parts: object) -> int:
-    """Return a 56-bit hash of the parts; never negative, the same in every process."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
 
 
 def stream_key(*parts: object) -> np.ndarray:

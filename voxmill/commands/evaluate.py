@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,7 +101,7 @@ def run(
 
     Rerun the same command to resume: nothing is spoken or scored twice.
 
-    Example:  voxmill evaluate run demo/model/latest --on corpus:demo/corpus -o runs/toy
+    Example:  voxmill evaluate run demo/model/latest --on panel --recipe plain -o runs/toy
     """
     from evaluation.run import evaluate, foresee
 
@@ -164,7 +165,7 @@ def decay(
 ) -> None:
     """Clone a clone of a clone, and measure each round against the original voice and text.
 
-    Example:  voxmill evaluate decay model/latest --on corpus:corpus --set recipe=reference -o runs/decay
+    Example:  voxmill evaluate decay model/latest --on corpus:corpus,share=0.001 --set recipe=reference -o runs/decay
     """
     from evaluation.metrics import load_metrics
     from evaluation.runs.decay import decay as speak_rounds
@@ -204,7 +205,7 @@ def compare(folders: RunsArgument, as_json: JsonOption = False) -> None:
 @evaluate_app.command()
 def gate(
     folder: RunArgument,
-    baseline: Annotated[Path, typer.Option(help="The run that must not be worse than.")],
+    baseline: Annotated[Path, typer.Option(help="The run to compare with: RUN must not be worse.")],
     rules: Annotated[
         Path | None, typer.Option(help="A TOML file of rules. Default: the rules that come with voxmill.")
     ] = None,
@@ -258,6 +259,24 @@ def lists(as_json: JsonOption = False) -> None:
     terminal = Terminal(as_json)
     rows = describe_lists()
     _say_entries(rows, ("what", "example", "options", "license"), terminal)
+
+
+@evaluate_app.command()
+def systems(as_json: JsonOption = False) -> None:
+    """Name the kinds of systems, and the options that `--set` takes for each.
+
+    Example:  voxmill evaluate systems
+    """
+    from evaluation.systems import systems as kinds
+
+    terminal = Terminal(as_json)
+    found = kinds()
+    for kind in found:
+        terminal.title(kind.usage)
+        terminal.say(f"  {kind.words}")
+        for name, default, words in kind.options:
+            terminal.say(f"  --set {name}={default}  {words}".rstrip())
+    terminal.result([asdict(kind) for kind in found])
 
 
 @evaluate_app.command()
