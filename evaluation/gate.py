@@ -18,7 +18,7 @@ from evaluation.metrics.base import Metric, Value
 from evaluation.repeat import repeat, same_system
 from evaluation.results.common import Pairs, pairs
 from evaluation.results.comparison import markdown_table
-from evaluation.results.figures import FAILED, NOTHING_TO_SCORE, Figures, read_figures
+from evaluation.results.figures import EXCESS, FAILED, FAILED_VALUE, NOTHING_TO_SCORE, Figures, read_figures
 from evaluation.results.groups import ids, speakers
 from evaluation.results.rules import Rule, read_rules, resolve
 from evaluation.results.units import HEADLINE, cell_unit, error_rate
@@ -138,17 +138,16 @@ def _same_takes(run: Run, baseline: Run) -> list[Outcome]:
 
 def _known(metrics: Sequence[Metric]) -> dict[str, Value]:
     """Return every value that may be measured, derived ones too."""
-    found = {FAILED: Value("failed", "failed takes", "%", "lower", smallest=2.0)}
+    found = {FAILED: FAILED_VALUE}
     for metric in metrics:
         rates = {}
         for value in metric.values:
             found[f"{metric.name}.{value.column}"] = value
-            found[f"{metric.name}.{value.column}_excess"] = value
             if (rate := error_rate(value)) and value.better == "lower":
                 rates[rate] = value
         if len(rates) == 2:
             found[f"{metric.name}.{HEADLINE}"] = rates["WER"]
-    return found
+    return found | {f"{name}_excess": found[name] for name, _ in EXCESS if name in found}
 
 
 def _each(rule: Rule, baseline: Figures) -> Iterator[Rule]:

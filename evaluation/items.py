@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,3 @@ def distinct(items: Iterable[Item]) -> Iterator[Item]:
         if item.id not in seen:
             seen.add(item.id)
             yield item
-
-
-def with_list(items: Iterable[Item], name: str) -> list[Item]:
-    """Return the items under the name of a list."""
-    return [replace(item, list_name=name) for item in items]

@@ -24,6 +24,8 @@ SAME = 0.1
 bfloat16 up to 0.05; half the solver steps give 0.3 and more (docs/benchmarks.md)."""
 _WINDOW, _HOP, _BANDS = 512, 256, 64
 _FLOOR_DB = -80.0
+_PAIRS = 40
+"""Pairs of takes that set the scale; their mean varies by a few percent."""
 _WEIGHTS = (".safetensors", ".bin", ".pth")
 _ELSEWHERE = ("folder", "device", "voxmill", "torch")
 """What a system says of its machine and version; the rest of its description decides what it says."""
@@ -60,8 +62,8 @@ def repeat(run: Run, baseline: Run) -> Repeat:
     scale = _between_seeds([theirs[key] for key in keys])
     both = [key for key in keys if ours[key].path and theirs[key].path]
     # Bytes are compared first: most pairs of an unchanged system need no audio.
-    equal = [key for key in both if ours[key].row["audio_sha256"] == theirs[key].row["audio_sha256"]]
-    distances = [0.0 if key in set(equal) else distance(_sound(ours[key]), _sound(theirs[key])) for key in both]
+    equal = {key for key in both if ours[key].row["audio_sha256"] == theirs[key].row["audio_sha256"]}
+    distances = [0.0 if key in equal else distance(_sound(ours[key]), _sound(theirs[key])) for key in both]
     stuck = _stuck(ours[key] for key in keys) - _stuck(theirs[key] for key in keys)
     return Repeat(
         pairs=len(both),
@@ -128,7 +130,7 @@ def _between_seeds(takes: Iterable[Take]) -> float:
     spoken = [take for take in takes if take.path]
     pairs = [(a, b) for a, b in pairwise(spoken) if a.item.id == b.item.id]
     pairs = pairs or list(pairwise(spoken))
-    found = [distance(_sound(a), _sound(b)) for a, b in pairs[:40]]
+    found = [distance(_sound(a), _sound(b)) for a, b in pairs[:_PAIRS]]
     return float(np.mean([one for one in found if one > 0])) if any(found) else 0.0
 
 

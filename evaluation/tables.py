@@ -5,9 +5,10 @@ A figure is bold only if a paired test proves that its system is better than the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from catalogs.files import write_atomically
 from evaluation.items import Item
 from evaluation.metrics.base import Metric
 from evaluation.results.anchors import Anchor, anchors_of
@@ -15,12 +16,13 @@ from evaluation.results.common import pairs
 from evaluation.results.comparison import markdown_table
 from evaluation.results.figures import FAILED, NOT_SCORED, NOTHING_TO_SCORE, Figures, read_figures
 from evaluation.results.groups import by_list, family
-from evaluation.results.summary import Cell, Macro, Summary, summarize
+from evaluation.results.summary import Cell, Macro, Summary, summarize, write_summary
 from evaluation.results.units import HEADLINE
 from evaluation.runs.folder import Run
 from evaluation.statistics.bootstrap import Estimate
 from evaluation.statistics.paired import NOT_TOLD_APART, Difference, judged
 
+FILE = "tables.md"
 WIDE = 6
 """Values in a table; more of them are put in further tables."""
 NOT_MEASURED = "–"
@@ -47,6 +49,19 @@ def markdown(runs: Sequence[Run], metrics: Sequence[Metric] | None = None, value
         figures = read_figures(run, metrics)
         loaded.append(_Loaded(figures, summarize(figures, groups=False)))
     return markdown_of(distinct_names(loaded), values, asked=metrics is not None)
+
+
+def write_tables(run: Run, values: Callable[[Summary], Sequence[str]]) -> tuple[Summary, str]:
+    """Write summary.json and tables.md to the folder of a run. Return the summary, and the tables of the chosen values.
+
+    The rows are read once and each interval is computed once.
+    """
+    figures = read_figures(run)
+    found = summarize(figures)
+    write_summary(run, found)
+    loaded = [_Loaded(figures, found)]
+    write_atomically(run.root / FILE, markdown_of(loaded).encode())
+    return found, markdown_of(loaded, values(found))
 
 
 def distinct_names(loaded: Sequence[_Loaded]) -> list[_Loaded]:
@@ -218,7 +233,7 @@ def _published(found: Sequence[Anchor]) -> list[str]:
         grouped.setdefault((one.list, one.system, one.source), []).append(one)
     for (list_name, system, source), members in grouped.items():
         number = next(at for at, known in enumerate(sources, 1) if known[0] == source)
-        figures = ", ".join(f"{_figure(one)} {one.unit} {one.measure}" for one in members)
+        figures = ", ".join(f"{anchor_text(one)} {one.unit} {one.measure}" for one in members)
         rows.append([system, list_name, figures, f"[{number}]"])
     notes = [f"[{number}] {source}. Judges: {judges}." for number, (source, judges) in enumerate(sources, 1)]
     head = (
@@ -227,7 +242,7 @@ def _published(found: Sequence[Anchor]) -> list[str]:
     return [head, markdown_table(rows), "\n".join(notes)]
 
 
-def _figure(anchor: Anchor) -> str:
+def anchor_text(anchor: Anchor) -> str:
     """Return a published figure with its digits: two for an error rate and one for a likeness, or more if it has more."""
     text = f"{anchor.figure:.{1 if anchor.measure == 'SIM' else 2}f}"
     text = text if float(text) == anchor.figure else str(anchor.figure)

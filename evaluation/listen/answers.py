@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +157,9 @@ def _answer(found: Any, key: Mapping[str, Any], session: int) -> Answer:
     if not isinstance(plays, dict) or not all(_number(plays.get(clip), 1, math.inf) for clip in row["clips"]):
         raise _BadError(f"trial {name} was rated before everything was played")
     seconds = found.get("seconds")
-    return Answer(name, row, _scores(found.get("scores"), row, key), seconds if _number(seconds, 0, math.inf) else None)
+    return Answer(
+        name, row, _scores(found.get("scores"), row, key), seconds if _number(seconds, 0, sys.float_info.max) else None
+    )
 
 
 def _scores(found: Any, row: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, float]:

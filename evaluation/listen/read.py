@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from catalogs.files import one_line
 from evaluation.errors import EvaluationError
 from evaluation.listen.answers import Answer, Fault, Sheet, read_key, read_sheets
 from evaluation.listen.differences import Difference, differences
@@ -73,6 +74,8 @@ class Ratings:
     differences: dict[str, dict[Pair, Difference]] = field(default_factory=dict)
     versus: dict[Pair, Versus] = field(default_factory=dict)
     strengths: Strengths | None = None
+    no_strengths: str = ""
+    """Why there are none."""
     exclusions: list[Exclusion] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
@@ -123,7 +126,7 @@ def read_answers(
             ratings.differences[scale] = differences(scores, draws=draws, seed=seed)
     elif main:
         ratings.versus = _versus(main, draws, seed)
-        ratings.strengths = _strengths(main)
+        ratings.strengths, ratings.no_strengths = _strengths(main, draws, seed)
     return ratings
 
 
@@ -165,16 +168,16 @@ def _versus(rows: Sequence[Scored], draws: int, seed: int) -> dict[Pair, Versus]
     }
 
 
-def _strengths(rows: Sequence[Scored]) -> Strengths | None:
-    """Return the strengths of all systems; None if too few pairs were answered to connect them."""
+def _strengths(rows: Sequence[Scored], draws: int, seed: int) -> tuple[Strengths | None, str]:
+    """Return the strengths of all systems, or None and why: too few pairs were answered to connect them."""
     winner: dict[int, Winner] = {-1: "first", 0: "tie", 1: "second"}
     compared = [
         Comparison(row.listener, row.systems[0], row.systems[1], winner[int(np.sign(row.score))]) for row in rows
     ]
     try:
-        return strengths(compared)
-    except EvaluationError:
-        return None
+        return strengths(compared, draws=draws, seed=seed), ""
+    except EvaluationError as error:
+        return None, one_line(error)
 
 
 def _repeats(sheets: Sequence[Sheet], key: Mapping[str, Any]) -> Repeats:

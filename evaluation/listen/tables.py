@@ -20,6 +20,8 @@ def markdown(ratings: Ratings) -> str:
         parts += ["## Pairs", _pairs(ratings)]
     if ratings.strengths:
         parts += ["## Strengths (Bradley-Terry, log odds)", _strengths(ratings)]
+    if ratings.no_strengths:
+        parts.append(f"No strengths (Bradley-Terry): {ratings.no_strengths}")
     if ratings.exclusions:
         rows = [[one.listener, one.rule, one.detail, "yes" if one.kept else "no"] for one in ratings.exclusions]
         parts += ["## Screening", _table(["listener", "rule", "detail", "counts all the same"], rows)]

@@ -90,14 +90,24 @@ def is_audio(name: str) -> bool:
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """Return the file of a path that a list gives relative to some folder above it; None if there is none.
+    """Return the file of a path in a published list, relative to the folder of the list or to one above it that the path itself
+    names; None if there is none.
 
     Double slashes are one. If the list was copied out of its tree, the longest end of the path that exists below its folder counts.
+    A path that is absolute or contains `..` is never followed: it could name any file of this machine.
     """
     path = PurePosixPath(name)
-    if path.is_absolute():
-        return Path(path) if Path(path).is_file() else None
-    for base in (folder, *folder.absolute().parents):
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        return None
+    places = [folder]
+    # `data/zero_shot/ja/1.wav` in .../data/zero_shot/ja: the paths begin at a folder that the list is below.
+    below = folder.absolute()
+    places += [
+        above
+        for above, inner in zip(below.parents, (below, *below.parents), strict=False)
+        if inner.name == path.parts[0]
+    ]
+    for base in places:
         if (base / path).is_file():
             return base / path
     ends = (folder.joinpath(*path.parts[start:]) for start in range(1, len(path.parts)))

@@ -5,6 +5,7 @@ The layout is recognized by the files: OmniVoice's JSONL lists with their archiv
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,7 +52,7 @@ def read(
     if (folder / "text").is_dir():
         return minimax.read(f"{folder}:{config}" if config else str(folder))
     if config and (folder / config / "meta.lst").is_file():
-        return seed.read(str(folder / config / "meta.lst"), language=language)
+        return _all_inside(seed.read(str(folder / config / "meta.lst"), language=language), folder)
     raise EvaluationError(f"{name} has no list {config!r}: {_names(folder)}")
 
 
@@ -154,6 +155,15 @@ def _clips(path: Path, rows: list[dict[str, Any]], source: _Source, cache: str |
                 ends = {_from(name, part): name for name in missing if part in PurePosixPath(name).parts}
                 found |= {ends[end]: place for end, place in extract(archive, ends, cache_root(cache)).items()}
     return found
+
+
+def _all_inside(items: list[Item], folder: Path) -> list[Item]:
+    """Return items of a data set. Raises EvaluationError for a clip outside its folder."""
+    for item in items:
+        for clip in (item.reference, item.human):
+            if clip and not is_inside(os.path.relpath(clip, folder)):
+                raise EvaluationError(f"{folder}: the clip {clip} of {item.name} is not inside the data set")
+    return items
 
 
 def _from(name: str, part: str) -> str:

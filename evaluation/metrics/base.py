@@ -135,6 +135,10 @@ class Metric(Protocol):
         """Names of models.toml."""
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """Import names of packages that the metric needs besides those of voxmill itself."""
+
+    @property
     def uses(self) -> tuple[str, ...]:
         """Metrics that are scored before, whose rows this one reads (`Take.given`) and whose fingerprints are part of this one."""
 
@@ -156,6 +160,7 @@ class Plain:
 
     needs: frozenset[Need] = frozenset({"audio"})
     weights: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Diversity(Plain):
 
     `pitch_spread`, `range_spread` (semitones), `level_spread` (dB): standard deviation over the seeds, of the median pitch, of the
     pitch range and of the loudness. `rate_spread`, `duration_spread`: the same in percent of the mean. `takes`: number of seeds.
-    An item needs two takes that did not fail. Seeds that are added later do not change rows that exist.
+    An item needs two takes that did not fail. All rows of an item are written again when seeds are added.
     """
 
     name = "diversity"

@@ -58,6 +58,7 @@ class JudgeInstruct:
     needs: frozenset[Need] = frozenset({"instruction"})
     weights: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ("httpx2",)
     values: tuple[Value, ...] = (
         Value("passed", "instruction followed", "%", "higher", 0.0, None, 100.0, 1, 2.0),
         Value("low", "if missing answers are false", "%", "higher", 0.0, None, 100.0, 1, 2.0),
@@ -96,6 +97,8 @@ class JudgeInstruct:
         from annotators.providers.gemini import KEY
         from annotators.providers.remote import FatalError
 
+        if self._cap is None and (given := os.environ.get(CAP)):
+            raise NotMeasuredError(f"{CAP}={given!r} is not an amount of USD; write a number, such as 5")
         if self._cap is None:
             raise NotMeasuredError(f"the judge costs money: give a budget for the run, such as {CAP}=5")
         if importlib.util.find_spec("httpx2") is None:

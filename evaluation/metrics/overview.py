@@ -37,5 +37,5 @@ def _missing(metric: Metric) -> str:
     weights = [name for name in metric.weights if not registry.available(name)]
     if weights:
         return f"voxmill models pull {' '.join(weights)}"
-    packages = [name for name in getattr(metric, "packages", ()) if importlib.util.find_spec(name) is None]
+    packages = [name for name in metric.packages if importlib.util.find_spec(name) is None]
     return f"pip install {' '.join(packages)}" if packages else ""

@@ -23,9 +23,9 @@ def drift_charts(run: Run, metrics: Mapping[str, Metric]) -> list[dict[str, str]
     rows.sort(key=lambda row: (-row["times"][-1], row["item_id"], row["seed"]))
     charts = []
     for column, title, unit in (
-        ("levels", "Level", "dB"),
-        ("pitches", "Pitch", "st"),
-        ("voices", "Likeness to the start", "cosine"),
+        ("level_db", "Level", "LUFS"),
+        ("pitch_st", "Pitch", "st"),
+        ("voice_series", "Likeness to the start", "cosine"),
     ):
         series = [(_name(run, row), _points(row, column)) for row in rows[:MOST]]
         if any(points for _, points in series):
@@ -39,5 +39,5 @@ def _name(run: Run, row: Mapping[str, Any]) -> str:
 
 
 def _points(row: Mapping[str, Any], column: str) -> list[tuple[float, float]]:
-    figures = row.get(column) or []
+    figures = row[column]
     return [(time, figure) for time, figure in zip(row["times"], figures, strict=False) if figure is not None]

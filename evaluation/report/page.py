@@ -27,7 +27,7 @@ from evaluation.results.summary import Cell, Summary, summarize
 from evaluation.runs.folder import Run
 from evaluation.runs.rows import Key
 from evaluation.runs.score import metrics_of, table_of
-from evaluation.tables import cell_text
+from evaluation.tables import anchor_text, cell_text
 
 AUDIO_BYTES = 3_000_000
 WORST = 6
@@ -62,7 +62,7 @@ def _template() -> Any:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"duration": duration_text, "cell": cell_text}
+    environment.filters |= {"duration": duration_text, "cell": cell_text, "anchor": anchor_text}
     return environment.get_template("evaluation.html")
 
 

@@ -27,7 +27,7 @@ NOTHING_TO_SCORE = "no item has what it needs"
 
 FAILED = "takes.failed"
 """Name of the share of failed takes, which every run has."""
-_FAILED_VALUE = Value("failed", "failed takes", "%", "lower", failed=1.0, scale=100.0, digits=1, smallest=2.0)
+FAILED_VALUE = Value("failed", "failed takes", "%", "lower", failed=1.0, scale=100.0, digits=1, smallest=2.0)
 
 _SOME_PATH = Path("failed")
 
@@ -202,7 +202,7 @@ def _failed_parts(
 
 def _failed(takes: Sequence[Take]) -> Series:
     figures = {_key(take): float(take.status != "ok") for take in takes}
-    return Series(FAILED, _FAILED_VALUE, figures, {}, frozenset(take.item.id for take in takes))
+    return Series(FAILED, FAILED_VALUE, figures, {}, frozenset(take.item.id for take in takes))
 
 
 def _headlines(series: Mapping[str, Series], languages: Mapping[str, str]) -> dict[str, Series]:

@@ -111,9 +111,14 @@ def summary(
     """Return the summary of a run, and write it to summary.json in its folder. `metrics`: default all that are known."""
     found = summarize(read_figures(run, metrics, excess))
     if write:
-        text = json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(run.root / FILE, text.encode())
+        write_summary(run, found)
     return found
+
+
+def write_summary(run: Run, found: Summary) -> None:
+    """Write summary.json, whole or not at all."""
+    text = json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(run.root / FILE, text.encode())
 
 
 def summarize(figures: Figures, *, groups: bool = True) -> Summary:

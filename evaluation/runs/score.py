@@ -97,8 +97,8 @@ def _score(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Seque
     if not groups:
         return 0
     metric.load()
-    new = 0
-    for number, group in enumerate(groups, 1):
+    new = done = 0
+    for group in groups:
         chosen = [take for take in group if metric.group(take) is not None or _key(take) not in have]
         # A copy: the audio that a take holds is released with it.
         chosen = [Take(t.item, t.seed, t.status, t.path, t.seconds, t.row) for t in chosen]
@@ -115,7 +115,8 @@ def _score(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Seque
         )
         new += sum(_key(take) not in have for take in chosen)
         if count:
-            count(number, len(groups))
+            done += len(group)
+            count(done, sum(map(len, groups)))
     return new
 
 

@@ -101,14 +101,15 @@ class OpenAISpeech:
         self._loop: asyncio.Runner | None = None
 
     def describe(self) -> dict[str, Any]:
-        """See `System`. The key, its variable and the limits of time are left out; of `voices`, the digest is kept."""
+        """See `System`. The key, its variable and the limits of time are left out; of `voices` and `fields`, the digest is kept."""
         own = self.options.model_dump(
-            mode="json", exclude_none=True, exclude={"voices", "key_env", "retries", "timeout_s"}
+            mode="json", exclude_none=True, exclude={"voices", "fields", "key_env", "retries", "timeout_s"}
         )
         found = {"kind": "openai", "url": self.url, **own}
-        if self.options.voices:
-            text = json.dumps(self.options.voices, sort_keys=True)
-            found["voices_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+        for name, value in (("voices", self.options.voices), ("fields", self.options.fields)):
+            if value:
+                text = json.dumps(value, sort_keys=True)
+                found[f"{name}_sha256"] = hashlib.sha256(text.encode()).hexdigest()
         return found
 
     def speak(self, asks: Sequence[Ask]) -> list[Speech | Exception]:

@@ -16,6 +16,7 @@ failed; the worker is killed, and started again for the next text.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shlex
@@ -68,7 +69,9 @@ class Process:
             raise EvaluationError(f"process: the command cannot be read ({error}): {argument}") from None
         if not command:
             raise EvaluationError("process: the command is missing; write process:COMMAND")
-        self._open(command, chosen, {"command": argument})
+        # Arguments may hold a key: run.json and the report, which are passed on, have their digest only.
+        digest = hashlib.sha256(argument.encode()).hexdigest()
+        self._open(command, chosen, {"program": command[0], "command_sha256": digest})
 
     def _open(
         self,

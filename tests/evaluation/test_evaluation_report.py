@@ -13,6 +13,7 @@ from evaluation.errors import EvaluationError
 from evaluation.items import Item
 from evaluation.metrics import METRICS, load_metrics
 from evaluation.metrics.words import count_errors
+from evaluation.report.drifts import drift_charts
 from evaluation.report.page import write_report
 from evaluation.report.worst import differences
 from evaluation.runs.folder import Run, create_run
@@ -89,3 +90,16 @@ def test_missing_and_added_words_are_told_apart() -> None:
         ("same", "c d"),
         ("added", "e"),
     ]
+
+
+def test_a_long_take_has_its_figures_over_time(tmp_path: Path) -> None:
+    run = spoken(tmp_path, "long", HEARD)
+    metrics = {metric.name: metric for metric in load_metrics(METRICS)}
+    first = run.items[0].id
+    series = {"times": [2.5, 5.0, 7.5], "level_db": [-20.0, -21.0, None], "pitch_st": [0.0, 1.0, 2.0]}
+    row = {"item_id": first, "seed": 0, **series, "rate_series": [4.0, 4.0, 4.0], "voice_series": [1.0, 0.9, 0.8]}
+    table_of(run, metrics["drift"], metrics).add([row])
+    charts = drift_charts(run, metrics)
+    assert [chart["title"] for chart in charts] == ["Level", "Pitch", "Likeness to the start"]
+    assert all('class="line' in chart["svg"] for chart in charts)
+    assert "Long takes over time" in write_report([run]).read_text(encoding="utf-8")

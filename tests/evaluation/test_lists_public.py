@@ -19,6 +19,7 @@ from list_folders import cv3_subset, minimax_folder, put, seed_folder, sound
 
 from evaluation.errors import EvaluationError
 from evaluation.lists import open_lists
+from evaluation.lists.base import find_file
 from evaluation.lists.cv3 import without_quotes
 from evaluation.lists.instruct import plain_instruction
 
@@ -94,6 +95,27 @@ def test_a_folder_without_a_language_needs_the_option(tmp_path: Path) -> None:
         open_lists([f"seed:{path}"])
     (item,) = open_lists([f"seed:{path},language=German"])
     assert (item.language, item.list_name) == ("de", "seed-de")
+
+
+# --- paths in lists of others ---
+
+
+@pytest.mark.parametrize("name", ["/etc/x.wav", "../x.wav", "a/../../x.wav", "x.wav", ""])
+def test_a_published_list_names_no_file_outside_its_tree(tmp_path: Path, name: str) -> None:
+    """The folder of the list is two below a file that nobody meant to give."""
+    (tmp_path / "x.wav").write_bytes(b"private")
+    folder = tmp_path / "set" / "a"
+    folder.mkdir(parents=True)
+    assert find_file(folder, name) is None
+
+
+def test_a_path_may_begin_at_a_folder_that_the_list_is_below(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "zero_shot" / "ja"
+    folder.mkdir(parents=True)
+    (folder / "1.wav").write_bytes(b"a clip")
+    for name in ("1.wav", "zero_shot/ja/1.wav", "data/zero_shot//ja/1.wav", "ja/1.wav", "elsewhere/ja/1.wav"):
+        assert find_file(folder, name) is not None, name
+    assert find_file(folder, "other/2.wav") is None
 
 
 # --- cv3 ---

@@ -17,6 +17,7 @@ from voxmill.terminal import JsonOption, Terminal, quoted
 
 if TYPE_CHECKING:
     from evaluation.items import Item
+    from evaluation.results.summary import Summary
     from evaluation.run import Outcome
     from evaluation.runs.forecast import Forecast
 
@@ -379,11 +380,9 @@ def _print_forecast(found: Forecast, terminal: Terminal) -> None:
 
 def _print_outcome(done: Outcome, terminal: Terminal, asked: list[str] | None) -> None:
     """Print the counts, why takes failed, and the figures that were asked for by name, or the headlines."""
-    from catalogs.files import write_atomically
     from evaluation.metrics import PROFILES
-    from evaluation.results.summary import summary
     from evaluation.runs.generate import failures
-    from evaluation.tables import markdown
+    from evaluation.tables import write_tables
 
     failed = {status: count for status, count in done.statuses.items() if status != "ok"}
     takes = sum(done.statuses.values())
@@ -395,11 +394,14 @@ def _print_outcome(done: Outcome, terminal: Terminal, asked: list[str] | None) -
         terminal.say("failed takes count; --retry-failed asks for those with an error or a time-out again")
     for name, why in done.scored.not_measured.items():
         terminal.say(f"not measured: {name} ({why})")
-    write_atomically(done.run.root / "tables.md", markdown([done.run]).encode())
     named = [name for name in asked or () if name not in PROFILES]
-    found = summary(done.run)
-    wanted = [cell.name for cell in found.cells if cell.name in HEADLINES or cell.name.partition(".")[0] in named]
-    terminal.say(markdown([done.run], values=list(dict.fromkeys(wanted))))
+
+    def shown(found: Summary) -> list[str]:
+        names = dict.fromkeys(cell.name for cell in found.cells)
+        return [name for name in names if name in HEADLINES or name.partition(".")[0] in named]
+
+    found, text = write_tables(done.run, shown)
+    terminal.say(text)
     terminal.say(f"all figures: {done.run.root / 'tables.md'}")
     terminal.say(f"report: voxmill evaluate report {quoted(done.run.root)}")
     terminal.result({"statuses": done.statuses, "not_measured": done.scored.not_measured, **found.as_json()})

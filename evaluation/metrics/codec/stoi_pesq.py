@@ -28,6 +28,7 @@ class StoiPesq(Plain):
     )
     schema = pa.schema([(value.column, pa.float64()) for value in values])
     needs = frozenset({"audio", "human"})
+    packages = ("pystoi", "pesq")
 
     def settings(self) -> dict[str, Any]:
         """See `Metric`."""
@@ -35,7 +36,7 @@ class StoiPesq(Plain):
 
     def load(self) -> None:
         """See `Metric`."""
-        missing = [name for name in ("pystoi", "pesq") if importlib.util.find_spec(name) is None]
+        missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if missing:
             raise ModuleNotFoundError(f"STOI and PESQ need {' and '.join(missing)}: pip install 'voxmill[codec]'")
 

@@ -27,6 +27,7 @@ class Visqol(Plain):
     )
     schema = pa.schema([(value.column, pa.float64()) for value in values])
     needs = frozenset({"audio", "human"})
+    packages = ("visqol", "ai_edge_litert")
 
     def __init__(self) -> None:
         self._nets: dict[str, Any] = {}
@@ -37,7 +38,7 @@ class Visqol(Plain):
 
     def load(self) -> None:
         """See `Metric`."""
-        missing = [name for name in ("visqol", "ai_edge_litert") if importlib.util.find_spec(name) is None]
+        missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if missing:
             raise ModuleNotFoundError(f"ViSQOL needs {' and '.join(missing)}: pip install 'voxmill[visqol]'")
         from visqol import VisqolApi

@@ -6,6 +6,7 @@ the network is used: it imports torch.
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from catalogs.files import one_line
 from evaluation.errors import EvaluationError
 
 RATE = 16_000
@@ -112,8 +114,8 @@ def load_net(path: Path) -> DistillMosNet:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["model"]
         net.load_state_dict({wanted[name]: value for name, value in state.items()})
-    except Exception as error:
-        raise EvaluationError(f"{path} is not the Distill-MOS network ({type(error).__name__})") from None
+    except (KeyError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise EvaluationError(f"{path} is not the Distill-MOS network ({one_line(error)})") from None
     # Convolutions on a CPU take a quarter less time with this layout; the figures are the same.
     net.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net.eval().requires_grad_(False)
