@@ -44,9 +44,15 @@ def run_step(step: Step, terminal: Terminal) -> int:
     except Exception as error:
         end(folder, step.name, "failed", time.monotonic() - started, explain(error))
         raise
+    size = None if step.amends else _bytes(step.output)
     seconds = time.monotonic() - started
-    end(folder, step.name, "done", seconds, done.line, result=done.result, digest=digest)
+    end(folder, step.name, "done", seconds, done.line, result=done.result, digest=digest, bytes=size)
     return 0
+
+
+def _bytes(folder: Path) -> int:
+    """Return the bytes of a folder; links are not followed."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def main(folder: str, name: str, parent: str) -> int:

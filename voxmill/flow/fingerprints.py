@@ -80,7 +80,10 @@ def _output_verdict(step: Step, before: StepState, digests: Digests, mark: str, 
 def depends_on(step: Step) -> list[str]:
     """Return the steps whose run may make this step due: its inputs, and those that amend the corpora that it reads."""
     found = {one.name: None for inputs in step.place.inputs.values() for one in inputs}
-    whole = any(takes.facet == "whole" and step.many(setting) for setting, takes in step.takes.items())
+    whole = any(
+        takes.facet == "whole" and any(one.gives == "corpus" for one in step.many(setting))
+        for setting, takes in step.takes.items()
+    )
     if whole or step.follows_amendments:
         found |= dict.fromkeys(one.name for one in step.place.amended_by)
     return list(found)

@@ -90,7 +90,7 @@ def _row(folder: Path, step: Step, verdict: Verdict, state: StepState | None) ->
         "took": duration_text(state.seconds) if state and state.ended else "",
         "attempts": state.attempts if state else 0,
         "line": state.line if state else "",
-        "size": "" if step.amends or not done else size_words(_bytes(step.output)),
+        "size": size_words(state.bytes) if state and done and state.bytes is not None else "",
         "links": [{"words": words, "path": os.path.relpath(path, folder)} for words, path in links],
     }
 
@@ -102,11 +102,6 @@ def _status(verdict: Verdict, state: StepState | None) -> str:
     if state.status != "done":
         return _MARKS[state.status]
     return "done" if verdict.action == "done" else "due"
-
-
-def _bytes(folder: Path) -> int:
-    """Return the bytes of a folder; links are not followed."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _superseded(folder: Path) -> list[str]:

@@ -37,6 +37,8 @@ class StepState(BaseModel):
     result: dict[str, Any] = {}
     digest: str | None = None
     """Digest of the output when the step was done."""
+    bytes: int | None = None
+    """Size of the output when the step was done; None if the step amends a corpus."""
 
 
 def state_path(folder: Path, step: str) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
 from voxmill.flow.settings import as_overrides
 from voxmill.flow.steps.base import CorpusStep, Cost, Outcome, StepSettings, Takes
 from voxmill.flow.steps.train import model_folder
@@ -18,7 +20,7 @@ class DecoupleStepSettings(StepSettings):
 
     corpus: str
     model: str
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Settings of `voxmill decouple`."""
 
 

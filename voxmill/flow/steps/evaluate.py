@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
 from catalogs.words import counted
 from voxmill.flow.digests import Digests
 from voxmill.flow.settings import FlowError
@@ -26,7 +28,7 @@ class EvaluateSettings(StepSettings):
 
     models: str | list[str]
     """Steps whose models are judged."""
-    systems: dict[str, str] = {}
+    systems: dict[str, str] = Field(default_factory=dict)
     """Other systems by name, as `voxmill evaluate run` takes them, or a hub id. They come first: the first is the baseline."""
     corpus: str | None = None
     """A step whose held-out segments are spoken."""
@@ -36,7 +38,7 @@ class EvaluateSettings(StepSettings):
     """Test lists beside the corpus, or instead of it."""
     recipe: str = "plain"
     """How checkpoints speak: plain, reference, continuation, both, design or controllable."""
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Options of checkpoints, e.g. {retry: false}."""
     limit: int | None = None
     """Most items of each list."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
 from catalogs.durations import duration_text
 from voxmill.flow.settings import as_overrides
 from voxmill.flow.steps.base import CorpusStep, Cost, Outcome, StepSettings, Takes
@@ -22,7 +24,7 @@ class PrepareSettings(StepSettings):
     """A step that makes the recordings. Default: the flow's sources."""
     config: str | None = None
     """A YAML file with settings of `voxmill prepare`."""
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Settings of `voxmill prepare`, nested: {transcribe: {beam_size: 1}}."""
     sample_minutes: float | None = None
     """Minutes of audio that `--dry-run` samples. Default: one third of all, at most 8."""

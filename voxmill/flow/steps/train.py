@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
 from voxmill.flow.digests import Digests
 from voxmill.flow.settings import as_overrides
 from voxmill.flow.steps.base import Cost, Outcome, Step, StepSettings, Takes
@@ -39,7 +41,7 @@ class TrainSettings(StepSettings):
     """A step whose codec a model from scratch uses."""
     recipe: str = "stage1"
     """A recipe of `voxmill train`, or a YAML file."""
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Settings of `voxmill train`, nested: {phases: {all: {steps: 100}}}."""
 
 

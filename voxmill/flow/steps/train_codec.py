@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
 from voxmill.flow.digests import Digests
 from voxmill.flow.settings import as_overrides
 from voxmill.flow.steps.base import Cost, Outcome, Step, StepSettings, Takes
@@ -25,7 +27,7 @@ class TrainCodecSettings(StepSettings):
     """A step whose codec is trained further."""
     recipe: str = "toy"
     """A recipe of `voxmill train-codec`, or a YAML file."""
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Settings of `voxmill train-codec`."""
 
 
