@@ -12,6 +12,8 @@ from voxmill.flow.state import StepState, read_state
 from voxmill.flow.steps.base import Step
 
 MISSING = "missing"
+BASE = "base"
+"""The part of a fingerprint that must be the same for a run to continue in the folder of another fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,13 @@ class Verdict:
     fingerprint: str = ""
     parts: Mapping[str, str] = field(default_factory=dict)
     continues: bool = False
-    """True if an interrupted run with the same fingerprint is continued."""
+    """True if the run continues with what is in the folder: after an interruption, or if only other decisions are asked for."""
 
 
 def fingerprint_parts(step: Step, digests: Digests) -> dict[str, str]:
     """Return digests of all that determines the output of a step, by name."""
     folder = step.place.folder
-    parts = {"code": f"{step.kind} {step.version}", "settings": digest_of(step.effective())}
+    parts = {"code": f"{step.kind} {step.version}", "settings": step.settings_digest}
     for setting, takes in step.takes.items():
         for one in step.many(setting):
             state = read_state(folder, one.name)
@@ -45,6 +47,9 @@ def fingerprint_parts(step: Step, digests: Digests) -> dict[str, str]:
         for one in step.place.amended_by:
             state = read_state(folder, one.name)
             parts[f"step {one.name}"] = state.fingerprint if state else MISSING
+    if (base := step.base()) is not None:
+        given = [value for name, value in parts.items() if name.partition(" ")[0] in step.base_inputs]
+        parts[BASE] = digest_of([step.version, base, given])
     return parts
 
 
@@ -57,11 +62,13 @@ def judge(step: Step, digests: Digests, pending: Iterable[str] = ()) -> Verdict:
     if before is None:
         return Verdict("run", "new", mark, parts)
     changed = [name for name in {**parts, **before.parts} if parts.get(name) != before.parts.get(name)]
+    continues = BASE in parts and parts[BASE] == before.parts.get(BASE)
     own = [name for name in changed if name in ("code", "settings", "sources")]
     if waiting and not own and before.status == "done":
         return Verdict("waits", f"if {', '.join(waiting)} makes something else", mark, parts)
     if changed:
-        return Verdict("run", f"changed: {', '.join(changed)}", mark, parts)
+        named = ", ".join(name for name in changed if name != BASE)
+        return Verdict("run", f"changed: {named}", mark, parts, continues)
     if before.status != "done":
         how = {"running": "was killed", "stopped": "was stopped", "failed": "failed"}[before.status]
         return Verdict("run", f"continues: it {how}", mark, parts, continues=True)

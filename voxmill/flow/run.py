@@ -69,6 +69,9 @@ def run_flow(
     terminal = terminal or Terminal(quiet=True)
     folder, steps = open_flow(settings)
     names = chosen_steps(list(steps), first, last)
+    for name in names:
+        # So that a wrong setting of the last step is reported before hours of the first.
+        assert steps[name].settings_digest
     folder.mkdir(parents=True, exist_ok=True)
     summary = FlowSummary(str(folder))
     with alone(folder):
@@ -79,22 +82,21 @@ def run_flow(
                 raise FlowError(f"--from {names[0]}: the earlier step {name} is not done: start with --from {name}")
         try:
             for number, name in enumerate(names, 1):
-                _do(steps[name], f"{number}/{len(names)}", summary, terminal, launch)
-                _write_page(folder, settings, steps, terminal)
-        except BaseException:
+                if _do(steps[name], f"{number}/{len(names)}", summary, terminal, launch):
+                    _write_page(folder, settings, steps, terminal)
+        finally:
             _write_page(folder, settings, steps, terminal)
-            raise
     return summary
 
 
-def _do(step: Step, number: str, summary: FlowSummary, terminal: Terminal, launch: Launch) -> None:
-    """Run a step if it is due."""
+def _do(step: Step, number: str, summary: FlowSummary, terminal: Terminal, launch: Launch) -> bool:
+    """Run a step if it is due, and return True if it was."""
     folder = step.place.folder
     verdict = judge(step, digests_of(folder))
     if verdict.action == "done":
         summary.up_to_date.append(step.name)
         terminal.say(f"[{number}] {step.name}: up to date")
-        return
+        return False
     terminal.title(f"[{number}] {step.name}: {verdict.reason}")
     if moved := set_aside(step, verdict):
         summary.moved[step.name] = str(moved)
@@ -105,21 +107,22 @@ def _do(step: Step, number: str, summary: FlowSummary, terminal: Terminal, launc
     if status == 0 and state is not None and state.status == "done":
         summary.done.append(step.name)
         terminal.say(f"[{number}] {step.name}: {state.line} ({duration_text(state.seconds)})")
-        return
-    _raise_fault(step, status, state)
+        return True
+    raise _fault(step, status, state)
 
 
-def _raise_fault(step: Step, status: int, state: StepState | None) -> None:
+def _fault(step: Step, status: int, state: StepState | None) -> BaseException:
+    """Return what ends the flow after a step that is not done."""
     log = quoted(log_path(step.place.folder, step.name))
     if state is not None and state.status == "stopped":
-        raise KeyboardInterrupt
+        return KeyboardInterrupt()
     if state is not None and state.status == "failed":
-        raise FlowError(f"step {step.name}: {state.line} (log: {log})", status if status > 0 else 1)
+        return FlowError(f"step {step.name}: {state.line} (log: {log})", status if status > 0 else 1)
     # Neither: the process was killed before it could write.
     words = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     hint = ", perhaps for memory" if status == -9 else ""
     end(step.place.folder, step.name, "failed", 0.0, f"its process {words}{hint}")
-    raise FlowError(f"step {step.name}: its process {words}{hint}; run the same command to continue (log: {log})")
+    return FlowError(f"step {step.name}: its process {words}{hint}; run the same command to continue (log: {log})")
 
 
 def set_aside(step: Step, verdict: Verdict) -> Path | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from voxmill.flow.digests import Digests
+from voxmill.flow.digests import Digests, digest_of
 
 if TYPE_CHECKING:
     from voxmill.terminal import Terminal
@@ -83,6 +84,8 @@ class Step(ABC):
     reads_sources: ClassVar[bool] = False
     continues_any: ClassVar[bool] = False
     """True if a run with other settings continues in the same folder. Otherwise the old output is moved aside."""
+    base_inputs: ClassVar[tuple[str, ...]] = ()
+    """Inputs that must be the same for a run with another fingerprint to continue in the same folder, beside `base`."""
     follows_amendments: ClassVar[bool] = False
     """True if the step is due when an earlier step that amends the same corpus was done again."""
 
@@ -106,6 +109,15 @@ class Step(ABC):
     def effective(self) -> dict[str, Any]:
         """Return the settings that determine the output, as JSON values without paths of this flow."""
         return dict(self.settings.model_dump(mode="json", exclude=set(self.takes)))
+
+    @cached_property
+    def settings_digest(self) -> str:
+        """A digest of the effective settings. Loading them takes a while for some steps."""
+        return digest_of(self.effective())
+
+    def base(self) -> dict[str, Any] | None:
+        """Return the settings that must be the same for a run with others to continue in the same folder; None: all."""
+        return None
 
     @abstractmethod
     def run(self, terminal: Terminal) -> Outcome:

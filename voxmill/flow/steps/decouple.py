@@ -14,12 +14,17 @@ from voxmill.flow.steps.train import model_folder
 if TYPE_CHECKING:
     from voxmill.terminal import Terminal
 
+_DECISIONS = ("bounds", "pairing", "attempts")
+"""Settings that decide again on the samples that are there."""
+
 
 class DecoupleStepSettings(StepSettings):
     """Settings of `decouple`."""
 
     corpus: str
     model: str
+    limit: int | None = Field(None, ge=1)
+    """Most pairs. Default: all that are found."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Settings of `voxmill decouple`."""
 
@@ -30,16 +35,32 @@ class Decouple(CorpusStep):
     settings_kind = DecoupleStepSettings
     continues_any = False
     takes: ClassVar[Mapping[str, Takes]] = {"corpus": Takes(("corpus",)), "model": Takes(("model",))}
+    base_inputs = ("model",)
+
+    def config(self) -> Any:
+        """Return the settings of the synthesis. Raises SettingsError."""
+        from pipeline.synthesis.settings import load_decouple_settings
+
+        return load_decouple_settings(None, as_overrides(self.settings.set))
+
+    def effective(self) -> dict[str, Any]:
+        """See `Step`. The engine is left out."""
+        return {"limit": self.settings.limit, **self.config().model_dump(mode="json", exclude={"engine"})}
+
+    def base(self) -> dict[str, Any] | None:
+        """See `Step`: bounds and pairing may change."""
+        return dict(self.config().model_dump(mode="json", exclude={"engine", *_DECISIONS}))
 
     def run(self, terminal: Terminal) -> Outcome:
         """See `Step`."""
         from pipeline.synthesis.decouple import decouple
-        from pipeline.synthesis.settings import load_decouple_settings
 
-        settings = load_decouple_settings(None, as_overrides(self.settings.set))
+        corpus, model = self.one("corpus").output, model_folder(self.one("model"))
         with terminal.printing("pipeline"):
-            done = decouple(self.one("corpus").output, model_folder(self.one("model")), self.output, settings)
-        return Outcome(str(getattr(done, "line", "done")))
+            done = decouple(corpus, model, self.output, self.config(), self.settings.limit)
+        return Outcome(
+            f"{done.accepted} of {done.pairs} pairs accepted, {done.clips} clips made", {"pairs": done.pairs}
+        )
 
     def forecast(self, terminal: Terminal) -> Cost:
         """See `Step`."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evaluation.items import Item
     from voxmill.terminal import Terminal
 
-_PAGE, _TEXT = "report.html", "comparison.txt"
+_PAGE, _TEXT = "report.html", "comparison.md"
 _LIST_RECIPES = {"design": "design", "controllable": "controllable"}
 """How items of a corpus are made for a recipe of the system; otherwise as clones."""
 
@@ -79,7 +79,7 @@ class Evaluate(Step):
             runs.append(done.run)
         text = _compared(runs)
         (self.output / _TEXT).write_text(text, encoding="utf-8")
-        terminal.say(text)
+        terminal.say(f"differences with intervals: {self.output / _TEXT}")
         write_report(runs, self.output / _PAGE)
         return Outcome(f"{counted(len(runs), 'system')} on {counted(len(items), 'item')}", {"items": len(items)})
 
