@@ -2,8 +2,8 @@
 
     python -m benchmarks.flow_kills OUT [--flow flow-toy] [--seed 1] [--random 3]
 
-OUT/whole is left alone, OUT/killed is killed by SIGKILL: the step's process and the flow's. Equal must be: the units and segments of
-corpora, descriptions, the weights of codecs and models (by the fingerprints of the steps that read them, and by digests).
+OUT/whole is left alone, OUT/killed is killed by SIGKILL: the step's process and the flow's. These must be equal: the units and
+segments of corpora, descriptions, the weights of codecs and models (by the fingerprints of the steps that read them, and by digests).
 """
 
 from __future__ import annotations

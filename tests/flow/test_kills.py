@@ -16,9 +16,9 @@ import pytest
 from flow_helpers import changed, flow, loop
 
 from catalogs.settings import dump_settings
-from voxmill.flow.state import read_state
 from voxmill.flow.processes import alone
 from voxmill.flow.settings import FlowError, FlowSettings
+from voxmill.flow.state import read_state
 
 pytestmark = pytest.mark.kill
 

@@ -127,7 +127,8 @@ def arrows(names: Sequence[str], inputs: Mapping[str, Sequence[str]]) -> list[di
         x = _EDGE - _FIRST_LANE - _LANE * min(lane, _LANES - 1)
         for other in users[name]:
             end = middle[other] - 16 + 7 * list(inputs[other]).index(name)
-            path = f"M{_EDGE + 14} {top + 12} H{x + 8} Q{x} {top + 12} {x} {top + 20} V{end - 8} Q{x} {end} {x + 8} {end} H{_EDGE + 6}"
+            down = f"Q{x} {top + 12} {x} {top + 20} V{end - 8} Q{x} {end} {x + 8} {end}"
+            path = f"M{_EDGE + 14} {top + 12} H{x + 8} {down} H{_EDGE + 6}"
             found.append({"path": path, "from": name, "to": other, "tip": f"{_EDGE + 6},{end}"})
     return found
 
