@@ -3,7 +3,7 @@
     python -m benchmarks.flow_kills OUT [--flow flow-toy] [--seed 1] [--random 3]
 
 OUT/whole is left alone, OUT/killed is killed by SIGKILL: the step's process and the flow's. These must be equal: the units and
-segments of corpora, descriptions, the weights of codecs and models (by the fingerprints of the steps that read them, and by digests).
+segments of corpora, descriptions, the weights of codecs and models (fingerprints of the steps that read them, and digests).
 """
 
 from __future__ import annotations
