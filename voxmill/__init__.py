@@ -1,7 +1,7 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are the functions
-behind the commands of these names.
+`browse`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `run_flow`, `show`, `status` and `verify_corpus` are the
+functions behind the commands of these names.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pipeline.config import load_config
     from pipeline.prepare import prepare
     from pipeline.retry import retry
+    from voxmill.flow.run import run_flow
+    from voxmill.flow.settings import load_flow
 
 __version__ = "0.1.0"
 
@@ -31,9 +33,11 @@ _HOMES = {
     "export": "catalogs.exchange.export",
     "import_corpus": "catalogs.exchange.importing",
     "load_config": "pipeline.config",
+    "load_flow": "voxmill.flow.settings",
     "prepare": "pipeline.prepare",
     "query": "catalogs.query.views",
     "retry": "pipeline.retry",
+    "run_flow": "voxmill.flow.run",
     "show": "catalogs.inspection.show",
     "status": "catalogs.inspection.status",
     "verify_corpus": "annotators.verification.verify",
@@ -45,9 +49,11 @@ __all__ = [
     "export",
     "import_corpus",
     "load_config",
+    "load_flow",
     "prepare",
     "query",
     "retry",
+    "run_flow",
     "show",
     "status",
     "verify_corpus",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxmill.flow.steps.base import Cost
+from catalogs.words import counted
+from voxmill.flow.steps.base import Cost, before
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
@@ -19,7 +20,7 @@ def train_cost(step: Train) -> Cost:
     config = step.config()
     waits = [one.name for inputs in step.place.inputs.values() for one in inputs if not one.output.exists()]
     if waits:
-        return _most(step, config, f"the corpus or model does not exist before {', '.join(waits)} has run")
+        return _most(step, config, f"the corpus or model does not exist {before(waits)}")
     from trainer.config import TrainError
     from trainer.dryrun.plan import plan
     from voxcpm.errors import CheckpointError
@@ -51,7 +52,7 @@ def _cost(config: TrainConfig, exaflops: float, disk_bytes: float | None, note: 
         # The speed that the plan assumes is that of a GPU in bfloat16.
         return Cost(None, None, None, disk_bytes, (note, "time: float32 on this machine is not measured"))
     ranks = config.launch.workers if config.launch.backend == "ray" else 1
-    on = f"{hours:,.2g} GPU hours at {GPU_FLOPS / 1e12:.0f} TFLOP/s, on {ranks} GPUs"
+    on = f"{hours:,.2g} GPU hours at {GPU_FLOPS / 1e12:.0f} TFLOP/s, on {counted(ranks, 'GPU')}"
     return Cost(hours / ranks, hours, None, disk_bytes, (note, on))
 
 

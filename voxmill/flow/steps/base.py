@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -164,3 +164,9 @@ class AmendingStep(CorpusStep):
 
     amends = "corpus"
     takes: ClassVar[Mapping[str, Takes]] = {"corpus": Takes(("corpus",), facet="segments")}
+
+
+def before(names: Sequence[str]) -> str:
+    """Return `before stage1 and stage2 have run`."""
+    listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return f"before {listed} {'has' if len(names) == 1 else 'have'} run"

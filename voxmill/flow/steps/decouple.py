@@ -45,11 +45,17 @@ class Decouple(CorpusStep):
 
     def effective(self) -> dict[str, Any]:
         """See `Step`. The engine is left out."""
-        return {"limit": self.settings.limit, **self.config().model_dump(mode="json", exclude={"engine"})}
+        return {"limit": self.settings.limit, **self._values(set())}
 
     def base(self) -> dict[str, Any] | None:
         """See `Step`: bounds and pairing may change."""
-        return dict(self.config().model_dump(mode="json", exclude={"engine", *_DECISIONS}))
+        return self._values(set(_DECISIONS))
+
+    def _values(self, left_out: set[str]) -> dict[str, Any]:
+        try:
+            return dict(self.config().model_dump(mode="json", exclude={"engine", *left_out}))
+        except ModuleNotFoundError:  # Before the synthesis is merged: the settings as they are written.
+            return {name: value for name, value in self.settings.set.items() if name not in {"engine", *left_out}}
 
     def run(self, terminal: Terminal) -> Outcome:
         """See `Step`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxmill.flow.digests import Digests, digest_of
 from voxmill.flow.settings import FlowError
-from voxmill.flow.steps.base import AmendingStep, Cost, Outcome, StepSettings
+from voxmill.flow.steps.base import AmendingStep, Cost, Outcome, StepSettings, before
 
 if TYPE_CHECKING:
     from voxmill.terminal import Terminal
@@ -83,7 +83,7 @@ class Describe(AmendingStep):
         if not is_remote(self.settings.annotator):
             return Cost(usd=0.0, notes=("time: offline, not measured before it runs",))
         if not (self.output / "corpus.json").is_file():
-            return Cost(usd=None, notes=(f"price: unknown before {self.one('corpus').name} has run",))
+            return Cost(usd=None, notes=(f"price: unknown {before([self.one('corpus').name])}",))
         clips, found, _ = price(self.output, self.settings.annotator, **self._asked(terminal))
         line = f"{clips.first} clips; worst case ${found.worst / 1e6:,.2f}"
         return Cost(found.seconds / 3600, 0.0, found.expected / 1e6, None, (line,))

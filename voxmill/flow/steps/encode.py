@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from catalogs.durations import duration_text
 from voxmill.flow.digests import Digests, digest_of
-from voxmill.flow.steps.base import AmendingStep, Cost, Outcome, StepSettings, Takes
+from voxmill.flow.steps.base import AmendingStep, Cost, Outcome, StepSettings, Takes, before
 
 if TYPE_CHECKING:
     from voxmill.terminal import Terminal
@@ -76,7 +76,7 @@ class Encode(AmendingStep):
         """See `Step`."""
         kept = kept_seconds(self)
         if kept is None:
-            return Cost(gpu_hours=None, usd=None, notes=(f"unknown before {self.one('corpus').name} has run",))
+            return Cost(gpu_hours=None, usd=None, notes=(f"unknown {before([self.one('corpus').name])}",))
         size = kept / 3600 * _MB_PER_HOUR * 1e6
         return Cost(None, None, None, size, ("time: not measured before it runs",))
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from catalogs.words import counted
 from voxmill.flow.digests import Digests
 from voxmill.flow.settings import FlowError
-from voxmill.flow.steps.base import Cost, Outcome, Step, StepSettings, Takes
+from voxmill.flow.steps.base import Cost, Outcome, Step, StepSettings, Takes, before
 
 if TYPE_CHECKING:
     from evaluation.items import Item
@@ -138,7 +138,7 @@ class Evaluate(Step):
 
         waits = [step.name for setting in self.takes for step in self.many(setting) if not step.output.exists()]
         if waits:
-            return Cost(gpu_hours=None, usd=None, notes=(f"unknown before {', '.join(waits)} has run",))
+            return Cost(gpu_hours=None, usd=None, notes=(f"unknown {before(waits)}",))
         name, (system, options) = list(self._systems().items())[-1]
         found = foresee(system, self._items(terminal), options, range(self.settings.seeds), self.settings.metrics)
         times = len(self._systems())

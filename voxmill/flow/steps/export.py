@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxmill.flow.digests import Digests
-from voxmill.flow.steps.base import Cost, Outcome, Step, StepSettings, Takes
+from voxmill.flow.steps.base import Cost, Outcome, Step, StepSettings, Takes, before
 
 if TYPE_CHECKING:
     from voxmill.terminal import Terminal
@@ -59,7 +59,7 @@ class Export(Step):
         corpus = self.one("corpus")
         shards = list((corpus.output / "segments").glob("*/*.arrow"))
         if not shards:
-            return Cost(notes=(f"unknown before {corpus.name} has run",))
+            return Cost(notes=(f"unknown {before([corpus.name])}",))
         size = float(sum(path.stat().st_size for path in shards)) if self.settings.audio != "none" else None
         return Cost(disk_bytes=size, notes=("time: that of a copy; disk: at most the corpus' audio as FLAC",))
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from catalogs.durations import duration_text
 from voxmill.flow.settings import as_overrides
-from voxmill.flow.steps.base import CorpusStep, Cost, Outcome, StepSettings, Takes
+from voxmill.flow.steps.base import CorpusStep, Cost, Outcome, StepSettings, Takes, before
 
 if TYPE_CHECKING:
     from pipeline.config import PrepareConfig
@@ -94,7 +94,7 @@ class Prepare(CorpusStep):
 
         made = self.many("recordings")
         if made and not made[0].output.exists():
-            return Cost(notes=(f"unknown before {made[0].name} has run",))
+            return Cost(notes=(f"unknown {before([made[0].name])}",))
         config = settle(self.config(), self.output).config
         sample = self.settings.sample_minutes
         with terminal.printing("pipeline"):
