@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from voxmill.flow.run import open_flow
+from voxmill.flow.build import open_flow
 from voxmill.flow.settings import load_flow
 from voxmill.flow.state import read_state
 

@@ -1,7 +1,7 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `run_flow`, `show`, `status` and `verify_corpus` are the
-functions behind the commands of these names.
+`browse`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are the functions
+behind the commands of these names, `run_flow` is that of `run`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from catalogs.files import write_atomically
 from voxmill.flow.digests import Digests
-from voxmill.flow.steps.base import Cost, Facet, Outcome, Step, StepSettings, Takes
+from voxmill.flow.steps.base import Cost, Facet, Gives, Outcome, Step, StepSettings, Takes
 from voxmill.terminal import Terminal
 
 
@@ -30,8 +30,8 @@ class MakeSettings(StepSettings):
 class Make(Step):
     """Writes a file with its value and those of its inputs, one line per part; continues after the parts that are there."""
 
-    settings_kind = MakeSettings
-    gives = "corpus"
+    settings_kind: ClassVar[type[StepSettings]] = MakeSettings
+    gives: ClassVar[Gives | None] = "corpus"
     takes: ClassVar[Mapping[str, Takes]] = {
         "corpus": Takes(("corpus",), many=True, required=False),
         "model": Takes(("model",), many=True, required=False),

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from catalogs.settings import dump_settings
 from voxmill.cli import app
+from voxmill.flow.build import open_flow
 from voxmill.flow.page import ROW, arrows, flow_rows, write_page
-from voxmill.flow.run import open_flow
 from voxmill.flow.settings import FlowError
 from voxmill.flow.state import begin
 

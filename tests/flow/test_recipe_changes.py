@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from voxmill.flow.build import open_flow
 from voxmill.flow.fingerprints import depends_on
-from voxmill.flow.run import open_flow
 from voxmill.flow.settings import load_flow, recipes
 from voxmill.flow.steps.base import Step
 

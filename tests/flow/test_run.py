@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from flow_helpers import CHECK, MAKE, MODEL, STORE, changed, flow, loop, run_here
 
+from voxmill.flow.build import open_flow
 from voxmill.flow.fingerprints import digests_of, plan
 from voxmill.flow.forecast import forecast_flow
-from voxmill.flow.run import open_flow
 from voxmill.flow.settings import FlowError
 from voxmill.flow.state import begin, read_state
 

@@ -9,7 +9,7 @@ import pytest
 from flow_helpers import flow
 
 from catalogs.settings import SettingsError
-from voxmill.flow.run import chosen_steps, open_flow
+from voxmill.flow.build import chosen_steps, open_flow
 from voxmill.flow.settings import FlowError, FlowSettings, as_overrides, load_flow, recipes, save_flow
 
 MAKE, MODEL, AMEND = "fakes.flow_steps:Make", "fakes.flow_steps:Model", "fakes.flow_steps:Amend"

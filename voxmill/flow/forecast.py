@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from catalogs.durations import duration_text
 from catalogs.files import one_line
+from voxmill.flow.build import chosen_steps, open_flow
 from voxmill.flow.fingerprints import Verdict, digests_of, plan
-from voxmill.flow.run import chosen_steps, open_flow
 from voxmill.flow.settings import FlowSettings, Prices
 from voxmill.flow.steps.base import Cost, Step
 from voxmill.terminal import Terminal
@@ -26,11 +26,11 @@ class Forecast:
     @property
     def total(self) -> Cost:
         """The sums of what is known. An amount that is known for no step is None."""
-        sums = {}
-        for amount in _AMOUNTS:
-            known = [value for cost in self.costs.values() if (value := getattr(cost, amount)) is not None]
-            sums[amount] = sum(known) if known or not self.costs else None
-        return Cost(**sums)
+        return Cost(*(self._sum(amount) for amount in _AMOUNTS))
+
+    def _sum(self, amount: str) -> float | None:
+        known: list[float] = [value for cost in self.costs.values() if (value := getattr(cost, amount)) is not None]
+        return sum(known) if known or not self.costs else None
 
     def unknown(self, amount: str) -> list[str]:
         """Return the steps for which an amount is unknown."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from catalogs.durations import duration_text
 from catalogs.files import write_atomically
+from voxmill.flow.build import open_flow
 from voxmill.flow.fingerprints import Verdict, depends_on, digests_of, plan
 from voxmill.flow.forecast import size_words
-from voxmill.flow.run import open_flow
 from voxmill.flow.settings import FlowError, FlowSettings
 from voxmill.flow.state import StepState, log_path, now, read_state
 from voxmill.flow.steps.base import Step

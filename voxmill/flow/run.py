@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalogs.durations import duration_text
-from catalogs.nearest import nearest
+from voxmill.flow.build import chosen_steps, open_flow
 from voxmill.flow.fingerprints import Verdict, digests_of, judge
+from voxmill.flow.page import write_page
 from voxmill.flow.processes import alone, run_in_child
-from voxmill.flow.settings import FlowError, FlowSettings, folder_of, save_flow
+from voxmill.flow.settings import FlowError, FlowSettings, save_flow
 from voxmill.flow.state import StepState, begin, end, log_path, read_state
-from voxmill.flow.steps import build_steps
 from voxmill.flow.steps.base import Step
 from voxmill.terminal import Terminal, quoted
 
@@ -30,27 +30,6 @@ class FlowSummary:
     up_to_date: list[str] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
     """Earlier outputs by step: where they were moved to."""
-
-
-def open_flow(settings: FlowSettings) -> tuple[Path, dict[str, Step]]:
-    """Return (folder, steps) of a flow. Raises SettingsError for the first fault of its settings."""
-    folder = folder_of(settings)
-    return folder, build_steps(folder, settings.sources, settings.steps)
-
-
-def chosen_steps(steps: Sequence[str], first: str | None = None, last: str | None = None) -> list[str]:
-    """Return the steps from `first` to `last`. Raises FlowError for a name that is not a step, or the wrong order."""
-    names = list(steps)
-    for option, given in (("--from", first), ("--until", last)):
-        if given is not None and given not in names:
-            near = nearest(given, names)
-            hint = f"did you mean {near}?" if near else f"steps: {', '.join(names)}"
-            raise FlowError(f"{option} {given}: no such step; {hint}")
-    start = names.index(first) if first else 0
-    stop = names.index(last) if last else len(names) - 1
-    if start > stop:
-        raise FlowError(f"--from {first} comes after --until {last}: exchange them")
-    return names[start : stop + 1]
 
 
 def run_flow(
@@ -71,7 +50,7 @@ def run_flow(
     names = chosen_steps(list(steps), first, last)
     for name in names:
         # So that a wrong setting of the last step is reported before hours of the first.
-        assert steps[name].settings_digest
+        steps[name].check()
     folder.mkdir(parents=True, exist_ok=True)
     summary = FlowSummary(str(folder))
     with alone(folder):
@@ -138,8 +117,6 @@ def set_aside(step: Step, verdict: Verdict) -> Path | None:
 
 
 def _write_page(folder: Path, settings: FlowSettings, steps: dict[str, Step], terminal: Terminal) -> None:
-    from voxmill.flow.page import write_page
-
     try:
         write_page(folder, settings, steps)
     except (ImportError, OSError) as error:

@@ -70,7 +70,7 @@ class Cost:
 
 
 class Step(ABC):
-    """One step of a flow. It is made anew in each process from its settings; `run` resumes what an earlier process began."""
+    """One step of a flow. Each process makes it from its settings; `run` resumes what an earlier process began."""
 
     settings_kind: ClassVar[type[StepSettings]] = StepSettings
     version: ClassVar[int] = 1
@@ -114,6 +114,10 @@ class Step(ABC):
     def settings_digest(self) -> str:
         """A digest of the effective settings. Loading them takes a while for some steps."""
         return digest_of(self.effective())
+
+    def check(self) -> None:
+        """Raise SettingsError, or what the step's own loader raises, if a setting is wrong."""
+        _ = self.settings_digest
 
     def base(self) -> dict[str, Any] | None:
         """Return the settings that must be the same for a run with others to continue in the same folder; None: all."""

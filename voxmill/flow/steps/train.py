@@ -108,9 +108,9 @@ class Train(Step):
 
     def forecast(self, terminal: Terminal) -> Cost:
         """See `Step`: the trainer's own plan if the corpus and the start exist, otherwise arithmetic on the settings."""
-        from voxmill.flow.train_cost import train_cost
+        from voxmill.flow.steps.train_cost import train_cost
 
-        return train_cost(self)
+        return train_cost(self, self.config())
 
     def links(self, result: Mapping[str, Any]) -> list[tuple[str, Path]]:
         """See `Step`."""

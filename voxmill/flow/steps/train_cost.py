@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from catalogs.words import counted
-from voxmill.flow.steps.base import Cost, before
+from voxmill.flow.steps.base import Cost, Step, before
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
     from voxcpm.config import VoxCPM2Config
-    from voxmill.flow.steps.train import Train
 
 _VOCABULARY = 512
 
 
-def train_cost(step: Train) -> Cost:
-    """Return the cost of a training."""
-    config = step.config()
+def train_cost(step: Step, config: TrainConfig) -> Cost:
+    """Return the cost of a training with these settings."""
     waits = [one.name for inputs in step.place.inputs.values() for one in inputs if not one.output.exists()]
     if waits:
         return _most(step, config, f"the corpus or model does not exist {before(waits)}")
@@ -32,11 +30,11 @@ def train_cost(step: Train) -> Cost:
     return _cost(config, planned.exaflops, planned.disk_bytes, f"plan: {planned.exaflops * 1e6:,.3g} TFLOP")
 
 
-def _most(step: Train, config: TrainConfig, why: str) -> Cost:
+def _most(step: Step, config: TrainConfig, why: str) -> Cost:
     """Return the cost if every row were full of patches that are learned: arithmetic on the settings."""
     from trainer.runtime.flops import training_flops
 
-    model = _model(step)
+    model = _model(step, config)
     if model is None:
         return Cost(gpu_hours=None, usd=None, notes=(f"unknown: {why}",))
     positions = sum(p.steps * p.rows * p.accumulate * p.max_positions for p in config.phases.values())
@@ -56,17 +54,18 @@ def _cost(config: TrainConfig, exaflops: float, disk_bytes: float | None, note: 
     return Cost(hours / ranks, hours, None, disk_bytes, (note, on))
 
 
-def _model(step: Train) -> VoxCPM2Config | None:
+def _model(step: Step, config: TrainConfig) -> VoxCPM2Config | None:
     """Return the shape of the model that a training starts from, through the steps before it; None if it is not known."""
     from voxcpm.config import VoxCPM2Config
     from voxcpm.presets import config_dict, published_config
 
     while starts := step.many("start"):
-        first: Any = starts[0]
-        if not hasattr(first, "config"):
+        step = starts[0]
+        own: Any = getattr(step, "config", None)
+        if own is None:
             return None
-        step = first
-    model = step.config().model
+        config = own()
+    model = config.model
     if model.start is not None:
         return published_config() if model.start == _RELEASED else None
     return VoxCPM2Config.from_dict(model.config or config_dict(model.size, _VOCABULARY))
