@@ -68,7 +68,7 @@ def _kill_within(flow: str, folder: Path, step: str, rng: random.Random, seconds
     process = _start(flow, folder)
     while process.poll() is None and not _runs(folder, step):
         time.sleep(_LOOK_S)
-    time.sleep(rng.uniform(0.1, 0.9) * seconds)
+    time.sleep(rng.uniform(0.05, 0.5) * seconds)
     within = _runs(folder, step) and process.poll() is None
     _kill(process, folder)
     print(f"{step}: killed {'within' if within else 'after'} it", flush=True)

@@ -13,6 +13,7 @@ from catalogs.settings import dump_settings
 from voxmill.cli import app
 from voxmill.flow.build import open_flow
 from voxmill.flow.page import ROW, arrows, flow_rows, write_page
+from voxmill.flow.processes import alone
 from voxmill.flow.settings import FlowError
 from voxmill.flow.state import begin
 
@@ -43,7 +44,9 @@ def test_killed_and_new_steps(tmp_path: Path) -> None:
     run_here(settings, last="describe")
     begin(tmp_path, "verify", "x", "f", {})
     states = [row["state"] for row in flow_rows(settings)]
-    assert states == ["done", "done", "running", "new", "new", "new", "new", "new"]
+    assert states == ["done", "done", "killed", "new", "new", "new", "new", "new"]
+    with alone(tmp_path):
+        assert flow_rows(settings)[2]["state"] == "running"
 
 
 def test_what_a_step_says_is_text_and_not_html(tmp_path: Path) -> None:

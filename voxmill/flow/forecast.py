@@ -26,7 +26,7 @@ class Forecast:
     @property
     def total(self) -> Cost:
         """The sums of what is known. An amount that is known for no step is None."""
-        return Cost(*(self._sum(amount) for amount in _AMOUNTS))
+        return Cost(self._sum("hours"), self._sum("gpu_hours"), self._sum("usd"), self._sum("disk_bytes"))
 
     def _sum(self, amount: str) -> float | None:
         known: list[float] = [value for cost in self.costs.values() if (value := getattr(cost, amount)) is not None]

@@ -13,6 +13,7 @@ from catalogs.files import write_atomically
 from voxmill.flow.build import open_flow
 from voxmill.flow.fingerprints import Verdict, depends_on, digests_of, plan
 from voxmill.flow.forecast import size_words
+from voxmill.flow.processes import at_work
 from voxmill.flow.settings import FlowError, FlowSettings
 from voxmill.flow.state import StepState, log_path, now, read_state
 from voxmill.flow.steps.base import Step
@@ -23,7 +24,6 @@ ROW = 104
 """Height of a step on the page, in pixels: arrows are drawn between the middles."""
 _LANE, _FIRST_LANE, _EDGE = 15, 14, 132
 _LANES = 8
-_MARKS = {"done": "done", "running": "running", "stopped": "stopped", "failed": "failed"}
 
 
 def write_page(folder: Path, settings: FlowSettings, steps: Mapping[str, Step]) -> Path:
@@ -68,22 +68,23 @@ def flow_rows(settings: FlowSettings) -> list[dict[str, Any]]:
 
 
 def _rows(folder: Path, steps: Mapping[str, Step]) -> list[dict[str, Any]]:
-    verdicts = plan(steps, digests_of(folder), steps)
-    return [_row(folder, step, verdicts[name], read_state(folder, name)) for name, step in steps.items()]
+    verdicts, busy = plan(steps, digests_of(folder), steps), at_work(folder)
+    return [_row(folder, step, verdicts[name], read_state(folder, name), busy) for name, step in steps.items()]
 
 
-def _row(folder: Path, step: Step, verdict: Verdict, state: StepState | None) -> dict[str, Any]:
-    status = _status(verdict, state)
+def _row(folder: Path, step: Step, verdict: Verdict, state: StepState | None, busy: bool) -> dict[str, Any]:
+    status = _status(verdict, state, busy)
     done = state is not None and state.status == "done"
     links = [(words, path) for words, path in step.links(state.result if state else {}) if done and path.exists()]
     if log_path(folder, step.name).is_file():
         links.append(("log", log_path(folder, step.name)))
+    reason = verdict.reason if status == "due" else ""
     return {
         "name": step.name,
         "kind": step.kind,
         "state": status,
-        "state_words": status if verdict.action == "done" or state is None else f"{status} ({verdict.reason})",
-        "reason": "" if verdict.action == "done" or state is None else verdict.reason,
+        "state_words": f"{status} ({reason})" if reason else status,
+        "reason": reason,
         "from": [one.name for inputs in step.place.inputs.values() for one in inputs],
         "started": state.started.replace("T", " ").partition("+")[0] if state else "",
         "seconds": state.seconds if state else 0.0,
@@ -95,12 +96,14 @@ def _row(folder: Path, step: Step, verdict: Verdict, state: StepState | None) ->
     }
 
 
-def _status(verdict: Verdict, state: StepState | None) -> str:
-    """Return done, due (was done, and something changed), new, or how the last run ended."""
+def _status(verdict: Verdict, state: StepState | None, busy: bool) -> str:
+    """Return new, running, killed, stopped, failed, done, or due: it was done, and something changed."""
     if state is None:
         return "new"
+    if state.status == "running":
+        return "running" if busy else "killed"
     if state.status != "done":
-        return _MARKS[state.status]
+        return state.status
     return "done" if verdict.action == "done" else "due"
 
 

@@ -113,6 +113,22 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def at_work(folder: Path) -> bool:
+    """Return True if a run of the flow, or a step of it, is at work now."""
+    return any(_is_held(folder / name) for name in (_RUN, _STEP))
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with path.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 @contextmanager
 def step_at_work(folder: Path) -> Iterator[None]:
     """Hold the lock of the one step at work. A step outlives a run that was killed until it has saved."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from catalogs.durations import duration_text
@@ -53,6 +54,7 @@ def run_flow(
         steps[name].check()
     folder.mkdir(parents=True, exist_ok=True)
     summary = FlowSummary(str(folder))
+    show = partial(_write_page, folder, settings, steps, terminal)
     with alone(folder):
         save_flow(folder, settings)
         for name in list(steps)[: list(steps).index(names[0])]:
@@ -61,32 +63,34 @@ def run_flow(
                 raise FlowError(f"--from {names[0]}: the earlier step {name} is not done: start with --from {name}")
         try:
             for number, name in enumerate(names, 1):
-                if _do(steps[name], f"{number}/{len(names)}", summary, terminal, launch):
-                    _write_page(folder, settings, steps, terminal)
+                _do(steps[name], f"{number}/{len(names)}", summary, terminal, launch, show)
         finally:
-            _write_page(folder, settings, steps, terminal)
+            show()
     return summary
 
 
-def _do(step: Step, number: str, summary: FlowSummary, terminal: Terminal, launch: Launch) -> bool:
-    """Run a step if it is due, and return True if it was."""
+def _do(
+    step: Step, number: str, summary: FlowSummary, terminal: Terminal, launch: Launch, show: Callable[[], None]
+) -> None:
+    """Run a step if it is due. show: writes the state page."""
     folder = step.place.folder
     verdict = judge(step, digests_of(folder))
     if verdict.action == "done":
         summary.up_to_date.append(step.name)
         terminal.say(f"[{number}] {step.name}: up to date")
-        return False
+        return
     terminal.title(f"[{number}] {step.name}: {verdict.reason}")
     if moved := set_aside(step, verdict):
         summary.moved[step.name] = str(moved)
         terminal.say(f"the earlier {step.name} is now {quoted(moved)}; remove it if you do not need it")
     begin(folder, step.name, step.kind, verdict.fingerprint, verdict.parts)
+    show()
     status = launch(step, terminal)
     state = read_state(folder, step.name)
     if status == 0 and state is not None and state.status == "done":
         summary.done.append(step.name)
         terminal.say(f"[{number}] {step.name}: {state.line} ({duration_text(state.seconds)})")
-        return True
+        return
     raise _fault(step, status, state)
 
 
@@ -119,5 +123,5 @@ def set_aside(step: Step, verdict: Verdict) -> Path | None:
 def _write_page(folder: Path, settings: FlowSettings, steps: dict[str, Step], terminal: Terminal) -> None:
     try:
         write_page(folder, settings, steps)
-    except (ImportError, OSError) as error:
+    except (FlowError, ValueError, OSError) as error:
         terminal.say(f"the state page was not written: {error}")
