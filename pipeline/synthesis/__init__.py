@@ -1,0 +1,1 @@
+"""Content-decoupled samples: a voice and its delivery, synthesized with a text of other content."""
