@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.synthesis.texts.content_words import base_code, comparable_parts, content_words
 from pipeline.synthesis.texts.emotion_words import emotions_in, families, family
-from pipeline.synthesis.texts.overlap import Overlap, forms
+from pipeline.synthesis.texts.overlap import Overlap, grams
 from pipeline.synthesis.texts.relatedness import Relatedness, WordRule
 
 Reason = Literal["same_text", "near_text", "shared_words", "related", "same_emotion_words"]
@@ -28,9 +28,12 @@ class Texts:
         self.texts, self.language, self.rule = tuple(texts), language, rule or WordRule()
         parts = [comparable_parts(text, base_code(language, text)) for text in self.texts]
         self._plain = np.array(["\n".join(found) for found in parts], dtype=object)
-        self._letters = Overlap([forms(found, 3) for found in parts])
+        self._letters = Overlap([grams(found, 3) for found in parts])
         self._words = Overlap([content_words(text, language) for text in self.texts])
-        self._related = self.rule.prepare(self.texts, language)
+        by_words = WordRule()
+        self._by_words, self._bound = by_words.prepare(self.texts, language), by_words.bound
+        same = isinstance(self.rule, WordRule)
+        self._related = self._by_words if same else self.rule.prepare(self.texts, language)
         self._emotions = [emotions_in(text, language) or frozenset() for text in self.texts]
 
     @classmethod
@@ -65,7 +68,8 @@ class Texts:
             ("same_text", self._plain == self._plain[row]),
             ("near_text", self._letters.of(row) >= NEAR_TEXT),
             ("shared_words", self._words.of(row) > SHARED_WORDS),
-            ("related", self.scores(row) >= self.rule.bound),
+            # Embeddings see paraphrases, but inflected words of another topic only by chance.
+            ("related", (self.scores(row) >= self.rule.bound) | (self._by_words(row) >= self._bound)),
             ("same_emotion_words", self._same_emotions(row, emotion)),
         ]
 

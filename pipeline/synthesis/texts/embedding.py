@@ -1,4 +1,4 @@
-"""Relatedness by sentence embeddings: a multilingual encoder in ONNX, e.g. paraphrase-multilingual-MiniLM-L12-v2."""
+"""Relatedness by sentence embeddings: multilingual-e5-small, or another encoder of its family, in ONNX."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from catalogs.files import file_sha256
 from pipeline.quality.dnsmos import one_thread
 from pipeline.runtime.batches import length_buckets
 
+PREFIX = "query: "
+"""What E5 wants before both texts of a symmetric comparison."""
+BOUND = 0.85
+"""E5's cosines lie close together. On the half `tune` of benchmarks/quality/relatedness.tsv, paraphrases begin at 0.86, and most
+unrelated pairs are below 0.85 (docs/benchmarks.md). Measured with a 4-bit copy of the weights."""
 MAX_TOKENS = 128
-"""The length that the encoder was trained with; what follows is not read."""
+"""Some 90 words: longer than the transcript of any clip. What follows is not read."""
 _BATCH = 32
 _MODELS = ("onnx/model.onnx", "model.onnx")
 
@@ -20,10 +25,7 @@ _MODELS = ("onnx/model.onnx", "model.onnx")
 class SentenceEmbedding:
     """Cosine of mean-pooled sentence embeddings; a negative one counts as 0."""
 
-    bound = 0.4
-    """Chosen from what is published of the paraphrase models; not measured here, because no such model was at hand."""
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: str = PREFIX, bound: float = BOUND) -> None:
         from tokenizers import Tokenizer
 
         found = [folder / name for name in _MODELS if (folder / name).is_file()]
@@ -31,6 +33,7 @@ class SentenceEmbedding:
             raise FileNotFoundError(
                 f"{folder} has no sentence embeddings: expected tokenizer.json and {' or '.join(_MODELS)}"
             )
+        self.bound, self._prefix = bound, prefix
         self.name = f"embedding-1:{file_sha256(found[0])[:8]}"
         self._net = one_thread(found[0])
         self._inputs = [given.name for given in self._net.get_inputs()]
@@ -49,7 +52,7 @@ class SentenceEmbedding:
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return a unit vector for each text, or zeros for one without tokens: `[N, D] float32`."""
-        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch([self._prefix + text for text in texts])]
         vectors: dict[int, np.ndarray] = {}
         for batch in length_buckets(range(len(encoded)), _BATCH, lambda row: len(encoded[row])):
             vectors.update(zip(batch, self._run([encoded[row] for row in batch]), strict=True))
