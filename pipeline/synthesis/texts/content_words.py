@@ -30,7 +30,7 @@ STEMMERS = {
 
 _CHINESE_FUNCTION = (
     "的了着过是我你他她它您们这那哪在有和与或就不没别也都很太更最还再又才只被把给让向从到对跟比等吗呢吧啊呀哦嗯嘛啦哎唉哇"
-    "个些么什怎谁会能想要得地之其每各去来上下里说看做问叫一二两三几多少大小好"
+    "个些么什怎谁会能想要得地之其每各去来上下里说看做问叫一二两三几多少大小好样"
 )
 """Characters without a meaning by themselves, and the most frequent verbs."""
 _CHINESE_WORDS = (

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from catalogs.vocabulary.voices import EMOTIONS
 from pipeline.synthesis.texts.content_words import base_code, comparable_parts, content_words
 from pipeline.synthesis.texts.emotion_words import emotions_in, families, family
 from pipeline.synthesis.texts.overlap import Overlap, grams
@@ -35,6 +36,7 @@ class Texts:
         same = isinstance(self.rule, WordRule)
         self._related = self._by_words if same else self.rule.prepare(self.texts, language)
         self._emotions = [emotions_in(text, language) or frozenset() for text in self.texts]
+        self._speaks = np.array([[emotion in found for emotion in EMOTIONS] for found in self._emotions], dtype=bool)
 
     @classmethod
     def of(cls, texts: Sequence[str], language: str | None, rule: Relatedness | None = None) -> Texts:
@@ -75,7 +77,7 @@ class Texts:
 
     def _same_emotions(self, row: int, emotion: str | None) -> np.ndarray:
         avoided = families(self._emotions[row]) | (family(emotion) if emotion else frozenset())
-        return np.array([bool(found & avoided) for found in self._emotions], dtype=bool)
+        return np.asarray(self._speaks[:, [EMOTIONS.index(name) for name in avoided]].any(axis=1))
 
 
 def is_distant(
