@@ -1,6 +1,6 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are the functions
+`browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are the functions
 behind the commands of these names.
 """
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from pipeline.config import load_config
     from pipeline.prepare import prepare
     from pipeline.retry import retry
+    from pipeline.synthesis.decouple import decouple
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "browse": "catalogs.browse.server",
+    "decouple": "pipeline.synthesis.decouple",
     "describe": "annotators.describe",
     "export": "catalogs.exchange.export",
     "import_corpus": "catalogs.exchange.importing",
@@ -41,6 +43,7 @@ _HOMES = {
 
 __all__ = [
     "browse",
+    "decouple",
     "describe",
     "export",
     "import_corpus",

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from voxmill.commands import corpus, describe, evaluate, exchange, inspecting, model, project, train
+from voxmill.commands import corpus, describe, evaluate, exchange, inspecting, model, project, synthesis, train
 
 app = typer.Typer(
     name="voxmill",
@@ -44,6 +44,7 @@ project.register(app)
 corpus.register(app)
 inspecting.register(app)
 describe.register(app)
+synthesis.register(app)
 exchange.register(app)
 train.register(app)
 model.register(app)
@@ -89,6 +90,7 @@ _RESUMING = (
     "retry",
     "describe",
     "verify",
+    "decouple",
     "train",
     "train-codec",
     "encode",

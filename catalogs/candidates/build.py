@@ -54,8 +54,8 @@ _TYPED = ", ".join(f'"{name}" VARCHAR' for name in COLUMNS)
 _LATEST = ",\n    ".join(f'arg_max("{name}", seq) FILTER (WHERE "{name}" IS NOT NULL) AS "{name}"' for name in COLUMNS)
 _IS_DESCRIBED = " OR ".join(f'words."{name}" IS NOT NULL' for name in ("full", *ADDED))
 _TABLES = f"""
-CREATE TABLE kept (segment_id VARCHAR, language VARCHAR, text VARCHAR, seconds DOUBLE, shard VARCHAR, place INTEGER, synthetic BOOLEAN,
-    part BIGINT);
+CREATE TABLE kept (segment_id VARCHAR, language VARCHAR, text VARCHAR, seconds DOUBLE, shard VARCHAR, place INTEGER,
+    synthetic BOOLEAN, part BIGINT);
 CREATE TABLE descriptions (segment_id VARCHAR, {_TYPED}, seq BIGINT);
 CREATE TABLE decoupled (segment_id VARCHAR, described_id VARCHAR, timbre_id VARCHAR, text VARCHAR, accepted BOOLEAN, seq BIGINT);
 CREATE TABLE pairs (segment_id VARCHAR, reference_id VARCHAR, seq BIGINT);

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from catalogs.vocabulary import comparable_text
 from catalogs.vocabulary.comparable_text import is_unspaced
-from pipeline.speech import faults
 from evaluation.metrics.base import Plain, Take, Value
 from evaluation.metrics.words import TEXT_PACKAGES, clean_units
+from pipeline.speech import faults
 
 _FIGURES = (
     "chars_per_s",

@@ -74,7 +74,9 @@ class CompareSpeech(Stage[CompareSpeechConfig]):
         scores |= self._voices(session, pair, segment, samples)
         take_text(segment, wanted, heard, pair.language)
         scores |= style_scores(segment, samples, pair)
-        scores["faults"] = ([] if has_speech else ["silent"]) + text_faults(samples, segment, wanted, heard, pair.language)
+        scores["faults"] = ([] if has_speech else ["silent"]) + text_faults(
+            samples, segment, wanted, heard, pair.language
+        )
         session.found[segment.source_id] = self._row(session, segment.source_id, segment.segment_id, scores)
 
     def _voices(

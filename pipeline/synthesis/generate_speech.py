@@ -22,7 +22,7 @@ from pipeline.synthesis.requests import Clip, SpeechRequest, SpeechSession
 
 if TYPE_CHECKING:
     from voxcpm import VoxCPM
-    from voxcpm.core import Spoken, Utterance
+    from voxcpm.core import Utterance
 
 PATCH_S = 0.16
 _PATCHES_PER_TOKEN = 40.0
@@ -122,7 +122,7 @@ class GenerateSpeech(Stage[GenerateSpeechConfig]):
         rate = self._model.tts_model.sample_rate
         # Everything may fail until here: a batch that is tried again starts from nothing.
         for recording, made in zip(batch, spoken, strict=True):
-            segment = _store(session, recording, made, rate, folder)
+            segment = store_speech(session, recording, made.wav, rate, str(made.ending or "stop"), folder)
             if self.config.reject_unended and session.endings[recording.source.source_id] != "stop":
                 segment.hard_reasons.append("never_ended")
 
@@ -173,26 +173,30 @@ def longest_patches(text: str) -> int:
     return max(round(generous_seconds(text) / PATCH_S), 4)
 
 
-def _store(session: SpeechSession, recording: Recording, made: Spoken, rate: int, folder: Path) -> Segment:
-    """Write a clip into the session's folder; set the recording, its window and its segment, which is returned."""
+def store_speech(
+    session: SpeechSession, recording: Recording, wav: np.ndarray, rate: int, ending: str, folder: Path
+) -> Segment:
+    """Write an utterance, float32 [S], into the session's folder; set the recording, its window and its segment.
+
+    Returns the segment.
+    """
     import soundfile
     import soxr
 
     source_id = recording.source.source_id
     sink = io.BytesIO()
-    # As the shard will hold them: what is measured is what is stored.
-    soundfile.write(sink, np.clip(made.wav, -1.0, 1.0), rate, format="FLAC", subtype="PCM_16")
-    data = sink.getvalue()
+    # As the shard will hold it: what is measured is what is stored.
+    soundfile.write(sink, np.clip(wav, -1.0, 1.0), rate, format="FLAC", subtype="PCM_16")
     path = folder / f"{source_id}.flac"
-    path.write_bytes(data)
-    samples, _ = soundfile.read(io.BytesIO(data), dtype="float32")
+    path.write_bytes(sink.getvalue())
+    samples, _ = soundfile.read(io.BytesIO(sink.getvalue()), dtype="float32")
     heard = samples if rate == PCM_RATE else soxr.resample(samples, rate, PCM_RATE, quality="HQ")
     pcm = np.clip(np.rint(heard * 32768.0), -32768, 32767).astype(np.int16)
-    recording.source = replace(recording.source, bytes=len(data))
+    recording.source = replace(recording.source, bytes=sink.tell())
     recording.fetched_path, recording.sample_rate = str(path), rate
-    recording.duration_s = len(made.wav) / rate
-    session.endings[source_id] = str(made.ending or "stop")
+    recording.duration_s = len(wav) / rate
+    session.endings[source_id] = ending
     session.windows.append(PcmWindow(source_id, 0.0, pcm))
-    name = segment_id(source_id, 0, len(made.wav), session.fingerprint)
+    name = segment_id(source_id, 0, len(wav), session.fingerprint)
     session.segments.append(Segment(source_id, 0, 0.0, recording.duration_s, segment_id=name))
     return session.segments[-1]
