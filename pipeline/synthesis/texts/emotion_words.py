@@ -24,7 +24,7 @@ FAMILIES = (
     frozenset({"angry", "disgusted", "contemptuous"}),
     frozenset({"calm", "tender"}),
 )
-"""Emotions whose words stand for each other: a text about joy is no other content for an excited voice."""
+"""Emotions whose words stand for each other: a text about joy fits an excited voice as well as a happy one."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from catalogs.vocabulary.languages import languages
 from pipeline.synthesis.texts.content_words import content_words
 from pipeline.synthesis.texts.distance import SHARED_WORDS, Texts, is_distant
 from pipeline.synthesis.texts.overlap import Overlap, are_forms
-from pipeline.synthesis.texts.relatedness import WordRule
+from pipeline.synthesis.texts.relatedness import Scores, WordRule
 
 WORDS = (
     "dog", "doghouse", "window", "windows", "river", "teacher", "teaching", "purple", "garden", "gardener", "happy", "angry",
@@ -89,10 +91,10 @@ class Everything:
 
     name, bound = "everything", 0.5
 
-    def scores(self, source: str, others: list[str], language: str | None) -> np.ndarray:
+    def scores(self, source: str, others: Sequence[str], language: str | None) -> np.ndarray:
         return np.ones(len(others), np.float32)
 
-    def prepare(self, texts: list[str], language: str | None):  # type: ignore[no-untyped-def]
+    def prepare(self, texts: Sequence[str], language: str | None) -> Scores:
         return lambda row: np.ones(len(texts), np.float32)
 
 
