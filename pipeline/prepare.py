@@ -26,11 +26,11 @@ from catalogs.weights.registry import weights as weights_of
 from pipeline.config import PrepareConfig, load_config
 from pipeline.duplicates.mark import mark_duplicates
 from pipeline.engine.api import ContentLost, Engine, Event, GroupDone, ItemStarted, SessionDone, UnitWritten
-from pipeline.engine.inline import InlineEngine
 from pipeline.engine.progress import Progress
 from pipeline.records import Session
 from pipeline.runs.commits import Commits
-from pipeline.runs.errors import PrepareError, no_cluster, stopping_in_one_line
+from pipeline.runs.engines import make_engine
+from pipeline.runs.errors import PrepareError, stopping_in_one_line
 from pipeline.runs.fingerprint import settle
 from pipeline.runs.fresh import Fresh
 from pipeline.runs.journal import (
@@ -213,7 +213,8 @@ def _run(
 ) -> None:
     """Run the units' sessions through the stages, and commit each unit when its last session is done."""
     started = time.perf_counter()
-    engine = _engine(config, root, scratch / "marks")
+    output = CorpusOutput(root, config.thresholds)
+    engine = make_engine(config.engine, config.groups(), root, scratch / "marks", output)
     progress = Progress(0, 0.0, costs=_costs(config))
     work.follow(progress)
     breaker = Breaker()
@@ -259,20 +260,6 @@ def _events(engine: Engine, waiting: Iterable[Session], commits: Commits) -> Ite
 def _seconds(done: SessionDone) -> dict[str, float]:
     audio_s = sum(recording.duration_s for recording in done.session.recordings)
     return {"audio_s": audio_s, "speech_s": done.counts.speech_s, "kept_s": done.counts.kept_s}
-
-
-def _engine(config: PrepareConfig, root: Path, marks: Path) -> Engine:
-    output = CorpusOutput(root, config.thresholds)
-    if config.engine.executor == "inline":
-        return InlineEngine(config.groups(), marks, output)
-    from pipeline.engine.ray_engine import RayEngine
-
-    try:
-        return RayEngine(
-            config.groups(), marks, root / "strikes", config.engine.address, config.engine.in_flight, output
-        )
-    except ConnectionError as error:
-        raise no_cluster(config.engine.address, error) from None
 
 
 def _costs(config: PrepareConfig) -> dict[str, float]:

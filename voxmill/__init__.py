@@ -1,7 +1,7 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are the functions
-behind the commands of these names, `run_flow` is that of `run`.
+`browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are
+the functions behind the commands of these names, `run_flow` is that of `run`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.config import load_config
     from pipeline.prepare import prepare
     from pipeline.retry import retry
+    from pipeline.synthesis.decouple import decouple
     from voxmill.flow.run import run_flow
     from voxmill.flow.settings import load_flow
 
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "browse": "catalogs.browse.server",
+    "decouple": "pipeline.synthesis.decouple",
     "describe": "annotators.describe",
     "export": "catalogs.exchange.export",
     "import_corpus": "catalogs.exchange.importing",
@@ -45,6 +47,7 @@ _HOMES = {
 
 __all__ = [
     "browse",
+    "decouple",
     "describe",
     "export",
     "import_corpus",

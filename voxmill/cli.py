@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from voxmill.commands import corpus, describe, evaluate, exchange, flow, inspecting, model, project, train
+from voxmill.commands import corpus, describe, evaluate, exchange, flow, inspecting, model, project, synthesis, train
 from voxmill.terminal import explain
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ flow.register(app)
 corpus.register(app)
 inspecting.register(app)
 describe.register(app)
+synthesis.register(app)
 exchange.register(app)
 train.register(app)
 model.register(app)
@@ -92,6 +93,7 @@ _RESUMING = (
     "retry",
     "describe",
     "verify",
+    "decouple",
     "train",
     "train-codec",
     "encode",

@@ -54,7 +54,8 @@ _TYPED = ", ".join(f'"{name}" VARCHAR' for name in COLUMNS)
 _LATEST = ",\n    ".join(f'arg_max("{name}", seq) FILTER (WHERE "{name}" IS NOT NULL) AS "{name}"' for name in COLUMNS)
 _IS_DESCRIBED = " OR ".join(f'words."{name}" IS NOT NULL' for name in ("full", *ADDED))
 _TABLES = f"""
-CREATE TABLE kept (segment_id VARCHAR, language VARCHAR, text VARCHAR, seconds DOUBLE, shard VARCHAR, place INTEGER, part BIGINT);
+CREATE TABLE kept (segment_id VARCHAR, language VARCHAR, text VARCHAR, seconds DOUBLE, shard VARCHAR, place INTEGER,
+    synthetic BOOLEAN, part BIGINT);
 CREATE TABLE descriptions (segment_id VARCHAR, {_TYPED}, seq BIGINT);
 CREATE TABLE decoupled (segment_id VARCHAR, described_id VARCHAR, timbre_id VARCHAR, text VARCHAR, accepted BOOLEAN, seq BIGINT);
 CREATE TABLE pairs (segment_id VARCHAR, reference_id VARCHAR, seq BIGINT);
@@ -83,7 +84,7 @@ _ROWS_SQL = f"""
 SELECT rows.n, rows.segment_id, coalesce(rows.language, '') AS language, rows.seconds, rows.shard, rows.place, rows.part,
     CASE WHEN made.segment_id IS NULL THEN rows.text ELSE made.text END AS text,
     {_NAMES}, made.described_id AS described,
-    made.segment_id IS NOT NULL AS is_made,
+    made.segment_id IS NOT NULL OR coalesce(rows.synthetic, false) AS is_made,
     coalesce(made.accepted AND made.text IS NOT NULL AND ({_IS_DESCRIBED}) AND timbre.n IS NOT NULL, false) AS is_accepted,
     own.name AS group_name, coalesce(own.size, 1) AS group_size, coalesce(own.code, rows.n) AS group_code,
     CASE WHEN made.segment_id IS NULL THEN -1 ELSE coalesce(theirs.code, spoken.n, -1) END AS described_code,
@@ -112,7 +113,8 @@ SELECT segment, reference FROM (
 ORDER BY segment, seq
 """
 _KEPT_SQL = """
-SELECT segment_id, language, text, duration_s, shard, "row" FROM segments WHERE kept AND "row" IS NOT NULL AND {licensed}
+SELECT segment_id, language, text, duration_s, shard, "row", synthetic FROM segments
+WHERE kept AND "row" IS NOT NULL AND {licensed}
 """
 
 

@@ -218,6 +218,7 @@ SEGMENT = (
         "Measures of stages of other packages by name, e.g. `extra['longest_pause_s']`; a list of name and value in the files",
         optional=True,
     ),
+    Column("synthetic", BOOL, "Whether a model spoke it (`voxmill decouple`); null: no", optional=True),
 )
 #: Columns that only the index has: where the audio is.
 PLACE = (
@@ -369,6 +370,30 @@ DECOUPLED = (
     Column("cer", FLOAT, "Character error rate of the clip against its text", "0 = equal"),
     Column("cosine", FLOAT, "Cosine similarity to the voice of the timbre", "-1 to 1"),
     Column("accepted", BOOL, "Whether it is good enough for training"),
+    Column("source_cosine", FLOAT, "Cosine similarity to the voice of the described segment", "-1 to 1", optional=True),
+    Column("pitch_st", FLOAT, "Its median pitch above that of the described segment", "semitones", optional=True),
+    Column("range_st", FLOAT, "Its pitch range minus that of the described segment", "semitones", optional=True),
+    Column(
+        "rate_octaves", FLOAT, "Its syllables per second over those of the described segment", "octaves", optional=True
+    ),
+    Column("energy_db", FLOAT, "Level of its speech minus that of the described segment", "dB", optional=True),
+    Column("expressive", FLOAT, "Its `expressive_p` minus that of the described segment", "-1 to 1", optional=True),
+    Column(
+        "faults",
+        TEXTS,
+        "`silent`, `never_ended`, `stops_early`, `repeats`, `tail`: faults that no bound excuses",
+        optional=True,
+    ),
+    Column("reasons", TEXTS, "Why it is not accepted: its faults, then the bounds that it breaks", optional=True),
+    Column("text_id", TEXT, "The segment that its text is from", optional=True),
+    Column("pair_id", TEXT, "Identity of the described segment and the text: the same for all attempts", optional=True),
+    Column("caption", TEXT, "Description that the model was given; null if only the reference was", optional=True),
+    Column("attempt", INTEGER, "Number of the attempt, from 1", optional=True),
+    Column("seed", BIGINT, "Seed of its noise", optional=True),
+    Column("model", TEXT, "Digest of the checkpoint that made it", optional=True),
+    Column("ending", TEXT, "Why it ended: `stop`, `max_len` or `context`", optional=True),
+    Column("relatedness", FLOAT, "How related its text is to that of the described segment", "0-1", optional=True),
+    Column("distance_rule", TEXT, "Rule that judged the distance of the texts", optional=True),
 )
 QUARANTINE = (
     Column("path", TEXT, "The file or member that failed"),

@@ -46,16 +46,24 @@ def sources_sql(
     inside = f"{base.relative_to(root).as_posix()}/" if base.is_relative_to(root) else f"{base}/"
     gone = {kind: read_sql([inside + file.path]) for kind, file in generation.gone.items()}
 
-    def read(paths: Sequence[str]) -> str | None:
-        return read_sql([inside + path for path in paths]) if paths else None
+    def read(kind: str, paths: Sequence[str]) -> str | None:
+        if not paths:
+            return None
+        names = [inside + path for path in paths]
+        if not _lacks(types.get(kind, {}), [generation.folder / path for path in paths]):
+            return read_sql(names)
+        # Files that an older version has compacted lack the columns that were added since.
+        added = empty(kind, places=False)
+        return f"(FROM {added} UNION ALL BY NAME FROM {read_sql(names, by_name=True)})"
 
     def rows(kind: str, loose: bool = False) -> str:
-        return read(generation.files(kind, loose)) or empty(kind)
+        return read(kind, generation.files(kind, loose)) or empty(kind)
 
-    def empty(kind: str) -> str:
+    def empty(kind: str, places: bool = True) -> str:
         columns = [f'CAST(NULL AS {type_}) AS "{name}"' for name, type_ in types[kind].items()]
-        columns += [f"CAST(NULL AS VARCHAR) AS {name}" for name in ("unit", "file")]
-        return f"(SELECT {', '.join(columns)}, 0 AS file_row WHERE false)"
+        if places:
+            columns += [*(f"CAST(NULL AS VARCHAR) AS {name}" for name in ("unit", "file")), "0 AS file_row"]
+        return f"(SELECT {', '.join(columns)} WHERE false)"
 
     def without(source: str, **keys: str) -> str:
         for name, key in keys.items():
@@ -67,13 +75,9 @@ def sources_sql(
     records = f"(SELECT *, unit_id AS unit FROM {rows('units')} WHERE {settings})"
     found = {"records": without(records, gone_units="unit")}
     judge = Judge(limits)
-    fresh = read(generation.files("index", judged=judge.key))
-    index = judge.answers(fresh, read(generation.files("index", unlike=judge.key))) or empty("index")
-    # Files that an older version has compacted lack the columns that were added since.
-    paths = [inside + file for file in generation.files("recordings")]
-    named = f" UNION ALL BY NAME FROM {read_sql(paths, by_name=True)}" if paths else ""
-    recordings = f"(FROM {empty('recordings')}{named})"
-    for kind, source in (("index", index), ("recordings", recordings), ("quarantine", rows("quarantine"))):
+    fresh = read("index", generation.files("index", judged=judge.key))
+    index = judge.answers(fresh, read("index", generation.files("index", unlike=judge.key))) or empty("index")
+    for kind, source in (("index", index), ("recordings", rows("recordings")), ("quarantine", rows("quarantine"))):
         found[kind] = without(source, gone_sources="unit, source_id")
     present = f"(SELECT segment_id FROM {found['index']})"
     found["references"] = rows("references")
@@ -94,6 +98,13 @@ def sources_sql(
     marked = f" UNION ALL BY NAME FROM {read_sql([path.relative_to(root).as_posix()])}" if path.is_file() else ""
     found["duplicates"] = f"(FROM {empty('duplicates')}{marked})"
     return found
+
+
+def _lacks(types: Mapping[str, str], files: Iterable[Path]) -> bool:
+    """Return True if one of some compacted files lacks a column of its kind."""
+    import pyarrow.parquet as pq
+
+    return any(not types.keys() <= set(pq.read_schema(file).names) for file in files)
 
 
 def read_sql(files: Iterable[str], by_name: bool = False) -> str:

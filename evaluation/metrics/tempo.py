@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from catalogs.vocabulary import comparable_text
 from catalogs.vocabulary.comparable_text import is_unspaced
-from evaluation.metrics import faults
 from evaluation.metrics.base import Plain, Take, Value
 from evaluation.metrics.words import TEXT_PACKAGES, clean_units
+from pipeline.speech import faults
 
 _FIGURES = (
     "chars_per_s",
@@ -41,7 +41,7 @@ class Tempo(Plain):
     `start_db`: level of the first 200 ms, relative to speech. `sound_after_s`: sound after the last word.
     `units_after`, `units_missing`: words (characters) heard after the end of the text, or missing at its end.
     `repeats`: sequences that were heard more often than the text has them.
-    `start_artifact`, `tail`, `loop`, `early_stop`: 1 if the take has the fault; see `evaluation.metrics.faults`.
+    `start_artifact`, `tail`, `loop`, `early_stop`: 1 if the take has the fault; see `pipeline.speech.faults`.
     """
 
     name = "tempo"

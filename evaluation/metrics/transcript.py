@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from evaluation.metrics.base import Need, Plain, Take, Value, read_clip
-from evaluation.metrics.faults import find_sounds
+from pipeline.speech.faults import find_sounds
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from catalogs.files import file_sha256, one_line
+from catalogs.files import one_line
 from catalogs.vocabulary.speech_length import generous_seconds
+from catalogs.weights.checkpoint_files import file_digests
 from evaluation.errors import EvaluationError, SpeakError
 from evaluation.systems.base import Ask, Speech
 from evaluation.systems.options import read_options
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 FEWEST_PATCHES = 4
 """Patches of the shortest utterance: the model's stop decision counts from the fourth."""
 WARM_UP_PATCHES = 4
-_FILES = ("*.json", "*.safetensors", "*.bin", "*.pth", "*.py")
 
 
 class CheckpointOptions(RecipeOptions):
@@ -225,21 +225,3 @@ class Checkpoint:
             first = first or time.perf_counter() - started
             chunks.append(chunk)
         return [Spoken(np.concatenate([chunk.wav for chunk in chunks]), chunks[-1].ending)], first
-
-
-def file_digests(folder: Path, prefix: str = "") -> dict[str, str]:
-    """Return `sha256 NAME` and the digest of every file of a checkpoint or an adapter."""
-    files = sorted({path for pattern in _FILES for path in folder.glob(pattern) if path.is_file()})
-    return {f"sha256 {prefix}{path.name}": _digest(path) for path in files}
-
-
-def _digest(path: Path) -> str:
-    state = path.stat()
-    return _digest_of(path.resolve(), state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _digest_of(path: Path, size: int, mtime_ns: int) -> str:
-    """Return the sha256 of a file. It is computed once per size and time of change: weights have gigabytes."""
-    del size, mtime_ns
-    return file_sha256(path)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from catalogs.weights.checkpoint_files import file_digests
 from evaluation.errors import EvaluationError
 from evaluation.systems.base import Ask
-from evaluation.systems.checkpoint import file_digests
 from evaluation.systems.options import read_options
 from evaluation.systems.process import Process, ProcessOptions, foreign_environment
 from evaluation.systems.recipes import RecipeOptions, lacking

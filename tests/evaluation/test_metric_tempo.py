@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from spoken_clips import EREWHON, KIDS, between, planted, samples_of, silence, take_of
 
 from catalogs.weights import registry
-from evaluation.metrics import faults
 from evaluation.metrics.tempo import Tempo
 from evaluation.metrics.transcript import WhisperTranscript
+from pipeline.speech import faults
 
 RATE = 16_000
 FAULTS = ("start_artifact", "tail", "loop", "early_stop")

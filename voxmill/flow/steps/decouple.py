@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from catalogs.words import counted
 from voxmill.flow.settings import as_overrides
-from voxmill.flow.steps.base import CorpusStep, Cost, Outcome, StepSettings, Takes
+from voxmill.flow.steps.base import CorpusStep, Cost, Outcome, StepSettings, Takes, before
 from voxmill.flow.steps.train import model_folder
 
 if TYPE_CHECKING:
+    from pipeline.synthesis.settings import DecoupleSettings
     from voxmill.terminal import Terminal
 
 _DECISIONS = ("bounds", "pairing", "attempts")
@@ -37,7 +39,7 @@ class Decouple(CorpusStep):
     takes: ClassVar[Mapping[str, Takes]] = {"corpus": Takes(("corpus",)), "model": Takes(("model",))}
     base_inputs = ("model",)
 
-    def config(self) -> Any:
+    def config(self) -> DecoupleSettings:
         """Return the settings of the synthesis. Raises SettingsError."""
         from pipeline.synthesis.settings import load_decouple_settings
 
@@ -45,29 +47,33 @@ class Decouple(CorpusStep):
 
     def effective(self) -> dict[str, Any]:
         """See `Step`. The engine is left out."""
-        return {"limit": self.settings.limit, **self._values(set())}
+        return {"limit": self.settings.limit, **self.config().model_dump(mode="json", exclude={"engine"})}
 
     def base(self) -> dict[str, Any] | None:
         """See `Step`: bounds and pairing may change."""
-        return self._values(set(_DECISIONS))
-
-    def _values(self, left_out: set[str]) -> dict[str, Any]:
-        try:
-            return dict(self.config().model_dump(mode="json", exclude={"engine", *left_out}))
-        except ModuleNotFoundError:  # Before the synthesis is merged: the settings as they are written.
-            return {name: value for name, value in self.settings.set.items() if name not in {"engine", *left_out}}
+        return dict(self.config().model_dump(mode="json", exclude={"engine", *_DECISIONS}))
 
     def run(self, terminal: Terminal) -> Outcome:
         """See `Step`."""
         from pipeline.synthesis.decouple import decouple
+        from voxmill.progress import PrepareProgress
 
         corpus, model = self.one("corpus").output, model_folder(self.one("model"))
-        with terminal.printing("pipeline"):
-            done = decouple(corpus, model, self.output, self.config(), self.settings.limit)
-        return Outcome(
-            f"{done.accepted} of {done.pairs} pairs accepted, {done.clips} clips made", {"pairs": done.pairs}
-        )
+        with PrepareProgress(terminal) as progress:
+            done = decouple(corpus, model, self.output, self.config(), self.settings.limit, progress)
+        line = f"{done.accepted} of {counted(done.pairs, 'pair')} accepted, {counted(done.clips, 'clip')} made"
+        return Outcome(line, {"pairs": done.pairs, "accepted": done.accepted})
 
     def forecast(self, terminal: Terminal) -> Cost:
-        """See `Step`."""
-        return Cost(gpu_hours=None, usd=None, notes=("unknown: a model speaks the samples; its speed is not measured",))
+        """See `Step`: a trial of some pairs, if the corpus and the model exist."""
+        from pipeline.synthesis.forecast import forecast_decouple
+
+        waits = [step.name for setting in self.takes for step in self.many(setting) if not step.output.exists()]
+        if waits:
+            return Cost(gpu_hours=None, usd=None, notes=(f"unknown {before(waits)}",))
+        corpus, model = self.one("corpus").output, model_folder(self.one("model"))
+        found = forecast_decouple(corpus, model, self.output, self.config(), self.settings.limit)
+        hours = None if found.wall_s is None else found.wall_s / 3600
+        return Cost(
+            hours, None, None, found.disk_bytes, (f"{counted(found.pairs, 'pair')}, in one process, from a trial",)
+        )

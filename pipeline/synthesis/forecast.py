@@ -1,0 +1,140 @@
+"""`decouple --dry-run`: the pairs, and the time and yield to expect, measured on a few of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from catalogs.candidates.held_out import hash_number
+from catalogs.corpus.commit import create_corpus
+from catalogs.durations import duration_text
+from catalogs.words import counted
+from pipeline.synthesis.decouple import decouple, default_out
+from pipeline.synthesis.made import Made, made_so_far
+from pipeline.synthesis.pairing import find_pairs
+from pipeline.synthesis.pairs import Pair, read_pairs, write_pairs
+from pipeline.synthesis.requests import SpeechRequest
+from pipeline.synthesis.settings import DecoupleSettings, load_decouple_settings
+
+
+@dataclass
+class DecoupleForecast:
+    """What a run would do. Seconds of speech are estimated from the texts; times are scaled from those of the trial.
+
+    `accepted`: (expected, low, high) of the pairs, 95 % interval by Wilson's score of the trial; None without a trial.
+    """
+
+    pairs: int = 0
+    already: int = 0
+    languages: dict[str, int] = field(default_factory=dict)
+    unpaired: dict[str, int] = field(default_factory=dict)
+    speech_s: float = 0.0
+    trial_pairs: int = 0
+    trial_accepted: int = 0
+    trial_attempts: int = 0
+    attempts: float | None = None
+    wall_s: float | None = None
+    """Expected seconds of the run with this number of actors. Loading the models is not counted."""
+    generate_s: float | None = None
+    """Expected seconds of the model alone, on the device of the trial."""
+    accepted: tuple[float, float, float] | None = None
+    disk_bytes: float | None = None
+
+
+def forecast_decouple(
+    corpus: str | Path,
+    model: str | Path,
+    out: str | Path | None = None,
+    settings: DecoupleSettings | None = None,
+    limit: int | None = None,
+    trial: int = 8,
+) -> DecoupleForecast:
+    """Return what `decouple` would do. The trial makes `trial` pairs in a temporary folder, which is removed.
+
+    Nothing is written to the corpora. With `trial` 0 the time and the yield stay open.
+    """
+    settings = settings or load_decouple_settings()
+    source = Path(corpus).absolute()
+    root = Path(out).absolute() if out else default_out(source)
+    before = [pair for pair in read_pairs(root) if pair.reason is None]
+    fresh = find_pairs(source, settings.pairing, settings.seed, before)
+    pairs = [*before, *(pair for pair in fresh if pair.reason is None)][:limit]
+    made = made_so_far(root) if (root / "corpus.json").is_file() else Made()
+    todo = [pair for found in made.left(pairs, settings.attempts).values() for pair in found]
+    found = DecoupleForecast(
+        pairs=len(todo),
+        already=len(pairs) - len(todo),
+        languages=dict(Counter(pair.language for pair in todo).most_common()),
+        unpaired=dict(Counter(pair.reason for pair in fresh if pair.reason is not None).most_common()),
+        speech_s=sum(_expected_s(pair) for pair in todo),
+    )
+    chosen = sorted(todo, key=lambda pair: hash_number("trial", pair.pair_id))[:trial]
+    if chosen:
+        _try(found, source, model, settings, chosen)
+    return found
+
+
+def _expected_s(pair: Pair) -> float:
+    return SpeechRequest(str(pair.text), 0).expected_s
+
+
+def _try(
+    found: DecoupleForecast, source: Path, model: str | Path, settings: DecoupleSettings, chosen: Sequence[Pair]
+) -> None:
+    """Make a few pairs, and scale what they took to all pairs."""
+    with tempfile.TemporaryDirectory(prefix="voxmill-decouple-") as folder:
+        root = Path(folder) / "trial"
+        create_corpus(root)
+        write_pairs(root, chosen)
+        here = settings.engine.model_copy(update={"executor": "inline"})
+        alone = settings.model_copy(update={"engine": here, "unit": len(chosen)})
+        none = alone.pairing.model_copy(update={"where": "false"})
+        summary = decouple(source, model, root, alone.model_copy(update={"pairing": none}))
+        written = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+        made = made_so_far(root)
+    spoken = sum(_expected_s(pair) for pair in chosen)
+    scale = found.speech_s / max(spoken, 1e-9)
+    busy = summary.wall_s
+    found.trial_pairs, found.trial_accepted = len(chosen), summary.accepted
+    found.trial_attempts = sum(made.attempts[pair.pair_id] for pair in chosen)
+    found.attempts = found.trial_attempts / len(chosen)
+    found.generate_s, found.wall_s = summary.generate_s * scale, busy * scale
+    found.disk_bytes = written * scale
+    low, high = wilson(summary.accepted, len(chosen))
+    found.accepted = (found.pairs * summary.accepted / len(chosen), found.pairs * low, found.pairs * high)
+
+
+def wilson(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the 95 % interval of a share by Wilson's score."""
+    share, spread = hits / of, z * z / of
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * (share * (1 - share) / of + spread / (4 * of)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def forecast_lines(found: DecoupleForecast, settings: DecoupleSettings) -> list[str]:
+    """Return a forecast as lines for a terminal."""
+    languages = ", ".join(f"{code} {count}" for code, count in found.languages.items())
+    lines = [
+        f"{counted(found.pairs, 'pair')} to make{f' ({languages})' if languages else ''}, about"
+        f" {duration_text(found.speech_s)} of speech; {found.already} done before"
+    ]
+    if found.unpaired:
+        lines.append("no pair: " + ", ".join(f"{reason} {count}" for reason, count in found.unpaired.items()))
+    if found.accepted is None:
+        lines.append("time and yield are not known: give --trial, the number of pairs to make for the forecast")
+        return lines
+    expected, low, high = found.accepted
+    lines.append(
+        f"trial: {found.trial_accepted} of {counted(found.trial_pairs, 'pair')} accepted in"
+        f" {counted(found.trial_attempts, 'attempt')} (at most {settings.attempts} each)"
+    )
+    lines.append(f"expected: {expected:.0f} accepted (95 %: {low:.0f} to {high:.0f})")
+    lines.append(
+        f"time in one process of this machine: {duration_text(found.wall_s or 0.0)}, of which the model"
+        f" {duration_text(found.generate_s or 0.0)}; disk: {(found.disk_bytes or 0.0) / 1e6:.0f} MB"
+    )
+    return lines

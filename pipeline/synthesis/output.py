@@ -1,0 +1,70 @@
+"""What workers make of finished sessions of pairs: rows of the corpus that are marked as synthetic, and the rows of `decoupled`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from catalogs.corpus.commit import UnitContent, UnitPart, write_in_corpus
+from catalogs.corpus.schema import DECOUPLED
+from pipeline.engine.api import SessionDone
+from pipeline.records import Session
+from pipeline.runs.output import CorpusOutput, SessionContent
+from pipeline.synthesis.pairs import DecoupleSession
+
+PASS = "decoupled"
+"""Folder of the rows below annotations/."""
+
+
+@dataclass(frozen=True)
+class DecoupledContent(SessionContent):
+    """The rows of a finished session, and its rows of `decoupled`."""
+
+    found: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class DecoupledOutput(CorpusOutput):
+    """Writes units of made clips into the corpus `root`. The rows of `decoupled` are written before the unit's files, so that
+    no made clip is ever without the row that marks it."""
+
+    def split(self, session: Session) -> tuple[SessionDone, SessionContent]:
+        """See `Output.split`. The driver gets the rows of `decoupled`, too: they are small."""
+        assert isinstance(session, DecoupleSession)
+        licenses = {source_id: pair.license for source_id, pair in session.pairs.items()}
+        done, content = super().split(session)
+        part = UnitPart(
+            [{**row, "synthetic": True, "license": licenses[row["source_id"]]} for row in content.part.rows],
+            [{**row, "license": licenses[row["source_id"]]} for row in content.part.recordings],
+        )
+        found = [session.found[source_id] for source_id in sorted(session.found)]
+        return done, DecoupledContent(part, content.spool, found)
+
+    def write(self, unit: UnitContent, contents: Iterable[SessionContent]) -> dict[str, Any]:
+        """See `Output.write`."""
+
+        def parts() -> Iterator[SessionContent]:
+            for content in contents:
+                assert isinstance(content, DecoupledContent)
+                write_in_corpus(self.root, decoupled_path(self.root, unit.unit_id), decoupled_bytes(content.found))
+                yield content
+
+        return super().write(unit, parts())
+
+
+def decoupled_path(root: Path, unit: str) -> Path:
+    """Return the path of a unit's rows of `decoupled`."""
+    return root / "annotations" / PASS / unit[:2] / f"{unit}.parquet"
+
+
+def decoupled_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Return rows of `decoupled` as a Parquet file."""
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=DECOUPLED), sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
