@@ -10,6 +10,7 @@ from typing import Any
 
 from catalogs.durations import duration_text
 from catalogs.files import write_atomically
+from catalogs.urls import redacted
 from voxmill.flow.build import open_flow
 from voxmill.flow.fingerprints import Verdict, depends_on, digests_of, plan
 from voxmill.flow.forecast import size_words
@@ -34,7 +35,7 @@ def write_page(folder: Path, settings: FlowSettings, steps: Mapping[str, Step]) 
         name=settings.name,
         folder=str(folder),
         written=now(),
-        sources=settings.sources,
+        sources=[redacted(source) for source in settings.sources],
         rows=rows,
         arrows=arrows(names, {name: [one for one in depends_on(step) if one in names] for name, step in steps.items()}),
         height=ROW * len(rows),

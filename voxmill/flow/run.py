@@ -80,7 +80,7 @@ def _do(
         terminal.say(f"[{number}] {step.name}: up to date")
         return
     terminal.title(f"[{number}] {step.name}: {verdict.reason}")
-    if moved := set_aside(step, verdict):
+    if moved := set_aside(step, verdict, read_state(folder, step.name)):
         summary.moved[step.name] = str(moved)
         terminal.say(f"the earlier {step.name} is now {quoted(moved)}; remove it if you do not need it")
     begin(folder, step.name, step.kind, verdict.fingerprint, verdict.parts)
@@ -108,9 +108,11 @@ def _fault(step: Step, status: int, state: StepState | None) -> BaseException:
     return FlowError(f"step {step.name}: its process {words}{hint}; run the same command to continue (log: {log})")
 
 
-def set_aside(step: Step, verdict: Verdict) -> Path | None:
+def set_aside(step: Step, verdict: Verdict, before: StepState | None) -> Path | None:
     """Move the output of a step that is done again to FOLDER/superseded; return its new path. None if it is continued."""
-    if verdict.continues or step.continues_any or step.amends or not step.output.exists():
+    same_kind = before is None or before.kind == step.kind
+    continues = same_kind and (verdict.continues or step.continues_any)
+    if continues or step.amends or not step.output.exists():
         return None
     folder = step.place.folder / "superseded"
     folder.mkdir(exist_ok=True)

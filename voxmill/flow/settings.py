@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from catalogs.files import write_atomically
 from catalogs.nearest import nearest
 from catalogs.settings import SettingsError, dump_settings, load_settings
-from catalogs.urls import is_location
+from catalogs.urls import is_location, public
 
 FLOW_FILE = "flow.yaml"
 RESERVED = ("state", "logs", "superseded", "sources", "index", "flow")
@@ -125,6 +125,9 @@ def save_flow(folder: Path, settings: FlowSettings) -> None:
     path = folder / FLOW_FILE
     if not path.is_file() or path.read_bytes() != data:
         write_atomically(path, data)
+    if any(public(source) != source for source in settings.sources if is_location(source)):
+        # Steps need the credentials in URLs; other people of this machine do not.
+        path.chmod(0o600)
 
 
 def as_overrides(values: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -107,8 +107,11 @@ class Step(ABC):
         return self.place.inputs.get(setting, ())
 
     def effective(self) -> dict[str, Any]:
-        """Return the settings that determine the output, as JSON values without paths of this flow."""
-        return dict(self.settings.model_dump(mode="json", exclude=set(self.takes)))
+        """Return the settings that determine the output, as JSON values without paths of this flow.
+
+        Defaults are left out, so that a setting that a later version adds makes nothing due. If a default changes, raise `version`.
+        """
+        return dict(self.settings.model_dump(mode="json", exclude=set(self.takes), exclude_defaults=True))
 
     @cached_property
     def settings_digest(self) -> str:

@@ -47,11 +47,14 @@ class Decouple(CorpusStep):
 
     def effective(self) -> dict[str, Any]:
         """See `Step`. The engine is left out."""
-        return {"limit": self.settings.limit, **self.config().model_dump(mode="json", exclude={"engine"})}
+        return {
+            "limit": self.settings.limit,
+            **self.config().model_dump(mode="json", exclude={"engine"}, exclude_defaults=True),
+        }
 
     def base(self) -> dict[str, Any] | None:
         """See `Step`: bounds and pairing may change."""
-        return dict(self.config().model_dump(mode="json", exclude={"engine", *_DECISIONS}))
+        return dict(self.config().model_dump(mode="json", exclude={"engine", *_DECISIONS}, exclude_defaults=True))
 
     def run(self, terminal: Terminal) -> Outcome:
         """See `Step`."""

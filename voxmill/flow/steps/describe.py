@@ -39,7 +39,7 @@ class Describe(AmendingStep):
     def effective(self) -> dict[str, Any]:
         """See `Step`. Limits of the service and prices change no description."""
         runtime = {"corpus", "concurrency", "requests_per_minute", "tokens_per_minute", "prices"}
-        return dict(self.settings.model_dump(mode="json", exclude=runtime))
+        return dict(self.settings.model_dump(mode="json", exclude=runtime, exclude_defaults=True))
 
     def run(self, terminal: Terminal) -> Outcome:
         """See `Step`."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from catalogs.settings import SettingsError
 from catalogs.words import counted
 from voxmill.flow.digests import Digests
 from voxmill.flow.settings import FlowError
@@ -54,6 +56,17 @@ class Evaluate(Step):
         "models": Takes(("model",), many=True),
         "corpus": Takes(("corpus",), required=False),
     }
+
+    def check(self) -> None:
+        """See `Step`."""
+        super().check()
+        names = [step.name for step in self.many("models")]
+        for name in self.settings.systems:
+            if name in names or not re.fullmatch(r"[\w.-]+", name):
+                raise SettingsError(
+                    f"step {self.name}: the system {name!r} must have a name of letters, digits, - and _ that is not that of a"
+                    f" model ({', '.join(names)}): rename it"
+                )
 
     def run(self, terminal: Terminal) -> Outcome:
         """See `Step`. Each system has a run folder, which resumes."""

@@ -54,8 +54,8 @@ class Prepare(CorpusStep):
         from pipeline.runs.fingerprint import fingerprint
 
         config = self.config()
-        sources = config.sources.model_dump(mode="json", include={"rights", "licenses"})
-        thresholds = config.thresholds.model_dump(mode="json")
+        sources = config.sources.model_dump(mode="json", include={"rights", "licenses"}, exclude_defaults=True)
+        thresholds = config.thresholds.model_dump(mode="json", exclude_defaults=True)
         return {
             "pipeline": fingerprint(config),
             "thresholds": thresholds,

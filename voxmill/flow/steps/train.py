@@ -81,7 +81,7 @@ class Train(Step):
     def effective(self) -> dict[str, Any]:
         """See `Step`. Models and codecs of other steps are inputs; others count by name."""
         config = self.config()
-        found = config.model_dump(mode="json", exclude=_RUNTIME)
+        found = config.model_dump(mode="json", exclude=_RUNTIME, exclude_defaults=True)
         found["start"] = None if self.many("start") else config.model.start
         found["codec"] = None if self.many("codec") else config.model.codec
         return found

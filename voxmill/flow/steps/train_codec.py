@@ -55,7 +55,7 @@ class TrainCodec(Step):
         """See `Step`."""
         config = self.config()
         outside = {} if self.many("start") else {"start": config.start}
-        return config.model_dump(mode="json", exclude=_RUNTIME) | outside
+        return config.model_dump(mode="json", exclude=_RUNTIME, exclude_defaults=True) | outside
 
     def run(self, terminal: Terminal) -> Outcome:
         """See `Step`."""

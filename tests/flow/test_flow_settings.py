@@ -10,6 +10,7 @@ from flow_helpers import flow
 
 from catalogs.settings import SettingsError
 from voxmill.flow.build import chosen_steps, open_flow
+from voxmill.flow.run import run_flow
 from voxmill.flow.settings import FlowError, FlowSettings, as_overrides, load_flow, recipes, save_flow
 
 MAKE, MODEL, AMEND = "fakes.flow_steps:Make", "fakes.flow_steps:Model", "fakes.flow_steps:Amend"
@@ -89,6 +90,13 @@ def test_nested_settings_become_overrides() -> None:
     assert as_overrides({"a": {"b": 1, "c": {"d": "x y"}}, "e": [1, 2], "f": {}}) == [
         "a.b=1", 'a.c.d="x y"', "e=[1, 2]", "f={}",
     ]  # fmt: skip
+
+
+def test_systems_have_names_that_are_not_those_of_models(tmp_path: Path) -> None:
+    steps = {"m": {"kind": MODEL}, "evaluate": {"models": "m", "systems": {"m": "human"}}}
+    with pytest.raises(SettingsError, match="the system 'm' must have a name"):
+        run_flow(flow(tmp_path, steps))
+    assert list(tmp_path.iterdir()) == [], "checked before anything runs"
 
 
 def test_from_and_until() -> None:

@@ -83,6 +83,19 @@ def test_a_corpus_continues_in_place(tmp_path: Path) -> None:
     assert done.done == ["p"] and not done.moved and (tmp_path / "p" / "made").read_text() == "b"
 
 
+def test_another_kind_under_the_same_name_starts_from_nothing(tmp_path: Path) -> None:
+    run_here(flow(tmp_path, {"p": {"kind": MODEL, "value": "a"}}))
+    done = run_here(flow(tmp_path, {"p": {"kind": STORE, "value": "a"}}))
+    assert done.done == ["p"] and Path(done.moved["p"]).name == "p-1"
+
+
+def test_credentials_of_sources_are_on_no_page(tmp_path: Path) -> None:
+    url = "https://ann:secret@example.org/a.wav?X-Amz-Signature=abc"
+    run_here(flow(tmp_path, {"p": {"kind": MODEL}}, sources=(url,)))
+    assert "secret" not in (tmp_path / "index.html").read_text() and "abc" not in (tmp_path / "index.html").read_text()
+    assert (tmp_path / "flow.yaml").stat().st_mode & 0o077 == 0
+
+
 def test_a_step_that_fails_ends_the_flow_and_is_tried_again(tmp_path: Path) -> None:
     steps = changed(loop(), "stage1", fails="the disk is full: remove something")
     with pytest.raises(FlowError, match=r"^step stage1: the disk is full: remove something \(log: "):
