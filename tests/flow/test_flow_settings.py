@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from catalogs.settings import SettingsError
 from voxmill.flow.build import chosen_steps, open_flow
 from voxmill.flow.run import run_flow
 from voxmill.flow.settings import FlowError, FlowSettings, as_overrides, load_flow, recipes, save_flow
+from voxmill.flow.steps import KINDS, step_kind
 
 MAKE, MODEL, AMEND = "fakes.flow_steps:Make", "fakes.flow_steps:Model", "fakes.flow_steps:Amend"
 FAULTS: list[tuple[dict[str, Any], str]] = [
@@ -119,3 +121,19 @@ def test_recipes_load(name: str, tmp_path: Path) -> None:
     _, steps = open_flow(loaded)
     for step in steps.values():
         step.effective()
+
+
+def test_the_page_names_every_kind_with_its_inputs_and_every_recipe() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "flow.md").read_text()
+    for name in recipes():
+        assert f"| `{name}` |" in page
+    for name in KINDS:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |") and line.count("|") == 5][:1]
+        kind = step_kind(name, name)
+        assert [f"`{setting}`" for setting in kind.takes if f"`{setting}`" not in row] == []
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_names_its_own_command(name: str) -> None:
+    text = (files("voxmill.flow") / "recipes" / f"{name}.yaml").read_text()
+    assert f"voxmill run {name}" in text.split("name:")[0]
