@@ -12,9 +12,10 @@ from flow_helpers import CHECK, MAKE, MODEL, STORE, changed, flow, loop, run_her
 
 from voxmill.flow.build import open_flow
 from voxmill.flow.fingerprints import digests_of, plan
-from voxmill.flow.forecast import forecast_flow
-from voxmill.flow.settings import FlowError
+from voxmill.flow.forecast import forecast_flow, priced
+from voxmill.flow.settings import FlowError, Prices
 from voxmill.flow.state import begin, read_state
+from voxmill.flow.steps.base import Cost
 
 ALL = list(loop())
 #: (step, setting, value, exactly these steps are done again). The stand-ins of models depend on the notes of describers, but make
@@ -173,6 +174,23 @@ def test_prices_of_machines(tmp_path: Path) -> None:
     free = forecast_flow(flow(tmp_path, steps))
     priced = forecast_flow(flow(tmp_path, steps, prices={"cpu_usd_per_hour": 0.25}))
     assert (free.total.hours, free.total.usd, priced.total.usd) == (2.0, 0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("cost", "prices", "usd"),
+    [
+        (Cost(2.0, 16.0, 0.0), {"gpu_usd_per_hour": 2.5}, 40.0),
+        (Cost(2.0, 16.0, 1.0), {"gpu_usd_per_hour": 2.5, "cpu_usd_per_hour": 9.0}, 41.0),
+        (Cost(2.0, 16.0, 0.0), {}, None),
+        (Cost(2.0, None, 3.0), {"gpu_usd_per_hour": 2.5}, None),
+        (Cost(2.0, 0.0, 3.0), {"cpu_usd_per_hour": 0.5}, 4.0),
+        (Cost(2.0, 0.0, 3.0), {}, 3.0),
+        (Cost(None, 0.0, 3.0), {"cpu_usd_per_hour": 0.5}, None),
+        (Cost(1.0, 1.0, None), {"gpu_usd_per_hour": 2.5}, None),
+    ],
+)
+def test_money_is_known_or_a_question_mark(cost: Cost, prices: dict[str, float], usd: float | None) -> None:
+    assert priced(cost, Prices(**prices)).usd == usd
 
 
 def test_states_are_json_that_names_what_the_fingerprint_is_of(tmp_path: Path) -> None:

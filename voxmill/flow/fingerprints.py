@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -65,7 +65,7 @@ def judge(step: Step, digests: Digests, pending: Iterable[str] = ()) -> Verdict:
     continues = BASE in parts and parts[BASE] == before.parts.get(BASE)
     own = [name for name in changed if name in ("code", "settings", "sources")]
     if waiting and not own and before.status == "done":
-        return Verdict("waits", f"if {', '.join(waiting)} makes something else", mark, parts)
+        return Verdict("waits", f"if {all_of(waiting)} something else", mark, parts)
     if changed:
         named = ", ".join(name for name in changed if name != BASE)
         return Verdict("run", f"changed: {named}", mark, parts, continues)
@@ -73,6 +73,12 @@ def judge(step: Step, digests: Digests, pending: Iterable[str] = ()) -> Verdict:
         how = {"running": "was killed", "stopped": "was stopped", "failed": "failed"}[before.status]
         return Verdict("run", f"continues: it {how}", mark, parts, continues=True)
     return _output_verdict(step, before, digests, mark, parts)
+
+
+def all_of(names: Sequence[str]) -> str:
+    """Return `prepare makes`, `prepare and codec make`."""
+    listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return f"{listed} {'makes' if len(names) == 1 else 'make'}"
 
 
 def _output_verdict(step: Step, before: StepState, digests: Digests, mark: str, parts: Mapping[str, str]) -> Verdict:

@@ -53,26 +53,22 @@ def _cost(step: Step, prices: Prices, terminal: Terminal) -> Cost:
         found = step.forecast(terminal)
     except (ValueError, OSError, RuntimeError) as error:
         return Cost(None, None, None, None, (f"unknown: {one_line(error)}",))
-    return _priced(found, prices)
+    return priced(found, prices)
 
 
-def _priced(cost: Cost, prices: Prices) -> Cost:
-    """Add the price of machines to what services cost, if it is given."""
-    if cost.gpu_hours is None or (not cost.gpu_hours and cost.hours is None):
-        return replace(cost, usd=None) if _any(prices) and not cost.usd else cost
+def priced(cost: Cost, prices: Prices) -> Cost:
+    """Add the price of machines to what services cost. The price of a GPU is needed; machines without one may be left out."""
+    if cost.usd is None:
+        return cost
+    if cost.gpu_hours is None:
+        return replace(cost, usd=None)
     if cost.gpu_hours:
-        price, hours, name = prices.gpu_usd_per_hour, cost.gpu_hours, "gpu_usd_per_hour"
-    else:
-        price, hours, name = prices.cpu_usd_per_hour, cost.hours or 0.0, "cpu_usd_per_hour"
-        if price is None:
-            return cost
-    if price is None:
-        return replace(cost, usd=None, notes=(*cost.notes, f"money: give prices.{name}"))
-    return replace(cost, usd=(cost.usd or 0.0) + price * hours)
-
-
-def _any(prices: Prices) -> bool:
-    return prices.gpu_usd_per_hour is not None or prices.cpu_usd_per_hour is not None
+        if prices.gpu_usd_per_hour is None:
+            return replace(cost, usd=None, notes=(*cost.notes, "money: give prices.gpu_usd_per_hour"))
+        return replace(cost, usd=cost.usd + prices.gpu_usd_per_hour * cost.gpu_hours)
+    if prices.cpu_usd_per_hour is None:
+        return cost
+    return replace(cost, usd=None if cost.hours is None else cost.usd + prices.cpu_usd_per_hour * cost.hours)
 
 
 def show_forecast(found: Forecast, terminal: Terminal) -> None:

@@ -95,11 +95,12 @@ class Prepare(CorpusStep):
         made = self.many("recordings")
         if made and not made[0].output.exists():
             return Cost(notes=(f"unknown {before([made[0].name])}",))
-        config = settle(self.config(), self.output).config
+        redo = self._other_settings(self.config())
+        config = settle(self.config(), self.output, redo).config
         sample = self.settings.sample_minutes
         with terminal.printing("pipeline"):
             found = list_recordings(self.paths, self.output, config)
-            result = forecast(found, self.output, config, sample and sample * 60)
+            result = forecast(found, self.output, config, sample and sample * 60, redo=redo)
         hours = result.wall_s.value / 3600
         return Cost(
             hours,

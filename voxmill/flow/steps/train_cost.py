@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from catalogs.words import counted
+from voxmill.flow.state import read_state
 from voxmill.flow.steps.base import Cost, Step, before
 
 if TYPE_CHECKING:
@@ -24,10 +25,18 @@ def train_cost(step: Step, config: TrainConfig) -> Cost:
     from voxcpm.errors import CheckpointError
 
     try:
-        planned = plan(config)
+        planned = plan(_beginning(step, config))
     except (TrainError, CheckpointError, ValueError, OSError) as error:
         return _most(step, config, " ".join(str(error).split()))
     return _cost(config, planned.exaflops, planned.disk_bytes, f"plan: {planned.exaflops * 1e6:,.3g} TFLOP")
+
+
+def _beginning(step: Step, config: TrainConfig) -> TrainConfig:
+    """Return the settings with an output that does not exist, unless an interrupted training continues in it."""
+    state = read_state(step.place.folder, step.name)
+    if state is None or state.status == "done" or state.parts.get("settings") != step.settings_digest:
+        return config.model_copy(update={"output": str(step.output.with_name(f"{step.name}.planned"))})
+    return config
 
 
 def _most(step: Step, config: TrainConfig, why: str) -> Cost:
@@ -51,7 +60,7 @@ def _cost(config: TrainConfig, exaflops: float, disk_bytes: float | None, note: 
         return Cost(None, None, None, disk_bytes, (note, "time: float32 on this machine is not measured"))
     ranks = config.launch.workers if config.launch.backend == "ray" else 1
     on = f"{hours:,.2g} GPU hours at {GPU_FLOPS / 1e12:.0f} TFLOP/s, on {counted(ranks, 'GPU')}"
-    return Cost(hours / ranks, hours, None, disk_bytes, (note, on))
+    return Cost(hours / ranks, hours, 0.0, disk_bytes, (note, on))
 
 
 def _model(step: Step, config: TrainConfig) -> VoxCPM2Config | None:
