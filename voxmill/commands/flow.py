@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from catalogs.words import counted
 from voxmill.terminal import JsonOption, Terminal, quoted
 
 
@@ -74,6 +75,6 @@ def run(
         from voxmill.flow.run import run_flow
 
         summary = run_flow(settings, from_, until, terminal)
-        done = f"{len(summary.done)} steps run, {len(summary.up_to_date)} up to date"
+        done = f"{counted(len(summary.done), 'step')} run, {len(summary.up_to_date)} up to date"
         terminal.say(f"{summary.folder}: {done}; open {quoted(Path(summary.folder) / 'index.html')}")
         terminal.result(asdict(summary))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from catalogs.durations import duration_text
+from catalogs.words import counted
 from voxmill.flow.settings import as_overrides
 from voxmill.flow.steps.base import CorpusStep, Cost, Outcome, StepSettings, Takes, before
 
@@ -72,7 +73,7 @@ class Prepare(CorpusStep):
         config = self.config()
         with PrepareProgress(terminal) as progress:
             summary = prepare(self.paths, self.output, config, self._other_settings(config), progress)
-        line = f"{summary.kept} of {summary.segments} new segments kept, {len(summary.quarantined)} files quarantined"
+        line = f"{summary.kept} of {summary.segments} new segments kept, {counted(len(summary.quarantined), 'file')} quarantined"
         return Outcome(line, {"segments": summary.segments, "kept": summary.kept, "kept_s": summary.kept_s})
 
     def _other_settings(self, config: PrepareConfig) -> bool:
