@@ -15,7 +15,7 @@ GOOD = dict.fromkeys(SCORES, 0.0) | {"cosine": 0.9, "source_cosine": 0.9, "fault
 
 @settings(max_examples=60, deadline=None)
 @given(
-    scores=st.fixed_dictionaries({name: score for name in SCORES}),
+    scores=st.fixed_dictionaries(dict.fromkeys(SCORES, score)),
     faults=st.none() | st.lists(st.sampled_from(sorted(FAULTS)), max_size=2),
     off=st.sets(st.sampled_from(sorted(Bounds.model_fields))),
 )
@@ -24,7 +24,7 @@ def test_python_and_sql_agree(scores: dict[str, float | None], faults: list[str]
     accepted = not reasons_against(scores | {"faults": faults}, bounds)
     columns = ", ".join(f'CAST(? AS DOUBLE) AS "{name}"' for name in SCORES)
     sql = f"SELECT {accepted_sql(bounds)} FROM (SELECT {columns}, CAST(? AS VARCHAR[]) AS faults)"
-    ((found,),) = duckdb.connect().execute(sql, [*scores.values(), faults]).fetchall()
+    ((found,),) = duckdb.connect().execute(sql, [*(scores[name] for name in SCORES), faults]).fetchall()
     assert found == accepted
 
 
