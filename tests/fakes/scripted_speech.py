@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ class ScriptedSpeech(Stage[GenerateSpeechConfig]):
             request = session.requests[recording.source.source_id]
             if CANNOT in request.text:
                 raise StageError("the text is beyond the context")
+            time.sleep(float(os.environ.get("SCRIPTED_SPEECH_S", "0")))
             times = np.arange(RATE + request.seed % 4000) / RATE
             noise = np.random.default_rng(request.seed).normal(0, 0.02, len(times))
             wav = 0.3 * np.sin(2 * np.pi * (100 + request.seed % 200) * times) + noise
