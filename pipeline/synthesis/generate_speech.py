@@ -188,11 +188,12 @@ def store_speech(
     # As the shard will hold it: what is measured is what is stored.
     soundfile.write(sink, np.clip(wav, -1.0, 1.0), rate, format="FLAC", subtype="PCM_16")
     path = folder / f"{source_id}.flac"
-    path.write_bytes(sink.getvalue())
-    samples, _ = soundfile.read(io.BytesIO(sink.getvalue()), dtype="float32")
+    data = sink.getvalue()
+    path.write_bytes(data)
+    samples, _ = soundfile.read(io.BytesIO(data), dtype="float32")
     heard = samples if rate == PCM_RATE else soxr.resample(samples, rate, PCM_RATE, quality="HQ")
     pcm = np.clip(np.rint(heard * 32768.0), -32768, 32767).astype(np.int16)
-    recording.source = replace(recording.source, bytes=sink.tell())
+    recording.source = replace(recording.source, bytes=len(data))
     recording.fetched_path, recording.sample_rate = str(path), rate
     recording.duration_s = len(wav) / rate
     session.endings[source_id] = ending

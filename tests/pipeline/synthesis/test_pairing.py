@@ -41,7 +41,7 @@ def paired(pairs: list[Pair]) -> list[Pair]:
     return [pair for pair in pairs if pair.reason is None]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     per_text=st.integers(1, 3),
     least_per_voice=st.integers(1, 9),
