@@ -101,6 +101,13 @@ def test_systems_have_names_that_are_not_those_of_models(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [], "checked before anything runs"
 
 
+@pytest.mark.parametrize("given", [{}, {"codec": "m", "checkpoint": "openbmb/VoxCPM2"}])
+def test_latents_are_of_one_codec(given: dict[str, str], tmp_path: Path) -> None:
+    steps = {"c": {"kind": MAKE}, "m": {"kind": MODEL}, "encode": {"corpus": "c", **given}}
+    with pytest.raises(SettingsError, match=r"step encode: give one of codec \(a step\) and checkpoint"):
+        run_flow(flow(tmp_path, steps))
+
+
 def test_from_and_until() -> None:
     names = ["a", "b", "c"]
     assert chosen_steps(names) == names

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from catalogs.durations import duration_text
+from catalogs.settings import SettingsError
 from voxmill.flow.digests import Digests, digest_of
 from voxmill.flow.steps.base import AmendingStep, Cost, Outcome, StepSettings, Takes, before
 
@@ -41,16 +42,21 @@ class Encode(AmendingStep):
 
     @property
     def source(self) -> str:
-        """The codec's folder or hub id. Raises ValueError if there are none or two."""
+        """The codec's folder or hub id. Raises SettingsError if there are none or two."""
         given = [str(step.output) for step in self.many("codec")] + [self.settings.checkpoint]
         named = [one for one in given if one]
         if len(named) != 1:
-            raise ValueError(f"step {self.name}: give one of codec (a step) and checkpoint (a folder or hub id)")
+            raise SettingsError(f"step {self.name}: give one of codec (a step) and checkpoint (a folder or hub id)")
         return named[0]
 
     def effective(self) -> dict[str, Any]:
         """See `Step`."""
         return {"checkpoint": self.settings.checkpoint}
+
+    def check(self) -> None:
+        """See `Step`."""
+        super().check()
+        _ = self.source
 
     def run(self, terminal: Terminal) -> Outcome:
         """See `Step`."""
