@@ -34,7 +34,7 @@ from decoupled_checks import Take, labeled_takes, prepared  # noqa: E402
 from catalogs.corpus.commit import UnitContent, bind_fingerprint, commit_unit, create_corpus  # noqa: E402
 from catalogs.corpus.ids import short_hash  # noqa: E402
 from catalogs.corpus.reader import Corpus  # noqa: E402
-from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS  # noqa: E402
+from catalogs.corpus.schema import DECOUPLED, DESCRIPTIONS, SEGMENTS  # noqa: E402
 from catalogs.corpus.shards import to_table  # noqa: E402
 from pipeline.records import PCM_RATE  # noqa: E402
 from pipeline.speech.faults import find_sounds  # noqa: E402
@@ -142,7 +142,7 @@ def corpora(work: Path, acted: Path, takes: Sequence[Take], split: Split) -> tup
 
 
 def _row(opened: Corpus, take: Take) -> dict[str, Any]:
-    row = {key: value for key, value in take.row.items() if key not in ("shard", "row", "path", "rest_hz", "parts")}
+    row = {key: value for key, value in take.row.items() if key in SEGMENTS.names}
     # The label's text; and no gain, because the level is a part of the style.
     row |= {"text": take.text, "gain_db": None, "kept": True, "reasons": [], "words": [], "extra": None}
     row |= {"speaker": take.voice, "flags": []}
