@@ -1,6 +1,6 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are
+`browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `speak_table`, `status` and `verify_corpus` are
 the functions behind the commands of these names.
 """
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.prepare import prepare
     from pipeline.retry import retry
     from pipeline.synthesis.decouple import decouple
+    from pipeline.synthesis.table.speak_table import speak_table
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ _HOMES = {
     "query": "catalogs.query.views",
     "retry": "pipeline.retry",
     "show": "catalogs.inspection.show",
+    "speak_table": "pipeline.synthesis.table.speak_table",
     "status": "catalogs.inspection.status",
     "verify_corpus": "annotators.verification.verify",
 }
@@ -52,6 +54,7 @@ __all__ = [
     "query",
     "retry",
     "show",
+    "speak_table",
     "status",
     "verify_corpus",
 ]

@@ -22,7 +22,7 @@ from pipeline.synthesis.requests import Clip, SpeechRequest, SpeechSession
 
 if TYPE_CHECKING:
     from voxcpm import VoxCPM
-    from voxcpm.core import Utterance
+    from voxcpm.core import Spoken, Utterance
 
 PATCH_S = 0.16
 _PATCHES_PER_TOKEN = 40.0
@@ -122,9 +122,12 @@ class GenerateSpeech(Stage[GenerateSpeechConfig]):
         rate = self._model.tts_model.sample_rate
         # Everything may fail until here: a batch that is tried again starts from nothing.
         for recording, made in zip(batch, spoken, strict=True):
-            segment = store_speech(session, recording, made.wav, rate, str(made.ending or "stop"), folder)
-            if self.config.reject_unended and session.endings[recording.source.source_id] != "stop":
-                segment.hard_reasons.append("never_ended")
+            self._store(session, recording, made, rate, folder)
+
+    def _store(self, session: SpeechSession, recording: Recording, made: Spoken, rate: int, folder: Path) -> None:
+        segment = store_speech(session, recording, made.wav, rate, str(made.ending or "stop"), folder)
+        if self.config.reject_unended and session.endings[recording.source.source_id] != "stop":
+            segment.hard_reasons.append("never_ended")
 
     def _options(self, requests: Sequence[SpeechRequest]) -> dict[str, Any]:
         config = self.config
@@ -188,11 +191,12 @@ def store_speech(
     # As the shard will hold it: what is measured is what is stored.
     soundfile.write(sink, np.clip(wav, -1.0, 1.0), rate, format="FLAC", subtype="PCM_16")
     path = folder / f"{source_id}.flac"
-    path.write_bytes(sink.getvalue())
-    samples, _ = soundfile.read(io.BytesIO(sink.getvalue()), dtype="float32")
+    data = sink.getvalue()
+    path.write_bytes(data)
+    samples, _ = soundfile.read(io.BytesIO(data), dtype="float32")
     heard = samples if rate == PCM_RATE else soxr.resample(samples, rate, PCM_RATE, quality="HQ")
     pcm = np.clip(np.rint(heard * 32768.0), -32768, 32767).astype(np.int16)
-    recording.source = replace(recording.source, bytes=sink.tell())
+    recording.source = replace(recording.source, bytes=len(data))
     recording.fetched_path, recording.sample_rate = str(path), rate
     recording.duration_s = len(wav) / rate
     session.endings[source_id] = ending

@@ -15,7 +15,7 @@ GOOD = dict.fromkeys(SCORES, 0.0) | {"cosine": 0.9, "source_cosine": 0.9, "fault
 
 @settings(max_examples=60, deadline=None)
 @given(
-    scores=st.fixed_dictionaries({name: score for name in SCORES}),
+    scores=st.fixed_dictionaries(dict.fromkeys(SCORES, score)),
     faults=st.none() | st.lists(st.sampled_from(sorted(FAULTS)), max_size=2),
     off=st.sets(st.sampled_from(sorted(Bounds.model_fields))),
 )
