@@ -1,7 +1,7 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `speak_table`, `status` and `verify_corpus` are
-the functions behind the commands of these names.
+`browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `speak_table`, `status` and
+`verify_corpus` are the functions behind the commands of these names; `speak_table` is `speak --table`.
 """
 
 from __future__ import annotations

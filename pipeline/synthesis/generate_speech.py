@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -64,7 +64,7 @@ class GenerateSpeech(Stage[GenerateSpeechConfig]):
     version = "1"
     config_type = GenerateSpeechConfig
     inputs = ("recordings",)
-    outputs = ("windows", "segments")
+    outputs: ClassVar[tuple[str, ...]] = ("windows", "segments")
     resources = Resources(cpus=2.0, memory_bytes=2 * 1024**3)
 
     def load(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -146,7 +147,7 @@ class Job:
             if voice
             else (columns.text(row, "reference"), columns.text(row, "prompt"), columns.text(row, "prompt_text"))
         )
-        content = (number, fold, text, description or "", *(clip or "" for clip in clips))
+        content: tuple[str | int, ...] = (number, fold, text, description or "", *(clip or "" for clip in clips))
         given = columns.text(row, "id")
         name = given or short_hash("row", *content)
         if given and self.voices:
@@ -161,13 +162,13 @@ class Job:
             reference, prompt = (beside_list(clip, folder) if clip else None for clip in clips[:2])
             request = SpeechRequest(
                 text=text,
-                seed=_whole(seed) if seed is not None else int(short_hash("seed", self.seed, *content)[:7], 16),  # type: ignore[arg-type]
+                seed=_whole(seed) if seed is not None else int(short_hash("seed", self.seed, *content)[:7], 16),
                 language=columns.text(row, "language"),
                 description=description,
                 reference=reference,
                 prompt=prompt,
                 prompt_text=clips[2],
-                options={} if cfg is None else {"cfg_value": float(cfg)},  # type: ignore[arg-type]
+                options={} if cfg is None else {"cfg_value": _number(cfg)},
             )
         return Line(
             row=number,
@@ -325,17 +326,17 @@ def file_name(name: str) -> str:
     return name if plain == name else f"{plain}-{short_hash(name)[:8]}"
 
 
-def _whole(value: object, otherwise: int = 0) -> int:
+def _whole(value: Any, otherwise: int = 0) -> int:
     """Return a number, or the text of one, as an int; `otherwise` if it is not a whole number."""
     try:
-        return int(value) if isinstance(value, str) or float(value).is_integer() else otherwise  # type: ignore[arg-type]
+        return int(value) if isinstance(value, str) or float(value).is_integer() else otherwise
     except (ValueError, OverflowError, TypeError):
         return otherwise
 
 
-def _number(value: object) -> float:
+def _number(value: Any) -> float:
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
     except (ValueError, TypeError):
         return float("nan")
 
