@@ -49,7 +49,7 @@ _INSTEAD = {
 
 @dataclass(frozen=True)
 class TableOptions:
-    """The options of `speak --table` that are no settings."""
+    """The options of `speak --table` that are not settings."""
 
     table: Path
     model: str

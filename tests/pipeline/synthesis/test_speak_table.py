@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import soundfile
 import torch
 from fakes.processes import PATIENCE_S
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from pipeline.runs.errors import PrepareError
 from pipeline.synthesis.table.folder import TABLE_FILE
@@ -418,3 +420,62 @@ def test_the_forecast_counts_and_writes_nothing(speak: Speak, golden: Path, tmp_
     after = forecast_table(table, golden / "checkpoint", tmp_path / "out", settings=settings, trial=0)
     assert (after.already, after.speech_s, after.generate_s) == (5, 0.0, None)
     assert "give --trial" in forecast_lines(after)[-1]
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(golden: Path) -> Callable[..., Any]:
+    def run(*words: str) -> Any:
+        from voxmill import cli
+
+        command = ["speak", "--model", str(golden / "checkpoint"), *words, "--json"]
+        return json.loads(CliRunner().invoke(cli.app, command, catch_exceptions=False).stdout)
+
+    return run
+
+
+def test_the_command_speaks_a_table_and_forecasts_it(command: Callable[..., Any], tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "t.csv", "text", "Hi", "Ho", " ")
+    given = ["--table", str(table), "--out", str(tmp_path / "out"), "--executor", "inline", "--steps", "1"]
+    given += ["--seed", "3", "--retry", "1", "--device", "cpu", "--set", "format=wav"]
+    forecast = command(*given, "--dry-run", "--trial", "1")
+    assert (forecast["rows"], forecast["bad"], forecast["trial_rows"]) == (3, {"empty_text": 1}, 1)
+    made = command(*given)
+    assert (made["spoken"], made["failed"], made["run_rows"]) == (2, {"empty_text": 1}, 3)
+    options = json.loads((tmp_path / "out" / "speak.json").read_text(encoding="utf-8"))["options"]
+    assert (options["seed"], options["retry"], options["steps"], options["format"]) == (3, 1, 1, "wav")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["Hello"], "TEXT does not combine with --table: the texts are in the table"),
+        (["--stream"], "--stream does not combine with --table"),
+        (["--long"], "--long does not combine with --table"),
+        (["--compile"], "--compile does not combine with --table"),
+        (["--max-seconds", "3"], "--max-seconds does not combine with --table"),
+        (["--reference", "a.wav"], "--reference does not combine with --table: use a column reference, or --voices"),
+        (["--describe", "calm"], "--describe does not combine with --table: use a column description"),
+        (["--cfg", "99"], "cfg_value 99 is outside"),
+        ([], "say where to write the audio and the table: -o FOLDER"),
+    ],
+)
+def test_what_does_not_combine_with_a_table_is_one_line(
+    command: Callable[..., Any], tmp_path: Path, words: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        command("--table", str(write_csv(tmp_path / "t.csv", "text", "Hi")), *words)
+
+
+@pytest.mark.parametrize("words", [["--voices", "a"], ["--dry-run"], ["--set", "unit=3"], ["--trial", "3"]])
+def test_options_of_tables_need_one(command: Callable[..., Any], words: list[str]) -> None:
+    with pytest.raises(ValueError, match=f"{words[0]} needs --table"):
+        command("Hello", *words)
+
+
+def test_the_function_is_exported() -> None:
+    import voxmill
+
+    assert voxmill.speak_table is speak_table
