@@ -239,7 +239,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     overrides = list(overrides)
     asked = load_settings(_Anything, path, overrides).model_dump()
     profile = asked.get("profile", "small")
-    recipe = files("pipeline") / "recipes" / f"{profile}.yaml"
+    recipe = files("pipeline.stages") / "recipes" / f"{profile}.yaml"
     if not recipe.is_file():
         raise SettingsError(f"no profile {profile!r}; profiles: small, studio")
     values = _merge(parse_yaml(recipe.read_text(encoding="utf-8"), recipe.name), asked)

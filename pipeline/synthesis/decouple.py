@@ -17,7 +17,7 @@ from catalogs.corpus.locks import only_run, own_scratch, sweep_scratch
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.thresholds import load_thresholds
 from catalogs.durations import duration_text
-from catalogs.query.views import build_catalog
+from catalogs.query.views import build_catalog, query
 from catalogs.settings import dump_settings, read_yaml
 from catalogs.words import counted
 from pipeline.engine.api import Event, GroupDone, ItemStarted, SessionDone, UnitWritten
@@ -48,6 +48,8 @@ class DecoupleSummary:
     corpus: str
     pairs: int = 0
     accepted: int = 0
+    usable: int = 0
+    """Accepted clips that the thresholds of the corpus keep: what the trainer takes."""
     open: int = 0
     """Pairs that still have attempts left: 0 when a run has ended."""
     unpaired: dict[str, int] = field(default_factory=dict)
@@ -96,8 +98,10 @@ def decouple(
             made = _make_all(source, root, pairs, settings, fingerprint, digest, summary, watch)
         _count(summary, pairs, made, settings)
         summary.wall_s = time.perf_counter() - started
-        write_in_corpus(root, root / "run.json", json.dumps(asdict(summary), indent=1).encode())
         build_catalog(root)
+        sql = "SELECT count(*) FROM decoupled JOIN segments USING (segment_id) WHERE accepted AND kept"
+        ((summary.usable,),) = query(root, sql)[1]
+        write_in_corpus(root, root / "run.json", json.dumps(asdict(summary), indent=1).encode())
     for line in summary_lines(summary):
         log.info(line)
     return summary
@@ -260,6 +264,8 @@ def summary_lines(summary: DecoupleSummary) -> list[str]:
         )
     yielded = f" ({summary.accepted / summary.pairs:.0%})" if summary.pairs else ""
     lines.append(f"{summary.accepted} of {counted(summary.pairs, 'pair')} accepted{yielded}")
+    if summary.usable < summary.accepted:
+        lines.append(f"{summary.usable} of them are kept by the thresholds of the corpus (voxmill report says why not)")
     if summary.rejected:
         reasons = ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items())
         lines.append(f"not accepted, by the reasons against the last attempt: {reasons}")

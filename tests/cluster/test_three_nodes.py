@@ -1,4 +1,4 @@
-"""`prepare` on a Ray cluster of three nodes, one of which goes down in the middle: the same segments, nobody blamed."""
+"""`prepare` and `decouple` on a Ray cluster of three nodes, one of which goes down in the middle: the same segments."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes import chaos_run
+from fakes import chaos_run, scripted_speech
+from fakes.decoupling_run import SETTINGS
 from fakes.processes import PATIENCE_S, family, gone
 from fakes.recordings import noise, write
 
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
+from pipeline.synthesis.decouple import decouple
+from pipeline.synthesis.settings import load_decouple_settings
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow]
 
@@ -72,3 +75,21 @@ def test_a_node_that_goes_down_costs_nothing(tmp_path: Path) -> None:
     assert summary["sessions"] == SESSIONS and summary["quarantined"] == []
     assert ids(tmp_path / "cluster") == ids(tmp_path / "alone")
     assert [problem for problem in fsck(tmp_path / "cluster") if problem.severity == "error"] == []
+
+
+def test_decouple_survives_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from described_speech import ENGLISH, GERMAN, described_corpus
+
+    lines = [[("en", text) for text in ENGLISH], [("de", text) for text in GERMAN]]
+    corpus, model = described_corpus(tmp_path / "corpus", lines), tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}", encoding="utf-8")
+    out = run("fakes.cluster_decoupling", str(corpus), str(model), str(tmp_path / "cluster"))
+    (taken,) = [line for line in out.splitlines() if line.startswith("taking away a node with ")]
+    assert int(taken.split()[5]) > 0, f"the node had no work: {taken}"
+    monkeypatch.setattr("pipeline.synthesis.settings.GROUPS", scripted_speech.GROUPS)
+    alone = decouple(corpus, model, tmp_path / "alone", load_decouple_settings(None, [*SETTINGS, "unit=2"]))
+    summary = json.loads(out.splitlines()[-1])
+    assert (summary["pairs"], summary["accepted"], summary["rejected"]) == (alone.pairs, alone.accepted, alone.rejected)
+    assert ids(tmp_path / "cluster") == ids(tmp_path / "alone")
+    assert fsck(tmp_path / "cluster") == []

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from typing import Any
 
 from fakes import chaos_run
 from fakes.lean_ray import spare
@@ -21,9 +22,8 @@ from pipeline.engine.strikes import Strike, Strikes
 SESSIONS_BEFORE = 2
 
 
-def main(sources: str, corpus: str, lose: str) -> int:
-    """Start the nodes, join them through `engine.address`, take one away after the first sessions came through."""
-    import ray
+def three_nodes() -> tuple[Any, list[Any]]:
+    """Start a cluster of three nodes with one CPU each; return it, and the two that may be taken away."""
     from ray.cluster_utils import Cluster
 
     # Both are read when a node starts: it is dead after seconds and not after half a minute.
@@ -36,6 +36,27 @@ def main(sources: str, corpus: str, lose: str) -> int:
     cluster = Cluster(initialize_head=True, head_node_args=arguments | {"_system_config": system})
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=100 * 1024**2) for _ in range(2)]
     cluster.wait_for_nodes()
+    return cluster, nodes
+
+
+def take_away(cluster: Any, nodes: list[Any]) -> None:
+    """Take away the node with most actors that is not the driver's own."""
+    import ray
+    from ray._private import state
+
+    time.sleep(0.3)
+    here = ray.get_runtime_context().get_node_id()
+    homes = [actor["Address"]["NodeID"] for actor in state.actors().values() if actor["State"] == "ALIVE"]
+    node = max((n for n in nodes if n.node_id != here), key=lambda n: homes.count(n.node_id))
+    print(f"taking away a node with {homes.count(node.node_id)} of {len(homes)} actors", flush=True)
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def main(sources: str, corpus: str, lose: str) -> int:
+    """Start the nodes, join them through `engine.address`, take one away after the first sessions came through."""
+    import ray
+
+    cluster, nodes = three_nodes()
     told = chaos_run.tell
     done: list[str] = []
     thieves: list[threading.Thread] = []
@@ -47,19 +68,8 @@ def main(sources: str, corpus: str, lose: str) -> int:
         done.append("")
         if lose != "none" and len(done) == SESSIONS_BEFORE:
             print("nodes before", sum(node["Alive"] for node in ray.nodes()), flush=True)
-            thieves.append(threading.Thread(target=take_away))
+            thieves.append(threading.Thread(target=take_away, args=(cluster, nodes)))
             thieves[0].start()
-
-    def take_away() -> None:
-        from ray._private import state
-
-        time.sleep(0.3)
-        here = ray.get_runtime_context().get_node_id()
-        homes = [actor["Address"]["NodeID"] for actor in state.actors().values() if actor["State"] == "ALIVE"]
-        # The one with most actors that is not the driver's own.
-        node = max((n for n in nodes if n.node_id != here), key=lambda n: homes.count(n.node_id))
-        print(f"taking away a node with {homes.count(node.node_id)} of {len(homes)} actors", flush=True)
-        cluster.remove_node(node, allow_graceful=False)
 
     charge = Strikes.add
 

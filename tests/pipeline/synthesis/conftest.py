@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-# The builders of unit rows belong to the tests of catalogs.
-sys.path.append(str(Path(__file__).parents[2] / "catalogs"))
+# The builders of corpora belong to the tests of catalogs and of the trainer.
+sys.path += [str(Path(__file__).parents[2] / name) for name in ("catalogs", "trainer")]

@@ -47,7 +47,9 @@ def described_corpus(
         for at, (row, (language, text)) in enumerate(zip(unit.rows, lines, strict=True)):
             start_s = at * (seconds + 0.5)
             row |= {
-                "segment_id": segment_id(row["source_id"], round(start_s * RATE), round((start_s + seconds) * RATE), FINGERPRINT),
+                "segment_id": segment_id(
+                    row["source_id"], round(start_s * RATE), round((start_s + seconds) * RATE), FINGERPRINT
+                ),
                 "language": language,
                 "text": text,
                 "expressive_p": 0.8,

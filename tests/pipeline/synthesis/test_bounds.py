@@ -24,7 +24,7 @@ def test_python_and_sql_agree(scores: dict[str, float | None], faults: list[str]
     accepted = not reasons_against(scores | {"faults": faults}, bounds)
     columns = ", ".join(f'CAST(? AS DOUBLE) AS "{name}"' for name in SCORES)
     sql = f"SELECT {accepted_sql(bounds)} FROM (SELECT {columns}, CAST(? AS VARCHAR[]) AS faults)"
-    ((found,),) = duckdb.connect().execute(sql, [*scores.values(), faults]).fetchall()
+    ((found,),) = duckdb.connect().execute(sql, [*(scores[name] for name in SCORES), faults]).fetchall()
     assert found == accepted
 
 

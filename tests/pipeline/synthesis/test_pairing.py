@@ -41,7 +41,7 @@ def paired(pairs: list[Pair]) -> list[Pair]:
     return [pair for pair in pairs if pair.reason is None]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     per_text=st.integers(1, 3),
     least_per_voice=st.integers(1, 9),
@@ -111,8 +111,12 @@ def test_reasons_and_the_own_timbre(tmp_path: Path) -> None:
     own = find_pairs(corpus, WIDE.model_copy(update={"own_timbre": True}), 0)
     assert {pair.reason for pair in own} == {None}
     assert any(pair.timbre_id == pair.described_id for pair in own)
-    near = described_corpus(tmp_path / "d", [[("en", "the cat sleeps"), ("en", "the cats slept"), ("en", "a cat sleeps")]])
-    assert {pair.reason for pair in find_pairs(near, WIDE.model_copy(update={"own_timbre": True}), 0)} == {"no_distant_text"}
+    near = described_corpus(
+        tmp_path / "d", [[("en", "the cat sleeps"), ("en", "the cats slept"), ("en", "a cat sleeps")]]
+    )
+    assert {pair.reason for pair in find_pairs(near, WIDE.model_copy(update={"own_timbre": True}), 0)} == {
+        "no_distant_text"
+    }
 
 
 def test_emotion_words_of_the_source_are_avoided(tmp_path: Path) -> None:
