@@ -47,7 +47,7 @@ def main() -> None:
     model, table, overrides, kills = sys.argv[1:]
     settings = load_speak_settings(None, json.loads(overrides))
     loaded = VoxCPM.from_pretrained(model, load_denoiser=False, device="cpu")
-    VoxCPM.from_pretrained = lambda *arguments, **options: loaded  # type: ignore[assignment, method-assign]
+    VoxCPM.from_pretrained = lambda *arguments, **options: loaded  # type: ignore[method-assign]
 
     def run(out: str, number: int) -> int:
         child = os.fork()

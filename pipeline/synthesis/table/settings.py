@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -12,10 +13,16 @@ from catalogs.settings import load_settings
 from pipeline.config import EngineConfig
 from pipeline.engine.worker import StageGroup, StageSpec
 from pipeline.runs.fingerprint import RUNTIME_KEYS
+from pipeline.runtime.devices import count_gpus
 from pipeline.synthesis.generate_speech import GenerateSpeechConfig
 
 SPEAK = "pipeline.synthesis.table.speak_rows:SpeakRows"
 AudioFormat = Literal["flac", "wav", "mp3", "ogg", "opus"]
+_GROUP = "generate_speech"
+_MEMORY = 0.8
+"""Share of the memory that workers may take."""
+_PER_WEIGHT = 2.5
+"""Memory of a worker per byte of its weights: they may be stored with half of the bits, and loading takes a copy of some."""
 _NOT_OF_THE_AUDIO = RUNTIME_KEYS | {"model", "lora", "batch", "reject_unended", "format", "attempts"}
 
 
@@ -44,7 +51,8 @@ class SpeakTableSettings(BaseModel):
     generate: GenerateSpeechConfig = Field(default_factory=lambda: GenerateSpeechConfig())
     """`model` and `lora` are set by the command. `batch`: rows that are spoken at once."""
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
-    """The one group is named generate_speech: `engine.gpus.generate_speech=1` gives each worker a GPU."""
+    """The one group is named generate_speech. Default: a worker per GPU of this machine, otherwise as many as fit into the memory.
+    On a cluster, `engine.gpus.generate_speech=1` gives each worker a GPU."""
 
     def groups(self) -> list[StageGroup]:
         """Return the one group of stages, sized by the engine's settings."""
@@ -52,9 +60,9 @@ class SpeakTableSettings(BaseModel):
         return [
             StageGroup(
                 stages=(StageSpec(SPEAK, config),),
-                actors=self.engine.actors.get("generate_speech", 0),
+                actors=self.engine.actors.get(_GROUP, 0),
                 cpus=self.engine.cpus_per_actor,
-                gpus=self.engine.gpus.get("generate_speech", 0.0),
+                gpus=self.engine.gpus.get(_GROUP, 0.0),
                 timeout_s=self.engine.timeout_s,
             )
         ]
@@ -69,6 +77,27 @@ class SpeakTableSettings(BaseModel):
     def with_model(self, folder: Path) -> SpeakTableSettings:
         """Return the settings with the checkpoint's folder."""
         return self.model_copy(update={"generate": self.generate.model_copy(update={"model": str(folder.absolute())})})
+
+    def fitted(self, folder: Path) -> SpeakTableSettings:
+        """Return the settings with the workers that this machine has room for, if none are given: one per GPU, otherwise as
+        many as their models fit into the memory. A cluster that is joined is not looked at.
+        """
+        engine = self.engine
+        if engine.executor != "ray" or engine.address or _GROUP in engine.actors or _GROUP in engine.gpus:
+            return self
+        if self.generate.device != "cpu" and count_gpus():
+            return self._with_engine({"gpus": {_GROUP: 1.0}})
+        weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        room = int(_MEMORY * physical_memory() / max(_PER_WEIGHT * weights, 1.0))
+        return self if room >= (os.cpu_count() or 1) else self._with_engine({"actors": {_GROUP: max(room, 1)}})
+
+    def _with_engine(self, changes: dict[str, object]) -> SpeakTableSettings:
+        return self.model_copy(update={"engine": self.engine.model_copy(update=changes)})
+
+
+def physical_memory() -> int:
+    """Return the bytes of memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def load_speak_settings(path: str | Path | None = None, overrides: Iterable[str] = ()) -> SpeakTableSettings:

@@ -83,7 +83,7 @@ def speak_table(
     started = time.perf_counter()
     folder, digest = find_model(model, settings.generate.lora)
     job = open_job(table, voices, descriptions, settings.seed, settings.unit)
-    settings = settings.with_model(folder)
+    settings = settings.with_model(folder).fitted(folder)
     root = Path(out).absolute()
     summary = SpeakTableSummary(str(out), str(Path(out) / TABLE_FILE), model=digest)
     with stopping_in_one_line(root):

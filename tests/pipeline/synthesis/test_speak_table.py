@@ -125,7 +125,7 @@ def test_every_format_gives_the_same_speech_and_its_columns(speak: Speak, tmp_pa
     where = str(tmp_path / "out.csv" / TABLE_FILE)
     import duckdb
 
-    assert duckdb.sql(f"select count(*) from read_parquet('{where}') where seconds > 0").fetchall() == [(3,)]
+    assert duckdb.sql(f"select count(*) from read_parquet('{where}') where seconds > 0").fetchall() == [(3,)]  # type: ignore[union-attr]
 
 
 def test_columns_of_a_parquet_keep_their_types_and_come_back_in_order(speak: Speak, tmp_path: Path) -> None:
@@ -420,6 +420,27 @@ def test_the_forecast_counts_and_writes_nothing(speak: Speak, golden: Path, tmp_
     after = forecast_table(table, golden / "checkpoint", tmp_path / "out", settings=settings, trial=0)
     assert (after.already, after.speech_s, after.generate_s) == (5, 0.0, None)
     assert "give --trial" in forecast_lines(after)[-1]
+
+
+def test_workers_are_as_many_as_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+
+    def engine(*overrides: str) -> tuple[dict[str, int], dict[str, float]]:
+        fitted = load_speak_settings(None, overrides).fitted(tmp_path).engine
+        return fitted.actors, fitted.gpus
+
+    home = "pipeline.synthesis.table.settings."
+    monkeypatch.setattr(home + "count_gpus", lambda: 0)
+    monkeypatch.setattr(home + "os.cpu_count", lambda: 64)
+    monkeypatch.setattr(home + "physical_memory", lambda: 10_000)
+    assert engine() == ({"generate_speech": 3}, {})
+    assert engine("engine.executor=inline") == engine("engine.address=auto") == ({}, {})
+    assert engine("engine.actors.generate_speech=9") == ({"generate_speech": 9}, {})
+    monkeypatch.setattr(home + "physical_memory", lambda: 1_000_000)
+    assert engine() == ({}, {})
+    monkeypatch.setattr(home + "count_gpus", lambda: 8)
+    assert engine() == ({}, {"generate_speech": 1.0})
+    assert engine("generate.device=cpu") == ({}, {})
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
