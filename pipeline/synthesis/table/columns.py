@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -48,9 +49,10 @@ class Columns:
     names: dict[str, str]
 
     def value(self, row: dict[str, object], what: str) -> object:
-        """Return what a row says; None if it is absent or blank."""
+        """Return what a row says; None if it is absent, blank or NaN."""
         found = row.get(self.names[what]) if what in self.names else None
-        return None if isinstance(found, str) and not found.strip() else found
+        blank = (isinstance(found, str) and not found.strip()) or (isinstance(found, float) and math.isnan(found))
+        return None if blank else found
 
     def text(self, row: dict[str, object], what: str) -> str | None:
         """Return what a row says as text; None if it is absent or blank."""

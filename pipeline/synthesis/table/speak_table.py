@@ -16,6 +16,7 @@ from catalogs.corpus.commit import UnitContent
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.locks import only_run, own_scratch, sweep_scratch
 from catalogs.durations import duration_text
+from catalogs.files import make_folder
 from catalogs.words import counted
 from pipeline.engine.api import ContentLost, Event, GroupDone, ItemStarted, SessionDone, UnitWritten
 from pipeline.engine.progress import Progress
@@ -25,6 +26,7 @@ from pipeline.runtime.failures import Breaker
 from pipeline.synthesis.identity import find_model
 from pipeline.synthesis.requests import speech_recordings
 from pipeline.synthesis.table.folder import (
+    PARTS,
     TABLE_FILE,
     about_job,
     bind_folder,
@@ -117,6 +119,9 @@ def _speak_rest(
         log.info(f"{len(done)} of {counted(job.units, 'unit')} were committed before")
     left = job.units - len(done & set(range(job.units)))
     if left:
+        # The folders' names are on the disk before what is in them.
+        make_folder(root / "audio")
+        make_folder(root / PARTS)
         expected_s = job.survey.speech_s * job.folds * left / job.units
         units = job.read_units(done)
         for unit, record in speak_units(units, Progress(left, expected_s), root, settings, digest, summary, watch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 
 from pipeline.synthesis.table.folder import TABLE_FILE
 from pipeline.synthesis.table.settings import load_speak_settings
@@ -28,22 +27,3 @@ def test_workers_speak_what_one_process_speaks(ray_node: None, golden: Path, tmp
         )
         assert {path.name for path in (tmp_path / executor).iterdir()} == {".lock", "audio", "speak.json", TABLE_FILE}
     assert found["ray"] == found["inline"]
-
-
-def test_a_model_that_cannot_be_loaded_stops_the_run_in_one_line(ray_node: None, golden: Path, tmp_path: Path) -> None:
-    from pipeline.runs.errors import PrepareError
-
-    (tmp_path / "t.csv").write_text("text\nHi\n", encoding="utf-8")
-    (tmp_path / "model").mkdir()
-    for path in (golden / "checkpoint").iterdir():
-        if path.name != "model.safetensors":
-            (tmp_path / "model" / path.name).symlink_to(path)
-    (tmp_path / "model" / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(PrepareError, match="the model cannot be used") as raised:
-        speak_table(
-            tmp_path / "t.csv",
-            tmp_path / "model",
-            tmp_path / "out",
-            settings=load_speak_settings(None, ["engine.actors={generate_speech: 1}", "generate.device=cpu"]),
-        )
-    assert "\n" not in str(raised.value)
