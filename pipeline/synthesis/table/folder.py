@@ -9,17 +9,19 @@ OUT/table.parquet             all rows, in the order of the table; a run is comp
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
 from catalogs.corpus.commit import CorpusError, write_in_corpus
-from catalogs.files import open_atomically
+from catalogs.corpus.locks import own_scratch
+from catalogs.files import fsync_path, write_durably
 from pipeline.synthesis.table.columns import result_schema
 from pipeline.synthesis.table.rows import Job, Line, Unit
 
@@ -175,15 +177,23 @@ def merge_parts(root: Path, job: Job) -> None:
 
     if not (root / TABLE_FILE).is_file():
         schema = result_schema(job.table.schema, job.result_names)
-        with open_atomically(root / TABLE_FILE) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            held: list[pa.Table] = []
-            for part in read_parts(root, job):
-                held.append(part)
-                if sum(table.num_rows for table in held) >= _ROWS:
+
+        def write(sink: IO[bytes]) -> None:
+            with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+                held: list[pa.Table] = []
+                for part in read_parts(root, job):
+                    held.append(part)
+                    if sum(table.num_rows for table in held) >= _ROWS:
+                        writer.write_table(pa.concat_tables(held).combine_chunks(), row_group_size=_ROWS)
+                        held = []
+                if held:
                     writer.write_table(pa.concat_tables(held).combine_chunks(), row_group_size=_ROWS)
-                    held = []
-            if held:
-                writer.write_table(pa.concat_tables(held).combine_chunks(), row_group_size=_ROWS)
+
+        # Below tmp/, which the next run sweeps after a kill.
+        with own_scratch(root / "tmp") as scratch:
+            write_durably(scratch / TABLE_FILE, write)
+            os.replace(scratch / TABLE_FILE, root / TABLE_FILE)  # noqa: PTH105
+            fsync_path(root)
     shutil.rmtree(root / PARTS, ignore_errors=True)
 
 
