@@ -1,7 +1,7 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `speak_table`, `status` and
-`verify_corpus` are the functions behind the commands of these names; `speak_table` is `speak --table`.
+`browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are
+the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table` that of `speak --table`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pipeline.retry import retry
     from pipeline.synthesis.decouple import decouple
     from pipeline.synthesis.table.speak_table import speak_table
+    from voxmill.flow.run import run_flow
+    from voxmill.flow.settings import load_flow
 
 __version__ = "0.1.0"
 
@@ -34,9 +36,11 @@ _HOMES = {
     "export": "catalogs.exchange.export",
     "import_corpus": "catalogs.exchange.importing",
     "load_config": "pipeline.config",
+    "load_flow": "voxmill.flow.settings",
     "prepare": "pipeline.prepare",
     "query": "catalogs.query.views",
     "retry": "pipeline.retry",
+    "run_flow": "voxmill.flow.run",
     "show": "catalogs.inspection.show",
     "speak_table": "pipeline.synthesis.table.speak_table",
     "status": "catalogs.inspection.status",
@@ -50,9 +54,11 @@ __all__ = [
     "export",
     "import_corpus",
     "load_config",
+    "load_flow",
     "prepare",
     "query",
     "retry",
+    "run_flow",
     "show",
     "speak_table",
     "status",

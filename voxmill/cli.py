@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from voxmill.commands import corpus, describe, evaluate, exchange, inspecting, model, project, synthesis, train
+from voxmill.commands import corpus, describe, evaluate, exchange, flow, inspecting, model, project, synthesis, train
+from voxmill.terminal import explain
 
 app = typer.Typer(
     name="voxmill",
@@ -41,6 +42,7 @@ def _options(
 
 
 project.register(app)
+flow.register(app)
 corpus.register(app)
 inspecting.register(app)
 describe.register(app)
@@ -80,12 +82,13 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("VOXMILL_DEBUG"):
             raise
-        sys.stderr.write(f"voxmill: {_explain(error)}\n")
+        sys.stderr.write(f"voxmill: {explain(error)}\n")
         # Errors that a script may want to tell apart have their own status.
         raise SystemExit(getattr(error, "exit_status", 1)) from None
 
 
 _RESUMING = (
+    "run",
     "prepare",
     "retry",
     "describe",
@@ -109,24 +112,6 @@ def _command() -> str:
 
 def _say_stopped() -> None:
     sys.stderr.write(f"\nStopped.{' Run the same command to resume.' if _command() in _RESUMING else ''}\n")
-
-
-def _explain(error: Exception) -> str:
-    """Return one line: the error's message if it is meant for users, otherwise also its type and how to get the traceback."""
-    # str() of a KeyError puts the message in quotes.
-    words = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"the Python package {error.name} is not installed; pip install 'voxmill[all]' brings everything"
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename}"
-    if (words and type(error).__module__.split(".")[0] in _OURS) or (
-        isinstance(error, ValueError | OSError | KeyError) and words
-    ):
-        return words
-    return f"{type(error).__name__}: {words} (unexpected; VOXMILL_DEBUG=1 shows where)"
-
-
-_OURS = ("catalogs", "voxcpm", "annotators", "pipeline", "trainer", "evaluation", "voxmill")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,11 @@ class DemoSet:
 
 
 def make_demo_recordings(
-    folder: Path, minutes_per_language: float = 2.5, seed: int = 7, say: Callable[[str], None] = print
+    folder: Path,
+    minutes_per_language: float = 2.5,
+    seed: int = 7,
+    say: Callable[[str], None] = print,
+    languages: Sequence[str] = LANGUAGES,
 ) -> DemoSet:
     """Join prompts with varied pauses into one session per language, and add two broken files and one of music.
 
@@ -80,6 +84,8 @@ def make_demo_recordings(
     """
     if not 0 < minutes_per_language < 1000:
         raise ValueError(f"minutes per language must be above 0 and below 1000, not {minutes_per_language}")
+    if unknown := [language for language in languages if language not in LANGUAGES]:
+        raise ValueError(f"no prompts in {', '.join(unknown)}; languages: {', '.join(LANGUAGES)}")
     settings = {"minutes_per_language": minutes_per_language, "seed": seed}
     gold_file = folder.parent / "gold.jsonl"
     if folder.is_dir() and any(folder.iterdir()):
@@ -89,7 +95,7 @@ def make_demo_recordings(
     making = folder.with_name(f".{folder.name}.making")
     shutil.rmtree(making, ignore_errors=True)
     gold: list[Prompt] = []
-    for language in LANGUAGES:
+    for language in languages:
         prompts = choose_prompts(root, language, minutes_per_language * 60, random.Random(f"{seed}{language}"))
         say(f"  {language}: {len(prompts)} prompts, {duration_text(sum(p.duration_s for p in prompts))}")
         for part, (ending, encoder) in enumerate(_FORMATS[language]):
@@ -189,15 +195,18 @@ def _write(path: Path, samples: np.ndarray, encoder: str) -> None:
 
 
 def _add_odds(folder: Path, seed: int) -> tuple[list[str], list[str]]:
-    """Write two broken files and one of music; return their paths within the folder."""
+    """Write broken files (two if there is Spanish) and one of music; return their paths within the folder."""
     import soundfile
 
-    broken, music = ["odds/cut_off.m4a", "odds/notes.wav"], ["odds/tune.flac"]
+    broken, music = ["odds/notes.wav"], ["odds/tune.flac"]
     (folder / "odds").mkdir(parents=True, exist_ok=True)
-    # The index of an MP4 is at its end, so a truncated copy cannot be read.
-    whole = (folder / "es" / "part1.m4a").read_bytes()
-    (folder / broken[0]).write_bytes(whole[: len(whole) // 3])
-    (folder / broken[1]).write_text("These are the notes of the meeting; somebody saved them under the wrong name.\n")
+    m4a = folder / "es" / "part1.m4a"
+    if m4a.is_file():
+        # The index of an MP4 is at its end, so a truncated copy cannot be read.
+        broken.insert(0, "odds/cut_off.m4a")
+        whole = m4a.read_bytes()
+        (folder / broken[0]).write_bytes(whole[: len(whole) // 3])
+    (folder / broken[-1]).write_text("These are the notes of the meeting; somebody saved them under the wrong name.\n")
     soundfile.write(folder / music[0], _tune(seed), 44_100, subtype="PCM_16")
     return broken, music
 

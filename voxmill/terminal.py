@@ -136,3 +136,21 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1 else f"{value:,.2f}"
     return str(value)
+
+
+def explain(error: Exception) -> str:
+    """Return one line: the error's message if it is meant for users, otherwise also its type and how to get the traceback."""
+    # str() of a KeyError puts the message in quotes.
+    words = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"the Python package {error.name} is not installed; pip install 'voxmill[all]' brings everything"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    if (words and type(error).__module__.split(".")[0] in _OURS) or (
+        isinstance(error, ValueError | OSError | KeyError) and words
+    ):
+        return words
+    return f"{type(error).__name__}: {words} (unexpected; VOXMILL_DEBUG=1 shows where)"
+
+
+_OURS = ("catalogs", "voxcpm", "annotators", "pipeline", "trainer", "evaluation", "voxmill")

@@ -169,7 +169,8 @@ def _commit(root: Path, rows: list[dict[str, Any]], pairs: list[dict[str, Any]])
     recordings = [
         {
             "source_id": row["source_id"], "path": row["source_id"], "session_id": row["session_id"],
-            "duration_s": row["duration_s"], "sample_rate": row["sample_rate"], "channels": 1, "codec": "flac", "bytes": len(row["audio"]), "status": "ok",
+            "duration_s": row["duration_s"], "sample_rate": row["sample_rate"], "channels": 1, "codec": "flac",
+            "bytes": len(row["audio"]), "status": "ok",
             "silence_s": 0.0, "content_sha256": row["source_id"],
         }
         for row in rows

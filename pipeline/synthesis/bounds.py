@@ -57,7 +57,7 @@ BOUND_RULES: tuple[BoundRule, ...] = (
 )
 
 FAULTS: dict[str, str] = {
-    "silent": "there is no speech in it",
+    "silent": "nothing is spoken in it",
     "never_ended": "the model did not end by itself",
     "stops_early": "the end of the text is missing",
     "repeats": "words are repeated",

@@ -73,7 +73,7 @@ def find_pairs(corpus: Path, config: PairingConfig, seed: int, before: Sequence[
 
     The paper clones a described utterance onto a semantically unrelated transcript. A segment is described, expressive and has a
     reference; the text is of the same language, of fitting length and distant (`pipeline.synthesis.texts`). Caps bound the use of a
-    text, a voice and a style. What the trainer may hold out is neither cloned nor read, and is no timbre. The choice depends on the
+    text, a voice and a style. What the trainer may hold out is neither cloned nor read, nor a timbre. The choice depends on the
     corpus, the settings and the seed alone. Raises QueryError for a wrong condition.
     """
     rule = relatedness(config.embedding_model)

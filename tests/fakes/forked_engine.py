@@ -200,7 +200,8 @@ def run(root: Path, count: int, victim: str = "", step: int = 0) -> int:
             sessions = [(name, members, [4.0] * len(members)) for name, part in found if (members := list(part))]
             units = list(plan_units(sessions, done, FINGERPRINT, 12.0))
             output = CorpusOutput(root, config.thresholds)
-            prepare.make_engine = lambda *_: ForkedEngine(output, step if victim == "actor" else 0, notes)
+            patched: Any = prepare
+            patched.make_engine = lambda *_: ForkedEngine(output, step if victim == "actor" else 0, notes)
             if victim == "driver":
                 die_at(step, notes)
             summary = Summary(str(root), count, fingerprint=FINGERPRINT)

@@ -47,7 +47,7 @@ from voxcpm.inference.prompt_cache import load_prompt_cache
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.weights.checkpoint import load_backbone, load_codec
 from voxcpm.weights.lora import read_lora
-from voxmill.cli import _explain
+from voxmill.terminal import explain
 
 KINDS = tuple(pickles(Path("canary")))
 
@@ -416,4 +416,4 @@ def test_the_thresholds_of_a_corpus(tmp_path: Path, canary: Path) -> None:
             (folder / name).write_text(text, encoding="utf-8")
             with pytest.raises(Exception, match="could not determine a constructor") as error:
                 load_thresholds(folder)
-            assert not canary.exists() and "\n" not in _explain(error.value)
+            assert not canary.exists() and "\n" not in explain(error.value)

@@ -17,8 +17,8 @@ from pipeline.config import load_config
 from pipeline.engine.worker import StageGroup
 from pipeline.runs.errors import PrepareError
 from pipeline.runs.weights import check_weights
-from voxmill import cli
 from voxmill.cli import app
+from voxmill.terminal import explain
 
 
 def test_version_and_short_help() -> None:
@@ -71,7 +71,7 @@ def test_one_error_of_a_corpus_is_one_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_library_of_the_report_is_not_unexpected() -> None:
-    assert "unexpected" not in cli._explain(ReportError("the report needs jinja2"))
+    assert "unexpected" not in explain(ReportError("the report needs jinja2"))
 
 
 def test_the_time_limit_of_a_stage_is_one_number() -> None:

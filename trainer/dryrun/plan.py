@@ -44,7 +44,7 @@ _LONG_S = 60
 """Seconds. A phase for clips of this length or more expects joined clips in the corpus."""
 _ROOM = 1.15
 """Ratio of real memory to the estimate: libraries and fragmentation add to it."""
-_SPEED = 400e12
+GPU_FLOPS = 400e12
 """FLOP/s of one GPU that the plan's GPU hours assume: 40 % of an H100's peak in bfloat16."""
 
 
@@ -141,9 +141,9 @@ class TrainPlan:
             if value
         ]  # fmt: skip
         found.append(f"memory per rank: about {memory.total / 1e9:.2f} GB ({', '.join(parts)})")
-        hours = self.exaflops * 1e18 / _SPEED / 3600
+        hours = self.exaflops * 1e18 / GPU_FLOPS / 3600
         found.append(
-            f"arithmetic: {self.exaflops * 1e6:,.3g} TFLOP, or {hours:,.2g} GPU hours at {_SPEED / 1e12:.0f} TFLOP/s"
+            f"arithmetic: {self.exaflops * 1e6:,.3g} TFLOP, or {hours:,.2g} GPU hours at {GPU_FLOPS / 1e12:.0f} TFLOP/s"
         )
         found.append(
             f"disk: {self.checkpoint_bytes / 1e9:.2f} GB per checkpoint, {self.disk_bytes / 1e9:.2f} GB at most;"

@@ -55,7 +55,7 @@ def corpus(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measured(
-    corpus: Path, planted: Planted, folder: Path, facts: Mapping[str, float | None]
+    corpus: Path, planted: Planted, folder: Path, facts: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Run the stages after the generation on planted clips; return the rows of `decoupled` by name."""
     opened = Corpus(corpus)
