@@ -1,7 +1,7 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
 `browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are
-the functions behind the commands of these names, `run_flow` is that of `run`.
+the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table` that of `speak --table`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.prepare import prepare
     from pipeline.retry import retry
     from pipeline.synthesis.decouple import decouple
+    from pipeline.synthesis.table.speak_table import speak_table
     from voxmill.flow.run import run_flow
     from voxmill.flow.settings import load_flow
 
@@ -41,6 +42,7 @@ _HOMES = {
     "retry": "pipeline.retry",
     "run_flow": "voxmill.flow.run",
     "show": "catalogs.inspection.show",
+    "speak_table": "pipeline.synthesis.table.speak_table",
     "status": "catalogs.inspection.status",
     "verify_corpus": "annotators.verification.verify",
 }
@@ -58,6 +60,7 @@ __all__ = [
     "retry",
     "run_flow",
     "show",
+    "speak_table",
     "status",
     "verify_corpus",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 LARGEST_FIELD = 64 * 1024**2
 """Maximum bytes of a field: the transcript of a recording of many hours is one field."""
@@ -15,10 +15,14 @@ class TableError(ValueError):
     """A text that is not a table; the message names the line and the fault."""
 
 
-def csv_rows(text: str, delimiter: str, quoted: bool) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table, keyed by the names in its first line. Raises TableError at a line that cannot be read."""
+def csv_rows(text: str | TextIO, delimiter: str, quoted: bool) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, keyed by the names in its first line. Raises TableError at a line that cannot be read.
+
+    text: the table, or a file with it that was opened with newline="", of which only a row is in memory.
+    """
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, quoting=quoting)
+    lines = io.StringIO(text) if isinstance(text, str) else text
+    reader = csv.DictReader(lines, delimiter=delimiter, quoting=quoting)
     while True:
         # The limit applies to the whole process, so it is changed only while a row is read.
         before = csv.field_size_limit(LARGEST_FIELD)

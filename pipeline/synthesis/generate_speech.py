@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -22,7 +22,7 @@ from pipeline.synthesis.requests import Clip, SpeechRequest, SpeechSession
 
 if TYPE_CHECKING:
     from voxcpm import VoxCPM
-    from voxcpm.core import Utterance
+    from voxcpm.core import Spoken, Utterance
 
 PATCH_S = 0.16
 _PATCHES_PER_TOKEN = 40.0
@@ -64,7 +64,7 @@ class GenerateSpeech(Stage[GenerateSpeechConfig]):
     version = "1"
     config_type = GenerateSpeechConfig
     inputs = ("recordings",)
-    outputs = ("windows", "segments")
+    outputs: ClassVar[tuple[str, ...]] = ("windows", "segments")
     resources = Resources(cpus=2.0, memory_bytes=2 * 1024**3)
 
     def load(self) -> None:
@@ -122,9 +122,12 @@ class GenerateSpeech(Stage[GenerateSpeechConfig]):
         rate = self._model.tts_model.sample_rate
         # Everything may fail until here: a batch that is tried again starts from nothing.
         for recording, made in zip(batch, spoken, strict=True):
-            segment = store_speech(session, recording, made.wav, rate, str(made.ending or "stop"), folder)
-            if self.config.reject_unended and session.endings[recording.source.source_id] != "stop":
-                segment.hard_reasons.append("never_ended")
+            self._store(session, recording, made, rate, folder)
+
+    def _store(self, session: SpeechSession, recording: Recording, made: Spoken, rate: int, folder: Path) -> None:
+        segment = store_speech(session, recording, made.wav, rate, str(made.ending or "stop"), folder)
+        if self.config.reject_unended and session.endings[recording.source.source_id] != "stop":
+            segment.hard_reasons.append("never_ended")
 
     def _options(self, requests: Sequence[SpeechRequest]) -> dict[str, Any]:
         config = self.config

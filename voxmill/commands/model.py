@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from voxmill.commands.speak_table import TableOptions, check_options, given_options, overrides_of, speak_rows
 from voxmill.terminal import JsonOption, Terminal
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def speak(
+    context: typer.Context,
     model: Annotated[str, typer.Option("--model", "-m", help="A checkpoint folder or a hub id.")],
     text: Annotated[
         str | None,
@@ -82,23 +84,54 @@ def speak(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile for a GPU, with CUDA graphs: minutes once, then faster.")
     ] = False,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="Speak every row of this .parquet, .csv, .tsv or .jsonl into the folder -o (docs/speak_table.md)."
+        ),
+    ] = None,
+    voices: Annotated[
+        str | None, typer.Option(help="Voices for all rows of --table: a table, or clips such as 'voices/*.wav'.")
+    ] = None,
+    descriptions: Annotated[
+        Path | None, typer.Option(help="Descriptions for all rows of --table: a table, or a file with one a line.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of --table.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting of --table, e.g. format=wav or generate.batch=32.")
+    ] = None,
+    executor: Annotated[str | None, typer.Option(help="With --table: ray (default) or inline.")] = None,
+    address: Annotated[str | None, typer.Option(help="With --table: Ray cluster to join.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --table: only check the rows, and forecast the time from a trial.")
+    ] = False,
+    trial: Annotated[int, typer.Option(help="Rows to speak for --dry-run.", min=0)] = 8,
     as_json: JsonOption = False,
 ) -> None:
     """Speak a text with a checkpoint: plain, described, with a reference voice, continuing a prompt, or both.
 
+    With --table, speak every row of a table: batched by length, on one or many GPUs. May be killed at any time; run the same
+    command to resume.
+
     Example:  voxmill speak "Good morning." --model demo/model/latest -o morning.wav --describe "A calm young woman"
     """
+    given = given_options(context)
+    check_options(given, table is not None)
+    _check_numbers(cfg, steps, temperature, sway, min_seconds, max_seconds, retry, dtype)
+    if lora is not None and not lora.exists():
+        raise FileNotFoundError(f"no LoRA adapter at {lora}")
+    if table is not None:
+        options = TableOptions(table, model, out, voices, descriptions, config, dry_run, trial, as_json)
+        speak_rows(options, overrides_of(context.params, given))
+        return
     if as_json and str(out) == "-":
         raise ValueError("-o - and --json both write to standard output: leave one of them out")
     # With -o -, standard output carries audio, so messages go to standard error.
     terminal = Terminal(as_json or str(out) == "-")
     lines = _lines(text, file, save_voice)
     _check(lines, out, file, stream, describe, reference, prompt, prompt_text, voice, save_voice)
-    _check_numbers(cfg, steps, temperature, sway, min_seconds, max_seconds, retry, dtype)
     if long and (min_seconds is not None or max_seconds is not None):
         raise ValueError("--long has no --min-seconds or --max-seconds: each piece is as long as its words ask for")
-    if lora is not None and not lora.exists():
-        raise FileNotFoundError(f"no LoRA adapter at {lora}")
 
     from voxcpm import VoxCPM
     from voxcpm.inference.prompt_cache import save_prompt_cache

@@ -1,0 +1,153 @@
+"""The stage that speaks the rows of a session and encodes their files, and what workers make of a finished session."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from catalogs.corpus.commit import UnitContent
+from catalogs.corpus.ids import short_hash
+from catalogs.files import fsync_path, make_folder
+from pipeline.engine.api import Output, SessionDone
+from pipeline.records import Recording, Session
+from pipeline.stage import LoadError
+from pipeline.synthesis.generate_speech import GenerateSpeech
+from pipeline.synthesis.requests import SpeechRequest, SpeechSession
+from pipeline.synthesis.table.settings import SpeakRowsConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from voxcpm.core import Spoken
+
+_FSYNCS = 8
+"""Files that are forced to the disk at the same time."""
+
+
+@dataclass(frozen=True)
+class SpokenRow:
+    """A row that was spoken. `draft`: its file in the session's folder. `seed`: that of the last attempt."""
+
+    draft: str
+    seconds: float
+    sample_rate: int
+    ending: str
+    attempts: int
+    seed: int | None
+
+
+@dataclass
+class RowsSession(SpeechSession):
+    """A session of rows. The source id of a row is the name of its file without the suffix."""
+
+    spoken: dict[str, SpokenRow] = field(default_factory=dict)
+
+
+class SpeakRows(GenerateSpeech):
+    """Requests -> a file per row, in the session's folder. What the model does not end by itself is tried again."""
+
+    config_type = SpeakRowsConfig
+    config: SpeakRowsConfig
+    outputs = ()
+
+    def load(self) -> None:
+        super().load()
+        import tempfile
+
+        from voxcpm.inference.write_audio import write_audio
+
+        rate = self.model.tts_model.sample_rate
+        with tempfile.TemporaryDirectory(prefix="voxmill-speak-") as folder:
+            try:
+                write_audio(Path(folder) / f"test.{self.config.format}", np.zeros(rate, np.float32), rate)
+            except ValueError as error:
+                raise LoadError(str(error)) from None
+
+    def _options(self, requests: Sequence[SpeechRequest]) -> dict[str, Any]:
+        again = {
+            "retry_badcase": self.config.attempts > 1,
+            "retry_badcase_max_times": self.config.attempts,
+            "retry_at_limit": True,
+        }
+        return super()._options(requests) | again
+
+    def _store(self, session: SpeechSession, recording: Recording, made: Spoken, rate: int, folder: Path) -> None:
+        from voxcpm.inference.write_audio import write_audio
+
+        assert isinstance(session, RowsSession)
+        name = recording.source.source_id
+        draft = folder / f"{name}.{self.config.format}"
+        samples = write_audio(draft, made.wav, rate)
+        recording.duration_s = samples / rate
+        session.spoken[name] = SpokenRow(
+            str(draft), samples / rate, rate, str(made.ending or "stop"), made.attempts, made.seed
+        )
+
+
+@dataclass(frozen=True)
+class RowsContent:
+    """The rows of a finished session, by source id: those that were spoken, and why others were not."""
+
+    spoken: dict[str, SpokenRow]
+    errors: dict[str, str]
+    spool: str
+
+
+@dataclass(frozen=True)
+class RowsOutput(Output):
+    """Moves the files of finished sessions below `root` (absolute, on a file system that all workers share)."""
+
+    root: Path
+
+    def split(self, session: Session) -> tuple[SessionDone, RowsContent]:
+        """See `Output.split`."""
+        assert isinstance(session, RowsSession)
+        usable = {recording.source.source_id for recording in session.usable()}
+        errors = {row.source_id: _told(row.error) for row in session.quarantine}
+        spoken = {name: row for name, row in session.spoken.items() if name in usable}
+        session.requests, session.spoken = {}, {}
+        return super().split(session)[0], RowsContent(spoken, errors, session.spool)
+
+    def write(self, unit: UnitContent, contents: Iterable[RowsContent]) -> dict[str, Any]:
+        """Move the files to their places; they are on the disk when this returns. The record names them by source id.
+
+        May run again after a kill in the middle: a file that was moved before is left in its place.
+        """
+        rows: dict[str, Any] = {}
+        errors: dict[str, str] = {}
+        for content in contents:
+            for name, spoken in content.spoken.items():
+                draft = Path(spoken.draft)
+                rows[name] = asdict(spoken) | {"audio": audio_name(name, draft.suffix)}
+            errors |= content.errors
+            moves = [(Path(row["draft"]), self.root / row["audio"]) for row in rows.values()]
+            with ThreadPoolExecutor(_FSYNCS) as threads:
+                list(threads.map(lambda move: _move(*move), moves))
+                list(threads.map(fsync_path, {final.parent for _, final in moves}))
+            shutil.rmtree(content.spool, ignore_errors=True)
+        return {"unit_id": unit.unit_id, "spoken": rows, "errors": errors}
+
+
+def audio_name(name: str, suffix: str) -> str:
+    """Return the path of a row's file, relative to the output folder. `suffix` begins with a dot."""
+    return f"audio/{short_hash(name)[:2]}/{name}{suffix}"
+
+
+def _move(draft: Path, final: Path) -> None:
+    make_folder(final.parent)
+    if draft.exists() or not final.exists():
+        fsync_path(draft)
+        os.replace(draft, final)  # noqa: PTH105
+
+
+def _told(error: str) -> str:
+    """Return the error of a row without its number in the batch."""
+    return re.sub(r"^(\w+: )?item \d+: ", "", error)
