@@ -3,7 +3,8 @@
     python benchmarks/quality/decoupled_checks.py WORK [--shared ../shared]
 
 No clone is needed: a right clip is another recording of the same actor in the same emotion and intensity that says another
-sentence, which is what a perfect clone would be. Planted errors, each of the same sources:
+sentence, which is what a perfect clone would be. Sources are emotional takes that `decouple` would clone (`expressive_p` from 0.5).
+Planted errors, each of the same sources:
 
 * other text: the right clip, said to be of a third sentence;
 * other voice: another actor of the same gender, same emotion, right text;
@@ -44,7 +45,8 @@ from pipeline.synthesis.forecast import wilson  # noqa: E402
 from pipeline.synthesis.generate_speech import store_speech  # noqa: E402
 from pipeline.synthesis.pairs import DecoupleSession, Pair, pair_id  # noqa: E402
 from pipeline.synthesis.requests import SpeechRequest, speech_recordings  # noqa: E402
-from pipeline.synthesis.settings import DecoupleSettings  # noqa: E402
+from pipeline.synthesis.settings import DecoupleSettings, PairingConfig  # noqa: E402
+from pipeline.synthesis.voices import Voices  # noqa: E402
 
 KINDS = ("right", "other text", "other voice", "flat copy", "cut end", "silence")
 _CALM = ("neutral", "calm")
@@ -128,7 +130,8 @@ def labeled_takes(corpus: Path, shared: Path) -> list[Take]:
 def planted(corpus: Path, takes: Sequence[Take], most: int) -> Iterator[tuple[str, Take, str, np.ndarray, int]]:
     """Yield (kind, source, text, audio [S], Hz) for each emotional take that has a right clip."""
     opened = Corpus(corpus)
-    emotional = [take for take in takes if take.emotion not in _CALM]
+    least = PairingConfig().min_expressive
+    emotional = [take for take in takes if take.emotion not in _CALM and (take.row["expressive_p"] or 0) >= least]
     for source in sorted(emotional, key=lambda take: hash_number("source", take.segment_id))[:most]:
         alike = [t for t in takes if t.language == source.language and t.text != source.text]
         own = [t for t in alike if t.voice == source.voice]
@@ -172,8 +175,10 @@ def measured(corpus: Path, clips: Sequence[tuple[str, Take, str, np.ndarray, int
         workers = [Worker(group.stages, folder) for group in groups]
         for worker in workers:
             worker.load()
+        voices = Voices(corpus)
         for start in range(0, len(clips), 32):
             session = _session(corpus, clips[start : start + 32], Path(folder) / str(start))
+            session.voiceprints = voices.of({pair.voice for pair in session.pairs.values()})
             for worker in workers:
                 session, _ = worker.run(session, marked=False)  # type: ignore[assignment]
             for at, (kind, source, _, _, _) in enumerate(clips[start : start + 32]):
@@ -194,11 +199,17 @@ def _session(corpus: Path, clips: Sequence[tuple[str, Take, str, np.ndarray, int
             n: row[n] for n in ("pitch_hz", "pitch_range_st", "rate_sps", "energy_db", "expressive_p", "rest_hz")
         }
         place = (row["shard"], row["row"])
+        clips_of = {
+            "described_shard": place[0],
+            "described_row": place[1],
+            "timbre_shard": place[0],
+            "timbre_row": place[1],
+        }
+        voice = str(row["speaker"] or row["session_id"])
+        name = pair_id(source.segment_id, text)
         pairs[f"{at:04d}"] = Pair(
-            pair_id(source.segment_id, text), source.segment_id, source.language, text=text,
-            described_shard=place[0], described_row=place[1], timbre_shard=place[0], timbre_row=place[1],
-            **measures,
-        )  # fmt: skip
+            name, source.segment_id, source.language, text=text, voice=voice, **clips_of, **measures
+        )
         requests[f"{at:04d}"] = SpeechRequest(text, 0, source.language)
     session = DecoupleSession(
         folder.name, "", str(folder), speech_recordings(requests, folder.name, "planted"),

@@ -371,6 +371,13 @@ DECOUPLED = (
     Column("cosine", FLOAT, "Cosine similarity to the voice of the timbre", "-1 to 1"),
     Column("accepted", BOOL, "Whether it is good enough for training"),
     Column("source_cosine", FLOAT, "Cosine similarity to the voice of the described segment", "-1 to 1", optional=True),
+    Column(
+        "voice_margin",
+        FLOAT,
+        "Cosine similarity to the described segment's voice minus that to the most similar other voice of the corpus",
+        "-2 to 2",
+        optional=True,
+    ),
     Column("pitch_st", FLOAT, "Its median pitch above that of the described segment", "semitones", optional=True),
     Column("range_st", FLOAT, "Its pitch range minus that of the described segment", "semitones", optional=True),
     Column(

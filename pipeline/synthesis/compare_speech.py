@@ -86,7 +86,8 @@ class CompareSpeech(Stage[CompareSpeechConfig]):
         described, timbre = pair.described(session.corpus), pair.timbre(session.corpus)
         source = self._print(self._stored(described))
         other = source if timbre == described else self._print(self._stored(timbre))
-        return {"cosine": _cosine(made, other), "source_cosine": _cosine(made, source)}
+        margin = session.voiceprints.margin(pair.voice, made)
+        return {"cosine": _cosine(made, other), "source_cosine": _cosine(made, source), "voice_margin": margin}
 
     def _stored(self, clip: StoredClip) -> np.ndarray:
         """Return a clip of the corpus, float32 [S] at 16 kHz."""

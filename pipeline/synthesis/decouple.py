@@ -34,6 +34,7 @@ from pipeline.synthesis.output import DecoupledOutput
 from pipeline.synthesis.pairing import find_pairs
 from pipeline.synthesis.pairs import DecoupleSession, Pair, SessionSettings, read_pairs, sessions_of, write_pairs
 from pipeline.synthesis.settings import DecoupleSettings, load_decouple_settings
+from pipeline.synthesis.voices import Voices
 
 log = logging.getLogger(__name__)
 
@@ -179,16 +180,16 @@ def _make_all(
         engine = make_engine(settings.engine, settings.groups(), root, scratch / "marks", output)
         breaker = Breaker()
         progress = Progress(0, 0.0)
+        voices = Voices(source)
         try:
             while left := made.left(pairs, settings.attempts):
                 attempt = min(left)
                 for_sessions = SessionSettings(settings.unit, settings.seed, settings.style, str(scratch / "spool"))
-                sessions = list(sessions_of(left[attempt], attempt, source, fingerprint, digest, for_sessions))
-                for session in sessions:
-                    progress.sessions += 1
-                    progress.audio_s += sum(recording.duration_s for recording in session.recordings)
-                log.info(f"attempt {attempt}: {counted(len(left[attempt]), 'pair')}")
+                sessions = list(sessions_of(left[attempt], attempt, source, fingerprint, digest, for_sessions, voices))
                 planned = {s.session_id: sum(r.duration_s for r in s.recordings) for s in sessions}
+                progress.sessions += len(sessions)
+                progress.audio_s += sum(planned.values())
+                log.info(f"attempt {attempt}: {counted(len(left[attempt]), 'pair')}")
                 for event in _until_linked(engine, sessions):
                     if isinstance(event, GroupDone):
                         progress.stage_done(event.outcome)

@@ -207,6 +207,7 @@ def _bare(row: Mapping[str, Any], config: PairingConfig) -> Pair:
         reason=reason,
         caption=row["caption"],
         license=row["license"],
+        voice=_voice(row),
         described_shard=row["shard"],
         described_row=row["row"],
         **timbre,

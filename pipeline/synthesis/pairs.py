@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.reader import read_rows
 from pipeline.synthesis.requests import SpeechRequest, SpeechSession, StoredClip, speech_recordings
+from pipeline.synthesis.voices import Voiceprints, Voices
 
 PAIRS_FILE = "pairs.parquet"
 
@@ -36,6 +37,8 @@ class Pair:
     distance_rule: str | None = None
     relatedness: float | None = None
     license: str | None = None
+    voice: str = ""
+    """The described segment's voice: its `speaker`, or its session if that is not known."""
     described_shard: str = ""
     described_row: int = 0
     timbre_shard: str | None = None
@@ -58,7 +61,7 @@ class Pair:
 
 
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
-PAIRS = pa.schema([(field.name, _TYPES[str(field.type).split(" ", maxsplit=1)[0]]) for field in fields(Pair)])
+PAIRS = pa.schema([(own.name, _TYPES[str(own.type).split(" ", maxsplit=1)[0]]) for own in fields(Pair)])
 
 
 def pair_id(described: str, text_id: str) -> str:
@@ -86,6 +89,7 @@ class DecoupleSession(SpeechSession):
     """A session of pairs, by source id, and what was found of each clip (rows of `decoupled`)."""
 
     corpus: str = ""
+    voiceprints: Voiceprints = field(default_factory=Voiceprints)
     pairs: Mapping[str, Pair] = None  # type: ignore[assignment]
     attempt: int = 1
     model: str = ""
@@ -98,13 +102,22 @@ def seed_of(seed: int, pair: Pair, attempt: int) -> int:
 
 
 def sessions_of(
-    pairs: Iterable[Pair], attempt: int, corpus: Path, fingerprint: str, model: str, settings: SessionSettings
+    pairs: Iterable[Pair],
+    attempt: int,
+    corpus: Path,
+    fingerprint: str,
+    model: str,
+    settings: SessionSettings,
+    voices: Voices | None = None,
 ) -> Iterator[DecoupleSession]:
     """Yield the sessions of one attempt at these pairs. Their ids follow from the pairs, so that a killed run finds them again."""
     order = sorted(pairs, key=lambda pair: (pair.language, len(pair.text or ""), pair.pair_id))
     for start in range(0, len(order), settings.unit):
         group = order[start : start + settings.unit]
-        yield _session(group, attempt, corpus, fingerprint, model, settings)
+        session = _session(group, attempt, corpus, fingerprint, model, settings)
+        if voices is not None:
+            session.voiceprints = voices.of({pair.voice for pair in group})
+        yield session
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
     reason="weights of the profile small are not here: voxmill models pull small",
 )
 
-Planted = dict[str, tuple[str, str, np.ndarray, int, dict[str, float]]]
+Planted = dict[str, tuple[str, str, np.ndarray, int, dict[str, Any]]]
 """By name: the described segment, the text asked for, the clip that a model might have made, and measures of the source."""
 
 
