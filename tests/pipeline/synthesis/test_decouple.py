@@ -188,7 +188,7 @@ def test_killed_anywhere_the_end_is_the_same(corpus: Path, model: Path, tmp_path
     assert sorted(Corpus(broken).index.column("segment_id").to_pylist()) == sorted(
         Corpus(whole).index.column("segment_id").to_pylist()
     )
-    assert fsck(broken) == []
+    assert [problem for problem in fsck(broken) if problem.severity == "error"] == []
 
 
 def test_the_trainer_takes_them_as_such_alone(finished: Finished, corpus: Path, tmp_path: Path) -> None:
