@@ -64,11 +64,12 @@ def status(root: str | Path) -> Status:
     with connect(root) as connection:
         [sums] = result_rows(connection, _SUMS)
         passes = result_rows(connection, "FROM coverage()")
+        made = bool(result_rows(connection, "SELECT 1 FROM segments WHERE synthetic LIMIT 1"))
     at_work = run_at_work(root)
     last_commit = sums.pop("last_commit")
     sums = {name: float(value) if name.startswith("hours") else int(value) for name, value in sums.items()}
     differ = changes(Thresholds(), load_thresholds(root))
-    why, command = _next(root, sums, passes, at_work)
+    why, command = _next(root, sums, passes, at_work, made)
     return Status(
         corpus=str(root),
         **sums,
@@ -83,8 +84,10 @@ def status(root: str | Path) -> Status:
     )
 
 
-def _next(root: Path, sums: dict[str, Any], passes: list[dict[str, Any]], at_work: bool) -> tuple[str, str]:
-    """Return why, and the command, of the next step."""
+def _next(
+    root: Path, sums: dict[str, Any], passes: list[dict[str, Any]], at_work: bool, made: bool = False
+) -> tuple[str, str]:
+    """Return why, and the command, of the next step. made: whether the corpus holds synthetic speech."""
     folder = shlex.quote(str(root))
     if at_work:
         return "a run is at work", f"voxmill status {folder}"
@@ -92,6 +95,11 @@ def _next(root: Path, sums: dict[str, Any], passes: list[dict[str, Any]], at_wor
         return "nothing is committed yet", f"voxmill prepare RECORDINGS --out {folder}"
     if not sums["kept"]:
         return "nothing is kept: see why", f'voxmill query {folder} "from funnel"'
+    if made:
+        return (
+            "a model spoke it: see what is accepted",
+            f"voxmill query {folder} 'select accepted, count(*) from decoupled group by 1'",
+        )
     if not any(one["described"] for one in passes):
         return "no voice is described yet", f"voxmill describe {folder}"
     if any(one["verified"] < one["described"] for one in passes):

@@ -102,7 +102,7 @@ def decouple(
         build_catalog(root)
         sql = "SELECT count(*) FROM decoupled JOIN segments USING (segment_id) WHERE accepted AND kept"
         ((summary.usable,),) = query(root, sql)[1]
-        write_in_corpus(root, root / "run.json", json.dumps(asdict(summary), indent=1).encode())
+        write_in_corpus(root, root / "decoupled.json", json.dumps(asdict(summary), indent=1).encode())
     for line in summary_lines(summary):
         log.info(line)
     return summary
