@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_OF_A_START = frozenset({"corpus.json", "prepare.yaml", ".lock", ".gate"})
+_OF_A_START = frozenset({"corpus.json", "prepare.yaml", "decouple.yaml", ".lock", ".gate"})
 """Files that every run writes at its start. Other files in a corpus are work: hashes, verdicts, logs, units."""
 
 

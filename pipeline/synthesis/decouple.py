@@ -24,6 +24,7 @@ from pipeline.engine.api import Event, GroupDone, ItemStarted, SessionDone, Unit
 from pipeline.engine.progress import Progress
 from pipeline.runs.engines import make_engine
 from pipeline.runs.errors import stopping_in_one_line
+from pipeline.runs.fresh import Fresh
 from pipeline.runs.to_rows import quarantine_rows
 from pipeline.runs.weights import check_weights
 from pipeline.runtime.failures import Breaker
@@ -88,9 +89,10 @@ def decouple(
     settings = with_model(settings, folder)
     fingerprint = decouple_fingerprint(settings, digest)
     started = time.perf_counter()
+    fresh = Fresh(root)
     with stopping_in_one_line(root):
         create_corpus(root, name=root.name)
-        with only_run(root):
+        with only_run(root), fresh.removed_on_failure():
             _bind(root, fingerprint)
             sweep_scratch(root / "tmp")
             summary = DecoupleSummary(str(root))

@@ -21,7 +21,7 @@ from fakes.decoupling_run import SETTINGS
 from catalogs.corpus.commit import CorpusError
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
-from catalogs.query.views import query
+from catalogs.query.views import QueryError, query
 from pipeline.synthesis.bounds import REASON_WORDS, Bounds, accepted_sql
 from pipeline.synthesis.decouple import DecoupleSummary, decouple
 from pipeline.synthesis.made import unit_rows
@@ -232,6 +232,12 @@ def test_one_line_for_what_cannot_be(run: Run, corpus: Path, model: Path, tmp_pa
         with pytest.raises((CorpusError, FileNotFoundError, RuntimeError), match=words) as told:
             call()
         assert "\n" not in str(told.value)
+
+
+def test_a_run_that_cannot_start_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(QueryError, match="nonsense"):
+        run(tmp_path / "out", "pairing.where=nonsense > 1")
+    assert not (tmp_path / "out").exists()
 
 
 def test_pairs_are_a_table_that_people_can_read(finished: Finished) -> None:
