@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,10 @@ class DecoupledOutput(CorpusOutput):
         done, content = super().split(session)
         part = UnitPart(
             [{**row, "synthetic": True, "license": licenses[row["source_id"]]} for row in content.part.rows],
-            [{**row, "license": licenses[row["source_id"]]} for row in content.part.recordings],
+            [
+                {**row, **_rights(session, row["source_id"]), "license": licenses[row["source_id"]]}
+                for row in content.part.recordings
+            ],
         )
         found = [session.found[source_id] for source_id in sorted(session.found)]
         return done, DecoupledContent(part, content.spool, found)
@@ -54,6 +58,12 @@ class DecoupledOutput(CorpusOutput):
                 yield content
 
         return super().write(unit, parts())
+
+
+def _rights(session: DecoupleSession, source_id: str) -> dict[str, Any]:
+    """Return what is stated of the rights to the recording of an utterance's source: its voice is that person's."""
+    found: dict[str, Any] = json.loads(session.pairs[source_id].rights or "{}")
+    return found
 
 
 def decoupled_path(root: Path, unit: str) -> Path:

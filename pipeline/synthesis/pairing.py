@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.candidates.held_out import hash_number, held_out_draw
+from catalogs.corpus.columns import RIGHTS
 from catalogs.query.views import connect, query, result_rows
 from catalogs.vocabulary.speech_length import generous_seconds
 from pipeline.synthesis.pairs import Pair, pair_id
@@ -16,10 +18,11 @@ from pipeline.synthesis.settings import PairingConfig
 from pipeline.synthesis.texts.distance import Texts
 from pipeline.synthesis.texts.relatedness import Relatedness, relatedness
 
+RIGHTS_NAMES = tuple(column.name for column in RIGHTS)
 _KEPT = """
 CREATE TEMP TABLE kept AS
-SELECT segment_id, session_id, speaker, language, text, duration_s, shard, "row", pitch_hz, pitch_range_st, rate_sps, energy_db,
-    expressive_p, license, coalesce(duplicate_group, segment_id) AS held_name,
+SELECT segment_id, session_id, source_id, speaker, language, text, duration_s, shard, "row", pitch_hz, pitch_range_st, rate_sps,
+    energy_db, expressive_p, license, coalesce(duplicate_group, segment_id) AS held_name,
     quantile_cont(pitch_hz, 0.25) OVER (PARTITION BY session_id, speaker) AS rest_hz
 FROM segments
 WHERE kept AND "row" IS NOT NULL AND language IS NOT NULL AND trim(coalesce(text, '')) <> '' AND NOT coalesce(synthetic, false)
@@ -36,8 +39,8 @@ WITH words AS (
     GROUP BY r.segment_id
 )
 SELECT kept.*, words.caption, words.labels, pairs.timbre_id, timbre.shard AS timbre_shard, timbre."row" AS timbre_row,
-    timbre.held_name AS timbre_held_name
-FROM kept JOIN words USING (segment_id) LEFT JOIN pairs USING (segment_id)
+    timbre.held_name AS timbre_held_name, {rights}
+FROM kept JOIN words USING (segment_id) LEFT JOIN pairs USING (segment_id) LEFT JOIN recordings AS r ON r.source_id = kept.source_id
 LEFT JOIN kept AS timbre ON timbre.segment_id = pairs.timbre_id
 WHERE kept.segment_id IN (SELECT segment_id FROM segments WHERE ({where}))
     AND coalesce(kept.expressive_p, 1) >= {least} AND kept.duration_s BETWEEN {shortest} AND {longest}
@@ -83,7 +86,11 @@ def find_pairs(corpus: Path, config: PairingConfig, seed: int, before: Sequence[
         sources = result_rows(
             catalog,
             _DESCRIBED.format(
-                where=config.where, least=config.min_expressive, shortest=config.min_s, longest=config.max_s
+                where=config.where,
+                least=config.min_expressive,
+                shortest=config.min_s,
+                longest=config.max_s,
+                rights=", ".join(f'r."{name}"' for name in RIGHTS_NAMES),
             ),
         )
         texts = _texts(result_rows(catalog, _TEXTS), config, seed)
@@ -207,6 +214,7 @@ def _bare(row: Mapping[str, Any], config: PairingConfig) -> Pair:
         reason=reason,
         caption=row["caption"],
         license=row["license"],
+        rights=json.dumps({name: row[name] for name in RIGHTS_NAMES if row[name] is not None}, ensure_ascii=False),
         voice=_voice(row),
         described_shard=row["shard"],
         described_row=row["row"],

@@ -37,6 +37,8 @@ class Pair:
     distance_rule: str | None = None
     relatedness: float | None = None
     license: str | None = None
+    rights: str | None = None
+    """What is stated of the rights to the described segment's recording, as JSON (`catalogs.corpus.columns.RIGHTS`)."""
     voice: str = ""
     """The described segment's voice: its `speaker`, or its session if that is not known."""
     described_shard: str = ""

@@ -59,6 +59,7 @@ def described_corpus(
                 "words": [],
                 "embedding": np.full(8, 8**-0.5, dtype=np.float32),
             }
+        unit.recordings[0] |= {"attribution": "Anna Example", "consent": "explicit", "purposes": ["tts-training"]}
         ids = [row["segment_id"] for row in unit.rows]
         pairs = [
             {"segment_id": own, "reference_id": other, "cosine": 0.8, "gap": at - place}

@@ -105,6 +105,9 @@ def test_the_corpus_is_whole_and_marked(finished: Finished) -> None:
     assert fsck(out) == []
     index = Corpus(out).index.to_pylist()
     assert index and all(row["synthetic"] and row["license"] == "CC0-1.0" for row in index)
+    # The voice is that of the source: so are the rights to it.
+    columns, rights = query(out, "SELECT DISTINCT attribution, consent, purposes, license FROM recordings")
+    assert rights == [("Anna Example", "explicit", ["tts-training"], "CC0-1.0")], columns
     ids = {row["segment_id"] for row in index}
     assert {row["segment_id"] for row in made(out) if row["cer"] is not None} == ids
     assert query(out, "SELECT count(*) FROM reference_pairs")[1] == [(0,)]
