@@ -120,11 +120,12 @@ class VoiceHuman(_Voice):
 class VoiceMargin(Plain):
     """Likeness to the own reference above that to the references of the other speakers of the list, by GE2E.
 
-    `others` is the mean over speakers. All takes of a list are compared at once, and again when the list has grown.
+    `others` is the mean over speakers, `nearest_speaker` the one whose voice the take is most like: its own or another. All takes
+    of a list are compared at once, and again when the list has grown.
     """
 
     name = "voice_margin"
-    version = 1
+    version = 2
     needs: frozenset[Need] = frozenset({"audio", "reference"})
     uses: tuple[str, ...] = ("voice_ge2e",)
     schema = pa.schema(
@@ -132,6 +133,7 @@ class VoiceMargin(Plain):
             *(pa.field(name, pa.float64()) for name in ("own", "others", "margin")),
             pa.field("other_speakers", pa.int32()),
             pa.field("nearest", pa.int8()),
+            pa.field("nearest_speaker", pa.string()),
         ]
     )
     values = (
@@ -157,8 +159,10 @@ class VoiceMargin(Plain):
         for take, cosines in zip(takes, to_clips, strict=True):
             mine = float(take.given["voice_ge2e"]["cosine"])
             by_speaker = np.bincount(of_speaker, cosines) / np.bincount(of_speaker)
-            rest = np.delete(by_speaker, speakers.index(take.item.speaker))
+            place = speakers.index(take.item.speaker)
+            rest = np.delete(by_speaker, place)
             others = float(rest.mean())
+            by_speaker[place] = mine
             answers.append(
                 {
                     "own": mine,
@@ -166,6 +170,7 @@ class VoiceMargin(Plain):
                     "margin": mine - others,
                     "other_speakers": len(rest),
                     "nearest": int(mine > rest.max()),
+                    "nearest_speaker": speakers[int(by_speaker.argmax())],
                 }
             )
         return answers

@@ -22,6 +22,7 @@ from evaluation.report.questions import answers
 from evaluation.report.takes import Budget, Shown, shown
 from evaluation.report.worst import worst
 from evaluation.results.anchors import anchors_of
+from evaluation.results.confusions import confusions
 from evaluation.results.figures import FAILED, Figures, Series, read_figures
 from evaluation.results.summary import Cell, Summary, summarize
 from evaluation.runs.folder import Run
@@ -88,6 +89,7 @@ def _gather(runs: Sequence[Run], budget: Budget) -> dict[str, Any]:
         "groups": _groups(summaries),
         "worst": _worst(runs, labels, figures, metrics, budget),
         "drifts": [chart for run in runs for chart in drift_charts(run, metrics)],
+        "voices": [table for run, label in zip(runs, labels, strict=True) for table in confusions(run, label, metrics)],
         "questions": [
             (label, answers(run, metrics, _measured(one)))
             for label, run, one in zip(labels, runs, figures, strict=True)

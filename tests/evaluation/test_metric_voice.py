@@ -70,6 +70,8 @@ def test_the_margin_tells_own_references_from_swapped_ones(ge2e: VoiceGe2e, corp
         assert all(row["margin"] == pytest.approx(row["own"] - row["others"]) for row in rows)
         margins[wrong] = float(np.mean([row["margin"] for row in rows]))
         assert [row["nearest"] for row in rows] == [int(not wrong)] * 4
+        asked = [take.item.speaker for take in takes]
+        assert [row["nearest_speaker"] == own for row, own in zip(rows, asked, strict=True)] == [not wrong] * 4
     assert margins[False] > 0.15 > 0.0 > margins[True]
 
 
