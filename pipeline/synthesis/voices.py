@@ -1,4 +1,4 @@
-"""The voices of a corpus: their mean voiceprints, by which a made clip is told from the other voices."""
+"""The voices of a corpus: their mean voiceprints, which tell whether a made clip has the right one."""
 
 from __future__ import annotations
 
