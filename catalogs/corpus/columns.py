@@ -391,7 +391,12 @@ DECOUPLED = (
         "`silent`, `never_ended`, `stops_early`, `repeats`, `tail`: faults that no bound excuses",
         optional=True,
     ),
-    Column("reasons", TEXTS, "Why it is not accepted: its faults, then the bounds that it breaks", optional=True),
+    Column(
+        "reasons",
+        TEXTS,
+        "Why it is not accepted: its faults, the bounds that it breaks, or `below_thresholds`, `another_attempt`, `source_gone`",
+        optional=True,
+    ),
     Column("text_id", TEXT, "The segment that its text is from", optional=True),
     Column("pair_id", TEXT, "Identity of the described segment and the text: the same for all attempts", optional=True),
     Column("caption", TEXT, "Description that the model was given; null if only the reference was", optional=True),

@@ -90,10 +90,14 @@ def sources_sql(
         found[kind] = without(rows(kind), gone_units="unit", gone_segments="unit, segment_id")
         if generation.files(kind, loose=True):
             loose = without(rows(kind, loose=True), gone_units="unit", gone_segments="unit, segment_id")
-            found[kind] = (
-                f"(FROM {found[kind]} UNION ALL BY NAME "
-                f"SELECT own.* FROM {loose} AS own SEMI JOIN {present} AS present USING (segment_id))"
-            )
+            counts = f"segment_id IN {present}"
+            if kind == "decoupled":
+                # Rows of `voxmill decouple` count with their unit: an attempt without a clip has no segment, and those of a unit
+                # that a kill kept from being committed must not count, although a later unit may have segments of their ids.
+                counts = (
+                    f"CASE WHEN pair_id IS NULL THEN {counts} ELSE unit IN (SELECT unit FROM {found['records']}) END"
+                )
+            found[kind] = f"(FROM {found[kind]} UNION ALL BY NAME SELECT * FROM {loose} WHERE {counts})"
     path = duplicates_path(root)
     marked = f" UNION ALL BY NAME FROM {read_sql([path.relative_to(root).as_posix()])}" if path.is_file() else ""
     found["duplicates"] = f"(FROM {empty('duplicates')}{marked})"

@@ -76,6 +76,10 @@ REASON_WORDS: dict[str, str] = (
     | FAULTS
     | {
         "failed_generation": "the model could not speak it",
+        "below_thresholds": "the thresholds of the corpus do not keep it",
+        "another_attempt": "another attempt at the pair is accepted",
+        "source_gone": "its source or its timbre is not kept any more",
+        "held_out": "its source, its timbre or its text may be held out",
     }
 )
 SCORES: tuple[str, ...] = tuple(rule.score for rule in BOUND_RULES)
@@ -108,7 +112,7 @@ def _limit(rule: BoundRule, bounds: Bounds) -> float | None:
 
 def accepted_sql(bounds: Bounds) -> str:
     """Return the same rules as an SQL condition over the view `decoupled`, so that other bounds are tried as a query."""
-    parts = ["coalesce(len(faults), 0) = 0"]
+    parts = ["cer IS NOT NULL", "coalesce(len(faults), 0) = 0"]
     for rule in BOUND_RULES:
         limit = _limit(rule, bounds)
         if limit is None:

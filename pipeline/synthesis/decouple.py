@@ -7,33 +7,42 @@ import logging
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from catalogs.corpus.commit import CorpusError, UnitContent, bind_fingerprint, create_corpus, link_unit, write_in_corpus
+from catalogs.corpus.commit import (
+    CorpusError,
+    UnitContent,
+    bind_fingerprint,
+    committed_units,
+    corpus_info,
+    create_corpus,
+    link_unit,
+    write_in_corpus,
+)
 from catalogs.corpus.locks import only_run, own_scratch, sweep_scratch
 from catalogs.corpus.reader import Corpus
-from catalogs.corpus.thresholds import load_thresholds
+from catalogs.corpus.thresholds import load_thresholds, save_thresholds, thresholds_path
 from catalogs.durations import duration_text
 from catalogs.query.views import build_catalog, query
-from catalogs.settings import dump_settings, read_yaml
+from catalogs.settings import dump_settings
 from catalogs.words import counted
-from pipeline.engine.api import Event, GroupDone, ItemStarted, SessionDone, UnitWritten
+from pipeline.engine.api import ContentLost, Engine, Event, GroupDone, ItemStarted, SessionDone, UnitWritten
 from pipeline.engine.progress import Progress
+from pipeline.engine.strikes import Strikes
 from pipeline.runs.engines import make_engine
 from pipeline.runs.errors import stopping_in_one_line
 from pipeline.runs.fresh import Fresh
 from pipeline.runs.to_rows import quarantine_rows
 from pipeline.runs.weights import check_weights
-from pipeline.runtime.failures import Breaker
-from pipeline.synthesis.bounds import Bounds
+from pipeline.runtime.failures import LOST_WORKER, Breaker
 from pipeline.synthesis.identity import decouple_fingerprint, find_model
-from pipeline.synthesis.made import Made, decide_again, made_so_far
+from pipeline.synthesis.made import Made, decide, made_so_far, remove_uncommitted
 from pipeline.synthesis.output import DecoupledOutput
-from pipeline.synthesis.pairing import find_pairs
+from pipeline.synthesis.pairing import Pairing, find_pairs
 from pipeline.synthesis.pairs import DecoupleSession, Pair, SessionSettings, read_pairs, sessions_of, write_pairs
+from pipeline.synthesis.requests import SpeechRequest
 from pipeline.synthesis.settings import DecoupleSettings, load_decouple_settings
 from pipeline.synthesis.voices import Voices
 
@@ -50,20 +59,21 @@ class DecoupleSummary:
     corpus: str
     pairs: int = 0
     accepted: int = 0
-    usable: int = 0
-    """Accepted clips that the thresholds of the corpus keep: what the trainer takes."""
     open: int = 0
-    """Pairs that still have attempts left: 0 when a run has ended."""
+    """Pairs that the next run tries again, because the machine failed."""
     unpaired: dict[str, int] = field(default_factory=dict)
-    """Described segments that nothing was paired with, by reason."""
+    """Kept segments that have no pair, by reason."""
     clips: int = 0
     """Clips that this run made."""
     clips_s: float = 0.0
     rejected: dict[str, int] = field(default_factory=dict)
     """Pairs that were not accepted, by the reasons against their last attempt; a pair may have several."""
     decided_again: int = 0
-    """Decisions that changed because the bounds did."""
+    """Decisions that changed: other bounds or thresholds, or a source that is gone."""
     generate_s: float = 0.0
+    """Seconds that the model took, summed over the actors."""
+    process_s: float = 0.0
+    """Seconds from the first item to the last, without the loading of the models."""
     wall_s: float = 0.0
 
 
@@ -80,34 +90,67 @@ def decouple(
     out: the corpus of synthetic speech, default: CORPUS-decoupled beside the corpus. limit: the most pairs. Other bounds decide
     again on what is there before anything is made. Raises CorpusError, PrepareError, FileNotFoundError, ValueError.
     """
-    settings = settings or load_decouple_settings()
-    source = Path(corpus).absolute()
-    root = Path(out).absolute() if out else default_out(source)
-    folder, digest = find_model(model, settings.generate.lora)
-    Corpus(source)
+    job = open_job(corpus, model, out, settings)
+    source, root, settings = job.source, job.root, job.settings
     check_weights(settings.weights())
-    settings = with_model(settings, folder)
-    fingerprint = decouple_fingerprint(settings, digest)
     started = time.perf_counter()
     fresh = Fresh(root)
     with stopping_in_one_line(root):
         create_corpus(root, name=root.name)
         with only_run(root), fresh.removed_on_failure():
-            _bind(root, fingerprint)
+            _bind(root, job.fingerprint)
             sweep_scratch(root / "tmp")
+            remove_uncommitted(root)
+            if not thresholds_path(root).is_file():
+                # Made clips are kept by the rules that keep their sources.
+                save_thresholds(root, load_thresholds(source))
             summary = DecoupleSummary(str(root))
-            summary.decided_again = _settle(root, settings)
-            pairs = settle_pairs(source, root, settings, limit)
-            made = _make_all(source, root, pairs, settings, fingerprint, digest, summary, watch)
-        _count(summary, pairs, made, settings)
+            pairing = settle_pairs(source, root, settings, limit)
+            summary.decided_again = decide(root, settings.bounds, pairing.pairs)
+            write_in_corpus(root, root / SETTINGS_FILE, dump_settings(settings).encode())
+            made = _make_all(job, pairing.pairs, summary, watch)
+        _count(summary, pairing, made, settings)
         summary.wall_s = time.perf_counter() - started
         build_catalog(root)
-        sql = "SELECT count(*) FROM decoupled JOIN segments USING (segment_id) WHERE accepted AND kept"
-        ((summary.usable,),) = query(root, sql)[1]
         write_in_corpus(root, root / "decoupled.json", json.dumps(asdict(summary), indent=1).encode())
     for line in summary_lines(summary):
         log.info(line)
     return summary
+
+
+@dataclass(frozen=True)
+class DecoupleJob:
+    """What a run works on: checked, and nothing is written yet."""
+
+    source: Path
+    root: Path
+    settings: DecoupleSettings
+    digest: str
+    fingerprint: str
+
+
+def open_job(
+    corpus: str | Path, model: str | Path, out: str | Path | None, settings: DecoupleSettings | None
+) -> DecoupleJob:
+    """Return the job of a run. Raises CorpusError for a corpus without descriptions or an `out` that cannot be used,
+    FileNotFoundError for a checkpoint or an adapter that is not there."""
+    settings = settings or load_decouple_settings()
+    source = Path(corpus).absolute()
+    root = Path(out).absolute() if out else default_out(source)
+    lora = Path(settings.generate.lora).absolute() if settings.generate.lora else None
+    folder, digest = find_model(model, lora)
+    Corpus(source)
+    settings = _with_model(settings, folder, lora)
+    fingerprint = decouple_fingerprint(settings, digest)
+    if root.resolve() == source.resolve() or (committed_units(root) and not (root / SETTINGS_FILE).is_file()):
+        raise CorpusError(f"{root} holds recordings: give another --out; synthetic speech is a corpus of itself")
+    bound = corpus_info(root).get("fingerprint") if (root / "corpus.json").is_file() else None
+    if bound not in (None, fingerprint):
+        raise CorpusError(_OTHER.format(root=root, file=root / SETTINGS_FILE))
+    sql = "SELECT count(*) FROM descriptions WHERE style IS NOT NULL AND status = 'ok'"
+    if not query(source, sql)[1][0][0]:
+        raise CorpusError(f"{source} has no described styles; run: voxmill describe {shlex.quote(str(source))}")
+    return DecoupleJob(source, root, settings, digest, fingerprint)
 
 
 def default_out(corpus: Path) -> Path:
@@ -115,102 +158,142 @@ def default_out(corpus: Path) -> Path:
     return corpus.with_name(f"{corpus.name}-decoupled")
 
 
-def with_model(settings: DecoupleSettings, folder: Path) -> DecoupleSettings:
-    """Return the settings with the checkpoint's folder."""
-    return settings.model_copy(
-        update={"generate": settings.generate.model_copy(update={"model": str(folder.absolute())})}
-    )
+def _with_model(settings: DecoupleSettings, folder: Path, lora: Path | None) -> DecoupleSettings:
+    """Return the settings with absolute folders: workers have other working directories."""
+    own = {"model": str(folder.absolute()), "lora": None if lora is None else str(lora)}
+    return settings.model_copy(update={"generate": settings.generate.model_copy(update=own)})
 
 
-def settle_pairs(source: Path, root: Path, settings: DecoupleSettings, limit: int | None) -> list[Pair]:
+def settle_pairs(
+    source: Path, root: Path, settings: DecoupleSettings, limit: int | None, write: bool = True
+) -> Pairing:
     """Return the pairs of a corpus, those of earlier runs and new ones, and the segments that nothing was paired with.
 
-    limit: the most pairs in all.
+    limit: the most pairs in all; earlier ones stay. write: store them.
     """
     stored = read_pairs(root)
-    before = [pair for pair in stored if pair.reason is None]
-    room = None if limit is None else max(limit - len(before), 0)
-    pairs = list(before)
-    for pair in find_pairs(source, settings.pairing, settings.seed, before):
-        if pair.reason is None and room is not None:
-            if not room:
-                continue
-            room -= 1
-        pairs.append(pair)
-    pairs.sort(key=lambda pair: (pair.described_id, pair.pair_id))
-    if pairs != stored:
+    found = find_pairs(source, settings.pairing, settings.seed, [p for p in stored if p.text is not None], limit)
+    pairs = sorted(found.pairs, key=lambda pair: (pair.described_id, pair.pair_id))
+    if write and pairs != stored:
         write_pairs(root, pairs)
-    return pairs
+    return Pairing(pairs, found.left_out)
+
+
+_OTHER = (
+    "{root} was made with another model or other settings of the generation (see {file}): use these, or give another --out."
+    " Bounds, pairing and attempts may change"
+)
 
 
 def _bind(root: Path, fingerprint: str) -> None:
     try:
         bind_fingerprint(root, fingerprint)
     except CorpusError:
-        raise CorpusError(
-            f"{root} was made with another model or other settings of the generation (see {root / SETTINGS_FILE}): use these, or"
-            " give another --out. Bounds and the pairing may change"
-        ) from None
+        raise CorpusError(_OTHER.format(root=root, file=root / SETTINGS_FILE)) from None
 
 
-def _settle(root: Path, settings: DecoupleSettings) -> int:
-    """Write the settings, and decide again on what is there if the bounds have changed; return the changed decisions."""
-    path = root / SETTINGS_FILE
-    before = Bounds.model_validate(read_yaml(path).get("bounds", {})) if path.is_file() else None
-    changed = decide_again(root, settings.bounds) if before not in (None, settings.bounds) else 0
-    # After the decisions: a kill between them repeats the decisions, which then change nothing.
-    write_in_corpus(root, path, dump_settings(settings).encode())
-    return changed
-
-
-def _make_all(
-    source: Path,
-    root: Path,
-    pairs: list[Pair],
-    settings: DecoupleSettings,
-    fingerprint: str,
-    digest: str,
-    summary: DecoupleSummary,
-    watch: Watch,
-) -> Made:
+def _make_all(job: DecoupleJob, pairs: list[Pair], summary: DecoupleSummary, watch: Watch) -> Made:
     """Make what is left, attempt by attempt, until every pair is accepted or has no attempt left."""
-    made = made_so_far(root)
+    made, settings = made_so_far(job.root), job.settings
     if not made.left(pairs, settings.attempts):
         return made
-    with own_scratch(root / "tmp") as scratch:
-        output = DecoupledOutput(root, load_thresholds(source))
-        engine = make_engine(settings.engine, settings.groups(), root, scratch / "marks", output)
-        breaker = Breaker()
-        progress = Progress(0, 0.0)
-        voices = Voices(source)
+    with own_scratch(job.root / "tmp") as scratch:
+        output = DecoupledOutput(job.root, load_thresholds(job.root))
+        engine = make_engine(settings.engine, settings.groups(), job.root, scratch / "marks", output)
+        run = _Run(job, engine, scratch, made, summary, Progress(0, 0.0), watch, Voices(job.source))
         try:
-            while left := made.left(pairs, settings.attempts):
+            while left := made.left([p for p in pairs if p.pair_id not in made.skipped], settings.attempts):
                 attempt = min(left)
-                for_sessions = SessionSettings(settings.unit, settings.seed, settings.style, str(scratch / "spool"))
-                sessions = list(sessions_of(left[attempt], attempt, source, fingerprint, digest, for_sessions, voices))
-                planned = {s.session_id: sum(r.duration_s for r in s.recordings) for s in sessions}
-                progress.sessions += len(sessions)
-                progress.audio_s += sum(planned.values())
                 log.info(f"attempt {attempt}: {counted(len(left[attempt]), 'pair')}")
-                for event in _until_linked(engine, sessions):
-                    if isinstance(event, GroupDone):
-                        progress.stage_done(event.outcome)
-                        breaker.add(event.outcome.tallies)
-                    elif isinstance(event, ItemStarted):
-                        progress.item_started(event)
-                    elif isinstance(event, SessionDone):
-                        _count_session(event, summary, made, progress, planned)
-                        engine.write(_content(event, fingerprint))
-                    elif isinstance(event, UnitWritten):
-                        link_unit(root, event.record, scratch)
-                        continue
-                    watch(event, progress)
+                run.attempt(left[attempt], attempt)
         finally:
             engine.close()
     return made
 
 
-def _until_linked(engine: Any, sessions: list[DecoupleSession]) -> Iterator[Event]:
+@dataclass
+class _Run:
+    """One run: takes the engine's events, commits the sessions and counts what they made."""
+
+    job: DecoupleJob
+    engine: Engine
+    scratch: Path
+    made: Made
+    summary: DecoupleSummary
+    progress: Progress
+    watch: Watch
+    voices: Voices
+    breaker: Breaker = field(default_factory=Breaker)
+    waiting: dict[str, tuple[SessionDone, dict[str, float]]] = field(default_factory=dict)
+    """Sessions that are done and not written yet."""
+    began: float | None = None
+
+    def attempt(self, pairs: list[Pair], attempt: int) -> None:
+        """Make one attempt at each of the pairs. Raises what stops a run."""
+        job, settings = self.job, self.job.settings
+        of_sessions = SessionSettings(settings.unit, settings.seed, settings.style, str(self.scratch / "spool"))
+        sessions = sessions_of(pairs, attempt, job.source, job.fingerprint, job.digest, of_sessions, self.voices)
+        self.progress.sessions += -(-len(pairs) // settings.unit)
+        self.progress.audio_s += sum(expected_s(pair) for pair in pairs)
+        for event in _until_written(self.engine, sessions):
+            match event:
+                case GroupDone(outcome=outcome):
+                    self.progress.stage_done(outcome)
+                    self.breaker.add(outcome.tallies)
+                case ItemStarted():
+                    self.began = self.began or time.perf_counter()
+                    self.progress.item_started(event)
+                case SessionDone():
+                    self._done(event)
+                case ContentLost():
+                    for name in event.session_ids:
+                        lost, seconds = self.waiting.pop(name)
+                        self.progress.session_lost(**seconds, planned_s=_planned_s(lost))
+                case UnitWritten():
+                    self._commit(event)
+            self.watch(event, self.progress)
+            self.summary.process_s = time.perf_counter() - (self.began or time.perf_counter())
+
+    def _done(self, event: SessionDone) -> None:
+        session = event.session
+        assert isinstance(session, DecoupleSession)
+        for row in session.quarantine:
+            if row.kind == LOST_WORKER:
+                self.breaker.lost(row.stage, row.kind, row.error)
+        rows = list(session.found.values())
+        audio_s = sum(recording.duration_s for recording in session.usable())
+        share = sum(row["accepted"] for row in rows) / max(len(rows), 1)
+        seconds = {"audio_s": audio_s, "speech_s": event.counts.speech_s, "kept_s": audio_s * share}
+        self.progress.session_done(**seconds, planned_s=_planned_s(event))
+        # Pairs without a row failed because of the machine: the next run tries them again.
+        self.made.skipped |= {pair.pair_id for pair in session.pairs.values()} - {row["pair_id"] for row in rows}
+        if rows:
+            self.waiting[session.session_id] = event, seconds
+            self.engine.write(_content(event, self.job.fingerprint))
+
+    def _commit(self, event: UnitWritten) -> None:
+        link_unit(self.job.root, event.record, self.scratch)
+        done, seconds = self.waiting.pop(event.record["unit_id"])
+        session = done.session
+        assert isinstance(session, DecoupleSession)
+        Strikes(self.job.root / "strikes").clear(session.session_id)
+        self.made.add(session.found.values())
+        self.summary.clips += len(session.found)
+        self.summary.clips_s += seconds["audio_s"]
+        self.summary.generate_s += session.generate_s
+
+
+def expected_s(pair: Pair) -> float:
+    """Return the usual speaking time of a pair's text in seconds."""
+    return SpeechRequest(str(pair.text), 0).expected_s
+
+
+def _planned_s(done: SessionDone) -> float:
+    assert isinstance(done.session, DecoupleSession)
+    return sum(request.expected_s for request in done.session.requests.values())
+
+
+def _until_written(engine: Engine, sessions: Iterable[DecoupleSession]) -> Iterator[Event]:
     """Yield the engine's events until every session is done and every unit is written."""
     yield from engine.run(sessions)
     yield from engine.run(())
@@ -224,32 +307,18 @@ def _content(event: SessionDone, fingerprint: str) -> UnitContent:
         sessions=[session.session_id],
         rows=(),
         recordings=(),
-        quarantine=quarantine_rows(session),
+        quarantine=[row for row in quarantine_rows(session) if row["cause"] == "data"],
         stats={"busy_s": dict(session.busy_s)},
     )
 
 
-def _count_session(
-    event: SessionDone, summary: DecoupleSummary, made: Made, progress: Progress, planned: dict[str, float]
-) -> None:
-    session = event.session
-    assert isinstance(session, DecoupleSession)
-    rows = list(session.found.values())
-    made.add(rows)
-    seconds = sum(recording.duration_s for recording in session.usable())
-    summary.clips += len(rows)
-    summary.clips_s += seconds
-    summary.generate_s += session.generate_s
-    share = sum(row["accepted"] for row in rows) / max(len(rows), 1)
-    progress.session_done(seconds, event.counts.speech_s, seconds * share, planned[session.session_id])
-
-
-def _count(summary: DecoupleSummary, pairs: list[Pair], made: Made, settings: DecoupleSettings) -> None:
-    paired = [pair for pair in pairs if pair.reason is None]
+def _count(summary: DecoupleSummary, pairing: Pairing, made: Made, settings: DecoupleSettings) -> None:
+    paired = [pair for pair in pairing.pairs if pair.reason is None]
     summary.pairs = len(paired)
     summary.accepted = sum(pair.pair_id in made.accepted for pair in paired)
-    summary.open = sum(map(len, made.left(pairs, settings.attempts).values()))
-    summary.unpaired = dict(Counter(pair.reason for pair in pairs if pair.reason is not None).most_common())
+    summary.open = sum(map(len, made.left(paired, settings.attempts).values()))
+    unpaired = Counter(pair.reason for pair in pairing.pairs if pair.reason is not None) + Counter(pairing.left_out)
+    summary.unpaired = dict(unpaired.most_common())
     lost = [made.reasons.get(pair.pair_id, []) for pair in paired if pair.pair_id not in made.accepted]
     summary.rejected = dict(Counter(reason for reasons in lost for reason in reasons).most_common())
 
@@ -258,7 +327,7 @@ def summary_lines(summary: DecoupleSummary) -> list[str]:
     """Return a few lines on what the run did and what the corpus holds."""
     lines = []
     if summary.decided_again:
-        lines.append(f"other bounds: {counted(summary.decided_again, 'decision')} changed, nothing made for it")
+        lines.append(f"decided again: {counted(summary.decided_again, 'decision')} changed, nothing was made for it")
     if summary.clips:
         rate = summary.clips_s / summary.wall_s if summary.wall_s else 0.0
         lines.append(
@@ -267,14 +336,16 @@ def summary_lines(summary: DecoupleSummary) -> list[str]:
         )
     yielded = f" ({summary.accepted / summary.pairs:.0%})" if summary.pairs else ""
     lines.append(f"{summary.accepted} of {counted(summary.pairs, 'pair')} accepted{yielded}")
-    if summary.usable < summary.accepted:
-        lines.append(f"{summary.usable} of them are kept by the thresholds of the corpus (voxmill report says why not)")
+    if summary.open:
+        lines.append(f"the machine failed on {counted(summary.open, 'pair')}: the same command tries them again")
     if summary.rejected:
         reasons = ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items())
         lines.append(f"not accepted, by the reasons against the last attempt: {reasons}")
     if summary.unpaired:
         lines.append("no pair: " + ", ".join(f"{reason} {count}" for reason, count in summary.unpaired.items()))
     where = shlex.quote(summary.corpus)
+    if not summary.pairs:
+        return [*lines, "nothing can be cloned: see the reasons above; settings of `pairing` change what is wanted"]
     lines.append(
         f"{where}: train on it beside the corpus, and set `decoupled` of a phase; see why clips were rejected with: voxmill query"
         f' {where} "select unnest(reasons) as reason, count(*) from decoupled where not accepted group by 1 order by 2 desc"'

@@ -12,12 +12,11 @@ from catalogs.candidates.held_out import hash_number
 from catalogs.corpus.commit import create_corpus
 from catalogs.durations import duration_text
 from catalogs.words import counted
-from pipeline.synthesis.decouple import decouple, default_out
+from pipeline.runtime.devices import pick_device
+from pipeline.synthesis.decouple import DecoupleJob, decouple, expected_s, open_job, settle_pairs
 from pipeline.synthesis.made import Made, made_so_far
-from pipeline.synthesis.pairing import find_pairs
-from pipeline.synthesis.pairs import Pair, read_pairs, write_pairs
-from pipeline.synthesis.requests import SpeechRequest
-from pipeline.synthesis.settings import DecoupleSettings, load_decouple_settings
+from pipeline.synthesis.pairs import Pair, write_pairs
+from pipeline.synthesis.settings import DecoupleSettings
 
 
 @dataclass
@@ -35,9 +34,10 @@ class DecoupleForecast:
     trial_pairs: int = 0
     trial_accepted: int = 0
     trial_attempts: int = 0
-    attempts: float | None = None
+    device: str = ""
+    """Device of the model in the trial: cpu or cuda."""
     wall_s: float | None = None
-    """Expected seconds of the run with this number of actors. Loading the models is not counted."""
+    """Expected seconds in one process, without the loading of the models."""
     generate_s: float | None = None
     """Expected seconds of the model alone, on the device of the trial."""
     accepted: tuple[float, float, float] | None = None
@@ -56,52 +56,45 @@ def forecast_decouple(
 
     Nothing is written to the corpora. With `trial` 0 the time and the yield stay open.
     """
-    settings = settings or load_decouple_settings()
-    source = Path(corpus).absolute()
-    root = Path(out).absolute() if out else default_out(source)
-    before = [pair for pair in read_pairs(root) if pair.reason is None]
-    fresh = find_pairs(source, settings.pairing, settings.seed, before)
-    pairs = [*before, *(pair for pair in fresh if pair.reason is None)][:limit]
-    made = made_so_far(root) if (root / "corpus.json").is_file() else Made()
-    todo = [pair for found in made.left(pairs, settings.attempts).values() for pair in found]
+    job = open_job(corpus, model, out, settings)
+    pairing = settle_pairs(job.source, job.root, job.settings, limit, write=False)
+    pairs = [pair for pair in pairing.pairs if pair.reason is None]
+    made = made_so_far(job.root) if (job.root / "corpus.json").is_file() else Made()
+    todo = [pair for found in made.left(pairs, job.settings.attempts).values() for pair in found]
+    unpaired = Counter(pair.reason for pair in pairing.pairs if pair.reason is not None) + Counter(pairing.left_out)
     found = DecoupleForecast(
         pairs=len(todo),
         already=len(pairs) - len(todo),
         languages=dict(Counter(pair.language for pair in todo).most_common()),
-        unpaired=dict(Counter(pair.reason for pair in fresh if pair.reason is not None).most_common()),
-        speech_s=sum(_expected_s(pair) for pair in todo),
+        unpaired=dict(unpaired.most_common()),
+        speech_s=sum(map(expected_s, todo)),
     )
     chosen = sorted(todo, key=lambda pair: hash_number("trial", pair.pair_id))[:trial]
     if chosen:
-        _try(found, source, model, settings, chosen)
+        _try(found, job, chosen)
     return found
 
 
-def _expected_s(pair: Pair) -> float:
-    return SpeechRequest(str(pair.text), 0).expected_s
-
-
-def _try(
-    found: DecoupleForecast, source: Path, model: str | Path, settings: DecoupleSettings, chosen: Sequence[Pair]
-) -> None:
-    """Make a few pairs, and scale what they took to all pairs."""
+def _try(found: DecoupleForecast, job: DecoupleJob, chosen: Sequence[Pair]) -> None:
+    """Make a few pairs in this process, and scale what they took to all pairs."""
+    settings = job.settings
     with tempfile.TemporaryDirectory(prefix="voxmill-decouple-") as folder:
         root = Path(folder) / "trial"
         create_corpus(root)
         write_pairs(root, chosen)
         here = settings.engine.model_copy(update={"executor": "inline"})
-        alone = settings.model_copy(update={"engine": here, "unit": len(chosen)})
-        none = alone.pairing.model_copy(update={"where": "false"})
-        summary = decouple(source, model, root, alone.model_copy(update={"pairing": none}))
-        written = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+        none = settings.pairing.model_copy(update={"where": "false", "held_out": 0.0})
+        alone = settings.model_copy(update={"engine": here, "unit": len(chosen), "pairing": none})
+        summary = decouple(job.source, settings.generate.model, root, alone)
+        # The catalog and the copies of rows do not grow with the clips.
+        kept = [path for name in ("segments", "annotations") for path in (root / name).rglob("*") if path.is_file()]
+        written = sum(path.stat().st_size for path in kept)
         made = made_so_far(root)
-    spoken = sum(_expected_s(pair) for pair in chosen)
-    scale = found.speech_s / max(spoken, 1e-9)
-    busy = summary.wall_s
+    scale = found.speech_s / max(sum(map(expected_s, chosen)), 1e-9)
     found.trial_pairs, found.trial_accepted = len(chosen), summary.accepted
     found.trial_attempts = sum(made.attempts[pair.pair_id] for pair in chosen)
-    found.attempts = found.trial_attempts / len(chosen)
-    found.generate_s, found.wall_s = summary.generate_s * scale, busy * scale
+    found.device = pick_device(settings.generate.device)
+    found.generate_s, found.wall_s = summary.generate_s * scale, summary.process_s * scale
     found.disk_bytes = written * scale
     low, high = wilson(summary.accepted, len(chosen))
     found.accepted = (found.pairs * summary.accepted / len(chosen), found.pairs * low, found.pairs * high)
@@ -133,8 +126,14 @@ def forecast_lines(found: DecoupleForecast, settings: DecoupleSettings) -> list[
         f" {counted(found.trial_attempts, 'attempt')} (at most {settings.attempts} each)"
     )
     lines.append(f"expected: {expected:.0f} accepted (95 %: {low:.0f} to {high:.0f})")
-    lines.append(
-        f"time in one process of this machine: {duration_text(found.wall_s or 0.0)}, of which the model"
-        f" {duration_text(found.generate_s or 0.0)}; disk: {(found.disk_bytes or 0.0) / 1e6:.0f} MB"
+    hours = (found.generate_s or 0.0) / 3600
+    model = (
+        f"{hours:.2g} GPU hours" if found.device == "cuda" else f"{duration_text(found.generate_s or 0.0)} on the CPU"
     )
+    lines.append(
+        f"in one process like that of the trial: {duration_text(found.wall_s or 0.0)}, of which the model {model}; disk:"
+        f" {(found.disk_bytes or 0.0) / 1e6:.0f} MB"
+    )
+    if found.trial_pairs < 8:
+        lines.append("a trial of more pairs tells more: --trial 8")
     return lines

@@ -16,12 +16,15 @@ VERSION = 1
 _NOT_OF_THE_CLIPS = RUNTIME_KEYS | {"model", "lora", "batch", "bounds"}
 
 
-def find_model(model: str | Path, lora: str | None = None) -> tuple[Path, str]:
-    """Return (folder, digest) of a checkpoint, a folder or a hub id that was fetched before. Raises FileNotFoundError."""
+def find_model(model: str | Path, lora: str | Path | None = None) -> tuple[Path, str]:
+    """Return (folder, digest) of a checkpoint, a folder or a hub id that was fetched before. Raises FileNotFoundError, also for an
+    adapter that does not exist."""
     from voxcpm.weights.checkpoint import find_checkpoint
 
     # `latest` is a link that a training run moves: the folder behind it is what is loaded.
     folder = find_checkpoint(model, None, True, None).resolve()
+    if lora and not Path(lora).is_dir():
+        raise FileNotFoundError(f"no LoRA adapter at {lora}")
     return folder, checkpoint_digest(folder, Path(lora) if lora else None)
 
 

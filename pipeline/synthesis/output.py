@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,16 +37,28 @@ class DecoupledOutput(CorpusOutput):
         """See `Output.split`. The driver gets the rows of `decoupled`, too: they are small."""
         assert isinstance(session, DecoupleSession)
         licenses = {source_id: pair.license for source_id, pair in session.pairs.items()}
+        # What failed because of the machine is not committed: the next run tries this attempt again.
+        retried = {row.source_id for row in session.quarantine if row.cause != "data"}
         done, content = super().split(session)
         part = UnitPart(
-            [{**row, "synthetic": True, "license": licenses[row["source_id"]]} for row in content.part.rows],
+            [
+                {**row, "synthetic": True, "license": licenses[row["source_id"]]}
+                for row in content.part.rows
+                if row["source_id"] not in retried
+            ],
             [
                 {**row, **_rights(session, row["source_id"]), "license": licenses[row["source_id"]]}
                 for row in content.part.recordings
+                if row["source_id"] not in retried
             ],
         )
-        found = [session.found[source_id] for source_id in sorted(session.found)]
-        return done, DecoupledContent(part, content.spool, found)
+        by_source = {row["source_id"]: row for row in part.rows}
+        session.found = {
+            source_id: _stored(row, by_source.get(source_id))
+            for source_id, row in sorted(session.found.items())
+            if source_id not in retried
+        }
+        return done, DecoupledContent(part, content.spool, list(session.found.values()))
 
     def write(self, unit: UnitContent, contents: Iterable[SessionContent]) -> dict[str, Any]:
         """See `Output.write`."""
@@ -58,6 +70,15 @@ class DecoupledOutput(CorpusOutput):
                 yield content
 
         return super().write(unit, parts())
+
+
+def _stored(row: dict[str, Any], segment: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a row of `decoupled` that is only accepted if its clip is stored and kept."""
+    if not row["accepted"]:
+        return row
+    if segment is None or segment["audio"] is None:
+        return row | {"accepted": False, "reasons": ["failed_generation"], "cer": None}
+    return row if segment["kept"] else row | {"accepted": False, "reasons": ["below_thresholds"]}
 
 
 def _rights(session: DecoupleSession, source_id: str) -> dict[str, Any]:

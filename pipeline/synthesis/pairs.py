@@ -41,6 +41,8 @@ class Pair:
     """What is stated of the rights to the described segment's recording, as JSON (`catalogs.corpus.columns.RIGHTS`)."""
     voice: str = ""
     """The described segment's voice: its `speaker`, or its session if that is not known."""
+    style: str = ""
+    """Emotion, rate, pitch and energy as described."""
     described_shard: str = ""
     described_row: int = 0
     timbre_shard: str | None = None

@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 def decouple(
     corpus: Annotated[Path, typer.Argument(help="A corpus with descriptions.", metavar="CORPUS")],
-    model: Annotated[str, typer.Option("--model", "-m", help="A checkpoint folder or a hub id.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A checkpoint folder, or a hub id that was fetched before.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(

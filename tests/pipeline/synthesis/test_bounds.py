@@ -21,7 +21,8 @@ GOOD = dict.fromkeys(SCORES, 0.0) | {"cosine": 0.9, "source_cosine": 0.9, "fault
 )
 def test_python_and_sql_agree(scores: dict[str, float | None], faults: list[str] | None, off: set[str]) -> None:
     bounds = Bounds(**dict.fromkeys(off))
-    accepted = not reasons_against(scores | {"faults": faults}, bounds)
+    # A clip without an error rate has not been measured: it is never accepted.
+    accepted = scores["cer"] is not None and not reasons_against(scores | {"faults": faults}, bounds)
     columns = ", ".join(f'CAST(? AS DOUBLE) AS "{name}"' for name in SCORES)
     sql = f"SELECT {accepted_sql(bounds)} FROM (SELECT {columns}, CAST(? AS VARCHAR[]) AS faults)"
     ((found,),) = duckdb.connect().execute(sql, [*(scores[name] for name in SCORES), faults]).fetchall()

@@ -18,13 +18,15 @@ from described_speech import ENGLISH, GERMAN, described_corpus
 from fakes import scripted_speech
 from fakes.decoupling_run import SETTINGS
 
-from catalogs.corpus.commit import CorpusError
+from catalogs.corpus.commit import CorpusError, write_in_corpus
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
+from catalogs.corpus.thresholds import Thresholds, load_thresholds, save_thresholds
 from catalogs.query.views import QueryError, query
 from pipeline.synthesis.bounds import REASON_WORDS, Bounds, accepted_sql
 from pipeline.synthesis.decouple import DecoupleSummary, decouple
 from pipeline.synthesis.made import unit_rows
+from pipeline.synthesis.output import decoupled_bytes, decoupled_path
 from pipeline.synthesis.pairs import read_pairs
 from pipeline.synthesis.settings import load_decouple_settings
 
@@ -145,7 +147,7 @@ def test_other_bounds_decide_again_without_a_clip(run: Run, tmp_path: Path) -> N
     assert all(row["accepted"] == (row["cer"] is not None) for row in rows)
     back = run(out, "attempts=1")
     assert back.clips == 0 and back.accepted == strict.accepted
-    # Of several attempts that satisfy wider bounds now, one counts.
+    # Of several attempts that satisfy wider bounds now, the first counts.
     more = run(out)
     assert more.clips > 0
     run(out, *wide)
@@ -226,10 +228,16 @@ def test_the_trainer_takes_them_as_such_alone(finished: Finished, corpus: Path, 
 
 
 def test_one_line_for_what_cannot_be(run: Run, corpus: Path, model: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(corpus, bare)
+    shutil.rmtree(bare / "annotations" / "acoustic")
+    lora = load_decouple_settings(None, ["generate.lora=/nowhere"])
     calls: tuple[tuple[Callable[[], DecoupleSummary], str], ...] = (
         (lambda: decouple(tmp_path / "none", model, tmp_path / "o"), "not a corpus"),
         (lambda: decouple(corpus, tmp_path / "none", tmp_path / "o"), "no checkpoint folder"),
-        (lambda: run(corpus), "another model or other settings"),
+        (lambda: run(corpus), "holds recordings"),
+        (lambda: decouple(corpus, model, tmp_path / "o", lora), "no LoRA adapter"),
+        (lambda: decouple(bare, model, tmp_path / "o"), "no described styles; run: voxmill describe"),
     )
     for call, words in calls:
         with pytest.raises((CorpusError, FileNotFoundError, RuntimeError), match=words) as told:
@@ -241,6 +249,82 @@ def test_a_run_that_cannot_start_leaves_nothing(run: Run, tmp_path: Path) -> Non
     with pytest.raises(QueryError, match="nonsense"):
         run(tmp_path / "out", "pairing.where=nonsense > 1")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_clip_that_cannot_be_stored_is_not_accepted(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.stages.cut_clips import CutClips
+
+    out, honest = tmp_path / "out", CutClips._store
+
+    def broken(self: CutClips, segment: Any, samples: Any, info: Any) -> None:
+        if segment.seq == 0:
+            raise OSError(5, "Input/output error")
+        honest(self, segment, samples, info)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CutClips, "_store", broken)
+        first = run(out)
+    # The machine failed: nothing is said of these attempts, and the next run makes them.
+    assert first.open > 0 and query(out, "SELECT count(*) FROM quarantine WHERE stage = 'cut_clips'")[1] == [(0,)]
+    stored = {row["segment_id"] for row in Corpus(out)}
+    assert all(row["segment_id"] in stored for row in made(out) if row["accepted"])
+    again = run(out)
+    assert again.open == 0 and again.clips > 0 and fsck(out) == []
+
+
+def test_uncommitted_rows_do_not_count(run: Run, finished: Finished, corpus: Path, tmp_path: Path) -> None:
+    from trainer.data.corpora import Corpora
+    from trainer.data.holdout import find_candidates
+
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    accepted = {row["segment_id"] for row in made(out) if row["accepted"]}
+    rejected = [row for row in made(out) if not row["accepted"] and row["cer"] is not None]
+    # A killed run grouped the pairs in another way: its rows say that these clips are accepted.
+    orphan = decoupled_path(out, "f" * 16)
+    orphan.parent.mkdir(exist_ok=True, parents=True)
+    orphan.write_bytes(decoupled_bytes([row | {"accepted": True, "reasons": []} for row in rejected]))
+    assert query(out, "SELECT count(*) FROM decoupled")[1] == [(len(made(out)),)]
+    found = find_candidates(Corpora([corpus, out]), "true", 60.0, "a")
+    assert {c.segment_id for c in found if c.described_id} == accepted
+    run(out)
+    assert not orphan.exists()
+
+
+def test_decisions_follow_the_bounds_of_the_last_run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    run(out, "attempts=1")
+    before = made(out)
+    calls: list[Path] = []
+
+    def dies(root: Path, path: Path, data: bytes) -> None:
+        calls.append(path)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        write_in_corpus(root, path, data)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("pipeline.synthesis.made.write_in_corpus", dies)
+        run(out, "attempts=1", "bounds.max_cer=0", "bounds.min_source_cosine=1")
+    assert made(out) != before
+    # Whoever goes back to the first bounds gets the first decisions.
+    assert run(out, "attempts=1").clips == 0 and made(out) == before
+
+
+def test_thresholds_are_those_of_the_source_and_may_change(
+    run: Run, finished: Finished, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    summary = run(out, "attempts=1")
+    assert summary.accepted > 0
+    save_thresholds(out, Thresholds(max_duration_s=1.1))
+    strict = run(out, "attempts=1")
+    assert strict.clips == 0 and strict.accepted < summary.accepted and "below_thresholds" in strict.rejected
+    # The rejected pairs get their further attempts.
+    assert run(out).clips > 0
+    assert load_thresholds(finished[0]) == load_thresholds(corpus)
 
 
 def test_pairs_are_a_table_that_people_can_read(finished: Finished) -> None:
