@@ -30,7 +30,7 @@ def main(corpus: str, model: str, out: str) -> None:
 
     names: Any = module
     names.GROUPS = scripted_speech.GROUPS
-    os.environ["SCRIPTED_SPEECH_S"] = "0.3"
+    os.environ["SCRIPTED_SPEECH_S"] = "1.0"
     cluster, nodes = three_nodes()
     thieves: list[threading.Thread] = []
 

@@ -28,7 +28,9 @@ def started(settings: FlowSettings, folder: Path) -> subprocess.Popen[str]:
     path = folder.with_suffix(".yaml")
     path.write_text(dump_settings(settings))
     command = [sys.executable, "-m", "voxmill", "run", str(path), "--folder", str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # The stand-in steps are imported by the process, and by those that it starts.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 def slow_loop() -> dict[str, Any]:
