@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -100,8 +101,6 @@ def reasons_against(scores: Mapping[str, Any], bounds: Bounds) -> list[str]:
 
 def _limit(rule: BoundRule, bounds: Bounds) -> float | None:
     """Return the bound of a score, in the unit of the score."""
-    import math
-
     limit: float | None = getattr(bounds, rule.setting)
     if limit is None:
         return None

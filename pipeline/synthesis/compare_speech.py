@@ -144,9 +144,10 @@ def take_text(segment: Segment, wanted: str, heard: str, language: str | None) -
 
 
 def style_scores(segment: Segment, samples: np.ndarray, pair: Pair) -> dict[str, float | None]:
-    """Return the differences of a clip from its source: semitones, semitones, octaves, dB, and a difference of 0-1.
+    """Return the differences of a clip, float32 [S] at 16 kHz, from its source, by score: `pitch_st` and `range_st` in semitones,
+    `rate_octaves` in octaves, `energy_db` in dB, `expressive` within -1..1.
 
-    Null if either side has not been measured. Sets the segment's `expressive_p` by the resting pitch of the source's voice.
+    None if either side has not been measured. Sets the segment's `expressive_p` by the resting pitch of the source's voice.
     """
     prosody = measure_prosody(samples)
     if prosody is not None and pair.rest_hz:
@@ -169,7 +170,7 @@ def style_scores(segment: Segment, samples: np.ndarray, pair: Pair) -> dict[str,
 
 
 def text_faults(samples: np.ndarray, segment: Segment, wanted: str, heard: str, language: str | None) -> list[str]:
-    """Return the faults of a clip's text: `stops_early`, `repeats` and `tail`."""
+    """Return the faults of the text of a clip, float32 [S] at 16 kHz: `stops_early`, `repeats` and `tail`."""
     unit = text_unit(language, wanted)
     asked, found = (text_units(comparable(text, language), language) for text in (wanted, heard))
     reasons = []

@@ -60,7 +60,9 @@ class DecoupleSummary:
     pairs: int = 0
     accepted: int = 0
     open: int = 0
-    """Pairs that the next run tries again, because the machine failed."""
+    """Pairs that the next run tries again, because the machine or the code failed."""
+    failed: dict[str, int] = field(default_factory=dict)
+    """What failed there, `STAGE: ERROR`, and how often."""
     unpaired: dict[str, int] = field(default_factory=dict)
     """Kept segments that have no pair, by reason."""
     clips: int = 0
@@ -258,6 +260,9 @@ class _Run:
         session = event.session
         assert isinstance(session, DecoupleSession)
         for row in session.quarantine:
+            if row.cause != "data":
+                error = f"{row.stage}: {row.error}"
+                self.summary.failed[error] = self.summary.failed.get(error, 0) + 1
             if row.kind == LOST_WORKER:
                 self.breaker.lost(row.stage, row.kind, row.error)
         rows = list(session.found.values())
@@ -265,7 +270,7 @@ class _Run:
         share = sum(row["accepted"] for row in rows) / max(len(rows), 1)
         seconds = {"audio_s": audio_s, "speech_s": event.counts.speech_s, "kept_s": audio_s * share}
         self.progress.session_done(**seconds, planned_s=_planned_s(event))
-        # Pairs without a row failed because of the machine: the next run tries them again.
+        # Pairs without a row failed because of the machine or the code: the next run tries them again.
         self.made.skipped |= {pair.pair_id for pair in session.pairs.values()} - {row["pair_id"] for row in rows}
         if rows:
             self.waiting[session.session_id] = event, seconds
@@ -337,7 +342,8 @@ def summary_lines(summary: DecoupleSummary) -> list[str]:
     yielded = f" ({summary.accepted / summary.pairs:.0%})" if summary.pairs else ""
     lines.append(f"{summary.accepted} of {counted(summary.pairs, 'pair')} accepted{yielded}")
     if summary.open:
-        lines.append(f"the machine failed on {counted(summary.open, 'pair')}: the same command tries them again")
+        errors = "; ".join(f"{error} ({count})" for error, count in summary.failed.items())
+        lines.append(f"{counted(summary.open, 'pair')} left, the same command tries them again; what failed: {errors}")
     if summary.rejected:
         reasons = ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items())
         lines.append(f"not accepted, by the reasons against the last attempt: {reasons}")

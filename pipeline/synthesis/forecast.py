@@ -100,12 +100,12 @@ def _try(found: DecoupleForecast, job: DecoupleJob, chosen: Sequence[Pair]) -> N
     found.accepted = (found.pairs * summary.accepted / len(chosen), found.pairs * low, found.pairs * high)
 
 
-def wilson(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the 95 % interval of a share by Wilson's score."""
-    share, spread = hits / of, z * z / of
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * (share * (1 - share) / of + spread / (4 * of)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
+def wilson(hits: int, of: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of `of` by Wilson's score."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, of).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def forecast_lines(found: DecoupleForecast, settings: DecoupleSettings) -> list[str]:

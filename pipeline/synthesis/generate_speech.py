@@ -179,9 +179,9 @@ def longest_patches(text: str) -> int:
 def store_speech(
     session: SpeechSession, recording: Recording, wav: np.ndarray, rate: int, ending: str, folder: Path
 ) -> Segment:
-    """Write an utterance, float32 [S], into the session's folder; set the recording, its window and its segment.
+    """Write an utterance, float32 [S] at `rate` Hz, into the session's folder; set the recording, its window and its segment.
 
-    Returns the segment.
+    Returns the segment. Raises OSError if the folder cannot be written.
     """
     import soundfile
     import soxr

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from annotators.rows import parquet_bytes
 from catalogs.corpus.commit import UnitContent, UnitPart, write_in_corpus
 from catalogs.corpus.schema import DECOUPLED
 from pipeline.engine.api import SessionDone
@@ -37,7 +38,7 @@ class DecoupledOutput(CorpusOutput):
         """See `Output.split`. The driver gets the rows of `decoupled`, too: they are small."""
         assert isinstance(session, DecoupleSession)
         licenses = {source_id: pair.license for source_id, pair in session.pairs.items()}
-        # What failed because of the machine is not committed: the next run tries this attempt again.
+        # What failed because of the machine or the code is not committed: the next run tries this attempt again.
         retried = {row.source_id for row in session.quarantine if row.cause != "data"}
         done, content = super().split(session)
         part = UnitPart(
@@ -94,8 +95,4 @@ def decoupled_path(root: Path, unit: str) -> Path:
 
 def decoupled_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
     """Return rows of `decoupled` as a Parquet file."""
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=DECOUPLED), sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes())
+    return parquet_bytes(pa.Table.from_pylist(list(rows), schema=DECOUPLED))

@@ -15,7 +15,7 @@ import numpy as np
 from catalogs.candidates.held_out import hash_number, held_out_draw
 from catalogs.corpus.columns import RIGHTS
 from catalogs.query.views import connect, query, result_rows
-from catalogs.vocabulary.speech_length import generous_seconds
+from catalogs.vocabulary.speech_length import usual_seconds
 from pipeline.synthesis.pairs import Pair, pair_id
 from pipeline.synthesis.settings import PairingConfig
 from pipeline.synthesis.texts.distance import Texts
@@ -83,7 +83,7 @@ class _Caps:
 
 @dataclass(frozen=True)
 class _Text:
-    """A text that segments may be cloned onto."""
+    """A text that segments may be cloned onto. seconds: its usual speaking time."""
 
     segment_id: str
     text: str
@@ -206,7 +206,7 @@ def _texts(rows: Sequence[Mapping[str, Any]], config: PairingConfig, seed: int) 
     found = {}
     for language, pool in pools.items():
         drawn = sorted(pool, key=lambda row: hash_number("text", seed, row["segment_id"]))[: config.pool]
-        texts = [_Text(row["segment_id"], row["text"], generous_seconds(row["text"]) - 2.0) for row in drawn]
+        texts = [_Text(row["segment_id"], row["text"], usual_seconds(row["text"])) for row in drawn]
         found[language] = sorted(texts, key=lambda text: (text.seconds, text.segment_id))
     return found
 
@@ -281,7 +281,7 @@ def _distant_texts(
     used: Counter[str],
 ) -> Iterator[tuple[_Text, float]]:
     """Yield the distant texts of fitting length that are not used up, in an order drawn by a hash, with their relatedness."""
-    own = max(generous_seconds(row["text"]) - 2.0, 0.1)
+    own = max(usual_seconds(row["text"]), 0.05)
     # Sorted by speaking time.
     first = bisect_left(texts, own / config.length, key=lambda text: text.seconds)
     last = bisect_right(texts, own * config.length, key=lambda text: text.seconds)

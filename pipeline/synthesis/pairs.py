@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from annotators.rows import parquet_bytes
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.reader import read_rows
@@ -75,11 +76,8 @@ def pair_id(described: str, text_id: str) -> str:
 
 def write_pairs(out: Path, pairs: Iterable[Pair]) -> None:
     """Write the pairs of a corpus, all or none."""
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([asdict(pair) for pair in pairs], schema=PAIRS), sink, compression="zstd")
-    write_in_corpus(out, out / PAIRS_FILE, bytes(sink.getvalue().to_pybytes()))
+    table = pa.Table.from_pylist([asdict(pair) for pair in pairs], schema=PAIRS)
+    write_in_corpus(out, out / PAIRS_FILE, parquet_bytes(table))
 
 
 def read_pairs(out: Path) -> list[Pair]:
@@ -94,15 +92,25 @@ class DecoupleSession(SpeechSession):
 
     corpus: str = ""
     voiceprints: Voiceprints = field(default_factory=Voiceprints)
-    pairs: Mapping[str, Pair] = None  # type: ignore[assignment]
+    pairs: Mapping[str, Pair] = field(default_factory=dict)
     attempt: int = 1
     model: str = ""
-    found: dict[str, dict[str, Any]] = None  # type: ignore[assignment]
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def seed_of(seed: int, pair: Pair, attempt: int) -> int:
     """Return the seed of an attempt at a pair."""
     return int(short_hash("seed", seed, pair.pair_id, attempt)[:7], 16)
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What sessions need of the settings."""
+
+    unit: int
+    seed: int
+    style: bool
+    spool: str
 
 
 def sessions_of(
@@ -124,16 +132,6 @@ def sessions_of(
         yield session
 
 
-@dataclass(frozen=True)
-class SessionSettings:
-    """What sessions need of the settings."""
-
-    unit: int
-    seed: int
-    style: bool
-    spool: str
-
-
 def _session(
     group: list[Pair], attempt: int, corpus: Path, fingerprint: str, model: str, settings: SessionSettings
 ) -> DecoupleSession:
@@ -149,7 +147,7 @@ def _session(
         )
         for source_id, pair in by_source.items()
     }
-    session = DecoupleSession(
+    return DecoupleSession(
         session_id,
         fingerprint,
         str(Path(settings.spool) / session_id),
@@ -159,6 +157,4 @@ def _session(
         pairs=by_source,
         attempt=attempt,
         model=model,
-        found={},
     )
-    return session

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
-from catalogs.vocabulary.speech_length import generous_seconds
+from catalogs.vocabulary.speech_length import usual_seconds
 from pipeline.records import Recording, Session, Source
 
 
@@ -48,7 +48,7 @@ class SpeechRequest:
     @property
     def expected_s(self) -> float:
         """The usual speaking time of the text in seconds."""
-        return max((generous_seconds(self.text) - 2.0) / 2.0, 0.3)
+        return max(usual_seconds(self.text), 0.3)
 
 
 @dataclass
@@ -81,12 +81,3 @@ def speech_recordings(requests: Mapping[str, SpeechRequest], session_id: str, ti
         )
         for source_id, request in requests.items()
     ]
-
-
-def by_length(requests: Mapping[str, SpeechRequest], size: int) -> list[list[str]]:
-    """Return the source ids in groups of at most `size` with texts of similar length, so that a batch has little padding.
-
-    The order depends on the requests alone.
-    """
-    order: Sequence[str] = sorted(requests, key=lambda source_id: (requests[source_id].expected_s, source_id))
-    return [list(order[start : start + size]) for start in range(0, len(order), size)]

@@ -22,7 +22,7 @@ one person's clips have 0.90 to 0.98, two persons of one gender and language at 
 _VOICES = """
 SELECT coalesce(speaker, session_id) AS voice, session_id, shard, "row"
 FROM segments WHERE kept AND "row" IS NOT NULL AND NOT coalesce(synthetic, false)
-QUALIFY row_number() OVER (PARTITION BY voice ORDER BY hash(segment_id), segment_id) <= {clips}
+QUALIFY row_number() OVER (PARTITION BY voice ORDER BY md5_number_lower(segment_id), segment_id) <= {clips}
 ORDER BY voice, segment_id
 """
 

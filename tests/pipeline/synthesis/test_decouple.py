@@ -220,7 +220,7 @@ def test_the_trainer_takes_them_as_such_alone(finished: Finished, corpus: Path, 
         assert not mine.keys() & {c.segment_id for c in held}
         gone = {c.segment_id for c in held}
         assert not gone & {c.described_id for c in training["a"]}
-    # Without the row that marks it, a made clip is no recording either.
+    # Without the row that marks it, a made clip does not count as a recording either.
     shutil.rmtree(out / "annotations" / "decoupled")
     assert {
         c.segment_id for c in find_candidates(Corpora([corpus, out]), "true", 60.0, "a")
@@ -267,7 +267,8 @@ def test_a_clip_that_cannot_be_stored_is_not_accepted(
         patched.setattr(CutClips, "_store", broken)
         first = run(out)
     # The machine failed: nothing is said of these attempts, and the next run makes them.
-    assert first.open > 0 and query(out, "SELECT count(*) FROM quarantine WHERE stage = 'cut_clips'")[1] == [(0,)]
+    assert first.open > 0 and first.failed == {"cut_clips: OSError: [Errno 5] Input/output error": first.open}
+    assert query(out, "SELECT count(*) FROM quarantine WHERE stage = 'cut_clips'")[1] == [(0,)]
     stored = {row["segment_id"] for row in Corpus(out)}
     assert all(row["segment_id"] in stored for row in made(out) if row["accepted"])
     again = run(out)

@@ -32,7 +32,7 @@ class DecoupleStepSettings(StepSettings):
 
 
 class Decouple(CorpusStep):
-    """Makes a corpus in which a reference says other words than the target, with the same voice and another style."""
+    """Clones described speech onto unrelated texts, into a corpus of synthetic speech."""
 
     settings_kind = DecoupleStepSettings
     continues_any = False
