@@ -1,6 +1,9 @@
 """The model's `config.json` as frozen dataclasses; every field of the official file, with the official defaults.
 
 Unknown fields are kept in `extra` and written back, so that loading and saving a config loses nothing.
+
+`architecture` is "voxcpm2", or "voxcpm" for VoxCPM 0.5B and VoxCPM1.5. In the latter the states of TSLM and RALM are added, not
+concatenated, and no sequence has a reference clip. The properties of `VoxCPM2Config` say which.
 """
 
 from __future__ import annotations
@@ -122,7 +125,10 @@ class CFMConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig(LocalConfig):
-    """LocDiT and its flow. Mean mode is read from `dit_mean_mode`, not from the official file's `mean_mode`."""
+    """LocDiT and its flow. Mean mode is read from `dit_mean_mode`, not from the official file's `mean_mode`.
+
+    In a file of the architecture "voxcpm" that field is beside `dit_config`, not in it.
+    """
 
     SECTIONS: ClassVar[Mapping[str, type[Section]]] = {"cfm_config": CFMConfig}
     dit_mean_mode: bool = False
@@ -146,6 +152,15 @@ class TowerConfig:
     rope_amplitude: float
     max_positions: int
     vocab: int = 0
+
+
+FIRST, SECOND = "voxcpm", "voxcpm2"
+"""The architectures: of VoxCPM 0.5B and VoxCPM1.5, and of VoxCPM2."""
+_FIRST_DEFAULTS: Mapping[str, Any] = {
+    "patch_size": 2, "residual_lm_num_layers": 6, "scalar_quantization_latent_dim": 256, "max_length": 4096,
+}  # fmt: skip
+_FIRST_CODEC: Mapping[str, Any] = {"decoder_dim": 1536, "decoder_rates": [8, 8, 5, 2]}
+"""Defaults of the architecture "voxcpm" that differ from those below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,12 +189,17 @@ class VoxCPM2Config(Section):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "config.json") -> Self:
-        """Read and check a config. Raises CheckpointError for another architecture or for inconsistent values."""
-        architecture = str(values.get("architecture", "voxcpm")).lower() if isinstance(values, Mapping) else ""
-        if architecture == "voxcpm":
-            raise CheckpointError(f"{where} describes VoxCPM 0.5B/1.5 (architecture 'voxcpm'); this is VoxCPM2 only")
-        if architecture and architecture != "voxcpm2":
-            raise CheckpointError(f"{where} has architecture {architecture!r}; only 'voxcpm2' is supported")
+        """Read and check a config. Raises CheckpointError for an unknown architecture or for inconsistent values."""
+        if isinstance(values, Mapping):
+            architecture = str(values.get("architecture", FIRST)).lower()
+            if architecture not in (FIRST, SECOND):
+                raise CheckpointError(
+                    f"{where} has architecture {architecture!r}, which is neither {FIRST!r} (VoxCPM 0.5B and VoxCPM1.5)"
+                    f" nor {SECOND!r}: give a checkpoint of one of them"
+                )
+            values = {**values, "architecture": architecture}
+            if architecture == FIRST:
+                values = _first_values(values)
         config = super().from_dict(values, where)
         config.check(where)
         return config
@@ -225,9 +245,28 @@ class VoxCPM2Config(Section):
         return self._lm_tower(lm.num_hidden_layers, lm.no_rope, lm.vocab_size)
 
     @property
+    def adds_states(self) -> bool:
+        """Return True if states are added: RALM's input is h' + embedding, and LocDiT's condition is one sum.
+
+        VoxCPM2 concatenates them (`fusion_concat_proj`) and gives LocDiT two tokens.
+        """
+        return self.architecture == FIRST
+
+    @property
+    def takes_references(self) -> bool:
+        """Return True if a clip can set the voice without being continued (`103 [reference] 104`)."""
+        return self.architecture == SECOND
+
+    @property
+    def prefix_tokens(self) -> int:
+        """LocDiT's tokens before the previous patch: the time, which the condition is added to or follows in two tokens."""
+        return 1 if self.adds_states else 3
+
+    @property
     def ralm(self) -> TowerConfig:
-        """The residual acoustic language model (`residual_lm`): the TSLM's widths, a separate depth, often no RoPE."""
-        return self._lm_tower(self.residual_lm_num_layers, self.residual_lm_no_rope, 0)
+        """The residual acoustic language model (`residual_lm`): the TSLM's widths, a separate depth, in VoxCPM2 often no RoPE."""
+        no_rope = self.lm_config.no_rope if self.architecture == FIRST else self.residual_lm_no_rope
+        return self._lm_tower(self.residual_lm_num_layers, no_rope, 0)
 
     @property
     def locenc(self) -> TowerConfig:
@@ -236,8 +275,8 @@ class VoxCPM2Config(Section):
 
     @property
     def locdit(self) -> TowerConfig:
-        """The local diffusion transformer (`feat_decoder.estimator.decoder`): 2 + 1 + P + P tokens."""
-        return self._local_tower(self.dit_config, 2 * self.patch_size + 3)
+        """The local diffusion transformer (`feat_decoder.estimator.decoder`): prefix_tokens + P + P tokens."""
+        return self._local_tower(self.dit_config, 2 * self.patch_size + self.prefix_tokens)
 
     @property
     def sample_rate(self) -> int:
@@ -258,6 +297,11 @@ class VoxCPM2Config(Section):
     def out_patch_samples(self) -> int:
         """Output samples per patch (7680 at 48 kHz in the release)."""
         return self.patch_size * prod(self.audio_vae_config.get("decoder_rates", (8, 6, 5, 2, 2, 2)))
+
+    @property
+    def patch_seconds(self) -> float:
+        """Duration of a patch in seconds: 0.16 in VoxCPM2 and VoxCPM1.5, 0.08 in VoxCPM 0.5B."""
+        return self.patch_samples / self.sample_rate
 
     def with_dtype(self, dtype: str) -> Self:
         """The same config with another weight dtype ("float32", "bfloat16", "float16")."""
@@ -313,6 +357,22 @@ class VoxCPM2Config(Section):
         )
 
 
+def _first_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a config.json of the architecture "voxcpm" with its defaults, in VoxCPM2's fields.
+
+    Its codec decodes to the rate that it encodes, has no rate condition, and pads strided convolutions differently.
+    """
+    filled = {**_FIRST_DEFAULTS, **values}
+    codec = filled.get("audio_vae_config")
+    if codec is None or isinstance(codec, Mapping):
+        codec = {**_FIRST_CODEC, **(codec or {})}
+        same = {"out_sample_rate": codec.get("sample_rate", 16000), "sr_bin_boundaries": None, "even_padding": True}
+        filled["audio_vae_config"] = {**codec, **same}
+    if isinstance(filled.get("dit_config"), Mapping):
+        filled["dit_config"] = {**filled["dit_config"], "dit_mean_mode": filled.get("dit_mean_mode", False)}
+    return filled
+
+
 def _instead(folder: Path) -> str:
     """Return the message for a folder that is not a checkpoint. It names the folder that was probably meant."""
     if any(folder.glob("lora_weights.*")):
@@ -325,4 +385,4 @@ def _instead(folder: Path) -> str:
     for name in ("latest", "merged"):
         if (folder / name / "config.json").is_file():
             return f"{folder} is not a checkpoint; did you mean {folder / name}?"
-    return f"{folder / 'config.json'} not found: a VoxCPM2 checkpoint folder holds config.json"
+    return f"{folder / 'config.json'} not found: a checkpoint folder of VoxCPM holds config.json"

@@ -1,6 +1,6 @@
-"""Model configurations by size: the released 2B model, to build it without its files, and small ones to train from scratch.
+"""Model configurations by size: the released models, to build them without their files, and small ones to train from scratch.
 
-If a checkpoint has a config.json, that is always used. Of the 64 LongRoPE factors, only the first eight and the last are known
+If a checkpoint has a config.json, that is always used. Of the LongRoPE factors, only the first eight and the last are known
 here. The others are interpolated in the logarithm, which changes no shape. To load released weights, use the released config.
 """
 
@@ -18,15 +18,56 @@ _FIRST_FACTORS = (
 _LAST_FACTOR = 31.02392307921529
 
 
-def rope_factors() -> list[float]:
-    """The 64 LongRoPE factors: eight known, 55 interpolated, one known."""
-    start, end, between = log(_FIRST_FACTORS[-1]), log(_LAST_FACTOR), 55
+def rope_factors(count: int = 64) -> list[float]:
+    """Return the LongRoPE factors: eight known, the rest interpolated, one known."""
+    start, end, between = log(_FIRST_FACTORS[-1]), log(_LAST_FACTOR), count - len(_FIRST_FACTORS) - 1
     middle = [exp(start + (end - start) * (i + 1) / (between + 1)) for i in range(between)]
     return [*_FIRST_FACTORS, *middle, _LAST_FACTOR]
 
 
-def published_dict() -> dict[str, Any]:
-    """The content of the released config.json (for rope_scaling see the module docstring)."""
+PUBLISHED = ("openbmb/VoxCPM2", "openbmb/VoxCPM1.5", "openbmb/VoxCPM-0.5B")
+"""Hub ids of the released models."""
+
+
+def published_dict(hub_id: str = PUBLISHED[0]) -> dict[str, Any]:
+    """Return the content of a released model's config.json (for rope_scaling see the module docstring)."""
+    return {PUBLISHED[0]: _second, PUBLISHED[1]: _first_long, PUBLISHED[2]: _first}[hub_id]()
+
+
+def published_config(hub_id: str = PUBLISHED[0]) -> VoxCPM2Config:
+    """Return a released model's config."""
+    return VoxCPM2Config.from_dict(published_dict(hub_id))
+
+
+def _first(patch: int = 2, ralm: int = 6, local: int = 4) -> dict[str, Any]:
+    """VoxCPM 0.5B: a TSLM of 24 layers with the codec of the architecture's defaults."""
+    values = _second()
+    factors = rope_factors(32)
+    widths = {"hidden_dim": 1024, "ffn_dim": 4096, "num_heads": 16, "num_layers": local}
+    values["lm_config"] |= {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "kv_channels": None}
+    values["lm_config"]["rope_scaling"] |= {"long_factor": factors, "short_factor": factors}
+    return values | {
+        "architecture": "voxcpm",
+        "patch_size": patch,
+        "residual_lm_num_layers": ralm,
+        "residual_lm_no_rope": False,
+        "scalar_quantization_latent_dim": 256,
+        "encoder_config": widths,
+        "dit_config": {**widths, "cfm_config": values["dit_config"]["cfm_config"]},
+        "audio_vae_config": None,
+        "max_length": 4096,
+    }
+
+
+def _first_long() -> dict[str, Any]:
+    """VoxCPM1.5: patches of four frames, deeper local towers, and a codec of 44.1 kHz."""
+    codec = {"encoder_dim": 64, "encoder_rates": [2, 3, 6, 7, 7], "latent_dim": 64, "decoder_dim": 2048}
+    codec |= {"decoder_rates": [7, 7, 6, 3, 2], "sample_rate": 44100}
+    return _first(patch=4, ralm=8, local=8) | {"audio_vae_config": codec}
+
+
+def _second() -> dict[str, Any]:
+    """VoxCPM2."""
     local = {"hidden_dim": 1024, "ffn_dim": 4096, "num_heads": 16, "num_layers": 12, "kv_channels": 128}
     factors = rope_factors()
     return {
@@ -86,11 +127,6 @@ def published_dict() -> dict[str, Any]:
         "device": "cuda",
         "dtype": "bfloat16",
     }
-
-
-def published_config() -> VoxCPM2Config:
-    """The released model's config."""
-    return VoxCPM2Config.from_dict(published_dict())
 
 
 _TOWERS: dict[str, dict[str, Any]] = {

@@ -33,6 +33,7 @@ class AudioVAEConfig:
     cond_type: str = "scale_bias"
     cond_dim: int = 128
     cond_out_layer: bool = False
+    even_padding: bool = False  #: pad strided convolutions by 2 ceil(stride / 2), as in VoxCPM 0.5B and 1.5, not by stride
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoder_rates", tuple(self.encoder_rates))
@@ -64,6 +65,10 @@ class AudioVAEConfig:
     def to_dict(self) -> dict[str, Any]:
         """The JSON form (lists, not tuples), which `from_dict` reads back."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def stride_padding(self, stride: int) -> int:
+        """Zeros to the left of a strided convolution of the encoder: `stride`, or with even padding the next even number."""
+        return stride + stride % 2 if self.even_padding else stride
 
     @property
     def hop_length(self) -> int:

@@ -12,13 +12,13 @@ from voxcpm.audiovae.state import Histories
 class EncoderStage(nn.Module):
     """Three residual units, then a strided convolution that doubles the width."""
 
-    def __init__(self, channels: int, stride: int, depthwise: bool) -> None:
+    def __init__(self, channels: int, stride: int, depthwise: bool, padding: int) -> None:
         super().__init__()
         self.block = nn.ModuleList(
             [
                 *(ResidualUnit(channels, dilation, depthwise) for dilation in RESIDUAL_DILATIONS),
                 Snake(channels),
-                CausalConv(channels, 2 * channels, 2 * stride, stride=stride),
+                CausalConv(channels, 2 * channels, 2 * stride, stride=stride, padding=padding),
             ]
         )
 
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
         channels = config.encoder_dim
         layers: list[nn.Module] = [CausalConv(1, channels, RESIDUAL_KERNEL)]
         for stride in config.encoder_rates:
-            layers.append(EncoderStage(channels, stride, config.depthwise))
+            layers.append(EncoderStage(channels, stride, config.depthwise, config.stride_padding(stride)))
             channels *= 2
         self.fc_mu = CausalConv(channels, config.latent_dim, 3)
         self.fc_logvar = CausalConv(channels, config.latent_dim, 3)

@@ -227,7 +227,10 @@ class FoldedUpsample(nn.Module):
 
 
 class FoldedDownsample(nn.Module):
-    """Snake and strided convolution: previous and current group of s frames, each times its half of the weight."""
+    """Snake and strided convolution: previous and current group of s frames, each times its half of the weight.
+
+    With even padding (s + 1 frames of history) the groups are one frame earlier, and the last frame of a chunk waits for the next.
+    """
 
     enter_scale: Tensor
     enter_shift: Tensor
@@ -236,7 +239,7 @@ class FoldedDownsample(nn.Module):
         super().__init__()
         assert conv.bias is not None
         alpha = snake_scale(snake)
-        self.stride = conv.stride
+        self.stride, self.history_frames = conv.stride, conv.history_frames
         self.register_buffer("enter_scale", alpha, persistent=False)
         self.register_buffer("enter_shift", alpha * offset, persistent=False)
         previous, current = (conv.weight().detach() / alpha[:, None]).split(conv.stride, dim=2)
@@ -245,12 +248,13 @@ class FoldedDownsample(nn.Module):
 
     def forward(self, stream: Tensor, histories: Histories) -> Tensor:
         """[B, T, C] -> [B, T / stride, 2C] without the bias (it is `offset`)."""
-        buffer = histories.open(stream, self.stride)
-        u = buffer[:, self.stride :]
+        buffer = histories.open(stream, self.history_frames)
+        u = buffer[:, self.history_frames :]
         torch.addcmul(self.enter_shift, stream, self.enter_scale, out=u)
         scaled_snake_(u)
-        histories.close(buffer, self.stride)
-        groups = buffer.view(buffer.shape[0], -1, self.stride * buffer.shape[2])
+        histories.close(buffer, self.history_frames)
+        whole = buffer[:, : self.stride + stream.shape[1]]
+        groups = whole.reshape(buffer.shape[0], -1, self.stride * buffer.shape[2])
         y: Tensor = self.current(groups[:, 1:])
         y += self.previous(groups[:, :-1])
         return y

@@ -50,8 +50,8 @@ class WeightNorm(nn.Module):
 class CausalConv(WeightNorm):
     """Convolution padded on the left only.
 
-    With stride 1 an output depends on (kernel - 1) * dilation earlier frames. With stride s (kernel 2s) it depends on s
-    earlier frames, and the length is divided by s; it must be a multiple of s.
+    With stride 1 an output depends on (kernel - 1) * dilation earlier frames. With stride s (kernel 2s) it depends on `padding`
+    earlier frames, s or s + 1, and the length is divided by s; it must be a multiple of s.
     """
 
     def __init__(
@@ -64,10 +64,11 @@ class CausalConv(WeightNorm):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
+        padding: int | None = None,
     ) -> None:
         super().__init__((outputs, inputs // groups, kernel), outputs if bias else None)
         self.stride, self.dilation, self.groups = stride, dilation, groups
-        self.history_frames = (kernel - 1) * dilation if stride == 1 else stride
+        self.history_frames = padding if padding is not None else (kernel - 1) * dilation if stride == 1 else stride
 
     def forward(self, x: Tensor, histories: Histories) -> Tensor:
         """[B, inputs, T] -> [B, outputs, T / stride]."""

@@ -124,7 +124,7 @@ def encoder_history_shapes(config: AudioVAEConfig) -> list[HistoryShape]:
     shapes = [HistoryShape(1, RESIDUAL_KERNEL - 1, 1)]
     channels, samples = config.encoder_dim, 1
     for rate in config.encoder_rates:
-        shapes += [*_residual_shapes(channels, samples), HistoryShape(channels, rate, samples)]
+        shapes += [*_residual_shapes(channels, samples), HistoryShape(channels, config.stride_padding(rate), samples)]
         channels, samples = channels * 2, samples * rate
     return [*shapes, HistoryShape(channels, 2, samples)]
 

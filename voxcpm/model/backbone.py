@@ -1,7 +1,7 @@
-"""The VoxCPM2 backbone: TSLM, FSQ, RALM, LocEnc and LocDiT (the codec is separate, in voxcpm.audiovae).
+"""The backbone of VoxCPM2, VoxCPM 0.5B and VoxCPM1.5: TSLM, FSQ, RALM, LocEnc and LocDiT (the codec is separate, in voxcpm.audiovae).
 
 Attributes have the names of the official checkpoint's keys: base_lm is the TSLM, residual_lm the RALM, feat_encoder LocEnc,
-feat_decoder the flow with LocDiT.
+feat_decoder the flow with LocDiT. Where the models differ, the config decides (`adds_states`): `fuse` and `condition`.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ class VoxCPM2(nn.Module):
         self.base_lm = Tower(config.tslm)
         self.residual_lm = Tower(config.ralm)
         self.feat_encoder = LocEnc(config.locenc, config.feat_dim)
-        self.feat_decoder = FlowMatching(config.locdit, dit, config.feat_dim)
+        self.feat_decoder = FlowMatching(config.locdit, dit, config.feat_dim, one_prefix=config.adds_states)
         self.fsq_layer = FSQ(hidden, config.scalar_quantization_latent_dim, config.scalar_quantization_scale)
         self.enc_to_lm_proj = nn.Linear(local.hidden_dim, hidden)
         self.lm_to_dit_proj = nn.Linear(hidden, dit.hidden_dim)
         self.res_to_dit_proj = nn.Linear(hidden, dit.hidden_dim)
-        self.fusion_concat_proj = nn.Linear(2 * hidden, hidden)
+        if not config.adds_states:
+            self.fusion_concat_proj = nn.Linear(2 * hidden, hidden)
         self.stop_proj = nn.Linear(hidden, hidden)
         self.stop_head = nn.Linear(hidden, 2, bias=False)
         #: LocEnc and LocDiT get batches of patches that are padded to a multiple of this, so that few shapes are compiled.
@@ -93,8 +94,15 @@ class VoxCPM2(nn.Module):
         return self.enc_to_lm_proj(self.feat_encoder(patches.to(self.dtype)))
 
     def condition(self, lm_hidden: Tensor, residual_hidden: Tensor) -> Tensor:
-        """Project both hidden states, [N, H] each, to the condition mu [N, 2*Hd], semantic first."""
-        return torch.cat((self.lm_to_dit_proj(lm_hidden), self.res_to_dit_proj(residual_hidden)), dim=-1)
+        """Project both hidden states, [N, H] each, to the condition mu [N, 2*Hd], semantic first, or [N, Hd], their sum."""
+        semantic, residual = self.lm_to_dit_proj(lm_hidden), self.res_to_dit_proj(residual_hidden)
+        return semantic + residual if self.config.adds_states else torch.cat((semantic, residual), dim=-1)
+
+    def fuse(self, lm_hidden: Tensor, heard: Tensor) -> Tensor:
+        """Return RALM's input [..., H] from h' and the embedded patches (zeros at text), [..., H] each."""
+        if self.config.adds_states:
+            return lm_hidden + heard
+        return self.fusion_concat_proj(torch.cat((lm_hidden, heard), dim=-1))
 
     def stop_logits(self, lm_hidden: Tensor) -> Tensor:
         """Return stop logits [N, 2] for the states [N, H] that condition a patch; class 1: that patch is the last one."""
@@ -123,7 +131,7 @@ class VoxCPM2(nn.Module):
         x = self.embed_text(text_tokens) * text_mask.unsqueeze(-1).to(self.dtype) + heard
         h = self.base_lm(x, reach, positions, cache=state.tslm if state else None)
         h = torch.where(audio, self.fsq_layer(h).to(h.dtype), h)
-        fused = self.fusion_concat_proj(torch.cat((h, heard.to(h.dtype)), dim=-1))
+        fused = self.fuse(h, heard.to(h.dtype))
         return h, self.residual_lm(fused, reach, positions, cache=state.ralm if state else None)
 
     def _in_rows(self, rows: Tensor, function) -> Tensor:  # type: ignore[no-untyped-def]
@@ -264,7 +272,7 @@ class VoxCPM2(nn.Module):
         heard = self.embed_patches(patches)
         h = self.base_lm(heard.unsqueeze(1), CAUSAL, positions.unsqueeze(1), cache=state.tslm)
         h = self.fsq_layer(h)
-        fused = self.fusion_concat_proj(torch.cat((h, heard.unsqueeze(1)), dim=-1))
+        fused = self.fuse(h, heard.unsqueeze(1))
         r = self.residual_lm(fused, CAUSAL, positions.unsqueeze(1), cache=state.ralm)
         state.lm_hidden[:n], state.residual_hidden[:n] = h[:, 0], r[:, 0]
         state.previous[:n] = patches

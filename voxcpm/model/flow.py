@@ -62,15 +62,15 @@ def guidance_scale(conditional: Tensor, unconditional: Tensor) -> Tensor:
 class FlowMatching(nn.Module):
     """The diffusion head: LocDiT and its flow (checkpoint prefix `feat_decoder`)."""
 
-    def __init__(self, tower: TowerConfig, config: DiTConfig, feat_dim: int) -> None:
+    def __init__(self, tower: TowerConfig, config: DiTConfig, feat_dim: int, one_prefix: bool = False) -> None:
         super().__init__()
-        self.estimator = LocDiT(tower, feat_dim)
+        self.estimator = LocDiT(tower, feat_dim, one_prefix)
         self.config = config.cfm_config
         self.mean_mode = config.dit_mean_mode
         self.exact = False  #: see `VoxCPM2.set_exact`
 
     def solve(self, mu: Tensor, previous: Tensor, noise: Tensor, cfg: Tensor | float, solver: Solver) -> Tensor:
-        """Generate patches. mu: [N, 2*Hd], previous: [N, P, D], noise: [N, P, D] N(0,1), cfg: one or [N] guidance weights.
+        """Generate patches. mu: [N, 2*Hd] or [N, Hd] (see `VoxCPM2.condition`), previous: [N, P, D], noise: [N, P, D] N(0,1), cfg: one or [N] guidance weights.
 
         Returns [N, P, D], float32 (in exact mode mu's dtype). v = s v_u + w (v_c - s v_u), where v_u has mu = 0 and the same
         previous patch. For w = 1 this is v_c, so rows with w = 1 have no unconditional branch.
@@ -107,7 +107,7 @@ class FlowMatching(nn.Module):
     def training_error(
         self, data: Tensor, mu: Tensor, previous: Tensor, noise: TrainingNoise, progress: float
     ) -> tuple[Tensor, Tensor]:
-        """Return the squared velocity error of N patches. data, previous: [N, P, D], mu: [N, 2*Hd], noise: fields [N, ...].
+        """Return the squared velocity error of N patches. data, previous: [N, P, D], mu: as in `solve`, noise: fields [N, ...].
 
         Returns ([N, P] mean over D, float32, with gradient; [N] flow times). y = (1-t) data + t z; the target is z - data.
         In mean mode (t-r) du/dt is subtracted from the target (MeanFlow). Forward-mode differentiation gives the derivative

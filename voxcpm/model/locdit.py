@@ -1,4 +1,4 @@
-"""LocDiT: the velocity of one patch, given two hidden states, the previous patch and the flow time."""
+"""LocDiT: the velocity of one patch, given the hidden states, the previous patch and the flow time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TimeMLP(nn.Module):
 class Condition:
     """The inputs that are constant over a patch's solver steps: tokens of the hidden states and of the previous patch."""
 
-    mu: Tensor  #: [N, 2, Hd], semantic first; zeros for the unconditional branch
+    mu: Tensor  #: [N, 2, Hd], semantic first, or [N, 1, Hd], their sum; zeros for the unconditional branch
     previous: Tensor  #: [N, P, Hd]
 
     def join(self, other: Condition) -> Condition:
@@ -51,11 +51,14 @@ class Condition:
 
 
 class LocDiT(nn.Module):
-    """2 + 1 + P + P tokens [mu_sem, mu_res, time, previous patch, noisy patch]; the last P outputs are the velocity."""
+    """2 + 1 + P + P tokens [mu_sem, mu_res, time, previous patch, noisy patch]; the last P outputs are the velocity.
 
-    def __init__(self, config: TowerConfig, feat_dim: int) -> None:
+    one_prefix: there are 1 + P + P tokens [mu + time, previous patch, noisy patch] (VoxCPM 0.5B and 1.5).
+    """
+
+    def __init__(self, config: TowerConfig, feat_dim: int, one_prefix: bool = False) -> None:
         super().__init__()
-        self.width = config.hidden
+        self.width, self.one_prefix = config.hidden, one_prefix
         self.in_proj = nn.Linear(feat_dim, config.hidden)
         self.cond_proj = nn.Linear(feat_dim, config.hidden)
         self.out_proj = nn.Linear(config.hidden, feat_dim)
@@ -64,11 +67,11 @@ class LocDiT(nn.Module):
         self.decoder = Tower(config)
 
     def condition(self, mu: Tensor, previous: Tensor) -> Condition:
-        """Return the condition of mu: [N, 2*Hd] (semantic, residual) and previous: [N, P, D].
+        """Return the condition of mu: [N, 2*Hd] (semantic, residual) or [N, Hd] (their sum), and previous: [N, P, D].
 
         It is computed once per patch and used in every solver step.
         """
-        return Condition(mu.view(mu.shape[0], 2, self.width), self.cond_proj(previous))
+        return Condition(mu.view(mu.shape[0], -1, self.width), self.cond_proj(previous))
 
     def time(self, t: Tensor, dt: Tensor) -> Tensor:
         """Return time tokens [N, Hd] for t, dt: [N].
@@ -82,11 +85,13 @@ class LocDiT(nn.Module):
 
     def velocity(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """Return the velocity [N, P, D] of a noisy patch x: [N, P, D] with time tokens [N, Hd]."""
-        tokens = torch.cat((condition.mu, time.unsqueeze(1), condition.previous, self.in_proj(x)), dim=1)
+        time = time.unsqueeze(1)
+        prefix = (condition.mu + time,) if self.one_prefix else (condition.mu, time)
+        tokens = torch.cat((*prefix, condition.previous, self.in_proj(x)), dim=1)
         frames = x.shape[1]
         hidden = self.decoder(tokens, FULL, keep=slice(tokens.shape[1] - frames, tokens.shape[1]))
         return self.out_proj(hidden)
 
     def forward(self, x: Tensor, mu: Tensor, t: Tensor, previous: Tensor, dt: Tensor) -> Tensor:
-        """The velocity in one call: x, previous [N, P, D], mu [N, 2*Hd], t, dt [N] -> [N, P, D]."""
+        """The velocity in one call: x, previous [N, P, D], mu as in `condition`, t, dt [N] -> [N, P, D]."""
         return self.velocity(x, self.time(t, dt), self.condition(mu, previous))

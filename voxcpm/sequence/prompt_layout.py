@@ -1,11 +1,11 @@
-"""The sequence layouts of VoxCPM2: which positions are text, which are patches.
+"""The sequence layouts: which positions are text, which are patches.
 
     basic, voice design        text 101
     reference, controllable    103 [reference patches] 104 text 101
     continuation               prompt_text+text 101 [prompt patches]
     both                       103 [reference patches] 104 prompt_text+text 101 [prompt patches]
 
-A voice or style description is plain text in parentheses before the text.
+A voice or style description is plain text in parentheses before the text. VoxCPM 0.5B and 1.5 have no references.
 """
 
 from __future__ import annotations
@@ -63,6 +63,15 @@ class Layout:
         return self.patches[len(self.patches) - wanted :]
 
 
+def check_reference(config: VoxCPM2Config) -> None:
+    """Raise ValueError if the model takes no reference clips."""
+    if not config.takes_references:
+        raise ValueError(
+            "this checkpoint is VoxCPM 0.5B or VoxCPM1.5, which takes no reference clip: give the clip as the prompt, with its"
+            " text, or use VoxCPM2"
+        )
+
+
 def build_layout(
     tokenizer: TextTokenizer,
     config: VoxCPM2Config,
@@ -73,8 +82,11 @@ def build_layout(
 ) -> Layout:
     """Build the layout of one request. reference: [R, P, D], prompt: [Q, P, D] latents. The given arguments set the mode.
 
-    Raises ValueError if a prompt is given without its text or the reverse, or if latents have another shape.
+    Raises ValueError if a prompt is given without its text or the reverse, if latents have another shape, or if there is a
+    reference and the model takes none.
     """
+    if reference is not None:
+        check_reference(config)
     if (prompt is None) != (not prompt_text):
         raise ValueError("prompt audio and prompt text go together: give both or none")
     none = torch.zeros(0, config.patch_size, config.feat_dim)
