@@ -20,7 +20,7 @@ from catalogs.corpus.writable import check_writable
 from trainer.codec.files import read_codec
 from trainer.config import TrainError
 from trainer.data.clip_encoder import ClipEncoder, latent_form, to_bits
-from trainer.data.corpora import RATE, Corpora, SegmentError
+from trainer.data.corpora import Corpora, SegmentError
 from trainer.data.damage import refuse_many_damaged
 from trainer.data.latent_cache import check_length
 from trainer.runtime.device import pick_device
@@ -87,13 +87,13 @@ def encode_corpus(
         stats.already += len(rows) - len(todo)
         for part in _parts(todo, _COMMIT_S):
             made = []
-            for group in _batches(part, encoder.patch_samples, batch_s if chosen.type != "cpu" else 0.0):
-                clips, group = _readable(corpora, group, encoder.patch_samples, stats, total)
+            for group in _batches(part, encoder, batch_s if chosen.type != "cpu" else 0.0):
+                clips, group = _readable(corpora, group, encoder, stats, total)
                 if not clips:
                     continue
                 latents = encoder.encode_all(clips, [patches for _, patches in group])
                 made += [(row["segment_id"], to_bits(x)) for (row, _), x in zip(group, latents, strict=True)]
-                stats.speech_s += sum(len(clip) for clip in clips) / RATE
+                stats.speech_s += sum(len(clip) for clip in clips) / encoder.sample_rate
                 done = stats.already + stats.encoded + len(made) + len(stats.unreadable)
                 watch(done, total, stats.speech_s)
             if not made:
@@ -107,7 +107,7 @@ def encode_corpus(
 
 
 def _readable(
-    corpora: Corpora, group: list[tuple[dict[str, Any], int]], patch_samples: int, stats: EncodeStats, total: int
+    corpora: Corpora, group: list[tuple[dict[str, Any], int]], encoder: ClipEncoder, stats: EncodeStats, total: int
 ) -> tuple[list[np.ndarray], list[tuple[dict[str, Any], int]]]:
     """Return (clips, rows with their patches) of a group without damaged clips, which are recorded in `stats`. Raises TrainError
     if too many are damaged."""
@@ -115,8 +115,8 @@ def _readable(
     for row, patches in group:
         segment = row["segment_id"]
         try:
-            clip = corpora.clip(segment, (corpora.parts[0], row["shard"], row["row"]))
-            check_length(segment, len(clip), patches, patch_samples, corpora.title)
+            clip = corpora.clip(segment, (corpora.parts[0], row["shard"], row["row"]), encoder.sample_rate)
+            check_length(segment, len(clip), patches, encoder, corpora.title)
         except SegmentError as error:
             stats.unreadable[segment] = str(error)
             refuse_many_damaged(len(stats.unreadable), total, str(error))
@@ -127,16 +127,12 @@ def _readable(
 
 
 def _read(path_or_id: str | Path) -> tuple[Any, int]:
-    """Return (the codec, latent frames per patch). Raises TrainError if the codec's sample rate is not that of training."""
+    """Return (the codec, latent frames per patch)."""
     folder = find_checkpoint(path_or_id)
     codec = read_codec(folder)
-    if codec.sample_rate != RATE:
-        raise TrainError(
-            f"{folder}: the codec encodes {codec.sample_rate} Hz, training reads {RATE} Hz: give a codec of VoxCPM2"
-        )
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # The output of train-codec has no model config: models that use the codec have the default patch size.
-    return codec, values.get("patch_size", VoxCPM2Config.patch_size)
+    return codec, VoxCPM2Config.load(folder).patch_size if "lm_config" in values else VoxCPM2Config.patch_size
 
 
 def _by_shard(corpus: Corpus) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -162,13 +158,14 @@ def _parts(rows: list[dict[str, Any]], seconds: float) -> Iterator[list[dict[str
 
 
 def _batches(
-    rows: list[dict[str, Any]], patch_samples: int, batch_s: float
+    rows: list[dict[str, Any]], encoder: ClipEncoder, batch_s: float
 ) -> Iterator[list[tuple[dict[str, Any], int]]]:
     """Yield batches of (row, patches) of similar length. With padding a batch has at most `batch_s` seconds, or a single row."""
-    sized = [(row, max(1, ceil(round(row["duration_s"] * RATE) / patch_samples))) for row in rows]
+    rate, patch_samples = encoder.sample_rate, encoder.patch_samples
+    sized = [(row, max(1, ceil(round(row["duration_s"] * rate) / patch_samples))) for row in rows]
     batch: list[tuple[dict[str, Any], int]] = []
     for row, patches in sorted(sized, key=lambda pair: pair[1]):
-        if batch and (len(batch) + 1) * patches * patch_samples / RATE > batch_s:
+        if batch and (len(batch) + 1) * patches * patch_samples / rate > batch_s:
             yield batch
             batch = []
         batch.append((row, patches))

@@ -257,6 +257,14 @@ class VoxCPM2Config(Section):
         """Return True if a clip can set the voice without being continued (`103 [reference] 104`)."""
         return self.architecture == SECOND
 
+    def check_reference(self) -> None:
+        """Raise ValueError if the model takes no reference clips."""
+        if not self.takes_references:
+            raise ValueError(
+                "this checkpoint is VoxCPM 0.5B or VoxCPM1.5, which takes no reference clip: give the clip as the prompt, with its"
+                " text, or use VoxCPM2"
+            )
+
     @property
     def prefix_tokens(self) -> int:
         """LocDiT's tokens before the previous patch: the time, which the condition is added to or follows in two tokens."""

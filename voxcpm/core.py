@@ -171,7 +171,7 @@ class VoxCPM:
         """Speak a text and return the audio, 1-D float32 at `tts_model.sample_rate` Hz.
 
         A voice or style description goes in parentheses before the text. Prompt audio with its text is continued; reference
-        audio sets the voice. Lengths are in patches of 160 ms. advanced: further fields of `SpeakOptions`.
+        audio sets the voice (VoxCPM2 only). Lengths are in patches (`config.patch_seconds`: 160 ms, in VoxCPM 0.5B 80 ms). advanced: further fields of `SpeakOptions`.
 
         Raises ValueError (empty text, prompt without its text, values out of range, text beyond the context),
         FileNotFoundError, AudioError.
@@ -180,7 +180,7 @@ class VoxCPM:
 
     @arguments_of(_request)  # type: ignore[arg-type]
     def generate_streaming(self, *args: Any, **kwargs: Any) -> Iterator[Wav]:
-        """Yield the audio of `generate` in chunks of 160 ms; concatenated, they are the same audio. Bad cases are not retried."""
+        """Yield the audio of `generate` patch by patch; concatenated, it is the same audio. Bad cases are not retried."""
         return (_numpy(audio) for audio, _ in self.tts_model.speak_streaming(*self._request(*args, **kwargs)))
 
     def generate_batch(
@@ -225,7 +225,7 @@ class VoxCPM:
     def speak_streaming(
         self, item: str | Utterance, normalize: bool = False, denoise: bool = False, **options: Any
     ) -> Iterator[Spoken]:
-        """Yield the audio of an item in chunks of 160 ms; the last one has its `ending`. Bad cases are not retried."""
+        """Yield the audio of an item patch by patch; the last one has its `ending`. Bad cases are not retried."""
         utterance = item if isinstance(item, Utterance) else Utterance(item)
         chosen = SpeakOptions.of(_own_options(utterance, options)).seeded()
         layout = self._layout_of(utterance, normalize, denoise)
@@ -279,6 +279,8 @@ class VoxCPM:
         """Encode a voice once, for `generate_with_prompt_cache`; voxcpm.inference.prompt_cache can save and load the result."""
         prompt_wav_path, reference_wav_path = prompt_wav_path or None, reference_wav_path or None
         check_prompt(prompt_wav_path, prompt_text)
+        if reference_wav_path is not None:
+            self.tts_model.config.check_reference()
         encode: Callable[..., Tensor] = self._encode_denoised if denoise else self.tts_model.encode_file
         prompt = encode(prompt_wav_path, "left") if prompt_wav_path else None
         reference = encode(reference_wav_path, "right") if reference_wav_path else None

@@ -44,7 +44,12 @@ def _first(patch: int = 2, ralm: int = 6, local: int = 4) -> dict[str, Any]:
     values = _second()
     factors = rope_factors(32)
     widths = {"hidden_dim": 1024, "ffn_dim": 4096, "num_heads": 16, "num_layers": local}
-    values["lm_config"] |= {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "kv_channels": None}
+    values["lm_config"] |= {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "kv_channels": None,
+    }
     values["lm_config"]["rope_scaling"] |= {"long_factor": factors, "short_factor": factors}
     return values | {
         "architecture": "voxcpm",

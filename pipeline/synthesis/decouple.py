@@ -135,12 +135,15 @@ def open_job(
     corpus: str | Path, model: str | Path, out: str | Path | None, settings: DecoupleSettings | None
 ) -> DecoupleJob:
     """Return the job of a run. Raises CorpusError for a corpus without descriptions or an `out` that cannot be used,
-    FileNotFoundError for a checkpoint or an adapter that is not there."""
+    FileNotFoundError for a checkpoint or an adapter that is not there, ValueError for a model that takes no references."""
+    from voxcpm.config import VoxCPM2Config
+
     settings = settings or load_decouple_settings()
     source = Path(corpus).absolute()
     root = Path(out).absolute() if out else default_out(source)
     lora = Path(settings.generate.lora).absolute() if settings.generate.lora else None
     folder, digest = find_model(model, lora)
+    VoxCPM2Config.load(folder).check_reference()
     Corpus(source)
     settings = _with_model(settings, folder, lora)
     fingerprint = decouple_fingerprint(settings, digest)

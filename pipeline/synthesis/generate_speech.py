@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from voxcpm import VoxCPM
     from voxcpm.core import Spoken, Utterance
 
-PATCH_S = 0.16
 _PATCHES_PER_TOKEN = 40.0
 
 
@@ -153,7 +152,11 @@ class GenerateSpeech(Stage[GenerateSpeechConfig]):
             prompt_wav_path=self._file(request.prompt, folder),
             prompt_text=request.prompt_text,
             seed=request.seed,
-            **{"cfg_value": self.config.cfg, "max_len": longest_patches(request.text)} | dict(own),
+            **{
+                "cfg_value": self.config.cfg,
+                "max_len": longest_patches(request.text, self._model.tts_model.config.patch_seconds),
+            }
+            | dict(own),
         )
 
     def _file(self, clip: Clip | None, folder: Path) -> str | None:
@@ -171,9 +174,9 @@ _OF_BATCH = frozenset({"inference_timesteps", "temperature", "sway_sampling_coef
 """Options that all utterances of a batch share."""
 
 
-def longest_patches(text: str) -> int:
-    """Return the limit of an utterance's length in patches: twice the usual speaking time and two seconds."""
-    return max(round(generous_seconds(text) / PATCH_S), 4)
+def longest_patches(text: str, patch_s: float) -> int:
+    """Return the limit of an utterance's length in patches of `patch_s` seconds: twice the usual speaking time and two seconds."""
+    return max(round(generous_seconds(text) / patch_s), 4)
 
 
 def store_speech(

@@ -20,7 +20,7 @@ _CHUNK_FRAMES = 8
 
 
 class ClipEncoder:
-    """Encodes 16 kHz clips into latents, float32 on the CPU, without gradients.
+    """Encodes clips at the codec's rate into latents, float32 on the CPU, without gradients.
 
     On a CPU the encoder's weights are folded once, at the first clip (2.5 times as fast as the trainable form); batching gains
     nothing there. On a GPU clips are encoded together, right padded. The encoder is causal, so the padding does not change the
@@ -30,6 +30,11 @@ class ClipEncoder:
     def __init__(self, codec: AudioVAE, patch_size: int) -> None:
         self._codec, self._patch_size = codec, patch_size
         self._folded: FoldedEncoder | None = None
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the clips, Hz."""
+        return self._codec.sample_rate
 
     @property
     def patch_samples(self) -> int:

@@ -1,4 +1,4 @@
-"""The corpora of a run as one: rows for the mixture, and the audio of any segment at 16 kHz."""
+"""The corpora of a run as one: rows for the mixture, and the audio of any segment at the codec's rate."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from catalogs.vocabulary.licenses import NOT_STATED, allowed, canonical
 from trainer.config import TrainError
 
 RATE = 16_000
+"""Hz that VoxCPM2's codec encodes."""
 # Arrow raises a ValueError for a file that is not an Arrow file or is truncated.
 _DAMAGED = (OSError, ValueError, IndexError)
 _LOOKS_AT_ONCE = 16
@@ -222,13 +223,13 @@ class Corpora:
         except _DAMAGED as error:
             raise _unreadable(segment_id, part, error) from None
 
-    def clip(self, segment_id: str, place: tuple[Corpus, str, int] | None = None) -> np.ndarray:
-        """Read float32 [S] at 16 kHz of one segment. Raises SegmentError if its shard is missing or its audio is damaged. place:
+    def clip(self, segment_id: str, place: tuple[Corpus, str, int] | None = None, rate: int = RATE) -> np.ndarray:
+        """Read float32 [S] of one segment at `rate` Hz. Raises SegmentError if its shard is missing or its audio is damaged. place:
         what `place` returns for it, if it is known."""
         import soxr
 
-        samples, rate = self.native_clip(segment_id, place)
-        return samples if rate == RATE else np.asarray(soxr.resample(samples, rate, RATE), dtype=np.float32)
+        samples, native = self.native_clip(segment_id, place)
+        return samples if native == rate else np.asarray(soxr.resample(samples, native, rate), dtype=np.float32)
 
     def native_clip(self, segment_id: str, place: tuple[Corpus, str, int] | None = None) -> tuple[np.ndarray, int]:
         """Read (float32 [S], rate in Hz) of one segment at its native rate. Raises SegmentError as `clip` does."""

@@ -18,7 +18,7 @@ from catalogs.corpus.latents import StoredLatents, stored_codecs
 from catalogs.files import open_atomically
 from trainer.config import TrainError
 from trainer.data.clip_encoder import ClipEncoder, codec_digest, from_bits, latent_form
-from trainer.data.corpora import RATE, Corpora, SegmentError
+from trainer.data.corpora import Corpora, SegmentError
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
@@ -75,7 +75,7 @@ class Latents:
     ) -> None:
         """Raises TrainError if stored latents of this codec cannot be read."""
         self._corpora, self._config = corpora, config
-        self._memory: Recent[Tensor] = Recent(round(memory_s * RATE / config.patch_samples), len)
+        self._memory: Recent[Tensor] = Recent(round(memory_s * config.sample_rate / config.patch_samples), len)
         self._encode = ClipEncoder(codec, config.patch_size)
         self._one_at_a_time = Lock()
         self._stored: dict[Path, StoredLatents] = {}
@@ -125,10 +125,10 @@ class Latents:
         """Read latents from the run's folder, or encode them and write them there."""
         latents = self._read(segment_id, patches)
         if latents is None:
-            samples = self._corpora.clip(segment_id)
-            check_length(segment_id, len(samples), patches, self._config.patch_samples, self._corpora.parts[0].path)
+            samples = self._corpora.clip(segment_id, rate=self._encode.sample_rate)
+            check_length(segment_id, len(samples), patches, self._encode, self._corpora.parts[0].path)
             latents = self._encode(samples, patches)
-            self.encoded_s += len(samples) / RATE
+            self.encoded_s += len(samples) / self._encode.sample_rate
             self._write(segment_id, latents)
         return latents
 
@@ -180,14 +180,15 @@ def _from_stored(stored: StoredLatents, segment_id: str, patches: int) -> Tensor
     return from_bits(bits)
 
 
-def check_length(segment_id: str, samples: int, patches: int, patch_samples: int, corpus: str | Path) -> None:
+def check_length(segment_id: str, samples: int, patches: int, encoder: ClipEncoder, corpus: str | Path) -> None:
     """Raise SegmentError if a clip does not have the number of samples that its patches need. Otherwise it would be cut silently,
     or padded with seconds of silence."""
-    slack = round(_SLACK_S * RATE)
+    rate, patch_samples = encoder.sample_rate, encoder.patch_samples
+    slack = round(_SLACK_S * rate)
     if not (patches - 1) * patch_samples - slack <= samples <= patches * patch_samples + slack:
         raise SegmentError(
             segment_id,
-            f"segment {segment_id} has {samples / RATE:.2f} s of audio, its index row speaks of"
-            f" {(patches - 1) * patch_samples / RATE:.2f} to {patches * patch_samples / RATE:.2f} s; run:"
+            f"segment {segment_id} has {samples / rate:.2f} s of audio, its index row speaks of"
+            f" {(patches - 1) * patch_samples / rate:.2f} to {patches * patch_samples / rate:.2f} s; run:"
             f" {repair_command(corpus)}",
         )

@@ -14,7 +14,6 @@ import numpy as np
 from catalogs.candidates.captions import COLUMNS
 from trainer.config import Phase, TrainError
 from trainer.data.candidates import Choice, spoken_text
-from trainer.data.corpora import RATE
 from trainer.data.mixture import Draws, Mixture
 from trainer.data.packing import Packer
 from trainer.data.sample_counts import SampleCounts
@@ -80,7 +79,7 @@ class Planner:
 
     def __init__(self, tokenizer: TextTokenizer, config: VoxCPM2Config) -> None:
         self._tokenizer = tokenizer
-        self._patch = config.patch_samples
+        self._patch, self._rate = config.patch_samples, config.sample_rate
 
     def plan(self, choice: Choice, tokens: int | None = None) -> Planned:
         """Plan one choice; its patches depend only on the durations of its clips. tokens: their number, if it is known."""
@@ -99,7 +98,7 @@ class Planner:
 
     def patches(self, seconds: float) -> int:
         """Return the number of patches of a clip of this duration, with the last one padded."""
-        return max(1, ceil(round(seconds * RATE) / self._patch))
+        return max(1, ceil(round(seconds * self._rate) / self._patch))
 
     def lengths(self, mixture: Mixture, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Return (int64 [N] tokens, int64 [N] positions) of a block of choices."""
@@ -116,7 +115,7 @@ class Planner:
 
     def _all_patches(self, seconds: np.ndarray) -> np.ndarray:
         """Return int64 [N]: `patches` of each."""
-        samples = np.rint(seconds * RATE).astype(np.int64)
+        samples = np.rint(seconds * self._rate).astype(np.int64)
         return np.maximum(1, -(-samples // self._patch))
 
 

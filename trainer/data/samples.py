@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainer.config import Phase, TrainConfig
 from trainer.data.candidates import Choice
-from trainer.data.corpora import RATE, Corpora, SegmentError
+from trainer.data.corpora import Corpora, SegmentError
 from trainer.data.history_noise import noise_history
 from trainer.data.latent_cache import Latents
 from trainer.data.rows import Planned
@@ -36,7 +36,7 @@ class SampleMaker:
 
     def __init__(self, corpora: Corpora, latents: Latents, config: VoxCPM2Config) -> None:
         self._corpora, self._latents = corpora, latents
-        self._patch_s = config.patch_samples / RATE
+        self._patch_s = config.patch_seconds
         self._word_ends = lru_cache(_WORD_TIMES_KEPT)(self._read_word_ends)
 
     def make(self, planned: Planned) -> Sample:

@@ -21,7 +21,7 @@ from trainer.checkpoint.restore import Saved, latest, refuse_other_data, saved_s
 from trainer.codec.files import read_codec
 from trainer.config import TrainConfig, TrainError
 from trainer.data.candidates import Candidate, Candidates
-from trainer.data.corpora import RATE, Corpora
+from trainer.data.corpora import Corpora
 from trainer.data.mixture import Mixture, data_key, find_candidates, hold_out
 from trainer.data.rows import Planner, RowStream
 from trainer.dryrun.memory import checkpoint_bytes
@@ -29,12 +29,14 @@ from trainer.model.base import base_digests, refuse_other_base
 from trainer.model.build import model_config
 from trainer.model.start_checkpoint import fetch_start, local_start
 from trainer.monitor.panel import check_judge
+from trainer.sample_kinds import BY_LAYOUT
 from voxcpm.audiovae import AudioVAEConfig
 from voxcpm.config import VoxCPM2Config
 from voxcpm.model.backbone import VoxCPM2
+from voxcpm.presets import PUBLISHED, published_config
 from voxcpm.sequence.prompt_layout import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
 from voxcpm.sequence.text_tokenizer import TextTokenizer
-from voxcpm.weights.checkpoint import HUB_ID, parse_dtype
+from voxcpm.weights.checkpoint import parse_dtype
 from voxcpm.weights.lora import LoRAConfig, apply_lora
 
 _MARKS = {AUDIO_START, AUDIO_END, REFERENCE_START, REFERENCE_END}
@@ -154,7 +156,7 @@ def start_of(config: TrainConfig, resumed: Saved | None) -> str | None:
 def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) -> ModelFacts | None:
     """Read the model's shape and check codec and tokenizer against it; return None for a hub id that has yet to be fetched.
 
-    The shape of the released model is known without fetching it. Raises TrainError if something does not fit.
+    The shapes of the released models are known without fetching it. Raises TrainError if something does not fit.
     """
     settings = config.model
     tokenizer: TextTokenizer | None = None
@@ -167,12 +169,10 @@ def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) 
             codec_at = folder
             if resumed is not None and settings.lora is not None:
                 refuse_other_base(Path(config.output), saved_state(resumed).base, base_digests(folder), start)
-        elif start != HUB_ID:
+        elif start not in PUBLISHED:
             return None
         else:
-            from voxcpm.presets import published_dict
-
-            shape, origin = VoxCPM2Config.from_dict(published_dict()), f"{HUB_ID}, which has yet to be fetched"
+            shape, origin = published_config(start), f"{start}, which has yet to be fetched"
     elif resumed is not None and resumed.folder is not None:
         shape, tokenizer = VoxCPM2Config.load(resumed.folder), TextTokenizer.load(resumed.folder)
         origin, codec_at = str(resumed.folder), resumed.folder
@@ -184,6 +184,7 @@ def look_at_model(config: TrainConfig, corpora: Corpora, resumed: Saved | None) 
         shape = model_config(config, tokenizer.size if tokenizer else settings.vocabulary, codec)
         origin = f"from scratch, size {'of model.config' if settings.config else settings.size}"
     _check_codec(shape, origin)
+    _check_layouts(config, shape, origin)
     if tokenizer is not None:
         _check_tokenizer(tokenizer, shape, origin, corpora)
     for name, phase in config.phases.items():
@@ -308,10 +309,26 @@ def _check_codec(shape: VoxCPM2Config, origin: str) -> None:
             f"model ({origin}): the codec has {codec.latent_dim} latent channels, feat_dim is {shape.feat_dim}: give the"
             " codec it was trained with"
         )
-    if codec.sample_rate != RATE:
-        raise TrainError(
-            f"model ({origin}): the codec encodes {codec.sample_rate} Hz, training reads {RATE} Hz: give a codec of VoxCPM2"
-        )
+
+
+def _check_layouts(config: TrainConfig, shape: VoxCPM2Config, origin: str) -> None:
+    """Raise TrainError if a phase trains with reference clips and the model takes none."""
+    if shape.takes_references:
+        return
+    for name, phase in config.phases.items():
+        for field in ("layouts", "layouts_from"):
+            weights = getattr(phase, field)
+            asked = [
+                kind.layout
+                for kind in BY_LAYOUT.values()
+                if kind.reference and weights and getattr(weights, kind.layout)
+            ]
+            if asked:
+                without = ", ".join(f"{layout}: 0" for layout in asked)
+                raise TrainError(
+                    f"phase {name}: {field} has {', '.join(asked)}, but the model ({origin}) is VoxCPM 0.5B or VoxCPM1.5, which"
+                    f" takes no reference clip: set phases.{name}.{field}={{{without}}}"
+                )
 
 
 def _check_tokenizer(tokenizer: TextTokenizer, shape: VoxCPM2Config, origin: str, corpora: Corpora) -> None:

@@ -7,7 +7,7 @@ FSDP2 additionally holds the root and two blocks gathered.
 Activations: a block of width h, with n query and k key heads of width d and inner width f, keeps per position
     4 h + 2 (n + k) d + 4 f   numbers
 (both norms' inputs and outputs; q, k, v and the attended values; gate, its SiLU, up, their product). TSLM and RALM process every
-position of a part's rows, LocEnc (P + 1) tokens per patch, LocDiT (2 P + 3) tokens per target patch. With `recompute` a block
+position of a part's rows, LocEnc (P + 1) tokens per patch, LocDiT 2 P tokens and its prefix per target patch. With `recompute` a block
 keeps h numbers per position, and only one block at a time keeps the rest.
 """
 
@@ -59,7 +59,7 @@ def activation_bytes(config: VoxCPM2Config, part: PartSize, half: bool, recomput
         (config.tslm, part.positions),
         (config.ralm, part.positions),
         (config.locenc, part.patches * (config.patch_size + 1)),
-        (config.locdit, part.learnt * (2 * config.patch_size + 3)),
+        (config.locdit, part.learnt * (2 * config.patch_size + config.prefix_tokens)),
     )
     numbers = 0.0
     for tower, positions in seen:

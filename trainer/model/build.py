@@ -21,7 +21,7 @@ from trainer.data.corpora import Corpora
 from trainer.data.mixture import hash_number
 from trainer.model.base import base_digests
 from trainer.model.tokenizer import train_tokenizer
-from voxcpm.audiovae import AudioVAE
+from voxcpm.audiovae import AudioVAE, AudioVAEConfig
 from voxcpm.config import VoxCPM2Config
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.presets import config_dict
@@ -170,6 +170,10 @@ def model_config(config: TrainConfig, vocabulary: int, codec: AudioVAE | None) -
     if codec is not None:
         values["audio_vae_config"] = codec.config.to_dict()
     read = VoxCPM2Config.from_dict(values)
+    if codec is not None and AudioVAEConfig.from_dict(read.audio_vae_config) != codec.config:
+        raise TrainError(
+            f"the codec is not one of the architecture {read.architecture!r}: give a codec of a model of that architecture"
+        )
     latent = values.get("audio_vae_config", {}).get("latent_dim", 64)
     if read.feat_dim != latent:
         raise TrainError(f"the codec has {latent} latent channels, the model's feat_dim is {read.feat_dim}")
@@ -178,7 +182,7 @@ def model_config(config: TrainConfig, vocabulary: int, codec: AudioVAE | None) -
 
 def _trained_codec(config: TrainConfig, corpora: Corpora, codec: AudioVAE, kept: dict[str, Any]) -> AudioVAE:
     chosen = sorted(kept)[:_CODEC_CLIPS]
-    clips = [corpora.clip(segment_id) for segment_id in chosen]
+    clips = [corpora.clip(segment_id, rate=codec.sample_rate) for segment_id in chosen]
     log.info(f"codec: {config.model.codec_steps} steps on {len(clips)} clips")
     fit_codec(codec, clips, CodecFit(steps=config.model.codec_steps), config.seed, fresh=True)
     return codec

@@ -29,7 +29,7 @@ _WINDOW, _BANDS = 2048, 80
 
 
 class SpeechSampler:
-    """Synthesizes a few held-out sentences: every other one with a reference clip, if its segment has one."""
+    """Synthesizes a few held-out sentences: every other one with a reference clip, if its segment has one and the model takes it."""
 
     def __init__(
         self,
@@ -62,7 +62,8 @@ class SpeechSampler:
             model.train(training)
 
     def _speak(self, voice: VoxCPM2Model, number: int, candidate: Candidate) -> SpokenSample:
-        reference = candidate.references[0][0] if candidate.references and number % 2 else None
+        with_reference = candidate.references and number % 2 and self._trainee.config.takes_references
+        reference = candidate.references[0][0] if with_reference else None
         planned = self._planner.plan(
             Choice(number, candidate, "reference" if reference else "basic", reference, number)
         )

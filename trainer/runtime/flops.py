@@ -21,10 +21,10 @@ def flops_each(config: VoxCPM2Config) -> tuple[float, float, float]:
     tslm, ralm, locenc, locdit = _towers(config)
     hidden, inner, patch = config.lm_config.hidden_size, config.dit_config.hidden_dim, config.patch_size
     latent = config.scalar_quantization_latent_dim
-    fused = 2 * hidden * hidden
+    fused = 0 if config.adds_states else 2 * hidden * hidden
     a_position = tower_parameters(tslm) + tower_parameters(ralm) + fused
     a_patch = _tower_products(locenc, patch + 1, 1) + config.encoder_config.hidden_dim * hidden + 2 * hidden * latent
-    a_learnt = _tower_products(locdit, 2 * patch + 3, patch) + 2 * hidden * inner + hidden * hidden
+    a_learnt = _tower_products(locdit, 2 * patch + config.prefix_tokens, patch) + 2 * hidden * inner + hidden * hidden
     return 6.0 * a_position, 6.0 * a_patch, 6.0 * a_learnt
 
 

@@ -33,7 +33,9 @@ class AudioVAEConfig:
     cond_type: str = "scale_bias"
     cond_dim: int = 128
     cond_out_layer: bool = False
-    even_padding: bool = False  #: pad strided convolutions by 2 ceil(stride / 2), as in VoxCPM 0.5B and 1.5, not by stride
+    even_padding: bool = (
+        False  #: pad strided convolutions by 2 ceil(stride / 2), as in VoxCPM 0.5B and 1.5, not by stride
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoder_rates", tuple(self.encoder_rates))

@@ -2,7 +2,7 @@
 
 The model drifts in an utterance longer than about half a minute. Here every piece after the first is conditioned on two clips.
 The voice reference (the given one, or the first piece) keeps the timbre from drifting. The previous piece, which it continues,
-keeps rhythm and loudness the same.
+keeps rhythm and loudness the same. A model that takes no reference only continues the previous piece.
 """
 
 from __future__ import annotations
@@ -111,9 +111,12 @@ def speak_long(
             stream = PatchStream(model.audio_vae, options.context(layout))
         # One codec stream for all pieces avoids clicks between them.
         yield piece, stream.push(generation.patches)
-        if reference is None:
-            reference = generation.patches
         # A piece that was cut off is a bad prompt for the next one.
         whole = generation.ending == "stop"
+        if not model.config.takes_references:
+            cache = make_prompt_cache(piece, generation.patches, None) if whole else cache
+            continue
+        if reference is None:
+            reference = generation.patches
         cache = make_prompt_cache(piece if whole else "", generation.patches if whole else None, reference)
     model.last_successful_seed = seed

@@ -54,7 +54,7 @@ def decode_patches(codec: AudioVAE, config: VoxCPM2Config, patches: Tensor, cont
 
 
 class PatchStream:
-    """A decoder of patches as they arrive: the same audio as `decode_patches`, 160 ms at a time.
+    """A decoder of patches as they arrive: the same audio as `decode_patches`, one patch at a time.
 
     The context is decoded first to set the state. `cold=True` starts from zeros, as the official code does. In a
     continuation, the first 0.8 s then differ from the non-streaming audio.

@@ -1,4 +1,4 @@
-"""VoxCPM2Model: backbone, codec and tokenizer of one checkpoint, and generation with them.
+"""VoxCPM2Model: backbone, codec and tokenizer of one checkpoint of VoxCPM2, VoxCPM1.5 or VoxCPM 0.5B, and generation with them.
 
 `VoxCPM.tts_model` is an instance. Its methods have the official package's names and defaults.
 """
@@ -158,6 +158,8 @@ class VoxCPM2Model:
     ) -> PromptCache:
         """Encode a voice and/or a prompt once, for `generate_with_prompt_cache`."""
         check_prompt(prompt_wav_path or None, prompt_text)
+        if reference_wav_path:
+            self.config.check_reference()
         prompt = self.encode_file(prompt_wav_path, "left", trim_silence_vad) if prompt_wav_path else None
         reference = self.encode_file(reference_wav_path, "right", trim_silence_vad) if reference_wav_path else None
         return make_prompt_cache(prompt_text or "", prompt, reference)
@@ -360,3 +362,7 @@ class VoxCPM2Model:
     def get_lora_state_dict(self) -> dict[str, Tensor]:
         """The adapters' tensors under their official keys."""
         return lora_state_dict(self.backbone)
+
+
+VoxCPMModel = VoxCPM2Model
+"""The official name of the class for VoxCPM 0.5B and VoxCPM1.5. Here one class has all: the config says what differs."""

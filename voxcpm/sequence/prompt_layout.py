@@ -63,15 +63,6 @@ class Layout:
         return self.patches[len(self.patches) - wanted :]
 
 
-def check_reference(config: VoxCPM2Config) -> None:
-    """Raise ValueError if the model takes no reference clips."""
-    if not config.takes_references:
-        raise ValueError(
-            "this checkpoint is VoxCPM 0.5B or VoxCPM1.5, which takes no reference clip: give the clip as the prompt, with its"
-            " text, or use VoxCPM2"
-        )
-
-
 def build_layout(
     tokenizer: TextTokenizer,
     config: VoxCPM2Config,
@@ -86,7 +77,7 @@ def build_layout(
     reference and the model takes none.
     """
     if reference is not None:
-        check_reference(config)
+        config.check_reference()
     if (prompt is None) != (not prompt_text):
         raise ValueError("prompt audio and prompt text go together: give both or none")
     none = torch.zeros(0, config.patch_size, config.feat_dim)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     Wav = NDArray[np.float32]
 from catalogs.vocabulary.speech_length import generous_seconds
 
-PATCH_S = 0.16
 #: Lines of a file that are generated together and then written.
 BATCH = 32
 DTYPES = ("float32", "bfloat16", "float16", "int8")
@@ -130,6 +129,10 @@ def speak(
     terminal = Terminal(as_json or str(out) == "-")
     lines = _lines(text, file, save_voice)
     _check(lines, out, file, stream, describe, reference, prompt, prompt_text, voice, save_voice)
+    if reference is not None and Path(model).is_dir():
+        from voxcpm.config import VoxCPM2Config
+
+        VoxCPM2Config.load(model).check_reference()  # before the weights are loaded
     if long and (min_seconds is not None or max_seconds is not None):
         raise ValueError("--long has no --min-seconds or --max-seconds: each piece is as long as its words ask for")
 
@@ -383,8 +386,9 @@ class _Job:
 
     def _lengths(self, line: str) -> dict[str, Any]:
         """Return the bounds of the length in patches. The stop head takes effect from patch min_len + 2."""
-        shortest = math.ceil(self.min_seconds / PATCH_S - 1e-9) if self.min_seconds is not None else 4
-        longest = round((self.max_seconds or generous_seconds(line)) / PATCH_S)
+        patch_s = self.tts.tts_model.config.patch_seconds
+        shortest = math.ceil(self.min_seconds / patch_s - 1e-9) if self.min_seconds is not None else 4
+        longest = round((self.max_seconds or generous_seconds(line)) / patch_s)
         longest = max(longest, 1) if self.max_seconds is not None else max(longest, shortest, 4)
         # The model also bounds the length by the number of tokens. That bound must not be below the requested minimum.
         tokens = len(self.tts.tts_model.text_tokenizer.encode(line)) or 1

@@ -201,7 +201,11 @@ def generate(model: VoxCPMModel, name: str, text: str, cache: dict[str, Any] | N
         laid_out.update(text_tokens=tokens[0].long(), audio_mask=audio_mask[0].long(), audio_feat=features[0])
         return inner(tokens, text_mask, features, audio_mask, **options)
 
-    with recorded("randn") as drawn, watched(model, laid_out) as seen, mock.patch.object(model, "_inference", inference):
+    with (
+        recorded("randn") as drawn,
+        watched(model, laid_out) as seen,
+        mock.patch.object(model, "_inference", inference),
+    ):
         wav, _, patches = model.generate_with_prompt_cache(
             text, cache, min_len=PATCHES, max_len=PATCHES, inference_timesteps=STEPS, cfg_value=CFG
         )
@@ -237,7 +241,15 @@ def train(model: VoxCPMModel, rate: int, tensors: dict[str, torch.Tensor]) -> di
     torch.manual_seed(5)
     with recorded("rand", "randn", "randn_like") as drawn:
         losses = model(**batch)
-    order = ("cfg_keep_uniform", "cond_noise_uniform", "cond_noise_normal", "r_draw", "t_draw", "rt_mask_uniform", "z_normal")
+    order = (
+        "cfg_keep_uniform",
+        "cond_noise_uniform",
+        "cond_noise_normal",
+        "r_draw",
+        "t_draw",
+        "rt_mask_uniform",
+        "z_normal",
+    )
     assert len(drawn["all"]) == len(order)
     tensors |= {f"packed.{name}": value.contiguous() for name, value in batch.items()}
     tensors |= {f"rng.{name}": value for name, value in zip(order, drawn["all"], strict=True)}

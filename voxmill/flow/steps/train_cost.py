@@ -66,7 +66,7 @@ def _cost(config: TrainConfig, exaflops: float, disk_bytes: float | None, note: 
 def _model(step: Step, config: TrainConfig) -> VoxCPM2Config | None:
     """Return the shape of the model that a training starts from, through the steps before it; None if it is not known."""
     from voxcpm.config import VoxCPM2Config
-    from voxcpm.presets import config_dict, published_config
+    from voxcpm.presets import PUBLISHED, config_dict, published_config
 
     while starts := step.many("start"):
         step = starts[0]
@@ -76,8 +76,5 @@ def _model(step: Step, config: TrainConfig) -> VoxCPM2Config | None:
         config = own()
     model = config.model
     if model.start is not None:
-        return published_config() if model.start == _RELEASED else None
+        return published_config(model.start) if model.start in PUBLISHED else None
     return VoxCPM2Config.from_dict(model.config or config_dict(model.size, _VOCABULARY))
-
-
-_RELEASED = "openbmb/VoxCPM2"
