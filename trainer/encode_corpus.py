@@ -18,7 +18,6 @@ from catalogs.corpus.latents import StoredLatents, stored_codecs, write_latents
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.writable import check_writable
 from trainer.codec.files import read_codec
-from trainer.config import TrainError
 from trainer.data.clip_encoder import ClipEncoder, latent_form, to_bits
 from trainer.data.corpora import Corpora, SegmentError
 from trainer.data.damage import refuse_many_damaged

@@ -171,7 +171,8 @@ class VoxCPM:
         """Speak a text and return the audio, 1-D float32 at `tts_model.sample_rate` Hz.
 
         A voice or style description goes in parentheses before the text. Prompt audio with its text is continued; reference
-        audio sets the voice (VoxCPM2 only). Lengths are in patches (`config.patch_seconds`: 160 ms, in VoxCPM 0.5B 80 ms). advanced: further fields of `SpeakOptions`.
+        audio sets the voice (VoxCPM2 only). Lengths are in patches of 160 ms, in VoxCPM 0.5B of 80 ms. advanced: further fields of
+        `SpeakOptions`.
 
         Raises ValueError (empty text, prompt without its text, values out of range, text beyond the context),
         FileNotFoundError, AudioError.

@@ -18,6 +18,7 @@ from catalogs.corpus.fsck import fsck
 from catalogs.corpus.reader import Corpus
 from pipeline.synthesis.decouple import decouple
 from pipeline.synthesis.settings import load_decouple_settings
+from voxcpm.presets import config_dict
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow]
 
@@ -83,7 +84,7 @@ def test_decouple_survives_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     lines = [[("en", text) for text in ENGLISH], [("de", text) for text in GERMAN]]
     corpus, model = described_corpus(tmp_path / "corpus", lines), tmp_path / "model"
     model.mkdir()
-    (model / "config.json").write_text("{}", encoding="utf-8")
+    (model / "config.json").write_text(json.dumps(config_dict("toy", 512)), encoding="utf-8")
     out = run("fakes.cluster_decoupling", str(corpus), str(model), str(tmp_path / "cluster"))
     (taken,) = [line for line in out.splitlines() if line.startswith("taking away a node with ")]
     assert int(taken.split()[5]) > 0, f"the node had no work: {taken}"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from first_models import MODES, NAMES, FirstModel
+from first_models import MODES, FirstModel
+from safetensors.torch import load_file
 from tensor_closeness import assert_close
 
+from voxcpm.audiovae import AudioVAEConfig
 from voxcpm.config import VoxCPM2Config
 from voxcpm.inference.decoder import Decoder, generate_patches
 from voxcpm.inference.patch_codec import PatchStream, decode_patches, encode_clip
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.presets import PUBLISHED, published_config
+from voxcpm.presets import PUBLISHED, published_config, published_dict
 from voxcpm.sequence.prompt_layout import build_layout
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.weights.checkpoint import build_codec, load_backbone, load_codec, save_pretrained
@@ -106,18 +110,57 @@ def test_the_losses_and_gradients_of_a_step(first: FirstModel) -> None:
     assert norms == pytest.approx(wanted["gradient_norms"], rel=1e-3, abs=1e-6)
 
 
-def test_a_config_keeps_its_meaning_when_it_is_written(first: FirstModel, tmp_path: object) -> None:
+def test_a_config_keeps_its_meaning_when_it_is_written(first: FirstModel) -> None:
     config = VoxCPM2Config.load(first.checkpoint)
     assert VoxCPM2Config.from_dict(config.to_dict()) == config
     assert config.to_dict()["architecture"] == "voxcpm"
 
 
+def test_the_fields_and_defaults_of_the_first_architecture() -> None:
+    values = published_dict(PUBLISHED[2])
+    for name in (
+        "architecture",
+        "patch_size",
+        "residual_lm_num_layers",
+        "scalar_quantization_latent_dim",
+        "max_length",
+    ):
+        del values[name]
+    assert VoxCPM2Config.from_dict(values).to_dict() == published_config(PUBLISHED[2]).to_dict()
+    # Fields of VoxCPM2 that the official class of this architecture does not read.
+    values["residual_lm_no_rope"] = True
+    values["audio_vae_config"] = {"out_sample_rate": 48_000, "sr_bin_boundaries": [20_000], "sample_rate": 22_050}
+    values["dit_config"]["dit_mean_mode"] = True
+    config = VoxCPM2Config.from_dict(values)
+    assert config.ralm.rope_theta == 10_000 and not config.dit_config.dit_mean_mode
+    assert (
+        config.out_sample_rate == 22_050 and AudioVAEConfig.from_dict(config.audio_vae_config).sr_bin_boundaries is None
+    )
+    # Mean mode is beside dit_config, and stays there for the official package.
+    averaged = VoxCPM2Config.from_dict({**values, "dit_mean_mode": True})
+    assert averaged.dit_config.dit_mean_mode and averaged.to_dict()["dit_mean_mode"] is True
+    assert averaged.locdit.max_positions == 1 + 2 * 2
+
+
+def test_what_we_write_is_what_the_official_package_reads(first: FirstModel, tmp_path: Path) -> None:
+    config = VoxCPM2Config.load(first.checkpoint)
+    model, codec = load_backbone(first.checkpoint), load_codec(first.checkpoint)
+    save_pretrained(tmp_path / "copy", model, config, first.checkpoint, codec)
+    tensors = load_file(tmp_path / "copy" / "model.safetensors")
+    tensors |= {f"audio_vae.{name}": x for name, x in load_file(tmp_path / "copy" / "audiovae.safetensors").items()}
+    assert {name: list(x.shape) for name, x in tensors.items()} == first.about["shapes"]
+    assert VoxCPM2Config.load(tmp_path / "copy") == config
+
+
 @pytest.mark.parametrize(
     ("size", "model", "codec", "hertz", "seconds"),
-    # Tensors and weights of the official classes at these sizes. 2 bytes per weight and a header are the released files' sizes:
-    # 1,304,607,744 (a copy of 0.5B with 377 tensors) and 1,603,516,600 bytes; 4 per weight 301,494,192 and 346,023,712.
-    [(PUBLISHED[2], (377, 652_287_296), (243, 75_355_202), 16_000, 0.08), (PUBLISHED[1], (467, 801_729_856), (299, 86_483_330), 44_100, 0.16)],
-)  # fmt: skip
+    # Tensors and weights of the official classes at these sizes. With 2 bytes per weight of the model, 4 of the codec, and a header
+    # they give the released files: 1,304,607,744 (a copy of 377 tensors), 301,494,192, 1,603,516,600 and 346,023,712 bytes.
+    [
+        (PUBLISHED[2], (377, 652_287_296), (243, 75_355_202), 16_000, 0.08),
+        (PUBLISHED[1], (467, 801_729_856), (299, 86_483_330), 44_100, 0.16),
+    ],
+)
 def test_the_published_models_on_the_meta_device(
     size: str, model: tuple[int, int], codec: tuple[int, int], hertz: int, seconds: float
 ) -> None:

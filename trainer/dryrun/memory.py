@@ -7,8 +7,8 @@ FSDP2 additionally holds the root and two blocks gathered.
 Activations: a block of width h, with n query and k key heads of width d and inner width f, keeps per position
     4 h + 2 (n + k) d + 4 f   numbers
 (both norms' inputs and outputs; q, k, v and the attended values; gate, its SiLU, up, their product). TSLM and RALM process every
-position of a part's rows, LocEnc (P + 1) tokens per patch, LocDiT 2 P tokens and its prefix per target patch. With `recompute` a block
-keeps h numbers per position, and only one block at a time keeps the rest.
+position of a part's rows, LocEnc (P + 1) tokens per patch, LocDiT 2 P tokens and its prefix per target patch. With `recompute` a
+block keeps h numbers per position, and only one block at a time keeps the rest.
 """
 
 from __future__ import annotations

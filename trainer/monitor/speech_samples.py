@@ -29,7 +29,7 @@ _WINDOW, _BANDS = 2048, 80
 
 
 class SpeechSampler:
-    """Synthesizes a few held-out sentences: every other one with a reference clip, if its segment has one and the model takes it."""
+    """Synthesizes a few held-out sentences: every other one with a reference clip, if segment and model allow it."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The backbone of VoxCPM2, VoxCPM 0.5B and VoxCPM1.5: TSLM, FSQ, RALM, LocEnc and LocDiT (the codec is separate, in voxcpm.audiovae).
+"""The backbone of VoxCPM2, VoxCPM1.5 and VoxCPM 0.5B: TSLM, FSQ, RALM, LocEnc and LocDiT. The codec is in voxcpm.audiovae.
 
 Attributes have the names of the official checkpoint's keys: base_lm is the TSLM, residual_lm the RALM, feat_encoder LocEnc,
 feat_decoder the flow with LocDiT. Where the models differ, the config decides (`adds_states`): `fuse` and `condition`.

@@ -70,7 +70,9 @@ class FlowMatching(nn.Module):
         self.exact = False  #: see `VoxCPM2.set_exact`
 
     def solve(self, mu: Tensor, previous: Tensor, noise: Tensor, cfg: Tensor | float, solver: Solver) -> Tensor:
-        """Generate patches. mu: [N, 2*Hd] or [N, Hd] (see `VoxCPM2.condition`), previous: [N, P, D], noise: [N, P, D] N(0,1), cfg: one or [N] guidance weights.
+        """Generate patches. previous: [N, P, D], noise: [N, P, D] N(0,1), cfg: one or [N] guidance weights.
+
+        mu: [N, 2*Hd], in VoxCPM 0.5B and 1.5 [N, Hd] (`VoxCPM2.condition`).
 
         Returns [N, P, D], float32 (in exact mode mu's dtype). v = s v_u + w (v_c - s v_u), where v_u has mu = 0 and the same
         previous patch. For w = 1 this is v_c, so rows with w = 1 have no unconditional branch.

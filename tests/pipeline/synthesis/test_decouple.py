@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -29,6 +30,7 @@ from pipeline.synthesis.made import unit_rows
 from pipeline.synthesis.output import decoupled_bytes, decoupled_path
 from pipeline.synthesis.pairs import read_pairs
 from pipeline.synthesis.settings import load_decouple_settings
+from voxcpm.presets import PUBLISHED, config_dict, published_dict
 
 Run = Callable[..., DecoupleSummary]
 Finished = tuple[Path, DecoupleSummary]
@@ -45,7 +47,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that stands for a checkpoint: scripted stages load nothing."""
     folder = tmp_path_factory.mktemp("model")
-    (folder / "config.json").write_text("{}", encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(config_dict("toy", 512)), encoding="utf-8")
     return folder
 
 
@@ -129,7 +131,7 @@ def test_again_does_nothing_and_another_model_is_refused(
         first.rejected,
     )
     other = tmp_path_factory.mktemp("other")
-    (other / "config.json").write_text("{ }", encoding="utf-8")
+    (other / "config.json").write_text(json.dumps(config_dict("toy", 513)), encoding="utf-8")
     with pytest.raises(Exception, match="another model or other settings") as told:
         decouple(corpus, other, out, load_decouple_settings(None, SETTINGS))
     assert "\n" not in str(told.value)
@@ -232,15 +234,19 @@ def test_one_line_for_what_cannot_be(run: Run, corpus: Path, model: Path, tmp_pa
     shutil.copytree(corpus, bare)
     shutil.rmtree(bare / "annotations" / "acoustic")
     lora = load_decouple_settings(None, ["generate.lora=/nowhere"])
+    first = tmp_path / "first"
+    first.mkdir()
+    (first / "config.json").write_text(json.dumps(published_dict(PUBLISHED[2])), encoding="utf-8")
     calls: tuple[tuple[Callable[[], DecoupleSummary], str], ...] = (
         (lambda: decouple(tmp_path / "none", model, tmp_path / "o"), "not a corpus"),
         (lambda: decouple(corpus, tmp_path / "none", tmp_path / "o"), "no checkpoint folder"),
         (lambda: run(corpus), "holds recordings"),
         (lambda: decouple(corpus, model, tmp_path / "o", lora), "no LoRA adapter"),
+        (lambda: decouple(corpus, first, tmp_path / "o"), "takes no reference clip"),
         (lambda: decouple(bare, model, tmp_path / "o"), "no described styles; run: voxmill describe"),
     )
     for call, words in calls:
-        with pytest.raises((CorpusError, FileNotFoundError, RuntimeError), match=words) as told:
+        with pytest.raises((CorpusError, FileNotFoundError, RuntimeError, ValueError), match=words) as told:
             call()
         assert "\n" not in str(told.value)
 

@@ -20,9 +20,10 @@ from unittest import mock
 
 import torch
 from safetensors.torch import save_file
-from voxcpm.model.voxcpm import LoRAConfig, VoxCPMModel
 from voxcpm.modules.audiovae import AudioVAE, AudioVAEConfig
 from voxcpm.training.packers import AudioFeatureProcessingPacker
+
+from voxcpm.model.voxcpm import LoRAConfig, VoxCPMModel
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
