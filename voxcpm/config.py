@@ -46,12 +46,13 @@ class Section:
         return cls(**read, extra={k: v for k, v in values.items() if k not in known})
 
     def to_dict(self) -> dict[str, Any]:
-        """The section as JSON values, unknown fields included."""
+        """The section as JSON values, unknown fields included. Fields without a value are left out: the official package refuses
+        `"kv_channels": null`."""
         written: dict[str, Any] = {}
         for f in fields(self):
-            if f.name == "extra":
-                continue
             value = getattr(self, f.name)
+            if f.name == "extra" or (value is None and f.default is None):
+                continue
             if isinstance(value, Section):
                 value = value.to_dict()
             elif isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""A VoxCPM2 checkpoint as a system.
+"""A checkpoint of VoxCPM2, VoxCPM1.5 or VoxCPM 0.5B as a system.
 
 With codec.py this is the only file of `evaluation` that imports voxcpm.
 """
@@ -68,8 +68,17 @@ class Checkpoint:
     def model(self) -> VoxCPM:
         """The loaded model. Raises EvaluationError if it cannot be loaded."""
         from voxcpm import VoxCPM
+        from voxcpm.config import VoxCPM2Config
         from voxcpm.kernels.threads import spare_threads
 
+        recipe = self.options.recipe
+        if "reference" in NEEDS[recipe] and recipe != "continuation":
+            try:
+                VoxCPM2Config.load(self.folder).check_reference()
+            except ValueError as error:
+                raise EvaluationError(
+                    f"{self.folder}: recipe {recipe}: {one_line(error)}; set recipe=continuation"
+                ) from None
         spare_threads(str(self.folder))
         try:
             return VoxCPM.from_pretrained(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 from spoken_items import WORDS, golden_items
 
 from evaluation.errors import EvaluationError, SpeakError
@@ -198,3 +199,20 @@ def test_a_damaged_checkpoint_is_one_line(golden: Path, tmp_path: Path) -> None:
         open_system(str(tmp_path), {"device": "cpu"}).describe()
     with pytest.raises(EvaluationError, match="no checkpoint at /nowhere"):
         open_system("checkpoint:/nowhere")
+
+
+@pytest.mark.parametrize("name", ["voxcpm-0.5b", "voxcpm1.5"])
+def test_a_model_that_takes_no_references_has_recipes_of_its_own(name: str, tmp_path: Path) -> None:
+    golden = Path(__file__).parents[1] / "voxcpm" / "golden_v1" / name
+    clip = tmp_path / "clip.wav"
+    rate = 16_000 if name == "voxcpm-0.5b" else 44_100
+    soundfile.write(clip, load_file(golden / "golden.safetensors")["prompt"].numpy(), rate)
+    item = Item("The fox goes on.", "en", reference=clip, reference_text="The fox speaks first, ")
+    for recipe in ("plain", "continuation"):
+        system = open_system(f"checkpoint:{golden / 'checkpoint'}", {**QUICK, "recipe": recipe})
+        (answer,) = system.speak([Ask(item, 1)])
+        assert speech(answer).rate == rate
+    for recipe in ("reference", "both", "controllable"):
+        system = open_system(f"checkpoint:{golden / 'checkpoint'}", {**QUICK, "recipe": recipe})
+        with pytest.raises(EvaluationError, match="takes no reference clip.*set recipe=continuation"):
+            system.describe()

@@ -109,10 +109,6 @@ def fewer_words(values: dict[str, Any]) -> None:
     values["lm_config"]["vocab_size"] = 200
 
 
-def other_rate(values: dict[str, Any]) -> None:
-    values["audio_vae_config"]["sample_rate"] = 24_000
-
-
 def other_channels(values: dict[str, Any]) -> None:
     values["audio_vae_config"]["latent_dim"] += 8
 
@@ -126,7 +122,6 @@ def other_channels(values: dict[str, Any]) -> None:
         ({"phase": {"max_positions": 16}}, "no sample fits a row of 16 positions"),
         ({"phase": {"max_positions": 1_000_000}}, "set phases.only.max_positions="),
         ({"change": fewer_words}, "the tokenizer has "),
-        ({"change": other_rate}, "the codec encodes 24000 Hz"),
         ({"change": other_channels}, "latent channels"),
         ({"model": {"start": "/no/such/folder"}}, "no checkpoint at /no/such/folder"),
         ({"model": {"start": "model/latest"}}, "no checkpoint at model/latest: train it first"),
