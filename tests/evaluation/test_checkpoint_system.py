@@ -214,5 +214,5 @@ def test_a_model_that_takes_no_references_has_recipes_of_its_own(name: str, tmp_
         assert speech(answer).rate == rate
     for recipe in ("reference", "both", "controllable"):
         system = open_system(f"checkpoint:{golden / 'checkpoint'}", {**QUICK, "recipe": recipe})
-        with pytest.raises(EvaluationError, match="takes no reference clip.*set recipe=continuation"):
+        with pytest.raises(EvaluationError, match=r"takes no reference clip.*set recipe=continuation"):
             system.describe()

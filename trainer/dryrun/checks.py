@@ -315,19 +315,15 @@ def _check_layouts(config: TrainConfig, shape: VoxCPM2Config, origin: str) -> No
     """Raise TrainError if a phase trains with reference clips and the model takes none."""
     if shape.takes_references:
         return
+    needing = [kind.layout for kind in BY_LAYOUT.values() if kind.reference]
     for name, phase in config.phases.items():
-        for field in ("layouts", "layouts_from"):
-            weights = getattr(phase, field)
-            asked = [
-                kind.layout
-                for kind in BY_LAYOUT.values()
-                if kind.reference and weights and getattr(weights, kind.layout)
-            ]
+        for field, weights in (("layouts", phase.layouts), ("layouts_from", phase.layouts_from)):
+            asked = [layout for layout in needing if weights is not None and getattr(weights, layout) > 0]
             if asked:
-                without = ", ".join(f"{layout}: 0" for layout in asked)
+                without = " ".join(f"--set phases.{name}.{field}.{layout}=0" for layout in asked)
                 raise TrainError(
                     f"phase {name}: {field} has {', '.join(asked)}, but the model ({origin}) is VoxCPM 0.5B or VoxCPM1.5, which"
-                    f" takes no reference clip: set phases.{name}.{field}={{{without}}}"
+                    f" takes no reference clip: {without}"
                 )
 
 
