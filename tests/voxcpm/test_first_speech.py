@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from first_models import FirstModel
 
 from voxcpm import VoxCPM
 from voxcpm.core import Utterance
+from voxcpm.inference.decoder import Ending
 from voxcpm.inference.long_text import speak_long
 from voxcpm.inference.prompt_cache import PromptCache
 from voxcpm.inference.speak_options import SpeakOptions
@@ -80,7 +81,7 @@ def test_a_long_text_continues_its_last_whole_piece(voice: VoxCPM, monkeypatch: 
         caches.append(cache)
         return layout(text, cache)
 
-    endings = iter(("stop", "max_len", "stop"))
+    endings: Iterator[Ending] = iter(("stop", "max_len", "stop"))
     generate = tts.generate_layouts
 
     def ended(*arguments: Any) -> Any:

@@ -7,8 +7,12 @@ of it on one CPU thread in float32: latents with known noise, audio, latents of 
 that with a LoRA. README.md describes the files. Seeds are fixed, so the same versions of torch give the same files.
 """
 
+# mypy: ignore-errors
+# The imported package is the official one, which mypy does not find: it has the import name of ours.
+
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import sys
@@ -20,10 +24,11 @@ from unittest import mock
 
 import torch
 from safetensors.torch import save_file
+from transformers import LlamaTokenizerFast
 from voxcpm.modules.audiovae import AudioVAE, AudioVAEConfig
 from voxcpm.training.packers import AudioFeatureProcessingPacker
 
-from voxcpm.model.voxcpm import LoRAConfig, VoxCPMModel
+from voxcpm.model.voxcpm import LoRAConfig, VoxCPMConfig, VoxCPMModel
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -55,7 +60,7 @@ SMALL = {
     "device": "cpu",
     "dtype": "float32",
 }  # fmt: skip
-LONG_ROPE = {**SMALL["lm_config"], "use_mup": True, "scale_emb": 3, "max_position_embeddings": 1024}  # type: ignore[dict-item]
+LONG_ROPE = {**SMALL["lm_config"], "use_mup": True, "scale_emb": 3, "max_position_embeddings": 1024}
 CONFIGS: dict[str, dict[str, Any]] = {
     # As in the release: no codec rates and no sizes that are the defaults of this architecture.
     "voxcpm-0.5b": {
@@ -314,8 +319,46 @@ def make(name: str, config: dict[str, Any], seed: int) -> float:
     return about["margin"]
 
 
+def published(patch: int, ralm: int, local: int, codec: dict[str, Any]) -> dict[str, Any]:
+    """Count the tensors and weights of the official classes at a released model's sizes, and hash their names and shapes."""
+    factors = [1.0] * 32
+    lm = SMALL["lm_config"] | {
+        "hidden_size": 1024, "intermediate_size": 4096, "max_position_embeddings": 32768, "num_attention_heads": 16,
+        "num_hidden_layers": 24, "vocab_size": 73448,
+        "rope_scaling": {"type": "longrope", "long_factor": factors, "short_factor": factors,
+                         "original_max_position_embeddings": 32768},
+    }  # fmt: skip
+    towers = {"hidden_dim": 1024, "ffn_dim": 4096, "num_heads": 16, "num_layers": local}
+    config = VoxCPMConfig(
+        lm_config=lm,
+        patch_size=patch,
+        residual_lm_num_layers=ralm,
+        encoder_config=towers,
+        dit_config={**towers, "cfm_config": {}},
+        max_length=8,
+        device="cpu",
+    )
+    with torch.device("meta"):
+        model = VoxCPMModel(config, LlamaTokenizerFast.from_pretrained(HERE / "voxcpm-0.5b" / "checkpoint"),
+                            AudioVAE(AudioVAEConfig(**codec)), device="cpu")  # fmt: skip
+    parts: dict[str, dict[str, Any]] = {"model": {}, "codec": {}}
+    for name, value in model.state_dict().items():
+        part = "codec" if name.startswith("audio_vae.") else "model"
+        parts[part][name.removeprefix("audio_vae.")] = value
+    return {
+        part: {
+            "tensors": len(found),
+            "weights": sum(value.numel() for value in found.values()),
+            "sha256": hashlib.sha256(
+                "".join(f"{name} {list(found[name].shape)}\n" for name in sorted(found)).encode()
+            ).hexdigest(),
+        }
+        for part, found in parts.items()
+    }
+
+
 def main() -> None:
-    """Make both folders, each with the first seed that keeps FSQ away from its rounding boundaries."""
+    """Make both folders, each with the first seed that keeps FSQ away from its rounding boundaries, and published.json."""
     torch.set_num_threads(1)
     for name, config in CONFIGS.items():
         for seed in range(100):
@@ -323,6 +366,9 @@ def main() -> None:
             print(f"{name}: seed {seed}, margin {margin:.2g}", file=sys.stderr)
             if margin >= MARGIN:
                 break
+    long_codec = CONFIGS["voxcpm1.5"]["audio_vae_config"] | {"encoder_dim": 64, "latent_dim": 64, "decoder_dim": 2048}
+    sizes = {"openbmb/VoxCPM-0.5B": published(2, 6, 4, {}), "openbmb/VoxCPM1.5": published(4, 8, 8, long_codec)}
+    (HERE / "published.json").write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
