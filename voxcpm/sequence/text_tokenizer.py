@@ -35,7 +35,7 @@ class TextTokenizer:
         path = Path(folder)
         path = path / "tokenizer.json" if path.is_dir() else path
         if not path.is_file():
-            raise FileNotFoundError(f"{path} not found: a VoxCPM2 checkpoint folder holds tokenizer.json")
+            raise FileNotFoundError(f"{path} not found: a checkpoint folder of VoxCPM holds tokenizer.json")
         return _load(str(path.resolve()), path.stat().st_mtime_ns)
 
     @property

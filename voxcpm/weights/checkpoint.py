@@ -118,7 +118,7 @@ def _first_file(folder: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise FileNotFoundError(f"{folder} has none of {', '.join(names)}: it is not a complete VoxCPM2 checkpoint")
+    raise FileNotFoundError(f"{folder} has none of {', '.join(names)}: it is not a complete checkpoint of VoxCPM")
 
 
 def model_file(folder: Path) -> Path:
