@@ -32,6 +32,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"cond_type": "add", "cond_out_layer": True, "depthwise": False},
     {"cond_type": "concat", "cond_dim": 5, "cond_out_layer": True},
     {"use_noise_block": True},
+    {"even_padding": True},
 ]
 
 
@@ -66,7 +67,8 @@ def stream(codec: AudioVAE, z: Tensor, chunks: list[int], rate: int | Tensor | N
 
 @pytest.fixture(scope="module")
 def forms() -> list[AudioVAE]:
-    return [build(), build().fold_weight_norm()]
+    even = {"even_padding": True}
+    return [build(), build().fold_weight_norm(), build(**even), build(**even).fold_weight_norm()]
 
 
 @st.composite
@@ -75,7 +77,7 @@ def chunkings(draw: st.DrawFn) -> list[int]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(chunks=chunkings(), batch=st.integers(1, 3), form=st.integers(0, 1), seed=st.integers(0, 99))
+@given(chunks=chunkings(), batch=st.integers(1, 3), form=st.integers(0, 3), seed=st.integers(0, 99))
 def test_any_chunking_equals_the_whole(
     forms: list[AudioVAE], chunks: list[int], batch: int, form: int, seed: int
 ) -> None:
@@ -340,6 +342,7 @@ def test_config_reads_what_it_knows_and_says_what_is_wrong() -> None:
         ({"decoder_dim": 100}, "decoder_dim"),
         ({"sr_bin_boundaries": [3, 2]}, "rise"),
         ({"encoder_rates": []}, "encoder_rates"),
+        ({"encoder_rates": [2, 1], "even_padding": True}, "even_padding"),
     ]
     for bad, word in refused:
         with pytest.raises(ValueError, match=word):

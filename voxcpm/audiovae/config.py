@@ -48,6 +48,8 @@ class AudioVAEConfig:
             raise ValueError(
                 "audio_vae_config: encoder_rates and decoder_rates must be non-empty lists of positive ints"
             )
+        if self.even_padding and 1 in self.encoder_rates:
+            raise ValueError("audio_vae_config: with even_padding, encoder_rates must be at least 2")
         if self.decoder_dim % 2 ** len(self.decoder_rates):
             raise ValueError(
                 f"audio_vae_config.decoder_dim {self.decoder_dim} must divide by 2^{len(self.decoder_rates)}, "

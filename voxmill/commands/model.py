@@ -58,7 +58,9 @@ def speak(
     voice: Annotated[Path | None, typer.Option(help="A voice kept with --save-voice, instead of clips.")] = None,
     save_voice: Annotated[Path | None, typer.Option(help="Keep the clips' voice in this .safetensors file.")] = None,
     long: Annotated[bool, typer.Option("--long", help="A text of any length: piece by piece, one voice.")] = False,
-    stream: Annotated[bool, typer.Option("--stream", help="Write the audio piece by piece, as soon as each is made.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Write the audio piece by piece, as soon as each is made.")
+    ] = False,
     cfg: Annotated[float, typer.Option(help="Guidance, 0.1-10.")] = 2.0,
     steps: Annotated[int, typer.Option(help="Solver steps, 1-100.")] = 10,
     sway: Annotated[float, typer.Option(help="Where the steps are dense: 1 near the noise, 0 evenly.")] = 1.0,
