@@ -1,4 +1,4 @@
-"""The engine: requests in, audio out, one step at a time. It has no thread and no transport of its own."""
+"""The engine: requests in, audio out, one step at a time. Threads and transport are left to the caller."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class SpeechEngine:
         kind: "live" is played while it is made, "whole" is needed at its end. deadline_s: of a live one's first audio.
         context: [C, P, D] patches that the codec decodes before the first one, the end of a prompt.
 
-        Raises ValueError if it does not fit the context, EngineBusyError if there is no place for it.
+        Raises ValueError if it does not fit the context, EngineBusyError if the queue is full or its first audio would be late.
         """
         number = self._next
         row = admit(self._model.config, number, request)

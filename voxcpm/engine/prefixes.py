@@ -42,7 +42,7 @@ class PrefixCache:
         return self._bytes
 
     def knows(self, layout: Layout) -> bool:
-        """Return True if the layout begins with a voice whose keys and values are here."""
+        """Return True if the layout begins with a voice whose keys and values are cached."""
         key = _key(layout)
         return key is not None and key in self._prefixes
 
@@ -64,7 +64,7 @@ class PrefixCache:
             self._bytes -= self._prefixes.popitem(last=False)[1].nbytes
 
     def restore(self, layout: Layout, state: DecodeState) -> int:
-        """Copy the voice of a layout into the next free slot; return its number of positions. Raises KeyError if it is not here."""
+        """Copy the voice of a layout into the next free slot; return its number of positions. Raises KeyError if it is not cached."""
         key = _key(layout)
         assert key is not None
         prefix = self._prefixes[key]

@@ -1,4 +1,4 @@
-"""Which requests join and which rows run in the next step. No torch, no clock of its own: everything can be tested.
+"""Which requests join and which rows run in the next step. It uses neither torch nor a clock: all of it can be tested.
 
 Playback sets the deadlines. A live row whose listener has audio for more than `AHEAD` patches can be left out of a step, and a
 newcomer may join if no listener runs dry meanwhile. Whole rows (nobody listens yet) take what is left, but always their turn.
@@ -31,7 +31,7 @@ STARVE_S = 10.0
 
 
 class EngineBusyError(RuntimeError):
-    """There is no place for a request: the queue is full, or its first audio would be late. `retry_after_s`: when to ask again."""
+    """A request is refused: the queue is full, or its first audio would be late. `retry_after_s`: when to ask again."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
