@@ -64,7 +64,7 @@ class PrefixCache:
             self._bytes -= self._prefixes.popitem(last=False)[1].nbytes
 
     def restore(self, layout: Layout, state: DecodeState) -> int:
-        """Copy the voice of a layout into the next free slot; return its number of positions. Raises KeyError if it is not cached."""
+        """Copy the voice of a layout into the next free slot; return its positions. Raises KeyError without it."""
         key = _key(layout)
         assert key is not None
         prefix = self._prefixes[key]
