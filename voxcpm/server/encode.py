@@ -60,7 +60,9 @@ class Encoder:
 
     def push(self, samples: NDArray[np.float32]) -> bytes:
         """Return the bytes that are ready after the next samples, float32 [n]; none if the answer is whole."""
-        return self._sent(self._writer.write(self._shaper.push(samples)))
+        data = self._writer.write(self._shaper.push(samples))
+        # The head waits for audio, so that the first bytes of an answer can be heard.
+        return self._sent(data) if data else b""
 
     def finish(self) -> bytes:
         """Return the bytes that are left; for a whole answer, all of them. Call this once, after the last samples."""
