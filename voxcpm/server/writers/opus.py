@@ -30,11 +30,9 @@ class OpusWriter:
     def head(self, whole: bool) -> bytes:
         """See `Writer`."""
         comments = b"OpusTags" + vorbis_comments(self._tags, "libopus")
-        return page_of([self._head], FIRST, 0, self._serial, 0) + page_of([comments], 0, 0, self._serial, 1)
-
-    @property
-    def _head(self) -> bytes:
-        return bytes(self._codec.codec.extradata)
+        return page_of([self._codec.description], FIRST, 0, self._serial, 0) + page_of(
+            [comments], 0, 0, self._serial, 1
+        )
 
     def write(self, samples: Samples) -> bytes:
         """See `Writer`."""
@@ -44,7 +42,7 @@ class OpusWriter:
         """See `Writer`."""
         packets = self._codec.finish()
         cut = max(len(packets) - 1, 0) // _PER_PAGE * _PER_PAGE
-        delay = int.from_bytes(self._head[10:12], "little")
+        delay = int.from_bytes(self._codec.description[10:12], "little")
         end = delay + round(self._codec.samples * CLOCK / self._rate)
         before = self._pages(packets[:cut])
         return before + page_of(packets[cut:], LAST, end, self._serial, self._page)
