@@ -77,7 +77,7 @@ def test_libsndfile_reads_it(name: str) -> None:
 def test_a_whole_m4a_states_its_length() -> None:
     import av
 
-    with av.open(io.BytesIO(encoded("m4a", WAV))) as file:
+    with av.open(io.BytesIO(encoded("m4a", WAV)), "r") as file:
         # The list of edits leaves out the delay of the encoder and the padding.
         assert file.duration is not None and abs(file.duration / 1e6 - len(WAV) / RATE) < 0.001
 
@@ -110,6 +110,16 @@ def test_speed_changes_the_length_and_not_the_pitch(speed: float) -> None:
     middle = found[len(found) // 4 : len(found) // 4 * 3]
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
     assert np.fft.rfftfreq(len(middle), 1 / 16_000)[spectrum.argmax()] == pytest.approx(440, abs=6)
+
+
+@pytest.mark.parametrize("rate", [48_000, 24_000])
+@pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if form.streams])
+def test_little_audio_is_held_back(name: str, rate: int) -> None:
+    encoder, sent = encoder_for(name, RATE, rate, STATEMENT), b""
+    for number, start in enumerate(range(0, 10 * 7680, 7680), 1):
+        sent += encoder.push(sweep(10 * 7680)[start : start + 7680])
+        found, shown = decoded(sent, name)
+        assert len(found) / (shown or rate) > 0.16 * number - 0.1
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -1,6 +1,6 @@
 """Write speech to files. The name's suffix sets the format. A file is complete or absent, except for a WAV stream.
 
-Every file states that it is synthetic, unless its writer is told not to (docs/provenance.md).
+Every file states that it is synthetic, except with `mark=False` (docs/provenance.md).
 """
 
 from __future__ import annotations
