@@ -142,11 +142,15 @@ def speak(
     from voxcpm.inference.prompt_cache import save_prompt_cache
     from voxcpm.kernels.threads import spare_threads
     from voxcpm.provenance.source import Source
+    from voxcpm.weights.checkpoint import find_checkpoint
 
     started = time.perf_counter()
-    spare_threads(model)
+    folder = find_checkpoint(model)
+    # Begun before loading, so that a stream does not wait for the digest.
+    source = None if no_mark else Source(folder, model, lora)
+    spare_threads(folder)
     tts = VoxCPM.from_pretrained(
-        model,
+        folder,
         load_denoiser=denoise is not None,
         zipenhancer_model_id=denoise,
         device=device,
@@ -176,7 +180,7 @@ def speak(
         },
         min_seconds,
         max_seconds,
-        None if no_mark else Source(tts.tts_model.folder, model, lora),
+        source,
     )
     if file is not None and out is not None:
         written = job.many(lines, out, long)
