@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from voxcpm.atomic import replace_folder, set_aside
 from voxcpm.config import VoxCPM2Config
 from voxcpm.errors import CheckpointError, first_line
 from voxcpm.model.backbone import VoxCPM2
+from voxcpm.weights.atomic import replace_folder, set_aside
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
