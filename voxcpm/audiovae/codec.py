@@ -58,6 +58,21 @@ class AudioVAE(nn.Module):
         return self.config.out_sample_rate
 
     @property
+    def latent_dim(self) -> int:
+        """Width of a latent frame, D."""
+        return self.config.latent_dim
+
+    @property
+    def chunk_size(self) -> int:
+        """Input samples per latent frame."""
+        return self.config.hop_length
+
+    @property
+    def decode_chunk_size(self) -> int:
+        """Output samples per latent frame."""
+        return self.config.decode_hop
+
+    @property
     def folded(self) -> bool:
         """Return True if the codec is in its inference form."""
         return isinstance(self.decoder, FoldedDecoder)
@@ -112,19 +127,19 @@ class AudioVAE(nn.Module):
 
     # Decoding
 
-    def decode(self, z: Tensor, sample_rate: int | Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, sr_cond: int | Tensor | None = None) -> Tensor:
         """Decode latents [B, D, F] to a waveform [B, 1, F * decode_hop] in (-1, 1).
 
-        `sample_rate` (Hz, one or [B]) sets the bandwidth of the output, `out_sample_rate` by default. It does not change
+        `sr_cond` (Hz, one or [B]) sets the bandwidth of the output, `out_sample_rate` by default. It does not change
         the number of samples. A codec without rate buckets ignores it.
         """
         self._check_latents(z)
         if z.shape[2] == 0:
             return z.new_zeros(z.shape[0], 1, 0)
         if isinstance(self.decoder, Decoder):
-            wav: Tensor = self.decoder(z, self._bucket(sample_rate, z), Histories())
+            wav: Tensor = self.decoder(z, self._bucket(sr_cond, z), Histories())
             return wav
-        return self.decode_stream(z, self.init_decoder_state(z.shape[0], z.dtype, z.device), sample_rate)[0]
+        return self.decode_stream(z, self.init_decoder_state(z.shape[0], z.dtype, z.device), sr_cond)[0]
 
     def init_decoder_state(
         self, batch: int = 1, dtype: torch.dtype | None = None, device: torch.device | str | None = None
