@@ -239,7 +239,7 @@ def detect_model_architecture(options: argparse.Namespace) -> str | None:
 def load_model(options: argparse.Namespace) -> VoxCPM:
     """Load the model with its adapters."""
     from voxcpm.cli import VoxCPM  # type: ignore[attr-defined]  # so that a replaced one is used
-    from voxcpm.core import ZIPENHANCER
+    from voxcpm.inference.denoise import ZIPENHANCER
     from voxcpm.kernels.threads import spare_threads
 
     denoiser = options.zipenhancer_path or os.environ.get("ZIPENHANCER_MODEL_PATH") or ZIPENHANCER

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+ZIPENHANCER = "iic/speech_zipenhancer_ans_multiloss_16k_base"
+"""The official package's denoiser, on modelscope."""
 #: 16 kHz mono [S] float32 -> the same length.
 Denoiser = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -67,7 +69,7 @@ class ZipEnhancer:
     RATE = 16000  #: Hz, of the audio it writes
     LOUDNESS = -20.0  #: LUFS, of the audio it writes with `normalize_loudness`
 
-    def __init__(self, model_path: str | Path = "iic/speech_zipenhancer_ans_multiloss_16k_base") -> None:
+    def __init__(self, model_path: str | Path = ZIPENHANCER) -> None:
         """Load the denoiser. Raises as `load_denoiser` does."""
         self.model_path = model_path
         self._denoise = load_denoiser(model_path)

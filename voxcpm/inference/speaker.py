@@ -30,7 +30,7 @@ from voxcpm.sequence.prompt_layout import Layout, build_layout
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.sequence.training_batch import TrainingBatch
 from voxcpm.weights.checkpoint import find_checkpoint, load_backbone, load_codec
-from voxcpm.weights.lora import LoRAConfig, apply_lora, enable_lora, load_lora, lora_state_dict, reset_lora
+from voxcpm.weights.lora import LoRAConfig, apply_lora, enable_lora, lora_state_dict, put_lora, read_lora, reset_lora
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
@@ -340,7 +340,8 @@ class VoxCPM2Model(TTSModule):
         self, lora_path: str | Path, device: str | torch.device | None = None
     ) -> tuple[list[str], list[str]]:
         """Load adapters onto the model's device; `device` is ignored. See voxcpm.weights.lora.load_lora."""
-        return load_lora(self.backbone, lora_path)
+        own, tensors = read_lora(lora_path)
+        return put_lora(self.backbone, own, tensors, lora_path)
 
     def reset_lora_weights(self) -> None:
         """Reinitialize the adapters, so that they add nothing; they stay in place."""

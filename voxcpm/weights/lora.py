@@ -250,7 +250,13 @@ def load_lora(
     Raises CheckpointError if shapes differ, adapter tensors are missing, or no key fits.
     """
     own, tensors = read_lora(path)
-    settings = (config or own) if override else (own or config)
+    return put_lora(model, (config or own) if override else (own or config), tensors, path)
+
+
+def put_lora(
+    model: VoxCPM2, settings: LoRAConfig | None, tensors: Mapping[str, Tensor], path: str | Path
+) -> tuple[list[str], list[str]]:
+    """Do what `load_lora` does with what was read from `path`. settings: None keeps the model's adapters."""
     if settings is not None:
         apply_lora(model, settings)
     elif not adapters(model):
