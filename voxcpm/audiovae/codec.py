@@ -167,6 +167,10 @@ class AudioVAE(nn.Module):
             past = histories.state()
         return torch.cat(parts, dim=2), DecoderState(past, self.folded)
 
+    def streaming_decode(self) -> StreamingVAEDecoder:
+        """Return a decoder of one stream that holds its state, as in the official package."""
+        return StreamingVAEDecoder(self)
+
     @torch.no_grad()
     def warm_state(self, z_context: Tensor, sample_rate: int | Tensor | None = None) -> DecoderState:
         """Return the state after decoding `z_context` [B, D, F] from silence, F >= 0: the start of a continuation.
@@ -257,6 +261,28 @@ class AudioVAE(nn.Module):
     ) -> tuple[Tensor, ...]:
         like = next(tensor for tensor in chain(self.parameters(), self.buffers()) if tensor.is_floating_point())
         return zero_histories(shapes, batch, self.folded, dtype or like.dtype, torch.device(device or like.device))
+
+
+class StreamingVAEDecoder:
+    """`decode_stream` with the state inside. `with codec.streaming_decode() as decoder` starts a stream."""
+
+    def __init__(self, vae: AudioVAE) -> None:
+        self._vae = vae
+        self._state: DecoderState | None = None
+
+    def __enter__(self) -> Self:
+        self._state = None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._state = None
+
+    def decode_chunk(self, z_chunk: Tensor) -> Tensor:
+        """Decode the next latents [B, D, n] to a waveform [B, 1, n * decode_hop]."""
+        if self._state is None:
+            self._state = self._vae.init_decoder_state(z_chunk.shape[0], z_chunk.dtype, z_chunk.device)
+        wav, self._state = self._vae.decode_stream(z_chunk, self._state)
+        return wav
 
 
 def _refuse_to_save(*_: Any) -> None:
