@@ -332,7 +332,7 @@ def _save(options: argparse.Namespace, model: VoxCPM, wav: Wav, text: str, path:
     write_audio(path, wav, rate)
     print(f"{path}: {len(wav) / rate:.2f} s")
     if options.timestamps:
-        from voxcpm.cli import align_audio_file  # type: ignore[attr-defined]
+        from voxcpm.cli import align_audio_file
         from voxcpm.inference.timestamps import write_timestamps
 
         several = options.verb == "batch" or options.timestamp_output is None

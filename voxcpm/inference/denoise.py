@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +116,7 @@ def loudness(wav: NDArray[np.float32], rate: int) -> float:
     return float(-0.691 + 10 * np.log10(power.mean()))
 
 
-def _k_weighting(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
+def _k_weighting(frequencies: NDArray[Any]) -> NDArray[np.float64]:
     """The gain of BS.1770's two filters (a shelf for the head, a high pass) at frequencies in Hz: analog prototypes."""
     s = 1j * frequencies
     shelf_f, shelf_q, shelf_gain = 1681.97, 0.7072, 10 ** (3.99984 / 20)

@@ -40,8 +40,8 @@ class TTSModule(nn.Module):
         self.audio_vae = audio_vae
         self.stop_actn = nn.SiLU()
 
-    @property
-    def _modules(self) -> MutableMapping[str, nn.Module | None]:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def _modules(self) -> MutableMapping[str, nn.Module | None]:
         """The registered children: the backbone's, then this module's."""
         own: dict[str, nn.Module | None] = self.__dict__["_modules"]
         backbone = self.__dict__.get("backbone")
