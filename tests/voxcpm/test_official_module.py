@@ -105,7 +105,7 @@ def test_small_attributes(kept: VoxCPM2Model, golden_set: GoldenSet, tmp_path: P
     soundfile.write(tmp_path / "ref.wav", golden_set["generation"]["ref_wav_16k"].numpy(), 16000)
     feat = kept._encode_wav(str(tmp_path / "ref.wav"), padding_mode="right")
     tokens, features, text_mask, audio_mask = kept._make_ref_prefix(feat, torch.device("cpu"))
-    layout = build_layout(kept.text_tokenizer, kept.config, "Hello", reference=feat)  # type: ignore[arg-type]
+    layout = build_layout(kept.text_tokenizer, kept.config, "Hello", reference=feat)
     count = len(feat) + 2
     assert tokens.dtype == text_mask.dtype == audio_mask.dtype == torch.int32 and features.dtype == torch.float32
     assert torch.equal(tokens.long(), layout.text_tokens[:count]) and torch.equal(features, layout.features()[:count])

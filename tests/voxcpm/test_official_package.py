@@ -129,7 +129,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     """A gradio that keeps what is wired to its buttons, and a funasr that always hears "Hello"."""
     gradio, funasr = MagicMock(), ModuleType("funasr")
     funasr.AutoModel = MagicMock()  # type: ignore[attr-defined]
-    funasr.AutoModel.return_value.generate.return_value = [{"text": "<|en|>Hello"}]  # type: ignore[attr-defined]
+    funasr.AutoModel.return_value.generate.return_value = [{"text": "<|en|>Hello"}]
     monkeypatch.setitem(sys.modules, "gradio", gradio)
     monkeypatch.setitem(sys.modules, "funasr", funasr)
     monkeypatch.setattr(sys, "path", list(sys.path))
