@@ -20,8 +20,8 @@ from voxcpm_fixtures import GoldenSet
 
 Import = Callable[[str], Any]
 #: The official modules write each step of the flow and of a tower in another order of operations.
-CLOSE = {"atol": 2e-5, "rtol": 1e-5}
-AUDIO = {"atol": 2e-3, "rtol": 0.0}
+CLOSE: dict[str, Any] = {"atol": 2e-5, "rtol": 1e-5}
+AUDIO: dict[str, Any] = {"atol": 2e-3, "rtol": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def weights(golden_set: GoldenSet) -> dict[str, Tensor]:
     return load_file(golden_set.checkpoint / "model.safetensors")
 
 
-def filled(part: nn.Module, prefix: str, weights: dict[str, Tensor]) -> nn.Module:
+def filled(part: Any, prefix: str, weights: dict[str, Tensor]) -> Any:
     own = {name.removeprefix(prefix): value.float() for name, value in weights.items() if name.startswith(prefix)}
     part.load_state_dict(own, strict=True)
     return part.eval().requires_grad_(False)
@@ -84,7 +84,12 @@ def test_a_tower(causal: bool, both: tuple[Import, Import], config: dict[str, An
         module = side("modules.minicpm4")
         tower = filled(module.MiniCPMModel(module.MiniCPM4Config(**config["lm_config"])), "base_lm.", weights)
         hidden, caches = tower(inputs_embeds=x, is_causal=causal)
-        found.append([hidden, *(part for pair in caches for part in pair)])
+        tower.setup_cache(2, 11, "cpu", torch.float32)
+        tower.kv_cache.fill_caches(caches)
+        steps = [tower.forward_step(draw(2, x.shape[2], seed=i), torch.tensor([tower.kv_cache.step()])) for i in (5, 6)]
+        with pytest.raises(ValueError, match="full"):
+            tower.kv_cache.step()
+        found.append([hidden, *steps, *(part for pair in caches for part in pair)])
     theirs, ours = found
     assert len(theirs) == len(ours) > 1
     for their, our in zip(theirs, ours, strict=True):
@@ -167,7 +172,7 @@ def test_an_adapter(both: tuple[Import, Import]) -> None:
     x, found = draw(3, 6), []
     for side in both:
         torch.manual_seed(4)
-        net = nn.ModuleDict({"q_proj": nn.Linear(6, 4), "other": nn.Linear(6, 4)})
+        net: Any = nn.ModuleDict({"q_proj": nn.Linear(6, 4), "other": nn.Linear(6, 4)})
         side("modules.layers.lora").apply_lora_to_named_linear_modules(
             net, target_submodule_names=["q_proj"], r=2, alpha=6.0, dropout=0.0
         )

@@ -89,7 +89,8 @@ class VoxCPM2Model(TTSModule):
         if int8:
             quantise_towers(backbone)
         if training:
-            backbone.train().requires_grad_(True)
+            model.train()
+            backbone.requires_grad_(True)
         if lora_config is not None:
             apply_lora(backbone, lora_config, train=training)
         if compile_towers:

@@ -39,6 +39,7 @@ class TTSModule(nn.Module):
         self.__dict__["backbone"] = backbone
         self.audio_vae = audio_vae
         self.stop_actn = nn.SiLU()
+        self.training = backbone.training
 
     @property  # type: ignore[override]
     def _modules(self) -> MutableMapping[str, nn.Module | None]:

@@ -5,9 +5,10 @@ State dicts have the keys of the checkpoint. Nothing of ours uses them: see voxc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from voxcpm.config import CFMConfig, LMConfig, RopeScaling, TowerConfig, VoxCPM2Config
@@ -33,7 +34,9 @@ def _tower(config: LMConfig) -> TowerConfig:
 
 
 class MiniCPMModel(Tower):
-    """A tower that also returns its keys and values."""
+    """A tower that also returns its keys and values, and then continues step by step."""
+
+    kv_cache: _StepCache | None = None  #: see `setup_cache`
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__(_tower(config))
@@ -45,6 +48,40 @@ class MiniCPMModel(Tower):
         kept = _KeptCache()
         hidden = super().forward(inputs_embeds, CAUSAL if is_causal else FULL, cache=kept)
         return hidden, kept.layers
+
+    def setup_cache(self, batch_size: int, max_length: int, device: torch.device | str, dtype: torch.dtype) -> None:
+        """Allocate `kv_cache` for `forward_step`; what `forward` returned goes into its `fill_caches`."""
+        self.kv_cache = _StepCache(self.config, batch_size, max_length, dtype, device)
+
+    def forward_step(self, inputs_embeds: Tensor, position_id: Tensor | int) -> Tensor:
+        """Run the next position, `kv_cache.step()`, of every row: [B, H] -> [B, H]. Raises ValueError without a cache."""
+        if self.kv_cache is None:
+            raise ValueError("forward_step needs a cache: call setup_cache first")
+        rows, position = len(inputs_embeds), int(position_id)
+        positions = torch.full((rows,), position, device=inputs_embeds.device)
+        self.kv_cache.prepare_step([position] * rows, positions)
+        hidden = super().forward(inputs_embeds.unsqueeze(1), CAUSAL, positions.unsqueeze(1), cache=self.kv_cache)
+        return hidden[:, 0]
+
+
+class _StepCache(KVCache):
+    """A cache whose rows all have the same length."""
+
+    current_length = 0
+
+    def fill_caches(self, kv_caches: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Start with keys and values [B, K, T, hd] of every layer."""
+        self.current_length = kv_caches[0][0].shape[2]
+        for layer, (k, v) in enumerate(kv_caches):
+            self.k[layer, :, :, : self.current_length] = k
+            self.v[layer, :, :, : self.current_length] = v
+
+    def step(self) -> int:
+        """Return the next position and count it. Raises ValueError if the cache is full."""
+        if self.current_length >= self.k.shape[3]:
+            raise ValueError(f"the cache of {self.k.shape[3]} positions is full")
+        self.current_length += 1
+        return self.current_length - 1
 
 
 class _KeptCache(KVCache):
