@@ -6,6 +6,7 @@ Its talker needs vllm and a GPU. The functions that touch the model need torch o
 from __future__ import annotations
 
 import ast
+import copy
 import zipfile
 from pathlib import Path
 from types import MethodType
@@ -21,8 +22,10 @@ from voxcpm_fixtures import GoldenSet
 from voxcpm import VoxCPM
 from voxcpm.inference.speaker import VoxCPM2Model
 from voxcpm.model.flow import Solver
+from voxcpm.weights.lora import adapters, merge_lora
 
 TALKER = "vllm_omni/model_executor/models/voxcpm2/voxcpm2_talker.py"
+ADAPTERS = "vllm_omni/model_executor/models/voxcpm2/lora.py"
 #: What is taken out: functions and classes without vllm.
 TAKEN = (
     "is_cjk_char",
@@ -36,9 +39,14 @@ TAKEN = (
 
 
 @pytest.fixture(scope="module")
-def talker(request: pytest.FixtureRequest) -> ast.Module:
+def files(request: pytest.FixtureRequest) -> dict[str, bytes]:
     with zipfile.ZipFile(vllm_omni_wheel(request.config)) as wheel:
-        return ast.parse(wheel.read(TALKER))
+        return {name: wheel.read(name) for name in (TALKER, ADAPTERS)}
+
+
+@pytest.fixture(scope="module")
+def talker(files: dict[str, bytes]) -> ast.Module:
+    return ast.parse(files[TALKER])
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +92,7 @@ def attributes(tree: ast.Module) -> set[str]:
 
 def test_all_22_attributes_are_there(talker: ast.Module, tts: VoxCPM2Model) -> None:
     wanted = attributes(talker)
-    assert len(wanted) >= 22
+    assert len(wanted) == 22
     assert not {name for name in wanted if not hasattr(tts, name)}
     assert isinstance(tts, nn.Module) and isinstance(tts.fusion_concat_proj.weight, Tensor)
 
@@ -137,6 +145,17 @@ def test_its_decode_step_is_ours(tts: VoxCPM2Model) -> None:
         torch.testing.assert_close(stop, backbone.stop_logits(lm))
         torch.testing.assert_close(mu, backbone.condition(lm, residual))
         torch.testing.assert_close(embedded, backbone.embed_patches(patches))
+
+
+def test_it_merges_an_adapter_as_we_do(tts: VoxCPM2Model, golden_set: GoldenSet, files: dict[str, bytes]) -> None:
+    ours, adapter = copy.deepcopy(tts), golden_set.folder / "lora"
+    scope: dict[str, Any] = {}
+    exec(compile(files[ADAPTERS], ADAPTERS, "exec"), scope)
+    merged = scope["merge_voxcpm2_lora"](str(adapter), base_lm=tts.base_lm, residual_lm=tts.residual_lm, tts=tts)
+    ours.load_lora_weights(adapter)
+    assert merged == len(adapters(ours))
+    merge_lora(ours.backbone)
+    torch.testing.assert_close(tts.state_dict(), ours.state_dict())
 
 
 def test_the_towers_can_be_given_away(tts: VoxCPM2Model, golden_set: GoldenSet, tmp_path: Path) -> None:
