@@ -29,7 +29,7 @@ from voxcpm.weights.checkpoint import HUB_ID, find_checkpoint
 from voxcpm.weights.lora import LoRAConfig, adapters, apply_lora, enable_lora, load_lora, lora_state_dict, remove_lora
 
 if TYPE_CHECKING:
-    from voxcpm.inference.decoder import Ending
+    from voxcpm.engine.request import Ending
     from voxcpm.inference.denoise import Denoiser
 
 Wav = NDArray[np.float32]

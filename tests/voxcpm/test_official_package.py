@@ -146,7 +146,7 @@ def clip(golden_set: GoldenSet, tmp_path: Path) -> str:
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speech of at most four patches: the tiny model does not end by itself."""
-    from voxcpm.inference.decoder import GenerationRequest
+    from voxcpm.engine.request import GenerationRequest
 
     monkeypatch.setattr(GenerationRequest, "most_patches", property(lambda request: 4))
 

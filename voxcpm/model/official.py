@@ -88,7 +88,7 @@ class _KeptCache(KVCache):
     """Keeps the keys and values of one pass as they are."""
 
     def __init__(self) -> None:
-        self.stepping = False
+        self.stepping = self.extending = False
         self.layers: list[tuple[Tensor, Tensor]] = []
 
     def fill(self, layer: int, k: Tensor, v: Tensor) -> None:
