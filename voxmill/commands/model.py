@@ -346,11 +346,11 @@ class _Job:
 
     def streamed(self, line: str, out: Path, long: bool) -> int:
         """Write the audio of one text piece by piece while it is generated; return the number of samples written."""
-        from voxcpm.inference.speak_options import draw_seed
         from voxcpm.inference.write_audio import write_stream
+        from voxcpm.model.utils import materialize_generation_seed
 
         # The header states the seed before anything is spoken.
-        seed = draw_seed() if self.options["seed"] is None else self.options["seed"]
+        seed = materialize_generation_seed(self.options["seed"])
         options = {**self.options, "seed": seed}
         chunks = self._pieces(line, options) if long else self._chunks(line, options)
         return write_stream(out, self.tts.tts_model.sample_rate, chunks, self._mark(seed))
