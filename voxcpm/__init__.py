@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from voxcpm import official
 from voxcpm.lazy import exported
 
 if TYPE_CHECKING:
     from voxcpm.config import VoxCPM2Config
     from voxcpm.core import VoxCPM
-    from voxcpm.inference.decoder import GenerationRequest
+    from voxcpm.engine.request import GenerationRequest
     from voxcpm.inference.speaker import VoxCPM2Model
     from voxcpm.model.backbone import VoxCPM2
     from voxcpm.sequence.training_batch import Losses, TrainingBatch, TrainingNoise
@@ -23,7 +24,7 @@ _HOMES = {
     "VoxCPM2Config": "voxcpm.config",
     "VoxCPM2": "voxcpm.model.backbone",
     "VoxCPM2Model": "voxcpm.inference.speaker",
-    "GenerationRequest": "voxcpm.inference.decoder",
+    "GenerationRequest": "voxcpm.engine.request",
     "LoRAConfig": "voxcpm.weights.lora",
     "TrainingBatch": "voxcpm.sequence.training_batch",
     "TrainingNoise": "voxcpm.sequence.training_batch",
@@ -44,6 +45,7 @@ __all__ = [
 
 
 __getattr__ = exported(__name__, _HOMES)
+official.install()
 
 
 def __dir__() -> list[str]:

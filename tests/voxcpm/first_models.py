@@ -14,7 +14,7 @@ from torch import Tensor
 from voxcpm.sequence.training_batch import TrainingBatch, TrainingNoise
 
 if TYPE_CHECKING:
-    from voxcpm.inference.decoder import GenerationRequest
+    from voxcpm.engine.request import GenerationRequest
     from voxcpm.sequence.prompt_layout import Layout
 
 FOLDER = Path(__file__).parent / "golden_v1"
@@ -44,7 +44,7 @@ class FirstModel:
 
     def request(self, mode: str, layout: Layout, noise: str = "") -> GenerationRequest:
         """The golden run's request: its noise, and no end by a stop decision."""
-        from voxcpm.inference.decoder import GenerationRequest
+        from voxcpm.engine.request import GenerationRequest
 
         drawn = self[f"{noise or mode}.noise"]
         n = len(drawn)

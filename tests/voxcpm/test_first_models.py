@@ -14,7 +14,7 @@ from tensor_closeness import assert_close
 
 from voxcpm.audiovae import AudioVAEConfig
 from voxcpm.config import VoxCPM2Config
-from voxcpm.inference.decoder import Decoder, generate_patches
+from voxcpm.engine.batch import generate_patches, stream_patches
 from voxcpm.inference.patch_codec import PatchStream, decode_patches, encode_clip
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.presets import PUBLISHED, published_config, published_dict
@@ -70,7 +70,7 @@ def test_the_prompt_and_the_layouts(first: FirstModel) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_latents_and_states(first: FirstModel, mode: str) -> None:
     model = load_backbone(first.checkpoint)
-    patches = [step[0] for step in Decoder(model, [first.request(mode, first.layout(mode))]).run()]
+    patches = [step[0] for step in stream_patches(model, [first.request(mode, first.layout(mode))])]
     for name, key in (("latents", "patches"), ("lm_hidden",) * 2, ("residual_hidden",) * 2, ("stop_logits",) * 2):
         assert_close(torch.stack([getattr(p, name) for p in patches]), first[f"{mode}.{key}"], LATENTS)
 

@@ -14,7 +14,7 @@ from first_models import FirstModel
 
 from voxcpm import VoxCPM
 from voxcpm.core import Utterance
-from voxcpm.inference.decoder import Ending
+from voxcpm.engine.request import Ending
 from voxcpm.inference.long_text import speak_long
 from voxcpm.inference.prompt_cache import PromptCache
 from voxcpm.inference.speak_options import SpeakOptions

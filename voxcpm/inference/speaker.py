@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,34 +13,38 @@ import torch
 from torch import Tensor
 
 from voxcpm.config import VoxCPM2Config
+from voxcpm.engine.batch import generate_patches, stream_patches
+from voxcpm.engine.request import Generation, GenerationRequest, Patch
+from voxcpm.errors import GenerationError
 from voxcpm.inference.audio_files import load_audio, trim_silence
-from voxcpm.inference.decoder import Decoder, Generation, Patch, generate_patches
-from voxcpm.inference.device import choose_device
 from voxcpm.inference.options import check_prompt, check_text
 from voxcpm.inference.patch_codec import PatchStream, Side, decode_patches, encode_clip
 from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache, merge_prompt_cache
 from voxcpm.inference.signature import arguments_of
-from voxcpm.inference.speak_options import SpeakOptions, draw_seed
+from voxcpm.inference.speak_options import SpeakOptions
+from voxcpm.inference.tts_module import TTSModule
 from voxcpm.kernels.int8_linear import quantise_towers
 from voxcpm.kernels.packed_linear import pack_linears
 from voxcpm.model.backbone import VoxCPM2
+from voxcpm.model.utils import materialize_generation_seed, pick_runtime_dtype, resolve_runtime_device
 from voxcpm.sequence.prompt_layout import Layout, build_layout
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.sequence.training_batch import TrainingBatch
-from voxcpm.weights.checkpoint import find_checkpoint, load_backbone, load_codec, parse_dtype
-from voxcpm.weights.lora import LoRAConfig, apply_lora, enable_lora, load_lora, lora_state_dict, reset_lora
+from voxcpm.weights.checkpoint import find_checkpoint, load_backbone, load_codec
+from voxcpm.weights.lora import LoRAConfig, apply_lora, enable_lora, lora_state_dict, put_lora, read_lora, reset_lora
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
 
 
-class VoxCPM2Model:
+class VoxCPM2Model(TTSModule):
     """Text to speech with one checkpoint. Not thread-safe: use batches to generate several utterances at once."""
 
     def __init__(
         self, backbone: VoxCPM2, audio_vae: AudioVAE, tokenizer: TextTokenizer, folder: Path | None = None
     ) -> None:
-        self.backbone, self.audio_vae, self.text_tokenizer, self.folder = backbone, audio_vae, tokenizer, folder
+        super().__init__(backbone, audio_vae)
+        self.text_tokenizer, self.folder = tokenizer, folder
         self.last_successful_seed: int | None = None
         self._clips: dict[tuple[Any, ...], Tensor] = {}
 
@@ -69,11 +71,9 @@ class VoxCPM2Model:
         """
         folder = find_checkpoint(path)
         config = VoxCPM2Config.load(folder)
-        place = choose_device(device, config.device)
+        place = torch.device(resolve_runtime_device(device, config.device))
         if dtype is None:
-            dtype = "float32" if training else config.dtype
-            if place.type == "mps" and parse_dtype(dtype) != torch.float32:
-                dtype = os.environ.get("VOXCPM_MPS_DTYPE", "float32")
+            dtype = "float32" if training else pick_runtime_dtype(place.type, config.dtype)
         int8 = dtype == "int8"
         if int8 and (training or lora_config is not None or place.type != "cpu"):
             raise ValueError("dtype 'int8' is for inference on the CPU without LoRA")
@@ -90,7 +90,8 @@ class VoxCPM2Model:
         if int8:
             quantise_towers(backbone)
         if training:
-            backbone.train().requires_grad_(True)
+            model.train()
+            backbone.requires_grad_(True)
         if lora_config is not None:
             apply_lora(backbone, lora_config, train=training)
         if compile_towers:
@@ -100,16 +101,6 @@ class VoxCPM2Model:
         elif inference:
             pack_linears(backbone)
         return model
-
-    @property
-    def config(self) -> VoxCPM2Config:
-        """The checkpoint's config."""
-        return self.backbone.config
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate of the output audio, Hz."""
-        return self.config.out_sample_rate
 
     @property
     def device(self) -> torch.device:
@@ -148,6 +139,10 @@ class VoxCPM2Model:
             while len(self._clips) > 32:
                 self._clips.pop(next(iter(self._clips)))
         return self._clips[key]
+
+    def _encode_wav(self, wav_path: str | Path, padding_mode: Side = "right", trim_silence_vad: bool = False) -> Tensor:
+        """Encode a clip under the official name of `encode_file`."""
+        return self.encode_file(wav_path, padding_mode, trim_silence_vad)
 
     def build_prompt_cache(
         self,
@@ -190,41 +185,38 @@ class VoxCPM2Model:
     ) -> list[Generation]:
         """Generate many layouts at once. If `retry_badcase` is on, bad cases are generated again with the next seed.
 
-        Raises ValueError if the options differ in the solver's settings (steps, sway, CFG-Zero*, temperature). All other
-        settings are per request.
+        All options are per request. Slots that become free are refilled, also by what is tried again. What turned into NaN has
+        the ending "failed".
         """
-        if len({o.solver for o in options}) > 1:
-            raise ValueError(
-                "one batch has one inference_timesteps, sway_sampling_coef, use_cfg_zero_star, temperature"
-            )
-        seeds = [draw_seed() if o.seed is None else o.seed for o in options]
-        results: list[Generation | None] = [None] * len(layouts)
-        waiting = list(range(len(layouts)))
-        attempt = 1
-        while waiting:
-            requests = [options[i].request(layouts[i], seeds[i]) for i in waiting]
-            done = generate_patches(self.backbone, requests, options[0].solver, max_batch)
-            again = []
-            for i, generation in zip(waiting, done, strict=True):
-                results[i] = replace(generation, attempts=attempt)
-                o = options[i]
-                bad = len(generation.patches) >= layouts[i].target_tokens * o.retry_badcase_ratio_threshold
-                bad = bad or (o.retry_at_limit and generation.ending != "stop")
-                if o.retry_badcase and bad and attempt < o.retry_badcase_max_times:
-                    seeds[i] += 1
-                    again.append(i)
-            waiting, attempt = again, attempt + 1
-        finished = [r for r in results if r is not None]
+        seeds = [materialize_generation_seed(o.seed) for o in options]
+
+        def again(i: int, made: Generation) -> GenerationRequest | None:
+            o = options[i]
+            bad = len(made.patches) >= layouts[i].target_tokens * o.retry_badcase_ratio_threshold
+            bad = bad or made.ending == "failed" or (o.retry_at_limit and made.ending != "stop")
+            if not (o.retry_badcase and bad and made.attempts < o.retry_badcase_max_times):
+                return None
+            return o.request(layouts[i], made.seed + 1)
+
+        requests = [o.request(layout, seed) for o, layout, seed in zip(options, layouts, seeds, strict=True)]
+        finished = generate_patches(self.backbone, requests, max_batch, again)
         self.last_successful_seed = finished[-1].seed if finished else self.last_successful_seed
         return finished
+
+    def _whole(self, layout: Layout, options: SpeakOptions) -> Generation:
+        """Generate one layout. Raises GenerationError if it turns into NaN."""
+        (generation,) = self.generate_layouts([layout], [options])
+        if generation.ending == "failed":
+            raise GenerationError(len(generation.patches))
+        return generation
 
     def decode(self, patches: Tensor, layout: Layout, options: SpeakOptions) -> Tensor:
         """Decode patches [n, P, D] to audio [1, n * samples per patch] that follows the end of the layout's prompt."""
         return decode_patches(self.audio_vae, self.config, patches, options.context(layout))[None]
 
     def speak(self, layout: Layout, options: SpeakOptions) -> tuple[Tensor, Tensor]:
-        """Generate one utterance: (audio [1, S], patches [N, P, D])."""
-        (generation,) = self.generate_layouts([layout], [options])
+        """Generate one utterance: (audio [1, S], patches [N, P, D]). Raises GenerationError if it turns into NaN."""
+        generation = self._whole(layout, options)
         return self.decode(generation.patches, layout, options), generation.patches
 
     def speak_streaming(self, layout: Layout, options: SpeakOptions) -> Iterator[tuple[Tensor, list[Tensor]]]:
@@ -250,7 +242,9 @@ class VoxCPM2Model:
     def _steps(self, layout: Layout, options: SpeakOptions) -> Iterator[Patch]:
         """Yield every new patch."""
         assert options.seed is not None
-        for (patch,) in Decoder(self.backbone, [options.request(layout, options.seed)], options.solver).run():
+        for (patch,) in stream_patches(self.backbone, [options.request(layout, options.seed)]):
+            if patch.ending == "failed":
+                raise GenerationError(patch.index)
             yield patch
         self.last_successful_seed = options.seed
 
@@ -314,7 +308,7 @@ class VoxCPM2Model:
         the new ones, at most three by default.
         """
         layout, chosen = self._laid_out(text, feat, feat_mask, options)
-        (generation,) = self.generate_layouts([layout], [chosen])
+        generation = self._whole(layout, chosen)
         frames = torch.cat((chosen.context(layout), generation.patches.float())).reshape(1, -1, self.config.feat_dim)
         return frames.transpose(1, 2).contiguous(), generation.patches
 
@@ -349,7 +343,8 @@ class VoxCPM2Model:
         self, lora_path: str | Path, device: str | torch.device | None = None
     ) -> tuple[list[str], list[str]]:
         """Load adapters onto the model's device; `device` is ignored. See voxcpm.weights.lora.load_lora."""
-        return load_lora(self.backbone, lora_path)
+        own, tensors = read_lora(lora_path)
+        return put_lora(self.backbone, own, tensors, lora_path)
 
     def reset_lora_weights(self) -> None:
         """Reinitialize the adapters, so that they add nothing; they stay in place."""
@@ -362,7 +357,3 @@ class VoxCPM2Model:
     def get_lora_state_dict(self) -> dict[str, Tensor]:
         """The adapters' tensors under their official keys."""
         return lora_state_dict(self.backbone)
-
-
-VoxCPMModel = VoxCPM2Model
-"""The official name of the class for VoxCPM 0.5B and VoxCPM1.5. Here one class has all: the config says what differs."""

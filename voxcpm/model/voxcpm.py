@@ -1,7 +1,16 @@
-"""The official module path of `VoxCPMModel` and `LoRAConfig` in the code of the first version; one class has both versions."""
+"""The official module path of the first version's `VoxCPMModel`, its config and `LoRAConfig`.
+
+One class has both versions here: the config says what differs.
+"""
 
 from __future__ import annotations
 
 from voxcpm.lazy import exported
 
-__getattr__ = exported(__name__, {"LoRAConfig": "voxcpm.weights.lora", "VoxCPMModel": "voxcpm.inference.speaker"})
+_HOMES = {
+    "LoRAConfig": "voxcpm.weights.lora",
+    "VoxCPMModel": "voxcpm.inference.speaker:VoxCPM2Model",
+    "VoxCPMConfig": "voxcpm.config:VoxCPM2Config",
+}
+
+__getattr__ = exported(__name__, _HOMES)

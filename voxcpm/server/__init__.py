@@ -1,0 +1,1 @@
+"""The speech server: HTTP without torch in one process, the engine in another."""
