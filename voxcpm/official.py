@@ -23,8 +23,8 @@ NAMES: dict[str, dict[str, str]] = {
     "modules.audiovae": {
         "AudioVAEV2": "voxcpm.audiovae:AudioVAE",
         "AudioVAEConfigV2": "voxcpm.audiovae:AudioVAEConfig",
-        "AudioVAE": "voxcpm.model.official",
-        "AudioVAEConfig": "voxcpm.model.official",
+        "AudioVAE": "voxcpm.audiovae.official",
+        "AudioVAEConfig": "voxcpm.audiovae.official",
     },
     "modules.layers": {"ScalarQuantizationLayer": "voxcpm.model.fsq:FSQ"},
     "modules.layers.lora": {

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from voxcpm import audiovae
 from voxcpm.config import CFMConfig, LMConfig, RopeScaling, TowerConfig, VoxCPM2Config
 from voxcpm.model.attention import CAUSAL, FULL
 from voxcpm.model.decode_state import KVCache
@@ -116,27 +115,6 @@ class VoxCPMLocDiT(LocDiT):
 
     def __init__(self, config: LMConfig, in_channels: int = 64) -> None:
         super().__init__(_tower(config), in_channels, one_prefix=True)
-
-
-@dataclass(frozen=True)
-class AudioVAEConfig(audiovae.AudioVAEConfig):
-    """Sizes of the codec of VoxCPM 0.5B and 1.5, which decodes to the rate that it encodes; the defaults are those of 0.5B."""
-
-    decoder_dim: int = 1536
-    decoder_rates: tuple[int, ...] = (8, 8, 5, 2)
-    sr_bin_boundaries: tuple[int, ...] | None = None
-    even_padding: bool = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "out_sample_rate", self.sample_rate)
-        super().__post_init__()
-
-
-class AudioVAE(audiovae.AudioVAE):
-    """The codec of VoxCPM 0.5B and 1.5."""
-
-    def __init__(self, config: audiovae.AudioVAEConfig | None = None) -> None:
-        super().__init__(config or AudioVAEConfig())
 
 
 class UnifiedCFM(FlowMatching):
