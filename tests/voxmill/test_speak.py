@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from catalogs.vocabulary.speech_length import generous_seconds
 from voxcpm import VoxCPM
-from voxcpm.inference.long_text import split_text
+from voxcpm.sequence.text_pieces import split_text
 from voxmill import cli
 
 PROMPT = "It was the best of times, "
