@@ -1,0 +1,1 @@
+"""The speech server: an HTTP process without torch, and the engine in a process beside it."""
