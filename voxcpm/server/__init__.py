@@ -1,1 +1,1 @@
-"""The speech server: HTTP and WebSocket in one process without torch, the engine in another."""
+"""The speech server: an HTTP process without torch, and the engine in a process beside it."""
