@@ -5,32 +5,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from voxcpm.errors import AudioError
+from voxcpm.server.process.link import EngineLink
+from voxcpm.server.process.messages import Clip, Latents
 from voxcpm.server.references.decode import TIME_LIMIT_S, decode_clip
 
-Latents = NDArray[np.float32]
 Side = Literal["left", "right"]
 """Where a clip is padded to whole patches: a reference on the right, a prompt that is continued on the left."""
-Encode = Callable[[NDArray[np.float32], Side], Awaitable[Latents]]
-"""Mono samples [S] float32 at the codec's input rate to latents [N, P, D] float32."""
 
 _DECODERS = 2
 
 
 class ClipCache:
-    """Decodes and encodes clips, and keeps the latest latents.
+    """Decodes clips here, encodes them in the engine process, and keeps the latest latents: `most` of `most_bytes` in all."""
 
-    encode: the engine's codec. sample_rate: its input rate, Hz. most: entries. most_bytes: of latents.
-    """
-
-    def __init__(self, encode: Encode, sample_rate: int, most: int = 1_024, most_bytes: int = 64_000_000) -> None:
-        self._encode, self._rate = encode, sample_rate
+    def __init__(self, link: EngineLink, most: int = 1_024, most_bytes: int = 64_000_000) -> None:
+        self._link = link
         self._most, self._most_bytes = most, most_bytes
         self._kept: OrderedDict[tuple[bytes, Side], Latents] = OrderedDict()
         self._bytes = 0
@@ -38,7 +30,7 @@ class ClipCache:
         self._decoders = asyncio.Semaphore(_DECODERS)
 
     async def latents(self, clip: bytes, side: Side) -> Latents:
-        """Return the latents [N, P, D] of a clip. Raises AudioError if it cannot be used."""
+        """Return the latents of a clip. Raises AudioError if it cannot be used, and ApiError if the engine cannot work."""
         key = (hashlib.sha256(clip).digest(), side)
         if key in self._kept:
             self._kept.move_to_end(key)
@@ -56,15 +48,16 @@ class ClipCache:
             done.exception()  # Retrieved: all who waited may have been cancelled.
 
     async def _make(self, key: tuple[bytes, Side], clip: bytes) -> Latents:
+        rate = self._link.about.encode_rate
         async with self._decoders:
             try:
                 async with asyncio.timeout(2 * TIME_LIMIT_S):
-                    samples = await asyncio.to_thread(decode_clip, clip, self._rate)
+                    samples = await asyncio.to_thread(decode_clip, clip, rate)
             except TimeoutError:
                 raise AudioError("the reference takes too long to decode: send it as WAV or FLAC") from None
-        latents = await self._encode(samples, key[1])
+        latents = await self._link.encode(Clip(rate, samples.astype("<f4").tobytes()), key[1])
         self._kept[key] = latents
-        self._bytes += latents.nbytes
+        self._bytes += len(latents.data)
         while len(self._kept) > 1 and (len(self._kept) > self._most or self._bytes > self._most_bytes):
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+            self._bytes -= len(self._kept.popitem(last=False)[1].data)
         return latents

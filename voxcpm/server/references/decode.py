@@ -54,7 +54,9 @@ def decode_clip(data: bytes, sample_rate: int, name: str = "the reference") -> N
         raise AudioError(f"{name} has {len(data) / 1e6:.1f} MB: send at most {MOST_BYTES // 1_000_000} MB")
     demuxer = _demuxer(data)
     if demuxer is None:
-        raise AudioError(f"{name} is not a WAV, FLAC, MP3, AAC, Ogg, Opus, WebM, MP4 or AIFF file: convert it to one of these")
+        raise AudioError(
+            f"{name} is not a WAV, FLAC, MP3, AAC, Ogg, Opus, WebM, MP4 or AIFF file: convert it to one of these"
+        )
     import av
 
     try:
@@ -116,17 +118,17 @@ def _frames(container: InputContainer, stream: AudioStream, name: str) -> Iterat
 
     end = time.monotonic() + TIME_LIMIT_S
     rate = int(stream.rate)
-    mixer = AudioResampler(format="flt", layout="mono", rate=rate)
+    to_float = AudioResampler(format="fltp")
     left = int(READ_S * rate)
     for packet in container.demux(stream):
         for frame in packet.decode():
             if time.monotonic() > end:
                 raise AudioError(f"{name} takes more than {TIME_LIMIT_S:g} s to decode: send it as WAV or FLAC")
             _check_form(frame.layout.nb_channels, frame.sample_rate, name)
-            for mixed in mixer.resample(frame):
-                yield mixed.to_ndarray().reshape(-1)
-                left -= mixed.samples
+            for part in to_float.resample(frame):
+                yield part.to_ndarray().mean(axis=0)
+                left -= part.samples
             if left <= 0:
                 return
-    for mixed in mixer.resample(None):
-        yield mixed.to_ndarray().reshape(-1)
+    for part in to_float.resample(None):
+        yield part.to_ndarray().mean(axis=0)

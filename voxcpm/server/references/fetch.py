@@ -22,7 +22,9 @@ TIME_LIMIT_S = 5.0
 _BLOCK = 65_536
 _LONGEST_URL = 2_048
 #: Ranges of IPv6 that carry an IPv4 address: what lies behind them is not checked, so that they are refused.
-_MAPPED = tuple(ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96"))
+_MAPPED = tuple(
+    ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")
+)
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
@@ -80,7 +82,12 @@ class Fetcher:
         except ValueError:
             raise AudioError("the reference's address is not a URL") from None
         host = (parts.hostname or "").rstrip(".")
-        if parts.scheme != "https" or port not in (None, 443) or parts.username is not None or parts.password is not None:
+        if (
+            parts.scheme != "https"
+            or port not in (None, 443)
+            or parts.username is not None
+            or parts.password is not None
+        ):
             raise AudioError("the reference's address must be https, without a port, a user or a password")
         if host not in self.hosts:
             raise AudioError("the reference's host is not one that this server fetches from: send a data: URL")
@@ -105,7 +112,13 @@ async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host:
     import h11
 
     connection = h11.Connection(h11.CLIENT)
-    headers = [("Host", host), ("User-Agent", "voxmill"), ("Accept", "audio/*"), ("Accept-Encoding", "identity"), ("Connection", "close")]
+    headers = [
+        ("Host", host),
+        ("User-Agent", "voxmill"),
+        ("Accept", "audio/*"),
+        ("Accept-Encoding", "identity"),
+        ("Connection", "close"),
+    ]
     request = h11.Request(method="GET", target=target, headers=headers)
     writer.write((connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b""))
     await writer.drain()

@@ -63,7 +63,9 @@ async def read_source(source: str | bytes, fetcher: Fetcher) -> bytes:
         return _data(source)
     if kind.startswith(("https://", "http://")):
         return await fetcher.fetch(source)
-    raise AudioError("the reference must be a data: URL of audio, such as data:audio/wav;base64,...: paths are not read")
+    raise AudioError(
+        "the reference must be a data: URL of audio, such as data:audio/wav;base64,...: paths are not read"
+    )
 
 
 def _data(url: str) -> bytes:

@@ -71,10 +71,19 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def write_tensors(path: Path, tensors: Tensors, mode: str, prompt_text: str) -> None:
-    """Write latents [N, P, D] float32 as a prompt cache, atomically."""
-    about = {_ABOUT: json.dumps({"mode": mode, "prompt_text": prompt_text})}
-    write_file(path, save_tensors({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata=about))
+def mode_of(tensors: Tensors) -> str:
+    """Return what latents are for: reference, continuation or ref_continuation."""
+    if "audio_feat" not in tensors:
+        return "reference"
+    return "ref_continuation" if "ref_audio_feat" in tensors else "continuation"
+
+
+def write_tensors(path: Path, tensors: Tensors, prompt_text: str) -> None:
+    """Write latents [N, P, D] float32 as a prompt cache, atomically. prompt_text: the words of `audio_feat`."""
+    about = {_ABOUT: json.dumps({"mode": mode_of(tensors), "prompt_text": prompt_text})}
+    write_file(
+        path, save_tensors({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata=about)
+    )
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -85,7 +94,12 @@ def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
         raise ValueError("the voice's file is damaged: delete the voice and add it again") from None
     found = {name: tensors[name] for name in TENSORS if name in tensors}
     for value in found.values():
-        if value.ndim != 3 or value.dtype != np.float32 or not 0 < len(value) <= _MOST_PATCHES or not np.isfinite(value).all():
+        if (
+            value.ndim != 3
+            or value.dtype != np.float32
+            or not 0 < len(value) <= _MOST_PATCHES
+            or not np.isfinite(value).all()
+        ):
             raise ValueError("the voice's file holds something else than latents: delete the voice and add it again")
     if not found:
         raise ValueError("the voice's file holds no latents: delete the voice and add it again")

@@ -51,7 +51,8 @@ class Voice:
         known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
         voice = cls(**{"kind": "uploaded", **known})
         types_match = all(isinstance(getattr(voice, name), type(value)) for name, value in vars(_PLAIN).items())
-        return voice if types_match and NAME.fullmatch(voice.name) and voice.kind in ("uploaded", "designed") else None
+        is_ours = types_match and voice.id.startswith("voice_")
+        return voice if is_ours and NAME.fullmatch(voice.name) and voice.kind in ("uploaded", "designed") else None
 
 
 _PLAIN = Voice("a", "designed", seconds=0.0)
@@ -61,7 +62,9 @@ def clean_name(name: str) -> str:
     """Return a voice's name in lower case. Raises ValueError if it cannot be one."""
     lower = name.strip().lower()
     if not NAME.fullmatch(lower):
-        raise ValueError("a voice's name has 1 to 64 letters a-z, digits, '.', '_' and '-', and starts with a letter or digit")
+        raise ValueError(
+            "a voice's name has 1 to 64 letters a-z, digits, '.', '_' and '-', and starts with a letter or digit"
+        )
     return lower
 
 
@@ -102,9 +105,7 @@ class VoiceFolder:
                 raise FileExistsError(f"there is a voice {voice.name!r}: delete it first, or choose another name")
             if earlier is None and len(self._voices) >= MOST_VOICES:
                 raise ValueError(f"there are {MOST_VOICES} voices: delete one first")
-            mode = "reference" if "audio_feat" not in tensors else "ref_continuation"
-            mode = mode if "ref_audio_feat" in tensors else "continuation"
-            write_tensors(self._file(voice, "safetensors"), tensors, mode, voice.ref_text)
+            write_tensors(self._file(voice, "safetensors"), tensors, voice.ref_text)
             if earlier is not None:
                 self._remove(earlier)
             write_json(self._file(voice, "json"), vars(voice))

@@ -1,0 +1,82 @@
+"""Read the forms and JSON bodies of the voices' routes, within bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from voxcpm.server.errors import ApiError, invalid
+from voxcpm.server.references.decode import MOST_BYTES
+
+MOST_TEXT = 4_096
+"""Characters of a text field."""
+_FIELDS = 16
+AUDIO_TYPES = ("audio/", "video/webm", "video/mp4", "application/octet-stream")
+
+
+async def read_fields(request: Request) -> dict[str, Any]:
+    """Return the fields of a form or a JSON object: texts, numbers, and files as UploadFile. Raises ApiError."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        try:
+            form = await request.form(max_files=1, max_fields=_FIELDS, max_part_size=4 * MOST_TEXT)
+        except HTTPException:
+            raise invalid("the form cannot be read: send multipart/form-data with one file and short fields") from None
+        return dict(form)
+    if kind == "application/json":
+        try:
+            found = await request.json()
+        except (ValueError, RecursionError):
+            raise invalid("the body is not valid JSON") from None
+        if not isinstance(found, dict):
+            raise invalid("the body must be a JSON object")
+        return found
+    raise ApiError(415, "send multipart/form-data, or application/json without a file", code="unsupported_media_type")
+
+
+def text_of(fields: dict[str, Any], name: str, required: bool = False) -> str:
+    """Return a text field without white space around it; "" if it is absent. Raises ApiError."""
+    value = fields.get(name)
+    if value is None or value == "":
+        if required:
+            raise invalid(f"the field {name} is missing", name, "missing_field")
+        return ""
+    if not isinstance(value, str):
+        raise invalid(f"the field {name} must be a text", name)
+    if len(value) > MOST_TEXT:
+        raise invalid(f"the field {name} has {len(value)} characters: send at most {MOST_TEXT}", name)
+    if required and not value.strip():
+        raise invalid(f"the field {name} is empty", name, "missing_field")
+    return value.strip()
+
+
+def whole_number(fields: dict[str, Any], name: str) -> int | None:
+    """Return a field that is a whole number of 0 to 2^63-1; None if it is absent. Raises ApiError."""
+    value = fields.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        number = int(value) if not isinstance(value, bool | float) else -1
+    except (TypeError, ValueError):
+        number = -1
+    if not 0 <= number < 2**63:
+        raise invalid(f"the field {name} must be a whole number of at least 0", name)
+    return number
+
+
+async def file_of(fields: dict[str, Any], name: str) -> tuple[bytes, str]:
+    """Return (the bytes of an uploaded clip, its media type). Raises ApiError."""
+    value = fields.get(name)
+    if not isinstance(value, UploadFile):
+        raise invalid(f"the file {name} is missing: send it in multipart/form-data", name, "missing_field")
+    kind = (value.content_type or "application/octet-stream").partition(";")[0].strip().lower()
+    if not kind.startswith(AUDIO_TYPES):
+        raise ApiError(
+            415, f"{name} must have an audio type, such as audio/wav", param=name, code="unsupported_media_type"
+        )
+    if value.size is not None and value.size > MOST_BYTES:
+        raise ApiError(413, f"{name} is larger than {MOST_BYTES // 1_000_000} MB", param=name, code="too_large")
+    return await value.read(MOST_BYTES + 1), kind
