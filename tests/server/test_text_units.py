@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxcpm.sequence.text_pieces import speaking_length
-from voxcpm.server.text_units import GRANULARITIES, Granularity, TextUnits
+from voxcpm.server.websocket.text_units import GRANULARITIES, Granularity, TextUnits
 
 TEXTS = st.lists(
     st.one_of(
