@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
+from voxcpm.provenance.statement import Statement
+from voxcpm.server.encode import Encoder, encoder_for
 from voxcpm.server.errors import ApiError
 
 if TYPE_CHECKING:
@@ -22,9 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from starlette.types import Receive, Scope, Send
 
-    from voxcpm.provenance.statement import Statement
     from voxcpm.server.calls import Speech
-    from voxcpm.server.encode import Encoder
     from voxcpm.server.speech.pieces import SpeechPieces
     from voxcpm.server.speech.prepare import Prepared
     from voxcpm.server.state import ServerState
@@ -46,9 +46,14 @@ class Encoding:
     @classmethod
     def start(cls, state: ServerState, prepared: Prepared, statement: Statement | None) -> Encoding:
         """Make the encoder of an answer."""
-        from voxcpm.server.encode import encoder_for
-
-        encoder = encoder_for(prepared.format, state.link.about.sample_rate, prepared.rate, statement, prepared.speed)
+        encoder = encoder_for(
+            prepared.format,
+            state.link.about.sample_rate,
+            prepared.rate,
+            statement,
+            prepared.speed,
+            whole=prepared.mode == "whole",
+        )
         return cls(state, prepared, encoder)
 
     async def push(self, samples: NDArray[np.float32]) -> bytes:
@@ -69,8 +74,6 @@ def statement_for(state: ServerState, prepared: Prepared, seed: int, request_id:
     """Return what the audio says about itself; None with --no-mark."""
     if not state.settings.mark:
         return None
-    from voxcpm.provenance.statement import Statement
-
     return Statement(model=prepared.model, checkpoint=state.link.about.digest or None, seed=seed, request_id=request_id)
 
 

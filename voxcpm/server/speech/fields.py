@@ -55,7 +55,9 @@ class SpeechFields(BaseModel):
         description="Name or id of a voice of /v1/audio/voices.",
     )
     instructions: str | None = Field(None, max_length=1000, description="The voice or the style in words.")
-    response_format: str | None = Field(None, description="mp3 (default), opus, aac, flac, wav or pcm (16-bit, mono).")
+    response_format: str | None = Field(
+        None, description="mp3 (default), opus, aac, flac, wav, pcm (16-bit) or m4a; mono."
+    )
     sample_rate: int | None = Field(None, description="Hz of the audio. Default: 24000 for pcm, otherwise the model's.")
     speed: float = Field(1.0, ge=0.25, le=4.0, description="Tempo; the pitch stays.")
     stream_format: Literal["sse", "audio"] | None = Field(None, description="Send audio as it is made.")

@@ -8,10 +8,10 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
-from voxcpm.server.settings import FORMATS
+from voxcpm.server.encode import FORMATS
 from voxcpm.server.speech.fields import UNSUPPORTED, SpeechFields
 
-MEDIA_TYPES = ("audio/mpeg", "audio/ogg", "audio/aac", "audio/flac", "audio/wav", "audio/pcm", "text/event-stream")
+MEDIA_TYPES = (*(form.media_type for form in FORMATS.values()), "text/event-stream")
 ERROR = {
     "type": "object",
     "properties": {

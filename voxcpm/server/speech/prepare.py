@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from voxcpm.sequence.text_pieces import split_text
 from voxcpm.server.calls import SpeechCall
+from voxcpm.server.encode import FORMATS, HIGHEST_RATE, LOWEST_RATE
 from voxcpm.server.errors import UnknownVoice, invalid, not_found, unknown
 from voxcpm.server.process.messages import Clip, VoicePrompt
-from voxcpm.server.settings import FORMATS, PCM_RATES
 from voxcpm.server.speech.fields import STEPS, SpeechFields
 
 if TYPE_CHECKING:
@@ -21,15 +21,8 @@ OPENAI_VOICES = (
 """Names that OpenAI's clients send. Without a voice store they stand for no reference: the seed then chooses the voice."""
 PIECE_S = 12.0
 """Longest piece of a long text, in estimated seconds of speech."""
-RATES = {
-    "opus": (8000, 12000, 16000, 24000, 48000),
-    "mp3": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
-    "aac": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
-}
-"""Sample rates in Hz that a format can have, if not all."""
-
 Mode = Literal["whole", "audio", "sse"]
-WHOLE_BY_DEFAULT = ("wav", "flac")
+WHOLE_BY_DEFAULT = ("wav", "flac", "m4a")
 """Formats whose header holds their length: without `stream` and `stream_format` they are sent whole, the others as made."""
 
 
@@ -104,25 +97,28 @@ def _format(name: str) -> str:
 
 def _rate(form: str, asked: int | None, pcm_rate: int | None, native: int) -> int:
     """Return the sample rate of an answer, Hz."""
+    rates = FORMATS[form].rates
     if asked is None:
-        return (pcm_rate or native) if form == "pcm" else native
-    if not PCM_RATES[0] <= asked <= PCM_RATES[1]:
-        raise invalid(f"sample_rate {asked} is outside {PCM_RATES[0]}..{PCM_RATES[1]} Hz", "sample_rate")
-    allowed = RATES.get(form)
-    if allowed is not None and asked not in allowed:
-        near = min(allowed, key=lambda rate: abs(rate - asked))
-        raise invalid(f"sample_rate {asked}: {form} has {near} Hz as the nearest rate", "sample_rate")
+        wanted = (pcm_rate or native) if form == "pcm" else native
+        # The lowest rate that loses nothing.
+        return min((rate for rate in rates if rate >= wanted), default=max(rates)) if rates else wanted
+    if not LOWEST_RATE <= asked <= HIGHEST_RATE:
+        raise invalid(f"sample_rate {asked} is outside {LOWEST_RATE}..{HIGHEST_RATE} Hz", "sample_rate")
+    if rates and asked not in rates:
+        near = min(rates, key=lambda rate: abs(rate - asked))
+        raise invalid(f"sample_rate {asked}: the nearest rate that {form} has is {near}", "sample_rate")
     return asked
 
 
 def _mode(fields: SpeechFields, form: str) -> Mode:
-    if fields.stream is False:
+    asked = fields.stream_format or ("sse" if fields.stream else None)
+    if fields.stream is False or (asked is None and form in WHOLE_BY_DEFAULT):
         return "whole"
-    if fields.stream_format is not None:
-        return fields.stream_format
-    if fields.stream:
-        return "sse"
-    return "whole" if form in WHOLE_BY_DEFAULT else "audio"
+    if asked is not None and not FORMATS[form].streams:
+        raise invalid(
+            f"response_format {form} cannot be streamed: leave out stream and stream_format", "response_format"
+        )
+    return asked or "audio"
 
 
 def _pieces(state: ServerState, fields: SpeechFields) -> tuple[str, ...]:
