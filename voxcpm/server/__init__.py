@@ -1,1 +1,1 @@
-"""The speech server: an HTTP process without torch, and the engine in a process beside it."""
+"""The speech server: HTTP without torch in one process, the engine in another."""

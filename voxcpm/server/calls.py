@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from voxcpm.server.access.keys import Key, Ticket
 from voxcpm.server.errors import ApiError, unavailable
 from voxcpm.server.process.messages import Audio, Cancel, Ending, Forget, Kind, Played, Speak, VoicePrompt
+from voxcpm.server.process.result import SpeechResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,48 +53,6 @@ class SpeechCall:
     normalize: bool = False
     after: Speech | None = None  #: continue the words and patches of this earlier call, which had `keep`
     keep: bool = False  #: a later call will continue this one; `forget()` it then
-
-
-@dataclass
-class SpeechResult:
-    """What became of a call; filled while it runs."""
-
-    number: int
-    seed: int
-    text_tokens: int = 0
-    audio_tokens: int = 0  #: patches of reference and prompt
-    patches: int = 0
-    seconds: float = 0.0  #: of audio that was handed out
-    ending: Ending | None = None
-    error: str | None = None
-    asked_at: float = field(default_factory=time.time)  #: UNIX time
-    first_audio_s: float | None = None  #: after it was asked
-    total_s: float | None = None
-
-    def json(self) -> dict[str, Any]:
-        """Return the fields of GET /v1/audio/speech/{request_id}."""
-        return {
-            "status": "running" if self.ending is None else "failed" if self.ending == "failed" else "ended",
-            "ending": self.ending,
-            "error": self.error,
-            "seed": self.seed,
-            "patches": self.patches,
-            "seconds": round(self.seconds, 6),
-            "created_at": self.asked_at,
-            "first_audio_s": self.first_audio_s,
-            "total_s": self.total_s,
-            "usage": self.usage(),
-        }
-
-    def usage(self) -> dict[str, Any]:
-        """Return token counts as OpenAI and vLLM-Omni name them; an output token is a patch."""
-        read = self.text_tokens + self.audio_tokens
-        return {
-            "input_tokens": read,
-            "output_tokens": self.patches,
-            "total_tokens": read + self.patches,
-            "input_token_details": {"text_tokens": self.text_tokens, "audio_tokens": self.audio_tokens},
-        }
 
 
 class Speech:
@@ -159,7 +118,7 @@ class Speech:
         self._channel.close()
         self._ticket.close(self.result.seconds)
         self._state.running.discard(self)
-        self._state.metrics.ended(self.call, self.result)
+        self._state.metrics.ended(self.result)
 
     def cancel(self) -> None:
         """Cancel from outside the task that iterates: the engine frees the slot, and the iteration raises ApiError."""

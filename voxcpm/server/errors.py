@@ -62,7 +62,7 @@ def unavailable(message: str, retry_after_s: float | None = 2.0) -> ApiError:
     return ApiError(503, message, "server_error", code="unavailable", retry_after_s=retry_after_s, retry=retry)
 
 
-class UnknownVoice(ApiError):
+class UnknownVoice(ApiError):  # noqa: N818 (the name of the case, as clients of Voices know it)
     """A voice that is not stored: 404 with the nearest names."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:

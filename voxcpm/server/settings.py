@@ -15,9 +15,6 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names of voices, adapters and keys."""
 ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 """OpenAI's model names, which many clients send and cannot change."""
-FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
-PCM_RATES = (8000, 48000)
-"""Lowest and highest sample rate that a request may ask for, Hz."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,8 @@ class ServerSettings:
 
     def check(self) -> None:
         """Raise ValueError or FileNotFoundError if the server must not start with these settings."""
+        from voxcpm.server.encode import FORMATS, HIGHEST_RATE, LOWEST_RATE
+
         if not self.loopback and self.keys is None and not self.no_keys:
             raise ValueError(
                 f"--host {self.host} lets other machines connect: give --keys FILE (see voxmill serve-key), "
@@ -84,8 +83,8 @@ class ServerSettings:
             raise ValueError(f"--slots {self.slots} must be at least 1")
         if self.default_format not in FORMATS:
             raise ValueError(unknown("--default-format", self.default_format, FORMATS))
-        if self.pcm_rate is not None and not PCM_RATES[0] <= self.pcm_rate <= PCM_RATES[1]:
-            raise ValueError(f"--pcm-rate {self.pcm_rate} is outside {PCM_RATES[0]}..{PCM_RATES[1]} Hz")
+        if self.pcm_rate is not None and not LOWEST_RATE <= self.pcm_rate <= HIGHEST_RATE:
+            raise ValueError(f"--pcm-rate {self.pcm_rate} is outside {LOWEST_RATE}..{HIGHEST_RATE} Hz")
         for name, folder in self.adapters.items():
             if not NAME.fullmatch(name):
                 raise ValueError(f"--lora {name}: a name has letters a-z, digits, '.', '_' and '-', at most 64")

@@ -13,12 +13,34 @@ from voxcpm.server.settings import ALIASES, ServerSettings
 
 if TYPE_CHECKING:
     from voxcpm.server.access.keys import Keys
-    from voxcpm.server.calls import Speech
+    from voxcpm.server.errors import ApiError
     from voxcpm.server.metrics import Metrics
     from voxcpm.server.process.link import EngineLink
+    from voxcpm.server.process.result import SpeechResult
 
 RECORDS = 1024
 """Requests whose end is remembered."""
+
+
+class Recorded(Protocol):
+    """A call that runs or has ended (see voxcpm.server.calls)."""
+
+    @property
+    def result(self) -> SpeechResult:
+        """What became of it."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancel it from outside the task that iterates over it."""
+        ...
+
+
+class Running(Recorded, Protocol):
+    """A call that runs."""
+
+    def interrupt(self, error: ApiError) -> None:
+        """End it with an error, at once."""
+        ...
 
 
 class VoiceStore(Protocol):
@@ -53,8 +75,9 @@ class ServerState:
     references: ReferenceReader | None = None
     encoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "encode"))
     draining: bool = False
-    running: set[Speech] = field(default_factory=set)
-    records: OrderedDict[tuple[str, str], Speech] = field(default_factory=OrderedDict)
+    answering: int = 0  #: requests whose answer is not complete; the end of the server waits for them
+    running: set[Running] = field(default_factory=set)
+    records: OrderedDict[tuple[str, str], Recorded] = field(default_factory=OrderedDict)
     """Recent calls by (name of the key, request id), oldest first."""
 
     @property
@@ -63,7 +86,12 @@ class ServerState:
         own: dict[str, str | None] = dict.fromkeys((self.settings.model_name, *ALIASES))
         return own | {name: name for name in self.settings.adapters}
 
-    def remember(self, owner: str, request_id: str, speech: Speech) -> None:
+    @property
+    def busy(self) -> bool:
+        """Return True if a request is being answered."""
+        return bool(self.running) or self.answering > 0
+
+    def remember(self, owner: str, request_id: str, speech: Recorded) -> None:
         """Keep a call's record; the oldest is dropped."""
         self.records[owner, request_id] = speech
         self.records.move_to_end((owner, request_id))

@@ -1,1 +1,1 @@
-"""Who may use the server and how much: keys, quotas, checks of hosts, origins and bodies."""
+"""Who may use the server and how much."""

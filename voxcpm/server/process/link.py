@@ -124,6 +124,11 @@ class EngineLink:
         return self._about
 
     @property
+    def loaded(self) -> bool:
+        """Return True if the model was loaded at least once."""
+        return self._about is not None
+
+    @property
     def pid(self) -> int | None:
         """Process id of the engine process, None if there is none."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
@@ -200,6 +205,11 @@ class EngineLink:
                 self.kill()
                 await self._process.wait()
 
+    def abandon(self) -> None:
+        """Kill the process and start no other one."""
+        self.status = "stopped"
+        self.kill()
+
     def kill(self) -> None:
         """Kill the process at once."""
         if (pid := self.pid) is not None:
@@ -218,6 +228,8 @@ class EngineLink:
             self.kill()
             code = await self._process.wait()
             self._fail_all()
+            if self.status == "stopped":
+                return
             if self.status == "failed" or not self._may_restart():
                 self.status = "failed"
                 self.failure = self.failure or f"it ended {RESTARTS + 1} times within {RESTART_WINDOW_S / 60:g} minutes"

@@ -1,0 +1,23 @@
+"""The real server with the serial engine: `python -m fakes.serial_service SETTINGS_JSON`; prints its URL when it is ready."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from voxcpm.server.run import serve
+from voxcpm.server.settings import ServerSettings
+
+if __name__ == "__main__":
+    values = json.loads(sys.argv[1])
+    for name in ("keys", "voices"):
+        if values.get(name):
+            values[name] = Path(values[name])
+    values["adapters"] = {name: Path(folder) for name, folder in values.get("adapters", {}).items()}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    values.setdefault("worker", (sys.executable, "-m", "fakes.serial_engine"))
+    try:
+        serve(ServerSettings(**values), lambda url: print(url, flush=True))
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(f"voxmill: {error}")

@@ -1,0 +1,58 @@
+"""Where an audio watermark is put into speech: between the codec and the encoder, chunk by chunk.
+
+A watermark is streaming by contract: however the samples are cut into chunks, the result is the same as for all of them at
+once. Audio may come out later than it went in, but no sample is lost: `finish` returns what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+
+
+class Watermark(Protocol):
+    """Marks one stream at a time per state. It must be safe to use with many states at once."""
+
+    def start(self, rate: int) -> Any:
+        """Return the state of a new stream at `rate` Hz."""
+        ...
+
+    def mark(self, samples: Samples, state: Any) -> tuple[Samples, Any]:
+        """Return (marked samples [m], state after them) for the next samples [n] float32. m may differ from n."""
+        ...
+
+    def finish(self, state: Any) -> Samples:
+        """Return the marked samples [m] that are left at the end of a stream, so that as many came out as went in."""
+        ...
+
+
+class NoWatermark:
+    """Leaves audio as it is. The default."""
+
+    def start(self, rate: int) -> None:
+        """See `Watermark`."""
+
+    def mark(self, samples: Samples, state: None) -> tuple[Samples, None]:
+        """See `Watermark`."""
+        return samples, state
+
+    def finish(self, state: None) -> Samples:
+        """See `Watermark`."""
+        return np.zeros(0, np.float32)
+
+
+def marked_stream(watermark: Watermark, rate: int, chunks: Iterable[Samples]) -> Iterator[Samples]:
+    """Yield the chunks of one stream with the watermark; empty ones are left out."""
+    state = watermark.start(rate)
+    for chunk in chunks:
+        samples, state = watermark.mark(chunk, state)
+        if len(samples):
+            yield samples
+    rest = watermark.finish(state)
+    if len(rest):
+        yield rest

@@ -1,0 +1,1 @@
+"""One audio format per file, written while the samples arrive."""
