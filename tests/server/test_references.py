@@ -23,7 +23,7 @@ from voxcpm.errors import AudioError
 from voxcpm.server.references import decode, sources
 from voxcpm.server.references.decode import decode_clip
 from voxcpm.server.references.fetch import Fetcher, is_inside
-from voxcpm.server.references.sources import Reference, read_source, reference_of
+from voxcpm.server.references.sources import read_source
 
 HOST = "voices.example.org"
 PUBLIC = "93.184.216.34"
@@ -172,24 +172,6 @@ def test_large_data_urls_are_refused_before_they_are_decoded(monkeypatch: pytest
     monkeypatch.setattr(sources, "MOST_BYTES", 30)
     with pytest.raises(AudioError, match="larger"):
         read("data:audio/wav;base64," + "A" * 80)
-
-
-def test_fields() -> None:
-    assert reference_of({}) is None
-    assert reference_of({"ref_audio": ["data:x"], "ref_text": "hi"}) == Reference("data:x", "hi")
-    assert reference_of({"references": [{"audio_path": "data:x", "text": "hi"}]}) == Reference("data:x", "hi")
-    for fields in (
-        {"ref_text": "hi"},
-        {"ref_audio": []},
-        {"ref_audio": ["a", "b"]},
-        {"ref_audio": 3},
-        {"references": [{"text": "hi"}]},
-        {"references": ["x"]},
-        {"references": {"audio_path": "x"}},
-        {"references": [{"audio_path": "x"}], "ref_audio": "y"},
-    ):
-        with pytest.raises(ValueError):
-            reference_of(fields)
 
 
 # -- addresses -----------------------------------------------------------------------------------------------------------

@@ -17,15 +17,21 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from voxcpm.server import batch
 from voxcpm.server.access.keys import Keys
 from voxcpm.server.errors import ApiError, unavailable
 from voxcpm.server.guard import Guard, error_response
 from voxcpm.server.metrics import CONTENT_TYPE, Metrics
 from voxcpm.server.process.link import EngineLink
+from voxcpm.server.references.reader import ClipReader
 from voxcpm.server.settings import ServerSettings
 from voxcpm.server.speech import routes as speech_routes
 from voxcpm.server.speech.openapi import openapi
 from voxcpm.server.state import ServerState
+from voxcpm.server.voices import consent_routes
+from voxcpm.server.voices import routes as voice_routes
+from voxcpm.server.voices.library import VoiceLibrary
+from voxcpm.server.websocket import routes as websocket_routes
 
 log = logging.getLogger("voxcpm.server")
 
@@ -45,7 +51,10 @@ def build_state(settings: ServerSettings) -> ServerState:
     }
     link = EngineLink(settings.worker, msgspec.json.encode(options))
     metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
-    return ServerState(settings, link, Keys(settings.keys), metrics)
+    state = ServerState(settings, link, Keys(settings.keys), metrics)
+    state.references = reader = ClipReader(settings, link)
+    state.voices = VoiceLibrary(state, reader.cache)
+    return state
 
 
 def common_routes(state: ServerState) -> list[BaseRoute]:
@@ -98,7 +107,14 @@ def common_routes(state: ServerState) -> list[BaseRoute]:
     ]
 
 
-ROUTES: list[Callable[[ServerState], list[BaseRoute]]] = [speech_routes.routes, common_routes]
+ROUTES: list[Callable[[ServerState], list[BaseRoute]]] = [
+    batch.routes,
+    websocket_routes.routes,
+    speech_routes.routes,
+    voice_routes.routes,
+    consent_routes.routes,
+    common_routes,
+]
 """One function per part of the server; their routes are tried in this order."""
 
 

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from voxcpm.server.access.guard import key_of, request_id_of
 from voxcpm.server.errors import ApiError, invalid
+from voxcpm.server.guard import key_of, request_id_of
 from voxcpm.server.speech.answers import Encoding, statement_for, while_connected, whole_audio
 from voxcpm.server.speech.fields import read_fields, read_json
 from voxcpm.server.speech.pieces import speak_pieces

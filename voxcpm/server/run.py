@@ -78,7 +78,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=CLOSING_S,
-                ws_max_size=64 * 1024,
+                ws_max_size=limits.max_body,  # of session.config, which may carry a clip
                 ws_ping_interval=20.0,
                 ws_ping_timeout=20.0,
             )

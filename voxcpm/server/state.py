@@ -6,9 +6,9 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from voxcpm.server.process.messages import Clip, VoicePrompt
+from voxcpm.server.process.messages import Latents, VoicePrompt
 from voxcpm.server.settings import ALIASES, ServerSettings
 
 if TYPE_CHECKING:
@@ -50,16 +50,19 @@ class VoiceStore(Protocol):
         """Return the names that a request may use."""
         ...
 
-    def resolve(self, name: str) -> VoicePrompt:
-        """Return a voice. Raises UnknownVoice (voxcpm.server.errors)."""
+    async def resolve(self, name: str) -> VoicePrompt:
+        """Return a voice; one of OpenAI's is designed first. Raises ApiError, UnknownVoice among them."""
         ...
 
 
 class ReferenceReader(Protocol):
     """Clips that come with a request."""
 
-    async def read(self, source: str, param: str) -> Clip:
-        """Return the audio of a data: or https: URL. Raises ApiError; `param` is the field that is at fault."""
+    async def read(self, source: str | bytes, param: str, side: Literal["left", "right"] = "right") -> Latents:
+        """Return the latents of a data: or https: URL, or of the bytes of a clip.
+
+        side: where it is padded; "left" for a prompt that is continued. Raises ApiError; `param` is the field at fault.
+        """
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from voxcpm.errors import AudioError
-from voxcpm.server.errors import ApiError, invalid
+from voxcpm.server.errors import invalid
 from voxcpm.server.process.link import EngineLink
 from voxcpm.server.process.messages import Latents
 from voxcpm.server.references.cache import ClipCache, Side
@@ -13,10 +13,9 @@ from voxcpm.server.settings import ServerSettings
 
 
 class ClipReader:
-    """Reads clips under the rules of the settings (`--reference-hosts`, `--voices stored-only`)."""
+    """Reads clips under the rules of the settings (`--reference-hosts`)."""
 
     def __init__(self, settings: ServerSettings, link: EngineLink) -> None:
-        self._stored_only = settings.stored_only
         self.fetcher = Fetcher(frozenset(host.lower() for host in settings.reference_hosts))
         self.cache = ClipCache(link)
 
@@ -26,10 +25,6 @@ class ClipReader:
         side: "right" for a reference, "left" for a prompt that is continued. param: the field that is at fault in an error.
         Raises ApiError.
         """
-        if self._stored_only:
-            raise ApiError(
-                403, "this server speaks with stored voices only: leave the clip out and name a voice", param=param
-            )
         try:
             return await self.cache.latents(await read_source(source, self.fetcher), side)
         except AudioError as error:

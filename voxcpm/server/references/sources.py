@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from voxcpm.errors import AudioError
 from voxcpm.server.references.decode import MOST_BYTES
@@ -14,44 +11,6 @@ from voxcpm.server.references.fetch import Fetcher
 
 MEDIA_TYPES = ("audio/", "video/webm")
 """A browser's recorder calls a clip without a picture video/webm."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A clip as a request names it. text: its words, if speech shall continue the clip."""
-
-    source: str | bytes
-    text: str | None = None
-
-
-def reference_of(fields: Mapping[str, Any]) -> Reference | None:
-    """Return the clip that the fields `ref_audio`, `ref_text` and `references` name; None if there is none.
-
-    Raises ValueError if they contradict each other or name more than one clip.
-    """
-    audio, text, listed = fields.get("ref_audio"), fields.get("ref_text"), fields.get("references")
-    if isinstance(audio, list):
-        audio = _only(audio, "ref_audio")
-    if listed:
-        if audio is not None or text is not None:
-            raise ValueError("references stands for ref_audio and ref_text: give one of them")
-        found = _only(listed, "references")
-        if not isinstance(found, Mapping) or not isinstance(found.get("audio_path"), str):
-            raise ValueError("references must hold one object with audio_path (a data: URL) and text")
-        audio, text = found["audio_path"], found.get("text") or None
-    if audio is None:
-        if text:
-            raise ValueError("ref_text is the transcript of ref_audio: give the clip, or leave both out")
-        return None
-    if not isinstance(audio, str | bytes) or not (text is None or isinstance(text, str)):
-        raise ValueError("ref_audio must be a data: URL, and ref_text a text")
-    return Reference(audio, text or None)
-
-
-def _only(found: Any, name: str) -> Any:
-    if not isinstance(found, list) or len(found) != 1:
-        raise ValueError(f"{name} must hold one clip: the model takes one reference")
-    return found[0]
 
 
 async def read_source(source: str | bytes, fetcher: Fetcher) -> bytes:

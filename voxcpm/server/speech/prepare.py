@@ -9,16 +9,13 @@ from voxcpm.sequence.text_pieces import split_text
 from voxcpm.server.calls import SpeechCall
 from voxcpm.server.encode import FORMATS, HIGHEST_RATE, LOWEST_RATE
 from voxcpm.server.errors import UnknownVoice, invalid, not_found, unknown
-from voxcpm.server.process.messages import Clip, VoicePrompt
+from voxcpm.server.process.messages import VoicePrompt
 from voxcpm.server.speech.fields import STEPS, SpeechFields
+from voxcpm.server.voices.presets import PRESETS
 
 if TYPE_CHECKING:
     from voxcpm.server.state import ServerState
 
-OPENAI_VOICES = (
-    "alloy", "ash", "ballad", "coral", "echo", "fable", "onyx", "nova", "sage", "shimmer", "verse", "marin", "cedar",
-)  # fmt: skip
-"""Names that OpenAI's clients send. Without a voice store they stand for no reference: the seed then chooses the voice."""
 PIECE_S = 12.0
 """Longest piece of a long text, in estimated seconds of speech."""
 Mode = Literal["whole", "audio", "sse"]
@@ -143,14 +140,15 @@ async def _voice(state: ServerState, fields: SpeechFields) -> VoicePrompt | None
     if source is None:
         if words:
             raise invalid("ref_text: it is the words of ref_audio, which is missing", "ref_text")
-        return None if name is None else _stored(state, name)
+        return None if name is None else await _stored(state, name)
     if state.references is None or state.settings.stored_only:
         raise invalid(f"{param}: this server takes stored voices only: name one in voice", param)
     # OpenAI's clients always send a voice, so that one of its names beside a clip is not a contradiction.
-    if name is not None and name not in OPENAI_VOICES:
+    if name is not None and name.lower() not in PRESETS:
         raise invalid(f"{param}: voice {name[:64]!r} and a clip exclude each other: leave one out", param)
-    clip: Clip = await state.references.read(source, param)
-    return VoicePrompt(prompt=clip, prompt_text=words) if words else VoicePrompt(reference=clip)
+    if words:
+        return VoicePrompt(prompt=await state.references.read(source, param, "left"), prompt_text=words)
+    return VoicePrompt(reference=await state.references.read(source, param))
 
 
 def _clip(fields: SpeechFields) -> tuple[str | None, str, str]:
@@ -168,12 +166,12 @@ def _clip(fields: SpeechFields) -> tuple[str | None, str, str]:
     return source or None, (fields.ref_text or "").strip(), "ref_audio"
 
 
-def _stored(state: ServerState, name: str) -> VoicePrompt | None:
+async def _stored(state: ServerState, name: str) -> VoicePrompt | None:
     if state.voices is not None:
-        return state.voices.resolve(name)
-    if name.lower() in OPENAI_VOICES:
+        return await state.voices.resolve(name)
+    if name.lower() in PRESETS:
         return None
-    raise UnknownVoice(name, OPENAI_VOICES)
+    raise UnknownVoice(name, PRESETS)
 
 
 def _check_task(fields: SpeechFields, description: str, voice: VoicePrompt | None) -> None:

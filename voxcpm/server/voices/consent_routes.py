@@ -10,10 +10,11 @@ from starlette.routing import BaseRoute, Route
 
 from voxcpm.errors import AudioError
 from voxcpm.server.errors import ApiError, invalid, not_found
+from voxcpm.server.guard import require_admin
 from voxcpm.server.references.decode import decode_clip
 from voxcpm.server.state import ServerState
 from voxcpm.server.voices.consent import MOST_NAME, Consent
-from voxcpm.server.voices.routes import consents_of, library_of, require_admin
+from voxcpm.server.voices.routes import consents_of, library_of
 from voxcpm.server.voices.uploads import file_of, read_fields, text_of, whole_number
 
 _CHECK_RATE = 16_000
@@ -30,7 +31,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return consent
 
     async def list_consents(request: Request) -> Response:
-        require_admin(request)
+        require_admin(request, state)
         limit = whole_number(dict(request.query_params), "limit")
         limit = 20 if limit is None else limit
         if not 1 <= limit <= 100:
@@ -45,7 +46,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return JSONResponse({"object": "list", "data": page, **ends, "has_more": len(consents) > limit})
 
     async def add_consent(request: Request) -> Response:
-        require_admin(request)
+        require_admin(request, state)
         folder = consents_of(state)
         fields = await read_fields(request)
         name, language = text_of(fields, "name", required=True), text_of(fields, "language", required=True)
@@ -62,16 +63,16 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return JSONResponse(consent.json())
 
     async def one_consent(request: Request) -> Response:
-        require_admin(request)
+        require_admin(request, state)
         return JSONResponse(found(request).json())
 
     async def rename_consent(request: Request) -> Response:
-        require_admin(request)
+        require_admin(request, state)
         name = text_of(await read_fields(request), "name", required=True)
         return JSONResponse(consents_of(state).rename(found(request), name[:MOST_NAME]).json())
 
     async def delete_consent(request: Request) -> Response:
-        require_admin(request)
+        require_admin(request, state)
         consent = found(request)
         used = [voice.name for voice in library_of(state).stored() if voice.consent == consent.id]
         if used:

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from voxcpm.server.errors import ApiError, invalid
+from voxcpm.server.guard import key_of, require_admin
 from voxcpm.server.state import ServerState
 from voxcpm.server.voices.consent import ConsentFolder
 from voxcpm.server.voices.library import VoiceLibrary
@@ -32,13 +33,6 @@ def consents_of(state: ServerState) -> ConsentFolder:
     return ConsentFolder(state.settings.voices / "consents")
 
 
-def require_admin(request: Request) -> None:
-    """Raise ApiError (403) if the server has keys, and the request's is not an admin's."""
-    key = getattr(request.state, "key", None)
-    if key is not None and not key.admin:
-        raise ApiError(403, "stored voices are changed with an admin's key", "permission_error", code="admin_required")
-
-
 def routes(state: ServerState) -> list[BaseRoute]:
     """Return the routes of voices."""
 
@@ -57,7 +51,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         )
 
     async def add_voice(request: Request) -> Response:
-        require_admin(request)
+        require_admin(request, state)
         fields = await read_fields(request)
         make = _kind_of(fields)
         voice = await make(request, fields)
@@ -91,10 +85,10 @@ def routes(state: ServerState) -> list[BaseRoute]:
             raise invalid("a description has no parentheses", "prompt")
         seed = whole_number(fields, "seed")
         design = Design(prompt, secrets.randbelow(2**31) if seed is None else seed, text_of(fields, "script_hint"))
-        return await library_of(state).design(name, design, getattr(request.state, "key", None))
+        return await library_of(state).design(name, design, key_of(request))
 
     async def delete_voice(request: Request) -> Response:
-        require_admin(request)
+        require_admin(request, state)
         voice = await library_of(state).delete(request.path_params["name"])
         done = {"object": "audio.voice.deleted", "id": voice.id, "deleted": True}
         return JSONResponse({**done, "success": True, "message": f"voice {voice.name} was deleted"})

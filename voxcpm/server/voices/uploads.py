@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from voxcpm.server.errors import ApiError, invalid
 from voxcpm.server.references.decode import MOST_BYTES
+from voxcpm.server.speech.fields import read_json
 
 MOST_TEXT = 4_096
 """Characters of a text field."""
@@ -27,13 +28,7 @@ async def read_fields(request: Request) -> dict[str, Any]:
             raise invalid("the form cannot be read: send multipart/form-data with one file and short fields") from None
         return dict(form)
     if kind == "application/json":
-        try:
-            found = await request.json()
-        except (ValueError, RecursionError):
-            raise invalid("the body is not valid JSON") from None
-        if not isinstance(found, dict):
-            raise invalid("the body must be a JSON object")
-        return found
+        return read_json(await request.body())
     raise ApiError(415, "send multipart/form-data, or application/json without a file", code="unsupported_media_type")
 
 

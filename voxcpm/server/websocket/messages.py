@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,9 @@ MOST_MESSAGE = 64 * 1024
 MOST_TEXT = 1 << 20
 """Bytes of all messages of a session other than session.config."""
 MOST_DELAY_MS = 60_000
+
+Action = Literal["fix", "retry", "discard", "close"]
+"""What an error asks for: another message, the same text again, dropping a unit's audio, or a new session."""
 
 CLIENT = ("session.config", "input.text", "input.commit", "input.done", "input.cancel", "session.close")
 """Types of a client's messages."""
@@ -73,3 +76,9 @@ def split_config(message: dict[str, Any]) -> tuple[SessionOptions, dict[str, Any
     fields = {name: value for name, value in message.items() if name not in own}
     fields.setdefault("response_format", "pcm" if options.stream_audio else "wav")
     return options, fields, [name for name in _WITHOUT_EFFECT if name in message]
+
+
+def error_message(error: ApiError, action: Action, partial_audio: bool = False, **place: int) -> dict[str, Any]:
+    """Return the message about an error. action: what the client can do; place: of the unit that it is about."""
+    about = {"message": error.message, "error_type": error.kind, "param": error.param, "code": error.code}
+    return {"type": "error", **about, "partial_audio": partial_audio, "action": action, **place}

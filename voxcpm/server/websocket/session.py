@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from voxcpm.server.access.guard import key_of, request_id_of
 from voxcpm.server.errors import ApiError, invalid
+from voxcpm.server.guard import key_of, request_id_of
 from voxcpm.server.speech.fields import read_fields
 from voxcpm.server.speech.prepare import prepare
-from voxcpm.server.websocket.messages import CONFIG_S, IDLE_S, MOST_TEXT, SessionOptions, parse_message, split_config
+from voxcpm.server.websocket.messages import (
+    CONFIG_S,
+    IDLE_S,
+    MOST_TEXT,
+    SessionOptions,
+    error_message,
+    parse_message,
+    split_config,
+)
 from voxcpm.server.websocket.speaker import PLACEHOLDER, Done, Speaker, Unit
 from voxcpm.server.websocket.text_units import TextUnits
 
@@ -69,9 +77,7 @@ class Session:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError, OSError):
             async with asyncio.timeout(5.0):
                 if end.error is not None:
-                    await self._send(
-                        {"type": "error", **end.error.body()["error"], "partial_audio": False, "action": "close"}
-                    )
+                    await self._send(error_message(end.error, "close"))
                 await self._socket.close(end.code)
 
     async def _send(self, message: dict[str, Any] | bytes) -> None:
@@ -116,8 +122,9 @@ class Session:
         finally:
             if receiving is not None:
                 receiving.cancel()
-                with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect):
-                    await receiving
+                await asyncio.wait((receiving,))
+                if not receiving.cancelled():
+                    receiving.exception()  # Retrieved: the session has ended anyway.
 
     async def _receive(self) -> str | None:
         """Return the next text; None for a binary frame. Raises WebSocketDisconnect."""
@@ -178,7 +185,7 @@ class Session:
                 self._count(raw[:MOST_TEXT])
             if self._speaker is None:
                 raise _End(REFUSED, error) from None
-            await self._send({"type": "error", **error.body()["error"], "partial_audio": False, "action": "fix"})
+            await self._send(error_message(error, "fix"))
 
     def _count(self, raw: str) -> None:
         self._text_bytes += len(raw)

@@ -12,7 +12,7 @@ from voxcpm.server.calls import Speech, speak
 from voxcpm.server.errors import ApiError
 from voxcpm.server.speech.answers import Encoding, statement_for
 from voxcpm.server.speech.prepare import Prepared
-from voxcpm.server.websocket.messages import SessionOptions
+from voxcpm.server.websocket.messages import SessionOptions, error_message
 
 if TYPE_CHECKING:
     from voxcpm.server.access.keys import Key
@@ -88,9 +88,12 @@ class Speaker:
     async def close(self) -> None:
         """Stop everything, and let the engine drop what it kept."""
         self._loop.cancel()
-        await self.cancel()
-        await asyncio.gather(self._loop, return_exceptions=True)
-        self._forget()
+        try:
+            await self.cancel()
+            await asyncio.wait((self._loop,))
+        finally:
+            self.failure()  # Retrieved: the session has ended anyway.
+            self._forget()
 
     def failure(self) -> BaseException | None:
         """Return why the speaker ended, None if it still works."""
@@ -123,8 +126,7 @@ class Speaker:
         try:
             await self._speak(item, place, sent)
         except ApiError as error:
-            about = error.body()["error"] | {"partial_audio": sent[0] > 0, "action": "discard" if sent[0] else "retry"}
-            await self._send({"type": "error", **about, **place})
+            await self._send(error_message(error, "discard" if sent[0] else "retry", sent[0] > 0, **place))
             await self._send({"type": "audio.done", **place, "total_bytes": sent[0], "error": True})
 
     async def _speak(self, unit: Unit, place: dict[str, int], sent: list[int]) -> None:
