@@ -1,5 +1,7 @@
 """The official package's command line: `python -m voxcpm design|clone|batch|validate ...`, with its flags, rules and exit status.
 
+`python -m voxcpm serve CHECKPOINT` is ours: the server of `voxmill serve`, with the same options.
+
     python -m voxcpm design --text "Good morning." --control "a calm old man" --output morning.wav
     python -m voxcpm clone --text "Good morning." --reference-audio her.wav --output morning.wav
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["serve"]:
+        raise SystemExit(_serve(words[1:]))
     parser = build_parser()
     options = parser.parse_args(words)
     if options.verb is None:
@@ -45,6 +49,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (ValueError, OSError, RuntimeError) as error:
         sys.stderr.write(f"voxcpm: {' '.join(str(error).split())}\n")
         raise SystemExit(1) from None
+
+
+def _serve(words: list[str]) -> int:
+    """Serve a checkpoint until a signal; return the exit status."""
+    from voxcpm.server.settings import parse_arguments
+
+    settings = parse_arguments(words)
+    try:
+        from voxcpm.server.run import serve
+
+        serve(settings, lambda url: print(f"{settings.model_name} is ready at {url}", flush=True))
+    except ImportError as error:
+        sys.stderr.write(f"voxcpm: {error.name} is missing: pip install 'voxmill[serve]'\n")
+        return 1
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.stderr.write(f"voxcpm: {' '.join(str(error).split())}\n")
+        return 1
+    return 0
 
 
 # -- flags -------------------------------------------------------------------------------------------------------------

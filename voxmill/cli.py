@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from voxmill.commands import corpus, describe, evaluate, exchange, flow, inspecting, model, project, synthesis, train
+from voxmill.commands import (
+    corpus,
+    describe,
+    evaluate,
+    exchange,
+    flow,
+    inspecting,
+    model,
+    project,
+    serving,
+    synthesis,
+    train,
+)
 from voxmill.terminal import explain
 
 app = typer.Typer(
@@ -50,6 +62,7 @@ synthesis.register(app)
 exchange.register(app)
 train.register(app)
 model.register(app)
+serving.register(app)
 evaluate.register(app)
 
 

@@ -14,7 +14,7 @@ if __name__ == "__main__":
     for name in ("keys", "voices"):
         if values.get(name):
             values[name] = Path(values[name])
-    values["adapters"] = {name: Path(folder) for name, folder in values.get("adapters", {}).items()}
+
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     values.setdefault("worker", (sys.executable, "-m", "fakes.serial_engine"))
     try:

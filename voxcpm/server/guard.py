@@ -92,7 +92,7 @@ class Guard:
     def _check(self, scope: Scope, headers: Headers) -> None:
         settings = self._state.settings
         if settings.loopback:
-            _check_host(headers.get("host", ""), (*LOCAL_NAMES, settings.host, *settings.allowed_hosts))
+            _check_host(headers.get("host", ""), (*LOCAL_NAMES, settings.host, *settings.allow_host))
         if scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             _check_origin(headers.get("origin"), headers.get("host", ""), settings.cors)
         path: str = scope["path"]

@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from voxcpm.server.app import build_state, make_app
@@ -35,10 +34,8 @@ def serve(settings: ServerSettings, ready: Callable[[str], None] | None = None) 
     logging.getLogger("voxcpm.server").setLevel(logging.INFO)
     # A stream that is cut on purpose is not an error of the application.
     logging.getLogger("uvicorn.error").addFilter(lambda record: "without completing" not in record.getMessage())
-    state = build_state(settings)
-    listening = _listen(settings.host, settings.port)
-    server = _Server(state, make_app(state), listening, ready)
-    server.run(sockets=[listening])
+    server = SpeechServer(build_state(settings), ready)
+    server.run()
     if server.failure is not None:
         raise RuntimeError(server.failure)
 
@@ -56,12 +53,11 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-class _Server(uvicorn.Server):
+class SpeechServer(uvicorn.Server):
     """Ends in two steps: the first signal lets requests finish, the second one does not."""
 
-    def __init__(
-        self, state: ServerState, app: ASGIApp, listening: socket.socket, ready: Callable[[str], None] | None
-    ) -> None:
+    def __init__(self, state: ServerState, ready: Callable[[str], None] | None = None) -> None:
+        """Listen, so that the address is known. ready: as for `serve`. Raises OSError if the address cannot be used."""
         limits = state.settings
 
         class Protocol(_Connection):
@@ -69,7 +65,7 @@ class _Server(uvicorn.Server):
 
         super().__init__(
             uvicorn.Config(
-                app,
+                make_app(state),
                 http=Protocol,
                 lifespan="on",
                 log_config=None,
@@ -83,12 +79,17 @@ class _Server(uvicorn.Server):
                 ws_ping_timeout=20.0,
             )
         )
-        host, port = listening.getsockname()[:2]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._listening = _listen(limits.host, limits.port)
+        host, self.port = self._listening.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self.failure: str | None = None
         self._state, self._ready = state, ready
         self._until: float | None = None
         self._watch: asyncio.Task[None] | None = None
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal."""
+        super().run(sockets or [self._listening])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then wait for the model beside it."""
@@ -108,7 +109,7 @@ class _Server(uvicorn.Server):
         """Take a signal: drain at the first one, end at once at the second."""
         if not self._state.draining:
             self._state.draining = True
-            self._until = time.monotonic() + self._state.settings.drain_s
+            self._until = time.monotonic() + self._state.settings.drain
             return
         self._state.link.abandon()
         self.force_exit = self.should_exit = True

@@ -62,6 +62,20 @@ def make_key(name: str, admin: bool = False, **limits: int | None) -> tuple[str,
     return secret, " ".join(words)
 
 
+def add_line(path: Path, line: str) -> None:
+    """Add a line to a keys file, which only its owner can read. Raises ValueError if it would not be a keys file then."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = before + ("" if before.endswith("\n") or not before else "\n") + line + "\n"
+    parse_keys(text, str(path))
+    temporary = path.with_name(f".{path.name}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+
+
 def parse_keys(text: str, where: str) -> dict[str, Key]:
     """Read a keys file -> keys by sha256. Raises ValueError with the file's name and the line's number."""
     keys: dict[str, Key] = {}

@@ -72,7 +72,7 @@ class Encoding:
 
 def statement_for(state: ServerState, prepared: Prepared, seed: int, request_id: str) -> Statement | None:
     """Return what the audio says about itself; None with --no-mark."""
-    if not state.settings.mark:
+    if state.settings.no_mark:
         return None
     return Statement(model=prepared.model, checkpoint=state.link.about.digest or None, seed=seed, request_id=request_id)
 

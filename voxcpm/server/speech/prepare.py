@@ -46,7 +46,7 @@ async def prepare(state: ServerState, fields: SpeechFields, ignored: list[str], 
     about = state.link.about
     adapter, model = _model(state, fields.model)
     form = _format(fields.response_format or settings.default_format)
-    rate = _rate(form, fields.sample_rate, settings.pcm_rate, about.sample_rate)
+    rate = _rate(form, fields.sample_rate, settings.pcm_hertz, about.sample_rate)
     mode: Mode = "whole" if whole else _mode(fields, form)
     pieces = _pieces(state, fields)
     voice = await _voice(state, fields)
@@ -69,7 +69,7 @@ async def prepare(state: ServerState, fields: SpeechFields, ignored: list[str], 
         min_len=min(fields.min_len, most),
         max_len=min(fields.max_new_tokens or most, most),
         kind="whole" if mode == "whole" else "live",
-        deadline_s=None if mode == "whole" else settings.deadline_s,
+        deadline_s=None if mode == "whole" else settings.deadline,
         adapter=adapter,
         normalize=fields.normalize,
     )
