@@ -172,30 +172,26 @@ class Session:
     async def _take(self, raw: str | None) -> None:
         """Handle one message. A wrong one is answered with an error; before the configuration it ends the session."""
         try:
-            if raw is None:
+            message = None if raw is None else parse_message(raw, self._state.settings.max_body)
+            if raw is None or message is None:
                 raise invalid("messages are texts in JSON: binary frames are not read")
-            message = parse_message(raw, self._state.settings.max_body)
             if message["type"] != "session.config":
                 self._count(raw)
                 if self._speaker is None:
                     raise invalid(f"send session.config before {message['type']}", "type")
             await self._handle(message)
         except ApiError as error:
-            if raw is not None:
-                self._count(raw[:MOST_TEXT])
             if self._speaker is None:
                 raise _End(REFUSED, error) from None
+            self._count(raw or "")
             await self._send(error_message(error, "fix"))
 
     def _count(self, raw: str) -> None:
+        """Count a message; a wrong one counts twice. Raises _End if there were too many."""
         self._text_bytes += len(raw)
         if self._text_bytes > MOST_TEXT:
-            raise _End(
-                TOO_LONG,
-                ApiError(
-                    413, f"a session takes {MOST_TEXT} bytes of messages: open another one", code="session_too_long"
-                ),
-            )
+            words = f"a session takes {MOST_TEXT} bytes of messages: open another one"
+            raise _End(TOO_LONG, ApiError(413, words, code="session_too_long"))
 
     async def _handle(self, message: dict[str, Any]) -> None:
         match message["type"]:
