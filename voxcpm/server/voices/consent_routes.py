@@ -31,6 +31,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return consent
 
     async def list_consents(request: Request) -> Response:
+        """List the consents, latest first."""
         require_admin(request, state)
         limit = whole_number(dict(request.query_params), "limit")
         limit = 20 if limit is None else limit
@@ -46,6 +47,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return JSONResponse({"object": "list", "data": page, **ends, "has_more": len(consents) > limit})
 
     async def add_consent(request: Request) -> Response:
+        """Store the recording of a consent."""
         require_admin(request, state)
         folder = consents_of(state)
         fields = await read_fields(request)
@@ -63,15 +65,18 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return JSONResponse(consent.json())
 
     async def one_consent(request: Request) -> Response:
+        """Describe a consent."""
         require_admin(request, state)
         return JSONResponse(found(request).json())
 
     async def rename_consent(request: Request) -> Response:
+        """Change the label of a consent."""
         require_admin(request, state)
         name = text_of(await read_fields(request), "name", required=True)
         return JSONResponse(consents_of(state).rename(found(request), name[:MOST_NAME]).json())
 
     async def delete_consent(request: Request) -> Response:
+        """Delete a consent that no voice depends on."""
         require_admin(request, state)
         consent = found(request)
         used = [voice.name for voice in library_of(state).stored() if voice.consent == consent.id]

@@ -36,6 +36,10 @@ def export_vllm_omni(voices: VoiceFolder, out: Path, names: Iterable[str] = ()) 
         manifest[voice.name] = entry
     text = json.dumps({"model_type": "voxcpm2", "schema_version": 1, "voices": manifest}, ensure_ascii=False, indent=1)
     write_file(out / MANIFEST, (text + "\n").encode())
+    written = {entry["file"] for entry in manifest.values()}
+    for path in out.glob("voice_*.safetensors"):
+        if path.name not in written:
+            path.unlink()
     return chosen
 
 

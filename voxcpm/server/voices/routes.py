@@ -37,6 +37,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
     """Return the routes of voices."""
 
     async def list_voices(request: Request) -> Response:
+        """List the voices that a request may name."""
         stored = library_of(state).stored()
         names = {voice.name for voice in stored}
         presets = [_preset(name, design) for name, design in PRESETS.items() if name not in names]
@@ -51,6 +52,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         )
 
     async def add_voice(request: Request) -> Response:
+        """Store a voice: a clip with consent, or a description from which one is designed."""
         require_admin(request, state)
         fields = await read_fields(request)
         make = _kind_of(fields)
@@ -88,6 +90,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return await library_of(state).design(name, design, key_of(request))
 
     async def delete_voice(request: Request) -> Response:
+        """Delete a stored voice."""
         require_admin(request, state)
         voice = await library_of(state).delete(request.path_params["name"])
         done = {"object": "audio.voice.deleted", "id": voice.id, "deleted": True}

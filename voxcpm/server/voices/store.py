@@ -61,7 +61,8 @@ _PLAIN = Voice("a", "designed", seconds=0.0)
 def clean_name(name: str) -> str:
     """Return a voice's name in lower case. Raises ValueError if it cannot be one."""
     lower = name.strip().lower()
-    if not NAME.fullmatch(lower):
+    # Some letters outside ASCII become ASCII in lower case.
+    if not name.isascii() or not NAME.fullmatch(lower):
         raise ValueError(
             "a voice's name has 1 to 64 letters a-z, digits, '.', '_' and '-', and starts with a letter or digit"
         )
