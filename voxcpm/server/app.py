@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
@@ -22,6 +22,7 @@ from voxcpm.server.access.keys import Keys
 from voxcpm.server.errors import ApiError, unavailable
 from voxcpm.server.guard import Guard, error_response
 from voxcpm.server.metrics import CONTENT_TYPE, Metrics
+from voxcpm.server.page import routes as page_routes
 from voxcpm.server.process.link import EngineLink
 from voxcpm.server.references.reader import ClipReader
 from voxcpm.server.settings import ServerSettings
@@ -88,10 +89,6 @@ def common_routes(state: ServerState) -> list[BaseRoute]:
         """Return the metrics in Prometheus' text format."""
         return Response(state.metrics.text(), media_type=CONTENT_TYPE)
 
-    async def root(request: Request) -> Response:
-        """Say that a server is there."""
-        return PlainTextResponse(f"voxmill {_version()}: POST /v1/audio/speech\n")
-
     async def document(request: Request) -> Response:
         """Return this document."""
         return JSONResponse(openapi("voxmill speech server", _version(), request.app.routes))
@@ -103,7 +100,6 @@ def common_routes(state: ServerState) -> list[BaseRoute]:
         Route("/ready", ready, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
         Route("/openapi.json", document, methods=["GET"]),
-        Route("/", root, methods=["GET"]),
     ]
 
 
@@ -113,6 +109,7 @@ ROUTES: list[Callable[[ServerState], list[BaseRoute]]] = [
     speech_routes.routes,
     voice_routes.routes,
     consent_routes.routes,
+    page_routes.routes,
     common_routes,
 ]
 """One function per part of the server; their routes are tried in this order."""
