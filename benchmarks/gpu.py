@@ -26,11 +26,11 @@ from inference import _replace_section  # noqa: E402
 from benchmarks.patch_cost import patch_cost  # noqa: E402
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig  # noqa: E402
 from voxcpm.config import VoxCPM2Config  # noqa: E402
-from voxcpm.inference.decoder import Decoder, GenerationRequest  # noqa: E402
+from voxcpm.engine.batch import stream_patches  # noqa: E402
+from voxcpm.engine.request import GenerationRequest  # noqa: E402
 from voxcpm.kernels.compiled_tower import compile_towers  # noqa: E402
 from voxcpm.kernels.packed_linear import pack_linears  # noqa: E402
 from voxcpm.model.backbone import VoxCPM2  # noqa: E402
-from voxcpm.model.flow import Solver  # noqa: E402
 from voxcpm.presets import published_dict  # noqa: E402
 from voxcpm.roofline import GPUS  # noqa: E402
 from voxcpm.sequence.prompt_layout import Layout  # noqa: E402
@@ -78,7 +78,7 @@ def stream(model: VoxCPM2, codec: AudioVAE, streams: int, patches: int) -> Strea
     arrivals = []
     started = time.perf_counter()
     state = codec.init_decoder_state(streams)
-    for step in Decoder(model, requests, Solver()).run():
+    for step in stream_patches(model, requests):
         latents = torch.stack([patch.latents for patch in step]).transpose(1, 2).to(model.device)
         with torch.inference_mode():
             audio, state = codec.decode_stream(latents.float(), state)

@@ -70,7 +70,7 @@ def main() -> None:
     with clock("codec") as wanted:
         if wanted:
             (work / "device").write_text(device, encoding="utf-8")
-            wait(start(work, "train-codec", "codec", overrides["codec"]))
+            wait(start(work, "train-codec", "codec", overrides["codec"]), work / "codec.log")
     with clock("learn") as wanted:
         if wanted:
             learn(work, overrides)
@@ -135,10 +135,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 
-def wait(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a run. Raises CalledProcessError if it failed."""
+def wait(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait for a run. Raises CalledProcessError if it failed, RuntimeError if it was stopped: its step is not finished then."""
     if process.wait():
         raise subprocess.CalledProcessError(process.returncode, process.args)
+    if "stopped early" in log.read_text(encoding="utf-8").splitlines()[-1]:
+        raise RuntimeError(f"a run was stopped: run the same command to continue ({log})")
 
 
 def prepare(work: Path) -> None:
@@ -154,8 +156,8 @@ def learn(work: Path, overrides: dict[str, list[str]]) -> None:
     decoder = start(work, "train-codec", "decoder", overrides["decoder"])
     model = start(work, "train", "model", overrides["model"])
     try:
-        wait(model)
-        wait(decoder)
+        wait(model, work / "model.log")
+        wait(decoder, work / "decoder.log")
     finally:
         for process in (decoder, model):
             if process.poll() is None:

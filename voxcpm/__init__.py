@@ -12,7 +12,7 @@ from voxcpm.lazy import exported
 if TYPE_CHECKING:
     from voxcpm.config import VoxCPM2Config
     from voxcpm.core import VoxCPM
-    from voxcpm.inference.decoder import GenerationRequest
+    from voxcpm.engine.request import GenerationRequest
     from voxcpm.inference.speaker import VoxCPM2Model
     from voxcpm.model.backbone import VoxCPM2
     from voxcpm.sequence.training_batch import Losses, TrainingBatch, TrainingNoise
@@ -23,7 +23,7 @@ _HOMES = {
     "VoxCPM2Config": "voxcpm.config",
     "VoxCPM2": "voxcpm.model.backbone",
     "VoxCPM2Model": "voxcpm.inference.speaker",
-    "GenerationRequest": "voxcpm.inference.decoder",
+    "GenerationRequest": "voxcpm.engine.request",
     "LoRAConfig": "voxcpm.weights.lora",
     "TrainingBatch": "voxcpm.sequence.training_batch",
     "TrainingNoise": "voxcpm.sequence.training_batch",

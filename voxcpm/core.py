@@ -28,7 +28,7 @@ from voxcpm.weights.checkpoint import HUB_ID, find_checkpoint
 from voxcpm.weights.lora import LoRAConfig, adapters, apply_lora, enable_lora, load_lora, lora_state_dict, remove_lora
 
 if TYPE_CHECKING:
-    from voxcpm.inference.decoder import Ending
+    from voxcpm.engine.request import Ending
     from voxcpm.inference.denoise import Denoiser
 
 ZIPENHANCER = "iic/speech_zipenhancer_ans_multiloss_16k_base"

@@ -26,7 +26,8 @@ BACKBONE: Any = MODEL.backbone
 READY = time.perf_counter() - STARTED
 TEXT = "the quick brown fox jumps over the lazy dog and runs away to the far hills"
 
-from voxcpm.inference.decoder import Decoder, GenerationRequest  # noqa: E402
+from voxcpm.engine.batch import stream_patches  # noqa: E402
+from voxcpm.engine.request import GenerationRequest  # noqa: E402
 from voxcpm.kernels.int8_linear import Int8Linear  # noqa: E402
 from voxcpm.kernels.packed_linear import PackedLinear  # noqa: E402
 from voxcpm.model.attention import CAUSAL  # noqa: E402
@@ -41,10 +42,12 @@ def _run(patches: int, request: dict[str, Any], batch: int = 1) -> None:
     """Generate latents of `batch` requests of `patches` patches each."""
     layout = build_layout(MODEL.text_tokenizer, MODEL.config, TEXT)
     requests = [
-        GenerationRequest(layout, seed=i, cfg=request["cfg"], min_len=patches, max_len=patches, ratio_threshold=None)
+        GenerationRequest(
+            layout, i, request["cfg"], patches, patches, ratio_threshold=None, solver=Solver(request["steps"])
+        )
         for i in range(batch)
     ]
-    for _ in Decoder(BACKBONE, requests, Solver(steps=request["steps"])).run():
+    for _ in stream_patches(BACKBONE, requests):
         pass
 
 

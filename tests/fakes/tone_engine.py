@@ -90,16 +90,16 @@ class ToneEngine:
         )  # fmt: skip
         load = None
         while True:
+            now = Load(slots, len(self.rows), 0)
+            if now != load:
+                load = now
+                self.send(now)
             if not any(self._moves(row) for row in self.rows.values()) or self._has_message():
                 self.take(to_engine.decode(self.read()))
                 continue
             for call, row in list(self.rows.items()):
                 if self._moves(row):
                     self._advance(call, row)
-            now = Load(slots, len(self.rows), 0)
-            if now != load:
-                load = now
-                self.send(now)
 
     def _moves(self, row: Row) -> bool:
         return row.speak.text != "hold" and row.made * 0.16 - row.played_s < AHEAD_S
@@ -114,7 +114,6 @@ class ToneEngine:
             case Cancel():
                 if self.rows.pop(message.call, None) is not None:
                     self.send(Audio(message.call, 0, b"", 0, "cancelled"))
-                    self.send(Load(2, len(self.rows), 0))
             case Played():
                 if message.call in self.rows:
                     self.rows[message.call].played_s = message.seconds

@@ -6,6 +6,8 @@ import http.client
 import json
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +18,15 @@ from voxcpm.server.settings import ServerSettings
 
 TONES = (sys.executable, "-m", "fakes.tone_engine")
 SERIAL = (sys.executable, "-m", "fakes.serial_engine")
-WAIT_S = 120.0
+WAIT_S = 20.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition. Fails if it never holds."""
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < end, "the condition never held"
+        time.sleep(0.01)
 
 
 @dataclass

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_voxcpm import tiny_model
 
-from voxcpm.inference.decoder import GenerationRequest, generate_patches
+from voxcpm.engine.batch import generate_patches
+from voxcpm.engine.request import GenerationRequest
 from voxcpm.kernels.compiled_tower import compile_towers
 from voxcpm.kernels.packed_linear import PackedLinear, pack_linears
 from voxcpm.model.attention import CAUSAL

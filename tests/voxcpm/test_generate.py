@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tensor_closeness import assert_close
 from tiny_voxcpm import tiny_model
 
-from voxcpm.inference.decoder import Decoder, GenerationRequest, generate_patches, patch_noise
+from voxcpm.engine.batch import generate_patches, stream_patches
+from voxcpm.engine.request import GenerationRequest, patch_noise
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.decode_state import DecodeState
 from voxcpm.model.flow import Solver
@@ -32,11 +33,11 @@ def make_layout(seed: int, text: int = 5, reference: int = 0, prompt: int = 0) -
 
 REQUESTS = st.lists(
     st.builds(
-        lambda seed, text, reference, prompt, cfg, most: GenerationRequest(
-            make_layout(seed, text, reference, prompt), seed=seed, cfg=cfg, min_len=1, max_len=most
+        lambda seed, text, reference, prompt, cfg, most, steps: GenerationRequest(
+            make_layout(seed, text, reference, prompt), seed=seed, cfg=cfg, min_len=1, max_len=most, solver=Solver(steps)
         ),
         st.integers(0, 99), st.integers(1, 8), st.integers(0, 3), st.integers(0, 3), st.sampled_from([1.0, 1.5, 2.0]),
-        st.integers(1, 9),
+        st.integers(1, 9), st.sampled_from([4, 4, 6]),
     ),
     min_size=2, max_size=8,
 )  # fmt: skip
@@ -49,16 +50,16 @@ def test_a_batch_equals_singles(requests: list[GenerationRequest]) -> None:
     # Some weights that make both stopping and going on happen.
     with torch.no_grad():
         model.stop_head.weight.mul_(30)
-    together = generate_patches(model, requests, Solver(steps=4))
+    together = generate_patches(model, requests)
     for request, generation in zip(requests, together, strict=True):
-        (alone,) = generate_patches(model, [request], Solver(steps=4))
+        (alone,) = generate_patches(model, [request])
         assert (alone.ending, len(alone.patches), alone.seed) == (
             generation.ending,
             len(generation.patches),
             request.seed,
         )
         assert_close(generation.patches, alone.patches, 1e-5)
-    split = generate_patches(model, requests, Solver(steps=4), max_batch=3)
+    split = generate_patches(model, requests, max_batch=3)
     for a, b in zip(split, together, strict=True):
         assert_close(a.patches, b.patches, 1e-5)
 
@@ -104,14 +105,14 @@ def test_a_stop_is_obeyed_after_min_len(min_len: int, patches: int) -> None:
 def test_the_limit_from_the_text() -> None:
     model = never_stop(tiny_model())
     layout = make_layout(0, text=2)
-    (generation,) = generate_patches(model, [GenerationRequest(layout, ratio_threshold=1.5)], Solver(steps=2))
+    (generation,) = generate_patches(model, [GenerationRequest(layout, ratio_threshold=1.5, solver=Solver(2))])
     assert (len(generation.patches), generation.ending) == (int(2 * 1.5 + 10), "max_len")
 
 
 def test_a_full_context_ends_a_generation_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     model = never_stop(tiny_model(max_length=20))
     layout = make_layout(0, text=9)
-    (generation,) = generate_patches(model, [GenerationRequest(layout, ratio_threshold=None)], Solver(steps=2))
+    (generation,) = generate_patches(model, [GenerationRequest(layout, ratio_threshold=None, solver=Solver(2))])
     assert generation.ending == "context" and len(generation.patches) == 20 - 10 + 1
     assert "context" in caplog.text
     with pytest.raises(ValueError, match="no room to speak"):
@@ -147,7 +148,7 @@ def test_no_wasted_work() -> None:
     last_dit = Count(model.feat_decoder.estimator.decoder.get_submodule("layers.1.mlp"))
     times, conditions = Count(model.feat_decoder.estimator.time_mlp), Count(model.feat_decoder.estimator.cond_proj)
     layout = make_layout(0, text=6, reference=3)
-    generate_patches(model, [GenerationRequest(layout, max_len=2, cfg=1.0)], Solver(steps=10))
+    generate_patches(model, [GenerationRequest(layout, max_len=2, cfg=1.0)])
     # Prefill: the three reference patches only; then one patch (the last one is never read back).
     assert local.rows == [(3,), (1,)]
     assert {rows[1] for rows in last_encoder.rows} == {1}
@@ -157,7 +158,7 @@ def test_no_wasted_work() -> None:
     assert times.rows == [(9,)] * 2 and len(conditions.rows) == 2
     dit.rows.clear()
     mixed = [GenerationRequest(layout, max_len=1, cfg=cfg) for cfg in (1.0, 2.0, 1.0)]
-    generate_patches(model, mixed, Solver(steps=10))
+    generate_patches(model, mixed)
     assert {rows[0] for rows in dit.rows} == {4}
 
 
@@ -208,9 +209,11 @@ def test_training_and_generation_agree() -> None:
 
 def test_patches_come_in_order() -> None:
     model = never_stop(tiny_model())
-    requests = [GenerationRequest(make_layout(i), max_len=most) for i, most in enumerate((1, 4, 2, 3))]
+    requests = [
+        GenerationRequest(make_layout(i), max_len=most, solver=Solver(2)) for i, most in enumerate((1, 4, 2, 3))
+    ]
     seen: dict[int, list[int]] = {}
-    for step in Decoder(model, requests, Solver(steps=2)).run():
+    for step in stream_patches(model, requests):
         assert [p.request for p in step] == sorted(p.request for p in step)
         for patch in step:
             seen.setdefault(patch.request, []).append(patch.index)

@@ -8,7 +8,8 @@ from tensor_closeness import assert_close
 from test_golden_text import MODES
 from voxcpm_fixtures import GoldenSet
 
-from voxcpm.inference.decoder import Decoder, GenerationRequest, generate_patches
+from voxcpm.engine.batch import generate_patches, stream_patches
+from voxcpm.engine.request import GenerationRequest
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.sequence.prompt_layout import Layout, build_layout
 from voxcpm.sequence.text_tokenizer import TextTokenizer
@@ -37,7 +38,7 @@ def test_six_patches(golden_set: GoldenSet, golden_backbone: VoxCPM2, mode: str)
     request = GenerationRequest(
         stored_layout(golden_set, mode), min_len=n, max_len=n, noise=lambda i: noise[i, 0].transpose(0, 1)
     )
-    patches = [step[0] for step in Decoder(golden_backbone, [request]).run()]
+    patches = [step[0] for step in stream_patches(golden_backbone, [request])]
     assert [p.ending for p in patches] == [None] * (n - 1) + ["max_len"]
     assert_close(torch.stack([p.latents for p in patches]), stored[f"{mode}.patches"], TOLERANCE)
     assert_close(torch.stack([p.lm_hidden for p in patches]), stored[f"{mode}.lm_hidden"], TOLERANCE)

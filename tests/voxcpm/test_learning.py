@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from tiny_voxcpm import tiny_model
 
-from voxcpm.inference.decoder import GenerationRequest, generate_patches
+from voxcpm.engine.batch import generate_patches
+from voxcpm.engine.request import GenerationRequest
 from voxcpm.model.flow import Solver
 from voxcpm.sequence.prompt_layout import Layout
 from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
@@ -39,8 +40,10 @@ def test_two_texts_by_heart() -> None:
     for text, target in zip(texts, targets, strict=True):
         ids = torch.tensor([*text, 101])
         layout = Layout(ids, torch.zeros(len(ids), dtype=torch.bool), none, len(text), 0)
-        request = GenerationRequest(layout, seed=1, cfg=1.0, min_len=0, max_len=20)
-        (said,) = generate_patches(model.eval(), [request], Solver(steps=20, cfg_zero_star=False))
+        request = GenerationRequest(
+            layout, seed=1, cfg=1.0, min_len=0, max_len=20, solver=Solver(20, cfg_zero_star=False)
+        )
+        (said,) = generate_patches(model.eval(), [request])
         assert said.ending == "stop" and len(said.patches) == len(target)
         # Each patch said is far nearer to the one learned at its place than to any other one.
         everything = torch.cat(targets)

@@ -12,7 +12,8 @@ from tiny_voxcpm import tiny_model
 from torch import nn
 from voxcpm_fixtures import GoldenSet
 
-from voxcpm.inference.decoder import GenerationRequest, generate_patches
+from voxcpm.engine.batch import generate_patches
+from voxcpm.engine.request import GenerationRequest
 from voxcpm.kernels.int8_linear import is_quantised, quantise_towers
 from voxcpm.kernels.packed_linear import PackedLinear, _onednn_serves, pack_linears, unpack_linears
 from voxcpm.model.attention import CAUSAL

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxcpm.inference.decoder import GenerationRequest
+from voxcpm.engine.request import GenerationRequest
 from voxcpm.inference.options import check_lengths, check_solver
 from voxcpm.model.flow import Solver
 from voxcpm.sequence.prompt_layout import Layout
@@ -67,7 +67,7 @@ class SpeakOptions:
     def request(self, layout: Layout, seed: int) -> GenerationRequest:
         """Return the request of a layout with these options."""
         ratio = self.retry_badcase_ratio_threshold
-        return GenerationRequest(layout, seed, self.cfg_value, self.min_len, self.max_len, ratio)
+        return GenerationRequest(layout, seed, self.cfg_value, self.min_len, self.max_len, ratio, solver=self.solver)
 
     def context(self, layout: Layout) -> Tensor:
         """The end of the layout's prompt that the codec decodes before the new patches: [n, P, D]."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,10 @@ import torch
 from torch import Tensor
 
 from voxcpm.config import VoxCPM2Config
+from voxcpm.engine.batch import generate_patches, stream_patches
+from voxcpm.engine.request import Generation, GenerationRequest, Patch
+from voxcpm.errors import GenerationError
 from voxcpm.inference.audio_files import load_audio, trim_silence
-from voxcpm.inference.decoder import Decoder, Generation, Patch, generate_patches
 from voxcpm.inference.device import choose_device
 from voxcpm.inference.options import check_prompt, check_text
 from voxcpm.inference.patch_codec import PatchStream, Side, decode_patches, encode_clip
@@ -188,41 +189,38 @@ class VoxCPM2Model:
     ) -> list[Generation]:
         """Generate many layouts at once. If `retry_badcase` is on, bad cases are generated again with the next seed.
 
-        Raises ValueError if the options differ in the solver's settings (steps, sway, CFG-Zero*, temperature). All other
-        settings are per request.
+        All options are per request. Slots that become free are refilled, also by what is tried again. What turned into NaN has
+        the ending "failed".
         """
-        if len({o.solver for o in options}) > 1:
-            raise ValueError(
-                "one batch has one inference_timesteps, sway_sampling_coef, use_cfg_zero_star, temperature"
-            )
         seeds = [draw_seed() if o.seed is None else o.seed for o in options]
-        results: list[Generation | None] = [None] * len(layouts)
-        waiting = list(range(len(layouts)))
-        attempt = 1
-        while waiting:
-            requests = [options[i].request(layouts[i], seeds[i]) for i in waiting]
-            done = generate_patches(self.backbone, requests, options[0].solver, max_batch)
-            again = []
-            for i, generation in zip(waiting, done, strict=True):
-                results[i] = replace(generation, attempts=attempt)
-                o = options[i]
-                bad = len(generation.patches) >= layouts[i].target_tokens * o.retry_badcase_ratio_threshold
-                bad = bad or (o.retry_at_limit and generation.ending != "stop")
-                if o.retry_badcase and bad and attempt < o.retry_badcase_max_times:
-                    seeds[i] += 1
-                    again.append(i)
-            waiting, attempt = again, attempt + 1
-        finished = [r for r in results if r is not None]
+
+        def again(i: int, made: Generation) -> GenerationRequest | None:
+            o = options[i]
+            bad = len(made.patches) >= layouts[i].target_tokens * o.retry_badcase_ratio_threshold
+            bad = bad or made.ending == "failed" or (o.retry_at_limit and made.ending != "stop")
+            if not (o.retry_badcase and bad and made.attempts < o.retry_badcase_max_times):
+                return None
+            return o.request(layouts[i], made.seed + 1)
+
+        requests = [o.request(layout, seed) for o, layout, seed in zip(options, layouts, seeds, strict=True)]
+        finished = generate_patches(self.backbone, requests, max_batch, again)
         self.last_successful_seed = finished[-1].seed if finished else self.last_successful_seed
         return finished
+
+    def _whole(self, layout: Layout, options: SpeakOptions) -> Generation:
+        """Generate one layout. Raises GenerationError if it turns into NaN."""
+        (generation,) = self.generate_layouts([layout], [options])
+        if generation.ending == "failed":
+            raise GenerationError(len(generation.patches))
+        return generation
 
     def decode(self, patches: Tensor, layout: Layout, options: SpeakOptions) -> Tensor:
         """Decode patches [n, P, D] to audio [1, n * samples per patch] that follows the end of the layout's prompt."""
         return decode_patches(self.audio_vae, self.config, patches, options.context(layout))[None]
 
     def speak(self, layout: Layout, options: SpeakOptions) -> tuple[Tensor, Tensor]:
-        """Generate one utterance: (audio [1, S], patches [N, P, D])."""
-        (generation,) = self.generate_layouts([layout], [options])
+        """Generate one utterance: (audio [1, S], patches [N, P, D]). Raises GenerationError if it turns into NaN."""
+        generation = self._whole(layout, options)
         return self.decode(generation.patches, layout, options), generation.patches
 
     def speak_streaming(self, layout: Layout, options: SpeakOptions) -> Iterator[tuple[Tensor, list[Tensor]]]:
@@ -248,7 +246,9 @@ class VoxCPM2Model:
     def _steps(self, layout: Layout, options: SpeakOptions) -> Iterator[Patch]:
         """Yield every new patch."""
         assert options.seed is not None
-        for (patch,) in Decoder(self.backbone, [options.request(layout, options.seed)], options.solver).run():
+        for (patch,) in stream_patches(self.backbone, [options.request(layout, options.seed)]):
+            if patch.ending == "failed":
+                raise GenerationError(patch.index)
             yield patch
         self.last_successful_seed = options.seed
 
@@ -312,7 +312,7 @@ class VoxCPM2Model:
         the new ones, at most three by default.
         """
         layout, chosen = self._laid_out(text, feat, feat_mask, options)
-        (generation,) = self.generate_layouts([layout], [chosen])
+        generation = self._whole(layout, chosen)
         frames = torch.cat((chosen.context(layout), generation.patches.float())).reshape(1, -1, self.config.feat_dim)
         return frames.transpose(1, 2).contiguous(), generation.patches
 

@@ -163,6 +163,9 @@ class Attention(nn.Module):
         if cache is not None and cache.stepping:
             k, v = cache.append(layer, k, v)
             out = attend_all(q, k, v, cache.mask)
+        elif cache is not None and cache.extending:
+            k, v = cache.extend(layer, k, v)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=cache.mask, enable_gqa=self.heads != self.kv_heads)
         else:
             if cache is not None:
                 cache.fill(layer, k, v)

@@ -244,31 +244,60 @@ class VoxCPM2(nn.Module):
             state.previous[slot] = layout.last_patch(self.config).to(device)
         state.lengths.extend(lengths)
 
-    def draw_patches(self, state: DecodeState, noise: Tensor, cfg: Tensor | float, solver: Solver) -> Tensor:
-        """Generate the next patch of every active slot from noise [n, P, D]; return [n, P, D] float32. `state` is not changed."""
-        n = state.active
-        mu = self.condition(state.lm_hidden[:n], state.residual_hidden[:n])
-        return self.feat_decoder.solve(mu, state.previous[:n], noise, cfg, solver).float()
+    def extend(self, layout: Layout, start: int, state: DecodeState) -> None:
+        """Process a layout from position `start` into the next free slot, whose earlier positions are filled already.
 
-    def advance(self, state: DecodeState, patches: Tensor) -> None:
-        """Append patches [n, P, D] to the context: one TSLM and one RALM step for every active slot.
-
-        Raises ValueError if a slot's context is full.
+        Raises ValueError if it does not fit the state, or if nothing is left to process.
         """
-        n = state.active
-        if max(state.lengths) >= state.capacity:
+        slot, length = state.active, layout.length
+        if not 0 < start < length or length > state.capacity or slot >= state.slots:
+            raise ValueError(f"{length} positions from {start} on do not fit the decode state")
+        device = self.device
+        state.tslm.prepare_extend(slot, start, length - start)
+        state.ralm.prepare_extend(slot, start, length - start)
+        tokens, audio = (x[None, start:].to(device) for x in (layout.text_tokens, layout.audio_mask))
+        patches = layout.patches[int(layout.audio_mask[:start].sum()) :].to(device)
+        positions = torch.arange(start, length, device=device)[None]
+        h, r = self.hidden_states(tokens, ~audio, audio, patches, CAUSAL, positions, state)
+        state.lm_hidden[slot], state.residual_hidden[slot] = h[0, -1], r[0, -1]
+        state.previous[slot] = layout.last_patch(self.config).to(device)
+        state.lengths.append(length)
+
+    def draw_patches(
+        self,
+        lm_hidden: Tensor,
+        residual_hidden: Tensor,
+        previous: Tensor,
+        noise: Tensor,
+        cfg: Tensor | float,
+        solver: Solver,
+    ) -> Tensor:
+        """Generate the next patches [n, P, D] float32.
+
+        lm_hidden, residual_hidden: [n, H] of a `DecodeState`; previous, noise: [n, P, D]; cfg: one or [n].
+        """
+        return self.feat_decoder.solve(self.condition(lm_hidden, residual_hidden), previous, noise, cfg, solver).float()
+
+    def advance(self, state: DecodeState, patches: Tensor, embedded: Tensor | None = None) -> None:
+        """Append patches [n, P, D] to the contexts of the first n slots: one TSLM and one RALM step.
+
+        embedded: [n, H], `embed_patches` of them, if the caller has it. Raises ValueError if a slot's context is full.
+        """
+        n = patches.shape[0]
+        lengths = state.lengths[:n]
+        if max(lengths) >= state.capacity:
             raise ValueError(f"the context of {state.capacity} positions is full")
-        positions = torch.tensor(state.lengths, device=patches.device)
-        state.tslm.prepare_step(state.lengths, positions)
-        state.ralm.prepare_step(state.lengths, positions)
-        heard = self.embed_patches(patches)
+        positions = torch.tensor(lengths, device=patches.device)
+        state.tslm.prepare_step(lengths, positions)
+        state.ralm.prepare_step(lengths, positions)
+        heard = self.embed_patches(patches) if embedded is None else embedded
         h = self.base_lm(heard.unsqueeze(1), CAUSAL, positions.unsqueeze(1), cache=state.tslm)
         h = self.fsq_layer(h)
         fused = self.fusion_concat_proj(torch.cat((h, heard.unsqueeze(1)), dim=-1))
         r = self.residual_lm(fused, CAUSAL, positions.unsqueeze(1), cache=state.ralm)
         state.lm_hidden[:n], state.residual_hidden[:n] = h[:, 0], r[:, 0]
         state.previous[:n] = patches
-        state.lengths = [length + 1 for length in state.lengths]
+        state.lengths[:n] = [length + 1 for length in lengths]
 
 
 def _pad_rows(x: Tensor, missing: int) -> Tensor:

@@ -63,6 +63,12 @@ class Layout:
         return self.patches[len(self.patches) - wanted :]
 
 
+def reference_length(layout: Layout) -> int:
+    """Number of positions of the voice that comes first in a layout: `103 [reference patches] 104`; 0 without one."""
+    references = len(layout.patches) - layout.prompt_patches
+    return references + 2 if references else 0
+
+
 def build_layout(
     tokenizer: TextTokenizer,
     config: VoxCPM2Config,

@@ -23,9 +23,9 @@ ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 def option(default: Any, words: str, flag: str | None = None) -> Any:
     """Return a field that both command lines offer as an option.
 
-    words: its help, with units; `{}` becomes the default. flag: its name, if it is not the field's.
+    words: its help, with units. flag: its name, if it is not the field's.
     """
-    return field(default=default, metadata={"help": words.format(default), "flag": flag})
+    return field(default=default, metadata={"help": words, "flag": flag})
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ServerSettings:
     checkpoint: str  #: folder or hub id
     name: str = option("", "Name of the model for clients. Default: the checkpoint folder's.")
     host: str = option("127.0.0.1", "Address to listen at. One that other machines reach needs --keys or --no-keys.")
-    port: int = option(8000, "Port; 0 takes a free one. Default: {}.")
+    port: int = option(8000, "Port; 0 takes a free one.")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
     dtype: str | None = option(None, "float32, bfloat16, float16 or int8; the checkpoint's if not given.")
     slots: int | None = option(None, "Utterances generated at once. Default: 4 on a CPU, from the memory on a GPU.")
@@ -51,14 +51,14 @@ class ServerSettings:
     cors: tuple[str, ...] = option(
         (), "Origin of pages that may use the server, e.g. https://example.org. May be repeated."
     )
-    default_format: str = option("mp3", "response_format of a request that names none. Default: {}.")
-    pcm_rate: str = option("24000", "Hz of pcm without sample_rate, or native: the model's. Default: {}.")
+    default_format: str = option("mp3", "response_format of a request that names none.")
+    pcm_rate: str = option("24000", "Hz of pcm without sample_rate, or native: the model's.")
     strict: bool = option(False, "Refuse unknown fields; otherwise they are named in X-Ignored-Fields.")
     no_mark: bool = option(False, "Do not say in headers and files that the audio is synthetic.")
     deadline: float | None = option(None, "Refuse a stream whose first audio is expected later than this, in seconds.")
-    max_characters: int = option(4096, "Longest text. Default: {} characters.")
-    max_seconds: float = option(120.0, "Longest audio of an utterance. Default: {:g} s.")
-    drain: float = option(30.0, "Time for running requests to end after SIGTERM. Default: {:g} s.")
+    max_characters: int = option(4096, "Longest text, in characters.")
+    max_seconds: float = option(120.0, "Longest audio of an utterance, in seconds.")
+    drain: float = option(30.0, "Time for running requests to end after SIGTERM, in seconds.")
     max_long_characters: int = 100_000
     max_body: int = 16 * 2**20
     header_s: float = 10.0
@@ -151,7 +151,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ServerSettings:
         if "help" not in one.metadata:
             continue
         kind = hints[one.name]
-        how: dict[str, Any] = {"dest": one.name, "help": one.metadata["help"]}
+        plain = f" Default: {one.default}." if one.default and kind is not bool else ""
+        how: dict[str, Any] = {"dest": one.name, "help": one.metadata["help"] + plain}
         if kind is bool:
             how |= {"action": "store_true"}
         elif kind == tuple[str, ...]:
@@ -162,7 +163,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ServerSettings:
                 "default": one.default,
             }
         parser.add_argument(f"--{one.metadata['flag'] or one.name.replace('_', '-')}", **how)
-    values = vars(parser.parse_args(arguments))
+    values: dict[str, Any] = vars(parser.parse_args(arguments))
     return ServerSettings(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     )

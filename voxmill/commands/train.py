@@ -20,6 +20,9 @@ def register(app: typer.Typer) -> None:
     app.command()(encode)
 
 
+STOPPED = "stopped early; run the same command to continue"
+
+
 def train(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="YAML with settings, or the name of a recipe: toy, stage1, ...")
@@ -65,6 +68,8 @@ def train(
     if os.environ.get("RANK", "0") != "0":
         return
     terminal.say(f"checkpoint: {result.checkpoint}; loss {result.first_loss:.3f} -> {result.last_loss:.3f}")
+    if result.stopped_early:
+        terminal.say(STOPPED)
     if result.best is not None:
         terminal.say(f"best checkpoint: {result.best} -> {Path(result.best).readlink()}")
     terminal.result(asdict(result))
@@ -88,6 +93,7 @@ def train_codec(
     with terminal.printing("trainer"):
         result = run(load_codec_config(config, set_ or []))
     if result.stopped_early:
+        terminal.say(STOPPED)
         terminal.result(asdict(result))
         return
     terminal.say(

@@ -1,0 +1,81 @@
+"""Generation of a list of requests: to their ends with refilled slots, or step by step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from voxcpm.engine.lanes import lanes_for
+from voxcpm.engine.loop import GenerationLoop
+from voxcpm.engine.request import Generation, GenerationRequest, Patch, Row, admit
+from voxcpm.model.backbone import VoxCPM2
+
+Retry = Callable[[int, Generation], GenerationRequest | None]
+"""(index, its generation) -> the request to make instead, of the same layout and lengths; None: keep the generation."""
+
+
+def generate_patches(
+    model: VoxCPM2, requests: Sequence[GenerationRequest], max_batch: int = 32, retry: Retry | None = None
+) -> list[Generation]:
+    """Generate every request to its end, at most `max_batch` at once, and return the results in order.
+
+    A slot that becomes free is filled at once, with the longest request that waits, so that the last steps are not those of a
+    single long one. Raises ValueError if a layout does not fit the context, before anything is generated.
+    """
+    rows = [admit(model.config, number, request) for number, request in enumerate(requests)]
+    loop = GenerationLoop(model, lanes_for(model, rows, max_batch))
+    waiting = deque(sorted(rows, key=lambda row: -row.request.layout.target_tokens))
+    collected: list[list[Tensor]] = [[] for _ in rows]
+    attempts = [1] * len(rows)
+    results: list[Generation | None] = [None] * len(rows)
+    while waiting or loop.rows:
+        _refill(loop, waiting, max_batch)
+        for patch in loop.step():
+            number, request = patch.request, rows[patch.request].request
+            if patch.ending != "failed":
+                collected[number].append(patch.latents)
+            if patch.ending is None:
+                continue
+            kept = collected[number]
+            empty = torch.zeros(0, *patch.latents.shape)
+            made = Generation(torch.stack(kept) if kept else empty, patch.ending, request.seed, attempts[number])
+            following = retry(number, made) if retry is not None else None
+            if following is None:
+                results[number] = made
+                continue
+            rows[number] = admit(model.config, number, following)
+            waiting.append(rows[number])
+            collected[number] = []
+            attempts[number] += 1
+    return [result for result in results if result is not None]
+
+
+def _refill(loop: GenerationLoop, waiting: deque[Row], most: int) -> None:
+    """Let waiting requests join as long as there are slots for them."""
+    room = most - len(loop.rows)
+    if room <= 0 or not waiting:
+        return
+    joined = {row.number for row in loop.join([waiting[i] for i in range(min(room, len(waiting)))])}
+    if len(joined) < room and len(joined) < len(waiting):
+        # The lanes of the first ones are full, and others have room.
+        rest = [row for row in waiting if row.number not in joined]
+        joined |= {row.number for row in loop.join(rest[: room - len(joined)])}
+    for row in [row for row in waiting if row.number in joined]:
+        waiting.remove(row)
+
+
+def stream_patches(model: VoxCPM2, requests: Sequence[GenerationRequest]) -> Iterator[list[Patch]]:
+    """Generate all requests together; yield the patches of every step, one for each request still running, in their order.
+
+    Raises ValueError if a layout does not fit the context.
+    """
+    rows = [admit(model.config, number, request) for number, request in enumerate(requests)]
+    if not rows:
+        return
+    loop = GenerationLoop(model, lanes_for(model, rows, len(rows)))
+    loop.join(rows)
+    while loop.rows:
+        yield loop.step()

@@ -1,0 +1,223 @@
+"""The engine: requests in, audio out, one step at a time. Threads and transport are left to the caller."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from voxcpm.engine.codec_streams import CodecStreams
+from voxcpm.engine.costs import CostModel
+from voxcpm.engine.lanes import CAPACITIES, lane_of, make_lanes
+from voxcpm.engine.loop import GenerationLoop
+from voxcpm.engine.prefixes import PrefixCache
+from voxcpm.engine.request import Ending, GenerationRequest, Patch, Row, admit
+from voxcpm.engine.scheduler import EngineBusyError, Entry, Kind, Scheduler, StepPlan
+from voxcpm.model.backbone import VoxCPM2
+
+if TYPE_CHECKING:
+    from voxcpm.audiovae import AudioVAE
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Chunk", "EngineBusyError", "SpeechEngine", "plan_slots"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What a step made for one request."""
+
+    number: int
+    index: int  #: of the patch
+    samples: (
+        NDArray[np.float32] | None
+    )  #: [samples per patch] at the model's output rate; None if it failed or was cancelled
+    latents: Tensor | None  #: [P, D], the patch
+    ending: Ending | Literal["cancelled"] | None  #: set on the last chunk
+    error: str | None = None  #: one line, if it failed
+
+
+class SpeechEngine:
+    """Speaks many requests at once; what a request yields is the same alone or in company. Not thread-safe.
+
+    lanes: {capacity in positions: slots}. clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        model: VoxCPM2,
+        codec: AudioVAE,
+        lanes: Mapping[int, int],
+        queue: int | None = None,
+        prefix_bytes: int = 512 * 2**20,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        config = model.config
+        self._model, self._clock = model, clock
+        self._prefixes = PrefixCache(prefix_bytes)
+        self._loop = GenerationLoop(model, make_lanes(model, lanes), self._prefixes)
+        self._codec = CodecStreams(codec)
+        self.patch_s = config.out_patch_samples / config.out_sample_rate
+        self._scheduler = Scheduler(dict(lanes), self.patch_s, CostModel(), queue)
+        self._rows: dict[int, Row] = {}
+        self._contexts: dict[int, Tensor] = {}
+        self._gone: list[int] = []
+        self._next = 0
+        self.steps = 0
+
+    # -- requests --------------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        request: GenerationRequest,
+        kind: Kind = "live",
+        deadline_s: float = 10.0,
+        context: Tensor | None = None,
+    ) -> int:
+        """Queue a request and return its number.
+
+        kind: "live" is played while it is made, "whole" is needed at its end. deadline_s: of a live one's first audio.
+        context: [C, P, D] patches that the codec decodes before the first one, the end of a prompt.
+
+        Raises ValueError if it does not fit the context, EngineBusyError if the queue is full or its first audio would be late.
+        """
+        number = self._next
+        row = admit(self._model.config, number, request)
+        now = self._clock()
+        self._scheduler.submit(
+            Entry(number, kind, request.layout.length, row.positions, row.limit, now, deadline_s, last_run=now), now
+        )
+        self._next += 1
+        self._rows[number] = row
+        self._contexts[number] = torch.zeros(0, *request.layout.patches.shape[1:]) if context is None else context
+        return number
+
+    def cancel(self, number: int) -> None:
+        """End a request; its slot is free before the next step, which reports it. Nothing if it has ended already."""
+        if number in self._rows:
+            self._leave(number)
+            self._gone.append(number)
+
+    def played(self, number: int, seconds: float) -> None:
+        """Note how much of a request's audio, in all, its listener has taken. One that is 30 s behind pauses its row."""
+        self._scheduler.taken(number, seconds)
+
+    @property
+    def idle(self) -> bool:
+        """Return True if a step would do nothing."""
+        return not (self._scheduler.running or self._scheduler.waiting or self._gone)
+
+    def load(self) -> dict[str, float]:
+        """Return slots, free slots, running and waiting requests, steps so far, and hits and bytes of the cache of voices."""
+        scheduler = self._scheduler
+        return {
+            "slots": scheduler.slots,
+            "free": sum(scheduler.free.values()),
+            "running": len(scheduler.running),
+            "waiting": len(scheduler.waiting),
+            "steps": self.steps,
+            "voice_hits": self._prefixes.hits,
+            "voice_bytes": self._prefixes.nbytes,
+        }
+
+    # -- the step --------------------------------------------------------------------------------------------------------
+
+    def step(self) -> list[Chunk]:
+        """Make the next patch of the chosen rows and return what is new. Returns [] if nothing can be done now."""
+        chunks = [Chunk(number, 0, None, None, "cancelled") for number in self._gone]
+        self._gone.clear()
+        started = self._clock()
+        plan = self._scheduler.plan(started)
+        if plan.empty:
+            return chunks
+        failed = self._join(plan)
+        patches = self._loop.step({number for number in plan.run if number not in failed})
+        made = self._speak(patches)
+        now = self._clock()
+        ended = [chunk.number for chunk in (*failed.values(), *made) if chunk.ending is not None]
+        self._scheduler.ran(plan, now - started, now, ended, learn=not failed)
+        self.steps += 1
+        for number in ended:
+            self._forget(number)
+        return [*chunks, *failed.values(), *made]
+
+    def _join(self, plan: StepPlan) -> dict[int, Chunk]:
+        """Let newcomers join. One that cannot be processed fails alone: (number -> its last chunk)."""
+        rows = [self._rows[number] for number in plan.join]
+        if not rows:
+            return {}
+        failed: dict[int, Chunk] = {}
+        try:
+            self._loop.join(rows)
+        except (RuntimeError, ValueError, MemoryError):
+            # One by one, to find which. Rows of other lanes may have joined.
+            for row in rows:
+                try:
+                    if row not in self._loop.rows:
+                        self._loop.join([row])
+                except (RuntimeError, ValueError, MemoryError) as error:
+                    log.warning("request %d cannot be processed: %s", row.number, type(error).__name__)
+                    failed[row.number] = Chunk(row.number, 0, None, None, "failed", "the request cannot be processed")
+        for row in rows:
+            if row.number not in failed:
+                self._codec.start(row.number, self._contexts[row.number])
+        return failed
+
+    def _speak(self, patches: list[Patch]) -> list[Chunk]:
+        """Decode the patches of a step."""
+        good = [patch for patch in patches if patch.ending != "failed"]
+        chunks = [
+            Chunk(patch.request, patch.index, None, None, "failed", "the latents are not finite")
+            for patch in patches
+            if patch.ending == "failed"
+        ]
+        if good:
+            audio = self._codec.decode([p.request for p in good], torch.stack([p.latents for p in good]))
+            chunks += [
+                Chunk(p.request, p.index, samples, p.latents, p.ending) for p, samples in zip(good, audio, strict=True)
+            ]
+        return chunks
+
+    def _leave(self, number: int) -> None:
+        row = self._rows[number]
+        if row in self._loop.rows:
+            self._loop.leave(row)
+        self._scheduler.cancel(number)
+        self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        self._rows.pop(number, None)
+        self._contexts.pop(number, None)
+        self._codec.stop(number)
+
+
+def plan_slots(model: VoxCPM2, most: int | None = None, memory_bytes: float | None = None) -> dict[int, int]:
+    """Return lanes {capacity: slots} for a model.
+
+    most: slots in all; None: 4 on a CPU, at most 64 on a GPU. memory_bytes: what the caches may take; None: half of the GPU's free
+    memory, no limit on a CPU. An eighth of the slots are in the middle lane, and one in the longest.
+    """
+    config = model.config
+    on_gpu = model.device.type == "cuda"
+    slots = most if most is not None else 64 if on_gpu else 4
+    if memory_bytes is None and on_gpu:
+        memory_bytes = torch.cuda.mem_get_info(model.device)[0] / 2
+    widths = sum(2 * t.layers * t.kv_heads * t.head_dim for t in (config.tslm, config.ralm))
+    position_bytes = widths * torch.finfo(model.dtype).bits // 8
+    short, middle, longest = (lane_of(capacity, config.max_length) for capacity in CAPACITIES)
+    while True:
+        lanes: dict[int, int] = {}
+        for capacity, count in ((longest, 1), (middle, max(1, slots // 8)), (short, slots)):
+            lanes[capacity] = lanes.get(capacity, 0) + max(0, min(count, slots - sum(lanes.values())))
+        lanes = {capacity: count for capacity, count in sorted(lanes.items()) if count}
+        needed = sum(capacity * count for capacity, count in lanes.items()) * position_bytes
+        if memory_bytes is None or needed <= memory_bytes or slots == 1:
+            return lanes
+        slots = max(1, slots * 3 // 4)
