@@ -23,6 +23,7 @@ from voxmill.commands import (
     serving,
     synthesis,
     train,
+    voices,
 )
 from voxmill.terminal import explain
 
@@ -63,6 +64,7 @@ exchange.register(app)
 train.register(app)
 model.register(app)
 serving.register(app)
+voices.register(app)
 evaluate.register(app)
 
 

@@ -92,12 +92,14 @@ class Speaker:
             await self.cancel()
             await asyncio.wait((self._loop,))
         finally:
-            self.failure()  # Retrieved: the session has ended anyway.
+            # A failure of either is not reported any more: the session has ended.
+            _failure(self._loop)
+            _failure(self._work)
             self._forget()
 
     def failure(self) -> BaseException | None:
         """Return why the speaker ended, None if it still works."""
-        return self._loop.exception() if self._loop.done() and not self._loop.cancelled() else None
+        return _failure(self._loop)
 
     @property
     def ended(self) -> asyncio.Task[None]:
@@ -110,7 +112,7 @@ class Speaker:
             # A task of its own, so that a cancelled unit does not end the speaker.
             self._work = asyncio.create_task(self._take(self._now))
             await asyncio.wait((self._work,))
-            if not self._work.cancelled() and (error := self._work.exception()) is not None:
+            if (error := _failure(self._work)) is not None:
                 raise error
             self._now = None
             if self._queue.empty():
@@ -185,3 +187,8 @@ class Speaker:
         if self._before is not None:
             self._before.forget()
         self._before = None
+
+
+def _failure(task: asyncio.Task[None] | None) -> BaseException | None:
+    """Return the exception with which a task ended, None if there is none."""
+    return task.exception() if task is not None and task.done() and not task.cancelled() else None
