@@ -18,6 +18,7 @@ from voxmill.commands import (
     exchange,
     flow,
     inspecting,
+    marks,
     model,
     project,
     serving,
@@ -63,6 +64,7 @@ exchange.register(app)
 train.register(app)
 model.register(app)
 serving.register(app)
+marks.register(app)
 evaluate.register(app)
 
 
