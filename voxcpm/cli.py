@@ -24,6 +24,7 @@ from voxcpm.inference.write_audio import FORMATS
 
 if TYPE_CHECKING:
     from voxcpm.core import VoxCPM, Wav
+    from voxcpm.provenance.source import Source
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -140,6 +141,11 @@ def _add_speech(parser: argparse.ArgumentParser) -> None:
         "--lora-enable-proj",
         action="store_true",
         help="use the adapters of the projections (from lora_config.json)",
+    )
+    add(
+        "--no-mark",
+        action="store_true",
+        help="do not state in the audio files that they are synthetic (docs/provenance.md)",
     )
     add("--timestamps", action="store_true", help="align the text with the audio (needs stable-ts)")
     add("--timestamp-output", type=Path, help="the JSON to write (beside the audio)")
@@ -305,11 +311,21 @@ def _said(options: argparse.Namespace, text: str) -> str:
     return f"({control}){text}" if control else text
 
 
-def _save(options: argparse.Namespace, model: VoxCPM, wav: Wav, text: str, path: Path) -> None:
+def _source(options: argparse.Namespace, model: VoxCPM) -> Source | None:
+    """Return what makes the statements in the files; None if they state nothing."""
+    from voxcpm.provenance.source import Source
+
+    if options.no_mark:
+        return None
+    name = None if options.model_path else options.hf_model_id
+    return Source(model.tts_model.folder, name, Path(options.lora_path) if options.lora_path else None)
+
+
+def _save(options: argparse.Namespace, model: VoxCPM, source: Source | None, wav: Wav, text: str, path: Path) -> None:
     from voxcpm.inference.write_audio import write_audio
 
     rate = model.tts_model.sample_rate
-    write_audio(path, wav, rate)
+    write_audio(path, wav, rate, False if source is None else source.statement(model.last_successful_seed))
     print(f"{path}: {len(wav) / rate:.2f} s")
     if options.timestamps:
         from voxcpm.inference.timestamps import write_timestamps
@@ -340,8 +356,9 @@ def _one(options: argparse.Namespace) -> int:
     arguments = _arguments(options)
     _check_timestamps(options)
     model = load(options)
+    source = _source(options, model)
     wav = model.generate(_said(options, options.text), **arguments)
-    _save(options, model, wav, options.text, options.output)
+    _save(options, model, source, wav, options.text, options.output)
     return 0
 
 
@@ -353,6 +370,7 @@ def _batch(options: argparse.Namespace) -> int:
     arguments = _arguments(options)
     _check_timestamps(options)
     model = load(options)
+    source = _source(options, model)
     done = 0
     for number, line in enumerate(lines, 1):
         path = options.output_dir / f"output_{number:03d}.wav"
@@ -363,7 +381,7 @@ def _batch(options: argparse.Namespace) -> int:
         except (ValueError, RuntimeError) as error:
             sys.stderr.write(f"voxcpm: line {number}: {error}\n")
             continue
-        _save(options, model, wav, line, path)
+        _save(options, model, source, wav, line, path)
         done += 1
     print(f"{done} of {len(lines)} lines spoken")
     return 0 if done == len(lines) else 1

@@ -18,6 +18,7 @@ from voxmill.commands import (
     exchange,
     flow,
     inspecting,
+    marks,
     model,
     project,
     serving,
@@ -65,6 +66,7 @@ train.register(app)
 model.register(app)
 serving.register(app)
 voices.register(app)
+marks.register(app)
 evaluate.register(app)
 
 

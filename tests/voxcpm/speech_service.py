@@ -16,8 +16,8 @@ from voxcpm.server.app import build_state
 from voxcpm.server.run import SpeechServer
 from voxcpm.server.settings import ServerSettings
 
+REAL = (sys.executable, "-m", "voxcpm.server.process.worker")
 TONES = (sys.executable, "-m", "fakes.tone_engine")
-SERIAL = (sys.executable, "-m", "fakes.serial_engine")
 WAIT_S = 20.0
 
 
@@ -57,7 +57,7 @@ class Answer:
 
 @dataclass
 class Service:
-    """`with Service(...) as service`: settings by name; the engine makes tones unless `worker` says otherwise."""
+    """`with Service(...) as service`: settings by name; the engine makes tones unless `worker` says otherwise; REAL is ours."""
 
     settings: dict[str, Any] = field(default_factory=dict)
 

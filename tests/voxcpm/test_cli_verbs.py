@@ -18,6 +18,8 @@ import torch
 from voxcpm_fixtures import GoldenSet
 
 from voxcpm import VoxCPM, cli
+from voxcpm.provenance.files import read_marks
+from voxcpm.provenance.source import checkpoint_digest
 from voxcpm.weights.lora import LoRAConfig, adapters
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -91,6 +93,16 @@ def test_a_seed_repeats_and_control_is_put_in_front(voxcpm: Any, place: Path) ->
     np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(a, c)
     assert len(a) != len(d) or not np.array_equal(a, d)
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_file_states_that_it_is_synthetic(voxcpm: Any, place: Path, golden_set: GoldenSet) -> None:
+    assert voxcpm("design", "-t", "Hello", "-o", "stated.flac", "--seed", "5")[0] == 0
+    stated = read_marks(place / "stated.flac")
+    assert stated is not None and (stated.model, stated.seed) == (golden_set.checkpoint.name, 5)
+    assert stated.checkpoint == checkpoint_digest(golden_set.checkpoint)
+    assert voxcpm("design", "-t", "Hello", "-o", "plain.flac", "--seed", "5", "--no-mark")[0] == 0
+    assert read_marks(place / "plain.flac") is None
 
 
 @pytest.mark.parametrize(

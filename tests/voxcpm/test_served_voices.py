@@ -21,12 +21,13 @@ pytest.importorskip("msgspec", reason="the extra serve is not installed")
 pytest.importorskip("lameenc", reason="the extra serve is not installed")
 pytest.importorskip("websockets", reason="the extra serve is not installed")
 
-from speech_service import SERIAL, Service
+from speech_service import Service
 from websockets.sync.client import connect
 
 from voxcpm.inference.prompt_cache import make_prompt_cache
 from voxcpm.inference.speak_options import SpeakOptions
 from voxcpm.inference.speaker import VoxCPM2Model
+from voxcpm.server.settings import ServerSettings
 from voxcpm.server.voices.files import read_tensors
 from voxcpm.server.voices.store import VoiceFolder
 from voxmill import cli
@@ -71,7 +72,7 @@ def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(checkpoint: Path, voices: Path) -> Iterator[Service]:
-    with Service({"checkpoint": str(checkpoint), "worker": SERIAL, "voices": voices}) as found:
+    with Service({"checkpoint": str(checkpoint), "worker": ServerSettings("").worker, "voices": voices}) as found:
         yield found
 
 

@@ -158,7 +158,7 @@ class Started:
     def __init__(self, **settings: Any) -> None:
         values = {"checkpoint": "tones", "port": 0, "worker": list(TONES)} | settings
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fakes.serial_service", json.dumps(values)],
+            [sys.executable, "-m", "fakes.speech_service_process", json.dumps(values)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY / "tests",
             env=os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"},
         )  # fmt: skip

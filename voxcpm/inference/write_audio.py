@@ -1,17 +1,23 @@
-"""Write speech to files. The name's suffix sets the format. A file is complete or absent, except for a WAV stream."""
+"""Write speech to files. The name's suffix sets the format. A file is complete or absent, except for a WAV stream.
+
+Every file states that it is synthetic, except with `mark=False` (docs/provenance.md).
+"""
 
 from __future__ import annotations
 
 import io
 import itertools
-import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from voxcpm.provenance.files import marked
+from voxcpm.provenance.riff import wav_header
+from voxcpm.provenance.statement import Statement
 
 Wav = NDArray[np.float32]
 
@@ -40,28 +46,34 @@ def check_name(path: Path, stream: bool = False) -> None:
         )
 
 
-def write_audio(path: Path, wav: Wav, rate: int) -> int:
+def write_audio(path: Path, wav: Wav, rate: int, mark: Statement | bool = True) -> int:
     """Write float32 [S] at `rate` Hz, as 16-bit PCM or in the suffix's format; return the number of samples.
 
+    mark: what the file says about itself. True: that it is synthetic, and when it was made; False: nothing.
     Raises ValueError (see `check_name`), and OSError with the file's name.
     """
     import soundfile
 
     check_name(path)
+    statement = _statement(mark)
     kind, subtype = FORMATS[".wav" if path == STDOUT else path.suffix.lower()]
     sink = io.BytesIO()
     try:
-        soundfile.write(sink, wav, rate, format=kind, subtype=subtype)
+        if kind == "WAV":
+            data = wav_header(rate, len(wav), _tags(statement)) + _pcm(wav, rate)
+        else:
+            soundfile.write(sink, wav, rate, format=kind, subtype=subtype)
+            data = sink.getvalue() if statement is None else marked(sink.getvalue(), statement)
     except (soundfile.LibsndfileError, ValueError) as error:
         raise ValueError(f"{path}: {kind} at {rate} Hz cannot be written ({error}); use a .wav or .flac") from None
     if path == STDOUT:
-        _write_all(sys.stdout.buffer, sink.getvalue(), path)
+        _write_all(sys.stdout.buffer, data, path)
         return len(wav)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
-            _write_all(file, sink.getvalue(), path)
+            _write_all(file, data, path)
         temporary.replace(path)
     except OSError as error:  # Closing a file flushes the rest of it, and fails once more.
         raise in_words(error, path) from None
@@ -70,54 +82,59 @@ def write_audio(path: Path, wav: Wav, rate: int) -> int:
     return len(wav)
 
 
-def write_stream(path: Path, rate: int, chunks: Iterable[Wav]) -> int:
-    """Write chunks as they arrive; return the number of samples.
+def write_stream(path: Path, rate: int, chunks: Iterable[Wav], mark: Statement | bool = True) -> int:
+    """Write chunks as they arrive; return the number of samples. mark: see `write_audio`.
 
     A WAV can be played while it grows; other formats are written at the end. On standard output, the header of the WAV has
     the maximum length.
     """
     if path != STDOUT and path.suffix.lower() != ".wav":
-        return write_audio(path, np.concatenate(list(chunks)), rate)
+        return write_audio(path, np.concatenate(list(chunks)), rate, mark)
     chunks = iter(chunks)
     # Wait for the first chunk before opening the file: a rejected request must leave no file.
     first = next(chunks, None)
+    parts = itertools.chain(() if first is None else (first,), chunks)
+    tags = _tags(_statement(mark))
     if path == STDOUT:
-        return _pour(sys.stdout.buffer, path, rate, first, chunks)
+        return _pour(sys.stdout.buffer, path, rate, parts, tags)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("wb") as file:
-            return _pour(file, path, rate, first, chunks)
+            return _pour(file, path, rate, parts, tags)
     except OSError as error:  # Closing a file flushes the rest of it, and fails once more.
         raise in_words(error, path) from None
 
 
-def _pour(file: IO[bytes], path: Path, rate: int, chunk: Wav | None, chunks: Iterable[Wav]) -> int:
+def _pour(file: IO[bytes], path: Path, rate: int, parts: Iterable[Wav], tags: Mapping[str, str]) -> int:
     samples = 0
-    _write_all(file, _header(rate, None if path == STDOUT else 0), path)
-    for part in itertools.chain(() if chunk is None else (chunk,), chunks):
-        samples += _add(file, path, rate, part, samples)
+    _write_all(file, wav_header(rate, None if path == STDOUT else 0, tags), path)
+    for part in parts:
+        _write_all(file, _pcm(part, rate), path)
+        samples += len(part)
+        if path != STDOUT:
+            file.seek(0)
+            _write_all(file, wav_header(rate, samples, tags), path)
+            file.seek(0, io.SEEK_END)
     return samples
 
 
-def _add(file: IO[bytes], path: Path, rate: int, part: Wav, before: int) -> int:
+def _pcm(wav: Wav, rate: int) -> bytes:
+    """Return samples as s16le."""
     import soundfile
 
     sink = io.BytesIO()
-    soundfile.write(sink, part, rate, format="RAW", subtype="PCM_16")
-    _write_all(file, sink.getvalue(), path)
-    if path != STDOUT:
-        file.seek(0)
-        _write_all(file, _header(rate, before + len(part)), path)
-        file.seek(0, io.SEEK_END)
-    return len(part)
+    soundfile.write(sink, wav, rate, format="RAW", subtype="PCM_16", endian="LITTLE")
+    return sink.getvalue()
 
 
-def _header(rate: int, samples: int | None) -> bytes:
-    """The 44-byte header of a mono 16-bit WAV; samples None: the maximum length, for a stream of unknown length."""
-    data = 0xFFFFFFFF - 36 if samples is None else 2 * samples
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + data, b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16, b"data", data
-    )
+def _statement(mark: Statement | bool) -> Statement | None:
+    if isinstance(mark, Statement):
+        return mark
+    return Statement() if mark else None
+
+
+def _tags(statement: Statement | None) -> Mapping[str, str]:
+    return {} if statement is None else statement.tags()
 
 
 def _write_all(file: IO[bytes], data: bytes, path: Path) -> None:

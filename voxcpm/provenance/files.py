@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -31,24 +32,27 @@ def read_marks(path: str | Path) -> Statement | None:
     The content says the format, not the name. A file without a statement may be synthetic all the same.
     """
     with Path(path).open("rb") as file:
-        return Statement.from_tags(_tags(file))
+        return next((stated for tags in _tags(file) if (stated := Statement.from_tags(tags))), None)
 
 
-def _tags(file: IO[bytes]) -> dict[str, str]:
-    head = file.read(12)
-    if size := tag_bytes(head[:HEADER]):
+def _tags(file: IO[bytes]) -> Iterator[dict[str, str]]:
+    """Yield the tags of each place in a file that may hold some."""
+    start = 0
+    if size := tag_bytes(file.read(HEADER)):
         file.seek(0)
-        if found := read_id3(file.read(min(size, _LONGEST_TAG))):
-            return found
+        yield read_id3(file.read(min(size, _LONGEST_TAG)))
         # Some programs put this tag before other formats too.
-        file.seek(size)
-        return read_flac(file) if file.read(4) == b"fLaC" else {}
+        start = size
+    file.seek(start)
+    head = file.read(12)
     if head[:4] == b"fLaC":
-        file.seek(4)
-        return read_flac(file)
-    if head[:4] == b"OggS":
-        file.seek(0)
-        return read_ogg(file)
-    if head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE":
-        return read_riff(file)
-    return read_mp4(file) if head[4:8] == b"ftyp" else {}
+        file.seek(start + 4)
+        yield read_flac(file)
+    elif head[:4] == b"OggS":
+        file.seek(start)
+        yield read_ogg(file)
+    elif head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE":
+        yield from read_riff(file)
+    elif head[4:8] == b"ftyp":
+        file.seek(start)
+        yield read_mp4(file)

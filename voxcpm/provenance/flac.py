@@ -20,7 +20,7 @@ def flac_head(stream_info: bytes, tags: Mapping[str, str] | None) -> bytes:
 
 
 def tagged_flac(data: bytes, tags: Mapping[str, str]) -> bytes:
-    """Return a whole FLAC with these comments instead of its own."""
+    """Return a whole FLAC with these comments in place of those that it has."""
     blocks, at = [], 4
     for kind, body, last in _blocks(data):
         at += 4 + len(body)

@@ -25,7 +25,6 @@ def tagged_mp4(data: bytes, tags: Mapping[str, str]) -> bytes:
 
 def read_mp4(file: IO[bytes]) -> dict[str, str]:
     """Return the tags of an M4A; the file is at its start."""
-    file.seek(0)
     for _ in range(_BOXES):
         head = file.read(8)
         size, kind, read = int.from_bytes(head[:4], "big"), head[4:8], 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO
 
 from voxcpm.provenance.id3 import id3_tag, read_id3
@@ -45,10 +45,8 @@ def _chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack("<4sI", name, len(body)) + body + b"\0" * (len(body) % 2)
 
 
-def read_riff(file: IO[bytes]) -> dict[str, str]:
-    """Return the tags of a WAV; the file is at its start. Chunks after the samples are found if their size is known."""
-    found: dict[str, str] = {}
-    file.seek(12)
+def read_riff(file: IO[bytes]) -> Iterator[dict[str, str]]:
+    """Yield the tags of each chunk of a WAV; the file is after `WAVE`. The samples may come first, if their size is stated."""
     for _ in range(_CHUNKS):
         head = file.read(8)
         if len(head) < 8:
@@ -56,10 +54,8 @@ def read_riff(file: IO[bytes]) -> dict[str, str]:
         name, size = struct.unpack("<4sI", head)
         after = file.tell() + size + size % 2
         if name in (b"LIST", b"AIGC", b"id3 ", b"ID3 ") and size <= _CHUNK_BYTES:
-            for tag, text in _read_chunk(name, file.read(size)).items():
-                found.setdefault(tag, text)
+            yield _read_chunk(name, file.read(size))
         file.seek(after)
-    return found
 
 
 def _read_chunk(name: bytes, body: bytes) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Where an audio watermark is put into speech: between the codec and the encoder, chunk by chunk.
+"""Where an audio watermark is put into speech: between the engine and the format, chunk by chunk.
 
 A watermark is streaming by contract: however the samples are cut into chunks, the result is the same as for all of them at
 once. Audio may come out later than it went in, but no sample is lost: `finish` returns what is left.
@@ -6,7 +6,6 @@ once. Audio may come out later than it went in, but no sample is lost: `finish` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +15,7 @@ Samples = NDArray[np.float32]
 
 
 class Watermark(Protocol):
-    """Marks one stream at a time per state. It must be safe to use with many states at once."""
+    """Marks any number of streams, each with a state. It is the same object for all, so it keeps nothing of a stream."""
 
     def start(self, rate: int) -> Any:
         """Return the state of a new stream at `rate` Hz."""
@@ -46,13 +45,4 @@ class NoWatermark:
         return np.zeros(0, np.float32)
 
 
-def marked_stream(watermark: Watermark, rate: int, chunks: Iterable[Samples]) -> Iterator[Samples]:
-    """Yield the chunks of one stream with the watermark; empty ones are left out."""
-    state = watermark.start(rate)
-    for chunk in chunks:
-        samples, state = watermark.mark(chunk, state)
-        if len(samples):
-            yield samples
-    rest = watermark.finish(state)
-    if len(rest):
-        yield rest
+NO_WATERMARK = NoWatermark()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxcpm.provenance.statement import Statement
+from voxcpm.provenance.watermark_hook import NO_WATERMARK, Watermark
 from voxcpm.server.shaping import Shaper
 from voxcpm.server.writers import aac, mp3
 from voxcpm.server.writers.aac import AacWriter, M4aWriter
@@ -52,21 +53,40 @@ FORMATS: dict[str, Format] = {
 class Encoder:
     """Makes the bytes of one answer. However the samples are cut into pieces, the decoded audio is the same."""
 
-    def __init__(self, media_type: str, shaper: Shaper, writer: Writer, whole: bool) -> None:
-        self.media_type = media_type
-        self._shaper, self._writer = shaper, writer
+    def __init__(
+        self,
+        format: Format,
+        in_rate: int,
+        out_rate: int,
+        tags: Mapping[str, str],
+        speed: float,
+        whole: bool,
+        watermark: Watermark,
+    ) -> None:
+        """See `encoder_for`."""
+        self.media_type = format.media_type
+        self._shaper, self._writer = Shaper(in_rate, out_rate, speed), format.writer(out_rate, tags)
+        self._watermark, self._state = watermark, watermark.start(out_rate)
         self._held: list[bytes] | None = [] if whole else None
         self._begun = False
 
     def push(self, samples: NDArray[np.float32]) -> bytes:
         """Return the bytes that are ready after the next samples, float32 [n]; none if the answer is whole."""
-        return self._sent(self._writer.write(self._shaper.push(samples)))
+        data = self._written(self._shaper.push(samples))
+        # The head waits for audio, so that the first bytes of an answer can be heard.
+        return self._sent(data) if data else b""
 
     def finish(self) -> bytes:
         """Return the bytes that are left; for a whole answer, all of them. Call this once, after the last samples."""
-        rest = self._writer.write(self._shaper.finish())
+        rest = self._written(self._shaper.finish())
+        rest += self._writer.write(self._watermark.finish(self._state))
         rest = self._sent(rest + self._writer.finish())
         return rest if self._held is None else b"".join((self._writer.head(True), *self._held))
+
+    def _written(self, samples: NDArray[np.float32]) -> bytes:
+        # The watermark comes after the tempo, whose changes it may not survive.
+        samples, self._state = self._watermark.mark(samples, self._state)
+        return self._writer.write(samples)
 
     def _sent(self, data: bytes) -> bytes:
         if self._held is not None:
@@ -78,12 +98,20 @@ class Encoder:
 
 
 def encoder_for(
-    format: str, in_rate: int, out_rate: int, statement: Statement | None, speed: float = 1.0, *, whole: bool = False
+    format: str,
+    in_rate: int,
+    out_rate: int,
+    statement: Statement | None,
+    speed: float = 1.0,
+    *,
+    whole: bool = False,
+    watermark: Watermark = NO_WATERMARK,
 ) -> Encoder:
     """Return an encoder of one answer, of mono audio at `in_rate` Hz.
 
     out_rate: sample rate of the answer in Hz. statement: what the file says about itself; None: nothing. speed: 0.25-4.
     whole: `finish` returns all bytes at once, with the true length in the header. M4A is always whole.
+    watermark: put into the samples of the answer (`voxcpm.provenance.watermark_hook`).
     Raises ValueError if the format is unknown, or cannot have this rate or speed.
     """
     chosen = FORMATS.get(format)
@@ -94,6 +122,5 @@ def encoder_for(
         raise ValueError(f"{format} cannot have a sample rate of {out_rate} Hz; use {possible}")
     if not LOWEST_RATE <= out_rate <= HIGHEST_RATE:
         raise ValueError(f"a sample rate of {out_rate} Hz is outside {LOWEST_RATE}..{HIGHEST_RATE}")
-    shaper = Shaper(in_rate, out_rate, speed)
     tags = {} if statement is None else statement.tags()
-    return Encoder(chosen.media_type, shaper, chosen.writer(out_rate, tags), whole)
+    return Encoder(chosen, in_rate, out_rate, tags, speed, whole, watermark)

@@ -7,12 +7,13 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
+from voxcpm.server.blocks import Blocks, Samples
 
 SPEEDS = (0.25, 4.0)
 """Lowest and highest speed."""
+_TEMPO_BLOCK = 1024
+"""Samples that the filter of the tempo gets at once."""
 _NONE = np.zeros(0, np.float32)
 
 
@@ -56,6 +57,8 @@ class _Tempo:
         import av.filter
 
         self._rate, self._at = rate, 0
+        # The filter's result depends on the lengths of the frames that it gets.
+        self._blocks = Blocks(_TEMPO_BLOCK)
         graph = av.filter.Graph()
         self._source = graph.add_abuffer(sample_rate=rate, format="flt", layout="mono", time_base=Fraction(1, rate))
         stages = max(1, math.ceil(abs(math.log2(speed)) - 1e-9))
@@ -64,27 +67,31 @@ class _Tempo:
             stage = graph.add("atempo", f"{speed ** (1 / stages):.9f}")
             last.link_to(stage)
             last = stage
-        self._sink = graph.add("abuffersink")
+        self._sink: Any = graph.add("abuffersink")
         last.link_to(self._sink)
         graph.configure()
         self._graph = graph  # The filters work as long as their graph exists.
 
     def push(self, samples: Samples) -> Samples:
-        import av
-
-        if not len(samples):
-            return _NONE
-        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._at, Fraction(1, self._rate)
-        self._at += len(samples)
-        self._source.push(frame)
+        for block in self._blocks.push(samples):
+            self._filter(block)
         return self._ready()
 
     def finish(self) -> Samples:
+        if len(rest := self._blocks.rest()):
+            self._filter(rest)
         if not self._at:
             return _NONE
         self._source.push(None)
         return self._ready()
+
+    def _filter(self, block: Samples) -> None:
+        import av
+
+        frame = av.AudioFrame.from_ndarray(block[None], format="flt", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._at, Fraction(1, self._rate)
+        self._at += len(block)
+        self._source.push(frame)
 
     def _ready(self) -> Samples:
         import av.error
@@ -92,6 +99,7 @@ class _Tempo:
         parts = []
         while True:
             try:
-                parts.append(self._sink.pull().to_ndarray().reshape(-1))
+                frame: Any = self._sink.pull()
+                parts.append(frame.to_ndarray().reshape(-1))
             except (av.error.BlockingIOError, av.error.EOFError):
                 return np.concatenate(parts) if parts else _NONE

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from voxcpm import VoxCPM
     from voxcpm.inference.prompt_cache import PromptCache
+    from voxcpm.provenance.source import Source
+    from voxcpm.provenance.statement import Statement
 
     Wav = NDArray[np.float32]
 from catalogs.vocabulary.speech_length import generous_seconds
@@ -106,6 +108,9 @@ def speak(
         bool, typer.Option("--dry-run", help="With --table: only check the rows, and forecast the time from a trial.")
     ] = False,
     trial: Annotated[int, typer.Option(help="Rows to speak for --dry-run.", min=0)] = 8,
+    no_mark: Annotated[
+        bool, typer.Option("--no-mark", help="Do not state in the files that they are synthetic (docs/provenance.md).")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Speak a text with a checkpoint: plain, described, with a reference voice, continuing a prompt, or both.
@@ -136,6 +141,7 @@ def speak(
     from voxcpm import VoxCPM
     from voxcpm.inference.prompt_cache import save_prompt_cache
     from voxcpm.kernels.threads import spare_threads
+    from voxcpm.provenance.source import Source
 
     started = time.perf_counter()
     spare_threads(model)
@@ -170,6 +176,7 @@ def speak(
         },
         min_seconds,
         max_seconds,
+        None if no_mark else Source(tts.tts_model.folder, model, lora),
     )
     if file is not None and out is not None:
         written = job.many(lines, out, long)
@@ -324,19 +331,25 @@ class _Job:
     options: dict[str, Any]
     min_seconds: float | None
     max_seconds: float | None
+    source: Source | None  #: of the statement in the files; None: they state nothing
 
     def one(self, line: str, out: Path) -> int:
         """Speak one text; return the number of samples written."""
         from voxcpm.inference.write_audio import write_audio
 
         wav = self.tts.generate_with_prompt_cache(self._text(line), self.cache, **self.options, **self._lengths(line))
-        return write_audio(out, wav, self.tts.tts_model.sample_rate)
+        return write_audio(out, wav, self.tts.tts_model.sample_rate, self._mark(self.tts.last_successful_seed))
 
     def streamed(self, line: str, out: Path, long: bool) -> int:
         """Write the audio of one text piece by piece while it is generated; return the number of samples written."""
+        from voxcpm.inference.speak_options import draw_seed
         from voxcpm.inference.write_audio import write_stream
 
-        return write_stream(out, self.tts.tts_model.sample_rate, self._pieces(line) if long else self._chunks(line))
+        # The header states the seed before anything is spoken.
+        seed = draw_seed() if self.options["seed"] is None else self.options["seed"]
+        options = {**self.options, "seed": seed}
+        chunks = self._pieces(line, options) if long else self._chunks(line, options)
+        return write_stream(out, self.tts.tts_model.sample_rate, chunks, self._mark(seed))
 
     def many(self, lines: list[str], folder: Path, long: bool) -> list[tuple[Path, int]]:
         """Speak every line into a separate file, in batches; return (file, number of samples written) for each."""
@@ -365,10 +378,14 @@ class _Job:
                         max_len=lengths["max_len"],
                     )
                 )
-            for wav in self.tts.generate_batch(items, **options):
-                path = paths[len(written)]
-                written.append((path, write_audio(path, wav, self.tts.tts_model.sample_rate)))
+            for spoken in self.tts.speak_batch(items, **options):
+                path, mark = paths[len(written)], self._mark(spoken.seed)
+                written.append((path, write_audio(path, spoken.wav, self.tts.tts_model.sample_rate, mark)))
         return written
+
+    def _mark(self, seed: int | None) -> Statement | bool:
+        """Return what a file with this seed states."""
+        return False if self.source is None else self.source.statement(seed)
 
     def _text(self, line: str) -> str:
         """Return the text for the model. The description is not normalized because it is not spoken."""
@@ -391,12 +408,12 @@ class _Job:
         ratio = 6.0 if self.min_seconds is None else max(6.0, shortest / tokens)
         return {"min_len": max(0, shortest - 2), "max_len": longest, "retry_badcase_ratio_threshold": ratio}
 
-    def _chunks(self, line: str) -> Iterator[Wav]:
-        options = {**self.options, **self._lengths(line)}
+    def _chunks(self, line: str, options: dict[str, Any]) -> Iterator[Wav]:
+        options = {**options, **self._lengths(line)}
         chunks = self.tts.tts_model.generate_with_prompt_cache_streaming(self._text(line), self.cache, **options)
         return (chunk.reshape(-1).numpy() for chunk, _, _ in chunks)
 
-    def _pieces(self, line: str) -> Iterator[Wav]:
+    def _pieces(self, line: str, options: dict[str, Any]) -> Iterator[Wav]:
         """Yield the audio of a long text piece by piece. The length of each piece is bounded by its number of tokens."""
-        pieces = self.tts.generate_long_streaming(self._text(line), prompt_cache=self.cache, **self.options)
+        pieces = self.tts.generate_long_streaming(self._text(line), prompt_cache=self.cache, **options)
         return (wav for _, wav in pieces)

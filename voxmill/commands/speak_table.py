@@ -23,6 +23,7 @@ _OF_BOTH = {
     "device",
     "as_json",
     "table",
+    "no_mark",
 }
 _OF_TABLES = {"voices", "descriptions", "config", "set_", "executor", "address", "dry_run", "trial"}
 _SETTINGS = {
@@ -87,6 +88,8 @@ def _flag(name: str) -> str:
 def overrides_of(values: dict[str, Any], given: set[str]) -> list[str]:
     """Return the options that were given as overrides of settings; --set comes last."""
     found = [f"{setting}={values[name]}" for name, setting in _SETTINGS.items() if name in given]
+    if "no_mark" in given:
+        found.append("mark=false")
     return [*found, *(values["set_"] or [])]
 
 

@@ -23,7 +23,7 @@ _MEMORY = 0.8
 """Share of the memory that workers may take."""
 _PER_WEIGHT = 2.5
 """Memory of a worker per byte of its weights: they may be stored with half of the bits, and loading takes a copy of some."""
-_NOT_OF_THE_AUDIO = RUNTIME_KEYS | {"model", "lora", "batch", "reject_unended", "format", "attempts"}
+_NOT_OF_THE_AUDIO = RUNTIME_KEYS | {"model", "lora", "batch", "reject_unended", "format", "attempts", "mark"}
 
 
 class SpeakRowsConfig(GenerateSpeechConfig):
@@ -33,6 +33,8 @@ class SpeakRowsConfig(GenerateSpeechConfig):
     """Format of the files."""
     attempts: int = Field(3, ge=1)
     """Generations of a row, each with the next seed, until the model ends it by itself."""
+    mark: bool = True
+    """Whether the files state that they are synthetic."""
 
 
 class SpeakTableSettings(BaseModel):
@@ -46,6 +48,8 @@ class SpeakTableSettings(BaseModel):
     """Generations of a row, each with the next seed, until the model ends it by itself. The last one is kept in any case."""
     format: AudioFormat = "flac"
     """Format of the audio files."""
+    mark: bool = True
+    """Whether the files state that they are synthetic (docs/provenance.md)."""
     unit: int = Field(64, ge=1)
     """Rows that are committed together. An interrupted run repeats the rows that it had not committed."""
     generate: GenerateSpeechConfig = Field(default_factory=lambda: GenerateSpeechConfig())
@@ -56,7 +60,7 @@ class SpeakTableSettings(BaseModel):
 
     def groups(self) -> list[StageGroup]:
         """Return the one group of stages, sized by the engine's settings."""
-        config = SpeakRowsConfig(**self.generate.model_dump(), format=self.format, attempts=self.retry)
+        config = SpeakRowsConfig(**self.generate.model_dump(), format=self.format, attempts=self.retry, mark=self.mark)
         return [
             StageGroup(
                 stages=(StageSpec(SPEAK, config),),
@@ -72,7 +76,9 @@ class SpeakTableSettings(BaseModel):
         own = {
             key: value for key, value in self.generate.model_dump(mode="json").items() if key not in _NOT_OF_THE_AUDIO
         }
-        return {"seed": self.seed, "retry": self.retry, "format": self.format, "unit": self.unit} | own
+        # Folders that were begun before files had marks are continued with the default.
+        unmarked: dict[str, object] = {} if self.mark else {"mark": False}
+        return {"seed": self.seed, "retry": self.retry, "format": self.format, "unit": self.unit} | unmarked | own
 
     def with_model(self, folder: Path) -> SpeakTableSettings:
         """Return the settings with the checkpoint's folder."""

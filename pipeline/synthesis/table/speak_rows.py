@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voxcpm.core import Spoken
+    from voxcpm.provenance.statement import Statement
 
 _FSYNCS = 8
 """Files that are forced to the disk at the same time."""
@@ -46,8 +47,9 @@ class SpokenRow:
 
 @dataclass
 class RowsSession(SpeechSession):
-    """A session of rows. The source id of a row is the name of its file without the suffix."""
+    """A session of rows. The source id of a row is the name of its file without the suffix. `checkpoint`: digest of the model."""
 
+    checkpoint: str = ""
     spoken: dict[str, SpokenRow] = field(default_factory=dict)
 
 
@@ -85,11 +87,19 @@ class SpeakRows(GenerateSpeech):
         assert isinstance(session, RowsSession)
         name = recording.source.source_id
         draft = folder / f"{name}.{self.config.format}"
-        samples = write_audio(draft, made.wav, rate)
+        samples = write_audio(draft, made.wav, rate, self._mark(session, made.seed))
         recording.duration_s = samples / rate
         session.spoken[name] = SpokenRow(
             str(draft), samples / rate, rate, str(made.ending or "stop"), made.attempts, made.seed
         )
+
+    def _mark(self, session: RowsSession, seed: int | None) -> Statement | bool:
+        """Return what a file states. It has no time: a run that is repeated makes the same bytes."""
+        from voxcpm.provenance.statement import Statement
+
+        if not self.config.mark:
+            return False
+        return Statement(Path(str(self.config.model)).name, session.checkpoint, seed, created=None)
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,8 @@ def _session(unit: Unit, digest: str, spool: Path) -> RowsSession:
     session_id = f"rows-{unit.number:07d}"
     fingerprint = short_hash("speak", digest)
     recordings = speech_recordings(requests, session_id, "rows")
-    return RowsSession(session_id, fingerprint, str(spool / session_id), recordings, requests=requests)
+    folder = str(spool / session_id)
+    return RowsSession(session_id, fingerprint, folder, recordings, requests=requests, checkpoint=digest)
 
 
 def _content(session: RowsSession) -> UnitContent:

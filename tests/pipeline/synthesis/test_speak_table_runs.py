@@ -21,6 +21,7 @@ from speaking import (
     clips,
     files_of,
     loaded_once,
+    rows_of,
     speak,
     write_csv,
     write_rows,
@@ -31,6 +32,7 @@ from pipeline.runs.errors import PrepareError
 from pipeline.synthesis.table.forecast import forecast_lines, forecast_table
 from pipeline.synthesis.table.settings import load_speak_settings
 from pipeline.synthesis.table.speak_table import speak_table
+from voxcpm.provenance.files import read_marks
 
 __all__ = ["clips", "loaded_once", "speak"]
 
@@ -181,13 +183,15 @@ def command(golden: Path) -> Callable[..., Any]:
 def test_the_command_speaks_a_table_and_forecasts_it(command: Callable[..., Any], tmp_path: Path) -> None:
     table = write_csv(tmp_path / "t.csv", "text", "Hi", "Ho", " ")
     given = ["--table", str(table), "--out", str(tmp_path / "out"), "--executor", "inline", "--steps", "1"]
-    given += ["--seed", "3", "--retry", "1", "--device", "cpu", "--set", "format=wav"]
+    given += ["--seed", "3", "--retry", "1", "--device", "cpu", "--set", "format=wav", "--no-mark"]
     forecast = command(*given, "--dry-run", "--trial", "1")
     assert (forecast["rows"], forecast["bad"], forecast["trial_rows"]) == (3, {"empty_text": 1}, 1)
     made = command(*given)
     assert (made["spoken"], made["failed"], made["run_rows"]) == (2, {"empty_text": 1}, 3)
     options = json.loads((tmp_path / "out" / "speak.json").read_text(encoding="utf-8"))["options"]
     assert (options["seed"], options["retry"], options["steps"], options["format"]) == (3, 1, 1, "wav")
+    spoken = [row["audio"] for row in rows_of(tmp_path / "out") if row["audio"]]
+    assert options["mark"] is False and not any(read_marks(tmp_path / "out" / path) for path in spoken)
 
 
 @pytest.mark.parametrize(

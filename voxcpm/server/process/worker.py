@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from voxcpm.errors import first_line
-from voxcpm.server.process.backend import Backend, Chunk, Options, weights_digest
+from voxcpm.server.process.backend import Backend, Chunk, Options, build, submit
 from voxcpm.server.process.messages import (
     PREFIX,
     Accepted,
@@ -71,14 +71,14 @@ class _Running:
     speak: Speak
     cache: PromptCache
     patches: int = 0
-    latents: list[Tensor] = field(default_factory=list)  #: only with `keep`
+    latents: list[Tensor] = field(default_factory=list)  #: [P, D] each, only with `keep`
 
 
 class Worker:
     """The state of the engine process."""
 
     def __init__(self, backend: Backend, adapters: dict[str, str], send: Callable[[FromEngine], None]) -> None:
-        self.backend, self.model, self.engine = backend, backend.model, backend.engine
+        self.backend, self.model, self.engine = backend, backend.model, backend.new_engine()
         self._adapters, self._send = adapters, send
         self._adapter: str | None = None
         self._numbers: dict[int, int] = {}  # call -> the engine's number
@@ -125,10 +125,12 @@ class Worker:
 
     def _refusing(self, call: int, act: Callable[[], None]) -> None:
         """Answer with Refused if a call fails before the engine has it: the fault of one call ends only that call."""
+        from voxcpm.engine.scheduler import EngineBusyError
+
         try:
             act()
-        except self.backend.busy as error:
-            self._send(Refused(call, "busy", first_line(error), float(getattr(error, "retry_after_s", 1.0))))
+        except EngineBusyError as error:
+            self._send(Refused(call, "busy", first_line(error), error.retry_after_s))
         except _OtherAdapterError as error:
             self._send(Refused(call, "busy", str(error), 2.0))
         except ValueError as error:
@@ -146,7 +148,7 @@ class Worker:
         cache = self._prompt(speak)
         text = normalise_text(speak.text) if speak.normalize else speak.text
         layout = self.model.layout(text, cache or None)
-        number = self.engine.submit(self.backend.request(layout, speak))
+        number = submit(self.engine, layout, speak, self.model.device.type)
         self._numbers[speak.call] = number
         self._running[number] = _Running(speak, cache)
         self._send(Accepted(speak.call, int(layout.text_mask.sum()), len(layout.patches)))
@@ -165,6 +167,8 @@ class Worker:
         if adapter is not None:
             load_lora(self.model.backbone, self._adapters[adapter])
             self._adapter = adapter
+        # The keys and values of voices that the engine keeps belong to the weights before.
+        self.engine = self.backend.new_engine()
 
     def _prompt(self, speak: Speak) -> PromptCache:
         """Return the voice of a call: its own, or that of the call it continues."""
@@ -228,10 +232,9 @@ class Worker:
             return
         call = running.speak.call
         data = b"" if chunk.samples is None else chunk.samples.astype("<f4").tobytes()
-        if chunk.samples is not None:
-            running.patches += round(len(chunk.samples) / self.model.config.out_patch_samples)
-        if running.speak.keep and (latents := self.backend.latents(chunk)) is not None:
-            running.latents.append(latents)
+        running.patches += chunk.samples is not None
+        if running.speak.keep and chunk.latents is not None and chunk.ending != "failed":
+            running.latents.append(chunk.latents)
         if chunk.ending is not None:
             del self._running[chunk.number], self._numbers[call]
             if running.speak.keep:
@@ -249,7 +252,7 @@ class Worker:
 
         if not running.latents:
             return
-        patches = torch.cat(running.latents)
+        patches = torch.stack(running.latents)
         reference = running.cache.get("ref_audio_feat")
         reference = patches if reference is None else reference
         text = running.speak.text if whole else ""
@@ -259,7 +262,7 @@ class Worker:
 
     def _report(self) -> None:
         found = self.engine.load()
-        load = Load(found["slots"], found["running"], found["waiting"])
+        load = Load(int(found["slots"]), int(found["running"]), int(found["waiting"]))
         if load != self._load:
             self._load = load
             self._send(load)
@@ -272,7 +275,7 @@ class _OtherAdapterError(Exception):
 # -- the process -------------------------------------------------------------------------------------------------------
 
 
-def main(build: Callable[[Options], Backend]) -> None:
+def main() -> None:
     """Run the process: `sys.argv[-1]` is the file descriptor of the pipe."""
     # Ctrl-C and SIGTERM are for the HTTP process; this one ends with the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -288,7 +291,8 @@ def main(build: Callable[[Options], Backend]) -> None:
     try:
         try:
             backend = build(options)
-            send(_about(backend))
+            worker = Worker(backend, options.adapters, send)
+            send(_about(worker))
         except ConnectionError:
             return
         except Exception as error:
@@ -300,22 +304,24 @@ def main(build: Callable[[Options], Backend]) -> None:
         # What was loaded stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        Worker(backend, options.adapters, send).run(messages)
+        worker.run(messages)
     except (BrokenPipeError, ConnectionResetError):
         # The HTTP process is gone.
         return
 
 
-def _about(backend: Backend) -> Ready:
-    model = backend.model
+def _about(worker: Worker) -> Ready:
+    from voxcpm.provenance.source import checkpoint_digest
+
+    model = worker.model
     config = model.config
     return Ready(
         sample_rate=model.sample_rate,
         encode_rate=config.sample_rate,
         patch_seconds=config.out_patch_samples / model.sample_rate,
         max_positions=config.max_length,
-        slots=backend.engine.load()["slots"],
-        digest=weights_digest(model.folder) if model.folder is not None else "",
+        slots=int(worker.engine.load()["slots"]),
+        digest=checkpoint_digest(model.folder) if model.folder is not None else "",
         architecture="voxcpm2",
         device=str(model.device),
         dtype=str(model.backbone.dtype).removeprefix("torch."),
@@ -338,3 +344,7 @@ def _receive(stream: Any, messages: queue.SimpleQueue[ToEngine | None]) -> None:
             messages.put(to_engine.decode(_read(stream)))
     except (EOFError, OSError, ValueError):
         messages.put(None)
+
+
+if __name__ == "__main__":
+    main()

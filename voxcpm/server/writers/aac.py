@@ -6,12 +6,18 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from voxcpm.provenance.id3 import id3_tag
 from voxcpm.provenance.mp4 import tagged_mp4
-from voxcpm.server.writers.base import Blocks, FramedCodec, Samples, audio_frame
+from voxcpm.server.blocks import Blocks, Samples
+from voxcpm.server.writers.base import FramedCodec, audio_frame
 
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 """Sample rates in Hz in the order of their numbers in a header."""
+
+OPTIONS = {"aac_coder": "fast"}
+"""FFmpeg's other coder takes twice the time, is not better for speech, and distorts plain tones."""
 
 
 def bit_rate(rate: int) -> int:
@@ -26,7 +32,7 @@ class AacWriter:
     """
 
     def __init__(self, rate: int, tags: Mapping[str, str]) -> None:
-        self._codec, self._tags = FramedCodec("aac", rate, "fltp", bit_rate(rate)), tags
+        self._codec, self._tags = FramedCodec("aac", rate, "fltp", bit_rate(rate), OPTIONS), tags
         self._rate_number = RATES.index(rate)
 
     def head(self, whole: bool) -> bytes:
@@ -64,7 +70,7 @@ class M4aWriter:
         self._rate, self._tags, self._at = rate, tags, 0
         self._sink = io.BytesIO()
         self._file = av.open(self._sink, "w", format="ipod")
-        self._stream: Any = self._file.add_stream("aac", rate=rate, layout="mono")
+        self._stream: Any = self._file.add_stream("aac", rate=rate, layout="mono", options=OPTIONS)
         self._stream.bit_rate = bit_rate(rate)
         self._blocks = Blocks(1024)
 
@@ -82,6 +88,9 @@ class M4aWriter:
         """See `Writer`."""
         if len(rest := self._blocks.rest()):
             self._encode(rest)
+        if not self._at:
+            # A file without a frame has no tables, so that nothing could read it.
+            self._encode(np.zeros(1, np.float32))
         self._file.mux(self._stream.encode(None))
         self._file.close()
         data = self._sink.getvalue()

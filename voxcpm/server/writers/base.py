@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voxcpm.server.blocks import Blocks, Samples
+
 if TYPE_CHECKING:
     import av
-
-Samples = NDArray[np.float32]
 
 
 class Writer(Protocol):
@@ -32,43 +32,39 @@ class Writer(Protocol):
 
 
 def pcm16(samples: Samples) -> NDArray[np.int16]:
-    """Return float32 [n] in -1..1 as 16-bit integers, as libsndfile rounds them; what is louder is clipped."""
-    return np.clip(np.rint(samples * np.float32(32767)), -32768, 32767).astype("<i2")
-
-
-class Blocks:
-    """Cuts samples that arrive in any pieces into blocks of a fixed length."""
-
-    def __init__(self, length: int) -> None:
-        self._length, self._rest = length, np.zeros(0, np.float32)
-
-    def push(self, samples: Samples) -> Iterator[Samples]:
-        """Yield the whole blocks that there are with the next samples."""
-        joined = np.concatenate((self._rest, samples)) if len(self._rest) else samples
-        end = len(joined) // self._length * self._length
-        self._rest = joined[end:].copy()
-        return (joined[start : start + self._length] for start in range(0, end, self._length))
-
-    def rest(self) -> Samples:
-        """Return the last block, which may be empty."""
-        return self._rest
+    """Return float32 [n] in -1..1 as the nearest 16-bit integers; what is louder is clipped."""
+    return np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype("<i2")
 
 
 class FramedCodec:
     """An encoder of FFmpeg that takes frames of one length, for mono audio of any pieces."""
 
-    def __init__(self, name: str, rate: int, sample_format: str, bit_rate: int | None = None) -> None:
-        """name: of the codec in FFmpeg. sample_format: `s16` or `fltp`. bit_rate: bits per second."""
+    def __init__(
+        self,
+        name: str,
+        rate: int,
+        sample_format: str,
+        bit_rate: int | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        """name: of the codec in FFmpeg. sample_format: `s16` or `fltp`. bit_rate: bits per second. options: the codec's."""
         import av
+        from av.audio.codeccontext import AudioCodecContext
 
         self._rate, self._format, self._at = rate, sample_format, 0
-        self.codec: Any = av.CodecContext.create(name, "w")
+        self.codec = cast(AudioCodecContext, av.CodecContext.create(name, "w"))
         self.codec.sample_rate, self.codec.layout, self.codec.format = rate, "mono", sample_format
         self.codec.time_base = Fraction(1, rate)
         if bit_rate is not None:
             self.codec.bit_rate = bit_rate
+        self.codec.options = dict(options or {})
         self.codec.open()
         self._blocks = Blocks(self.codec.frame_size)
+
+    @property
+    def description(self) -> bytes:
+        """The codec's header for a file. For FLAC it is complete after `finish`."""
+        return bytes(self.codec.extradata or b"")
 
     @property
     def samples(self) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from voxcpm.provenance.ogg import FIRST, LAST, page_of
 from voxcpm.provenance.vorbis import vorbis_comments
-from voxcpm.server.writers.base import FramedCodec, Samples
+from voxcpm.server.blocks import Samples
+from voxcpm.server.writers.base import FramedCodec
 
 CLOCK = 48_000
 """Positions of Opus count samples at this rate, whatever the rate of the input is."""
@@ -30,11 +31,9 @@ class OpusWriter:
     def head(self, whole: bool) -> bytes:
         """See `Writer`."""
         comments = b"OpusTags" + vorbis_comments(self._tags, "libopus")
-        return page_of([self._head], FIRST, 0, self._serial, 0) + page_of([comments], 0, 0, self._serial, 1)
-
-    @property
-    def _head(self) -> bytes:
-        return bytes(self._codec.codec.extradata)
+        return page_of([self._codec.description], FIRST, 0, self._serial, 0) + page_of(
+            [comments], 0, 0, self._serial, 1
+        )
 
     def write(self, samples: Samples) -> bytes:
         """See `Writer`."""
@@ -44,7 +43,7 @@ class OpusWriter:
         """See `Writer`."""
         packets = self._codec.finish()
         cut = max(len(packets) - 1, 0) // _PER_PAGE * _PER_PAGE
-        delay = int.from_bytes(self._head[10:12], "little")
+        delay = int.from_bytes(self._codec.description[10:12], "little")
         end = delay + round(self._codec.samples * CLOCK / self._rate)
         before = self._pages(packets[:cut])
         return before + page_of(packets[cut:], LAST, end, self._serial, self._page)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 from voxcpm.provenance.flac import flac_head
 from voxcpm.provenance.riff import wav_header
-from voxcpm.server.writers.base import FramedCodec, Samples, pcm16
+from voxcpm.server.blocks import Samples
+from voxcpm.server.writers.base import FramedCodec, pcm16
 
 
 class PcmWriter:
@@ -49,14 +51,18 @@ class FlacWriter:
 
     def __init__(self, rate: int, tags: Mapping[str, str]) -> None:
         self._codec, self._tags = FramedCodec("flac", rate, "s16"), tags
-        self._unknown = bytes(self._codec.codec.extradata)
+        self._unknown = self._codec.description
+        self._digest = hashlib.md5(usedforsecurity=False)
 
     def head(self, whole: bool) -> bytes:
         """See `Writer`."""
-        return flac_head(bytes(self._codec.codec.extradata) if whole else self._unknown, self._tags)
+        # The digest that FFmpeg puts into its last 16 bytes is not that of the samples.
+        info = self._codec.description[:-16] + self._digest.digest() if whole else self._unknown
+        return flac_head(info, self._tags)
 
     def write(self, samples: Samples) -> bytes:
         """See `Writer`."""
+        self._digest.update(pcm16(samples).tobytes())
         return b"".join(self._codec.push(samples))
 
     def finish(self) -> bytes:

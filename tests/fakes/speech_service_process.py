@@ -1,4 +1,4 @@
-"""The real server with the serial engine: `python -m fakes.serial_service SETTINGS_JSON`; prints its URL when it is ready."""
+"""The real server in a process: `python -m fakes.speech_service_process SETTINGS_JSON`; prints its URL when it is ready."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if __name__ == "__main__":
             values[name] = Path(values[name])
 
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    values.setdefault("worker", (sys.executable, "-m", "fakes.serial_engine"))
     try:
         serve(ServerSettings(**values), lambda url: print(url, flush=True))
     except (OSError, ValueError, RuntimeError) as error:
