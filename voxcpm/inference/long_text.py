@@ -7,7 +7,6 @@ keeps rhythm and loudness the same.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -17,9 +16,7 @@ from voxcpm.inference.patch_codec import PatchStream
 from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache
 from voxcpm.inference.speak_options import SpeakOptions
 from voxcpm.inference.speaker import VoxCPM2Model
-from voxcpm.sequence.text_pieces import split_text
-
-_DESCRIPTION = re.compile(r"^\s*(\([^()]*\))")
+from voxcpm.sequence.text_pieces import split_description, split_text
 
 
 def speak_long(
@@ -36,9 +33,8 @@ def speak_long(
     """
     options = options.seeded()
     assert options.seed is not None
-    description = _DESCRIPTION.match(text)
-    lead = description.group(1) if description else ""
-    pieces = split_text(text[description.end() :] if description else text, longest_s)
+    lead, words = split_description(text)
+    pieces = split_text(words, longest_s)
     if not pieces:
         raise ValueError("the text is empty: give something to say")
     cache = prompt_cache if prompt_cache is not None else PromptCache()

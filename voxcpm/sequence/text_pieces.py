@@ -12,6 +12,7 @@ BORDERS = (
     re.compile(r"(?<=[，、：])|(?<=[,:])(?=\s)"),
     re.compile(r"(?<=\s)(?=\S)"),
 )
+_DESCRIPTION = re.compile(r"^\s*(\([^()]*\))")
 _DENSE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
 
@@ -19,6 +20,12 @@ def speaking_length(text: str) -> float:
     """Estimate the seconds of speech: 14 characters per second, 4.5 for scripts with one character per syllable."""
     dense = len(_DENSE.findall(text))
     return dense / 4.5 + (len(text) - dense) / 14.0
+
+
+def split_description(text: str) -> tuple[str, str]:
+    """Return (the description in parentheses before a text, "" if there is none; the text that is spoken)."""
+    found = _DESCRIPTION.match(text)
+    return (found.group(1), text[found.end() :]) if found else ("", text)
 
 
 def is_spoken(text: str) -> bool:

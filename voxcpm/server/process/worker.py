@@ -70,6 +70,7 @@ class _Running:
 
     speak: Speak
     cache: PromptCache
+    words: str  #: what is spoken
     patches: int = 0
     latents: list[Tensor] = field(default_factory=list)  #: [P, D] each, only with `keep`
 
@@ -143,14 +144,17 @@ class Worker:
 
     def _speak(self, speak: Speak) -> None:
         from voxcpm.inference.normalize_text import normalise_text
+        from voxcpm.sequence.text_pieces import split_description
 
         self._switch(speak.adapter)
         cache = self._prompt(speak)
-        text = normalise_text(speak.text) if speak.normalize else speak.text
-        layout = self.model.layout(text, cache or None)
+        # A description is not spoken: it is neither normalized, nor among the words that a later call continues.
+        description, words = split_description(speak.text)
+        words = normalise_text(words) if speak.normalize else words
+        layout = self.model.layout(description + words, cache or None)
         number = submit(self.engine, layout, speak, self.model.device.type)
         self._numbers[speak.call] = number
-        self._running[number] = _Running(speak, cache)
+        self._running[number] = _Running(speak, cache, words)
         self._send(Accepted(speak.call, int(layout.text_mask.sum()), len(layout.patches)))
 
     def _switch(self, adapter: str | None) -> None:
@@ -255,7 +259,7 @@ class Worker:
         patches = torch.stack(running.latents)
         reference = running.cache.get("ref_audio_feat")
         reference = patches if reference is None else reference
-        text = running.speak.text if whole else ""
+        text = running.words if whole else ""
         self._kept[running.speak.call] = make_prompt_cache(text, patches if whole else None, reference)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxcpm.errors import AudioError, first_line
-from voxcpm.server.process.backend import weights_digest
+from voxcpm.provenance.source import checkpoint_digest
 from voxcpm.server.references.decode import decode_clip
 from voxcpm.server.voices.presets import DESIGN_PATCHES, Design
 from voxcpm.server.voices.store import Voice, VoiceFolder, clean_name
@@ -74,5 +74,5 @@ class VoiceMaker:
     def _voice(self, name: str, kind: Any, latents: NDArray[np.float32], **about: Any) -> Voice:
         config = self.model.config
         seconds = round(len(latents) * config.out_patch_samples / self.model.sample_rate, 3)
-        digest = weights_digest(self.model.folder) if self.model.folder is not None else ""
-        return Voice(name, kind, seconds=seconds, checkpoint=digest, **about)
+        digest = checkpoint_digest(self.model.folder) if self.model.folder is not None else None
+        return Voice(name, kind, seconds=seconds, checkpoint=digest or "", **about)
