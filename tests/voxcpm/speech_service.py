@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from voxcpm.server.app import build_state
 from voxcpm.server.run import SpeechServer
@@ -19,6 +20,7 @@ from voxcpm.server.settings import ServerSettings
 REAL = (sys.executable, "-m", "voxcpm.server.process.worker")
 TONES = (sys.executable, "-m", "fakes.tone_engine")
 WAIT_S = 20.0
+T = TypeVar("T")
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -83,6 +85,11 @@ class Service:
     @property
     def url(self) -> str:
         return self.server.url
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the server's event loop."""
+        assert self.server.loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self.server.loop).result(WAIT_S)
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)

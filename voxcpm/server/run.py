@@ -83,6 +83,7 @@ class SpeechServer(uvicorn.Server):
         host, self.port = self._listening.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self.failure: str | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None  #: set when it serves
         self._state, self._ready = state, ready
         self._until: float | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -94,6 +95,7 @@ class SpeechServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then wait for the model beside it."""
         await super().startup(sockets)
+        self.loop = asyncio.get_running_loop()
         self._watch = asyncio.create_task(self._wait_ready())
 
     async def _wait_ready(self) -> None:

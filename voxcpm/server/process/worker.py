@@ -17,6 +17,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -294,9 +295,9 @@ def main() -> None:
 
     try:
         try:
-            backend = build(options)
-            worker = Worker(backend, options.adapters, send)
-            send(_about(worker))
+            digest = _digest_of(options.checkpoint)
+            worker = Worker(build(options), options.adapters, send)
+            send(_about(worker, digest))
         except ConnectionError:
             return
         except Exception as error:
@@ -314,9 +315,24 @@ def main() -> None:
         return
 
 
-def _about(worker: Worker) -> Ready:
+def _digest_of(checkpoint: str) -> Future[str]:
+    """Return the digest of a checkpoint's files, which a thread reads while the model is loaded; empty if that fails."""
     from voxcpm.provenance.source import checkpoint_digest
+    from voxcpm.weights.checkpoint import find_checkpoint
 
+    found: Future[str] = Future()
+
+    def read() -> None:
+        try:
+            found.set_result(checkpoint_digest(find_checkpoint(checkpoint, local_files_only=True)))
+        except (OSError, ValueError):
+            found.set_result("")
+
+    threading.Thread(target=read, daemon=True).start()
+    return found
+
+
+def _about(worker: Worker, digest: Future[str]) -> Ready:
     model = worker.model
     config = model.config
     return Ready(
@@ -325,7 +341,7 @@ def _about(worker: Worker) -> Ready:
         patch_seconds=config.out_patch_samples / model.sample_rate,
         max_positions=config.max_length,
         slots=int(worker.engine.load()["slots"]),
-        digest=checkpoint_digest(model.folder) if model.folder is not None else "",
+        digest=digest.result(),
         architecture="voxcpm2",
         device=str(model.device),
         dtype=str(model.backbone.dtype).removeprefix("torch."),
