@@ -408,6 +408,21 @@ def test_a_clip_is_encoded_once(voices: tuple[TestClient, ScriptedLink]) -> None
         assert answer.json()["error"]["code"] == "invalid_audio"
 
 
+def test_a_clip_as_a_file(voices: tuple[TestClient, ScriptedLink]) -> None:
+    client, link = voices
+    data = {"input": "Hello there.", "response_format": "pcm", "seed": "7", "cfg_value": "1.5", "normalize": "true"}
+    answer = client.post("/v1/audio/speech", data=data, files={"ref_audio": ("a.wav", clip(), "audio/wav")})
+    call = link.calls()[-1]
+    assert answer.status_code == 200 and (call.seed, call.cfg, call.normalize) == (7, 1.5, True)
+    assert call.voice is not None and call.voice.reference.shape == (13, 2, 3)  # type: ignore[union-attr]
+    for files, status in (
+        ({"other": ("a.wav", clip(), "audio/wav")}, 400),
+        ({"ref_audio": ("a.html", b"<p>", "text/html")}, 415),
+        ({"ref_audio": ("a.wav", b"RIFF", "audio/wav")}, 400),
+    ):
+        assert client.post("/v1/audio/speech", data=data, files=files).status_code == status
+
+
 def test_the_openai_client(tmp_path: Path) -> None:
     openai = pytest.importorskip("openai", reason="needs the openai client")
     with served(voices=tmp_path / "voices") as (http, _):

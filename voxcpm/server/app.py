@@ -17,7 +17,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from voxcpm.server import batch
 from voxcpm.server.access.keys import Keys
 from voxcpm.server.errors import ApiError, unavailable
 from voxcpm.server.guard import Guard, error_response
@@ -26,6 +25,7 @@ from voxcpm.server.page import routes as page_routes
 from voxcpm.server.process.link import EngineLink
 from voxcpm.server.references.reader import ClipReader
 from voxcpm.server.settings import ServerSettings
+from voxcpm.server.speech import batch
 from voxcpm.server.speech import routes as speech_routes
 from voxcpm.server.speech.openapi import openapi
 from voxcpm.server.state import ServerState

@@ -22,7 +22,8 @@ from voxcpm.server.speech.answers import (
     while_connected,
     whole_audio,
 )
-from voxcpm.server.speech.fields import read_fields, read_json
+from voxcpm.server.speech.fields import read_fields
+from voxcpm.server.speech.forms import read_speech
 from voxcpm.server.speech.pieces import speak_pieces
 from voxcpm.server.speech.prepare import Prepared, prepare
 
@@ -35,7 +36,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
     async def speech(request: Request) -> Response:
         """Speak a text."""
-        fields, ignored = read_fields(read_json(await request.body()), state.settings.strict)
+        fields, ignored = read_fields(await read_speech(request), state.settings.strict)
         prepared = await prepare(state, fields, ignored)
         _check_free(state, request)
         work = asyncio.create_task(_start(state, request, prepared))

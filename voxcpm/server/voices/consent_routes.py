@@ -12,10 +12,10 @@ from voxcpm.errors import AudioError
 from voxcpm.server.errors import ApiError, invalid, not_found
 from voxcpm.server.guard import require_admin
 from voxcpm.server.references.decode import decode_clip
+from voxcpm.server.speech.forms import file_of, read_body, text_of, whole_number
 from voxcpm.server.state import ServerState
 from voxcpm.server.voices.consent import MOST_NAME, Consent
 from voxcpm.server.voices.routes import consents_of, library_of
-from voxcpm.server.voices.uploads import file_of, read_fields, text_of, whole_number
 
 _CHECK_RATE = 16_000
 """Hz at which a recording is decoded to see that it can be."""
@@ -50,7 +50,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         """Store the recording of a consent."""
         require_admin(request, state)
         folder = consents_of(state)
-        fields = await read_fields(request)
+        fields = await read_body(request)
         name, language = text_of(fields, "name", required=True), text_of(fields, "language", required=True)
         recording, kind = await file_of(fields, "recording")
         try:
@@ -72,7 +72,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
     async def rename_consent(request: Request) -> Response:
         """Change the label of a consent."""
         require_admin(request, state)
-        name = text_of(await read_fields(request), "name", required=True)
+        name = text_of(await read_body(request), "name", required=True)
         return JSONResponse(consents_of(state).rename(found(request), name[:MOST_NAME]).json())
 
     async def delete_consent(request: Request) -> Response:

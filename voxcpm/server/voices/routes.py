@@ -12,12 +12,12 @@ from starlette.routing import BaseRoute, Route
 
 from voxcpm.server.errors import ApiError, invalid
 from voxcpm.server.guard import key_of, require_admin
+from voxcpm.server.speech.forms import file_of, read_body, text_of, whole_number
 from voxcpm.server.state import ServerState
 from voxcpm.server.voices.consent import ConsentFolder
 from voxcpm.server.voices.library import VoiceLibrary
 from voxcpm.server.voices.presets import PRESETS, Design
 from voxcpm.server.voices.store import Voice
-from voxcpm.server.voices.uploads import file_of, read_fields, text_of, whole_number
 
 
 def library_of(state: ServerState) -> VoiceLibrary:
@@ -54,7 +54,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
     async def add_voice(request: Request) -> Response:
         """Store a voice: a clip with consent, or a description from which one is designed."""
         require_admin(request, state)
-        fields = await read_fields(request)
+        fields = await read_body(request)
         make = _kind_of(fields)
         voice = await make(request, fields)
         return JSONResponse({**described(voice), "success": True, "voice": uploaded(voice)})

@@ -1,7 +1,8 @@
-"""Read the forms and JSON bodies of the voices' routes, within bounds."""
+"""Read forms and JSON bodies, within bounds."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 from starlette.datastructures import UploadFile
@@ -14,22 +15,48 @@ from voxcpm.server.speech.fields import read_json
 
 MOST_TEXT = 4_096
 """Characters of a text field."""
-_FIELDS = 16
+_FIELDS = 64
+_MOST_PART = 4 * 100_000
+"""Bytes of a field: a long text has 100,000 characters."""
+FORM = "multipart/form-data"
 AUDIO_TYPES = ("audio/", "video/webm", "video/mp4", "application/octet-stream")
 
 
-async def read_fields(request: Request) -> dict[str, Any]:
+async def read_body(request: Request) -> dict[str, Any]:
     """Return the fields of a form or a JSON object: texts, numbers, and files as UploadFile. Raises ApiError."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        try:
-            form = await request.form(max_files=1, max_fields=_FIELDS, max_part_size=4 * MOST_TEXT)
-        except HTTPException:
-            raise invalid("the form cannot be read: send multipart/form-data with one file and short fields") from None
-        return dict(form)
+    kind = _media_type(request)
+    if kind == FORM:
+        return await _form(request)
     if kind == "application/json":
         return read_json(await request.body())
     raise ApiError(415, "send multipart/form-data, or application/json without a file", code="unsupported_media_type")
+
+
+async def read_speech(request: Request) -> dict[str, Any]:
+    """Return the fields of a speech request: JSON, or a form with the clip as the file `ref_audio`. Raises ApiError."""
+    if _media_type(request) != FORM:
+        return read_json(await request.body())
+    fields = await _form(request)
+    for name, value in fields.items():
+        if isinstance(value, UploadFile):
+            if name != "ref_audio":
+                raise invalid(f"{name[:64]}: the only file of a speech request is ref_audio", name[:64])
+            clip, kind = await file_of(fields, name)
+            fields[name] = (
+                f"data:{kind if kind.startswith('audio/') else 'audio/x-clip'};base64,{b64encode(clip).decode()}"
+            )
+    return fields
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _form(request: Request) -> dict[str, Any]:
+    try:
+        return dict(await request.form(max_files=1, max_fields=_FIELDS, max_part_size=_MOST_PART))
+    except HTTPException:
+        raise invalid("the form cannot be read: send multipart/form-data with one file and short fields") from None
 
 
 def text_of(fields: dict[str, Any], name: str, required: bool = False) -> str:
