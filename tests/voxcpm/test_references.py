@@ -43,7 +43,7 @@ def wav(seconds: float = 2.0, rate: int = 16_000, channels: int = 1, kind: str =
 def coded(container: str, codec: str, seconds: float = 2.0, rate: int = 48_000) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
-        stream = out.add_stream(codec, rate=rate, layout="mono")
+        stream: Any = out.add_stream(codec, rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(tone(seconds, rate).T.copy(), format="flt", layout="mono")
         frame.sample_rate = rate
         resampler = av.AudioResampler(

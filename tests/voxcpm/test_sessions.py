@@ -50,7 +50,8 @@ class Talk:
 
     def until(self, kind: str | None = None) -> tuple[dict[str, Any], bytes, list[dict[str, Any]]]:
         """(the next message of this type, the audio before it, the messages before it)."""
-        audio, before = b"", []
+        audio = b""
+        before: list[dict[str, Any]] = []
         while True:
             message = self.socket.receive()
             if message["type"] == "websocket.close":

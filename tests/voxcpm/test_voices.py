@@ -477,7 +477,8 @@ def test_a_batch(voices: tuple[TestClient, ScriptedLink]) -> None:
 
 def test_batches_that_are_refused(voices: tuple[TestClient, ScriptedLink]) -> None:
     client, _ = voices
-    for body in ({}, {"items": []}, {"items": "x"}, {"items": [{"input": "a"}] * 65}, []):
+    bodies: list[Any] = [{}, {"items": []}, {"items": "x"}, {"items": [{"input": "a"}] * 65}, []]
+    for body in bodies:
         assert client.post("/v1/audio/speech/batch", json=body).status_code == 400
 
 

@@ -60,7 +60,7 @@ def decode_clip(data: bytes, sample_rate: int, name: str = "the reference") -> N
     import av
 
     try:
-        with av.open(io.BytesIO(data), format=demuxer, metadata_errors="ignore") as container:
+        with av.open(io.BytesIO(data), "r", format=demuxer, metadata_errors="ignore") as container:
             stream = _stream(container, name)
             rate = int(stream.rate)
             mono = np.concatenate([*_frames(container, stream, name), np.zeros(0, np.float32)])

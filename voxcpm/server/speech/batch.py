@@ -87,6 +87,6 @@ async def _speak(state: ServerState, request: Request, index: int, prepared: Pre
         audio = await whole_audio(encoding, speech)
     finally:
         await speech.aclose()
-    found = {"audio_data": base64.b64encode(audio).decode(), "media_type": encoding.encoder.media_type}
+    found: dict[str, Any] = {"audio_data": base64.b64encode(audio).decode(), "media_type": encoding.encoder.media_type}
     found |= {"usage": speech.result.usage(), "seed": speech.result.seed}
     return found | ({"ignored_fields": list(prepared.ignored)} if prepared.ignored else {})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voxcpm.errors import AudioError
 from voxcpm.server.calls import SpeechCall, speak
@@ -193,14 +194,14 @@ async def _add(folder: VoiceFolder, voice: Voice, tensors: Tensors) -> None:
         ) from None
 
 
-def _message(value: np.ndarray) -> Latents:  # type: ignore[type-arg]
+def _message(value: NDArray[np.float32]) -> Latents:
     patches, size, width = value.shape
     return Latents((patches, size, width), value.astype("<f4").tobytes())
 
 
-def _array(latents: Latents) -> np.ndarray:  # type: ignore[type-arg]
+def _array(latents: Latents) -> NDArray[np.float32]:
     return np.frombuffer(latents.data, "<f4").reshape(latents.shape).astype(np.float32)
 
 
-def _arrays(latents: Latents) -> Mapping[str, np.ndarray]:  # type: ignore[type-arg]
+def _arrays(latents: Latents) -> Mapping[str, NDArray[np.float32]]:
     return {"ref_audio_feat": _array(latents)}
