@@ -21,7 +21,7 @@ from fakes.chromium import chromium
 from speech_service import Service
 
 from voxcpm.server.page.routes import FILES, HEADERS
-from voxcpm.server.voices.presets import PRESETS
+from voxcpm.server.presets import PRESETS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -29,11 +29,11 @@ from starlette.testclient import TestClient
 from voxcpm.inference.prompt_cache import load_prompt_cache
 from voxcpm.server import app as server
 from voxcpm.server.access.keys import make_key
+from voxcpm.server.presets import PRESETS
 from voxcpm.server.process.messages import Encode
 from voxcpm.server.settings import ServerSettings
 from voxcpm.server.voices.export import MANIFEST, export_vllm_omni
 from voxcpm.server.voices.files import read_tensors, write_file
-from voxcpm.server.voices.presets import PRESETS
 from voxcpm.server.voices.store import Voice, VoiceFolder, clean_name
 
 REFERENCE = {"ref_audio_feat": np.ones((4, 2, 3), np.float32)}

@@ -71,7 +71,7 @@ def design(
 
     Example:  voxmill voice design old-man --describe "A calm old man" --voices voices --model model/latest
     """
-    from voxcpm.server.voices.presets import Design
+    from voxcpm.server.presets import Design
 
     if not describe.strip() or "(" in describe or ")" in describe:
         raise ValueError("--describe must be a text without parentheses")

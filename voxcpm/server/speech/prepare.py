@@ -9,9 +9,9 @@ from voxcpm.sequence.text_pieces import split_text
 from voxcpm.server.calls import SpeechCall
 from voxcpm.server.encode import FORMATS, HIGHEST_RATE, LOWEST_RATE
 from voxcpm.server.errors import UnknownVoice, invalid, not_found, unknown
+from voxcpm.server.presets import PRESETS
 from voxcpm.server.process.messages import VoicePrompt
 from voxcpm.server.speech.fields import STEPS, SpeechFields
-from voxcpm.server.voices.presets import PRESETS
 
 if TYPE_CHECKING:
     from voxcpm.server.state import ServerState

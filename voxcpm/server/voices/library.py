@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from voxcpm.errors import AudioError
 from voxcpm.server.calls import SpeechCall, speak
 from voxcpm.server.errors import ApiError, UnknownVoice, invalid
+from voxcpm.server.presets import DESIGN_PATCHES, PRESETS, Design
 from voxcpm.server.process.messages import Clip, Latents, VoicePrompt
 from voxcpm.server.references.cache import ClipCache
 from voxcpm.server.voices.files import Tensors
-from voxcpm.server.voices.presets import DESIGN_PATCHES, PRESETS, Design
 from voxcpm.server.voices.store import Voice, VoiceFolder, clean_name
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from voxcpm.errors import AudioError, first_line
 from voxcpm.provenance.source import checkpoint_digest
+from voxcpm.server.presets import DESIGN_PATCHES, Design
 from voxcpm.server.references.decode import decode_clip
-from voxcpm.server.voices.presets import DESIGN_PATCHES, Design
 from voxcpm.server.voices.store import Voice, VoiceFolder, clean_name
 
 if TYPE_CHECKING:

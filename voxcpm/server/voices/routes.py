@@ -12,11 +12,11 @@ from starlette.routing import BaseRoute, Route
 
 from voxcpm.server.errors import ApiError, invalid
 from voxcpm.server.guard import key_of, require_admin
+from voxcpm.server.presets import PRESETS, Design
 from voxcpm.server.speech.forms import file_of, read_body, text_of, whole_number
 from voxcpm.server.state import ServerState
 from voxcpm.server.voices.consent import ConsentFolder
 from voxcpm.server.voices.library import VoiceLibrary
-from voxcpm.server.voices.presets import PRESETS, Design
 from voxcpm.server.voices.store import Voice
 
 
