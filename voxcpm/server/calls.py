@@ -183,7 +183,7 @@ async def speak(state: ServerState, call: SpeechCall, key: Key | None = None) ->
             )
         )
     except BaseException as error:
-        ticket.close(0.0)
+        ticket.close(0.0, refused=True)
         if isinstance(error, ApiError):
             state.metrics.refused(error)
         raise
