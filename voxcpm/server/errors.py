@@ -75,5 +75,5 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lower(), names, 1, 0.5)
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     hint = f"did you mean {near[0]!r}? " if near else ""
-    listed = f"Known: {shown}." if names else f"There is no {what}."
+    listed = f"Known: {shown}." if names else f"No {what} exists."
     return f"unknown {what} {name!r}: {hint}{listed}"

@@ -156,7 +156,7 @@ class CleanEndError(Exception):
 
 
 class StreamedAnswer(Response):
-    """Sends parts as they are made. The first part exists before it is called, so that an early failure has a status of its own.
+    """Sends parts as they are made. The first part exists before it is called, so that an early failure has its own status.
 
     A client that goes away cancels the call. One that takes nothing for `slow_s` is cut. A failure in the middle cuts the
     connection, so that the client does not take the audio for complete.
@@ -172,7 +172,7 @@ class StreamedAnswer(Response):
         headers: dict[str, str],
     ) -> None:
         self.status_code, self.background, self.media_type = 200, None, media_type
-        # There is no `body`, so that there is no Content-Length.
+        # Without `body`, it has no Content-Length.
         self.init_headers(headers)
         self._state, self._speech, self._first, self._parts = state, speech, first, parts
 
