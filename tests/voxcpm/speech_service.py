@@ -64,7 +64,7 @@ class Service:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
-        values = {"checkpoint": "tones", "port": 0, "worker": TONES} | self.settings
+        values: dict[str, Any] = {"checkpoint": "tones", "port": 0, "worker": TONES} | self.settings
         self.state = build_state(ServerSettings(**values))
         self._ready = threading.Event()
         self.server = SpeechServer(self.state, lambda url: self._ready.set())

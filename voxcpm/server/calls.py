@@ -6,7 +6,7 @@
     speech.result                               # seed, ending, patches, seconds, tokens
 
 Refusals are raised as ApiError by `await speak(...)`, before anything is sent. Failures later are raised by the iteration.
-Closing early (`aclose`, or the end of `async with`) cancels the call and frees its slot. The engine is told how much was taken:
+Closing early (`aclose`, or the end of `async with`) cancels the call and frees its slot. The engine learns how much was taken:
 asking for the next samples means that all earlier ones were played or sent.
 """
 
@@ -183,7 +183,7 @@ async def speak(state: ServerState, call: SpeechCall, key: Key | None = None) ->
             )
         )
     except BaseException as error:
-        ticket.close(0.0)
+        ticket.close(0.0, refused=True)
         if isinstance(error, ApiError):
             state.metrics.refused(error)
         raise

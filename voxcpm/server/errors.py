@@ -71,9 +71,9 @@ class UnknownVoice(ApiError):  # noqa: N818 (the name of the case, as clients of
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Return the message for a name that is not known: it names the nearest known one, and a few others."""
-    names = sorted(set(known))
+    names, name = sorted(set(known)), name[:64]
     near = difflib.get_close_matches(name.lower(), names, 1, 0.5)
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     hint = f"did you mean {near[0]!r}? " if near else ""
-    listed = f"Known: {shown}." if names else f"There is no {what}."
-    return f"unknown {what} {name[:64]!r}: {hint}{listed}"
+    listed = f"Known: {shown}." if names else f"No {what} exists."
+    return f"unknown {what} {name!r}: {hint}{listed}"

@@ -164,6 +164,5 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ServerSettings:
             }
         parser.add_argument(f"--{one.metadata['flag'] or one.name.replace('_', '-')}", **how)
     values: dict[str, Any] = vars(parser.parse_args(arguments))
-    return ServerSettings(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    )
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return ServerSettings(**values)

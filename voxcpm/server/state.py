@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from voxcpm.provenance.watermark_hook import NoWatermark, Watermark
 from voxcpm.server.process.messages import Latents, VoicePrompt
 from voxcpm.server.settings import ALIASES, ServerSettings
 
@@ -77,6 +78,7 @@ class ServerState:
     voices: VoiceStore | None = None
     references: ReferenceReader | None = None
     encoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "encode"))
+    watermark: Watermark = field(default_factory=NoWatermark)  #: put into audio before it is encoded
     draining: bool = False
     answering: int = 0  #: requests whose answer is not complete; the end of the server waits for them
     running: set[Running] = field(default_factory=set)

@@ -125,13 +125,14 @@ class _Use:
 class Ticket:
     """Leave to run one call; close it when the call has ended."""
 
-    def __init__(self, keys: Keys | None = None, key: Key | None = None) -> None:
-        self._keys, self._key = keys, key
+    def __init__(self, keys: Keys | None = None, key: Key | None = None, text: tuple[float, int] = (0.0, 0)) -> None:
+        """text: the entry of the call's characters."""
+        self._keys, self._key, self._text = keys, key, text
 
-    def close(self, audio_s: float) -> None:
-        """Count the audio, and let the next waiting call of the key run."""
+    def close(self, audio_s: float, refused: bool = False) -> None:
+        """Count the audio, and let the next waiting call of the key run. refused: the text does not count."""
         if self._keys is not None and self._key is not None:
-            self._keys.release(self._key, audio_s)
+            self._keys.release(self._key, audio_s, self._text if refused else None)
         self._keys = None
 
 
@@ -198,8 +199,9 @@ class Keys:
                 raise
         else:
             use.running += 1
-        use.characters.append((time.monotonic(), characters))
-        return Ticket(self, key)
+        text = (time.monotonic(), characters)
+        use.characters.append(text)
+        return Ticket(self, key, text)
 
     def _check_quota(self, key: Key, use: _Use, characters: int) -> None:
         now = time.monotonic()
@@ -216,9 +218,11 @@ class Keys:
             raise ApiError(429, f"key {key.name} may make {key.audio} seconds of audio per day", "rate_limit_error",
                            code="rate_limit_exceeded", retry_after_s=wait, retry=False)  # fmt: skip
 
-    def release(self, key: Key, audio_s: float) -> None:
-        """Count a call's audio and pass its place on."""
+    def release(self, key: Key, audio_s: float, text: tuple[float, int] | None = None) -> None:
+        """Count a call's audio and pass its place on. text: characters that do not count."""
         use = self._uses[key.name]
+        if text in use.characters:
+            use.characters.remove(text)
         if audio_s and key.audio:
             use.audio.append((time.monotonic(), audio_s))
         while use.waiting:

@@ -182,7 +182,7 @@ class EngineLink:
     # -- the process ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the engine process and keep it running, in a task of its own."""
+        """Start the engine process and keep it running, in a background task."""
         self._task = asyncio.create_task(self._keep_running(), name="engine")
 
     async def wait_ready(self) -> None:
@@ -244,7 +244,7 @@ class EngineLink:
         self._ready.clear()
         ours, theirs = socket.socketpair()
         try:
-            # A session of its own: Ctrl-C reaches the HTTP process only, which then drains.
+            # A new session: Ctrl-C reaches the HTTP process only, which then drains.
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,
                 str(theirs.fileno()),

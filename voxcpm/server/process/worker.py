@@ -250,7 +250,7 @@ class Worker:
         self._send(Audio(call, chunk.index, data, running.patches, chunk.ending, error))
 
     def _keep(self, running: _Running, whole: bool) -> None:
-        """Keep a call's words and patches. One that was cut off is a bad prompt, so that only the voice goes on."""
+        """Keep a call's words and patches. One that was cut off is a bad prompt, so that only the voice is kept."""
         import torch
 
         from voxcpm.inference.prompt_cache import make_prompt_cache

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Encoding:
     state: ServerState
     prepared: Prepared
     encoder: Encoder
+    watermark: Any  #: the state of this stream's watermark
 
     @classmethod
     def start(cls, state: ServerState, prepared: Prepared, statement: Statement | None) -> Encoding:
@@ -54,15 +56,23 @@ class Encoding:
             prepared.speed,
             whole=prepared.mode == "whole",
         )
-        return cls(state, prepared, encoder)
+        return cls(state, prepared, encoder, state.watermark.start(state.link.about.sample_rate))
 
     async def push(self, samples: NDArray[np.float32]) -> bytes:
-        """Encode the next samples; the result may be empty."""
-        return await self._run(lambda: self.encoder.push(samples))
+        """Mark and encode the next samples; the result may be empty."""
+        return await self._run(lambda: self._push(samples))
 
     async def finish(self) -> bytes:
         """Return what is left at the end."""
-        return await self._run(self.encoder.finish)
+        return await self._run(self._finish)
+
+    def _push(self, samples: NDArray[np.float32]) -> bytes:
+        marked, self.watermark = self.state.watermark.mark(samples, self.watermark)
+        return self.encoder.push(marked)
+
+    def _finish(self) -> bytes:
+        rest = self.state.watermark.finish(self.watermark)
+        return (self.encoder.push(rest) if len(rest) else b"") + self.encoder.finish()
 
     async def _run(self, act: Callable[[], bytes]) -> bytes:
         if self.prepared.format in CHEAP and self.prepared.speed == 1.0:
@@ -81,11 +91,8 @@ def answer_headers(prepared: Prepared, seed: int, statement: Statement | None) -
     """Return the headers that say what the audio is."""
     headers = {"X-Seed": str(seed), "X-Sample-Rate": str(prepared.rate), "Cache-Control": "no-store"}
     if prepared.ignored:
-        # A header holds ASCII only.
-        headers["X-Ignored-Fields"] = ", ".join(
-            name[:64].encode("ascii", "backslashreplace").decode().replace("\n", " ").replace("\r", " ")
-            for name in prepared.ignored[:32]
-        )
+        # A header holds printable ASCII only.
+        headers["X-Ignored-Fields"] = ", ".join(re.sub(r"[^ -~]", "?", name[:64]) for name in prepared.ignored[:32])
     return headers | (statement.headers() if statement is not None else {})
 
 
@@ -132,7 +139,9 @@ async def sse_parts(encoding: Encoding, speech: Speech | SpeechPieces) -> AsyncG
                 yield event({"type": "speech.audio.delta", "audio": audio, "response_format": form}), seconds
                 sent = True
     except ApiError as error:
-        about = error.body()["error"] | {"partial_audio": sent, "action": "discard" if sent else "retry"}
+        if not sent:
+            raise  # the answer has not begun, so that the error has a status
+        about = error.body()["error"] | {"partial_audio": True, "action": "discard"}
         yield event({"type": "speech.audio.error", "error": about}), speech.result.seconds
         raise CleanEndError(error) from None
     yield event({"type": "speech.audio.done", "usage": speech.result.usage()}), speech.result.seconds
@@ -147,7 +156,7 @@ class CleanEndError(Exception):
 
 
 class StreamedAnswer(Response):
-    """Sends parts as they are made. The first part exists before it is called, so that an early failure has a status of its own.
+    """Sends parts as they are made. The first part exists before it is called, so that an early failure has its own status.
 
     A client that goes away cancels the call. One that takes nothing for `slow_s` is cut. A failure in the middle cuts the
     connection, so that the client does not take the audio for complete.
@@ -163,7 +172,7 @@ class StreamedAnswer(Response):
         headers: dict[str, str],
     ) -> None:
         self.status_code, self.background, self.media_type = 200, None, media_type
-        # There is no `body`, so that there is no Content-Length.
+        # Without `body`, it has no Content-Length.
         self.init_headers(headers)
         self._state, self._speech, self._first, self._parts = state, speech, first, parts
 

@@ -103,7 +103,10 @@ assert set(STEPS) == set(get_args(Quality))
 def read_json(raw: bytes) -> dict[str, Any]:
     """Return a JSON body. Raises ApiError (400) if it is not an object, or nested too deeply."""
     try:
-        body = json.loads(raw)
+        body = json.loads(raw, parse_constant=_refuse)
+        if b"\\u" in raw:
+            # Half of a surrogate pair is JSON, but no text: it cannot be encoded.
+            json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise invalid('the body is not JSON: send an object such as {"input": "Hello"}') from None
     if not isinstance(body, dict):
@@ -111,6 +114,11 @@ def read_json(raw: bytes) -> dict[str, Any]:
     if _too_deep(body, DEPTH):
         raise invalid(f"the body is nested more than {DEPTH} deep")
     return body
+
+
+def _refuse(name: str) -> None:
+    """Refuse NaN and Infinity, which are not JSON."""
+    raise ValueError(name)
 
 
 def _too_deep(value: Any, left: int) -> bool:
@@ -132,9 +140,10 @@ def read_fields(body: dict[str, Any], strict: bool = False) -> tuple[SpeechField
         raise _wrong_value(error) from None
     unknown = list(fields.model_extra or {})
     if unknown and (strict or fields.strict):
-        near = difflib.get_close_matches(unknown[0], KNOWN, 1, 0.5)
+        name = unknown[0][:64]
+        near = difflib.get_close_matches(name, KNOWN, 1, 0.5)
         hint = f": did you mean {near[0]!r}?" if near else ": leave it out"
-        raise invalid(f"unknown field {unknown[0][:64]!r}{hint}", unknown[0][:64], "unknown_field")
+        raise invalid(f"unknown field {name!r}{hint}", name, "unknown_field")
     for name, words in UNSUPPORTED.items():
         if getattr(fields, name):
             raise invalid(f"{name}: {words}", name, "unsupported_field")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from voxcpm.server.calls import Speech, SpeechCall
     from voxcpm.server.state import ServerState
 
+LONGEST_S = 1800.0
+"""Seconds of audio after which no further piece is begun."""
+
 
 class SpeechPieces:
     """Speaks pieces one after the other; has the interface of `Speech`."""
@@ -38,6 +41,10 @@ class SpeechPieces:
                 samples = await anext(self._speech)
             except StopAsyncIteration:
                 self._add_up()
+                if self._next < len(self._pieces) and self.result.seconds >= LONGEST_S:
+                    await self.aclose()
+                    self.result.ending = "max_len"
+                    raise
                 if self._next == len(self._pieces):
                     await self.aclose()
                     raise

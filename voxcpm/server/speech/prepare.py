@@ -1,4 +1,4 @@
-"""From the fields of a request to calls of the engine and the form of the answer. All checks are here."""
+"""From the fields of a request to calls of the engine and the form of the answer. It makes all checks."""
 
 from __future__ import annotations
 

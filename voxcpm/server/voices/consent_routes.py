@@ -27,7 +27,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
     def found(request: Request) -> Consent:
         consent = consents_of(state).find(request.path_params["consent"])
         if consent is None:
-            raise not_found("there is no consent with this id: see GET /v1/audio/voice_consents", "consent_id")
+            raise not_found("no consent has this id: see GET /v1/audio/voice_consents", "consent_id")
         return consent
 
     async def list_consents(request: Request) -> Response:

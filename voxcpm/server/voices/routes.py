@@ -73,9 +73,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
     async def _upload(request: Request, fields: dict[str, Any]) -> Voice:
         consent = text_of(fields, "consent", required=True)
         if consent.startswith("cons_") and consents_of(state).find(consent) is None:
-            raise invalid(
-                "there is no consent with this id: see GET /v1/audio/voice_consents", "consent", "consent_missing"
-            )
+            raise invalid("no consent has this id: see GET /v1/audio/voice_consents", "consent", "consent_missing")
         name = text_of(fields, "name", required=True)
         clip, kind = await file_of(fields, "audio_sample")
         text, description = text_of(fields, "ref_text"), text_of(fields, "speaker_description")

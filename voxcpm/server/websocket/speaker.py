@@ -109,7 +109,7 @@ class Speaker:
     async def _run(self) -> None:
         while True:
             self._now = await self._queue.get()
-            # A task of its own, so that a cancelled unit does not end the speaker.
+            # A separate task, so that a cancelled unit does not end the speaker.
             self._work = asyncio.create_task(self._take(self._now))
             await asyncio.wait((self._work,))
             if (error := _failure(self._work)) is not None:
