@@ -106,6 +106,17 @@ def test_messages_of_an_utterance() -> None:
         assert talk.until("session.done")[0]["utterance_index"] == 1
 
 
+def test_a_character_may_be_divided_between_two_messages() -> None:
+    with talking() as talk:
+        talk.configure()
+        for part in ("I like it \ud83d", "\ude00 very much. ", "\ude00 Or not \ud83d"):
+            talk.say("input.text", text=part)
+        talk.say("input.done")
+        starts = [m for m in talk.until("session.done")[2] if m["type"] == "audio.start"]
+        assert [m["sentence_text"] for m in starts] == ["I like it \U0001f600 very much.", "\ufffd Or not"]
+        assert talk.configure(voice="\ud83d")["type"] == "error"
+
+
 def test_every_unit_continues_the_one_before() -> None:
     with talking() as talk:
         talk.configure(instructions="A calm voice")

@@ -100,11 +100,14 @@ KNOWN = (*SpeechFields.model_fields, "speaker")
 assert set(STEPS) == set(get_args(Quality))
 
 
-def read_json(raw: bytes) -> dict[str, Any]:
-    """Return a JSON body. Raises ApiError (400) if it is not an object, or nested too deeply."""
+def read_json(raw: bytes, halves: bool = False) -> dict[str, Any]:
+    """Return a JSON body. Raises ApiError (400) if it is not an object, or nested too deeply.
+
+    halves: take halves of surrogate pairs, which another message may complete.
+    """
     try:
         body = json.loads(raw, parse_constant=_refuse)
-        if b"\\u" in raw:
+        if b"\\u" in raw and not halves:
             # Half of a surrogate pair is JSON, but no text: it cannot be encoded.
             json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError):

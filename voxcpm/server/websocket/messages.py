@@ -49,7 +49,7 @@ def parse_message(raw: str, most_config: int) -> dict[str, Any]:
     size = len(raw.encode("utf-8", "surrogatepass"))
     if size > most_config:
         raise _too_long(size, most_config)
-    message = read_json(raw.encode("utf-8", "surrogatepass"))
+    message = _read(raw.encode("utf-8", "surrogatepass"))
     kind = message.get("type")
     if not isinstance(kind, str) or kind not in CLIENT:
         raise invalid(f"the type of a message must be one of {', '.join(CLIENT)}", "type")
@@ -58,6 +58,19 @@ def parse_message(raw: str, most_config: int) -> dict[str, Any]:
     if kind == "input.text" and not isinstance(message.get("text"), str):
         raise invalid("input.text: text must be a string", "text")
     return message
+
+
+def _read(raw: bytes) -> dict[str, Any]:
+    """Return a message. A client that divides a text between any two 16-bit units sends halves of surrogate pairs."""
+    try:
+        return read_json(raw)
+    except ApiError:
+        if len(raw) > MOST_MESSAGE or b"\\u" not in raw:
+            raise
+        message = read_json(raw, halves=True)
+        if message.get("type") != "input.text" or message.keys() != {"type", "text"}:
+            raise
+        return message
 
 
 def _too_long(size: int, most: int) -> ApiError:
