@@ -9,13 +9,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxcpm.sequence.text_pieces import speaking_length
+from voxcpm.sequence.text_pieces import speaking_length, split_text
 from voxcpm.server.websocket.text_units import GRANULARITIES, Granularity, TextUnits
 
 TEXTS = st.lists(
     st.one_of(
         st.sampled_from(
-            [". ", "! ", "?! ", "...", "。", "！？」", "，", ", ", ": ", "\n\n", "3.5", " ", "“", ".” ", "،", "؟"]
+            [
+                ". ",
+                "! ",
+                "?! ",
+                "...",
+                "。",
+                "！？」",
+                "，",
+                ", ",
+                ": ",
+                "\n\n",
+                "3.5",
+                " ",
+                "Dr. ",
+                "e.g. ",
+                "“",
+                ".” ",
+                "،",
+                "؟",
+            ]
         ),
         st.text(alphabet="abc éß你好नम्😀\u200d\u0301؟", min_size=1, max_size=30),
     ),
@@ -60,6 +79,17 @@ def test_nothing_that_is_spoken_is_lost_and_no_unit_is_too_long(text: str, granu
 def test_where_units_end(granularity: Granularity, expected: list[str]) -> None:
     text = "It costs 3.5 dollars, at most. “Really?!” she said. 你好。再见"
     assert units([text], granularity, 12.0, 0.8) == expected
+
+
+def test_periods_of_abbreviations_end_nothing() -> None:
+    text = "Yesterday morning Dr. J. R. Smith came, e.g. by train. Frau Prof. Meier kam z.B. mit dem Zug. It was 5 p.m. then."
+    expected = [
+        "Yesterday morning Dr. J. R. Smith came, e.g. by train.",
+        "Frau Prof. Meier kam z.B. mit dem Zug.",
+        "It was 5 p.m. then.",
+    ]
+    assert units([text], "sentence", 12.0) == expected
+    assert split_text(text, 4.0) == expected
 
 
 def test_a_short_sentence_waits_for_the_next_one() -> None:

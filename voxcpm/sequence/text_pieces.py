@@ -12,6 +12,12 @@ BORDERS = (
     re.compile(r"(?<=[，、：])|(?<=[,:])(?=\s)"),
     re.compile(r"(?<=\s)(?=\S)"),
 )
+#: Words before a period that does not end a sentence: single letters, titles, and what is always followed by more.
+_ABBREVIATION = re.compile(
+    r"(?<!\w)(?:[^\W\d_]|[^\W\d_]\.[^\W\d_]|dr|mr|mrs|ms|prof|st|vs|fig|approx|nr|bzw|ca|sog|inkl|mme|mlle|sra|srta|dra)\Z",
+    re.IGNORECASE,
+)
+_LONGEST_ABBREVIATION = 8
 _DESCRIPTION = re.compile(r"^\s*(\([^()]*\))")
 _DENSE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
@@ -28,13 +34,23 @@ def split_description(text: str) -> tuple[str, str]:
     return (found.group(1), text[found.end() :]) if found else ("", text)
 
 
+def is_abbreviation(text: str, period: int) -> bool:
+    """Return True if the period at this index belongs to an abbreviation, as in "Dr. Smith"."""
+    return (
+        text[period] == "." and _ABBREVIATION.search(text[max(0, period - _LONGEST_ABBREVIATION) : period]) is not None
+    )
+
+
 def is_spoken(text: str) -> bool:
     """Return True if a text has a letter or a digit: something to pronounce."""
     return re.search(r"\w", text) is not None
 
 
 def _cut(text: str, borders: re.Pattern[str]) -> list[str]:
-    ends = [match.end() for match in borders.finditer(text)] + [len(text)]
+    ends = [
+        end for end in (match.end() for match in borders.finditer(text)) if not (end and is_abbreviation(text, end - 1))
+    ]
+    ends.append(len(text))
     return [text[start:end] for start, end in pairwise([0, *ends]) if end > start]
 
 

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from typing import Literal
 
-from voxcpm.sequence.text_pieces import is_spoken, speaking_length
+from voxcpm.sequence.text_pieces import is_abbreviation, is_spoken, speaking_length
 
 Granularity = Literal["none", "sentence", "clause"]
 GRANULARITIES: tuple[Granularity, ...] = ("none", "sentence", "clause")
@@ -84,7 +84,7 @@ class TextUnits:
             # At the end of the text, the next character may belong to the same marks.
             if match.end() >= min(len(self._text), limit):
                 break
-            if self._is_long_enough(match.end()):
+            if not is_abbreviation(self._text, match.start()) and self._is_long_enough(match.end()):
                 return match.end()
         return self._cut(limit) if limit <= len(self._text) else 0
 
@@ -106,7 +106,8 @@ class TextUnits:
         """Return the best place before the character at which the text becomes too long."""
         start = self._text[:limit]
         for border in (_SENTENCE, _CLAUSE, _WORD):
-            ends = [match.end() for match in border.finditer(start) if match.end() < limit]
+            found = [match for match in border.finditer(start) if not is_abbreviation(start, match.start())]
+            ends = [match.end() for match in found if match.end() < limit]
             if ends and self._is_long_enough(ends[-1]):
                 return ends[-1]
         end = limit - 1
