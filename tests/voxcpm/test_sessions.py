@@ -310,6 +310,18 @@ def test_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert closed.value.code == 1009
 
 
+def test_many_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "MOST_SESSIONS", 1)
+    with served() as (client, link):
+        for _ in range(2):
+            with client.websocket_connect(PATH) as first:
+                assert Talk(first, link).configure()["type"] == "session.configured"
+                with client.websocket_connect(PATH) as second, pytest.raises(WebSocketDisconnect) as closed:
+                    assert Talk(second, link).next()["code"] == "rate_limit_exceeded"
+                    Talk(second, link).next()
+                assert closed.value.code == 1013
+
+
 def test_keys(tmp_path: Path) -> None:
     from voxcpm.server.access.keys import make_key
 

@@ -214,9 +214,15 @@ async function connect() {
     fail("");
   } catch (error) {
     fail(error.message);
-    if (error.status === 401) find("key-dialog").showModal();
+    if (error.status === 401) askKey();
   }
   showCode();
+}
+
+function askKey() {
+  find("key-dialog").returnValue = "";
+  find("key").value = getKey();
+  find("key-dialog").showModal();
 }
 
 function show(wanted) {
@@ -247,8 +253,9 @@ find("theme").onclick = () => {
   document.documentElement.dataset.theme = isDark ? "light" : "dark";
   localStorage.setItem("voxmill.theme", document.documentElement.dataset.theme);
 };
-find("key-open").onclick = () => find("key-dialog").showModal();
+find("key-open").onclick = askKey;
 find("key-dialog").onclose = () => {
+  if (find("key-dialog").returnValue !== "save") return;
   setKey(find("key").value.trim());
   connect();
 };

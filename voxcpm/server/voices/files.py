@@ -109,7 +109,8 @@ def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Exclude other processes that change the folder: several servers may share it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    # What people agreed to is nobody else's business.
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -19,6 +19,8 @@ MOST_MESSAGE = 64 * 1024
 MOST_TEXT = 1 << 20
 """Bytes of all messages of a session other than session.config."""
 MOST_DELAY_MS = 60_000
+MOST_SESSIONS = 256
+"""Sessions at once."""
 
 Action = Literal["fix", "retry", "discard", "close"]
 """What an error asks for: another message, the same text again, dropping a unit's audio, or a new session."""
