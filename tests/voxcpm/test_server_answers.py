@@ -22,6 +22,8 @@ from voxcpm.server.encode import FORMATS
 from voxcpm.server.errors import ApiError
 from voxcpm.server.settings import ALIASES
 from voxcpm.server.speech.fields import SpeechFields, read_fields, read_json
+from voxcpm.server.speech.pieces import speak_pieces
+from voxcpm.server.speech.prepare import prepare
 
 STREAMS = [name for name, form in FORMATS.items() if form.streams]
 #: Fields of vLLM-Omni 0.30.0's speech request (its protocol/audio.py), which must all be known here.
@@ -251,6 +253,40 @@ def test_a_record_says_how_a_stream_ended(service: Service) -> None:
     assert record["status"] == "ended" and record["ending"] == "stop" and record["seed"] == 4
     assert record["patches"] == 5 and record["seconds"] == 0.8
     assert service.ask("GET", "/v1/audio/speech/other").status == 404
+
+
+def test_a_record_of_a_long_text_adds_up_its_pieces(service: Service) -> None:
+    text = " ".join(["These are words that take more than a few seconds to say aloud."] * 6)
+    answer = service.speak(text, long=True, response_format="pcm", seed=4)
+    record = service.ask("GET", f"/v1/audio/speech/{answer.headers['x-request-id']}").json
+    assert record["status"] == "ended" and record["ending"] == "stop" and record["seed"] == 4
+    assert record["patches"] >= 10 and record["patches"] % 5 == 0
+    assert record["seconds"] == pytest.approx(record["patches"] * 0.16) and len(answer.body) == record["patches"] * 7680
+
+
+def test_a_piece_that_fails_ends_a_long_text(service: Service) -> None:
+    # The tone engine takes whole texts as plans: the second piece is refused.
+    text = "word " * 33 + ".\n" + "refuse"
+    fields, ignored = read_fields({"input": text, "long": True, "response_format": "pcm"})
+    prepared = service.run(prepare(service.state, fields, ignored))
+
+    async def spoken() -> tuple[int, str, str | None]:
+        speech = await speak_pieces(service.state, prepared.call, (prepared.pieces[0], "refuse"), None)
+        heard = 0
+        with pytest.raises(ApiError, match="positions"):
+            async for samples in speech:
+                heard += len(samples)
+        return heard, str(speech.result.ending), speech.result.error
+
+    heard, ending, error = service.run(spoken())
+    assert heard == 5 * 7680 and ending == "failed" and "positions" in (error or "")
+    until(lambda: not service.state.running and not service.state.link.channels)
+
+
+def test_records_hold_neither_texts_nor_audio(service: Service) -> None:
+    service.speak("hello", response_format="pcm")
+    until(lambda: not service.state.running)
+    assert all(record.call.text == "" for record in service.state.records.values())  # type: ignore[attr-defined]
 
 
 def test_a_request_is_cancelled_from_elsewhere(service: Service) -> None:

@@ -6,10 +6,12 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,40 @@ def test_garbage_never_harms_the_others(service: Service) -> None:
             answer = garbage.recv(4096)
             assert not answer or b" 400 " in answer.splitlines()[0]
     assert service.speak("hello").status == 200
+
+
+def test_random_clients_leave_nothing_behind(service: Service, dice: random.Random) -> None:
+    statuses: set[int] = set()
+
+    def act(rng: random.Random) -> None:
+        for _ in range(12):
+            form = rng.choice(["mp3", "pcm", "wav"])
+            fields: dict[str, Any] = {"response_format": form, "max_new_tokens": rng.randint(1, 9)}
+            kind = rng.choice(["whole", "audio", "sse", "leaves", "reads and leaves", "garbage"])
+            if kind in ("audio", "sse"):
+                statuses.add(service.speak("seconds 2", stream_format=kind, **fields).status)
+            elif kind == "whole":
+                statuses.add(service.speak("seconds 2", stream=False, **fields).status)
+            elif kind == "garbage":
+                statuses.add(service.ask("POST", "/v1/audio/speech", rng.randbytes(50)).status)
+            else:
+                connection = service.connect()
+                text = rng.choice(["hold", "seconds 300"]) if kind == "leaves" else "seconds 300"
+                connection.request("POST", "/v1/audio/speech", json.dumps({"input": text, "response_format": "pcm"}))
+                answer = connection.getresponse() if kind == "reads and leaves" else None
+                if answer is not None:
+                    answer.read(100)
+                    answer.close()
+                connection.close()
+
+    threads = [threading.Thread(target=act, args=(random.Random(dice.random()),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses <= {200, 400}
+    state = service.state
+    until(lambda: not (state.running or state.answering or state.link.channels or state.link.load.running))
 
 
 # -- the server's end --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -118,6 +118,8 @@ class Speech:
         self._channel.close()
         self._ticket.close(self.result.seconds)
         self._state.running.discard(self)
+        # A record is kept: without the text, the voice and the earlier calls.
+        self.call = replace(self.call, text="", voice=None, after=None)
         self._state.metrics.ended(self.result)
 
     def cancel(self) -> None:

@@ -144,7 +144,7 @@ class _Connection(H11Protocol):
 
         self.app = with_cut
         self._header_timer: asyncio.TimerHandle | None = None
-        self._upgraded = False  #: to a WebSocket, which has a protocol of its own
+        self._upgraded = False  #: to a WebSocket, which has another protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit of the first headers."""

@@ -221,7 +221,7 @@ class Keys:
     def release(self, key: Key, audio_s: float, text: tuple[float, int] | None = None) -> None:
         """Count a call's audio and pass its place on. text: characters that do not count."""
         use = self._uses[key.name]
-        if text in use.characters:
+        if text is not None and text in use.characters:
             use.characters.remove(text)
         if audio_s and key.audio:
             use.audio.append((time.monotonic(), audio_s))

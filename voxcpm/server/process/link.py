@@ -64,8 +64,7 @@ class Channel:
 
     def fail(self, error: ApiError) -> None:
         """End the channel: answers that were not taken yet are dropped, and the next one asked for raises `error`."""
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        self._clear()
         self._queue.put_nowait(error)
 
     async def answer(self) -> Accepted | Audio | Encoded:
@@ -84,8 +83,13 @@ class Channel:
         return message
 
     def close(self) -> None:
-        """Ignore later answers."""
+        """Drop answers that were not taken, and ignore later ones."""
         self._link.channels.pop(self.number, None)
+        self._clear()
+
+    def _clear(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()
 
 
 def _refusal(message: Refused) -> ApiError:

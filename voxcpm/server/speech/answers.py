@@ -176,6 +176,10 @@ class StreamedAnswer(Response):
         self.init_headers(headers)
         self._state, self._speech, self._first, self._parts = state, speech, first, parts
 
+    async def close(self) -> None:
+        """End the call of an answer that is never sent."""
+        await self._speech.aclose()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer."""
         work = asyncio.create_task(self._send_all(scope, send))
@@ -205,6 +209,8 @@ class StreamedAnswer(Response):
                 async with asyncio.timeout(slow):
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                 player.sent(seconds)
+                # Neither a full channel nor an empty socket buffer suspends: give way to the others, and to a disconnect.
+                await asyncio.sleep(0)
         except CleanEndError as error:
             reason = error.error.code or "error"
         except TimeoutError:
@@ -249,7 +255,8 @@ async def while_connected(receive: Receive, work: asyncio.Task[Any]) -> bool:
     gone = asyncio.create_task(_disconnected(receive))
     try:
         await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-        return work.done()
     finally:
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
+    # Asked last: the work may have ended during the wait above.
+    return work.done()

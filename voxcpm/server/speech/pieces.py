@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from voxcpm.server.calls import speak
+from voxcpm.server.errors import ApiError
+from voxcpm.server.process.messages import Ending
 from voxcpm.server.process.result import SpeechResult
 
 if TYPE_CHECKING:
@@ -27,71 +31,77 @@ class SpeechPieces:
         self, state: ServerState, call: SpeechCall, pieces: tuple[str, ...], key: Key | None, first: Speech
     ) -> None:
         self.call, self.result = call, replace(first.result)
-        self._state, self._pieces, self._key = state, pieces, key
-        self._speech, self._next = first, 1
-        self._base = SpeechResult(0, 0)  # sums of the pieces before the present one
+        self._state, self._left, self._key = state, deque(pieces[1:]), key
+        self._speech = first
+        self._before = SpeechResult(0, 0)  # sums of the pieces before the present one
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> NDArray[np.float32]:
         """Return the next samples. Raises ApiError as `Speech` does, also if a later piece is refused."""
-        while True:
+        while self.result.ending is None:
             try:
                 samples = await anext(self._speech)
             except StopAsyncIteration:
                 self._add_up()
-                if self._next < len(self._pieces) and self.result.seconds >= LONGEST_S:
-                    await self.aclose()
-                    self.result.ending = "max_len"
-                    raise
-                if self._next == len(self._pieces):
-                    await self.aclose()
-                    raise
+                if not self._left or self.result.seconds >= LONGEST_S:
+                    await self._end("max_len" if self._left else self._speech.result.ending or "stop")
+                    break
                 await self._continue()
-                continue
-            finally:
+            except ApiError as error:
+                await self._end(self._speech.result.ending or "failed", error)
+                raise
+            else:
                 self._add_up()
-            return samples
+                return samples
+        raise StopAsyncIteration
 
     async def _continue(self) -> None:
-        before, last = self._speech, self._next + 1 == len(self._pieces)
-        done = before.result
-        self._base = replace(self.result, seconds=self.result.seconds)
+        earlier = self._speech
+        self._before = replace(self.result)
         call = replace(
             self.call,
-            text=self._pieces[self._next],
-            seed=(done.seed + 1) % 2**63,
-            after=before,
-            keep=not last,
-            deadline_s=None,
+            text=self._left.popleft(),
+            seed=(earlier.result.seed + 1) % 2**63,
+            after=earlier,
+            keep=bool(self._left),
+            deadline_s=None,  # the listener waits in any case
         )
-        self._speech = await speak(self._state, call, self._key)
-        before.forget()
-        self._next += 1
+        try:
+            self._speech = await speak(self._state, call, self._key)
+        except ApiError as error:
+            await self._end("failed", error)
+            raise
+        earlier.forget()
 
     def _add_up(self) -> None:
-        now, base, total = self._speech.result, self._base, self.result
-        total.text_tokens = base.text_tokens + now.text_tokens
-        total.audio_tokens = base.audio_tokens + now.audio_tokens
-        total.patches = base.patches + now.patches
-        total.seconds = base.seconds + now.seconds
-        total.first_audio_s = total.first_audio_s if total.first_audio_s is not None else now.first_audio_s
-        total.total_s = (base.total_s or 0.0) + now.total_s if now.total_s is not None else None
-        over = self._next == len(self._pieces) or now.ending in ("failed", "cancelled")
-        total.ending, total.error = (now.ending if over else None), now.error
+        now, before, total = self._speech.result, self._before, self.result
+        total.text_tokens = before.text_tokens + now.text_tokens
+        total.audio_tokens = before.audio_tokens + now.audio_tokens
+        total.patches = before.patches + now.patches
+        total.seconds = before.seconds + now.seconds
+        total.first_audio_s = now.first_audio_s if total.first_audio_s is None else total.first_audio_s
+
+    async def _end(self, ending: Ending, error: ApiError | None = None) -> None:
+        await self._speech.aclose()
+        self._speech.forget()
+        self._add_up()
+        self.result.ending, self.result.error = ending, error.message if error else None
+        self.result.total_s = time.time() - self.result.asked_at
+        # A record is kept: without the texts and the voice.
+        self.call = replace(self.call, text="", voice=None)
+        self._left.clear()
 
     def cancel(self) -> None:
         """See `Speech.cancel`."""
-        self._next = len(self._pieces)
+        self._left.clear()
         self._speech.cancel()
 
     async def aclose(self) -> None:
         """See `Speech.aclose`."""
-        self._next = len(self._pieces)
-        await self._speech.aclose()
-        self._speech.forget()
-        self._add_up()
+        if self.result.ending is None:
+            await self._end("cancelled")
 
 
 async def speak_pieces(

@@ -40,15 +40,17 @@ def routes(state: ServerState) -> list[BaseRoute]:
         prepared = await prepare(state, fields, ignored)
         _check_free(state, request)
         work = asyncio.create_task(_start(state, request, prepared))
+        answered = False
         try:
             # The client may go away while the call waits for a slot, or for its first audio.
-            if not await while_connected(request.receive, work):
-                return Response(status_code=499)
-            return await work
+            answered = await while_connected(request.receive, work)
+            return await work if answered else Response(status_code=499)
         finally:
-            if not work.done():
+            if not answered:
                 work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
+                (made,) = await asyncio.gather(work, return_exceptions=True)
+                if isinstance(made, StreamedAnswer):
+                    await made.close()
 
     async def ended(request: Request) -> Response:
         """Tell how a request stands or ended, which a stream of raw audio cannot say."""
