@@ -345,6 +345,34 @@ def test_pages_of_other_sites_are_refused() -> None:
         pass
 
 
+def test_the_death_of_the_engine_ends_a_unit_and_not_the_session() -> None:
+    pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+    client = pytest.importorskip("websockets.sync.client", reason="the extra serve is not installed")
+    from speech_service import Service
+
+    with Service() as service, client.connect(f"ws://127.0.0.1:{service.port}/v1/audio/speech/stream") as socket:
+
+        def speak(text: str) -> list[dict[str, Any]]:
+            socket.send(json.dumps({"type": "input.text", "text": text}))
+            socket.send(json.dumps({"type": "input.done"}))
+            found: list[dict[str, Any]] = []
+            while not found or found[-1]["type"] != "session.done":
+                message = socket.recv(60)
+                if isinstance(message, str):
+                    found.append(json.loads(message))
+            return found
+
+        socket.send(json.dumps({"type": "session.config", "stream_audio": True}))
+        assert json.loads(socket.recv(60))["type"] == "session.configured"
+        assert not any(message["type"] == "error" for message in speak("Hello."))
+        (error,) = [message for message in speak("kill") if message["type"] == "error"]
+        assert (error["code"], error["partial_audio"], error["action"]) == ("engine_lost", True, "discard")
+        # The engine is started again.
+        while service.ask("GET", "/ready").status != 200:
+            pass
+        assert not any(message["type"] == "error" for message in speak("Hello again."))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
