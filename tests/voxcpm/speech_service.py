@@ -19,7 +19,7 @@ from voxcpm.server.settings import ServerSettings
 
 REAL = (sys.executable, "-m", "voxcpm.server.process.worker")
 TONES = (sys.executable, "-m", "fakes.tone_engine")
-WAIT_S = 20.0
+WAIT_S = 120.0
 T = TypeVar("T")
 
 

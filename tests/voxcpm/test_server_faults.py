@@ -91,8 +91,7 @@ def test_the_real_engine_process_names_what_it_cannot_load(tmp_path: Path) -> No
         capture_output=True, text=True, timeout=WAIT_S, cwd=REPOSITORY,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"voxcpm: no checkpoint folder at {tmp_path / 'nothing'}"
-    assert "Traceback" not in done.stderr
+    assert done.stderr == f"voxcpm: no checkpoint folder at {tmp_path / 'nothing'}\n"
 
 
 # -- clients -----------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ def service(golden: Path) -> Iterator[Service]:
         "worker": REAL,
         "lora": (f"anna={golden / 'lora'}",),
         "slots": 2,
+        "deadline": 600.0,
     }
     with Service(settings) as service:
         yield service
@@ -116,6 +117,14 @@ def test_an_adapter_is_chosen_by_name(service: Service) -> None:
     )
     assert np.array_equal(plain, again) and np.abs(plain - adapted).max() > 1e-3
     assert "anna" in [one["id"] for one in service.ask("GET", "/v1/models").json["data"]]
+
+
+def test_an_adapter_that_does_not_fit_ends_the_server_at_its_start(golden: Path, tmp_path: Path) -> None:
+    (tmp_path / "lora_weights.safetensors").write_bytes(b"nothing")
+    settings = {"checkpoint": str(golden / "checkpoint"), "worker": REAL, "lora": (f"bad={tmp_path}",)}
+    with Service(settings) as broken:
+        until(lambda: broken.server.failure is not None)
+        assert broken.server.failure is not None and broken.server.failure.startswith("--lora bad: ")
 
 
 def test_another_adapter_waits_for_the_engine_to_be_idle(service: Service) -> None:

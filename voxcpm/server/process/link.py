@@ -237,7 +237,8 @@ class EngineLink:
             if self.status == "failed" or not self._may_restart():
                 self.status = "failed"
                 self.failure = self.failure or f"it ended {RESTARTS + 1} times within {RESTART_WINDOW_S / 60:g} minutes"
-                log.error("the engine process does not work: %s", self.failure)
+                if self.loaded:  # otherwise the server ends and says why
+                    log.error("the engine process does not work: %s", self.failure)
                 self._ready.set()
                 return
             self.restarts += 1

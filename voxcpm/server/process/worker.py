@@ -61,7 +61,7 @@ CLIPS = 64
 """Encoded clips that are kept by the digest of their samples."""
 KEPT = 256
 """Calls whose words and patches are kept for a call that continues them."""
-PAUSED_S = 0.005
+PAUSED_S = 0.02
 """Wait for a message, in seconds, when every row pauses because its client has enough audio."""
 
 
@@ -165,15 +165,32 @@ class Worker:
         if not self.engine.idle:
             now = f"adapter {self._adapter!r}" if self._adapter else "the model without an adapter"
             raise _OtherAdapterError(f"the engine is at work with {now}: ask again when it is idle")
+        self._put(adapter)
+        # The keys and values of voices that the engine keeps belong to the weights before. Its memory is free first.
+        del self.engine
+        self.engine = self.backend.new_engine()
+
+    def _put(self, adapter: str | None) -> None:
+        """Put an adapter into the model in place of the present one. Raises RuntimeError if it cannot be loaded."""
         from voxcpm.weights.lora import load_lora, remove_lora
 
         self._adapter = None
         remove_lora(self.model.backbone)
-        if adapter is not None:
+        if adapter is None:
+            return
+        try:
             load_lora(self.model.backbone, self._adapters[adapter])
-            self._adapter = adapter
-        # The keys and values of voices that the engine keeps belong to the weights before.
-        self.engine = self.backend.new_engine()
+        except (OSError, ValueError, RuntimeError) as error:
+            # Its message has a path, which is not for clients.
+            remove_lora(self.model.backbone)
+            raise RuntimeError(f"--lora {adapter}: {first_line(error)}") from error
+        self._adapter = adapter
+
+    def check_adapters(self) -> None:
+        """Load each adapter once. Raises RuntimeError for one that does not fit the model."""
+        for adapter in self._adapters:
+            self._put(adapter)
+        self._put(None)
 
     def _prompt(self, speak: Speak) -> PromptCache:
         """Return the voice of a call: its own, or that of the call it continues."""
@@ -297,6 +314,7 @@ def main() -> None:
         try:
             digest = _digest_of(options.checkpoint)
             worker = Worker(build(options), options.adapters, send)
+            worker.check_adapters()
             send(_about(worker, digest))
         except ConnectionError:
             return
