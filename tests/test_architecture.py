@@ -23,8 +23,8 @@ PLACES = {
         "trainer/ray_launcher.py",
     ),
     "duckdb": ("catalogs/",),
-    "starlette": ("catalogs/browse/",),
-    "uvicorn": ("catalogs/browse/",),
+    "starlette": ("catalogs/browse/", "voxcpm/server/"),
+    "uvicorn": ("catalogs/browse/", "voxcpm/server/"),
     "google": ("annotators/providers/",),
     "httpx": ("annotators/providers/",),
     "httpx2": ("annotators/providers/",),
@@ -101,6 +101,12 @@ def test_command_line_starts_without_heavy_libraries() -> None:
     )
     heavy = {"torch", "numpy", "ray", "pyarrow", "duckdb", "datasets", "faster_whisper", "speechbrain", "demucs", "av"}
     assert not heavy & loaded
+
+
+def test_the_http_process_of_the_server_has_no_torch() -> None:
+    code = "import sys, voxcpm.cli, voxcpm.server.run, voxcpm.server.encode; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_help_names_the_commands() -> None:

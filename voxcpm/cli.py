@@ -1,5 +1,7 @@
 """The official package's command line: `python -m voxcpm design|clone|batch|validate ...`, with its flags, rules and exit status.
 
+`python -m voxcpm serve CHECKPOINT` is ours: the server of `voxmill serve`, with the same options.
+
     python -m voxcpm design --text "Good morning." --control "a calm old man" --output morning.wav
     python -m voxcpm clone --text "Good morning." --reference-audio her.wav --output morning.wav
 
@@ -39,6 +41,10 @@ __getattr__ = exported(__name__, _HOMES)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Return if it succeeds, otherwise raise SystemExit with the status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["serve"]:
+        if status := _serve(words[1:]):
+            raise SystemExit(status)
+        return
     parser = _build_parser()
     options = parser.parse_args(words)
     if options.verb is None:
@@ -62,6 +68,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(1) from None
     if status:
         raise SystemExit(status)
+
+
+def _serve(words: list[str]) -> int:
+    """Serve a checkpoint until a signal; return the exit status."""
+    from voxcpm.server.settings import parse_arguments
+
+    settings = parse_arguments(words)
+    try:
+        from voxcpm.server.run import serve
+
+        serve(settings, lambda url: print(f"{settings.model_name} is ready at {url}", flush=True))
+    except ImportError as error:
+        sys.stderr.write(f"voxcpm: {error.name} is missing: pip install 'voxmill[serve]'\n")
+        return 1
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.stderr.write(f"voxcpm: {' '.join(str(error).split())}\n")
+        return 1
+    return 0
 
 
 # -- flags -------------------------------------------------------------------------------------------------------------

@@ -21,8 +21,10 @@ from voxmill.commands import (
     marks,
     model,
     project,
+    serving,
     synthesis,
     train,
+    voices,
 )
 from voxmill.terminal import explain
 
@@ -62,6 +64,8 @@ synthesis.register(app)
 exchange.register(app)
 train.register(app)
 model.register(app)
+serving.register(app)
+voices.register(app)
 marks.register(app)
 evaluate.register(app)
 

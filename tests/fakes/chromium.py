@@ -11,15 +11,15 @@ import pytest
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """Start the browser. Skips the test without playwright or Chromium."""
+def chromium(*more: str) -> Iterator[Any]:
+    """Start the browser, with `more` command-line options. Skips the test without playwright or Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium on this machine: install the package chromium")
     with playwright.sync_playwright() as driver:
         # Chromium refuses its sandbox to root. Sound begins without a click, as after the first key of a person.
-        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio"]
+        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio", *more]
         browser = driver.chromium.launch(executable_path=program, args=options)
         try:
             yield browser

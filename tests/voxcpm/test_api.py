@@ -17,8 +17,8 @@ from voxcpm_fixtures import GoldenSet
 from voxcpm import VoxCPM
 from voxcpm.core import Utterance
 from voxcpm.errors import AudioError
-from voxcpm.inference.long_text import speaking_length, split_text
 from voxcpm.inference.prompt_cache import load_prompt_cache, save_prompt_cache
+from voxcpm.sequence.text_pieces import speaking_length, split_text
 
 GENERATE = [
     "text",

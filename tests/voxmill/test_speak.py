@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from catalogs.vocabulary.speech_length import generous_seconds
 from voxcpm import VoxCPM
-from voxcpm.inference.long_text import split_text
 from voxcpm.provenance.files import read_marks
 from voxcpm.provenance.source import checkpoint_digest
+from voxcpm.sequence.text_pieces import split_text
 from voxmill import cli
 
 PROMPT = "It was the best of times, "

@@ -1,0 +1,186 @@
+"""The ASGI application: routes of all parts around one state."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from voxcpm.server.access.keys import Keys
+from voxcpm.server.errors import ApiError, unavailable
+from voxcpm.server.guard import Guard, error_response
+from voxcpm.server.metrics import CONTENT_TYPE, Metrics
+from voxcpm.server.page import routes as page_routes
+from voxcpm.server.process.link import EngineLink
+from voxcpm.server.references.reader import ClipReader
+from voxcpm.server.settings import ServerSettings
+from voxcpm.server.speech import batch
+from voxcpm.server.speech import routes as speech_routes
+from voxcpm.server.speech.openapi import openapi
+from voxcpm.server.state import ServerState
+from voxcpm.server.voices import consent_routes
+from voxcpm.server.voices import routes as voice_routes
+from voxcpm.server.voices.library import VoiceLibrary
+from voxcpm.server.websocket import routes as websocket_routes
+
+log = logging.getLogger("voxcpm.server")
+
+
+def build_state(settings: ServerSettings) -> ServerState:
+    """Return the state of a server that is not started yet.
+
+    Raises ValueError and FileNotFoundError for settings and key files that cannot be used.
+    """
+    settings.check()
+    options = {
+        "checkpoint": settings.checkpoint,
+        "device": settings.device,
+        "dtype": settings.dtype,
+        "slots": settings.slots,
+        "adapters": {name: str(folder) for name, folder in settings.adapters.items()},
+    }
+    link = EngineLink(settings.worker, msgspec.json.encode(options))
+    metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
+    state = ServerState(settings, link, Keys(settings.keys), metrics)
+    state.references = reader = ClipReader(settings, link)
+    state.voices = VoiceLibrary(state, reader.cache)
+    return state
+
+
+def common_routes(state: ServerState) -> list[BaseRoute]:
+    """Return the routes about the server itself."""
+
+    async def models(request: Request) -> Response:
+        """List the names that `model` may have."""
+        return JSONResponse({"object": "list", "data": [_model(state, name) for name in state.models]})
+
+    async def model(request: Request) -> Response:
+        """Describe one of these names."""
+        name = request.path_params["name"]
+        if name not in state.models:
+            raise ApiError(404, "no such model: GET /v1/models lists them", param="model", code="model_not_found")
+        return JSONResponse(_model(state, name))
+
+    async def health(request: Request) -> Response:
+        """Return 200 if the server works, also while the model is being loaded."""
+        failed = state.link.status == "failed"
+        return JSONResponse({"status": state.link.status}, 503 if failed else 200)
+
+    async def ready(request: Request) -> Response:
+        """Return 200 if the server takes requests."""
+        if state.draining:
+            raise unavailable("the server is stopping")
+        state.link.check()
+        load = state.link.load
+        return JSONResponse({"status": "ready", "slots": load.slots, "running": load.running, "waiting": load.waiting})
+
+    async def metrics(request: Request) -> Response:
+        """Return the metrics in Prometheus' text format."""
+        return Response(state.metrics.text(), media_type=CONTENT_TYPE)
+
+    async def document(request: Request) -> Response:
+        """Return this document."""
+        return JSONResponse(openapi("voxmill speech server", _version(), request.app.routes))
+
+    return [
+        Route("/v1/models", models, methods=["GET"]),
+        Route("/v1/models/{name:path}", model, methods=["GET"]),
+        Route("/health", health, methods=["GET"]),
+        Route("/ready", ready, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
+        Route("/openapi.json", document, methods=["GET"]),
+    ]
+
+
+ROUTES: list[Callable[[ServerState], list[BaseRoute]]] = [
+    batch.routes,
+    websocket_routes.routes,
+    speech_routes.routes,
+    voice_routes.routes,
+    consent_routes.routes,
+    page_routes.routes,
+    common_routes,
+]
+"""One function per part of the server; their routes are tried in this order."""
+
+
+def make_app(state: ServerState) -> ASGIApp:
+    """Return the application. Its lifespan starts and stops the engine process."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        state.link.start()
+        try:
+            yield
+        finally:
+            await state.link.stop()
+            state.encoders.shutdown(wait=False, cancel_futures=True)
+
+    app = Starlette(
+        routes=[route for part in ROUTES for route in part(state)],
+        lifespan=lifespan,
+        exception_handlers={ApiError: _on_error, HTTPException: _on_http, Exception: _on_fault},
+    )
+    guarded: ASGIApp = Guard(app, state)
+    if not state.settings.cors:
+        return guarded
+    return CORSMiddleware(
+        guarded,
+        allow_origins=state.settings.cors,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["authorization", "content-type", "x-request-id"],
+        expose_headers=["x-request-id", "x-seed", "x-sample-rate", "x-ignored-fields", "x-synthetic", "retry-after"],
+    )
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error_response(error)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """Answer for Starlette's own errors: a path or a method that does not exist, a form that cannot be read."""
+    assert isinstance(error, HTTPException)
+    words = {404: "no such path: GET /openapi.json lists them", 405: "this path has no such method"}
+    message = words.get(error.status_code, "the request cannot be read")
+    response = error_response(
+        ApiError(error.status_code, message, code="not_found" if error.status_code == 404 else None)
+    )
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    """Answer for a fault of ours. The client learns nothing of it but the id, with which the log can be searched."""
+    log.error("request %s failed: %s", request.scope.get("voxcpm.request_id"), type(error).__name__)
+    return error_response(ApiError(500, "internal error", "server_error", code="internal_error"))
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("voxmill")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _model(state: ServerState, name: str) -> dict[str, Any]:
+    about: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "voxmill"}
+    if state.link.loaded:
+        about |= {
+            "max_model_len": state.link.about.max_positions,
+            "sample_rate": state.link.about.sample_rate,
+            "checkpoint": state.link.about.digest or None,
+        }
+    return about | {"root": state.settings.model_name, "adapter": state.models[name]}

@@ -1,0 +1,1 @@
+"""The page of the server: static files that are a client of its public API."""

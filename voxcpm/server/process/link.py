@@ -1,0 +1,302 @@
+"""The HTTP process's side of the engine process: start, messages, death, restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from voxcpm.server.errors import ApiError, busy, invalid, unavailable
+from voxcpm.server.process.messages import (
+    PREFIX,
+    Accepted,
+    Audio,
+    Cancel,
+    Clip,
+    Encode,
+    Encoded,
+    Failed,
+    FromEngine,
+    Latents,
+    Load,
+    Ready,
+    Refused,
+    Speak,
+    ToEngine,
+    body_length,
+    from_engine,
+    packed,
+)
+
+log = logging.getLogger("voxcpm.server")
+
+RESTARTS = 3
+"""Restarts within RESTART_WINDOW_S; after one more death the server gives up."""
+RESTART_WINDOW_S = 600.0
+
+Status = Literal["loading", "ready", "failed", "stopped"]
+LOST = "the engine process ended while it spoke: ask again in a few seconds"
+
+
+class Channel:
+    """The answers to one call."""
+
+    def __init__(self, link: EngineLink, number: int) -> None:
+        self.number = number
+        self.accepted = Accepted(number, 0, 0)
+        self._link = link
+        self._queue: asyncio.Queue[Accepted | Refused | Audio | Encoded | ApiError] = asyncio.Queue()
+
+    def put(self, message: Accepted | Refused | Audio | Encoded) -> None:
+        """Add an answer."""
+        self._queue.put_nowait(message)
+
+    def fail(self, error: ApiError) -> None:
+        """End the channel: answers that were not taken yet are dropped, and the next one asked for raises `error`."""
+        self._clear()
+        self._queue.put_nowait(error)
+
+    async def answer(self) -> Accepted | Audio | Encoded:
+        """Return the next answer. Raises ApiError if the call is refused or the channel failed."""
+        message = await self._queue.get()
+        if isinstance(message, ApiError):
+            raise message
+        if isinstance(message, Refused):
+            raise _refusal(message)
+        return message
+
+    async def next(self) -> Audio:
+        """Return the next audio. Raises ApiError as `answer` does."""
+        message = await self.answer()
+        assert isinstance(message, Audio)
+        return message
+
+    def close(self) -> None:
+        """Drop answers that were not taken, and ignore later ones."""
+        self._link.channels.pop(self.number, None)
+        self._clear()
+
+    def _clear(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()
+
+
+def _refusal(message: Refused) -> ApiError:
+    if message.reason == "busy":
+        return busy(message.message, message.retry_after_s)
+    if message.reason == "invalid":
+        return invalid(message.message)
+    return ApiError(500, message.message, "server_error", code="internal_error", retry=False)
+
+
+class EngineLink:
+    """Start the engine process, pass messages, and start it again when it dies."""
+
+    def __init__(self, command: tuple[str, ...], options: bytes, on_load: Callable[[Load], None] | None = None) -> None:
+        """command: of the process; options: JSON that it reads from its first message (see worker.Options)."""
+        self.command, self.options = command, options
+        self.status: Status = "loading"
+        self.failure: str | None = None  #: why the status is "failed"
+        self.load = Load(0, 0, 0)
+        self.channels: dict[int, Channel] = {}
+        self.deaths: deque[float] = deque()
+        self.restarts = 0
+        self._on_load = on_load or (lambda load: None)
+        self._about: Ready | None = None
+        self._numbers = itertools.count(1)
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+
+    @property
+    def about(self) -> Ready:
+        """Facts about the loaded model. Raises ApiError (503) before it was loaded for the first time."""
+        if self._about is None:
+            raise unavailable("the model is still being loaded: ask again in a few seconds")
+        return self._about
+
+    @property
+    def loaded(self) -> bool:
+        """Return True if the model was loaded at least once."""
+        return self._about is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the engine process, None if there is none."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    def next_number(self) -> int:
+        """Return a call number that was not used before."""
+        return next(self._numbers)
+
+    def check(self) -> None:
+        """Raise ApiError (503) if the engine cannot take a call now."""
+        if self.status == "loading":
+            raise unavailable("the model is being loaded: ask again in a few seconds", 3.0)
+        if self.status != "ready":
+            raise unavailable("the engine does not work any more: the server has to be started again", None)
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def send(self, message: ToEngine) -> None:
+        """Send a message; one to a process that is gone is dropped."""
+        if self._writer is not None and self.status == "ready":
+            self._writer.write(packed(message))
+
+    async def open(self, request: Speak) -> Channel:
+        """Send a call; return its channel once the engine has accepted it. Raises ApiError if it is refused."""
+        channel = Channel(self, request.call)
+        answer = await self._first(channel, request)
+        assert isinstance(answer, Accepted)
+        channel.accepted = answer
+        return channel
+
+    async def encode(self, clip: Clip, side: Literal["left", "right"] = "right") -> Latents:
+        """Encode a clip in the engine process. Raises ApiError if it cannot be encoded."""
+        channel = Channel(self, self.next_number())
+        answer = await self._first(channel, Encode(channel.number, clip, side))
+        channel.close()
+        assert isinstance(answer, Encoded)
+        return answer.latents
+
+    async def _first(self, channel: Channel, request: Speak | Encode) -> Accepted | Audio | Encoded:
+        self.check()
+        self.channels[channel.number] = channel
+        self.send(request)
+        try:
+            return await channel.answer()
+        except BaseException:
+            # Also when the client went away while the call was queued.
+            channel.close()
+            self.send(Cancel(channel.number))
+            raise
+
+    # -- the process ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the engine process and keep it running, in a background task."""
+        self._task = asyncio.create_task(self._keep_running(), name="engine")
+
+    async def wait_ready(self) -> None:
+        """Wait until the model is loaded, or the link has failed."""
+        await self._ready.wait()
+
+    async def stop(self) -> None:
+        """End the process: it ends by itself when its pipe closes; it is killed if it does not within 5 seconds."""
+        self.status = "stopped"
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._writer is not None:
+            self._writer.close()
+        if self._process is not None:
+            try:
+                await asyncio.wait_for(self._process.wait(), 5.0)
+            except TimeoutError:
+                self.kill()
+                await self._process.wait()
+
+    def abandon(self) -> None:
+        """Kill the process and start no other one."""
+        self.status = "stopped"
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill the process at once."""
+        if (pid := self.pid) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    async def _keep_running(self) -> None:
+        while True:
+            reader = await self._spawn()
+            try:
+                await self._read(reader)
+            except (asyncio.IncompleteReadError, ConnectionError, ValueError, msgspec.MsgspecError) as error:
+                if not isinstance(error, (asyncio.IncompleteReadError, ConnectionError)):
+                    log.error("the engine process sent something that is not a message (%s)", type(error).__name__)
+            assert self._process is not None
+            self.kill()
+            code = await self._process.wait()
+            self._fail_all()
+            if self.status == "stopped":
+                return
+            if self.status == "failed" or not self._may_restart():
+                self.status = "failed"
+                self.failure = self.failure or f"it ended {RESTARTS + 1} times within {RESTART_WINDOW_S / 60:g} minutes"
+                if self.loaded:  # otherwise the server ends and says why
+                    log.error("the engine process does not work: %s", self.failure)
+                self._ready.set()
+                return
+            self.restarts += 1
+            log.error("the engine process ended (status %d): it is started again", code)
+
+    async def _spawn(self) -> asyncio.StreamReader:
+        self.status = "loading"
+        self._ready.clear()
+        ours, theirs = socket.socketpair()
+        try:
+            # A new session: Ctrl-C reaches the HTTP process only, which then drains.
+            self._process = await asyncio.create_subprocess_exec(
+                *self.command,
+                str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sys.stderr,
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._writer.write(len(self.options).to_bytes(PREFIX, "big") + self.options)
+        return reader
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            body = await reader.readexactly(body_length(await reader.readexactly(PREFIX)))
+            self._take(from_engine.decode(body))
+
+    def _take(self, message: FromEngine) -> None:
+        match message:
+            case Ready():
+                self._about = message
+                self.status = "ready"
+                self._ready.set()
+            case Failed():
+                self.status, self.failure = "failed", message.message
+            case Load():
+                self.load = message
+                self._on_load(message)
+            case _:
+                channel = self.channels.get(message.call)
+                if channel is not None:
+                    channel.put(message)
+
+    def _fail_all(self) -> None:
+        """End all open calls: their clients get an error, never a clean end."""
+        if self.status == "ready":
+            self.status = "loading"
+        self._ready.clear()
+        channels, self.channels = self.channels, {}
+        for channel in channels.values():
+            channel.fail(ApiError(503, LOST, "server_error", code="engine_lost", retry_after_s=3.0, retry=True))
+
+    def _may_restart(self) -> bool:
+        now = time.monotonic()
+        self.deaths.append(now)
+        while self.deaths and self.deaths[0] < now - RESTART_WINDOW_S:
+            self.deaths.popleft()
+        return len(self.deaths) <= RESTARTS

@@ -1,0 +1,31 @@
+"""Clips of requests, as the rest of the server asks for them."""
+
+from __future__ import annotations
+
+from voxcpm.errors import AudioError
+from voxcpm.server.errors import invalid
+from voxcpm.server.process.link import EngineLink
+from voxcpm.server.process.messages import Latents
+from voxcpm.server.references.cache import ClipCache, Side
+from voxcpm.server.references.fetch import Fetcher
+from voxcpm.server.references.sources import read_source
+from voxcpm.server.settings import ServerSettings
+
+
+class ClipReader:
+    """Reads clips under the rules of the settings (`--reference-hosts`)."""
+
+    def __init__(self, settings: ServerSettings, link: EngineLink) -> None:
+        self.fetcher = Fetcher(frozenset(host.lower() for host in settings.reference_hosts))
+        self.cache = ClipCache(link)
+
+    async def read(self, source: str | bytes, param: str, side: Side = "right") -> Latents:
+        """Return the latents of a clip: a data: URL, an https address, or the bytes of an upload.
+
+        side: "right" for a reference, "left" for a prompt that is continued. param: the field that is at fault in an error.
+        Raises ApiError.
+        """
+        try:
+            return await self.cache.latents(await read_source(source, self.fetcher), side)
+        except AudioError as error:
+            raise invalid(str(error), param, "invalid_audio") from None

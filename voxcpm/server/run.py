@@ -1,0 +1,188 @@
+"""Run the server: uvicorn with our limits on connections, and an end that lets running requests finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from voxcpm.server.app import build_state, make_app
+from voxcpm.server.errors import unavailable
+from voxcpm.server.settings import ServerSettings
+from voxcpm.server.speech.answers import CUT
+from voxcpm.server.state import ServerState
+
+KEEP_ALIVE_S = 5
+CLOSING_S = 5
+"""Longest wait for connections to close after the last request."""
+
+
+def serve(settings: ServerSettings, ready: Callable[[str], None] | None = None) -> None:
+    """Serve a checkpoint until SIGTERM or Ctrl-C. ready: called with the URL once the model is loaded.
+
+    Raises ValueError, FileNotFoundError and OSError if it cannot start, and RuntimeError if the model cannot be loaded.
+    """
+    logging.basicConfig(format="voxmill: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("voxcpm.server").setLevel(logging.INFO)
+    # A stream that is cut on purpose is not an error of the application.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "without completing" not in record.getMessage())
+    server = SpeechServer(build_state(settings), ready)
+    server.run()
+    if server.failure is not None:
+        raise RuntimeError(server.failure)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises OSError, which says what to do, if the address cannot be used."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise OSError(
+            f"cannot listen at {host} port {port} ({error.strerror}): choose another --host or --port"
+        ) from None
+    listening.setblocking(False)
+    return listening
+
+
+class SpeechServer(uvicorn.Server):
+    """Ends in two steps: the first signal lets requests finish, the second one does not."""
+
+    def __init__(self, state: ServerState, ready: Callable[[str], None] | None = None) -> None:
+        """Listen, so that the address is known. ready: as for `serve`. Raises OSError if the address cannot be used."""
+        limits = state.settings
+
+        class Protocol(_Connection):
+            header_s, slow_s = limits.header_s, limits.slow_reader_s
+
+        super().__init__(
+            uvicorn.Config(
+                make_app(state),
+                http=Protocol,
+                lifespan="on",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=CLOSING_S,
+                ws_max_size=limits.max_body,  # of session.config, which may carry a clip
+                ws_ping_interval=20.0,
+                ws_ping_timeout=20.0,
+            )
+        )
+        self._listening = _listen(limits.host, limits.port)
+        host, self.port = self._listening.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self.failure: str | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None  #: set when it serves
+        self._state, self._ready = state, ready
+        self._until: float | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal."""
+        super().run(sockets or [self._listening])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then wait for the model beside it."""
+        await super().startup(sockets)
+        self.loop = asyncio.get_running_loop()
+        self._watch = asyncio.create_task(self._wait_ready())
+
+    async def _wait_ready(self) -> None:
+        link = self._state.link
+        await link.wait_ready()
+        if link.status == "failed" and not link.loaded:
+            self.failure = link.failure
+            self.should_exit = True
+        elif self._ready is not None:
+            self._ready(self.url)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal: drain at the first one, end at once at the second."""
+        if not self._state.draining:
+            self._state.draining = True
+            self._until = time.monotonic() + self._state.settings.drain
+            return
+        self._state.link.abandon()
+        self.force_exit = self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """End when the last request has ended, or the time for it is over."""
+        if self._until is not None and not self.should_exit:
+            late = time.monotonic() >= self._until
+            if late:
+                for speech in list(self._state.running):
+                    speech.interrupt(unavailable("the server was stopped before the audio was complete"))
+            if late or not self._state.busy:
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+
+class _Connection(H11Protocol):
+    """uvicorn's connection, with a time limit for headers, and an end that clients can tell from a complete answer."""
+
+    header_s = 10.0
+    slow_s = 60.0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        inner = self.app
+
+        async def with_cut(scope: Any, receive: Any, send: Any) -> None:
+            scope[CUT] = self.cut
+            await inner(scope, receive, send)
+
+        self.app = with_cut
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._upgraded = False  #: to a WebSocket, which has another protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the time limit of the first headers."""
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def data_received(self, data: bytes) -> None:
+        """Start the time limit when a further request begins, and end it when its headers are complete."""
+        super().data_received(data)
+        if self._upgraded or (self.cycle is not None and not self.cycle.response_complete):
+            self._headers_came()
+        elif self._header_timer is None:
+            self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the time limit."""
+        self._headers_came()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        """Pass the connection on."""
+        self._upgraded = True
+        super().handle_websocket_upgrade(event)
+
+    def _expect_headers(self) -> None:
+        if not self.transport.is_closing():
+            self._header_timer = self.loop.call_later(self.header_s, self.transport.abort)
+
+    def _headers_came(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def cut(self, now: bool) -> None:
+        """Close the connection in the middle of an answer. now: drop what was not sent yet, for a client that does not read."""
+        if now:
+            self.transport.abort()
+            return
+        self.transport.close()
+        # A client that does not read must not keep the connection.
+        self.loop.call_later(self.slow_s, self.transport.abort)

@@ -1,0 +1,168 @@
+"""Settings of a server, checked before anything is started."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import math
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from voxcpm.server.errors import unknown
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""Names of voices, adapters and keys."""
+ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+"""OpenAI's model names, which many clients send and cannot change."""
+
+
+def option(default: Any, words: str, flag: str | None = None) -> Any:
+    """Return a field that both command lines offer as an option.
+
+    words: its help, with units. flag: its name, if it is not the field's.
+    """
+    return field(default=default, metadata={"help": words, "flag": flag})
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What `voxmill serve` was given. Times are in seconds, sizes in bytes."""
+
+    checkpoint: str  #: folder or hub id
+    name: str = option("", "Name of the model for clients. Default: the checkpoint folder's.")
+    host: str = option("127.0.0.1", "Address to listen at. One that other machines reach needs --keys or --no-keys.")
+    port: int = option(8000, "Port; 0 takes a free one.")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
+    dtype: str | None = option(None, "float32, bfloat16, float16 or int8; the checkpoint's if not given.")
+    slots: int | None = option(None, "Utterances generated at once. Default: 4 on a CPU, from the memory on a GPU.")
+    lora: tuple[str, ...] = option((), "An adapter as NAME=FOLDER; clients choose it with model=NAME. May be repeated.")
+    voices: Path | None = option(None, "Folder of stored voices.")  # noqa: RUF009 (it returns a field)
+    stored_only: bool = option(False, "Refuse clips that come with a request.")
+    reference_hosts: tuple[str, ...] = option(
+        (), "A host that clips may be fetched from by https. May be repeated.", "reference-host"
+    )
+    keys: Path | None = option(None, "File of keys, made by voxmill serve-key. It is read again when it changes.")  # noqa: RUF009
+    no_keys: bool = option(False, "Let everyone who can connect use the server.")
+    allow_host: tuple[str, ...] = option((), "Another name that the server answers to on loopback. May be repeated.")
+    cors: tuple[str, ...] = option(
+        (), "Origin of pages that may use the server, e.g. https://example.org. May be repeated."
+    )
+    default_format: str = option("mp3", "response_format of a request that names none.")
+    pcm_rate: str = option("24000", "Hz of pcm without sample_rate, or native: the model's.")
+    strict: bool = option(False, "Refuse unknown fields; otherwise they are named in X-Ignored-Fields.")
+    no_mark: bool = option(False, "Do not say in headers and files that the audio is synthetic.")
+    deadline: float | None = option(None, "Refuse a stream whose first audio is expected later than this, in seconds.")
+    max_characters: int = option(4096, "Longest text, in characters.")
+    max_seconds: float = option(120.0, "Longest audio of an utterance, in seconds.")
+    drain: float = option(30.0, "Time for running requests to end after SIGTERM, in seconds.")
+    max_long_characters: int = 100_000
+    max_body: int = 16 * 2**20
+    header_s: float = 10.0
+    body_s: float = 30.0
+    slow_reader_s: float = 60.0
+    worker: tuple[str, ...] = (sys.executable, "-m", "voxcpm.server.process.worker")  #: command of the engine process
+
+    @property
+    def adapters(self) -> dict[str, Path]:
+        """LoRA folders by name. Raises ValueError for one without a name."""
+        found = {}
+        for words in self.lora:
+            name, sign, folder = words.partition("=")
+            if not (sign and folder and NAME.fullmatch(name)):
+                raise ValueError(
+                    f"--lora {words}: write NAME=FOLDER, with letters a-z, digits, '.', '_' and '-' in the name"
+                )
+            found[name] = Path(folder).expanduser()
+        return found
+
+    @property
+    def pcm_hertz(self) -> int | None:
+        """Hz of pcm without `sample_rate`; None: the model's. Raises ValueError."""
+        if self.pcm_rate == "native":
+            return None
+        if not self.pcm_rate.isdigit():
+            raise ValueError(f"--pcm-rate {self.pcm_rate} is not a number of Hz or native")
+        return int(self.pcm_rate)
+
+    @property
+    def model_name(self) -> str:
+        """The model name that clients see."""
+        return self.name or Path(self.checkpoint).resolve().name
+
+    @property
+    def loopback(self) -> bool:
+        """Return True if only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def check(self) -> None:
+        """Raise ValueError or FileNotFoundError if the server must not start with these settings."""
+        from voxcpm.server.encode import FORMATS, HIGHEST_RATE, LOWEST_RATE
+
+        if not self.loopback and self.keys is None and not self.no_keys:
+            raise ValueError(
+                f"--host {self.host} lets other machines connect: give --keys FILE (see voxmill serve-key), "
+                "or --no-keys if everyone may use the server"
+            )
+        if self.keys is not None and self.no_keys:
+            raise ValueError("--keys and --no-keys exclude each other: leave one of them out")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"--port {self.port} is outside 0..65535")
+        if self.slots is not None and self.slots < 1:
+            raise ValueError(f"--slots {self.slots} must be at least 1")
+        if self.default_format not in FORMATS:
+            raise ValueError(unknown("--default-format", self.default_format, FORMATS))
+        if self.pcm_hertz is not None and not LOWEST_RATE <= self.pcm_hertz <= HIGHEST_RATE:
+            raise ValueError(f"--pcm-rate {self.pcm_rate} is outside {LOWEST_RATE}..{HIGHEST_RATE} Hz")
+        for name, folder in self.adapters.items():
+            if name in (self.model_name, *ALIASES):
+                raise ValueError(f"--lora {name}: the name is taken by the model itself")
+            if not folder.exists():
+                raise FileNotFoundError(f"no LoRA adapter at {folder}")
+        for origin in self.cors:
+            if not re.fullmatch(r"https?://[^/*\s]+", origin):
+                raise ValueError(f"--cors {origin}: give an origin such as https://example.org, without a path")
+        for name in ("max_characters", "max_seconds", "deadline", "drain"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"--{name.replace('_', '-')} {value:g} must be above 0")
+
+
+def help_of(name: str) -> str:
+    """Return the help of an option."""
+    words: str = ServerSettings.__dataclass_fields__[name].metadata["help"]
+    return words
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> ServerSettings:
+    """Read the options of `python -m voxcpm serve`. Wrong ones exit with status 2."""
+    parser = argparse.ArgumentParser(prog="voxcpm serve", description="Serve a checkpoint over HTTP.")
+    parser.add_argument("checkpoint", help="a checkpoint folder or a hub id")
+    hints = get_type_hints(ServerSettings)
+    for one in fields(ServerSettings):
+        if "help" not in one.metadata:
+            continue
+        kind = hints[one.name]
+        plain = f" Default: {one.default}." if one.default and kind is not bool else ""
+        how: dict[str, Any] = {"dest": one.name, "help": one.metadata["help"] + plain}
+        if kind is bool:
+            how |= {"action": "store_true"}
+        elif kind == tuple[str, ...]:
+            how |= {"action": "append", "default": [], "metavar": "TEXT"}
+        else:
+            how |= {
+                "type": next(part for part in (*get_args(kind), kind) if part is not type(None)),
+                "default": one.default,
+            }
+        parser.add_argument(f"--{one.metadata['flag'] or one.name.replace('_', '-')}", **how)
+    values: dict[str, Any] = vars(parser.parse_args(arguments))
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return ServerSettings(**values)

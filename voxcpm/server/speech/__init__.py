@@ -1,0 +1,1 @@
+"""POST /v1/audio/speech: its fields, what they ask of the engine, and its three kinds of answers."""

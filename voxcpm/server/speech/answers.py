@@ -1,0 +1,262 @@
+"""The three kinds of answers: whole, streamed audio, and server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+
+from voxcpm.provenance.statement import Statement
+from voxcpm.server.encode import Encoder, encoder_for
+from voxcpm.server.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from starlette.types import Receive, Scope, Send
+
+    from voxcpm.server.calls import Speech
+    from voxcpm.server.speech.pieces import SpeechPieces
+    from voxcpm.server.speech.prepare import Prepared
+    from voxcpm.server.state import ServerState
+
+CHEAP = ("pcm", "wav")
+"""Formats that are encoded in the event loop: handing them to a thread would cost more."""
+CUT = "voxcpm.cut"
+"""Key of the ASGI scope: a function that ends the connection without a clean end (see voxcpm.server.run)."""
+
+
+@dataclass
+class Encoding:
+    """A stream of samples on its way to bytes."""
+
+    state: ServerState
+    prepared: Prepared
+    encoder: Encoder
+    watermark: Any  #: the state of this stream's watermark
+
+    @classmethod
+    def start(cls, state: ServerState, prepared: Prepared, statement: Statement | None) -> Encoding:
+        """Make the encoder of an answer."""
+        encoder = encoder_for(
+            prepared.format,
+            state.link.about.sample_rate,
+            prepared.rate,
+            statement,
+            prepared.speed,
+            whole=prepared.mode == "whole",
+        )
+        return cls(state, prepared, encoder, state.watermark.start(state.link.about.sample_rate))
+
+    async def push(self, samples: NDArray[np.float32]) -> bytes:
+        """Mark and encode the next samples; the result may be empty."""
+        return await self._run(lambda: self._push(samples))
+
+    async def finish(self) -> bytes:
+        """Return what is left at the end."""
+        return await self._run(self._finish)
+
+    def _push(self, samples: NDArray[np.float32]) -> bytes:
+        marked, self.watermark = self.state.watermark.mark(samples, self.watermark)
+        return self.encoder.push(marked)
+
+    def _finish(self) -> bytes:
+        rest = self.state.watermark.finish(self.watermark)
+        return (self.encoder.push(rest) if len(rest) else b"") + self.encoder.finish()
+
+    async def _run(self, act: Callable[[], bytes]) -> bytes:
+        if self.prepared.format in CHEAP and self.prepared.speed == 1.0:
+            return act()
+        return await asyncio.get_running_loop().run_in_executor(self.state.encoders, act)
+
+
+def statement_for(state: ServerState, prepared: Prepared, seed: int, request_id: str) -> Statement | None:
+    """Return what the audio says about itself; None with --no-mark."""
+    if state.settings.no_mark:
+        return None
+    return Statement(model=prepared.model, checkpoint=state.link.about.digest or None, seed=seed, request_id=request_id)
+
+
+def answer_headers(prepared: Prepared, seed: int, statement: Statement | None) -> dict[str, str]:
+    """Return the headers that say what the audio is."""
+    headers = {"X-Seed": str(seed), "X-Sample-Rate": str(prepared.rate), "Cache-Control": "no-store"}
+    if prepared.ignored:
+        # A header holds printable ASCII only.
+        headers["X-Ignored-Fields"] = ", ".join(re.sub(r"[^ -~]", "?", name[:64]) for name in prepared.ignored[:32])
+    return headers | (statement.headers() if statement is not None else {})
+
+
+async def whole_audio(encoding: Encoding, speech: Speech | SpeechPieces) -> bytes:
+    """Return all bytes of an utterance. Raises ApiError if it fails."""
+    parts = [await encoding.push(samples) async for samples in speech]
+    parts.append(await encoding.finish())
+    return b"".join(parts)
+
+
+def usage_headers(speech: Speech | SpeechPieces) -> dict[str, str]:
+    """Return the token counts of a whole answer, as vLLM-Omni names them."""
+    result = speech.result
+    read = result.text_tokens + result.audio_tokens
+    counts = {
+        "INPUT": read, "OUTPUT": result.patches, "TOTAL": read + result.patches,
+        "INPUT-TEXT": result.text_tokens, "INPUT-AUDIO": result.audio_tokens,
+    }  # fmt: skip
+    return {f"X-VLLM-OMNI-{name}-TOKENS": str(count) for name, count in counts.items()}
+
+
+async def audio_parts(encoding: Encoding, speech: Speech | SpeechPieces) -> AsyncGenerator[tuple[bytes, float]]:
+    """Yield (bytes, seconds of audio handed out so far). Raises ApiError in the middle if the utterance fails."""
+    async for samples in speech:
+        if data := await encoding.push(samples):
+            yield data, speech.result.seconds
+    if data := await encoding.finish():
+        yield data, speech.result.seconds
+
+
+def event(values: dict[str, Any]) -> bytes:
+    """Return one server-sent event."""
+    return b"data: " + json.dumps(values).encode() + b"\n\n"
+
+
+async def sse_parts(encoding: Encoding, speech: Speech | SpeechPieces) -> AsyncGenerator[tuple[bytes, float]]:
+    """Yield the events of an utterance as `audio_parts` does; a failure is an event, and the stream ends cleanly."""
+    form = encoding.prepared.format
+    sent = False
+    try:
+        async with contextlib.aclosing(audio_parts(encoding, speech)) as parts:
+            async for data, seconds in parts:
+                audio = base64.b64encode(data).decode()
+                yield event({"type": "speech.audio.delta", "audio": audio, "response_format": form}), seconds
+                sent = True
+    except ApiError as error:
+        if not sent:
+            raise  # the answer has not begun, so that the error has a status
+        about = error.body()["error"] | {"partial_audio": True, "action": "discard"}
+        yield event({"type": "speech.audio.error", "error": about}), speech.result.seconds
+        raise CleanEndError(error) from None
+    yield event({"type": "speech.audio.done", "usage": speech.result.usage()}), speech.result.seconds
+
+
+class CleanEndError(Exception):
+    """The client was told of a failure in the stream itself, which then ends cleanly."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class StreamedAnswer(Response):
+    """Sends parts as they are made. The first part exists before it is called, so that an early failure has its own status.
+
+    A client that goes away cancels the call. One that takes nothing for `slow_s` is cut. A failure in the middle cuts the
+    connection, so that the client does not take the audio for complete.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        speech: Speech | SpeechPieces,
+        first: tuple[bytes, float],
+        parts: AsyncIterator[tuple[bytes, float]],
+        media_type: str,
+        headers: dict[str, str],
+    ) -> None:
+        self.status_code, self.background, self.media_type = 200, None, media_type
+        # Without `body`, it has no Content-Length.
+        self.init_headers(headers)
+        self._state, self._speech, self._first, self._parts = state, speech, first, parts
+
+    async def close(self) -> None:
+        """End the call of an answer that is never sent."""
+        await self._speech.aclose()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        work = asyncio.create_task(self._send_all(scope, send))
+        gone = asyncio.create_task(_disconnected(receive))
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                self._state.metrics.stream_ended("disconnect", 0.0)
+        finally:
+            for task in (work, gone):
+                task.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+            await self._speech.aclose()
+        if not work.cancelled() and (error := work.exception()) is not None:
+            raise error
+
+    async def _send_all(self, scope: Scope, send: Send) -> None:
+        slow = self._state.settings.slow_reader_s
+        player = _Player()
+        reason: str | None = None
+        try:
+            async with asyncio.timeout(slow):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await send({"type": "http.response.body", "body": self._first[0], "more_body": True})
+            player.sent(self._first[1])
+            async for data, seconds in self._parts:
+                async with asyncio.timeout(slow):
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                player.sent(seconds)
+                # Neither a full channel nor an empty socket buffer suspends: give way to the others, and to a disconnect.
+                await asyncio.sleep(0)
+        except CleanEndError as error:
+            reason = error.error.code or "error"
+        except TimeoutError:
+            self._state.metrics.stream_ended("slow", player.underrun)
+            scope[CUT](True)
+            return
+        except ApiError as error:
+            self._state.metrics.stream_ended(error.code or "error", player.underrun)
+            scope[CUT](False)
+            return
+        self._state.metrics.stream_ended(reason, player.underrun)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(slow):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Player:
+    """A player that starts with the first audio: how far the stream fell behind it."""
+
+    def __init__(self) -> None:
+        self.underrun = 0.0
+        self._started: float | None = None
+        self._had = 0.0
+
+    def sent(self, seconds: float) -> None:
+        """Take note of the audio sent so far."""
+        now = time.monotonic()
+        if self._started is None:
+            self._started = now
+        else:
+            self.underrun = max(self.underrun, now - self._started - self._had)
+        self._had = seconds
+
+
+async def while_connected(receive: Receive, work: asyncio.Task[Any]) -> bool:
+    """Wait for work, or until the client is gone; return True if the work is done."""
+    gone = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+    # Asked last: the work may have ended during the wait above.
+    return work.done()

@@ -1,0 +1,104 @@
+"""Read forms and JSON bodies, within bounds."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from voxcpm.server.errors import ApiError, invalid
+from voxcpm.server.references.decode import MOST_BYTES
+from voxcpm.server.speech.fields import read_json
+
+MOST_TEXT = 4_096
+"""Characters of a text field."""
+_FIELDS = 64
+_MOST_PART = 4 * 100_000
+"""Bytes of a field: a long text has 100,000 characters."""
+FORM = "multipart/form-data"
+AUDIO_TYPES = ("audio/", "video/webm", "video/mp4", "application/octet-stream")
+
+
+async def read_body(request: Request) -> dict[str, Any]:
+    """Return the fields of a form or a JSON object: texts, numbers, and files as UploadFile. Raises ApiError."""
+    kind = _media_type(request)
+    if kind == FORM:
+        return await _form(request)
+    if kind == "application/json":
+        return read_json(await request.body())
+    raise ApiError(415, "send multipart/form-data, or application/json without a file", code="unsupported_media_type")
+
+
+async def read_speech(request: Request) -> dict[str, Any]:
+    """Return the fields of a speech request: JSON, or a form with the clip as the file `ref_audio`. Raises ApiError."""
+    if _media_type(request) != FORM:
+        return read_json(await request.body())
+    fields = await _form(request)
+    for name, value in fields.items():
+        if isinstance(value, UploadFile):
+            if name != "ref_audio":
+                raise invalid(f"{name[:64]}: the only file of a speech request is ref_audio", name[:64])
+            clip, kind = await file_of(fields, name)
+            fields[name] = (
+                f"data:{kind if kind.startswith('audio/') else 'audio/x-clip'};base64,{b64encode(clip).decode()}"
+            )
+    return fields
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _form(request: Request) -> dict[str, Any]:
+    try:
+        return dict(await request.form(max_files=1, max_fields=_FIELDS, max_part_size=_MOST_PART))
+    except HTTPException:
+        raise invalid("the form cannot be read: send multipart/form-data with one file and short fields") from None
+
+
+def text_of(fields: dict[str, Any], name: str, required: bool = False) -> str:
+    """Return a text field without white space around it; "" if it is absent. Raises ApiError."""
+    value = fields.get(name)
+    if value is None or value == "":
+        if required:
+            raise invalid(f"the field {name} is missing", name, "missing_field")
+        return ""
+    if not isinstance(value, str):
+        raise invalid(f"the field {name} must be a text", name)
+    if len(value) > MOST_TEXT:
+        raise invalid(f"the field {name} has {len(value)} characters: send at most {MOST_TEXT}", name)
+    if required and not value.strip():
+        raise invalid(f"the field {name} is empty", name, "missing_field")
+    return value.strip()
+
+
+def whole_number(fields: dict[str, Any], name: str) -> int | None:
+    """Return a field that is a whole number of 0 to 2^63-1; None if it is absent. Raises ApiError."""
+    value = fields.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        number = int(value) if not isinstance(value, bool | float) else -1
+    except (TypeError, ValueError):
+        number = -1
+    if not 0 <= number < 2**63:
+        raise invalid(f"the field {name} must be a whole number of at least 0", name)
+    return number
+
+
+async def file_of(fields: dict[str, Any], name: str) -> tuple[bytes, str]:
+    """Return (the bytes of an uploaded clip, its media type). Raises ApiError."""
+    value = fields.get(name)
+    if not isinstance(value, UploadFile):
+        raise invalid(f"the file {name} is missing: send it in multipart/form-data", name, "missing_field")
+    kind = (value.content_type or "application/octet-stream").partition(";")[0].strip().lower()
+    if not kind.startswith(AUDIO_TYPES):
+        raise ApiError(
+            415, f"{name} must have an audio type, such as audio/wav", param=name, code="unsupported_media_type"
+        )
+    if value.size is not None and value.size > MOST_BYTES:
+        raise ApiError(413, f"{name} is larger than {MOST_BYTES // 1_000_000} MB", param=name, code="too_large")
+    return await value.read(MOST_BYTES + 1), kind

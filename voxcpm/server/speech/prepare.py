@@ -1,0 +1,182 @@
+"""From the fields of a request to calls of the engine and the form of the answer. It makes all checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from voxcpm.sequence.text_pieces import split_text
+from voxcpm.server.calls import SpeechCall
+from voxcpm.server.encode import FORMATS, HIGHEST_RATE, LOWEST_RATE
+from voxcpm.server.errors import UnknownVoice, invalid, not_found, unknown
+from voxcpm.server.presets import PRESETS
+from voxcpm.server.process.messages import VoicePrompt
+from voxcpm.server.speech.fields import STEPS, SpeechFields
+
+if TYPE_CHECKING:
+    from voxcpm.server.state import ServerState
+
+PIECE_S = 12.0
+"""Longest piece of a long text, in estimated seconds of speech."""
+Mode = Literal["whole", "audio", "sse"]
+WHOLE_BY_DEFAULT = ("wav", "flac", "m4a")
+"""Formats whose header holds their length: without `stream` and `stream_format` they are sent whole, the others as made."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that has passed all checks."""
+
+    call: SpeechCall
+    pieces: tuple[str, ...]  #: texts spoken one after the other in one voice; one, unless the text is long
+    format: str
+    rate: int  #: Hz of the answer
+    speed: float
+    mode: Mode
+    model: str  #: name that the client used
+    ignored: tuple[str, ...]  #: fields without effect
+
+
+async def prepare(state: ServerState, fields: SpeechFields, ignored: list[str], whole: bool = False) -> Prepared:
+    """Check the fields against the server. whole: answer whole whatever the fields say, e.g. in a batch.
+
+    Raises ApiError: 404 for an unknown model or voice, 400 for everything else that cannot be done.
+    """
+    settings = state.settings
+    about = state.link.about
+    adapter, model = _model(state, fields.model)
+    form = _format(fields.response_format or settings.default_format)
+    rate = _rate(form, fields.sample_rate, settings.pcm_hertz, about.sample_rate)
+    mode: Mode = "whole" if whole else _mode(fields, form)
+    pieces = _pieces(state, fields)
+    voice = await _voice(state, fields)
+    description = (fields.instructions or "").strip()
+    _check_task(fields, description, voice)
+    if description:
+        if voice is not None and voice.prompt is not None:
+            raise invalid("instructions: a voice with ref_text continues a clip, which sets the style: leave one out",
+                          "instructions")  # fmt: skip
+        pieces = (f"({description}){pieces[0]}", *pieces[1:])
+    most = max(1, int(settings.max_seconds / about.patch_seconds))
+    if fields.max_new_tokens is not None and fields.min_len > fields.max_new_tokens:
+        raise invalid(f"min_len {fields.min_len} is above max_new_tokens {fields.max_new_tokens}", "min_len")
+    call = SpeechCall(
+        text=pieces[0],
+        voice=voice,
+        seed=fields.seed,
+        cfg=fields.cfg_value,
+        steps=fields.inference_timesteps or STEPS[fields.quality],
+        min_len=min(fields.min_len, most),
+        max_len=min(fields.max_new_tokens or most, most),
+        kind="whole" if mode == "whole" else "live",
+        deadline_s=None if mode == "whole" else settings.deadline,
+        adapter=adapter,
+        normalize=fields.normalize,
+    )
+    return Prepared(call, pieces, form, rate, fields.speed, mode, model, tuple(ignored))
+
+
+def _model(state: ServerState, name: str | None) -> tuple[str | None, str]:
+    """Return (adapter or None, name of the model)."""
+    if name is None:
+        return None, state.settings.model_name
+    models = state.models
+    if name not in models:
+        raise not_found(unknown("model", name, models), "model", "model_not_found")
+    return models[name], name
+
+
+def _format(name: str) -> str:
+    if name not in FORMATS:
+        raise invalid(unknown("response_format", name, FORMATS), "response_format")
+    return name
+
+
+def _rate(form: str, asked: int | None, pcm_rate: int | None, native: int) -> int:
+    """Return the sample rate of an answer, Hz."""
+    rates = FORMATS[form].rates
+    if asked is None:
+        wanted = (pcm_rate or native) if form == "pcm" else native
+        # The lowest rate that loses nothing.
+        return min((rate for rate in rates if rate >= wanted), default=max(rates)) if rates else wanted
+    if not LOWEST_RATE <= asked <= HIGHEST_RATE:
+        raise invalid(f"sample_rate {asked} is outside {LOWEST_RATE}..{HIGHEST_RATE} Hz", "sample_rate")
+    if rates and asked not in rates:
+        near = min(rates, key=lambda rate: abs(rate - asked))
+        raise invalid(f"sample_rate {asked}: the nearest rate that {form} has is {near}", "sample_rate")
+    return asked
+
+
+def _mode(fields: SpeechFields, form: str) -> Mode:
+    asked = fields.stream_format or ("sse" if fields.stream else None)
+    if fields.stream is False or (asked is None and form in WHOLE_BY_DEFAULT):
+        return "whole"
+    if asked is not None and not FORMATS[form].streams:
+        raise invalid(
+            f"response_format {form} cannot be streamed: leave out stream and stream_format", "response_format"
+        )
+    return asked or "audio"
+
+
+def _pieces(state: ServerState, fields: SpeechFields) -> tuple[str, ...]:
+    settings = state.settings
+    most = settings.max_long_characters if fields.long else settings.max_characters
+    if len(fields.input) > most:
+        more = "" if fields.long else f', with "long": true {settings.max_long_characters}'
+        raise invalid(f"input has {len(fields.input)} characters: at most {most} are spoken{more}", "input",
+                      "string_above_max_length")  # fmt: skip
+    if not any(letter.isalnum() for letter in fields.input):
+        raise invalid("input holds nothing to say: send a text with letters or digits", "input")
+    if not fields.long:
+        return (fields.input,)
+    pieces = split_text(fields.input, PIECE_S)
+    return tuple(pieces)
+
+
+async def _voice(state: ServerState, fields: SpeechFields) -> VoicePrompt | None:
+    """Return the voice: of a clip in the request, or a stored one."""
+    source, words, param = _clip(fields)
+    name = fields.voice_name()
+    if source is None:
+        if words:
+            raise invalid("ref_text: it is the words of ref_audio, which is missing", "ref_text")
+        return None if name is None else await _stored(state, name)
+    if state.references is None or state.settings.stored_only:
+        raise invalid(f"{param}: this server takes stored voices only: name one in voice", param)
+    # OpenAI's clients always send a voice, so that one of its names beside a clip is not a contradiction.
+    if name is not None and name.lower() not in PRESETS:
+        raise invalid(f"{param}: voice {name[:64]!r} and a clip exclude each other: leave one out", param)
+    if words:
+        return VoicePrompt(prompt=await state.references.read(source, param, "left"), prompt_text=words)
+    return VoicePrompt(reference=await state.references.read(source, param))
+
+
+def _clip(fields: SpeechFields) -> tuple[str | None, str, str]:
+    """Return (URL of the clip, its words, name of the field)."""
+    if fields.references:
+        if fields.ref_audio is not None or len(fields.references) > 1:
+            raise invalid("references: one clip at most: leave out the others", "references")
+        (one,) = fields.references
+        return one.audio_path, (one.text or "").strip(), "references"
+    source = fields.ref_audio
+    if isinstance(source, list):
+        if len(source) > 1:
+            raise invalid("ref_audio: the model takes one clip: leave out the others", "ref_audio")
+        source = source[0] if source else None
+    return source or None, (fields.ref_text or "").strip(), "ref_audio"
+
+
+async def _stored(state: ServerState, name: str) -> VoicePrompt | None:
+    if state.voices is not None:
+        return await state.voices.resolve(name)
+    if name.lower() in PRESETS:
+        return None
+    raise UnknownVoice(name, PRESETS)
+
+
+def _check_task(fields: SpeechFields, description: str, voice: VoicePrompt | None) -> None:
+    """Raise ApiError if task_type says something else than the other fields."""
+    if fields.task_type == "VoiceDesign" and not description:
+        raise invalid("task_type VoiceDesign describes a voice: send instructions", "task_type")
+    if fields.task_type == "Base" and voice is None:
+        raise invalid("task_type Base clones a voice: send ref_audio", "task_type")

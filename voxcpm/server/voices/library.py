@@ -1,0 +1,207 @@
+"""The voices that a request may name: stored ones, and OpenAI's names, which are designed when they are first asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxcpm.errors import AudioError
+from voxcpm.server.calls import SpeechCall, speak
+from voxcpm.server.errors import ApiError, UnknownVoice, invalid
+from voxcpm.server.presets import DESIGN_PATCHES, PRESETS, Design
+from voxcpm.server.process.messages import Clip, Latents, VoicePrompt
+from voxcpm.server.references.cache import ClipCache
+from voxcpm.server.voices.files import Tensors
+from voxcpm.server.voices.store import Voice, VoiceFolder, clean_name
+
+if TYPE_CHECKING:
+    from voxcpm.server.access.keys import Key
+    from voxcpm.server.state import ServerState
+
+
+class VoiceLibrary:
+    """Stored voices and presets. Without a folder, presets are designed again after a restart, and nothing can be stored."""
+
+    def __init__(self, state: ServerState, clips: ClipCache) -> None:
+        self._state, self._clips = state, clips
+        folder: Path | None = state.settings.voices
+        self.folder = VoiceFolder(folder) if folder is not None else None
+        self._presets: dict[str, Latents] = {}
+        self._designing: dict[str, asyncio.Task[Latents]] = {}
+
+    def names(self) -> list[str]:
+        """Return the names that a request may use."""
+        return sorted({*PRESETS, *(voice.name for voice in self.stored())})
+
+    def stored(self) -> list[Voice]:
+        """Return the records of the stored voices by name."""
+        return self.folder.all() if self.folder is not None else []
+
+    async def resolve(self, name: str) -> VoicePrompt:
+        """Return a voice by its name or id. A preset is designed first if it was not yet. Raises ApiError."""
+        voice = self.folder.find(name) if self.folder is not None else None
+        lower = name.strip().lower()
+        if lower in PRESETS and (voice is None or self._is_outdated(voice)):
+            return VoicePrompt(reference=await self._preset(lower))
+        if voice is None or self.folder is None:
+            raise UnknownVoice(name, self.names())
+        try:
+            tensors = self.folder.latents(voice)
+        except ValueError as error:
+            raise ApiError(
+                500, f"voice {voice.name}: {error}", "server_error", "voice", "voice_damaged", retry=False
+            ) from None
+        found = {name: _message(value) for name, value in tensors.items()}
+        return VoicePrompt(
+            found.get("ref_audio_feat"), found.get("audio_feat"), voice.ref_text if "audio_feat" in found else ""
+        )
+
+    def _is_outdated(self, voice: Voice) -> bool:
+        """Return True if a preset was designed by another checkpoint."""
+        return voice.kind == "designed" and voice.checkpoint != self._state.link.about.digest
+
+    async def _preset(self, name: str) -> Latents:
+        """Design a preset, once for all who ask at the same time."""
+        if name in self._presets:
+            return self._presets[name]
+        if name not in self._designing:
+            self._designing[name] = asyncio.create_task(self._make_preset(name))
+            self._designing[name].add_done_callback(lambda done: self._made(name, done))
+        return await asyncio.shield(self._designing[name])
+
+    def _made(self, name: str, done: asyncio.Task[Latents]) -> None:
+        del self._designing[name]
+        if not done.cancelled():
+            done.exception()  # Retrieved: all who waited may have been cancelled.
+
+    async def _make_preset(self, name: str) -> Latents:
+        design = PRESETS[name]
+        latents = await self._design(design, None)
+        self._presets[name] = latents
+        if self.folder is not None:
+            voice = self._designed(name, design, latents)
+            await asyncio.to_thread(self.folder.add, voice, _arrays(latents), True)
+        return latents
+
+    async def design(self, name: str, design: Design, key: Key | None = None) -> Voice:
+        """Design a voice and store it. Raises ApiError."""
+        folder, name = self._writable(name)
+        latents = await self._design(design, key)
+        voice = self._designed(name, design, latents)
+        await _add(folder, voice, _arrays(latents))
+        return voice
+
+    def _designed(self, name: str, design: Design, latents: Latents) -> Voice:
+        return Voice(
+            name,
+            "designed",
+            seconds=self._seconds(latents),
+            description=design.description,
+            seed=design.seed,
+            checkpoint=self._state.link.about.digest,
+        )
+
+    async def _design(self, design: Design, key: Key | None) -> Latents:
+        """Speak the design's text and encode what was spoken."""
+        call = SpeechCall(design.prompt, seed=design.seed, max_len=DESIGN_PATCHES, kind="whole")
+        async with await speak(self._state, call, key) as speech:
+            samples = [part async for part in speech]
+        link = self._state.link
+        return await link.encode(Clip(link.about.sample_rate, np.concatenate(samples).astype("<f4").tobytes()))
+
+    async def upload(
+        self,
+        name: str,
+        clip: bytes,
+        consent: str,
+        ref_text: str = "",
+        speaker_description: str = "",
+        mime_type: str = "",
+    ) -> Voice:
+        """Encode a clip and store it as a voice. consent: a statement or the id of a consent. Raises ApiError."""
+        folder, name = self._writable(name)
+        if not consent.strip():
+            raise invalid(
+                "a voice needs consent: the speaker's statement, or the id of a consent", "consent", "consent_missing"
+            )
+        try:
+            reference = await self._clips.latents(clip, "right")
+            tensors = _arrays(reference)
+            if ref_text:
+                tensors = {**tensors, "audio_feat": _array(await self._clips.latents(clip, "left"))}
+        except AudioError as error:
+            raise invalid(str(error), "audio_sample", "invalid_audio") from None
+        voice = Voice(
+            name,
+            "uploaded",
+            consent=consent.strip(),
+            ref_text=ref_text,
+            speaker_description=speaker_description,
+            mime_type=mime_type,
+            file_size=len(clip),
+            seconds=self._seconds(reference),
+            checkpoint=self._state.link.about.digest,
+        )
+        await _add(folder, voice, tensors)
+        return voice
+
+    async def delete(self, name: str) -> Voice:
+        """Delete a stored voice by its name or id. Raises ApiError if there is none."""
+        voice = await asyncio.to_thread(self.folder.delete, name) if self.folder is not None else None
+        if voice is None:
+            raise UnknownVoice(name, (stored.name for stored in self.stored()))
+        self._presets.pop(voice.name, None)
+        return voice
+
+    def _seconds(self, latents: Latents) -> float:
+        return round(latents.shape[0] * self._state.link.about.patch_seconds, 3)
+
+    def _writable(self, name: str) -> tuple[VoiceFolder, str]:
+        """Return (the folder, the name in lower case). Raises ApiError if a voice cannot be stored under this name."""
+        if self.folder is None:
+            raise ApiError(403, "this server stores no voices: start it with --voices FOLDER", code="voices_not_stored")
+        try:
+            name = clean_name(name)
+        except ValueError as error:
+            raise invalid(str(error), "name", "invalid_name") from None
+        earlier = self.folder.find(name)
+        if earlier is not None and not (name in PRESETS and earlier.kind == "designed"):
+            raise ApiError(
+                409,
+                f"there is a voice {name!r}: delete it first, or choose another name",
+                param="name",
+                code="voice_exists",
+            )
+        return self.folder, name
+
+
+async def _add(folder: VoiceFolder, voice: Voice, tensors: Tensors) -> None:
+    """Store a voice. A preset that was designed gives way. Raises ApiError."""
+    try:
+        await asyncio.to_thread(folder.add, voice, tensors, voice.name in PRESETS)
+    except FileExistsError as error:
+        raise ApiError(409, str(error), param="name", code="voice_exists") from None
+    except ValueError as error:
+        raise invalid(str(error), "name", "too_many_voices") from None
+    except OSError:
+        raise ApiError(
+            507, "the voice cannot be stored: the server's disk is full or not writable", "server_error"
+        ) from None
+
+
+def _message(value: NDArray[np.float32]) -> Latents:
+    patches, size, width = value.shape
+    return Latents((patches, size, width), value.astype("<f4").tobytes())
+
+
+def _array(latents: Latents) -> NDArray[np.float32]:
+    return np.frombuffer(latents.data, "<f4").reshape(latents.shape).astype(np.float32)
+
+
+def _arrays(latents: Latents) -> Mapping[str, NDArray[np.float32]]:
+    return {"ref_audio_feat": _array(latents)}
