@@ -30,9 +30,9 @@ from voxcpm.engine.batch import stream_patches  # noqa: E402
 from voxcpm.engine.request import GenerationRequest  # noqa: E402
 from voxcpm.kernels.compiled_tower import compile_towers  # noqa: E402
 from voxcpm.kernels.packed_linear import pack_linears  # noqa: E402
+from voxcpm.kernels.roofline import GPUS  # noqa: E402
 from voxcpm.model.backbone import VoxCPM2  # noqa: E402
 from voxcpm.presets import published_dict  # noqa: E402
-from voxcpm.roofline import GPUS  # noqa: E402
 from voxcpm.sequence.prompt_layout import Layout  # noqa: E402
 
 TEXT_POSITIONS = 40

@@ -46,9 +46,9 @@ from trainer.runtime.prefetch import Prefetcher  # noqa: E402
 from trainer.runtime.ranks import Ranks  # noqa: E402
 from trainer.step import Stepper  # noqa: E402
 from voxcpm.config import VoxCPM2Config  # noqa: E402
+from voxcpm.kernels.roofline import find_gpu  # noqa: E402
 from voxcpm.model.backbone import VoxCPM2  # noqa: E402
 from voxcpm.presets import config_dict  # noqa: E402
-from voxcpm.roofline import find_gpu  # noqa: E402
 from voxcpm.sequence.training_rows import Sample, lay_out_sample  # noqa: E402
 from voxcpm.weights.lora import LoRAConfig, apply_lora  # noqa: E402
 

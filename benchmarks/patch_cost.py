@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from voxcpm.audiovae import AudioVAEConfig
 from voxcpm.config import VoxCPM2Config
+from voxcpm.kernels.roofline import tower_parameters
 from voxcpm.model.flow import Solver
-from voxcpm.roofline import tower_parameters
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from voxcpm import official
 from voxcpm.lazy import exported
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
 
 
 __getattr__ = exported(__name__, _HOMES)
+official.install()
 
 
 def __dir__() -> list[str]:

@@ -12,27 +12,40 @@ is not shadowed. The old flags without a subcommand still work, with a warning.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from voxcpm.errors import AudioError
 from voxcpm.inference.options import CFG_RANGE, STEPS_RANGE
 from voxcpm.inference.write_audio import FORMATS
+from voxcpm.lazy import exported
 
 if TYPE_CHECKING:
     from voxcpm.core import VoxCPM, Wav
     from voxcpm.provenance.source import Source
 
+#: Code around the official command line replaces these names of this module, and `load_model`.
+_HOMES = {
+    "VoxCPM": "voxcpm.core",
+    "align_audio_file": "voxcpm.inference.timestamps",
+    "sf": "soundfile:",
+}
+__getattr__ = exported(__name__, _HOMES)
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit with its status."""
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line. Return if it succeeds, otherwise raise SystemExit with the status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["serve"]:
-        raise SystemExit(_serve(words[1:]))
-    parser = build_parser()
+        if status := _serve(words[1:]):
+            raise SystemExit(status)
+        return
+    parser = _build_parser()
     options = parser.parse_args(words)
     if options.verb is None:
         options.verb = _legacy_verb(parser, options)
@@ -41,15 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
         if not options.manifest.is_file():
             parser.error(f"manifest {options.manifest} does not exist")
-        report = validate_manifest(options.manifest, options.sample_rate, options.max_samples)
-        print(report.text(options.verbose))
-        raise SystemExit(0 if report.valid else 1)
+        result = validate_manifest(options.manifest, options.sample_rate, options.max_samples, options.verbose)
+        print(f"{options.manifest}: {result.report()}")
+        if not result.is_valid:
+            sys.stderr.write(f"voxcpm: FAILED: {options.manifest} has {len(result.errors)} error(s), listed above\n")
+            raise SystemExit(1)
+        return
     check(parser, options)
     try:
-        raise SystemExit(_batch(options) if options.verb == "batch" else _one(options))
+        status = _batch(options) if options.verb == "batch" else _one(options)
     except (ValueError, OSError, RuntimeError) as error:
         sys.stderr.write(f"voxcpm: {' '.join(str(error).split())}\n")
         raise SystemExit(1) from None
+    if status:
+        raise SystemExit(status)
 
 
 def _serve(words: list[str]) -> int:
@@ -73,7 +91,7 @@ def _serve(words: list[str]) -> int:
 # -- flags -------------------------------------------------------------------------------------------------------------
 
 
-def build_parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     """Build the parser with all subcommands. The flags of the root parser are the old ones."""
     parser = argparse.ArgumentParser(prog="voxcpm", description="Text to speech with VoxCPM2.")
     # Nothing is required here: `_legacy_verb` and `check` report what is missing.
@@ -204,11 +222,13 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         fail("--prompt-text and --prompt-file exclude each other")
     words = options.prompt_text or options.prompt_file
     if options.prompt_audio and not words:
-        fail("--prompt-audio needs --prompt-text or --prompt-file")
+        fail("--prompt-audio requires --prompt-text or --prompt-file")
     if words and not options.prompt_audio:
-        fail("a prompt text needs --prompt-audio")
+        fail("--prompt-text/--prompt-file requires --prompt-audio")
     if words and options.control:
         fail("--control and a prompt text exclude each other: the prompt already sets the style")
+    if options.reference_audio and detect_model_architecture(options) == "voxcpm":
+        fail("--reference-audio needs a VoxCPM2 model: this one is VoxCPM 0.5B or 1.5, which only continues a prompt")
     if options.verb == "clone" and not (options.reference_audio or options.prompt_audio):
         fail("clone needs --reference-audio, or --prompt-audio with its text")
     for what, path in (
@@ -227,30 +247,54 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 # -- work --------------------------------------------------------------------------------------------------------------
 
 
-def load(options: argparse.Namespace) -> VoxCPM:
+def detect_model_architecture(options: argparse.Namespace) -> str | None:
+    """Return "voxcpm2", or "voxcpm" for the first version; None if neither config.json nor the model's name says it.
+
+    Nothing is fetched. A config.json that cannot be read is reported when the model is loaded.
+    """
+    place = str(options.model_path or options.hf_model_id or "")
+    config = Path(place).expanduser() / "config.json"
+    if config.is_file():
+        try:
+            values = json.loads(config.read_text(encoding="utf-8"))
+            return str(values.get("architecture", "voxcpm")).lower()
+        except (OSError, ValueError, AttributeError):
+            return None
+    name = place.lower()
+    if "voxcpm2" in name:
+        return "voxcpm2"
+    return "voxcpm" if re.search(r"voxcpm[-_]?(1\.5|0\.5b)", name) else None
+
+
+def load_model(options: argparse.Namespace) -> VoxCPM:
     """Load the model with its adapters."""
-    from voxcpm.core import ZIPENHANCER, VoxCPM
+    from voxcpm.cli import VoxCPM  # type: ignore[attr-defined]  # so that a replaced one is used
+    from voxcpm.inference.denoise import ZIPENHANCER
     from voxcpm.kernels.threads import spare_threads
 
     denoiser = options.zipenhancer_path or os.environ.get("ZIPENHANCER_MODEL_PATH") or ZIPENHANCER
+    settings = {"optimize": not options.no_optimize, "device": options.device}
+    model: VoxCPM
     if options.model_path:
-        # A path is never looked up on the hub.
-        folder = Path(options.model_path).expanduser()
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no checkpoint folder at {options.model_path}")
-        source: str | Path = folder
-        spare_threads(folder)
+        # An absolute path is never looked up on the hub.
+        folder = Path(options.model_path).expanduser().absolute()
+        if folder.is_dir():
+            spare_threads(folder)
+        model = VoxCPM(
+            voxcpm_model_path=str(folder),
+            enable_denoiser=not options.no_denoiser,
+            zipenhancer_model_path=denoiser,
+            **settings,
+        )
     else:
-        source = options.hf_model_id
-    model = VoxCPM.from_pretrained(
-        source,
-        load_denoiser=not options.no_denoiser,
-        zipenhancer_model_id=denoiser,
-        cache_dir=options.cache_dir,
-        local_files_only=options.local_files_only,
-        optimize=not options.no_optimize,
-        device=options.device,
-    )
+        model = VoxCPM.from_pretrained(
+            hf_model_id=options.hf_model_id,
+            load_denoiser=not options.no_denoiser,
+            zipenhancer_model_id=denoiser,
+            cache_dir=options.cache_dir,
+            local_files_only=options.local_files_only,
+            **settings,
+        )
     if options.lora_path:
         loaded, skipped = _load_lora(model, options)
         sys.stderr.write(f"voxcpm: {len(loaded)} LoRA tensors loaded, {len(skipped)} left out\n")
@@ -318,25 +362,36 @@ def _source(options: argparse.Namespace, model: VoxCPM) -> Source | None:
     if options.no_mark:
         return None
     name = None if options.model_path else options.hf_model_id
-    return Source(model.tts_model.folder, name, Path(options.lora_path) if options.lora_path else None)
+    # Code that replaces `load_model` gives a model that may have only `generate` and a sample rate.
+    folder = getattr(model.tts_model, "folder", None)
+    return Source(folder, name, Path(options.lora_path) if options.lora_path else None)
 
 
 def _save(options: argparse.Namespace, model: VoxCPM, source: Source | None, wav: Wav, text: str, path: Path) -> None:
     from voxcpm.inference.write_audio import write_audio
 
     rate = model.tts_model.sample_rate
-    write_audio(path, wav, rate, False if source is None else source.statement(model.last_successful_seed))
+    seed = getattr(model, "last_successful_seed", None)
+    write_audio(path, wav, rate, False if source is None else source.statement(seed))
     print(f"{path}: {len(wav) / rate:.2f} s")
     if options.timestamps:
+        from voxcpm.cli import align_audio_file
         from voxcpm.inference.timestamps import write_timestamps
 
         several = options.verb == "batch" or options.timestamp_output is None
         out = path.with_suffix(".timestamps.json") if several else options.timestamp_output
         try:
-            write_timestamps(
-                path, text, out, options.timestamp_level, options.timestamp_model,
-                options.timestamp_language, options.timestamp_device,
-            )  # fmt: skip
+            found = align_audio_file(
+                audio_path=str(path),
+                text=text,
+                sample_rate=rate,
+                backend=options.timestamp_backend,
+                level=options.timestamp_level,
+                model_name=options.timestamp_model,
+                device=options.timestamp_device,
+                language=options.timestamp_language,
+            )
+            write_timestamps(found, out)
             print(f"{out}: timestamps")
         except (RuntimeError, ValueError, OSError) as error:
             if options.timestamp_strict:
@@ -355,9 +410,9 @@ def _check_timestamps(options: argparse.Namespace) -> None:
 def _one(options: argparse.Namespace) -> int:
     arguments = _arguments(options)
     _check_timestamps(options)
-    model = load(options)
+    model = load_model(options)
     source = _source(options, model)
-    wav = model.generate(_said(options, options.text), **arguments)
+    wav = model.generate(text=_said(options, options.text), **arguments)
     _save(options, model, source, wav, options.text, options.output)
     return 0
 
@@ -369,13 +424,13 @@ def _batch(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.input} holds no text")
     arguments = _arguments(options)
     _check_timestamps(options)
-    model = load(options)
+    model = load_model(options)
     source = _source(options, model)
     done = 0
     for number, line in enumerate(lines, 1):
         path = options.output_dir / f"output_{number:03d}.wav"
         try:
-            wav = model.generate(_said(options, line), **arguments)
+            wav = model.generate(text=_said(options, line), **arguments)
         except AudioError:
             raise  # all lines use the same clip
         except (ValueError, RuntimeError) as error:

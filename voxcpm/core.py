@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from voxcpm.inference.denoise import ZIPENHANCER
 from voxcpm.inference.options import check_file, check_prompt, check_text
 from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache
 from voxcpm.inference.signature import arguments_of
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from voxcpm.engine.request import Ending
     from voxcpm.inference.denoise import Denoiser
 
-ZIPENHANCER = "iic/speech_zipenhancer_ans_multiloss_16k_base"
 Wav = NDArray[np.float32]
 
 

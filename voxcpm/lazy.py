@@ -7,15 +7,18 @@ from importlib import import_module
 from typing import Any
 
 
-def exported(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a module's `__getattr__` for `homes`: public name -> the module that defines it.
+def exported(exporter: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a module's `__getattr__` for `homes`: public name -> the module that defines it, "module:name there", or "module:" for
+    the module itself.
 
     The returned function raises AttributeError for any other name.
     """
 
     def imported(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return getattr(import_module(homes[name]), name)
+            raise AttributeError(f"module {exporter!r} has no attribute {name!r}")
+        home, colon, other = homes[name].partition(":")
+        module = import_module(home)
+        return module if colon and not other else getattr(module, other or name)
 
     return imported

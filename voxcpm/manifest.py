@@ -5,12 +5,15 @@ ref_audio                 a clip of the same voice, or null
 duration, ref_duration    seconds
 dataset_id                an integer
 is_prompt                 true: the sample is context only and has no loss
+
+The rules for errors and warnings are the official ones: a missing `ref_audio` file and an empty text are warnings.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,113 +27,123 @@ _OPTIONAL: tuple[tuple[str, tuple[type, ...], str], ...] = (
 
 
 @dataclass
-class ManifestReport:
-    """The findings of `validate_manifest`."""
+class ValidationResult:
+    """The findings of `validate_manifest`. Errors and warnings start with their line, if they have one."""
 
-    manifest: Path
-    lines: int = 0
-    good: list[int] = field(default_factory=list)  #: line numbers of the usable lines
-    problems: list[tuple[int, str]] = field(default_factory=list)  #: (line, problem); line 0: the file
-    warnings: list[tuple[int, str]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    characters: list[int] = field(default_factory=list)
-    references: int = 0
+    total_samples: int = 0
+    valid_samples: int = 0
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    audio_durations: list[float] = field(default_factory=list)  #: seconds
+    text_lengths: list[int] = field(default_factory=list)  #: characters
+    has_ref_audio: int = 0  #: samples with a reference that exists
 
     @property
-    def valid(self) -> bool:
+    def is_valid(self) -> bool:
         """Return True if the manifest can be used for training as it is."""
-        return not self.problems
+        return not self.errors and self.valid_samples > 0
 
-    def text(self, verbose: bool = False) -> str:
-        """Return the report as text for the terminal. verbose: also list the usable lines."""
-        out = [
-            f"{self.manifest}: {len(self.good)} of {self.lines} lines can be used, {self.references} with a reference"
-        ]
-        if self.seconds:
+    def report(self) -> str:
+        """Return the findings as text for the terminal."""
+        counted = (
+            f"{self.valid_samples} of {self.total_samples} lines can be used, {self.has_ref_audio} with a reference"
+        )
+        out = [counted]
+        if self.audio_durations:
+            seconds = self.audio_durations
             out.append(
-                f"  audio  {sum(self.seconds) / 3600:.2f} hours; {min(self.seconds):.2f}-{max(self.seconds):.2f} s, "
-                f"median {statistics.median(self.seconds):.2f} s"
+                f"  audio  {sum(seconds) / 3600:.2f} hours; {min(seconds):.2f}-{max(seconds):.2f} s, "
+                f"median {statistics.median(seconds):.2f} s"
             )
-        if self.characters:
-            out.append(
-                f"  text   {min(self.characters)}-{max(self.characters)} characters, "
-                f"median {statistics.median(self.characters):g}"
-            )
-        out += [f"  line {number}: ok" for number in self.good if verbose]
-        out += [f"  line {number}: warning: {words}" for number, words in self.warnings]
-        out += [f"  line {number}: {words}" if number else f"  {words}" for number, words in self.problems]
-        return "\n".join([*out, "valid" if self.valid else f"not valid: {len(self.problems)} problems"])
+        if self.text_lengths:
+            lengths = self.text_lengths
+            out.append(f"  text   {min(lengths)}-{max(lengths)} characters, median {statistics.median(lengths):g}")
+        return "\n".join([*out, *(f"  warning: {words}" for words in self.warnings), *(f"  {e}" for e in self.errors)])
 
 
-def validate_manifest(manifest: Path, sample_rate: int = 16000, max_samples: int = 0) -> ManifestReport:
-    """Check every line, or the first `max_samples` lines (0: all). Raises FileNotFoundError if the file does not exist."""
-    report = ManifestReport(manifest)
-    with manifest.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            if max_samples > 0 and report.lines == max_samples:
-                break
-            report.lines += 1
-            found = _check_line(report, number, line, sample_rate)
-            report.problems += [(number, words) for words in found]
-            if not found:
-                report.good.append(number)
-    if report.lines == 0:
-        report.problems.append((0, "the manifest holds no samples"))
-    return report
+def validate_manifest(
+    manifest_path: str | Path, sample_rate: int = 16000, max_samples: int = 0, verbose: bool = False
+) -> ValidationResult:
+    """Check every line, or the first `max_samples` lines (0: all). sample_rate: Hz that every clip must have.
+
+    verbose: print each line that can be used to standard error. A manifest that is missing or cannot be read is an error of
+    the result.
+    """
+    result, manifest = ValidationResult(), Path(manifest_path)
+    try:
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        problem = "not found" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        result.errors.append(f"manifest {manifest} {problem}")
+        return result
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if max_samples > 0 and result.total_samples == max_samples:
+            break
+        result.total_samples += 1
+        found, warnings = _check_line(result, manifest.parent, line, sample_rate)
+        result.errors += [f"line {number}: {words}" for words in found]
+        result.warnings += [f"line {number}: {words}" for words in warnings]
+        result.valid_samples += not found
+        if verbose and not found:
+            sys.stderr.write(f"line {number}: ok\n")
+    if result.total_samples == 0:
+        result.errors.append(f"manifest {manifest} holds no samples")
+    return result
 
 
-def _check_line(report: ManifestReport, number: int, line: str, sample_rate: int) -> list[str]:
-    """Return the problems of a line; add its warnings and statistics to `report`."""
+def _check_line(result: ValidationResult, folder: Path, line: str, sample_rate: int) -> tuple[list[str], list[str]]:
+    """Return the errors and the warnings of a line; add its statistics to `result`."""
     try:
         row: Any = json.loads(line)
     except json.JSONDecodeError as error:
-        return [f"not JSON ({error.msg} at character {error.pos + 1})"]
+        return [f"Invalid JSON ({error.msg} at character {error.pos + 1})"], []
     if not isinstance(row, dict):
-        return ["not a JSON object"]
-    found = []
+        return ["not a JSON object"], []
+    found = [f"'{name}' is missing" for name in ("text", "audio") if row.get(name) is None]
+    warnings = []
     text = row.get("text")
-    if not isinstance(text, str) or not text.strip():
-        found.append("text is missing" if text is None else "text is empty" if text == "" else "text holds no words")
-    else:
-        report.characters.append(len(text))
+    if isinstance(text, str) and text.strip():
+        result.text_lengths.append(len(text))
+    elif text is not None:
+        warnings.append("Empty text: there is nothing to learn to say")
     for key, kinds, words in _OPTIONAL:
         if row.get(key) is not None and not isinstance(row[key], kinds):
             found.append(f"{key} is {row[key]!r}, not {words}")
-    if row.get("audio") is None:
-        found.append("audio is missing")
-    else:
-        seconds = _check_clip(report.manifest, "audio", row["audio"], sample_rate, found)
+    if row.get("audio") is not None:
+        seconds = _check_clip(folder, row["audio"], sample_rate, found)
         if seconds is not None:
-            report.seconds.append(seconds)
+            result.audio_durations.append(seconds)
             told = row.get("duration")
             if isinstance(told, int | float) and abs(told - seconds) > max(0.1, 0.02 * seconds):
-                report.warnings.append((number, f"duration says {told:g} s, the clip has {seconds:.2f} s"))
+                warnings.append(f"duration says {told:g} s, the clip has {seconds:.2f} s")
     if row.get("ref_audio"):
-        report.references += 1
-        _check_clip(report.manifest, "ref_audio", row["ref_audio"], sample_rate, found)
-    return found
+        if isinstance(row["ref_audio"], str) and (folder / row["ref_audio"]).is_file():
+            result.has_ref_audio += 1
+        else:
+            warnings.append(f"ref_audio file not found: {row['ref_audio']}")
+    return found, warnings
 
 
-def _check_clip(manifest: Path, name: str, given: Any, sample_rate: int, found: list[str]) -> float | None:
+def _check_clip(folder: Path, given: Any, sample_rate: int, found: list[str]) -> float | None:
     """Return the clip's duration in seconds, or None if it cannot be read. Problems are added to `found`."""
     import soundfile
 
     if not isinstance(given, str):
-        found.append(f"{name} is {given!r}, not a path")
+        found.append(f"audio is {given!r}, not a path")
         return None
-    path = Path(given) if Path(given).is_absolute() else manifest.parent / given
+    path = folder / given  # an absolute path stays as it is
     if not path.is_file():
-        found.append(f"{name} {given} does not exist")
+        found.append(f"audio {given} not found")
         return None
     try:
         about = soundfile.info(path)
     except (soundfile.LibsndfileError, RuntimeError):
-        found.append(f"{name} {given} cannot be read")
+        found.append(f"audio {given} cannot be read")
         return None
     if about.samplerate != sample_rate:
-        found.append(f"{name} {given} has {about.samplerate} Hz, not {sample_rate}")
+        found.append(f"audio {given} has a sample rate of {about.samplerate} Hz, not {sample_rate}")
     if about.frames == 0:
-        found.append(f"{name} {given} is empty")
+        found.append(f"audio {given} is empty")
     return float(about.frames / about.samplerate)

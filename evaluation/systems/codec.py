@@ -32,12 +32,14 @@ class Codec:
 
     def __init__(self, argument: str, device: str = "cpu") -> None:
         """argument: a checkpoint folder, a hub id, or a folder that `voxmill train-codec` wrote."""
+        import torch
+
         from voxcpm.errors import CheckpointError
-        from voxcpm.inference.device import choose_device
+        from voxcpm.model.utils import resolve_runtime_device
         from voxcpm.weights.checkpoint import codec_file, find_checkpoint, load_codec
 
         try:
-            self._device = choose_device(device, "cpu")
+            self._device = torch.device(resolve_runtime_device(device, "cpu"))
             folder = find_checkpoint(argument)
             self._codec: AudioVAE | None = load_codec(folder, self._device).fold_weight_norm()
             self._file = codec_file(folder)

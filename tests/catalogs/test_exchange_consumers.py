@@ -116,7 +116,7 @@ def test_mlcroissant_reads_the_description(to: str, exported: Exported) -> None:
 def test_the_manifest_of_the_official_trainer_is_valid(corpus: Path, tmp_path: Path) -> None:
     export(corpus, "voxcpm", tmp_path / "out", sample_rate=16_000)
     report = validate_manifest(tmp_path / "out" / "train.jsonl")
-    assert report.valid and not report.warnings and report.lines == 40 and report.references > 0
+    assert report.is_valid and not report.warnings and report.total_samples == 40 and report.has_ref_audio > 0
     ids = {line["audio"]: line for line in lines(tmp_path / "out" / "train.jsonl")}
     for line in ids.values():
         if "ref_audio" in line:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from voxcpm import atomic
+from voxcpm.weights import atomic
 
 
 class Killed(BaseException):

@@ -19,9 +19,9 @@ from trainer.checkpoint.save import _Checkpoint, only_run
 from trainer.config import load_train_config
 from trainer.result import Progress
 from trainer.run import train
-from voxcpm import atomic
 from voxcpm.config import VoxCPM2Config
 from voxcpm.presets import published_dict
+from voxcpm.weights import atomic
 from voxcpm.weights.checkpoint import save_pretrained
 from voxcpm.weights.lora import LoRAConfig
 

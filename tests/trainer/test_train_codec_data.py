@@ -66,10 +66,10 @@ def test_a_decoder_alone_hears_lower_bandwidths_too() -> None:
     told = []
     decode = codec.decode
 
-    def told_rates(z: torch.Tensor, sample_rate: int | torch.Tensor | None = None) -> torch.Tensor:
-        assert isinstance(sample_rate, torch.Tensor)
-        told.extend(sample_rate.tolist())
-        return decode(z, sample_rate)
+    def told_rates(z: torch.Tensor, sr_cond: int | torch.Tensor | None = None) -> torch.Tensor:
+        assert isinstance(sr_cond, torch.Tensor)
+        told.extend(sr_cond.tolist())
+        return decode(z, sr_cond)
 
     codec.decode = told_rates  # type: ignore[method-assign]
     CodecTrainer(codec, [hiss(48_000)], CodecFit(batch=8, crop_s=0.2, decoder_only=True, narrowed=1.0), 1).step()

@@ -16,9 +16,9 @@ from trainer.run import train
 from trainer.runtime.flops import training_flops
 from trainer.runtime.metrics import read_metrics
 from voxcpm.config import VoxCPM2Config
+from voxcpm.kernels.roofline import find_gpu
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.presets import config_dict
-from voxcpm.roofline import find_gpu
 from voxcpm.sequence.training_batch import TrainingNoise
 from voxcpm.sequence.training_rows import lay_out_sample, pack_rows
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from tiny_voxcpm import tiny_dict, tiny_model
 from voxcpm_fixtures import GoldenSet
 
-from voxcpm import atomic
 from voxcpm.config import VoxCPM2Config
 from voxcpm.errors import CheckpointError
 from voxcpm.inference.speaker import VoxCPM2Model
+from voxcpm.weights import atomic
 from voxcpm.weights.checkpoint import build_codec, find_checkpoint, load_backbone, load_codec, save_pretrained
 
 

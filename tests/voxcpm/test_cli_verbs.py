@@ -43,10 +43,13 @@ def voxcpm(
 
     def run(*arguments: str, model: bool = True) -> tuple[int, str, str]:
         checkpoint = ("--model-path", str(golden_set.checkpoint), "--no-denoiser", "--inference-timesteps", "2")
-        with pytest.raises(SystemExit) as stopped:
+        status = 0
+        try:
             cli.main([*arguments, *(checkpoint if model else ())])
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
         said = capsys.readouterr()
-        return int(stopped.value.code or 0), said.out, said.err
+        return status, said.out, said.err
 
     return run
 
@@ -122,8 +125,8 @@ def test_lora_config_json_decides_what_no_flag_says(
     about = json.loads((golden_set.folder / "lora" / "lora_config.json").read_text(encoding="utf-8"))
     config = {**LoRAConfig.from_dict(about).to_dict(), **expected}
     words = ["clone", "-t", "Hi", "-o", "x.wav", "--model-path", str(golden_set.checkpoint), "--no-denoiser"]
-    options = cli.build_parser().parse_args([*words, "--lora-path", str(golden_set.folder / "lora"), *flags])
-    adapted = adapters(cli.load(options).tts_model.backbone)
+    options = cli._build_parser().parse_args([*words, "--lora-path", str(golden_set.folder / "lora"), *flags])
+    adapted = adapters(cli.load_model(options).tts_model.backbone)
     assert {module.scale for module in adapted.values()} == {config["alpha"] / config["r"]}
     assert any(name.startswith("base_lm.") for name in adapted) == config["enable_lm"]
     assert any(name.startswith("feat_decoder.") for name in adapted) == config["enable_dit"]
@@ -138,8 +141,8 @@ def test_lora_without_its_config_takes_the_rank_of_the_weights(
 ) -> None:
     shutil.copy(golden_set.folder / "lora" / "lora_weights.safetensors", tmp_path)
     words = ["clone", "-t", "Hi", "-o", "x.wav", "--model-path", str(golden_set.checkpoint), "--no-denoiser"]
-    options = cli.build_parser().parse_args([*words, "--lora-path", str(tmp_path)])
-    adapted = adapters(cli.load(options).tts_model.backbone)
+    options = cli._build_parser().parse_args([*words, "--lora-path", str(tmp_path)])
+    adapted = adapters(cli.load_model(options).tts_model.backbone)
     assert {module.scale for module in adapted.values()} == {16 / 4} and "fusion_concat_proj" in adapted
     assert "alpha 16 is assumed" in capsys.readouterr().err
 
@@ -179,8 +182,8 @@ def test_timestamps_are_written(voxcpm: Any, place: Path, monkeypatch: pytest.Mo
 
         def align(self, audio: str, text: str, language: str) -> Any:
             assert Path(audio).is_file() and (text, language) == ("Hi you", "en")
-            words = [types.SimpleNamespace(word=" Hi", text=" Hi", start=0.0, end=0.4)]
-            return types.SimpleNamespace(segments=words, all_words=lambda: words)
+            words = [types.SimpleNamespace(word=" Hi", start=0.0, end=0.4)]
+            return types.SimpleNamespace(segments=[types.SimpleNamespace(text="Hi", start=0.0, end=0.5, words=words)])
 
     library = types.SimpleNamespace(load_model=lambda name, device: Whisper())
     monkeypatch.setitem(sys.modules, "stable_whisper", library)
@@ -191,15 +194,20 @@ def test_timestamps_are_written(voxcpm: Any, place: Path, monkeypatch: pytest.Mo
         == 0
     )
     told = json.loads((place / "t.timestamps.json").read_text(encoding="utf-8"))
-    assert told["timestamps"] == [{"text": "H", "start": 0.0, "end": 0.2}, {"text": "i", "start": 0.2, "end": 0.4}]
+    assert told["items"] == [
+        {"text": "H", "start": 0.0, "end": 0.2, "level": "char"},
+        {"text": "i", "start": 0.2, "end": 0.4, "level": "char"},
+    ]
+    about = {"sample_rate": 48000, "backend": "stable-ts", "level": "char", "text": "Hi you", "warning": None}
+    assert told.items() >= {"audio_path": "t.wav", "language": "en", **about}.items()
 
 
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"text": "a"}, "audio is missing"),
-        ({"audio": "ref.wav", "text": " "}, "text holds no words"),
-        ({"audio": "ref.wav", "text": "a", "ref_audio": "nobody.wav"}, "ref_audio nobody.wav does not exist"),
+        ({"text": "a"}, "'audio' is missing"),
+        ({"audio": "ref.wav"}, "'text' is missing"),
+        ({"audio": "nobody.wav", "text": "a"}, "audio nobody.wav not found"),
         ({"audio": "manifest.jsonl", "text": "a"}, "audio manifest.jsonl cannot be read"),
         ({"audio": "ref.wav", "text": "a", "dataset_id": "x"}, "dataset_id is 'x'"),
         ({"audio": "ref.wav", "text": "a", "is_prompt": 1}, "is_prompt is 1, not true or false"),
@@ -210,7 +218,21 @@ def test_timestamps_are_written(voxcpm: Any, place: Path, monkeypatch: pytest.Mo
 def test_what_is_wrong_with_a_manifest_is_told(row: Any, words: str, voxcpm: Any, place: Path) -> None:
     good = {"audio": "ref.wav", "text": "Hello", "duration": 99.0}
     (place / "manifest.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(row) + "\n", encoding="utf-8")
-    status, out, _ = voxcpm("validate", "-m", "manifest.jsonl", model=False)
+    status, out, error = voxcpm("validate", "-m", "manifest.jsonl", model=False)
     assert status == 1 and f"line 2: {words}" in out and "1 of 2 lines" in out
-    assert "line 1: warning: duration says 99 s" in out
-    assert voxcpm("validate", "-m", "manifest.jsonl", "--max-samples", "1", "-v", model=False)[0] == 0
+    assert "warning: line 1: duration says 99 s" in out and "FAILED" in error
+    status, _, error = voxcpm("validate", "-m", "manifest.jsonl", "--max-samples", "1", "-v", model=False)
+    assert (status, error) == (0, "line 1: ok\n")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"audio": "ref.wav", "text": " "}, "Empty text"),
+        ({"audio": "ref.wav", "text": "a", "ref_audio": "nobody.wav"}, "ref_audio file not found: nobody.wav"),
+    ],
+)
+def test_the_official_trainer_goes_on_after_a_warning(row: Any, words: str, voxcpm: Any, place: Path) -> None:
+    (place / "manifest.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    status, out, _ = voxcpm("validate", "-m", "manifest.jsonl", model=False)
+    assert status == 0 and f"warning: line 1: {words}" in out and "0 with a reference" in out

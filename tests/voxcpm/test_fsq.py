@@ -10,7 +10,7 @@ from voxcpm.model.fsq import FSQ
 
 def quantiser(scale: int) -> FSQ:
     torch.manual_seed(0)
-    return FSQ(12, 5, scale)
+    return FSQ(12, 12, 5, scale)
 
 
 @pytest.mark.parametrize("scale", [1, 4, 9])

@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.patch_cost import patch_cost
+from voxcpm.kernels.roofline import GPUS, find_gpu
 from voxcpm.model.flow import Solver
 from voxcpm.presets import published_config
-from voxcpm.roofline import GPUS, find_gpu
 
 
 def test_published_model_reads_and_computes_what_is_known() -> None:

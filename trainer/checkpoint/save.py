@@ -32,8 +32,8 @@ from trainer.model.build import Trainee
 from trainer.model.ema import averaged
 from trainer.runtime.ranks import Ranks
 from trainer.runtime.run_folder import hold_folder
-from voxcpm.atomic import put_back
 from voxcpm.model.backbone import VoxCPM2
+from voxcpm.weights.atomic import put_back
 from voxcpm.weights.checkpoint import save_pretrained
 from voxcpm.weights.lora import LoRAConfig, lora_state_dict, merge_lora, save_lora
 

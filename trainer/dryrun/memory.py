@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from trainer.runtime.flops import _towers
 from voxcpm.config import TowerConfig, VoxCPM2Config
-from voxcpm.roofline import tower_parameters
+from voxcpm.kernels.roofline import tower_parameters
 
 FLOAT = 4
 

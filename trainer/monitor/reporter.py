@@ -25,8 +25,8 @@ from trainer.runtime.flops import flops_each
 from trainer.runtime.metrics import Metrics
 from trainer.runtime.ranks import Ranks
 from trainer.runtime.stop_signal import never
+from voxcpm.kernels.roofline import find_gpu
 from voxcpm.model.backbone import VoxCPM2
-from voxcpm.roofline import find_gpu
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from voxcpm.config import TowerConfig, VoxCPM2Config
-from voxcpm.roofline import tower_parameters
+from voxcpm.kernels.roofline import tower_parameters
 
 
 def training_flops(config: VoxCPM2Config, text: float, patches: float, learnt: float) -> float:

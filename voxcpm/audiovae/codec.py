@@ -58,6 +58,21 @@ class AudioVAE(nn.Module):
         return self.config.out_sample_rate
 
     @property
+    def latent_dim(self) -> int:
+        """Width of a latent frame, D."""
+        return self.config.latent_dim
+
+    @property
+    def chunk_size(self) -> int:
+        """Input samples per latent frame."""
+        return self.config.hop_length
+
+    @property
+    def decode_chunk_size(self) -> int:
+        """Output samples per latent frame."""
+        return self.config.decode_hop
+
+    @property
     def folded(self) -> bool:
         """Return True if the codec is in its inference form."""
         return isinstance(self.decoder, FoldedDecoder)
@@ -112,19 +127,19 @@ class AudioVAE(nn.Module):
 
     # Decoding
 
-    def decode(self, z: Tensor, sample_rate: int | Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, sr_cond: int | Tensor | None = None) -> Tensor:
         """Decode latents [B, D, F] to a waveform [B, 1, F * decode_hop] in (-1, 1).
 
-        `sample_rate` (Hz, one or [B]) sets the bandwidth of the output, `out_sample_rate` by default. It does not change
+        `sr_cond` (Hz, one or [B]) sets the bandwidth of the output, `out_sample_rate` by default. It does not change
         the number of samples. A codec without rate buckets ignores it.
         """
         self._check_latents(z)
         if z.shape[2] == 0:
             return z.new_zeros(z.shape[0], 1, 0)
         if isinstance(self.decoder, Decoder):
-            wav: Tensor = self.decoder(z, self._bucket(sample_rate, z), Histories())
+            wav: Tensor = self.decoder(z, self._bucket(sr_cond, z), Histories())
             return wav
-        return self.decode_stream(z, self.init_decoder_state(z.shape[0], z.dtype, z.device), sample_rate)[0]
+        return self.decode_stream(z, self.init_decoder_state(z.shape[0], z.dtype, z.device), sr_cond)[0]
 
     def init_decoder_state(
         self, batch: int = 1, dtype: torch.dtype | None = None, device: torch.device | str | None = None
@@ -151,6 +166,10 @@ class AudioVAE(nn.Module):
             parts.append(self.decoder(part, bucket, histories))
             past = histories.state()
         return torch.cat(parts, dim=2), DecoderState(past, self.folded)
+
+    def streaming_decode(self) -> StreamingVAEDecoder:
+        """Return a decoder of one stream that holds its state, as in the official package."""
+        return StreamingVAEDecoder(self)
 
     @torch.no_grad()
     def warm_state(self, z_context: Tensor, sample_rate: int | Tensor | None = None) -> DecoderState:
@@ -242,6 +261,28 @@ class AudioVAE(nn.Module):
     ) -> tuple[Tensor, ...]:
         like = next(tensor for tensor in chain(self.parameters(), self.buffers()) if tensor.is_floating_point())
         return zero_histories(shapes, batch, self.folded, dtype or like.dtype, torch.device(device or like.device))
+
+
+class StreamingVAEDecoder:
+    """`decode_stream` with the state inside. `with codec.streaming_decode() as decoder` starts a stream."""
+
+    def __init__(self, vae: AudioVAE) -> None:
+        self._vae = vae
+        self._state: DecoderState | None = None
+
+    def __enter__(self) -> Self:
+        self._state = None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._state = None
+
+    def decode_chunk(self, z_chunk: Tensor) -> Tensor:
+        """Decode the next latents [B, D, n] to a waveform [B, 1, n * decode_hop]."""
+        if self._state is None:
+            self._state = self._vae.init_decoder_state(z_chunk.shape[0], z_chunk.dtype, z_chunk.device)
+        wav, self._state = self._vae.decode_stream(z_chunk, self._state)
+        return wav
 
 
 def _refuse_to_save(*_: Any) -> None:

@@ -38,6 +38,21 @@ def normalise_text(text: str) -> str:
     return "".join(part if part.startswith("{") and part.endswith("}") else _normalise(part) for part in parts)
 
 
+class TextNormalizer:
+    """The official package's name for `normalise_text`."""
+
+    def __init__(self, tokenizer: object | None = None) -> None:
+        self.tokenizer = tokenizer  #: not used
+
+    def normalize(self, text: str, split: bool = False) -> str:
+        """Return the normalized text. Raises ValueError for `split`, which the official class has without a result."""
+        if split:
+            raise ValueError(
+                "TextNormalizer.normalize does not split: use split=False, and VoxCPM.generate_long for long texts"
+            )
+        return normalise_text(text)
+
+
 def strip_markdown(text: str) -> str:
     """Remove the markdown of headings, emphasis, links, lists and code."""
     for pattern, replacement in _MARKDOWN:

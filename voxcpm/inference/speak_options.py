@@ -6,18 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from voxcpm.engine.request import GenerationRequest
 from voxcpm.inference.options import check_lengths, check_solver
 from voxcpm.model.flow import Solver
+from voxcpm.model.utils import materialize_generation_seed
 from voxcpm.sequence.prompt_layout import Layout
-
-
-def draw_seed() -> int:
-    """Draw a seed from torch's global generator, so that `torch.manual_seed` makes the output repeatable."""
-    return int(torch.randint(2**31, ()))
 
 
 @dataclass(frozen=True)
@@ -61,8 +56,8 @@ class SpeakOptions:
         return Solver(self.inference_timesteps, self.sway_sampling_coef, self.use_cfg_zero_star, self.temperature)
 
     def seeded(self) -> SpeakOptions:
-        """Return the same options with a seed, which is drawn if there is none."""
-        return self if self.seed is not None else replace(self, seed=draw_seed())
+        """Return the same options with a seed. If there is none, `torch.manual_seed` decides which is drawn."""
+        return self if self.seed is not None else replace(self, seed=materialize_generation_seed(None))
 
     def request(self, layout: Layout, seed: int) -> GenerationRequest:
         """Return the request of a layout with these options."""

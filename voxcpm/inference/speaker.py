@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,32 +17,34 @@ from voxcpm.engine.batch import generate_patches, stream_patches
 from voxcpm.engine.request import Generation, GenerationRequest, Patch
 from voxcpm.errors import GenerationError
 from voxcpm.inference.audio_files import load_audio, trim_silence
-from voxcpm.inference.device import choose_device
 from voxcpm.inference.options import check_prompt, check_text
 from voxcpm.inference.patch_codec import PatchStream, Side, decode_patches, encode_clip
 from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache, merge_prompt_cache
 from voxcpm.inference.signature import arguments_of
-from voxcpm.inference.speak_options import SpeakOptions, draw_seed
+from voxcpm.inference.speak_options import SpeakOptions
+from voxcpm.inference.tts_module import TTSModule
 from voxcpm.kernels.int8_linear import quantise_towers
 from voxcpm.kernels.packed_linear import pack_linears
 from voxcpm.model.backbone import VoxCPM2
+from voxcpm.model.utils import materialize_generation_seed, pick_runtime_dtype, resolve_runtime_device
 from voxcpm.sequence.prompt_layout import Layout, build_layout
 from voxcpm.sequence.text_tokenizer import TextTokenizer
 from voxcpm.sequence.training_batch import TrainingBatch
-from voxcpm.weights.checkpoint import find_checkpoint, load_backbone, load_codec, parse_dtype
-from voxcpm.weights.lora import LoRAConfig, apply_lora, enable_lora, load_lora, lora_state_dict, reset_lora
+from voxcpm.weights.checkpoint import find_checkpoint, load_backbone, load_codec
+from voxcpm.weights.lora import LoRAConfig, apply_lora, enable_lora, lora_state_dict, put_lora, read_lora, reset_lora
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
 
 
-class VoxCPM2Model:
+class VoxCPM2Model(TTSModule):
     """Text to speech with one checkpoint. Not thread-safe: use batches to generate several utterances at once."""
 
     def __init__(
         self, backbone: VoxCPM2, audio_vae: AudioVAE, tokenizer: TextTokenizer, folder: Path | None = None
     ) -> None:
-        self.backbone, self.audio_vae, self.text_tokenizer, self.folder = backbone, audio_vae, tokenizer, folder
+        super().__init__(backbone, audio_vae)
+        self.text_tokenizer, self.folder = tokenizer, folder
         self.last_successful_seed: int | None = None
         self._clips: dict[tuple[Any, ...], Tensor] = {}
 
@@ -70,11 +71,9 @@ class VoxCPM2Model:
         """
         folder = find_checkpoint(path)
         config = VoxCPM2Config.load(folder)
-        place = choose_device(device, config.device)
+        place = torch.device(resolve_runtime_device(device, config.device))
         if dtype is None:
-            dtype = "float32" if training else config.dtype
-            if place.type == "mps" and parse_dtype(dtype) != torch.float32:
-                dtype = os.environ.get("VOXCPM_MPS_DTYPE", "float32")
+            dtype = "float32" if training else pick_runtime_dtype(place.type, config.dtype)
         int8 = dtype == "int8"
         if int8 and (training or lora_config is not None or place.type != "cpu"):
             raise ValueError("dtype 'int8' is for inference on the CPU without LoRA")
@@ -91,7 +90,8 @@ class VoxCPM2Model:
         if int8:
             quantise_towers(backbone)
         if training:
-            backbone.train().requires_grad_(True)
+            model.train()
+            backbone.requires_grad_(True)
         if lora_config is not None:
             apply_lora(backbone, lora_config, train=training)
         if compile_towers:
@@ -101,16 +101,6 @@ class VoxCPM2Model:
         elif inference:
             pack_linears(backbone)
         return model
-
-    @property
-    def config(self) -> VoxCPM2Config:
-        """The checkpoint's config."""
-        return self.backbone.config
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate of the output audio, Hz."""
-        return self.config.out_sample_rate
 
     @property
     def device(self) -> torch.device:
@@ -149,6 +139,10 @@ class VoxCPM2Model:
             while len(self._clips) > 32:
                 self._clips.pop(next(iter(self._clips)))
         return self._clips[key]
+
+    def _encode_wav(self, wav_path: str | Path, padding_mode: Side = "right", trim_silence_vad: bool = False) -> Tensor:
+        """Encode a clip under the official name of `encode_file`."""
+        return self.encode_file(wav_path, padding_mode, trim_silence_vad)
 
     def build_prompt_cache(
         self,
@@ -192,7 +186,7 @@ class VoxCPM2Model:
         All options are per request. Slots that become free are refilled, also by what is tried again. What turned into NaN has
         the ending "failed".
         """
-        seeds = [draw_seed() if o.seed is None else o.seed for o in options]
+        seeds = [materialize_generation_seed(o.seed) for o in options]
 
         def again(i: int, made: Generation) -> GenerationRequest | None:
             o = options[i]
@@ -347,7 +341,8 @@ class VoxCPM2Model:
         self, lora_path: str | Path, device: str | torch.device | None = None
     ) -> tuple[list[str], list[str]]:
         """Load adapters onto the model's device; `device` is ignored. See voxcpm.weights.lora.load_lora."""
-        return load_lora(self.backbone, lora_path)
+        own, tensors = read_lora(lora_path)
+        return put_lora(self.backbone, own, tensors, lora_path)
 
     def reset_lora_weights(self) -> None:
         """Reinitialize the adapters, so that they add nothing; they stay in place."""

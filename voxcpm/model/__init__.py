@@ -1,5 +1,10 @@
 """The model: TSLM, FSQ, RALM, LocEnc and LocDiT. No audio, no text, no files.
 
-`voxcpm` and `voxcpm2` are module paths of the official package. The classes they name are defined outside this folder and
-imported on first use.
+`voxcpm`, `voxcpm2` and `utils` are module paths of the official package; `official` has the parts with its constructors.
 """
+
+from __future__ import annotations
+
+from voxcpm.lazy import exported
+
+__getattr__ = exported(__name__, {"VoxCPMModel": "voxcpm.model.voxcpm", "VoxCPM2Model": "voxcpm.inference.speaker"})

@@ -37,7 +37,7 @@ class VoxCPM2(nn.Module):
         self.residual_lm = Tower(config.ralm)
         self.feat_encoder = LocEnc(config.locenc, config.feat_dim)
         self.feat_decoder = FlowMatching(config.locdit, dit, config.feat_dim)
-        self.fsq_layer = FSQ(hidden, config.scalar_quantization_latent_dim, config.scalar_quantization_scale)
+        self.fsq_layer = FSQ(hidden, hidden, config.scalar_quantization_latent_dim, config.scalar_quantization_scale)
         self.enc_to_lm_proj = nn.Linear(local.hidden_dim, hidden)
         self.lm_to_dit_proj = nn.Linear(hidden, dit.hidden_dim)
         self.res_to_dit_proj = nn.Linear(hidden, dit.hidden_dim)
@@ -46,6 +46,7 @@ class VoxCPM2(nn.Module):
         self.stop_head = nn.Linear(hidden, 2, bias=False)
         #: LocEnc and LocDiT get batches of patches that are padded to a multiple of this, so that few shapes are compiled.
         self.row_multiple = 1
+        self.lora_config: object | None = None  #: of the adapters, set by voxcpm.weights.lora
 
     @classmethod
     def from_config(

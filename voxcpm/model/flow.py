@@ -69,6 +69,27 @@ class FlowMatching(nn.Module):
         self.mean_mode = config.dit_mean_mode
         self.exact = False  #: see `VoxCPM2.set_exact`
 
+    @torch.inference_mode()
+    def forward(
+        self,
+        mu: Tensor,
+        n_timesteps: int,
+        patch_size: int,
+        cond: Tensor,
+        temperature: float = 1.0,
+        cfg_value: float = 1.0,
+        sway_sampling_coef: float = 1.0,
+        use_cfg_zero_star: bool = True,
+    ) -> Tensor:
+        """Generate patches by the official call: mu [N, 2*Hd], cond (the previous patch) [N, D, P] -> [N, D, P].
+
+        The noise is drawn from torch's global generator in mu's dtype. `solve` takes it instead.
+        """
+        frames = (mu.shape[0], cond.shape[1], patch_size)
+        noise = torch.randn(frames, device=mu.device, dtype=mu.dtype)
+        solver = Solver(n_timesteps, sway_sampling_coef, use_cfg_zero_star, temperature)
+        return self.solve(mu, cond.mT, noise.mT, cfg_value, solver).mT.to(mu.dtype).contiguous()
+
     def solve(self, mu: Tensor, previous: Tensor, noise: Tensor, cfg: Tensor | float, solver: Solver) -> Tensor:
         """Generate patches. mu: [N, 2*Hd], previous: [N, P, D], noise: [N, P, D] N(0,1), cfg: one or [N] guidance weights.
 
@@ -127,7 +148,8 @@ class FlowMatching(nn.Module):
         target = z - data
 
         def estimate(y: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-            return self.estimator(y.to(dtype), mu, t, previous.to(dtype), dt)
+            # Its call takes frames last, as the official one does.
+            return self.estimator(y.to(dtype).mT, mu, t, previous.to(dtype).mT, dt).mT
 
         if self.mean_mode:
             u, target = self._mean_flow(estimate, y, t, r, target)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 class FSQ(nn.Module):
     """q = round(S tanh(in_proj h)) / S, y = out_proj q: 2S + 1 levels per dimension (S = 9 gives 19)."""
 
-    def __init__(self, width: int, latent: int, scale: int) -> None:
+    def __init__(self, in_dim: int, out_dim: int, latent_dim: int = 64, scale: int = 9) -> None:
         super().__init__()
-        self.in_proj = nn.Linear(width, latent)
-        self.out_proj = nn.Linear(latent, width)
+        self.in_proj = nn.Linear(in_dim, latent_dim)
+        self.out_proj = nn.Linear(latent_dim, out_dim)
         self.scale = scale
 
     def quantise(self, h: Tensor) -> Tensor:
@@ -25,5 +25,5 @@ class FSQ(nn.Module):
         return z + (q - z).detach() if torch.is_grad_enabled() and z.requires_grad else q
 
     def forward(self, h: Tensor) -> Tensor:
-        """[..., H] -> [..., H]."""
+        """[..., in_dim] -> [..., out_dim]."""
         return self.out_proj(self.quantise(h))

@@ -87,6 +87,7 @@ class LocDiT(nn.Module):
         hidden = self.decoder(tokens, FULL, keep=slice(tokens.shape[1] - frames, tokens.shape[1]))
         return self.out_proj(hidden)
 
-    def forward(self, x: Tensor, mu: Tensor, t: Tensor, previous: Tensor, dt: Tensor) -> Tensor:
-        """The velocity in one call: x, previous [N, P, D], mu [N, 2*Hd], t, dt [N] -> [N, P, D]."""
-        return self.velocity(x, self.time(t, dt), self.condition(mu, previous))
+    def forward(self, x: Tensor, mu: Tensor, t: Tensor, cond: Tensor, dt: Tensor) -> Tensor:
+        """The velocity in one call, in the official layout: x, cond [N, D, P], mu [N, 2*Hd], t, dt [N] -> [N, D, P]."""
+        condition = self.condition(mu, cond.transpose(1, 2))
+        return self.velocity(x.transpose(1, 2), self.time(t, dt), condition).transpose(1, 2)

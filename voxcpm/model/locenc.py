@@ -20,7 +20,9 @@ class LocEnc(nn.Module):
         self.encoder = Tower(config)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """[N, P, D] -> [N, He]."""
-        special = self.special_token.view(1, 1, -1).expand(patches.shape[0], -1, -1)
-        tokens = torch.cat((special, self.in_proj(patches)), dim=1)
-        return self.encoder(tokens, FULL, keep=slice(0, 1)).squeeze(1)
+        """[..., P, D] -> [..., He]."""
+        rows = patches.flatten(0, -3)
+        special = self.special_token.view(1, 1, -1).expand(rows.shape[0], -1, -1)
+        tokens = torch.cat((special, self.in_proj(rows)), dim=1)
+        hidden: Tensor = self.encoder(tokens, FULL, keep=slice(0, 1))[:, 0]
+        return hidden.reshape(*patches.shape[:-2], hidden.shape[-1])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class TextTokenizer:
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         self._ids = vocabulary
         self._unknown = vocabulary.get("<unk>", 0)
-        self._chinese = frozenset(piece for piece in vocabulary if _HAN_ONLY.match(piece))
+        self._chinese = _chinese_words(vocabulary)
 
     @classmethod
     def load(cls, folder: str | Path) -> TextTokenizer:
@@ -50,18 +51,20 @@ class TextTokenizer:
 
     def pieces(self, text: str) -> list[str]:
         """Split a text into pieces, and Chinese words into characters. A split piece loses its space mark; others stay whole."""
-        pieces: list[str] = []
-        for piece in self._bpe.encode(text, add_special_tokens=False).tokens:
-            bare = piece.replace(SPACE_MARK, "")
-            if bare in self._chinese:
-                pieces.extend(bare)
-            else:
-                pieces.append(piece)
-        return pieces
+        return _in_characters(self._bpe.encode(text, add_special_tokens=False).tokens, self._chinese)
 
     def encode(self, text: str) -> list[int]:
         """Return token ids. A character that is not in the vocabulary after splitting is `<unk>` (no byte fallback then)."""
         return [self._ids.get(piece, self._unknown) for piece in self.pieces(text)]
+
+    def __call__(self, text: str) -> list[int]:
+        """Return `encode(text)`: the official way to call a model's tokenizer."""
+        return self.encode(text)
+
+    @cached_property
+    def tokenizer(self) -> PieceTokenizer:
+        """The tokenizer below, with Chinese words whole, for code that reads its vocabulary."""
+        return PieceTokenizer(self._bpe, self._unknown)
 
     def count(self, texts: list[str]) -> np.ndarray:
         """Return int32 [texts]: the number of ids from `encode` for each text, computed many times faster."""
@@ -86,6 +89,61 @@ class TextTokenizer:
             if bare in self._chinese:
                 found[number] = len(bare)
         return found
+
+
+class PieceTokenizer:
+    """The checkpoint's BPE with the method names of the `transformers` library."""
+
+    def __init__(self, bpe: Tokenizer, unknown: int) -> None:
+        self._bpe = bpe
+        self.vocab: dict[str, int] = bpe.get_vocab(with_added_tokens=True)
+        self.unk_token_id = unknown
+
+    def get_vocab(self) -> dict[str, int]:
+        """All pieces and their ids."""
+        return self.vocab
+
+    def tokenize(self, text: str) -> list[str]:
+        """Split a text into pieces."""
+        pieces: list[str] = self._bpe.encode(text, add_special_tokens=False).tokens
+        return pieces
+
+    def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int]:
+        """Return the id of a piece, or the ids of several; `unk_token_id` for what is not in the vocabulary."""
+        if isinstance(tokens, str):
+            return self.vocab.get(tokens, self.unk_token_id)
+        return [self.vocab.get(token, self.unk_token_id) for token in tokens]
+
+
+class CharacterTokenizer:
+    """A tokenizer of the `transformers` kind whose Chinese words are split into characters."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._chinese = _chinese_words(tokenizer.get_vocab())
+
+    def tokenize(self, text: str, **options: Any) -> list[str]:
+        """Split a text into pieces and Chinese characters. options: those of the wrapped tokenizer."""
+        return _in_characters(self.tokenizer.tokenize(text, **options), self._chinese)
+
+    def __call__(self, text: str, **options: Any) -> list[int]:
+        """Return the ids of `tokenize`."""
+        ids: list[int] = self.tokenizer.convert_tokens_to_ids(self.tokenize(text, **options))
+        return ids
+
+
+def _chinese_words(vocabulary: Iterable[str]) -> frozenset[str]:
+    """The pieces that are two or more Chinese characters."""
+    return frozenset(piece for piece in vocabulary if _HAN_ONLY.match(piece))
+
+
+def _in_characters(pieces: Iterable[str], chinese: frozenset[str]) -> list[str]:
+    """Split the pieces that are Chinese words into characters; a split piece loses its space mark."""
+    split: list[str] = []
+    for piece in pieces:
+        bare = piece.replace(SPACE_MARK, "")
+        split.extend(bare if bare in chinese else (piece,))
+    return split
 
 
 @lru_cache(maxsize=8)

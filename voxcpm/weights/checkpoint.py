@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from voxcpm.atomic import replace_folder, set_aside
 from voxcpm.config import VoxCPM2Config
 from voxcpm.errors import CheckpointError, first_line
 from voxcpm.model.backbone import VoxCPM2
+from voxcpm.model.utils import get_dtype
+from voxcpm.weights.atomic import replace_folder, set_aside
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
@@ -31,19 +32,11 @@ if TYPE_CHECKING:
 HUB_ID = "openbmb/VoxCPM2"
 CODEC_PREFIX = "audio_vae."
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenization_voxcpm2.py")
-DTYPES = {
-    "float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16,
-    "float16": torch.float16, "fp16": torch.float16,
-}  # fmt: skip
 
 
 def parse_dtype(name: str | torch.dtype) -> torch.dtype:
     """Return the torch dtype of a name in a config. Raises CheckpointError for an unknown name."""
-    if isinstance(name, torch.dtype):
-        return name
-    if name not in DTYPES:
-        raise CheckpointError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
-    return DTYPES[name]
+    return name if isinstance(name, torch.dtype) else get_dtype(name)
 
 
 def find_checkpoint(

@@ -6,7 +6,7 @@ y = W x + b + dropout(B A x) * alpha / r: the dropout is on the adapter's output
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import sqrt
 from pathlib import Path
@@ -63,26 +63,21 @@ class LoRALinear(nn.Linear):
     enabled: bool
     _base: PackedLinear | None  #: the base in the CPU's inference form, if it had that form; not in the state dict
 
-    @classmethod
-    def around(cls, linear: nn.Linear | PackedLinear, config: LoRAConfig) -> LoRALinear:
+    def __init__(self, base: nn.Linear | PackedLinear, r: int, alpha: float = 1.0, dropout: float = 0.0) -> None:
         """Wrap a linear; its weights are shared, not copied. A is Kaiming uniform (a = sqrt 5), B zero."""
-        base = linear if isinstance(linear, PackedLinear) else None
-        linear = linear.plain() if isinstance(linear, PackedLinear) else linear
+        linear = base.plain() if isinstance(base, PackedLinear) else base
         with torch.device("meta"):
-            self = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
+            super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None)
         self.weight, self.bias = linear.weight, linear.bias
         device, dtype = linear.weight.device, linear.weight.dtype
-        self.lora_A = nn.Parameter(torch.empty(config.r, linear.in_features, device=device, dtype=dtype))
-        self.lora_B = nn.Parameter(torch.zeros(linear.out_features, config.r, device=device, dtype=dtype))
+        self.lora_A = nn.Parameter(torch.empty(r, linear.in_features, device=device, dtype=dtype))
+        self.lora_B = nn.Parameter(torch.zeros(linear.out_features, r, device=device, dtype=dtype))
         if linear.weight.device.type != "meta":
             nn.init.kaiming_uniform_(self.lora_A, a=sqrt(5))
-        self.scale = config.alpha / config.r
-        self.dropout = config.dropout
-        self.enabled = True
+        self.scale, self.dropout, self.enabled = alpha / r, dropout, True
         # Not a registered submodule. Its kernel is still used, so that with a disabled adapter the output is the same bit for bit.
-        object.__setattr__(self, "_base", base)
+        object.__setattr__(self, "_base", base if isinstance(base, PackedLinear) else None)
         self.training = linear.training
-        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
@@ -95,6 +90,16 @@ class LoRALinear(nn.Linear):
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         object.__setattr__(self, "_base", None)  # its layout is for the old device and dtype
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Enable or disable the adapter."""
+        self.enabled = enabled
+
+    def reset_lora_parameters(self) -> None:
+        """Reinitialize the adapter, so that it adds nothing."""
+        with torch.no_grad():
+            nn.init.kaiming_uniform_(self.lora_A, a=sqrt(5))
+            self.lora_B.zero_()
 
     def plain(self) -> nn.Linear:
         """Return the base linear, not packed."""
@@ -150,31 +155,41 @@ def apply_lora(model: VoxCPM2, config: LoRAConfig, train: bool = False) -> list[
     for name in names:
         linear = model.get_submodule(name)
         assert isinstance(linear, (nn.Linear, PackedLinear))
-        _replace(model, name, LoRALinear.around(linear, config))
+        _replace(model, name, LoRALinear(linear, config.r, config.alpha, config.dropout))
     for name, parameter in model.named_parameters():
         if train or ".lora_" in name:
             parameter.requires_grad_(train and ".lora_" in name)
+    model.lora_config = config
     return names
+
+
+def apply_lora_to_named_linear_modules(
+    root: nn.Module, *, target_submodule_names: Sequence[str], r: int, alpha: float, dropout: float
+) -> None:
+    """Give every linear below `root` whose last name is a target an adapter: the official function, for its callers."""
+    for name, module in list(root.named_modules()):
+        linear = isinstance(module, (nn.Linear, PackedLinear)) and not isinstance(module, LoRALinear)
+        if linear and name.rpartition(".")[2] in target_submodule_names:
+            _replace(root, name, LoRALinear(module, r, alpha, dropout))
 
 
 def remove_lora(model: VoxCPM2) -> None:
     """Remove all adapters; the base weights are unchanged."""
     for name, module in adapters(model).items():
         _replace(model, name, module._base if module._base is not None else module.plain())
+    model.lora_config = None
 
 
 def reset_lora(model: nn.Module) -> None:
     """Reinitialize the adapters: A Kaiming uniform, B zero, so that they add nothing."""
     for module in adapters(model).values():
-        with torch.no_grad():
-            nn.init.kaiming_uniform_(module.lora_A, a=sqrt(5))
-            module.lora_B.zero_()
+        module.reset_lora_parameters()
 
 
 def enable_lora(model: nn.Module, enabled: bool) -> None:
     """Enable or disable the adapters without removing them."""
     for module in adapters(model).values():
-        module.enabled = enabled
+        module.set_enabled(enabled)
 
 
 def merge_lora(model: VoxCPM2) -> None:
@@ -186,6 +201,7 @@ def merge_lora(model: VoxCPM2) -> None:
             plain = module.plain()
             plain.weight = nn.Parameter(merged, requires_grad=module.weight.requires_grad)
         _replace(model, name, _repacked(module, plain))
+    model.lora_config = None
 
 
 def lora_state_dict(model: nn.Module) -> dict[str, Tensor]:
@@ -234,7 +250,13 @@ def load_lora(
     Raises CheckpointError if shapes differ, adapter tensors are missing, or no key fits.
     """
     own, tensors = read_lora(path)
-    settings = (config or own) if override else (own or config)
+    return put_lora(model, (config or own) if override else (own or config), tensors, path)
+
+
+def put_lora(
+    model: VoxCPM2, settings: LoRAConfig | None, tensors: Mapping[str, Tensor], path: str | Path
+) -> tuple[list[str], list[str]]:
+    """Do what `load_lora` does with what was read from `path`. settings: None keeps the model's adapters."""
     if settings is not None:
         apply_lora(model, settings)
     elif not adapters(model):

@@ -142,11 +142,15 @@ def speak(
     from voxcpm.inference.prompt_cache import save_prompt_cache
     from voxcpm.kernels.threads import spare_threads
     from voxcpm.provenance.source import Source
+    from voxcpm.weights.checkpoint import find_checkpoint
 
     started = time.perf_counter()
-    spare_threads(model)
+    folder = find_checkpoint(model)
+    # Begun before loading, so that a stream does not wait for the digest.
+    source = None if no_mark else Source(folder, model, lora)
+    spare_threads(folder)
     tts = VoxCPM.from_pretrained(
-        model,
+        folder,
         load_denoiser=denoise is not None,
         zipenhancer_model_id=denoise,
         device=device,
@@ -176,7 +180,7 @@ def speak(
         },
         min_seconds,
         max_seconds,
-        None if no_mark else Source(tts.tts_model.folder, model, lora),
+        source,
     )
     if file is not None and out is not None:
         written = job.many(lines, out, long)
@@ -342,11 +346,11 @@ class _Job:
 
     def streamed(self, line: str, out: Path, long: bool) -> int:
         """Write the audio of one text piece by piece while it is generated; return the number of samples written."""
-        from voxcpm.inference.speak_options import draw_seed
         from voxcpm.inference.write_audio import write_stream
+        from voxcpm.model.utils import materialize_generation_seed
 
         # The header states the seed before anything is spoken.
-        seed = draw_seed() if self.options["seed"] is None else self.options["seed"]
+        seed = materialize_generation_seed(self.options["seed"])
         options = {**self.options, "seed": seed}
         chunks = self._pieces(line, options) if long else self._chunks(line, options)
         return write_stream(out, self.tts.tts_model.sample_rate, chunks, self._mark(seed))
