@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import json
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from starlette.responses import Response
 
 from voxcpm.provenance.statement import Statement
@@ -125,7 +125,7 @@ async def audio_parts(encoding: Encoding, speech: Speech | SpeechPieces) -> Asyn
 
 def event(values: dict[str, Any]) -> bytes:
     """Return one server-sent event."""
-    return b"data: " + json.dumps(values).encode() + b"\n\n"
+    return b"data: " + msgspec.json.encode(values) + b"\n\n"
 
 
 async def sse_parts(encoding: Encoding, speech: Speech | SpeechPieces) -> AsyncGenerator[tuple[bytes, float]]:
@@ -167,7 +167,7 @@ class StreamedAnswer(Response):
         state: ServerState,
         speech: Speech | SpeechPieces,
         first: tuple[bytes, float],
-        parts: AsyncIterator[tuple[bytes, float]],
+        parts: AsyncGenerator[tuple[bytes, float]],
         media_type: str,
         headers: dict[str, str],
     ) -> None:
@@ -177,7 +177,8 @@ class StreamedAnswer(Response):
         self._state, self._speech, self._first, self._parts = state, speech, first, parts
 
     async def close(self) -> None:
-        """End the call of an answer that is never sent."""
+        """End the call, of an answer that was sent or never will be."""
+        await self._parts.aclose()
         await self._speech.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,7 +193,7 @@ class StreamedAnswer(Response):
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
-            await self._speech.aclose()
+            await self.close()
         if not work.cancelled() and (error := work.exception()) is not None:
             raise error
 
