@@ -3,9 +3,9 @@
     python benchmarks/quality/decoupled_yield.py WORK [--shared ../shared] [--pairs 200] [--set model.phases.all.steps=4500]
 
 The toy of `benchmarks/overfit.py` hears each sentence in few voices, and a voice says only its own sentences: it cannot clone.
-Here its codec and model, with the same settings, learn a grid instead: EmoDB's ten German sentences, said angrily and neutrally by a man
-and a woman, 40 clips. A session is one voice in one emotion, so that the reference tells both. What is cloned by `decouple` is then
-in the grid, although not as a recording that the model could copy from its reference.
+Here its codec and model, with the same settings, learn a grid instead: EmoDB's ten German sentences, said angrily and neutrally
+by a man and a woman, 40 clips. A session is one voice in one emotion, so that the reference tells both. What `decouple` clones is
+then in the grid, although not as a recording that the model could copy from its reference.
 
 Finished steps are skipped: after an interruption run the same command to resume. About 45 minutes on two idle cores.
 Exits with 1 if fewer than half of the pairs pass.
