@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,7 +19,13 @@ from voxcpm.server.run import SpeechServer
 from voxcpm.server.settings import ServerSettings
 
 REAL = (sys.executable, "-m", "voxcpm.server.process.worker")
-TONES = (sys.executable, "-m", "fakes.tone_engine")
+_PLACES = [str(folder) for folder in (Path(__file__).parents[2], Path(__file__).parents[1])]
+#: The folders are given, because the process is started by the server, which knows nothing of pytest's path.
+TONES = (
+    sys.executable,
+    "-c",
+    f"import runpy, sys; sys.path[:0] = {_PLACES}; runpy.run_module('fakes.tone_engine', run_name='__main__')",
+)
 WAIT_S = 120.0
 T = TypeVar("T")
 
