@@ -32,6 +32,8 @@ def client(service: Service) -> Iterator[openai.OpenAI]:
 def test_openai_whole(client: openai.OpenAI) -> None:
     answer = client.audio.speech.create(model="tts-1", voice="alloy", input="Hello there.", response_format="flac")
     assert soundfile.info(io.BytesIO(answer.content)).duration == pytest.approx(0.8)
+    # What the file states is the model, not the name that the client asked by.
+    assert b'"model": "voxcpm2"' in answer.content.replace(b'":"', b'": "') and b"tts-1" not in answer.content
 
 
 def test_openai_extra_fields(client: openai.OpenAI) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -49,6 +49,7 @@ class Metrics:
 
     def __init__(self, model: str, load: Callable[[], Load], restarts: Callable[[], int]) -> None:
         """model: the label model_name. load, restarts: of the engine process, asked when metrics are read."""
+        disable_created_metrics()  # a second series for each one that nothing reads
         self.registry = CollectorRegistry()
 
         def histogram(ours: str, theirs: str, words: str, buckets: tuple[float, ...] = SECONDS) -> _Pair:

@@ -33,7 +33,7 @@ class Prepared:
     rate: int  #: Hz of the answer
     speed: float
     mode: Mode
-    model: str  #: name that the client used
+    model: str  #: the model's own name, or the adapter's; never an alias such as tts-1
     ignored: tuple[str, ...]  #: fields without effect
 
 
@@ -83,7 +83,7 @@ def _model(state: ServerState, name: str | None) -> tuple[str | None, str]:
     models = state.models
     if name not in models:
         raise not_found(unknown("model", name, models), "model", "model_not_found")
-    return models[name], name
+    return models[name], models[name] or state.settings.model_name
 
 
 def _format(name: str) -> str:
