@@ -2,10 +2,9 @@
 
     python benchmarks/serving.py [--checkpoint DIR] [--upstream PYTHON] [--users 8] [--seconds 30] [--write docs/benchmarks.md]
 
-Without --checkpoint: the mid configuration of benchmarks/inference.py with random weights. All requests have fixed lengths (2 to 8 s of
-speech), so that the work is equal on all servers. The definitions (docs/serving.md of the design): first audio is from sending to
-the first body bytes; the real-time factor is the whole request over its audio; a player starts with the first chunk, and an underrun is
-its largest deficit.
+Without --checkpoint: the mid configuration of benchmarks/inference.py with random weights. All requests have fixed lengths (2 to
+8 s of speech), so that the work is equal on all servers. First audio is from sending to the first body bytes; the real-time factor
+is the whole request over its audio; a player starts with the first chunk, and an underrun is its largest deficit.
 
 * closed: --users clients, each asks again when it has its answer.
 * open: Poisson arrivals at half and at 90 % of the closed rate.

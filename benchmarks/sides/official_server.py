@@ -1,7 +1,7 @@
 """The official package behind a lock, as an HTTP server: `python official_server.py CHECKPOINT THREADS PORT`.
 
-Runs in the environment of the official package, so it uses the standard library only. POST /v1/audio/speech with `input`, `min_len`,
-`max_new_tokens`, `seed` streams 16-bit PCM at the model's rate, one request after the other, as its own demo does.
+Runs in the environment of the official package, so it uses the standard library only. POST /v1/audio/speech with `input`,
+`min_len`, `max_new_tokens`, `seed` streams 16-bit PCM at the model's rate, one request after the other, as its own demo does.
 """
 
 from __future__ import annotations
