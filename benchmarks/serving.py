@@ -6,7 +6,7 @@ Without --checkpoint: the mid configuration of benchmarks/inference.py with rand
 8 s of speech), so that the work is equal on all servers. First audio is from sending to the first body bytes; the real-time factor
 is the whole request over its audio; a player starts with the first chunk, and an underrun is its largest deficit.
 
-* closed: --users clients, each asks again when it has its answer.
+* closed: --users clients, each asks again when it has its answer, which is needed whole: throughput.
 * open: Poisson arrivals at half and at 90 % of the closed rate.
 * burst: 2 x --users requests at once.
 * live: most streams at once without an underrun above 0.1 s, beside what the engine's steps allow (`floor`).
@@ -125,13 +125,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def ask(client: httpx2.AsyncClient, server: Server, number: int, voice: str | None = None) -> Heard:
-    """Ask for request `number` and listen to its end."""
+async def ask(
+    client: httpx2.AsyncClient, server: Server, number: int, voice: str | None = None, live: bool = True
+) -> Heard:
+    """Ask for request `number` and listen to its end. live: it is played while it is made, otherwise needed at its end."""
     patches = LENGTHS[number % len(LENGTHS)]
     body: dict[str, Any] = {
         "input": TEXT, "seed": number, "min_len": patches, "max_new_tokens": patches, "response_format": "pcm",
-        "sample_rate": server.rate, "stream_format": "audio",
+        "sample_rate": server.rate,
     }  # fmt: skip
+    body |= {"stream_format": "audio"} if live else {"stream": False}
     if voice:
         body["voice"] = voice
     heard, started = Heard(rate=server.rate), time.perf_counter()
@@ -157,7 +160,7 @@ async def closed(server: Server, users: int, seconds: float) -> tuple[list[Heard
 
         async def user() -> None:
             while time.perf_counter() - started < seconds:
-                heard.append(await ask(client, server, next(numbers)))
+                heard.append(await ask(client, server, next(numbers), live=False))
 
         await asyncio.gather(*(user() for _ in range(users)))
     return heard, time.perf_counter() - started

@@ -155,6 +155,15 @@ def test_live_rows_beyond_what_the_machine_carries_wait() -> None:
     assert sorted(world.done) == [0, 1, 2] and not world.dry
 
 
+def test_a_machine_that_is_slower_than_playback_runs_everybody_at_once() -> None:
+    # One after the other would let all but the first wait, and rows that run together are cheaper.
+    world = World(Scheduler({512: 8}, PATCH_S, CostModel(0.5, 0.1), queue=10))
+    for number in range(4):
+        world.submit(number, "live", 10, 5, 5)
+    world.step()
+    assert len(world.scheduler.running) == 4
+
+
 def test_a_long_newcomer_waits_until_the_listeners_are_ahead() -> None:
     world = World(Scheduler({2048: 4}, PATCH_S, CostModel(0.02, 0.02, 0.001), queue=10))
     world.submit(0, "live", 10, 200, 200)

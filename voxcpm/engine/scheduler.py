@@ -156,8 +156,8 @@ class Scheduler:
         return entry.kind == "whole" or self._carries(live + waiting + 1)
 
     def _carries(self, live: int) -> bool:
-        """Return True if steps of this many live rows are faster than playback. One row is always taken."""
-        return live <= 1 or self.costs.seconds(live) <= self.budget_s
+        """Return True if steps of this many live rows are faster than playback, or if not even those of one row are."""
+        return self._too_slow() or live <= 1 or self.costs.seconds(live) <= self.budget_s
 
     def cancel(self, number: int) -> None:
         """End a request wherever it is; nothing if it is unknown. The engine must free the slot of a running one."""
