@@ -73,7 +73,8 @@ def normalize(text: str, language: str) -> str:
         plain = "".join(c for c in decomposed if c not in accents)
     # The English rules leave the dots of "to ..." as a word.
     words = [word for word in unicodedata.normalize("NFC", plain).split() if any(c.isalnum() for c in word)]
-    return ("" if is_unspaced(language) else " ").join(words)
+    # Composed again: without the space before it, a mark belongs to the letter before.
+    return unicodedata.normalize("NFC", ("" if is_unspaced(language) else " ").join(words))
 
 
 def compared_units(text: str, language: str) -> list[str]:

@@ -107,6 +107,10 @@ def test_normalized_text_is_composed_and_has_no_spaces_where_the_script_has_none
     assert not (is_unspaced(language) and any(c.isspace() for c in plain))
 
 
+def test_a_mark_that_loses_the_space_before_it_is_composed() -> None:
+    assert normalize("C¸0", "my") == "ç0"
+
+
 @given(number=st.integers(0, 10**12 - 1))
 def test_chinese_numbers_are_read_back(number: int) -> None:
     assert _read_chinese(spell_chinese(str(number))) == number

@@ -32,6 +32,7 @@ class VoxCPM2(nn.Module):
     def __init__(self, config: VoxCPM2Config) -> None:
         super().__init__()
         self.config = config
+        self._adds_states = config.adds_states
         hidden, local, dit = config.lm_config.hidden_size, config.encoder_config, config.dit_config
         self.base_lm = Tower(config.tslm)
         self.residual_lm = Tower(config.ralm)
@@ -97,11 +98,11 @@ class VoxCPM2(nn.Module):
     def condition(self, lm_hidden: Tensor, residual_hidden: Tensor) -> Tensor:
         """Project both hidden states, [N, H] each, to the condition mu [N, 2*Hd], semantic first, or [N, Hd], their sum."""
         semantic, residual = self.lm_to_dit_proj(lm_hidden), self.res_to_dit_proj(residual_hidden)
-        return semantic + residual if self.config.adds_states else torch.cat((semantic, residual), dim=-1)
+        return semantic + residual if self._adds_states else torch.cat((semantic, residual), dim=-1)
 
     def fuse(self, lm_hidden: Tensor, heard: Tensor) -> Tensor:
         """Return RALM's input [..., H] from h' and the embedded patches (zeros at text), [..., H] each."""
-        if self.config.adds_states:
+        if self._adds_states:
             return lm_hidden + heard
         return self.fusion_concat_proj(torch.cat((lm_hidden, heard), dim=-1))
 

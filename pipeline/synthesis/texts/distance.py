@@ -28,7 +28,7 @@ class Texts:
     def __init__(self, texts: Sequence[str], language: str | None, rule: Relatedness | None = None) -> None:
         self.texts, self.language, self.rule = tuple(texts), language, rule or WordRule()
         parts = [comparable_parts(text, base_code(language, text)) for text in self.texts]
-        self._plain = np.array(["\n".join(found) for found in parts], dtype=object)
+        self._plain = ["\n".join(found) for found in parts]
         self._letters = Overlap([grams(found, 3) for found in parts])
         self._words = Overlap([content_words(text, language) for text in self.texts])
         by_words = WordRule()
@@ -67,7 +67,8 @@ class Texts:
 
     def _tests(self, row: int, emotion: str | None) -> list[tuple[Reason, np.ndarray]]:
         return [
-            ("same_text", self._plain == self._plain[row]),
+            # Compared as Python strings: NumPy would drop a NUL at their end.
+            ("same_text", np.array([plain == self._plain[row] for plain in self._plain])),
             ("near_text", self._letters.of(row) >= NEAR_TEXT),
             ("shared_words", self._words.of(row) > SHARED_WORDS),
             # Embeddings see paraphrases, but inflected words of another topic only by chance.

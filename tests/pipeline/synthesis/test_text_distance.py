@@ -135,3 +135,7 @@ def test_the_rule_of_words_is_as_good_as_measured() -> None:
     assert right / sum(called) >= 0.66 and right >= 56
     assert not any(by_kind["shared_words"])
     assert sum(by_kind["inflected"]) <= 4 and sum(by_kind["same_emotion"]) <= 6
+
+
+def test_a_text_with_a_nul_at_its_end_is_the_same_as_itself() -> None:
+    assert is_distant("A\x00", "A\x00", "ar") == "same_text"

@@ -8,6 +8,7 @@ import hmac
 import logging
 import os
 import secrets
+import shlex
 import time
 from collections import deque
 from dataclasses import dataclass, field, fields
@@ -147,7 +148,9 @@ class Keys:
         self._uses: dict[str, _Use] = {}
         if path is not None:
             if not path.is_file():
-                raise FileNotFoundError(f"no keys file at {path}: make one with voxmill serve-key NAME --keys {path}")
+                raise FileNotFoundError(
+                    f"no keys file at {path}: make one with voxmill serve-key NAME --keys {shlex.quote(str(path))}"
+                )
             self._keys, self._stamp = parse_keys(path.read_text(encoding="utf-8"), str(path)), _stamp(path)
 
     def find(self, secret: str | None) -> Key | None:
