@@ -158,6 +158,26 @@ def test_the_cache_of_voices_has_a_limit_and_refuses_nan() -> None:
     assert not prefixes.knows(layouts[3])
 
 
+def test_a_known_voice_is_used_before_new_ones_push_it_out() -> None:
+    model = tiny_model()
+    probe = PrefixCache()
+    loop = GenerationLoop(model, make_lanes(model, {48: 6}), probe)
+    loop.join([admit(model.config, 0, GenerationRequest(voiced(0, 4, 0), max_len=2))])
+    prefixes = PrefixCache(most_bytes=2 * probe.nbytes)
+    loop = GenerationLoop(model, make_lanes(model, {48: 6}), prefixes)
+    first = [GenerationRequest(voiced(n, 4, n), max_len=2) for n in range(2)]
+    loop.join([admit(model.config, n, request) for n, request in enumerate(first)])
+    again = [GenerationRequest(voiced(9, 4, n), max_len=2) for n in (5, 6, 0)]
+    joined = loop.join([admit(model.config, 10 + n, request) for n, request in enumerate(again)])
+    assert len(joined) == 3 and prefixes.hits == 1
+    for row in joined:
+        whole = DecodeState.allocate(model.config, 1, 48, torch.float32, "cpu")
+        with torch.no_grad():
+            model.prefill([row.request.layout], whole)
+        slot = loop.lanes[0].rows.index(row)
+        assert_close(loop.lanes[0].state.lm_hidden[slot], whole.lm_hidden[0], 1e-5)
+
+
 def test_a_request_that_fits_no_lane_waits_and_one_without_a_slot_cannot_leave() -> None:
     model = tiny_model()
     loop = GenerationLoop(model, make_lanes(model, {16: 1}))

@@ -174,6 +174,39 @@ def test_a_long_newcomer_waits_until_the_listeners_are_ahead() -> None:
     assert sorted(world.done) == [0, 1] and not world.dry
 
 
+def test_a_stall_or_a_paused_listener_keeps_nobody_out() -> None:
+    world = World(Scheduler({512: 4}, PATCH_S, CostModel(0.02, 0.03, 0.0001), queue=10))
+    world.submit(0, "live", 10, 400, 400)
+    for _ in range(3):
+        world.step()
+    world.now += 10.0  # nothing was made meanwhile, and everything was played
+    world.listen()
+    world.submit(1, "live", 100, 20, 20)
+    world.step()
+    assert 1 in world.scheduler.running
+    # A listener who stops taking at 30 s ahead and comes back is not late.
+    while world.step():
+        pass
+    assert world.scheduler.running[0].ahead_s(PATCH_S) > MOST_AHEAD_S - 1
+    world.now += 60.0
+    world.scheduler.taken(0, world.scheduler.running[0].taken_s + 5.0)
+    world.submit(2, "live", 100, 20, 20)
+    world.step()
+    assert 2 in world.scheduler.running
+
+
+def test_a_whole_request_does_not_wait_for_ever_behind_live_ones() -> None:
+    world = World(Scheduler({512: 1}, PATCH_S, CostModel(0.01, 0.02), queue=50))
+    world.submit(0, "live", 10, 30, 30)
+    world.step()
+    world.submit(1, "whole", 10, 30, 30)
+    for number in range(2, 40):
+        world.submit(number, "live", 10, 30, 30)
+    while 1 not in world.done and world.step():
+        world.listen()
+    assert len(world.done) <= 15, "the whole request waited behind all live ones"
+
+
 def test_whole_rows_leave_slots_for_live_ones() -> None:
     world = World(Scheduler({512: 4}, PATCH_S, CostModel(0.001, 0.001), queue=20))
     for number in range(6):

@@ -192,8 +192,8 @@ def test_codec_streams_do_not_mix(data: st.DataObject) -> None:
 
 def test_slots_are_planned_by_memory() -> None:
     model = tiny_model(max_length=8192)
-    assert plan_slots(model) == {512: 2, 2048: 1, 8192: 1}
-    assert plan_slots(model, 64) == {512: 55, 2048: 8, 8192: 1}
+    assert plan_slots(model) == {1024: 2, 2048: 1, 8192: 1}
+    assert plan_slots(model, 64) == {1024: 32, 2048: 31, 8192: 1}
     position = 4 * 2 * 2 * 8 * (2 + 1)
     small = plan_slots(model, 64, memory_bytes=position * 8192 * 3)
     assert sum(c * n for c, n in small.items()) <= 8192 * 3 and small[8192] == 1

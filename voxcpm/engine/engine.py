@@ -156,13 +156,13 @@ class SpeechEngine:
         failed: dict[int, Chunk] = {}
         try:
             self._loop.join(rows)
-        except (RuntimeError, ValueError, MemoryError):
+        except Exception:
             # One by one, to find which. Rows of other lanes may have joined.
             for row in rows:
                 try:
                     if row not in self._loop.rows:
                         self._loop.join([row])
-                except (RuntimeError, ValueError, MemoryError) as error:
+                except Exception as error:
                     log.warning("request %d cannot be processed: %s", row.number, type(error).__name__)
                     failed[row.number] = Chunk(row.number, 0, None, None, "failed", "the request cannot be processed")
         for row in rows:
@@ -202,7 +202,8 @@ def plan_slots(model: VoxCPM2, most: int | None = None, memory_bytes: float | No
     """Return lanes {capacity: slots} for a model.
 
     most: slots in all; None: 4 on a CPU, at most 64 on a GPU. memory_bytes: what the caches may take; None: half of the GPU's free
-    memory, no limit on a CPU. An eighth of the slots are in the middle lane, and one in the longest.
+    memory, no limit on a CPU. One slot is in the longest lane, the others are shared by the short and the middle one: a request
+    is admitted by its most patches, six for each token, so that a paragraph needs the middle one.
     """
     config = model.config
     on_gpu = model.device.type == "cuda"
@@ -214,7 +215,7 @@ def plan_slots(model: VoxCPM2, most: int | None = None, memory_bytes: float | No
     short, middle, longest = (lane_of(capacity, config.max_length) for capacity in CAPACITIES)
     while True:
         lanes: dict[int, int] = {}
-        for capacity, count in ((longest, 1), (middle, max(1, slots // 8)), (short, slots)):
+        for capacity, count in ((longest, 1), (middle, (slots - 1) // 2), (short, slots)):
             lanes[capacity] = lanes.get(capacity, 0) + max(0, min(count, slots - sum(lanes.values())))
         lanes = {capacity: count for capacity, count in sorted(lanes.items()) if count}
         needed = sum(capacity * count for capacity, count in lanes.items()) * position_bytes

@@ -9,8 +9,8 @@ from voxcpm.engine.request import Row
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.decode_state import DecodeState
 
-CAPACITIES = (512, 2048, 8192)
-"""Positions of the lanes. Speech of up to about 25 s with its text and reference takes 300."""
+CAPACITIES = (1024, 2048, 8192)
+"""Positions of the lanes. What is read is what the longest row of a lane has filled, so that capacity costs memory, not time."""
 
 
 @dataclass

@@ -70,16 +70,16 @@ class GenerationLoop:
         known: list[Row] = []
         for row in rows:
             (known if self._prefixes is not None and self._prefixes.knows(row.request.layout) else whole).append(row)
-        # The slots are filled in the order of the rows of the lane.
-        lane.rows[first:] = [*whole, *known]
-        if whole:
-            self.model.prefill([row.request.layout for row in whole], lane.state)
-            if self._prefixes is not None:
-                for slot, row in enumerate(whole, first):
-                    self._prefixes.keep(row.request.layout, lane.state, slot)
+        # The slots are filled in the order of the rows of the lane. The known ones come first: a new voice may push theirs out.
+        lane.rows[first:] = [*known, *whole]
         for row in known:
             assert self._prefixes is not None
             self.model.extend(row.request.layout, self._prefixes.restore(row.request.layout, lane.state), lane.state)
+        if whole:
+            self.model.prefill([row.request.layout for row in whole], lane.state)
+            if self._prefixes is not None:
+                for slot, row in enumerate(whole, first + len(known)):
+                    self._prefixes.keep(row.request.layout, lane.state, slot)
 
     def leave(self, row: Row, clean: bool = False) -> None:
         """Free a row's slot. Raises ValueError if it has none. clean: see `Lane.release`."""

@@ -54,15 +54,23 @@ class Entry:
     started: float | None = None  #: time of the first audio
     last_run: float = 0.0
     taken_s: float = 0.0  #: audio that the listener has taken
-    cancelled: bool = False
+    reports: bool = False  #: something was said of what the listener has taken
 
     def slack(self, now: float, patch_s: float) -> float:
-        """Seconds until the listener has nothing to hear; of a whole request: endless."""
+        """Seconds until the listener has nothing to hear; of a whole request: endless.
+
+        Audio that the listener has not taken yet counts in any case: somebody who pauses does not run dry.
+        """
         if self.kind == "whole":
             return math.inf
         if self.started is None:
             return self.arrived + self.deadline_s - now
-        return self.started + patch_s * self.patches - now
+        return max(self.started + patch_s * self.patches - now, self.ahead_s(patch_s) if self.reports else -math.inf)
+
+    def begin_again(self, now: float, patch_s: float) -> None:
+        """Let the playback of a listener who has run dry begin again now, as a player does."""
+        if self.started is not None:
+            self.started = max(self.started, now - patch_s * self.patches)
 
     def ahead_s(self, patch_s: float) -> float:
         """Audio that was made and not taken, seconds."""
@@ -168,7 +176,7 @@ class Scheduler:
         """Note how much of its audio, in all, a listener has taken."""
         entry = self.running.get(number)
         if entry is not None:
-            entry.taken_s = max(entry.taken_s, seconds)
+            entry.taken_s, entry.reports = max(entry.taken_s, seconds), True
 
     def _release(self, number: int) -> None:
         entry = self.running.pop(number, None)
@@ -186,6 +194,8 @@ class Scheduler:
         one patch (s > `budget_s`), steps that keep both rules keep every listener supplied.
         """
         rows = [entry for entry in self.running.values() if not self._paused(entry)]
+        for entry in rows:
+            entry.begin_again(now, self.patch_s)
         listening = [e.slack(now, self.patch_s) for e in rows if e.kind == "live" and e.started is not None]
         if self._too_slow():
             # The machine cannot keep up with one listener: only throughput counts.
@@ -219,14 +229,14 @@ class Scheduler:
     def _must_run(self, listening: list[float], others: int, positions: int) -> tuple[int, bool]:
         """Return how many listeners must run in a step with `others` more rows, and whether all of them are in time.
 
-        listening: their slacks.
+        listening: their slacks. A listener who has run dry already is late whatever happens, and must not keep others out.
         """
         must = 0
         while True:
             seconds = self.costs.seconds(must + others, positions)
             urgent = [slack for slack in listening if slack < seconds + self.budget_s]
             if len(urgent) == must:
-                return must, not urgent or seconds <= min(urgent)
+                return must, seconds <= min((slack for slack in urgent if slack > 0), default=math.inf)
             must = len(urgent)
 
     def _newcomers(self, listening: list[float], now: float) -> tuple[list[Entry], int, bool]:
@@ -238,9 +248,15 @@ class Scheduler:
         positions = 0
         live = sum(entry.kind == "live" for entry in self.running.values())
         whole = len(self.running) - live
-        for entry in sorted(
-            self.waiting.values(), key=lambda e: (e.kind == "whole", e.slack(now, self.patch_s), e.arrived)
-        ):
+
+        def rank(entry: Entry) -> tuple[bool, float, float]:
+            """Live ones by deadline, then whole ones; a whole one that has waited long is the first."""
+            waited = now - entry.arrived
+            if entry.kind == "whole" and waited > STARVE_S:
+                return False, STARVE_S - waited, entry.arrived
+            return entry.kind == "whole", entry.slack(now, self.patch_s), entry.arrived
+
+        for entry in sorted(self.waiting.values(), key=rank):
             lane = next((c for c, n in self._free.items() if n and c >= entry.positions), None)
             allowed = self._carries(live + 1) if entry.kind == "live" else self._leaves_slots(whole)
             if lane is None or not allowed:
@@ -300,7 +316,7 @@ class Scheduler:
             seconds = self.costs.seconds(joining + len(run), positions)
             late = [entry for entry in by_slack if slack[entry] < seconds + self.budget_s and entry not in run]
             if not late:
-                return run, seconds <= min((slack[entry] for entry in run), default=math.inf)
+                return run, seconds <= min((slack[entry] for entry in run if slack[entry] > 0), default=math.inf)
             run += late
 
 
