@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -154,6 +155,32 @@ def test_whole_units(form: str) -> None:
         assert message["bytes"][:4] in (b"RIFF", b"fLaC", b"OggS") or message["bytes"][:3] == b"ID3"
         assert talk.next()["total_bytes"] == len(message["bytes"])
         assert talk.link.texts == [TEXT]
+
+
+@pytest.mark.parametrize(("form", "streams"), [("wav", True), ("flac", True), ("pcm", False)])
+def test_streamed_units_are_live_in_every_format(form: str, streams: bool) -> None:
+    with talking() as talk:
+        talk.configure(stream_audio=streams, response_format=form)
+        talk.say("input.text", text=TEXT)
+        talk.say("input.done")
+        talk.until("session.done")
+        assert {call.kind for call in talk.link.calls()} == {"live" if streams else "whole"}
+
+
+def test_a_long_configuration_is_read_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: dict[str, int] = {}
+
+    def read(raw: str, most: int) -> dict[str, Any]:
+        message = parse_message(raw, most)
+        readers[message["type"]] = threading.get_ident()
+        return message
+
+    monkeypatch.setattr(session, "parse_message", read)
+    with talking() as talk:
+        talk.configure(unused="a" * 100_000)
+        talk.say("input.cancel")
+        talk.until("audio.cancelled")
+    assert readers["session.config"] != readers["input.cancel"]
 
 
 def test_defaults_are_those_of_the_dialect() -> None:

@@ -12,7 +12,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
@@ -72,6 +72,10 @@ def common_routes(state: ServerState) -> list[BaseRoute]:
             raise ApiError(404, "no such model: GET /v1/models lists them", param="model", code="model_not_found")
         return JSONResponse(_model(state, name))
 
+    async def audio_models(request: Request) -> Response:
+        """List the same names as Open WebUI asks for them."""
+        return JSONResponse({"models": [{"id": name} for name in state.models]})
+
     async def health(request: Request) -> Response:
         """Return 200 if the server works, also while the model is being loaded."""
         failed = state.link.status == "failed"
@@ -96,6 +100,7 @@ def common_routes(state: ServerState) -> list[BaseRoute]:
     return [
         Route("/v1/models", models, methods=["GET"]),
         Route("/v1/models/{name:path}", model, methods=["GET"]),
+        Route("/v1/audio/models", audio_models, methods=["GET"]),
         Route("/health", health, methods=["GET"]),
         Route("/ready", ready, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
@@ -130,7 +135,12 @@ def make_app(state: ServerState) -> ASGIApp:
     app = Starlette(
         routes=[route for part in ROUTES for route in part(state)],
         lifespan=lifespan,
-        exception_handlers={ApiError: _on_error, HTTPException: _on_http, Exception: _on_fault},
+        exception_handlers={
+            ApiError: _on_error,
+            HTTPException: _on_http,
+            ClientDisconnect: _on_left,
+            Exception: _on_fault,
+        },
     )
     guarded: ASGIApp = Guard(app, state)
     if not state.settings.cors:
@@ -139,7 +149,7 @@ def make_app(state: ServerState) -> ASGIApp:
         guarded,
         allow_origins=state.settings.cors,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["authorization", "content-type", "x-request-id"],
+        allow_headers=["*"],  # clients add their own, such as x-stainless-lang; cookies are never allowed
         expose_headers=["x-request-id", "x-seed", "x-sample-rate", "x-ignored-fields", "x-synthetic", "retry-after"],
     )
 
@@ -160,6 +170,11 @@ async def _on_http(request: Request, error: Exception) -> Response:
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
     return response
+
+
+async def _on_left(request: Request, error: Exception) -> Response:
+    """Answer a client that left while it sent the body: nobody reads this, and the fault is not ours."""
+    return Response(status_code=499)
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:

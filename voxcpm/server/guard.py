@@ -41,7 +41,7 @@ def key_of(connection: HTTPConnection) -> Key | None:
 
 
 def owner_of(connection: HTTPConnection) -> str:
-    """Return the name of a request's key, empty without keys: nobody sees or cancels requests of another."""
+    """Return the name of a request's key, empty without keys. Only an admin sees or cancels requests of another."""
     key = key_of(connection)
     return key.name if key is not None else ""
 
@@ -52,10 +52,15 @@ def request_id_of(connection: HTTPConnection) -> str:
     return found
 
 
+def is_admin(connection: HTTPConnection, state: ServerState) -> bool:
+    """Return True if the request has an admin's key, or the server has no keys."""
+    key = key_of(connection)
+    return state.keys.path is None or (key is not None and key.admin)
+
+
 def require_admin(connection: HTTPConnection, state: ServerState) -> None:
     """Raise ApiError (403) if the server has keys and the request's is not an admin's."""
-    key = key_of(connection)
-    if state.keys.path is not None and (key is None or not key.admin):
+    if not is_admin(connection, state):
         raise ApiError(403, "this needs a key with 'admin' in the keys file", "permission_error", code="admin_required")
 
 

@@ -16,6 +16,8 @@ from voxcpm.server.errors import unknown
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names of voices, adapters and keys."""
+DEFAULT_VOICE = "default"
+"""What clients send as `voice` for none; no stored voice has this name."""
 ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 """OpenAI's model names, which many clients send and cannot change."""
 

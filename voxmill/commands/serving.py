@@ -88,7 +88,9 @@ def serve_key(
     queued: Annotated[int | None, typer.Option(help="Requests that wait for one of these to end. Default: 20.")] = None,
     characters: Annotated[int | None, typer.Option(help="Characters of text per minute. Default: no limit.")] = None,
     audio: Annotated[int | None, typer.Option(help="Seconds of audio per day. Default: no limit.")] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="May read metrics and change stored voices.")] = False,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="May read metrics and consents, change voices, see all requests.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key for the server. The key is shown once; the keys file holds only its sha256.

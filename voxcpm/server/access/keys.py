@@ -34,7 +34,7 @@ class Key:
     queued: int = 20  #: calls that wait for one of these to end
     characters: int = 0  #: of text per minute
     audio: int = 0  #: seconds of audio per day
-    admin: bool = False  #: may read metrics, change voices, and see all requests
+    admin: bool = False  #: may read metrics and consents, change voices, and see and cancel all requests
 
 
 LIMITS = tuple(f.name for f in fields(Key) if f.name not in ("name", "sha256", "admin"))

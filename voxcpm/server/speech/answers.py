@@ -43,7 +43,6 @@ class Encoding:
     state: ServerState
     prepared: Prepared
     encoder: Encoder
-    watermark: Any  #: the state of this stream's watermark
 
     @classmethod
     def start(cls, state: ServerState, prepared: Prepared, statement: Statement | None) -> Encoding:
@@ -55,24 +54,17 @@ class Encoding:
             statement,
             prepared.speed,
             whole=prepared.mode == "whole",
+            watermark=state.watermark,
         )
-        return cls(state, prepared, encoder, state.watermark.start(state.link.about.sample_rate))
+        return cls(state, prepared, encoder)
 
     async def push(self, samples: NDArray[np.float32]) -> bytes:
         """Mark and encode the next samples; the result may be empty."""
-        return await self._run(lambda: self._push(samples))
+        return await self._run(lambda: self.encoder.push(samples))
 
     async def finish(self) -> bytes:
         """Return what is left at the end."""
-        return await self._run(self._finish)
-
-    def _push(self, samples: NDArray[np.float32]) -> bytes:
-        marked, self.watermark = self.state.watermark.mark(samples, self.watermark)
-        return self.encoder.push(marked)
-
-    def _finish(self) -> bytes:
-        rest = self.state.watermark.finish(self.watermark)
-        return (self.encoder.push(rest) if len(rest) else b"") + self.encoder.finish()
+        return await self._run(self.encoder.finish)
 
     async def _run(self, act: Callable[[], bytes]) -> bytes:
         if self.prepared.format in CHEAP and self.prepared.speed == 1.0:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from typing import Any, Literal, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from voxcpm.server.errors import invalid
+from voxcpm.server.errors import ApiError, invalid
+from voxcpm.server.settings import DEFAULT_VOICE
 
 Quality = Literal["quality", "balanced", "fast"]
 STEPS: dict[str, int] = {"quality": 10, "balanced": 6, "fast": 4}
 """Solver steps of each `quality`. Fewer steps are faster; the model was made for 10."""
 DEPTH = 32
 """Deepest nesting of a JSON body."""
+MOST_VALUES = 20_000
+"""Values in a JSON body: those of all objects and lists."""
+LONG_STRING = 1_024
+"""Bytes of a string from which it counts as a text or a clip."""
+MOST_BESIDE = 2**20
+"""Bytes of a JSON body beside its texts and clips; also the most backslashes in it. They bound the time of reading it."""
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 UNSUPPORTED = {
     "speaker_embedding": "voices are clips here: send ref_audio",
@@ -93,7 +102,7 @@ class SpeechFields(BaseModel):
     def voice_name(self) -> str | None:
         """Return the name or id of the voice; None for none."""
         name = self.voice.id if isinstance(self.voice, VoiceId) else self.voice
-        return None if name is None or name in ("", "default") else name
+        return None if name is None or name.strip().lower() in ("", DEFAULT_VOICE) else name
 
 
 KNOWN = (*SpeechFields.model_fields, "speaker")
@@ -101,12 +110,14 @@ assert set(STEPS) == set(get_args(Quality))
 
 
 def read_json(raw: bytes, halves: bool = False) -> dict[str, Any]:
-    """Return a JSON body. Raises ApiError (400) if it is not an object, or nested too deeply.
+    """Return a JSON body. Raises ApiError: 400 if it is not an object or nested too deeply, 413 if it holds too much.
 
     halves: take halves of surrogate pairs, which another message may complete.
     """
+    if _holds_too_much(raw):
+        raise _too_full(f"{MOST_BESIDE // 2**20} MiB beside its texts and clips")
     try:
-        body = json.loads(raw, parse_constant=_refuse)
+        body = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse)
         if b"\\u" in raw and not halves:
             # Half of a surrogate pair is JSON, but no text: it cannot be encoded.
             json.dumps(body, ensure_ascii=False).encode()
@@ -114,9 +125,28 @@ def read_json(raw: bytes, halves: bool = False) -> dict[str, Any]:
         raise invalid('the body is not JSON: send an object such as {"input": "Hello"}') from None
     if not isinstance(body, dict):
         raise invalid('the body is not a JSON object: send one such as {"input": "Hello"}')
-    if _too_deep(body, DEPTH):
-        raise invalid(f"the body is nested more than {DEPTH} deep")
+    _check_values(body)
     return body
+
+
+def _too_full(what: str) -> ApiError:
+    return ApiError(413, f"the body has more than {what}: leave out what has no effect", code="body_too_large")
+
+
+def _holds_too_much(raw: bytes) -> bool:
+    """Return True if a body has too many bytes beside its long strings, before it costs the time of reading it."""
+    if len(raw) <= MOST_BESIDE:
+        return False
+    if raw.count(b"\\") > MOST_BESIDE:
+        return True
+    beside = end = 0
+    for string in _STRING.finditer(raw):
+        length = string.end() - string.start()
+        beside += string.start() - end + (length if length < LONG_STRING else 0)
+        end = string.end()
+        if beside > MOST_BESIDE:
+            return True
+    return beside + len(raw) - end > MOST_BESIDE
 
 
 def _refuse(name: str) -> None:
@@ -124,11 +154,23 @@ def _refuse(name: str) -> None:
     raise ValueError(name)
 
 
-def _too_deep(value: Any, left: int) -> bool:
-    if left == 0:
-        return True
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(_too_deep(one, left - 1) for one in inner if isinstance(one, dict | list))
+def _check_values(body: dict[str, Any]) -> None:
+    """Raise ApiError if a body is nested too deeply or has too many values."""
+    level: list[Any] = [body]
+    count = 0
+    for _ in range(DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            count += len(value)
+            if count > MOST_VALUES:
+                raise _too_full(f"{MOST_VALUES:,} values")
+            inner += (
+                one for one in (value.values() if isinstance(value, dict) else value) if isinstance(one, dict | list)
+            )
+        if not inner:
+            return
+        level = inner
+    raise invalid(f"the body is nested more than {DEPTH} deep")
 
 
 def read_fields(body: dict[str, Any], strict: bool = False) -> tuple[SpeechFields, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from typing import Any
 
@@ -15,6 +16,8 @@ from voxcpm.server.speech.fields import read_json
 
 MOST_TEXT = 4_096
 """Characters of a text field."""
+_READ_HERE = 256 * 1024
+"""Bytes up to which a JSON body is read in the event loop; a longer one is read by a thread."""
 _FIELDS = 64
 _MOST_PART = 4 * 100_000
 """Bytes of a field: a long text has 100,000 characters."""
@@ -28,14 +31,14 @@ async def read_body(request: Request) -> dict[str, Any]:
     if kind == FORM:
         return await _form(request)
     if kind == "application/json":
-        return read_json(await request.body())
+        return await json_of(request)
     raise ApiError(415, "send multipart/form-data, or application/json without a file", code="unsupported_media_type")
 
 
 async def read_speech(request: Request) -> dict[str, Any]:
     """Return the fields of a speech request: JSON, or a form with the clip as the file `ref_audio`. Raises ApiError."""
     if _media_type(request) != FORM:
-        return read_json(await request.body())
+        return await json_of(request)
     fields = await _form(request)
     for name, value in fields.items():
         if isinstance(value, UploadFile):
@@ -46,6 +49,12 @@ async def read_speech(request: Request) -> dict[str, Any]:
                 f"data:{kind if kind.startswith('audio/') else 'audio/x-clip'};base64,{b64encode(clip).decode()}"
             )
     return fields
+
+
+async def json_of(request: Request) -> dict[str, Any]:
+    """Return a JSON body; a long one does not hold up other requests. Raises ApiError as `read_json` does."""
+    raw = await request.body()
+    return read_json(raw) if len(raw) <= _READ_HERE else await asyncio.to_thread(read_json, raw)
 
 
 def _media_type(request: Request) -> str:

@@ -37,8 +37,8 @@ class Prepared:
     ignored: tuple[str, ...]  #: fields without effect
 
 
-async def prepare(state: ServerState, fields: SpeechFields, ignored: list[str], whole: bool = False) -> Prepared:
-    """Check the fields against the server. whole: answer whole whatever the fields say, e.g. in a batch.
+async def prepare(state: ServerState, fields: SpeechFields, ignored: list[str], mode: Mode | None = None) -> Prepared:
+    """Check the fields against the server. mode: the form of the answer, whatever the fields say, e.g. in a batch.
 
     Raises ApiError: 404 for an unknown model or voice, 400 for everything else that cannot be done.
     """
@@ -47,7 +47,8 @@ async def prepare(state: ServerState, fields: SpeechFields, ignored: list[str], 
     adapter, model = _model(state, fields.model)
     form = _format(fields.response_format or settings.default_format)
     rate = _rate(form, fields.sample_rate, settings.pcm_hertz, about.sample_rate)
-    mode: Mode = "whole" if whole else _mode(fields, form)
+    mode = mode or _mode(fields, form)
+    ignored = [*ignored, *_unused(fields, mode)]
     pieces = _pieces(state, fields)
     voice = await _voice(state, fields)
     description = (fields.instructions or "").strip()
@@ -118,6 +119,14 @@ def _mode(fields: SpeechFields, form: str) -> Mode:
     return asked or "audio"
 
 
+def _unused(fields: SpeechFields, mode: Mode) -> list[str]:
+    """Return the names of fields that another one makes useless."""
+    streams = ("stream", "stream_format") if mode == "whole" else ()
+    found = [name for name in streams if getattr(fields, name)]
+    # OpenAI's clients always send a voice: one of its names beside a clip does not contradict it, and the clip counts.
+    return found + (["voice"] if fields.voice_name() is not None and _clip(fields)[0] is not None else [])
+
+
 def _pieces(state: ServerState, fields: SpeechFields) -> tuple[str, ...]:
     settings = state.settings
     most = settings.max_long_characters if fields.long else settings.max_characters
@@ -143,7 +152,7 @@ async def _voice(state: ServerState, fields: SpeechFields) -> VoicePrompt | None
         return None if name is None else await _stored(state, name)
     if state.references is None or state.settings.stored_only:
         raise invalid(f"{param}: this server takes stored voices only: name one in voice", param)
-    # OpenAI's clients always send a voice, so that one of its names beside a clip is not a contradiction.
+    # One of OpenAI's names is named as a field without effect (`_unused`).
     if name is not None and name.lower() not in PRESETS:
         raise invalid(f"{param}: voice {name[:64]!r} and a clip exclude each other: leave one out", param)
     if words:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ from voxcpm.server.voices.store import Voice, VoiceFolder, clean_name
 if TYPE_CHECKING:
     from voxcpm.server.access.keys import Key
     from voxcpm.server.state import ServerState
+
+log = logging.getLogger("voxcpm.server")
 
 
 class VoiceLibrary:
@@ -85,7 +88,13 @@ class VoiceLibrary:
         self._presets[name] = latents
         if self.folder is not None:
             voice = self._designed(name, design, latents)
-            await asyncio.to_thread(self.folder.add, voice, _arrays(latents), True)
+            try:
+                await asyncio.to_thread(self.folder.add, voice, _arrays(latents), True)
+            except (OSError, ValueError) as error:
+                # Requests use the voice in memory; it is designed again after a restart.
+                log.warning(
+                    "voice %s is not kept: the voices folder is full or not writable (%s)", name, type(error).__name__
+                )
         return latents
 
     async def design(self, name: str, design: Design, key: Key | None = None) -> Voice:

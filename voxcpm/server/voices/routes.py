@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from voxcpm.server.errors import ApiError, invalid
-from voxcpm.server.guard import key_of, require_admin
+from voxcpm.server.guard import is_admin, key_of, require_admin
 from voxcpm.server.presets import PRESETS, Design
 from voxcpm.server.speech.forms import file_of, read_body, text_of, whole_number
 from voxcpm.server.state import ServerState
@@ -37,15 +37,17 @@ def routes(state: ServerState) -> list[BaseRoute]:
     """Return the routes of voices."""
 
     async def list_voices(request: Request) -> Response:
-        """List the voices that a request may name."""
+        """List the voices that a request may name; with format=objects, `voices` holds objects, as Open WebUI reads them."""
+        consents = is_admin(request, state)
+        names_only = request.query_params.get("format") != "objects"
         stored = library_of(state).stored()
         names = {voice.name for voice in stored}
         presets = [_preset(name, design) for name, design in PRESETS.items() if name not in names]
         return JSONResponse(
             {
                 "object": "list",
-                "voices": library_of(state).names(),
-                "uploaded_voices": [uploaded(voice) for voice in stored if voice.kind == "uploaded"],
+                "voices": [name if names_only else {"id": name, "name": name} for name in library_of(state).names()],
+                "uploaded_voices": [uploaded(voice, consents) for voice in stored if voice.kind == "uploaded"],
                 "data": [*(described(voice) for voice in stored), *presets],
                 "has_more": False,
             }
@@ -121,11 +123,11 @@ def described(voice: Voice) -> dict[str, Any]:
     return found
 
 
-def uploaded(voice: Voice) -> dict[str, Any]:
-    """Return vLLM-Omni's entry of a voice."""
+def uploaded(voice: Voice, consent: bool = True) -> dict[str, Any]:
+    """Return vLLM-Omni's entry of a voice. consent: with the speaker's statement, which may hold a name and an address."""
     found: dict[str, Any] = {
         "name": voice.name,
-        "consent": voice.consent,
+        **({"consent": voice.consent} if consent else {}),
         "created_at": voice.created_at,
         "file_size": voice.file_size,
         "mime_type": voice.mime_type,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from voxcpm.server.settings import NAME
+from voxcpm.server.settings import DEFAULT_VOICE, NAME
 from voxcpm.server.voices.files import (
     Tensors,
     new_id,
@@ -66,6 +66,8 @@ def clean_name(name: str) -> str:
         raise ValueError(
             "a voice's name has 1 to 64 letters a-z, digits, '.', '_' and '-', and starts with a letter or digit"
         )
+    if lower == DEFAULT_VOICE:
+        raise ValueError(f"the name {DEFAULT_VOICE!r} stands for no voice in requests: choose another name")
     return lower
 
 

@@ -12,10 +12,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from voxcpm.server.errors import ApiError, invalid
 from voxcpm.server.guard import key_of, request_id_of
 from voxcpm.server.speech.fields import read_fields
-from voxcpm.server.speech.prepare import prepare
+from voxcpm.server.speech.prepare import Mode, prepare
 from voxcpm.server.websocket.messages import (
     CONFIG_S,
     IDLE_S,
+    MOST_MESSAGE,
     MOST_TEXT,
     SessionOptions,
     error_message,
@@ -172,7 +173,7 @@ class Session:
     async def _take(self, raw: str | None) -> None:
         """Handle one message. A wrong one is answered with an error; before the configuration it ends the session."""
         try:
-            message = None if raw is None else parse_message(raw, self._state.settings.max_body)
+            message = None if raw is None else await self._parse(raw)
             if raw is None or message is None:
                 raise invalid("messages are texts in JSON: binary frames are not read")
             if message["type"] != "session.config":
@@ -185,6 +186,13 @@ class Session:
                 raise _End(REFUSED, error) from None
             self._count(raw or "")
             await self._send(error_message(error, "fix"))
+
+    async def _parse(self, raw: str) -> dict[str, Any]:
+        """Return a message; a long configuration does not hold up other requests. Raises ApiError."""
+        most = self._state.settings.max_body
+        if len(raw) <= MOST_MESSAGE:
+            return parse_message(raw, most)
+        return await asyncio.to_thread(parse_message, raw, most)
 
     def _count(self, raw: str) -> None:
         """Count a message; a wrong one counts twice. Raises _End if there were too many."""
@@ -217,7 +225,8 @@ class Session:
             raise invalid("session.config: an utterance is in progress; send input.done or input.cancel first", "type")
         options, body, ignored = split_config(message)
         fields, unknown = read_fields({**body, "input": PLACEHOLDER}, self._state.settings.strict)
-        prepared = await prepare(self._state, fields, [*unknown, *ignored])
+        mode: Mode = "audio" if options.stream_audio else "whole"
+        prepared = await prepare(self._state, fields, [*unknown, *ignored], mode)
         if self._speaker is not None:
             await self._speaker.close()
         request_id = request_id_of(self._socket)

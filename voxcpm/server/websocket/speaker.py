@@ -55,8 +55,7 @@ class Speaker:
         send: Send,
     ) -> None:
         self._state, self._key, self._request_id, self._send = state, key, request_id, send
-        self._prepared = replace(prepared, mode="audio" if options.stream_audio else "whole")
-        self._options = options
+        self._prepared, self._options = prepared, options
         self._lead = prepared.pieces[0].removesuffix(PLACEHOLDER)
         self._seed = prepared.call.seed if prepared.call.seed is not None else secrets.randbelow(2**31)
         self._spoken = 0
