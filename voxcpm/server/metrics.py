@@ -49,7 +49,7 @@ class Metrics:
 
     def __init__(self, model: str, load: Callable[[], Load], restarts: Callable[[], int]) -> None:
         """model: the label model_name. load, restarts: of the engine process, asked when metrics are read."""
-        disable_created_metrics()  # a second series for each one that nothing reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each that nothing reads
         self.registry = CollectorRegistry()
 
         def histogram(ours: str, theirs: str, words: str, buckets: tuple[float, ...] = SECONDS) -> _Pair:
