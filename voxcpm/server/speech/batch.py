@@ -10,14 +10,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from voxcpm.server.calls import check_new
 from voxcpm.server.errors import ApiError, invalid
 from voxcpm.server.guard import key_of, request_id_of
 from voxcpm.server.speech.answers import Encoding, statement_for, while_connected, whole_audio
 from voxcpm.server.speech.fields import read_fields, read_json
 from voxcpm.server.speech.pieces import speak_pieces
-from voxcpm.server.speech.prepare import Prepared, prepare
+from voxcpm.server.speech.prepare import Prepared, prepare_admitted
 
 if TYPE_CHECKING:
+    from voxcpm.server.access.keys import Ticket
     from voxcpm.server.state import ServerState
 
 MOST_ITEMS = 64
@@ -53,6 +55,7 @@ async def _all(state: ServerState, request: Request, body: dict[str, Any]) -> li
         raise invalid("items is missing: send a list of objects with input", "items")
     if len(items) > MOST_ITEMS:
         raise invalid(f"items has {len(items)} entries: send at most {MOST_ITEMS}", "items")
+    check_new(state)
     defaults = {name: value for name, value in body.items() if name not in _OWN}
     # As many at once as the engine has slots: more would only fill its queue, and other clients would be refused.
     free = asyncio.Semaphore(max(1, state.link.load.slots or state.link.about.slots))
@@ -73,14 +76,17 @@ async def _one(
         given = {name: value for name, value in item.items() if value is not None}
         fields, ignored = read_fields({**defaults, **given}, state.settings.strict)
         async with free:
-            prepared = await prepare(state, fields, ignored, whole=True)
-            return {"index": index, "status": "success", **await _speak(state, request, index, prepared)}
+            key = key_of(request)
+            prepared, ticket = await prepare_admitted(state, fields, ignored, key, whole=True, begun=True)
+            return {"index": index, "status": "success", **await _speak(state, request, index, prepared, ticket)}
     except ApiError as error:
         return {"index": index, "status": "error", "error": error.message, "code": error.code, "param": error.param}
 
 
-async def _speak(state: ServerState, request: Request, index: int, prepared: Prepared) -> dict[str, Any]:
-    speech = await speak_pieces(state, prepared.call, prepared.pieces, key_of(request))
+async def _speak(
+    state: ServerState, request: Request, index: int, prepared: Prepared, ticket: Ticket
+) -> dict[str, Any]:
+    speech = await speak_pieces(state, prepared.call, prepared.pieces, ticket)
     try:
         statement = statement_for(state, prepared, speech.result.seed, f"{request_id_of(request)}-{index}")
         encoding = Encoding.start(state, prepared, statement)
