@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("msgspec", reason="the extra serve is not installed")
 
-from first_models import FirstModel
+from first_models import FOLDER, FirstModel
 
 from voxcpm.server.process.backend import Options, build
 from voxcpm.server.process.messages import (
@@ -45,11 +45,9 @@ class Desk:
         self.worker = Worker(backend, {name: str(path) for name, path in adapters.items()}, self.sent.append)
 
     def always_stop(self) -> None:
-        """Let every utterance stop as soon as it may."""
-        model = self.worker.model.backbone
-        model.stop_proj.weight.data.zero_()
-        model.stop_proj.bias = torch.nn.Parameter(torch.ones(len(model.stop_proj.weight)))
-        model.stop_head.weight.data[0], model.stop_head.weight.data[1] = -1.0, 1.0
+        """Let the model say of every utterance that its end is the text's."""
+        step = self.worker.engine.step
+        self.worker.engine.step = lambda: [replace(c, ending=c.ending and "stop") for c in step()]  # type: ignore[method-assign]
 
     def begin(self, call: int, text: str = TEXT, **fields: object) -> FromEngine:
         """Send a call; return its first answer."""
@@ -105,7 +103,7 @@ def test_nothing_is_kept_of_a_call_that_nobody_continues(desk: Desk, end: Order)
     end(desk, 10)
     desk.finish()
     answer = desk.begin(11, after=10)
-    assert isinstance(answer, Refused) and answer.reason == "lost" and "anew" in answer.message
+    assert isinstance(answer, Refused) and answer.reason == "lost" and "new one" in answer.message
 
 
 def test_a_lost_continuation_is_not_spoken_in_another_voice(desk: Desk) -> None:
@@ -147,8 +145,22 @@ def test_a_first_model_continues_the_piece_before_and_nothing_else(first: FirstM
     assert isinstance(answer, Accepted) and answer.audio_tokens == 0
     desk.finish()
     desk.always_stop()
-    desk.speak(3, keep=True, min_len=3, max_len=20)
+    desk.speak(3, keep=True)
     ended = [m for m in desk.sent if isinstance(m, Audio) and m.call == 3][-1]
     assert ended.ending == "stop"
     answer = desk.begin(4, after=3)
     assert isinstance(answer, Accepted) and answer.audio_tokens == ended.patches
+
+
+def test_a_server_of_a_first_model() -> None:
+    from speech_service import REAL, Service
+
+    checkpoint = FOLDER / "voxcpm-0.5b" / "checkpoint"
+    text = " ".join(f"This is sentence number {n}, and it takes a while." for n in range(6))
+    asked = {"response_format": "wav", "seed": 1, "max_new_tokens": PATCHES}
+    with Service({"checkpoint": str(checkpoint), "worker": REAL, "slots": 2, "deadline": 600.0}) as service:
+        assert service.speak(text, long=True, **asked).status == 200
+        first = service.speak("Hello.", voice="alloy", **asked)
+        assert first.status == 200, first.body
+        assert first.headers["x-vllm-omni-input-audio-tokens"] != "0"
+        assert service.speak("Hello.", voice="alloy", **asked).status == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,7 @@ from voxcpm.server import app as server
 from voxcpm.server.access.keys import Ticket, make_key
 from voxcpm.server.calls import SpeechCall
 from voxcpm.server.errors import ApiError
+from voxcpm.server.presets import DESIGN_TEXT
 from voxcpm.server.process.link import EngineLink
 from voxcpm.server.process.messages import Encode, Forget, Load, Speak, ToEngine
 from voxcpm.server.settings import ServerSettings
@@ -185,3 +187,37 @@ def test_a_moved_link_changes_neither_the_name_nor_what_is_loaded(tmp_path: Path
     assert state.settings.model_name == "step-1" and "step-1" in state.models
     options = msgspec.json.decode(state.link.options)
     assert options["checkpoint"] == options["adapters"]["anna"] == str((tmp_path / "step-1").resolve())
+
+
+def test_a_preset_of_a_model_without_references_is_a_prompt(tmp_path: Path) -> None:
+    for made_here in (True, False):  # also after a start that finds it in the folder
+        state, link = made(voices=tmp_path / "voices")
+        link._take(msgspec.structs.replace(link.about, takes_references=False))
+        with client_of(state) as client:
+            assert client.post(PATH, json={"input": "One", "voice": "alloy"}).status_code == 200
+            spoken = link.calls()[-1]
+            assert len(link.calls()) == 1 + made_here and spoken.voice is not None
+            assert spoken.voice.reference is None and spoken.voice.prompt is not None
+            assert spoken.voice.prompt_text == DESIGN_TEXT
+            body = {"name": "b", "type": "prompt", "prompt": "A calm voice"}
+            assert "designs no voices" in client.post("/v1/audio/voices", json=body).json()["error"]["message"]
+
+
+def test_a_session_counts_as_busy_until_its_units_are_spoken() -> None:
+    state, link = made()
+    with client_of(state) as client, client.websocket_connect(f"ws://localhost{PATH}/stream") as socket:
+        busy: list[bool] = []
+        link.heard = lambda message: (setattr(state, "draining", True), busy.append(state.answering == 1))  # type: ignore[assignment, func-returns-value]
+        socket.send_json({"type": "session.config", "split_granularity": "sentence"})
+        assert socket.receive_json()["type"] == "session.configured"
+        socket.send_json({"type": "input.text", "text": "One two three four. Five six seven eight nine. Ten"})
+        socket.send_json({"type": "input.done"})
+        errors = []
+        while True:
+            message = socket.receive()
+            found = json.loads(message["text"]) if message.get("text") else {}
+            errors += [found] if found.get("type") == "error" else []
+            if found.get("type") == "session.done":
+                break
+        assert not errors and all(busy) and len(link.calls()) == 3
+    assert state.answering == 0

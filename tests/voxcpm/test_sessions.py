@@ -236,7 +236,7 @@ def test_a_later_unit_waits_for_its_place() -> None:
         assert [call.deadline_s for call in talk.link.calls()] == [None, *[math.inf] * 4]
 
 
-def test_a_unit_whose_continuation_is_lost_is_spoken_anew() -> None:
+def test_a_unit_whose_continuation_is_lost_begins_again() -> None:
     with talking() as talk:
         talk.configure(instructions="A calm voice")
         talk.link.refusals = ["lost"]
@@ -244,10 +244,10 @@ def test_a_unit_whose_continuation_is_lost_is_spoken_anew() -> None:
         talk.say("input.done")
         _, audio, before = talk.until("session.done")
         assert audio and not any(message["type"] == "error" for message in before)
-        first, lost, anew, last = talk.link.calls()
+        first, lost, again, last = talk.link.calls()
         assert lost.after == first.call and not lost.text.startswith("(")
-        assert anew.after is None and anew.text == f"(A calm voice){lost.text}"
-        assert last.after == anew.call
+        assert again.after is None and again.text == f"(A calm voice){lost.text}"
+        assert last.after == again.call
 
 
 def test_close_waits_for_the_audio() -> None:

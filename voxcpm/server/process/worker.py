@@ -216,7 +216,7 @@ class Worker:
 
         if speak.after is not None:
             if (kept := self._kept.get(speak.after)) is None:
-                raise _LostError("the utterance that this one continues is not kept any more: speak it anew")
+                raise _LostError("the utterance that this one continues is not kept any more: send it as a new one")
             self._kept.move_to_end(speak.after)
             return kept
         voice = speak.voice or VoicePrompt()
