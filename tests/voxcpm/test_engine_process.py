@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -47,7 +48,11 @@ class Desk:
     def always_stop(self) -> None:
         """Let the model say of every utterance that its end is the text's."""
         step = self.worker.engine.step
-        self.worker.engine.step = lambda: [replace(c, ending=c.ending and "stop") for c in step()]  # type: ignore[method-assign]
+
+        def ended() -> list[Any]:
+            return [replace(chunk, ending=chunk.ending and "stop") for chunk in cast("list[Any]", step())]
+
+        self.worker.engine.step = ended  # type: ignore[method-assign]
 
     def begin(self, call: int, text: str = TEXT, **fields: object) -> FromEngine:
         """Send a call; return its first answer."""
@@ -83,7 +88,7 @@ def test_a_failed_adapter_leaves_nothing_of_the_one_before(desk: Desk) -> None:
     assert np.array_equal(desk.speak(4, voice=voice), plain)
 
 
-Order = Callable[[Desk, int], None]
+Order = Callable[[Desk, int], object]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +162,7 @@ def test_a_server_of_a_first_model() -> None:
 
     checkpoint = FOLDER / "voxcpm-0.5b" / "checkpoint"
     text = " ".join(f"This is sentence number {n}, and it takes a while." for n in range(6))
-    asked = {"response_format": "wav", "seed": 1, "max_new_tokens": PATCHES}
+    asked: dict[str, Any] = {"response_format": "wav", "seed": 1, "max_new_tokens": PATCHES}
     with Service({"checkpoint": str(checkpoint), "worker": REAL, "slots": 2, "deadline": 600.0}) as service:
         assert service.speak(text, long=True, **asked).status == 200
         first = service.speak("Hello.", voice="alloy", **asked)

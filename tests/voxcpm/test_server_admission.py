@@ -58,7 +58,7 @@ def client_of(state: ServerState) -> TestClient:
 
 def keys_file(folder: Path, **limits: int) -> tuple[Path, dict[str, str]]:
     """Write a file with one key. Returns (file, the header that has the key)."""
-    secret, line = make_key("anna", **limits)
+    secret, line = make_key("anna", False, **limits)
     path = folder / "keys.txt"
     path.write_text(line + "\n")
     return path, {"authorization": f"Bearer {secret}"}
@@ -141,7 +141,7 @@ def test_a_wait_for_the_next_piece_can_be_cancelled() -> None:
         waits = asyncio.Event()
         link.heard = lambda message: waits.set() if isinstance(message, Speak) else None
         await anext(speech)
-        going_on = asyncio.create_task(anext(speech))  # type: ignore[arg-type]
+        going_on = asyncio.create_task(anext(speech))
         await waits.wait()
         speech.cancel()
         with pytest.raises(ApiError) as ended:
