@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class ScriptedLink(EngineLink):
         super().__init__((), b"")
         self.sent: list[ToEngine] = []
         self.load = Load(2, 0, 0)
+        self.refusals: list[Literal["busy", "lost"]] = []  #: how the next calls that continue another one are refused
         self._held: set[int] = set()
         self._take(
             Ready(
@@ -90,6 +92,8 @@ class ScriptedLink(EngineLink):
 
     def _speak(self, speak: Speak) -> list[FromEngine]:
         call, words = speak.call, speak.text.split()
+        if speak.after is not None and self.refusals:
+            return [Refused(call, self.refusals.pop(0), "not now", 1.0)]
         if "busy" in words:
             return [Refused(call, "busy", "the queue is full: ask again", 1.0)]
         patches = min(max(len(words), speak.min_len), speak.max_len)

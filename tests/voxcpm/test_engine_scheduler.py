@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from random import Random
 
@@ -234,3 +235,15 @@ def test_costs_are_learned(fixed: float, per_row: float, per_position: float, se
     for rows, positions in ((1, 0), (8, 0), (16, 0), (4, 300)):
         assert learned.seconds(rows, positions) <= 2.0 * truth.seconds(rows, positions)
         assert learned.seconds(rows, positions) >= 0.8 * truth.seconds(rows, positions)
+
+
+def test_a_request_without_a_deadline_is_taken_and_goes_first() -> None:
+    world = World(Scheduler({4096: 1}, PATCH_S, CostModel(1.0)))
+    assert world.submit(0, "live", 4, 20, 20)
+    world.step()
+    assert not world.submit(1, "live", 4, 20, 20, deadline_s=1.0)
+    assert world.submit(2, "live", 4, 20, 20, deadline_s=60.0)
+    assert world.submit(3, "live", 4, 20, 20, deadline_s=math.inf)
+    while len(world.done) < 3:
+        world.step()
+    assert world.done == [0, 3, 2]

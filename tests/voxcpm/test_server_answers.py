@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from speech_service import Answer, Service, until
 
+from voxcpm.server.access.keys import Ticket
 from voxcpm.server.encode import FORMATS
 from voxcpm.server.errors import ApiError
 from voxcpm.server.settings import ALIASES
@@ -271,7 +272,7 @@ def test_a_piece_that_fails_ends_a_long_text(service: Service) -> None:
     prepared = service.run(prepare(service.state, fields, ignored))
 
     async def spoken() -> tuple[int, str, str | None]:
-        speech = await speak_pieces(service.state, prepared.call, (prepared.pieces[0], "refuse"), None)
+        speech = await speak_pieces(service.state, prepared.call, (prepared.pieces[0], "refuse"), Ticket())
         heard = 0
         with pytest.raises(ApiError, match="positions"):
             async for samples in speech:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -226,19 +227,54 @@ def test_cancel_without_anything_to_cancel() -> None:
         assert talk.next() == {"type": "audio.cancelled", "utterance_index": 0, "sentence_index": None, "dropped": 0}
 
 
-@pytest.mark.parametrize("word", ["busy", "fault"])
-def test_a_unit_that_fails_does_not_end_the_session(word: str) -> None:
+def test_a_unit_that_fails_does_not_end_the_session() -> None:
     with talking() as talk:
         talk.configure()
-        talk.say("input.text", text=f"This one is fine. Here is a {word} of it. This one is fine, too.")
+        talk.say("input.text", text="This one is fine. Here is a fault of it. This one is fine, too.")
         talk.say("input.done")
         _, _, before = talk.until("session.done")
         errors = [message for message in before if message["type"] == "error"]
         ends = [message for message in before if message["type"] == "audio.done"]
-        assert len(errors) == 1 and errors[0]["sentence_index"] == 1 and errors[0]["partial_audio"] is (word == "fault")
+        assert len(errors) == 1 and errors[0]["sentence_index"] == 1 and errors[0]["partial_audio"] is True
         assert [message["error"] for message in ends] == [False, True, False]
         calls = talk.link.calls()
         assert calls[2].after == calls[0].call
+
+
+def test_a_first_unit_may_be_refused() -> None:
+    with talking() as talk:
+        talk.configure()
+        talk.say("input.text", text="The engine is busy now. This one is fine.")
+        talk.say("input.done")
+        _, _, before = talk.until("session.done")
+        (error,) = [message for message in before if message["type"] == "error"]
+        assert error["sentence_index"] == 0 and error["action"] == "retry" and not error["partial_audio"]
+
+
+def test_a_later_unit_waits_for_its_place() -> None:
+    with talking() as talk:
+        talk.configure()
+        talk.link.refusals = ["busy", "busy"]
+        talk.say("input.text", text=TEXT)
+        talk.say("input.done")
+        done, audio, before = talk.until("session.done")
+        assert done["total_sentences"] == 3 and not any(message["type"] == "error" for message in before)
+        assert audio and [m["error"] for m in before if m["type"] == "audio.done"] == [False] * 3
+        assert [call.deadline_s for call in talk.link.calls()] == [None, *[math.inf] * 4]
+
+
+def test_a_unit_whose_continuation_is_lost_begins_again() -> None:
+    with talking() as talk:
+        talk.configure(instructions="A calm voice")
+        talk.link.refusals = ["lost"]
+        talk.say("input.text", text=TEXT)
+        talk.say("input.done")
+        _, audio, before = talk.until("session.done")
+        assert audio and not any(message["type"] == "error" for message in before)
+        first, lost, again, last = talk.link.calls()
+        assert lost.after == first.call and not lost.text.startswith("(")
+        assert again.after is None and again.text == f"(A calm voice){lost.text}"
+        assert last.after == again.call
 
 
 def test_close_waits_for_the_audio() -> None:

@@ -26,6 +26,8 @@ MOST_AHEAD_S = 30.0
 """Audio that a listener has not taken yet before a row pauses."""
 WAIT_S = 2.0
 """A whole row that was left out for this long runs before live rows that have audio ahead."""
+QUEUE = 4
+"""Requests that may wait, for each slot."""
 STARVE_S = 10.0
 """A whole row that was left out for this long runs whatever happens."""
 
@@ -48,7 +50,7 @@ class Entry:
     positions: int  #: most positions
     most_patches: int
     arrived: float  #: seconds on the engine's clock
-    deadline_s: float  #: of the first audio, after arrival; of a whole request it is not used
+    deadline_s: float  #: of the first audio, after arrival; infinite: always taken, as its listener waits already; unused if whole
     lane: int | None = None  #: capacity of its lane
     patches: int = 0
     started: float | None = None  #: time of the first audio
@@ -64,7 +66,8 @@ class Entry:
         if self.kind == "whole":
             return math.inf
         if self.started is None:
-            return self.arrived + self.deadline_s - now
+            # Without a deadline its listener hears what it continues, and runs dry before those who come now.
+            return self.arrived + (self.deadline_s if math.isfinite(self.deadline_s) else 0.0) - now
         return max(self.started + patch_s * self.patches - now, self.ahead_s(patch_s) if self.reports else -math.inf)
 
     def begin_again(self, now: float, patch_s: float) -> None:
@@ -105,7 +108,7 @@ class Scheduler:
         self.waiting: dict[int, Entry] = {}
         self._free = dict(sorted(self.lanes.items()))
         self._slots = sum(self._free.values())
-        self._most_waiting = 4 * self._slots if self.queue is None else self.queue
+        self._most_waiting = QUEUE * self._slots if self.queue is None else self.queue
 
     @property
     def slots(self) -> int:

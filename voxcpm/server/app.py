@@ -43,6 +43,7 @@ def build_state(settings: ServerSettings) -> ServerState:
     Raises ValueError and FileNotFoundError for settings and key files that cannot be used.
     """
     settings.check()
+    settings = settings.pinned()
     options = {
         "checkpoint": settings.checkpoint,
         "device": settings.device,

@@ -12,6 +12,8 @@ asking for the next samples means that all earlier ones were played or sent.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import secrets
 import time
 from dataclasses import dataclass, replace
@@ -20,8 +22,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from voxcpm.engine.scheduler import QUEUE
 from voxcpm.server.access.keys import Key, Ticket
-from voxcpm.server.errors import ApiError, unavailable
+from voxcpm.server.errors import ApiError, busy, cancelled, unavailable
 from voxcpm.server.process.messages import Audio, Cancel, Ending, Forget, Kind, Played, Speak, VoicePrompt
 from voxcpm.server.process.result import SpeechResult
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 REPORT_S = 0.5
 """Seconds of audio between two reports of what the client has taken."""
+AGAIN_S = 0.2
+"""Seconds until a call that `continues` is tried again."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class SpeechCall:
     deadline_s: float | None = None  #: of the first audio; the call is refused if it cannot be met
     adapter: str | None = None
     normalize: bool = False
+    continues: bool = False  #: its listener hears what came before: it waits for a place instead of being refused (429)
     after: Speech | None = None  #: continue the words and patches of this earlier call, which had `keep`
     keep: bool = False  #: a later call will continue this one; `forget()` it then
 
@@ -99,7 +105,7 @@ class Speech:
             words = audio.error or "the engine could not generate this utterance"
             self._finish("failed", ApiError(500, words, "server_error", code="generation_failed", retry=False))
         elif audio.ending == "cancelled":
-            self._finish("cancelled", ApiError(499, "the request was cancelled", code="cancelled", retry=False))
+            self._finish("cancelled", cancelled())
         elif audio.ending is not None:
             self._finish(audio.ending)
 
@@ -153,16 +159,47 @@ class Speech:
         await self.aclose()
 
 
-async def speak(state: ServerState, call: SpeechCall, key: Key | None = None) -> Speech:
-    """Send a call to the engine and return it once the engine has accepted it.
-
-    Raises ApiError: 503 if the server stops or the engine is not up, 429 if the key's quota or the engine's queue is full
-    or the deadline cannot be met, 400 if the text does not fit.
-    """
+def check_new(state: ServerState) -> None:
+    """Raise ApiError if a new request is not taken now, whatever it asks: 503 while stopping or loading, 429 if all is full."""
     if state.draining:
         raise unavailable("the server is stopping: ask again, another server may answer")
     state.link.check()
-    ticket = await state.keys.admit(key, len(call.text))
+    load = state.link.load
+    if load.slots and load.waiting >= QUEUE * load.slots:
+        raise busy(f"{load.waiting} requests are waiting already", 1.0)
+
+
+async def admit(state: ServerState, key: Key | None, characters: int) -> Ticket:
+    """Admit a new request with this many characters of text; what it costs later needs no other leave. Raises ApiError."""
+    check_new(state)
+    return await state.keys.admit(key, characters)
+
+
+async def speak(state: ServerState, call: SpeechCall, key: Key | None = None, ticket: Ticket | None = None) -> Speech:
+    """Send a call to the engine and return it once the engine has accepted it.
+
+    ticket: of a request that was admitted already, which the call closes. Raises ApiError: 503 if the server stops or the engine
+    is not up, 429 if the key's quota or the engine's queue is full or the deadline cannot be met, 400 if the text does not fit.
+    A call that `continues` waits where another one would get 429.
+    """
+    while True:
+        try:
+            return await _speak(state, call, key, ticket)
+        except ApiError as error:
+            if not _waits(call, error):
+                raise
+        await asyncio.sleep(AGAIN_S)
+
+
+def _waits(call: SpeechCall, error: ApiError) -> bool:
+    return call.continues and error.status == 429 and bool(error.retry)
+
+
+async def _speak(state: ServerState, call: SpeechCall, key: Key | None, ticket: Ticket | None) -> Speech:
+    if ticket is None and call.continues:
+        ticket = await state.keys.admit(key, len(call.text))
+    elif ticket is None:
+        ticket = await admit(state, key, len(call.text))
     seed = call.seed if call.seed is not None else secrets.randbelow(2**31)
     try:
         channel = await state.link.open(
@@ -177,7 +214,7 @@ async def speak(state: ServerState, call: SpeechCall, key: Key | None = None) ->
                 max_len=call.max_len,
                 ratio=call.ratio,
                 kind=call.kind,
-                deadline_s=call.deadline_s,
+                deadline_s=math.inf if call.continues else call.deadline_s,
                 adapter=call.adapter,
                 normalize=call.normalize,
                 after=call.after.result.number if call.after is not None else None,
@@ -186,7 +223,7 @@ async def speak(state: ServerState, call: SpeechCall, key: Key | None = None) ->
         )
     except BaseException as error:
         ticket.close(0.0, refused=True)
-        if isinstance(error, ApiError):
+        if isinstance(error, ApiError) and not _waits(call, error):
             state.metrics.refused(error)
         raise
     return Speech(state, call, channel, ticket, seed)

@@ -62,6 +62,11 @@ def unavailable(message: str, retry_after_s: float | None = 2.0) -> ApiError:
     return ApiError(503, message, "server_error", code="unavailable", retry_after_s=retry_after_s, retry=retry)
 
 
+def cancelled() -> ApiError:
+    """Return the error of a request that its client cancelled: 499."""
+    return ApiError(499, "the request was cancelled", code="cancelled", retry=False)
+
+
 class UnknownVoice(ApiError):  # noqa: N818 (the name of the case, as clients of Voices know it)
     """A voice that is not stored: 404 with the nearest names."""
 

@@ -19,7 +19,12 @@ class Design:
     @property
     def prompt(self) -> str:
         """The text for the model: the description in parentheses, then what is spoken."""
-        return f"({self.description}){self.text or DESIGN_TEXT}"
+        return f"({self.description}){self.words}"
+
+    @property
+    def words(self) -> str:
+        """What is spoken."""
+        return self.text or DESIGN_TEXT
 
 
 DESIGN_TEXT = (

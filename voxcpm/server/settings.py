@@ -8,7 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -94,6 +94,17 @@ class ServerSettings:
     def model_name(self) -> str:
         """The model name that clients see."""
         return self.name or Path(self.checkpoint).resolve().name
+
+    def pinned(self) -> ServerSettings:
+        """Return the settings with the folders behind symbolic links, e.g. of `latest`, which a trainer moves to the next save.
+
+        The name of the model and what a new engine process loads then stay what was started.
+        """
+        checkpoint = Path(self.checkpoint)
+        lora = tuple(f"{name}={folder.resolve()}" for name, folder in self.adapters.items())
+        return replace(
+            self, checkpoint=str(checkpoint.resolve()) if checkpoint.exists() else self.checkpoint, lora=lora
+        )
 
     @property
     def loopback(self) -> bool:

@@ -180,15 +180,22 @@ class Keys:
         except (OSError, ValueError) as error:
             log.error("the keys file could not be read again, the earlier keys stay: %s", error)
 
+    def check(self, key: Key | None, characters: int) -> None:
+        """Raise ApiError (429) if a quota of the key is used up, or its queue is full."""
+        if key is None:
+            return
+        use = self._uses.setdefault(key.name, _Use())
+        self._check_quota(key, use, characters)
+        if self._must_wait(key, use) and len(use.waiting) >= key.queued:
+            raise busy(f"key {key.name} has {use.running} requests running and {len(use.waiting)} waiting", 2.0)
+
     async def admit(self, key: Key | None, characters: int) -> Ticket:
         """Wait until one of the key's calls may run. Raises ApiError (429) if a quota is used up."""
         if key is None:
             return Ticket()
-        use = self._uses.setdefault(key.name, _Use())
-        self._check_quota(key, use, characters)
-        if key.running and use.running >= key.running:
-            if len(use.waiting) >= key.queued:
-                raise busy(f"key {key.name} has {use.running} requests running and {len(use.waiting)} waiting", 2.0)
+        self.check(key, characters)
+        use = self._uses[key.name]
+        if self._must_wait(key, use):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             use.waiting.append(turn)
             try:
@@ -205,6 +212,10 @@ class Keys:
         text = (time.monotonic(), characters)
         use.characters.append(text)
         return Ticket(self, key, text)
+
+    @staticmethod
+    def _must_wait(key: Key, use: _Use) -> bool:
+        return bool(key.running) and use.running >= key.running
 
     def _check_quota(self, key: Key, use: _Use, characters: int) -> None:
         now = time.monotonic()

@@ -46,6 +46,8 @@ RESTARTS = 3
 RESTART_WINDOW_S = 600.0
 
 Status = Literal["loading", "ready", "failed", "stopped"]
+CONTINUATION_LOST = "continuation_lost"
+"""Code of the error of a call that continues one that the engine process does not keep any more."""
 LOST = "the engine process ended while it spoke: ask again in a few seconds"
 
 
@@ -95,6 +97,8 @@ class Channel:
 def _refusal(message: Refused) -> ApiError:
     if message.reason == "busy":
         return busy(message.message, message.retry_after_s)
+    if message.reason == "lost":
+        return ApiError(409, message.message, code=CONTINUATION_LOST, retry=False)
     if message.reason == "invalid":
         return invalid(message.message)
     return ApiError(500, message.message, "server_error", code="internal_error", retry=False)
@@ -274,12 +278,12 @@ class EngineLink:
             case Ready():
                 self._about = message
                 self.status = "ready"
+                self._set_load(Load(message.slots, 0, 0))
                 self._ready.set()
             case Failed():
                 self.status, self.failure = "failed", message.message
             case Load():
-                self.load = message
-                self._on_load(message)
+                self._set_load(message)
             case _:
                 channel = self.channels.get(message.call)
                 if channel is not None:
@@ -290,9 +294,14 @@ class EngineLink:
         if self.status == "ready":
             self.status = "loading"
         self._ready.clear()
+        self._set_load(Load(0, 0, 0))
         channels, self.channels = self.channels, {}
         for channel in channels.values():
             channel.fail(ApiError(503, LOST, "server_error", code="engine_lost", retry_after_s=3.0, retry=True))
+
+    def _set_load(self, load: Load) -> None:
+        self.load = load
+        self._on_load(load)
 
     def _may_restart(self) -> bool:
         now = time.monotonic()

@@ -53,7 +53,7 @@ class Speak(msgspec.Struct, tag="speak", kw_only=True, frozen=True):
     max_len: int = 750
     ratio: float | None = 6.0
     kind: Kind = "live"
-    deadline_s: float | None = None
+    deadline_s: float | None = None  #: infinite: taken however long it waits
     adapter: str | None = None
     normalize: bool = False
     after: int | None = None  #: continue this earlier call (its words and patches), which was sent with `keep`
@@ -103,6 +103,7 @@ class Ready(msgspec.Struct, tag="ready", kw_only=True, frozen=True):
     slots: int
     digest: str  #: sha256 of the checkpoint's weights file
     architecture: str
+    takes_references: bool = True  #: a clip can set the voice without being continued
     device: str
     dtype: str
 
@@ -122,10 +123,10 @@ class Accepted(msgspec.Struct, tag="accepted", frozen=True):
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
-    """The engine does not take the call."""
+    """The engine does not take the call. lost: the call that it continues is not kept any more."""
 
     call: int
-    reason: Literal["invalid", "busy", "internal"]
+    reason: Literal["invalid", "busy", "lost", "internal"]
     message: str
     retry_after_s: float = 1.0
 

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -72,8 +72,9 @@ class _Running:
     speak: Speak
     cache: PromptCache
     words: str  #: what is spoken
+    keep: bool  #: a later call may still continue it
     patches: int = 0
-    latents: list[Tensor] = field(default_factory=list)  #: [P, D] each, only with `keep`
+    latents: list[Tensor] = field(default_factory=list)  #: [P, D] each, only with `speak.keep`
 
 
 class Worker:
@@ -87,13 +88,14 @@ class Worker:
         self._running: dict[int, _Running] = {}  # by the engine's number
         self._clips: OrderedDict[tuple[bytes, int, Side], Tensor] = OrderedDict()
         self._kept: OrderedDict[int, PromptCache] = OrderedDict()
+        self._encodes: deque[Encode] = deque()
         self._load = Load(0, 0, 0)
 
     def run(self, messages: queue.SimpleQueue[ToEngine | None]) -> None:
         """Work until the pipe closes."""
         paused = False
         while True:
-            wait = None if self.engine.idle else PAUSED_S if paused else 0.0
+            wait = 0.0 if self._encodes else None if self.engine.idle else PAUSED_S if paused else 0.0
             while True:
                 try:
                     message = messages.get(wait != 0.0, wait)
@@ -103,11 +105,18 @@ class Worker:
                     return
                 self.take(message)
                 wait = 0.0
-            chunks = self.engine.step() if not self.engine.idle else []
-            paused = not chunks
-            for chunk in chunks:
-                self._pass_on(chunk)
-            self._report()
+            paused = not self.advance()
+
+    def advance(self) -> bool:
+        """Make a step of the engine; return True if something is new."""
+        # One clip at most: however many come, the rows that run have their step in between.
+        if self._encodes:
+            self._encode_call(self._encodes.popleft())
+        chunks = self.engine.step() if not self.engine.idle else []
+        for chunk in chunks:
+            self._pass_on(chunk)
+        self._report()
+        return bool(chunks)
 
     def take(self, message: ToEngine) -> None:
         """Handle one message."""
@@ -115,15 +124,19 @@ class Worker:
             case Speak():
                 self._refusing(message.call, lambda: self._speak(message))
             case Encode():
-                self._refusing(message.call, lambda: self._encode_call(message))
+                self._encodes.append(message)
             case Cancel():
+                self._kept.pop(message.call, None)
                 if (number := self._numbers.get(message.call)) is not None:
                     self.engine.cancel(number)
+                self._encodes = deque(one for one in self._encodes if one.call != message.call)
             case Played():
                 if (number := self._numbers.get(message.call)) is not None:
                     self.engine.played(number, message.seconds)
             case Forget():
                 self._kept.pop(message.call, None)
+                if (number := self._numbers.get(message.call)) is not None:
+                    self._running[number].keep = False
 
     def _refusing(self, call: int, act: Callable[[], None]) -> None:
         """Answer with Refused if a call fails before the engine has it: the fault of one call ends only that call."""
@@ -135,6 +148,8 @@ class Worker:
             self._send(Refused(call, "busy", first_line(error), error.retry_after_s))
         except _OtherAdapterError as error:
             self._send(Refused(call, "busy", str(error), 2.0))
+        except _LostError as error:
+            self._send(Refused(call, "lost", str(error)))
         except ValueError as error:
             self._send(Refused(call, "invalid", first_line(error)))
         except Exception:
@@ -155,7 +170,7 @@ class Worker:
         layout = self.model.layout(description + words, cache or None)
         number = submit(self.engine, layout, speak, self.model.device.type)
         self._numbers[speak.call] = number
-        self._running[number] = _Running(speak, cache, words)
+        self._running[number] = _Running(speak, cache, words, speak.keep)
         self._send(Accepted(speak.call, int(layout.text_mask.sum()), len(layout.patches)))
 
     def _switch(self, adapter: str | None) -> None:
@@ -165,10 +180,13 @@ class Worker:
         if not self.engine.idle:
             now = f"adapter {self._adapter!r}" if self._adapter else "the model without an adapter"
             raise _OtherAdapterError(f"the engine is at work with {now}: ask again when it is idle")
-        self._put(adapter)
-        # The keys and values of voices that the engine keeps belong to the weights before. Its memory is free first.
-        del self.engine
-        self.engine = self.backend.new_engine()
+        try:
+            self._put(adapter)
+        finally:
+            # The keys and values of voices that the engine keeps belong to the weights before, which are gone also if the
+            # adapter could not be loaded. Its memory is free first.
+            del self.engine
+            self.engine = self.backend.new_engine()
 
     def _put(self, adapter: str | None) -> None:
         """Put an adapter into the model in place of the present one. Raises RuntimeError if it cannot be loaded."""
@@ -193,10 +211,12 @@ class Worker:
         self._put(None)
 
     def _prompt(self, speak: Speak) -> PromptCache:
-        """Return the voice of a call: its own, or that of the call it continues."""
+        """Return the voice of a call: its own, or that of the call it continues. Raises _LostError if that one is gone."""
         from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache
 
-        if speak.after is not None and (kept := self._kept.get(speak.after)) is not None:
+        if speak.after is not None:
+            if (kept := self._kept.get(speak.after)) is None:
+                raise _LostError("the utterance that this one continues is not kept any more: send it as a new one")
             self._kept.move_to_end(speak.after)
             return kept
         voice = speak.voice or VoicePrompt()
@@ -242,6 +262,9 @@ class Worker:
         return encode_clip(self.model.audio_vae, self.model.config, torch.from_numpy(wav), side)
 
     def _encode_call(self, message: Encode) -> None:
+        self._refusing(message.call, lambda: self._send_encoded(message))
+
+    def _send_encoded(self, message: Encode) -> None:
         found = self._latents(message.clip, message.side)
         n, p, d = found.shape
         self._send(Encoded(message.call, Latents((n, p, d), found.numpy().astype("<f4").tobytes())))
@@ -255,11 +278,12 @@ class Worker:
         call = running.speak.call
         data = b"" if chunk.samples is None else chunk.samples.astype("<f4").tobytes()
         running.patches += chunk.samples is not None
-        if running.speak.keep and chunk.latents is not None and chunk.ending != "failed":
+        if running.keep and chunk.latents is not None and chunk.ending != "failed":
             running.latents.append(chunk.latents)
         if chunk.ending is not None:
             del self._running[chunk.number], self._numbers[call]
-            if running.speak.keep:
+            # Nobody continues a call that was cancelled or has failed: what it kept would push out a live session's.
+            if running.keep and chunk.ending not in ("cancelled", "failed"):
                 self._keep(running, chunk.ending == "stop")
         error = None if chunk.error is None else "the model could not generate this utterance: try another seed"
         if chunk.error is not None:
@@ -268,19 +292,22 @@ class Worker:
 
     def _keep(self, running: _Running, whole: bool) -> None:
         """Keep a call's words and patches. One that was cut off is a bad prompt, so that only the voice is kept."""
+        self._kept[running.speak.call] = self._continued(running, whole) if running.latents else running.cache
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+
+    def _continued(self, running: _Running, whole: bool) -> PromptCache:
+        """Return the voice of a call that continues this one, as `voxcpm.inference.long_text` makes it."""
         import torch
 
         from voxcpm.inference.prompt_cache import make_prompt_cache
 
-        if not running.latents:
-            return
         patches = torch.stack(running.latents)
+        if not self.model.config.takes_references:
+            return make_prompt_cache(running.words, patches, None) if whole else running.cache
         reference = running.cache.get("ref_audio_feat")
         reference = patches if reference is None else reference
-        text = running.words if whole else ""
-        self._kept[running.speak.call] = make_prompt_cache(text, patches if whole else None, reference)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        return make_prompt_cache(running.words if whole else "", patches if whole else None, reference)
 
     def _report(self) -> None:
         found = self.engine.load()
@@ -292,6 +319,10 @@ class Worker:
 
 class _OtherAdapterError(Exception):
     """The engine is at work with another adapter."""
+
+
+class _LostError(Exception):
+    """The call that another one continues is not kept."""
 
 
 # -- the process -------------------------------------------------------------------------------------------------------
@@ -360,7 +391,8 @@ def _about(worker: Worker, digest: Future[str]) -> Ready:
         max_positions=config.max_length,
         slots=int(worker.engine.load()["slots"]),
         digest=digest.result(),
-        architecture="voxcpm2",
+        architecture=config.architecture,
+        takes_references=config.takes_references,
         device=str(model.device),
         dtype=str(model.backbone.dtype).removeprefix("torch."),
     )

@@ -12,15 +12,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from voxcpm.server.calls import check_new
 from voxcpm.server.errors import ApiError, invalid
 from voxcpm.server.guard import key_of, request_id_of
 from voxcpm.server.speech.answers import Encoding, statement_for, while_connected, whole_audio
 from voxcpm.server.speech.fields import read_fields
 from voxcpm.server.speech.forms import json_of
 from voxcpm.server.speech.pieces import speak_pieces
-from voxcpm.server.speech.prepare import Prepared, prepare
+from voxcpm.server.speech.prepare import Prepared, prepare_admitted
 
 if TYPE_CHECKING:
+    from voxcpm.server.access.keys import Ticket
     from voxcpm.server.state import ServerState
 
 log = logging.getLogger("voxcpm.server")
@@ -73,6 +75,7 @@ async def _all(state: ServerState, request: Request, body: dict[str, Any]) -> li
         raise invalid("items is missing: send a list of objects with input", "items")
     if len(items) > MOST_ITEMS:
         raise invalid(f"items has {len(items)} entries: send at most {MOST_ITEMS}", "items")
+    check_new(state)
     defaults = {name: value for name, value in body.items() if name not in _OWN}
     # As many at once as the engine has slots: more would only fill its queue, and other clients would be refused.
     free = asyncio.Semaphore(max(1, state.link.load.slots or state.link.about.slots))
@@ -110,12 +113,14 @@ async def _spoken(batch: _Batch, index: int, item: Any) -> dict[str, Any]:
             raise invalid(
                 f"the batch has {MOST_S:g} s of audio already: send the rest in another one", "items", "batch_too_long"
             )
-        return await _speak(batch, index, await prepare(batch.state, fields, ignored, "whole"))
+        key = key_of(batch.request)
+        prepared, ticket = await prepare_admitted(batch.state, fields, ignored, key, "whole", begun=True)
+        return await _speak(batch, index, prepared, ticket)
 
 
-async def _speak(batch: _Batch, index: int, prepared: Prepared) -> dict[str, Any]:
+async def _speak(batch: _Batch, index: int, prepared: Prepared, ticket: Ticket) -> dict[str, Any]:
     state, request = batch.state, batch.request
-    speech = await speak_pieces(state, prepared.call, prepared.pieces, key_of(request))
+    speech = await speak_pieces(state, prepared.call, prepared.pieces, ticket)
     try:
         statement = statement_for(state, prepared, speech.result.seed, f"{request_id_of(request)}-{index}")
         encoding = Encoding.start(state, prepared, statement)

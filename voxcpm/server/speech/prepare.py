@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from voxcpm.sequence.text_pieces import split_text
-from voxcpm.server.calls import SpeechCall
+from voxcpm.server.calls import SpeechCall, admit
 from voxcpm.server.encode import FORMATS, HIGHEST_RATE, LOWEST_RATE
 from voxcpm.server.errors import UnknownVoice, invalid, not_found, unknown
 from voxcpm.server.presets import PRESETS
@@ -14,6 +14,7 @@ from voxcpm.server.process.messages import VoicePrompt
 from voxcpm.server.speech.fields import STEPS, SpeechFields
 
 if TYPE_CHECKING:
+    from voxcpm.server.access.keys import Key, Ticket
     from voxcpm.server.state import ServerState
 
 PIECE_S = 12.0
@@ -38,10 +39,37 @@ class Prepared:
 
 
 async def prepare(state: ServerState, fields: SpeechFields, ignored: list[str], mode: Mode | None = None) -> Prepared:
-    """Check the fields against the server. mode: the form of the answer, whatever the fields say, e.g. in a batch.
+    """Check the fields against the server and read the voice. mode: the form of the answer whatever the fields say, as in batches.
 
     Raises ApiError: 404 for an unknown model or voice, 400 for everything else that cannot be done.
     """
+    return await _with_voice(state, fields, _checked(state, fields, ignored, mode))
+
+
+async def prepare_admitted(
+    state: ServerState,
+    fields: SpeechFields,
+    ignored: list[str],
+    key: Key | None,
+    mode: Mode | None = None,
+    begun: bool = False,
+) -> tuple[Prepared, Ticket]:
+    """Prepare a request and admit it, before a clip is decoded and encoded for it; the ticket has to be closed.
+
+    begun: part of a request that runs, which also a server that stops completes. Raises ApiError as `prepare` and `admit` do.
+    """
+    checked = _checked(state, fields, ignored, mode)
+    characters = len(fields.input) + len(_description(fields))
+    ticket = await (state.keys.admit(key, characters) if begun else admit(state, key, characters))
+    try:
+        return await _with_voice(state, fields, checked), ticket
+    except BaseException:
+        ticket.close(0.0, refused=True)
+        raise
+
+
+def _checked(state: ServerState, fields: SpeechFields, ignored: list[str], mode: Mode | None) -> Prepared:
+    """Make all checks that need no clip. The voice is still missing."""
     settings = state.settings
     about = state.link.about
     adapter, model = _model(state, fields.model)
@@ -50,20 +78,13 @@ async def prepare(state: ServerState, fields: SpeechFields, ignored: list[str], 
     mode = mode or _mode(fields, form)
     ignored = [*ignored, *_unused(fields, mode)]
     pieces = _pieces(state, fields)
-    voice = await _voice(state, fields)
-    description = (fields.instructions or "").strip()
-    _check_task(fields, description, voice)
-    if description:
-        if voice is not None and voice.prompt is not None:
-            raise invalid("instructions: a voice with ref_text continues a clip, which sets the style: leave one out",
-                          "instructions")  # fmt: skip
+    if description := _description(fields):
         pieces = (f"({description}){pieces[0]}", *pieces[1:])
     most = max(1, int(settings.max_seconds / about.patch_seconds))
     if fields.max_new_tokens is not None and fields.min_len > fields.max_new_tokens:
         raise invalid(f"min_len {fields.min_len} is above max_new_tokens {fields.max_new_tokens}", "min_len")
     call = SpeechCall(
         text=pieces[0],
-        voice=voice,
         seed=fields.seed,
         cfg=fields.cfg_value,
         steps=fields.inference_timesteps or STEPS[fields.quality],
@@ -75,6 +96,21 @@ async def prepare(state: ServerState, fields: SpeechFields, ignored: list[str], 
         normalize=fields.normalize,
     )
     return Prepared(call, pieces, form, rate, fields.speed, mode, model, tuple(ignored))
+
+
+async def _with_voice(state: ServerState, fields: SpeechFields, checked: Prepared) -> Prepared:
+    """Read the voice, and make the checks that need it."""
+    voice = await _voice(state, fields)
+    description = _description(fields)
+    _check_task(fields, description, voice)
+    if description and voice is not None and voice.prompt is not None:
+        raise invalid("instructions: a voice with ref_text continues a clip, which sets the style: leave one out",
+                      "instructions")  # fmt: skip
+    return replace(checked, call=replace(checked.call, voice=voice))
+
+
+def _description(fields: SpeechFields) -> str:
+    return (fields.instructions or "").strip()
 
 
 def _model(state: ServerState, name: str | None) -> tuple[str | None, str]:

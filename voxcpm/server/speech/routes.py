@@ -22,10 +22,10 @@ from voxcpm.server.speech.answers import (
     while_connected,
     whole_audio,
 )
-from voxcpm.server.speech.fields import read_fields
+from voxcpm.server.speech.fields import SpeechFields, read_fields
 from voxcpm.server.speech.forms import read_speech
 from voxcpm.server.speech.pieces import speak_pieces
-from voxcpm.server.speech.prepare import Prepared, prepare
+from voxcpm.server.speech.prepare import prepare_admitted
 
 if TYPE_CHECKING:
     from voxcpm.server.state import Recorded, ServerState
@@ -37,12 +37,11 @@ def routes(state: ServerState) -> list[BaseRoute]:
     async def speech(request: Request) -> Response:
         """Speak a text."""
         fields, ignored = read_fields(await read_speech(request), state.settings.strict)
-        prepared = await prepare(state, fields, ignored)
         _check_free(state, request)
-        work = asyncio.create_task(_start(state, request, prepared))
+        work = asyncio.create_task(_start(state, request, fields, ignored))
         answered = False
         try:
-            # The client may go away while the call waits for a slot, or for its first audio.
+            # The client may go away while its clip is encoded, the call waits for a slot, or for its first audio.
             answered = await while_connected(request.receive, work)
             return await work if answered else Response(status_code=499)
         finally:
@@ -90,9 +89,10 @@ def _record(state: ServerState, request: Request) -> Recorded:
     return found
 
 
-async def _start(state: ServerState, request: Request, prepared: Prepared) -> Response:
+async def _start(state: ServerState, request: Request, fields: SpeechFields, ignored: list[str]) -> Response:
     """Have a request spoken: return the whole answer, or one that has its first part."""
-    speech = await speak_pieces(state, prepared.call, prepared.pieces, key_of(request))
+    prepared, ticket = await prepare_admitted(state, fields, ignored, key_of(request))
+    speech = await speak_pieces(state, prepared.call, prepared.pieces, ticket)
     try:
         request_id = request_id_of(request)
         state.remember(owner_of(request), request_id, speech)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxcpm.errors import AudioError
+from voxcpm.server.access.keys import Ticket
 from voxcpm.server.calls import SpeechCall, speak
 from voxcpm.server.errors import ApiError, UnknownVoice, invalid
 from voxcpm.server.presets import DESIGN_PATCHES, PRESETS, Design
@@ -34,8 +35,8 @@ class VoiceLibrary:
         self._state, self._clips = state, clips
         folder: Path | None = state.settings.voices
         self.folder = VoiceFolder(folder) if folder is not None else None
-        self._presets: dict[str, Latents] = {}
-        self._designing: dict[str, asyncio.Task[Latents]] = {}
+        self._presets: dict[str, VoicePrompt] = {}
+        self._designing: dict[str, asyncio.Task[VoicePrompt]] = {}
 
     def names(self) -> list[str]:
         """Return the names that a request may use."""
@@ -50,7 +51,7 @@ class VoiceLibrary:
         voice = self.folder.find(name) if self.folder is not None else None
         lower = name.strip().lower()
         if lower in PRESETS and (voice is None or self._is_outdated(voice)):
-            return VoicePrompt(reference=await self._preset(lower))
+            return await self._preset(lower)
         if voice is None or self.folder is None:
             raise UnknownVoice(name, self.names())
         try:
@@ -60,15 +61,17 @@ class VoiceLibrary:
                 500, f"voice {voice.name}: {error}", "server_error", "voice", "voice_damaged", retry=False
             ) from None
         found = {name: _message(value) for name, value in tensors.items()}
-        return VoicePrompt(
-            found.get("ref_audio_feat"), found.get("audio_feat"), voice.ref_text if "audio_feat" in found else ""
-        )
+        prompt = found.get("audio_feat")
+        reference = found.get("ref_audio_feat")
+        if prompt is not None and not self._state.link.about.takes_references:
+            reference = None
+        return VoicePrompt(reference, prompt, voice.ref_text if prompt is not None else "")
 
     def _is_outdated(self, voice: Voice) -> bool:
         """Return True if a preset was designed by another checkpoint."""
         return voice.kind == "designed" and voice.checkpoint != self._state.link.about.digest
 
-    async def _preset(self, name: str) -> Latents:
+    async def _preset(self, name: str) -> VoicePrompt:
         """Design a preset, once for all who ask at the same time."""
         if name in self._presets:
             return self._presets[name]
@@ -77,51 +80,64 @@ class VoiceLibrary:
             self._designing[name].add_done_callback(lambda done: self._made(name, done))
         return await asyncio.shield(self._designing[name])
 
-    def _made(self, name: str, done: asyncio.Task[Latents]) -> None:
+    def _made(self, name: str, done: asyncio.Task[VoicePrompt]) -> None:
         del self._designing[name]
         if not done.cancelled():
             done.exception()  # Retrieved: all who waited may have been cancelled.
 
-    async def _make_preset(self, name: str) -> Latents:
+    async def _make_preset(self, name: str) -> VoicePrompt:
         design = PRESETS[name]
-        latents = await self._design(design, None)
-        self._presets[name] = latents
+        # Part of a request that was admitted.
+        made = await self._design(design, None, Ticket())
+        self._presets[name] = made
         if self.folder is not None:
-            voice = self._designed(name, design, latents)
+            voice = self._designed(name, design, made)
             try:
-                await asyncio.to_thread(self.folder.add, voice, _arrays(latents), True)
+                await asyncio.to_thread(self.folder.add, voice, _tensors(made), True)
             except (OSError, ValueError) as error:
                 # Requests use the voice in memory; it is designed again after a restart.
                 log.warning(
                     "voice %s is not kept: the voices folder is full or not writable (%s)", name, type(error).__name__
                 )
-        return latents
+        return made
 
     async def design(self, name: str, design: Design, key: Key | None = None) -> Voice:
         """Design a voice and store it. Raises ApiError."""
         folder, name = self._writable(name)
-        latents = await self._design(design, key)
-        voice = self._designed(name, design, latents)
-        await _add(folder, voice, _arrays(latents))
+        if not self._state.link.about.takes_references:
+            raise invalid("this checkpoint is VoxCPM 0.5B or VoxCPM1.5, which designs no voices from words: upload a clip with "
+                          "ref_text, or use VoxCPM2", "prompt")  # fmt: skip
+        made = await self._design(design, key)
+        voice = self._designed(name, design, made)
+        await _add(folder, voice, _tensors(made))
         return voice
 
-    def _designed(self, name: str, design: Design, latents: Latents) -> Voice:
+    def _designed(self, name: str, design: Design, made: VoicePrompt) -> Voice:
         return Voice(
             name,
             "designed",
-            seconds=self._seconds(latents),
+            ref_text=made.prompt_text,
+            seconds=self._seconds(*_parts(made).values()),
             description=design.description,
             seed=design.seed,
             checkpoint=self._state.link.about.digest,
         )
 
-    async def _design(self, design: Design, key: Key | None) -> Latents:
-        """Speak the design's text and encode what was spoken."""
-        call = SpeechCall(design.prompt, seed=design.seed, max_len=DESIGN_PATCHES, kind="whole")
-        async with await speak(self._state, call, key) as speech:
-            samples = [part async for part in speech]
+    async def _design(self, design: Design, key: Key | None, ticket: Ticket | None = None) -> VoicePrompt:
+        """Speak the design's text and encode what was spoken.
+
+        A model without references also reads no descriptions: the seed alone makes its voice, which is a prompt with its words.
+        """
         link = self._state.link
-        return await link.encode(Clip(link.about.sample_rate, np.concatenate(samples).astype("<f4").tobytes()))
+        referred = link.about.takes_references
+        text = design.prompt if referred else design.words
+        call = SpeechCall(text, seed=design.seed, max_len=DESIGN_PATCHES, kind="whole")
+        async with await speak(self._state, call, key, ticket) as speech:
+            samples = [part async for part in speech]
+        clip = Clip(link.about.sample_rate, np.concatenate(samples).astype("<f4").tobytes())
+        if referred:
+            return VoicePrompt(reference=await link.encode(clip))
+        return VoicePrompt(prompt=await link.encode(clip, "left"), prompt_text=text)
 
     async def upload(
         self,
@@ -214,3 +230,13 @@ def _array(latents: Latents) -> NDArray[np.float32]:
 
 def _arrays(latents: Latents) -> Mapping[str, NDArray[np.float32]]:
     return {"ref_audio_feat": _array(latents)}
+
+
+def _parts(voice: VoicePrompt) -> dict[str, Latents]:
+    """Return the latents of a designed voice by the name of their tensor."""
+    parts = {"ref_audio_feat": voice.reference, "audio_feat": voice.prompt}
+    return {name: part for name, part in parts.items() if isinstance(part, Latents)}
+
+
+def _tensors(voice: VoicePrompt) -> Tensors:
+    return {name: _array(part) for name, part in _parts(voice).items()}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from voxcpm.server.calls import check_new
 from voxcpm.server.errors import ApiError, invalid
 from voxcpm.server.guard import key_of, request_id_of
 from voxcpm.server.speech.fields import read_fields
@@ -226,11 +227,16 @@ class Session:
         options, body, ignored = split_config(message)
         fields, unknown = read_fields({**body, "input": PLACEHOLDER}, self._state.settings.strict)
         mode: Mode = "audio" if options.stream_audio else "whole"
+        key = key_of(self._socket)
+        if fields.ref_audio or fields.references:
+            # Before a clip is decoded and encoded.
+            check_new(self._state)
+            self._state.keys.check(key, 0)
         prepared = await prepare(self._state, fields, [*unknown, *ignored], mode)
         if self._speaker is not None:
             await self._speaker.close()
         request_id = request_id_of(self._socket)
-        self._speaker = Speaker(self._state, key_of(self._socket), prepared, options, request_id, self._send)
+        self._speaker = Speaker(self._state, key, prepared, options, request_id, self._send)
         self._options = options
         self._units = TextUnits(options.split_granularity, _LONGEST_S[options.carry])
         form = {"format": prepared.format, "sample_rate": prepared.rate}

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from voxcpm.server.calls import Speech, speak
+from voxcpm.server.calls import Speech, SpeechCall, speak
 from voxcpm.server.errors import ApiError
+from voxcpm.server.process.link import CONTINUATION_LOST
 from voxcpm.server.speech.answers import Encoding, statement_for
 from voxcpm.server.speech.prepare import Prepared
 from voxcpm.server.websocket.messages import SessionOptions, error_message
@@ -69,7 +70,10 @@ class Speaker:
 
     def put(self, item: Unit | Done) -> None:
         """Add a unit or an end."""
-        self.quiet.clear()
+        if self.quiet.is_set():
+            # A server that stops waits for what was taken, also between two units.
+            self._state.answering += 1
+            self.quiet.clear()
         self._queue.put_nowait(item)
 
     async def cancel(self) -> tuple[Unit | None, int]:
@@ -95,6 +99,7 @@ class Speaker:
             _failure(self._loop)
             _failure(self._work)
             self._forget()
+            self._be_quiet()
 
     def failure(self) -> BaseException | None:
         """Return why the speaker ended, None if it still works."""
@@ -115,7 +120,12 @@ class Speaker:
                 raise error
             self._now = None
             if self._queue.empty():
-                self.quiet.set()
+                self._be_quiet()
+
+    def _be_quiet(self) -> None:
+        if not self.quiet.is_set():
+            self._state.answering -= 1
+            self.quiet.set()
 
     async def _take(self, item: Unit | Done) -> None:
         if isinstance(item, Done):
@@ -132,17 +142,7 @@ class Speaker:
 
     async def _speak(self, unit: Unit, place: dict[str, int], sent: list[int]) -> None:
         """Speak a unit; counts the bytes sent in `sent`. Raises ApiError."""
-        carried = self._before if self._options.carry else None
-        call = replace(
-            self._prepared.call,
-            # A unit that continues another has its style from there.
-            text=unit.text if carried is not None else self._lead + unit.text,
-            seed=(self._seed + self._spoken) % 2**63 if self._options.carry else self._seed,
-            after=carried,
-            keep=self._options.carry,
-            deadline_s=self._prepared.call.deadline_s if unit.index == 0 else None,
-        )
-        async with await speak(self._state, call, self._key) as speech:
+        async with await self._opened(unit) as speech:
             whole = False
             try:
                 await self._send_audio(unit, place, sent, speech)
@@ -150,6 +150,29 @@ class Speaker:
             finally:
                 self._spoken += 1
                 self._carry(speech, whole)
+
+    async def _opened(self, unit: Unit) -> Speech:
+        """Return the call of a unit, which continues the one before if the engine still has it. Raises ApiError."""
+        try:
+            return await speak(self._state, self._call(unit), self._key)
+        except ApiError as error:
+            if error.code != CONTINUATION_LOST:
+                raise
+            # The engine process was started again, or keeps too many: the unit begins in the session's own voice.
+            self._before = None
+            return await speak(self._state, self._call(unit), self._key)
+
+    def _call(self, unit: Unit) -> SpeechCall:
+        carried = self._before if self._options.carry else None
+        return replace(
+            self._prepared.call,
+            # A unit that continues another has its style from there.
+            text=unit.text if carried is not None else self._lead + unit.text,
+            seed=(self._seed + self._spoken) % 2**63 if self._options.carry else self._seed,
+            after=carried,
+            keep=self._options.carry,
+            continues=unit.index > 0,
+        )
 
     async def _send_audio(self, unit: Unit, place: dict[str, int], sent: list[int], speech: Speech) -> None:
         statement = statement_for(self._state, self._prepared, speech.result.seed, self._request_id)
