@@ -339,7 +339,7 @@ def _ours(
 ) -> tuple[list[dict[str, Any]], float, float, int, float]:
     port = free_port()
     command = [sys.executable, "-m", "voxcpm", "serve", str(checkpoint), "--port", str(port), "--slots", str(arguments.slots),
-               "--voices", str(folder / "voices"), "--deadline", "600"]  # fmt: skip
+               "--voices", str(folder / "voices"), "--deadline", "600", "--threads", str(arguments.threads)]  # fmt: skip
     server = Server(command, port, "/ready", rate)
     try:
         asyncio.run(burst(server, 1))

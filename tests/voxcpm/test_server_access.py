@@ -306,6 +306,7 @@ def test_neither_texts_nor_keys_are_logged(
         ({"no_keys": True, "keys": Path("keys.txt")}, "exclude"),
         ({"port": 70000}, "--port 70000"),
         ({"slots": 0}, "--slots 0"),
+        ({"threads": 0}, "--threads 0"),
         ({"default_format": "ogg"}, "--default-format"),
         ({"pcm_rate": "96000"}, "--pcm-rate"),
         ({"pcm_rate": "fast"}, "--pcm-rate"),

@@ -49,6 +49,7 @@ def build_state(settings: ServerSettings) -> ServerState:
         "device": settings.device,
         "dtype": settings.dtype,
         "slots": settings.slots,
+        "threads": settings.threads,
         "adapters": {name: str(folder) for name, folder in settings.adapters.items()},
     }
     link = EngineLink(settings.worker, msgspec.json.encode(options))

@@ -41,6 +41,7 @@ class ServerSettings:
     device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
     dtype: str | None = option(None, "float32, bfloat16, float16 or int8; the checkpoint's if not given.")
     slots: int | None = option(None, "Utterances generated at once. Default: 4 on a CPU, from the memory on a GPU.")
+    threads: int | None = option(None, "CPU threads of the model. Default: all cores, one for weights under 100 MB.")
     lora: tuple[str, ...] = option((), "An adapter as NAME=FOLDER; clients choose it with model=NAME. May be repeated.")
     voices: Path | None = option(None, "Folder of stored voices.")  # noqa: RUF009 (it returns a field)
     stored_only: bool = option(False, "Refuse clips that come with a request.")
@@ -131,6 +132,8 @@ class ServerSettings:
             raise ValueError(f"--port {self.port} is outside 0..65535")
         if self.slots is not None and self.slots < 1:
             raise ValueError(f"--slots {self.slots} must be at least 1")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads {self.threads} must be at least 1")
         if self.default_format not in FORMATS:
             raise ValueError(unknown("--default-format", self.default_format, FORMATS))
         if self.pcm_hertz is not None and not LOWEST_RATE <= self.pcm_hertz <= HIGHEST_RATE:

@@ -34,6 +34,7 @@ class Options(msgspec.Struct, frozen=True):
     device: str = "auto"
     dtype: str | None = None
     slots: int | None = None
+    threads: int | None = None
     adapters: dict[str, str] = {}
 
 
@@ -117,7 +118,13 @@ def build(options: Options) -> Backend:
     from voxcpm.inference.speaker import VoxCPM2Model
     from voxcpm.kernels.threads import spare_threads
 
-    spare_threads(Path(options.checkpoint))
+    if options.threads is not None:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    else:
+        # A server has the cores for itself, and several rows make larger products than one utterance.
+        spare_threads(Path(options.checkpoint), below=100e6)
     device = None if options.device == "auto" else options.device
     model = VoxCPM2Model.from_local(options.checkpoint, device=device, dtype=options.dtype)
     lanes = plan_slots(model.backbone, options.slots)
