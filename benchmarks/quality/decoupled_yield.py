@@ -58,26 +58,33 @@ def make_recordings(folder: Path, shared: Path) -> None:
     (folder / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def voxmill(work: Path, *arguments: str) -> subprocess.Popen[bytes]:
+Started = tuple["subprocess.Popen[bytes]", Path]
+"""A command and its log."""
+
+
+def voxmill(work: Path, *arguments: str) -> Started:
     """Start a command in WORK, one thread; its output goes to a log of the command's name and first argument."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     name = f"{arguments[0]}-{Path(arguments[1]).stem}.log"
     print("$ voxmill", *arguments, f"(log: {name})", flush=True)
     with (work / name).open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "voxmill.cli", *arguments], cwd=work, env=environment, stdout=log, stderr=log
         )
+    return process, work / name
 
 
-def finish(*processes: subprocess.Popen[bytes]) -> None:
-    """Wait for commands. Raises CalledProcessError if one failed; the others are then ended."""
+def finish(*commands: Started) -> None:
+    """Wait for commands. Raises CalledProcessError if one failed, RuntimeError if a training was stopped; the others then end."""
     try:
-        for process in processes:
+        for process, log in commands:
             if process.wait():
                 raise subprocess.CalledProcessError(process.returncode, process.args)
+            if "stopped early" in log.read_text(encoding="utf-8").splitlines()[-1]:
+                raise RuntimeError(f"a training was stopped: run the same command to continue ({log})")
     finally:
-        for process in processes:
+        for process, _ in commands:
             if process.poll() is None:
                 process.terminate()
                 process.wait()

@@ -144,7 +144,7 @@ def test_a_first_model_continues_the_piece_before_and_nothing_else(first: FirstM
     known.set_result("")
     about = _about(desk.worker, known)
     assert about.architecture == "voxcpm" and not about.takes_references
-    # One that was cut off is no prompt; what its own voice was stays.
+    # One that was cut off is not used as a prompt; its own voice stays.
     desk.speak(1, keep=True)
     answer = desk.begin(2, after=1, keep=True)
     assert isinstance(answer, Accepted) and answer.audio_tokens == 0

@@ -73,6 +73,11 @@ class AudioVAE(nn.Module):
         return self.config.decode_hop
 
     @property
+    def device(self) -> torch.device:
+        """Device of the weights. A folded codec has only buffers."""
+        return next(chain(self.parameters(), self.buffers())).device
+
+    @property
     def folded(self) -> bool:
         """Return True if the codec is in its inference form."""
         return isinstance(self.decoder, FoldedDecoder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from voxcpm.engine.lanes import lanes_for
 from voxcpm.engine.loop import GenerationLoop
-from voxcpm.engine.request import Generation, GenerationRequest, Patch, Row, admit
+from voxcpm.engine.request import Generation, GenerationRequest, Patch, admit
 from voxcpm.model.backbone import VoxCPM2
 
 Retry = Callable[[int, Generation], GenerationRequest | None]
@@ -27,12 +26,13 @@ def generate_patches(
     """
     rows = [admit(model.config, number, request) for number, request in enumerate(requests)]
     loop = GenerationLoop(model, lanes_for(model, rows, max_batch))
-    waiting = deque(sorted(rows, key=lambda row: -row.request.layout.target_tokens))
+    waiting = sorted(rows, key=lambda row: -row.request.layout.target_tokens)
     collected: list[list[Tensor]] = [[] for _ in rows]
     attempts = [1] * len(rows)
     results: list[Generation | None] = [None] * len(rows)
     while waiting or loop.rows:
-        _refill(loop, waiting, max_batch)
+        for row in loop.join(waiting, max_batch - len(loop.rows)):
+            waiting.remove(row)
         for patch in loop.step():
             number, request = patch.request, rows[patch.request].request
             if patch.ending != "failed":
@@ -51,20 +51,6 @@ def generate_patches(
             collected[number] = []
             attempts[number] += 1
     return [result for result in results if result is not None]
-
-
-def _refill(loop: GenerationLoop, waiting: deque[Row], most: int) -> None:
-    """Let waiting requests join as long as there are slots for them."""
-    room = most - len(loop.rows)
-    if room <= 0 or not waiting:
-        return
-    joined = {row.number for row in loop.join([waiting[i] for i in range(min(room, len(waiting)))])}
-    if len(joined) < room and len(joined) < len(waiting):
-        # The lanes of the first ones are full, and others have room.
-        rest = [row for row in waiting if row.number not in joined]
-        joined |= {row.number for row in loop.join(rest[: room - len(joined)])}
-    for row in [row for row in waiting if row.number in joined]:
-        waiting.remove(row)
 
 
 def stream_patches(model: VoxCPM2, requests: Sequence[GenerationRequest]) -> Iterator[list[Patch]]:

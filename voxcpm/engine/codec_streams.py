@@ -20,8 +20,6 @@ class CodecStreams:
 
     def __init__(self, codec: AudioVAE) -> None:
         self._codec = codec
-        tensors = (*codec.parameters(), *codec.buffers())
-        self._device = tensors[0].device
         self._apart: dict[int, DecoderState] = {}  # streams that were not in the last call
         self._together: list[int] = []  # streams of the last call, in the order of `_state`
         self._state: DecoderState | None = None
@@ -56,7 +54,7 @@ class CodecStreams:
     def _frames(self, patches: Tensor) -> Tensor:
         """[n, P, D] or [1, C, P, D] -> [n, D, frames] on the codec's device."""
         rows = patches.reshape(patches.shape[0], -1, patches.shape[-1])
-        return rows.transpose(1, 2).to(device=self._device, dtype=torch.float32)
+        return rows.transpose(1, 2).to(device=self._codec.device, dtype=torch.float32)
 
     def _gather(self, numbers: Sequence[int]) -> None:
         """Make `numbers`, in this order, the streams of the next call."""

@@ -20,6 +20,7 @@ from voxcpm.engine.loop import GenerationLoop
 from voxcpm.engine.prefixes import PrefixCache
 from voxcpm.engine.request import Ending, GenerationRequest, Patch, Row, admit
 from voxcpm.engine.scheduler import EngineBusyError, Entry, Kind, Scheduler, StepPlan
+from voxcpm.errors import first_line
 from voxcpm.model.backbone import VoxCPM2
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class SpeechEngine:
                     if row not in self._loop.rows:
                         self._loop.join([row])
                 except Exception as error:
-                    log.warning("request %d cannot be processed: %s", row.number, type(error).__name__)
+                    log.warning("request %d cannot be processed: %s", row.number, first_line(error))
                     failed[row.number] = Chunk(row.number, 0, None, None, "failed", "the request cannot be processed")
         for row in rows:
             if row.number not in failed:

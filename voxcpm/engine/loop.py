@@ -10,7 +10,7 @@ language models is paid for, and a row that ends never pays for it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ class GenerationLoop:
 
     def __init__(self, model: VoxCPM2, lanes: Sequence[Lane], prefixes: PrefixCache | None = None) -> None:
         self.model, self.lanes, self._prefixes = model, list(lanes), prefixes
+        #: Of each lane in the present step: rows with a patch to hear, rows to run.
+        self._counts: list[tuple[int, int]] = []
 
     @property
     def rows(self) -> list[Row]:
@@ -39,14 +41,16 @@ class GenerationLoop:
         """Return the smallest lane with a free slot that holds a row."""
         return next((lane for lane in self.lanes if lane.free and row.positions <= lane.capacity), None)
 
-    def join(self, rows: Sequence[Row]) -> list[Row]:
-        """Process the layouts of rows into free slots, packed by lane; return those that found one, in order.
+    def join(self, rows: Iterable[Row], most: int | None = None) -> list[Row]:
+        """Process the layouts of rows into free slots, packed by lane; return those that found one, in order, at most `most`.
 
         A voice that is in the cache of prefixes is not processed again.
         """
         joined: list[Row] = []
         by_lane: dict[int, list[Row]] = {}
         for row in rows:
+            if most is not None and len(joined) >= most:
+                break
             lane = self.lane_for(row)
             if lane is None:
                 continue
@@ -109,7 +113,7 @@ class GenerationLoop:
     def _arrange(self, chosen: Collection[int] | None) -> list[Row]:
         """Order every lane: rows to run with a patch to hear, rows to run that have just joined, the others."""
         running: list[Row] = []
-        self._counts: list[tuple[int, int]] = []  # per lane: rows with a patch to hear, rows to run
+        self._counts = []
         for lane in self.lanes:
             groups = [
                 2 if chosen is not None and row.number not in chosen else int(row.unheard is None) for row in lane.rows

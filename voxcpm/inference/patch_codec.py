@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
 Side = Literal["left", "right"]
 
 
-def codec_device(codec: AudioVAE) -> torch.device:
-    """Device of the codec. A folded codec has only buffers."""
-    return next(chain(codec.parameters(), codec.buffers())).device
-
-
 def encode_clip(codec: AudioVAE, config: VoxCPM2Config, wav: Tensor, pad: Side) -> Tensor:
     """Encode [S] at the codec's input rate to [N, P, D] float32 on the CPU, zero-padded to whole patches on one side.
 
@@ -31,16 +25,14 @@ def encode_clip(codec: AudioVAE, config: VoxCPM2Config, wav: Tensor, pad: Side) 
     missing = -wav.shape[-1] % config.patch_samples
     wav = F.pad(wav.float(), (missing, 0) if pad == "left" else (0, missing))
     with torch.inference_mode():
-        device = codec_device(codec)
-        z = codec.encode(wav.view(1, 1, -1).to(device))
+        z = codec.encode(wav.view(1, 1, -1).to(codec.device))
     # Clone outside inference mode, so that a cache can be used in training later.
     return z[0].transpose(0, 1).reshape(-1, config.patch_size, config.feat_dim).float().cpu().clone()
 
 
 def _latents(patches: Tensor, codec: AudioVAE) -> Tensor:
     """[n, P, D] -> [1, D, n*P] on the codec's device."""
-    device = codec_device(codec)
-    return patches.reshape(1, -1, patches.shape[-1]).transpose(1, 2).to(device=device, dtype=torch.float32)
+    return patches.reshape(1, -1, patches.shape[-1]).transpose(1, 2).to(device=codec.device, dtype=torch.float32)
 
 
 def decode_patches(codec: AudioVAE, config: VoxCPM2Config, patches: Tensor, context: Tensor) -> Tensor:

@@ -10,16 +10,16 @@ A cache is a plain dict, as in the official package, and can be saved to a file:
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TypedDict
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from voxcpm.errors import CheckpointError
+from voxcpm.weights.atomic import write_file
 
 
 class PromptCache(TypedDict, total=False):
@@ -61,11 +61,7 @@ def save_prompt_cache(cache: PromptCache, path: str | Path) -> None:
         name: value.detach().cpu().contiguous() for name, value in cache.items() if isinstance(value, Tensor)
     }
     about = {"voxcpm_prompt_cache": json.dumps({"mode": cache["mode"], "prompt_text": cache.get("prompt_text", "")})}
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file(tensors, temporary, metadata=about)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_file(path, save(tensors, metadata=about))
 
 
 def load_prompt_cache(path: str | Path) -> PromptCache:

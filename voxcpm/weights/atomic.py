@@ -1,4 +1,4 @@
-"""Replace a folder with another one, atomically if the system supports it."""
+"""Write a file, or replace a folder with another one, atomically (a folder: if the system supports it)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ _EXCHANGE = 2
 """RENAME_EXCHANGE on Linux: swap two paths atomically."""
 
 
+def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file: after a kill it is the earlier one or this one, complete and on the disk. mode: of a new file, before umask."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
 def replace_folder(fresh: Path, folder: Path) -> None:
     """Move `fresh` to the path `folder`. An existing folder there is removed after the new one is in place.
 
@@ -27,13 +41,18 @@ def replace_folder(fresh: Path, folder: Path) -> None:
         old = _swap(fresh, folder)
     else:
         fresh.rename(folder)
-    descriptor = os.open(folder.parent, os.O_RDONLY)
+    _sync_folder(folder.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def put_back(folder: Path) -> None:

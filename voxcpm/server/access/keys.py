@@ -16,6 +16,7 @@ from pathlib import Path
 
 from voxcpm.server.errors import ApiError, busy
 from voxcpm.server.settings import NAME
+from voxcpm.weights.atomic import write_file
 
 log = logging.getLogger("voxcpm.server")
 
@@ -68,13 +69,7 @@ def add_line(path: Path, line: str) -> None:
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     text = before + ("" if before.endswith("\n") or not before else "\n") + line + "\n"
     parse_keys(text, str(path))
-    temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
+    write_file(path, text.encode(), 0o600)
 
 
 def parse_keys(text: str, where: str) -> dict[str, Key]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from voxcpm.server.voices.files import ID, new_id, only_writer, read_records, write_file, write_json
+from voxcpm.server.voices.files import ID, new_id, only_writer, read_records, write_json
+from voxcpm.weights.atomic import write_file
 
 MOST_CONSENTS = 10_000
 MOST_NAME = 256

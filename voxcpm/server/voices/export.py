@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from voxcpm.server.voices.files import mode_of, write_file, write_tensors
+from voxcpm.server.voices.files import mode_of, write_tensors
 from voxcpm.server.voices.store import Voice, VoiceFolder
+from voxcpm.weights.atomic import write_file
 
 MANIFEST = "custom_voice_manifest.json"
 

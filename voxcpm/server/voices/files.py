@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
+
+from voxcpm.weights.atomic import write_file
 
 ID = re.compile(r"(voice|cons)_[0-9a-f]{24}")
 _MOST_JSON = 1 << 20
@@ -31,24 +32,6 @@ Tensors = Mapping[str, NDArray[np.float32]]
 def new_id(kind: str) -> str:
     """Return a new id: voice_... or cons_..."""
     return f"{kind}_{secrets.token_hex(12)}"
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file atomically: complete and on the disk, or absent."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
