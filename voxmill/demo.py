@@ -121,7 +121,9 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
     from catalogs.corpus.reader import Corpus
     from catalogs.vocabulary.speech_length import generous_seconds
     from voxcpm import VoxCPM
+    from voxcpm.inference.write_audio import write_audio
     from voxcpm.kernels.threads import spare_threads
+    from voxcpm.provenance.source import Source
 
     folder = out / "spoken"
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,11 +151,12 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
             "reference_and_continuation": {**reference, **prompt},
         }
     spoken = []
+    source = Source(checkpoint, checkpoint.name)
     for name, options in layouts.items():
         longest = round(generous_seconds(SENTENCE) / 0.16)
         wav = voice.generate(**{"text": SENTENCE, "seed": 1, "max_len": longest, "retry_badcase": False, **options})
         path = folder / f"{name}.wav"
-        soundfile.write(path, wav, voice.tts_model.sample_rate, subtype="PCM_16")
+        write_audio(path, wav, voice.tts_model.sample_rate, source.statement(seed=1))
         terminal.say(f"  {path}: {len(wav) / voice.tts_model.sample_rate:.2f} s at {voice.tts_model.sample_rate} Hz")
         spoken.append(path)
     return spoken
