@@ -179,6 +179,7 @@ def main() -> None:
             ours = Side(sys.executable, "ours.py", checkpoint, arguments.threads)
             rows = compare(ours, theirs, arguments.rounds)
             lines += _table(f"Mid configuration, {dtype}", rows)
+            lines += _floor(checkpoint, ours, arguments.rounds)
             if dtype == "float32":
                 lines += _extras(arguments, checkpoint, ours, theirs)
             ours.close()
@@ -219,6 +220,26 @@ def _extras(arguments: argparse.Namespace, checkpoint: Path, ours: Side, theirs:
         multiple = statistics.median(a / b for a, b in measured if a and b)
         lines += [f"Batch {batch}: {multiple:.2f} times the bare matrix products of the same shapes (bound 1.35).", ""]
     return lines
+
+
+def _floor(checkpoint: Path, ours: Side, rounds: int) -> list[str]:
+    """Compare a patch's latents with the time of reading its weights once per pass, at the bandwidth measured beside it."""
+    from benchmarks.patch_cost import patch_cost
+    from voxcpm.config import VoxCPM2Config
+
+    config = VoxCPM2Config.load(checkpoint)
+    cost = patch_cost(config, positions=0, bytes_per_weight=4.0 if config.dtype == "float32" else 2.0)
+    request = {"case": "latents", "patches": 9, **FLOW}
+    pairs = [(ours.ask({"case": "read_bandwidth", "bytes": 2**29}), ours.ask(request)) for _ in range(rounds + 1)][1:]
+    measured = [(rate, seconds) for rate, seconds in pairs if rate and seconds]
+    if not measured:
+        return []
+    multiple = statistics.median(seconds * rate / cost.weight_bytes for rate, seconds in measured)
+    rate = statistics.median(rate for rate, _ in measured)
+    return [
+        f"Latents take {multiple:.2f} times the floor: {cost.weight_bytes / 1e6:.0f} MB of weights per patch at {rate / 1e9:.1f} GB/s.",
+        "",
+    ]
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> list[str]:
