@@ -50,6 +50,10 @@ class ServerSettings:
     )
     keys: Path | None = option(None, "File of keys, made by voxmill serve-key. It is read again when it changes.")  # noqa: RUF009
     no_keys: bool = option(False, "Let everyone who can connect use the server.")
+    wyoming: str | None = option(None, "Also speak the Wyoming protocol, for Home Assistant, at [HOST:]PORT.")
+    wyoming_no_keys: bool = option(
+        False, "Let everyone who can connect use Wyoming, which has no keys: with --keys, or beyond this machine."
+    )
     allow_host: tuple[str, ...] = option((), "Another name that the server answers to on loopback. May be repeated.")
     cors: tuple[str, ...] = option(
         (), "Origin of pages that may use the server, e.g. https://example.org. May be repeated."
@@ -110,12 +114,17 @@ class ServerSettings:
     @property
     def loopback(self) -> bool:
         """Return True if only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return _is_loopback(self.host)
+
+    @property
+    def wyoming_address(self) -> tuple[str, int] | None:
+        """Host and port of the Wyoming protocol; None without it. Raises ValueError."""
+        if self.wyoming is None:
+            return None
+        host, _, port = self.wyoming.rpartition(":")
+        if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+            raise ValueError(f"--wyoming {self.wyoming}: write HOST:PORT or PORT, with a port from 0 to 65535")
+        return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
     def check(self) -> None:
         """Raise ValueError or FileNotFoundError if the server must not start with these settings."""
@@ -128,6 +137,7 @@ class ServerSettings:
             )
         if self.keys is not None and self.no_keys:
             raise ValueError("--keys and --no-keys exclude each other: leave one of them out")
+        self._check_wyoming()
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port {self.port} is outside 0..65535")
         if self.slots is not None and self.slots < 1:
@@ -150,6 +160,30 @@ class ServerSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')} {value:g} must be above 0")
+
+    def _check_wyoming(self) -> None:
+        address = self.wyoming_address
+        if address is None or self.wyoming_no_keys:
+            return
+        if self.keys is not None:
+            raise ValueError(
+                "--wyoming with --keys: the Wyoming protocol has no keys, so that whoever can connect needs none: "
+                "give --wyoming-no-keys too, or leave out --wyoming"
+            )
+        if not _is_loopback(address[0]) and not self.no_keys:
+            raise ValueError(
+                f"--wyoming {self.wyoming} lets other machines connect, and the Wyoming protocol has no keys: "
+                "give --wyoming-no-keys if everyone may use it, or leave out the host"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def help_of(name: str) -> str:
