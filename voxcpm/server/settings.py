@@ -66,6 +66,9 @@ class ServerSettings:
     max_characters: int = option(4096, "Longest text, in characters.")
     max_seconds: float = option(120.0, "Longest audio of an utterance, in seconds.")
     drain: float = option(30.0, "Time for running requests to end after SIGTERM, in seconds.")
+    hang_after: float | None = option(
+        None, "Restart an engine that does not answer for this long, in seconds. Default: 60 on a GPU, 300 on a CPU."
+    )
     max_long_characters: int = 100_000
     max_body: int = 16 * 2**20
     header_s: float = 10.0
@@ -156,7 +159,7 @@ class ServerSettings:
         for origin in self.cors:
             if not re.fullmatch(r"https?://[^/*\s]+", origin):
                 raise ValueError(f"--cors {origin}: give an origin such as https://example.org, without a path")
-        for name in ("max_characters", "max_seconds", "deadline", "drain"):
+        for name in ("max_characters", "max_seconds", "deadline", "drain", "hang_after"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')} {value:g} must be above 0")

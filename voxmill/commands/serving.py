@@ -46,6 +46,7 @@ def serve(
     max_characters: Annotated[int, typer.Option(help=help_of("max_characters"))] = 4096,
     max_seconds: Annotated[float, typer.Option(help=help_of("max_seconds"))] = 120.0,
     drain: Annotated[float, typer.Option(help=help_of("drain"))] = 30.0,
+    hang_after: Annotated[float | None, typer.Option(help=help_of("hang_after"))] = None,
 ) -> None:
     """Serve a checkpoint over HTTP as OpenAI's speech API does, with streaming, several requests at once, and metrics.
 
@@ -80,6 +81,7 @@ def serve(
         max_characters=max_characters,
         max_seconds=max_seconds,
         drain=drain,
+        hang_after=hang_after,
     )
     from voxcpm.server.run import serve as run
 
