@@ -262,8 +262,8 @@ class Memory:
                     self.samples[name].append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
             await asyncio.sleep(SAMPLE_S)
 
-    def figures(self, name: str) -> dict[str, float]:
-        """Return mean, first and last MiB, and the rise of a straight line over the last two thirds of the time."""
+    def figures(self, name: str) -> dict[str, Any]:
+        """Return mean, first and last MiB, the rise of a straight line over the last two thirds, and 20 sizes over the time."""
         found = self.samples[name]
         late = found[len(found) // 3 :]
         line = statistics.linear_regression([at for at, _ in late], [size for _, size in late])
@@ -272,7 +272,7 @@ class Memory:
         rise = line.slope * span
         return {
             "first_mib": found[0][1], "last_mib": found[-1][1], "mean_mib": mean, "rise_mib": rise,
-            "mib_per_hour": line.slope * 3600, "allowed_mib": max(GROWTH * mean, GROWTH_MIB),
+            "mib_per_hour": line.slope * 3600, "allowed_mib": max(GROWTH * mean, GROWTH_MIB), "sizes_mib": [round(size) for _, size in found[:: max(1, len(found) // 20)]],
         }  # fmt: skip
 
 
