@@ -266,13 +266,14 @@ class Memory:
         """Return mean, first and last MiB, the rise of a straight line over the last two thirds, and 20 sizes over the time."""
         found = self.samples[name]
         late = found[len(found) // 3 :]
+        sizes = [round(size) for _, size in found[:: max(1, len(found) // 20)]]
         line = statistics.linear_regression([at for at, _ in late], [size for _, size in late])
         span = late[-1][0] - late[0][0]
         mean = statistics.mean(size for _, size in late)
         rise = line.slope * span
         return {
             "first_mib": found[0][1], "last_mib": found[-1][1], "mean_mib": mean, "rise_mib": rise,
-            "mib_per_hour": line.slope * 3600, "allowed_mib": max(GROWTH * mean, GROWTH_MIB), "sizes_mib": [round(size) for _, size in found[:: max(1, len(found) // 20)]],
+            "mib_per_hour": line.slope * 3600, "allowed_mib": max(GROWTH * mean, GROWTH_MIB), "sizes_mib": sizes,
         }  # fmt: skip
 
 
