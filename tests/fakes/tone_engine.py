@@ -1,6 +1,7 @@
 """An engine process without a model: it speaks tones through the server's messages. A text plans what happens.
 
     "kill"     the process is killed after two chunks
+    "hang"     the process lives, but does nothing any more after two chunks
     "fault"    the utterance fails after two chunks
     "refuse"   the utterance does not fit
     "busy N"   the first N calls with this text are refused as the queue is full
@@ -35,7 +36,9 @@ from voxcpm.server.process.messages import (
     FromEngine,
     Latents,
     Load,
+    Ping,
     Played,
+    Pong,
     Ready,
     Refused,
     Speak,
@@ -117,6 +120,8 @@ class ToneEngine:
             case Played():
                 if message.call in self.rows:
                     self.rows[message.call].played_s = message.seconds
+            case Ping():
+                self.send(Pong())
             case Encode():
                 self.send(Encoded(message.call, Latents((2, 4, 64), bytes(2 * 4 * 64 * 4))))
 
@@ -136,6 +141,8 @@ class ToneEngine:
     def _advance(self, call: int, row: Row) -> None:
         if row.made == 2 and row.speak.text == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if row.made == 2 and row.speak.text == "hang":
+            signal.pause()
         if row.made == 2 and row.speak.text == "fault":
             del self.rows[call]
             self.send(Audio(call, row.made, b"", row.made, "failed", "the model could not generate this utterance"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -140,9 +139,7 @@ def test_clips_are_encoded_between_steps(desk: Desk) -> None:
 
 def test_a_first_model_continues_the_piece_before_and_nothing_else(first: FirstModel) -> None:
     desk = Desk(first.checkpoint)
-    known: Future[str] = Future()
-    known.set_result("")
-    about = _about(desk.worker, known)
+    about = _about(desk.worker, {})
     assert about.architecture == "voxcpm" and not about.takes_references
     # One that was cut off is not used as a prompt; its own voice stays.
     desk.speak(1, keep=True)

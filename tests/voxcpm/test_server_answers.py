@@ -38,7 +38,7 @@ VLLM_OMNI_FIELDS = {
 VLLM_OMNI_METRICS = {
     "num_requests_running", "num_requests_waiting", "e2e_request_latency_s", "requests_success", "requests_failed",
     "prompt_tokens", "generation_tokens", "audio_ttfp_s", "audio_duration_s", "audio_rtf", "audio_frames", "audio_underrun_s",
-    "audio_continuity_ok", "speech_stream_aborted", "speech_stream_completed",
+    "audio_continuity_ok", "speech_stream_aborted", "speech_stream_completed", "request_queue_wait_s", "audio_skipped_requests",
 }  # fmt: skip
 
 

@@ -61,6 +61,36 @@ def test_a_killed_engine_cuts_its_streams_and_is_started_again() -> None:
         assert service.ask("GET", "/ready").status == 503 and service.ask("GET", "/health").status == 503
 
 
+def test_an_engine_that_hangs_is_killed_and_started_again() -> None:
+    with Service({"hang_after": 0.4}) as service:
+        link = service.state.link
+        first = link.pid
+        # A request that waits, and one whose listener pauses, are no hang: the engine answers.
+        held = service.connect()
+        held.request("POST", "/v1/audio/speech", json.dumps({"input": "hold", "stream": False}))
+        answered = link.answered
+        until(lambda: link.answered >= answered + 8)
+        assert link.pid == first and link.restarts == 0
+
+        events = service.speak("hang", response_format="pcm", stream_format="sse").events
+        assert [one["type"] for one in events[-2:]] == ["speech.audio.delta", "speech.audio.error"]
+        assert events[-1]["error"]["code"] == "engine_lost"
+        assert held.getresponse().status == 503
+        held.close()
+        until(lambda: link.status == "ready")
+        assert link.restarts == 1 and link.pid != first
+        assert service.speak("hello", response_format="pcm").status == 200
+
+
+def test_an_engine_process_that_is_stopped_while_idle_is_found_by_the_next_request() -> None:
+    with Service({"hang_after": 0.4}) as service:
+        os.kill(service.state.link.pid or 0, signal.SIGSTOP)
+        lost = service.speak("hello")
+        assert lost.status == 503 and lost.error["code"] == "engine_lost"
+        until(lambda: service.state.link.status == "ready")
+        assert service.speak("hello").status == 200
+
+
 def test_requests_are_told_to_come_back_while_the_engine_starts() -> None:
     with Service() as service:
         os.kill(service.state.link.pid or 0, signal.SIGKILL)

@@ -18,6 +18,8 @@ from speech_service import REAL, Answer, Service, until
 from voxcpm.inference.patch_codec import encode_clip
 from voxcpm.inference.speak_options import SpeakOptions
 from voxcpm.inference.speaker import VoxCPM2Model
+from voxcpm.provenance.files import read_marks
+from voxcpm.provenance.source import checkpoint_digest
 from voxcpm.server.calls import SpeechCall, speak
 from voxcpm.server.errors import ApiError
 from voxcpm.server.process.messages import Clip, Latents, VoicePrompt
@@ -110,13 +112,24 @@ def test_a_long_text_continues_in_one_voice(service: Service) -> None:
     assert service.speak(text, **asked).body == answer.body
 
 
-def test_an_adapter_is_chosen_by_name(service: Service) -> None:
+def test_an_adapter_is_chosen_by_name(service: Service, golden: Path, tmp_path: Path) -> None:
     asked: dict[str, Any] = {"response_format": "wav", "seed": 3, "max_new_tokens": PATCHES}
     plain, adapted, again = (
         samples_of(service.speak(TEXT, model=name, **asked)) for name in ("checkpoint", "anna", "checkpoint")
     )
     assert np.array_equal(plain, again) and np.abs(plain - adapted).max() > 1e-3
-    assert "anna" in [one["id"] for one in service.ask("GET", "/v1/models").json["data"]]
+    models = {one["id"]: one for one in service.ask("GET", "/v1/models").json["data"]}
+    assert {"checkpoint", "anna", "tts-1"} <= set(models)
+    # What speaks states its own digest: with an adapter, that of `voxmill speak --lora`.
+    folders = {"checkpoint": None, "tts-1": None, "anna": golden / "lora"}
+    for name, lora in folders.items():
+        wanted = checkpoint_digest(golden / "checkpoint", lora)
+        answer = service.speak(TEXT, model=name, **asked)
+        assert answer.headers["x-checkpoint"] == models[name]["checkpoint"] == wanted
+        (tmp_path / "heard.wav").write_bytes(answer.body)
+        stated = read_marks(tmp_path / "heard.wav")
+        assert stated is not None and stated.checkpoint == wanted
+    assert models["anna"]["checkpoint"] != models["checkpoint"]["checkpoint"]
 
 
 def test_an_adapter_that_does_not_fit_ends_the_server_at_its_start(golden: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from voxcpm.provenance.statement import Statement
@@ -17,8 +18,18 @@ def checkpoint_digest(folder: Path, lora: Path | None = None) -> str:
 
     This is the digest of `catalogs.weights.checkpoint_files`, which this package must not import; a test compares the two.
     """
-    found = _digests(folder, "") | (_digests(lora, "lora/") if lora else {})
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+    return checkpoint_digests(folder, {} if lora is None else {"": lora})[None if lora is None else ""]
+
+
+def checkpoint_digests(folder: Path, adapters: Mapping[str, Path]) -> dict[str | None, str]:
+    """Return the digest of a checkpoint for each adapter, and for none (None). The checkpoint's files are read once."""
+    base = _digests(folder, "")
+    found = {name: base | _digests(lora, "lora/") for name, lora in adapters.items()}
+    return {name: _joined(digests) for name, digests in ({None: base} | found).items()}
+
+
+def _joined(digests: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _digests(folder: Path, prefix: str) -> dict[str, str]:

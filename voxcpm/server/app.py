@@ -52,7 +52,7 @@ def build_state(settings: ServerSettings) -> ServerState:
         "threads": settings.threads,
         "adapters": {name: str(folder) for name, folder in settings.adapters.items()},
     }
-    link = EngineLink(settings.worker, msgspec.json.encode(options))
+    link = EngineLink(settings.worker, msgspec.json.encode(options), hang_s=settings.hang_after)
     metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
     state = ServerState(settings, link, Keys(settings.keys), metrics)
     state.references = reader = ClipReader(settings, link)
@@ -198,6 +198,6 @@ def _model(state: ServerState, name: str) -> dict[str, Any]:
         about |= {
             "max_model_len": state.link.about.max_positions,
             "sample_rate": state.link.about.sample_rate,
-            "checkpoint": state.link.about.digest or None,
+            "checkpoint": state.link.about.digest_with(state.models[name]),
         }
     return about | {"root": state.settings.model_name, "adapter": state.models[name]}

@@ -182,9 +182,12 @@ async def speak(state: ServerState, call: SpeechCall, key: Key | None = None, ti
     is not up, 429 if the key's quota or the engine's queue is full or the deadline cannot be met, 400 if the text does not fit.
     A call that `continues` waits where another one would get 429.
     """
+    asked = time.monotonic()
     while True:
         try:
-            return await _speak(state, call, key, ticket)
+            speech = await _speak(state, call, key, ticket)
+            speech.result.queued_s = time.monotonic() - asked
+            return speech
         except ApiError as error:
             if not _waits(call, error):
                 raise

@@ -65,8 +65,13 @@ class Metrics:
         self._prompt = counter("prompt_tokens", "prompt_tokens", "Text tokens and patches read")
         self._patches = counter("patches", "generation_tokens", "Patches generated")
         self._frames = counter("audio_patches", "audio_frames", "Patches whose audio was handed out")
-        self._latency = histogram("request_seconds", "e2e_request_latency_s", "From admission to the end")
-        self._first = histogram("first_audio_seconds", "audio_ttfp_s", "From admission to the first audio")
+        self._latency = histogram("request_seconds", "e2e_request_latency_s", "From the call to the end")
+        self._queued = histogram("queue_seconds", "request_queue_wait_s", "Wait until the engine took the utterance")
+        # Ours fail with an error instead: the figure stays 0.
+        counter("audio_skipped", "audio_skipped_requests", "Utterances answered with empty audio in silence")
+        self._first = histogram(
+            "first_audio_seconds", "audio_ttfp_s", "From the engine's acceptance to the first audio"
+        )
         self._duration = histogram("audio_seconds", "audio_duration_s", "Audio per utterance")
         self._factor = histogram("real_time_factor", "audio_rtf", "Request time / audio time", RATIOS)
         self._underrun = histogram("underrun_seconds", "audio_underrun_s", "Largest deficit of a player", SECONDS)
@@ -86,7 +91,8 @@ class Metrics:
         self._prompt.add(result.text_tokens + result.audio_tokens)
         self._patches.add(result.patches)
         if result.total_s is not None:
-            self._latency.add(result.total_s)
+            self._latency.add(result.queued_s + result.total_s)
+            self._queued.add(result.queued_s)
         if result.first_audio_s is not None and result.seconds:
             self._frames.add(result.patches)
             self._first.add(result.first_audio_s)

@@ -19,6 +19,9 @@ from voxcpm.server.errors import unavailable
 from voxcpm.server.settings import ServerSettings
 from voxcpm.server.speech.answers import CUT
 from voxcpm.server.state import ServerState
+from voxcpm.server.wyoming.server import WyomingServer
+
+log = logging.getLogger("voxcpm.server")
 
 KEEP_ALIVE_S = 5
 CLOSING_S = 5
@@ -40,15 +43,13 @@ def serve(settings: ServerSettings, ready: Callable[[str], None] | None = None) 
         raise RuntimeError(server.failure)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, options: str = "--host or --port") -> socket.socket:
     """Return a listening socket. Raises OSError, which says what to do, if the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise OSError(
-            f"cannot listen at {host} port {port} ({error.strerror}): choose another --host or --port"
-        ) from None
+        raise OSError(f"cannot listen at {host} port {port} ({error.strerror}): choose another {options}") from None
     listening.setblocking(False)
     return listening
 
@@ -82,6 +83,9 @@ class SpeechServer(uvicorn.Server):
         self._listening = _listen(limits.host, limits.port)
         host, self.port = self._listening.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self.wyoming: WyomingServer | None = None
+        if (address := limits.wyoming_address) is not None:
+            self.wyoming = WyomingServer(state, _listen(*address, "--wyoming"))
         self.failure: str | None = None
         self.loop: asyncio.AbstractEventLoop | None = None  #: set when it serves
         self._state, self._ready = state, ready
@@ -97,6 +101,15 @@ class SpeechServer(uvicorn.Server):
         await super().startup(sockets)
         self.loop = asyncio.get_running_loop()
         self._watch = asyncio.create_task(self._wait_ready())
+        if self.wyoming is not None:
+            await self.wyoming.start()
+            log.info("Wyoming at tcp://%s:%d", self.wyoming.host, self.wyoming.port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the connections, and end the engine process."""
+        if self.wyoming is not None:
+            await self.wyoming.stop()
+        await super().shutdown(sockets)
 
     async def _wait_ready(self) -> None:
         link = self._state.link

@@ -50,6 +50,10 @@ class ServerSettings:
     )
     keys: Path | None = option(None, "File of keys, made by voxmill serve-key. It is read again when it changes.")  # noqa: RUF009
     no_keys: bool = option(False, "Let everyone who can connect use the server.")
+    wyoming: str | None = option(None, "Also speak the Wyoming protocol, for Home Assistant, at [HOST:]PORT.")
+    wyoming_no_keys: bool = option(
+        False, "Let everyone who can connect use Wyoming, which has no keys: with --keys, or beyond this machine."
+    )
     allow_host: tuple[str, ...] = option((), "Another name that the server answers to on loopback. May be repeated.")
     cors: tuple[str, ...] = option(
         (), "Origin of pages that may use the server, e.g. https://example.org. May be repeated."
@@ -62,6 +66,9 @@ class ServerSettings:
     max_characters: int = option(4096, "Longest text, in characters.")
     max_seconds: float = option(120.0, "Longest audio of an utterance, in seconds.")
     drain: float = option(30.0, "Time for running requests to end after SIGTERM, in seconds.")
+    hang_after: float | None = option(
+        None, "Restart an engine that does not answer for this long, in seconds. Default: 60 on a GPU, 300 on a CPU."
+    )
     max_long_characters: int = 100_000
     max_body: int = 16 * 2**20
     header_s: float = 10.0
@@ -110,12 +117,17 @@ class ServerSettings:
     @property
     def loopback(self) -> bool:
         """Return True if only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return _is_loopback(self.host)
+
+    @property
+    def wyoming_address(self) -> tuple[str, int] | None:
+        """Host and port of the Wyoming protocol; None without it. Raises ValueError."""
+        if self.wyoming is None:
+            return None
+        host, _, port = self.wyoming.rpartition(":")
+        if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+            raise ValueError(f"--wyoming {self.wyoming}: write HOST:PORT or PORT, with a port from 0 to 65535")
+        return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
     def check(self) -> None:
         """Raise ValueError or FileNotFoundError if the server must not start with these settings."""
@@ -128,6 +140,7 @@ class ServerSettings:
             )
         if self.keys is not None and self.no_keys:
             raise ValueError("--keys and --no-keys exclude each other: leave one of them out")
+        self._check_wyoming()
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port {self.port} is outside 0..65535")
         if self.slots is not None and self.slots < 1:
@@ -146,10 +159,34 @@ class ServerSettings:
         for origin in self.cors:
             if not re.fullmatch(r"https?://[^/*\s]+", origin):
                 raise ValueError(f"--cors {origin}: give an origin such as https://example.org, without a path")
-        for name in ("max_characters", "max_seconds", "deadline", "drain"):
+        for name in ("max_characters", "max_seconds", "deadline", "drain", "hang_after"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')} {value:g} must be above 0")
+
+    def _check_wyoming(self) -> None:
+        address = self.wyoming_address
+        if address is None or self.wyoming_no_keys:
+            return
+        if self.keys is not None:
+            raise ValueError(
+                "--wyoming with --keys: the Wyoming protocol has no keys, so that whoever can connect needs none: "
+                "give --wyoming-no-keys too, or leave out --wyoming"
+            )
+        if not _is_loopback(address[0]) and not self.no_keys:
+            raise ValueError(
+                f"--wyoming {self.wyoming} lets other machines connect, and the Wyoming protocol has no keys: "
+                "give --wyoming-no-keys if everyone may use it, or leave out the host"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def help_of(name: str) -> str:

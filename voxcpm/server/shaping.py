@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from voxcpm.server.blocks import Blocks, Samples
+from voxcpm.server.writers.blocks import Blocks, Samples
 
 SPEEDS = (0.25, 4.0)
 """Lowest and highest speed."""

@@ -34,6 +34,8 @@ def serve(
     ] = None,
     keys: Annotated[Path | None, typer.Option(help=help_of("keys"))] = None,
     no_keys: Annotated[bool, typer.Option("--no-keys", help=help_of("no_keys"))] = False,
+    wyoming: Annotated[str | None, typer.Option(help=help_of("wyoming"))] = None,
+    wyoming_no_keys: Annotated[bool, typer.Option("--wyoming-no-keys", help=help_of("wyoming_no_keys"))] = False,
     allow_host: Annotated[list[str] | None, typer.Option(help=help_of("allow_host"))] = None,
     cors: Annotated[list[str] | None, typer.Option(help=help_of("cors"))] = None,
     default_format: Annotated[str, typer.Option(help=help_of("default_format"))] = "mp3",
@@ -44,6 +46,7 @@ def serve(
     max_characters: Annotated[int, typer.Option(help=help_of("max_characters"))] = 4096,
     max_seconds: Annotated[float, typer.Option(help=help_of("max_seconds"))] = 120.0,
     drain: Annotated[float, typer.Option(help=help_of("drain"))] = 30.0,
+    hang_after: Annotated[float | None, typer.Option(help=help_of("hang_after"))] = None,
 ) -> None:
     """Serve a checkpoint over HTTP as OpenAI's speech API does, with streaming, several requests at once, and metrics.
 
@@ -66,6 +69,8 @@ def serve(
         reference_hosts=tuple(reference_hosts or ()),
         keys=keys,
         no_keys=no_keys,
+        wyoming=wyoming,
+        wyoming_no_keys=wyoming_no_keys,
         allow_host=tuple(allow_host or ()),
         cors=tuple(cors or ()),
         default_format=default_format,
@@ -76,6 +81,7 @@ def serve(
         max_characters=max_characters,
         max_seconds=max_seconds,
         drain=drain,
+        hang_after=hang_after,
     )
     from voxcpm.server.run import serve as run
 

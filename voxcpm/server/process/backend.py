@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -129,3 +131,24 @@ def build(options: Options) -> Backend:
     model = VoxCPM2Model.from_local(options.checkpoint, device=device, dtype=options.dtype)
     lanes = plan_slots(model.backbone, options.slots)
     return Backend(model, lambda: SpeechEngine(model.backbone, model.audio_vae, lanes))
+
+
+def read_digests(options: Options) -> Future[dict[str | None, str]]:
+    """Return the digests of a checkpoint's and the adapters' files; empty if they cannot be read.
+
+    A thread reads them while the model is loaded.
+    """
+    from voxcpm.provenance.source import checkpoint_digests
+    from voxcpm.weights.checkpoint import find_checkpoint
+
+    found: Future[dict[str | None, str]] = Future()
+    adapters = {name: Path(folder) for name, folder in options.adapters.items()}
+
+    def read() -> None:
+        try:
+            found.set_result(checkpoint_digests(find_checkpoint(options.checkpoint, local_files_only=True), adapters))
+        except (OSError, ValueError):
+            found.set_result({})
+
+    threading.Thread(target=read, daemon=True).start()
+    return found

@@ -30,6 +30,8 @@ from voxcpm.server.process.messages import (
     FromEngine,
     Latents,
     Load,
+    Ping,
+    Pong,
     Ready,
     Refused,
     Speak,
@@ -44,6 +46,12 @@ log = logging.getLogger("voxcpm.server")
 RESTARTS = 3
 """Restarts within RESTART_WINDOW_S; after one more death the server gives up."""
 RESTART_WINDOW_S = 600.0
+HANG_S = {"cuda": 60.0}
+"""Longest time without an answer of the engine while calls are open, by type of device."""
+OTHER_HANG_S = 300.0
+"""On a CPU, a step may have to read a long prompt."""
+TICKS = 4
+"""An engine that has not answered at this number of looks hangs. Counted in looks, so that a stall of our own does not count."""
 
 Status = Literal["loading", "ready", "failed", "stopped"]
 CONTINUATION_LOST = "continuation_lost"
@@ -107,8 +115,17 @@ def _refusal(message: Refused) -> ApiError:
 class EngineLink:
     """Start the engine process, pass messages, and start it again when it dies."""
 
-    def __init__(self, command: tuple[str, ...], options: bytes, on_load: Callable[[Load], None] | None = None) -> None:
-        """command: of the process; options: JSON that it reads from its first message (see worker.Options)."""
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        options: bytes,
+        on_load: Callable[[Load], None] | None = None,
+        hang_s: float | None = None,
+    ) -> None:
+        """command: of the process; options: JSON that it reads from its first message (see worker.Options).
+
+        hang_s: an engine that does not answer for this long while calls are open is killed. Default: HANG_S.
+        """
         self.command, self.options = command, options
         self.status: Status = "loading"
         self.failure: str | None = None  #: why the status is "failed"
@@ -116,6 +133,10 @@ class EngineLink:
         self.channels: dict[int, Channel] = {}
         self.deaths: deque[float] = deque()
         self.restarts = 0
+        self.answered = 0  #: pings
+        self._hang_s = hang_s
+        self._unanswered = 0  #: looks since the ping that was not answered; 0: there is none
+        self._watching: asyncio.Task[None] | None = None
         self._on_load = on_load or (lambda load: None)
         self._about: Ready | None = None
         self._numbers = itertools.count(1)
@@ -192,6 +213,7 @@ class EngineLink:
     def start(self) -> None:
         """Start the engine process and keep it running, in a background task."""
         self._task = asyncio.create_task(self._keep_running(), name="engine")
+        self._watching = asyncio.create_task(self._watch(), name="engine watch")
 
     async def wait_ready(self) -> None:
         """Wait until the model is loaded, or the link has failed."""
@@ -200,10 +222,11 @@ class EngineLink:
     async def stop(self) -> None:
         """End the process: it ends by itself when its pipe closes; it is killed if it does not within 5 seconds."""
         self.status = "stopped"
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        for task in (self._watching, self._task):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         if self._writer is not None:
             self._writer.close()
         if self._process is not None:
@@ -248,8 +271,29 @@ class EngineLink:
             self.restarts += 1
             log.error("the engine process ended (status %d): it is started again", code)
 
+    async def _watch(self) -> None:
+        """Kill an engine process that lives but does not answer while calls are open: it is then started again."""
+        while True:
+            bound = self._bound()
+            await asyncio.sleep(bound / TICKS)
+            if self.status != "ready" or not self.channels:
+                self._unanswered = 0
+                continue
+            if self._unanswered == 0:
+                self.send(Ping())
+            self._unanswered += 1
+            if self._unanswered > TICKS:
+                log.error("the engine process has not answered for %g s: it is ended", bound)
+                self.kill()
+
+    def _bound(self) -> float:
+        if self._hang_s is not None:
+            return self._hang_s
+        return HANG_S.get(self._about.device.partition(":")[0] if self._about else "", OTHER_HANG_S)
+
     async def _spawn(self) -> asyncio.StreamReader:
         self.status = "loading"
+        self._unanswered = 0
         self._ready.clear()
         ours, theirs = socket.socketpair()
         try:
@@ -284,6 +328,9 @@ class EngineLink:
                 self.status, self.failure = "failed", message.message
             case Load():
                 self._set_load(message)
+            case Pong():
+                self._unanswered = 0
+                self.answered += 1
             case _:
                 channel = self.channels.get(message.call)
                 if channel is not None:

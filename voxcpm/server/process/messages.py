@@ -87,7 +87,11 @@ class Encode(msgspec.Struct, tag="encode", frozen=True):
     side: Literal["left", "right"] = "right"  #: where it is padded to whole patches: references right, prompts left
 
 
-ToEngine = Speak | Cancel | Played | Forget | Encode
+class Ping(msgspec.Struct, tag="ping", frozen=True):
+    """Asks whether the engine still works: the answer is Pong, at the latest after the step that runs."""
+
+
+ToEngine = Speak | Cancel | Played | Forget | Encode | Ping
 
 
 # -- from the engine process -------------------------------------------------------------------------------------------
@@ -101,11 +105,16 @@ class Ready(msgspec.Struct, tag="ready", kw_only=True, frozen=True):
     patch_seconds: float
     max_positions: int
     slots: int
-    digest: str  #: sha256 of the checkpoint's weights file
+    digest: str  #: of the checkpoint's files (`checkpoint_digest`), empty if it could not be read
+    adapter_digests: dict[str, str] = {}  #: of the checkpoint with each adapter
     architecture: str
     takes_references: bool = True  #: a clip can set the voice without being continued
     device: str
     dtype: str
+
+    def digest_with(self, adapter: str | None) -> str | None:
+        """Return the digest of the checkpoint with an adapter (None: without); None if it is not known."""
+        return (self.digest if adapter is None else self.adapter_digests.get(adapter)) or None
 
 
 class Failed(msgspec.Struct, tag="failed", frozen=True):
@@ -157,7 +166,11 @@ class Load(msgspec.Struct, tag="load", frozen=True):
     waiting: int
 
 
-FromEngine = Ready | Failed | Accepted | Refused | Audio | Encoded | Load
+class Pong(msgspec.Struct, tag="pong", frozen=True):
+    """The answer to Ping."""
+
+
+FromEngine = Ready | Failed | Accepted | Refused | Audio | Encoded | Load | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 to_engine = msgspec.msgpack.Decoder(ToEngine)

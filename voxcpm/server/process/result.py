@@ -22,7 +22,8 @@ class SpeechResult:
     ending: Ending | None = None
     error: str | None = None
     asked_at: float = field(default_factory=time.time)  #: UNIX time
-    first_audio_s: float | None = None  #: after it was asked
+    queued_s: float = 0.0  #: until the engine took it
+    first_audio_s: float | None = None  #: after the engine took it
     total_s: float | None = None
 
     def json(self) -> dict[str, Any]:
@@ -35,6 +36,7 @@ class SpeechResult:
             "patches": self.patches,
             "seconds": round(self.seconds, 6),
             "created_at": self.asked_at,
+            "queued_s": self.queued_s,
             "first_audio_s": self.first_audio_s,
             "total_s": self.total_s,
             "usage": self.usage(),

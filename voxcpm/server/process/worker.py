@@ -17,14 +17,13 @@ import sys
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from voxcpm.errors import first_line
-from voxcpm.server.process.backend import Backend, Chunk, Options, build, submit
+from voxcpm.server.process.backend import Backend, Chunk, Options, build, read_digests, submit
 from voxcpm.server.process.messages import (
     PREFIX,
     Accepted,
@@ -38,7 +37,9 @@ from voxcpm.server.process.messages import (
     FromEngine,
     Latents,
     Load,
+    Ping,
     Played,
+    Pong,
     Ready,
     Refused,
     Speak,
@@ -133,6 +134,8 @@ class Worker:
             case Played():
                 if (number := self._numbers.get(message.call)) is not None:
                     self.engine.played(number, message.seconds)
+            case Ping():
+                self._send(Pong())
             case Forget():
                 self._kept.pop(message.call, None)
                 if (number := self._numbers.get(message.call)) is not None:
@@ -343,10 +346,10 @@ def main() -> None:
 
     try:
         try:
-            digest = _digest_of(options.checkpoint)
+            digests = read_digests(options)
             worker = Worker(build(options), options.adapters, send)
             worker.check_adapters()
-            send(_about(worker, digest))
+            send(_about(worker, digests.result()))
         except ConnectionError:
             return
         except Exception as error:
@@ -364,24 +367,7 @@ def main() -> None:
         return
 
 
-def _digest_of(checkpoint: str) -> Future[str]:
-    """Return the digest of a checkpoint's files, which a thread reads while the model is loaded; empty if that fails."""
-    from voxcpm.provenance.source import checkpoint_digest
-    from voxcpm.weights.checkpoint import find_checkpoint
-
-    found: Future[str] = Future()
-
-    def read() -> None:
-        try:
-            found.set_result(checkpoint_digest(find_checkpoint(checkpoint, local_files_only=True)))
-        except (OSError, ValueError):
-            found.set_result("")
-
-    threading.Thread(target=read, daemon=True).start()
-    return found
-
-
-def _about(worker: Worker, digest: Future[str]) -> Ready:
+def _about(worker: Worker, digests: dict[str | None, str]) -> Ready:
     model = worker.model
     config = model.config
     return Ready(
@@ -390,7 +376,8 @@ def _about(worker: Worker, digest: Future[str]) -> Ready:
         patch_seconds=config.out_patch_samples / model.sample_rate,
         max_positions=config.max_length,
         slots=int(worker.engine.load()["slots"]),
-        digest=digest.result(),
+        digest=digests.get(None, ""),
+        adapter_digests={name: digest for name, digest in digests.items() if name is not None},
         architecture=config.architecture,
         takes_references=config.takes_references,
         device=str(model.device),

@@ -76,7 +76,8 @@ def statement_for(state: ServerState, prepared: Prepared, seed: int, request_id:
     """Return what the audio says about itself; None with --no-mark."""
     if state.settings.no_mark:
         return None
-    return Statement(model=prepared.model, checkpoint=state.link.about.digest or None, seed=seed, request_id=request_id)
+    digest = state.link.about.digest_with(prepared.call.adapter)
+    return Statement(model=prepared.model, checkpoint=digest, seed=seed, request_id=request_id)
 
 
 def answer_headers(prepared: Prepared, seed: int, statement: Statement | None) -> dict[str, str]:

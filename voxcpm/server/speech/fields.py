@@ -179,6 +179,8 @@ def read_fields(body: dict[str, Any], strict: bool = False) -> tuple[SpeechField
     Raises ApiError (400) for a wrong value, a field that the model cannot obey, and, if `strict` here or in the body, for an
     unknown field; it names the nearest known one.
     """
+    # Clients that fill in all fields send null for those that they do not use, also for numbers.
+    body = {name: value for name, value in body.items() if value is not None or name not in KNOWN}
     try:
         fields = SpeechFields.model_validate(body)
     except ValidationError as error:

@@ -81,15 +81,20 @@ def _checked(state: ServerState, fields: SpeechFields, ignored: list[str], mode:
     if description := _description(fields):
         pieces = (f"({description}){pieces[0]}", *pieces[1:])
     most = max(1, int(settings.max_seconds / about.patch_seconds))
-    if fields.max_new_tokens is not None and fields.min_len > fields.max_new_tokens:
+    longest = min(fields.max_new_tokens or most, most)
+    if (
+        "min_len" in fields.model_fields_set
+        and fields.max_new_tokens is not None
+        and fields.min_len > fields.max_new_tokens
+    ):
         raise invalid(f"min_len {fields.min_len} is above max_new_tokens {fields.max_new_tokens}", "min_len")
     call = SpeechCall(
         text=pieces[0],
         seed=fields.seed,
         cfg=fields.cfg_value,
         steps=fields.inference_timesteps or STEPS[fields.quality],
-        min_len=min(fields.min_len, most),
-        max_len=min(fields.max_new_tokens or most, most),
+        min_len=min(fields.min_len, longest),
+        max_len=longest,
         kind="whole" if mode == "whole" else "live",
         deadline_s=None if mode == "whole" else settings.deadline,
         adapter=adapter,

@@ -80,7 +80,8 @@ class TextUnits:
     def _end(self) -> int:
         """Return where the first unit ends; 0 if that cannot be decided yet."""
         limit = self._limit()
-        for match in self._border.finditer(self._text) if self._border is not None else ():
+        # What comes after the limit is not read: a text of 100,000 characters would be read again for each of its units.
+        for match in self._border.finditer(self._text, 0, limit + 1) if self._border is not None else ():
             # At the end of the text, the next character may belong to the same marks.
             if match.end() >= min(len(self._text), limit):
                 break

@@ -10,8 +10,8 @@ import numpy as np
 
 from voxcpm.provenance.id3 import id3_tag
 from voxcpm.provenance.mp4 import tagged_mp4
-from voxcpm.server.blocks import Blocks, Samples
 from voxcpm.server.writers.base import FramedCodec, audio_frame
+from voxcpm.server.writers.blocks import Blocks, Samples
 
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 """Sample rates in Hz in the order of their numbers in a header."""

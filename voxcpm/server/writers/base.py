@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from voxcpm.server.blocks import Blocks, Samples
+from voxcpm.server.writers.blocks import Blocks, Samples
 
 if TYPE_CHECKING:
     import av

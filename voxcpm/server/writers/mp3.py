@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from voxcpm.provenance.id3 import id3_tag
-from voxcpm.server.blocks import Samples
 from voxcpm.server.writers.base import pcm16
+from voxcpm.server.writers.blocks import Samples
 
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 """Sample rates in Hz."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from voxcpm.provenance.ogg import FIRST, LAST, page_of
 from voxcpm.provenance.vorbis import vorbis_comments
-from voxcpm.server.blocks import Samples
 from voxcpm.server.writers.base import FramedCodec
+from voxcpm.server.writers.blocks import Samples
 
 CLOCK = 48_000
 """Positions of Opus count samples at this rate, whatever the rate of the input is."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from voxcpm.provenance.flac import flac_head
 from voxcpm.provenance.riff import wav_header
-from voxcpm.server.blocks import Samples
 from voxcpm.server.writers.base import FramedCodec, pcm16
+from voxcpm.server.writers.blocks import Samples
 
 
 class PcmWriter:
