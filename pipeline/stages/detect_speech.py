@@ -52,12 +52,7 @@ class DetectSpeech(Stage[DetectSpeechConfig]):
         return ("silero-vad",)
 
     def load(self) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = resolve_file("silero-vad", ".onnx")
-        self._net = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._net = load_net()
 
     def __call__(self, session: Session) -> Session:
         self.for_each(session, session.usable(), lambda recording: self._detect(session, recording))
@@ -74,6 +69,16 @@ class DetectSpeech(Stage[DetectSpeechConfig]):
             session.speech.append(SpeechSpan(source_id, first * FRAME / PCM_RATE, end, p))
         if not spans:
             recording.status = "empty"
+
+
+def load_net() -> Any:
+    """Return Silero VAD as a session of onnxruntime on one core. Raises WeightsMissing."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    path = resolve_file("silero-vad", ".onnx")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def hearing_gain(windows: list[np.ndarray]) -> float:

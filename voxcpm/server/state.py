@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from voxcpm.server.metrics import Metrics
     from voxcpm.server.process.link import EngineLink
     from voxcpm.server.process.result import SpeechResult
+    from voxcpm.server.voices.checks import ConsentChecks
 
 RECORDS = 1024
 """Requests whose end is remembered."""
@@ -59,10 +60,13 @@ class VoiceStore(Protocol):
 class ReferenceReader(Protocol):
     """Clips that come with a request."""
 
-    async def read(self, source: str | bytes, param: str, side: Literal["left", "right"] = "right") -> Latents:
+    async def read(
+        self, source: str | bytes, param: str, side: Literal["left", "right"] = "right", consent: str | None = None
+    ) -> Latents:
         """Return the latents of a data: or https: URL, or of the bytes of a clip.
 
-        side: where it is padded; "left" for a prompt that is continued. Raises ApiError; `param` is the field at fault.
+        side: where it is padded; "left" for a prompt that is continued. consent: id of the consent for it. Raises ApiError;
+        `param` is the field at fault.
         """
         ...
 
@@ -77,6 +81,7 @@ class ServerState:
     metrics: Metrics
     voices: VoiceStore | None = None
     references: ReferenceReader | None = None
+    checks: ConsentChecks | None = None  #: of consents; None without a folder of voices
     encoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "encode"))
     watermark: Watermark = field(default_factory=NoWatermark)  #: put into audio before it is encoded
     draining: bool = False

@@ -1,0 +1,190 @@
+"""The voices of a consent: how often the check accepts another speaker, and how often it rejects the right one.
+
+    nice python benchmarks/quality/consent.py            # a minute on one core
+    nice python benchmarks/quality/consent.py --fit      # also fit the limits of pipeline/consent/limits.toml
+    nice python benchmarks/quality/consent.py --write    # also write the table into docs/benchmarks.md
+
+Speakers of RAVDESS, EmoDB and nEMO, who act every mood. A statement and a reference are runs of speech without pauses, from
+different clips, of several lengths. Impostors are of the same sex and the same corpus. *Any mood*: both are of clips in any order.
+*Calm*: the statement is of neutral or calm clips, the reference of the others. The encoders are those whose weights are here.
+The clips are the ones that the limits are fitted on, so that the figures are optimistic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.quality.labeled import rows
+from benchmarks.quality.tables import table, write_between
+from catalogs.weights.registry import resolve
+from catalogs.weights.verify import WeightsMissing
+from pipeline.consent.clips import SpeechFinder
+from pipeline.consent.voices import limit
+from pipeline.records import PCM_RATE
+from pipeline.voice.encoders import EncoderName, load_encoder
+
+CORPORA = ("RAVDESS", "EmoDB", "nEMO")
+CALM = ("neutral", "calm")
+LENGTHS = ((4, 3), (4, 6), (4, 10), (6, 6), (6, 10), (10, 6), (10, 10), (15, 10))
+"""Seconds of speech of the statement and of the reference."""
+WINDOW_S: dict[str, float] = {"ge2e": 1.6, "ecapa": 3.0}
+"""Seconds of a window of each encoder; the windows begin every half of it."""
+GAP_S = 2.0
+"""Left out between a statement and its reference: no clip is in both, up to this."""
+REJECTED = 0.05
+"""Share of rightful speakers that the fitted limit rejects."""
+
+Speaker = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One comparison. Lengths in seconds of speech."""
+
+    kind: str
+    lengths: tuple[int, int]
+    genuine: bool
+    cosine: float
+
+
+def speech_by_speaker() -> dict[Speaker, list[tuple[str, np.ndarray]]]:
+    """Return (mood, speech float32 [S] at 16 kHz) of each clip by (corpus, gender, speaker)."""
+    finder, found = SpeechFinder(), defaultdict(list)
+    for path, row in rows():
+        if row["corpus"] in CORPORA and row.get("speaker") and path.is_file():
+            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+            speech = finder.find(np.asarray(soxr.resample(samples.mean(axis=1), rate, PCM_RATE), np.float32)).samples
+            if len(speech) >= PCM_RATE // 2:
+                found[row["corpus"], row["gender"], row["speaker"]].append((row["emotion"], speech))
+    return found
+
+
+def trials(name: EncoderName, speakers: dict[Speaker, list[tuple[str, np.ndarray]]], repeats: int) -> list[Trial]:
+    """Compare each speaker with himself and with all others of his sex and corpus."""
+    encoder, dice, found = load_encoder(name, "cpu"), random.Random(1), []
+    for _ in range(repeats):
+        for kind in ("any mood", "calm"):
+            prints, calm_s = {}, {}
+            for speaker, clips in speakers.items():
+                order = list(clips)
+                dice.shuffle(order)
+                if kind == "calm":
+                    order.sort(key=lambda clip: clip[0] not in CALM)
+                prints[speaker] = encoder.partials([np.concatenate([speech for _, speech in order])])[0]
+                calm = sum(len(speech) for mood, speech in order if mood in CALM) / PCM_RATE
+                calm_s[speaker] = calm if kind == "calm" else np.inf
+            for lengths in LENGTHS:
+                found += _compared(kind, lengths, prints, calm_s, WINDOW_S[name])
+    return found
+
+
+def _compared(
+    kind: str, lengths: tuple[int, int], prints: dict[Speaker, np.ndarray], calm_s: dict[Speaker, float], window_s: float
+) -> list[Trial]:
+    """Compare the first seconds of each speaker with later seconds of each."""
+    hop = window_s / 2
+    first, second = (max(1, int((seconds - window_s) / hop) + 1) for seconds in lengths)
+    statements, references = {}, {}
+    for speaker, own in prints.items():
+        start = max(lengths[0], calm_s[speaker] if np.isfinite(calm_s[speaker]) else 0.0) + GAP_S
+        begin = int(np.ceil(start / hop))
+        if calm_s[speaker] >= lengths[0] and begin + second <= len(own):
+            statements[speaker], references[speaker] = _mean(own[:first]), _mean(own[begin : begin + second])
+    return [
+        Trial(kind, lengths, one == other, float(statements[one] @ references[other]))
+        for one in statements
+        for other in references
+        if one[:2] == other[:2]
+    ]
+
+
+def _mean(prints: np.ndarray) -> np.ndarray:
+    mean = prints.mean(axis=0)
+    return np.asarray(mean / np.linalg.norm(mean))
+
+
+def rates(found: Sequence[Trial], name: EncoderName) -> list[list[str]]:
+    """Return the rows of the table."""
+    lines = []
+    for kind in ("any mood", "calm"):
+        for lengths in LENGTHS:
+            own = [one for one in found if one.kind == kind and one.lengths == lengths]
+            right = np.array([one.cosine for one in own if one.genuine])
+            wrong = np.array([one.cosine for one in own if not one.genuine])
+            if len(right) < 10 or len(wrong) < 10:
+                continue
+            least = limit(name).least_cosine(*lengths)
+            lines.append(
+                [
+                    name, kind, f"{lengths[0]} s", f"{lengths[1]} s", str(len(right)), str(len(wrong)), f"{_eer(right, wrong):.0%}",
+                    f"{least:.2f}", f"{np.mean(right < least):.0%}", f"{np.mean(wrong >= least):.0%}",
+                ]
+            )  # fmt: skip
+    return lines
+
+
+def _eer(right: np.ndarray, wrong: np.ndarray) -> float:
+    """Return the error rate at the threshold where false accepts and false rejects are equally frequent."""
+    cuts = np.unique(np.concatenate([right, wrong]))
+    rejected = np.array([(right < cut).mean() for cut in cuts])
+    accepted = np.array([(wrong >= cut).mean() for cut in cuts])
+    best = int(np.argmin(np.abs(rejected - accepted)))
+    return float((rejected[best] + accepted[best]) / 2)
+
+
+def fit(found: Sequence[Trial]) -> tuple[float, float]:
+    """Return (base, slope) of a limit that rejects 5 % of the rightful at each length, by least squares over the lengths."""
+    lines, cuts = [], []
+    for lengths in LENGTHS:
+        right = [one.cosine for one in found if one.lengths == lengths and one.genuine]
+        if len(right) >= 20:
+            lines.append([1.0, -sum(1 / min(seconds, 15) for seconds in lengths)])
+            cuts.append(np.quantile(right, REJECTED))
+    base, slope = np.linalg.lstsq(np.array(lines), np.array(cuts), rcond=None)[0]
+    return float(base), float(slope)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=4, help="orders of each speaker's clips")
+    parser.add_argument("--fit", action="store_true", help="print fitted limits")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
+    arguments = parser.parse_args()
+    speakers = speech_by_speaker()
+    print(f"{len(speakers)} speakers, {sum(len(clips) for clips in speakers.values())} clips", file=sys.stderr)
+    lines, names = [], [*WINDOW_S]
+    for name in names:
+        try:
+            resolve(name)
+        except WeightsMissing as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+            continue
+        found = trials(name, speakers, arguments.repeats)  # type: ignore[arg-type]
+        lines += rates(found, name)  # type: ignore[arg-type]
+        if arguments.fit:
+            print("{}: base = {:.3f}, slope = {:.3f}".format(name, *fit(found)))
+    head = [
+        "encoder", "moods", "statement", "reference", "same voice", "other voice", "EER", "least cosine",
+        "rightful rejected", "others accepted",
+    ]  # fmt: skip
+    text = table(head, lines)
+    print(text)
+    if arguments.write:
+        write_between("consent", "The voices of a consent", text)
+
+
+if __name__ == "__main__":
+    main()
