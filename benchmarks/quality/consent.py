@@ -91,7 +91,11 @@ def trials(name: EncoderName, speakers: dict[Speaker, list[tuple[str, np.ndarray
 
 
 def _compared(
-    kind: str, lengths: tuple[int, int], prints: dict[Speaker, np.ndarray], calm_s: dict[Speaker, float], window_s: float
+    kind: str,
+    lengths: tuple[int, int],
+    prints: dict[Speaker, np.ndarray],
+    calm_s: dict[Speaker, float],
+    window_s: float,
 ) -> list[Trial]:
     """Compare the first seconds of each speaker with later seconds of each."""
     hop = window_s / 2

@@ -45,7 +45,9 @@ def test_a_language_has_all_its_words(language: str) -> None:
     letters = [normalize(word, language).replace(" ", "") for word in spoken.words]
     assert len(set(letters)) == len(letters) and min(map(len, letters)) >= (2 if language in ("ja", "ko", "zh") else 4)
     if language not in ("ja", "ko", "zh"):
-        close = [(a, b) for i, a in enumerate(letters) for b in letters[:i] if a[:1] == b[:1] and edit_distance(a, b) < 2]
+        close = [
+            (a, b) for i, a in enumerate(letters) for b in letters[:i] if a[:1] == b[:1] and edit_distance(a, b) < 2
+        ]
         assert not close
 
 
@@ -101,7 +103,9 @@ def test_a_challenge_is_random_short_lived_and_of_one_line() -> None:
     assert one.sentence.startswith("Ich, Anna Weber, erlaube Example Studio am 30. November 2026, ")
     assert all(word in one.sentence for word in one.words) and one.statement_sha256 is None
     assert not one.is_stale(NOON + timedelta(hours=24)) and one.is_stale(NOON + timedelta(hours=24, seconds=1))
-    assert new_challenge("A\x00na\n{words}", "x{", "en", ("a", "b", "c")).sentence.startswith("I, A na {words}, agree on ")
+    assert new_challenge("A\x00na\n{words}", "x{", "en", ("a", "b", "c")).sentence.startswith(
+        "I, A na {words}, agree on "
+    )
     assert "for a, b and c." in new_challenge("Ana", "Bo", "en", ("a", "b", "c")).sentence
 
 

@@ -28,13 +28,13 @@ from voxcpm.server.voices.files import only_writer
 
 log = logging.getLogger("voxcpm.server")
 
-CHECK_S = 180.0
+CHECK_S = 300.0
 """Longest check, in seconds: it loads its models each time, on a machine that speaks meanwhile."""
 ASK_S = 60.0
 MOST_WAITING = 8
 """Checks that may wait for the one that runs."""
 _CHECK_RATE = 16_000
-_NICE = 10
+_NICE = 5
 _KEPT = 10_000
 _ID = re.compile(r"[0-9a-f]{16}")
 ACCEPTED = ("verified", "plausible")
