@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pipeline.consent.clips import Clip
     from pipeline.consent.record import Record
     from pipeline.voice.encoders import EncoderName
@@ -61,15 +64,18 @@ def read_clip(path: Path) -> Clip:
         raise FileNotFoundError(f"no audio file at {path}")
     data = path.read_bytes()
     samples, rate = decode_samples(data, str(path), _LONGEST_S, _MOST_BYTES)
-    return Clip(hashlib.sha256(data).hexdigest(), resampled(samples, rate, PCM_RATE), marks_of(path))
+    return Clip(hashlib.sha256(data).hexdigest(), resampled(samples, rate, PCM_RATE), marks_of(path, samples, rate))
 
 
-def marks_of(path: Path) -> tuple[str, ...]:
-    """Return why a file is known to be synthetic: its own statement."""
+def marks_of(path: Path, samples: NDArray[np.float32], rate: int) -> tuple[str, ...]:
+    """Return why a file is known to be synthetic: its own statement, and the watermark in its samples, float32 [S]."""
     from voxcpm.provenance.files import read_marks
+    from voxcpm.watermark import detect
 
     stated = read_marks(path)
-    return () if stated is None else (f"the file states that {stated.generator} made it",)
+    marks = () if stated is None else (f"the file states that {stated.generator} made it",)
+    marked = any(found.marked for found in detect(samples, rate))
+    return (*marks, "it has the watermark of voxmill") if marked else marks
 
 
 def check_models() -> None:

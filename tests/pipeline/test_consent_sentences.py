@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("whisper_normalizer", reason="the extra pipeline is not installed")
-num2words = pytest.importorskip("num2words", reason="the extra pipeline is not installed").num2words
+pytest.importorskip("num2words", reason="the extra pipeline is not installed")
 
 from catalogs.vocabulary.comparable_text import normalize
 from pipeline.consent.challenge import Challenge, new_challenge
@@ -68,6 +68,8 @@ def test_case_and_punctuation_do_not_count(language: str, speaker: str, day: dat
 
 @given(st.sampled_from([code for code in LANGUAGES if code not in ("ja", "ko", "zh")]), days)
 def test_numbers_may_be_heard_as_words(language: str, day: date) -> None:
+    from num2words import num2words
+
     spoken = wordings()[language]
     sentence, words = sentence_of(spoken, "Anna Weber", day, random.Random(day.toordinal()))
     heard = sentence.replace(str(day.year), num2words(day.year, lang=language), 1)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from voxcpm.server.access.keys import make_key
 from voxcpm.server.process.messages import Encode
 from voxcpm.server.settings import ServerSettings
 from voxcpm.server.voices import checks
+from voxcpm.server.voices.offline import VoiceMaker
 from voxcpm.server.voices.store import Voice, VoiceFolder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -207,6 +209,24 @@ def test_deleting_a_consent_deletes_its_records(served: Served) -> None:
     assert refusal(served.speak(ref_audio=data_url(clip()), consent=consent)) == (403, "consent_required")
 
 
+def test_a_voice_that_the_command_added(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = np.ones((4, 2, 3), np.float32)
+    monkeypatch.setattr(VoiceMaker, "_encode", lambda maker, samples, side: made)
+    config = SimpleNamespace(sample_rate=16_000, out_patch_samples=7680)
+    model: Any = SimpleNamespace(config=config, sample_rate=48_000, folder=None)
+    maker = VoiceMaker(model, VoiceFolder(served.folder / "voices"))
+    (served.folder / "a.wav").write_bytes(clip())
+    (served.folder / "b.wav").write_bytes(clip(240))
+    assert served.speak(ref_audio=data_url(clip()), consent=served.consent()).status_code == 200
+    (record,) = (p.stem for p in (served.folder / "voices" / "consents").glob("[0-9a-f]*.json") if len(p.stem) == 16)
+    maker.add("anna", served.folder / "a.wav", record)
+    assert served.speak(voice="anna").status_code == 200
+    with pytest.raises(ValueError, match=f"consent {record} is not an accepted one for .*b.wav"):
+        maker.add("berta", served.folder / "b.wav", record)
+    maker.add("carla", served.folder / "b.wav", "I, Carla, agree.")
+    assert refusal(served.speak(voice="carla")) == (403, "consent_required")
+
+
 def test_a_check_that_fails_or_takes_too_long(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     consent = served.consent()
     served.plan(act="fail")
@@ -228,7 +248,7 @@ def test_without_the_option_nothing_is_checked(tmp_path: Path) -> None:
         assert served.speak(voice="anna").status_code == 200
         assert served.speak(ref_audio=data_url(clip())).status_code == 200
         assert served.calls() == []
-    with pytest.raises(ValueError, match="--require-consent .* give --voices FOLDER"):
+    with pytest.raises(ValueError, match="--require-consent keeps consents beside the stored voices"):
         ServerSettings("model", require_consent=True).check()
 
 

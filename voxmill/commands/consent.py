@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxmill.terminal import JsonOption, Terminal, quoted
+from voxmill.terminal import JsonOption, Terminal
 
 if TYPE_CHECKING:
     from pipeline.consent.record import Record
@@ -77,9 +78,20 @@ def ask(
     ConsentStore(store).add_challenge(made)
     terminal.say(f"{made.speaker} reads aloud, and you record it:")
     terminal.say(f"  {made.sentence}")
-    where = "" if store == Path("consent") else f" --store {quoted(store)}"
+    where = [] if store == Path("consent") else ["--store", str(store)]
+    command = [
+        "voxmill",
+        "consent",
+        "check",
+        "STATEMENT.wav",
+        "--reference",
+        "CLIP.wav",
+        "--challenge",
+        made.id,
+        *where,
+    ]
     terminal.say(f"by {made.expires}, then:")
-    terminal.say(f"  voxmill consent check STATEMENT.wav --reference CLIP.wav --challenge {made.id}{where}")
+    terminal.say(f"  {shlex.join(command)}")
     terminal.result(asdict(made))
 
 

@@ -104,7 +104,10 @@ class ConsentChecks:
         said = [f"--speaker={speaker}", f"--to={recipient}", f"--language={language}"]
         found = await self._run(["ask", *said, *(f"--purpose={one}" for one in purposes)], ASK_S)
         if found is None:
-            raise invalid("no sentence can be made: speaker, recipient and purpose are texts of at most 120 characters")
+            raise invalid(
+                "no sentence can be made: send speaker, recipient and purpose as texts with letters, of at most 120 characters; "
+                "if they are, the server's log says why"
+            )
         return found
 
     def has_challenge(self, challenge: str) -> bool:
