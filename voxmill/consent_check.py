@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.consent.clips import Clip
-    from pipeline.consent.record import Record
+    from pipeline.voice.consent.clips import Clip
+    from pipeline.voice.consent.record import Record
     from pipeline.voice.encoders import EncoderName
 
 _MOST_BYTES = 200_000_000
@@ -34,8 +34,8 @@ def check_files(
 
     Raises ValueError, AudioError and OSError if a file or the challenge cannot be read. Then nothing is stored.
     """
-    from pipeline.consent.check import ConsentChecker
-    from pipeline.consent.store import ConsentStore
+    from pipeline.voice.consent.check import ConsentChecker
+    from pipeline.voice.consent.store import ConsentStore
 
     folder = ConsentStore(store)
     challenge = folder.challenge(challenge_id) if challenge_id is not None else folder.only_open()
@@ -56,8 +56,8 @@ def check_files(
 
 def read_clip(path: Path) -> Clip:
     """Return a file's digest, its first 60 s at 16 kHz, and its marks. Raises FileNotFoundError, OSError and AudioError."""
-    from pipeline.consent.clips import Clip
     from pipeline.records import PCM_RATE
+    from pipeline.voice.consent.clips import Clip
     from voxcpm.server.references.decode import decode_samples, resampled
 
     if not path.is_file():
@@ -81,8 +81,8 @@ def marks_of(path: Path, samples: NDArray[np.float32], rate: int) -> tuple[str, 
 def check_models() -> None:
     """Raise WeightsMissing if a model that a check needs is not on this machine."""
     from catalogs.weights.registry import resolve
-    from pipeline.consent.check import RECOGNIZER
-    from pipeline.consent.voices import best_encoder
+    from pipeline.voice.consent.check import RECOGNIZER
+    from pipeline.voice.consent.voices import best_encoder
 
     for name in ("silero-vad", RECOGNIZER, best_encoder()):
         resolve(name)

@@ -1,7 +1,7 @@
 """The voices of a consent: how often the check accepts another speaker, and how often it rejects the right one.
 
     nice python benchmarks/quality/consent.py            # a minute on one core
-    nice python benchmarks/quality/consent.py --fit      # also fit the limits of pipeline/consent/limits.toml
+    nice python benchmarks/quality/consent.py --fit      # also fit the limits of pipeline/voice/consent/limits.toml
     nice python benchmarks/quality/consent.py --write    # also write the table into docs/benchmarks.md
 
 Speakers of RAVDESS, EmoDB and nEMO, who act every mood. A statement and a reference are runs of speech without pauses, from
@@ -30,9 +30,9 @@ from benchmarks.quality.labeled import rows
 from benchmarks.quality.tables import table, write_between
 from catalogs.weights.registry import resolve
 from catalogs.weights.verify import WeightsMissing
-from pipeline.consent.clips import SpeechFinder
-from pipeline.consent.voices import limit
 from pipeline.records import PCM_RATE
+from pipeline.voice.consent.clips import SpeechFinder
+from pipeline.voice.consent.voices import limit
 from pipeline.voice.encoders import EncoderName, load_encoder
 
 CORPORA = ("RAVDESS", "EmoDB", "nEMO")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.consent.challenge import Challenge, new_challenge
+from pipeline.voice.consent.challenge import Challenge, new_challenge
 
 SENTENCE = (
     "For although the Chinese took impressions from wood blocks engraved in relief for centuries before the woodcutters of "

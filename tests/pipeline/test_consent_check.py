@@ -16,12 +16,12 @@ pytest.importorskip("av", reason="the extra pipeline is not installed")
 
 from catalogs.weights.registry import resolve
 from catalogs.weights.verify import WeightsMissing
-from pipeline.consent.check import LEAST_STATEMENT_S, RECOGNIZER, ConsentChecker
-from pipeline.consent.clips import Clip
-from pipeline.consent.record import Record
-from pipeline.consent.voices import STRONG, limit
 from pipeline.records import PCM_RATE
 from pipeline.speech.whisper import Recognizer, Transcription
+from pipeline.voice.consent.check import LEAST_STATEMENT_S, RECOGNIZER, ConsentChecker
+from pipeline.voice.consent.clips import Clip
+from pipeline.voice.consent.record import Record
+from pipeline.voice.consent.voices import STRONG, limit
 from voxmill.consent_check import read_clip
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)

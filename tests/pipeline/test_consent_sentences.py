@@ -18,11 +18,11 @@ pytest.importorskip("whisper_normalizer", reason="the extra pipeline is not inst
 pytest.importorskip("num2words", reason="the extra pipeline is not installed")
 
 from catalogs.vocabulary.comparable_text import normalize
-from pipeline.consent.challenge import Challenge, new_challenge
-from pipeline.consent.sentences import WORDS, Wording, wording, wordings
-from pipeline.consent.spoken_words import MOST_MISSING, compare_sentence, missing_words
-from pipeline.consent.store import ConsentStore
 from pipeline.text.compare import edit_distance
+from pipeline.voice.consent.challenge import Challenge, new_challenge
+from pipeline.voice.consent.sentences import WORDS, Wording, wording, wordings
+from pipeline.voice.consent.spoken_words import MOST_MISSING, compare_sentence, missing_words
+from pipeline.voice.consent.store import ConsentStore
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 LANGUAGES = sorted(wordings())

@@ -265,7 +265,7 @@ def test_the_real_program(tmp_path: Path, corpora: Path, monkeypatch: pytest.Mon
     pytest.importorskip("faster_whisper", reason="the extra pipeline is not installed")
     from fakes.consent_clips import challenge_of, reference_of, statement_of
 
-    from pipeline.consent.store import ConsentStore
+    from pipeline.voice.consent.store import ConsentStore
     from voxmill.consent_check import check_models
 
     try:

@@ -17,11 +17,11 @@ pytest.importorskip("av", reason="the extra pipeline is not installed")
 
 from fakes.consent_clips import statement_of
 
-from pipeline.consent import check as checking
-from pipeline.consent.challenge import Challenge, stamp
-from pipeline.consent.clips import Clip
-from pipeline.consent.record import Record, record_id
-from pipeline.consent.store import ConsentStore
+from pipeline.voice.consent import check as checking
+from pipeline.voice.consent.challenge import Challenge, stamp
+from pipeline.voice.consent.clips import Clip
+from pipeline.voice.consent.record import Record, record_id
+from pipeline.voice.consent.store import ConsentStore
 from voxcpm.inference.write_audio import write_audio
 from voxcpm.provenance.statement import Statement
 from voxcpm.watermark import mark

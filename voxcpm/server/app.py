@@ -56,11 +56,11 @@ def build_state(settings: ServerSettings) -> ServerState:
     link = EngineLink(settings.worker, msgspec.json.encode(options))
     metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
     state = ServerState(settings, link, Keys(settings.keys), metrics)
-    if settings.voices is not None:
-        state.checks = ConsentChecks(settings.consent_program, settings.voices / "consents")
-    permit = state.checks.permit if state.checks is not None and settings.require_consent else None
+    folder = settings.voices / "consents" if settings.voices is not None else None
+    checks = ConsentChecks(settings.consent_program, folder) if folder is not None else None
+    permit = checks.permit if checks is not None and settings.require_consent else None
     state.references = reader = ClipReader(settings, link, permit)
-    state.voices = VoiceLibrary(state, reader.cache)
+    state.voices = VoiceLibrary(state, reader.cache, checks)
     return state
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from voxcpm.server.metrics import Metrics
     from voxcpm.server.process.link import EngineLink
     from voxcpm.server.process.result import SpeechResult
-    from voxcpm.server.voices.checks import ConsentChecks
 
 RECORDS = 1024
 """Requests whose end is remembered."""
@@ -81,7 +80,6 @@ class ServerState:
     metrics: Metrics
     voices: VoiceStore | None = None
     references: ReferenceReader | None = None
-    checks: ConsentChecks | None = None  #: of consents; None without a folder of voices
     encoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "encode"))
     watermark: Watermark = field(default_factory=NoWatermark)  #: put into audio before it is encoded
     draining: bool = False

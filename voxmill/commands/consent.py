@@ -13,7 +13,7 @@ import typer
 from voxmill.terminal import JsonOption, Terminal
 
 if TYPE_CHECKING:
-    from pipeline.consent.record import Record
+    from pipeline.voice.consent.record import Record
 
 consent_app = typer.Typer(
     no_args_is_help=True, help="Consents of speakers: get a sentence, check its recording, list what is kept."
@@ -41,9 +41,7 @@ def ask(
     language: Annotated[str, typer.Option(help="The speaker's language, e.g. de or pt-BR.")] = "en",
     purpose: Annotated[
         list[str] | None,
-        typer.Option(
-            help="cloning (default), tts-training, research, commercial, or words of your own. May be repeated."
-        ),
+        typer.Option(help="cloning (default), tts-training, research, commercial, or other words. May be repeated."),
     ] = None,
     speaker_id: Annotated[str | None, typer.Option(help="A pseudonym of the speaker, as in a corpus.")] = None,
     until: Annotated[
@@ -57,9 +55,9 @@ def ask(
 
     Example:  voxmill consent ask --speaker "Anna Weber" --to "Example Studio" --language de
     """
-    from pipeline.consent.challenge import new_challenge
-    from pipeline.consent.sentences import DEFAULT_PURPOSES, FALLBACK, wordings
-    from pipeline.consent.store import ConsentStore
+    from pipeline.voice.consent.challenge import new_challenge
+    from pipeline.voice.consent.sentences import DEFAULT_PURPOSES, FALLBACK, wordings
+    from pipeline.voice.consent.store import ConsentStore
 
     made = new_challenge(
         speaker,
@@ -141,7 +139,7 @@ def list_consents(store: StoreOption = Path("consent"), as_json: JsonOption = Fa
 
     Example:  voxmill consent list --store consent
     """
-    from pipeline.consent.store import ConsentStore
+    from pipeline.voice.consent.store import ConsentStore
 
     if not store.is_dir():
         raise FileNotFoundError(f"no folder of consents at {store}: make one with voxmill consent ask")

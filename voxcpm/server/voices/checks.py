@@ -1,7 +1,7 @@
 """Checked consents: the records that `voxmill consent check` writes, and the program that makes them.
 
 The check recognizes speech and compares voices, for which this package and the HTTP process have no models. It runs as a
-process of its own, one at a time, with low priority and a time limit. Its records lie beside the consents.
+separate process, one at a time, with low priority and a time limit. Its records lie beside the consents.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from voxcpm.server.errors import ApiError, UnknownVoice, invalid
 from voxcpm.server.presets import DESIGN_PATCHES, PRESETS, Design
 from voxcpm.server.process.messages import Clip, Latents, VoicePrompt
 from voxcpm.server.references.cache import ClipCache
-from voxcpm.server.voices.checks import HOW, read_checked
+from voxcpm.server.voices.checks import HOW, ConsentChecks, read_checked
 from voxcpm.server.voices.files import Tensors
 from voxcpm.server.voices.store import Voice, VoiceFolder, clean_name
 
@@ -33,8 +33,9 @@ log = logging.getLogger("voxcpm.server")
 class VoiceLibrary:
     """Stored voices and presets. Without a folder, presets are designed again after a restart, and nothing can be stored."""
 
-    def __init__(self, state: ServerState, clips: ClipCache) -> None:
-        self._state, self._clips = state, clips
+    def __init__(self, state: ServerState, clips: ClipCache, checks: ConsentChecks | None = None) -> None:
+        """checks: of consents; None without a folder of voices."""
+        self._state, self._clips, self.checks = state, clips, checks
         folder: Path | None = state.settings.voices
         self.folder = VoiceFolder(folder) if folder is not None else None
         self._presets: dict[str, VoicePrompt] = {}
@@ -72,7 +73,7 @@ class VoiceLibrary:
 
     async def _check_consent(self, voice: Voice) -> None:
         """Raise ApiError (403) if this server requires a consent and an uploaded voice has none that counts today."""
-        checks = self._state.checks
+        checks = self.checks
         if not self._state.settings.require_consent or voice.kind != "uploaded" or checks is None:
             return
         found = await asyncio.to_thread(read_checked, checks.folder, voice.consent_record)
@@ -167,7 +168,7 @@ class VoiceLibrary:
             raise invalid(
                 "a voice needs consent: the speaker's statement, or the id of a consent", "consent", "consent_missing"
             )
-        record, checks = "", self._state.checks
+        record, checks = "", self.checks
         try:
             if self._state.settings.require_consent and checks is not None:
                 record = (await checks.require(consent.strip(), clip, "audio_sample")).id

@@ -37,8 +37,9 @@ def consents_of(state: ServerState) -> ConsentFolder:
 def checks_of(state: ServerState) -> ConsentChecks:
     """Return the checks of consents. Raises ApiError if the server stores none."""
     consents_of(state)
-    assert state.checks is not None
-    return state.checks
+    checks = library_of(state).checks
+    assert checks is not None
+    return checks
 
 
 def routes(state: ServerState) -> list[BaseRoute]:

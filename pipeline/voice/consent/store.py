@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from catalogs.files import write_atomically
-from pipeline.consent.challenge import ID, Challenge
-from pipeline.consent.record import Record
+from pipeline.voice.consent.challenge import ID, Challenge
+from pipeline.voice.consent.record import Record
 
 T = TypeVar("T", Challenge, Record)
 _MOST_JSON = 1 << 20

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
-from pipeline.consent.sentences import DEFAULT_PURPOSES, WORDS, wording
+from pipeline.voice.consent.sentences import DEFAULT_PURPOSES, WORDS, wording
 
 VALID_H = 24.0
 """Hours within which a sentence has to be read and checked."""

@@ -9,14 +9,7 @@ import numpy as np
 
 from pipeline.quality.levels import energy_db, frame_power, snr_db
 from pipeline.records import PCM_RATE
-from pipeline.stages.detect_speech import (
-    FRAME,
-    DetectSpeechConfig,
-    find_spans,
-    hearing_gain,
-    load_net,
-    speech_probabilities,
-)
+from pipeline.speech.vad import FRAME, SpanRules, find_spans, hearing_gain, load_net, speech_probabilities
 
 
 @dataclass(frozen=True)
@@ -47,12 +40,11 @@ class SpeechFinder:
 
     def __init__(self) -> None:
         self._net: Any = load_net()
-        self._settings = DetectSpeechConfig()
 
     def find(self, samples: np.ndarray) -> Speech:
         """Return the speech of float32 [S] at 16 kHz."""
         pcm = [(np.clip(samples, -1, 1) * 32767).astype(np.int16)]
-        spans = find_spans(speech_probabilities(self._net, pcm, hearing_gain(pcm)), self._settings)
+        spans = find_spans(speech_probabilities(self._net, pcm, hearing_gain(pcm)), SpanRules())
         parts = [samples[first * FRAME : last * FRAME] for first, last, _ in spans]
         speech = np.concatenate([*parts, np.zeros(0, np.float32)]).astype(np.float32)
         power = frame_power(speech)

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pipeline.consent.challenge import Challenge, stamp
-from pipeline.consent.clips import Clip, Speech, SpeechFinder
-from pipeline.consent.record import Record, Verdict, record_id
-from pipeline.consent.spoken_words import MOST_CER, MOST_MISSING, Spoken, compare_sentence
-from pipeline.consent.voices import STRONG, best_encoder, cosine, limit, voiceprint
 from pipeline.speech.whisper import Recognizer
+from pipeline.voice.consent.challenge import Challenge, stamp
+from pipeline.voice.consent.clips import Clip, Speech, SpeechFinder
+from pipeline.voice.consent.record import Record, Verdict, record_id
+from pipeline.voice.consent.spoken_words import MOST_CER, MOST_MISSING, Spoken, compare_sentence
+from pipeline.voice.consent.voices import STRONG, best_encoder, cosine, limit, voiceprint
 from pipeline.voice.encoders import EncoderName, load_encoder
 
 RECOGNIZER = "whisper-base"
