@@ -1,6 +1,6 @@
 """The voices of a consent: how often the check accepts another speaker, and how often it rejects the right one.
 
-    nice python benchmarks/quality/consent.py            # a minute on one core
+    nice python benchmarks/quality/consent.py            # five minutes on one core
     nice python benchmarks/quality/consent.py --fit      # also fit the limits of pipeline/voice/consent/limits.toml
     nice python benchmarks/quality/consent.py --write    # also write the table into docs/benchmarks.md
 
@@ -41,8 +41,10 @@ LENGTHS = ((4, 3), (4, 6), (4, 10), (6, 6), (6, 10), (10, 6), (10, 10), (15, 10)
 """Seconds of speech of the statement and of the reference."""
 WINDOW_S: dict[str, float] = {"ge2e": 1.6, "ecapa": 3.0}
 """Seconds of a window of each encoder; the windows begin every half of it."""
-GAP_S = 2.0
-"""Left out between a statement and its reference: no clip is in both, up to this."""
+GAP = 3
+"""Windows between a statement and its reference, which mostly end within another clip."""
+LONGEST_S = 32.0
+"""Speech of a speaker per order of the clips."""
 REJECTED = 0.05
 """Share of rightful speakers that the fitted limit rejects."""
 
@@ -59,53 +61,75 @@ class Trial:
     cosine: float
 
 
-def speech_by_speaker() -> dict[Speaker, list[tuple[str, np.ndarray]]]:
-    """Return (mood, speech float32 [S] at 16 kHz) of each clip by (corpus, gender, speaker)."""
-    finder, found = SpeechFinder(), defaultdict(list)
+def speech_by_speaker(most: int) -> dict[Speaker, list[tuple[str, np.ndarray]]]:
+    """Return (mood, speech float32 [S] at 16 kHz) of `most` clips by (corpus, gender, speaker), up to half of them calm."""
+    found = defaultdict(list)
     for path, row in rows():
         if row["corpus"] in CORPORA and row.get("speaker") and path.is_file():
-            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-            speech = finder.find(np.asarray(soxr.resample(samples.mean(axis=1), rate, PCM_RATE), np.float32)).samples
-            if len(speech) >= PCM_RATE // 2:
-                found[row["corpus"], row["gender"], row["speaker"]].append((row["emotion"], speech))
-    return found
+            found[row["corpus"], row["gender"], row["speaker"]].append((row["emotion"], path))
+    finder, dice, speech = SpeechFinder(), random.Random(1), {}
+    for speaker, clips in found.items():
+        dice.shuffle(clips)
+        calm = [clip for clip in clips if clip[0] in CALM][: most // 2]
+        others = [clip for clip in clips if clip[0] not in CALM]
+        heard = [(mood, finder.find(_load(path)).samples) for mood, path in (*calm, *others)[:most]]
+        speech[speaker] = [(mood, samples) for mood, samples in heard if len(samples) >= PCM_RATE // 2]
+    return speech
 
 
-def trials(name: EncoderName, speakers: dict[Speaker, list[tuple[str, np.ndarray]]], repeats: int) -> list[Trial]:
+def _load(path: Path) -> np.ndarray:
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return np.asarray(soxr.resample(samples.mean(axis=1), rate, PCM_RATE), np.float32)
+
+
+def trials(
+    name: EncoderName, speakers: dict[Speaker, list[tuple[str, np.ndarray]]], repeats: int, draws: int
+) -> list[Trial]:
     """Compare each speaker with himself and with all others of his sex and corpus."""
     encoder, dice, found = load_encoder(name, "cpu"), random.Random(1), []
+    hop = WINDOW_S[name] / 2
     for _ in range(repeats):
         for kind in ("any mood", "calm"):
-            prints, calm_s = {}, {}
+            prints, calm = {}, {}
             for speaker, clips in speakers.items():
                 order = list(clips)
                 dice.shuffle(order)
                 if kind == "calm":
                     order.sort(key=lambda clip: clip[0] not in CALM)
-                prints[speaker] = encoder.partials([np.concatenate([speech for _, speech in order])])[0]
-                calm = sum(len(speech) for mood, speech in order if mood in CALM) / PCM_RATE
-                calm_s[speaker] = calm if kind == "calm" else np.inf
+                joined = np.concatenate([speech for _, speech in order])[: int(LONGEST_S * PCM_RATE)]
+                prints[speaker] = encoder.partials([joined])[0]
+                calm_s = sum(len(speech) for mood, speech in order if mood in CALM) / PCM_RATE
+                calm[speaker] = int(calm_s / hop) if kind == "calm" else None
             for lengths in LENGTHS:
-                found += _compared(kind, lengths, prints, calm_s, WINDOW_S[name])
+                counts = [max(1, int((seconds - 2 * hop) / hop) + 1) for seconds in lengths]
+                for _ in range(draws):
+                    found += _compared(kind, lengths, (counts[0], counts[1]), prints, calm, dice)
     return found
 
 
 def _compared(
     kind: str,
     lengths: tuple[int, int],
+    counts: tuple[int, int],
     prints: dict[Speaker, np.ndarray],
-    calm_s: dict[Speaker, float],
-    window_s: float,
+    calm: dict[Speaker, int | None],
+    dice: random.Random,
 ) -> list[Trial]:
-    """Compare the first seconds of each speaker with later seconds of each."""
-    hop = window_s / 2
-    first, second = (max(1, int((seconds - window_s) / hop) + 1) for seconds in lengths)
+    """Compare a run of windows of each speaker with another run of each. calm: how many windows at the head are calm."""
     statements, references = {}, {}
+    first, second = counts
     for speaker, own in prints.items():
-        start = max(lengths[0], calm_s[speaker] if np.isfinite(calm_s[speaker]) else 0.0) + GAP_S
-        begin = int(np.ceil(start / hop))
-        if calm_s[speaker] >= lengths[0] and begin + second <= len(own):
-            statements[speaker], references[speaker] = _mean(own[:first]), _mean(own[begin : begin + second])
+        # The windows overlap by half: two between the runs share nothing with either.
+        last = len(own) - first - GAP - second if calm[speaker] is None else int(calm[speaker] or 0) - first
+        if last < 0:
+            continue
+        start = dice.randint(0, last)
+        least = max(start + first + GAP, calm[speaker] or 0)
+        if least > len(own) - second:
+            continue
+        begin = dice.randint(least, len(own) - second)
+        one, other = _mean(own[start : start + first]), _mean(own[begin : begin + second])
+        statements[speaker], references[speaker] = one, other
     return [
         Trial(kind, lengths, one == other, float(statements[one] @ references[other]))
         for one in statements
@@ -163,11 +187,13 @@ def fit(found: Sequence[Trial]) -> tuple[float, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=4, help="orders of each speaker's clips")
+    parser.add_argument("--repeats", type=int, default=3, help="orders of each speaker's clips")
+    parser.add_argument("--draws", type=int, default=8, help="places of a statement and a reference in each order")
+    parser.add_argument("--clips", type=int, default=18, help="of each speaker, at most")
     parser.add_argument("--fit", action="store_true", help="print fitted limits")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     arguments = parser.parse_args()
-    speakers = speech_by_speaker()
+    speakers = speech_by_speaker(arguments.clips)
     print(f"{len(speakers)} speakers, {sum(len(clips) for clips in speakers.values())} clips", file=sys.stderr)
     lines, names = [], [*WINDOW_S]
     for name in names:
@@ -176,7 +202,7 @@ def main() -> None:
         except WeightsMissing as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
             continue
-        found = trials(name, speakers, arguments.repeats)  # type: ignore[arg-type]
+        found = trials(name, speakers, arguments.repeats, arguments.draws)  # type: ignore[arg-type]
         lines += rates(found, name)  # type: ignore[arg-type]
         if arguments.fit:
             print("{}: base = {:.3f}, slope = {:.3f}".format(name, *fit(found)))

@@ -18,6 +18,7 @@ pytest.importorskip("av", reason="the extra pipeline is not installed")
 from fakes.consent_clips import statement_of
 
 from pipeline.voice.consent import check as checking
+from pipeline.voice.consent import store as storing
 from pipeline.voice.consent.challenge import Challenge, stamp
 from pipeline.voice.consent.clips import Clip
 from pipeline.voice.consent.record import Record, record_id
@@ -114,6 +115,29 @@ def test_the_recording_need_not_be_kept(tmp_path: Path, files: dict[str, Path]) 
     words = ("--reference", files["reference"], "--store", tmp_path / "consent", "--no-audio")
     assert run("check", files["statement"], *words).exit_code == 0
     assert not list((tmp_path / "consent").glob("*.wav"))
+
+
+@pytest.mark.parametrize("fails", ["recording", "record"])
+def test_killed_between_the_claim_and_the_record(
+    tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    store = tmp_path / "consent"
+    challenge = asked(store)["id"]
+    words = ("check", files["statement"], "--reference", files["reference"], "--store", store, "--challenge", challenge)
+    honest = storing.write_atomically
+
+    def dying(path: Path, data: bytes) -> None:
+        if path.parent == store and (path.suffix == ".wav") == (fails == "recording"):
+            raise KeyboardInterrupt
+        honest(path, data)
+
+    monkeypatch.setattr(storing, "write_atomically", dying)
+    assert run(*words).exit_code != 0
+    assert ConsentStore(store).challenge(challenge).statement_sha256 and not ConsentStore(store).records()
+    monkeypatch.setattr(storing, "write_atomically", honest)
+    # The recording that has the claim goes on; another one cannot take its place.
+    assert run(*words).exit_code == 0 and run("check", files["other"], *words[2:]).exit_code == 1
+    assert {record.verdict for record in ConsentStore(store).records()} == {"plausible", "refused"}
 
 
 def test_what_cannot_be_checked_has_its_own_status(tmp_path: Path, files: dict[str, Path]) -> None:
