@@ -1,6 +1,6 @@
 """The voices of a consent: how often the check accepts another speaker, and how often it rejects the right one.
 
-    nice python benchmarks/quality/consent.py            # five minutes on one core
+    nice python benchmarks/quality/consent.py            # three minutes on one core
     nice python benchmarks/quality/consent.py --fit      # also fit the limits of pipeline/voice/consent/limits.toml
     nice python benchmarks/quality/consent.py --write    # also write the table into docs/benchmarks.md
 
@@ -187,7 +187,7 @@ def fit(found: Sequence[Trial]) -> tuple[float, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="orders of each speaker's clips")
+    parser.add_argument("--repeats", type=int, default=1, help="orders of each speaker's clips")
     parser.add_argument("--draws", type=int, default=8, help="places of a statement and a reference in each order")
     parser.add_argument("--clips", type=int, default=18, help="of each speaker, at most")
     parser.add_argument("--fit", action="store_true", help="print fitted limits")
