@@ -92,7 +92,7 @@ def test_missing_words_are_named(language: str, gone: int, dice: random.Random) 
     assert missing_words("apple, then the ribbon and a doctor", ("apple", "candle", "ribbon", "doctor"), "en") == (
         "candle",
     )
-    assert missing_words("aple ribon dokter", ("apple", "ribbon", "doctor"), "en") == ()
+    assert missing_words("aple ribon docter", ("apple", "ribbon", "doctor"), "en") == ()
 
 
 @settings(max_examples=30)
