@@ -17,8 +17,8 @@ pytest.importorskip("av", reason="the extra pipeline is not installed")
 
 from fakes.consent_clips import statement_of
 
+from catalogs.files import write_atomically
 from pipeline.voice.consent import check as checking
-from pipeline.voice.consent import store as storing
 from pipeline.voice.consent.challenge import Challenge, stamp
 from pipeline.voice.consent.clips import Clip
 from pipeline.voice.consent.record import Record, record_id
@@ -124,17 +124,16 @@ def test_killed_between_the_claim_and_the_record(
     store = tmp_path / "consent"
     challenge = asked(store)["id"]
     words = ("check", files["statement"], "--reference", files["reference"], "--store", store, "--challenge", challenge)
-    honest = storing.write_atomically
 
     def dying(path: Path, data: bytes) -> None:
         if path.parent == store and (path.suffix == ".wav") == (fails == "recording"):
             raise KeyboardInterrupt
-        honest(path, data)
+        write_atomically(path, data)
 
-    monkeypatch.setattr(storing, "write_atomically", dying)
+    monkeypatch.setattr("pipeline.voice.consent.store.write_atomically", dying)
     assert run(*words).exit_code != 0
     assert ConsentStore(store).challenge(challenge).statement_sha256 and not ConsentStore(store).records()
-    monkeypatch.setattr(storing, "write_atomically", honest)
+    monkeypatch.setattr("pipeline.voice.consent.store.write_atomically", write_atomically)
     # The recording that has the claim goes on; another one cannot take its place.
     assert run(*words).exit_code == 0 and run("check", files["other"], *words[2:]).exit_code == 1
     assert {record.verdict for record in ConsentStore(store).records()} == {"plausible", "refused"}
