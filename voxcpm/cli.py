@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.verb is None:
         options.verb = _legacy_verb(parser, options)
     if options.verb == "validate":
-        from voxcpm.manifest import validate_manifest
+        from voxcpm.sequence.training_manifest import validate_manifest
 
         if not options.manifest.is_file():
             parser.error(f"manifest {options.manifest} does not exist")

@@ -14,7 +14,7 @@ from types import ModuleType
 from voxcpm.lazy import exported
 
 _ROOT = "voxcpm."
-_MANIFEST = {"ValidationResult": "voxcpm.manifest", "validate_manifest": "voxcpm.manifest"}
+_MANIFEST = dict.fromkeys(("ValidationResult", "validate_manifest"), "voxcpm.sequence.training_manifest")
 _TIMES = "voxcpm.inference.timestamps"
 
 #: Module below `voxcpm` -> its public names -> the module (and the name there, if it is another one) that defines them.

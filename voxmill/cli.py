@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from voxmill.commands import (
+    consent,
     corpus,
     describe,
     evaluate,
@@ -66,6 +67,7 @@ train.register(app)
 model.register(app)
 serving.register(app)
 voices.register(app)
+consent.register(app)
 marks.register(app)
 evaluate.register(app)
 

@@ -16,7 +16,7 @@ from catalogs.exchange.export import export
 from catalogs.exchange.importing import import_corpus
 from catalogs.exchange.request import parse_splits
 from catalogs.vocabulary.licenses import canonical
-from voxcpm.manifest import validate_manifest
+from voxcpm.sequence.training_manifest import validate_manifest
 
 
 @pytest.fixture(scope="module")

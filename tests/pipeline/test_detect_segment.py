@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sessions import FINGERPRINT, make_stage, session_of, session_of_samples, source_of
 
 from pipeline.records import PCM_RATE, PcmWindow, Recording, Session, SpeechSpan
-from pipeline.stages.detect_speech import DetectSpeech, DetectSpeechConfig, find_spans, speech_probabilities
+from pipeline.speech.vad import SpanRules, find_spans, speech_probabilities
+from pipeline.stages.detect_speech import DetectSpeech
 from pipeline.stages.segment import CutSegments, SegmentConfig
 
 RATE = 44_100
@@ -51,7 +52,7 @@ def test_probabilities_do_not_depend_on_the_windows(detect: DetectSpeech, talk: 
 
 
 def test_speech_lies_where_it_is(detect: DetectSpeech, talk: np.ndarray) -> None:
-    spans = find_spans(speech_probabilities(detect._net, [talk]), DetectSpeechConfig())
+    spans = find_spans(speech_probabilities(detect._net, [talk]), SpanRules())
     assert spans[0][0] * 0.032 == pytest.approx(0.8, abs=0.3)
     assert 0.6 < sum(last - first for first, last, _ in spans) * 512 / len(talk) < 0.95
     assert all(p > 0.5 for *_, p in spans)
@@ -87,19 +88,19 @@ def test_read_speech_is_speech(corpora: Path, detect: DetectSpeech) -> None:
 )
 def test_spans_keep_the_rules_of_their_settings(values: list[float], min_speech_s: float, min_silence_s: float) -> None:
     probabilities = np.array(values, dtype=np.float32)
-    config = DetectSpeechConfig(min_speech_s=min_speech_s, min_silence_s=min_silence_s)
-    spans = find_spans(probabilities, config)
+    rules = SpanRules(min_speech_s=min_speech_s, min_silence_s=min_silence_s)
+    spans = find_spans(probabilities, rules)
     inside = np.zeros(len(values), dtype=bool)
     for first, last, p in spans:
         assert 0 <= first < last <= len(values)
-        assert probabilities[first] >= config.threshold and not inside[first:last].any()
+        assert probabilities[first] >= rules.threshold and not inside[first:last].any()
         assert (last - first) * 0.032 >= min_speech_s - 1e-9
         assert p == pytest.approx(float(probabilities[first:last].mean()))
         inside[first:last] = True
     for (_, last, _), (first, *_) in itertools.pairwise(spans):
         assert (first - last) * 0.032 >= min_silence_s - 1e-9
     if min_speech_s == 0:
-        assert inside[probabilities >= config.threshold].all()
+        assert inside[probabilities >= rules.threshold].all()
 
 
 def test_spans_do_not_leave_the_file(detect: DetectSpeech, talk: np.ndarray) -> None:

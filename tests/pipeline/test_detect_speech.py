@@ -14,13 +14,9 @@ from sessions import session_of
 
 from catalogs.weights.registry import available
 from pipeline.records import Session, SpeechSpan
+from pipeline.speech.vad import SpanRules, find_spans, hearing_gain
 from pipeline.stages.decode import Decode, DecodeConfig
-from pipeline.stages.detect_speech import (
-    DetectSpeech,
-    DetectSpeechConfig,
-    find_spans,
-    hearing_gain,
-)
+from pipeline.stages.detect_speech import DetectSpeech, DetectSpeechConfig
 
 pytestmark = pytest.mark.skipif(not available("silero-vad"), reason="needs the package silero-vad")
 
@@ -101,8 +97,8 @@ def test_only_quiet_recordings_are_heard_turned_up() -> None:
 )
 def test_spans_keep_their_rules(runs: list[tuple[float, int]], min_speech: float, min_silence: float) -> None:
     p = np.array([value for value, count in runs for _ in range(count)], dtype=np.float32)
-    config = DetectSpeechConfig(min_speech_s=min_speech, min_silence_s=min_silence)
-    spans = find_spans(p, config)
+    rules = SpanRules(min_speech_s=min_speech, min_silence_s=min_silence)
+    spans = find_spans(p, rules)
     for first, last, mean in spans:
         assert 0 <= first < last <= len(p) and (last - first) * 0.032 >= min_speech
         assert p[first] >= 0.5 and mean == pytest.approx(float(p[first:last].mean()), abs=1e-4)

@@ -31,6 +31,7 @@ from voxcpm.server.speech.openapi import openapi
 from voxcpm.server.state import ServerState
 from voxcpm.server.voices import consent_routes
 from voxcpm.server.voices import routes as voice_routes
+from voxcpm.server.voices.checks import ConsentChecks
 from voxcpm.server.voices.library import VoiceLibrary
 from voxcpm.server.websocket import routes as websocket_routes
 
@@ -55,8 +56,11 @@ def build_state(settings: ServerSettings) -> ServerState:
     link = EngineLink(settings.worker, msgspec.json.encode(options), hang_s=settings.hang_after)
     metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
     state = ServerState(settings, link, Keys(settings.keys), metrics)
-    state.references = reader = ClipReader(settings, link)
-    state.voices = VoiceLibrary(state, reader.cache)
+    folder = settings.voices / "consents" if settings.voices is not None else None
+    checks = ConsentChecks(settings.consent_program, folder) if folder is not None else None
+    permit = checks.permit if checks is not None and settings.require_consent else None
+    state.references = reader = ClipReader(settings, link, permit)
+    state.voices = VoiceLibrary(state, reader.cache, checks)
     return state
 
 

@@ -45,6 +45,9 @@ class ServerSettings:
     lora: tuple[str, ...] = option((), "An adapter as NAME=FOLDER; clients choose it with model=NAME. May be repeated.")
     voices: Path | None = option(None, "Folder of stored voices.")  # noqa: RUF009 (it returns a field)
     stored_only: bool = option(False, "Refuse clips that come with a request.")
+    require_consent: bool = option(
+        False, "Clone voices with a checked consent only, of uploads and of clips in requests (docs/consent.md)."
+    )
     reference_hosts: tuple[str, ...] = option(
         (), "A host that clips may be fetched from by https. May be repeated.", "reference-host"
     )
@@ -74,6 +77,7 @@ class ServerSettings:
     header_s: float = 10.0
     body_s: float = 30.0
     slow_reader_s: float = 60.0
+    consent_program: tuple[str, ...] = (sys.executable, "-m", "voxmill", "consent")  #: command that checks consents
     worker: tuple[str, ...] = (sys.executable, "-m", "voxcpm.server.process.worker")  #: command of the engine process
 
     @property
@@ -141,6 +145,8 @@ class ServerSettings:
         if self.keys is not None and self.no_keys:
             raise ValueError("--keys and --no-keys exclude each other: leave one of them out")
         self._check_wyoming()
+        if self.require_consent and self.voices is None:
+            raise ValueError("--require-consent keeps consents beside the stored voices: give --voices FOLDER")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port {self.port} is outside 0..65535")
         if self.slots is not None and self.slots < 1:

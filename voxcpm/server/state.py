@@ -59,10 +59,13 @@ class VoiceStore(Protocol):
 class ReferenceReader(Protocol):
     """Clips that come with a request."""
 
-    async def read(self, source: str | bytes, param: str, side: Literal["left", "right"] = "right") -> Latents:
+    async def read(
+        self, source: str | bytes, param: str, side: Literal["left", "right"] = "right", consent: str | None = None
+    ) -> Latents:
         """Return the latents of a data: or https: URL, or of the bytes of a clip.
 
-        side: where it is padded; "left" for a prompt that is continued. Raises ApiError; `param` is the field at fault.
+        side: where it is padded; "left" for a prompt that is continued. consent: id of the consent for it. Raises ApiError;
+        `param` is the field at fault.
         """
         ...
 

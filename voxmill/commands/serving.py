@@ -29,6 +29,7 @@ def serve(
     lora: Annotated[list[str] | None, typer.Option(help=help_of("lora"))] = None,
     voices: Annotated[Path | None, typer.Option(help=help_of("voices"))] = None,
     stored_only: Annotated[bool, typer.Option("--stored-only", help=help_of("stored_only"))] = False,
+    require_consent: Annotated[bool, typer.Option("--require-consent", help=help_of("require_consent"))] = False,
     reference_hosts: Annotated[
         list[str] | None, typer.Option("--reference-host", help=help_of("reference_hosts"))
     ] = None,
@@ -66,6 +67,7 @@ def serve(
         lora=tuple(lora or ()),
         voices=voices,
         stored_only=stored_only,
+        require_consent=require_consent,
         reference_hosts=tuple(reference_hosts or ()),
         keys=keys,
         no_keys=no_keys,
@@ -83,6 +85,10 @@ def serve(
         drain=drain,
         hang_after=hang_after,
     )
+    if require_consent:
+        from voxmill.consent_check import check_models
+
+        check_models()
     from voxcpm.server.run import serve as run
 
     terminal = Terminal()

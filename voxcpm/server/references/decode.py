@@ -44,14 +44,31 @@ _HEADS = (
 _CODECS = ("pcm_", "adpcm_", "flac", "mp3", "aac", "opus", "libopus", "vorbis", "libvorbis", "alac")
 
 
-def decode_clip(data: bytes, sample_rate: int, name: str = "the reference") -> NDArray[np.float32]:
-    """Decode a clip to mono float32 [S] at `sample_rate` Hz; the first 30 s of it.
+def decode_clip(
+    data: bytes, sample_rate: int, name: str = "the reference", longest_s: float = LONGEST_S
+) -> NDArray[np.float32]:
+    """Decode a clip to mono float32 [S] at `sample_rate` Hz; the first `longest_s` seconds of it.
 
     Raises AudioError if it cannot be decoded within the bounds, is shorter than 1 s, is silent, or holds NaN. Blocks: call it
     in a thread.
     """
-    if len(data) > MOST_BYTES:
-        raise AudioError(f"{name} has {len(data) / 1e6:.1f} MB: send at most {MOST_BYTES // 1_000_000} MB")
+    mono, rate = decode_samples(data, name, longest_s)
+    if len(mono) < SHORTEST_S * rate:
+        raise AudioError(f"{name} is {len(mono) / rate:.2f} s long: send at least {SHORTEST_S:g} s of speech")
+    mono = resampled(mono, rate, sample_rate)
+    check_audio(mono, sample_rate, name)
+    return mono
+
+
+def decode_samples(
+    data: bytes, name: str, longest_s: float = LONGEST_S, most_bytes: int = MOST_BYTES
+) -> tuple[NDArray[np.float32], int]:
+    """Decode a clip of any length and level to mono float32 [S] and its rate in Hz; at most the first 60 s of it.
+
+    Raises AudioError if it cannot be decoded within the bounds, or holds NaN.
+    """
+    if len(data) > most_bytes:
+        raise AudioError(f"{name} has {len(data) / 1e6:.1f} MB: send at most {most_bytes // 1_000_000} MB")
     demuxer = _demuxer(data)
     if demuxer is None:
         raise AudioError(
@@ -68,18 +85,19 @@ def decode_clip(data: bytes, sample_rate: int, name: str = "the reference") -> N
         if isinstance(error, AudioError):
             raise
         raise AudioError(f"{name} cannot be decoded: send it as WAV, FLAC, MP3, Ogg or WebM") from None
-    if len(mono) < SHORTEST_S * rate:
-        raise AudioError(f"{name} is {len(mono) / rate:.2f} s long: send at least {SHORTEST_S:g} s of speech")
-    mono = mono[: int(LONGEST_S * rate)]
+    mono = mono[: int(longest_s * rate)]
     if not np.isfinite(mono).all():
         raise AudioError(f"{name} holds NaN or infinite samples")
-    if rate != sample_rate:
+    return mono, rate
+
+
+def resampled(mono: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np.float32]:
+    """Return float32 [S] of `rate` Hz at the wanted rate."""
+    if rate != wanted and len(mono):
         import soxr
 
-        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
-    mono = np.ascontiguousarray(mono, dtype=np.float32)
-    check_audio(mono, sample_rate, name)
-    return mono
+        mono = soxr.resample(mono, rate, wanted, quality="HQ")
+    return np.ascontiguousarray(mono, dtype=np.float32)
 
 
 def _demuxer(data: bytes) -> str | None:

@@ -79,6 +79,9 @@ class SpeechFields(BaseModel):
     ref_text: str | None = Field(
         None, max_length=4096, description="The words of ref_audio: the speech then continues the clip."
     )
+    consent: str | None = Field(
+        None, max_length=64, description="Id of the speaker's consent to use ref_audio, for servers that require it."
+    )
     references: list[Reference] | None = Field(None, description="ref_audio and ref_text in another form; at most one.")
     seed: int | None = Field(None, ge=-(2**63), lt=2**63, description="The same seed gives the same audio.")
     max_new_tokens: int | None = Field(None, ge=1, description="Most patches of 160 ms.")

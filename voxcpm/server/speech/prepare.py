@@ -197,8 +197,9 @@ async def _voice(state: ServerState, fields: SpeechFields) -> VoicePrompt | None
     if name is not None and name.lower() not in PRESETS:
         raise invalid(f"{param}: voice {name[:64]!r} and a clip exclude each other: leave one out", param)
     if words:
-        return VoicePrompt(prompt=await state.references.read(source, param, "left"), prompt_text=words)
-    return VoicePrompt(reference=await state.references.read(source, param))
+        prompt = await state.references.read(source, param, "left", fields.consent)
+        return VoicePrompt(prompt=prompt, prompt_text=words)
+    return VoicePrompt(reference=await state.references.read(source, param, consent=fields.consent))
 
 
 def _clip(fields: SpeechFields) -> tuple[str | None, str, str]:

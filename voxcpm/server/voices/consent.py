@@ -23,13 +23,14 @@ class Consent:
     language: str
     mime_type: str = ""
     sha256: str = ""  #: of the recording
+    challenge: str = ""  #: id of the sentence that is read in it; empty: it is not checked
     id: str = field(default_factory=lambda: new_id("cons"))
     created_at: int = field(default_factory=lambda: int(time.time()))
 
     def json(self) -> dict[str, Any]:
         """Return OpenAI's object."""
         about = {"id": self.id, "created_at": self.created_at, "name": self.name, "language": self.language}
-        return {"object": "audio.voice_consent", **about}
+        return {"object": "audio.voice_consent", **about, **({"challenge": self.challenge} if self.challenge else {})}
 
 
 class ConsentFolder:
@@ -54,15 +55,19 @@ class ConsentFolder:
             return None
         return next((consent for consent in self.all() if consent.id == consent_id), None)
 
-    def add(self, name: str, language: str, recording: bytes, mime_type: str) -> Consent:
+    def add(self, name: str, language: str, recording: bytes, mime_type: str, challenge: str = "") -> Consent:
         """Store a recording. Raises ValueError if there are too many."""
-        consent = Consent(name, language, mime_type, hashlib.sha256(recording).hexdigest())
+        consent = Consent(name, language, mime_type, hashlib.sha256(recording).hexdigest(), challenge)
         with only_writer(self.root):
             if len(list(self.root.glob("cons_*.json"))) >= MOST_CONSENTS:
                 raise ValueError(f"there are {MOST_CONSENTS} consents: delete one first")
             write_file(self._file(consent, "recording"), recording)
             write_json(self._file(consent, "json"), vars(consent))
         return consent
+
+    def recording(self, consent: Consent) -> Path:
+        """Return the path of a consent's recording."""
+        return self._file(consent, "recording")
 
     def rename(self, consent: Consent, name: str) -> Consent:
         """Change the label of a consent."""

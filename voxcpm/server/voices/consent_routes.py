@@ -15,7 +15,7 @@ from voxcpm.server.references.decode import decode_clip
 from voxcpm.server.speech.forms import file_of, read_body, text_of, whole_number
 from voxcpm.server.state import ServerState
 from voxcpm.server.voices.consent import MOST_NAME, Consent
-from voxcpm.server.voices.routes import consents_of, library_of
+from voxcpm.server.voices.routes import checks_of, consents_of, library_of
 
 _CHECK_RATE = 16_000
 """Hz at which a recording is decoded to see that it can be."""
@@ -53,9 +53,13 @@ def routes(state: ServerState) -> list[BaseRoute]:
         fields = await read_body(request)
         name, language = text_of(fields, "name", required=True), text_of(fields, "language", required=True)
         recording, kind = await file_of(fields, "recording")
+        challenge = text_of(fields, "challenge")
+        if challenge and not checks_of(state).has_challenge(challenge):
+            raise invalid("no sentence has this id: get one at POST /v1/audio/voice_consents/sentence", "challenge")
         try:
             await asyncio.to_thread(decode_clip, recording, _CHECK_RATE, "the recording")
-            consent = await asyncio.to_thread(folder.add, name[:MOST_NAME], language[:64], recording, kind)
+            about = (name[:MOST_NAME], language[:64], recording, kind, challenge)
+            consent = await asyncio.to_thread(folder.add, *about)
         except (AudioError, ValueError) as error:
             raise invalid(str(error), "recording", "invalid_audio") from None
         except OSError:
@@ -63,6 +67,22 @@ def routes(state: ServerState) -> list[BaseRoute]:
                 507, "the consent cannot be stored: the server's disk is full or not writable", "server_error"
             ) from None
         return JSONResponse(consent.json())
+
+    async def add_sentence(request: Request) -> Response:
+        """Return a sentence that a speaker has to read for a consent that is checked."""
+        require_admin(request, state)
+        checks = checks_of(state)
+        fields = await read_body(request)
+        speaker, recipient = text_of(fields, "speaker", required=True), text_of(fields, "recipient", required=True)
+        language, purpose = text_of(fields, "language") or "en", text_of(fields, "purpose") or "cloning"
+        for text in (speaker, recipient, language, purpose):
+            if not text.isprintable():
+                raise invalid("speaker, recipient, language and purpose are texts of one line")
+        made = await checks.sentence(speaker, recipient, language, [purpose])
+        about = {name: made[name] for name in ("speaker", "recipient", "purposes", "language", "sentence", "words")}
+        return JSONResponse(
+            {"object": "audio.voice_consent.sentence", "challenge": made["id"], "expires": made["expires"], **about}
+        )
 
     async def one_consent(request: Request) -> Response:
         """Describe a consent."""
@@ -85,11 +105,13 @@ def routes(state: ServerState) -> list[BaseRoute]:
                 409, f"voices depend on this consent ({', '.join(used[:8])}): delete them first", code="consent_in_use"
             )
         consents_of(state).delete(consent)
+        await asyncio.to_thread(checks_of(state).forget, consent)
         return JSONResponse({"object": "audio.voice_consent", "id": consent.id, "deleted": True})
 
     return [
         Route("/v1/audio/voice_consents", list_consents, methods=["GET"]),
         Route("/v1/audio/voice_consents", add_consent, methods=["POST"]),
+        Route("/v1/audio/voice_consents/sentence", add_sentence, methods=["POST"]),
         Route("/v1/audio/voice_consents/{consent}", one_consent, methods=["GET"]),
         Route("/v1/audio/voice_consents/{consent}", rename_consent, methods=["POST"]),
         Route("/v1/audio/voice_consents/{consent}", delete_consent, methods=["DELETE"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from voxcpm.server.errors import ApiError, UnknownVoice, invalid
 from voxcpm.server.presets import DESIGN_PATCHES, PRESETS, Design
 from voxcpm.server.process.messages import Clip, Latents, VoicePrompt
 from voxcpm.server.references.cache import ClipCache
+from voxcpm.server.voices.checks import HOW, ConsentChecks, read_checked
 from voxcpm.server.voices.files import Tensors
 from voxcpm.server.voices.store import Voice, VoiceFolder, clean_name
 
@@ -31,8 +33,9 @@ log = logging.getLogger("voxcpm.server")
 class VoiceLibrary:
     """Stored voices and presets. Without a folder, presets are designed again after a restart, and nothing can be stored."""
 
-    def __init__(self, state: ServerState, clips: ClipCache) -> None:
-        self._state, self._clips = state, clips
+    def __init__(self, state: ServerState, clips: ClipCache, checks: ConsentChecks | None = None) -> None:
+        """checks: of consents; None without a folder of voices."""
+        self._state, self._clips, self.checks = state, clips, checks
         folder: Path | None = state.settings.voices
         self.folder = VoiceFolder(folder) if folder is not None else None
         self._presets: dict[str, VoicePrompt] = {}
@@ -54,6 +57,7 @@ class VoiceLibrary:
             return await self._preset(lower)
         if voice is None or self.folder is None:
             raise UnknownVoice(name, self.names())
+        await self._check_consent(voice)
         try:
             tensors = self.folder.latents(voice)
         except ValueError as error:
@@ -66,6 +70,16 @@ class VoiceLibrary:
         if prompt is not None and not self._state.link.about.takes_references:
             reference = None
         return VoicePrompt(reference, prompt, voice.ref_text if prompt is not None else "")
+
+    async def _check_consent(self, voice: Voice) -> None:
+        """Raise ApiError (403) if this server requires a consent and an uploaded voice has none that counts today."""
+        checks = self.checks
+        if not self._state.settings.require_consent or voice.kind != "uploaded" or checks is None:
+            return
+        found = await asyncio.to_thread(read_checked, checks.folder, voice.consent_record)
+        if found is None or not found.covers(voice.clip_sha256):
+            words = f"voice {voice.name} has no checked consent that counts today: delete it, {HOW}, and add the voice again"
+            raise ApiError(403, words, "permission_error", "voice", "consent_required")
 
     def _is_outdated(self, voice: Voice) -> bool:
         """Return True if a preset was designed by another checkpoint."""
@@ -154,7 +168,10 @@ class VoiceLibrary:
             raise invalid(
                 "a voice needs consent: the speaker's statement, or the id of a consent", "consent", "consent_missing"
             )
+        record, checks = "", self.checks
         try:
+            if self._state.settings.require_consent and checks is not None:
+                record = (await checks.require(consent.strip(), clip, "audio_sample")).id
             reference = await self._clips.latents(clip, "right")
             tensors = _arrays(reference)
             if ref_text:
@@ -165,6 +182,8 @@ class VoiceLibrary:
             name,
             "uploaded",
             consent=consent.strip(),
+            clip_sha256=hashlib.sha256(clip).hexdigest(),
+            consent_record=record,
             ref_text=ref_text,
             speaker_description=speaker_description,
             mime_type=mime_type,

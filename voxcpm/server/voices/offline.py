@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from voxcpm.errors import AudioError, first_line
 from voxcpm.provenance.source import checkpoint_digest
 from voxcpm.server.presets import DESIGN_PATCHES, Design
 from voxcpm.server.references.decode import decode_clip
+from voxcpm.server.voices.checks import read_checked
 from voxcpm.server.voices.store import Voice, VoiceFolder, clean_name
 
 if TYPE_CHECKING:
@@ -35,13 +37,20 @@ class VoiceMaker:
         if not clip.is_file():
             raise FileNotFoundError(f"no clip at {clip}")
         try:
-            samples = decode_clip(clip.read_bytes(), self.model.config.sample_rate, str(clip))
+            data = clip.read_bytes()
+            samples = decode_clip(data, self.model.config.sample_rate, str(clip))
         except OSError as error:
             raise AudioError(f"{clip} cannot be read ({first_line(error)})") from None
         tensors = {"ref_audio_feat": self._encode(samples, "right")}
         if ref_text:
             tensors["audio_feat"] = self._encode(samples, "left")
         about: dict[str, Any] = {"consent": consent.strip(), "ref_text": ref_text, "speaker_description": description}
+        about["clip_sha256"] = digest = hashlib.sha256(data).hexdigest()
+        checked = read_checked(self.folder.root / "consents", consent.strip())
+        if checked is not None:
+            if not checked.covers(digest):
+                raise ValueError(f"consent {checked.id} is not an accepted one for {clip}: see voxmill consent list")
+            about["consent_record"] = checked.id
         voice = self._voice(name, "uploaded", tensors["ref_audio_feat"], file_size=clip.stat().st_size, **about)
         self.folder.add(voice, tensors)
         return voice

@@ -15,6 +15,7 @@ from voxcpm.server.guard import is_admin, key_of, require_admin
 from voxcpm.server.presets import PRESETS, Design
 from voxcpm.server.speech.forms import file_of, read_body, text_of, whole_number
 from voxcpm.server.state import ServerState
+from voxcpm.server.voices.checks import ConsentChecks
 from voxcpm.server.voices.consent import ConsentFolder
 from voxcpm.server.voices.library import VoiceLibrary
 from voxcpm.server.voices.store import Voice
@@ -31,6 +32,14 @@ def consents_of(state: ServerState) -> ConsentFolder:
     if state.settings.voices is None:
         raise ApiError(403, "this server stores no consents: start it with --voices FOLDER", code="voices_not_stored")
     return ConsentFolder(state.settings.voices / "consents")
+
+
+def checks_of(state: ServerState) -> ConsentChecks:
+    """Return the checks of consents. Raises ApiError if the server stores none."""
+    consents_of(state)
+    checks = library_of(state).checks
+    assert checks is not None
+    return checks
 
 
 def routes(state: ServerState) -> list[BaseRoute]:

@@ -36,6 +36,8 @@ class Voice:
     id: str = field(default_factory=lambda: new_id("voice"))
     created_at: int = field(default_factory=lambda: int(time.time()))
     consent: str = ""  #: uploaded: a statement, or the id of a consent
+    clip_sha256: str = ""  #: uploaded: of the clip as it was sent
+    consent_record: str = ""  #: uploaded: id of the check of the consent for this clip
     ref_text: str = ""  #: the clip's words; speech then continues the clip
     speaker_description: str = ""
     mime_type: str = ""
