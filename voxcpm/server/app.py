@@ -33,6 +33,7 @@ from voxcpm.server.voices import consent_routes
 from voxcpm.server.voices import routes as voice_routes
 from voxcpm.server.voices.library import VoiceLibrary
 from voxcpm.server.websocket import routes as websocket_routes
+from voxcpm.watermark.speech import embedding_keys
 
 log = logging.getLogger("voxcpm.server")
 
@@ -54,7 +55,8 @@ def build_state(settings: ServerSettings) -> ServerState:
     }
     link = EngineLink(settings.worker, msgspec.json.encode(options))
     metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
-    state = ServerState(settings, link, Keys(settings.keys), metrics)
+    watermark_keys = () if settings.no_watermark else embedding_keys(settings.watermark_key)
+    state = ServerState(settings, link, Keys(settings.keys), metrics, watermark_keys=watermark_keys)
     state.references = reader = ClipReader(settings, link)
     state.voices = VoiceLibrary(state, reader.cache)
     return state

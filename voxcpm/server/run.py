@@ -19,6 +19,7 @@ from voxcpm.server.errors import unavailable
 from voxcpm.server.settings import ServerSettings
 from voxcpm.server.speech.answers import CUT
 from voxcpm.server.state import ServerState
+from voxcpm.watermark.registry import remember
 
 KEEP_ALIVE_S = 5
 CLOSING_S = 5
@@ -104,7 +105,10 @@ class SpeechServer(uvicorn.Server):
         if link.status == "failed" and not link.loaded:
             self.failure = link.failure
             self.should_exit = True
-        elif self._ready is not None:
+            return
+        if self._state.watermark_keys:
+            remember(link.about.digest, self._state.settings.model_name)
+        if self._ready is not None:
             self._ready(self.url)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
