@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
 import os
 import random
 import secrets
+import shutil
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -32,6 +35,10 @@ if "VOXMILL_MUTANT" not in os.environ:
 
 # Several test processes share the cores: a second thread in each would mostly spin while it waits for the first.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Tests mark the speech of toy checkpoints, which the user's own list need not know.
+os.environ.setdefault("VOXMILL_MARKS", str(Path(tempfile.mkdtemp(prefix="voxmill-marks-")) / "marks.jsonl"))
+atexit.register(shutil.rmtree, Path(os.environ["VOXMILL_MARKS"]).parent, ignore_errors=True)
 
 # Ray's workers have a niceness of 15: beside the suite's other processes they would get a few percent of a core.
 os.environ.setdefault("RAY_worker_niceness", "0")

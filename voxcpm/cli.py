@@ -165,6 +165,8 @@ def _add_speech(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not state in the audio files that they are synthetic (docs/provenance.md)",
     )
+    add("--no-watermark", action="store_true", help="leave out the watermark in the sound (docs/watermark.md)")
+    add("--watermark-key", type=Path, help="a private key's file; its watermark is added to the public one")
     add("--timestamps", action="store_true", help="align the text with the audio (needs stable-ts)")
     add("--timestamp-output", type=Path, help="the JSON to write (beside the audio)")
     add(
@@ -242,6 +244,8 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         fail(f"--output {options.output} must end in one of {', '.join(FORMATS)}")
     if options.denoise and options.no_denoiser:
         fail("--denoise and --no-denoiser exclude each other")
+    if options.no_watermark and options.watermark_key:
+        fail("--no-watermark and --watermark-key exclude each other")
 
 
 # -- work --------------------------------------------------------------------------------------------------------------
@@ -355,24 +359,27 @@ def _said(options: argparse.Namespace, text: str) -> str:
     return f"({control}){text}" if control else text
 
 
-def _source(options: argparse.Namespace, model: VoxCPM) -> Source | None:
-    """Return what makes the statements in the files; None if they state nothing."""
+def _source(options: argparse.Namespace, model: VoxCPM) -> Source:
+    """Return what makes the statements and watermarks of the files."""
     from voxcpm.provenance.source import Source
+    from voxcpm.watermark import embedding_keys
 
-    if options.no_mark:
-        return None
+    keys = () if options.no_watermark else embedding_keys(options.watermark_key)
     name = None if options.model_path else options.hf_model_id
     # Code that replaces `load_model` gives a model that may have only `generate` and a sample rate.
     folder = getattr(model.tts_model, "folder", None)
-    return Source(folder, name, Path(options.lora_path) if options.lora_path else None)
+    lora = Path(options.lora_path) if options.lora_path else None
+    return Source(folder, name, lora, not options.no_mark, keys)
 
 
-def _save(options: argparse.Namespace, model: VoxCPM, source: Source | None, wav: Wav, text: str, path: Path) -> None:
+def _save(options: argparse.Namespace, model: VoxCPM, source: Source, wav: Wav, text: str, path: Path) -> None:
     from voxcpm.inference.write_audio import write_audio
+    from voxcpm.provenance.watermark_hook import marked_samples
 
     rate = model.tts_model.sample_rate
     seed = getattr(model, "last_successful_seed", None)
-    write_audio(path, wav, rate, False if source is None else source.statement(seed))
+    wav = marked_samples(wav, rate, source.watermark(seed, text))
+    write_audio(path, wav, rate, source.mark(seed))
     print(f"{path}: {len(wav) / rate:.2f} s")
     if options.timestamps:
         from voxcpm.cli import align_audio_file

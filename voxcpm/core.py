@@ -23,6 +23,8 @@ from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache
 from voxcpm.inference.signature import arguments_of
 from voxcpm.inference.speak_options import SpeakOptions
 from voxcpm.inference.speaker import VoxCPM2Model
+from voxcpm.provenance.source import Source
+from voxcpm.provenance.watermark_hook import NO_WATERMARK, Watermark, marked_chunks, marked_pairs, marked_samples
 from voxcpm.sequence.prompt_layout import Layout
 from voxcpm.sequence.text_tokenizer import collapse_whitespace
 from voxcpm.weights.checkpoint import HUB_ID, find_checkpoint
@@ -92,7 +94,8 @@ class VoxCPM:
         )
         self._denoiser_path = zipenhancer_model_path if enable_denoiser else None
         self._denoiser: Denoiser | None = None
-        self._lora_config = lora_config
+        self._lora_config, self._lora_path = lora_config, lora_weights_path
+        self._source: Source | None = None
         if lora_weights_path is not None:
             self.load_lora(lora_weights_path)
         elif lora_config is not None:
@@ -146,9 +149,11 @@ class VoxCPM:
         retry_badcase_max_times: int = 3,
         retry_badcase_ratio_threshold: float = 6.0,
         seed: int | None = None,
+        *,
+        watermark: Watermark | bool = False,
         **advanced: Any,
     ) -> tuple[Layout, SpeakOptions]:
-        """Check all arguments, then encode the clips and build the layout."""
+        """Check all arguments, then encode the clips and build the layout. `watermark` is for the callers."""
         check_text(text)
         options = SpeakOptions.of(
             {
@@ -171,18 +176,26 @@ class VoxCPM:
         """Speak a text and return the audio, 1-D float32 at `tts_model.sample_rate` Hz.
 
         A voice or style description goes in parentheses before the text. Prompt audio with its text is continued; reference
-        audio sets the voice (VoxCPM2 only). Lengths are in patches of 160 ms, in VoxCPM 0.5B of 80 ms. advanced: further fields of
-        `SpeakOptions`.
+        audio sets the voice (VoxCPM2 only). Lengths are in patches of 160 ms, in VoxCPM 0.5B of 80 ms. watermark: True puts the
+        public watermark into the audio (docs/watermark.md), with the checkpoint's digest; another one is an object, e.g. a
+        `voxcpm.watermark.SpeechMark`. advanced: further fields of `SpeakOptions`.
 
         Raises ValueError (empty text, prompt without its text, values out of range, text beyond the context),
         FileNotFoundError, AudioError.
         """
-        return _numpy(self.tts_model.speak(*self._request(*args, **kwargs))[0])
+        layout, options = self._request(*args, **kwargs)
+        wav = _numpy(self.tts_model.speak(layout, options)[0])
+        watermark = self._watermark(kwargs.get("watermark"), layout, self.last_successful_seed)
+        return marked_samples(wav, self.tts_model.sample_rate, watermark)
 
     @arguments_of(_request)  # type: ignore[arg-type]
     def generate_streaming(self, *args: Any, **kwargs: Any) -> Iterator[Wav]:
         """Yield the audio of `generate` patch by patch; concatenated, it is the same audio. Bad cases are not retried."""
-        return (_numpy(audio) for audio, _ in self.tts_model.speak_streaming(*self._request(*args, **kwargs)))
+        layout, options = self._request(*args, **kwargs)
+        options = options.seeded()
+        chunks = (_numpy(audio) for audio, _ in self.tts_model.speak_streaming(layout, options))
+        watermark = self._watermark(kwargs.get("watermark"), layout, options.seed)
+        return marked_chunks(chunks, self.tts_model.sample_rate, watermark)
 
     def generate_batch(
         self,
@@ -190,13 +203,16 @@ class VoxCPM:
         normalize: bool = False,
         max_batch: int = 32,
         denoise: bool = False,
+        *,
+        watermark: Watermark | bool = False,
         **options: Any,
     ) -> list[Wav]:
         """Speak many texts at once and return their audio, each as if spoken alone. options: the fields of `SpeakOptions`.
 
-        All items are checked before any is spoken. The error names the first bad item by its index.
+        watermark: see `generate`. All items are checked before any is spoken. The error names the first bad item by its index.
         """
-        return [spoken.wav for spoken in self.speak_batch(items, normalize, max_batch, denoise, **options)]
+        spoken = self.speak_batch(items, normalize, max_batch, denoise, watermark=watermark, **options)
+        return [one.wav for one in spoken]
 
     def speak_batch(
         self,
@@ -204,6 +220,8 @@ class VoxCPM:
         normalize: bool = False,
         max_batch: int = 32,
         denoise: bool = False,
+        *,
+        watermark: Watermark | bool = False,
         **options: Any,
     ) -> list[Spoken]:
         """Speak as `generate_batch` does; return the audio with why it ended and the attempts that it took."""
@@ -218,10 +236,12 @@ class VoxCPM:
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"item {number}: {error}") from None
         generations = model.generate_layouts(layouts, chosen, max_batch)
-        return [
-            Spoken(_numpy(model.decode(g.patches, layout, o)), g.ending, g.attempts, g.seed)
-            for g, layout, o in zip(generations, layouts, chosen, strict=True)
-        ]
+        spoken = []
+        for made, layout, option in zip(generations, layouts, chosen, strict=True):
+            mark = self._watermark(watermark, layout, made.seed)
+            wav = marked_samples(_numpy(model.decode(made.patches, layout, option)), model.sample_rate, mark)
+            spoken.append(Spoken(wav, made.ending, made.attempts, made.seed))
+        return spoken
 
     def speak_streaming(
         self, item: str | Utterance, normalize: bool = False, denoise: bool = False, **options: Any
@@ -259,16 +279,22 @@ class VoxCPM:
         normalize: bool = False,
         denoise: bool = False,
         longest_s: float = 12.0,
+        *,
+        watermark: Watermark | bool = False,
         **options: Any,
     ) -> Iterator[tuple[str, Wav]]:
-        """Yield (piece of text, its audio) for each piece as it is generated. options: the fields of `SpeakOptions`."""
+        """Yield (piece of text, its audio) for each piece as it is generated. options: the fields of `SpeakOptions`.
+
+        watermark: see `generate`. It holds back 20 ms; at the end they come as another pair with the last piece.
+        """
         from voxcpm.inference.long_text import speak_long
 
         check_text(text)
-        chosen = SpeakOptions.of({"retry_badcase": True} | options)
+        chosen = SpeakOptions.of({"retry_badcase": True} | options).seeded()
         voice = self._voice(prompt_wav_path, prompt_text, reference_wav_path, denoise, prompt_cache)
         pieces = speak_long(self.tts_model, _tidy(text, normalize), voice, chosen, longest_s)
-        return ((piece, _numpy(wav)) for piece, wav in pieces)
+        mark = self._watermark(watermark, text, chosen.seed)
+        return marked_pairs(((piece, _numpy(wav)) for piece, wav in pieces), self.tts_model.sample_rate, mark)
 
     def build_prompt_cache(
         self,
@@ -300,10 +326,12 @@ class VoxCPM:
 
     def load_lora(self, lora_weights_path: str | Path) -> tuple[list[str], list[str]]:
         """Load an adapter folder and return (loaded keys, skipped keys). Its lora_config.json sets rank and scale."""
+        self._lora_path, self._source = lora_weights_path, None
         return load_lora(self.tts_model.backbone, lora_weights_path, self._lora_config)
 
     def unload_lora(self) -> None:
         """Remove the adapters."""
+        self._lora_path = self._source = None
         remove_lora(self.tts_model.backbone)
 
     def set_lora_enabled(self, enabled: bool) -> None:
@@ -340,6 +368,17 @@ class VoxCPM:
         if prompt_wav_path is None and reference_wav_path is None:
             return prompt_cache
         return self.build_prompt_cache(prompt_wav_path, prompt_text, reference_wav_path, denoise)
+
+    def _watermark(self, given: Watermark | bool | None, words: Layout | str, seed: int | None) -> Watermark:
+        """Return the watermark of an utterance. given: see `generate`."""
+        if given is None or given is False:
+            return NO_WATERMARK
+        if given is not True:
+            return given
+        if self._source is None:
+            lora = None if self._lora_path is None else Path(self._lora_path)
+            self._source = Source(self.tts_model.folder, lora=lora)
+        return self._source.watermark(seed, words if isinstance(words, str) else words.text_tokens.tolist())
 
     def _encode_denoised(self, path: str | Path, pad: Any) -> Tensor:
         """Denoise a clip, then encode it as `VoxCPM2Model.encode_file` does."""

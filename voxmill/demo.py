@@ -124,6 +124,7 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
     from voxcpm.inference.write_audio import write_audio
     from voxcpm.kernels.threads import spare_threads
     from voxcpm.provenance.source import Source
+    from voxcpm.provenance.watermark_hook import marked_samples
 
     folder = out / "spoken"
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,8 +156,8 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
     for name, options in layouts.items():
         longest = round(generous_seconds(SENTENCE) / 0.16)
         wav = voice.generate(**{"text": SENTENCE, "seed": 1, "max_len": longest, "retry_badcase": False, **options})
-        path = folder / f"{name}.wav"
-        write_audio(path, wav, voice.tts_model.sample_rate, source.statement(seed=1))
+        path, rate = folder / f"{name}.wav", voice.tts_model.sample_rate
+        write_audio(path, marked_samples(wav, rate, source.watermark(1, name)), rate, source.statement(seed=1))
         terminal.say(f"  {path}: {len(wav) / voice.tts_model.sample_rate:.2f} s at {voice.tts_model.sample_rate} Hz")
         spoken.append(path)
     return spoken

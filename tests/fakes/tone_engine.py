@@ -7,6 +7,7 @@
     "busy N"   the first N calls with this text are refused as the queue is full
     "hold"     no audio comes until the call is cancelled
     "seconds N"  audio of N seconds, otherwise 0.8
+    "clip PATH"  the audio of a file at 48 kHz
 A checkpoint named "broken" cannot be loaded, and the process of the checkpoint "mortal" ends at once.
 """
 
@@ -24,6 +25,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import soundfile
 
 from voxcpm.server.process.messages import (
     PREFIX,
@@ -60,6 +62,7 @@ class Row:
     patches: int
     made: int = 0
     played_s: float = 0.0
+    clip: np.ndarray | None = None
 
 
 def tone(seed: int, index: int) -> np.ndarray:
@@ -134,6 +137,11 @@ class ToneEngine:
         if busy and self.asked[speak.text] <= int(busy[1]):
             self.send(Refused(speak.call, "busy", "the queue is full", 0.2))
             return
+        if speak.text.startswith("clip "):
+            clip = soundfile.read(speak.text.removeprefix("clip "), dtype="float32")[0]
+            self.rows[speak.call] = Row(speak, len(clip) // PATCH, clip=clip)
+            self.send(Accepted(speak.call, 1, 0))
+            return
         seconds = re.search(r"seconds (\d+)", speak.text)
         self.rows[speak.call] = Row(speak, min(speak.max_len, round(float(seconds[1]) / 0.16) if seconds else 5))
         self.send(Accepted(speak.call, len(speak.text.split()), 2 if speak.voice else 0))
@@ -147,7 +155,8 @@ class ToneEngine:
             del self.rows[call]
             self.send(Audio(call, row.made, b"", row.made, "failed", "the model could not generate this utterance"))
             return
-        data = tone(row.speak.seed, row.made).tobytes()
+        patch = tone(row.speak.seed, row.made) if row.clip is None else row.clip[row.made * PATCH :][:PATCH]
+        data = patch.tobytes()
         row.made += 1
         over = row.made == row.patches
         if over:

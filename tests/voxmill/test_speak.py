@@ -20,10 +20,11 @@ from voxcpm import VoxCPM
 from voxcpm.provenance.files import read_marks
 from voxcpm.provenance.source import checkpoint_digest
 from voxcpm.sequence.text_pieces import split_text
+from voxcpm.watermark import detect, payload_of
 from voxmill import cli
 
 PROMPT = "It was the best of times, "
-QUICK = ("--steps", "2", "--seed", "7", "--max-seconds", "0.8")
+QUICK = ("--steps", "2", "--seed", "7", "--max-seconds", "0.8", "--no-watermark")
 FIXED = (*QUICK, "--min-seconds", "0.8")
 BREATH = 7680  #: samples of a patch, 160 ms at 48 kHz
 
@@ -344,3 +345,20 @@ def test_standard_output_gets_the_audio_and_nothing_else(golden: Path) -> None:
 def test_what_cannot_be_written_is_said_before_anything_is_loaded(arguments: tuple[str, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         CliRunner().invoke(cli.app, ["speak", "Hello", "--model", "nowhere", *arguments], catch_exceptions=False)
+
+
+# -- the watermark -----------------------------------------------------------------------------------------------------
+
+
+def test_speech_has_a_watermark_that_follows_from_the_request(speak: Any, place: Path, tmp_path: Path) -> None:
+    """The golden checkpoint speaks noise, in which the mark is found all the same."""
+    long = ("--steps", "2", "--seed", "7", "--min-seconds", "2.4", "--max-seconds", "2.4", "--retry", "1")
+    for name, options in {"a": (), "b": (), "streamed": ("--stream",), "plain": ("--no-watermark",)}.items():
+        speak(PROMPT, "-o", f"mark_{name}.wav", *long, *options)
+    marked, again, streamed, plain = (heard(place / f"mark_{name}.wav") for name in ("a", "b", "streamed", "plain"))
+    assert np.array_equal(marked, again) and not np.array_equal(marked, plain)
+    assert len(streamed) == len(marked) and np.abs(streamed - marked).max() < 1e-3
+    found, clear = detect(marked, 48_000)[0], detect(plain, 48_000)[0]
+    stated = read_marks(place / "mark_a.wav")
+    assert found.marked and not clear.marked and stated is not None and stated.checkpoint is not None
+    assert found.payload == payload_of(stated.checkpoint)

@@ -1,14 +1,18 @@
-"""What the statements of one checkpoint have in common: the name of the model and the digest of its files."""
+"""What the marks of one checkpoint have in common: the name of the model, the digest of its files, the keys of the watermark."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from voxcpm.provenance.statement import Statement
+from voxcpm.provenance.watermark_hook import NO_WATERMARK, Watermark
+from voxcpm.watermark.keys import PUBLIC_KEY, Key
+from voxcpm.watermark.registry import remember
+from voxcpm.watermark.speech import speech_mark
 
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.pth", "*.py")
 
@@ -45,27 +49,57 @@ def _digests(folder: Path, prefix: str) -> dict[str, str]:
 
 
 class Source:
-    """Makes statements for one checkpoint. Its files are read by a thread meanwhile: weights have gigabytes."""
+    """Makes the statements and watermarks of one checkpoint. Its files are read by a thread meanwhile: weights have gigabytes."""
 
-    def __init__(self, folder: Path | None, name: str | Path | None = None, lora: Path | None = None) -> None:
-        """folder: the checkpoint; None: not known. name: a hub id; otherwise the name of the folder is used."""
-        self._name = _name(folder, name)
+    def __init__(
+        self,
+        folder: Path | None,
+        name: str | Path | None = None,
+        lora: Path | None = None,
+        states: bool = True,
+        keys: Sequence[Key] = (PUBLIC_KEY,),
+    ) -> None:
+        """folder: the checkpoint; None: not known. name: a hub id; otherwise the name of the folder is used.
+
+        states: whether files state that they are synthetic. keys: of the watermark; none: the audio has no watermark.
+        """
+        self._name, self._states, self._keys = _name(folder, name), states, tuple(keys)
         self._digest: str | None = None
         self._reading: threading.Thread | None = None
-        if folder is not None:
+        if folder is not None and (states or self._keys):
             # It ends with the program: a command that fails does not wait for it.
             self._reading = threading.Thread(target=self._read, args=(folder, lora), daemon=True)
             self._reading.start()
 
-    def statement(self, seed: int | None, request_id: str | None = None) -> Statement:
-        """Return a statement of now, with the digest as soon as it is known."""
+    @property
+    def name(self) -> str | None:
+        """Hub id or name of the folder."""
+        return self._name
+
+    @property
+    def digest(self) -> str | None:
+        """Digest of the files, as soon as it is known; None if they cannot be read."""
         if self._reading is not None:
             self._reading.join()
-        return Statement(self._name, self._digest, seed, request_id)
+        return self._digest
+
+    def statement(self, seed: int | None, request_id: str | None = None) -> Statement:
+        """Return a statement of now, with the digest as soon as it is known."""
+        return Statement(self._name, self.digest, seed, request_id)
+
+    def mark(self, seed: int | None) -> Statement | bool:
+        """Return what a file with this seed states; False: nothing."""
+        return self.statement(seed) if self._states else False
+
+    def watermark(self, *request: object) -> Watermark:
+        """Return the watermark of an utterance. request: what it was made from, e.g. its seed and text."""
+        return speech_mark(self.digest, self._keys, *request) if self._keys else NO_WATERMARK
 
     def _read(self, folder: Path, lora: Path | None) -> None:
         try:
             self._digest = checkpoint_digest(folder, lora)
+            if self._keys:
+                remember(self._digest, self._name)
         except OSError:
             self._digest = None  # A file that is gone by now does not stop speech that is made already.
 

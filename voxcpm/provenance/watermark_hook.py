@@ -6,12 +6,14 @@ once. Audio may come out later than it went in, but no sample is lost: `finish` 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
+Name = TypeVar("Name")
 
 
 class Watermark(Protocol):
@@ -46,3 +48,35 @@ class NoWatermark:
 
 
 NO_WATERMARK = NoWatermark()
+
+
+def marked_chunks(chunks: Iterable[Samples], rate: int, watermark: Watermark) -> Iterator[Samples]:
+    """Yield marked samples of one stream of chunks [n] at `rate` Hz, as many in all as came in."""
+    state = watermark.start(rate)
+    for chunk in chunks:
+        samples, state = watermark.mark(chunk, state)
+        if len(samples):
+            yield samples
+    rest = watermark.finish(state)
+    if len(rest):
+        yield rest
+
+
+def marked_pairs(
+    pairs: Iterable[tuple[Name, Samples]], rate: int, watermark: Watermark
+) -> Iterator[tuple[Name, Samples]]:
+    """Yield the pairs (name, samples) of one stream with marked samples. If some are left at the end, the last name comes again."""
+    state = watermark.start(rate)
+    last: list[Name] = []
+    for name, samples in pairs:
+        marked, state = watermark.mark(samples, state)
+        yield name, marked
+        last = [name]
+    rest = watermark.finish(state)
+    if last and len(rest):
+        yield last[0], rest
+
+
+def marked_samples(samples: Samples, rate: int, watermark: Watermark) -> Samples:
+    """Return a whole clip [n] marked."""
+    return np.concatenate([samples[:0], *marked_chunks([samples], rate, watermark)])

@@ -34,6 +34,7 @@ from voxcpm.server.voices import routes as voice_routes
 from voxcpm.server.voices.checks import ConsentChecks
 from voxcpm.server.voices.library import VoiceLibrary
 from voxcpm.server.websocket import routes as websocket_routes
+from voxcpm.watermark.speech import embedding_keys
 
 log = logging.getLogger("voxcpm.server")
 
@@ -55,7 +56,8 @@ def build_state(settings: ServerSettings) -> ServerState:
     }
     link = EngineLink(settings.worker, msgspec.json.encode(options), hang_s=settings.hang_after)
     metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
-    state = ServerState(settings, link, Keys(settings.keys), metrics)
+    watermark_keys = () if settings.no_watermark else embedding_keys(settings.watermark_key)
+    state = ServerState(settings, link, Keys(settings.keys), metrics, watermark_keys=watermark_keys)
     folder = settings.voices / "consents" if settings.voices is not None else None
     checks = ConsentChecks(settings.consent_program, folder) if folder is not None else None
     permit = checks.permit if checks is not None and settings.require_consent else None

@@ -16,10 +16,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from voxcpm.server.app import build_state, make_app
 from voxcpm.server.errors import unavailable
-from voxcpm.server.settings import ServerSettings
+from voxcpm.server.settings import ALIASES, ServerSettings
 from voxcpm.server.speech.answers import CUT
 from voxcpm.server.state import ServerState
 from voxcpm.server.wyoming.server import WyomingServer
+from voxcpm.watermark.registry import remember
 
 log = logging.getLogger("voxcpm.server")
 
@@ -117,7 +118,12 @@ class SpeechServer(uvicorn.Server):
         if link.status == "failed" and not link.loaded:
             self.failure = link.failure
             self.should_exit = True
-        elif self._ready is not None:
+            return
+        if self._state.watermark_keys:
+            for name, adapter in self._state.models.items():
+                if name not in ALIASES:
+                    remember(link.about.digest_with(adapter), name)
+        if self._ready is not None:
             self._ready(self.url)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -65,6 +65,8 @@ class ServerSettings:
     pcm_rate: str = option("24000", "Hz of pcm without sample_rate, or native: the model's.")
     strict: bool = option(False, "Refuse unknown fields; otherwise they are named in X-Ignored-Fields.")
     no_mark: bool = option(False, "Do not say in headers and files that the audio is synthetic.")
+    no_watermark: bool = option(False, "Leave out the watermark in the sound (docs/watermark.md).")
+    watermark_key: Path | None = option(None, "File of a private key, whose watermark is added to the public one.")  # noqa: RUF009
     deadline: float | None = option(None, "Refuse a stream whose first audio is expected later than this, in seconds.")
     max_characters: int = option(4096, "Longest text, in characters.")
     max_seconds: float = option(120.0, "Longest audio of an utterance, in seconds.")
@@ -147,6 +149,8 @@ class ServerSettings:
         self._check_wyoming()
         if self.require_consent and self.voices is None:
             raise ValueError("--require-consent keeps consents beside the stored voices: give --voices FOLDER")
+        if self.no_watermark and self.watermark_key is not None:
+            raise ValueError("--no-watermark and --watermark-key exclude each other: leave one of them out")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port {self.port} is outside 0..65535")
         if self.slots is not None and self.slots < 1:

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from voxcpm.provenance.watermark_hook import NoWatermark, Watermark
 from voxcpm.server.process.messages import Latents, VoicePrompt
 from voxcpm.server.settings import ALIASES, ServerSettings
+from voxcpm.watermark.keys import Key
 
 if TYPE_CHECKING:
     from voxcpm.server.access.keys import Keys
@@ -81,7 +81,7 @@ class ServerState:
     voices: VoiceStore | None = None
     references: ReferenceReader | None = None
     encoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "encode"))
-    watermark: Watermark = field(default_factory=NoWatermark)  #: put into audio before it is encoded
+    watermark_keys: tuple[Key, ...] = ()  #: whose watermark is put into audio before it is encoded; none: no watermark
     draining: bool = False
     answering: int = 0  #: requests whose answer is not complete; the end of the server waits for them
     running: set[Running] = field(default_factory=set)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from voxcpm import VoxCPM
     from voxcpm.inference.prompt_cache import PromptCache
     from voxcpm.provenance.source import Source
-    from voxcpm.provenance.statement import Statement
 
     Wav = NDArray[np.float32]
 from catalogs.vocabulary.speech_length import generous_seconds
@@ -112,6 +111,12 @@ def speak(
     no_mark: Annotated[
         bool, typer.Option("--no-mark", help="Do not state in the files that they are synthetic (docs/provenance.md).")
     ] = False,
+    no_watermark: Annotated[
+        bool, typer.Option("--no-watermark", help="Leave out the watermark in the sound (docs/watermark.md).")
+    ] = False,
+    watermark_key: Annotated[
+        Path | None, typer.Option(help="File of a private key, whose watermark is added to the public one.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Speak a text with a checkpoint: plain, described, with a reference voice, continuing a prompt, or both.
@@ -126,6 +131,8 @@ def speak(
     _check_numbers(cfg, steps, temperature, sway, min_seconds, max_seconds, retry, dtype)
     if lora is not None and not lora.exists():
         raise FileNotFoundError(f"no LoRA adapter at {lora}")
+    if no_watermark and watermark_key is not None:
+        raise ValueError("--no-watermark and --watermark-key exclude each other: leave one of them out")
     if table is not None:
         options = TableOptions(table, model, out, voices, descriptions, config, dry_run, trial, as_json)
         speak_rows(options, overrides_of(context.params, given))
@@ -147,12 +154,14 @@ def speak(
     from voxcpm.inference.prompt_cache import save_prompt_cache
     from voxcpm.kernels.threads import spare_threads
     from voxcpm.provenance.source import Source
+    from voxcpm.watermark import embedding_keys
     from voxcpm.weights.checkpoint import find_checkpoint
 
     started = time.perf_counter()
     folder = find_checkpoint(model)
     # Begun before loading, so that a stream does not wait for the digest.
-    source = None if no_mark else Source(folder, model, lora)
+    keys = () if no_watermark else embedding_keys(watermark_key)
+    source = Source(folder, model, lora, not no_mark, keys)
     spare_threads(folder)
     tts = VoxCPM.from_pretrained(
         folder,
@@ -340,30 +349,30 @@ class _Job:
     options: dict[str, Any]
     min_seconds: float | None
     max_seconds: float | None
-    source: Source | None  #: of the statement in the files; None: they state nothing
+    source: Source  #: of the statement and the watermark in the files
 
     def one(self, line: str, out: Path) -> int:
         """Speak one text; return the number of samples written."""
-        from voxcpm.inference.write_audio import write_audio
-
         wav = self.tts.generate_with_prompt_cache(self._text(line), self.cache, **self.options, **self._lengths(line))
-        return write_audio(out, wav, self.tts.tts_model.sample_rate, self._mark(self.tts.last_successful_seed))
+        return self._write(out, wav, line, self.tts.last_successful_seed)
 
     def streamed(self, line: str, out: Path, long: bool) -> int:
         """Write the audio of one text piece by piece while it is generated; return the number of samples written."""
         from voxcpm.inference.write_audio import write_stream
         from voxcpm.model.utils import materialize_generation_seed
+        from voxcpm.provenance.watermark_hook import marked_chunks
 
         # The header states the seed before anything is spoken.
         seed = materialize_generation_seed(self.options["seed"])
         options = {**self.options, "seed": seed}
         chunks = self._pieces(line, options) if long else self._chunks(line, options)
-        return write_stream(out, self.tts.tts_model.sample_rate, chunks, self._mark(seed))
+        rate = self.tts.tts_model.sample_rate
+        chunks = marked_chunks(chunks, rate, self.source.watermark(seed, line))
+        return write_stream(out, rate, chunks, self.source.mark(seed))
 
     def many(self, lines: list[str], folder: Path, long: bool) -> list[tuple[Path, int]]:
         """Speak every line into a separate file, in batches; return (file, number of samples written) for each."""
         from voxcpm.core import Utterance
-        from voxcpm.inference.write_audio import write_audio
 
         width = max(3, len(str(len(lines))))
         paths = [folder / f"{number:0{width}d}.wav" for number in range(1, len(lines) + 1)]
@@ -388,13 +397,18 @@ class _Job:
                     )
                 )
             for spoken in self.tts.speak_batch(items, **options):
-                path, mark = paths[len(written)], self._mark(spoken.seed)
-                written.append((path, write_audio(path, spoken.wav, self.tts.tts_model.sample_rate, mark)))
+                path, line = paths[len(written)], lines[len(written)]
+                written.append((path, self._write(path, spoken.wav, line, spoken.seed)))
         return written
 
-    def _mark(self, seed: int | None) -> Statement | bool:
-        """Return what a file with this seed states."""
-        return False if self.source is None else self.source.statement(seed)
+    def _write(self, path: Path, wav: Wav, line: str, seed: int | None) -> int:
+        """Write the audio of a text with its marks; return the number of samples."""
+        from voxcpm.inference.write_audio import write_audio
+        from voxcpm.provenance.watermark_hook import marked_samples
+
+        rate = self.tts.tts_model.sample_rate
+        wav = marked_samples(wav, rate, self.source.watermark(seed, line))
+        return write_audio(path, wav, rate, self.source.mark(seed))
 
     def _text(self, line: str) -> str:
         """Return the text for the model. The description is not normalized because it is not spoken."""

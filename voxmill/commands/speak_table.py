@@ -24,6 +24,7 @@ _OF_BOTH = {
     "as_json",
     "table",
     "no_mark",
+    "no_watermark",
 }
 _OF_TABLES = {"voices", "descriptions", "config", "set_", "executor", "address", "dry_run", "trial"}
 _SETTINGS = {
@@ -90,6 +91,8 @@ def overrides_of(values: dict[str, Any], given: set[str]) -> list[str]:
     found = [f"{setting}={values[name]}" for name, setting in _SETTINGS.items() if name in given]
     if "no_mark" in given:
         found.append("mark=false")
+    if "no_watermark" in given:
+        found.append("watermark=false")
     return [*found, *(values["set_"] or [])]
 
 

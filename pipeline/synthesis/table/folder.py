@@ -107,9 +107,10 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     found += [f"other {what}" for what in ("voices", "descriptions") if before[what] != now[what]]
     if before["model"] != now["model"]:
         found.append(f"another model ({before['model']}, now {now['model']})")
-    for key, value in now["options"].items():
-        if before["options"].get(key) != value:
-            found.append(f"{key} {before['options'].get(key)} (now {value})")
+    for key in now["options"] | before["options"]:
+        old, new = before["options"].get(key), now["options"].get(key)
+        if old != new:
+            found.append(f"{key} {old} (now {new})")
     return found
 
 

@@ -23,7 +23,16 @@ _MEMORY = 0.8
 """Share of the memory that workers may take."""
 _PER_WEIGHT = 2.5
 """Memory of a worker per byte of its weights: they may be stored with half of the bits, and loading takes a copy of some."""
-_NOT_OF_THE_AUDIO = RUNTIME_KEYS | {"model", "lora", "batch", "reject_unended", "format", "attempts", "mark"}
+_NOT_OF_THE_AUDIO = RUNTIME_KEYS | {
+    "model",
+    "lora",
+    "batch",
+    "reject_unended",
+    "format",
+    "attempts",
+    "mark",
+    "watermark",
+}
 
 
 class SpeakRowsConfig(GenerateSpeechConfig):
@@ -35,6 +44,8 @@ class SpeakRowsConfig(GenerateSpeechConfig):
     """Generations of a row, each with the next seed, until the model ends it by itself."""
     mark: bool = True
     """Whether the files state that they are synthetic."""
+    watermark: bool = True
+    """Whether the sound has a watermark with the public key."""
 
 
 class SpeakTableSettings(BaseModel):
@@ -50,6 +61,8 @@ class SpeakTableSettings(BaseModel):
     """Format of the audio files."""
     mark: bool = True
     """Whether the files state that they are synthetic (docs/provenance.md)."""
+    watermark: bool = True
+    """Whether the sound has a watermark with the public key (docs/watermark.md)."""
     unit: int = Field(64, ge=1)
     """Rows that are committed together. An interrupted run repeats the rows that it had not committed."""
     generate: GenerateSpeechConfig = Field(default_factory=lambda: GenerateSpeechConfig())
@@ -60,7 +73,13 @@ class SpeakTableSettings(BaseModel):
 
     def groups(self) -> list[StageGroup]:
         """Return the one group of stages, sized by the engine's settings."""
-        config = SpeakRowsConfig(**self.generate.model_dump(), format=self.format, attempts=self.retry, mark=self.mark)
+        config = SpeakRowsConfig(
+            **self.generate.model_dump(),
+            format=self.format,
+            attempts=self.retry,
+            mark=self.mark,
+            watermark=self.watermark,
+        )
         return [
             StageGroup(
                 stages=(StageSpec(SPEAK, config),),
@@ -78,7 +97,11 @@ class SpeakTableSettings(BaseModel):
         }
         # Folders that were begun before files had marks are continued with the default.
         unmarked: dict[str, object] = {} if self.mark else {"mark": False}
-        return {"seed": self.seed, "retry": self.retry, "format": self.format, "unit": self.unit} | unmarked | own
+        # The watermark changes the samples: folders that were begun before it are continued with --no-watermark.
+        sound: dict[str, object] = {"watermark": True} if self.watermark else {}
+        return (
+            {"seed": self.seed, "retry": self.retry, "format": self.format, "unit": self.unit} | unmarked | sound | own
+        )
 
     def with_model(self, folder: Path) -> SpeakTableSettings:
         """Return the settings with the checkpoint's folder."""

@@ -83,11 +83,16 @@ class SpeakRows(GenerateSpeech):
 
     def _store(self, session: SpeechSession, recording: Recording, made: Spoken, rate: int, folder: Path) -> None:
         from voxcpm.inference.write_audio import write_audio
+        from voxcpm.provenance.watermark_hook import marked_samples
+        from voxcpm.watermark import PUBLIC_KEY, speech_mark
 
         assert isinstance(session, RowsSession)
         name = recording.source.source_id
         draft = folder / f"{name}.{self.config.format}"
-        samples = write_audio(draft, made.wav, rate, self._mark(session, made.seed))
+        wav = made.wav
+        if self.config.watermark:
+            wav = marked_samples(wav, rate, speech_mark(session.checkpoint, (PUBLIC_KEY,), made.seed, name))
+        samples = write_audio(draft, wav, rate, self._mark(session, made.seed))
         recording.duration_s = samples / rate
         session.spoken[name] = SpokenRow(
             str(draft), samples / rate, rate, str(made.ending or "stop"), made.attempts, made.seed

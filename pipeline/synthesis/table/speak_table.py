@@ -87,6 +87,10 @@ def speak_table(
     job = open_job(table, voices, descriptions, settings.seed, settings.unit)
     settings = settings.with_model(folder).fitted(folder)
     root = Path(out).absolute()
+    if settings.watermark:
+        from voxcpm.watermark.registry import remember
+
+        remember(digest, folder.name)
     summary = SpeakTableSummary(str(out), str(Path(out) / TABLE_FILE), model=digest)
     with stopping_in_one_line(root):
         if root.exists() and not root.is_dir():

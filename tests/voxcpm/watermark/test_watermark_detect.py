@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soxr
 from av.audio.stream import AudioStream
+from fakes.watermark_speech import Samples, babble, speech
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from watermark_speech import Samples, babble, speech
 
 from voxcpm.watermark import PUBLIC_KEY, Detection, Detector, Key, detect, detect_blocks, mark, new_key
 from voxcpm.watermark.correlate import decoy_scores, match

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from fakes.watermark_speech import Samples, babble
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from watermark_speech import Samples, babble
 
 from voxcpm.provenance.watermark_hook import Watermark
 from voxcpm.watermark import PUBLIC_KEY, SpeechMark, mark, new_key

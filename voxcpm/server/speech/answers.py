@@ -15,8 +15,10 @@ import msgspec
 from starlette.responses import Response
 
 from voxcpm.provenance.statement import Statement
+from voxcpm.provenance.watermark_hook import NO_WATERMARK
 from voxcpm.server.encode import Encoder, encoder_for
 from voxcpm.server.errors import ApiError
+from voxcpm.watermark.speech import METHOD, checkpoint_payload, speech_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +47,10 @@ class Encoding:
     encoder: Encoder
 
     @classmethod
-    def start(cls, state: ServerState, prepared: Prepared, statement: Statement | None) -> Encoding:
-        """Make the encoder of an answer."""
+    def start(cls, state: ServerState, prepared: Prepared, statement: Statement | None, *request: object) -> Encoding:
+        """Make the encoder of an answer. request: what it is made from, e.g. its seed and text."""
+        keys = state.watermark_keys
+        watermark = speech_mark(_digest(state, prepared), keys, *request) if keys else NO_WATERMARK
         encoder = encoder_for(
             prepared.format,
             state.link.about.sample_rate,
@@ -54,7 +58,7 @@ class Encoding:
             statement,
             prepared.speed,
             whole=prepared.mode == "whole",
-            watermark=state.watermark,
+            watermark=watermark,
         )
         return cls(state, prepared, encoder)
 
@@ -76,13 +80,19 @@ def statement_for(state: ServerState, prepared: Prepared, seed: int, request_id:
     """Return what the audio says about itself; None with --no-mark."""
     if state.settings.no_mark:
         return None
-    digest = state.link.about.digest_with(prepared.call.adapter)
-    return Statement(model=prepared.model, checkpoint=digest, seed=seed, request_id=request_id)
+    return Statement(model=prepared.model, checkpoint=_digest(state, prepared), seed=seed, request_id=request_id)
 
 
-def answer_headers(prepared: Prepared, seed: int, statement: Statement | None) -> dict[str, str]:
+def _digest(state: ServerState, prepared: Prepared) -> str | None:
+    """Return the digest of the checkpoint with the adapter that speaks; None if it is not known."""
+    return state.link.about.digest_with(prepared.call.adapter)
+
+
+def answer_headers(state: ServerState, prepared: Prepared, seed: int, statement: Statement | None) -> dict[str, str]:
     """Return the headers that say what the audio is."""
     headers = {"X-Seed": str(seed), "X-Sample-Rate": str(prepared.rate), "Cache-Control": "no-store"}
+    if state.watermark_keys:
+        headers["X-Watermark"] = f"{METHOD} {checkpoint_payload(_digest(state, prepared)):04x}"
     if prepared.ignored:
         # A header holds printable ASCII only.
         headers["X-Ignored-Fields"] = ", ".join(re.sub(r"[^ -~]", "?", name[:64]) for name in prepared.ignored[:32])

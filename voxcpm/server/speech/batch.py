@@ -123,7 +123,7 @@ async def _speak(batch: _Batch, index: int, prepared: Prepared, ticket: Ticket) 
     speech = await speak_pieces(state, prepared.call, prepared.pieces, ticket)
     try:
         statement = statement_for(state, prepared, speech.result.seed, f"{request_id_of(request)}-{index}")
-        encoding = Encoding.start(state, prepared, statement)
+        encoding = Encoding.start(state, prepared, statement, speech.result.seed, *prepared.pieces)
         audio = await whole_audio(encoding, speech)
     finally:
         await speech.aclose()

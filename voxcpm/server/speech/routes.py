@@ -97,8 +97,8 @@ async def _start(state: ServerState, request: Request, fields: SpeechFields, ign
         request_id = request_id_of(request)
         state.remember(owner_of(request), request_id, speech)
         statement = statement_for(state, prepared, speech.result.seed, request_id)
-        encoding = Encoding.start(state, prepared, statement)
-        headers = answer_headers(prepared, speech.result.seed, statement)
+        encoding = Encoding.start(state, prepared, statement, speech.result.seed, *prepared.pieces)
+        headers = answer_headers(state, prepared, speech.result.seed, statement)
         media_type = encoding.encoder.media_type
         if prepared.mode == "whole":
             body = await whole_audio(encoding, speech)

@@ -176,7 +176,7 @@ class Speaker:
 
     async def _send_audio(self, unit: Unit, place: dict[str, int], sent: list[int], speech: Speech) -> None:
         statement = statement_for(self._state, self._prepared, speech.result.seed, self._request_id)
-        encoding = Encoding.start(self._state, self._prepared, statement)
+        encoding = Encoding.start(self._state, self._prepared, statement, speech.result.seed, unit.text)
         form = {"format": self._prepared.format, "sample_rate": self._prepared.rate, "channels": 1}
         about = {"sentence_text": unit.text, **form, "seed": speech.result.seed, "synthetic": statement is not None}
         await self._send({"type": "audio.start", **place, **about})
