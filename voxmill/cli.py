@@ -21,6 +21,7 @@ from voxmill.commands import (
     marks,
     model,
     project,
+    publishing,
     serving,
     synthesis,
     train,
@@ -67,6 +68,7 @@ model.register(app)
 serving.register(app)
 voices.register(app)
 marks.register(app)
+publishing.register(app)
 evaluate.register(app)
 
 
