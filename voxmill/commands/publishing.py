@@ -1,4 +1,4 @@
-"""Commands for a corpus or a model that is given away: sign, verify-model."""
+"""Commands for a corpus or a model that is given away: card, sign, verify-model."""
 
 from __future__ import annotations
 
@@ -20,8 +20,74 @@ _SHOWN = 20
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
+    app.command()(card)
     app.command()(sign)
     app.command("verify-model")(verify_model)
+
+
+def card(
+    path: Annotated[
+        Path, typer.Argument(metavar="CORPUS|MODEL", help="A corpus folder, or that of a checkpoint or adapter.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the files. Default: PATH itself.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in the title. Default: that of the corpus or folder.")] = None,
+    contact: Annotated[
+        str | None, typer.Option(help="Where people ask to have their voice removed: an address or a page.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Corpus: page where it is published, for croissant.json.")] = None,
+    license_: Annotated[
+        str | None, typer.Option("--license", help="Model: license of its weights. None follows from its data.")
+    ] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(help="Model: language that it speaks, e.g. en; may be repeated.")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Model: the Hub's id of the model that it was made from.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Model: the Hub's id of a data set of its training; may be repeated.")
+    ] = None,
+    corpus: Annotated[
+        list[Path] | None,
+        typer.Option(help="Model: corpus of its training, for the credits in ATTRIBUTION.md; may be repeated."),
+    ] = None,
+    evaluation: Annotated[Path | None, typer.Option(help="Model: folder of an evaluation run of it.")] = None,
+    watermark_key: Annotated[
+        str, typer.Option(help="Model: key of the watermark in its published speech: public, none, or an id.")
+    ] = "public",
+    force: Annotated[bool, typer.Option("--force", help="Write over files that a person wrote or changed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the card of a corpus or a model: README.md with the head of the Hub, croissant.json, ATTRIBUTION.md.
+
+    It states what is recorded and what is not known. It concludes no license. Run it again after a change: text outside of its
+    marks in README.md stays.
+
+    Example:  voxmill card corpus --contact voices@example.org
+    """
+    from voxmill.publish import card as run
+
+    terminal = Terminal(as_json)
+    made = run(
+        path,
+        out=out,
+        name=name,
+        contact=contact,
+        url=url,
+        license=license_,
+        languages=language or (),
+        base_model=base_model,
+        datasets=dataset or (),
+        corpora=corpus or (),
+        evaluation=evaluation,
+        watermark=watermark_key,
+        force=force,
+    )
+    for notice in made.notices:
+        terminal.say(f"  {notice}")
+    for file in made.files:
+        terminal.say(str(file))
+    terminal.result(asdict(made))
 
 
 def sign(
