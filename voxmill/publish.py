@@ -96,7 +96,7 @@ def _corpus(folder: Path, contact: str | None, url: str | None, name: str | None
 def evaluation_section(folder: Path, model: Path) -> str:
     """Return the results of an evaluation run as Markdown. Raises CardError if it judged other weights than those of `model`."""
     from evaluation.results.comparison import markdown_table
-    from evaluation.results.figures import read_figures
+    from evaluation.results.figures import FAILED, read_figures
     from evaluation.results.headlines import HEADLINES
     from evaluation.results.summary import summarize
     from evaluation.runs.folder import open_run
@@ -105,7 +105,8 @@ def evaluation_section(folder: Path, model: Path) -> str:
     run = open_run(folder)
     _check_weights(run, folder, model)
     found = summarize(read_figures(run), groups=False)
-    cells = [one for one in found.cells if one.name in HEADLINES and one.headline and one.estimate]
+    shown = (*HEADLINES, FAILED)
+    cells = [one for one in found.cells if one.name in shown and one.headline and one.estimate]
     rows = [["list", "language", "figure", "items", "estimate"]]
     rows += [[one.list, one.language, one.title, str(one.items), cell_text(one)] for one in cells]
     failed = sum(found.failed.values())

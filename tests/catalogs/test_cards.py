@@ -177,7 +177,9 @@ def test_text_of_a_person_around_the_card_stays(tmp_path: Path) -> None:
     readme.write_text(readme.read_text().replace("---\n\n<!--", "---\n\nBefore.\n\n<!--") + "\nAfter.\n")
     write_card(tmp_path, LATER)
     text = readme.read_text()
-    assert text.startswith('---\nlicense: "other"\n---\n\nBefore.\n\n<!-- voxmill card') and text.endswith("\nAfter.\n")
+    assert text.startswith('---\nlicense: "other"\n---\n\nBefore.\n\n<!-- card by voxmill') and text.endswith(
+        "\nAfter.\n"
+    )
     assert "# two" in text and "# one" not in text and (tmp_path / "ATTRIBUTION.md").read_text() == "c\n"
     before = contents(tmp_path)
     write_card(tmp_path, LATER)

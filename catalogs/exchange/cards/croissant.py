@@ -88,7 +88,7 @@ def croissant(
         if _type(field.type) is not None
     ]
     # Without `containedIn`, the pattern is one of files beside this description.
-    file_set = {"@type": "cr:FileSet", "@id": "parquet-files", "name": "parquet-files"}
+    file_set: dict[str, Any] = {"@type": "cr:FileSet", "@id": "parquet-files", "name": "parquet-files"}
     file_set |= {"description": files.words, "encodingFormat": PARQUET, "includes": files.pattern}
     licenses = sorted({license_url(canonical(license)) for license in facts["licenses"] if license})
     found = {

@@ -18,7 +18,7 @@ from catalogs.exchange.cards.write import Card
 from catalogs.lineage.record import Lineage
 from catalogs.vocabulary.licenses import canonical, summary
 
-UNKNOWN = "Unknown training data: there is no lineage.json beside the weights."
+UNKNOWN = "Unknown training data: the folder has no lineage.json."
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ README = "README.md"
 Lines = Callable[[], Iterable[str]]
 """Returns the lines of a file, the same ones each time."""
 
-_END = "<!-- end of voxmill card -->"
-_BLOCK = re.compile(r"<!-- voxmill card (?P<marks>\{[^\n]*\}) -->\n(?P<body>.*?)\n" + re.escape(_END), re.DOTALL)
+_END = "<!-- end of the card by voxmill -->"
+_BLOCK = re.compile(r"<!-- card by voxmill (?P<marks>\{[^\n]*\}) -->\n(?P<body>.*?)\n" + re.escape(_END), re.DOTALL)
 _HEAD = re.compile(r"---\n(?P<head>.*?)^---\n", re.DOTALL | re.MULTILINE)
 
 
@@ -68,7 +68,7 @@ def readme_text(card: Card, marks: Mapping[str, str]) -> str:
 def _block(card: Card, marks: Mapping[str, str]) -> str:
     body = card.body.strip("\n").replace(_END, "")
     digests = {"head": _hash(front_matter(card.head)), "body": _hash(body), **marks}
-    return f"<!-- voxmill card {json.dumps(digests)} -->\n{body}\n{_END}\n"
+    return f"<!-- card by voxmill {json.dumps(digests)} -->\n{body}\n{_END}\n"
 
 
 def _readme(path: Path, card: Card, marks: Mapping[str, str], force: bool) -> tuple[str, bool]:
