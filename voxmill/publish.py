@@ -50,6 +50,7 @@ def card(
     files, and for files that a person wrote (`force` writes over them).
     """
     folder, target = Path(path), Path(path if out is None else out)
+    notices: list[str] = []
     if target.exists() and not target.is_dir():
         raise CardError(f"{target} is a file: give a folder for the card")
     if (folder / "corpus.json").is_file():
@@ -64,7 +65,7 @@ def card(
         )
         if any(own):
             raise CardError("a corpus has its licenses and languages from its recordings: these options are for models")
-        made, notices, kind = _corpus(folder, contact, url, name), [], "corpus"
+        made, kind = _corpus(folder, contact, url, name), "corpus"
     elif is_model(folder):
         if url:
             raise CardError("--url is for corpora: it is in their croissant.json")

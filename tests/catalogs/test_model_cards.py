@@ -116,7 +116,7 @@ def test_options_that_do_not_fit_are_refused(model: Path, corpus: Path, tmp_path
         (model, {"out": model / "config.json"}, "is a file"),
     ):
         with pytest.raises(CardError, match=words):
-            card(path, **options)  # type: ignore[arg-type]
+            card(path, **options)
     (model / "model.sig").write_text("{}")
     made = card(model)
     assert made.kind == "model" and any("voxmill sign again" in line for line in made.notices)

@@ -17,7 +17,7 @@ from catalogs.exchange.cards.data_card import data_body, data_head, description
 from catalogs.exchange.cards.facts import clip_facts, corpus_facts, credits_of, credits_sql
 from catalogs.exchange.cards.markdown import section
 from catalogs.exchange.cards.rai import StageUse, rai
-from catalogs.exchange.cards.write import Card
+from catalogs.exchange.cards.write import Card, Lines
 from catalogs.query.streaming import streamed
 from catalogs.query.views import query
 
@@ -49,7 +49,7 @@ def corpus_card(
     corpus = Corpus(root)
     shards, index = (_pattern(corpus, kind) for kind in ("segments", "index"))
     configs = [{"config_name": "default", "data_files": shards}] if shards else []
-    files = {attribution.FILE: credit_lines}
+    files: dict[str, Lines] = {attribution.FILE: credit_lines}
     if index:
         text = croissant.croissant(facts, _index_files(corpus, index), rai(facts, stages, contact), url)
         files[croissant.FILE] = lambda: text.removesuffix("\n").split("\n")

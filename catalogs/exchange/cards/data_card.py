@@ -53,7 +53,10 @@ def data_body(
         hours_table("Languages", "language", facts["languages"]),
         hours_table("Gender, as measured", "gender", _stated(facts["genders"])),
         hours_table("Licenses", "license", facts["licenses"]),
-        section("Obligations", "The strictest first, as the licenses state them.", bullets(obligations)),
+        section(
+            "Obligations",
+            f"The strictest first, as the licenses state them.\n\n{bullets(obligations)}" if obligations else "",
+        ),
         section("Attribution", bullets(credits)),
         section("Intended use", bullets(INTENDED_DATA)),
         section("Out of scope", bullets(OUT_OF_SCOPE)),

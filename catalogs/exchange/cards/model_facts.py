@@ -78,7 +78,7 @@ def _weights_in(path: Path) -> int:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(length)) if length <= _HEADER_BYTES else None
+            header: Any = json.loads(file.read(length)) if length <= _HEADER_BYTES else None
             return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
         except (ValueError, KeyError, TypeError, AttributeError):
             raise CardError(f"{path} is not a safetensors file: copy the model again from where it was made") from None
