@@ -5,6 +5,7 @@
 # make mutants [SEED=1] [MODULES="voxcpm/model/flow.py ..."]   small faults planted in copies of the tree: do the tests notice? (25 minutes on 2 cores)
 # make gate MODEL=DIR [VOICES=DIR] [GATE=gate]   is speech as good as before? The first run makes the baseline, later runs are held
 #             against it: 60 sentences in 30 languages, under 8 minutes on 2 cores with a small model
+# make signing-venv    the package model-signing in an environment of its own: the tests hold our signatures against it
 # make upstream-venv   the official package in an environment of its own, for comparisons (its import name is ours)
 PYTHON ?= python3
 VENV   := .venv
@@ -13,7 +14,7 @@ DEMO   ?= demo
 RESULT ?= result
 MINUTES ?= 90
 
-.PHONY: install demo result test suite quick lint format mutants gate clean upstream-venv lock
+.PHONY: install demo result test suite quick lint format mutants gate clean upstream-venv signing-venv lock
 
 install: $(VENV)/.installed
 
@@ -86,6 +87,14 @@ $(UPSTREAM)/.installed:
 	$(UPSTREAM)/bin/pip install --quiet --disable-pip-version-check transformers einops pydantic librosa soundfile safetensors tqdm huggingface_hub 'datasets<4' argbind tensorboardX
 	@touch $@
 
+# pyOpenSSL: model-signing imports it, and no package brings it any more. Tests find it by VOXMILL_MODEL_SIGNING_PYTHON, or here.
+SIGNING := .signing-venv
+signing-venv: $(SIGNING)/.installed
+$(SIGNING)/.installed:
+	test -x $(SIGNING)/bin/python || $(PYTHON) -m venv $(SIGNING)
+	$(SIGNING)/bin/pip install --quiet --disable-pip-version-check model-signing==1.1.1 pyOpenSSL
+	@touch $@
+
 # Write requirements.lock (versions and hashes) and constraints.txt (the same versions) after a change of the dependencies in
 # pyproject.toml. What is pinned today stays pinned; `make lock UPGRADE=1` takes the newest releases.
 LOCK := .lock-venv
@@ -97,4 +106,4 @@ lock:
 	@{ sed -n '/^#/p' constraints.txt; { grep -oE '^[A-Za-z0-9._-]+==[^ ;]+' requirements.lock; cat dev/lock-torch.txt; } | LC_ALL=C sort -f; } > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) $(UPSTREAM) $(LOCK) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(UPSTREAM) $(SIGNING) $(LOCK) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -237,7 +237,7 @@ def _floor(checkpoint: Path, ours: Side, rounds: int) -> list[str]:
     multiple = statistics.median(seconds * rate / cost.weight_bytes for rate, seconds in measured)
     rate = statistics.median(rate for rate, _ in measured)
     return [
-        f"Latents take {multiple:.2f} times the floor: {cost.weight_bytes / 1e6:.0f} MB of weights per patch at {rate / 1e9:.1f} GB/s.",
+        f"Latents: {multiple:.2f} times the floor, {cost.weight_bytes / 1e6:.0f} MB of weights per patch at {rate / 1e9:.1f} GB/s.",
         "",
     ]
 

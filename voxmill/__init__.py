@@ -1,7 +1,8 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are
-the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table` that of `speak --table`.
+`browse`, `card`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and
+`verify_corpus` are the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table` that of
+`speak --table`.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
     from pipeline.synthesis.table.speak_table import speak_table
     from voxmill.flow.run import run_flow
     from voxmill.flow.settings import load_flow
+    from voxmill.publish import card
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "browse": "catalogs.browse.server",
+    "card": "voxmill.publish",
     "decouple": "pipeline.synthesis.decouple",
     "describe": "annotators.describe",
     "export": "catalogs.exchange.export",
@@ -49,6 +52,7 @@ _HOMES = {
 
 __all__ = [
     "browse",
+    "card",
     "decouple",
     "describe",
     "export",

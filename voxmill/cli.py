@@ -22,6 +22,7 @@ from voxmill.commands import (
     marks,
     model,
     project,
+    publishing,
     serving,
     synthesis,
     train,
@@ -69,6 +70,7 @@ serving.register(app)
 voices.register(app)
 consent.register(app)
 marks.register(app)
+publishing.register(app)
 evaluate.register(app)
 
 

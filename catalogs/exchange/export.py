@@ -23,8 +23,11 @@ import pyarrow.parquet as pq
 from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
+from catalogs.exchange.cards.data_card import description
+from catalogs.exchange.cards.facts import corpus_facts
+from catalogs.exchange.cards.write import write_card
 from catalogs.exchange.clips import Clip
-from catalogs.exchange.facts import card, clip_facts, corpus_facts
+from catalogs.exchange.export_card import export_card, selection_facts
 from catalogs.exchange.formats import format_named
 from catalogs.exchange.formats.base import Format, Job, Part, write_lines
 from catalogs.exchange.request import ExchangeError, Request, known, request_key
@@ -186,7 +189,7 @@ class _Export:
         """Do what is left to do."""
         _sweep(self._out)
         begun = self._begin()
-        files = {split.name: self._state / "selection" / f"{split.name}.parquet" for split in self._request.splits}
+        files = self._selection()
         job = Job(
             self._out,
             self._request,
@@ -216,15 +219,26 @@ class _Export:
                     f"{self._out} holds an export with other options or of another corpus that was not finished: "
                     "give these again to continue it, or choose another folder"
                 )
+            if "digest" not in begun["facts"]:  # An older version began it.
+                begun["facts"] = self._facts(
+                    self._selection(), list(pq.read_schema(next(iter(self._selection().values()))).names)
+                )
             return begun
         columns, own = self._columns()
         selection = self._state / "selection"
         chosen = choose(self._root, self._request, columns, self._format.needs_text, self._format.part_rows, selection)
-        facts = corpus_facts(self._root) | clip_facts(chosen.files, columns)
-        facts["description"] = _description(facts)
+        facts = self._facts(chosen.files, columns)
         begun = {"key": key, "columns": own, "facts": facts, "counts": chosen.counts, "components": chosen.splits}
         write_atomically(self._begun, json.dumps(begun, ensure_ascii=False, default=str).encode())
         return begun
+
+    def _selection(self) -> dict[str, Path]:
+        """Return the files of the chosen clips by split."""
+        return {split.name: self._state / "selection" / f"{split.name}.parquet" for split in self._request.splits}
+
+    def _facts(self, files: dict[str, Path], columns: Sequence[str]) -> dict[str, Any]:
+        facts = corpus_facts(self._root) | selection_facts(files, columns)
+        return facts | {"description": description(facts)}
 
     def _columns(self) -> tuple[list[str], list[str]]:
         """Return the columns to select, and those of them that the format writes beside what it always has."""
@@ -274,9 +288,8 @@ class _Export:
         notes = _notes(request, begun)
         patterns = {split: self._format.data_files(split) for split in _with_clips(facts)}
         texts = self._format.finish(job, parts)
-        texts["README.md"] = card(facts, request, self._format.reader, patterns, notes)
-        for name, content in texts.items():
-            write_atomically(self._out / name, content.encode())
+        made = export_card(facts, request, self._format.reader, self._selection(), patterns, notes, texts)
+        write_card(self._out, made, force=True)  # A run that was killed here may have written some of it.
         manifest = {
             "voxmill": facts["voxmill"],
             "corpus": {name: facts[name] for name in ("name", "fingerprint", "created_at")},
@@ -315,13 +328,6 @@ def _parts(split: str, file: Path) -> list[Part]:
 
 def _with_clips(facts: dict[str, Any]) -> list[str]:
     return [split for split, own in facts["splits"].items() if own["clips"]]
-
-
-def _description(facts: dict[str, Any]) -> str:
-    clips = sum(split["clips"] for split in facts["splits"].values())
-    seconds = sum(split["seconds"] for split in facts["splits"].values())
-    languages = ", ".join(language for language in list(facts["languages"])[:10] if language) or "unknown"
-    return f"{clips:,} clips of transcribed speech, {seconds / 3600:,.2f} hours; languages: {languages}."
 
 
 def _notes(request: Request, begun: dict[str, Any]) -> list[str]:

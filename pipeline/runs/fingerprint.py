@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from catalogs.corpus.commit import CorpusError, corpus_info
+from catalogs.extensions import ExtensionError
 from catalogs.settings import SettingsError, read_yaml
 from catalogs.weights import registry
 
@@ -71,6 +72,28 @@ def settle(config: PrepareConfig, root: Path, redo: bool = False) -> Settled:
             return Settled(variant, bound, _notice(config, mode, here, root))
     mode, variant = variants[0]
     return Settled(variant, fingerprint(variant), _notice(config, mode, here, None))
+
+
+def made_with(root: Path) -> list[tuple[str, str, dict[str, str]]] | None:
+    """Return (stage, version, digests of weights by name) of each stage that made a corpus, in order.
+
+    None if this version of voxmill cannot tell: the corpus was made by other stages or models, or it was imported.
+    """
+    from pipeline.config import load_config
+
+    bound, prepared = _bound(root), root / "prepare.yaml"
+    if bound is None or not prepared.is_file():
+        return None
+    try:
+        config = load_config(prepared)
+        modes = ("always", "off") if _mode(config) == "auto" else (_mode(config),)
+        for versions, mode in product(_continued(config), modes):
+            variant = _separating(config, mode)
+            if bound == fingerprint(variant, versions):
+                return [(part[0], part[1], part[3]) for part in _stages(variant, versions)]
+    except (SettingsError, ExtensionError):
+        return None
+    return None
 
 
 def _continued(config: PrepareConfig) -> list[dict[str, str]]:

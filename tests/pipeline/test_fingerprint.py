@@ -16,7 +16,7 @@ from catalogs.settings import dump_settings
 from pipeline.config import PrepareConfig, load_config
 from pipeline.inputs.manifests import SourceError
 from pipeline.prepare import prepare
-from pipeline.runs.fingerprint import fingerprint, settle
+from pipeline.runs.fingerprint import fingerprint, made_with, settle
 from voxmill.forecast import show_forecast
 from voxmill.terminal import Terminal
 
@@ -197,3 +197,22 @@ def test_a_setting_that_is_gone_is_accepted_and_told_once(
         show_forecast([str(tmp_path / "nowhere")], tmp_path / "corpus", config, None, Terminal())
     assert capsys.readouterr().out.count("setting transcribe.batch_size is ignored") == 1
     assert load_config().ignored == []
+
+
+def test_the_stages_of_a_corpus_are_known_if_they_are_those_of_this_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert made_with(tmp_path) is None
+    create_corpus(tmp_path)
+    config = load_config(None, ["separate.mode=off"])
+    (tmp_path / "prepare.yaml").write_text(dump_settings(config), encoding="utf-8")
+    bind_fingerprint(tmp_path, fingerprint(config))
+    found = made_with(tmp_path)
+    assert found is not None and [stage for stage, _, _ in found] == list(config.chain.names)
+    models = {name: digest for _, _, used in found for name, digest in used.items()}
+    assert "whisper-base" in models and all(len(digest) >= 16 for digest in models.values())
+    monkeypatch.setattr("pipeline.stages.transcribe.Transcribe.version", "of another version")
+    monkeypatch.setattr("pipeline.stages.transcribe.Transcribe.continues", ())
+    assert made_with(tmp_path) is None
+    (tmp_path / "prepare.yaml").write_text("nonsense: 1\n", encoding="utf-8")
+    assert made_with(tmp_path) is None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from catalogs.words import counted
+from evaluation.results.headlines import HEADLINES
 from voxmill.commands import listening
 from voxmill.terminal import JsonOption, Terminal, quoted
 
@@ -20,16 +21,6 @@ if TYPE_CHECKING:
     from evaluation.results.summary import Summary
     from evaluation.run import Outcome
     from evaluation.runs.forecast import Forecast
-
-HEADLINES = (
-    "words_clean.wer",
-    "words_clean.cer",
-    "words_clean.wer_excess",
-    "voice_ge2e.cosine",
-    "distillmos.distillmos",
-    "speed.rtf",
-)
-"""Figures that a run prints; tables.md has all."""
 
 FAILURES = 3
 """Reasons of failed takes that are printed."""

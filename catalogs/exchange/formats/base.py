@@ -12,6 +12,8 @@ from typing import IO, Any, ClassVar
 
 import pyarrow as pa
 
+from catalogs.exchange.cards.croissant import Files, croissant
+from catalogs.exchange.cards.rai import rai
 from catalogs.exchange.clips import Clip, audio_path
 from catalogs.exchange.request import Request
 from catalogs.files import fsync_path, open_atomically
@@ -48,6 +50,10 @@ class Job:
         prefix = self.request.prefix
         folder = str(self.out.resolve()) if prefix is None else prefix
         return f"{folder.rstrip('/')}/{path}" if folder else path
+
+    def croissant(self, files: Files) -> str:
+        """Return the Croissant description of files of the export."""
+        return croissant(self.facts, files, rai(self.facts))
 
     def text(self, clip: Clip) -> str:
         """Return the text of a clip as it is; empty if it has none."""

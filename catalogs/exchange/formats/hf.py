@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from catalogs.corpus.columns import AUDIO, CAPTIONS, WORD
 from catalogs.corpus.schema import feature_of
+from catalogs.exchange.cards.croissant import FILE, Files
 from catalogs.exchange.clips import Clip, file_stem
 from catalogs.exchange.formats.base import Format, Job, Part
-from catalogs.exchange.formats.croissant import croissant
 from catalogs.files import open_atomically
 
 _BATCH_ROWS = 64
@@ -53,7 +53,7 @@ class HuggingFace(Format):
 
     def finish(self, job: Job, parts: Sequence[Part]) -> dict[str, str]:
         """Return the Croissant description, which the Hub makes by itself but other readers need."""
-        return {"croissant.json": croissant(job, _schema(job), "data/*.parquet", "application/x-parquet")}
+        return {FILE: job.croissant(Files("data/*.parquet", _schema(job)))}
 
 
 def _schema(job: Job) -> pa.Schema:
