@@ -46,6 +46,7 @@ def a_lineage(**changes: object) -> Lineage:
         "tombstones": ("t1",),
         "gaps": (),
         "notes": ("the tokenizer was trained on all texts",),
+        "unnamed_draws": 0,
         "voxmill": "0.1.0",
         "commit": None,
         "table_rows": 0,
@@ -59,7 +60,7 @@ def a_row(number: int, **changes: object) -> DrawnRecording:
     values = dict.fromkeys(COLUMNS.names)
     values |= {
         "corpus": "a", "source_id": f"s{number}", "content_sha256": f"{number:064x}", "synthetic": False, "draws": number,
-        "drawn_s": 1.5 * number, "as_reference": 0, "through_decoupled": 0, "held_out": 0, "generation": 0,
+        "drawn_s": 1.5 * number, "as_reference": 0, "through_decoupled": 0, "held_out": 0, "generation": 0, "in_codec": 0,
     }  # fmt: skip
     return DrawnRecording(**values | changes)  # type: ignore[arg-type]
 
@@ -90,7 +91,7 @@ rows_of_any_content = st.lists(
         license=st.none() | st.text(), consent=st.none() | st.text(), synthetic=st.booleans(),
         seconds=st.none() | st.floats(0, 1e9), draws=counts, drawn_s=st.floats(0, 1e9), as_reference=counts,
         through_decoupled=counts, held_out=counts, first_phase=st.none() | st.text(),
-        first_position=st.none() | counts, first_step=st.none() | counts, generation=st.integers(0, 9),
+        first_position=st.none() | counts, first_step=st.none() | counts, generation=st.integers(0, 9), in_codec=counts,
     ),
     max_size=5,
 )  # fmt: skip
