@@ -1,7 +1,8 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are
-the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table` that of `speak --table`.
+`browse`, `decouple`, `describe`, `export`, `import_corpus`, `lineage`, `prepare`, `query`, `retry`, `show`, `status` and
+`verify_corpus` are the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table` that of
+`speak --table`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.retry import retry
     from pipeline.synthesis.decouple import decouple
     from pipeline.synthesis.table.speak_table import speak_table
+    from trainer.lineage import lineage
     from voxmill.flow.run import run_flow
     from voxmill.flow.settings import load_flow
 
@@ -35,6 +37,7 @@ _HOMES = {
     "describe": "annotators.describe",
     "export": "catalogs.exchange.export",
     "import_corpus": "catalogs.exchange.importing",
+    "lineage": "trainer.lineage",
     "load_config": "pipeline.config",
     "load_flow": "voxmill.flow.settings",
     "prepare": "pipeline.prepare",
@@ -53,6 +56,7 @@ __all__ = [
     "describe",
     "export",
     "import_corpus",
+    "lineage",
     "load_config",
     "load_flow",
     "prepare",
