@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from drawn_samples import Drawn, expected, lineage_of, make_synthetic, told, watch, watched_train
+from fakes.kills import Killed
 from fakes.logs import logged
 from rank_runs import RankProcesses
 from speech_corpus import chosen_clips, commit_speaker
 from train_runs import Runs
+from typer.testing import CliRunner
 
 from catalogs.candidates.stored import FOLDER
 from catalogs.corpus.commit import bind_fingerprint, create_corpus
 from catalogs.corpus.digest import corpus_digest
 from catalogs.corpus.reader import Corpus
-from catalogs.lineage.files import LINEAGE, find_recordings, read_table
+from catalogs.lineage import files
+from catalogs.lineage.files import LINEAGE, TABLE, find_recordings, read_table
+from catalogs.lineage.record import LineageError
 from catalogs.weights.checkpoint_files import checkpoint_digest
+from trainer.checkpoint.lineage import LineageRecorder
 from trainer.checkpoint.origins import ancestor_of
 from trainer.config import TrainConfig
+from trainer.dryrun.checks import read_data
+from trainer.lineage import lineage
+from trainer.model import build
 from trainer.monitor.loss_guard import Guard
 from trainer.run import train
 from voxcpm.provenance.source import checkpoint_digest as spoken_digest
+from voxmill.cli import app
 
 MIXED = {
     "steps": 4, "rows": 2, "max_positions": 120, "decoupled": 0.5,
     "layouts": {"basic": 1.0, "reference": 1.0, "controllable": 3.0, "design": 0.5},
 }  # fmt: skip
+PLAINER = MIXED | {"steps": 3, "layouts": {"basic": 1.0, "reference": 1.0}}
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ def two(speech: Path, corpora: Path, tmp_path_factory: pytest.TempPathFactory) -
 def settings(runs: Runs, two: dict[str, Path], output: Path, **changes: Any) -> TrainConfig:
     """Two phases of four steps."""
     values: dict[str, Any] = {
-        "corpus": [str(path) for path in two.values()], "phases": {"one": MIXED, "two": MIXED | {"steps": 3, "rows": 1}},
+        "corpus": [str(path) for path in two.values()], "phases": {"one": MIXED, "two": PLAINER},
         "validation": {"every": 100, "share": 0.2, "speak": 0}, "save_every": 2, "keep": 9,
     }  # fmt: skip
     return runs.config(output, **values | changes)
@@ -202,3 +214,107 @@ def test_a_parent_whose_files_were_exchanged_is_unknown(runs: Runs, finished: Fi
     ancestors, rows = logged(lines.append, ancestor_of, "start", str(start))
     assert not ancestors[0].known and len(ancestors) == 1 and not len(rows)
     assert any("other files than its lineage describes" in line for line in lines)
+
+
+def test_a_kill_while_the_lineage_is_written_leaves_no_checkpoint_without_it(
+    runs: Runs, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two files are part of the folder before it has its name: killed at any write of them, the one before is the newest."""
+    output = tmp_path / "out"
+    shutil.copytree(finished.output, output, symlinks=True)
+    for path in (output / "checkpoints" / "step_0000007", output / "checkpoints" / "step_0000006"):
+        shutil.rmtree(path)
+    (output / "latest").unlink()
+    (output / "latest").symlink_to("checkpoints/step_0000005")
+    for point in ("write_durably", "write_atomically"):
+
+        def kill(path: Path, *_: Any) -> None:
+            assert (path.parent / "model.safetensors").is_file(), "the model's files were there already"
+            raise Killed
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(files, point, kill)
+            train(settings(runs, finished.corpora, output))
+        assert (output / "latest").resolve().name == "step_0000005"
+        assert all(
+            (path / LINEAGE).is_file() and (path / TABLE).is_file() for path in output.glob("checkpoints/step_*")
+        )
+    train(settings(runs, finished.corpora, output))
+    assert told(output / "latest") == told(finished.checkpoint(7))
+
+
+def test_what_the_codec_of_a_run_from_scratch_was_trained_on_counts(
+    runs: Runs, two: dict[str, Path], tmp_path: Path
+) -> None:
+    """Those clips that the codec is really given, before the first step; and the tokenizer is spoken of."""
+    config = settings(runs, two, tmp_path / "out", model={"codec_steps": 3})
+    data = read_data(config)
+    recorder = LineageRecorder(config, data.corpora, data.mixtures, data.held, data.key)
+    recorder.begin()
+    snapshot = recorder.snapshot(0)
+    heard: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(data.corpora), "clip", lambda self, segment, rate: heard.append(segment))
+        patch.setattr(build, "fit_codec", lambda *_, **__: None)
+        build._trained_codec(config, data.corpora, SimpleNamespace(sample_rate=16_000), data.corpora.kept())  # type: ignore[arg-type]
+    owner = {row["segment_id"]: row["source_id"] for path in two.values() for row in Corpus(path).index.to_pylist()}
+    rows = snapshot.rows().to_pylist()
+    assert {row["source_id"]: row["in_codec"] for row in rows if row["in_codec"]} == Counter(
+        owner[name] for name in heard
+    )
+    assert {row["first_step"] for row in rows if row["in_codec"]} == {0} and snapshot.lineage.ancestors == ()
+    assert any("tokenizer" in note for note in snapshot.lineage.notes)
+
+
+def test_the_function_and_the_command_say_the_same(finished: Finished, tmp_path: Path) -> None:
+    whole = lineage(finished.output)
+    assert whole.lineage.folder == finished.output / "latest" and whole.recordings is None
+    assert sum(use.draws for use in whole.uses) == len(finished.drawn)
+    drawn = expected(finished.drawn, finished.corpora, 7)
+    (name, source), counts = next(item for item in sorted(drawn.items()) if item[1]["through_decoupled"])
+    path = next(
+        row["path"]
+        for row in Corpus(finished.corpora[name]).table("recordings").to_pylist()
+        if row["source_id"] == source
+    )
+    for wanted in (source, source[:10], path):
+        (row,) = lineage(finished.output, recording=wanted).recordings or ()
+        assert (row.corpus, row.draws, row.first_step) == (name, counts["draws"], counts["first"][0])
+    (tmp_path / "other.wav").write_bytes(b"no recording of these corpora")
+    assert lineage(finished.output, recording=tmp_path / "other.wav").recordings == ()
+    done = CliRunner().invoke(app, ["lineage", str(finished.output), "--recording", source, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["recordings"] == [
+        asdict(row) for row in lineage(finished.output, source).recordings or ()
+    ]
+    done = CliRunner().invoke(app, ["lineage", str(finished.output)])
+    assert done.exit_code == 0 and "unknown parent" in done.output and "corpus#2" in done.output
+
+
+def test_the_uses_of_a_segment_are_computed_from_the_order(finished: Finished) -> None:
+    """A target, a reference, a description that synthetic speech follows, and a held-out clip."""
+    targets, references, followed = (Counter(str(row[at] or "") for row in finished.drawn) for at in (2, 3, 4))
+    for name in sorted({next(iter(targets)), *references, *followed} - {""}):
+        use = lineage(finished.output, segment=name).segment
+        assert use is not None and use.segment_id == name
+        assert (use.draws, use.as_reference) == (targets[name], references[name])
+        through = [row for row in finished.drawn if row[4] and name in row[3:]]
+        assert use.through_decoupled == len(through)
+        assert use.first_step == min(row[0] for row in finished.drawn if name in row)
+    held = read_data(finished.config).held[0].segment_id
+    use = lineage(finished.output, segment=held).segment
+    assert use is not None and use.held_out and use.first_step is None
+    with pytest.raises(LineageError, match="not in the data"):
+        lineage(finished.output, segment="0" * 16)
+
+
+def test_corpora_that_changed_are_refused_for_segments(finished: Finished, two: dict[str, Path]) -> None:
+    with pytest.raises(LineageError, match=r"not what .* was trained on"):
+        lineage(finished.output, segment="0" * 16, corpora=[two["corpus"]])
+
+
+def test_a_folder_without_lineage_is_named(golden: Path, tmp_path: Path) -> None:
+    with pytest.raises(LineageError, match=r"has no lineage\.json"):
+        lineage(golden / "checkpoint")
+    with pytest.raises(LineageError, match="no checkpoint folder"):
+        lineage(tmp_path / "nothing")

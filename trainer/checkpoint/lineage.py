@@ -96,7 +96,7 @@ class LineageRecorder:
         """Note the samples of a step (from 1) that was computed, whether its update was taken or not."""
         numbers = [number for row in rows.planned for number in row.numbers]
         self._noted.append((phase, step, np.array(numbers, dtype=np.int64)))
-        self._move(phase, step, rows.after)
+        self._move(phase, step, step, rows.after)
 
     def snapshot(self, step: int) -> Snapshot:
         """Return a copy of everything up to this step, which may be written while the run continues."""
@@ -127,15 +127,15 @@ class LineageRecorder:
             lineage, self._columns(), self.counts.table, [one.name for one in self._corpora_entries], self._carried
         )
 
-    def _move(self, phase: str, step: int, after: Mapping[str, Any]) -> None:
-        """Extend the last stretch to a position, or begin one."""
+    def _move(self, phase: str, first_step: int, last_step: int, after: Mapping[str, Any]) -> None:
+        """Extend the last stretch by some steps to a position, or begin one with them."""
         last = self._stretches[-1] if self._stretches else None
         if last is None or last.phase != phase or last.data_key != self._key:
             first = last.end if last is not None and last.phase == phase else 0
-            last = Stretch(phase, first, first, step, step, self._key)
+            last = Stretch(phase, first, first, first_step, last_step, self._key)
             self._stretches.append(last)
         waiting = tuple(number for row in after["open"] for number in row)
-        self._stretches[-1] = dataclasses.replace(last, end=after["next"], last_step=step, waiting=waiting)
+        self._stretches[-1] = dataclasses.replace(last, end=after["next"], last_step=last_step, waiting=waiting)
 
     def _count(self) -> None:
         """Count the noted samples."""
@@ -196,7 +196,7 @@ class LineageRecorder:
             last = state.step if state.rows.get("phase") == name else first + phase.steps
             for numbers, steps, at in replay(self._mixtures[name], planner, phase, range(first + 1, last + 1)):
                 self.counts.add(name, self._mixtures[name], numbers, steps)
-                self._move(name, int(steps[-1]), at)
+                self._move(name, int(steps[0]), int(steps[-1]), at)
             first = last
             if state.rows.get("phase") == name:
                 break
