@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 
-from catalogs.candidates.recordings import recording_count
+from catalogs.candidates.recordings import recording_count, recordings_of
 from catalogs.candidates.table import MADE, Table
+from catalogs.lineage.record import COLUMNS, HeldOut
 from trainer.data.mixture import BLOCK, Mixture
 
 NEVER = -1
+COUNTS = ("draws", "drawn_s", "as_reference", "through_decoupled", "held_out", "in_codec")
+_FIRST = ("first_step", "first_position")
 
 
 class DrawnCounts:
@@ -67,9 +71,11 @@ class DrawnCounts:
         self.first_step[firsts], self.first_position[firsts] = steps[first], numbers[first]
         self.first_phase[firsts] = self.phases.index(phase)
 
-    def hold(self, rows: np.ndarray) -> None:
-        """Count held-out rows of the table."""
+    def hold(self, rows: np.ndarray) -> HeldOut:
+        """Count held-out rows of the table; return their totals."""
         np.add.at(self.held_out, self.table.recording[rows], 1)
+        hours = float(self.table.seconds[rows].sum()) / 3600
+        return HeldOut(len(rows), int((self.held_out > 0).sum()), hours)
 
     def teach_codec(self, rows: np.ndarray) -> None:
         """Count rows of the table that the codec was trained on, before the first step."""
@@ -81,6 +87,13 @@ class DrawnCounts:
         """Return bool [recordings]: True if anything is counted of it."""
         found = self.draws + self.as_reference + self.through_decoupled + self.held_out + self.in_codec
         return np.asarray(found > 0)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return copies of the counts of the recordings that have any, with their numbers as `recording`."""
+        chosen = np.flatnonzero(self.counted())
+        found = {name: getattr(self, name)[chosen] for name in (*COUNTS, *_FIRST, "synthetic")}
+        names = np.array([*self.phases, None], dtype=object)
+        return found | {"recording": chosen, "first_phase": names[self.first_phase[chosen]]}
 
     def _count(self, mixture: Mixture, numbers: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         """Count the choices of one block. Yield (recordings, indices of the choices that use them) of each role."""
@@ -106,3 +119,15 @@ class DrawnCounts:
         sources, of = np.concatenate((timbre, described[named])), np.concatenate((made, made[named]))
         np.add.at(self.through_decoupled, sources, 1)
         yield sources, of
+
+
+def drawn_rows(table: Table, columns: Mapping[str, np.ndarray], corpora: Sequence[str]) -> pa.Table:
+    """Return the rows of lineage.parquet of one run. columns: `DrawnCounts.columns`. corpora: their names."""
+    about = recordings_of(table).take(pa.array(columns["recording"]))
+    found = {name: about[name] for name in COLUMNS.names if name in about.column_names}
+    found["corpus"] = pa.array(list(corpora), pa.string()).take(about["part"].combine_chunks())
+    found |= {name: pa.array(columns[name]) for name in (*COUNTS, "synthetic")}
+    found |= {name: pa.array(columns[name], mask=columns[name] == NEVER) for name in _FIRST}
+    found["first_phase"] = pa.array(columns["first_phase"], pa.string())
+    found["generation"] = pa.array(np.zeros(len(about), dtype=np.int64))
+    return pa.table({name: found[name] for name in COLUMNS.names}).cast(COLUMNS)
