@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.retry import retry
     from pipeline.synthesis.decouple import decouple
     from pipeline.synthesis.table.speak_table import speak_table
-    from trainer.lineage import lineage
+    from trainer.dryrun.lineage import lineage
     from voxmill.flow.run import run_flow
     from voxmill.flow.settings import load_flow
 
@@ -37,7 +37,7 @@ _HOMES = {
     "describe": "annotators.describe",
     "export": "catalogs.exchange.export",
     "import_corpus": "catalogs.exchange.importing",
-    "lineage": "trainer.lineage",
+    "lineage": "trainer.dryrun.lineage",
     "load_config": "pipeline.config",
     "load_flow": "voxmill.flow.settings",
     "prepare": "pipeline.prepare",

@@ -35,7 +35,7 @@ class DrawnCorpus:
 
     name: str
     digest: str
-    """`catalogs.corpus.digest.corpus_digest` when the run was begun or resumed last."""
+    """`catalogs.lineage.digest.corpus_digest` when the run was begun or resumed last."""
     fingerprint: str | None
     """Fingerprint of the settings that made it."""
     folder: str

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lineages import a_lineage, a_row, a_table
 
 from catalogs.corpus.commit import commit_unit, create_corpus, read_records
-from catalogs.corpus.digest import corpus_digest
+from catalogs.lineage.digest import corpus_digest
 from catalogs.lineage.files import LINEAGE, TABLE, find_recordings, read_lineage, read_table, write_lineage
 from catalogs.lineage.record import SCHEMA, DrawnRecording, LineageError, Stretch
 

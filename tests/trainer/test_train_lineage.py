@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from catalogs.candidates.stored import FOLDER
 from catalogs.corpus.commit import bind_fingerprint, create_corpus
-from catalogs.corpus.digest import corpus_digest
 from catalogs.corpus.reader import Corpus
+from catalogs.lineage.digest import corpus_digest
 from catalogs.lineage.files import LINEAGE, find_recordings, read_table
 from catalogs.lineage.record import LineageError
 from catalogs.weights.checkpoint_files import checkpoint_digest
@@ -29,7 +29,7 @@ from trainer.checkpoint.lineage import LineageRecorder
 from trainer.config import TrainConfig
 from trainer.data.ancestry import ancestor_of
 from trainer.dryrun.checks import read_data
-from trainer.lineage import lineage
+from trainer.dryrun.lineage import lineage
 from trainer.model import build
 from trainer.monitor.loss_guard import Guard
 from trainer.run import train

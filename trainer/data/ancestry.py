@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from catalogs.corpus.commit import corpus_info
-from catalogs.corpus.digest import corpus_digest
+from catalogs.lineage.digest import corpus_digest
 from catalogs.lineage.files import read_lineage, read_table
 from catalogs.lineage.record import COLUMNS, Ancestor, DrawnCorpus, LineageError, Role
 from catalogs.lineage.rows import of_an_ancestor

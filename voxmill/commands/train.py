@@ -15,8 +15,8 @@ from voxmill.terminal import JsonOption, Terminal
 
 if TYPE_CHECKING:
     from catalogs.lineage.record import DrawnRecording
+    from trainer.dryrun.lineage import LineageReport
     from trainer.dryrun.segment_use import SegmentUse
-    from trainer.lineage import LineageReport
 
 
 def register(app: typer.Typer) -> None:
@@ -169,7 +169,7 @@ def lineage(
 
     Example:  voxmill lineage demo/model/latest
     """
-    from trainer.lineage import lineage as look
+    from trainer.dryrun.lineage import lineage as look
 
     terminal, report = Terminal(as_json), look(model, recording, segment, corpus or ())
     if report.recordings is None and report.segment is None:
