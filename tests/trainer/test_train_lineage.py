@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from drawn_samples import Drawn, expected, lineage_of, make_synthetic, told, watch, watched_train
 from fakes.logs import logged
+from lineages import a_lineage, a_row, a_table
 from rank_runs import RankProcesses
 from speech_corpus import chosen_clips, commit_speaker
 from train_runs import Runs
@@ -22,7 +24,7 @@ from catalogs.candidates.stored import FOLDER
 from catalogs.corpus.commit import bind_fingerprint, create_corpus
 from catalogs.corpus.reader import Corpus
 from catalogs.lineage.digest import corpus_digest
-from catalogs.lineage.files import LINEAGE, find_recordings, read_table
+from catalogs.lineage.files import LINEAGE, find_recordings, read_table, write_lineage
 from catalogs.lineage.record import LineageError
 from catalogs.weights.checkpoint_files import checkpoint_digest
 from trainer.checkpoint.lineage import LineageRecorder
@@ -289,3 +291,11 @@ def test_a_folder_without_lineage_is_named(golden: Path, tmp_path: Path) -> None
         lineage(golden / "checkpoint")
     with pytest.raises(LineageError, match="no checkpoint folder"):
         lineage(tmp_path / "nothing")
+
+
+def test_an_audio_file_is_recognized_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "renamed.wav").write_bytes(b"the bytes of a recording")
+    sha256 = hashlib.sha256(b"the bytes of a recording").hexdigest()
+    rows = [a_row(1, content_sha256=sha256), a_row(2), a_row(3, content_sha256=sha256, generation=1)]
+    write_lineage(tmp_path, a_lineage(), a_table(rows))
+    assert lineage(tmp_path, recording=tmp_path / "renamed.wav").recordings == (rows[0], rows[2])
