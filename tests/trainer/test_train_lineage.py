@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from drawn_samples import Drawn, expected, lineage_of, make_synthetic, told, watch, watched_train
 from fakes.logs import logged
@@ -30,6 +31,8 @@ from catalogs.weights.checkpoint_files import checkpoint_digest
 from trainer.checkpoint.lineage import LineageRecorder
 from trainer.config import TrainConfig
 from trainer.data.ancestry import ancestor_of
+from trainer.data.corpora import Corpora
+from trainer.data.drawn import DrawnCounts, drawn_rows
 from trainer.dryrun.checks import read_data
 from trainer.dryrun.lineage import lineage
 from trainer.model import build
@@ -299,3 +302,13 @@ def test_an_audio_file_is_recognized_by_its_content(tmp_path: Path) -> None:
     rows = [a_row(1, content_sha256=sha256), a_row(2), a_row(3, content_sha256=sha256, generation=1)]
     write_lineage(tmp_path, a_lineage(), a_table(rows))
     assert lineage(tmp_path, recording=tmp_path / "renamed.wav").recordings == (rows[0], rows[2])
+
+
+def test_a_table_that_another_run_removes_does_not_stop_a_save(speech: Path, tmp_path: Path) -> None:
+    shutil.copytree(speech, tmp_path / "corpus", ignore=shutil.ignore_patterns(FOLDER))
+    corpora = Corpora([tmp_path / "corpus"])
+    counts = DrawnCounts(corpora.table)
+    counts.teach_codec(np.arange(3))
+    shutil.rmtree(tmp_path / "corpus" / FOLDER)
+    rows = drawn_rows(corpora.table, counts.columns(), ["c"])
+    assert sum(rows["in_codec"].to_pylist()) == 3 and None not in rows["content_sha256"].to_pylist()
