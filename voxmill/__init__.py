@@ -1,6 +1,6 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `card`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and
+`browse`, `card`, `decouple`, `describe`, `export`, `import_corpus`, `lineage`, `prepare`, `query`, `retry`, `show`, `status` and
 `verify_corpus` are the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table` that of
 `speak --table`.
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.retry import retry
     from pipeline.synthesis.decouple import decouple
     from pipeline.synthesis.table.speak_table import speak_table
+    from trainer.dryrun.lineage import lineage
     from voxmill.flow.run import run_flow
     from voxmill.flow.settings import load_flow
     from voxmill.publish import card
@@ -38,6 +39,7 @@ _HOMES = {
     "describe": "annotators.describe",
     "export": "catalogs.exchange.export",
     "import_corpus": "catalogs.exchange.importing",
+    "lineage": "trainer.dryrun.lineage",
     "load_config": "pipeline.config",
     "load_flow": "voxmill.flow.settings",
     "prepare": "pipeline.prepare",
@@ -57,6 +59,7 @@ __all__ = [
     "describe",
     "export",
     "import_corpus",
+    "lineage",
     "load_config",
     "load_flow",
     "prepare",

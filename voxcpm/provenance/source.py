@@ -15,6 +15,8 @@ from voxcpm.watermark.registry import remember
 from voxcpm.watermark.speech import speech_mark
 
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.pth", "*.py")
+_LINEAGE = "lineage.json"
+"""Names the digest, so it cannot be part of it; no speech depends on it."""
 
 
 def checkpoint_digest(folder: Path, lora: Path | None = None) -> str:
@@ -40,7 +42,9 @@ def _digests(folder: Path, prefix: str) -> dict[str, str]:
     if folder.is_file():
         files = {folder}
     else:
-        files = {path for pattern in _FILES for path in folder.glob(pattern) if path.is_file()}
+        files = {
+            path for pattern in _FILES for path in folder.glob(pattern) if path.is_file() and path.name != _LINEAGE
+        }
     digests = {}
     for path in sorted(files):
         with path.open("rb") as file:

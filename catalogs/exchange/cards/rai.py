@@ -35,7 +35,7 @@ class StageUse:
 def rai(
     facts: Mapping[str, Any], stages: Sequence[StageUse] | None = None, contact: str | None = None
 ) -> dict[str, str | list[str]]:
-    """Return the values of the RAI extension by key. facts: of `catalogs.exchange.cards.facts`. stages: None if they are not known."""
+    """Return the values of the RAI extension by key. facts: of `cards.facts`. stages: None if they are not known."""
     return {
         "dataCollection": collection(facts),
         "dataCollectionMissingData": missing(facts),
