@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from voxcpm.provenance.c2pa.signer import signing_of
 from voxcpm.server.access.keys import Keys
 from voxcpm.server.errors import ApiError, unavailable
 from voxcpm.server.guard import Guard, error_response
@@ -55,6 +56,9 @@ def build_state(settings: ServerSettings) -> ServerState:
     link = EngineLink(settings.worker, msgspec.json.encode(options))
     metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
     state = ServerState(settings, link, Keys(settings.keys), metrics)
+    state.signing = signing_of(
+        settings.sign_key, settings.sign_cert, settings.sign_training, settings.sign_tsa, marks=not settings.no_mark
+    )
     state.references = reader = ClipReader(settings, link)
     state.voices = VoiceLibrary(state, reader.cache)
     return state
