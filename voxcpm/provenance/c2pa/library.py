@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 MISSING = "signed manifests need the C2PA library: pip install 'voxmill[provenance]'"
@@ -20,10 +19,11 @@ class C2paError(ValueError):
 def library() -> Any:
     """Return the module `c2pa`. Raises C2paError if the extra is not installed."""
     try:
-        return importlib.import_module("c2pa")
+        import c2pa
     except (ImportError, OSError) as error:
         # The package without its native library raises OSError or a subclass of ImportError.
         raise C2paError(f"{MISSING} ({' '.join(str(error).split())})") from None
+    return c2pa
 
 
 def context(trust: str | None = None, verify: bool = True) -> Any:

@@ -101,8 +101,10 @@ def _in_chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _in_boxes(file: IO[bytes]) -> Iterator[bytes]:
-    at = 0
+    at, end = 0, file.seek(0, 2)
     for _ in range(_PARTS):
+        if at >= end:
+            return
         file.seek(at)
         head = file.read(16)
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]
