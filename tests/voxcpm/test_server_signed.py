@@ -81,7 +81,7 @@ def test_a_clip_of_the_request_is_an_ingredient(service: Service, papers: Issued
 def test_the_items_of_a_batch_are_signed(service: Service, papers: Issued, tmp_path: Path) -> None:
     items = [{"input": "one"}, {"input": "two", "response_format": "opus"}]
     answer = service.ask("POST", "/v1/audio/speech/batch", {"items": items, "response_format": "wav"})
-    bodies = [base64.b64decode(one["audio_data"]) for one in answer.json()["results"]]
+    bodies = [base64.b64decode(one["audio_data"]) for one in answer.json["results"]]
     found = [manifest(body, papers, tmp_path) for body in bodies]
     assert found[0] is not None and found[0].state == "Trusted" and found[1] is None
 
@@ -93,7 +93,7 @@ def test_an_answer_that_cannot_be_signed_is_not_sent(
     monkeypatch.setattr(signer, "_key", "broken")
     monkeypatch.setattr(service.state, "signing", Signing(signer))
     answer = service.speak("hello", response_format="wav")
-    assert answer.status == 500 and answer.json()["error"]["code"] == "not_signed"
+    assert answer.status == 500 and answer.json["error"]["code"] == "not_signed"
 
 
 def test_settings_that_cannot_sign_stop_the_start(papers: Issued) -> None:

@@ -107,9 +107,11 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     found += [f"other {what}" for what in ("voices", "descriptions") if before[what] != now[what]]
     if before["model"] != now["model"]:
         found.append(f"another model ({before['model']}, now {now['model']})")
-    for key, value in now["options"].items():
-        if before["options"].get(key) != value:
-            found.append(f"{key} {before['options'].get(key)} (now {value})")
+    # An option at its default may be left out, of either.
+    for key in before["options"] | now["options"]:
+        was, value = before["options"].get(key), now["options"].get(key)
+        if was != value:
+            found.append(f"{key} {was} (now {value})")
     return found
 
 
