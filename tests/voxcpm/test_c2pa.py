@@ -259,7 +259,7 @@ def test_what_cannot_sign_is_said_in_one_line(kind: str, tmp_path: Path) -> None
         ({"certificates": None}, "belong together"),
         ({"marks": False}, "--no-mark leaves out what --sign-key signs"),
         ({"training": "no"}, "--sign-training no: use one of allowed"),
-        ({"key": "gone.pem"}, r"--sign-key: there is no file gone\.pem"),
+        ({"key": "gone.pem"}, r"--sign-key: the file gone\.pem does not exist"),
         ({"key": None, "certificates": None, "training": "allowed"}, "need --sign-key"),
     ],
 )

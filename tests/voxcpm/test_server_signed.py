@@ -68,11 +68,11 @@ def test_a_clip_of_the_request_is_an_ingredient(service: Service, papers: Issued
     soundfile.write(file, 0.5 * np.sin(np.arange(32_000) * 0.1), 16_000, format="WAV")
     clip = "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode()
     digest = hashlib.sha256(file.getvalue()).hexdigest()
-    for fields, role, source in (
-        ({}, "reference", "trainedAlgorithmicMedia"),
-        ({"ref_text": "one"}, "prompt", "compositeWithTrainedAlgorithmicMedia"),
+    for words, role, source in (
+        (None, "reference", "trainedAlgorithmicMedia"),
+        ("one", "prompt", "compositeWithTrainedAlgorithmicMedia"),
     ):
-        answer = service.speak("hello", response_format="flac", ref_audio=clip, **fields)
+        answer = service.speak("hello", response_format="flac", ref_audio=clip, ref_text=words)
         found = manifest(answer.body, papers, tmp_path)
         assert found is not None and found.source_type == source
         assert [(one.title, one.identity) for one in found.ingredients] == [(role, f"sha256:{digest}")]

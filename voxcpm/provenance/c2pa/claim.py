@@ -49,7 +49,7 @@ def manifest_of(
 ) -> dict[str, Any]:
     """Return a manifest as the C2PA library takes it.
 
-    payload: 16 bits that our watermark carries in the samples; None: there is no watermark. training: whether others may train
+    payload: 16 bits that our watermark carries in the samples; None: they hold none. training: whether others may train
     on the speech. Raises ValueError for other values.
     """
     if training not in USES:

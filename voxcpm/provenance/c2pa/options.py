@@ -22,7 +22,7 @@ def add_signing(parser: argparse.ArgumentParser) -> None:
 
 
 def given_signing(options: argparse.Namespace, clips: dict[Role, str | None]) -> Signing | None:
-    """Return how files are signed, with the hashes of the clips; None if there is no key. Raises C2paError and OSError."""
+    """Return how files are signed, with the hashes of the clips; None without a key. Raises C2paError and OSError."""
     from voxcpm.provenance.c2pa.signer import signing_of
 
     signing = signing_of(

@@ -112,7 +112,7 @@ def signing_of(
     time_stamps: str | None = None,
     marks: bool = True,
 ) -> Signing | None:
-    """Return how files are signed, by the options of a command; None if there is no key.
+    """Return how files are signed, by the options of a command; None without a key.
 
     marks: whether the files state that they are synthetic. Raises as `Signer` does, and C2paError if options contradict each other.
     """
@@ -128,7 +128,7 @@ def signing_of(
         raise C2paError(f"--sign-training {training}: use one of {', '.join(USES)}")
     for name, path in (("--sign-key", key), ("--sign-cert", certificates)):
         if not Path(path).expanduser().is_file():
-            raise C2paError(f"{name}: there is no file {path}")
+            raise C2paError(f"{name}: the file {path} does not exist")
     return Signing(Signer(key, certificates, time_stamps), training=training)
 
 
