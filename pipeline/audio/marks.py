@@ -61,7 +61,7 @@ def watermark_detector() -> Detect | None:
         from voxcpm.watermark.detect import detect
     except ModuleNotFoundError:
         return None
-    return lambda samples, rate: bool(detect(samples, rate).marked)
+    return lambda samples, rate: any(found.marked for found in detect(samples, rate))
 
 
 def find_watermark(

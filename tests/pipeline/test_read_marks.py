@@ -207,10 +207,10 @@ def fake_detector(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Put the package of watermarks in its place: what is louder than half of full scale is marked. Returns what it was asked."""
     asked: list[tuple[int, int]] = []
 
-    def detect(samples: np.ndarray, rate: int) -> SimpleNamespace:
+    def detect(samples: np.ndarray, rate: int) -> list[SimpleNamespace]:
         assert samples.dtype == np.float32
         asked.append((len(samples), rate))
-        return SimpleNamespace(marked=bool(np.abs(samples).max() > 0.5))
+        return [SimpleNamespace(marked=bool(np.abs(samples).max() > 0.5))]
 
     package, module = ModuleType("voxcpm.watermark"), ModuleType("voxcpm.watermark.detect")
     package.__path__ = []
