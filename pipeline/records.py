@@ -19,6 +19,9 @@ from catalogs.vocabulary.rights import NO_RIGHTS, Rights
 
 WINDOW_S = 600.0
 PCM_RATE = 16_000
+MARKED_SYNTHETIC = "marked_synthetic"
+NO_TRAINING = "no_training"
+"""Flags by what a recording says of itself (`catalogs.corpus.thresholds.FLAGS`)."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,15 @@ class Recording:
     """A spooled lossless file at `sample_rate` with the voice alone in the stretches of `separation.kept`, if there are
     any."""
     separation: Separation = field(default_factory=lambda: Separation())
+    marks: list[str] = field(default_factory=list)
+    """Flags of the whole recording, by what its file says."""
+    watermarked: list[tuple[float, float]] = field(default_factory=list)
+    """Stretches (start, end in seconds) that hold a watermark."""
+
+    def flags_of(self, start_s: float, end_s: float) -> list[str]:
+        """Return the flags of a stretch of the recording."""
+        marked = any(start < end_s and start_s < end for start, end in self.watermarked)
+        return list(dict.fromkeys([*self.marks, *([MARKED_SYNTHETIC] if marked else [])]))
 
     @property
     def path(self) -> str:

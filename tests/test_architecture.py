@@ -29,6 +29,8 @@ PLACES = {
     "httpx": ("annotators/providers/",),
     "httpx2": ("annotators/providers/",),
     "openai": ("annotators/providers/",),
+    "c2pa": ("voxcpm/provenance/c2pa/",),
+    "cryptography": ("voxcpm/provenance/c2pa/",),
 }
 #: Never imported at the head of a file, so that importing our packages stays quick; only where they are used.
 LATE = {
@@ -42,6 +44,8 @@ LATE = {
     "duckdb",
     "av",
     "silero_vad",
+    "c2pa",
+    "cryptography",
 }
 #: Files that are themselves imported only where they are used.
 LATE_EXCEPT = {

@@ -17,6 +17,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,11 @@ from voxcpm.errors import AudioError
 from voxcpm.inference.options import CFG_RANGE, STEPS_RANGE
 from voxcpm.inference.write_audio import FORMATS
 from voxcpm.lazy import exported
+from voxcpm.provenance.c2pa.options import add_signing, given_signing
 
 if TYPE_CHECKING:
     from voxcpm.core import VoxCPM, Wav
+    from voxcpm.provenance.c2pa.claim import Role
     from voxcpm.provenance.source import Source
 
 #: Code around the official command line replaces these names of this module, and `load_model`.
@@ -62,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     check(parser, options)
     try:
+        clips: dict[Role, str | None] = {"reference": options.reference_audio, "prompt": options.prompt_audio}
+        options.signing = given_signing(options, clips)
         status = _batch(options) if options.verb == "batch" else _one(options)
     except (ValueError, OSError, RuntimeError) as error:
         sys.stderr.write(f"voxcpm: {' '.join(str(error).split())}\n")
@@ -155,18 +160,11 @@ def _add_speech(parser: argparse.ArgumentParser) -> None:
     add("--lora-dropout", type=float, help="dropout (no effect during inference)")
     add("--lora-disable-lm", action="store_true", help="leave out the adapters of the language models")
     add("--lora-disable-dit", action="store_true", help="leave out the adapters of the diffusion transformer")
-    add(
-        "--lora-enable-proj",
-        action="store_true",
-        help="use the adapters of the projections (from lora_config.json)",
-    )
-    add(
-        "--no-mark",
-        action="store_true",
-        help="do not state in the audio files that they are synthetic (docs/provenance.md)",
-    )
+    add("--lora-enable-proj", action="store_true", help="use the adapters of the projections (from lora_config.json)")
+    add("--no-mark", action="store_true", help="do not state in the files that they are synthetic (docs/provenance.md)")
     add("--no-watermark", action="store_true", help="leave out the watermark in the sound (docs/watermark.md)")
     add("--watermark-key", type=Path, help="a private key's file; its watermark is added to the public one")
+    add_signing(parser)
     add("--timestamps", action="store_true", help="align the text with the audio (needs stable-ts)")
     add("--timestamp-output", type=Path, help="the JSON to write (beside the audio)")
     add(
@@ -379,7 +377,8 @@ def _save(options: argparse.Namespace, model: VoxCPM, source: Source, wav: Wav, 
     rate = model.tts_model.sample_rate
     seed = getattr(model, "last_successful_seed", None)
     wav = marked_samples(wav, rate, source.watermark(seed, text))
-    write_audio(path, wav, rate, source.mark(seed))
+    signing = options.signing and replace(options.signing, payload=source.payload)
+    write_audio(path, wav, rate, source.mark(seed), signing)
     print(f"{path}: {len(wav) / rate:.2f} s")
     if options.timestamps:
         from voxcpm.cli import align_audio_file

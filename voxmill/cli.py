@@ -15,6 +15,7 @@ from voxmill.commands import (
     consent,
     corpus,
     describe,
+    detecting,
     evaluate,
     exchange,
     flow,
@@ -70,6 +71,7 @@ serving.register(app)
 voices.register(app)
 consent.register(app)
 marks.register(app)
+detecting.register(app)
 publishing.register(app)
 evaluate.register(app)
 

@@ -274,6 +274,7 @@ RECORDINGS = (
     Column("status", TEXT, "`ok`, `empty` (no speech found) or `quarantined`"),
     Column("silence_s", DOUBLE, "Time that is in no segment", "s"),
     Column("content_sha256", TEXT, "sha256 of its content"),
+    Column("marks", TEXTS, "What it says of itself: `marked_synthetic`, `no_training`", optional=True),
     *RIGHTS,
 )
 REFERENCES = (

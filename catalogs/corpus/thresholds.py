@@ -71,6 +71,8 @@ FLAGS: dict[str, str] = {
     "file_head": "begins where its file begins, and the voice rises there: cut closely, not within a word",
     "file_tail": "ends where its file ends, and the voice falls there: cut closely, not within a word",
     "upsampled": "nothing above some frequency that its sample rate promises (up-sampled, or a lossy codec)",
+    "marked_synthetic": "its file or a watermark says that a program made the speech",
+    "no_training": "its file says that nobody may train on it",
 }
 
 EMPTY_TEXT = "empty_text"
@@ -142,8 +144,16 @@ class Thresholds(BaseModel):
     speakers)."""
     require_text: bool = True
     """A segment without words cannot be trained on."""
-    drop_flags: tuple[str, ...] = ("looping_text", "stock_phrase", "unusual_rate", "foreign_language")
-    """Flags of the stages (column `flags`) that are a reason against a segment."""
+    drop_flags: tuple[str, ...] = (
+        "looping_text",
+        "stock_phrase",
+        "unusual_rate",
+        "foreign_language",
+        "marked_synthetic",
+        "no_training",
+    )
+    """Flags of the stages (column `flags`) that are a reason against a segment. What a file says of itself can be copied from
+    another one or be lost, so that these flags prove nothing."""
 
     @field_validator("drop_flags", mode="before")
     @classmethod

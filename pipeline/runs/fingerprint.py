@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pipeline.config import PrepareConfig
 
 #: Keys that change speed, or what is refused, but not results. They are left out, so that nothing is processed again on
-#: another machine.
+#: another machine. Marks are what files say of themselves: with or without them, the segments are the same.
 RUNTIME_KEYS = frozenset(
-    {"threads", "device", "batch_size", "timeout_s", "store_timeout_s", "store_tries", "largest_gb"}
+    {"threads", "device", "batch_size", "timeout_s", "store_timeout_s", "store_tries", "largest_gb", "read_marks"}
 )
 
 

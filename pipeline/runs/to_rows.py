@@ -37,6 +37,7 @@ def recording_rows(session: Session) -> list[dict[str, Any]]:
             # The seconds that are in no segment. A quarantined recording has no segments.
             "silence_s": recording.silence_s if recording.status != "quarantined" else recording.duration_s,
             "content_sha256": recording.source.content_sha256,
+            "marks": recording.flags_of(0.0, recording.duration_s),
             **recording.source.rights.row(),
         }
         for recording in session.recordings
@@ -63,6 +64,7 @@ def _segment_row(session: Session, recording: Recording, segment: Segment, thres
     row |= {
         "session_id": session.session_id,
         "duration_s": segment.duration_s,
+        "flags": [*segment.flags, *recording.flags_of(segment.start_s, segment.end_s)],
         "sample_rate": segment.flac_rate or recording.sample_rate,
         "license": recording.source.rights.license,
         "words": [asdict(word) for word in segment.words],

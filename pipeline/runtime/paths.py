@@ -12,7 +12,7 @@ _ENDINGS = """
     srt vtt ass lab textgrid rttm ctm stm trn segments eaf
     jpg jpeg png gif webp svg bmp ico heic zip gz tar tgz xz 7z rar bz2 zst
     db sqlite duckdb pkl npy npz pt pth pyd cls lang ckpt safetensors onnx nfo m3u m3u8 cue url ds_store lock
-    doc docx xls xlsx ppt pptx odt rtf sha256 md5 sfv torrent part crdownload
+    doc docx xls xlsx ppt pptx odt rtf sha256 md5 sfv c2pa torrent part crdownload
 """
 #: Endings of files beside recordings that are not recordings. Files with any other ending are tried.
 NOT_RECORDINGS = frozenset(f".{ending}" for ending in _ENDINGS.split())

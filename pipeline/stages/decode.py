@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from catalogs.corpus.ids import other_channel_id
 from catalogs.urls import is_location, public
+from pipeline.audio import marks
 from pipeline.audio.open import AudioFileError, StreamReport, UnreachableError, probe, stream_mono
 from pipeline.audio.pcm_windows import WindowMaker
 from pipeline.audio.stereo import is_one_speaker_a_channel
@@ -32,6 +34,9 @@ class DecodeConfig(StageConfig):
     """mix: all channels are mixed into one. split: each of two channels becomes a separate recording. auto: split if each
     channel has a different speaker (one of them 20 dB above the other most of the time), as in telephone calls and
     interviews."""
+    read_marks: Literal["all", "tags", "off"] = "all"
+    """Whether to ask recordings if they are synthetic, and if training on them is forbidden. tags: by the tags and the manifest
+    (C2PA) of the file. all: also search our watermark in the samples."""
     store_timeout_s: float = Field(60.0, gt=0)
     """Sources behind URLs: seconds to wait for a connection to the store and for its next bytes."""
     store_tries: int = Field(3, ge=1)
@@ -47,11 +52,13 @@ class Decode(Stage[DecodeConfig]):
 
     The paper analyzes speech at 16 kHz. The native-rate audio stays in the source file, and clips are cut from it at the
     end. A stereo file with a different speaker on each channel becomes two recordings, so that the speakers do not overlap.
-    Writes `duration_s` (s), `sample_rate` (Hz), `channels`, `codec` of each recording.
+    Writes `duration_s` (s), `sample_rate` (Hz), `channels`, `codec` and `marks` of each recording.
     """
 
     name = "decode"
-    version = "2"
+    version = "3"
+    # What was decoded before is the same; its marks were not read.
+    continues = ("2",)
     config_type = DecodeConfig
     outputs = ("windows",)
     resources = Resources(cpus=0.02)
@@ -117,6 +124,20 @@ class Decode(Stage[DecodeConfig]):
             )
         session.notices += _repairs(report)
         session.windows.extend(window.finish())
+        self._read_marks(session, recording)
+
+    def _read_marks(self, session: Session, recording: Recording) -> None:
+        """Note what a recording says of itself."""
+        if self.config.read_marks == "off":
+            return
+        found = marks.read_tags(recording.path)
+        recording.marks += found.flags
+        session.notices += found.notices
+        detect = marks.watermark_detector() if self.config.read_marks == "all" else None
+        if detect is not None:
+            pcm = partial(session.pcm, recording.source.source_id)
+            recording.watermarked = marks.find_watermark(pcm, recording.duration_s, detect)
+            session.notices += [marks.watermark_notice()] if recording.watermarked else []
 
 
 def _loss(report: StreamReport, seconds: float) -> str:

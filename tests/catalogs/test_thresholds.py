@@ -140,7 +140,7 @@ DOCUMENTED = {
     "max_compression_ratio": 2.4, "max_agreement_cer": 0.2, "min_language_p": 0.7, "min_chars_per_s": 2.0,
     "max_chars_per_s": 30.0, "max_head_silence_s": 1.0, "max_tail_silence_s": 1.0, "max_head_edge": 0.3,
     "max_tail_edge": 0.3, "max_clicks_per_s": 2.0, "min_speaker_purity": 0.7, "require_text": True,
-    "drop_flags": ("looping_text", "stock_phrase", "unusual_rate", "foreign_language"),
+    "drop_flags": ("looping_text", "stock_phrase", "unusual_rate", "foreign_language", "marked_synthetic", "no_training"),
 }  # fmt: skip
 
 

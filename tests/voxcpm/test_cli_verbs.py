@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from fakes.certificates import NEEDED, issued
 from voxcpm_fixtures import GoldenSet
 
 from voxcpm import VoxCPM, cli
+from voxcpm.provenance.c2pa.read import read_manifest
 from voxcpm.provenance.files import read_marks
 from voxcpm.provenance.source import checkpoint_digest
 from voxcpm.weights.lora import LoRAConfig, adapters
@@ -106,6 +108,19 @@ def test_a_file_states_that_it_is_synthetic(voxcpm: Any, place: Path, golden_set
     assert stated.checkpoint == checkpoint_digest(golden_set.checkpoint)
     assert voxcpm("design", "-t", "Hello", "-o", "plain.flac", "--seed", "5", "--no-mark")[0] == 0
     assert read_marks(place / "plain.flac") is None
+
+
+@NEEDED
+@pytest.mark.usefixtures("brief")
+def test_a_file_is_signed(voxcpm: Any, place: Path, tmp_path: Path) -> None:
+    papers = issued(tmp_path)
+    key, cert = ("--sign-key", str(papers.key)), ("--sign-cert", str(papers.cert))
+    assert voxcpm("design", "-t", "Hello", "-o", "signed.opus", *key, *cert)[0] == 0
+    found = read_manifest(place / "signed.opus", papers.root)
+    assert found is not None and (found.state, found.embedded, found.training) == ("Trusted", False, "notAllowed")
+    status, _, said = voxcpm("design", "-t", "Hello", "-o", "unsigned.flac", *key)
+    assert status == 1 and "--sign-key and --sign-cert belong together" in said
+    assert not (place / "unsigned.flac").exists()
 
 
 @pytest.mark.parametrize(

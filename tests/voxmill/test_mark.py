@@ -35,13 +35,15 @@ def test_a_file_without_a_statement_is_status_one(place: Path) -> None:
     done = CliRunner().invoke(cli.app, ["mark", "--read", "speech.flac", "plain.wav", "--json"], catch_exceptions=False)
     assert done.exit_code == 1 and "plain.wav: no statement found" in done.stderr
     assert json.loads(done.stdout) == [
-        {"file": "speech.flac", "statement": STATEMENT.to_dict()},
-        {"file": "plain.wav", "statement": None},
+        {"file": "speech.flac", "statement": STATEMENT.to_dict(), "manifest": None},
+        {"file": "plain.wav", "statement": None, "manifest": None},
     ]
 
 
 def test_what_cannot_be_read_is_said(place: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no audio file at gone\.wav"):
         CliRunner().invoke(cli.app, ["mark", "--read", "gone.wav"], catch_exceptions=False)
+    with pytest.raises(FileNotFoundError, match=r"no certificates at gone\.pem"):
+        CliRunner().invoke(cli.app, ["mark", "--read", "speech.flac", "--trust", "gone.pem"], catch_exceptions=False)
     with pytest.raises(ValueError, match="voxmill mark --read FILE"):
         CliRunner().invoke(cli.app, ["mark", "speech.flac"], catch_exceptions=False)

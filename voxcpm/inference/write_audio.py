@@ -1,6 +1,6 @@
 """Write speech to files. The name's suffix sets the format. A file is complete or absent, except for a WAV stream.
 
-Every file states that it is synthetic, except with `mark=False` (docs/provenance.md).
+Every file states that it is synthetic, except with `mark=False`, and may be signed (docs/provenance.md).
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ import itertools
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voxcpm.provenance.c2pa.store import sidecar_of
 from voxcpm.provenance.files import marked
 from voxcpm.provenance.riff import wav_header
 from voxcpm.provenance.statement import Statement
+
+if TYPE_CHECKING:
+    from voxcpm.provenance.c2pa.signer import Signing
 
 Wav = NDArray[np.float32]
 
@@ -46,10 +50,11 @@ def check_name(path: Path, stream: bool = False) -> None:
         )
 
 
-def write_audio(path: Path, wav: Wav, rate: int, mark: Statement | bool = True) -> int:
+def write_audio(path: Path, wav: Wav, rate: int, mark: Statement | bool = True, signing: Signing | None = None) -> int:
     """Write float32 [S] at `rate` Hz, as 16-bit PCM or in the suffix's format; return the number of samples.
 
     mark: what the file says about itself. True: that it is synthetic, and when it was made; False: nothing.
+    signing: how the file is signed; formats that hold no manifest get it beside them, as `NAME.c2pa`. Needs a mark.
     Raises ValueError (see `check_name`), and OSError with the file's name.
     """
     import soundfile
@@ -66,9 +71,27 @@ def write_audio(path: Path, wav: Wav, rate: int, mark: Statement | bool = True) 
             data = sink.getvalue() if statement is None else marked(sink.getvalue(), statement)
     except (soundfile.LibsndfileError, ValueError) as error:
         raise ValueError(f"{path}: {kind} at {rate} Hz cannot be written ({error}); use a .wav or .flac") from None
+    if signing is not None:
+        data = _signed(path, data, statement, signing)
     if path == STDOUT:
         _write_all(sys.stdout.buffer, data, path)
-        return len(wav)
+    else:
+        _replace(path, data)
+    return len(wav)
+
+
+def _signed(path: Path, data: bytes, statement: Statement | None, signing: Signing) -> bytes:
+    """Return the bytes of a file with its manifest, or write the manifest beside it."""
+    if statement is None:
+        raise ValueError(f"{path}: a file that states nothing cannot be signed")
+    signed = signing.sign(data, statement)
+    if signed.sidecar is not None:
+        _replace(sidecar_of(path), signed.sidecar)
+    return signed.data
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file, or none. Raises OSError with its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -79,30 +102,37 @@ def write_audio(path: Path, wav: Wav, rate: int, mark: Statement | bool = True) 
         raise in_words(error, path) from None
     finally:
         temporary.unlink(missing_ok=True)
-    return len(wav)
 
 
-def write_stream(path: Path, rate: int, chunks: Iterable[Wav], mark: Statement | bool = True) -> int:
-    """Write chunks as they arrive; return the number of samples. mark: see `write_audio`.
+def write_stream(
+    path: Path, rate: int, chunks: Iterable[Wav], mark: Statement | bool = True, signing: Signing | None = None
+) -> int:
+    """Write chunks as they arrive; return the number of samples. mark, signing: see `write_audio`.
 
     A WAV can be played while it grows; other formats are written at the end. On standard output, the header of the WAV has
-    the maximum length.
+    the maximum length. A WAV is signed after its end, so standard output cannot be: raises ValueError.
     """
+    if path == STDOUT and signing is not None:
+        raise ValueError("a stream on standard output cannot be signed: write it to a file, or leave the stream out")
     if path != STDOUT and path.suffix.lower() != ".wav":
-        return write_audio(path, np.concatenate(list(chunks)), rate, mark)
+        return write_audio(path, np.concatenate(list(chunks)), rate, mark, signing)
     chunks = iter(chunks)
     # Wait for the first chunk before opening the file: a rejected request must leave no file.
     first = next(chunks, None)
     parts = itertools.chain(() if first is None else (first,), chunks)
-    tags = _tags(_statement(mark))
+    statement = _statement(mark)
+    tags = _tags(statement)
     if path == STDOUT:
         return _pour(sys.stdout.buffer, path, rate, parts, tags)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("wb") as file:
-            return _pour(file, path, rate, parts, tags)
+            samples = _pour(file, path, rate, parts, tags)
     except OSError as error:  # Closing a file flushes the rest of it, and fails once more.
         raise in_words(error, path) from None
+    if signing is not None:
+        _replace(path, _signed(path, path.read_bytes(), statement, signing))
+    return samples
 
 
 def _pour(file: IO[bytes], path: Path, rate: int, parts: Iterable[Wav], tags: Mapping[str, str]) -> int:

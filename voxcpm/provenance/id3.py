@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from voxcpm.provenance.statement import COMMENT, ENCODER
 
@@ -36,10 +36,20 @@ def tag_bytes(head: bytes) -> int:
 
 def read_id3(tag: bytes) -> dict[str, str]:
     """Return the comments and the TXXX texts of a tag by name; without those that are compressed or damaged."""
-    size, found = tag_bytes(tag), dict[str, str]()
+    found = dict[str, str]()
+    for kind, body in frames_of(tag):
+        if kind in (b"COMM", b"TXXX"):
+            name, text = _named(kind, body)
+            found.setdefault(name, text)
+    return found
+
+
+def frames_of(tag: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (kind, body) of the frames of a tag; without those that are empty or compressed."""
+    size = tag_bytes(tag)
     # Unsynchronized tags need another reading; we write none, and nobody does for ASCII.
     if not size or tag[3] not in (3, 4) or tag[5] & 0x80:
-        return found
+        return
     bits, at, end = (7 if tag[3] == 4 else 8), HEADER, min(size, len(tag))
     if tag[5] & 0x40:
         extended = _number(tag[HEADER : HEADER + 4], bits)
@@ -48,10 +58,8 @@ def read_id3(tag: bytes) -> dict[str, str]:
         kind, length, flags = tag[at : at + 4], _number(tag[at + 4 : at + 8], bits), tag[at + 9]
         body = tag[at + 10 : min(at + 10 + length, end)]
         at += 10 + length
-        if body and not flags and kind in (b"COMM", b"TXXX"):
-            name, text = _named(kind, body)
-            found.setdefault(name, text)
-    return found
+        if body and not flags:
+            yield kind, body
 
 
 def _named(kind: bytes, body: bytes) -> tuple[str, str]:

@@ -10,6 +10,8 @@ from voxcpm.provenance.statement import COMMENT, ENCODER
 _NAMED = {COMMENT: b"\xa9cmt", ENCODER: b"\xa9too"}
 _BOXES = 1000
 """Most boxes that are looked at in one file."""
+_LONGEST = 1 << 48
+"""Longest box that is skipped, in bytes."""
 _MOST = 1 << 24
 """Longest `moov` that is read, in bytes."""
 
@@ -32,7 +34,8 @@ def read_mp4(file: IO[bytes]) -> dict[str, str]:
             size, read = int.from_bytes(file.read(8), "big"), 16
         if kind == b"moov":
             return _read_moov(file.read(_MOST if size == 0 else min(size - read, _MOST))) if size != 1 else {}
-        if len(head) < 8 or size < read:
+        # A position that is larger than any file has no place in a seek.
+        if len(head) < 8 or size < read or size > _LONGEST:
             break
         file.seek(size - read, 1)
     return {}

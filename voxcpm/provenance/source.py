@@ -12,7 +12,7 @@ from voxcpm.provenance.statement import Statement
 from voxcpm.provenance.watermark_hook import NO_WATERMARK, Watermark
 from voxcpm.watermark.keys import PUBLIC_KEY, Key
 from voxcpm.watermark.registry import remember
-from voxcpm.watermark.speech import speech_mark
+from voxcpm.watermark.speech import checkpoint_payload, speech_mark
 
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.pth", "*.py")
 _LINEAGE = "lineage.json"
@@ -86,6 +86,11 @@ class Source:
         if self._reading is not None:
             self._reading.join()
         return self._digest
+
+    @property
+    def payload(self) -> int | None:
+        """Payload of the watermark; None: there is none."""
+        return checkpoint_payload(self.digest) if self._keys else None
 
     def statement(self, seed: int | None, request_id: str | None = None) -> Statement:
         """Return a statement of now, with the digest as soon as it is known."""

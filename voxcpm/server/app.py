@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from voxcpm.provenance.c2pa.signer import signing_of
 from voxcpm.server.access.keys import Keys
 from voxcpm.server.errors import ApiError, unavailable
 from voxcpm.server.guard import Guard, error_response
@@ -58,6 +59,9 @@ def build_state(settings: ServerSettings) -> ServerState:
     metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
     watermark_keys = () if settings.no_watermark else embedding_keys(settings.watermark_key)
     state = ServerState(settings, link, Keys(settings.keys), metrics, watermark_keys=watermark_keys)
+    state.signing = signing_of(
+        settings.sign_key, settings.sign_cert, settings.sign_training, settings.sign_tsa, marks=not settings.no_mark
+    )
     folder = settings.voices / "consents" if settings.voices is not None else None
     checks = ConsentChecks(settings.consent_program, folder) if folder is not None else None
     permit = checks.permit if checks is not None and settings.require_consent else None

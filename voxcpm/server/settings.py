@@ -67,6 +67,12 @@ class ServerSettings:
     no_mark: bool = option(False, "Do not say in headers and files that the audio is synthetic.")
     no_watermark: bool = option(False, "Leave out the watermark in the sound (docs/watermark.md).")
     watermark_key: Path | None = option(None, "File of a private key, whose watermark is added to the public one.")  # noqa: RUF009
+    sign_key: Path | None = option(None, "Sign whole answers with this private key (PEM), as C2PA does.")  # noqa: RUF009
+    sign_cert: Path | None = option(None, "Certificate of the key and its chain (PEM).")  # noqa: RUF009
+    sign_training: str = option(
+        "notAllowed", "What signed answers say of training on them: allowed, notAllowed or constrained."
+    )
+    sign_tsa: str | None = option(None, "URL of a time stamping service. Default: none is asked.")
     deadline: float | None = option(None, "Refuse a stream whose first audio is expected later than this, in seconds.")
     max_characters: int = option(4096, "Longest text, in characters.")
     max_seconds: float = option(120.0, "Longest audio of an utterance, in seconds.")

@@ -13,6 +13,7 @@ from voxcpm.server.settings import ALIASES, ServerSettings
 from voxcpm.watermark.keys import Key
 
 if TYPE_CHECKING:
+    from voxcpm.provenance.c2pa.signer import Signing
     from voxcpm.server.access.keys import Keys
     from voxcpm.server.errors import ApiError
     from voxcpm.server.metrics import Metrics
@@ -82,6 +83,7 @@ class ServerState:
     references: ReferenceReader | None = None
     encoders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "encode"))
     watermark_keys: tuple[Key, ...] = ()  #: whose watermark is put into audio before it is encoded; none: no watermark
+    signing: Signing | None = None  #: how whole answers are signed
     draining: bool = False
     answering: int = 0  #: requests whose answer is not complete; the end of the server waits for them
     running: set[Running] = field(default_factory=set)

@@ -1,132 +1,101 @@
-"""`voxmill mark` and `voxmill detect`: what audio files state about themselves, and whether their sound has our watermark."""
+"""`voxmill mark`: what audio files state about themselves."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voxcpm.provenance.files import read_marks
-from voxmill.terminal import JsonOption, Terminal, explain
+from voxmill.terminal import JsonOption, Terminal
 
 if TYPE_CHECKING:
-    from voxcpm.watermark import Detection
+    from voxcpm.provenance.c2pa.read import Manifest
+    from voxcpm.provenance.statement import Statement
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
+    """Add this command to the command line."""
     app.command()(mark)
-    app.command()(detect)
 
 
 def mark(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="WAV, FLAC, Ogg, MP3, AAC or M4A files.")],
     read: Annotated[bool, typer.Option("--read", help="Print what the files state. Required.")] = False,
+    trust: Annotated[
+        Path | None, typer.Option(help="Certificates that are trusted (PEM): manifests signed below them are Trusted.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the statement that audio is synthetic, as speak and the server write it. Exit status 1: a file has none.
+    """Print what audio states about itself: the statement that it is synthetic, and its signed manifest (C2PA).
 
-    A file without a statement may be synthetic all the same: any converter or tag editor can remove it.
+    Exit status 1: a file has neither, or its manifest is not valid. A file without a statement may be synthetic all the same:
+    any converter or tag editor can remove it.
 
     Example:  voxmill mark --read morning.wav
     """
+    from voxcpm.provenance.files import read_marks
+
     if not read:
         raise ValueError("say what to do with the files: voxmill mark --read FILE")
-    found = {}
+    if trust is not None and not trust.is_file():
+        raise FileNotFoundError(f"no certificates at {trust}")
     for path in files:
         if not path.is_file():
             raise FileNotFoundError(f"no audio file at {path}")
-        found[path] = read_marks(path)
     terminal = Terminal(as_json)
-    for path, statement in found.items():
-        if statement is None:
-            terminal.say(f"{path}: no statement found; this does not show that it is a recording")
-            continue
-        terminal.say(f"{path}: synthetic")
-        for name, value in statement.to_dict().items():
-            if name != "synthetic":
-                terminal.say(f"  {name.replace('_', ' '):<11}{value}")
-    terminal.result(
-        [{"file": str(path), "statement": statement and statement.to_dict()} for path, statement in found.items()]
-    )
-    if None in found.values():
-        raise typer.Exit(1)
-
-
-def detect(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio files of any format and length.")],
-    key: Annotated[
-        list[Path] | None,
-        typer.Option(help="File of a private key to look for, beside the public one. May be repeated."),
-    ] = None,
-    thorough: Annotated[
-        bool,
-        typer.Option(
-            "--thorough", help="Also look for other speeds and tempos. Takes about as long as the audio plays."
-        ),
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Look for the watermark that speak and the server put into the sound, and for statements in the file (docs/watermark.md).
-
-    Exit status 0: all files are marked, 1: a file is not, 2: a file cannot be read.
-
-    Example:  voxmill detect morning.wav
-    """
-    from voxcpm.watermark import PUBLIC_KEY, read_key
-    from voxcpm.watermark.files import detect_in_file
-
-    keys = (PUBLIC_KEY, *(read_key(path) for path in key or ()))
-    terminal = Terminal(as_json)
-    results: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    failed = False
     for path in files:
-        try:
-            found, seconds = detect_in_file(path, keys, thorough)
-            statement = read_marks(path)
-        except (OSError, ValueError) as error:
-            terminal.say(f"{path}: {explain(error)}")
-            results.append({"file": str(path), "error": explain(error)})
-            continue
-        marks = [_found(one) for one in found]
-        for line in _told(str(path), marks, seconds):
+        statement, (manifest, fault) = read_marks(path), _manifest(path, trust)
+        for line in _lines(path, statement, manifest, fault):
             terminal.say(line)
-        if statement is not None:
-            terminal.say(f"  it states that it is synthetic ({statement.generator}); see voxmill mark --read")
-        stated = statement and statement.to_dict()
-        results.append({"file": str(path), "seconds": round(seconds, 3), "watermarks": marks, "statement": stated})
-    terminal.result(results)
-    if any("error" in one for one in results):
-        raise typer.Exit(2)
-    if any(not any(mark["marked"] for mark in one["watermarks"]) for one in results):
+        # A manifest that is there but cannot be read does not make a file unmarked.
+        failed |= (statement is None and manifest is None and fault is None) or (
+            manifest is not None and manifest.state == "Invalid"
+        )
+        rows.append(
+            {
+                "file": str(path),
+                "statement": statement and statement.to_dict(),
+                "manifest": manifest.to_dict() if manifest is not None else fault and {"state": None, "fault": fault},
+            }
+        )
+    terminal.result(rows)
+    if failed:
         raise typer.Exit(1)
 
 
-def _found(one: Detection) -> dict[str, Any]:
-    """Return what was found of a key as plain values, with the names of checkpoints that have the payload."""
-    from voxcpm.watermark.registry import known_names
+def _manifest(path: Path, trust: Path | None) -> tuple[Manifest | None, str | None]:
+    """Return (manifest, None), or (None, why the one that is there cannot be read)."""
+    from voxcpm.provenance.c2pa.library import C2paError
+    from voxcpm.provenance.c2pa.read import read_manifest
 
-    names = [] if one.payload is None else known_names(one.payload)
-    return asdict(one) | {"payload": None if one.payload is None else f"{one.payload:04x}", "checkpoints": names}
+    try:
+        return read_manifest(path, trust), None
+    except C2paError as error:
+        return None, str(error)
 
 
-def _told(path: str, marks: list[dict[str, Any]], seconds: float) -> list[str]:
-    """Return the lines about a file."""
-    lines = []
-    for mark in (one for one in marks if one["marked"]):
-        lines.append(f"{path}: marked with the {mark['key']} key (score {mark['z']:.1f}, p <= {mark['p_value']:.3f})")
-        if mark["payload"] is None:
-            lines.append("  payload    not readable")
-        else:
-            names = " or ".join(mark["checkpoints"]) or "not a checkpoint that this machine has used"
-            lines.append(f"  payload    {mark['payload']}, the start of a checkpoint's digest: {names}")
-        spans = ", ".join(f"{start:.1f}-{end:.1f} s" for start, end in mark["spans"])
-        lines.append(f"  marked     {spans or 'not located'}, of {seconds:.1f} s")
-        changed = [f"{what} {mark[what]:g}" for what in ("speed", "tempo") if mark[what] != 1]
-        if changed:
-            lines.append(f"  changed    {', '.join(changed)}")
-    if not lines:
-        best = max(one["z"] for one in marks)
-        lines.append(f"{path}: no voxmill mark found (score {best:.1f}); this does not show that it is a recording")
-    return lines
+def _lines(path: Path, statement: Statement | None, manifest: Manifest | None, fault: str | None) -> list[str]:
+    """Return what is printed of a file."""
+    if statement is None and manifest is None and fault is None:
+        return [f"{path}: no statement found; this does not show that it is a recording"]
+    synthetic = statement is not None or (manifest is not None and manifest.synthetic)
+    values: dict[str, Any] = statement.to_dict() if statement is not None else {}
+    lines = [f"{path}: {'synthetic' if synthetic else 'no statement that it is synthetic'}"]
+    lines += [f"  {name.replace('_', ' '):<11}{value}" for name, value in values.items() if name != "synthetic"]
+    if fault is not None:
+        lines.append(f"  manifest   not read: {fault}")
+    return lines + (_manifest_lines(manifest) if manifest is not None else [])
+
+
+def _manifest_lines(manifest: Manifest) -> list[str]:
+    where = "in the file" if manifest.embedded else "beside the file"
+    signer = ", ".join(part for part in (manifest.signer, manifest.issuer) if part)
+    rows: list[tuple[str, str | None]] = [("manifest", f"{manifest.state}, {where}")]
+    rows += [("fault", fault) for fault in manifest.faults]
+    rows += [("signed by", signer), ("created by", manifest.created_by), ("created", manifest.created)]
+    rows += [("source", manifest.source_type), ("training", manifest.training), ("watermark", manifest.watermark)]
+    rows += [("from", f"{one.title} ({one.relationship}) {one.identity}") for one in manifest.ingredients]
+    return [f"  {name:<11}{value}" for name, value in rows if value]

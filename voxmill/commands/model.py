@@ -6,12 +6,13 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from voxmill.commands.speak_checks import check_numbers
 from voxmill.commands.speak_table import TableOptions, check_options, given_options, overrides_of, speak_rows
 from voxmill.terminal import JsonOption, Terminal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from voxcpm import VoxCPM
     from voxcpm.inference.prompt_cache import PromptCache
+    from voxcpm.provenance.c2pa.claim import Role
+    from voxcpm.provenance.c2pa.signer import Signing
     from voxcpm.provenance.source import Source
 
     Wav = NDArray[np.float32]
@@ -28,7 +31,6 @@ from catalogs.vocabulary.speech_length import generous_seconds
 
 #: Lines of a file that are generated together and then written.
 BATCH = 32
-DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 def register(app: typer.Typer) -> None:
@@ -117,6 +119,16 @@ def speak(
     watermark_key: Annotated[
         Path | None, typer.Option(help="File of a private key, whose watermark is added to the public one.")
     ] = None,
+    sign_key: Annotated[
+        Path | None, typer.Option(help="Sign the files with this private key (PEM), as C2PA does. Needs --sign-cert.")
+    ] = None,
+    sign_cert: Annotated[Path | None, typer.Option(help="Certificate of the key and its chain (PEM).")] = None,
+    sign_training: Annotated[
+        str, typer.Option(help="What signed files say of training on them: allowed, notAllowed or constrained.")
+    ] = "notAllowed",
+    sign_tsa: Annotated[
+        str | None, typer.Option(help="URL of a time stamping service. Default: none is asked.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Speak a text with a checkpoint: plain, described, with a reference voice, continuing a prompt, or both.
@@ -128,7 +140,7 @@ def speak(
     """
     given = given_options(context)
     check_options(given, table is not None)
-    _check_numbers(cfg, steps, temperature, sway, min_seconds, max_seconds, retry, dtype)
+    check_numbers(cfg, steps, temperature, sway, min_seconds, max_seconds, retry, dtype)
     if lora is not None and not lora.exists():
         raise FileNotFoundError(f"no LoRA adapter at {lora}")
     if no_watermark and watermark_key is not None:
@@ -147,6 +159,10 @@ def speak(
         from voxcpm.config import VoxCPM2Config
 
         VoxCPM2Config.load(model).check_reference()  # before the weights are loaded
+    clips: dict[Role, Path | None] = {"reference": reference, "prompt": prompt, "voice": voice}
+    signing = _signing(sign_key, sign_cert, sign_training, sign_tsa, no_mark, clips)
+    if signing is not None and str(out) == "-" and (stream or long):
+        raise ValueError("-o - with --stream or --long cannot be signed: give a file's name, or leave --sign-key out")
     if long and (min_seconds is not None or max_seconds is not None):
         raise ValueError("--long has no --min-seconds or --max-seconds: each piece is as long as its words ask for")
 
@@ -195,6 +211,7 @@ def speak(
         min_seconds,
         max_seconds,
         source,
+        signing,
     )
     if file is not None and out is not None:
         written = job.many(lines, out, long)
@@ -293,33 +310,21 @@ def _check(
         raise ValueError(f"--save-voice {save_voice}: the file's name must end in .safetensors")
 
 
-def _check_numbers(
-    cfg: float,
-    steps: int,
-    temperature: float,
-    sway: float,
-    min_seconds: float | None,
-    max_seconds: float | None,
-    retry: int,
-    dtype: str | None,
-) -> None:
-    from voxcpm.inference.options import check_solver
+def _signing(
+    key: Path | None,
+    certificates: Path | None,
+    training: str,
+    time_stamps: str | None,
+    no_mark: bool,
+    clips: dict[Role, Path | None],
+) -> Signing | None:
+    """Return how the files are signed, with the hashes of the clips; None if they are not."""
+    from voxcpm.provenance.c2pa.claim import Clip
+    from voxcpm.provenance.c2pa.signer import signing_of
 
-    check_solver(cfg, steps)
-    if not 0.0 <= temperature <= 2.0:
-        raise ValueError(f"--temperature {temperature:g} is outside 0..2")
-    # Outside of these bounds the time grid does not fall from 1 to 0.
-    if not -1.0 <= sway <= 1.75:
-        raise ValueError(f"--sway {sway:g} is outside -1..1.75")
-    for name, value in (("--min-seconds", min_seconds), ("--max-seconds", max_seconds)):
-        if value is not None and not 0.0 < value < math.inf:
-            raise ValueError(f"{name} {value:g} must be above 0")
-    if min_seconds is not None and max_seconds is not None and min_seconds > max_seconds:
-        raise ValueError(f"--min-seconds {min_seconds:g} is above --max-seconds {max_seconds:g}")
-    if retry < 1:
-        raise ValueError(f"--retry {retry} must be at least 1 (1: a single attempt)")
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"--dtype {dtype} is not one of {', '.join(DTYPES)}")
+    signing = signing_of(key, certificates, training, time_stamps, marks=not no_mark)
+    found = tuple(Clip.of(path, role) for role, path in clips.items() if path is not None)
+    return signing and replace(signing, clips=found)
 
 
 # -- speaking ----------------------------------------------------------------------------------------------------------
@@ -350,6 +355,7 @@ class _Job:
     min_seconds: float | None
     max_seconds: float | None
     source: Source  #: of the statement and the watermark in the files
+    signing: Signing | None  #: of the files; None: they are not signed
 
     def one(self, line: str, out: Path) -> int:
         """Speak one text; return the number of samples written."""
@@ -368,7 +374,7 @@ class _Job:
         chunks = self._pieces(line, options) if long else self._chunks(line, options)
         rate = self.tts.tts_model.sample_rate
         chunks = marked_chunks(chunks, rate, self.source.watermark(seed, line))
-        return write_stream(out, rate, chunks, self.source.mark(seed))
+        return write_stream(out, rate, chunks, self.source.mark(seed), self._signing())
 
     def many(self, lines: list[str], folder: Path, long: bool) -> list[tuple[Path, int]]:
         """Speak every line into a separate file, in batches; return (file, number of samples written) for each."""
@@ -408,7 +414,11 @@ class _Job:
 
         rate = self.tts.tts_model.sample_rate
         wav = marked_samples(wav, rate, self.source.watermark(seed, line))
-        return write_audio(path, wav, rate, self.source.mark(seed))
+        return write_audio(path, wav, rate, self.source.mark(seed), self._signing())
+
+    def _signing(self) -> Signing | None:
+        """Return how files are signed: the manifest names the watermark."""
+        return self.signing and replace(self.signing, payload=self.source.payload)
 
     def _text(self, line: str) -> str:
         """Return the text for the model. The description is not normalized because it is not spoken."""

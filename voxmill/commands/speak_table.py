@@ -10,6 +10,7 @@ import typer
 
 from voxmill.terminal import Terminal
 
+_SIGNING = ("sign_key", "sign_cert", "sign_training", "sign_tsa")
 _OF_BOTH = {
     "model",
     "out",
@@ -25,6 +26,7 @@ _OF_BOTH = {
     "table",
     "no_mark",
     "no_watermark",
+    *_SIGNING,
 }
 _OF_TABLES = {"voices", "descriptions", "config", "set_", "executor", "address", "dry_run", "trial"}
 _SETTINGS = {
@@ -36,6 +38,7 @@ _SETTINGS = {
         "dtype": "generate.dtype",
         "device": "generate.device",
     },
+    **{name: name for name in _SIGNING},
     **{"executor": "engine.executor", "address": "engine.address"},
 }
 """Options that are settings, too."""
@@ -101,8 +104,11 @@ def speak_rows(options: TableOptions, overrides: list[str]) -> None:
     from pipeline.synthesis.table.forecast import forecast_lines, forecast_table
     from pipeline.synthesis.table.settings import load_speak_settings
     from pipeline.synthesis.table.speak_table import speak_table
+    from voxcpm.provenance.c2pa.signer import signing_of
 
     settings = load_speak_settings(options.config, overrides)
+    # Workers read them again; what is wrong with them is said before any is started.
+    signing_of(settings.sign_key, settings.sign_cert, settings.sign_training, settings.sign_tsa, marks=settings.mark)
     terminal = Terminal(options.as_json)
     crossed = (options.voices, options.descriptions)
     if options.dry_run:

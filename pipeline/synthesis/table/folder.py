@@ -107,10 +107,11 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     found += [f"other {what}" for what in ("voices", "descriptions") if before[what] != now[what]]
     if before["model"] != now["model"]:
         found.append(f"another model ({before['model']}, now {now['model']})")
-    for key in now["options"] | before["options"]:
-        old, new = before["options"].get(key), now["options"].get(key)
-        if old != new:
-            found.append(f"{key} {old} (now {new})")
+    # An option at its default may be left out, of either.
+    for key in before["options"] | now["options"]:
+        was, value = before["options"].get(key), now["options"].get(key)
+        if was != value:
+            found.append(f"{key} {was} (now {value})")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,6 +23,7 @@ _MEMORY = 0.8
 """Share of the memory that workers may take."""
 _PER_WEIGHT = 2.5
 """Memory of a worker per byte of its weights: they may be stored with half of the bits, and loading takes a copy of some."""
+_SIGNING = ("sign_key", "sign_cert", "sign_training", "sign_tsa")
 _NOT_OF_THE_AUDIO = RUNTIME_KEYS | {
     "model",
     "lora",
@@ -46,6 +47,14 @@ class SpeakRowsConfig(GenerateSpeechConfig):
     """Whether the files state that they are synthetic."""
     watermark: bool = True
     """Whether the sound has a watermark with the public key."""
+    sign_key: str | None = None
+    """PEM file of the private key that signs the files, on every machine that has workers."""
+    sign_cert: str | None = None
+    """PEM file of its certificates."""
+    sign_training: Literal["allowed", "notAllowed", "constrained"] = "notAllowed"
+    """What signed files say of training on them."""
+    sign_tsa: str | None = None
+    """URL of a time stamping service that is asked for each file."""
 
 
 class SpeakTableSettings(BaseModel):
@@ -63,6 +72,15 @@ class SpeakTableSettings(BaseModel):
     """Whether the files state that they are synthetic (docs/provenance.md)."""
     watermark: bool = True
     """Whether the sound has a watermark with the public key (docs/watermark.md)."""
+    sign_key: str | None = None
+    """PEM file of a private key that signs the files (docs/provenance.md). Every worker reads it; a signed file has other bytes in
+    each run."""
+    sign_cert: str | None = None
+    """PEM file of the certificate of the key and its chain."""
+    sign_training: Literal["allowed", "notAllowed", "constrained"] = "notAllowed"
+    """What signed files say of training on them."""
+    sign_tsa: str | None = None
+    """URL of a time stamping service that is asked for each file. Default: none is asked."""
     unit: int = Field(64, ge=1)
     """Rows that are committed together. An interrupted run repeats the rows that it had not committed."""
     generate: GenerateSpeechConfig = Field(default_factory=lambda: GenerateSpeechConfig())
@@ -79,6 +97,7 @@ class SpeakTableSettings(BaseModel):
             attempts=self.retry,
             mark=self.mark,
             watermark=self.watermark,
+            **self.signing(),
         )
         return [
             StageGroup(
@@ -90,18 +109,23 @@ class SpeakTableSettings(BaseModel):
             )
         ]
 
+    def signing(self) -> dict[str, Any]:
+        """Return the settings of signing by name, with absolute paths: workers have another working directory."""
+        found = {name: getattr(self, name) for name in _SIGNING}
+        paths = {name: found[name] for name in ("sign_key", "sign_cert") if found[name] is not None}
+        return found | {name: str(Path(path).expanduser().absolute()) for name, path in paths.items()}
+
     def of_the_audio(self) -> dict[str, object]:
         """Return the settings that determine the audio and its files, by name: a folder keeps them."""
         own = {
             key: value for key, value in self.generate.model_dump(mode="json").items() if key not in _NOT_OF_THE_AUDIO
         }
         # Folders that were begun before files had marks are continued with the default.
-        unmarked: dict[str, object] = {} if self.mark else {"mark": False}
+        marks: dict[str, object] = {} if self.mark else {"mark": False}
         # The watermark changes the samples: folders that were begun before it are continued with --no-watermark.
-        sound: dict[str, object] = {"watermark": True} if self.watermark else {}
-        return (
-            {"seed": self.seed, "retry": self.retry, "format": self.format, "unit": self.unit} | unmarked | sound | own
-        )
+        marks |= {"watermark": True} if self.watermark else {}
+        marks |= {"signed": self.sign_training} if self.sign_key else {}
+        return {"seed": self.seed, "retry": self.retry, "format": self.format, "unit": self.unit} | marks | own
 
     def with_model(self, folder: Path) -> SpeakTableSettings:
         """Return the settings with the checkpoint's folder."""

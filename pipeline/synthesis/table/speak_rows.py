@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from catalogs.corpus.commit import UnitContent
 from catalogs.corpus.ids import short_hash
-from catalogs.files import fsync_path, make_folder
+from catalogs.files import fsync_path, make_folder, one_line
 from pipeline.engine.api import Output, SessionDone
 from pipeline.records import Recording, Session
 from pipeline.stage import LoadError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voxcpm.core import Spoken
+    from voxcpm.provenance.c2pa.claim import Clip
     from voxcpm.provenance.statement import Statement
 
 _FSYNCS = 8
@@ -61,6 +62,15 @@ class SpeakRows(GenerateSpeech):
     outputs = ()
 
     def load(self) -> None:
+        from voxcpm.provenance.c2pa.signer import signing_of
+
+        config = self.config
+        try:
+            options = (config.sign_key, config.sign_cert, config.sign_training, config.sign_tsa)
+            self._signing = signing_of(*options, marks=config.mark)
+            self._hashed: dict[str, str | None] = {}
+        except (ValueError, OSError) as error:
+            raise LoadError(one_line(error)) from None
         super().load()
         import tempfile
 
@@ -84,19 +94,34 @@ class SpeakRows(GenerateSpeech):
     def _store(self, session: SpeechSession, recording: Recording, made: Spoken, rate: int, folder: Path) -> None:
         from voxcpm.inference.write_audio import write_audio
         from voxcpm.provenance.watermark_hook import marked_samples
-        from voxcpm.watermark import PUBLIC_KEY, speech_mark
+        from voxcpm.watermark import PUBLIC_KEY, checkpoint_payload, speech_mark
 
         assert isinstance(session, RowsSession)
         name = recording.source.source_id
         draft = folder / f"{name}.{self.config.format}"
+        signing = self._signing and replace(self._signing, clips=self._clips(session.requests[name]))
         wav = made.wav
         if self.config.watermark:
             wav = marked_samples(wav, rate, speech_mark(session.checkpoint, (PUBLIC_KEY,), made.seed, name))
-        samples = write_audio(draft, wav, rate, self._mark(session, made.seed))
+            signing = signing and replace(signing, payload=checkpoint_payload(session.checkpoint))
+        samples = write_audio(draft, wav, rate, self._mark(session, made.seed), signing)
         recording.duration_s = samples / rate
         session.spoken[name] = SpokenRow(
             str(draft), samples / rate, rate, str(made.ending or "stop"), made.attempts, made.seed
         )
+
+    def _clips(self, request: SpeechRequest) -> tuple[Clip, ...]:
+        """Return the hashes of the files that a row was spoken with."""
+        from voxcpm.provenance.c2pa.claim import Clip, Role
+
+        found = list[Clip]()
+        roles: dict[Role, Any] = {"reference": request.reference, "prompt": request.prompt}
+        for role, path in roles.items():
+            if isinstance(path, str):
+                if path not in self._hashed:
+                    self._hashed[path] = Clip.of(path).sha256
+                found.append(Clip(self._hashed[path], role))
+        return tuple(found)
 
     def _mark(self, session: RowsSession, seed: int | None) -> Statement | bool:
         """Return what a file states. It has no time: a run that is repeated makes the same bytes."""
@@ -144,6 +169,8 @@ class RowsOutput(Output):
                 rows[name] = asdict(spoken) | {"audio": audio_name(name, draft.suffix)}
             errors |= content.errors
             moves = [(Path(row["draft"]), self.root / row["audio"]) for row in rows.values()]
+            # The manifest beside a file comes first: a file that is in its place has one.
+            moves = [*_manifests(moves), *moves]
             with ThreadPoolExecutor(_FSYNCS) as threads:
                 list(threads.map(lambda move: _move(*move), moves))
                 list(threads.map(fsync_path, {final.parent for _, final in moves}))
@@ -161,6 +188,15 @@ def _move(draft: Path, final: Path) -> None:
     if draft.exists() or not final.exists():
         fsync_path(draft)
         os.replace(draft, final)  # noqa: PTH105
+
+
+def _manifests(moves: list[tuple[Path, Path]]) -> Iterator[tuple[Path, Path]]:
+    """Yield the moves of the manifests that stand beside files."""
+    from voxcpm.provenance.c2pa.store import sidecar_of
+
+    for draft, final in moves:
+        if sidecar_of(draft).exists():
+            yield sidecar_of(draft), sidecar_of(final)
 
 
 def _told(error: str) -> str:

@@ -109,6 +109,8 @@ def test_the_corpus_is_whole_and_marked(finished: Finished) -> None:
     assert fsck(out) == []
     index = Corpus(out).index.to_pylist()
     assert index and all(row["synthetic"] and row["license"] == "CC0-1.0" for row in index)
+    # It is known to be synthetic by its rows; the flag of recordings that say so would drop it.
+    assert not any({"marked_synthetic", "no_training"} & set(row["flags"] or ()) for row in index)
     # The voice is that of the source: so are the rights to it.
     columns, rights = query(out, "SELECT DISTINCT attribution, consent, purposes, license FROM recordings")
     assert rights == [("Anna Example", "explicit", ["tts-training"], "CC0-1.0")], columns

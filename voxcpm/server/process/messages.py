@@ -20,6 +20,7 @@ class Latents(msgspec.Struct, tag="latents", frozen=True):
 
     shape: tuple[int, int, int]
     data: bytes
+    clip_sha256: str | None = None  #: of the file that was encoded, if it is known
 
 
 class Clip(msgspec.Struct, tag="clip", frozen=True):

@@ -7,6 +7,8 @@ import hashlib
 from collections import OrderedDict
 from typing import Literal
 
+import msgspec
+
 from voxcpm.errors import AudioError
 from voxcpm.server.process.link import EngineLink
 from voxcpm.server.process.messages import Clip, Latents
@@ -56,6 +58,7 @@ class ClipCache:
             except TimeoutError:
                 raise AudioError("the reference takes too long to decode: send it as WAV or FLAC") from None
         latents = await self._link.encode(Clip(rate, samples.astype("<f4").tobytes()), key[1])
+        latents = msgspec.structs.replace(latents, clip_sha256=key[0].hex())
         self._kept[key] = latents
         self._bytes += len(latents.data)
         while len(self._kept) > 1 and (len(self._kept) > self._most or self._bytes > self._most_bytes):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import logging
 import re
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.responses import Response
 
+from voxcpm.provenance.c2pa import claim as provenance
+from voxcpm.provenance.c2pa.library import C2paError
+from voxcpm.provenance.c2pa.store import EMBEDDED
 from voxcpm.provenance.statement import Statement
 from voxcpm.provenance.watermark_hook import NO_WATERMARK
 from voxcpm.server.encode import Encoder, encoder_for
@@ -28,9 +32,12 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from voxcpm.server.calls import Speech
+    from voxcpm.server.process.messages import VoicePrompt
     from voxcpm.server.speech.pieces import SpeechPieces
     from voxcpm.server.speech.prepare import Prepared
     from voxcpm.server.state import ServerState
+
+log = logging.getLogger("voxcpm.server")
 
 CHEAP = ("pcm", "wav")
 """Formats that are encoded in the event loop: handing them to a thread would cost more."""
@@ -45,6 +52,7 @@ class Encoding:
     state: ServerState
     prepared: Prepared
     encoder: Encoder
+    statement: Statement | None = None
 
     @classmethod
     def start(cls, state: ServerState, prepared: Prepared, statement: Statement | None, *request: object) -> Encoding:
@@ -60,7 +68,7 @@ class Encoding:
             whole=prepared.mode == "whole",
             watermark=watermark,
         )
-        return cls(state, prepared, encoder)
+        return cls(state, prepared, encoder, statement)
 
     async def push(self, samples: NDArray[np.float32]) -> bytes:
         """Mark and encode the next samples; the result may be empty."""
@@ -69,6 +77,25 @@ class Encoding:
     async def finish(self) -> bytes:
         """Return what is left at the end."""
         return await self._run(self.encoder.finish)
+
+    @property
+    def signed(self) -> bool:
+        """Return True if the answer is signed: it is whole, and its format holds a manifest."""
+        whole = self.prepared.mode == "whole" and self.prepared.format in EMBEDDED
+        return whole and self.state.signing is not None and self.statement is not None
+
+    async def sign(self, data: bytes) -> bytes:
+        """Return the bytes of a whole answer with its manifest. Raises ApiError: an answer is not sent unsigned instead."""
+        signing, statement = self.state.signing, self.statement
+        assert signing is not None and statement is not None
+        payload = checkpoint_payload(_digest(self.state, self.prepared)) if self.state.watermark_keys else None
+        signing = replace(signing, clips=_clips(self.prepared.call.voice), payload=payload)
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self.state.encoders, signing.sign, data, statement)
+            return (await work).data
+        except C2paError as error:
+            log.error("an answer could not be signed: %s", error)
+            raise ApiError(500, "the answer could not be signed", "server_error", code="not_signed") from None
 
     async def _run(self, act: Callable[[], bytes]) -> bytes:
         if self.prepared.format in CHEAP and self.prepared.speed == 1.0:
@@ -103,7 +130,18 @@ async def whole_audio(encoding: Encoding, speech: Speech | SpeechPieces) -> byte
     """Return all bytes of an utterance. Raises ApiError if it fails."""
     parts = [await encoding.push(samples) async for samples in speech]
     parts.append(await encoding.finish())
-    return b"".join(parts)
+    data = b"".join(parts)
+    return await encoding.sign(data) if encoding.signed else data
+
+
+def _clips(voice: VoicePrompt | None) -> tuple[provenance.Clip, ...]:
+    """Return the clips of a voice. The hash of one is known if it came with a request."""
+    parts: dict[provenance.Role, Any] = {}
+    if voice is not None:
+        parts = {"reference": voice.reference, "prompt": voice.prompt}
+    return tuple(
+        provenance.Clip(getattr(part, "clip_sha256", None), role) for role, part in parts.items() if part is not None
+    )
 
 
 def usage_headers(speech: Speech | SpeechPieces) -> dict[str, str]:

@@ -102,7 +102,8 @@ async def _start(state: ServerState, request: Request, fields: SpeechFields, ign
         media_type = encoding.encoder.media_type
         if prepared.mode == "whole":
             body = await whole_audio(encoding, speech)
-            return Response(body, media_type=media_type, headers=headers | usage_headers(speech))
+            signed = {"X-C2PA": "embedded"} if encoding.signed else {}
+            return Response(body, media_type=media_type, headers=headers | usage_headers(speech) | signed)
         if prepared.mode == "sse":
             parts, media_type = sse_parts(encoding, speech), "text/event-stream"
         else:
