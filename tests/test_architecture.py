@@ -30,7 +30,7 @@ PLACES = {
     "httpx2": ("annotators/providers/",),
     "openai": ("annotators/providers/",),
     "c2pa": ("voxcpm/provenance/c2pa/",),
-    "cryptography": ("voxcpm/provenance/c2pa/",),
+    "cryptography": ("voxcpm/provenance/c2pa/", "voxcpm/weights/signing/"),
 }
 #: Never imported at the head of a file, so that importing our packages stays quick; only where they are used.
 LATE = {

@@ -26,6 +26,7 @@ from voxcpm.inference.options import CFG_RANGE, STEPS_RANGE
 from voxcpm.inference.write_audio import FORMATS
 from voxcpm.lazy import exported
 from voxcpm.provenance.c2pa.options import add_signing, given_signing
+from voxcpm.watermark.speech import embedding_keys
 
 if TYPE_CHECKING:
     from voxcpm.core import VoxCPM, Wav
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         clips: dict[Role, str | None] = {"reference": options.reference_audio, "prompt": options.prompt_audio}
         options.signing = given_signing(options, clips)
+        options.watermark_keys = embedding_keys(options.watermark_key, off=options.no_watermark)
         status = _batch(options) if options.verb == "batch" else _one(options)
     except (ValueError, OSError, RuntimeError) as error:
         sys.stderr.write(f"voxcpm: {' '.join(str(error).split())}\n")
@@ -242,8 +244,6 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         fail(f"--output {options.output} must end in one of {', '.join(FORMATS)}")
     if options.denoise and options.no_denoiser:
         fail("--denoise and --no-denoiser exclude each other")
-    if options.no_watermark and options.watermark_key:
-        fail("--no-watermark and --watermark-key exclude each other")
 
 
 # -- work --------------------------------------------------------------------------------------------------------------
@@ -360,14 +360,12 @@ def _said(options: argparse.Namespace, text: str) -> str:
 def _source(options: argparse.Namespace, model: VoxCPM) -> Source:
     """Return what makes the statements and watermarks of the files."""
     from voxcpm.provenance.source import Source
-    from voxcpm.watermark import embedding_keys
 
-    keys = () if options.no_watermark else embedding_keys(options.watermark_key)
     name = None if options.model_path else options.hf_model_id
     # Code that replaces `load_model` gives a model that may have only `generate` and a sample rate.
     folder = getattr(model.tts_model, "folder", None)
     lora = Path(options.lora_path) if options.lora_path else None
-    return Source(folder, name, lora, not options.no_mark, keys)
+    return Source(folder, name, lora, not options.no_mark, options.watermark_keys)
 
 
 def _save(options: argparse.Namespace, model: VoxCPM, source: Source, wav: Wav, text: str, path: Path) -> None:

@@ -12,6 +12,7 @@ import soundfile
 from fakes.watermark_speech import speech
 from speech_service import Answer, Service
 
+from voxcpm.server.app import build_state
 from voxcpm.server.encode import FORMATS
 from voxcpm.server.settings import ServerSettings
 from voxcpm.watermark import PUBLIC_KEY, Detection, detect, new_key, read_key
@@ -95,4 +96,4 @@ def test_the_model_is_remembered_by_its_payload(service: Service) -> None:
 
 def test_a_key_without_a_watermark_is_refused(key_file: Path) -> None:
     with pytest.raises(ValueError, match="exclude each other"):
-        ServerSettings("m", no_watermark=True, watermark_key=key_file).check()
+        build_state(ServerSettings("m", no_watermark=True, watermark_key=key_file))

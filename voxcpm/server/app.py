@@ -57,7 +57,7 @@ def build_state(settings: ServerSettings) -> ServerState:
     }
     link = EngineLink(settings.worker, msgspec.json.encode(options), hang_s=settings.hang_after)
     metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
-    watermark_keys = () if settings.no_watermark else embedding_keys(settings.watermark_key)
+    watermark_keys = embedding_keys(settings.watermark_key, off=settings.no_watermark)
     state = ServerState(settings, link, Keys(settings.keys), metrics, watermark_keys=watermark_keys)
     state.signing = signing_of(
         settings.sign_key, settings.sign_cert, settings.sign_training, settings.sign_tsa, marks=not settings.no_mark

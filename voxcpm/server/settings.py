@@ -155,8 +155,6 @@ class ServerSettings:
         self._check_wyoming()
         if self.require_consent and self.voices is None:
             raise ValueError("--require-consent keeps consents beside the stored voices: give --voices FOLDER")
-        if self.no_watermark and self.watermark_key is not None:
-            raise ValueError("--no-watermark and --watermark-key exclude each other: leave one of them out")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port {self.port} is outside 0..65535")
         if self.slots is not None and self.slots < 1:

@@ -14,8 +14,15 @@ METHOD = "voxmill-1"
 """Name of the method in headers and manifests. It changes if older detectors cannot read a mark."""
 
 
-def embedding_keys(key_file: str | Path | None = None) -> tuple[Key, ...]:
-    """Return the public key and, if there is a file, the private key in it. Raises WatermarkKeyError."""
+def embedding_keys(key_file: str | Path | None = None, off: bool = False) -> tuple[Key, ...]:
+    """Return the public key and, if there is a file, the private key in it; none if the watermark is off.
+
+    Raises WatermarkKeyError, and ValueError for a key of a watermark that is off.
+    """
+    if off:
+        if key_file is not None:
+            raise ValueError("--no-watermark and --watermark-key exclude each other: leave one of them out")
+        return ()
     return (PUBLIC_KEY,) if key_file is None else (PUBLIC_KEY, read_key(key_file))
 
 
