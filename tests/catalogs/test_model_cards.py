@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from exchange_corpora import exchange_corpus
-from test_lineage_files import a_lineage, a_row, a_table
+from lineages import a_lineage, a_row, a_table
 
 from catalogs.corpus.reader import Corpus
 from catalogs.exchange.cards.model_card import ModelOptions, model_card

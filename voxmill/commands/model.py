@@ -157,6 +157,7 @@ def speak(
         raise ValueError("--long has no --min-seconds or --max-seconds: each piece is as long as its words ask for")
 
     from voxcpm import VoxCPM
+    from voxcpm.inference.prompt_cache import save_prompt_cache
     from voxcpm.kernels.threads import spare_threads
     from voxcpm.provenance.source import Source
     from voxcpm.watermark import embedding_keys
