@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from catalogs.corpus.ids import unit_id
 from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, SCHEMA_VERSION, SCHEMAS
+from catalogs.corpus.tombstones import read_tombstones
 from catalogs.corpus.unit_checks import KINDS, Problem, check_audio, check_seconds, read_file
 from catalogs.files import file_sha256
 
@@ -93,6 +94,7 @@ def sort_unnamed(root: Path, records: Iterable[dict[str, Any]], fingerprint: str
     for unit in lost:
         wanted |= _group(root, unit, unnamed[unit]).sources
     listed = listings(records, wanted)
+    forgotten = {source for found in read_tombstones(root) for source in found.source_ids}
     for unit, paths in unnamed.items():
         if unit in units:
             result.doubles += paths
@@ -103,7 +105,7 @@ def sort_unnamed(root: Path, records: Iterable[dict[str, Any]], fingerprint: str
                 what = "its record was set aside by a repair; the same prepare command processes its sources again"
                 result.notices.append(Problem("notice", f"unit {unit}", what))
         else:
-            _sort_group(root, _group(root, unit, paths), paths, listed, fingerprint, result)
+            _sort_group(root, _group(root, unit, paths), paths, listed, forgotten, fingerprint, result)
     return result
 
 
@@ -162,6 +164,7 @@ def _sort_group(
     group: _Group,
     paths: list[Path],
     listed: Listings,
+    forgotten: Collection[str],
     fingerprint: str | None,
     result: Unnamed,
 ) -> None:
@@ -171,7 +174,7 @@ def _sort_group(
         source
         for source in group.sources
         if any(made == own and attempt >= generation for made, attempt in listed.get(source, ()))
-    }
+    } | group.sources.intersection(forgotten)  # a record of these must never be rebuilt
     if group.sources and committed == group.sources:
         result.doubles += paths
         return
