@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -277,11 +278,15 @@ def fsck(
     damaged unit, so that the same prepare command processes exactly its recordings again. If recordings of such a unit are
     missing, it leaves the unit unchanged and names them.
 
+    The digest names the content: two corpora with the same digest hold the same clips, texts and measures.
+
     Example:  voxmill fsck corpus --repair
     """
+    from catalogs.corpus.commit import CorpusError
+    from catalogs.corpus.digest import corpus_digest
     from catalogs.corpus.fsck import fsck as check
 
-    terminal = Terminal(as_json)
+    terminal, digest = Terminal(as_json), None
     problems = check(corpus, repair=repair)
     for problem in problems:
         terminal.say(str(problem))
@@ -289,6 +294,10 @@ def fsck(
     notices = sum(problem.severity == "notice" for problem in problems)
     whole = f"whole ({counted(notices, 'notice')})" if notices else "whole"
     terminal.say(f"{corpus}: {whole if not errors else counted(len(errors), 'error')}")
-    terminal.result([vars(problem) for problem in problems])
+    # A damaged record is among the errors already.
+    with suppress(CorpusError):
+        digest = corpus_digest(corpus)
+        terminal.say(f"digest of its committed files: {digest}")
+    terminal.result({"digest": digest, "problems": [vars(problem) for problem in problems]})
     if errors:
         raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""What a checkpoint was trained on: lineage.json and lineage.parquet beside its weights."""
