@@ -1,7 +1,8 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `decouple`, `describe`, `export`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and `verify_corpus` are
-the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table` that of `speak --table`.
+`browse`, `decouple`, `describe`, `export`, `forget`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and
+`verify_corpus` are the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table` that of
+`speak --table`. `resume_forgetting` and `list_forgotten` are `forget --resume` and `forget --list`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.synthesis.table.speak_table import speak_table
     from voxmill.flow.run import run_flow
     from voxmill.flow.settings import load_flow
+    from voxmill.forgetting.forget import forget, list_forgotten, resume_forgetting
 
 __version__ = "0.1.0"
 
@@ -34,11 +36,14 @@ _HOMES = {
     "decouple": "pipeline.synthesis.decouple",
     "describe": "annotators.describe",
     "export": "catalogs.exchange.export",
+    "forget": "voxmill.forgetting.forget",
     "import_corpus": "catalogs.exchange.importing",
+    "list_forgotten": "voxmill.forgetting.forget",
     "load_config": "pipeline.config",
     "load_flow": "voxmill.flow.settings",
     "prepare": "pipeline.prepare",
     "query": "catalogs.query.views",
+    "resume_forgetting": "voxmill.forgetting.forget",
     "retry": "pipeline.retry",
     "run_flow": "voxmill.flow.run",
     "show": "catalogs.inspection.show",
@@ -52,11 +57,14 @@ __all__ = [
     "decouple",
     "describe",
     "export",
+    "forget",
     "import_corpus",
+    "list_forgotten",
     "load_config",
     "load_flow",
     "prepare",
     "query",
+    "resume_forgetting",
     "retry",
     "run_flow",
     "show",

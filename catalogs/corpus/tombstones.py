@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,7 +28,7 @@ PLANNED, HIDDEN, ERASED = "planned", "hidden", "erased"
 MADE_OF = ("described_id", "timbre_id", "text_id")
 """Columns of `decoupled` that name a segment whose voice or words a made clip has: it is forgotten with them."""
 _VERSION = 1
-_LISTS = ("content_sha256", "source_ids", "partial_ids", "segment_ids", "audio_sha256", "units")
+_LISTS = ("content_sha256", "source_ids", "partial_ids", "segment_ids", "audio_sha256", "units", "derived")
 _PRINTS = pa.schema([("segment_id", pa.string()), ("audio_print", pa.binary())])
 
 
@@ -56,6 +57,8 @@ class Tombstone:
     """Hashes of the segments' samples: they recognize a lossless copy."""
     units: tuple[str, ...] = ()
     """Units that held any of it."""
+    derived: tuple[str, ...] = ()
+    """Folders of the corpora of synthetic speech that have a tombstone for the same request."""
     seconds: float = 0.0
     prints: int = 0
     """Audio prints that are kept."""
@@ -174,14 +177,14 @@ def _read(path: str, size: int, changed_ns: int) -> Tombstone:
     del size, changed_ns  # They are part of the key: a tombstone that was written again is read again.
     fault = "is damaged"
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         if told.pop("version") != _VERSION:
             fault = "is of another version of voxmill"
             raise ValueError(fault)
-        lists = {name: tuple(told.pop(name)) for name in _LISTS}
-        if not all(isinstance(value, str) for values in lists.values() for value in values):
+        told |= {name: tuple(told[name]) for name in _LISTS}
+        if not all(isinstance(value, str) for name in _LISTS for value in told[name]):
             raise ValueError(fault)
-        found = Tombstone(**told, **lists)
+        found = Tombstone(**told)
         if found.state not in (PLANNED, HIDDEN, ERASED) or found.id != Path(path).stem or not found.id.isalnum():
             raise ValueError(fault)
         if not all(unit.isalnum() for unit in found.units):

@@ -23,7 +23,9 @@ import pyarrow.parquet as pq
 from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
+from catalogs.corpus.tombstones import read_tombstones
 from catalogs.exchange.clips import Clip
+from catalogs.exchange.exports import note_export
 from catalogs.exchange.facts import card, clip_facts, corpus_facts
 from catalogs.exchange.formats import format_named
 from catalogs.exchange.formats.base import Format, Job, Part, write_lines
@@ -208,13 +210,15 @@ class _Export:
 
     def _begin(self) -> dict[str, Any]:
         """Choose the clips, or return what an earlier run chose. Raises ExchangeError if it was asked for something else."""
-        key = request_key(self._request, str(corpus_info(self._root).get("fingerprint")))
+        # An export that was begun before something was forgotten has chosen it.
+        state = str(corpus_info(self._root).get("fingerprint"))
+        key = request_key(self._request, f"{state}{''.join(sorted(one.id for one in read_tombstones(self._root)))}")
         if self._begun.is_file():
             begun: dict[str, Any] = json.loads(self._begun.read_text(encoding="utf-8"))
             if begun["key"] != key:
                 raise ExchangeError(
-                    f"{self._out} holds an export with other options or of another corpus that was not finished: "
-                    "give these again to continue it, or choose another folder"
+                    f"{self._out} holds an export with other options or of another corpus that was not finished: give these "
+                    "again to continue it, or choose another folder (if the corpus has forgotten something since: remove it)"
                 )
             return begun
         columns, own = self._columns()
@@ -223,6 +227,9 @@ class _Export:
         facts = corpus_facts(self._root) | clip_facts(chosen.files, columns)
         facts["description"] = _description(facts)
         begun = {"key": key, "columns": own, "facts": facts, "counts": chosen.counts, "components": chosen.splits}
+        # From here on clips leave the corpus: whoever forgets one has to know where they are.
+        clips = sum(split["clips"] for split in facts["splits"].values())
+        begun["is_noted"] = note_export(self._root, self._out, self._request.to, clips)
         write_atomically(self._begun, json.dumps(begun, ensure_ascii=False, default=str).encode())
         return begun
 
@@ -326,9 +333,11 @@ def _description(facts: dict[str, Any]) -> str:
 
 def _notes(request: Request, begun: dict[str, Any]) -> list[str]:
     """Return what a user should know of the splits, in whole sentences."""
-    if len(request.splits) == 1:
-        return []
     notes = []
+    if not begun.get("is_noted", True):
+        notes.append("The corpus cannot be written to: voxmill forget does not know of this export.")
+    if len(request.splits) == 1:
+        return notes
     found, counts = begun["components"], begun["counts"]
     if found["larger_than_held_out"]:
         share = found["largest_component_share"]

@@ -276,7 +276,9 @@ def _linked(
     for row in rows:
         is_copy = row["duplicate_kind"] in ("exact", "reencode")
         groups[row["duplicate_of"] if is_copy else row["segment_id"]].append(row)
-    mine, copies, linked = set(ids), [], []
+    mine = set(ids)
+    copies: list[dict[str, Any]] = []
+    linked: list[dict[str, Any]] = []
     for members in groups.values():
         outside = [row for row in members if row["segment_id"] not in mine]
         (copies if len(outside) < len(members) else linked).extend(outside)

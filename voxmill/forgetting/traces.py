@@ -64,8 +64,8 @@ def erase_traces(root: Path, gone: Gone) -> None:
 
 
 def erase_unnamed(root: Path, gone: Gone) -> list[str]:
-    """Remove files that no record names and that hold what is forgotten, and set-aside files that cannot be read. Return the names of
-    the latter."""
+    """Remove files that no record names and that hold what is forgotten, and set-aside files that cannot be read. Return the names
+    of the latter."""
     named = {file["path"] for record in read_records(root, superseded=True) for file in record["files"]}
     for kind in KINDS:
         for path in sorted((root / kind).glob("[0-9a-f][0-9a-f]/*.*")):

@@ -8,10 +8,10 @@ only on the old ones and on the tombstones, so that a killed run ends with the s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,8 +56,8 @@ class Gone:
         )
 
     def stays(self, table: pa.Table, older: frozenset[str]) -> pa.ChunkedArray:
-        """Return bool `[rows]`: True for rows of a unit that stay. older: sources of the unit that a newer unit holds; of those that
-        are forgotten in part, no row stays, because nothing reads them and their segments have other ids."""
+        """Return bool `[rows]`: True for rows of a unit that stay. older: sources of the unit that a newer unit holds. Of those
+        that are forgotten in part, no row stays: nothing reads them, and their segments may have other ids."""
         gone = _names(table, "segment_id", self.ids)
         gone = pc.or_(gone, _names(table, "reference_id", self.ids))
         sources = self.sources | (self.partial & older)
@@ -111,15 +111,8 @@ def _written(root: Path, record: Mapping[str, Any], left: dict[str, pa.Table]) -
         for kind in TABLES:
             table = left.get(kind)
             if table is not None and table.num_rows:
-                told = _told(table, rows, sessions)
-                entry = place_file(
-                    root,
-                    unit,
-                    kind,
-                    "parquet",
-                    scratch,
-                    lambda sink, t=told: pq.write_table(t, sink, compression="zstd"),
-                )
+                write = _writer(_told(table, rows, sessions))
+                entry = place_file(root, unit, kind, "parquet", scratch, write)
                 files.append(entry | {"rows": table.num_rows})
     recordings = left["recordings"]
     return dict(record) | {
@@ -129,6 +122,10 @@ def _written(root: Path, record: Mapping[str, Any], left: dict[str, pa.Table]) -
         "seconds": float(pc.sum(recordings.column("duration_s")).as_py() or 0.0),
         "files": files,
     }
+
+
+def _writer(table: pa.Table) -> Callable[[IO[bytes]], object]:
+    return lambda sink: pq.write_table(table, sink, compression="zstd")
 
 
 def _copy(shard: Path, wanted: set[str], sink: Any) -> None:
