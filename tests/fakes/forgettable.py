@@ -73,7 +73,8 @@ def build(root: Path) -> dict[str, UnitContent]:
     commit_unit(root, first)
     commit_unit(root, c)
     commit_unit(root, dataclasses.replace(a, unit_id="0" * 16))
-    commit_unit(root, dataclasses.replace(a, unit_id="1" * 16, fingerprint="f" * 16))
+    others = [row | {"segment_id": row["segment_id"][::-1]} for row in a.rows]
+    commit_unit(root, dataclasses.replace(a, unit_id="1" * 16, fingerprint="f" * 16, rows=others, references=()))
     _annotate(root, first, a, b)
     _annotate(root, c, c)
     _note(root, a)
