@@ -14,7 +14,8 @@ import torch
 from catalogs.files import write_atomically
 from catalogs.settings import dump_settings
 from catalogs.vocabulary.licenses import NOT_STATED
-from trainer.checkpoint.restore import Resumable, latest, restore, step_name
+from trainer.checkpoint.lineage import LineageRecorder
+from trainer.checkpoint.restore import Resumable, Saved, latest, restore, step_name
 from trainer.checkpoint.save import CheckpointWriter, only_run, save_merged
 from trainer.checkpoint.state import RunState
 from trainer.config import Phase, TrainConfig, TrainError
@@ -23,7 +24,7 @@ from trainer.data.latent_cache import Latents
 from trainer.data.mixture import Mixture, describe_candidates
 from trainer.data.rows import Planned, Planner, RowStream
 from trainer.data.samples import BatchMaker, MicroBatch, SampleMaker, StepRows, step_maker
-from trainer.dryrun.checks import check_all
+from trainer.dryrun.checks import Data, check_all
 from trainer.model.build import build
 from trainer.model.ema import MovingAverage
 from trainer.monitor.loss_guard import Guard
@@ -100,13 +101,25 @@ def _train(
         if config.validation.best is not None and ranks.first:
             panel = Panel(config, str(device), reporter.write, asked_to_stop)
             stack.callback(panel.close)
-        steps = _Run(config, run, parallel, maker, reporter, ahead, asked_to_stop, panel)
+        with ranks.agreed():
+            lineage = _lineage(config, run, data, resumed) if ranks.first else None
+        steps = _Run(config, run, parallel, maker, reporter, ahead, asked_to_stop, panel, lineage)
         stack.callback(steps.close)
         with ranks.agreed():
             if panel is not None:
                 panel.begin(corpora, data.held, run.state.step)
         steps.all_phases(data.mixtures, data.candidates)
         return steps.result(started)
+
+
+def _lineage(config: TrainConfig, run: Resumable, data: Data, resumed: Saved | None) -> LineageRecorder:
+    """Return the record of what the run draws, with what it has drawn so far."""
+    recorder = LineageRecorder(config, data.corpora, data.mixtures, data.held, data.key)
+    if resumed is None:
+        recorder.begin()
+    else:
+        recorder.resume(resumed, run.state, Planner(run.trainee.tokenizer, run.trainee.config))
+    return recorder
 
 
 class _Run:
@@ -122,9 +135,10 @@ class _Run:
         ahead: Prefetcher,
         asked_to_stop: Callable[[], bool],
         panel: Panel | None,
+        lineage: LineageRecorder | None,
     ) -> None:
-        """panel: None on all ranks but the first, and without `validation.best`."""
-        self._config, self._saved, self._state = config, run, run.state
+        """panel: None on all ranks but the first, and without `validation.best`. lineage: None on all ranks but the first."""
+        self._config, self._saved, self._state, self._lineage = config, run, run.state, lineage
         self._panel, self._panel_due = panel, False
         self._output, self._ranks = Path(config.output), parallel.ranks
         self._reporter, self._ahead, self._asked_to_stop = reporter, ahead, asked_to_stop
@@ -134,7 +148,7 @@ class _Run:
         self._batches = BatchMaker(config, maker, run.trainee.config, device)
         self._planner = Planner(run.trainee.tokenizer, run.trainee.config)
         protected = panel.protected if panel is not None else set
-        self._keeper = CheckpointWriter(self._output, config, self._ranks, protected)
+        self._keeper = CheckpointWriter(self._output, config, self._ranks, protected, lineage)
         self._due = False
         self._stopped = False
         self._ended = False
@@ -206,7 +220,9 @@ class _Run:
 
     def _merged(self) -> Path:
         with self._ranks.agreed():
-            return save_merged(self._output, self._saved) if self._ranks.first else self._output / "merged"
+            if self._lineage is None:
+                return self._output / "merged"
+            return save_merged(self._output, self._saved, self._lineage)
 
     def _phase(self, name: str, phase: Phase, mixture: Mixture, segments: int, first: int, last: int) -> None:
         """Run those of the steps `first`..`last` - 1 that are not done yet.
@@ -225,6 +241,8 @@ class _Run:
                 return
             report = self._stepper.take(phase, state.step - first, state.step, ready)
             reporter.left_out(state.record(ready.rows, report, segments))
+            if self._lineage is not None:
+                self._lineage.note(state.step, name, ready.rows)
             if report.taken:
                 self._guard.taken(report.total)
                 self._average()

@@ -1,8 +1,8 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `decouple`, `describe`, `export`, `forget`, `import_corpus`, `prepare`, `query`, `retry`, `show`, `status` and
-`verify_corpus` are the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table` that of
-`speak --table`. `resume_forgetting` and `list_forgotten` are `forget --resume` and `forget --list`.
+`browse`, `decouple`, `describe`, `export`, `forget`, `import_corpus`, `lineage`, `prepare`, `query`, `retry`, `show`,
+`status` and `verify_corpus` are the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table`
+that of `speak --table`. `resume_forgetting` and `list_forgotten` are `forget --resume` and `forget --list`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.retry import retry
     from pipeline.synthesis.decouple import decouple
     from pipeline.synthesis.table.speak_table import speak_table
+    from trainer.dryrun.lineage import lineage
     from voxmill.flow.run import run_flow
     from voxmill.flow.settings import load_flow
     from voxmill.forgetting.forget import forget, list_forgotten, resume_forgetting
@@ -38,6 +39,7 @@ _HOMES = {
     "export": "catalogs.exchange.export",
     "forget": "voxmill.forgetting.forget",
     "import_corpus": "catalogs.exchange.importing",
+    "lineage": "trainer.dryrun.lineage",
     "list_forgotten": "voxmill.forgetting.forget",
     "load_config": "pipeline.config",
     "load_flow": "voxmill.flow.settings",
@@ -59,6 +61,7 @@ __all__ = [
     "export",
     "forget",
     "import_corpus",
+    "lineage",
     "list_forgotten",
     "load_config",
     "load_flow",

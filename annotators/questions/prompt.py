@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from annotators.questions.wire import NAMES, OWN
+from catalogs.settings import load_yaml
 from catalogs.vocabulary.languages import language as known_language
 from catalogs.vocabulary.voices import (
     ACCENTS,
@@ -21,7 +22,6 @@ from catalogs.vocabulary.voices import (
     TEXTURES,
     UNSURE,
 )
-from catalogs.yaml12 import load
 
 DESCRIBE = Path(__file__).parent / "prompts" / "describe.md"
 _PARTS = re.compile(r"\A---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
@@ -93,7 +93,7 @@ def load_prompt(path: Path = DESCRIBE) -> Prompt:
     found = _PARTS.match(content.decode())
     if found is None:
         raise ValueError(f"{path} does not begin with front matter between two lines of ---")
-    front: dict[str, Any] = load(found[1])
+    front: dict[str, Any] = load_yaml(found[1])
     wanted = {"version", "registers", "languages", "max_output_tokens", "max_output_tokens_per_clip"}
     if front.keys() != wanted:
         raise ValueError(f"the front matter of {path} has other keys than {', '.join(sorted(wanted))}")

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalogs.candidates.captions import ADDED, COLUMNS, READ, caption_columns, no_blanks
+from catalogs.candidates.recordings import RECORDING_JOINS, RECORDING_TABLES, read_recordings, write_recordings
 from catalogs.candidates.table import (
     ACCEPTED,
     CAPTION_FLAGS,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 _ROWS = 65_536
 _MEMORY = "1GB"
-_KEY_FORMAT = 4
+_KEY_FORMAT = 5
 """Increased when a table of the same corpora would hold other values."""
 
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -55,11 +56,12 @@ _LATEST = ",\n    ".join(f'arg_max("{name}", seq) FILTER (WHERE "{name}" IS NOT 
 _IS_DESCRIBED = " OR ".join(f'words."{name}" IS NOT NULL' for name in ("full", *ADDED))
 _TABLES = f"""
 CREATE TABLE kept (segment_id VARCHAR, language VARCHAR, text VARCHAR, seconds DOUBLE, shard VARCHAR, place INTEGER,
-    synthetic BOOLEAN, part BIGINT);
+    synthetic BOOLEAN, source_id VARCHAR, part BIGINT);
 CREATE TABLE descriptions (segment_id VARCHAR, {_TYPED}, seq BIGINT);
 CREATE TABLE decoupled (segment_id VARCHAR, described_id VARCHAR, timbre_id VARCHAR, text VARCHAR, accepted BOOLEAN, seq BIGINT);
 CREATE TABLE pairs (segment_id VARCHAR, reference_id VARCHAR, seq BIGINT);
 CREATE TABLE linked (segment_id VARCHAR, name VARCHAR, seq BIGINT);
+{RECORDING_TABLES}
 """
 _JOINS = f"""
 CREATE TABLE rows AS
@@ -79,6 +81,7 @@ SELECT name, count(*) AS size, (SELECT count(*) FROM rows) + row_number() OVER (
 FROM members GROUP BY name;
 CREATE TABLE places AS
 SELECT segment_id, name, size, code FROM members JOIN groups USING (name);
+{RECORDING_JOINS}
 """
 _ROWS_SQL = f"""
 SELECT rows.n, rows.segment_id, coalesce(rows.language, '') AS language, rows.seconds, rows.shard, rows.place, rows.part,
@@ -88,14 +91,18 @@ SELECT rows.n, rows.segment_id, coalesce(rows.language, '') AS language, rows.se
     coalesce(made.accepted AND made.text IS NOT NULL AND ({_IS_DESCRIBED}) AND timbre.n IS NOT NULL, false) AS is_accepted,
     own.name AS group_name, coalesce(own.size, 1) AS group_size, coalesce(own.code, rows.n) AS group_code,
     CASE WHEN made.segment_id IS NULL THEN -1 ELSE coalesce(theirs.code, spoken.n, -1) END AS described_code,
-    md5_number_lower(rows.segment_id) AS id_hash
+    md5_number_lower(rows.segment_id) AS id_hash,
+    heard.n AS recording, coalesce(followed.n, -1) AS described_recording
 FROM rows
+JOIN heard ON heard.part = rows.part AND heard.source_id = rows.source_id
 LEFT JOIN made ON made.segment_id = rows.segment_id
 LEFT JOIN words ON words.segment_id = coalesce(made.described_id, rows.segment_id)
 LEFT JOIN places AS own ON own.segment_id = rows.segment_id
 LEFT JOIN places AS theirs ON theirs.segment_id = made.described_id
 LEFT JOIN rows AS spoken ON spoken.segment_id = made.described_id
 LEFT JOIN rows AS timbre ON timbre.segment_id = made.timbre_id
+LEFT JOIN owners ON owners.segment_id = made.described_id
+LEFT JOIN heard AS followed ON followed.part = owners.part AND followed.source_id = owners.source_id
 ORDER BY rows.n
 """
 _PAIRS_SQL = """
@@ -113,7 +120,7 @@ SELECT segment, reference FROM (
 ORDER BY segment, seq
 """
 _KEPT_SQL = """
-SELECT segment_id, language, text, duration_s, shard, "row", synthetic FROM segments
+SELECT segment_id, language, text, duration_s, shard, "row", synthetic, source_id FROM segments
 WHERE kept AND "row" IS NOT NULL AND {licensed}
 """
 
@@ -160,7 +167,9 @@ def fill_table(
         connection.execute(_TABLES)
         for number, part in enumerate(parts):
             _read_part(connection, number, part, len(parts), licenses)
+        read_recordings(connection, parts)
         connection.execute(_JOINS)
+        write_recordings(connection, writer.folder)
         names = _write_rows(connection, writer, draw)
         _write_pairs(connection, writer)
     except duckdb.Error as error:
@@ -239,6 +248,8 @@ def _write_rows(
         writer.numbers("group", table["group_code"].to_numpy())
         writer.numbers("described_group", table["described_code"].to_numpy())
         writer.numbers("id_hash", table["id_hash"].to_numpy())
+        writer.numbers("recording", table["recording"].to_numpy())
+        writer.numbers("described_recording", table["described_recording"].to_numpy())
         writer.numbers("flags", _flags(table))
         writer.numbers(
             "draw",

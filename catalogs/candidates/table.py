@@ -2,6 +2,7 @@
 
     candidates/<key>/<column>.bin        one array each, little endian: see NUMBERS
     candidates/<key>/<column>.at, .txt   strings: int64 ends of each, UTF-8
+    candidates/<key>/recordings.parquet  the recordings that rows are from (`catalogs.candidates.recordings`)
     candidates/<key>/table.json          names of languages and shards, sizes and checksums; written last
 
 The table is a cache: it is made from index, annotations and thresholds, and may be deleted at any time.
@@ -22,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from catalogs.candidates.captions import ADDED, COLUMNS
+from catalogs.files import fsync_path
 from catalogs.vocabulary.languages import is_chinese
 
-FORMAT = 2
+FORMAT = 3
 
 TEXT, FULL, BRIEF, MADE, ACCEPTED = 1, 2, 4, 8, 16
 """Flags of a row: it has text; a full description; a brief description; a model made its speech; that speech is accepted."""
@@ -47,16 +49,21 @@ NUMBERS: dict[str, str] = {
     "digest": "<u8",
     "pairs_at": "<i8",
     "pairs": "<i4",
+    "recording": "<i4",
+    "described_recording": "<i4",
 }
 """Arrays and their types.
 
 `group`: linked segments (copies, excerpts) share one number. `described_group`: for synthetic speech, the group of the segment
 whose description it follows; -1 if there is none. `draw`: decides what is held out; 1.0 in a group of more than LARGEST_HELD
 segments. `digest`: hash of everything that is trained on except the references. `pairs[pairs_at[i]:pairs_at[i + 1]]`: row numbers
-of the references of row i."""
+of the references of row i. `recording`: row number in recordings.parquet. `described_recording`: that of the segment whose
+description synthetic speech follows; -1 if there is none, or if no corpus has it."""
 
 STRINGS = ("ids", "texts", *COLUMNS, "described")
 """String columns: also each caption. `described`: for synthetic speech, the id of the segment whose description it follows."""
+
+RECORDINGS = "recordings.parquet"
 
 LARGEST_HELD = 20
 """Segments in the largest group of duplicates that may be held out."""
@@ -116,6 +123,8 @@ class Table:
     digest: np.ndarray
     pairs_at: np.ndarray
     pairs: np.ndarray
+    recording: np.ndarray
+    described_recording: np.ndarray
     ids: Strings
     texts: Strings
     full: Strings
@@ -168,7 +177,10 @@ def make_table(
     groups: Mapping[str, str],
     draw: Callable[[str], float],
 ) -> Table:
-    """Make a small table in memory. rows: values by segment id; pairs: reference ids by segment id; groups: names by id."""
+    """Make a small table in memory, in which each row is a recording.
+
+    rows: values by segment id; pairs: reference ids by segment id; groups: names by id.
+    """
     ids = sorted(rows)
     numbers = {segment: number for number, segment in enumerate(ids)}
     values = [{"language": "", "text": "", "seconds": 0.0, "flags": 0, **rows[segment]} for segment in ids]
@@ -197,6 +209,8 @@ def make_table(
         "digest": [digest_of(value) for value in values],
         "pairs_at": np.cumsum([0, *map(len, references)]),
         "pairs": [other for found in references for other in found],
+        "recording": list(range(len(ids))),
+        "described_recording": [numbers.get(value.get("described") or "", -1) for value in values],
     }
     arrays: dict[str, Any] = {name: np.array(columns[name], dtype=kind) for name, kind in NUMBERS.items()}
     for name, key in zip(STRINGS, STRING_KEYS, strict=True):
@@ -227,7 +241,7 @@ class Writer:
     """Write a table column by column into a folder. `open_table` accepts it after `close`."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         names = [f"{name}.bin" for name in NUMBERS] + [f"{name}{end}" for name in STRINGS for end in (".at", ".txt")]
         self._files = {name: (folder / name).open("wb") for name in names}
@@ -247,15 +261,18 @@ class Writer:
         self._ends[name] += len(data)
 
     def close(self, languages: Sequence[str], shards: Sequence[tuple[int, str]]) -> None:
-        """Force all files to the disk; table.json comes last."""
-        sizes = {}
+        """Force all files to the disk; table.json comes last. recordings.parquet must be in the folder."""
+        recordings = self.folder / RECORDINGS
+        fsync_path(recordings)
+        sizes = {RECORDINGS: recordings.stat().st_size}
+        self._sums[RECORDINGS] = file_sum(recordings)
         for name, file in self._files.items():
             file.flush()
             os.fsync(file.fileno())
             sizes[name] = file.tell()
             file.close()
         about = {"format": FORMAT, "languages": list(languages), "shards": list(shards), "files": sizes}
-        with (self._folder / "table.json").open("w", encoding="utf-8") as sink:
+        with (self.folder / "table.json").open("w", encoding="utf-8") as sink:
             json.dump(about | {"sums": self._sums}, sink)
             sink.flush()
             os.fsync(sink.fileno())

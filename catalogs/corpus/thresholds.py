@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from catalogs import yaml12
-from catalogs.settings import SettingsError, load_settings, read_yaml, validate_settings
+from catalogs.settings import SettingsError, dump_yaml, load_settings, read_yaml, validate_settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -289,7 +288,7 @@ def _save(root: str | Path, chosen: dict[str, Any]) -> None:
     from catalogs.files import write_atomically
 
     if chosen:
-        write_atomically(thresholds_path(root), yaml12.dump(chosen).encode())
+        write_atomically(thresholds_path(root), dump_yaml(chosen).encode())
     else:
         thresholds_path(root).unlink(missing_ok=True)
 

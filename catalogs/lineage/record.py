@@ -20,8 +20,9 @@ import pyarrow as pa
 SCHEMA = 1
 """Increased when a field changes its meaning. Fields and columns are only added otherwise."""
 
-Role = Literal["start", "base", "adapter"]
-"""start: the run began with these weights. base: adapters were trained over them. adapter: it was merged into them."""
+Role = Literal["start", "base", "adapter", "codec"]
+"""start: the run began with these weights. base: adapters were trained over them. adapter: it was merged into them. codec: only
+its codec was taken."""
 
 
 class LineageError(ValueError):
@@ -34,7 +35,7 @@ class DrawnCorpus:
 
     name: str
     digest: str
-    """`catalogs.corpus.digest.corpus_digest` when the run was begun or resumed last."""
+    """`catalogs.lineage.digest.corpus_digest` when the run was begun or resumed last."""
     fingerprint: str | None
     """Fingerprint of the settings that made it."""
     folder: str
@@ -118,24 +119,26 @@ class DrawnRecording:
     """Number of its segments that are held out."""
     first_phase: str | None
     first_position: int | None
-    """Least position of that phase that uses it in any way; null if none does."""
+    """Position, in that phase, of the first sample that uses it in any way; null if none does."""
     first_step: int | None
-    """Step that uses it first in any way; null if none does, or if the step is not known."""
+    """Step of that sample; 0 if the codec was trained on it before the first step, null if nothing uses it."""
+    in_codec: int = 0
+    """Number of its clips that the codec was trained on; each crop was of a random clip."""
     generation: int = 0
     """0: the run that made the checkpoint. 1: the run of its parent, and so on."""
 
     @property
     def used(self) -> bool:
-        """Return True if a batch contained anything from it."""
-        return bool(self.draws or self.as_reference or self.through_decoupled)
+        """Return True if a batch, of the model or its codec, contained anything from it."""
+        return bool(self.draws or self.as_reference or self.through_decoupled or self.in_codec)
 
 
 @dataclass(frozen=True)
 class Lineage:
     """What a checkpoint was made of."""
 
-    digest: str
-    """`catalogs.weights.checkpoint_files.checkpoint_digest` of the files beside it."""
+    digest: str | None
+    """`catalogs.weights.checkpoint_files.checkpoint_digest` of the files beside it; null beside a resume state."""
     kind: Literal["model", "adapter", "codec"]
     step: int
     ancestors: tuple[Ancestor, ...]
@@ -155,6 +158,8 @@ class Lineage:
     """Sentences on draws that are not in the table."""
     notes: tuple[str, ...]
     """Sentences on what else the data was used for: the tokenizer, the codec."""
+    unnamed_draws: int
+    """Samples of synthetic speech whose description is from a recording of no corpus of the run."""
     voxmill: str
     commit: str | None
     """Git commit of voxmill's source, if it ran from a checkout."""
@@ -179,6 +184,14 @@ class Lineage:
                 if not one.known
             ),
             *self.gaps,
+            *self._unnamed(),
+        )
+
+    def _unnamed(self) -> tuple[str, ...]:
+        if not self.unnamed_draws:
+            return ()
+        return (
+            f"{self.unnamed_draws} samples of synthetic speech follow descriptions of recordings that are in none of the corpora",
         )
 
 

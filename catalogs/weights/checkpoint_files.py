@@ -10,11 +10,15 @@ from pathlib import Path
 from catalogs.files import file_sha256
 
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.pth", "*.py")
+_LINEAGE = "lineage.json"
+"""Names the digest, so it cannot be part of it; no speech depends on it."""
 
 
 def file_digests(folder: Path, prefix: str = "") -> dict[str, str]:
     """Return `sha256 NAME` and the digest of every file of a checkpoint or an adapter."""
-    files = sorted({path for pattern in _FILES for path in folder.glob(pattern) if path.is_file()})
+    files = sorted(
+        {path for pattern in _FILES for path in folder.glob(pattern) if path.is_file() and path.name != _LINEAGE}
+    )
     return {f"sha256 {prefix}{path.name}": _digest(path) for path in files}
 
 

@@ -17,8 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from catalogs import yaml12
-from catalogs.settings import SettingsError, validate_settings
+from catalogs.settings import SettingsError, load_yaml, validate_settings
 from catalogs.urls import public
 from catalogs.vocabulary.licenses import allowed
 from catalogs.vocabulary.rights import NO_RIGHTS, RIGHTS_NAMES, Rights, purposes_of, rights_of
@@ -81,7 +80,7 @@ def load_rules(path: str | Path) -> list[RightsRule]:
     """Return the rules of a YAML file: a list of {match: PATTERN, license: ..., consent: ...}. Raises SettingsError with one
     line that names the rule."""
     try:
-        loaded = yaml12.load(Path(path).read_text(encoding="utf-8"))
+        loaded = load_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read the rules {path}: {error.strerror}") from None
     except UnicodeDecodeError:

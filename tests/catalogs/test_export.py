@@ -199,11 +199,11 @@ def test_parts_end_by_clips_or_by_seconds(corpus: Path, tmp_path: Path, monkeypa
 
 
 def test_the_card_and_the_manifest_account_for_the_clips(corpus: Path, tmp_path: Path) -> None:
-    from catalogs import yaml12
+    from catalogs.settings import load_yaml
 
     export(corpus, "hf", tmp_path / "out", splits=parse_splits(SPLITS))
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    head = yaml12.load(card.split("---\n")[1])
+    head = load_yaml(card.split("---\n")[1])
     assert set(head["language"]) == {"de", "en"} and head["license"] == "other"
     for words in ("CC-BY-4.0", "CC0-1.0", "not stated", "0123456789abcdef", "| rejected | too_short | 10 |"):
         assert words in card

@@ -2,70 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from corpus_builders import make_unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lineages import a_lineage, a_row, a_table
 
 from catalogs.corpus.commit import commit_unit, create_corpus, read_records
-from catalogs.corpus.digest import corpus_digest
+from catalogs.lineage.digest import corpus_digest
 from catalogs.lineage.files import LINEAGE, TABLE, find_recordings, read_lineage, read_table, write_lineage
-from catalogs.lineage.record import (
-    COLUMNS,
-    SCHEMA,
-    Ancestor,
-    DrawnCorpus,
-    DrawnRecording,
-    HeldOut,
-    LicenseShare,
-    Lineage,
-    LineageError,
-    Stretch,
-)
-
-
-def a_lineage(**changes: object) -> Lineage:
-    """A lineage with every field filled."""
-    values = {
-        "digest": "ab" * 8,
-        "kind": "model",
-        "step": 20,
-        "ancestors": (Ancestor(1, "start", "hub/model", None, False), Ancestor(2, "base", "older", "cd" * 8, True)),
-        "corpora": (DrawnCorpus("a", "00" * 32, None, "corpus"),),
-        "data_key": "3:1234",
-        "order_version": 3,
-        "seed": 1,
-        "positions": (Stretch("only", 0, 90, 1, 20, "3:1234", (88, 89)),),
-        "licenses": {"CC-BY-4.0": LicenseShare(1, 0.5, 1.25)},
-        "held_out": HeldOut(2, 1, 0.01),
-        "tombstones": ("t1",),
-        "gaps": (),
-        "notes": ("the tokenizer was trained on all texts",),
-        "voxmill": "0.1.0",
-        "commit": None,
-        "table_rows": 0,
-        "table_sha256": "",
-    }
-    return Lineage(**values | changes)  # type: ignore[arg-type]
-
-
-def a_row(number: int, **changes: object) -> DrawnRecording:
-    """One recording."""
-    values = dict.fromkeys(COLUMNS.names)
-    values |= {
-        "corpus": "a", "source_id": f"s{number}", "content_sha256": f"{number:064x}", "synthetic": False, "draws": number,
-        "drawn_s": 1.5 * number, "as_reference": 0, "through_decoupled": 0, "held_out": 0, "generation": 0,
-    }  # fmt: skip
-    return DrawnRecording(**values | changes)  # type: ignore[arg-type]
-
-
-def a_table(rows: list[DrawnRecording]) -> pa.Table:
-    return pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=COLUMNS)
+from catalogs.lineage.record import SCHEMA, DrawnRecording, LineageError, Stretch
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -90,7 +39,7 @@ rows_of_any_content = st.lists(
         license=st.none() | st.text(), consent=st.none() | st.text(), synthetic=st.booleans(),
         seconds=st.none() | st.floats(0, 1e9), draws=counts, drawn_s=st.floats(0, 1e9), as_reference=counts,
         through_decoupled=counts, held_out=counts, first_phase=st.none() | st.text(),
-        first_position=st.none() | counts, first_step=st.none() | counts, generation=st.integers(0, 9),
+        first_position=st.none() | counts, first_step=st.none() | counts, generation=st.integers(0, 9), in_codec=counts,
     ),
     max_size=5,
 )  # fmt: skip

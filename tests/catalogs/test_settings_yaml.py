@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from catalogs import yaml12
 from catalogs.corpus.thresholds import load_thresholds
-from catalogs.settings import SettingsError, dump_settings, load_settings, read_yaml
+from catalogs.settings import SettingsError, dump_settings, load_settings, load_yaml, read_yaml
 from pipeline.config import load_config
 from trainer.config import load_train_config
 
@@ -40,8 +39,8 @@ class Group(BaseModel):
     "word", ["off", "on", "no", "yes", "y", "n", "Off", "NO", "1:30", "2024-01-01", "1_000", "0b11"]
 )
 def test_a_word_that_yaml_1_1_reads_otherwise_is_text(word: str) -> None:
-    assert yaml12.load(f"a: {word}") == {"a": word}
-    assert yaml12.load(f"{word}: 2") == {word: 2}
+    assert load_yaml(f"a: {word}") == {"a": word}
+    assert load_yaml(f"{word}: 2") == {word: 2}
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_a_word_that_yaml_1_1_reads_otherwise_is_text(word: str) -> None:
     ],
 )
 def test_what_yaml_1_2_defines_is_read_so(text: str, value: object) -> None:
-    found = yaml12.load(f"a: {text}")["a"]
+    found = load_yaml(f"a: {text}")["a"]
     assert found == value and type(found) is type(value)
 
 
@@ -91,7 +90,7 @@ def test_a_switch_still_takes_the_old_words(text: str, value: bool) -> None:
 )
 def test_settings_that_were_written_are_read_back_equal(group: Group) -> None:
     text = dump_settings(group)
-    assert Group.model_validate(yaml12.load(text)) == group
+    assert Group.model_validate(load_yaml(text)) == group
     # A 1.1 reader (an older voxmill, another tool) understands the same file.
     assert Group.model_validate(yaml.safe_load(text)) == group
 
@@ -100,10 +99,10 @@ def test_settings_that_were_written_are_read_back_equal(group: Group) -> None:
 @given(st.text(string.ascii_letters + string.digits + "-+.:_~= ") | st.sampled_from(TRAPS))
 def test_files_of_the_old_version_are_read_the_same_way(word: str) -> None:
     """PyYAML quotes every word of 1.1; the exception are numbers in 1.2's wider notation, which settings never held."""
-    if isinstance(yaml12.load(word) if word.strip() and word[0] not in "-=:" else "", float | int):
+    if isinstance(load_yaml(word) if word.strip() and word[0] not in "-=:" else "", float | int):
         return
     old = yaml.safe_dump({"mode": word, "weights": {word: 2.0}, "flags": [word], "on": True, "at": 1e-05, "no": None})
-    assert yaml12.load(old) == yaml.safe_load(old)
+    assert load_yaml(old) == yaml.safe_load(old)
 
 
 def test_an_old_corpus_thresholds_are_read(tmp_path: Path) -> None:
@@ -122,7 +121,7 @@ def test_an_old_corpus_thresholds_are_read(tmp_path: Path) -> None:
 def test_any_text_is_settings_or_one_line(text: str) -> None:
     try:
         load_settings(Group, None, [f"word={text}"])
-        yaml12.load(text)
+        load_yaml(text)
     except SettingsError as error:
         assert "\n" not in str(error)
     except yaml.YAMLError:
@@ -150,7 +149,7 @@ def test_a_file_that_cannot_be_meant_is_one_line(tmp_path: Path, data: bytes, wo
 
 def test_a_merged_mapping_is_not_taken_for_a_key_written_twice() -> None:
     text = "a: &a {x: 1}\nouter: {inner: &b {<<: *a, x: 2}}\nc: {<<: *b, y: 3}\n"
-    assert yaml12.load(text)["c"] == {"x": 2, "y": 3}
+    assert load_yaml(text)["c"] == {"x": 2, "y": 3}
 
 
 @pytest.mark.parametrize(

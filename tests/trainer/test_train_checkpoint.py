@@ -10,10 +10,13 @@ import pytest
 import torch
 from fakes.kills import Killed, killed_at
 from fakes.logs import logged
+from lineages import a_lineage, a_row, a_table
 from rank_runs import RankProcesses
 from safetensors.torch import load_file
 from train_runs import Runs
 
+from catalogs.lineage.files import read_lineage, read_table, write_lineage
+from catalogs.weights.checkpoint_files import checkpoint_digest
 from trainer.checkpoint.restore import latest
 from trainer.checkpoint.save import _Checkpoint, only_run
 from trainer.config import load_train_config
@@ -49,15 +52,21 @@ def test_files_with_names_of_their_own_are_left_alone(runs: Runs, tmp_path: Path
 
 
 def adapter(value: float) -> _Checkpoint:
-    """A checkpoint of step 3 of a run of adapters, all of this value."""
+    """A checkpoint of step 3 of a run of adapters, all of this value, with a lineage."""
     trainee: Any = SimpleNamespace(lora=LoRAConfig(r=2), start="base")
     tensors = {"base_lm.layers.0.self_attn.q_proj.lora_A": torch.full((2, 4), value)}
-    return _Checkpoint({"state": {"step": 3}}, tensors, trainee)
+    snapshot: Any = SimpleNamespace(
+        write=lambda folder: write_lineage(folder, a_lineage(digest=checkpoint_digest(folder)), a_table([a_row(1)]))
+    )
+    return _Checkpoint({"state": {"step": 3}}, tensors, trainee, snapshot)
 
 
 def published(output: Path) -> float:
     """The value of the adapter that `latest` points at."""
     (tensor,) = load_file(output / "latest" / "lora_weights.safetensors").values()
+    lineage = read_lineage(output / "latest")
+    assert lineage is not None and lineage.digest == checkpoint_digest(output / "latest"), "its own, or none at all"
+    assert len(read_table(lineage)) == 1
     return float(tensor[0, 0])
 
 
@@ -65,7 +74,8 @@ def published(output: Path) -> float:
 def test_a_kill_while_a_checkpoint_is_replaced_loses_no_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`latest` leads to the old adapter or to the new one at each of the points, before and after the next start."""
+    """`latest` leads to the old adapter or to the new one, with its own lineage, at each of the points, before and after the next
+    start."""
     point, seen = 0, set()
     while True:
         output = tmp_path / str(point)

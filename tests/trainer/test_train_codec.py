@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,10 +12,14 @@ import pytest
 import soundfile
 import soxr
 import torch
+from drawn_samples import lineage_of
 from fakes.logs import logged
 from train_runs import Runs
 
+from catalogs.corpus.reader import Corpus
+from catalogs.lineage.files import find_recordings
 from catalogs.settings import SettingsError
+from catalogs.weights.checkpoint_files import checkpoint_digest
 from trainer.codec import CodecConfig, load_codec_config, train_codec
 from trainer.codec.clips import CodecClip, bandwidths, crops
 from trainer.codec.config import AdversarySettings, CodecFit
@@ -24,7 +29,9 @@ from trainer.codec.initialise import initialise_codec
 from trainer.codec.losses import RESOLUTIONS, mel_bank, mel_distance, resolutions
 from trainer.codec.measure import measure, missing_packages
 from trainer.codec.normalise import normalise_latents
+from trainer.codec.train import _clips
 from trainer.config import TrainError, recipes
+from trainer.data.corpora import Corpora
 from trainer.run import train
 from trainer.runtime.metrics import read_metrics
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig
@@ -76,11 +83,30 @@ def test_everything_is_written_down(trained: Path) -> None:
     assert not any(p.requires_grad for p in codec.parameters())
 
 
+def test_its_lineage_names_all_clips_that_it_could_draw(trained: Path, speech: Path) -> None:
+    found = lineage_of(trained)
+    assert (found.kind, found.step, found.ancestors) == ("codec", STEPS, ()) and found.digest == checkpoint_digest(
+        trained
+    )
+    training, _, held, _ = _clips(settings(speech, trained), Corpora([speech]))
+    source = {row["segment_id"]: row["source_id"] for row in Corpus(speech).index.to_pylist()}
+    rows = find_recordings(found)
+    assert {row.source_id: row.in_codec for row in rows if row.used} == Counter(
+        source[name] for name in training.segments
+    )
+    assert {row.source_id: row.held_out for row in rows if row.held_out} == Counter(source[name] for name in held)
+    assert {row.first_step for row in rows if row.used} == {0} and found.held_out.segments == len(held) > 0
+
+
 def test_a_model_is_trained_on_its_latents(trained: Path, runs: Runs, tmp_path: Path) -> None:
     model = {"size": "toy", "vocabulary": 400, "codec": str(trained)}
     result = train(runs.config(tmp_path / "out", {"steps": 1, "rows": 1}, model=model))
     ours, theirs = read_codec(result.checkpoint).state_dict(), read_codec(trained).state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    parent, found = lineage_of(trained), lineage_of(Path(result.checkpoint))
+    assert [(one.role, one.digest, one.known) for one in found.ancestors] == [("codec", parent.digest, True)]
+    inherited = {row.source_id: row.in_codec for row in find_recordings(found, generation=1)}
+    assert inherited == {row.source_id: row.in_codec for row in find_recordings(parent) if row.used}
 
 
 @pytest.mark.usefixtures("spectra_only")

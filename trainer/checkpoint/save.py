@@ -1,6 +1,7 @@
 """Save the checkpoints of a run: the official folder that `speak` loads, and beside it the resume state.
 
-OUTPUT/checkpoints/step_0000500/   official layout, in the config's dtype (LoRA: lora_weights.safetensors, lora_config.json)
+OUTPUT/checkpoints/step_0000500/   official layout, in the config's dtype (LoRA: lora_weights.safetensors, lora_config.json), and
+                                   lineage.json, lineage.parquet (`catalogs.lineage`)
 OUTPUT/resume/step_0000500.pt      trained float32 weights, optimizer, moving average, data cursor (random numbers depend only on
                                    seed, step and sample); if the model is sharded, a folder of shards instead
 OUTPUT/latest                      link to the newest checkpoint
@@ -25,6 +26,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from catalogs.files import fsync_path, open_atomically
+from trainer.checkpoint.lineage import LineageRecorder, Snapshot
 from trainer.checkpoint.restore import Resumable, described, run_tensors, step_name, step_paths
 from trainer.checkpoint.shards import MARKER, ShardWriter, is_complete
 from trainer.config import TrainConfig
@@ -42,9 +44,18 @@ class CheckpointWriter:
     """Saves a run's checkpoints. All ranks must make the same calls."""
 
     def __init__(
-        self, output: Path, config: TrainConfig, ranks: Ranks, protected: Callable[[], set[str]] = set
+        self,
+        output: Path,
+        config: TrainConfig,
+        ranks: Ranks,
+        protected: Callable[[], set[str]] = set,
+        lineage: LineageRecorder | None = None,
     ) -> None:
-        """protected: returns the names of checkpoints whose official folders are kept, however old they are."""
+        """protected: returns the names of checkpoints whose official folders are kept, however old they are.
+
+        lineage: written beside every checkpoint. None on all ranks but the first.
+        """
+        self._lineage = lineage
         self._output, self._config, self._ranks, self._protected = output, config, ranks, protected
         self._shards = ShardWriter(ranks, config.checkpoint.background) if ranks.sharded else None
         self._thread = ThreadPoolExecutor(1, "save") if config.checkpoint.background and not ranks.sharded else None
@@ -61,10 +72,12 @@ class CheckpointWriter:
             return
         name, keep = step_name(run.state.step), self._config.checkpoint.keep
         every = self._config.checkpoint.export_every
+        snapshot = self._snapshot(run)
         self._shards.write(
             self._output / "resume" / name,
             run_tensors(run),
             described(run),
+            lambda folder: snapshot.write(folder, digest=False) if snapshot is not None else None,
             lambda: _prune_shards(self._output, name, keep),
         )
         if last or export or (every is not None and run.state.step % every == 0):
@@ -93,11 +106,15 @@ class CheckpointWriter:
     def _save_whole(self, run: Resumable, last: bool) -> None:
         """Save a model that is not sharded: at once, or from a copy in the CPU's memory while training continues."""
         keep = self._config.checkpoint.keep
+        snapshot = self._snapshot(run)
         if self._thread is None or last:
-            _Checkpoint.of(run).write(self._output, keep, self._protected)
+            _Checkpoint.of(run, snapshot).write(self._output, keep, self._protected)
         else:
-            copied = _Checkpoint.of(run, copied=True)
+            copied = _Checkpoint.of(run, snapshot, copied=True)
             self._pending = self._thread.submit(copied.write, self._output, keep, self._protected)
+
+    def _snapshot(self, run: Resumable) -> Snapshot | None:
+        return self._lineage.snapshot(run.state.step) if self._lineage is not None else None
 
     def _export(self, run: Resumable) -> None:
         """Write checkpoints/step_N in the official layout: the whole weights are gathered on the first rank."""
@@ -106,9 +123,16 @@ class CheckpointWriter:
             whole = whole_weights(trainee.model, self._ranks)
         with self._ranks.agreed():
             if self._ranks.first:
-                folder = self._output / "checkpoints" / step_name(run.state.step)
+                folder, snapshot = self._output / "checkpoints" / step_name(run.state.step), self._snapshot(run)
                 _make_way(self._output, folder)
-                save_pretrained(folder, whole, trainee.config, source=trainee.assets, codec=trainee.codec)
+                save_pretrained(
+                    folder,
+                    whole,
+                    trainee.config,
+                    source=trainee.assets,
+                    codec=trainee.codec,
+                    complete=snapshot.write if snapshot is not None else None,
+                )
                 _point_at(self._output, folder)
                 protected = self._protected()
                 for old in _mine(self._output, folder.name)[: -self._config.checkpoint.keep]:
@@ -135,9 +159,10 @@ class _Checkpoint:
     published: dict[str, Tensor]
     """The whole model's weights, or the adapter's; their moving average if there is one."""
     trainee: Trainee
+    lineage: Snapshot | None = None
 
     @classmethod
-    def of(cls, run: Resumable, copied: bool = False) -> _Checkpoint:
+    def of(cls, run: Resumable, lineage: Snapshot | None = None, copied: bool = False) -> _Checkpoint:
         """Collect the run's own tensors, or copies in CPU memory (`copied`), so that training may continue."""
         trainee, average = run.trainee, run.average.values if run.average is not None else {}
         model = trainee.model
@@ -151,17 +176,25 @@ class _Checkpoint:
         published = {name: average.get(name, value) for name, value in own.items()}
         if copied:
             resume, published = _copied((resume, published), {})
-        return cls(resume, published, trainee)
+        return cls(resume, published, trainee, lineage)
 
     def write(self, output: Path, keep: int, protected: Callable[[], set[str]] = set) -> Path:
         """Write checkpoints/step_N atomically, point `latest` at it, and remove the oldest beyond `keep`."""
         folder, trainee = output / "checkpoints" / step_name(self.resume["state"]["step"]), self.trainee
         _make_way(output, folder)
         _save_resume(output / "resume" / f"{folder.name}.pt", self.resume)
+        complete = self.lineage.write if self.lineage is not None else None
         if trainee.lora is None:
-            save_pretrained(folder, self.published, trainee.config, source=trainee.assets, codec=trainee.codec)
+            save_pretrained(
+                folder,
+                self.published,
+                trainee.config,
+                source=trainee.assets,
+                codec=trainee.codec,
+                complete=complete,
+            )
         else:
-            _save_adapter(folder, self.published, trainee.lora, trainee.start)
+            _save_adapter(folder, self.published, trainee.lora, trainee.start, complete)
         _point_at(output, folder)
         _prune(output, folder.name, keep, protected())
         return folder
@@ -237,14 +270,19 @@ def _states(output: Path) -> list[Path]:
     return [path for path in step_paths(output / "resume") if path.suffix == ".pt"]
 
 
-def save_merged(output: Path, run: Resumable) -> Path:
+def save_merged(output: Path, run: Resumable, lineage: LineageRecorder) -> Path:
     """Write OUTPUT/merged: the base with the adapters merged, as an official folder that needs no adapter. The run cannot continue
     afterwards, since the model has no adapters any more."""
-    model = run.trainee.model
+    model, snapshot = run.trainee.model, lineage.snapshot(run.state.step)
     with averaged(model, run.average):
         merge_lora(model)
         return save_pretrained(
-            output / "merged", model, run.trainee.config, source=run.trainee.assets, codec=run.trainee.codec
+            output / "merged",
+            model,
+            run.trainee.config,
+            source=run.trainee.assets,
+            codec=run.trainee.codec,
+            complete=lambda folder: snapshot.write_merged(folder, (output / "latest").resolve()),
         )
 
 
@@ -270,9 +308,17 @@ def _save_resume(path: Path, values: dict[str, Any]) -> None:
         torch.save(values, file)
 
 
-def _save_adapter(folder: Path, tensors: dict[str, Tensor], lora: LoRAConfig, base: str) -> None:
+def _save_adapter(
+    folder: Path,
+    tensors: dict[str, Tensor],
+    lora: LoRAConfig,
+    base: str,
+    complete: Callable[[Path], None] | None = None,
+) -> None:
     fresh = folder.parent / f".{folder.name}.{uuid4().hex[:8]}"
     save_lora(fresh, tensors, lora, base)
+    if complete is not None:
+        complete(fresh)
     for path in fresh.iterdir():
         fsync_path(path)
     fresh.rename(folder)

@@ -1,7 +1,8 @@
 """Resume states of sharded runs: every rank writes its shards with torch.distributed.checkpoint, any number of ranks can read
 them.
 
-OUTPUT/resume/step_0000500/   *.distcp and .metadata (torch's format), and complete.json: the state of the run, written last.
+OUTPUT/resume/step_0000500/   *.distcp and .metadata (torch's format), the lineage, and complete.json: the state of the run, written
+                              last.
 A folder without complete.json is ignored.
 """
 
@@ -54,15 +55,24 @@ class ShardWriter:
         self._group: Any = dist.new_group(backend="gloo") if background else None
         self._pending: tuple[Future[Any], Callable[[], None]] | None = None
 
-    def write(self, folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], then: Callable[[], None]) -> None:
+    def write(
+        self,
+        folder: Path,
+        tensors: dict[str, Tensor],
+        state: dict[str, Any],
+        complete: Callable[[Path], None],
+        then: Callable[[], None],
+    ) -> None:
         """Write tensors (sharded or the same on all ranks) and `state`; all ranks must call it.
 
-        then: called on the first rank when the state is complete; in the background this happens in a later `settle`.
+        complete: called on the first rank with the folder before the state counts, to write further files into it. then: called
+        there when the state is complete. In the background both happen in a later `settle`.
         """
         self.settle()
 
         def finish() -> None:
             if self._ranks.first:
+                complete(folder)
                 write_atomically(folder / MARKER, json.dumps(state).encode())
                 then()
 

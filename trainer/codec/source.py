@@ -16,13 +16,13 @@ class CorpusClips(Sequence[CodecClip]):
 
     def __init__(self, corpora: Corpora, segments: Sequence[str], memory_bytes: float) -> None:
         """memory_bytes: maximum size of the decoded audio in memory."""
-        self._corpora, self._segments = corpora, segments
+        self._corpora, self.segments = corpora, segments
         self._recent: Recent[CodecClip] = Recent(memory_bytes, lambda clip: clip.samples.nbytes)
         self.unreadable: dict[str, str] = {}
         """Segments that turned out to be damaged, with the reasons."""
 
     def __len__(self) -> int:
-        return len(self._segments)
+        return len(self.segments)
 
     @overload
     def __getitem__(self, index: int) -> CodecClip: ...
@@ -32,7 +32,7 @@ class CorpusClips(Sequence[CodecClip]):
         """Return a clip. Raises SegmentError if it is damaged, and TrainError once more than 1 % (and more than 10) are."""
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(len(self)))]
-        segment = self._segments[index]
+        segment = self.segments[index]
         try:
             return self._recent.get(index, lambda: CodecClip(*self._corpora.native_clip(segment)))
         except SegmentError as error:

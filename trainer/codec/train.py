@@ -20,6 +20,7 @@ from trainer.codec.clips import CodecClip, at_input_rate
 from trainer.codec.config import CodecConfig, CodecFit
 from trainer.codec.files import read_codec, write_codec
 from trainer.codec.fit import CodecTrainer, run_steps
+from trainer.codec.lineage import CodecLineage
 from trainer.codec.measure import CodecMeasures, measure, missing_packages
 from trainer.codec.normalise import normalise_latents
 from trainer.codec.resume import read_state, remove_state, write_state
@@ -66,18 +67,19 @@ def train_codec(config: CodecConfig) -> CodecResult:
     """
     output = Path(config.output)
     corpora = Corpora(config.corpora)
-    training, held, seconds = _clips(config, corpora)
+    training, held, held_ids, seconds = _clips(config, corpora)
     with ExitStack() as stack:
         stack.enter_context(cpu_threads(config.threads))
         torch.manual_seed(config.seed)
         codec = _fresh(config) if config.start is None else read_codec(config.start)
         codec.to(pick_device(config.device))
         stack.enter_context(hold_folder(output))
+        lineage = CodecLineage(config, corpora, training.segments, held_ids)
         asked_to_stop = stack.enter_context(flag_on_signal())
         log.info(f"codec: {len(training)} clips, {duration_text(seconds)} to train on, {len(held)} held out")
         if missing := missing_packages():
             log.info(f"STOI and PESQ are not measured: pip install {' '.join(missing)}")
-        return _Run(config, codec, training, held, asked_to_stop).result()
+        return _Run(config, codec, training, held, asked_to_stop, lineage).result()
 
 
 class _Run:
@@ -90,8 +92,9 @@ class _Run:
         training: CorpusClips,
         held: Sequence[CodecClip],
         asked_to_stop: Callable[[], bool],
+        lineage: CodecLineage,
     ) -> None:
-        self._config, self._codec, self._clips, self._held = config, codec, training, held
+        self._config, self._codec, self._clips, self._held, self._lineage = config, codec, training, held, lineage
         self._asked_to_stop, self._output = asked_to_stop, Path(config.output)
         self._measured: dict[int, CodecMeasures] = {}
 
@@ -154,6 +157,7 @@ class _Run:
     def _save(self, trainer: CodecTrainer) -> None:
         # The state is written last, so that the codec beside it is of the same step or a later one.
         write_codec(self._output, self._codec)
+        self._lineage.write(self._output, trainer.taken)
         write_state(self._output, self._config, trainer.state_dict())
 
     def _finish(self) -> CodecMeasures:
@@ -164,6 +168,7 @@ class _Run:
             self._measured.clear()  # It should sound the same, so the codec that is written is measured again.
         after = self._measured.get(config.steps) or measure(codec, self._held, config.crop_s)
         write_codec(self._output, codec)
+        self._lineage.write(self._output, config.steps)
         if config.save_every is None:
             remove_state(self._output)
         return after
@@ -192,9 +197,11 @@ def fit_of(config: CodecConfig) -> CodecFit:
     )
 
 
-def _clips(config: CodecConfig, corpora: Corpora) -> tuple[CorpusClips, Sequence[CodecClip], float]:
-    """Return (training clips, held-out clips, seconds of training clips). A hash of the segments' ids decides which are held out.
-    Raises TrainError if there are too few."""
+def _clips(config: CodecConfig, corpora: Corpora) -> tuple[CorpusClips, Sequence[CodecClip], Sequence[str], float]:
+    """Return (training clips, clips to measure by, ids of those that are held out, seconds of training clips).
+
+    A hash of the segments' ids decides which are held out. Raises TrainError if there are too few.
+    """
     ids = sorted(corpora.chosen(config.where, "codec"), key=lambda segment: hash_number("codec", segment))
     if len(ids) < 4:
         raise TrainError(
@@ -212,7 +219,7 @@ def _clips(config: CodecConfig, corpora: Corpora) -> tuple[CorpusClips, Sequence
         checks = " && ".join(f"voxmill fsck {shlex.quote(str(part.path))}" for part in corpora.parts)
         raise TrainError(f"{corpora.title}: only {len(held)} of the held-out clips can be read; run: {checks}")
     kept = corpora.kept()
-    return training, held, sum(kept[segment]["duration_s"] for segment in chosen[count:])
+    return training, held, chosen[:count], sum(kept[segment]["duration_s"] for segment in chosen[count:])
 
 
 def _fresh(config: CodecConfig) -> AudioVAE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 
@@ -30,7 +31,7 @@ PATCH_SECONDS = 0.16
 
 _MEASURED = 10_000
 """Number of segments per layout whose lengths are used to estimate the samples of a ramp."""
-_BLOCK = 4096
+BLOCK = 4096
 """Number of choices that are drawn at once."""
 _BLOCKS_KEPT = 32
 """Number of blocks in memory, 170 kB each: enough for a step of a thousand rows, so that planning and counting draw only once."""
@@ -84,6 +85,7 @@ class Mixture:
         )
         self.captions = CaptionDraws(phase, name, seed, self.shares.kinds)
         self._referenced = np.array([kind.reference for kind in self.shares.kinds])
+        self._lock = Lock()
         self._before = [np.zeros(len(self.shares.kinds), dtype=np.int64)]
         self._block = lru_cache(_BLOCKS_KEPT)(self._draw)
 
@@ -139,15 +141,15 @@ class Mixture:
 
     def draws(self, index: int) -> Draws:
         """Return the block of choices that contains this one."""
-        return self._block(index // _BLOCK)
+        return self._block(index // BLOCK)
 
     def tally(self, indices: Sequence[int]) -> SampleCounts:
         """Return the counts of these choices."""
         realised = SampleCounts()
         places = np.asarray(indices, dtype=np.int64)
-        for block in np.unique(places // _BLOCK).tolist():
-            draws = self.draws(block * _BLOCK)
-            at = places[places // _BLOCK == block] - draws.first
+        for block in np.unique(places // BLOCK).tolist():
+            draws = self.draws(block * BLOCK)
+            at = places[places // BLOCK == block] - draws.first
             realised.add(self._tallied(draws.kinds[at], draws.rows[at], draws.captions[at]))
         return realised
 
@@ -222,14 +224,14 @@ class Mixture:
 
     def _draw(self, block: int) -> Draws:
         kinds, numbers = self._draw_kinds(block)
-        first = block * _BLOCK
-        places = np.arange(first, first + _BLOCK)
+        first = block * BLOCK
+        places = np.arange(first, first + BLOCK)
         rows = self._pools.draw(kinds, numbers).astype(np.int64)
         pairs = self.candidates.pairs
         counts = np.where(self._referenced[kinds], pairs.counts(rows), 0)
         bits = random_bits(self._reference_bits, places)
         picked = pairs.at[rows] + below(bits, counts)
-        references = np.full(_BLOCK, -1, dtype=np.int64)
+        references = np.full(BLOCK, -1, dtype=np.int64)
         has = counts > 0
         references[has] = pairs.rows[picked[has]]
         seeds = random_bits(self._bits, places)
@@ -237,21 +239,23 @@ class Mixture:
         return Draws(first, kinds, rows, references, captions, seeds >> np.uint64(2))
 
     def _draw_kinds(self, block: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return two arrays int64 [_BLOCK]: the kind of each choice, and the choice's number among those of its kind."""
-        while len(self._before) <= block:
-            kinds = self._kinds(len(self._before) - 1)
-            self._before.append(self._before[-1] + np.bincount(kinds, minlength=len(self.shares.kinds)))
+        """Return two arrays int64 [BLOCK]: the kind of each choice, and the choice's number among those of its kind."""
+        # One thread may count what was drawn while another one plans.
+        with self._lock:
+            while len(self._before) <= block:
+                kinds = self._kinds(len(self._before) - 1)
+                self._before.append(self._before[-1] + np.bincount(kinds, minlength=len(self.shares.kinds)))
         kinds = self._kinds(block)
-        numbers = np.zeros(_BLOCK, dtype=np.int64)
+        numbers = np.zeros(BLOCK, dtype=np.int64)
         for kind, before in enumerate(self._before[block]):
             mine = kinds == kind
             numbers[mine] = before + np.arange(int(mine.sum()))
         return kinds, numbers
 
     def _kinds(self, block: int) -> np.ndarray:
-        places = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
+        places = np.arange(block * BLOCK, (block + 1) * BLOCK)
         drawn = uniform(random_bits(self._kind_bits, places))
-        edges = np.cumsum(self.shares.at(block * _BLOCK, _BLOCK), axis=1)
+        edges = np.cumsum(self.shares.at(block * BLOCK, BLOCK), axis=1)
         # Divided by the last edge, so that rounding does not leave room at the end for a kind without a share.
         return np.asarray((drawn[:, None] >= (edges / edges[:, -1:])[:, :-1]).sum(axis=1))
 

@@ -17,7 +17,7 @@ from trainer.data.candidates import Choice
 from trainer.data.corpora import Corpora, SegmentError
 from trainer.data.history_noise import noise_history
 from trainer.data.latent_cache import Latents
-from trainer.data.rows import Planned
+from trainer.data.rows import Planned, Row
 from trainer.data.sample_counts import SampleCounts
 from trainer.runtime.seeds import hash_number
 from trainer.sample_kinds import BY_LAYOUT
@@ -188,7 +188,7 @@ def document_noise(config: VoxCPM2Config, batch: TrainingBatch, seeds: dict[tupl
 class StepRows:
     """The data of one step."""
 
-    planned: Sequence[Sequence[Planned]]
+    planned: Sequence[Row]
     """The step's rows on all ranks."""
     realised: SampleCounts
     """The counts of these rows."""

@@ -38,7 +38,8 @@ from voxcpm.weights.lora import LoRAConfig, apply_lora
 
 log = logging.getLogger(__name__)
 
-_CODEC_CLIPS = 64
+CODEC_CLIPS = 64
+"""Clips that a codec is trained on before the first step: the first in order of id."""
 _ASSETS = ".assets"
 
 
@@ -181,7 +182,7 @@ def model_config(config: TrainConfig, vocabulary: int, codec: AudioVAE | None) -
 
 
 def _trained_codec(config: TrainConfig, corpora: Corpora, codec: AudioVAE, kept: dict[str, Any]) -> AudioVAE:
-    chosen = sorted(kept)[:_CODEC_CLIPS]
+    chosen = sorted(kept)[:CODEC_CLIPS]
     clips = [corpora.clip(segment_id, rate=codec.sample_rate) for segment_id in chosen]
     log.info(f"codec: {config.model.codec_steps} steps on {len(clips)} clips")
     fit_codec(codec, clips, CodecFit(steps=config.model.codec_steps), config.seed, fresh=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 from voxcpm.provenance.statement import Statement
 
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.pth", "*.py")
+_LINEAGE = "lineage.json"
+"""Names the digest, so it cannot be part of it; no speech depends on it."""
 
 
 def checkpoint_digest(folder: Path, lora: Path | None = None) -> str:
@@ -25,7 +27,9 @@ def _digests(folder: Path, prefix: str) -> dict[str, str]:
     if folder.is_file():
         files = {folder}
     else:
-        files = {path for pattern in _FILES for path in folder.glob(pattern) if path.is_file()}
+        files = {
+            path for pattern in _FILES for path in folder.glob(pattern) if path.is_file() and path.name != _LINEAGE
+        }
     digests = {}
     for path in sorted(files):
         with path.open("rb") as file:

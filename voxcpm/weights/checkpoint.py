@@ -242,6 +242,7 @@ def save_pretrained(
     source: str | Path | None = None,
     codec: AudioVAE | Mapping[str, Tensor] | None = None,
     dtype: str | torch.dtype | None = None,
+    complete: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write a checkpoint in the official layout and return its folder. It appears whole or not at all, and replaces an older one.
 
@@ -249,6 +250,7 @@ def save_pretrained(
     source: the checkpoint folder from which the tokenizer (and codec) files are copied.
     codec: a codec or its state dict; None: copied from `source`.
     dtype: of the written weights, also written to the config; None: the config's.
+    complete: called with the folder before it appears under its name, to write further files into it.
 
     Raises ValueError if `source` has no tokenizer.
     """
@@ -281,6 +283,8 @@ def save_pretrained(
         for name in copied:
             if source is not None and (Path(source) / name).is_file():
                 shutil.copyfile(Path(source) / name, fresh / name)
+        if complete is not None:
+            complete(fresh)
         for path in fresh.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())

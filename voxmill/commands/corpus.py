@@ -283,8 +283,8 @@ def fsck(
     Example:  voxmill fsck corpus --repair
     """
     from catalogs.corpus.commit import CorpusError
-    from catalogs.corpus.digest import corpus_digest
     from catalogs.corpus.fsck import fsck as check
+    from catalogs.lineage.digest import corpus_digest
 
     terminal, digest = Terminal(as_json), None
     problems = check(corpus, repair=repair)
