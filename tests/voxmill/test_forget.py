@@ -171,7 +171,7 @@ def test_the_tombstone_holds_hashes_only(erased: Made) -> None:
     (found,) = read_tombstones(erased.root)
     text = (erased.root / "tombstones" / f"{found.id}.json").read_text()
     assert SECRET not in text and "Ann" not in text and found.reason == "asked for it"
-    assert found.content_sha256 == (content("a"),) and found.prints == 4 and len(found.units) == 3
+    assert found.content_sha256 == (content("a"),) and found.prints == 4 and len(found.units) == 4
     tombstones, plan = list_forgotten(erased.root)
     assert tombstones == [found] and plan.checkpoints == ()
     with pytest.raises(ForgetError, match=f"forgotten .tombstone {found.id}"):
@@ -182,7 +182,7 @@ def test_the_plan_names_everything_and_changes_nothing(made: Made) -> None:
     before = sorted(path.stat().st_mtime_ns for path in made.root.rglob("*") if "compact" not in str(path))
     plan = forget(made.root, recording=f"/data/{SECRET}/talk.wav")
     own, synthetic = plan.corpora
-    assert (own.recordings, own.segments, own.kept, own.units) == (1, 5, 4, 3)
+    assert (own.recordings, own.segments, own.kept, own.units) == (1, 5, 4, 4)
     assert (own.references, own.descriptions, own.checks, own.latents, own.marks) == (1, 4, 4, 4, 1)
     assert [row["duplicate_kind"] for row in own.copies] == ["reencode"] and own.linked == ()
     assert (synthetic.segments, synthetic.decoupled) == (2, 2)

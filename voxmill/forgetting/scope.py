@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,10 +19,9 @@ from catalogs.files import file_sha256
 from catalogs.nearest import nearest
 from catalogs.query.views import connect, result_rows
 
-if TYPE_CHECKING:
-    import duckdb
-
 Row = Mapping[str, Any]
+Catalog = Any
+"""An open connection to the catalog, of `catalogs.query.views.connect`."""
 
 
 class ForgetError(ValueError):
@@ -119,9 +118,7 @@ def made_of(root: Path, foreign: Iterable[str]) -> Chosen | None:
         return Chosen(found.whole, found.partial, found.segments, (), (), found.sources, found.units, frozenset(used))
 
 
-def complete(
-    root: Path, catalog: duckdb.DuckDBPyConnection, sources: set[str], ids: set[str], with_copies: bool
-) -> Chosen:
+def complete(root: Path, catalog: Catalog, sources: set[str], ids: set[str], with_copies: bool) -> Chosen:
     """Return the recordings and segments with all that follows from them: copies of the files, and clips that were made of them."""
     sources = sources | _same_content(catalog, sources)
     ids = ids | _at_same_place(catalog, ids)
@@ -157,11 +154,12 @@ def complete(
     chosen = [row for row in recordings if row["source_id"] in whole]
     partial = [row for row in recordings if row["source_id"] not in whole]
     contents = {row["content_sha256"] for row in chosen if row["content_sha256"]}
-    everywhere, units = _in_all_units(root, whole, {row["source_id"] for row in partial}, contents)
+    ids = {row["segment_id"] for row in rows}
+    everywhere, units = _in_all_units(root, whole, {row["source_id"] for row in partial}, contents, ids)
     return Chosen(chosen, partial, rows, copies, linked, everywhere, units)
 
 
-def _recordings(catalog: duckdb.DuckDBPyConnection, name: str) -> set[str]:
+def _recordings(catalog: Catalog, name: str) -> set[str]:
     path = Path(name).expanduser()
     content = file_sha256(path) if path.is_file() else ""
     rows = result_rows(
@@ -186,7 +184,7 @@ def _recordings(catalog: duckdb.DuckDBPyConnection, name: str) -> set[str]:
 _SESSION = "(session_id = $1 OR split_part(session_id, '#', 1) = $1)"
 
 
-def _session(catalog: duckdb.DuckDBPyConnection, name: str) -> set[str]:
+def _session(catalog: Catalog, name: str) -> set[str]:
     rows = result_rows(catalog, f"SELECT source_id FROM recordings WHERE {_SESSION}", name)
     if not rows:
         known = [row["session_id"] for row in result_rows(catalog, "SELECT DISTINCT session_id FROM recordings")]
@@ -194,7 +192,7 @@ def _session(catalog: duckdb.DuckDBPyConnection, name: str) -> set[str]:
     return {row["source_id"] for row in rows}
 
 
-def _owned(catalog: duckdb.DuckDBPyConnection, name: str) -> set[str]:
+def _owned(catalog: Catalog, name: str) -> set[str]:
     rows = result_rows(catalog, "SELECT source_id FROM recordings WHERE owner_speaker = ?", name)
     if not rows:
         sql = "SELECT DISTINCT owner_speaker FROM recordings WHERE owner_speaker IS NOT NULL"
@@ -202,7 +200,7 @@ def _owned(catalog: duckdb.DuckDBPyConnection, name: str) -> set[str]:
     return {row["source_id"] for row in rows}
 
 
-def _voice(catalog: duckdb.DuckDBPyConnection, session: str, name: str) -> set[str]:
+def _voice(catalog: Catalog, session: str, name: str) -> set[str]:
     _session(catalog, session)
     full = f"{session}:{name}"
     sql = f"SELECT segment_id FROM segments WHERE {_SESSION} AND speaker IN ($2, $3)"
@@ -220,7 +218,7 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> ForgetError:
     return ForgetError(f"no {what} {name} in the corpus; {advice}")
 
 
-def _segments(catalog: duckdb.DuckDBPyConnection, sources: set[str], ids: set[str]) -> list[dict[str, Any]]:
+def _segments(catalog: Catalog, sources: set[str], ids: set[str]) -> list[dict[str, Any]]:
     return result_rows(
         catalog,
         "SELECT segment_id, source_id, session_id, start_s, end_s, duration_s, kept, shard, row, audio_sha256, duplicate_of, "
@@ -231,7 +229,7 @@ def _segments(catalog: duckdb.DuckDBPyConnection, sources: set[str], ids: set[st
     )
 
 
-def _same_content(catalog: duckdb.DuckDBPyConnection, sources: set[str]) -> set[str]:
+def _same_content(catalog: Catalog, sources: set[str]) -> set[str]:
     """Return the recordings with the content of some: channels of the same file, and copies of it."""
     rows = result_rows(
         catalog,
@@ -242,7 +240,7 @@ def _same_content(catalog: duckdb.DuckDBPyConnection, sources: set[str]) -> set[
     return {row["source_id"] for row in rows}
 
 
-def _at_same_place(catalog: duckdb.DuckDBPyConnection, ids: set[str]) -> set[str]:
+def _at_same_place(catalog: Catalog, ids: set[str]) -> set[str]:
     """Return the segments of other recordings of the same content that overlap with these."""
     rows = result_rows(
         catalog,
@@ -256,14 +254,12 @@ def _at_same_place(catalog: duckdb.DuckDBPyConnection, ids: set[str]) -> set[str
     return {row["segment_id"] for row in rows}
 
 
-def _made(catalog: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> list[dict[str, Any]]:
+def _made(catalog: Catalog, ids: Sequence[str]) -> list[dict[str, Any]]:
     tests = " OR ".join(f"list_contains(CAST($1 AS VARCHAR[]), {name})" for name in MADE_OF)
     return result_rows(catalog, f"SELECT segment_id, {', '.join(MADE_OF)} FROM decoupled WHERE {tests}", list(ids))
 
 
-def _linked(
-    catalog: duckdb.DuckDBPyConnection, ids: Sequence[str]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _linked(catalog: Catalog, ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return (segments with the same audio as some, others of their groups of duplicates)."""
     rows = result_rows(
         catalog,
@@ -286,23 +282,27 @@ def _linked(
 
 
 def _in_all_units(
-    root: Path, whole: set[str], partial: set[str], contents: set[str]
+    root: Path, whole: set[str], partial: set[str], contents: set[str], ids: set[str]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Return (recordings that are forgotten as a whole, units with any of it), over units of all settings and attempts."""
     sources, units = set(whole), set()
     for record in read_records(root, superseded=True):
         own: set[str] = set()
+        is_named = False
         for file in record["files"]:
+            path = root / file["path"]
             if file["kind"] == "recordings":
-                own |= _with_content(root / file["path"], contents)
+                pairs = zip(*_columns(path, "source_id", "content_sha256"), strict=True)
+                own |= {source for source, content in pairs if content in contents}
+            elif file["kind"] == "references":
+                is_named = is_named or any(not ids.isdisjoint(c) for c in _columns(path, "segment_id", "reference_id"))
         sources |= own
-        if own or not (whole | partial).isdisjoint(record["source_ids"]):
+        if own or is_named or not (whole | partial).isdisjoint(record["source_ids"]):
             units.add(record["unit_id"])
     return frozenset(sources), frozenset(units)
 
 
-def _with_content(path: Path, contents: set[str]) -> set[str]:
+def _columns(path: Path, *names: str) -> list[list[str]]:
     with reading(path), pq.ParquetFile(path) as file:
-        table: pa.Table = file.read(columns=["source_id", "content_sha256"])
-    pairs = zip(*(table.column(name).to_pylist() for name in ("source_id", "content_sha256")), strict=True)
-    return {source for source, content in pairs if content in contents}
+        table: pa.Table = file.read(columns=list(names))
+    return [table.column(name).to_pylist() for name in names]
