@@ -11,6 +11,7 @@ from catalogs.corpus.fsck import fsck
 from catalogs.corpus.locks import only_run
 from catalogs.corpus.tombstones import ERASED, HIDDEN, PLANNED, Tombstone, standing, write_tombstone
 from catalogs.query.views import build_catalog
+from catalogs.words import counted
 from voxmill.forgetting.companions import erase_companions
 from voxmill.forgetting.traces import drop_copies, erase_traces, erase_unnamed
 from voxmill.forgetting.units import Gone, erase_units
@@ -44,7 +45,7 @@ def erase(root: Path, say: Say = lambda line: None) -> list[str]:
                 _settle_hidden(root, found)
         gone = Gone.of(tombstones)
         erase_traces(root, gone)
-        say(f"{root}: writing {len(gone.units)} units again")
+        say(f"{root}: {counted(len(gone.units), 'unit')} to write again")
         erase_units(root, gone)
         erase_companions(root, gone)
         for name in erase_unnamed(root, gone):
