@@ -73,7 +73,7 @@ def build(root: Path) -> dict[str, UnitContent]:
     commit_unit(root, first)
     commit_unit(root, c)
     commit_unit(root, dataclasses.replace(a, unit_id="0" * 16))
-    others = [row | {"segment_id": row["segment_id"][::-1]} for row in a.rows]
+    others = [{**row, "segment_id": row["segment_id"][::-1]} for row in a.rows]
     commit_unit(root, dataclasses.replace(a, unit_id="1" * 16, fingerprint="f" * 16, rows=others, references=()))
     _annotate(root, first, a, b)
     _annotate(root, c, c)
@@ -137,7 +137,8 @@ def decoupled(root: Path, source: dict[str, UnitContent]) -> UnitContent:
         unit = voice(f"{number}", 1)
         unit.recordings[0]["content_sha256"] = None  # type: ignore[index]
         text = f"{SECRET} again" if number < 2 else "plain"
-        unit.rows[0] |= {"text": text, "words": None, "other_text": None, "synthetic": True}  # type: ignore[index]
+        made: dict[str, Any] = unit.rows[0]  # type: ignore[assignment]
+        made |= {"text": text, "words": None, "other_text": None, "synthetic": True}
         units.append(unit)
         pairs.append(Pair(f"p{number}", described, "en", timbre_id=described, text_id=text_id, text=text))
         row = {"segment_id": ids(unit)[0], "described_id": described, "timbre_id": described, "text_id": text_id}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -272,12 +273,29 @@ def lineage(folder: Path, step: int, *drawn: dict[str, Any], unknown: bool = Fal
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"x")
-    plain = {f.name: 0 for f in COLUMNS if pa.types.is_integer(f.type)} | {"synthetic": False, "drawn_s": 1.0}
-    rows = [DrawnRecording(**(dict.fromkeys(COLUMNS.names) | plain | {"corpus": "c"} | row)) for row in drawn]
-    ancestors = (Ancestor(1, "start", "base", None, False),) if unknown else ()
-    made = Lineage(
-        "d", "model", step, ancestors, (), "k", 1, 0, (), {}, HeldOut(0, 0, 0.0), (), (), (), "0", None, 0, ""
-    )
+    plain: dict[str, Any] = {f.name: 0 for f in COLUMNS if pa.types.is_integer(f.type)}
+    plain |= {"synthetic": False, "drawn_s": 1.0, "corpus": "c"}
+    rows = [DrawnRecording(**(dict.fromkeys(COLUMNS.names) | plain | row)) for row in drawn]
+    empty: dict[str, Any] = {one.name: () for one in dataclasses.fields(Lineage)}
+    empty |= {
+        "digest": "d",
+        "kind": "model",
+        "step": step,
+        "data_key": "k",
+        "order_version": 1,
+        "seed": 0,
+        "licenses": {},
+    }
+    empty |= {
+        "held_out": HeldOut(0, 0, 0.0),
+        "voxmill": "0",
+        "commit": None,
+        "table_rows": 0,
+        "table_sha256": "",
+        "unnamed_draws": 0,
+    }
+    empty |= {"ancestors": (Ancestor(1, "start", "base", None, False),) if unknown else (), "schema": 1, "folder": None}
+    made = Lineage(**empty)
     write_lineage(folder, made, pa.Table.from_pylist([vars(row) for row in rows], schema=COLUMNS))
 
 

@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -142,14 +141,3 @@ def _erase_replies(path: Path, gone: Gone) -> None:
         ledger.execute("pragma wal_checkpoint(truncate)")
         ledger.execute("vacuum")
         ledger.execute("pragma wal_checkpoint(truncate)")
-
-
-def counted_rows(root: Path, kind_columns: Iterable[str], path: Path, gone: Gone) -> int:
-    """Return how many rows of a Parquet file name a forgotten segment in some columns."""
-    del root
-    with reading(path), pq.ParquetFile(path) as file:
-        keys: list[Any] = [name for name in file.schema_arrow.names if name in kind_columns]
-        if not keys:
-            return 0
-        stays = _stays(file.read(columns=keys), keys, gone)
-    return stays.length() - int(pc.sum(stays).as_py() or 0)
