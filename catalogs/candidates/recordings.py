@@ -87,7 +87,7 @@ def recordings_of(table: Table) -> pa.Table:
     """Return the recordings of a candidate table with the columns of SCHEMA, in the order of their numbers. In a table in memory,
     each row is a recording."""
     if table.folder is not None:
-        return pq.read_table(table.folder / RECORDINGS, partitioning=None)
+        return _opened(table, table.folder).read()
     ids = [table.ids[row] for row in range(len(table))]
     rows = [{"part": 0, "source_id": name, "seconds": float(s)} for name, s in zip(ids, table.seconds, strict=True)]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -95,7 +95,14 @@ def recordings_of(table: Table) -> pa.Table:
 
 def recording_count(table: Table) -> int:
     """Return the number of recordings of a candidate table."""
-    return len(table) if table.folder is None else int(pq.read_metadata(table.folder / RECORDINGS).num_rows)
+    return len(table) if table.folder is None else int(_opened(table, table.folder).metadata.num_rows)
+
+
+def _opened(table: Table, folder: Path) -> pq.ParquetFile:
+    """Return the file, which stays open: another run may remove the table while this one is trained on it."""
+    if table.recordings is None:
+        table.recordings = pq.ParquetFile(pa.memory_map(str(folder / RECORDINGS)))
+    return table.recordings
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, name: str, batch: pa.RecordBatch, part: int) -> None:

@@ -150,6 +150,8 @@ class Table:
         self.languages, self.shards, self.folder = list(languages), [(int(n), path) for n, path in shards], folder
         self.counts: dict[tuple[str, str], np.ndarray] = {}
         """Token counts by the tokenizer's digest and the column (`trainer.data.token_counts`)."""
+        self.recordings: Any = None
+        """The opened recordings.parquet (`catalogs.candidates.recordings`)."""
         for name in (*NUMBERS, *STRINGS):
             setattr(self, name, columns[name])
 

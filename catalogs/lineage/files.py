@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from catalogs.lineage.record import (
 LINEAGE = "lineage.json"
 TABLE = "lineage.parquet"
 
+_NUMBERS = re.compile(r"\[\n([\d,\s]+)\n\s*\]")
 _ADDED: dict[str, Any] = {}
 """Columns that were added after the first version, with the values of older rows."""
 
@@ -64,7 +66,10 @@ def write_lineage(folder: Path, lineage: Lineage, table: pa.Table) -> Lineage:
         folder / TABLE, lambda sink: pq.write_table(table.cast(COLUMNS), sink, compression="zstd")
     )
     written = dataclasses.replace(lineage, table_rows=table.num_rows, table_sha256=sha256, folder=folder)
-    write_atomically(folder / LINEAGE, (json.dumps(as_json(written), indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(as_json(written), indent=1, ensure_ascii=False)
+    # Lists of numbers on one line. In JSON, no string holds a line break.
+    text = _NUMBERS.sub(lambda found: "[" + " ".join(found[1].split()) + "]", text)
+    write_atomically(folder / LINEAGE, f"{text}\n".encode())
     return written
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -10,9 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from drawn_samples import Drawn, expected, lineage_of, make_synthetic, told, watch, watched_train
 from fakes.logs import logged
+from lineages import a_lineage, a_row, a_table
 from rank_runs import RankProcesses
 from speech_corpus import chosen_clips, commit_speaker
 from train_runs import Runs
@@ -22,12 +25,14 @@ from catalogs.candidates.stored import FOLDER
 from catalogs.corpus.commit import bind_fingerprint, create_corpus
 from catalogs.corpus.reader import Corpus
 from catalogs.lineage.digest import corpus_digest
-from catalogs.lineage.files import LINEAGE, find_recordings, read_table
+from catalogs.lineage.files import LINEAGE, find_recordings, read_table, write_lineage
 from catalogs.lineage.record import LineageError
 from catalogs.weights.checkpoint_files import checkpoint_digest
 from trainer.checkpoint.lineage import LineageRecorder
 from trainer.config import TrainConfig
 from trainer.data.ancestry import ancestor_of
+from trainer.data.corpora import Corpora
+from trainer.data.drawn import DrawnCounts, drawn_rows
 from trainer.dryrun.checks import read_data
 from trainer.dryrun.lineage import lineage
 from trainer.model import build
@@ -289,3 +294,21 @@ def test_a_folder_without_lineage_is_named(golden: Path, tmp_path: Path) -> None
         lineage(golden / "checkpoint")
     with pytest.raises(LineageError, match="no checkpoint folder"):
         lineage(tmp_path / "nothing")
+
+
+def test_an_audio_file_is_recognized_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "renamed.wav").write_bytes(b"the bytes of a recording")
+    sha256 = hashlib.sha256(b"the bytes of a recording").hexdigest()
+    rows = [a_row(1, content_sha256=sha256), a_row(2), a_row(3, content_sha256=sha256, generation=1)]
+    write_lineage(tmp_path, a_lineage(), a_table(rows))
+    assert lineage(tmp_path, recording=tmp_path / "renamed.wav").recordings == (rows[0], rows[2])
+
+
+def test_a_table_that_another_run_removes_does_not_stop_a_save(speech: Path, tmp_path: Path) -> None:
+    shutil.copytree(speech, tmp_path / "corpus", ignore=shutil.ignore_patterns(FOLDER))
+    corpora = Corpora([tmp_path / "corpus"])
+    counts = DrawnCounts(corpora.table)
+    counts.teach_codec(np.arange(3))
+    shutil.rmtree(tmp_path / "corpus" / FOLDER)
+    rows = drawn_rows(corpora.table, counts.columns(), ["c"])
+    assert sum(rows["in_codec"].to_pylist()) == 3 and None not in rows["content_sha256"].to_pylist()

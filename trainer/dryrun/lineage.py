@@ -37,6 +37,7 @@ class CorpusUse:
     drawn_hours: float
     as_reference: int
     through_decoupled: int
+    in_codec: int
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _read(folder: Path, given: str | Path) -> Lineage:
 
 
 def _uses(rows: pa.Table) -> Iterator[CorpusUse]:
-    sums = ("draws", "drawn_s", "as_reference", "through_decoupled")
+    sums = ("draws", "drawn_s", "as_reference", "through_decoupled", "in_codec")
     found = used_rows(rows).group_by(["generation", "corpus"], use_threads=False)
     totals = found.aggregate([("source_id", "count"), *((name, "sum") for name in sums)])
     for row in totals.sort_by([("generation", "ascending"), ("corpus", "ascending")]).to_pylist():
@@ -117,6 +118,7 @@ def _uses(rows: pa.Table) -> Iterator[CorpusUse]:
             row["drawn_s_sum"] / 3600,
             row["as_reference_sum"],
             row["through_decoupled_sum"],
+            row["in_codec_sum"],
         )
 
 

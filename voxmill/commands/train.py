@@ -186,7 +186,9 @@ def lineage(
 def _say_lineage(terminal: Terminal, report: LineageReport) -> None:
     found = report.lineage
     terminal.say(f"{found.folder}: {found.kind} {found.digest}, step {found.step}, voxmill {found.voxmill}")
-    columns = ["corpus", "generation", "recordings", "samples", "hours", "as reference", "through synthetic speech"]
+    columns = [
+        "corpus", "generation", "recordings", "samples", "hours", "as reference", "through synthetic speech", "codec's clips",
+    ]  # fmt: skip
     terminal.table(
         "Used, by corpus (generation 0: by the run itself, 1: by its parent's, ...)",
         columns,
@@ -233,7 +235,7 @@ def _say_recordings(terminal: Terminal, wanted: str, rows: tuple[DrawnRecording,
             f"{counted(row.through_decoupled, 'time')} through synthetic speech",
         ]
         uses += [f"{counted(row.in_codec, 'clip')} in the codec's training"] * bool(row.in_codec)
-        first = f"first in step {row.first_step}" + (f" of phase {row.first_phase}" if row.first_phase else "")
+        first = f"first in step {row.first_step} of phase {row.first_phase}" if row.first_step else "first by the codec"
         terminal.say(f"{row.source_id} of {row.corpus}: used{run}: {', '.join(uses)}; {first}")
 
 
