@@ -27,7 +27,7 @@ from voxmill.forgetting.scope import Request, choose
 
 pytestmark = pytest.mark.kill
 
-ROUNDS = int(os.environ.get("VOXMILL_KILL_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("VOXMILL_KILL_ROUNDS", "4"))
 NEVER = 10**9
 
 

@@ -109,11 +109,11 @@ def everything_shown(root: Path, scratch: Path) -> Iterator[tuple[str, str]]:
     yield "status", repr(status(root))
     for view in VIEWS:
         yield f"view {view}", repr(query(root, f"select * from {view}"))
-    corpora = Corpora([root], scratch)
-    table = corpora.table
-    yield "trainer", repr([(table.ids[n], table.texts[n], table.full[n]) for n in range(len(table))])
-    yield "trainer's maps", repr([corpora.kept(), corpora.descriptions(), corpora.references()])
     if read_tombstones(root)[0].state != ERASED:  # Erased, it is in no file that these could read.
+        corpora = Corpora([root], scratch)
+        table = corpora.table
+        yield "trainer", repr([(table.ids[n], table.texts[n], table.full[n]) for n in range(len(table))])
+        yield "trainer's maps", repr([corpora.kept(), corpora.descriptions(), corpora.references()])
         yield "report", build_report(root, scratch / "report.html").read_text()
         export(root, "voxcpm", scratch / "export", where="shard is not null", splits=ONE)
         yield "export", "".join(path.read_text() for path in (scratch / "export").glob("*.jsonl"))
