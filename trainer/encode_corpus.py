@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from catalogs.corpus.damage import check_writable
 from catalogs.corpus.latents import StoredLatents, stored_codecs, write_latents
 from catalogs.corpus.reader import Corpus
-from catalogs.corpus.writable import check_writable
 from trainer.codec.files import read_codec
 from trainer.data.clip_encoder import ClipEncoder, latent_form, to_bits
 from trainer.data.corpora import Corpora, SegmentError

@@ -1,8 +1,8 @@
 """The command line, the doctor and the demo: thin wrappers that import the other packages when they are used.
 
-`browse`, `card`, `decouple`, `describe`, `export`, `import_corpus`, `lineage`, `prepare`, `query`, `retry`, `show`, `status` and
-`verify_corpus` are the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table` that of
-`speak --table`.
+`browse`, `card`, `decouple`, `describe`, `export`, `forget`, `import_corpus`, `lineage`, `prepare`, `query`, `retry`, `show`,
+`status` and `verify_corpus` are the functions behind the commands of these names, `run_flow` is that of `run`, `speak_table`
+that of `speak --table`. `resume_forgetting` and `list_forgotten` are `forget --resume` and `forget --list`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trainer.dryrun.lineage import lineage
     from voxmill.flow.run import run_flow
     from voxmill.flow.settings import load_flow
+    from voxmill.forgetting.forget import forget, list_forgotten, resume_forgetting
     from voxmill.publish import card
 
 __version__ = "0.1.0"
@@ -38,12 +39,15 @@ _HOMES = {
     "decouple": "pipeline.synthesis.decouple",
     "describe": "annotators.describe",
     "export": "catalogs.exchange.export",
+    "forget": "voxmill.forgetting.forget",
     "import_corpus": "catalogs.exchange.importing",
     "lineage": "trainer.dryrun.lineage",
+    "list_forgotten": "voxmill.forgetting.forget",
     "load_config": "pipeline.config",
     "load_flow": "voxmill.flow.settings",
     "prepare": "pipeline.prepare",
     "query": "catalogs.query.views",
+    "resume_forgetting": "voxmill.forgetting.forget",
     "retry": "pipeline.retry",
     "run_flow": "voxmill.flow.run",
     "show": "catalogs.inspection.show",
@@ -58,12 +62,15 @@ __all__ = [
     "decouple",
     "describe",
     "export",
+    "forget",
     "import_corpus",
     "lineage",
+    "list_forgotten",
     "load_config",
     "load_flow",
     "prepare",
     "query",
+    "resume_forgetting",
     "retry",
     "run_flow",
     "show",

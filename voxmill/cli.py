@@ -19,6 +19,7 @@ from voxmill.commands import (
     evaluate,
     exchange,
     flow,
+    forgetting,
     inspecting,
     marks,
     model,
@@ -65,6 +66,7 @@ inspecting.register(app)
 describe.register(app)
 synthesis.register(app)
 exchange.register(app)
+forgetting.register(app)
 train.register(app)
 model.register(app)
 serving.register(app)

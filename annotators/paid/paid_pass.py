@@ -24,8 +24,8 @@ from annotators.paid.pass_options import (
 from annotators.paid.plan import Planner, Unit
 from annotators.paid.prices import Tariff, micro_usd
 from annotators.providers.remote import BatchProvider, RemoteProvider
+from catalogs.corpus.damage import check_writable
 from catalogs.corpus.reader import Corpus
-from catalogs.corpus.writable import check_writable
 
 MOST_OPEN = 64
 """Units that are being asked about or compiled at once. Their number bounds the memory, not the speed."""

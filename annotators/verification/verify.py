@@ -34,8 +34,8 @@ from annotators.verification.scales import Scales, learn
 from annotators.verification.verdicts import Check, Verdict, check
 from annotators.verification.voting import vote_age, vote_gender
 from catalogs.corpus.commit import CorpusError, write_in_corpus
+from catalogs.corpus.damage import check_writable
 from catalogs.corpus.reader import Corpus
-from catalogs.corpus.writable import check_writable
 from catalogs.vocabulary.voices import CAPTION_LANGUAGES
 from catalogs.words import counted
 

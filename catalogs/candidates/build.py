@@ -132,6 +132,7 @@ def table_key(parts: Sequence[Corpus], licenses: Sequence[str] = ANY) -> str:
     if (licensed := allowed_sql(licenses)) != allowed_sql(ANY):
         found.append(licensed)
     for part in parts:
+        # The state of the listing includes the tombstones: no table holds what is to be forgotten.
         found += [load_thresholds(part.path).model_dump_json(), listing(part.path).state]
         found += marks_state(part.path)
         path = duplicates_path(part.path)

@@ -30,6 +30,7 @@ from catalogs.compaction.units import unit_blocks
 from catalogs.corpus.locks import own_scratch
 from catalogs.corpus.repair import COMPACT, drop_compaction
 from catalogs.corpus.thresholds import Thresholds, load_thresholds
+from catalogs.corpus.tombstones import hidden
 from catalogs.files import fsync_path, make_folder
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _compacted(root: Path, home: Path, found: Listing, judge: Judge, again: bool
                     raise
                 continue
             fsync_path(final.parent)
-        retire(home)
+        retire(home, made.edition)
         return replace(made, folder=final)
     raise RuntimeError(f"other processes compact {root} all the time; try again")
 
@@ -98,16 +99,16 @@ def _made(root: Path, folder: Path, found: Listing, before: Generation | None, j
     import duckdb
 
     folder.mkdir()
-    if before is not None and before.fingerprint != found.fingerprint:
-        before = None  # Other units count now, and so do other annotations.
+    if before is not None and (before.fingerprint, before.edition) != (found.fingerprint, found.edition):
+        before = None  # Other units count now, and so do other annotations; or some of them are forgotten.
     with duckdb.connect() as connection:
         _limit(connection)
         draft = Draft(root, folder, connection, judge)
         units = unit_blocks(draft, found.units, found.fingerprint, before, again)
         present, other = _settings(draft, units, found)
         notes = annotation_blocks(draft, found.entries, present, other, before)
-        gone = write_gone(draft, units, found.fingerprint)
-    made = Generation(folder, found.state, found.fingerprint, (*units, *notes), gone)
+        gone = write_gone(draft, units, found.fingerprint, hidden(root))
+    made = Generation(folder, found.state, found.fingerprint, (*units, *notes), gone, found.edition)
     for kind in folder.iterdir():
         fsync_path(kind)
     write_manifest(folder, made)

@@ -68,7 +68,10 @@ class Generation:
     fingerprint: str | None
     blocks: tuple[Block, ...]
     gone: Mapping[str, CompactFile] = field(default_factory=dict)
-    """Replaced rows: `gone_units`, `gone_sources` (unit, source_id) and `gone_segments` (unit, segment_id), if any."""
+    """Rows that do not count: `gone_units`, `gone_sources` (unit, source_id), `gone_segments` (unit, segment_id) and, in any unit,
+    `gone_forgotten` (segment_id), if there are any."""
+    edition: str = ""
+    """See `Listing.edition`: blocks of another edition may hold what is forgotten, and are not used."""
 
     def files(self, kind: str, loose: bool = False, judged: str | None = None, unlike: str | None = None) -> list[str]:
         """Return the paths, within the generation, of the files of one kind.
@@ -116,6 +119,7 @@ def write_manifest(folder: Path, generation: Generation) -> None:
         "version": _VERSION,
         "state": generation.state,
         "fingerprint": generation.fingerprint,
+        "edition": generation.edition,
         "blocks": [asdict(block) for block in generation.blocks],
         "gone": {kind: asdict(file) for kind, file in generation.gone.items()},
     }
@@ -175,19 +179,22 @@ def _generation(folder: Path, about: Mapping[str, Any]) -> Generation:
         for block in about["blocks"]
     )
     gone = {str(kind): _file(file) for kind, file in about["gone"].items()}
-    return Generation(folder, str(about["state"]), about["fingerprint"], blocks, gone)
+    return Generation(folder, str(about["state"]), about["fingerprint"], blocks, gone, str(about.get("edition", "")))
 
 
 def _file(about: Mapping[str, Any]) -> CompactFile:
     return CompactFile(str(about["path"]), int(about["rows"]), int(about["bytes"]), str(about["sha256"]))
 
 
-def retire(home: Path) -> None:
-    """Remove the generations that were replaced more than a day ago, each at once for readers."""
+def retire(home: Path, edition: str = "") -> None:
+    """Remove the generations that were replaced more than a day ago, each at once for readers. Those of another edition hold what
+    was to be forgotten since: they are removed at once."""
     folders = sorted(_folders(home), key=lambda folder: int(folder.name))
     for old, newer in pairwise(folders):
         with suppress(OSError):
-            if time.time() - newer.stat().st_mtime > _KEPT_S:
+            found = _read(old) if edition else None
+            is_other = found is not None and found.edition != edition
+            if is_other or time.time() - newer.stat().st_mtime > _KEPT_S:
                 _remove(home, old)
 
 

@@ -1,4 +1,5 @@
-"""Rows that newer attempts at their sources replace (`catalogs.corpus.attempts`), found in the compacted records."""
+"""Rows that newer attempts at their sources replace (`catalogs.corpus.attempts`), found in the compacted records, and rows that
+are to be forgotten (`catalogs.corpus.tombstones`)."""
 
 from __future__ import annotations
 
@@ -11,15 +12,19 @@ import pyarrow as pa
 from catalogs.compaction.draft import Draft, list_sql, quoted
 from catalogs.compaction.generation import Block, CompactFile, read_columns
 from catalogs.corpus.attempts import older_sources
+from catalogs.corpus.tombstones import NOTHING, Hidden
 
 _NAME = "all"
+_PAIRS = pa.schema([("unit", pa.string()), ("source_id", pa.string())])
 
 
-def write_gone(draft: Draft, blocks: Sequence[Block], fingerprint: str | None) -> dict[str, CompactFile]:
-    """Write which units, sources of units and segments of units are replaced. Nearly always there are none, and no files."""
-    records = _listed_twice(draft, _paths(draft.folder, blocks, "units"), fingerprint)
-    older = older_sources(records)
-    if not older:
+def write_gone(
+    draft: Draft, blocks: Sequence[Block], fingerprint: str | None, forgotten: Hidden = NOTHING
+) -> dict[str, CompactFile]:
+    """Write which units, sources of units and segments of units do not count. Nearly always there are none, and no files."""
+    records = _listed(draft, _paths(draft.folder, blocks, "units"), fingerprint, forgotten)
+    older = older_sources(records, gone=forgotten.sources)
+    if not older and not forgotten:
         return {}
     whole = [r["unit_id"] for r in records if older.get(r["unit_id"]) == set(r["source_ids"])]
     pairs = [(unit, source) for unit, sources in sorted(older.items()) for source in sorted(sources)]
@@ -28,25 +33,31 @@ def write_gone(draft: Draft, blocks: Sequence[Block], fingerprint: str | None) -
         "gone_sources": draft.write(
             "gone_sources",
             _NAME,
-            pa.table({"unit": [unit for unit, _ in pairs], "source_id": [name for _, name in pairs]}),
+            pa.table({"unit": [unit for unit, _ in pairs], "source_id": [name for _, name in pairs]}, schema=_PAIRS),
         ),
+        "gone_forgotten": draft.write("gone_forgotten", _NAME, pa.table({"segment_id": forgotten.ids})),
     }
     index = _paths(draft.folder, blocks, "index")
     if index:
-        gone = list_sql([str(draft.folder / "gone_sources" / f"{_NAME}.parquet")])
+        keys = {"gone_sources": "unit, source_id", "gone_forgotten": "segment_id"}
+        written = {kind: list_sql([str(draft.folder / file.path)]) for kind in keys if (file := found[kind])}
         found["gone_segments"] = draft.copy(
             "gone_segments",
             _NAME,
-            f"SELECT rows.unit, rows.segment_id FROM read_parquet({list_sql(index)}) AS rows "
-            f"SEMI JOIN read_parquet({gone}) AS gone USING (unit, source_id)",
+            " UNION ".join(
+                f"SELECT rows.unit, rows.segment_id FROM read_parquet({list_sql(index)}) AS rows "
+                f"SEMI JOIN read_parquet({gone}) AS gone USING ({keys[kind]})"
+                for kind, gone in written.items()
+            ),
         )
     return {kind: file for kind, file in found.items() if file is not None}
 
 
-def _listed_twice(draft: Draft, units: Sequence[str], fingerprint: str | None) -> list[dict[str, Any]]:
-    """Return the records that list a source which another record of the same settings lists too."""
-    if not units or not _are_listed_twice(units):
+def _listed(draft: Draft, units: Sequence[str], fingerprint: str | None, forgotten: Hidden) -> list[dict[str, Any]]:
+    """Return the records that list a source which another record of the same settings lists too, or which is forgotten."""
+    if not units or not (forgotten.sources or _are_listed_twice(units)):
         return []
+    sources = list_sql(sorted(forgotten.sources))
     own = "" if fingerprint is None else f"WHERE fingerprint = {quoted(fingerprint)}"
     rows = draft.connection.execute(
         f"""
@@ -54,7 +65,9 @@ def _listed_twice(draft: Draft, units: Sequence[str], fingerprint: str | None) -
         listed AS (SELECT unit_id, unnest(list_distinct(source_ids)) AS source FROM records),
         twice AS (SELECT source FROM listed GROUP BY source HAVING count(*) > 1)
         SELECT unit_id, generation, CAST("at" AS VARCHAR) AS at, source_ids FROM records
-        WHERE unit_id IN (SELECT unit_id FROM listed WHERE source IN (FROM twice))
+        WHERE unit_id IN (
+            SELECT unit_id FROM listed WHERE source IN (FROM twice) OR list_contains(CAST({sources} AS VARCHAR[]), source)
+        )
         """
     ).fetchall()
     return [dict(zip(("unit_id", "generation", "at", "source_ids"), row, strict=True)) for row in rows]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from catalogs.corpus.commit import corpus_info
+from catalogs.corpus.tombstones import edition
 
 _FORMAT = "1"
 """Increased when a generation of the same files would hold other rows or columns."""
@@ -46,6 +47,8 @@ class Listing:
     """Sorted ids, of all settings."""
     entries: list[Entry]
     """Sorted."""
+    edition: str = ""
+    """What tombstones say of the units (`catalogs.corpus.tombstones.edition`): a unit keeps its name when some of it is erased."""
 
     @property
     def state(self) -> str:
@@ -53,6 +56,7 @@ class Listing:
         found = hashlib.sha256(f"{_FORMAT}\n{self.fingerprint}\n".encode())
         found.update("\n".join(self.units).encode())
         found.update("\n".join(f"{one.path}\0{one.bytes}\0{one.mtime_ns}" for one in self.entries).encode())
+        found.update(self.edition.encode())
         return found.hexdigest()[:24]
 
 
@@ -60,7 +64,7 @@ def listing(root: str | Path) -> Listing:
     """List a corpus. No record and no Parquet file is opened. Raises CorpusError if the folder is not a corpus."""
     root = Path(root)
     entries = [entry for folder in ("annotations", _NOW) for entry in _parquet_files(root, folder)]
-    return Listing(corpus_info(root).get("fingerprint"), unit_names(root), sorted(entries))
+    return Listing(corpus_info(root).get("fingerprint"), unit_names(root), sorted(entries), edition(root))
 
 
 def unit_names(root: Path) -> list[str]:

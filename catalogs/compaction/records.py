@@ -17,6 +17,7 @@ from catalogs.corpus.attempts import current_records, newest, older_sources
 from catalogs.corpus.commit import corpus_info, read_record, record_path
 from catalogs.corpus.history import History, read_history
 from catalogs.corpus.schema import QUARANTINE, fill
+from catalogs.corpus.tombstones import edition, hidden
 
 _COLUMNS = ("unit_id", "fingerprint", "generation", "at", "source_ids")
 _ROWS = 16_384
@@ -35,11 +36,15 @@ def short_records(root: Path) -> Iterator[dict[str, Any]]:
     """
     current = corpus_info(root).get("fingerprint")
     units = unit_names(root)
-    generation = present_generation(root)
-    if generation is not None and (generation.fingerprint != current or not generation.is_there()):
+    generation, forgotten = present_generation(root), hidden(root).sources
+    if generation is not None and (
+        (generation.fingerprint, generation.edition) != (current, edition(root)) or not generation.is_there()
+    ):
         generation = None
     if generation is None:
-        yield from newest(lambda: _counted((read_record(root, record_path(root, unit)) for unit in units), current))
+        yield from newest(
+            lambda: _counted((read_record(root, record_path(root, unit)) for unit in units), current), forgotten
+        )
         return
     there, wanted = _unit_ids(generation), set(units)
     gone = there - wanted
@@ -49,8 +54,8 @@ def short_records(root: Path) -> Iterator[dict[str, Any]]:
         yield from _counted((r for r in _compacted(generation) if r["unit_id"] not in gone), current)
         yield from _counted(fresh, current)
 
-    if generation.gone:
-        yield from newest(read)
+    if generation.gone or forgotten:
+        yield from newest(read, forgotten)
         return
     # No source of the compacted units is listed twice, so only those of the fresh ones can be.
     sources = {source for record in fresh for source in record["source_ids"]}

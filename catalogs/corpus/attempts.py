@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -40,14 +40,17 @@ def record_order(record: Mapping[str, Any]) -> tuple[int, str, str]:
     return record.get("generation") or 0, record["at"], record["unit_id"]
 
 
-def older_sources(records: Sequence[Mapping[str, Any]], by_clock: bool = True) -> dict[str, set[str]]:
+def older_sources(
+    records: Sequence[Mapping[str, Any]], by_clock: bool = True, gone: Collection[str] = ()
+) -> dict[str, set[str]]:
     """Return, for each unit that has any, the ids of its sources that a newer record lists.
 
     The records must have one fingerprint: units of other settings are superseded as a whole. Without `by_clock` only a higher
-    generation is newer: fsck reports two records of one generation for a source as an error.
+    generation is newer: fsck reports two records of one generation for a source as an error. gone: sources that are older than
+    any: they are to be forgotten.
     """
     counts = Counter(source for record in records for source in record["source_ids"])
-    if len(counts) == counts.total():
+    if len(counts) == counts.total() and not gone:
         return {}
     order = record_order if by_clock else lambda record: (record_order(record)[0], "", "")
     newest: dict[str, tuple[int, str, str]] = {}
@@ -61,29 +64,32 @@ def older_sources(records: Sequence[Mapping[str, Any]], by_clock: bool = True) -
         older = {source for source in own if source in newest and newest[source] != order(record)}
         # A file whose channels were two recordings may be one recording in the next attempt.
         older |= own & {other_channel_id(source) for source in older}
+        older |= own.intersection(gone)
         if older:
             found[record["unit_id"]] = older
     return found
 
 
-def newest_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records without those whose sources are all listed by newer records.
+def newest_records(records: list[dict[str, Any]], gone: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return the records without those whose sources are all listed by newer records, or are `gone`.
 
     A record with some such sources gets a key `superseded` with their ids. The key is not on the disk.
     """
-    older = older_sources(records)
+    older = older_sources(records, gone=gone)
     return list(current_records(records, older)) if older else records
 
 
-def newest(read: Callable[[], Iterable[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+def newest(
+    read: Callable[[], Iterable[dict[str, Any]]], gone: Collection[str] = frozenset()
+) -> Iterator[dict[str, Any]]:
     """Yield what `newest_records` returns, holding no records. read: yields the same records each time, in two or three passes."""
     twice = _listed_twice(read())
     listed = (
-        [_slim(record) for record in read() if any(hash(source) in twice for source in record["source_ids"])]
-        if twice
+        [_slim(r) for r in read() if any(hash(s) in twice or s in gone for s in r["source_ids"])]
+        if twice or gone
         else []
     )
-    yield from current_records(read(), older_sources(listed))
+    yield from current_records(read(), older_sources(listed, gone=gone))
 
 
 def _slim(record: Mapping[str, Any]) -> dict[str, Any]:

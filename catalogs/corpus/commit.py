@@ -23,9 +23,11 @@ from typing import IO, Any
 import pyarrow as pa
 
 from catalogs.corpus.attempts import newest, newest_records
+from catalogs.corpus.locks import CorpusError as CorpusError  # callers take it from here
 from catalogs.corpus.locks import own_scratch, sweep_scratch
 from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, SCHEMA_VERSION
 from catalogs.corpus.shards import has_audio, index_row, place_rows, to_table, write_shard
+from catalogs.corpus.tombstones import hidden
 from catalogs.files import fsync_path, make_folder, write_atomically, write_durably
 
 _RECORDS = "*/*.json"
@@ -34,10 +36,6 @@ _RECORDS = "*/*.json"
 
 HELD_RECORDS = 20_000
 """Records that are held in memory, 5 kB each; more are read twice."""
-
-
-class CorpusError(ValueError):
-    """A folder is not a usable corpus; the message is one line that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +146,12 @@ def read_records(root: str | Path, superseded: bool = False) -> Iterator[dict[st
 
     Units made with other settings than the present ones (`prepare --redo`) are left out unless `superseded`. They stay on the
     disk, but must not be mixed with their successors. Units whose sources were all processed again are left out too. If only
-    some were, the record has their ids under `superseded` (not on the disk).
+    some were, the record has their ids under `superseded` (not on the disk). Recordings that are forgotten as a whole
+    (`catalogs.corpus.tombstones`) are treated likewise.
     """
     root = Path(root)
     current = None if superseded else corpus_info(root).get("fingerprint")
+    gone = frozenset() if superseded else hidden(root).sources
     paths = sorted((root / "units").glob(_RECORDS))
 
     def read() -> Iterator[dict[str, Any]]:
@@ -161,9 +161,9 @@ def read_records(root: str | Path, superseded: bool = False) -> Iterator[dict[st
     if superseded:
         yield from read()
     elif len(paths) > HELD_RECORDS:
-        yield from newest(read)
+        yield from newest(read, gone)
     else:
-        yield from newest_records(list(read()))
+        yield from newest_records(list(read()), gone)
 
 
 def read_record(root: str | Path, path: Path) -> dict[str, Any]:
@@ -253,6 +253,15 @@ def commit_record(root: str | Path, record: Mapping[str, Any]) -> None:
         _link_record(_write_record(attempt, record), record_path(root, record["unit_id"]))
 
 
+def replace_record(root: str | Path, record: Mapping[str, Any]) -> None:
+    """Replace the record of a unit whose files were written again, at once for readers. Only for `voxmill forget`: units never
+    change otherwise. The caller holds the run lock."""
+    final = record_path(root, record["unit_id"])
+    with own_scratch(Path(root) / "tmp") as attempt:
+        os.replace(_write_record(attempt, record), final)  # noqa: PTH105
+    fsync_path(final.parent)
+
+
 def _write_record(folder: Path, record: Mapping[str, Any]) -> Path:
     draft = folder / f"{record['unit_id']}.json"
     write_durably(draft, lambda sink: sink.write(json.dumps(record, indent=1, ensure_ascii=False).encode()))
@@ -286,7 +295,7 @@ def _write_files(root: Path, unit: UnitContent, parts: Iterable[UnitPart], attem
     first = next(with_audio, None)
     if first is not None:
         rows = chain([first], with_audio)
-        entry = _place(
+        entry = place_file(
             root, unit.unit_id, "segments", "arrow", attempt, lambda f: write_shard(f, rows, unit.fingerprint)
         )
         shard = entry["path"]
@@ -302,7 +311,7 @@ def _write_files(root: Path, unit: UnitContent, parts: Iterable[UnitPart], attem
     for kind, table in tables.items():
         if table.num_rows:
             told = table.replace_schema_metadata({b"voxmill": json.dumps(about, ensure_ascii=False).encode()})
-            entry = _place(root, unit.unit_id, kind, "parquet", attempt, parquet(told))
+            entry = place_file(root, unit.unit_id, kind, "parquet", attempt, parquet(told))
             files.append(entry | {"rows": table.num_rows})
     return _record(unit, len(index), recordings, files)
 
@@ -318,9 +327,13 @@ def unit_about(unit: UnitContent, rows: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _place(
+def place_file(
     root: Path, unit: str, kind: str, suffix: str, attempt: Path, write: Callable[[IO[bytes]], object]
 ) -> dict[str, Any]:
+    """Write a file of a unit durably under a name that contains its hash; return its entry in the record, without `rows`.
+
+    attempt: a folder of the caller alone below the corpus' tmp/.
+    """
     draft = attempt / f"{kind}.{suffix}"
     sha256, size = write_durably(draft, write)
     relative = f"{kind}/{unit[:2]}/{unit}.{sha256[:8]}.{suffix}"

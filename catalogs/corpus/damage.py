@@ -1,16 +1,20 @@
-"""Damage to a corpus' files: one exception, with the command that repairs it, for every reader."""
+"""Files of a corpus that cannot be read or written: one exception for damage, with the command that repairs it."""
 
 from __future__ import annotations
 
+import errno
 import shlex
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
-from catalogs.corpus.commit import CorpusError
+from catalogs.corpus.commit import CorpusError, corpus_info
 from catalogs.files import one_line
+
+_READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class DamagedFileError(CorpusError):
@@ -52,3 +56,20 @@ def reading(path: str | Path) -> Iterator[None]:
 def finding(error: BaseException) -> str:
     """Return the message of an error in one line; for a DamagedFileError without the repair, which the caller adds."""
     return (error.finding if isinstance(error, DamagedFileError) else one_line(error)).rstrip(".")
+
+
+def check_writable(root: str | Path, folder: str) -> None:
+    """Raise CorpusError, in one line, if `root` is not a corpus or `folder` within it cannot be written to."""
+    corpus_info(root)
+    try:
+        for name in ("tmp", folder):
+            place = Path(root) / name
+            place.mkdir(exist_ok=True)
+            with tempfile.TemporaryFile(dir=place):
+                pass
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        raise CorpusError(
+            f"{root} cannot be written to ({error.strerror}): make it writable, or give a copy that is"
+        ) from None

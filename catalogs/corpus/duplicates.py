@@ -16,6 +16,7 @@ from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.schema import DUPLICATES, INDEX, fill
 from catalogs.corpus.shards import to_table
+from catalogs.corpus.tombstones import hidden, without_hidden
 
 KINDS: tuple[str, ...] = ("exact", "reencode", "part", "same_text")
 """exact: the same decoded samples. reencode: the same audio after a codec, a telephone, a gain or an offset. part: part of the
@@ -37,7 +38,7 @@ def read_duplicates(root: str | Path) -> pa.Table:
     if not path.is_file():
         return DUPLICATES.empty_table()
     with reading(path):
-        return fill(pq.ParquetFile(path).read(), DUPLICATES)
+        return without_hidden(fill(pq.ParquetFile(path).read(), DUPLICATES), hidden(root))
 
 
 def duplicates_state(root: str | Path) -> str | None:

@@ -20,14 +20,13 @@ import pyarrow as pa
 from catalogs.corpus.attempts import newest_records, older_sources
 from catalogs.corpus.commit import corpus_info, read_info
 from catalogs.corpus.damage import finding, repair_command
-from catalogs.corpus.findings import Findings, Records
 from catalogs.corpus.ids import IdSet, id_values
 from catalogs.corpus.latents import latent_problems
 from catalogs.corpus.locks import dead_scratch, only_run, run_at_work
 from catalogs.corpus.marks import mark_faults, mark_files
 from catalogs.corpus.schema import SCHEMAS
 from catalogs.corpus.unit_checks import Problem, check_audio, check_seconds, read_file
-from catalogs.corpus.unnamed import sort_unnamed
+from catalogs.corpus.unnamed import Findings, Records, sort_unnamed
 from catalogs.files import file_sha256
 
 __all__ = ["Findings", "Problem", "fsck"]

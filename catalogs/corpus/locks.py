@@ -22,6 +22,10 @@ _LOCK = ".lock"
 _FINISH = "finish"
 
 
+class CorpusError(ValueError):
+    """A folder is not a usable corpus; the message is one line that says what to do."""
+
+
 class CorpusBusyError(RuntimeError):
     """Another process is at work on the corpus; the message is one line that says what to do."""
 

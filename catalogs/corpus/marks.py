@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.schema import MARKS
+from catalogs.corpus.tombstones import hidden
 from catalogs.files import fsync_path, make_folder
 
 HUMAN = "human"
@@ -50,9 +51,11 @@ def marks_state(root: str | Path) -> list[str]:
 
 
 def read_marks(root: str | Path) -> list[dict[str, Any]]:
-    """Return all marks, undone ones too, by time. Lines that are not marks are left out: `mark_faults` names them."""
+    """Return all marks, undone ones too, by time. Lines that are not marks are left out: `mark_faults` names them. So are marks of
+    segments that are to be forgotten."""
     rows = [row for path in mark_files(root) for _, row in _lines(path) if row is not None]
-    return sorted(rows, key=_when)
+    gone = hidden(root).segments if rows else ()
+    return sorted((row for row in rows if row["segment_id"] not in gone), key=_when)
 
 
 def new_marks(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:

@@ -25,6 +25,7 @@ from catalogs.corpus.duplicates import read_duplicates, with_duplicates
 from catalogs.corpus.marks import DROP, KEEP, Marks
 from catalogs.corpus.schema import INDEX, SCHEMAS, fill, required
 from catalogs.corpus.shards import Shard
+from catalogs.corpus.tombstones import MADE_OF, Hidden, hidden, without_hidden
 
 if TYPE_CHECKING:
     from catalogs.corpus.thresholds import Thresholds
@@ -91,13 +92,14 @@ def pass_precedence(name: str) -> tuple[bool, list[tuple[str, int]]]:
 
 
 def replaced_segments(root: str | Path, record: Mapping[str, Any]) -> set[str]:
-    """Return the ids of a unit's segments whose sources were processed again in another unit. Their annotations are out of date."""
+    """Return the ids of a unit's segments whose sources were processed again in another unit, and of all segments of the corpus
+    that are to be forgotten. Their annotations do not count."""
     older = set(record.get("superseded", ()))
     schema = pa.schema([INDEX.field("segment_id"), INDEX.field("source_id")])
     files = [Path(root) / file["path"] for file in record["files"] if older and file["kind"] == "index"]
     tables = [read_rows(path, schema) for path in files]
     pairs = (row.values() for table in tables for row in table.to_pylist())
-    return {segment for segment, source in pairs if source in older}
+    return {segment for segment, source in pairs if source in older} | hidden(root).segments
 
 
 def replaced_in_units(root: str | Path) -> dict[str, set[str]]:
@@ -146,11 +148,13 @@ class Corpus:
         self.path = Path(path)
         self.info = corpus_info(self.path)
         held = len(committed_units(self.path)) <= HELD_RECORDS
+        self._hidden: Hidden = hidden(self.path)
         self._held: list[dict[str, Any]] | None = list(read_records(self.path)) if held else None
         self._shards: OrderedDict[str, Shard] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "info": self.info, "_held": self._held, "_shards": OrderedDict()}
+        state = {"path": self.path, "info": self.info, "_held": self._held, "_hidden": self._hidden}
+        return state | {"_shards": OrderedDict()}
 
     @property
     def records(self) -> Iterable[dict[str, Any]]:
@@ -160,7 +164,7 @@ class Corpus:
     def files(self, kind: str) -> list[Path]:
         """Return the committed files of a kind: segments, index, recordings, references or quarantine.
 
-        A file may hold rows of sources that were processed again; `table` leaves these out.
+        A file may hold rows of sources that were processed again or are forgotten; `table` leaves these out.
         """
         return [self.path / file["path"] for record in self.records for file in record["files"] if file["kind"] == kind]
 
@@ -195,7 +199,9 @@ class Corpus:
         """
         full = SCHEMAS[kind]
         # Rows of sources that were processed again are recognized by their source.
-        schema = full if columns is None else pa.schema([f for f in full if f.name in columns or f.name == "source_id"])
+        # Hidden segments by their ids.
+        by_id = {"source_id"} | ({"segment_id", "reference_id"} if self._hidden.segments else set())
+        schema = full if columns is None else pa.schema([f for f in full if f.name in columns or f.name in by_id])
         for record in self.records:
             for file in record["files"]:
                 if file["kind"] == kind:
@@ -211,7 +217,7 @@ class Corpus:
         table = read_rows(self.path / file["path"], schema)
         if superseded and "source_id" in table.schema.names:
             table = without(table, "source_id", superseded)
-        return table
+        return without_hidden(table, self._hidden)
 
     def _between_present(self, references: pa.Table) -> pa.Table:
         """Return the pairs whose two segments are both present, each once. Two attempts at a source may hold the same pair."""
@@ -234,7 +240,7 @@ class Corpus:
         ]
         if not parts:
             return schema.empty_table()
-        found = pa.concat_tables(parts)
+        found = without_hidden(pa.concat_tables(parts), self._hidden, MADE_OF)
         return found.filter(pc.is_in(found.column("segment_id"), self.index.column("segment_id").combine_chunks()))
 
     def kept(self, thresholds: Thresholds | None = None) -> pa.Table:
@@ -261,7 +267,7 @@ class Corpus:
             yield self.marks.over(kept_rows(part, thresholds, wanted, *verdicts)).select(list(columns))
 
     def __len__(self) -> int:
-        if self.partly_superseded:
+        if self.partly_superseded or self._hidden:
             return sum(part.num_rows for part in self.parts("index", ("segment_id",)))
         return sum(record["segments"] for record in self.records)
 

@@ -19,13 +19,12 @@ from typing import Any
 import pyarrow as pa
 
 from catalogs.corpus.commit import commit_record, corpus_info, record_path, sweep_tmp, write_in_corpus
-from catalogs.corpus.findings import Findings
 from catalogs.corpus.history import read_hashes
 from catalogs.corpus.ids import other_channel_id, source_id
 from catalogs.corpus.locks import dead_scratch, own_scratch
 from catalogs.corpus.schema import INDEX, SCHEMA_VERSION
 from catalogs.corpus.unit_checks import Problem, read_file
-from catalogs.corpus.unnamed import aside_folder, aside_records, is_redone, listings
+from catalogs.corpus.unnamed import Findings, aside_folder, aside_records, is_redone, listings
 from catalogs.files import file_sha256
 from catalogs.settings import SettingsError, read_yaml
 

@@ -87,6 +87,7 @@ REASON_WORDS: dict[str, str] = {
     "too_short": "shorter than 0.5 s",
     "undecodable": "could not be decoded",
     "no_audio": "has no audio",
+    "forgotten": "the same audio as a recording that was forgotten",
 }
 
 Limit = float | None

@@ -1,11 +1,12 @@
-"""Files of a corpus that no commit record names: files of a lost record, duplicates of committed files, or unfinished units."""
+"""The findings of `fsck`. Among them are files that no commit record names: files of a lost record, duplicates of committed files,
+or unfinished units."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from catalogs.corpus.ids import unit_id
 from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, SCHEMA_VERSION, SCHEMAS
+from catalogs.corpus.tombstones import read_tombstones
 from catalogs.corpus.unit_checks import KINDS, Problem, check_audio, check_seconds, read_file
 from catalogs.files import file_sha256
 
@@ -93,6 +95,7 @@ def sort_unnamed(root: Path, records: Iterable[dict[str, Any]], fingerprint: str
     for unit in lost:
         wanted |= _group(root, unit, unnamed[unit]).sources
     listed = listings(records, wanted)
+    forgotten = {source for found in read_tombstones(root) for source in found.source_ids}
     for unit, paths in unnamed.items():
         if unit in units:
             result.doubles += paths
@@ -103,7 +106,7 @@ def sort_unnamed(root: Path, records: Iterable[dict[str, Any]], fingerprint: str
                 what = "its record was set aside by a repair; the same prepare command processes its sources again"
                 result.notices.append(Problem("notice", f"unit {unit}", what))
         else:
-            _sort_group(root, _group(root, unit, paths), paths, listed, fingerprint, result)
+            _sort_group(root, _group(root, unit, paths), paths, listed, forgotten, fingerprint, result)
     return result
 
 
@@ -162,6 +165,7 @@ def _sort_group(
     group: _Group,
     paths: list[Path],
     listed: Listings,
+    forgotten: Collection[str],
     fingerprint: str | None,
     result: Unnamed,
 ) -> None:
@@ -171,7 +175,7 @@ def _sort_group(
         source
         for source in group.sources
         if any(made == own and attempt >= generation for made, attempt in listed.get(source, ()))
-    }
+    } | group.sources.intersection(forgotten)  # a record of these must never be rebuilt
     if group.sources and committed == group.sources:
         result.doubles += paths
         return
@@ -236,3 +240,58 @@ def _proven(group: _Group, recordings: pa.Table, fingerprint: str | None) -> str
     """Return the corpus' fingerprint if the unit's id follows from it, otherwise None. For older units without audio."""
     columns = (recordings.column(name).to_pylist() for name in ("source_id", "bytes", "content_sha256"))
     return fingerprint if fingerprint and unit_id(zip(*columns, strict=True), fingerprint) == group.unit else None
+
+
+class Records:
+    """The commit records of a corpus as they were when this was made. They are read again each time, one by one."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._names = sorted(path.relative_to(root / "units").as_posix() for path in (root / "units").glob("*/*.json"))
+        self.broken: dict[Path, Problem] = {}
+        """Records that are not readable, known after the first reading."""
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the records in order of unit. Records that are gone meanwhile or cannot be read are left out."""
+        for name in self._names:
+            record = self._read(f"{self._root}/units/{name}")
+            if record is not None:
+                yield record
+
+    def get(self, unit: str) -> dict[str, Any] | None:
+        """Return the record of a unit; None if there is none."""
+        return self._read(f"{self._root}/units/{unit[:2]}/{unit}.json")
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            with open(name, "rb") as source:  # noqa: PTH123 - a Path takes longer than the file
+                record: dict[str, Any] = json.loads(source.read())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            what, path = "this commit record is damaged", Path(name)
+            self.broken[path] = Problem("error", path.relative_to(self._root).as_posix(), what)
+            return None
+        return record
+
+
+@dataclass
+class Findings:
+    """What an examination of a corpus found, and what a repair needs."""
+
+    records: Records
+    problems: list[Problem] = field(default_factory=list)
+    """Errors and notices that a repair cannot fix."""
+    damaged: dict[str, list[Problem]] = field(default_factory=dict)
+    """Faulty files by unit; `path` of a problem is the file's."""
+    companions: list[Problem] = field(default_factory=list)
+    """Annotations and latents that cannot be read: a later pass makes them again."""
+    unnamed: Unnamed = field(default_factory=Unnamed)
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """Add problems with annotations or latents: errors are for the repair."""
+        for problem in problems:
+            (self.companions if problem.severity == "error" else self.problems).append(problem)

@@ -23,11 +23,13 @@ import pyarrow.parquet as pq
 from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
+from catalogs.corpus.tombstones import read_tombstones
 from catalogs.exchange.cards.data_card import description
 from catalogs.exchange.cards.facts import corpus_facts
 from catalogs.exchange.cards.write import write_card
 from catalogs.exchange.clips import Clip
 from catalogs.exchange.export_card import export_card, selection_facts
+from catalogs.exchange.exports import note_export
 from catalogs.exchange.formats import format_named
 from catalogs.exchange.formats.base import Format, Job, Part, write_lines
 from catalogs.exchange.request import ExchangeError, Request, known, request_key
@@ -211,13 +213,15 @@ class _Export:
 
     def _begin(self) -> dict[str, Any]:
         """Choose the clips, or return what an earlier run chose. Raises ExchangeError if it was asked for something else."""
-        key = request_key(self._request, str(corpus_info(self._root).get("fingerprint")))
+        # An export that was begun before something was forgotten has chosen it.
+        state = str(corpus_info(self._root).get("fingerprint"))
+        key = request_key(self._request, f"{state}{''.join(sorted(one.id for one in read_tombstones(self._root)))}")
         if self._begun.is_file():
             begun: dict[str, Any] = json.loads(self._begun.read_text(encoding="utf-8"))
             if begun["key"] != key:
                 raise ExchangeError(
-                    f"{self._out} holds an export with other options or of another corpus that was not finished: "
-                    "give these again to continue it, or choose another folder"
+                    f"{self._out} holds an export with other options or of another corpus that was not finished: give these "
+                    "again to continue it, or choose another folder (if the corpus has forgotten something since: remove it)"
                 )
             if "digest" not in begun["facts"]:  # An older version began it.
                 begun["facts"] = self._facts(
@@ -229,6 +233,9 @@ class _Export:
         chosen = choose(self._root, self._request, columns, self._format.needs_text, self._format.part_rows, selection)
         facts = self._facts(chosen.files, columns)
         begun = {"key": key, "columns": own, "facts": facts, "counts": chosen.counts, "components": chosen.splits}
+        # From here on clips leave the corpus: whoever forgets one has to know where they are.
+        clips = sum(split["clips"] for split in facts["splits"].values())
+        begun["is_noted"] = note_export(self._root, self._out, self._request.to, clips)
         write_atomically(self._begun, json.dumps(begun, ensure_ascii=False, default=str).encode())
         return begun
 
@@ -332,9 +339,11 @@ def _with_clips(facts: dict[str, Any]) -> list[str]:
 
 def _notes(request: Request, begun: dict[str, Any]) -> list[str]:
     """Return what a user should know of the splits, in whole sentences."""
-    if len(request.splits) == 1:
-        return []
     notes = []
+    if not begun.get("is_noted", True):
+        notes.append("The corpus cannot be written to: voxmill forget does not know of this export.")
+    if len(request.splits) == 1:
+        return notes
     found, counts = begun["components"], begun["counts"]
     if found["larger_than_held_out"]:
         share = found["largest_component_share"]

@@ -32,6 +32,7 @@ from catalogs.corpus.ids import source_id as id_of_source
 from catalogs.corpus.locks import only_run
 from catalogs.corpus.reader import Corpus
 from catalogs.corpus.thresholds import Thresholds, load_thresholds
+from catalogs.corpus.tombstones import read_tombstones
 from catalogs.exchange.request import ExchangeError
 from catalogs.exchange.sources import reader_of
 from catalogs.exchange.sources.row import BadRow, Roots, Row, RowError
@@ -111,6 +112,8 @@ class _Import:
     def __init__(self, root: Path, title: str, fallback: dict[str, str | None], summary: ImportSummary) -> None:
         self._root, self._title, self._fallback, self.summary = root, title, fallback, summary
         self._thresholds: Thresholds = load_thresholds(root)
+        tombstones = read_tombstones(root)
+        self._forgotten = {name for found in tombstones for name in (*found.source_ids, *found.content_sha256)}
         self._rights: Rights = rights_of({"license": fallback["license"]}, "corpus")
         ids, sources = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
         for table in Corpus(root).parts("index", ("segment_id", "source_id")):
@@ -175,6 +178,9 @@ class _Import:
             return None
         facts = self._facts(row)
         audio = stored(row.audio(), row.start_s, row.stop_s)
+        content = hashlib.sha256(audio.flac).hexdigest()
+        if source in self._forgotten or content in self._forgotten:
+            raise RowError("it was forgotten and is not taken again")
         self._new.add(int(id_values([name])[0]))
         session = str(facts.get("session") or short_hash("session", self._title, facts.get("speaker") or name))
         clip = self._segment(name, session, source, number, facts, audio)
@@ -192,7 +198,7 @@ class _Import:
             "bytes": len(audio.flac),
             "status": "ok",
             "silence_s": 0.0,
-            "content_sha256": hashlib.sha256(audio.flac).hexdigest(),
+            "content_sha256": content,
         }
         return clip, recording | facts["rights"].row()
 

@@ -13,6 +13,7 @@ from catalogs.compaction.generation import Generation
 from catalogs.compaction.judged import Judge
 from catalogs.corpus.duplicates import duplicates_path
 from catalogs.corpus.thresholds import Thresholds
+from catalogs.corpus.tombstones import MADE_OF
 
 __all__ = ["columns_sql", "folder_sql", "list_sql", "quoted", "read_sql", "sources_sql"]
 
@@ -33,17 +34,31 @@ def folder_sql(home: Path | None) -> str:
     return _FOLDER if home is None else quoted(f"{home}/")
 
 
+def unforgotten_marks(root: Path, generation: Generation, marks: str) -> str:
+    """Return SQL for the marks without those of segments that are to be forgotten. marks: SQL of their rows."""
+    file = generation.gone.get("gone_forgotten")
+    if file is None:
+        return marks
+    gone = read_sql([_inside(root, generation) + file.path])
+    return f"(SELECT * FROM {marks} WHERE segment_id NOT IN (SELECT segment_id FROM {gone}))"
+
+
+def _inside(root: Path, generation: Generation) -> str:
+    """Return the folder of a generation, with a slash at its end: within the corpus, or as a path."""
+    base = generation.folder
+    return f"{base.relative_to(root).as_posix()}/" if base.is_relative_to(root) else f"{base}/"
+
+
 def sources_sql(
     root: Path, generation: Generation, types: Mapping[str, Mapping[str, str]], limits: Thresholds
 ) -> dict[str, str]:
     """Return SQL for the rows of each kind that count at present. types: the DuckDB types of each kind's columns.
 
-    Rows that newer attempts replace are left out, and the index is judged by `limits`. A pair counts once and if both segments
-    are present: two attempts may hold the same pair. Rows of files that may name segments which do not exist count for present
-    segments.
+    Rows that newer attempts replace, or that are to be forgotten, are left out. The index is judged by `limits`. A pair counts
+    once and if both segments are present: two attempts may hold the same pair. Rows of files that may name segments which do not
+    exist count for present segments.
     """
-    base = generation.folder
-    inside = f"{base.relative_to(root).as_posix()}/" if base.is_relative_to(root) else f"{base}/"
+    inside = _inside(root, generation)
     gone = {kind: read_sql([inside + file.path]) for kind, file in generation.gone.items()}
 
     def read(kind: str, paths: Sequence[str]) -> str | None:
@@ -71,6 +86,14 @@ def sources_sql(
                 source = f"(SELECT own.* FROM {source} AS own ANTI JOIN {gone[name]} AS gone USING ({key}))"
         return source
 
+    def unforgotten(source: str, *columns: str) -> str:
+        if "gone_forgotten" not in gone:
+            return source
+        tests = " AND ".join(
+            f"({name} IS NULL OR {name} NOT IN (SELECT segment_id FROM {gone['gone_forgotten']}))" for name in columns
+        )
+        return f"(SELECT * FROM {source} WHERE {tests})"
+
     settings = "true" if generation.fingerprint is None else f"fingerprint = {quoted(generation.fingerprint)}"
     records = f"(SELECT *, unit_id AS unit FROM {rows('units')} WHERE {settings})"
     found = {"records": without(records, gone_units="unit")}
@@ -79,6 +102,8 @@ def sources_sql(
     index = judge.answers(fresh, read("index", generation.files("index", unlike=judge.key))) or empty("index")
     for kind, source in (("index", index), ("recordings", rows("recordings")), ("quarantine", rows("quarantine"))):
         found[kind] = without(source, gone_sources="unit, source_id")
+    # Some segments of a recording may be forgotten.
+    found["index"] = without(found["index"], gone_segments="unit, segment_id")
     present = f"(SELECT segment_id FROM {found['index']})"
     found["references"] = rows("references")
     if gone:
@@ -98,6 +123,8 @@ def sources_sql(
                     f"CASE WHEN pair_id IS NULL THEN {counts} ELSE unit IN (SELECT unit FROM {found['records']}) END"
                 )
             found[kind] = f"(FROM {found[kind]} UNION ALL BY NAME SELECT * FROM {loose} WHERE {counts})"
+    # What was made of a forgotten clip, or has its words, is forgotten with it.
+    found["decoupled"] = unforgotten(found["decoupled"], *MADE_OF)
     path = duplicates_path(root)
     marked = f" UNION ALL BY NAME FROM {read_sql([path.relative_to(root).as_posix()])}" if path.is_file() else ""
     found["duplicates"] = f"(FROM {empty('duplicates')}{marked})"

@@ -39,7 +39,7 @@ from catalogs.query.comments import comments_sql, with_comments
 from catalogs.query.damaged import DamagedCompactionError, asking, refuse_damage
 from catalogs.query.macros import macros_sql
 from catalogs.query.marked import marked_sql, marks_sql
-from catalogs.query.row_sources import columns_sql, folder_sql, list_sql, quoted, sources_sql
+from catalogs.query.row_sources import columns_sql, folder_sql, list_sql, quoted, sources_sql, unforgotten_marks
 from catalogs.query.view_columns import MACRO_WORDS
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ def _sql(root: Path, generation: Generation, limits: Thresholds, is_fixed: bool 
             values[f"columns_{kind}"] = columns_sql(SCHEMAS[kind].names)
     has_marks = bool(mark_files(root))
     values["columns_marks"] = columns_sql(SCHEMAS["marks"].names)
-    values["files_marks"] = marks_sql(column_types(SCHEMAS["marks"]), has_marks)
+    marks = marks_sql(column_types(SCHEMAS["marks"]), has_marks)
+    values["files_marks"] = unforgotten_marks(root, generation, marks) if has_marks else marks
     values["files_index"] = marked_sql(values["files_index"], "marks", has_marks)
     template = (Path(__file__).parent / "views.sql").read_text(encoding="utf-8")
     return Template(template).substitute(values)

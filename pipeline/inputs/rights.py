@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import translate
 from pathlib import Path
@@ -28,6 +28,10 @@ from pipeline.stage import StageError
 
 class LicenseError(StageError):
     """The license of a recording is not one that the run takes."""
+
+
+class ForgottenError(StageError):
+    """A recording was forgotten (`voxmill forget`): no run takes it again."""
 
 
 class RightsRule(BaseModel):
@@ -109,9 +113,11 @@ class RightsDesk:
         licenses: Sequence[str] = ("any",),
         of_corpus: str | None = None,
         is_committed: Callable[[str], bool] = lambda source: False,
+        forgotten: Mapping[str, str] | None = None,
     ) -> None:
         """licenses: those that the run takes (`catalogs.vocabulary.licenses.allowed`). is_committed: whether a source id is in the
-        corpus already; such a recording is not refused."""
+        corpus already; such a recording is not refused for its license. forgotten: ids of tombstones by content hash."""
+        self._forgotten = forgotten or {}
         self._rules = [(re.compile(translate(rule.match)), rule.rights()) for rule in rules]
         self._matches = [rule.match for rule in rules]
         self._met: set[int] = set()
@@ -123,7 +129,9 @@ class RightsDesk:
         self._verdicts: dict[str | None, bool] = {}
 
     def settled(self, source: Source) -> Source:
-        """Return a source with its rights. Raises LicenseError if the run does not take it."""
+        """Return a source with its rights. Raises LicenseError or ForgottenError if the run does not take it."""
+        if (tombstone := self._forgotten.get(source.content_sha256)) is not None:
+            raise ForgottenError(f"it was forgotten and is not taken again (tombstones/{tombstone}.json)")
         rights = source.rights
         place = public(source.path) if self._rules else ""
         for number, (pattern, stated) in enumerate(self._rules):

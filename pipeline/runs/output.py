@@ -11,6 +11,7 @@ from typing import Any
 
 from catalogs.corpus.commit import UnitContent, UnitPart, write_unit_files
 from catalogs.corpus.thresholds import Thresholds
+from pipeline.duplicates.forgotten import reject_forgotten
 from pipeline.engine.api import Output, SessionCounts, SessionDone
 from pipeline.records import Session
 from pipeline.runs.to_rows import recording_rows, reference_rows, segment_rows
@@ -33,6 +34,7 @@ class CorpusOutput(Output):
 
     def split(self, session: Session) -> tuple[SessionDone, SessionContent]:
         """See `Output.split`."""
+        reject_forgotten(session, self.root)
         rows = segment_rows(session, self.thresholds)
         part = UnitPart(rows, recording_rows(session), reference_rows(session))
         session.windows, session.speech, session.segments, session.references = [], [], [], []

@@ -11,6 +11,7 @@ from pathlib import Path
 from catalogs.corpus.commit import corpus_info
 from catalogs.corpus.history import History, note_replaced, refused_files
 from catalogs.corpus.locks import Share, one_at_a_time
+from catalogs.corpus.tombstones import forgotten_contents
 from catalogs.urls import public
 from pipeline.config import PrepareConfig
 from pipeline.inputs.find import FoundSources, SourceListing, all_sources
@@ -47,13 +48,14 @@ def listed(
     history: History | None = None,
 ) -> SourceListing:
     """Return the files at `paths`, by the settings of a run. root, history: the corpus, if there is one: recordings that it holds
-    are not refused for their license. Raises SourceError."""
+    are not refused for their license, and what it has forgotten is refused. Raises SourceError."""
     known = history or History()
     desk = RightsDesk(
         config.sources.rights,
         config.sources.licenses,
         corpus_info(root).get("license") if root else None,
         lambda source: source in known.committed and source not in known.failures,
+        forgotten_contents(root) if root else None,
     )
     return SourceListing(
         paths,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from catalogs.corpus.commit import corpus_info
+from catalogs.corpus.tombstones import standing
 from catalogs.lineage.digest import corpus_digest
 from catalogs.lineage.files import read_lineage, read_table
 from catalogs.lineage.record import COLUMNS, Ancestor, DrawnCorpus, LineageError, Role
@@ -60,7 +61,7 @@ def corpora_entries(corpora: Corpora) -> tuple[DrawnCorpus, ...]:
 
 def tombstones(corpora: Corpora) -> tuple[str, ...]:
     """Return the ids of the tombstones of all corpora. Their segments are in no candidate table."""
-    return tuple(sorted({path.stem for part in corpora.parts for path in (part.path / "tombstones").glob("*.json")}))
+    return tuple(sorted({one.id for part in corpora.parts for one in standing(part.path)}))
 
 
 def _name(folder: Path) -> str:

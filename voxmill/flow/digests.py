@@ -73,7 +73,7 @@ class Digests:
             found = listing(corpus)
         except (CorpusError, OSError):
             return None
-        return digest_of([found.fingerprint, found.units])
+        return digest_of([found.fingerprint, found.units, *([found.edition] if found.edition else [])])
 
     def corpus(self, root: Path, facet: str) -> str | None:
         """Return a digest of what a step reads of a corpus: `segments`, or `whole` with the descriptions."""
