@@ -14,7 +14,6 @@ from exchange_corpora import exchange_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalogs import yaml12
 from catalogs.corpus.fsck import fsck
 from catalogs.exchange.cards.attribution import Credit, address, attribution_lines
 from catalogs.exchange.cards.corpus_card import corpus_card, kept_facts
@@ -22,6 +21,7 @@ from catalogs.exchange.cards.data_card import data_body, description
 from catalogs.exchange.cards.hub import front_matter, license_head, license_url
 from catalogs.exchange.cards.rai import StageUse, protocol
 from catalogs.exchange.cards.write import Card, CardError, write_card
+from catalogs.settings import load_yaml
 from catalogs.vocabulary.licenses import canonical, licenses
 
 RULE_PATH = "/home/ana/private/*"
@@ -123,7 +123,7 @@ def test_the_head_never_says_more_than_all_parts_state(stated: list[str]) -> Non
     if "" in stated:
         assert named == (["unknown"] if stated == [""] else ["other"])
     assert ("license_name" in head) == (named == ["other"])
-    assert yaml12.load(front_matter(head)) == head
+    assert load_yaml(front_matter(head)) == head
 
 
 @settings(max_examples=40)
