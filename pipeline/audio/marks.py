@@ -6,7 +6,7 @@ manifests and watermarks. They need no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,10 @@ import numpy as np
 
 from pipeline.records import MARKED_SYNTHETIC, NO_TRAINING, PCM_RATE
 
-WINDOW_S, HOP_S = 10.0, 5.0
-"""Stretches of a recording in which a watermark is searched, in seconds."""
+_BLOCK_S = 30.0
+"""Seconds of a recording that are searched for a watermark at once."""
 _SHORTEST_S = 1.0
 """A watermark is not found in less."""
-
-Detect = Callable[[np.ndarray, int], bool]
-"""float32 [S] in -1..1 and its rate in Hz -> whether it holds a watermark."""
 
 
 @dataclass(frozen=True)
@@ -55,47 +52,24 @@ def read_tags(path: str | Path) -> Marks:
     return Marks(unique, (*map(_notice, unique), *notices))
 
 
-def watermark_detector() -> Detect | None:
-    """Return the detector of our watermark; None if this version has none."""
-    try:
-        from voxcpm.watermark.detect import detect
-    except ModuleNotFoundError:
-        return None
-    return lambda samples, rate: any(found.marked for found in detect(samples, rate))
-
-
-def find_watermark(
-    pcm: Callable[[float, float], np.ndarray], duration_s: float, detect: Detect
-) -> list[tuple[float, float]]:
-    """Return the stretches (start, end in seconds) of a recording in which the watermark is, joined if they touch.
+def find_watermark(pcm: Callable[[float, float], np.ndarray], duration_s: float) -> list[tuple[float, float]]:
+    """Return the stretches (start, end in seconds) of a recording that have our watermark with the public key.
 
     pcm: returns int16 [S] at 16 kHz between two times in seconds.
     """
-    found: list[tuple[float, float]] = []
-    for start, end in _stretches(duration_s):
-        if not detect(pcm(start, end).astype(np.float32) / 32768.0, PCM_RATE):
-            continue
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], end)
-        else:
-            found.append((start, end))
-    return found
+    from voxcpm.watermark.detect import detect_blocks
+
+    if duration_s < _SHORTEST_S:
+        return []
+    starts = np.arange(0, duration_s, _BLOCK_S).tolist()
+    blocks = ((pcm(start, min(start + _BLOCK_S, duration_s)) / 32768).astype(np.float32) for start in starts)
+    (found,) = detect_blocks(blocks, PCM_RATE)
+    return list(found.spans) if found.marked else []
 
 
 def watermark_notice() -> str:
     """Return the notice for recordings with a watermark."""
     return _notice(MARKED_SYNTHETIC)
-
-
-def _stretches(duration_s: float) -> Iterator[tuple[float, float]]:
-    """Yield stretches that cover a recording. The last one ends with it and is as long as the others, if there is more than one."""
-    if duration_s < _SHORTEST_S:
-        return
-    start = 0.0
-    while start + WINDOW_S < duration_s:
-        yield start, start + WINDOW_S
-        start += HOP_S
-    yield max(0.0, duration_s - WINDOW_S), duration_s
 
 
 def _notice(flag: str) -> str:

@@ -133,10 +133,9 @@ class Decode(Stage[DecodeConfig]):
         found = marks.read_tags(recording.path)
         recording.marks += found.flags
         session.notices += found.notices
-        detect = marks.watermark_detector() if self.config.read_marks == "all" else None
-        if detect is not None:
+        if self.config.read_marks == "all":
             pcm = partial(session.pcm, recording.source.source_id)
-            recording.watermarked = marks.find_watermark(pcm, recording.duration_s, detect)
+            recording.watermarked = marks.find_watermark(pcm, recording.duration_s)
             session.notices += [marks.watermark_notice()] if recording.watermarked else []
 
 
