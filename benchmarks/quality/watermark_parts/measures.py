@@ -34,7 +34,7 @@ def marked_clip(clip: Clip, number: int) -> tuple[Samples, int]:
 def _found(samples: Samples, rate: int, payload: int | None = None) -> list[Any]:
     """Return [score, whether the checksum fits, whether the payload is right] of the public key."""
     found = match(Window(resampled(samples, rate, RATE)).folded(), PUBLIC_KEY)
-    return [found.score, found.fits, found.fits and found.payload == payload]
+    return [found.score, found.fits, found.readable and found.payload == payload]
 
 
 def after_attacks(clip: Clip, number: int, corpora: Path, folded: Path) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def at_other_speeds(clip: Clip, number: int) -> dict[str, Any]:
         samples = resampled(attack(marked, clip.rate), clip.rate, RATE)
         tried = [(match(Window(samples, *point).folded(), PUBLIC_KEY), point) for point in (PLAIN, *GRID)]
         best, point = max(tried, key=lambda pair: pair[0].score)
-        found[name] = [best.score, best.fits, best.fits and best.payload == payload, *point]
+        found[name] = [best.score, best.fits, best.readable and best.payload == payload, *point]
     return found
 
 
