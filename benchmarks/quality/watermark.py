@@ -28,8 +28,6 @@ from voxcpm.watermark.search import GRID
 from voxcpm.watermark.thresholds import MARKED, MARKED_WITH_PAYLOAD, passes
 
 PARTS = ("attacks", "null", "quality", "speeds", "perth", "words")
-_KEYS = 16
-"""Decoy keys of the null. Each has 63 rotations, on each clip after each attack."""
 
 
 def main() -> int:
@@ -38,6 +36,9 @@ def main() -> int:
     parser.add_argument("--corpora", type=Path, default=Path(__file__).resolve().parents[3] / "shared" / "corpora")
     parser.add_argument("--scratch", type=Path, default=Path.home() / ".cache" / "voxmill" / "watermark-benchmark")
     parser.add_argument("--clips", type=int, default=49)
+    parser.add_argument(
+        "--keys", type=int, default=16, help="decoy keys; each has 63 rotations, on each clip and attack"
+    )
     parser.add_argument("--tuning", action="store_true", help="the clips that constants may be chosen on")
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
@@ -45,7 +46,7 @@ def main() -> int:
     clips = tuning_clips(options.corpora) if options.tuning else measured_clips(options.corpora, options.clips)
     scratch = options.scratch / ("tuning" if options.tuning else "measured")
     for part in options.parts:
-        _measure(part, clips, scratch, options.corpora)
+        _measure(part, clips, scratch, options)
     text = report(clips, scratch)
     print(text)
     if options.write:
@@ -53,16 +54,16 @@ def main() -> int:
     return 0
 
 
-def _measure(part: str, clips: list[Clip], scratch: Path, corpora: Path) -> None:
+def _measure(part: str, clips: list[Clip], scratch: Path, options: argparse.Namespace) -> None:
     """Measure what a part lacks."""
     (scratch / part).mkdir(parents=True, exist_ok=True)
     if part == "null":
         folded = [np.load(path) for path in sorted((scratch / "attacks").glob("*.npy"))]
         cells = np.concatenate(folded) if folded else np.zeros((0, 2, 128, 64), np.float32)
-        for number in range(_KEYS):
+        for number in range(options.keys):
             _keep(scratch / part / f"{number:03}.json", lambda n=number: measures.null_tail(cells, n))
         return
-    do = _by_clip(part, scratch, corpora)
+    do = _by_clip(part, scratch, options.corpora)
     for number, clip in enumerate(clips):
         _keep(scratch / part / f"{number:03}.json", lambda n=number, c=clip: do(c, n))
 
