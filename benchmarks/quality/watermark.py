@@ -4,7 +4,8 @@
 
 Parts: attacks (found after each attack, plain search), null (decoy keys on the unmarked clips after the same attacks), quality,
 speeds (thorough search), perth, words (what Whisper hears). Results of each clip and key are kept in --scratch: a run that was
-stopped continues, and a table says how many clips it has. Neural codecs are not tested: no weights can be had offline.
+stopped continues, and a table says how many clips it has. AudioVAE and neural codecs are not
+tested: no trained weights can be had offline.
 """
 
 from __future__ import annotations
@@ -140,7 +141,9 @@ def _attack_table(rows: list[Any], perth: list[Any]) -> str:
         for kind in ("marked", "plain") if perth else ():
             line.append(f"{np.mean([row[kind][name] > 0.5 for row in perth]):.0%}")
         lines.append(line)
-    return table(head, [*lines, ["neural codecs", "not tested: no weights offline", *[""] * (len(head) - 2)]])
+    for name in ("AudioVAE", "neural codecs"):
+        lines.append([name, "not tested: no trained weights offline", *[""] * (len(head) - 2)])
+    return table(head, lines)
 
 
 def _speed_table(rows: list[Any]) -> str:
