@@ -6,6 +6,7 @@ Bits are signs in code words: +1 and -1.
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ _GENERATOR = 0b110001110101
 
 _CRC = 0x107
 """x^8 + x^2 + x + 1."""
+
+_CANDIDATES = 3
+"""Words of each half that `recover` tries."""
 
 _CRC_START = 0xA5
 """Start value of the checksum, so that the payload 0 has a checksum that is not 0."""
@@ -64,6 +68,21 @@ def decode(soft: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_], Floats]:
     payloads = bits >> 8
     fits = _checksums()[payloads] == (bits & 0xFF)
     return payloads, fits, first_scores + second_scores
+
+
+def recover(soft: Floats) -> int | None:
+    """Return the payload of soft code bits [48] by the likeliest pair of words whose checksum fits, None if none of the first does.
+
+    Of `_CANDIDATES` words each. Each pair fits by chance once in 256 times.
+    """
+    scores = [golay_words().astype(np.float32) @ soft[word::2] for word in (0, 1)]
+    tops = [np.argsort(-each, kind="stable")[:_CANDIDATES].tolist() for each in scores]
+    pairs = sorted(product(*tops), key=lambda pair: -float(scores[0][pair[0]] + scores[1][pair[1]]))
+    for first, second in pairs:
+        payload, rest = divmod(first << 12 | second, 256)
+        if checksum(payload) == rest:
+            return payload
+    return None
 
 
 def _best_words(soft: Floats) -> tuple[NDArray[np.int64], Floats]:

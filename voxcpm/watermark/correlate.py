@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from voxcpm.watermark.code import decode
+from voxcpm.watermark.code import decode, recover
 from voxcpm.watermark.keys import Key
 from voxcpm.watermark.pattern import BANDS, FRAMES, FRAMES_PER_SLOT, pattern_of
 
@@ -29,7 +30,8 @@ class Match:
     score: float
     phase: int  #: frames into the pattern at the first frame of the cells
     payload: int
-    fits: bool  #: the checksum of the payload
+    fits: bool  #: the checksum of the best code words
+    readable: bool  #: the checksum of `payload`: of the best code words, or of others that are nearly as good
     offset: int = 0  #: index of the folded cells
 
 
@@ -48,19 +50,23 @@ def key_spectra(key: Key) -> Spectra:
 def correlations(spectra: Spectra, key: Spectra) -> Floats:
     """Return the correlations [N, FRAMES, 1 + CODE_BITS] of folded cells with the pilot and each code bit, at each phase."""
     products = np.matmul(spectra, key)  # [F, N, 1 + CODE_BITS]
-    return np.fft.irfft(products, FRAMES, axis=0).transpose(1, 0, 2).astype(np.float32)
+    return np.fft.irfft(products, FRAMES, axis=0).transpose(1, 0, 2).astype(np.float32, copy=False)
 
 
-def best_matches(found: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+def best_matches(
+    found: Floats, floor: float = 0.0
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Return (sums [N], places [N], payloads [N], fits [N]) of the best phase of each of the correlations [N, FRAMES, 49].
 
-    Exact: a phase is left out only if its pilot and the sum of its absolute code bits cannot reach the best sum found.
+    Exact above `floor`; a sum that does not exceed it is `floor`. A phase is left out only if its pilot and the sum of its absolute
+    code bits cannot reach the best sum found.
     """
     count = len(found)
     bound = found[..., 0] + np.abs(found[..., 1:]).sum(axis=2)  # [N, FRAMES]
     first = np.argpartition(-bound, _FIRST, axis=1)[:, :_FIRST]
-    best = _Best(count)
-    best.decode(found, np.repeat(np.arange(count), _FIRST), first.ravel())
+    best = _Best(count, floor)
+    rows, ranks = np.nonzero(np.take_along_axis(bound, first, axis=1) > floor)
+    best.decode(found, rows, first[rows, ranks])
     np.put_along_axis(bound, first, -np.inf, axis=1)
     best.decode(found, *np.nonzero(bound > best.sums[:, None]))
     return best.sums, best.places, best.payloads, best.fits
@@ -69,8 +75,8 @@ def best_matches(found: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.i
 class _Best:
     """The best phase of each row so far."""
 
-    def __init__(self, rows: int) -> None:
-        self.sums = np.full(rows, -np.inf, np.float32)
+    def __init__(self, rows: int, floor: float) -> None:
+        self.sums = np.full(rows, floor, np.float32)
         self.places = np.zeros(rows, np.int64)
         self.payloads = np.zeros(rows, np.int64)
         self.fits = np.zeros(rows, np.bool_)
@@ -109,7 +115,9 @@ def _slot_sums(folded: Floats) -> Floats:
 def _scored(folded: Floats, spectra: Spectra, key: Spectra) -> Floats:
     """Return the correlations as scores [n, FRAMES, 1 + CODE_BITS]: those of a random pattern have a sum with variance 1."""
     energies = np.tile(slot_energies(folded), (spectra.shape[1] // len(folded), FRAMES // FRAMES_PER_SLOT))
-    return (correlations(spectra, key) / np.sqrt(np.maximum(energies, 1e-9))[..., None]).astype(np.float32)
+    found = correlations(spectra, key)
+    found *= (1 / np.sqrt(np.maximum(energies, 1e-9))).astype(np.float32)[..., None]
+    return found
 
 
 def match(folded: Floats, key: Key) -> Match:
@@ -117,18 +125,28 @@ def match(folded: Floats, key: Key) -> Match:
     found = _scored(folded, spectra_of(folded), key_spectra(key))
     scores, places, payloads, fits = best_matches(found)
     best = int(scores.argmax())
-    return Match(float(scores[best]), int(-places[best] % FRAMES), int(payloads[best]), bool(fits[best]), best)
+    place, payload, whole = int(places[best]), int(payloads[best]), bool(fits[best])
+    recovered = None if whole else recover(found[best, place, 1:])
+    if recovered is not None:
+        payload = recovered
+    return Match(float(scores[best]), -place % FRAMES, payload, whole, whole or recovered is not None, best)
 
 
-def decoy_scores(folded: Floats, key: Key, decoys: int) -> Floats:
+def rotated(spectra: Spectra, decoys: int) -> Spectra:
+    """Return spectra [F, decoys * N, BANDS] of spectra [F, N, BANDS] with their bands rotated by 1, 2, ... `decoys`."""
+    twice = np.concatenate((spectra, spectra), axis=2)
+    turns = sliding_window_view(twice, BANDS, axis=2)[:, :, BANDS - 1 : BANDS - 1 - decoys : -1]
+    return np.ascontiguousarray(turns.transpose(0, 2, 1, 3)).reshape(len(spectra), -1, BANDS)
+
+
+def decoy_scores(folded: Floats, key: Key, decoys: int, floor: float = 0.0) -> Floats:
     """Return the best scores [decoys] of keys without a mark in any of the folded cells [N, FRAMES, BANDS].
 
-    A decoy is the pattern of `key` with its bands rotated, at least one band away: as random as any key, and free of charge.
+    A decoy is the pattern of `key` with its bands rotated, at least one band away: as random as any key, and free of charge. Scores
+    that do not exceed `floor` are given as `floor`, which saves time.
     Raises ValueError if more than BANDS - 1 are asked for.
     """
     if not 0 < decoys < BANDS:
         raise ValueError(f"{decoys} decoys: a pattern has 1 to {BANDS - 1}")
-    spectra = spectra_of(folded)
-    turned = np.concatenate([np.roll(spectra, turn, axis=2) for turn in range(1, decoys + 1)], axis=1)
-    scores = best_matches(_scored(folded, turned, key_spectra(key)))[0]
-    return scores.reshape(decoys, len(folded)).max(axis=1)
+    found = _scored(folded, rotated(spectra_of(folded), decoys), key_spectra(key))
+    return best_matches(found, floor)[0].reshape(decoys, len(folded)).max(axis=1)

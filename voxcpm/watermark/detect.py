@@ -54,6 +54,11 @@ class _Findings:
     best: Hit | None = None
     searches: int = 0
 
+    def floor(self, match: Match) -> float:
+        """Return the score that decoys have to exceed to count, now that `match` is known: just below the best one."""
+        best = max(match.score, self.best.match.score if self.best else 0.0)
+        return float(np.nextafter(np.float32(best), np.float32(-np.inf)))
+
     def add(self, start: float, hits: Sequence[Hit], decoys: Floats, searches: int) -> None:
         """Add one window. Only hits that may be marks are kept."""
         for hit in hits:
@@ -111,9 +116,10 @@ class Detector:
         folded, start = plain.folded(), self._start / RATE
         self._windows += 1
         for key, findings in zip(self._keys, self._findings, strict=True):
-            hits, decoys, searches = plain.hits(key), decoy_scores(folded, key, DECOYS), 1
+            hits, searches = plain.hits(key), 1
+            decoys = decoy_scores(folded, key, DECOYS, findings.floor(hits[0].match))
             if self._thorough and not passes(hits[0].match.score, hits[0].match.fits):
-                other, others = search(samples, key, GRID)
+                other, others = search(samples, key, GRID, DECOYS, findings.floor(hits[0].match))
                 decoys, searches = np.maximum(decoys, others), 1 + len(GRID)
                 if other.match.score > hits[0].match.score:
                     hits = [other]
@@ -125,7 +131,9 @@ class Detector:
         assert found.best is not None, "there is at least one window"
         if self._windows > 1:
             whole = Hit(match(found.total, key), spans=[(0.0, self._samples / self._rate)])
-            found.add(0.0, [replace(whole, spans=[])], decoy_scores(found.total, key, DECOYS), 1)
+            found.add(
+                0.0, [replace(whole, spans=[])], decoy_scores(found.total, key, DECOYS, found.floor(whole.match)), 1
+            )
         else:
             whole = found.best
         best = found.best
@@ -138,7 +146,7 @@ class Detector:
             True,
             round(best.match.score, 2),
             p_value,
-            best.match.payload if best.match.fits else None,
+            best.match.payload if best.match.readable else None,
             tuple(self._spans(found, best.match, whole)),
             best.speed,
             best.tempo,
@@ -148,7 +156,7 @@ class Detector:
         """Return the marked spans of the file. If only the sum over the file shows the mark, they are the file."""
         spans: Spans = []
         for start, hit in found.hits:
-            same = hit.match.fits and best.fits and hit.match.payload == best.payload
+            same = hit.match.fits and best.readable and hit.match.payload == best.payload
             if same or passes(hit.match.score, hit.match.fits, found.searches):
                 spans += [(start + a, start + b) for a, b in hit.spans]
         merged: Spans = []

@@ -78,8 +78,14 @@ class SpeechMark:
         return StreamState(rate, self._changes(2 * hop, rate), window, silence, silence, hop)
 
     def mark(self, samples: Samples, state: StreamState) -> tuple[Samples, StreamState]:
-        """Return (marked samples [m], state after them) for the next samples [n] float32. m may differ from n."""
-        state.held = np.concatenate((state.held, np.asarray(samples, np.float32)))
+        """Return (marked samples [m], state after them) for the next samples [n] float32. m may differ from n.
+
+        The state is changed in place. Raises ValueError if there is more than one channel.
+        """
+        samples = np.asarray(samples, np.float32)
+        if samples.ndim != 1:
+            raise ValueError(f"the watermark goes into one channel [n], not into samples of shape {samples.shape}")
+        state.held = np.concatenate((state.held, samples))
         state.added = np.concatenate((state.added, np.zeros(len(samples), np.float32)))
         _add_frames(state)
         return _take(state, _frame_start(state, state.frame) - state.start), state
@@ -94,7 +100,9 @@ class SpeechMark:
 
     def _changes(self, length: int, rate: int) -> NDArray[np.float32]:
         """Return the change of each bin that lies in a band, as a factor less 1 [FRAMES, bins], each key at a random phase."""
-        phases = np.random.default_rng(self.seed).integers(FRAMES, size=len(self.keys))
+        phases = np.random.default_rng(None if self.seed is None else self.seed % (1 << 64)).integers(
+            FRAMES, size=len(self.keys)
+        )
         signs = sum(
             np.roll(pattern_of(key).signs(self.payload), -phase, axis=0).astype(np.float64)
             for key, phase in zip(self.keys, phases, strict=True)

@@ -12,7 +12,7 @@ from voxcpm.watermark.correlate import Match, decoy_scores, match
 from voxcpm.watermark.features import HOP, RATE, band_powers, cells, fold
 from voxcpm.watermark.keys import Key
 from voxcpm.watermark.pattern import FRAMES, FRAMES_PER_SECOND, pattern_of
-from voxcpm.watermark.thresholds import DECOYS, PRESENT, passes
+from voxcpm.watermark.thresholds import PRESENT, passes
 
 Floats = NDArray[np.float32]
 Spans = list[tuple[float, float]]
@@ -30,6 +30,9 @@ _STREAMS = 4
 
 _GAP_S = 1.0
 """Spans that are closer than this are one."""
+
+_SHORTEST_S = 0.3
+"""A span that is shorter is a coincidence."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ class Window:
         signs = pattern_of(key).signs(found.payload)[(np.arange(len(values)) + found.phase) % FRAMES]
         score = _second_sums((values * signs).sum(axis=1))
         spread = np.sqrt(np.maximum(_second_sums((values**2).sum(axis=1)), 1e-9))
-        return _runs(score / spread > PRESENT, round(_GAP_S * FRAMES_PER_SECOND))
+        runs = _runs(score / spread > PRESENT, round(_GAP_S * FRAMES_PER_SECOND))
+        return [(start, end) for start, end in runs if end - start >= _SHORTEST_S * FRAMES_PER_SECOND]
 
 
 def _second_sums(values: Floats) -> Floats:
@@ -104,14 +108,18 @@ def _runs(inside: NDArray[np.bool_], gap: int) -> list[tuple[int, int]]:
     return runs
 
 
-def search(samples: Floats, key: Key, grid: Sequence[tuple[float, float]], decoys: int = DECOYS) -> tuple[Hit, Floats]:
-    """Return (the best hit of a key at any point of the grid, the best scores [decoys] of decoys there)."""
-    best, highest = None, np.zeros(decoys, np.float32)
-    for speed, tempo in grid:
-        window = Window(samples, speed, tempo)
-        hit = window.hits(key)[0]
-        highest = np.maximum(highest, decoy_scores(window.folded(), key, decoys))
-        if best is None or hit.match.score > best.match.score:
-            best = hit
-    assert best is not None, "the grid has points"
+def search(
+    samples: Floats, key: Key, grid: Sequence[tuple[float, float]], decoys: int, floor: float
+) -> tuple[Hit, Floats]:
+    """Return (the best hit of a key at any point of the grid, the best scores [decoys] of decoys there).
+
+    Decoys that do not exceed `floor`, or do not reach the best score, are not told apart.
+    """
+    windows = [Window(samples, speed, tempo) for speed, tempo in grid]
+    scores = [match(window.folded(), key).score for window in windows]
+    best = windows[int(np.argmax(scores))].hits(key)[0]
+    floor = max(floor, float(np.nextafter(np.float32(best.match.score), np.float32(-np.inf))))
+    highest = np.full(decoys, floor, np.float32)
+    for window in windows:
+        highest = np.maximum(highest, decoy_scores(window.folded(), key, decoys, floor))
     return best, highest

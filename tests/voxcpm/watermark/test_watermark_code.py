@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxcpm.watermark import PUBLIC_KEY, Key, payload_of
-from voxcpm.watermark.code import CODE_BITS, checksum, decode, encode, golay_words
+from voxcpm.watermark.code import CODE_BITS, checksum, decode, encode, golay_words, recover
 from voxcpm.watermark.pattern import BANDS, FRAMES, PILOT, SLOTS, band_edges, pattern_of
 
 PAYLOADS = st.integers(0, 65_535)
@@ -26,6 +26,26 @@ def test_three_errors_per_word_are_corrected(payload: int, data: st.DataObject) 
     assert payloads[0] == payload
     assert fits[0]
     assert scores[0] >= CODE_BITS - 2 * 6
+
+
+@given(PAYLOADS, st.integers(0, 758))
+def test_a_word_that_loses_by_little_is_recovered_by_the_checksum(payload: int, neighbor: int) -> None:
+    right = encode(payload).astype(np.float32)
+    wrong = right.copy()
+    # Each word has 759 neighbors, which differ in 8 places.
+    data = int(np.flatnonzero(golay_words() @ right[0::2] == 24 - 2 * 8)[neighbor])
+    wrong[0::2] = golay_words()[data]
+    soft = 0.49 * right + 0.51 * wrong
+    payloads, fits, _ = decode(soft[None])
+    assert payloads[0] >> 4 == data
+    if not fits[0]:
+        assert recover(soft) == payload
+    assert recover(right) == payload
+
+
+def test_what_is_far_from_all_words_is_rarely_recovered() -> None:
+    soft = np.random.default_rng(1).normal(size=(500, CODE_BITS)).astype(np.float32)
+    assert sum(recover(row) is not None for row in soft) < 40
 
 
 def test_golay_words_differ_in_eight_places() -> None:

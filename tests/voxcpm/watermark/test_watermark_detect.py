@@ -33,7 +33,7 @@ def found(samples: Samples, rate: int, keys: tuple[Key, ...] = (PUBLIC_KEY,)) ->
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 47_999, 48_000])
 def test_speech_of_any_rate(corpora: Path, rate: int) -> None:
     samples = speech(corpora, rate=rate, seconds=3)
-    marked = found(mark(samples, rate, 0xC0DE), rate)
+    marked = found(mark(samples, rate, 0xC0DE, seed=1), rate)
     assert marked.marked
     assert marked.payload == 0xC0DE
     assert marked.p_value == 1 / 64
@@ -55,7 +55,7 @@ def test_any_payload_and_any_key(payload: int, secret: bytes, seed: int) -> None
 
 def test_two_keys_are_both_readable_and_a_third_is_not_there(corpora: Path) -> None:
     private = new_key("mine")
-    samples = mark(speech(corpora), 16_000, 0x1234, (PUBLIC_KEY, private))
+    samples = mark(speech(corpora), 16_000, 0x1234, (PUBLIC_KEY, private), seed=2)
     public, mine, other = detect(samples, 16_000, (PUBLIC_KEY, private, OTHER))
     assert (public.key, mine.key, other.key) == ("public", "mine", "other")
     assert public.payload == mine.payload == 0x1234
@@ -64,7 +64,7 @@ def test_two_keys_are_both_readable_and_a_third_is_not_there(corpora: Path) -> N
 
 
 def test_a_second_mark_leaves_the_first(corpora: Path) -> None:
-    samples = mark(mark(speech(corpora), 16_000, 1), 16_000, 2, [OTHER])
+    samples = mark(mark(speech(corpora), 16_000, 1, seed=3), 16_000, 2, [OTHER], seed=4)
     assert [detection.payload for detection in detect(samples, 16_000, (PUBLIC_KEY, OTHER))] == [1, 2]
 
 
@@ -93,7 +93,7 @@ def compressed(samples: Samples, rate: int, codec: str, container: str, bit_rate
 )
 def test_after_a_codec(corpora: Path, codec: str, container: str, bit_rate: int) -> None:
     samples = speech(corpora, rate=48_000, seconds=4)
-    marked = found(compressed(mark(samples, 48_000, 0xABCD), 48_000, codec, container, bit_rate), 48_000)
+    marked = found(compressed(mark(samples, 48_000, 0xABCD, seed=5), 48_000, codec, container, bit_rate), 48_000)
     assert marked.marked
     assert marked.payload == 0xABCD
     assert not found(compressed(samples, 48_000, codec, container, bit_rate), 48_000).marked
@@ -101,7 +101,7 @@ def test_after_a_codec(corpora: Path, codec: str, container: str, bit_rate: int)
 
 def test_a_thorough_search_finds_another_speed(corpora: Path) -> None:
     rate = 16_000
-    faster = soxr.resample(mark(speech(corpora, seconds=2.5), rate, 0x5EED), rate * 1.05, rate)
+    faster = soxr.resample(mark(speech(corpora, seconds=2.5), rate, 0x5EED, seed=6), rate * 1.05, rate)
     assert not found(faster, rate).marked
     (thorough,) = detect(faster, rate, thorough=True)
     assert thorough.marked
@@ -136,7 +136,9 @@ def test_tones_and_clicks_have_no_mark() -> None:
 def test_marked_spans_of_a_long_file(corpora: Path) -> None:
     samples, rate = speech(corpora, "long/two_cities.flac", seconds=40), 16_000
     for start, end, payload in ((10, 14, 7), (14, 17.5, 7), (30, 36, 7)):
-        samples[start * rate : round(end * rate)] = mark(samples[start * rate : round(end * rate)], rate, payload)
+        samples[start * rate : round(end * rate)] = mark(
+            samples[start * rate : round(end * rate)], rate, payload, seed=start
+        )
     marked = found(samples, rate)
     assert marked.payload == 7
     (first, last), (second, end) = marked.spans
@@ -150,7 +152,7 @@ def test_a_weak_mark_shows_in_the_sum_over_the_file(corpora: Path) -> None:
     samples, rate = speech(corpora, "long/two_cities.flac", seconds=40), 16_000
     noise = np.random.default_rng(0).normal(size=len(samples)).astype(np.float32)
     noise *= 10 ** (-WEAK_DB / 20) * np.sqrt((samples**2).mean())
-    marked = mark(samples, rate, 0xFACE) + noise
+    marked = mark(samples, rate, 0xFACE, seed=7) + noise
     windows = [found(marked[at : at + 5 * rate], rate).marked for at in range(0, len(marked), 5 * rate)]
     assert sum(windows) < len(windows)
     assert found(marked, rate).payload == 0xFACE
@@ -195,6 +197,13 @@ def test_decoys_score_as_wrong_keys_do(corpora: Path) -> None:
     wrong = [match(folded, Key("wrong", b"wrong key number %03d" % number)).score for number in range(40)]
     assert np.mean(wrong) == pytest.approx(decoys.mean(), abs=0.3)
     assert max(*wrong, *decoys) < MARKED_WITH_PAYLOAD
+
+
+def test_a_floor_changes_no_decoy_above_it(corpora: Path) -> None:
+    folded = Window(speech(corpora, seconds=3)).folded()
+    exact = decoy_scores(folded, OTHER, 63)
+    floor = float(np.median(exact))
+    np.testing.assert_allclose(decoy_scores(folded, OTHER, 63, floor), np.maximum(exact, floor), rtol=1e-5)
 
 
 def test_thresholds_rise_with_the_number_of_searches() -> None:

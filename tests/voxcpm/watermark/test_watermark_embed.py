@@ -138,3 +138,9 @@ def test_bad_arguments() -> None:
         SpeechMark(1, [])
     with pytest.raises(ValueError, match="4000 to 384000 Hz, not 100"):
         SpeechMark(1).start(100)
+    with pytest.raises(ValueError, match=r"one channel \[n\], not into samples of shape \(9, 2\)"):
+        mark(np.zeros((9, 2), np.float32), 16_000, 1)
+
+
+def test_a_seed_may_be_negative() -> None:
+    assert len(mark(babble(0.1, 16_000), 16_000, 1, seed=-5)) == 1_600
