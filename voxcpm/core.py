@@ -95,7 +95,7 @@ class VoxCPM:
         self._denoiser_path = zipenhancer_model_path if enable_denoiser else None
         self._denoiser: Denoiser | None = None
         self._lora_config, self._lora_path = lora_config, lora_weights_path
-        self._source: Source | None = None
+        self._sources: dict[Path | None, Source] = {}
         if lora_weights_path is not None:
             self.load_lora(lora_weights_path)
         elif lora_config is not None:
@@ -313,9 +313,14 @@ class VoxCPM:
         reference = encode(reference_wav_path, "right") if reference_wav_path else None
         return make_prompt_cache(prompt_text or "", prompt, reference)
 
-    def generate_with_prompt_cache(self, text: str, prompt_cache: PromptCache | None, **options: Any) -> Wav:
-        """Speak with a cached voice and return the audio. options: the fields of `SpeakOptions`."""
-        return _numpy(self.tts_model.generate_with_prompt_cache(_tidy(text), prompt_cache, **options)[0])
+    def generate_with_prompt_cache(
+        self, text: str, prompt_cache: PromptCache | None, *, watermark: Watermark | bool = False, **options: Any
+    ) -> Wav:
+        """Speak with a cached voice and return the audio. watermark: see `generate`. options: the fields of `SpeakOptions`."""
+        text = _tidy(text)
+        wav = _numpy(self.tts_model.generate_with_prompt_cache(text, prompt_cache, **options)[0])
+        mark = self._watermark(watermark, text, self.last_successful_seed)
+        return marked_samples(wav, self.tts_model.sample_rate, mark)
 
     @property
     def last_successful_seed(self) -> int | None:
@@ -326,12 +331,12 @@ class VoxCPM:
 
     def load_lora(self, lora_weights_path: str | Path) -> tuple[list[str], list[str]]:
         """Load an adapter folder and return (loaded keys, skipped keys). Its lora_config.json sets rank and scale."""
-        self._lora_path, self._source = lora_weights_path, None
+        self._lora_path = lora_weights_path
         return load_lora(self.tts_model.backbone, lora_weights_path, self._lora_config)
 
     def unload_lora(self) -> None:
         """Remove the adapters."""
-        self._lora_path = self._source = None
+        self._lora_path = None
         remove_lora(self.tts_model.backbone)
 
     def set_lora_enabled(self, enabled: bool) -> None:
@@ -375,10 +380,10 @@ class VoxCPM:
             return NO_WATERMARK
         if given is not True:
             return given
-        if self._source is None:
-            lora = None if self._lora_path is None else Path(self._lora_path)
-            self._source = Source(self.tts_model.folder, lora=lora)
-        return self._source.watermark(seed, words if isinstance(words, str) else words.text_tokens.tolist())
+        lora = Path(self._lora_path) if self._lora_path is not None and self.lora_enabled else None
+        if lora not in self._sources:
+            self._sources[lora] = Source(self.tts_model.folder, lora=lora)
+        return self._sources[lora].watermark(seed, words if isinstance(words, str) else words.text_tokens.tolist())
 
     def _encode_denoised(self, path: str | Path, pad: Any) -> Tensor:
         """Denoise a clip, then encode it as `VoxCPM2Model.encode_file` does."""

@@ -183,9 +183,13 @@ class Lineage:
                 for one in self.ancestors
                 if not one.known
             ),
-            *self.gaps,
-            *self._unnamed(),
+            *self.own_gaps,
         )
+
+    @property
+    def own_gaps(self) -> tuple[str, ...]:
+        """Sentences on what is not known of its own training, not that an ancestor is unknown."""
+        return (*self.gaps, *self._unnamed())
 
     def _unnamed(self) -> tuple[str, ...]:
         if not self.unnamed_draws:

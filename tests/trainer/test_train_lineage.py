@@ -214,7 +214,7 @@ def test_a_parent_whose_files_were_exchanged_is_unknown(runs: Runs, finished: Fi
     config = json.loads((start / "config.json").read_text())
     (start / "config.json").write_text(json.dumps(config))
     lines: list[str] = []
-    ancestors, rows = logged(lines.append, ancestor_of, "start", str(start))
+    ancestors, rows, _ = logged(lines.append, ancestor_of, "start", str(start))
     assert not ancestors[0].known and len(ancestors) == 1 and not len(rows)
     assert any("other files than its lineage describes" in line for line in lines)
 
@@ -312,3 +312,16 @@ def test_a_table_that_another_run_removes_does_not_stop_a_save(speech: Path, tmp
     shutil.rmtree(tmp_path / "corpus" / FOLDER)
     rows = drawn_rows(corpora.table, counts.columns(), ["c"])
     assert sum(rows["in_codec"].to_pylist()) == 3 and None not in rows["content_sha256"].to_pylist()
+
+
+def test_what_is_not_known_of_a_parent_is_not_known_of_its_children(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    lineage = a_lineage(digest=checkpoint_digest(tmp_path), gaps=("steps 1 to 4 are not known",), unnamed_draws=7)
+    write_lineage(tmp_path, lineage, a_table([a_row(0)]))
+    brought = ancestor_of("start", str(tmp_path))
+    assert brought.ancestors[0].known
+    first, second = brought.gaps
+    assert first.endswith("steps 1 to 4 are not known") and second.startswith(
+        f"of {brought.ancestors[0].name}: 7 samples"
+    )

@@ -30,6 +30,7 @@ from catalogs.lineage.files import write_lineage
 from catalogs.lineage.record import COLUMNS, Ancestor, DrawnRecording, HeldOut, Lineage
 from catalogs.query.views import VIEWS, build_catalog, query
 from catalogs.report.report import build_report
+from catalogs.weights.checkpoint_files import checkpoint_digest
 from trainer.data.corpora import Corpora
 from voxmill import forget, list_forgotten, resume_forgetting
 from voxmill.cli import app
@@ -278,7 +279,7 @@ def lineage(folder: Path, step: int, *drawn: dict[str, Any], unknown: bool = Fal
     rows = [DrawnRecording(**(dict.fromkeys(COLUMNS.names) | plain | row)) for row in drawn]
     empty: dict[str, Any] = {one.name: () for one in dataclasses.fields(Lineage)}
     empty |= {
-        "digest": "d",
+        "digest": checkpoint_digest(folder),
         "kind": "model",
         "step": step,
         "data_key": "k",
@@ -310,6 +311,12 @@ def test_the_named_checkpoints_are_those_after_the_first_draw(erased: Made, tmp_
     lineage(tmp_path / "runs" / "one" / "step_30", 30, other, a | {"draws": 3})
     lineage(tmp_path / "runs" / "two" / "step_5", 5, other, by_id)
     lineage(tmp_path / "runs" / "three" / "step_5", 5, other, unknown=True)
+    # Other weights than those that the lineage is of, and a run whose checkpoints lie behind a link.
+    lineage(tmp_path / "runs" / "five" / "step_5", 5, other)
+    (tmp_path / "runs" / "five" / "step_5" / "model.safetensors").write_bytes(b"exchanged")
+    lineage(tmp_path / "disk" / "step_5", 5, other)
+    (tmp_path / "runs" / "six").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "latest").symlink_to(tmp_path / "disk" / "step_5")
     bare = tmp_path / "runs" / "four" / "base"
     bare.mkdir(parents=True)
     (bare / "config.json").write_text("{}")
@@ -325,9 +332,11 @@ def test_the_named_checkpoints_are_those_after_the_first_draw(erased: Made, tmp_
         "two/step_5": ("affected", 0, 1),
         "three/step_5": ("unknown", 0, 0),
         "four/base": ("unknown", 0, 0),
+        "five/step_5": ("unknown", 0, 0),
+        "six/step_5": ("not affected", 0, 0),
     }
     newest = {Path(run).name: path and Path(path).name for run, path in plan.unaffected.items()}
-    assert newest == {"one": "step_10", "two": None, "three": None, "four": None}
+    assert newest == {"one": "step_10", "two": None, "three": None, "four": None, "five": None, "six": "step_5"}
     told = CliRunner().invoke(app, ["forget", str(erased.root), "--list", "--models", str(tmp_path / "runs")])
     assert "newest unaffected checkpoint: none: train again" in told.output and "no lineage" in told.output
 

@@ -73,7 +73,7 @@ class LineageRecorder:
     def begin(self) -> None:
         """Start with what a new run begins with: its ancestors, and the clips that its codec was trained on."""
         self._origins = origins_of(self._config, self._corpora)
-        self._carried = self._origins.rows
+        self._carried, self._gaps = self._origins.rows, list(self._origins.gaps)
         self.counts.teach_codec(self._origins.codec_rows)
 
     def resume(self, saved: Saved, state: RunState, planner: Planner) -> None:

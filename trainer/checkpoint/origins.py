@@ -28,22 +28,24 @@ class Origins:
     """Rows of the ancestors' lineages, with the generation that they have here."""
     codec_rows: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Rows of the candidate table that the run's codec is trained on before the first step."""
+    gaps: tuple[str, ...] = ()
+    """What is not known of the training of the ancestors."""
 
 
 def origins_of(config: TrainConfig, corpora: Corpora) -> Origins:
     """Return what a run begins with. The weights that it starts from are hashed."""
     settings, notes = config.model, _made_by(config, corpora)
     if settings.start is not None:
-        ancestors, rows = ancestor_of("start" if settings.lora is None else "base", settings.start)
-        return Origins(ancestors, tuple(notes), rows)
+        ancestors, rows, gaps = ancestor_of("start" if settings.lora is None else "base", settings.start)
+        return Origins(ancestors, tuple(notes), rows, gaps=gaps)
     if settings.tokenizer is None:
         notes.append(
             f"the tokenizer was trained on the texts and descriptions of all {counted(len(corpora.table), 'segment')} of the"
             " corpora, held-out ones too"
         )
     if settings.codec is not None:
-        ancestors, rows = ancestor_of("codec", settings.codec)
-        return Origins(ancestors, tuple(notes), rows)
+        ancestors, rows, gaps = ancestor_of("codec", settings.codec)
+        return Origins(ancestors, tuple(notes), rows, gaps=gaps)
     taught = np.arange(min(CODEC_CLIPS, len(corpora.table)) if settings.codec_steps else 0)
     if len(taught):
         notes.append(f"the codec was trained on {counted(len(taught), 'clip')} of the corpora before the first step")

@@ -18,7 +18,7 @@ from catalogs.lineage.rows import license_shares
 from catalogs.lineage.source import source_commit, voxmill_version
 from catalogs.weights.checkpoint_files import checkpoint_digest
 from trainer.codec.config import CodecConfig
-from trainer.data.ancestry import ancestor_of, corpora_entries, tombstones
+from trainer.data.ancestry import Brought, ancestor_of, corpora_entries, tombstones
 from trainer.data.corpora import Corpora
 from trainer.data.drawn import DrawnCounts, drawn_rows
 from trainer.data.holdout import ORDER_VERSION
@@ -31,16 +31,16 @@ class CodecLineage:
         """training, held: ids of the segments whose crops are drawn, and of those that it is measured by."""
         counts = DrawnCounts(corpora.table)
         counts.teach_codec(_rows(corpora, training))
-        ancestors, carried = ((), COLUMNS.empty_table()) if config.start is None else ancestor_of("codec", config.start)
+        brought = Brought((), COLUMNS.empty_table()) if config.start is None else ancestor_of("codec", config.start)
         entries = corpora_entries(corpora)
         held_out = counts.hold(_rows(corpora, held))
         rows = drawn_rows(corpora.table, counts.columns(), [one.name for one in entries])
-        self._rows = pa.concat_tables([rows, carried])
+        self._rows = pa.concat_tables([rows, brought.rows])
         self._lineage = Lineage(
             digest=None,
             kind="codec",
             step=0,
-            ancestors=ancestors,
+            ancestors=brought.ancestors,
             corpora=entries,
             data_key="",
             order_version=ORDER_VERSION,
@@ -49,7 +49,7 @@ class CodecLineage:
             licenses=license_shares(self._rows),
             held_out=held_out,
             tombstones=tombstones(corpora),
-            gaps=(),
+            gaps=brought.gaps,
             notes=("crops are of random clips: every clip that may be drawn counts once",),
             unnamed_draws=0,
             voxmill=voxmill_version(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -21,14 +22,23 @@ from voxcpm.weights.checkpoint import find_checkpoint
 log = logging.getLogger(__name__)
 
 
-def ancestor_of(role: Role, given: str) -> tuple[tuple[Ancestor, ...], pa.Table]:
-    """Return (ancestors, rows) that a checkpoint brings with it. If it has no lineage, or one of other files, it is unknown."""
+class Brought(NamedTuple):
+    """What a checkpoint brings with it to those that are made from it."""
+
+    ancestors: tuple[Ancestor, ...]
+    rows: pa.Table
+    gaps: tuple[str, ...] = ()
+    """What is not known of its own training. That an ancestor is unknown is in `ancestors`."""
+
+
+def ancestor_of(role: Role, given: str) -> Brought:
+    """Return what a checkpoint brings with it. If it has no lineage, or one of other files, it is unknown."""
     local = Path(given).expanduser()
     name = _name(local) if local.is_dir() else given
     try:
         folder = find_checkpoint(given, local_files_only=True)
     except FileNotFoundError:
-        return (Ancestor(1, role, name, None, False),), COLUMNS.empty_table()
+        return Brought((Ancestor(1, role, name, None, False),), COLUMNS.empty_table())
     digest = checkpoint_digest(folder)
     try:
         found = read_lineage(folder)
@@ -41,9 +51,11 @@ def ancestor_of(role: Role, given: str) -> tuple[tuple[Ancestor, ...], pa.Table]
         log.info(f"note: {error}")
         found = rows = None
     if found is None or rows is None:
-        return (Ancestor(1, role, name, digest, False),), COLUMNS.empty_table()
+        return Brought((Ancestor(1, role, name, digest, False),), COLUMNS.empty_table())
     further = (Ancestor(a.generation + 1, a.role, a.name, a.digest, a.known) for a in found.ancestors)
-    return (Ancestor(1, role, name, digest, True), *further), of_an_ancestor(rows, codec_only=role == "codec")
+    gaps = tuple(f"of {name}: {gap}" for gap in found.own_gaps)
+    ancestors = (Ancestor(1, role, name, digest, True), *further)
+    return Brought(ancestors, of_an_ancestor(rows, codec_only=role == "codec"), gaps)
 
 
 def corpora_entries(corpora: Corpora) -> tuple[DrawnCorpus, ...]:

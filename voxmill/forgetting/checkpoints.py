@@ -13,6 +13,7 @@ from typing import Literal
 
 from catalogs.lineage.files import LINEAGE, find_recordings, read_lineage
 from catalogs.lineage.record import Lineage, LineageError
+from catalogs.weights.checkpoint_files import checkpoint_digest
 
 Verdict = Literal["affected", "not affected", "unknown"]
 
@@ -33,7 +34,7 @@ class Checked:
     first_step: int | None = None
     """Step of this run that used it first."""
     why: str | None = None
-    """Why nothing is known."""
+    """Why nothing is known. Of one that is not affected: uses that lineage does not count by recording, e.g. by the tokenizer."""
 
 
 def check_checkpoints(models: Path, sources: Collection[str], contents: Collection[str]) -> list[Checked]:
@@ -55,12 +56,23 @@ def newest_unaffected(checked: Iterable[Checked]) -> dict[str, Checked | None]:
 
 
 def _checkpoints(models: Path) -> Iterator[Path]:
-    """Yield the folders that hold weights or a lineage, each once: links such as `latest` are not followed."""
-    for folder, folders, names in os.walk(models):
-        folders.sort()
-        has_weights = any(name.endswith((".safetensors", ".bin", ".pth", ".ckpt")) for name in names)
+    """Yield the folders that hold weights or a lineage, each once, also behind links. Raises OSError for an unreadable one."""
+    seen: set[Path] = set()
+    for folder, folders, names in os.walk(models, onerror=_raise, followlinks=True):
+        # Folders before links to them, so that `latest` does not stand for its step.
+        folders.sort(key=lambda name: (Path(folder, name).is_symlink(), name))
+        real = Path(folder).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        has_weights = any(name.endswith((".safetensors", ".bin", ".pth", ".pt", ".ckpt")) for name in names)
         if LINEAGE in names or (has_weights and any(name.endswith("config.json") for name in names)):
             yield Path(folder)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _checked(folder: Path, sources: frozenset[str], contents: frozenset[str]) -> Checked:
@@ -79,8 +91,12 @@ def _from_lineage(path: str, run: str, lineage: Lineage, sources: frozenset[str]
     # A recording is found by both. Rows of other corpora with the same content are further uses of it.
     rows = list(dict.fromkeys(row for row in found if row.used))
     if not rows:
-        gaps = "; ".join(lineage.unknown)
-        return Checked(path, run, "unknown" if gaps else "not affected", lineage.step, why=gaps or None)
+        gaps = [*lineage.unknown]
+        # Only here: weights have gigabytes, and one that is affected stays so.
+        if lineage.digest is not None and lineage.digest != checkpoint_digest(Path(path)):
+            gaps.append("its files are not those that its lineage describes")
+        verdict: Verdict = "unknown" if gaps else "not affected"
+        return Checked(path, run, verdict, lineage.step, why="; ".join(gaps or lineage.notes) or None)
     first = [row.first_step for row in rows if row.generation == 0 and row.first_step is not None]
     return Checked(
         path,

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from catalogs.corpus.commit import corpus_info
-from catalogs.corpus.digest import corpus_digest
 from catalogs.corpus.thresholds import load_thresholds
 from catalogs.exchange.cards.attribution import Credit
+from catalogs.lineage.digest import corpus_digest
 from catalogs.query.views import query
 from catalogs.settings import read_yaml
 
