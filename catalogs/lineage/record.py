@@ -188,7 +188,7 @@ class Lineage:
 
     @property
     def own_gaps(self) -> tuple[str, ...]:
-        """Sentences on what is not known of its own training, not that an ancestor is unknown."""
+        """Sentences on what is not known of its training itself. That an ancestor is unknown is not among them."""
         return (*self.gaps, *self._unnamed())
 
     def _unnamed(self) -> tuple[str, ...]:

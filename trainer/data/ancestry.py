@@ -28,7 +28,7 @@ class Brought(NamedTuple):
     ancestors: tuple[Ancestor, ...]
     rows: pa.Table
     gaps: tuple[str, ...] = ()
-    """What is not known of its own training. That an ancestor is unknown is in `ancestors`."""
+    """What is not known of its training itself. That an ancestor is unknown is in `ancestors`."""
 
 
 def ancestor_of(role: Role, given: str) -> Brought:
