@@ -341,6 +341,23 @@ def test_the_named_checkpoints_are_those_after_the_first_draw(erased: Made, tmp_
     assert "newest unaffected checkpoint: none: train again" in told.output and "no lineage" in told.output
 
 
+def test_checkpoints_that_drew_only_synthetic_speech_of_it(made: Made, tmp_path: Path) -> None:
+    derived = made.root.with_name("corpus-decoupled")
+    forget(made.root, recording=content("a"), yes=True)
+    (clip, *_) = read_tombstones(derived)[0].source_ids
+    lineage(tmp_path / "runs" / "step_1", 1, {"source_id": clip, "synthetic": True, "draws": 1, "first_step": 1})
+    lineage(tmp_path / "runs" / "step_2", 2, {"source_id": "b", "draws": 1, "first_step": 1})
+
+    def listed() -> list[str]:
+        return [one.verdict for one in list_forgotten(made.root, tmp_path / "runs")[1].checkpoints]
+
+    assert listed() == ["affected", "not affected"]
+    shutil.rmtree(derived)
+    assert listed() == ["unknown", "unknown"]
+    _, plan = list_forgotten(made.root, tmp_path / "runs")
+    assert all("corpus-decoupled was made of" in (one.why or "") for one in plan.checkpoints)
+
+
 def test_a_corpus_without_tombstones_has_no_folder_and_the_same_state(original: Made) -> None:
     from catalogs.compaction.listing import listing
     from catalogs.corpus.tombstones import NOTHING, hidden

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,7 +66,7 @@ def forget(
 ) -> None:
     """Forget recordings, a session or a voice: print the plan; with --yes, hide it at once and erase it.
 
-    Stop training, describe, encode and browse on the corpus before: they read what they opened.
+    Stop training, describe, encode, decouple and browse on the corpus before: they read what they opened.
 
     Example:  voxmill forget corpus --recording talks/a.wav --models runs --yes
     """
@@ -73,8 +74,11 @@ def forget(
     given = (recording, session, speaker, speaker_id, like, cosine)
     if resume or list_all:
         if (resume and list_all) or yes or any(value is not None for value in given):
-            raise ValueError("--resume and --list take CORPUS alone, --list also --models")
-        (_list if list_all else _resume)(terminal, corpus, models)
+            raise ValueError("--resume takes CORPUS and --derived alone, --list CORPUS and --models")
+        if list_all:
+            _list(terminal, corpus, models)
+        else:
+            _resume(terminal, corpus, models, derived or ())
         return
     from voxmill.forgetting.forget import forget as carry_out
 
@@ -95,8 +99,11 @@ def forget(
         yes=yes,
         say=terminal.say,
     )
-    for number, part in enumerate(plan.corpora):
-        _say_corpus(terminal, part, is_derived=number > 0, with_copies=with_copies)
+    for part in plan.corpora:
+        is_derived = part.corpus != str(corpus.absolute())
+        _say_corpus(
+            terminal, part, is_derived, by_session=session is not None and speaker is None, with_copies=with_copies
+        )
     _say_checkpoints(terminal, plan, models)
     terminal.say(plan.limits)
     terminal.say(
@@ -107,13 +114,14 @@ def forget(
     _finish(terminal, asdict(plan), plan.problems)
 
 
-def _resume(terminal: Terminal, corpus: Path, models: Path | None) -> None:
+def _resume(terminal: Terminal, corpus: Path, models: Path | None, derived: Sequence[Path]) -> None:
     from voxmill.forgetting.forget import resume_forgetting
 
     if models is not None:
         raise ValueError("--models goes with a request or with --list")
-    problems = resume_forgetting(corpus, terminal.say)
-    terminal.say(f"{corpus}: nothing is left to be erased")
+    problems = resume_forgetting(corpus, terminal.say, derived)
+    if not problems:
+        terminal.say(f"{corpus}: nothing is left to be erased")
     _finish(terminal, {"corpus": str(corpus), "problems": problems}, problems)
 
 
@@ -125,7 +133,7 @@ def _list(terminal: Terminal, corpus: Path, models: Path | None) -> None:
         _say_tombstone(terminal, one)
     if not found:
         terminal.say(f"{corpus} has forgotten nothing")
-    elif any(one.state != "erased" for one in found):
+    elif plan.state != "erased":
         terminal.say(f"not erased yet; end it with: voxmill forget {shlex.quote(str(corpus))} --resume")
     _say_checkpoints(terminal, plan, models)
     checkpoints = [asdict(one) for one in plan.checkpoints]
@@ -140,7 +148,7 @@ def _say_tombstone(terminal: Terminal, one: Tombstone) -> None:
     )
 
 
-def _say_corpus(terminal: Terminal, part: CorpusPlan, is_derived: bool, with_copies: bool) -> None:
+def _say_corpus(terminal: Terminal, part: CorpusPlan, is_derived: bool, by_session: bool, with_copies: bool) -> None:
     what = " (synthetic speech made of it)" if is_derived else ""
     partly = f", {counted(part.partial, 'recording')} in part" if part.partial else ""
     terminal.say(f"{part.corpus}{what}: tombstone {part.tombstone}")
@@ -148,6 +156,8 @@ def _say_corpus(terminal: Terminal, part: CorpusPlan, is_derived: bool, with_cop
         f"  {counted(part.recordings, 'recording')}{partly}; {counted(part.segments, 'segment')} "
         f"({part.kept:,} kept), {part.hours:,.3f} h; {counted(part.units, 'unit')} to write again"
     )
+    if by_session and not is_derived:
+        terminal.say(f"  {counted(len(part.sessions), 'session')}: {', '.join(part.sessions)}")
     terminal.say(
         f"  {counted(part.references, 'reference')} of other segments, {counted(part.descriptions, 'description')}, "
         f"{counted(part.checks, 'check')}, {part.latents:,} latents, {counted(part.marks, 'mark')}, "

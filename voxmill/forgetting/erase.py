@@ -13,6 +13,7 @@ from catalogs.corpus.tombstones import ERASED, HIDDEN, PLANNED, Tombstone, stand
 from catalogs.query.views import build_catalog
 from catalogs.words import counted
 from voxmill.forgetting.companions import erase_companions
+from voxmill.forgetting.scope import with_new_units
 from voxmill.forgetting.traces import drop_copies, erase_traces, erase_unnamed
 from voxmill.forgetting.units import Gone, erase_units
 
@@ -26,8 +27,13 @@ def hide(root: Path, tombstone: Tombstone, prints: Sequence[tuple[str, bytes]] =
     Raises CorpusBusyError while a run is at work on the corpus.
     """
     with only_run(root):
-        write_tombstone(root, tombstone, prints)
-        _settle_hidden(root, tombstone)
+        hide_locked(root, tombstone, prints)
+
+
+def hide_locked(root: Path, tombstone: Tombstone, prints: Sequence[tuple[str, bytes]] = ()) -> None:
+    """Do what `hide` does; the caller holds the run lock."""
+    write_tombstone(root, tombstone, prints)
+    _settle_hidden(root, tombstone)
 
 
 def erase(root: Path, say: Say = lambda line: None) -> list[str]:
@@ -37,7 +43,7 @@ def erase(root: Path, say: Say = lambda line: None) -> list[str]:
     """
     corpus_info(root)
     with only_run(root):
-        tombstones = standing(root)
+        tombstones = [_up_to_date(root, found) for found in standing(root)]
         if not tombstones:
             return []
         for found in tombstones:
@@ -56,6 +62,14 @@ def erase(root: Path, say: Say = lambda line: None) -> list[str]:
             write_tombstone(root, _kept(found))
         build_catalog(root)
     return [str(problem) for problem in fsck(root, hashes=False) if problem.severity == "error"]
+
+
+def _up_to_date(root: Path, tombstone: Tombstone) -> Tombstone:
+    """Return a tombstone with what was committed since it was made; it is written before anything is erased."""
+    found = with_new_units(root, tombstone)
+    if found != tombstone:
+        write_tombstone(root, found)
+    return found
 
 
 def _settle_hidden(root: Path, tombstone: Tombstone) -> None:

@@ -50,6 +50,8 @@ class CorpusPlan:
     """Rows about synthetic clips that have its voice or its words."""
     latents: int
     marks: int
+    sessions: tuple[str, ...] = ()
+    """The sessions of the recordings."""
     copies: tuple[dict[str, Any], ...] = ()
     """Segments with the same audio that are not forgotten: `segment_id`, `path`, `duplicate_kind`."""
     linked: tuple[dict[str, Any], ...] = ()
@@ -133,6 +135,7 @@ def corpus_plan(root: Path, chosen: Chosen, tombstone: str) -> CorpusPlan:
             decoupled=count("decoupled", "segment_id", "described_id", "timbre_id", "text_id"),
             latents=_latents(root, ids),
             marks=count("marks", "segment_id"),
+            sessions=tuple(sorted({row["session_id"] for row in (*chosen.whole, *chosen.partial)})),
             copies=_short(chosen.copies),
             linked=_short(chosen.linked),
             exports=tuple(known_exports(root)),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from catalogs.corpus.commit import read_records
 from catalogs.corpus.damage import reading
-from catalogs.corpus.tombstones import MADE_OF
+from catalogs.corpus.tombstones import MADE_OF, Tombstone
 from catalogs.files import file_sha256
 from catalogs.nearest import nearest
 from catalogs.query.views import connect, result_rows
@@ -159,6 +160,27 @@ def complete(root: Path, catalog: Catalog, sources: set[str], ids: set[str], wit
     return Chosen(chosen, partial, rows, copies, linked, everywhere, units)
 
 
+def with_new_units(root: Path, found: Tombstone) -> Tombstone:
+    """Return a tombstone with the units that hold any of it now, and with the segments of its recordings in those that it lacks."""
+    # The contents of a tombstone are also those of recordings of which some segments stay.
+    contents = set() if found.partial_ids else set(found.content_sha256)
+    ids = set(found.segment_ids)
+    sources, units = _in_all_units(root, set(found.source_ids), set(found.partial_ids), contents, ids)
+    if not (new := units - set(found.units)) and sources <= set(found.source_ids):
+        return found
+    for record in read_records(root, superseded=True):
+        for path in (root / file["path"] for file in record["files"] if file["kind"] == "index"):
+            if record["unit_id"] in new:
+                pairs = zip(*_columns(path, "source_id", "segment_id"), strict=True)
+                ids |= {segment for source, segment in pairs if source in sources}
+    return replace(
+        found,
+        source_ids=tuple(sorted({*found.source_ids, *sources})),
+        segment_ids=tuple(sorted(ids)),
+        units=tuple(sorted({*found.units, *units})),
+    )
+
+
 def _recordings(catalog: Catalog, name: str) -> set[str]:
     path = Path(name).expanduser()
     content = file_sha256(path) if path.is_file() else ""
@@ -181,15 +203,29 @@ def _recordings(catalog: Catalog, name: str) -> set[str]:
     )
 
 
-_SESSION = "(session_id = $1 OR split_part(session_id, '#', 1) = $1)"
-
-
 def _session(catalog: Catalog, name: str) -> set[str]:
-    rows = result_rows(catalog, f"SELECT source_id FROM recordings WHERE {_SESSION}", name)
-    if not rows:
-        known = [row["session_id"] for row in result_rows(catalog, "SELECT DISTINCT session_id FROM recordings")]
-        raise _unknown("session", name, known)
+    rows = result_rows(
+        catalog,
+        "SELECT source_id FROM recordings WHERE list_contains(CAST(? AS VARCHAR[]), session_id)",
+        _parts(catalog, name),
+    )
     return {row["source_id"] for row in rows}
+
+
+def _parts(catalog: Catalog, name: str) -> list[str]:
+    """Return the names of a session and of its later parts, `name#2` and so on. Raises ForgetError if there are none.
+
+    `prepare` appends a `#` to the name of a part that is the name of another session: beside `name#2#`, `name#2` is not a part.
+    """
+    known = {str(row["session_id"]) for row in result_rows(catalog, "SELECT DISTINCT session_id FROM recordings")}
+    found = []
+    for one in sorted(known):
+        part = re.fullmatch(r"#(\d+)#*", one.removeprefix(name)) if one.startswith(name) else None
+        if one == name or (part and int(part[1]) > 1 and f"{one}#" not in known):
+            found.append(one)
+    if not found:
+        raise _unknown("session", name, sorted(known))
+    return found
 
 
 def _owned(catalog: Catalog, name: str) -> set[str]:
@@ -201,13 +237,13 @@ def _owned(catalog: Catalog, name: str) -> set[str]:
 
 
 def _voice(catalog: Catalog, session: str, name: str) -> set[str]:
-    _session(catalog, session)
-    full = f"{session}:{name}"
-    sql = f"SELECT segment_id FROM segments WHERE {_SESSION} AND speaker IN ($2, $3)"
-    rows = result_rows(catalog, sql, session, name, full)
+    parts, full = _parts(catalog, session), f"{session}:{name}"
+    there = "list_contains(CAST($1 AS VARCHAR[]), session_id)"
+    sql = f"SELECT segment_id FROM segments WHERE {there} AND speaker IN ($2, $3)"
+    rows = result_rows(catalog, sql, parts, name, full)
     if not rows:
-        sql = f"SELECT DISTINCT speaker FROM segments WHERE {_SESSION} AND speaker IS NOT NULL"
-        raise _unknown("speaker", name, [row["speaker"] for row in result_rows(catalog, sql, session)])
+        sql = f"SELECT DISTINCT speaker FROM segments WHERE {there} AND speaker IS NOT NULL"
+        raise _unknown("speaker", name, [row["speaker"] for row in result_rows(catalog, sql, parts)])
     return {row["segment_id"] for row in rows}
 
 
