@@ -142,7 +142,7 @@ def explain(error: Exception) -> str:
     """Return one line: the error's message if it is meant for users, otherwise also its type and how to get the traceback."""
     # str() of a KeyError puts the message in quotes.
     words = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    if isinstance(error, ModuleNotFoundError) and error.name:
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] not in _OURS:
         return f"the Python package {error.name} is not installed; pip install 'voxmill[all]' brings everything"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from catalogs.files import one_line
 from pipeline.records import MARKED_SYNTHETIC, NO_TRAINING, PCM_RATE
 
 _BLOCK_S = 30.0
@@ -31,25 +32,36 @@ class Marks:
 def read_tags(path: str | Path) -> Marks:
     """Return what a file says of itself in its tags and in its manifest (C2PA), which is not verified.
 
-    Raises OSError. A manifest is read if the extra `provenance` is installed; otherwise a notice says that it is there.
+    A manifest is read if the extra `provenance` is installed; otherwise a notice says that it is there. A file that a reader
+    fails on is not lost: a notice says so.
     """
-    from voxcpm.provenance.c2pa.library import C2paError
     from voxcpm.provenance.c2pa.read import read_claims
     from voxcpm.provenance.c2pa.store import find_manifest
     from voxcpm.provenance.files import read_marks
 
-    flags = [MARKED_SYNTHETIC] if read_marks(path) is not None else []
+    flags: list[str] = []
     notices: list[str] = []
-    if (found := find_manifest(path)) is not None:
-        try:
-            claims = read_claims(found[0])
-        except C2paError as error:
-            notices.append(f"some recordings have a manifest (C2PA) that was not read: {error}")
-        else:
-            flags += [MARKED_SYNTHETIC] if claims is not None and claims.synthetic else []
-            flags += [NO_TRAINING] if claims is not None and claims.no_training else []
+    try:
+        flags += [MARKED_SYNTHETIC] if read_marks(path) is not None else []
+    except Exception as error:
+        notices.append(f"some recordings have tags that were not read: {_told(error)}")
+    try:
+        found = find_manifest(path)
+        claims = None if found is None else read_claims(found[0])
+    except Exception as error:
+        notices.append(f"some recordings have a manifest (C2PA) that was not read: {_told(error)}")
+    else:
+        flags += [MARKED_SYNTHETIC] if claims is not None and claims.synthetic else []
+        flags += [NO_TRAINING] if claims is not None and claims.no_training else []
     unique = tuple(dict.fromkeys(flags))
     return Marks(unique, (*map(_notice, unique), *notices))
+
+
+def _told(error: Exception) -> str:
+    """Return an error as one line that is the same for all files, so that its notice appears once."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return one_line(error)
 
 
 def find_watermark(pcm: Callable[[float, float], np.ndarray], duration_s: float) -> list[tuple[float, float]]:

@@ -202,6 +202,27 @@ def test_a_manifest_beside_a_recording_is_not_a_recording(tmp_path: Path) -> Non
     assert not found.flags and len(found.notices) == 1 and "was not read" in found.notices[0]
 
 
+def test_a_manifest_that_fits_two_recordings_is_of_neither(tmp_path: Path) -> None:
+    for name in ("talk.wav", "talk.flac"):
+        write(tmp_path / name, noise(1, 16_000), 16_000)
+    (tmp_path / "talk.c2pa").write_bytes(b"\0\0\0\x10jumb" + bytes(8))
+    assert [marks.read_tags(tmp_path / name) for name in ("talk.wav", "talk.flac")] == [marks.Marks()] * 2
+    (tmp_path / "talk.c2pa").rename(tmp_path / "talk.flac.c2pa")
+    assert marks.read_tags(tmp_path / "talk.wav") == marks.Marks() != marks.read_tags(tmp_path / "talk.flac")
+
+
+@pytest.mark.parametrize("reader", ["files.read_marks", "c2pa.store.find_manifest"])
+def test_a_reader_that_fails_costs_no_recording(reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Any) -> None:
+        raise IndexError("out of range")
+
+    monkeypatch.setattr(f"voxcpm.provenance.{reader}", fail)
+    session = make_stage("decode", read_marks="tags")(session_of(write(tmp_path / "a.wav", noise(1, 16_000), 16_000)))
+    assert session.recordings[0].status == "ok" and not session.recordings[0].marks
+    (notice,) = session.notices
+    assert notice.endswith("not read: out of range")
+
+
 def test_a_watermark_flags_the_segments_that_it_is_in(corpora: Path, tmp_path: Path) -> None:
     voice, rate = soundfile.read(corpora / "read/jfk.flac", dtype="float32", always_2d=True)
     voice = soxr.resample(voice[:, 0], rate, 16_000).astype(np.float32)[: 10 * 16_000]

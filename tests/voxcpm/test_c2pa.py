@@ -6,6 +6,7 @@ import hashlib
 import io
 import struct
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from encoded_audio import RATE, STATEMENT, decoded, encoded, sweep
 from fakes.certificates import NEEDED, Issued, issued
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from voxcpm.inference.write_audio import write_audio, write_stream
@@ -159,6 +160,27 @@ def test_files_are_written_signed(suffix: str, beside: bool, signer: Signer, pap
     assert not list(tmp_path.glob(".*")) and len(list(tmp_path.iterdir())) == (4 if beside else 2)
 
 
+def test_a_manifest_beside_a_file_is_of_this_file_only(signer: Signer, tmp_path: Path) -> None:
+    names = ("a.ogg", "a.opus")
+    for name in names:
+        write_audio(tmp_path / name, WAV, RATE, STATEMENT, Signing(signer))
+    write_audio(tmp_path / "a.flac", WAV, RATE, False)
+    assert sorted(path.name for path in tmp_path.glob("*.c2pa")) == ["a.ogg.c2pa", "a.opus.c2pa"]
+    states = [getattr(read_manifest(tmp_path / name), "state", None) for name in (*names, "a.flac")]
+    assert states == ["Valid", "Valid", None]
+    # Written without a signature, a file has none; the other one keeps its own.
+    write_audio(tmp_path / "a.ogg", WAV, RATE, STATEMENT)
+    assert [getattr(read_manifest(tmp_path / name), "state", None) for name in names] == [None, "Valid"]
+    assert not (tmp_path / "a.ogg.c2pa").exists()
+    # Other programs leave the suffix out.
+    (tmp_path / "a.opus.c2pa").rename(tmp_path / "a.c2pa")
+    assert read_manifest(tmp_path / "a.opus") is None
+    for name in ("a.ogg", "a.flac"):
+        (tmp_path / name).unlink()
+    found = read_manifest(tmp_path / "a.opus")
+    assert found is not None and found.state == "Valid"
+
+
 def _streamed(path: Path, wav: Any, *rest: Any) -> int:
     return write_stream(path, rest[0], iter(np.array_split(wav, 5)), *rest[1:])
 
@@ -297,8 +319,6 @@ def test_a_damaged_file_gives_a_result_or_one_line(name: str, data: st.DataObjec
     broken = bytearray(whole)
     for place, value in places:
         broken[place] = value
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech"
         path.write_bytes(broken[:cut])
@@ -314,8 +334,6 @@ _SIGNED: dict[str, bytes] = {}
 
 
 def _signed_bytes(name: str) -> bytes:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         papers = issued(Path(folder))
         return Signer(papers.key, papers.cert).sign(encoded(name, WAV[:2400], whole=True), STATEMENT).data
@@ -329,3 +347,15 @@ def test_a_chunk_that_claims_more_than_there_is_ends_the_search(tmp_path: Path) 
     box.write(b"\0\0\0\x10ftypM4A \0\0\0\0" + b"\0\0\0\1uuid" + b"\xff" * 8)
     path.write_bytes(box.getvalue())
     assert find_manifest(path) is None and read_marks(path) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 40), st.none() | st.integers(0, 60), st.binary(max_size=40))
+@example(4, None, bytes(20))
+@example(1, 8, bytes(30))
+def test_a_box_of_any_size_is_read(size: int, large: int | None, rest: bytes) -> None:
+    box = struct.pack(">I4s", size, b"uuid") + (b"" if large is None else struct.pack(">Q", large)) + rest
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.m4a"
+        path.write_bytes(struct.pack(">I4s4sI4s", 20, b"ftyp", b"M4A ", 0, b"M4A ") + box)
+        assert find_manifest(path) is None and read_marks(path) is None

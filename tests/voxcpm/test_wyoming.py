@@ -18,6 +18,7 @@ pytest.importorskip("msgspec", reason="the extra serve is not installed")
 pytest.importorskip("lameenc", reason="the extra serve is not installed")
 pytest.importorskip("wyoming", reason="the extra dev is not installed")
 
+import numpy as np
 from fakes.scripted_link import PATCH, RATE, ScriptedLink
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,6 +38,7 @@ from voxcpm.server.process.messages import Cancel
 from voxcpm.server.run import _listen
 from voxcpm.server.settings import ServerSettings
 from voxcpm.server.state import ServerState
+from voxcpm.server.voices.store import Voice, VoiceFolder
 from voxcpm.server.wyoming import connection, description, server
 from voxcpm.server.wyoming import events as our_events
 
@@ -94,7 +96,7 @@ def serving(scenario: Callable[[Spoken], Awaitable[None]], **values: Any) -> Non
     """Run a scenario against a server around the scripted engine."""
 
     async def run() -> None:
-        state = build_state(replace(ServerSettings("model", pcm_rate="native"), **values))
+        state = build_state(replace(ServerSettings("model", pcm_rate="native", no_watermark=True), **values))
         link = ScriptedLink()
         state.link = link
         state.references.cache._link = link  # type: ignore[union-attr]
@@ -178,15 +180,33 @@ def test_a_long_text_is_spoken_in_pieces_that_continue_each_other() -> None:
     serving(scenario)
 
 
-def test_a_request_without_a_voice_has_the_first_one() -> None:
+def test_a_request_without_a_voice_has_the_default(tmp_path: Path) -> None:
     async def scenario(spoken: Spoken) -> None:
         await spoken.answer(Synthesize("One two."))
         await spoken.answer(Synthesize("Three four.", SynthesizeVoice(language="de-DE")))
         *_, first, second = spoken.link.calls()
-        assert first.voice is not None and first.voice == second.voice
-        assert description.voice_names(spoken.state)[0] == "alloy"
+        assert first.voice is None and second.voice is None
+        names = await description.voice_names(spoken.state)
+        assert names[:3] == ["default", "her", "alloy"]
 
-    serving(scenario)
+    _store(tmp_path, "her")
+    serving(scenario, voices=tmp_path)
+
+
+def test_voices_without_a_consent_that_counts_are_not_listed(tmp_path: Path) -> None:
+    async def scenario(spoken: Spoken) -> None:
+        names = await description.voice_names(spoken.state)
+        assert "her" not in names and names[:2] == ["default", "alloy"]
+        assert (await spoken.answer(Synthesize("One two.")))[-1].type == "audio-stop"
+        assert "no checked consent" in (await spoken.fault(Synthesize("One.", SynthesizeVoice(name="her")))).text
+
+    _store(tmp_path, "her")
+    serving(scenario, voices=tmp_path, require_consent=True)
+
+
+def _store(folder: Path, name: str) -> None:
+    voice = Voice(name, "uploaded", consent="She agreed.", clip_sha256="0" * 64)
+    VoiceFolder(folder).add(voice, {"ref_audio_feat": np.zeros((3, 4, 64), np.float32)})
 
 
 def test_a_program_is_an_adapter(tmp_path: Path) -> None:
@@ -329,7 +349,7 @@ def test_unknown_events_are_dropped() -> None:
         (b'{"type": "ping", "data": ' + b'{"a":' * 40 + b"1" + b"}" * 41 + b"\n", "not_an_event"),
         (b'{"type": "ping", "data_length": -1}\n', "invalid_request_error"),
         (b'{"type": "ping", "data_length": true}\n', "invalid_request_error"),
-        (b'{"type": "ping", "data_length": 1048577}\n', "event_too_long"),
+        (b'{"type": "ping", "data_length": 262145}\n', "event_too_long"),
         (b'{"type": "ping", "payload_length": 1e99}\n', "invalid_request_error"),
         (b'{"type": "ping", "payload_length": 99999999999}\n', "event_too_long"),
         (b'{"type": "' + b"a" * 200_000, "event_too_long"),
@@ -355,6 +375,27 @@ def test_waiting_events_are_bounded() -> None:
         assert "events are waiting" in (await spoken.fault(*texts)).text
 
     serving(scenario)
+
+
+def test_waiting_characters_are_bounded() -> None:
+    async def scenario(spoken: Spoken) -> None:
+        long = [Synthesize("a" * 30_000, MODEL)] * 4
+        assert "characters are waiting" in (await spoken.fault(Synthesize("hold this", MODEL), *long)).text
+        # A text that is too long is refused at once, not when its turn comes.
+        longer = Synthesize("a" * 100_001, MODEL)
+        assert "the text has more than" in (await spoken.fault(Synthesize("hold this", MODEL), longer)).text
+        # The whole of a streamed text, which is not spoken, does not count.
+        pieces = [SynthesizeStart(MODEL), SynthesizeChunk("a" * 90_000), Synthesize("a" * 90_000), SynthesizeStop()]
+        found = await spoken.answer(Synthesize("hold this", MODEL), *pieces, Ping(), until="pong")
+        assert found[-1].type == "pong"
+
+    serving(scenario)
+
+
+def test_an_event_that_waits_holds_only_what_is_used() -> None:
+    rest = {"context": ["x"] * 9, "name": None, "voice": {"name": "default", "more": [1]}}
+    kept = connection._reduced(our_events.Event("synthesize", {"text": "One.", **rest}, b"sound"))
+    assert kept == our_events.Event("synthesize", {"text": "One.", "voice": {"name": "default"}})
 
 
 def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

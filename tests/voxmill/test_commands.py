@@ -71,6 +71,8 @@ def test_one_error_of_a_corpus_is_one_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_library_of_the_report_is_not_unexpected() -> None:
+    ours = explain(ModuleNotFoundError("No module named 'voxcpm.gone'", name="voxcpm.gone"))
+    assert "unexpected" in ours and "pip install" not in ours
     assert "unexpected" not in explain(ReportError("the report needs jinja2"))
 
 

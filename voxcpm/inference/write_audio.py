@@ -54,7 +54,8 @@ def write_audio(path: Path, wav: Wav, rate: int, mark: Statement | bool = True, 
     """Write float32 [S] at `rate` Hz, as 16-bit PCM or in the suffix's format; return the number of samples.
 
     mark: what the file says about itself. True: that it is synthetic, and when it was made; False: nothing.
-    signing: how the file is signed; formats that hold no manifest get it beside them, as `NAME.c2pa`. Needs a mark.
+    signing: how the file is signed; formats that hold no manifest get it beside them (`a.ogg.c2pa` of `a.ogg`). Needs a mark.
+    A manifest that stands beside an earlier file of this name is removed.
     Raises ValueError (see `check_name`), and OSError with the file's name.
     """
     import soundfile
@@ -71,23 +72,41 @@ def write_audio(path: Path, wav: Wav, rate: int, mark: Statement | bool = True, 
             data = sink.getvalue() if statement is None else marked(sink.getvalue(), statement)
     except (soundfile.LibsndfileError, ValueError) as error:
         raise ValueError(f"{path}: {kind} at {rate} Hz cannot be written ({error}); use a .wav or .flac") from None
+    beside: bytes | None = None
     if signing is not None:
-        data = _signed(path, data, statement, signing)
+        data, beside = _signed(path, data, statement, signing)
     if path == STDOUT:
         _write_all(sys.stdout.buffer, data, path)
     else:
-        _replace(path, data)
+        _put(path, data, beside)
     return len(wav)
 
 
-def _signed(path: Path, data: bytes, statement: Statement | None, signing: Signing) -> bytes:
-    """Return the bytes of a file with its manifest, or write the manifest beside it."""
+def _signed(path: Path, data: bytes, statement: Statement | None, signing: Signing) -> tuple[bytes, bytes | None]:
+    """Return the bytes of a file with its manifest, or (its bytes, the manifest for the place beside it)."""
     if statement is None:
         raise ValueError(f"{path}: a file that states nothing cannot be signed")
     signed = signing.sign(data, statement)
-    if signed.sidecar is not None:
-        _replace(sidecar_of(path), signed.sidecar)
-    return signed.data
+    return signed.data, signed.sidecar
+
+
+def _put(path: Path, data: bytes, beside: bytes | None) -> None:
+    """Write a file, and its manifest beside it if it has one."""
+    if beside is not None:
+        _replace(sidecar_of(path), beside)
+    _replace(path, data)
+    if beside is None:
+        _remove_stale(path)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the manifest beside a file that was written without one. Raises OSError with its name."""
+    stale = sidecar_of(path)
+    try:
+        if stale.is_file():
+            stale.unlink()
+    except OSError as error:
+        raise in_words(error, stale) from None
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -130,8 +149,10 @@ def write_stream(
             samples = _pour(file, path, rate, parts, tags)
     except OSError as error:  # Closing a file flushes the rest of it, and fails once more.
         raise in_words(error, path) from None
-    if signing is not None:
-        _replace(path, _signed(path, path.read_bytes(), statement, signing))
+    if signing is None:
+        _remove_stale(path)
+    else:
+        _put(path, *_signed(path, path.read_bytes(), statement, signing))
     return samples
 
 

@@ -16,6 +16,10 @@ _MOST = 1 << 24
 """Longest manifest that is read, in bytes."""
 _PARTS = 10_000
 """Most chunks or boxes of one file that are looked at."""
+_SIDECAR = ".c2pa"
+_ENDINGS = "wav flac mp3 m4a ogg oga opus aac aif aiff au caf wma wv amr ac3 mka mp4 mov mkv webm avi"
+_RECORDED = tuple(f".{name}" for ending in _ENDINGS.split() for name in (ending, ending.upper()))
+"""Suffixes of the names of files with sound."""
 _MIME = (b"application/x-c2pa-manifest-store", b"application/c2pa")
 _BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 """Identity of the box of an M4A that holds a manifest."""
@@ -39,8 +43,20 @@ def format_of(file: IO[bytes]) -> str | None:
 
 
 def sidecar_of(path: str | Path) -> Path:
-    """Return the path of the manifest beside a file."""
-    return Path(path).with_suffix(".c2pa")
+    """Return the path of the manifest that is written beside a file: its name and `.c2pa`."""
+    return Path(f"{path}{_SIDECAR}")
+
+
+def _beside(path: Path) -> Path:
+    """Return the path of the manifest beside a file: `sidecar_of`, or other programs' name without the suffix of the file.
+
+    That name is not taken if it fits several audio files.
+    """
+    ours, others = sidecar_of(path), path.with_suffix(_SIDECAR)
+    if ours.exists() or others == path or not others.exists():
+        return ours
+    alike = (path.with_suffix(suffix) for suffix in _RECORDED)
+    return ours if any(one != path and one.exists() and not one.samefile(path) for one in alike) else others
 
 
 def find_manifest(path: str | Path) -> tuple[bytes, bool] | None:
@@ -51,8 +67,8 @@ def find_manifest(path: str | Path) -> tuple[bytes, bool] | None:
     with Path(path).open("rb") as file:
         if (found := next(_embedded(file), None)) is not None:
             return found, True
-    beside = sidecar_of(path)
-    if beside == Path(path) or not beside.is_file():
+    beside = _beside(Path(path))
+    if not beside.is_file():
         return None
     with beside.open("rb") as file:
         return file.read(_MOST), False
@@ -111,12 +127,12 @@ def _in_boxes(file: IO[bytes]) -> Iterator[bytes]:
         start = at + 8
         if size == 1:
             size, start = int.from_bytes(head[8:16], "big"), at + 16
+        size = size or end - at  # The last box may leave its size out.
+        if len(head) < 8 or size < start - at:
+            return
         if kind == b"uuid":
             file.seek(start)
-            body = file.read(min(size - (start - at), _MOST)) if size else file.read(_MOST)
-            yield from _in_uuid(body)
-        if len(head) < 8 or size < 8:
-            return
+            yield from _in_uuid(file.read(min(size - (start - at), _MOST)))
         at += size
 
 

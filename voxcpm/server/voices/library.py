@@ -42,7 +42,7 @@ class VoiceLibrary:
         self._designing: dict[str, asyncio.Task[VoicePrompt]] = {}
 
     def names(self) -> list[str]:
-        """Return the names that a request may use."""
+        """Return the names of all voices."""
         return sorted({*PRESETS, *(voice.name for voice in self.stored())})
 
     def stored(self) -> list[Voice]:
@@ -71,13 +71,23 @@ class VoiceLibrary:
             reference = None
         return VoicePrompt(reference, prompt, voice.ref_text if prompt is not None else "")
 
-    async def _check_consent(self, voice: Voice) -> None:
-        """Raise ApiError (403) if this server requires a consent and an uploaded voice has none that counts today."""
+    async def usable(self) -> list[str]:
+        """Return the names of `names` without stored voices whose consent is required and does not count today."""
+        return await asyncio.to_thread(
+            lambda: sorted({*PRESETS, *(voice.name for voice in self.stored() if self._has_consent(voice))})
+        )
+
+    def _has_consent(self, voice: Voice) -> bool:
+        """Return True if a request may use a stored voice today: this server requires no consent of it, or its consent counts."""
         checks = self.checks
         if not self._state.settings.require_consent or voice.kind != "uploaded" or checks is None:
-            return
-        found = await asyncio.to_thread(read_checked, checks.folder, voice.consent_record)
-        if found is None or not found.covers(voice.clip_sha256):
+            return True
+        found = read_checked(checks.folder, voice.consent_record)
+        return found is not None and found.covers(voice.clip_sha256)
+
+    async def _check_consent(self, voice: Voice) -> None:
+        """Raise ApiError (403) if this server requires a consent and an uploaded voice has none that counts today."""
+        if not await asyncio.to_thread(self._has_consent, voice):
             words = f"voice {voice.name} has no checked consent that counts today: delete it, {HOW}, and add the voice again"
             raise ApiError(403, words, "permission_error", "voice", "consent_required")
 

@@ -13,13 +13,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from voxcpm.server.errors import ApiError, invalid, not_found, unknown
+from voxcpm.server.settings import DEFAULT_VOICE
 from voxcpm.server.speech.answers import statement_for
 from voxcpm.server.speech.fields import SpeechFields
 from voxcpm.server.speech.prepare import Prepared, prepare
 from voxcpm.server.websocket.messages import SessionOptions
 from voxcpm.server.websocket.speaker import PLACEHOLDER, Done, Speaker, Unit
 from voxcpm.server.websocket.text_units import TextUnits
-from voxcpm.server.wyoming.description import info, languages, programs, voice_names
+from voxcpm.server.wyoming.description import info, languages, programs
 from voxcpm.server.wyoming.events import Event, read_event
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ WIDTH, CHANNELS = 2, 1
 GOODBYE_S = 5.0
 _OPENS = ("synthesize", "synthesize-start", "select-program")
 """Events that wait until an earlier text was spoken."""
+_VOICE = ("name", "language", "speaker")
+"""Fields of a voice."""
 
 
 class _Gone(Exception):  # noqa: N818 (not an error of ours)
@@ -50,6 +53,8 @@ class Connection:
         self._lock = asyncio.Lock()
         self._program = programs(state)[0]
         self._waiting: deque[Event] = deque()
+        self._waiting_characters = 0
+        self._stream_received = False  # a synthesize-start arrived, and its synthesize-stop did not
         self._last = time.monotonic()  # of an event, or of the end of audio
         # Of the text that is spoken:
         self._speaker: Speaker | None = None
@@ -131,29 +136,43 @@ class Connection:
             case "ping":
                 await self._send(Event("pong", {"text": event.data.get("text")}))
             case "describe":
-                await self._send(info(self._state))
+                await self._send(await info(self._state))
+            case "synthesize" if self._stream_received:
+                pass  # Beside a streamed text, Home Assistant sends the whole of it again for servers that do not stream.
             case "select-program" | "synthesize" | "synthesize-start" | "synthesize-chunk" | "synthesize-stop":
-                if len(self._waiting) >= MOST_WAITING:
-                    raise invalid(f"{MOST_WAITING} events are waiting: wait for audio-stop, or open another connection")
-                self._waiting.append(event)
+                self._enqueue(_reduced(event))
             case _:
                 pass  # The protocol asks servers to drop events that they do not know.
 
+    def _enqueue(self, event: Event) -> None:
+        """Let an event wait. Raises ApiError if too many of them, or too many characters, are waiting."""
+        most, size = self._state.settings.max_long_characters, _characters(event)
+        if size > most:
+            raise _long_text(most)
+        if len(self._waiting) >= MOST_WAITING or self._waiting_characters + size > most:
+            what = f"{MOST_WAITING} events" if len(self._waiting) >= MOST_WAITING else f"more than {most} characters"
+            raise invalid(f"{what} are waiting: wait for audio-stop, or open another connection")
+        self._stream_received = event.type != "synthesize-stop" and (
+            self._stream_received or event.type == "synthesize-start"
+        )
+        self._waiting.append(event)
+        self._waiting_characters += size
+
     async def _take_waiting(self) -> None:
         while self._waiting and not (self._waiting[0].type in _OPENS and self._units is None and not self._quiet):
-            await self._take(self._waiting.popleft())
+            event = self._waiting.popleft()
+            self._waiting_characters -= _characters(event)
+            await self._take(event)
 
     async def _take(self, event: Event) -> None:
         match event.type:
             case "select-program":
                 self._select(event.data)
-            case "synthesize" if self._units is None:
+            case "synthesize":
                 text = _text(event.data)
                 await self._open(event.data, "none", False)
                 self._add(text)
                 self._finish()
-            case "synthesize":
-                pass  # Beside a streamed text, Home Assistant sends the whole of it again for servers that do not stream.
             case "synthesize-start":
                 if self._units is not None:
                     raise invalid("a text is streamed already: send synthesize-stop first, or open another connection")
@@ -175,7 +194,7 @@ class Connection:
         """Begin a text. Raises ApiError."""
         if data.get("text_format") not in (None, "text"):
             raise invalid("text_format: plain text is spoken only: send text_format text", "text_format")
-        voice = self._voice(data.get("voice"))
+        voice = self._voice(data["voice"])
         fields = SpeechFields(input=PLACEHOLDER, model=self._program, voice=voice, response_format="pcm")
         self._prepared = await prepare(self._state, fields, [], "audio")
         await self._close_speaker()
@@ -186,18 +205,15 @@ class Connection:
         self._streamed, self._characters, self._count = streamed, 0, 0
         self._begun, self._samples = False, 0
 
-    def _voice(self, asked: Any) -> str:
-        """Return the name of the voice that a request asks for; the first one if it asks for none. Raises ApiError."""
-        asked = {} if asked is None else asked
-        if not isinstance(asked, dict):
-            raise _wrong_voice()
-        name, language, speaker = (_string(asked.get(part)) for part in ("name", "language", "speaker"))
+    def _voice(self, asked: dict[str, str]) -> str:
+        """Return the name of the voice that a request asks for; `default` if it asks for none. Raises ApiError."""
+        name, language, speaker = (asked.get(part) for part in _VOICE)
         if speaker:
             raise invalid("voice: voices have no speakers here: leave out speaker", "speaker")
         known = languages(self._state)
         if language and language.lower().replace("_", "-").partition("-")[0] not in known:
             raise invalid(unknown("language", language, known), "language")
-        return name or voice_names(self._state)[0]
+        return name or DEFAULT_VOICE
 
     def _add(self, text: str) -> None:
         if self._units is None:
@@ -205,7 +221,7 @@ class Connection:
         self._characters += len(text)
         most = self._state.settings.max_long_characters
         if self._characters > most:
-            raise invalid(f"the text has more than {most} characters: send less", "text", "string_above_max_length")
+            raise _long_text(most)
         self._put(self._units.push(text))
 
     def _finish(self) -> None:
@@ -280,11 +296,29 @@ def _wrong_voice() -> ApiError:
     return invalid("voice: send an object with a name, a language or none of them", "voice")
 
 
-def _string(value: Any) -> str:
-    """Return a part of a voice, empty for none. Raises ApiError."""
-    if not isinstance(value, str | None):
+def _long_text(most: int) -> ApiError:
+    return invalid(f"the text has more than {most} characters: send less", "text", "string_above_max_length")
+
+
+def _reduced(event: Event) -> Event:
+    """Return an event with only the strings that are used, so that the others take no memory while it waits. Raises ApiError."""
+    voice = event.data.get("voice")
+    voice = {} if voice is None else voice
+    if not isinstance(voice, dict):
         raise _wrong_voice()
-    return value or ""
+    parts = {part: voice[part] for part in _VOICE if voice.get(part) is not None}
+    if not all(isinstance(part, str) for part in parts.values()):
+        raise _wrong_voice()
+    used = {name: event.data[name] for name in ("text", "text_format", "name") if event.data.get(name) is not None}
+    for name, value in used.items():
+        if not isinstance(value, str):
+            raise invalid(f"{name} is not a string: send a string, or leave it out", name)
+    return Event(event.type, {**used, "voice": parts})
+
+
+def _characters(event: Event) -> int:
+    """Return the characters of an event that `_reduced` made."""
+    return sum(len(value) for value in [*event.data.values(), *event.data["voice"].values()] if isinstance(value, str))
 
 
 def _text(data: dict[str, Any]) -> str:

@@ -35,17 +35,16 @@ def languages(state: ServerState) -> tuple[str, ...]:
     return LANGUAGES if state.link.about.takes_references else EARLIER
 
 
-def voice_names(state: ServerState) -> list[str]:
-    """Return the names of the voices: stored ones first. The first one speaks if a request names none."""
-    known = list(state.voices.names()) if state.voices is not None else []
-    ordered = sorted(known, key=lambda name: name in PRESETS)
-    return [*ordered, DEFAULT_VOICE]
+async def voice_names(state: ServerState) -> list[str]:
+    """Return the names of the voices that a request may use: `default`, stored ones, those of descriptions."""
+    known = await state.voices.usable() if state.voices is not None else []
+    return [DEFAULT_VOICE, *sorted(known, key=lambda name: name in PRESETS)]
 
 
-def info(state: ServerState) -> Event:
+async def info(state: ServerState) -> Event:
     """Return the answer to `describe`. Raises ApiError (503) before the model is loaded."""
     spoken = list(languages(state))
-    voices = [_voice(name, spoken) for name in voice_names(state)]
+    voices = [_voice(name, spoken) for name in await voice_names(state)]
     found: list[dict[str, Any]] = [
         {
             "name": name,

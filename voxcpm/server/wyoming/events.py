@@ -13,7 +13,7 @@ from voxcpm.server.speech.fields import read_json
 
 MOST_LINE = 64 * 1024
 """Bytes of the line of an event."""
-MOST_DATA = 1 << 20
+MOST_DATA = 256 * 1024
 """Bytes of the data after the line, and of the bytes after the data."""
 
 
