@@ -374,7 +374,7 @@ def _save(options: argparse.Namespace, model: VoxCPM, source: Source, wav: Wav, 
 
     rate = model.tts_model.sample_rate
     seed = getattr(model, "last_successful_seed", None)
-    wav = marked_samples(wav, rate, source.watermark(seed, text))
+    wav = marked_samples(wav, rate, source.watermark(seed, _said(options, text)))
     signing = options.signing and replace(options.signing, payload=source.payload)
     write_audio(path, wav, rate, source.mark(seed), signing)
     print(f"{path}: {len(wav) / rate:.2f} s")

@@ -68,7 +68,7 @@ class SpeechJob:
         options = {**self.options, "seed": seed}
         chunks = self._pieces(line, options) if long else self._chunks(line, options)
         rate = self.tts.tts_model.sample_rate
-        chunks = marked_chunks(chunks, rate, self.source.watermark(seed, line))
+        chunks = marked_chunks(chunks, rate, self.source.watermark(seed, self._text(line)))
         return write_stream(out, rate, chunks, self.source.mark(seed), self._signing())
 
     def many(self, lines: list[str], folder: Path, long: bool) -> list[tuple[Path, int]]:
@@ -108,7 +108,7 @@ class SpeechJob:
         from voxcpm.provenance.watermark_hook import marked_samples
 
         rate = self.tts.tts_model.sample_rate
-        wav = marked_samples(wav, rate, self.source.watermark(seed, line))
+        wav = marked_samples(wav, rate, self.source.watermark(seed, self._text(line)))
         return write_audio(path, wav, rate, self.source.mark(seed), self._signing())
 
     def _signing(self) -> Signing | None:

@@ -44,7 +44,12 @@ def trained(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_adapter_is_in_the_official_form_and_small(trained: Path, runs: Runs) -> None:
     folder = trained / "latest"
-    assert sorted(path.name for path in folder.iterdir()) == ["lora_config.json", "lora_weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "lineage.json",
+        "lineage.parquet",
+        "lora_config.json",
+        "lora_weights.safetensors",
+    ]
     settings = json.loads((folder / "lora_config.json").read_text(encoding="utf-8"))
     assert settings["base_model"] == str(runs.start) and settings["lora_config"]["r"] == 4
     tensors = load_file(folder / "lora_weights.safetensors")

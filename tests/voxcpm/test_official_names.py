@@ -110,7 +110,8 @@ def test_the_first_version_by_its_official_names(first: FirstModel) -> None:
     codec = codec_names.AudioVAE(config=codec_names.AudioVAEConfig(**sizes["audio_vae_config"]))
     codec.load_state_dict(model.audio_vae.state_dict())
     rate = codec.sample_rate
-    assert torch.equal(codec.encode(first["clip"][None], rate), first["clip_latents"])
+    # Stored by another machine, whose processor may round otherwise.
+    assert_close(codec.encode(first["clip"][None], rate), first["clip_latents"], 1e-5)
     assert_close(codec.decode(first["clip_latents"]), first["decoded"], 1e-6)
     assert codec_names.AudioVAE().decoder_context_frames and codec_names.AudioVAEConfig().decode_hop == 640
     towers = sizes["lm_config"] | {

@@ -20,11 +20,12 @@ from voxcpm.provenance.watermark_hook import NoWatermark
 from voxcpm.server.access.keys import make_key
 from voxcpm.server.errors import ApiError
 from voxcpm.server.presets import PRESETS
-from voxcpm.server.speech import batch, forms
+from voxcpm.server.speech import answers, batch, forms
 from voxcpm.server.speech.answers import whole_audio
 from voxcpm.server.speech.fields import DEPTH, MOST_BESIDE, MOST_VALUES, read_json
 from voxcpm.server.voices.library import VoiceLibrary
 from voxcpm.server.voices.store import Voice, VoiceFolder
+from voxcpm.watermark import PUBLIC_KEY
 
 CONSENT = "I, Anna Example of 1 Main Street, allow this server to speak with my voice."
 JSON = {"Content-Type": "application/json"}
@@ -297,7 +298,8 @@ def test_a_watermark_is_put_into_the_samples_that_are_sent(service: Service, mon
 
     heard = Heard()
     heard.rates = []
-    monkeypatch.setattr(service.state, "watermark", heard)
+    monkeypatch.setattr(service.state, "watermark_keys", (PUBLIC_KEY,))
+    monkeypatch.setattr(answers, "speech_mark", lambda *_: heard)
     answer = service.speak("seconds 2", response_format="pcm", sample_rate=24_000, speed=2.0)
     # After tempo and resampling, and once.
     assert heard.rates == [24_000] and heard.samples == len(answer.body) // 2

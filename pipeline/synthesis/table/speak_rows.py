@@ -102,7 +102,9 @@ class SpeakRows(GenerateSpeech):
         signing = self._signing and replace(self._signing, clips=self._clips(session.requests[name]))
         wav = made.wav
         if self.config.watermark:
-            wav = marked_samples(wav, rate, speech_mark(session.checkpoint, (PUBLIC_KEY,), made.seed, name))
+            wav = marked_samples(
+                wav, rate, speech_mark(session.checkpoint, (PUBLIC_KEY,), made.seed, session.requests[name].text)
+            )
             signing = signing and replace(signing, payload=checkpoint_payload(session.checkpoint))
         samples = write_audio(draft, wav, rate, self._mark(session, made.seed), signing)
         recording.duration_s = samples / rate
