@@ -237,7 +237,7 @@ def test_records_are_found_by_their_id(served: Served, monkeypatch: pytest.Monke
     from pipeline.voice.consent.record import record_id
 
     digests = [hashlib.sha256(bytes([n])).hexdigest() for n in range(2)]
-    assert checks.record_id(*digests, "c" * 16) == record_id(digests[0], digests[1:], "c" * 16)
+    assert checks.record_id(digests[0], digests[1], "c" * 16) == record_id(digests[0], digests[1:], "c" * 16)
     consent = served.consent()
     assert served.upload(consent).status_code == 200
 
