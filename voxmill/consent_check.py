@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pipeline.voice.encoders import EncoderName
 
 _MOST_BYTES = 200_000_000
-_LONGEST_S = 60.0
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,9}")
 
 
@@ -36,10 +35,11 @@ def check_files(
     """
     from pipeline.voice.consent.check import ConsentChecker
     from pipeline.voice.consent.store import ConsentStore
+    from voxcpm.server.references.decode import LONGEST_S
 
     folder = ConsentStore(store)
     challenge = folder.challenge(challenge_id) if challenge_id is not None else folder.only_open()
-    said, clips = read_clip(statement), [read_clip(path) for path in references]
+    said, clips = read_clip(statement), [read_clip(path, LONGEST_S) for path in references]
     checker = ConsentChecker(None if encoder == "auto" else cast("EncoderName", encoder))
     record = checker.check(challenge, said, clips)
     if record.accepted and not folder.claim(challenge.id, said.sha256):
@@ -54,16 +54,20 @@ def check_files(
     return record
 
 
-def read_clip(path: Path) -> Clip:
-    """Return a file's digest, its first 60 s at 16 kHz, and its marks. Raises FileNotFoundError, OSError and AudioError."""
+def read_clip(path: Path, longest_s: float | None = None) -> Clip:
+    """Return a file's digest, its first seconds at 16 kHz, and its marks.
+
+    longest_s: at most 60, which is the default and for statements. References are checked to where cloning uses them.
+    Raises FileNotFoundError, OSError and AudioError.
+    """
     from pipeline.records import PCM_RATE
     from pipeline.voice.consent.clips import Clip
-    from voxcpm.server.references.decode import decode_samples, resampled
+    from voxcpm.server.references.decode import READ_S, decode_samples, resampled
 
     if not path.is_file():
         raise FileNotFoundError(f"no audio file at {path}")
     data = path.read_bytes()
-    samples, rate = decode_samples(data, str(path), _LONGEST_S, _MOST_BYTES)
+    samples, rate = decode_samples(data, str(path), longest_s or READ_S, _MOST_BYTES)
     return Clip(hashlib.sha256(data).hexdigest(), resampled(samples, rate, PCM_RATE), marks_of(path, samples, rate))
 
 

@@ -3,6 +3,7 @@
     nice python benchmarks/quality/consent.py            # three minutes on one core
     nice python benchmarks/quality/consent.py --fit      # also fit the limits of pipeline/voice/consent/limits.toml
     nice python benchmarks/quality/consent.py --write    # also write the table into docs/benchmarks.md
+    nice python benchmarks/quality/consent.py --clips 30 --draws 4 --splices  # only references that are half another voice
 
 Speakers of RAVDESS, EmoDB and nEMO, who act every mood. A statement and a reference are runs of speech without pauses, from
 different clips, of several lengths. Impostors are of the same sex and the same corpus. *Any mood*: both are of clips in any order.
@@ -32,7 +33,7 @@ from catalogs.weights.registry import resolve
 from catalogs.weights.verify import WeightsMissing
 from pipeline.records import PCM_RATE
 from pipeline.voice.consent.clips import SpeechFinder
-from pipeline.voice.consent.voices import limit
+from pipeline.voice.consent.voices import least_of_stretches, limit
 from pipeline.voice.encoders import EncoderName, load_encoder
 
 CORPORA = ("RAVDESS", "EmoDB", "nEMO")
@@ -45,6 +46,10 @@ GAP = 3
 """Windows between a statement and its reference, which mostly end within another clip."""
 LONGEST_S = 32.0
 """Speech of a speaker per order of the clips."""
+SPLICED = ((6, 6), (6, 10), (10, 10), (10, 20), (15, 10), (15, 20), (10, 30))
+"""Seconds of speech of a statement and of a reference that may be spliced."""
+SPLICED_S = 60.0
+"""Speech of a speaker for splices."""
 REJECTED = 0.05
 """Share of rightful speakers that the fitted limit rejects."""
 
@@ -143,6 +148,43 @@ def _mean(prints: np.ndarray) -> np.ndarray:
     return np.asarray(mean / np.linalg.norm(mean))
 
 
+def splices(name: EncoderName, speakers: dict[Speaker, list[tuple[str, np.ndarray]]], draws: int) -> list[list[str]]:
+    """Return rows: who is accepted by the mean alone, and with the least stretch, whole references and half spliced ones."""
+    encoder, dice, hop, bound = load_encoder(name, "cpu"), random.Random(1), WINDOW_S[name] / 2, limit(name)
+    lines = []
+    for kind in ("any mood", "calm"):
+        prints = {}
+        for speaker, clips in speakers.items():
+            order = dice.sample(clips, len(clips))
+            if kind == "calm":
+                order.sort(key=lambda clip: clip[0] not in CALM)
+            joined = np.concatenate([speech for _, speech in order])[: int(SPLICED_S * PCM_RATE)]
+            prints[speaker] = encoder.partials([joined])[0]
+        found = defaultdict(list)
+        for said_s, heard_s in SPLICED:
+            said, heard = int(said_s / hop) - 1, int(heard_s / hop) - 1
+            for speaker, own in prints.items():
+                for _ in range(draws if len(own) >= said + GAP + heard else 0):
+                    start = dice.randint(0, len(own) - said - GAP - heard) if kind == "any mood" else 0
+                    begin = dice.randint(start + said + GAP, len(own) - heard)
+                    statement, reference = _mean(own[start : start + said]), own[begin : begin + heard]
+                    clips_heard = [("own voice", reference)]
+                    for other, theirs in prints.items():
+                        if other != speaker and len(theirs) >= heard:
+                            near = "half of same sex and corpus" if other[:2] == speaker[:2] else "half of others"
+                            first = dice.randint(0, len(theirs) - heard // 2)
+                            mixed = np.concatenate([theirs[first : first + heard // 2], reference[heard // 2 :]])
+                            clips_heard.append((near, mixed))
+                    for what, windows in clips_heard:
+                        by_mean = float(statement @ _mean(windows)) >= bound.least_cosine(said_s, heard_s)
+                        steady = least_of_stretches(statement, windows, bound.stretch) >= bound.stretch_cosine
+                        found[what].append((by_mean, by_mean and steady))
+        for what, outcomes in found.items():
+            before, after = np.mean(outcomes, axis=0)
+            lines.append([name, kind, what, str(len(outcomes)), f"{before:.1%}", f"{after:.1%}"])
+    return lines
+
+
 def rates(found: Sequence[Trial], name: EncoderName) -> list[list[str]]:
     """Return the rows of the table."""
     lines = []
@@ -191,6 +233,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=8, help="places of a statement and a reference in each order")
     parser.add_argument("--clips", type=int, default=18, help="of each speaker, at most")
     parser.add_argument("--fit", action="store_true", help="print fitted limits")
+    parser.add_argument("--splices", action="store_true", help="measure references of two voices, and nothing else")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     arguments = parser.parse_args()
     speakers = speech_by_speaker(arguments.clips)
@@ -202,6 +245,9 @@ def main() -> None:
         except WeightsMissing as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
             continue
+        if arguments.splices:
+            lines += splices(name, speakers, arguments.draws)  # type: ignore[arg-type]
+            continue
         found = trials(name, speakers, arguments.repeats, arguments.draws)  # type: ignore[arg-type]
         lines += rates(found, name)  # type: ignore[arg-type]
         if arguments.fit:
@@ -210,6 +256,9 @@ def main() -> None:
         "encoder", "moods", "statement", "reference", "same voice", "other voice", "EER", "least cosine",
         "rightful rejected", "others accepted",
     ]  # fmt: skip
+    if arguments.splices:
+        print(table(["encoder", "moods", "reference", "trials", "accepted by the mean", "accepted"], lines))
+        return
     text = table(head, lines)
     print(text)
     if arguments.write:

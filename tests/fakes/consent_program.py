@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ def main() -> None:
     if verb == "ask":
         _write(store / "challenges", _challenge(options))
         return
-    record = _record(Path(words[0]), Path(options["reference"]), plan)
+    record = _record(Path(words[0]), Path(options["reference"]), options["challenge"], plan)
     _write(store, record)
     sys.exit(0 if record["verdict"] == "plausible" else 1)
+
+
+def record_id(statement: str, references: list[str], challenge: str) -> str:
+    """The id as `pipeline.voice.consent.record` makes it; this program imports nothing, so that it starts fast."""
+    return hashlib.sha256("\n".join([statement, *references, challenge]).encode()).hexdigest()[:16]
 
 
 def _challenge(options: dict[str, str]) -> dict[str, Any]:
@@ -45,14 +51,14 @@ def _challenge(options: dict[str, str]) -> dict[str, Any]:
         "language": options["language"],
         "sentence": f"I am {options['speaker']}.",
         "words": ["apple", "river", "candle", "doctor"],
-        "expires": "2026-12-01T12:00:00+00:00",
+        "expires": (datetime.now(UTC) + timedelta(hours=24)).isoformat(timespec="seconds"),
     }
 
 
-def _record(statement: Path, reference: Path, plan: dict[str, Any]) -> dict[str, Any]:
+def _record(statement: Path, reference: Path, challenge: str, plan: dict[str, Any]) -> dict[str, Any]:
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (statement, reference)]
     return {
-        "id": hashlib.sha256("".join(digests).encode()).hexdigest()[:16],
+        "id": record_id(digests[0], digests[1:], challenge),
         "verdict": plan["verdict"],
         "reasons": ["the voice is another one"] if plan["verdict"] == "refused" else [],
         "expires": plan["expires"],

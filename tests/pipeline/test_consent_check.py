@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes.consent_clips import SENTENCE, WORDS, challenge_of, existing, reference_of, statement_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("faster_whisper", reason="the extra pipeline is not installed")
 pytest.importorskip("av", reason="the extra pipeline is not installed")
@@ -21,7 +23,7 @@ from pipeline.speech.whisper import Recognizer, Transcription
 from pipeline.voice.consent.check import LEAST_STATEMENT_S, RECOGNIZER, ConsentChecker
 from pipeline.voice.consent.clips import Clip
 from pipeline.voice.consent.record import Record
-from pipeline.voice.consent.voices import STRONG, limit
+from pipeline.voice.consent.voices import STRONG, least_of_stretches, limit
 from voxmill.consent_check import read_clip
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -94,6 +96,24 @@ def test_the_voice_of_somebody_else(checker: ConsentChecker, statement: Clip, co
     assert [reason.split(":")[0] for reason in record.reasons] == [
         "the voice is not that of reference 1", "the voice is not that of reference 2",
     ]  # fmt: skip
+
+
+def test_a_reference_that_is_spliced_of_two_voices(
+    checker: ConsentChecker, statement: Clip, reference: Clip, corpora: Path
+) -> None:
+    victim = read_clip(existing(corpora / "read/jfk.flac")).samples
+    for parts in (
+        (victim, reference.samples),
+        (reference.samples[: 4 * PCM_RATE], victim[: 6 * PCM_RATE], reference.samples),
+    ):
+        record = checker.check(CHALLENGE, statement, [of(np.concatenate(parts))], NOON)
+        # The mean of both voices is near to both.
+        assert record.cosine[0] is not None and record.cosine[0] > record.least_cosine[0]
+        (reason,) = record.reasons
+        assert reason.startswith("the reference has another voice in a part of it: cosine 0.")
+        assert record.stretch_cosine[0] is not None and record.stretch_cosine[0] < 0.6
+    whole = checker.check(CHALLENGE, statement, [reference], NOON)
+    assert whole.stretch_cosine[0] is not None and limit("ge2e").stretch_cosine < 0.8 < whole.stretch_cosine[0]
 
 
 def test_one_wrong_reference_of_two_is_named(
@@ -169,6 +189,17 @@ def test_recordings_that_are_too_short_too_quiet_or_noisy(
     assert refused(little, "the reference has ") and little.cosine == (None,)
     with pytest.raises(ValueError, match="no reference is given"):
         checker.check(CHALLENGE, statement, [], NOON)
+
+
+@given(st.integers(0, 12), st.integers(1, 5), st.integers(0, 12), st.integers(1, 5))
+def test_no_place_hides_a_stretch_of_another_voice(before: int, other: int, after: int, stretch: int) -> None:
+    # Windows of two orthogonal voices: the least cosine is that of the stretch with most of the other one.
+    mine, another = np.eye(2, dtype=np.float32)
+    windows = np.stack([mine] * before + [another] * other + [mine] * after)
+    run = min(stretch, len(windows))
+    share = min(other, run)
+    expected = (run - share) / np.hypot(run - share, share)
+    assert least_of_stretches(mine, windows, stretch) == pytest.approx(expected, abs=1e-6)
 
 
 def test_limits_rise_with_the_speech_that_is_compared() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import hashlib
 import io
 import json
 import os
@@ -10,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +35,7 @@ from voxcpm.server.access.keys import make_key
 from voxcpm.server.process.messages import Encode
 from voxcpm.server.settings import ServerSettings
 from voxcpm.server.voices import checks
+from voxcpm.server.voices import consent as consents
 from voxcpm.server.voices.offline import VoiceMaker
 from voxcpm.server.voices.store import Voice, VoiceFolder
 
@@ -167,6 +171,8 @@ def test_a_refused_consent_says_why_and_stores_nothing(served: Served) -> None:
         answer = served.upload(consent)
         assert refusal(answer) == (403, "consent_refused") and "the voice is another one" in answer.text
     assert served.checks() == 1 and not VoiceFolder(served.folder / "voices").all()
+    # Refusals would fill the disk.
+    assert not [path for path in (served.folder / "voices" / "consents").glob("*.json") if len(path.stem) == 16]
     assert not [message for message in served.link.sent if isinstance(message, Encode)]
 
 
@@ -225,6 +231,101 @@ def test_a_voice_that_the_command_added(served: Served, monkeypatch: pytest.Monk
         maker.add("berta", served.folder / "b.wav", record)
     maker.add("carla", served.folder / "b.wav", "I, Carla, agree.")
     assert refusal(served.speak(voice="carla")) == (403, "consent_required")
+
+
+def test_records_are_found_by_their_id(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.voice.consent.record import record_id
+
+    digests = [hashlib.sha256(bytes([n])).hexdigest() for n in range(2)]
+    assert checks.record_id(digests[0], digests[1], "c" * 16) == record_id(digests[0], digests[1:], "c" * 16)
+    consent = served.consent()
+    assert served.upload(consent).status_code == 200
+
+    def all_of_them(folder: Path) -> None:
+        raise AssertionError("a request reads every consent")
+
+    monkeypatch.setattr(consents, "read_records", all_of_them)
+    with serving(served.folder) as again:
+        assert again.speak(ref_audio=data_url(clip()), consent=consent).status_code == 200
+        assert again.checks() == 1
+        assert refusal(again.speak(ref_audio=data_url(clip()), consent="cons_" + "0" * 24)) == (403, "consent_required")
+
+
+def test_sentences_are_bounded_and_stale_ones_are_removed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, folder = {"speaker": "Anna", "recipient": "Bo"}, served.folder / "voices" / "consents" / "challenges"
+    folder.mkdir(parents=True)
+    now = datetime.now(UTC)
+    for name, hours, used in (("a", -2, None), ("b", -2, "f" * 64), ("d", -0.5, None), ("e", 1, None)):
+        about = {"id": name * 16, "expires": (now + timedelta(hours=hours)).isoformat(), "statement_sha256": used}
+        (folder / f"{name * 16}.json").write_text(json.dumps(about))
+    (folder / f"{'0' * 16}.json").write_text("[]")
+    path = "/v1/audio/voice_consents/sentence"
+    monkeypatch.setattr(checks, "MOST_OPEN", 2)
+    full = served.client.post(path, json=asked)
+    assert full.status_code == 429 and "2 sentences wait" in full.text and full.headers["retry-after"]
+    assert sorted(p.stem[0] for p in folder.iterdir()) == ["0", "b", "d", "e"] and not served.calls()
+    monkeypatch.setattr(checks, "MOST_OPEN", 3)
+    assert served.client.post(path, json=asked).status_code == 200
+    monkeypatch.setattr(checks, "MOST_WAITING", 0)
+    assert served.client.post(path, json=asked).status_code == 429 and len(served.calls()) == 1
+
+
+def test_one_process_at_a_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "MOST_WAITING", 2)
+    service = checks.ConsentChecks(
+        (sys.executable, consent_program.__file__, str(served.folder)), served.folder / "voices" / "consents"
+    )
+    running, most = 0, 0
+    run = service._run
+
+    async def counted(words: list[str], most_s: float) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            return await run(words, most_s)
+        finally:
+            running -= 1
+
+    service._run = counted  # type: ignore[method-assign]
+
+    async def ask() -> list[Any]:
+        asked = (service.sentence("Anna", "Bo", "en", ["cloning"]) for _ in range(4))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = asyncio.run(ask())
+    assert most == 1 and [getattr(one, "status", 200) for one in answers] == [200, 200, 429, 429]
+
+
+def test_a_consent_whose_sentence_ended_unused(served: Served) -> None:
+    consent = served.consent()
+    (served.folder / "voices" / "consents" / "challenges" / f"{'c' * 16}.json").unlink()
+    answer = served.upload(consent)
+    assert refusal(answer) == (403, "consent_refused") and "sentence ended" in answer.text and served.checks() == 0
+
+
+def test_clips_that_a_kill_left_are_removed_but_not_those_of_a_check(tmp_path: Path) -> None:
+    folder = tmp_path / "voices" / "consents"
+    (folder / ".check-left").mkdir(parents=True)
+    (folder / ".check-left" / "reference").write_bytes(b"a voice")
+    with checks._draft(folder) as draft:
+        (draft / "reference").write_bytes(b"another voice")
+        with serving(tmp_path):
+            assert [path.name for path in folder.glob(".check-*")] == [draft.name]
+            assert (draft / "reference").read_bytes() == b"another voice"
+    assert not list(folder.glob(".check-*"))
+
+
+def test_a_consent_that_is_not_read_is_named(served: Served, tmp_path: Path) -> None:
+    consent = served.consent()
+    assert "x-ignored-fields" not in served.speak(ref_audio=data_url(clip()), consent=consent).headers
+    assert served.speak(voice="alloy", consent=consent).headers["x-ignored-fields"] == "consent"
+    with serving(tmp_path / "open", require_consent=False, cors=("https://ours.example",)) as free:
+        body = {"input": "Hello.", "response_format": "pcm", "ref_audio": data_url(clip()), "consent": consent}
+        answer = free.client.post("/v1/audio/speech", json=body, headers={"origin": "https://ours.example"})
+        assert answer.headers["x-ignored-fields"] == "consent"
+        exposed = answer.headers["access-control-expose-headers"]
+        assert all(name in exposed for name in ("x-watermark", "x-c2pa", "x-ignored-fields"))
 
 
 def test_a_check_that_fails_or_takes_too_long(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

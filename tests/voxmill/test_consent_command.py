@@ -25,6 +25,7 @@ from pipeline.voice.consent.record import Record, record_id
 from pipeline.voice.consent.store import ConsentStore
 from voxcpm.inference.write_audio import write_audio
 from voxcpm.provenance.statement import Statement
+from voxcpm.server.references.decode import decode_clip
 from voxcpm.watermark import mark
 from voxmill.cli import app
 from voxmill.commands.consent import NotCheckedError
@@ -65,6 +66,27 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 
 def run(*words: Any) -> Any:
     return CliRunner().invoke(app, ["consent", *map(str, words)])
+
+
+def test_a_reference_is_checked_to_where_cloning_uses_it(
+    tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[np.ndarray] = []
+
+    class Listening(Scripted):
+        def check(self, challenge: Challenge, statement: Clip, references: Sequence[Clip]) -> Record:
+            heard.extend([statement.samples, references[0].samples])
+            return super().check(challenge, statement, references)
+
+    monkeypatch.setattr(checking, "ConsentChecker", Listening)
+    noise = np.random.default_rng(1).uniform(-0.3, 0.3, 35 * 16_000).astype(np.float32)
+    for name in ("statement", "reference"):
+        soundfile.write(files[name], noise if name == "reference" else noise[::-1], 16_000)
+    asked(tmp_path / "consent")
+    run("check", files["statement"], "--reference", files["reference"], "--store", tmp_path / "consent")
+    statement, reference = heard
+    assert len(statement) == len(noise)
+    assert np.array_equal(reference, decode_clip(files["reference"].read_bytes(), 16_000))
 
 
 def asked(store: Path, *words: str) -> dict[str, Any]:

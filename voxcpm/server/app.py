@@ -162,7 +162,16 @@ def make_app(state: ServerState) -> ASGIApp:
         allow_origins=state.settings.cors,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],  # clients add their own, such as x-stainless-lang; cookies are never allowed
-        expose_headers=["x-request-id", "x-seed", "x-sample-rate", "x-ignored-fields", "x-synthetic", "retry-after"],
+        expose_headers=[
+            "x-request-id",
+            "x-seed",
+            "x-sample-rate",
+            "x-ignored-fields",
+            "x-synthetic",
+            "x-watermark",
+            "x-c2pa",
+            "retry-after",
+        ],
     )
 
 

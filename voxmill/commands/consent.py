@@ -97,7 +97,8 @@ def ask(
 def check(
     statement: Annotated[Path, typer.Argument(metavar="STATEMENT", help="The recording of the sentence, up to 60 s.")],
     reference: Annotated[
-        list[Path], typer.Option(help="A clip whose voice is to be used; its first 60 s count. May be repeated.")
+        list[Path],
+        typer.Option(help="A clip whose voice is to be used; its first 30 s count, as for cloning. May be repeated."),
     ],
     challenge: Annotated[
         str | None, typer.Option(help="The id that ask printed. Default: the only sentence that waits.")

@@ -16,7 +16,15 @@ from pipeline.voice.consent.challenge import Challenge, stamp
 from pipeline.voice.consent.clips import Clip, Speech, SpeechFinder
 from pipeline.voice.consent.record import Record, Verdict, record_id
 from pipeline.voice.consent.spoken_words import MOST_CER, MOST_MISSING, Spoken, compare_sentence
-from pipeline.voice.consent.voices import STRONG, best_encoder, cosine, limit, voiceprint
+from pipeline.voice.consent.voices import (
+    STRONG,
+    best_encoder,
+    cosine,
+    least_of_stretches,
+    limit,
+    voiceprint,
+    window_prints,
+)
 from pipeline.voice.encoders import EncoderName, load_encoder
 
 RECOGNIZER = "whisper-base"
@@ -37,6 +45,7 @@ class _Compared:
     seconds: float
     cosine: float | None
     least: float
+    stretch: float | None  #: the cosine of its least similar stretch
 
 
 class ConsentChecker:
@@ -95,6 +104,7 @@ class ConsentChecker:
             reference_s=tuple(round(one.seconds, 2) for one in compared),
             cosine=tuple(None if one.cosine is None else round(one.cosine, 4) for one in compared),
             least_cosine=tuple(round(one.least, 4) for one in compared),
+            stretch_cosine=tuple(None if one.stretch is None else round(one.stretch, 4) for one in compared),
             encoder=self.encoder,
             recognizer=RECOGNIZER,
             at=stamp(now),
@@ -109,17 +119,17 @@ class ConsentChecker:
 
     def _compare(self, speech: Speech, references: Sequence[Clip]) -> list[_Compared]:
         bound = limit(self.encoder)
-        ours = voiceprint(self._voices, speech.samples) if speech.seconds >= _SOME_S else None
+        ours = voiceprint(window_prints(self._voices, speech.samples)) if speech.seconds >= _SOME_S else None
         found = []
         for clip in references:
             other = self._speech.find(clip.samples)
             least = bound.least_cosine(speech.seconds, other.seconds)
-            near = (
-                cosine(ours, voiceprint(self._voices, other.samples))
-                if ours is not None and other.seconds >= bound.least_s
-                else None
-            )
-            found.append(_Compared(other.seconds, near, least))
+            if ours is None or other.seconds < bound.least_s:
+                found.append(_Compared(other.seconds, None, least, None))
+                continue
+            windows = window_prints(self._voices, other.samples)
+            stretch = least_of_stretches(ours, windows, bound.stretch)
+            found.append(_Compared(other.seconds, cosine(ours, voiceprint(windows)), least, stretch))
         return found
 
 
@@ -171,6 +181,12 @@ def _voice_reasons(compared: Sequence[_Compared], speech: Speech, encoder: Encod
             yield f"{name} has {one.seconds:.1f} s of speech: at least {least:g} s are needed to compare voices"
         elif one.cosine < one.least:
             yield f"the voice is not that of {name}: cosine {one.cosine:.2f} by {encoder}, at least {one.least:.2f} is needed"
+        elif one.stretch is not None and one.stretch < limit(encoder).stretch_cosine:
+            least = limit(encoder).stretch_cosine
+            yield (
+                f"{name} has another voice in a part of it: cosine {one.stretch:.2f} by {encoder} in about 3 s, at least "
+                f"{least:.2f} is needed: give a recording of one person"
+            )
 
 
 def _tool() -> str:

@@ -44,6 +44,7 @@ class Record:
     expires: str | None  #: last day of the consent, ISO 8601; None: until it is withdrawn
     tool: str
     audio: str | None = None  #: name of the recording beside the record; a refused one is not kept
+    stretch_cosine: tuple[float | None, ...] = ()  #: of the statement with the least similar 3 s of each reference
     schema: int = 1
 
     @property

@@ -1,5 +1,7 @@
 """Whether two recordings may be of one person: the cosine of their voiceprints, and what it has to be.
 
+The mean voiceprint of a clip that is spliced of two voices is near to both. Each stretch of it is compared as well.
+
 The voiceprints exist in memory only. They are biometric data, and no record holds one.
 """
 
@@ -27,6 +29,8 @@ class Limit:
     base: float
     slope: float
     least_s: float  #: shortest speech, in seconds, that is compared
+    stretch: int  #: windows of the encoder in a stretch, about 3 s of speech
+    stretch_cosine: float  #: least cosine of each stretch of a reference with the whole statement
 
     def least_cosine(self, statement_s: float, reference_s: float) -> float:
         """Return the least cosine for two lengths of speech in seconds; beyond 15 s more speech changes little."""
@@ -52,10 +56,21 @@ def best_encoder() -> EncoderName:
     return "ge2e"
 
 
-def voiceprint(encoder: SpeakerEncoder, speech: np.ndarray) -> np.ndarray:
-    """Return the mean voiceprint of speech, float32 [S] at 16 kHz: float32 [width] of unit length."""
-    mean = encoder.partials([speech])[0].mean(axis=0)
+def window_prints(encoder: SpeakerEncoder, speech: np.ndarray) -> np.ndarray:
+    """Return the voiceprints of the windows of speech, float32 [S] at 16 kHz: float32 [N, width], N >= 1."""
+    return encoder.partials([speech])[0]
+
+
+def voiceprint(windows: np.ndarray) -> np.ndarray:
+    """Return the mean of the voiceprints of windows, float32 [N, width]: float32 [width] of unit length."""
+    mean = windows.mean(axis=0)
     return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)
+
+
+def least_of_stretches(print_: np.ndarray, windows: np.ndarray, stretch: int) -> float:
+    """Return the least cosine of a voiceprint with any run of `stretch` windows, float32 [N, width]; with all if N is less."""
+    starts = range(max(1, len(windows) - stretch + 1))
+    return min(cosine(print_, voiceprint(windows[start : start + stretch])) for start in starts)
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:

@@ -76,7 +76,7 @@ def _checked(state: ServerState, fields: SpeechFields, ignored: list[str], mode:
     form = _format(fields.response_format or settings.default_format)
     rate = _rate(form, fields.sample_rate, settings.pcm_hertz, about.sample_rate)
     mode = mode or _mode(fields, form)
-    ignored = [*ignored, *_unused(fields, mode)]
+    ignored = [*ignored, *_unused(fields, mode, settings.require_consent)]
     pieces = _pieces(state, fields)
     if description := _description(fields):
         pieces = (f"({description}){pieces[0]}", *pieces[1:])
@@ -160,12 +160,16 @@ def _mode(fields: SpeechFields, form: str) -> Mode:
     return asked or "audio"
 
 
-def _unused(fields: SpeechFields, mode: Mode) -> list[str]:
-    """Return the names of fields that another one makes useless."""
+def _unused(fields: SpeechFields, mode: Mode, require_consent: bool) -> list[str]:
+    """Return the names of fields that another one, or the server's settings, make useless."""
     streams = ("stream", "stream_format") if mode == "whole" else ()
     found = [name for name in streams if getattr(fields, name)]
+    clip = _clip(fields)[0] is not None
+    # A consent is for a clip, and it is read by a server that checks it only.
+    if fields.consent is not None and not (require_consent and clip):
+        found.append("consent")
     # OpenAI's clients always send a voice: one of its names beside a clip does not contradict it, and the clip counts.
-    return found + (["voice"] if fields.voice_name() is not None and _clip(fields)[0] is not None else [])
+    return found + (["voice"] if clip and fields.voice_name() is not None else [])
 
 
 def _pieces(state: ServerState, fields: SpeechFields) -> tuple[str, ...]:

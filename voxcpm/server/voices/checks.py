@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import re
+import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from voxcpm.server.errors import ApiError, busy, invalid
 from voxcpm.server.references.decode import decode_clip
 from voxcpm.server.voices.consent import Consent, ConsentFolder
 from voxcpm.server.voices.files import only_writer
+from voxcpm.server.voices.sentences import remove_stale
 
 log = logging.getLogger("voxcpm.server")
 
@@ -32,11 +35,14 @@ CHECK_S = 300.0
 """Longest check, in seconds: it loads its models each time, on a machine that speaks meanwhile."""
 ASK_S = 60.0
 MOST_WAITING = 8
-"""Checks that may wait for the one that runs."""
+"""Checks and sentences that are made or wait at most; one is made at a time."""
+MOST_OPEN = 1_000
+"""Sentences that may wait for their recording."""
 _CHECK_RATE = 16_000
 _NICE = 5
 _KEPT = 10_000
 _ID = re.compile(r"[0-9a-f]{16}")
+_DRAFTS = ".check-"
 ACCEPTED = ("verified", "plausible")
 HOW = (
     "get a sentence at POST /v1/audio/voice_consents/sentence, let the speaker read it, and store the recording with its "
@@ -89,6 +95,11 @@ def read_checked(folder: Path, record_id: str) -> Checked | None:
     return found if found is not None and found.id == record_id else None
 
 
+def record_id(statement_sha256: str, clip_sha256: str, challenge: str) -> str:
+    """Return the id that `voxmill consent check` gives to the record of a statement and one clip (pipeline.voice.consent)."""
+    return hashlib.sha256(f"{statement_sha256}\n{clip_sha256}\n{challenge}".encode()).hexdigest()[:16]
+
+
 class ConsentChecks:
     """Asks for sentences and checks statements against clips, by the program `voxmill consent`."""
 
@@ -98,11 +109,15 @@ class ConsentChecks:
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._known: dict[tuple[str, str], Checked] = {}
+        _remove_drafts(folder)
 
     async def sentence(self, speaker: str, recipient: str, language: str, purposes: Iterable[str]) -> dict[str, Any]:
         """Return a new challenge with its sentence. Raises ApiError."""
         said = [f"--speaker={speaker}", f"--to={recipient}", f"--language={language}"]
-        found = await self._run(["ask", *said, *(f"--purpose={one}" for one in purposes)], ASK_S)
+        async with self._next():
+            if await asyncio.to_thread(remove_stale, self.folder) >= MOST_OPEN:
+                raise busy(f"{MOST_OPEN} sentences wait for their recording already: ask when some have ended", 3600.0)
+            found = await self._run(["ask", *said, *(f"--purpose={one}" for one in purposes)], ASK_S)
         if found is None:
             raise invalid(
                 "no sentence can be made: send speaker, recipient and purpose as texts with letters, of at most 120 characters; "
@@ -160,27 +175,43 @@ class ConsentChecks:
 
     def _stored(self, consent: Consent, clip_sha256: str) -> Checked | None:
         """Return an accepted check from an earlier run of the server."""
-        found = (read_checked(self.folder, path.stem) for path in self.folder.glob("*.json"))
-        fitting = (one for one in found if one is not None and one.statement_sha256 == consent.sha256)
-        return next((one for one in fitting if one.covers(clip_sha256)), None)
+        found = read_checked(self.folder, record_id(consent.sha256, clip_sha256, consent.challenge))
+        right = found is not None and found.statement_sha256 == consent.sha256 and found.covers(clip_sha256)
+        return found if right else None
 
-    async def _check(self, consent: Consent, clip: bytes, digest: str) -> Checked:
-        await asyncio.to_thread(decode_clip, clip, _CHECK_RATE)
+    @contextlib.asynccontextmanager
+    async def _next(self) -> AsyncIterator[None]:
+        """Wait for the turn to run the program. Raises ApiError (429) if too many wait."""
         if self._waiting >= MOST_WAITING:
             raise busy(f"{self._waiting} consents wait to be checked already", 10.0)
         self._waiting += 1
         try:
             async with self._turn:
-                # Another request may have brought the same clip meanwhile.
-                found = self._known.get((consent.id, digest))
-                return found or await self._check_now(consent, clip)
+                yield
         finally:
             self._waiting -= 1
 
+    async def _check(self, consent: Consent, clip: bytes, digest: str) -> Checked:
+        async with self._next():
+            # Another request may have brought the same clip meanwhile.
+            found = self._known.get((consent.id, digest))
+            if found is None:
+                await asyncio.to_thread(decode_clip, clip, _CHECK_RATE)
+                found = self._known[consent.id, digest] = await self._check_now(consent, clip)
+            return found
+
     async def _check_now(self, consent: Consent, clip: bytes) -> Checked:
+        if not self.has_challenge(consent.challenge):
+            raise ApiError(
+                403,
+                f"the consent's sentence ended before a clip was checked: {HOW}",
+                "permission_error",
+                "consent",
+                "consent_refused",
+            )
         statement = ConsentFolder(self.folder).recording(consent)
-        with tempfile.TemporaryDirectory(prefix=".check-", dir=self.folder) as folder:
-            reference = Path(folder) / "reference"
+        with _draft(self.folder) as folder:
+            reference = folder / "reference"
             await asyncio.to_thread(reference.write_bytes, clip)
             words = [
                 "check",
@@ -192,6 +223,9 @@ class ConsentChecks:
             found = Checked.of(await self._run(words, CHECK_S))
         if found is None:
             raise _not_checked()
+        if found.verdict not in ACCEPTED and _ID.fullmatch(found.id):
+            # Clients could fill the disk with refusals. This run of the server remembers them.
+            (self.folder / f"{found.id}.json").unlink(missing_ok=True)
         return found
 
     async def _run(self, words: list[str], most_s: float) -> dict[str, Any] | None:
@@ -231,6 +265,35 @@ class ConsentChecks:
             found = json.loads(out)
             return found if isinstance(found, dict) else None
         return None
+
+
+@contextlib.contextmanager
+def _draft(consents: Path) -> Iterator[Path]:
+    """Yield a folder for the clip of a check. It is locked, so that another server does not take it for one left by a kill."""
+    with only_writer(consents):
+        folder = Path(tempfile.mkdtemp(prefix=_DRAFTS, dir=consents))
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_drafts(consents: Path) -> None:
+    """Delete the clips of checks that a kill ended."""
+    if not any(consents.glob(f"{_DRAFTS}*")):
+        return
+    with only_writer(consents):
+        for folder in consents.glob(f"{_DRAFTS}*"):
+            with contextlib.suppress(OSError):
+                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+                finally:
+                    os.close(lock)
 
 
 def _not_checked() -> ApiError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from voxcpm.server.voices.files import ID, new_id, only_writer, read_records, write_json
+from voxcpm.server.voices.files import ID, new_id, only_writer, read_record, read_records, write_json
 from voxcpm.weights.atomic import write_file
 
 MOST_CONSENTS = 10_000
@@ -27,6 +27,14 @@ class Consent:
     id: str = field(default_factory=lambda: new_id("cons"))
     created_at: int = field(default_factory=lambda: int(time.time()))
 
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Consent | None:
+        """Return the consent of a stored record; None if it is not one."""
+        known = {f.name for f in fields(cls)}
+        values = {name: value for name, value in record.items() if name in known}
+        right = isinstance(values.get("language"), str) and isinstance(values.get("created_at"), int)
+        return cls(**values) if right else None
+
     def json(self) -> dict[str, Any]:
         """Return OpenAI's object."""
         about = {"id": self.id, "created_at": self.created_at, "name": self.name, "language": self.language}
@@ -41,19 +49,15 @@ class ConsentFolder:
 
     def all(self) -> list[Consent]:
         """Return the consents, latest first."""
-        known = {f.name for f in fields(Consent)}
-        found = []
-        for record in read_records(self.root).values():
-            values = {name: value for name, value in record.items() if name in known}
-            if isinstance(values.get("language"), str) and isinstance(values.get("created_at"), int):
-                found.append(Consent(**values))
-        return sorted(found, key=lambda consent: (-consent.created_at, consent.id))
+        found = (Consent.of(record) for record in read_records(self.root).values())
+        return sorted((one for one in found if one is not None), key=lambda consent: (-consent.created_at, consent.id))
 
     def find(self, consent_id: str) -> Consent | None:
-        """Return the consent with this id."""
+        """Return the consent with this id. It reads one file, however many consents there are."""
         if ID.fullmatch(consent_id) is None:
             return None
-        return next((consent for consent in self.all() if consent.id == consent_id), None)
+        record = read_record(self.root / f"{consent_id}.json")
+        return Consent.of(record) if record is not None else None
 
     def add(self, name: str, language: str, recording: bytes, mime_type: str, challenge: str = "") -> Consent:
         """Store a recording. Raises ValueError if there are too many."""

@@ -41,17 +41,20 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the records of a folder by id. Files under other names, and files that are not records, are left out."""
-    found = {}
-    for path in sorted(folder.glob("*.json")):
+    records = {path.stem: read_record(path) for path in sorted(folder.glob("*.json"))}
+    return {name: record for name, record in records.items() if record is not None}
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the record of a file; None if there is none, or if the file has another name or holds something else."""
+    try:
         if ID.fullmatch(path.stem) is None or path.is_symlink() or path.stat().st_size > _MOST_JSON:
-            continue
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        if isinstance(record, dict) and isinstance(record.get("name"), str):
-            found[path.stem] = {**record, "id": path.stem}
-    return found
+            return None
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    named = isinstance(record, dict) and isinstance(record.get("name"), str)
+    return {**record, "id": path.stem} if named else None
 
 
 def mode_of(tensors: Tensors) -> str:
