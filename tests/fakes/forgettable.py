@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "catalogs"))
 
-from corpus_builders import FINGERPRINT, both, flac, make_unit, tone
+from corpus_builders import FINGERPRINT as FINGERPRINT
+from corpus_builders import both, flac, make_unit, tone
 
 from annotators.paid.ledger import Ledger
 from annotators.providers.remote import Reply

@@ -52,6 +52,10 @@ class VoiceStore(Protocol):
         """Return the names that a request may use."""
         ...
 
+    async def usable(self) -> list[str]:
+        """Return those of `names` whose consent counts today, if one is required."""
+        ...
+
     async def resolve(self, name: str) -> VoicePrompt:
         """Return a voice; one of OpenAI's is designed first. Raises ApiError, UnknownVoice among them."""
         ...
