@@ -101,11 +101,11 @@ def test_a_killed_step_is_named_and_continued(tmp_path: Path) -> None:
     process = started(flow(tmp_path / "f", steps), tmp_path / "f")
     child = _child_of(process, tmp_path / "f")
     os.kill(child, signal.SIGKILL)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 1 and "its process was killed by signal 9, perhaps for memory" in output
     quick = flow(tmp_path / "f", {"a": {**steps["a"], "pause_s": 0.0}})
     again = started(quick, tmp_path / "f")
-    output, _ = again.communicate(timeout=60)
+    output, _ = again.communicate(timeout=300)
     assert again.returncode == 0 and "continues: it failed" in output
 
 
@@ -115,7 +115,7 @@ def test_signals_are_passed_on(number: signal.Signals, status: int, tmp_path: Pa
     process = started(flow(tmp_path / "f", steps), tmp_path / "f")
     _child_of(process, tmp_path / "f")
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     state = read_state(tmp_path / "f", "a")
     assert process.returncode == status and state is not None and state.status == "stopped"
     if number == signal.SIGINT:
