@@ -133,7 +133,7 @@ class Soak:
         writer.transport.abort()
 
     async def garbage(self) -> None:
-        """Send bytes that are no request, or a body that is not one."""
+        """Send bytes that are not a request, or a body that is not one."""
         kind = self._draw.randrange(3)
         if kind == 0:
             await self._post(self._draw.randbytes(self._draw.randint(0, 4000)))

@@ -65,7 +65,7 @@ def test_an_engine_that_hangs_is_killed_and_started_again() -> None:
     with Service({"hang_after": 0.4}) as service:
         link = service.state.link
         first = link.pid
-        # A request that waits, and one whose listener pauses, are no hang: the engine answers.
+        # While a request waits, or its listener pauses, the engine answers: it does not hang.
         held = service.connect()
         held.request("POST", "/v1/audio/speech", json.dumps({"input": "hold", "stream": False}))
         answered = link.answered

@@ -16,7 +16,7 @@ Attack = Callable[[Samples, int], Samples]
 
 
 def codec(name: str, container: str, kbit: int, rate: int | None = None) -> Attack:
-    """Return encoding and decoding by FFmpeg at so many kbit/s, at `rate` Hz if the codec needs it."""
+    """Return encoding and decoding by FFmpeg at a bit rate in kbit/s, at `rate` Hz if the codec needs it."""
 
     def attacked(samples: Samples, own: int) -> Samples:
         used = rate or own
@@ -85,7 +85,7 @@ def compressor(samples: Samples, rate: int) -> Samples:
 
 
 def noise(db: float) -> Attack:
-    """Return white noise so many dB below the clip."""
+    """Return the clip with white noise `db` dB below it."""
 
     def attacked(samples: Samples, rate: int) -> Samples:
         added = np.random.default_rng(7).normal(size=len(samples)).astype(np.float32)
@@ -95,7 +95,7 @@ def noise(db: float) -> Attack:
 
 
 def crop(seconds: float) -> Attack:
-    """Return the loudest part of so many seconds."""
+    """Return the loudest part of `seconds` seconds."""
     return lambda samples, rate: loudest(samples, rate, seconds)
 
 
@@ -139,7 +139,7 @@ def speed(factor: float) -> Attack:
 
 
 def with_music(db: float, corpora: Path) -> Attack:
-    """Return the samples with music so many dB below them."""
+    """Return the samples with music `db` dB below them."""
 
     def attacked(samples: Samples, rate: int) -> Samples:
         piece = resampled(*music(corpora), rate)[5 * rate :][: len(samples)]

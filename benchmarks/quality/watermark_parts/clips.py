@@ -67,7 +67,7 @@ def _clip(folder: Path, path: str, language: str) -> Clip:
 
 
 def loudest(samples: Samples, rate: int, seconds: float) -> Samples:
-    """Return the loudest part of so many seconds, or all if it is shorter."""
+    """Return the loudest part of `seconds` seconds, or all if it is shorter."""
     count = round(seconds * rate)
     if len(samples) <= count:
         return samples
