@@ -64,7 +64,7 @@ def test_case_and_punctuation_do_not_count(language: str, speaker: str, day: dat
     bare = "".join(c if unicodedata.category(c)[0] in "LNM" or c in "'’-&." else " " for c in sentence)
     for heard in (sentence, sentence.upper() if language == "en" else sentence, bare, f"  {sentence}\n"):
         found = compare_sentence(heard, sentence, words, language)
-        assert found.is_right and not found.missing and found.cer < 0.1
+        assert not found.missing and found.cer < 0.1
 
 
 @settings(max_examples=30)
@@ -77,7 +77,7 @@ def test_numbers_may_be_heard_as_words(language: str, day: date) -> None:
     heard = sentence.replace(str(day.year), num2words(day.year, lang=language), 1)
     heard = heard.replace(f" {day.day}", f" {num2words(day.day, lang=language)}", 1)
     found = compare_sentence(heard, sentence, words, language)
-    assert found.is_right and found.cer < 0.1, (heard, found)
+    assert len(found.missing) <= MOST_MISSING and found.cer < 0.1, (heard, found)
 
 
 @settings(max_examples=30)

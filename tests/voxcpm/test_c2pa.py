@@ -64,7 +64,7 @@ def test_every_format_is_signed_and_verified_beside_its_statement(
     assert found.embedded == (name in EMBEDDED) == (not sidecar_of(path).exists())
     assert (found.issuer, found.signer, found.created_by) == ("Studio", "Anna", STATEMENT.generator)
     assert (found.source_type, found.synthetic, found.training) == ("trainedAlgorithmicMedia", True, "notAllowed")
-    assert found.created == STATEMENT.created and found.watermark == "org.voxmill.watermark 12ab"
+    assert found.created == STATEMENT.created and found.watermark == "org.voxmill.watermark.1 12ab"
     assert found.generation == STATEMENT.to_dict()
     untrusted = read_manifest(path)
     assert untrusted is not None and untrusted.state == "Valid"

@@ -47,7 +47,7 @@ def service(key_file: Path) -> Iterator[Service]:
 
 def found(answer: Answer, form: str, key_file: Path, folder: Path) -> list[Detection]:
     """Return what is found of the public and of the private key in an answer."""
-    assert answer.status == 200 and answer.headers["x-watermark"] == f"voxmill-1 {DIGEST}"
+    assert answer.status == 200 and answer.headers["x-watermark"] == f"org.voxmill.watermark.1 {DIGEST}"
     keys = (PUBLIC_KEY, read_key(key_file))
     if form == "pcm":
         return detect((np.frombuffer(answer.body, "<i2") / 32768).astype(np.float32), 24_000, keys)

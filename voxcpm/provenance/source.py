@@ -76,11 +76,6 @@ class Source:
             self._reading.start()
 
     @property
-    def name(self) -> str | None:
-        """Hub id or name of the folder."""
-        return self._name
-
-    @property
     def digest(self) -> str | None:
         """Digest of the files, as soon as it is known; None if they cannot be read."""
         if self._reading is not None:

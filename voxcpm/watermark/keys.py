@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import string
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _SHORTEST = 16
 """Fewest bytes of a secret."""
@@ -43,7 +45,7 @@ def new_key(name: str = "private") -> Key:
 def read_key(path: str | Path) -> Key:
     """Read a key file: at least 32 hexadecimal digits, or any other content of at least 16 bytes.
 
-    The name of the key is the file's stem. Warns if other users can read the file.
+    The name of the key is the file's stem. Logs a warning if other users can read the file.
     Raises WatermarkKeyError if the file is missing or cannot be used.
     """
     path = Path(path)
@@ -56,7 +58,7 @@ def read_key(path: str | Path) -> Key:
     if len(content) > _LONGEST:
         raise WatermarkKeyError(f"watermark key {path} is larger than {_LONGEST} bytes. Is it a key?")
     if mode & 0o077:
-        warnings.warn(f"watermark key {path} can be read by other users. Run: chmod 600 {path}", stacklevel=2)
+        log.warning("watermark key %s can be read by other users. Run: chmod 600 %s", path, path)
     return Key(path.stem, _secret(content))
 
 

@@ -10,7 +10,7 @@ from voxcpm.watermark.code import payload_of
 from voxcpm.watermark.embed import SpeechMark
 from voxcpm.watermark.keys import PUBLIC_KEY, Key, read_key
 
-METHOD = "voxmill-1"
+METHOD = "org.voxmill.watermark.1"
 """Name of the method in headers and manifests. It changes if older detectors cannot read a mark."""
 
 

@@ -25,11 +25,6 @@ class Spoken:
     cer: float
     missing: tuple[str, ...]  #: random words that were not found in their order
 
-    @property
-    def is_right(self) -> bool:
-        """Return True if the sentence was read."""
-        return self.cer <= MOST_CER and len(self.missing) <= MOST_MISSING
-
 
 def compare_sentence(transcript: str, sentence: str, words: Sequence[str], language: str) -> Spoken:
     """Compare a transcript with a sentence and its random words.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from voxcpm.provenance.statement import Statement
+from voxcpm.watermark.speech import METHOD
 
 Role = Literal["reference", "prompt", "voice"]
 """A clip whose voice is used, one that is continued, and a file that `--save-voice` made of clips."""
@@ -20,9 +21,6 @@ USES: tuple[Use, ...] = get_args(Use)
 
 GENERATION = "org.voxmill.generation"
 """Label of our assertion: the fields of the statement, and the hashes of the clips."""
-
-WATERMARK = "org.voxmill.watermark.1"
-"""Name of our watermark in the assertion `c2pa.soft-binding`."""
 
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 """Start of the names in which IPTC says how a file was made."""
@@ -71,7 +69,7 @@ def manifest_of(
     ]
     if payload is not None:
         block = {"scope": {}, "value": f"{payload:04x}"}
-        assertions.append(_assertion("c2pa.soft-binding", {"alg": WATERMARK, "blocks": [block]}))
+        assertions.append(_assertion("c2pa.soft-binding", {"alg": METHOD, "blocks": [block]}))
     return {"claim_generator_info": [agent], "ingredients": ingredients, "assertions": assertions}
 
 

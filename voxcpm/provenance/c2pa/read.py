@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from voxcpm.provenance.c2pa.claim import GENERATION, SOURCE_TYPES, WATERMARK
+from voxcpm.provenance.c2pa.claim import GENERATION, SOURCE_TYPES
 from voxcpm.provenance.c2pa.library import C2paError, context, library
 from voxcpm.provenance.c2pa.store import EMBEDDED, find_manifest, format_of
 
@@ -211,7 +211,7 @@ def _watermarks(manifest: Mapping[str, Any]) -> Iterator[str]:
     for data in _assertions(manifest, "c2pa.soft-binding"):
         payload = next((_text(block.get("value")) for block in _list(data.get("blocks"))), None)
         name = _text(data.get("alg")) or "not named"
-        yield f"{name.removesuffix('.1') if name == WATERMARK else name} {payload or ''}".strip()
+        yield f"{name} {payload or ''}".strip()
 
 
 def _program(manifest: Mapping[str, Any]) -> str | None:
