@@ -152,7 +152,7 @@ def _speak(out: Path, checkpoint: Path, recordings: DemoSet, terminal: Terminal)
             "reference_and_continuation": {**reference, **prompt},
         }
     spoken = []
-    source = Source(checkpoint, checkpoint.name)
+    source = Source(checkpoint)
     for name, options in layouts.items():
         longest = round(generous_seconds(SENTENCE) / 0.16)
         wav = voice.generate(**{"text": SENTENCE, "seed": 1, "max_len": longest, "retry_badcase": False, **options})
