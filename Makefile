@@ -1,5 +1,6 @@
 # make demo   from nothing to a corpus, a trained toy and a spoken WAV
-# make test   all checks and tests
+# make test   all checks, and all tests but every second long file: other ones next time, told by the seed at the end
+# make test-all   all checks and all tests
 # make result [RESULT=result] [MINUTES=90]   from raw recordings to sentences that were never heard (docs/result.md)
 # make quick  lint and the test files that take a few seconds: for the edit loop
 # make mutants [SEED=1] [MODULES="voxcpm/model/flow.py ..."]   small faults planted in copies of the tree: do the tests notice? (25 minutes on 2 cores)
@@ -13,14 +14,16 @@ BIN    := $(VENV)/bin
 DEMO   ?= demo
 RESULT ?= result
 MINUTES ?= 90
+TURN   ?= --turn
 
-.PHONY: install demo result test suite quick lint format mutants gate clean upstream-venv signing-venv lock
+.PHONY: install demo result test test-all suite quick lint format mutants gate clean upstream-venv signing-venv lock
 
 install: $(VENV)/.installed
 
 # The stamp is made again whenever what is to be installed changes. torch comes first and by version only: its wheel differs by
 # machine, and a range would pull several GB of CUDA packages onto a machine without a GPU. All other packages are checked by hash.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# pip compiles on one core; compileall takes all of them.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 $(VENV)/.installed: pyproject.toml constraints.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "voxmill needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { test "$$(id -u)" = 0 && apt-get install -y -q python3-venv; } || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
@@ -28,6 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt requirements.lock
 	$(PIP) -c constraints.txt torch
 	$(PIP) --no-deps --require-hashes -r requirements.lock
 	$(PIP) --no-deps --no-build-isolation -e .
+	-@$(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib
 	$(BIN)/voxmill doctor --fix --quiet
 	@touch $@
 
@@ -38,14 +42,17 @@ result: install
 	$(BIN)/voxmill models pull small
 	$(BIN)/python -m benchmarks.result run $(RESULT) --budget-minutes $(MINUTES)
 
-# Lint and the suite at the same time: mypy uses one core for a minute.
+# Lint and the suite at the same time: mypy uses one core for two minutes.
 test: install
 	@$(MAKE) --no-print-directory -j2 lint suite
+
+test-all: install
+	@$(MAKE) --no-print-directory -j2 lint suite TURN=
 
 suite: install
 	$(BIN)/voxmill models pull small
 	-$(BIN)/voxmill models pull evaluation
-	$(BIN)/python -m pytest -n 4
+	$(BIN)/python -m pytest -n 4 $(TURN)
 
 lint: install
 	$(BIN)/ruff check .

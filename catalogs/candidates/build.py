@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _ROWS = 65_536
 _MEMORY = "1GB"
-_KEY_FORMAT = 5
+_KEY_FORMAT = 6
 """Increased when a table of the same corpora would hold other values."""
 
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -58,7 +58,8 @@ _TABLES = f"""
 CREATE TABLE kept (segment_id VARCHAR, language VARCHAR, text VARCHAR, seconds DOUBLE, shard VARCHAR, place INTEGER,
     synthetic BOOLEAN, source_id VARCHAR, part BIGINT);
 CREATE TABLE descriptions (segment_id VARCHAR, {_TYPED}, seq BIGINT);
-CREATE TABLE decoupled (segment_id VARCHAR, described_id VARCHAR, timbre_id VARCHAR, text VARCHAR, accepted BOOLEAN, seq BIGINT);
+CREATE TABLE decoupled (segment_id VARCHAR, described_id VARCHAR, timbre_id VARCHAR, text VARCHAR, accepted BOOLEAN,
+    text_id VARCHAR, seq BIGINT);
 CREATE TABLE pairs (segment_id VARCHAR, reference_id VARCHAR, seq BIGINT);
 CREATE TABLE linked (segment_id VARCHAR, name VARCHAR, seq BIGINT);
 {RECORDING_TABLES}
@@ -92,7 +93,7 @@ SELECT rows.n, rows.segment_id, coalesce(rows.language, '') AS language, rows.se
     own.name AS group_name, coalesce(own.size, 1) AS group_size, coalesce(own.code, rows.n) AS group_code,
     CASE WHEN made.segment_id IS NULL THEN -1 ELSE coalesce(theirs.code, spoken.n, -1) END AS described_code,
     md5_number_lower(rows.segment_id) AS id_hash,
-    heard.n AS recording, coalesce(followed.n, -1) AS described_recording
+    heard.n AS recording, coalesce(followed.n, -1) AS described_recording, coalesce(wrote.n, -1) AS text_recording
 FROM rows
 JOIN heard ON heard.part = rows.part AND heard.source_id = rows.source_id
 LEFT JOIN made ON made.segment_id = rows.segment_id
@@ -103,6 +104,8 @@ LEFT JOIN rows AS spoken ON spoken.segment_id = made.described_id
 LEFT JOIN rows AS timbre ON timbre.segment_id = made.timbre_id
 LEFT JOIN owners ON owners.segment_id = made.described_id
 LEFT JOIN heard AS followed ON followed.part = owners.part AND followed.source_id = owners.source_id
+LEFT JOIN owners AS writers ON writers.segment_id = made.text_id
+LEFT JOIN heard AS wrote ON wrote.part = writers.part AND wrote.source_id = writers.source_id
 ORDER BY rows.n
 """
 _PAIRS_SQL = """
@@ -199,7 +202,7 @@ def _read_part(
         table = pa.table({"segment_id": batch["segment_id"], **caption_columns(batch)}).filter(good)
         _insert(connection, "descriptions", _numbered(table, first))
         first += batch.num_rows
-    columns = ["segment_id", "described_id", "timbre_id", "text", "accepted"]
+    columns = ["segment_id", "described_id", "timbre_id", "text", "accepted", "text_id"]
     for found in present_rows(part.path, "decoupled", columns):
         batch = pa.Table.from_batches([found])
         _insert(connection, "decoupled", _numbered(batch.set_column(3, "text", no_blanks(batch["text"])), first))
@@ -250,6 +253,7 @@ def _write_rows(
         writer.numbers("id_hash", table["id_hash"].to_numpy())
         writer.numbers("recording", table["recording"].to_numpy())
         writer.numbers("described_recording", table["described_recording"].to_numpy())
+        writer.numbers("text_recording", table["text_recording"].to_numpy())
         writer.numbers("flags", _flags(table))
         writer.numbers(
             "draw",

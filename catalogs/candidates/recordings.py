@@ -44,15 +44,15 @@ CREATE TABLE heard AS
 SELECT row_number() OVER (ORDER BY part, source_id) - 1 AS n, part, source_id
 FROM (SELECT part, source_id FROM rows UNION SELECT part, source_id FROM owners);
 """
-"""`heard`: the recordings, numbered. `owners`: the recording of each segment that synthetic speech follows."""
+"""`heard`: the recordings, numbered. `owners`: the recording of each segment whose description or text synthetic speech has."""
 _OWNERS = "SELECT segment_id, source_id FROM segments WHERE segment_id IN (SELECT segment_id FROM wanted)"
-_FROM_ROWS = """
+_USED = "SELECT described_id AS segment_id FROM decoupled UNION SELECT text_id FROM decoupled"
+_FROM_ROWS = f"""
 INSERT INTO owners SELECT segment_id, source_id, part FROM kept
-WHERE segment_id IN (SELECT described_id FROM decoupled) QUALIFY row_number() OVER (PARTITION BY segment_id ORDER BY part) = 1
+WHERE segment_id IN ({_USED}) QUALIFY row_number() OVER (PARTITION BY segment_id ORDER BY part) = 1
 """
-_MISSING = """
-SELECT DISTINCT described_id AS segment_id FROM decoupled
-WHERE described_id IS NOT NULL AND described_id NOT IN (SELECT segment_id FROM owners)
+_MISSING = f"""
+SELECT segment_id FROM ({_USED}) WHERE segment_id IS NOT NULL AND segment_id NOT IN (SELECT segment_id FROM owners)
 """
 _WRITTEN = """
 SELECT heard.part, heard.source_id, content_sha256, session_id, license, consent, seconds FROM heard
@@ -63,7 +63,7 @@ ORDER BY heard.n
 
 
 def read_recordings(connection: duckdb.DuckDBPyConnection, parts: Sequence[Corpus]) -> None:
-    """Insert the recordings of all corpora, and the recording of each segment that synthetic speech follows, kept or not."""
+    """Insert the recordings of all corpora, and the recording of each segment that synthetic speech was made from, kept or not."""
     connection.execute(_FROM_ROWS)
     for number, part in enumerate(parts):
         missing: pa.Table = connection.sql(_MISSING).to_arrow_table()

@@ -26,7 +26,7 @@ from catalogs.candidates.captions import ADDED, COLUMNS
 from catalogs.files import fsync_path
 from catalogs.vocabulary.languages import is_chinese
 
-FORMAT = 3
+FORMAT = 4
 
 TEXT, FULL, BRIEF, MADE, ACCEPTED = 1, 2, 4, 8, 16
 """Flags of a row: it has text; a full description; a brief description; a model made its speech; that speech is accepted."""
@@ -51,14 +51,15 @@ NUMBERS: dict[str, str] = {
     "pairs": "<i4",
     "recording": "<i4",
     "described_recording": "<i4",
+    "text_recording": "<i4",
 }
 """Arrays and their types.
 
 `group`: linked segments (copies, excerpts) share one number. `described_group`: for synthetic speech, the group of the segment
 whose description it follows; -1 if there is none. `draw`: decides what is held out; 1.0 in a group of more than LARGEST_HELD
 segments. `digest`: hash of everything that is trained on except the references. `pairs[pairs_at[i]:pairs_at[i + 1]]`: row numbers
-of the references of row i. `recording`: row number in recordings.parquet. `described_recording`: that of the segment whose
-description synthetic speech follows; -1 if there is none, or if no corpus has it."""
+of the references of row i. `recording`: row number in recordings.parquet. `described_recording`, `text_recording`: those of
+the segments whose description synthetic speech follows and whose text it speaks; -1 if there is none, or if no corpus has it."""
 
 STRINGS = ("ids", "texts", *COLUMNS, "described")
 """String columns: also each caption. `described`: for synthetic speech, the id of the segment whose description it follows."""
@@ -125,6 +126,7 @@ class Table:
     pairs: np.ndarray
     recording: np.ndarray
     described_recording: np.ndarray
+    text_recording: np.ndarray
     ids: Strings
     texts: Strings
     full: Strings
@@ -213,6 +215,7 @@ def make_table(
         "pairs": [other for found in references for other in found],
         "recording": list(range(len(ids))),
         "described_recording": [numbers.get(value.get("described") or "", -1) for value in values],
+        "text_recording": [-1] * len(ids),
     }
     arrays: dict[str, Any] = {name: np.array(columns[name], dtype=kind) for name, kind in NUMBERS.items()}
     for name, key in zip(STRINGS, STRING_KEYS, strict=True):

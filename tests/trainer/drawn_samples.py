@@ -55,7 +55,8 @@ def watched_train(path: Path) -> None:
 
 
 def make_synthetic(corpus: Path) -> None:
-    """Mark one clip of each speaker but the first two as synthetic: descriptions of the first, timbre of the second."""
+    """Mark one clip of each speaker but the first two as synthetic: descriptions of the first, timbre of the second,
+    texts of the others."""
     found = Corpus(corpus)
     by_source: dict[str, list[str]] = {}
     for row in found.index.to_pylist():
@@ -63,8 +64,8 @@ def make_synthetic(corpus: Path) -> None:
     (described, *_), (timbre, *_), *others = (by_source[name] for name in sorted(by_source))
     rows = [
         {"segment_id": made[1], "described_id": described, "timbre_id": timbre, "text": "other words", "accepted": True,
-         "model": "cafe"}
-        for made in others
+         "text_id": others[number - 1][0], "model": "cafe"}
+        for number, made in enumerate(others)
     ]  # fmt: skip
     annotations = found.annotations("descriptions").to_pylist()
     assert described in {row["segment_id"] for row in annotations}, "the first clip of each speaker is described"
@@ -81,12 +82,14 @@ def expected(drawn: Iterable[Drawn], corpora: Mapping[str, Path], until: int) ->
     owner: dict[str, tuple[str, str]] = {}
     seconds: dict[str, float] = {}
     timbre: dict[str, str] = {}
+    text: dict[str, str] = {}
     for name, path in corpora.items():
         for row in Corpus(path).index.to_pylist():
             owner.setdefault(row["segment_id"], (name, row["source_id"]))
             seconds.setdefault(row["segment_id"], row["duration_s"])
         for row in Corpus(path).annotations("decoupled").to_pylist():
             timbre.setdefault(row["segment_id"], row["timbre_id"])
+            text.setdefault(row["segment_id"], row["text_id"])
     draws, references, decoupled = Counter[Any](), Counter[Any](), Counter[Any]()
     spoken: dict[Any, float] = defaultdict(float)
     first: dict[Any, tuple[int, int]] = {}
@@ -100,7 +103,7 @@ def expected(drawn: Iterable[Drawn], corpora: Mapping[str, Path], until: int) ->
             used.add(owner[reference])
             references[owner[reference]] += 1
         if described is not None:
-            sources = {owner[described], owner[timbre[target]]}
+            sources = {owner[described], owner[timbre[target]], owner[text[target]]}
             used |= sources
             decoupled.update(sources)
         for recording in used:

@@ -54,7 +54,16 @@ def mixture() -> Mixture:
     # Its description and its timbre are from one recording; the last one follows a recording that is not there.
     found += [Candidate("s3", "en", "x", 2.0, "calm", (("r05", 1.0),), None, "r05")]
     found += [Candidate("s4", "en", "x", 2.0, "calm", (("r05", 1.0),), None, "gone")]
-    return Mixture(Candidates.of(found), PHASE, "one", 7)
+    candidates = Candidates.of(found)
+    table = candidates.table
+    number = {table.ids[row]: row for row in range(len(table.recording))}
+    for made, text in TEXTS.items():
+        table.text_recording[number[made]] = number[text]
+    return Mixture(candidates, PHASE, "one", 7)
+
+
+TEXTS = {"s0": "r07", "s1": "r02", "s3": "r05"}
+"""The segments whose text synthetic clips speak: another one, that of the description, the only source."""
 
 
 def one_by_one(mixture: Mixture, numbers: list[int], steps: list[int]) -> dict[str, Any]:
@@ -72,6 +81,7 @@ def one_by_one(mixture: Mixture, numbers: list[int], steps: list[int]) -> dict[s
         if choice.candidate.described_id is not None:
             assert choice.reference is not None
             sources = {choice.candidate.described_id, choice.reference}
+            sources |= {TEXTS[name] for name in used & TEXTS.keys()}
             unnamed += "gone" in sources
             counts["through_decoupled"].update(sources - {"gone"})
             used |= sources - {"gone"}

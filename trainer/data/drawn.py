@@ -21,7 +21,8 @@ class DrawnCounts:
     """Counts by recording of a candidate table, all int64 [recordings] unless stated otherwise.
 
     A sample counts as one draw of the recording of its target, as one `as_reference` of the recording of its reference, and, if
-    it is content-decoupled, as one `through_decoupled` of each recording that its target was made from.
+    it is content-decoupled, as one `through_decoupled` of each recording that its target was made from: that of its timbre, of its
+    description and of its text.
     """
 
     def __init__(self, table: Table) -> None:
@@ -111,14 +112,17 @@ class DrawnCounts:
         yield heard, has
         decoupled = np.array([kind.decoupled for kind in mixture.shares.kinds])[draws.kinds[at]]
         made = np.flatnonzero(decoupled)
-        described = table.described_recording[rows[made]].astype(np.int64)
-        timbre = table.recording[references[made]].astype(np.int64)
+        described, text = table.described_recording[rows[made]], table.text_recording[rows[made]]
         self.unnamed += int((described < 0).sum())
-        # Both from one recording count once.
-        named = (described >= 0) & (described != timbre)
-        sources, of = np.concatenate((timbre, described[named])), np.concatenate((made, made[named]))
-        np.add.at(self.through_decoupled, sources, 1)
-        yield sources, of
+        # Several from one recording count once.
+        sources = np.sort(
+            np.stack((table.recording[references[made]], described, text), axis=1).astype(np.int64), axis=1
+        )
+        new = sources >= 0
+        new[:, 1:] &= sources[:, 1:] != sources[:, :-1]
+        at, _ = np.nonzero(new)
+        np.add.at(self.through_decoupled, sources[new], 1)
+        yield sources[new], made[at]
 
 
 def drawn_rows(table: Table, columns: Mapping[str, np.ndarray], corpora: Sequence[str]) -> pa.Table:

@@ -146,7 +146,9 @@ def decoy_scores(folded: Floats, key: Key, decoys: int, floor: float = 0.0) -> F
     that do not exceed `floor` are given as `floor`, which saves time.
     Raises ValueError if more than BANDS - 1 are asked for.
     """
-    if not 0 < decoys < BANDS:
-        raise ValueError(f"{decoys} decoys: a pattern has 1 to {BANDS - 1}")
+    if not 0 <= decoys < BANDS:
+        raise ValueError(f"{decoys} decoys: a pattern has 0 to {BANDS - 1}")
+    if not decoys:
+        return np.zeros(0, np.float32)
     found = _scored(folded, rotated(spectra_of(folded), decoys), key_spectra(key))
     return best_matches(found, floor)[0].reshape(decoys, len(folded)).max(axis=1)

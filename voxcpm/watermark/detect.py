@@ -37,7 +37,7 @@ class Detection:
     key: str  #: the key's name
     marked: bool  #: the score is above the fixed threshold, and no decoy has as high a score
     z: float  #: the best score; without a mark about 5.7
-    p_value: float  #: share of the file's own decoys, and of itself, that reach `z`: 1/64 at least
+    p_value: float  #: share of the file's own decoys, and of itself, that reach `z`: 1/64 at least, 1 without decoys
     payload: int | None = None  #: 16 bits, None if it is not marked or if the checksum does not fit
     spans: tuple[tuple[float, float], ...] = ()  #: (start, end) of marked audio, seconds
     speed: float = 1.0  #: how many times faster it is played, with its pitch; thorough only
@@ -48,8 +48,8 @@ class Detection:
 class _Findings:
     """What the windows said about one key so far."""
 
+    decoys: Floats  #: best score of each decoy
     hits: list[tuple[float, Hit]] = field(default_factory=list)  #: (start of the window in seconds, hit)
-    decoys: Floats = field(default_factory=lambda: np.zeros(DECOYS, np.float32))
     total: Floats = field(default_factory=lambda: np.zeros((2, FRAMES, BANDS), np.float32))
     best: Hit | None = None
     searches: int = 0
@@ -74,17 +74,22 @@ class Detector:
     """Looks for keys in one channel of audio at `rate` Hz that arrives in blocks of any length.
 
     thorough: where a window has no mark, look for other speeds (0.94 to 1.06) and tempos (0.88 to 1.12); takes about as long as
-    the audio. Raises ValueError if the rate is not in 4..384 kHz.
+    the audio. decoys: 0 leaves out the comparison with keys that are not there, which takes longer than the search; if it finds a
+    mark, look again with them. Raises ValueError if the rate is not in 4..384 kHz or if there are more than 63 decoys.
     """
 
-    def __init__(self, rate: int, keys: Sequence[Key] = (PUBLIC_KEY,), thorough: bool = False) -> None:
+    def __init__(
+        self, rate: int, keys: Sequence[Key] = (PUBLIC_KEY,), thorough: bool = False, decoys: int = DECOYS
+    ) -> None:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise ValueError(f"a watermark needs a sample rate of {LOWEST_RATE} to {HIGHEST_RATE} Hz, not {rate}")
-        self._keys, self._thorough, self._rate = tuple(keys), thorough, rate
+        if not 0 <= decoys < BANDS:
+            raise ValueError(f"{decoys} decoys: a pattern has 0 to {BANDS - 1}")
+        self._keys, self._thorough, self._rate, self._decoys = tuple(keys), thorough, rate, decoys
         self._resampler = soxr.ResampleStream(rate, RATE, 1, dtype="float32") if rate != RATE else None
         self._held = np.zeros(0, np.float32)
         self._start = self._samples = self._windows = 0
-        self._findings = [_Findings() for _ in self._keys]
+        self._findings = [_Findings(np.zeros(decoys, np.float32)) for _ in self._keys]
 
     def push(self, samples: Floats) -> None:
         """Take the next samples [n]. Values that are not finite count as 0. Raises ValueError if there is more than one channel."""
@@ -117,9 +122,9 @@ class Detector:
         self._windows += 1
         for key, findings in zip(self._keys, self._findings, strict=True):
             hits, searches = plain.hits(key), 1
-            decoys = decoy_scores(folded, key, DECOYS, findings.floor(hits[0].match))
+            decoys = decoy_scores(folded, key, self._decoys, findings.floor(hits[0].match))
             if self._thorough and not passes(hits[0].match.score, hits[0].match.fits):
-                other, others = search(samples, key, GRID, DECOYS, findings.floor(hits[0].match))
+                other, others = search(samples, key, GRID, self._decoys, findings.floor(hits[0].match))
                 decoys, searches = np.maximum(decoys, others), 1 + len(GRID)
                 if other.match.score > hits[0].match.score:
                     hits = [other]
@@ -131,9 +136,8 @@ class Detector:
         assert found.best is not None, "there is at least one window"
         if self._windows > 1:
             whole = Hit(match(found.total, key), spans=[(0.0, self._samples / self._rate)])
-            found.add(
-                0.0, [replace(whole, spans=[])], decoy_scores(found.total, key, DECOYS, found.floor(whole.match)), 1
-            )
+            decoys = decoy_scores(found.total, key, self._decoys, found.floor(whole.match))
+            found.add(0.0, [replace(whole, spans=[])], decoys, 1)
         else:
             whole = found.best
         best = found.best
@@ -175,10 +179,14 @@ def detect(samples: Floats, rate: int, keys: Sequence[Key] = (PUBLIC_KEY,), thor
 
 
 def detect_blocks(
-    blocks: Iterable[Floats], rate: int, keys: Sequence[Key] = (PUBLIC_KEY,), thorough: bool = False
+    blocks: Iterable[Floats],
+    rate: int,
+    keys: Sequence[Key] = (PUBLIC_KEY,),
+    thorough: bool = False,
+    decoys: int = DECOYS,
 ) -> list[Detection]:
     """Return what is found of each key in blocks of samples, which may be hours long. See `Detector`."""
-    detector = Detector(rate, keys, thorough)
+    detector = Detector(rate, keys, thorough, decoys)
     for block in blocks:
         detector.push(block)
     return detector.finish()

@@ -1,4 +1,4 @@
-"""Put the mark into speech while it is made: each band of each frame becomes louder or quieter by `STRENGTH_DB`.
+"""Put the mark into speech while it is made: each band of each frame becomes louder or quieter by its `STRENGTHS_DB`.
 
 Samples come out less than two hops (40 ms) after they went in; with chunks of whole hops, one hop (20 ms) is held back. Only the
 difference is computed in the spectrum and added: silence stays silence, and what lies above the bands stays as it is.
@@ -15,12 +15,9 @@ from numpy.typing import NDArray
 
 from voxcpm.watermark.code import encode
 from voxcpm.watermark.keys import PUBLIC_KEY, Key
-from voxcpm.watermark.pattern import FRAMES, FRAMES_PER_SECOND, band_of_bins, pattern_of
+from voxcpm.watermark.pattern import FRAMES, FRAMES_PER_SECOND, STRENGTHS_DB, band_of_bins, pattern_of
 
 Samples = NDArray[np.float32]
-
-STRENGTH_DB = 2.0
-"""Change of a band's level."""
 
 LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000
 """Hz. From 16 kHz on, all bands exist. Below, those that the rate has."""
@@ -107,7 +104,7 @@ class SpeechMark:
             np.roll(pattern_of(key).signs(self.payload), -phase, axis=0).astype(np.float64)
             for key, phase in zip(self.keys, phases, strict=True)
         )
-        factors = 10 ** (STRENGTH_DB / 20 * np.asarray(signs)) - 1
+        factors = 10 ** (np.asarray(signs) * (STRENGTHS_DB / 20)) - 1
         bands = band_of_bins(length // 2 + 1, rate / length)
         bands = bands[: np.flatnonzero(bands >= 0)[-1] + 1]
         return np.where(bands >= 0, factors[:, bands], 0).astype(np.float32)

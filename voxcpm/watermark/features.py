@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from voxcpm.watermark.pattern import BANDS, FRAMES, FRAMES_PER_SECOND, band_edges
+from voxcpm.watermark.pattern import BANDS, FRAMES, FRAMES_PER_SECOND, STRENGTHS_DB, band_edges
 
 Floats = NDArray[np.float32]
 
@@ -27,6 +27,9 @@ _MEAN_BANDS, _MEAN_FRAMES = 9, 9
 
 _CLIP = 2.0
 """A cell counts for at most this many standard deviations of its band."""
+
+_BAND_WEIGHTS = (STRENGTHS_DB / STRENGTHS_DB.mean()).astype(np.float32)
+"""A band counts as much as the mark changes it: for a known change in noise, the best weight is the change."""
 
 _GATE_PERCENTILE, _GATE_DB, _GATE_FLOOR = 15, 3.0, 0.2
 """A cell at the level that a band is below in 15 % of the time counts little: it is a pause or noise."""
@@ -60,7 +63,7 @@ def _weights(speed: float) -> Floats:
 def cells(powers: Floats) -> Floats:
     """Return what each cell [T, BANDS] says: its level over its surroundings, in deviations of its band.
 
-    It counts less if it is quiet.
+    It counts less if it is quiet, and as much as a mark changes its band.
     """
     if not len(powers):
         return powers
@@ -72,7 +75,7 @@ def cells(powers: Floats) -> Floats:
     found = np.clip(found / np.maximum(spread, 1e-3), -_CLIP, _CLIP)
     floor = np.percentile(levels, _GATE_PERCENTILE, axis=0).astype(np.float32)
     loud = 1 / (1 + np.exp(-np.clip((levels - floor - _GATE_DB) / _GATE_DB, -30, 30)))
-    return (found * (_GATE_FLOOR + (1 - _GATE_FLOOR) * loud) * heard).astype(np.float32)
+    return (found * _BAND_WEIGHTS * (_GATE_FLOOR + (1 - _GATE_FLOOR) * loud) * heard).astype(np.float32)
 
 
 def _over_mean(values: Floats, heard: Floats, width: int, axis: int) -> Floats:

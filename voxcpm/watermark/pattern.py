@@ -34,6 +34,11 @@ _LOWEST_HZ = 300.0
 _NARROWEST_HZ = 75.0
 _RELATIVE_WIDTH = 0.03
 
+_STRENGTHS = (1.2, 2.6, 2.2)
+_MIDDLE_HZ, _HIGH_HZ = 1000.0, 3400.0
+"""dB below the first edge, between the edges, and above. Voices have their energy below 1 kHz, where a change is heard most; a
+telephone passes what is below 3.4 kHz."""
+
 _LABEL = b"voxmill watermark pattern 1\0"
 """In front of the secret in the hash, so that a secret that is used elsewhere gives nothing away."""
 
@@ -80,6 +85,16 @@ def band_edges() -> NDArray[np.float64]:
     for _ in range(BANDS):
         edges.append(edges[-1] + max(_NARROWEST_HZ, _RELATIVE_WIDTH * edges[-1]))
     return np.array(edges)
+
+
+def _strengths_db() -> NDArray[np.float64]:
+    low, middle, high = _STRENGTHS
+    centers = (band_edges()[1:] + band_edges()[:-1]) / 2
+    return np.where(centers < _MIDDLE_HZ, low, np.where(centers < _HIGH_HZ, middle, high))
+
+
+STRENGTHS_DB = _strengths_db()
+"""How much a band becomes louder or quieter [BANDS]."""
 
 
 def band_of_bins(bins: int, bin_hz: float) -> NDArray[np.int64]:

@@ -187,8 +187,18 @@ def test_bad_arguments() -> None:
         detect(np.zeros((1000, 2), np.float32), 16_000)
     with pytest.raises(ValueError, match="not 0"):
         detect(np.zeros(1000, np.float32), 0)
-    with pytest.raises(ValueError, match="1 to 63"):
+    with pytest.raises(ValueError, match="0 to 63"):
         decoy_scores(Window(babble(1, 16_000)).folded(), PUBLIC_KEY, 64)
+
+
+def test_without_decoys_the_fixed_thresholds_decide(corpora: Path) -> None:
+    samples = speech(corpora)
+    for audio in (samples, mark(samples, 16_000, 0xFACE, seed=2)):
+        (fast,), (whole,) = (detect_blocks([audio], 16_000, decoys=count) for count in (0, 63))
+        assert (fast.marked, fast.payload, fast.spans, fast.z) == (whole.marked, whole.payload, whole.spans, whole.z)
+        assert fast.p_value == 1.0
+    with pytest.raises(ValueError, match="0 to 63"):
+        Detector(16_000, decoys=64)
 
 
 def test_decoys_score_as_wrong_keys_do(corpora: Path) -> None:
