@@ -34,7 +34,7 @@ _LOWEST_HZ = 300.0
 _NARROWEST_HZ = 75.0
 _RELATIVE_WIDTH = 0.03
 
-_STRENGTHS = (1.2, 2.6, 2.2)
+_STRENGTHS = (0.6, 2.7, 2.2)
 _MIDDLE_HZ, _HIGH_HZ = 1000.0, 3400.0
 """dB below the first edge, between the edges, and above. Voices have their energy below 1 kHz, where a change is heard most; a
 telephone passes what is below 3.4 kHz."""
